@@ -1,0 +1,350 @@
+"""Which write an event deserves: a create, a patch of one already written, or none (client-go: ``EventCorrelator``).
+
+Three steps, each with a bounded memory of its own:
+
+1. **aggregate**: many events that differ in their message only become one, "combined from similar events";
+2. **observe**: an event seen before becomes the next count of the one already written;
+3. **filter**: a token bucket for each object; without a token the event is not written, but stays counted.
+
+Pure: no lock, no thread, no I/O; one worker owns it and the options' clock tells it the time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kevents._bucket import NANO, TokenBucket
+from kevents._lru import LRU
+from kevents._objects import Event, Json
+
+KeyFunc = Callable[[Event], tuple[Hashable, Hashable]]
+MessageFunc = Callable[[Event], str]
+SpamKeyFunc = Callable[[Event], Hashable]
+
+_COMBINED: Final = "(combined from similar events): "
+
+
+def event_aggregator_by_reason_func(event: Event) -> tuple[Hashable, Hashable]:
+    """What may be combined: everything but the message, which is the local key.
+
+    client-go: ``EventAggregatorByReasonFunc``; its reporting fields are those of the source.
+
+    .. versionadded:: 0.1
+    """
+    return (event.source.identity, event.reference.identity, event.type, event.reason), event.message
+
+
+def event_aggregator_by_reason_message_func(event: Event) -> str:
+    """The message of a combined event (client-go: ``EventAggregatorByReasonMessageFunc``).
+
+    .. versionadded:: 0.1
+    """
+    return _COMBINED + event.message
+
+
+def get_spam_key(event: Event) -> Hashable:
+    """One budget for each source, object and type (client-go: ``getSpamKey``).
+
+    .. versionadded:: 0.1
+    """
+    return event.source.identity, event.reference.identity, event.type
+
+
+def spam_key_by_object_and_reason(event: Event) -> Hashable:
+    """One budget for each reason: a noisy one cannot use up the budget of an important one.
+
+    .. versionadded:: 0.1
+    """
+    return event.source.identity, event.reference.identity, event.type, event.reason
+
+
+def _event_key(event: Event) -> Hashable:
+    """What makes two events the same (client-go: ``getEventKey``)."""
+    reference = event.reference
+    return event.source.identity, reference.identity, reference.field_path, event.type, event.reason, event.message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CorrelatorOptions:
+    """What counts as the same, and how much is too much (client-go: ``CorrelatorOptions``).
+
+    Args:
+        lru_cache_size: How many keys each of the three memories holds.
+        burst_size: How many events about one spam key pass at once; None switches the filter off.
+        qps: Events a second of one spam key that pass in the long run.
+        key_func: From an event to the key under which similar ones are combined, and the local key that tells
+            them apart.
+        message_func: The message of a combined event.
+        max_events: From this many different local keys on, similar events are combined; None: never.
+        max_interval_in_seconds: An aggregate unseen for longer starts anew.
+        count_identical: Whether an event seen before becomes its next count; otherwise each is its own.
+        spam_key_func: From an event to the key of its budget.
+        clock: Nanoseconds for windows and budgets; names and timestamps come from the event.
+
+    Raises:
+        ValueError: If a number is out of range, or anything is of the wrong type.
+
+    .. versionadded:: 0.1
+    """
+
+    lru_cache_size: int = 4096
+    burst_size: int | None = 25
+    qps: float = 1 / 300
+    key_func: KeyFunc = event_aggregator_by_reason_func
+    message_func: MessageFunc = event_aggregator_by_reason_message_func
+    max_events: int | None = 10
+    max_interval_in_seconds: float = 600
+    count_identical: bool = True
+    spam_key_func: SpamKeyFunc = get_spam_key
+    clock: Callable[[], int] = time.monotonic_ns
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        _require_count("lru_cache_size", self.lru_cache_size)
+        if self.burst_size is not None:
+            _require_count("burst_size", self.burst_size, "; None switches the rate limit off")
+        if self.max_events is not None:
+            _require_count("max_events", self.max_events, "; None switches combining off")
+        _require_positive("qps", self.qps)
+        _require_positive("max_interval_in_seconds", self.max_interval_in_seconds)
+        if not isinstance(self.count_identical, bool):
+            raise ValueError(f"count_identical must be True or False, not {self.count_identical!r}")
+        for name in ("key_func", "message_func", "spam_key_func", "clock"):
+            if not callable(getattr(self, name)):
+                raise ValueError(f"{name} must be callable, not {getattr(self, name)!r}")
+
+
+def _require_count(name: str, value: object, hint: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}{hint}")
+
+
+def _require_positive(name: str, value: object) -> None:
+    number = not isinstance(value, bool) and isinstance(value, int | float)
+    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
+        raise ValueError(f"{name} must be a number above 0, not {value!r}")
+
+
+class _Fallbacks:
+    """Calls the user's functions; for an event they fail on, the default decides, and that is counted."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def call(self, function: Callable[[Event], Any], default: Callable[[Event], Any], event: Event) -> Any:  # noqa: ANN401
+        if function is default:
+            return default(event)
+        try:
+            result = function(event)
+            if _fits(result, like=default(event)):
+                return result
+        except Exception:  # noqa: BLE001 - whatever a user's function raises, the event goes on
+            self.count += 1
+            return default(event)
+        self.count += 1
+        return default(event)
+
+
+def _fits(result: object, *, like: object) -> bool:
+    if isinstance(like, str):
+        return isinstance(result, str)
+    hash(result)  # raises TypeError for a key that is none
+    return result is not None
+
+
+class EventAggregator:
+    """Combines events that differ in their message only (client-go: ``EventAggregator``).
+
+    Args:
+        options: Uses ``key_func``, ``message_func``, ``max_events``, ``max_interval_in_seconds``, the cache's
+            size and the clock.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, options: CorrelatorOptions | None = None) -> None:
+        """Start with nothing seen."""
+        self._options = options or CorrelatorOptions()
+        self._interval = round(self._options.max_interval_in_seconds * NANO)
+        self._cache: LRU[Hashable, _Aggregate] = LRU(self._options.lru_cache_size)
+        self._fallbacks = _Fallbacks()
+        self.aggregated = 0
+
+    def event_aggregate(self, event: Event) -> tuple[Event, Hashable]:
+        """The event to go on with and the key to count it under (client-go: ``EventAggregate``)."""
+        options = self._options
+        if options.max_events is None:
+            return event, _event_key(event)
+        key, local_key = self._keys(event)
+        now = options.clock()
+        aggregate = self._cache.get(key)
+        if aggregate is None or now - aggregate.last > self._interval:
+            aggregate = _Aggregate()
+            self._cache.put(key, aggregate)
+        aggregate.last = now
+        seen = aggregate.local_keys
+        if local_key in seen:
+            return event, _event_key(event)
+        # client-go adds the key and takes an arbitrary one out of a full set: here, the one just added.
+        if len(seen) + 1 < options.max_events:
+            seen.add(local_key)
+            return event, _event_key(event)
+        self.aggregated += 1
+        return event.replace(message=self._message(event)), ("aggregate", key)
+
+    def _keys(self, event: Event) -> tuple[Hashable, Hashable]:
+        key_func = self._options.key_func
+        if key_func is event_aggregator_by_reason_func:
+            return key_func(event)
+        keys = self._fallbacks.call(_pair(key_func), event_aggregator_by_reason_func, event)
+        return keys[0], keys[1]
+
+    def _message(self, event: Event) -> str:
+        message: str = self._fallbacks.call(
+            self._options.message_func, event_aggregator_by_reason_message_func, event
+        )
+        return message
+
+
+def _pair(key_func: KeyFunc) -> Callable[[Event], object]:
+    def checked(event: Event) -> object:
+        keys = key_func(event)
+        return keys if isinstance(keys, tuple) and len(keys) == 2 else None  # noqa: PLR2004
+
+    return checked
+
+
+class _Aggregate:
+    """The local keys seen under one aggregate key, at most ``max_events - 1`` of them."""
+
+    __slots__ = ("last", "local_keys")
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.local_keys: set[Hashable] = set()
+
+
+class _Observation:
+    """What is known of an event that was written, or is about to be."""
+
+    __slots__ = ("count", "first_time", "name")
+
+    def __init__(self, count: int, first_time: int, name: str) -> None:
+        self.count = count
+        self.first_time = first_time
+        self.name = name
+
+
+class EventSourceObjectSpamFilter:
+    """A token bucket for each spam key (client-go: ``EventSourceObjectSpamFilter``).
+
+    Args:
+        options: Uses ``burst_size``, ``qps``, ``spam_key_func``, the cache's size and the clock.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, options: CorrelatorOptions | None = None) -> None:
+        """Start with every bucket full."""
+        self._options = options or CorrelatorOptions()
+        self._cache: LRU[Hashable, TokenBucket] = LRU(self._options.lru_cache_size)
+        self._fallbacks = _Fallbacks()
+
+    def filter(self, event: Event) -> bool:
+        """Whether the event is to be skipped (client-go: ``Filter``)."""
+        options = self._options
+        if options.burst_size is None:
+            return False
+        key = self._fallbacks.call(options.spam_key_func, get_spam_key, event)
+        now = options.clock()
+        bucket = self._cache.get(key)
+        if bucket is None:
+            bucket = TokenBucket(options.qps, options.burst_size, now)
+            self._cache.put(key, bucket)
+        return not bucket.try_accept(now)
+
+
+class EventCorrelateResult:
+    """What to do with an event (client-go: ``EventCorrelateResult``).
+
+    Attributes:
+        event: The event to write, None when it is skipped.
+        skip: Whether the rate limit says not to write it.
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("event", "skip")
+
+    def __init__(self, event: Event | None) -> None:
+        """Keep the event; none means skip."""
+        self.event: Final = event
+        self.skip: Final = event is None
+
+    @property
+    def patch(self) -> Json | None:
+        """The strategic-merge patch for an event already written; None for a create, or when skipped."""
+        return self.event.to_patch() if self.event is not None and self.event.count > 1 else None
+
+
+class EventCorrelator:
+    """Aggregates, observes and filters (client-go: ``EventCorrelator``). One owner at a time: it has no lock.
+
+    Args:
+        options: The defaults are client-go's.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, options: CorrelatorOptions | None = None) -> None:
+        """Start with nothing seen."""
+        self._options = options or CorrelatorOptions()
+        self._aggregator = EventAggregator(self._options)
+        self._observed: LRU[Hashable, _Observation] = LRU(self._options.lru_cache_size)
+        self._filter = EventSourceObjectSpamFilter(self._options)
+
+    def event_correlate(self, event: Event) -> EventCorrelateResult:
+        """Decide on one event (client-go: ``EventCorrelate``)."""
+        event, key = self._aggregator.event_aggregate(event)
+        event = self._observe(event, key)
+        return EventCorrelateResult(None if self._filter.filter(event) else event)
+
+    def update_state(self, event: Event) -> None:
+        """Remember what the server answered to a write (client-go: ``UpdateState``).
+
+        The sink path does not call it: nothing that it stores is read again, and an answer that comes late
+        would lower a count.
+        """
+        self._observed.put(_event_key(event), _Observation(event.count, event.first_time, event.name))
+
+    def _observe(self, event: Event, key: Hashable) -> Event:
+        if not self._options.count_identical:
+            return event
+        known = self._observed.get(key)
+        if known is None:
+            self._observed.put(key, _Observation(event.count, event.first_time, event.name))
+            return event
+        known.count += 1
+        return event.replace(count=known.count, first_time=known.first_time, name=known.name)
+
+    @property
+    def aggregated(self) -> int:
+        """How many events became part of a combined one."""
+        return self._aggregator.aggregated
+
+    @property
+    def fallbacks(self) -> int:
+        """For how many events a user's function failed and a default decided."""
+        return self._aggregator._fallbacks.count + self._filter._fallbacks.count  # noqa: SLF001
+
+    @property
+    def caches(self) -> dict[str, tuple[int, int]]:
+        """Of each memory, how many keys it holds and how many it has forgotten for lack of room."""
+        caches = {"aggregate": self._aggregator._cache, "observe": self._observed, "filter": self._filter._cache}  # noqa: SLF001
+        return {name: (len(cache), cache.evictions) for name, cache in caches.items()}  # type: ignore[attr-defined]

@@ -1,0 +1,49 @@
+"""A bounded mapping that forgets the least recently used and counts what it forgot.
+
+``cachetools.LRUCache`` behaves the same (a property test holds the two equal) and costs four times as much for a
+miss with an eviction, three of which come with every new object.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+K = TypeVar("K", bound="Hashable")
+V = TypeVar("V")
+
+
+class LRU(Generic[K, V]):
+    """At most ``maxsize`` values; a read counts as use (client-go: ``lru.Cache``). Not for several threads."""
+
+    __slots__ = ("_values", "evictions", "maxsize")
+
+    def __init__(self, maxsize: int) -> None:
+        """Make it empty."""
+        self.maxsize = maxsize
+        self.evictions = 0
+        self._values: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """The value, now the most recently used; None if it is unknown."""
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Remember the value, which is not None, as the most recently used."""
+        values = self._values
+        if key in values:
+            values.move_to_end(key)
+        elif len(values) >= self.maxsize:
+            values.popitem(last=False)
+            self.evictions += 1
+        values[key] = value
+
+    def __len__(self) -> int:
+        """How many values are remembered."""
+        return len(self._values)

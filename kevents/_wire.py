@@ -1,0 +1,91 @@
+"""Texts, names and times as the API server wants them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Final
+
+_DNS1123_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
+_NAME_LIMIT = 253
+_HEX_DIGITS_OF_SERIAL = 16
+_NANO = 1_000_000_000
+ELLIPSIS: Final = "..."
+
+
+def event_name(object_name: str, serial: int) -> str:
+    """The name of an event about an object: ``<object name>.<hex of the serial>``.
+
+    A name that is no DNS-1123 subdomain, or too long, is made valid and clipped, with a short hash, so that a
+    person still recognises it (client-go: a bare UUID).
+    """
+    return f"{_name_prefix(object_name)}.{serial:x}"
+
+
+@lru_cache(maxsize=4096)
+def _name_prefix(object_name: str) -> str:
+    limit = _NAME_LIMIT - 1 - _HEX_DIGITS_OF_SERIAL
+    if len(object_name) <= limit and _DNS1123_SUBDOMAIN.fullmatch(object_name):
+        return object_name
+    digest = hashlib.sha256(object_name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    labels = re.sub(r"[^a-z0-9.]+", "-", object_name.lower()).split(".")
+    valid = ".".join(label.strip("-") for label in labels if label.strip("-"))
+    clipped = valid[: limit - 1 - len(digest)].rstrip("-.")
+    return f"{clipped}-{digest}" if clipped else digest
+
+
+def format_time(nanoseconds: int) -> str:
+    """A ``Time`` of the API: whole seconds, UTC, ``Z``."""
+    return _format_second(nanoseconds // _NANO)
+
+
+@lru_cache(maxsize=64)
+def _format_second(second: int) -> str:
+    return datetime.fromtimestamp(second, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: object) -> int:
+    """Nanoseconds since the epoch from an RFC 3339 text or an aware datetime.
+
+    Raises:
+        ValueError: If the text is no RFC 3339 time, or has no zone: local time is never taken for UTC.
+    """
+    if isinstance(text, datetime):
+        if text.tzinfo is None:
+            raise ValueError(f"datetime without a zone: {text!r}; use an aware one, as datetime.now(timezone.utc)")
+        delta = text - datetime(1970, 1, 1, tzinfo=timezone.utc)
+        return (delta.days * 86_400 + delta.seconds) * _NANO + delta.microseconds * 1_000
+    match = _RFC3339.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"not an RFC 3339 time with a zone: {text!r}; one is 2026-07-24T09:00:00Z")
+    moment, fraction, zone = match.groups()
+    zone = "+00:00" if zone in "Zz" else zone
+    seconds = int(datetime.fromisoformat(moment.replace("t", "T") + zone).timestamp())
+    return seconds * _NANO + int((fraction or "0").ljust(9, "0"))
+
+
+def clip(text: str, limit: int) -> str:
+    """``text`` cut to ``limit`` bytes of UTF-8, on a character, with a visible ``...`` if anything was cut."""
+    if len(text) * 4 <= limit:
+        return text
+    encoded = clean(text).encode()
+    if len(encoded) <= limit:
+        return text
+    return encoded[: max(limit - len(ELLIPSIS), 0)].decode("utf-8", "ignore") + ELLIPSIS[:limit]
+
+
+def clean(text: str) -> str:
+    """``text`` as valid Unicode: a lone surrogate, which no UTF-8 can hold, becomes the replacement character."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def printable(text: str) -> str:
+    """``text`` for a log or a terminal: control characters and line breaks escaped, so that it stays one line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in clean(text))

@@ -1,0 +1,1 @@
+"""Tests of kevents, one module for each room."""
