@@ -1,3 +1,84 @@
-"""The Kubernetes event recorder for Python."""
+"""The Kubernetes event recorder for Python: client-go's ``tools/record``, faithful, bounded and never silent.
+
+A recorder emits into a broadcaster, whose watchers log, call handlers, or write to the API server::
+
+    import kevents
+
+    with kevents.EventBroadcaster() as broadcaster:
+        broadcaster.start_recording_to_sink(kevents.CoreV1EventSink())
+        recorder = broadcaster.new_recorder("backup-operator")
+        recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
+"""
+
+from kevents._broadcaster import EventBroadcaster
+from kevents._correlator import (
+    EventAggregator,
+    EventCorrelateResult,
+    EventCorrelator,
+    EventSourceObjectSpamFilter,
+)
+from kevents._objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, Event, EventSource, ObjectReference
+from kevents._options import (
+    CorrelatorOptions,
+    event_aggregator_by_reason_func,
+    event_aggregator_by_reason_message_func,
+    get_spam_key,
+    spam_key_by_object_and_reason,
+)
+from kevents._recorder import BoundRecorder, EventRecorder, Recorder, default_host
+from kevents._reference import get_partial_reference, get_reference, register
+from kevents._sink import CoreV1EventSink, EventSink
+from kevents._statistics import DropReason, SinkStatistics, Statistics, WatcherStatistics
+from kevents._watcher import Watcher
+from kevents.exceptions import (
+    InvalidEventError,
+    InvalidMessageError,
+    InvalidReferenceError,
+    InvalidTypeError,
+    KeventsError,
+    SinkError,
+    StatusError,
+    UnavailableError,
+)
 
 __version__ = "0.1.0.dev0"
+
+__all__ = [
+    "EVENT_TYPE_NORMAL",
+    "EVENT_TYPE_WARNING",
+    "BoundRecorder",
+    "CoreV1EventSink",
+    "CorrelatorOptions",
+    "DropReason",
+    "Event",
+    "EventAggregator",
+    "EventBroadcaster",
+    "EventCorrelateResult",
+    "EventCorrelator",
+    "EventRecorder",
+    "EventSink",
+    "EventSource",
+    "EventSourceObjectSpamFilter",
+    "InvalidEventError",
+    "InvalidMessageError",
+    "InvalidReferenceError",
+    "InvalidTypeError",
+    "KeventsError",
+    "ObjectReference",
+    "Recorder",
+    "SinkError",
+    "SinkStatistics",
+    "StatusError",
+    "Statistics",
+    "UnavailableError",
+    "Watcher",
+    "WatcherStatistics",
+    "default_host",
+    "event_aggregator_by_reason_func",
+    "event_aggregator_by_reason_message_func",
+    "get_partial_reference",
+    "get_reference",
+    "get_spam_key",
+    "register",
+    "spam_key_by_object_and_reason",
+]

@@ -11,123 +11,20 @@ Pure: no lock, no thread, no I/O; one worker owns it and the options' clock tell
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kevents._bucket import NANO, TokenBucket
 from kevents._lru import LRU
 from kevents._objects import Event, Json
-
-KeyFunc = Callable[[Event], tuple[Hashable, Hashable]]
-MessageFunc = Callable[[Event], str]
-SpamKeyFunc = Callable[[Event], Hashable]
-
-_COMBINED: Final = "(combined from similar events): "
-
-
-def event_aggregator_by_reason_func(event: Event) -> tuple[Hashable, Hashable]:
-    """What may be combined: everything but the message, which is the local key.
-
-    client-go: ``EventAggregatorByReasonFunc``; its reporting fields are those of the source.
-
-    .. versionadded:: 0.1
-    """
-    return (event.source.identity, event.reference.identity, event.type, event.reason), event.message
-
-
-def event_aggregator_by_reason_message_func(event: Event) -> str:
-    """The message of a combined event (client-go: ``EventAggregatorByReasonMessageFunc``).
-
-    .. versionadded:: 0.1
-    """
-    return _COMBINED + event.message
-
-
-def get_spam_key(event: Event) -> Hashable:
-    """One budget for each source, object and type (client-go: ``getSpamKey``).
-
-    .. versionadded:: 0.1
-    """
-    return event.source.identity, event.reference.identity, event.type
-
-
-def spam_key_by_object_and_reason(event: Event) -> Hashable:
-    """One budget for each reason: a noisy one cannot use up the budget of an important one.
-
-    .. versionadded:: 0.1
-    """
-    return event.source.identity, event.reference.identity, event.type, event.reason
-
-
-def _event_key(event: Event) -> Hashable:
-    """What makes two events the same (client-go: ``getEventKey``)."""
-    reference = event.reference
-    return event.source.identity, reference.identity, reference.field_path, event.type, event.reason, event.message
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CorrelatorOptions:
-    """What counts as the same, and how much is too much (client-go: ``CorrelatorOptions``).
-
-    Args:
-        lru_cache_size: How many keys each of the three memories holds.
-        burst_size: How many events about one spam key pass at once; None switches the filter off.
-        qps: Events a second of one spam key that pass in the long run.
-        key_func: From an event to the key under which similar ones are combined, and the local key that tells
-            them apart.
-        message_func: The message of a combined event.
-        max_events: From this many different local keys on, similar events are combined; None: never.
-        max_interval_in_seconds: An aggregate unseen for longer starts anew.
-        count_identical: Whether an event seen before becomes its next count; otherwise each is its own.
-        spam_key_func: From an event to the key of its budget.
-        clock: Nanoseconds for windows and budgets; names and timestamps come from the event.
-
-    Raises:
-        ValueError: If a number is out of range, or anything is of the wrong type.
-
-    .. versionadded:: 0.1
-    """
-
-    lru_cache_size: int = 4096
-    burst_size: int | None = 25
-    qps: float = 1 / 300
-    key_func: KeyFunc = event_aggregator_by_reason_func
-    message_func: MessageFunc = event_aggregator_by_reason_message_func
-    max_events: int | None = 10
-    max_interval_in_seconds: float = 600
-    count_identical: bool = True
-    spam_key_func: SpamKeyFunc = get_spam_key
-    clock: Callable[[], int] = time.monotonic_ns
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
-        _require_count("lru_cache_size", self.lru_cache_size)
-        if self.burst_size is not None:
-            _require_count("burst_size", self.burst_size, "; None switches the rate limit off")
-        if self.max_events is not None:
-            _require_count("max_events", self.max_events, "; None switches combining off")
-        _require_positive("qps", self.qps)
-        _require_positive("max_interval_in_seconds", self.max_interval_in_seconds)
-        if not isinstance(self.count_identical, bool):
-            raise ValueError(f"count_identical must be True or False, not {self.count_identical!r}")
-        for name in ("key_func", "message_func", "spam_key_func", "clock"):
-            if not callable(getattr(self, name)):
-                raise ValueError(f"{name} must be callable, not {getattr(self, name)!r}")
-
-
-def _require_count(name: str, value: object, hint: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}{hint}")
-
-
-def _require_positive(name: str, value: object) -> None:
-    number = not isinstance(value, bool) and isinstance(value, int | float)
-    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
-        raise ValueError(f"{name} must be a number above 0, not {value!r}")
-
+from kevents._options import (
+    CorrelatorOptions,
+    KeyFunc,
+    event_aggregator_by_reason_func,
+    event_aggregator_by_reason_message_func,
+    event_key,
+    get_spam_key,
+)
 
 class _Fallbacks:
     """Calls the user's functions; for an event they fail on, the default decides, and that is counted."""
@@ -180,7 +77,7 @@ class EventAggregator:
         """The event to go on with and the key to count it under (client-go: ``EventAggregate``)."""
         options = self._options
         if options.max_events is None:
-            return event, _event_key(event)
+            return event, event_key(event)
         key, local_key = self._keys(event)
         now = options.clock()
         aggregate = self._cache.get(key)
@@ -190,11 +87,11 @@ class EventAggregator:
         aggregate.last = now
         seen = aggregate.local_keys
         if local_key in seen:
-            return event, _event_key(event)
+            return event, event_key(event)
         # client-go adds the key and takes an arbitrary one out of a full set: here, the one just added.
         if len(seen) + 1 < options.max_events:
             seen.add(local_key)
-            return event, _event_key(event)
+            return event, event_key(event)
         self.aggregated += 1
         return event.replace(message=self._message(event)), ("aggregate", key)
 
@@ -321,7 +218,7 @@ class EventCorrelator:
         The sink path does not call it: nothing that it stores is read again, and an answer that comes late
         would lower a count.
         """
-        self._observed.put(_event_key(event), _Observation(event.count, event.first_time, event.name))
+        self._observed.put(event_key(event), _Observation(event.count, event.first_time, event.name))
 
     def _observe(self, event: Event, key: Hashable) -> Event:
         if not self._options.count_identical:
@@ -346,5 +243,9 @@ class EventCorrelator:
     @property
     def caches(self) -> dict[str, tuple[int, int]]:
         """Of each memory, how many keys it holds and how many it has forgotten for lack of room."""
-        caches = {"aggregate": self._aggregator._cache, "observe": self._observed, "filter": self._filter._cache}  # noqa: SLF001
-        return {name: (len(cache), cache.evictions) for name, cache in caches.items()}  # type: ignore[attr-defined]
+        caches: dict[str, LRU[Hashable, Any]] = {
+            "aggregate": self._aggregator._cache,  # noqa: SLF001
+            "observe": self._observed,
+            "filter": self._filter._cache,  # noqa: SLF001
+        }
+        return {name: (len(cache), cache.evictions) for name, cache in caches.items()}

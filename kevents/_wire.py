@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Final
 
@@ -14,6 +14,7 @@ _NAME_LIMIT = 253
 _HEX_DIGITS_OF_SERIAL = 16
 _NANO = 1_000_000_000
 ELLIPSIS: Final = "..."
+_TOLD_LIMIT = 500
 
 
 def event_name(object_name: str, serial: int) -> str:
@@ -44,7 +45,8 @@ def format_time(nanoseconds: int) -> str:
 
 @lru_cache(maxsize=64)
 def _format_second(second: int) -> str:
-    return datetime.fromtimestamp(second, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime, which writes the year 1 (Go's zero time) as "1"; not fromtimestamp, which refuses it on Windows.
+    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=second)).isoformat()[:19] + "Z"
 
 
 def parse_time(text: object) -> int:
@@ -89,3 +91,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in clean(text))
+
+
+def told(error: BaseException) -> str:
+    """An error as a short text, ``ValueError: no such thing``, even if its own text raises."""
+    try:
+        return clip(f"{type(error).__name__}: {error}", _TOLD_LIMIT)
+    except Exception:  # noqa: BLE001 - an error whose text raises is still an error
+        return type(error).__name__

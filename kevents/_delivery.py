@@ -1,0 +1,278 @@
+"""A sink's side of its watcher: correlates what comes in, and hands out one request at a time to whoever sends.
+
+The correlator works outside the condition, in the worker's thread; the work queue and the sink's ledger are touched
+under it only. What is to be logged is logged when it is free again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from tenacity import RetryCallState
+from tenacity.wait import wait_base, wait_exponential
+
+from kevents._correlator import EventCorrelator
+from kevents._facts import CLOSED, Closed, Dropped, Fact, ServerLost, Wait
+from kevents._handlers import Handled
+from kevents._statistics import DropReason, SinkStatistics
+from kevents._verdict import Delivered, Verb, Verdict
+from kevents._wire import clip, told
+from kevents._workqueue import WorkQueue
+
+if TYPE_CHECKING:
+    from kevents._losses import Losses
+    from kevents._objects import Event
+    from kevents._options import CorrelatorOptions
+    from kevents._slot import Attempt
+
+_MOST_AT_ONCE = 1000
+_DRAINING_WAIT = 0.25
+_SERVER_LIMIT = 1 << 20
+
+
+class wait_share(wait_base):  # noqa: N801 - tenacity's way of naming waits
+    """A random share, between a half and one, of another wait: so that many clients do not return at once."""
+
+    def __init__(self, wait: wait_base) -> None:
+        """Keep the wait."""
+        self._wait = wait
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        """Seconds."""
+        return self._wait(retry_state) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def default_retry_wait(sleep_duration: float) -> wait_base:
+    """1, 2, 4 ... seconds up to ``sleep_duration``, of each a random share between a half and one."""
+    return wait_share(wait_exponential(multiplier=1, max=sleep_duration))
+
+
+class Delivery:
+    """From recorded events to attempts, and from verdicts back to the ledger.
+
+    Args:
+        losses: Tells of what is lost.
+        options: For the correlator.
+        senders: How many attempts may be under way at once.
+        backlog: How many different events may wait.
+        max_age: Seconds after which an event that cannot be written is given up.
+        sleep_duration: The longest pause between two tries, in seconds.
+        retry_wait: A tenacity wait; None: :func:`default_retry_wait`.
+        max_message_bytes: To which a message is cut; None: only what the server could never store is cut.
+    """
+
+    most = _MOST_AT_ONCE
+
+    def __init__(  # noqa: PLR0913
+        self,
+        losses: Losses,
+        options: CorrelatorOptions | None,
+        *,
+        senders: int,
+        backlog: int,
+        max_age: float,
+        sleep_duration: float,
+        retry_wait: Callable[[RetryCallState], float] | None,
+        max_message_bytes: int | None,
+    ) -> None:
+        """Start with nothing to deliver."""
+        self._losses = losses
+        self._correlator = EventCorrelator(options)
+        self._queue = WorkQueue(
+            senders=senders,
+            backlog=backlog,
+            max_age=max_age,
+            sleep_duration=sleep_duration,
+            jitter=lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
+        )
+        self._default_wait = default_retry_wait(sleep_duration)
+        self._retry_wait = retry_wait or self._default_wait
+        self._limit = max_message_bytes or _SERVER_LIMIT
+        self._work = threading.Condition()
+        self._ends = threading.Condition(self._work._lock)  # type: ignore[attr-defined]
+        self._idle = 0
+        self._taken = self._accepted = self._filtered = self._wait_fallbacks = 0
+
+    # -- the watcher's worker ------------------------------------------------------------------------------------
+
+    def accept(self, batch: Sequence[Event]) -> Handled:
+        """Correlate events, and offer the writes they deserve."""
+        failed: list[tuple[Event, BaseException]] = []
+        writes: list[Event] = []
+        filtered: list[Event] = []
+        for event in batch:
+            try:
+                result = self._correlator.event_correlate(event)
+                (filtered if result.event is None else writes).append(self._clipped(result.event or event))
+            except Exception as error:  # noqa: BLE001 - what cannot be correlated fails alone
+                failed.append((event, error))
+        with self._work:
+            if self._queue.closed:
+                return Handled(failed, too_late=True)
+            self._taken += len(batch)
+            self._accepted += len(writes) + len(filtered)
+            self._filtered += len(filtered)
+            now = monotonic()
+            for event in writes:
+                self._queue.offer(event, now, there=event.count > 1)
+            if self._idle:
+                self._work.notify(len(writes))
+            facts = self._facts()
+        for event in filtered:
+            self._losses.tell(DropReason.SPAM_FILTERED, event, level=logging.INFO)
+        self._report(facts)
+        return Handled(failed)
+
+    def _clipped(self, event: Event) -> Event:
+        message = clip(event.message, self._limit)
+        return event if message is event.message else event.replace(message=message)
+
+    # -- the senders ---------------------------------------------------------------------------------------------
+
+    def take(self, now: float) -> Attempt | Wait | Closed:
+        """The next request to make, or how long to wait for one, or that none will come any more."""
+        with self._work:
+            step = self._queue.take(now)
+            if step is CLOSED:
+                self._work.notify_all()
+                self._ends.notify_all()
+            facts = self._facts()
+        self._report(facts)
+        return step
+
+    def wait(self, version: int, seconds: float | None) -> None:
+        """Wait until something changes, at most so many seconds; not at all if something has since the version."""
+        with self._work:
+            if self._queue.version == version:
+                self._idle += 1
+                self._work.wait(seconds)
+                self._idle -= 1
+
+    def done(self, attempt: Attempt, verdict: Verdict, now: float) -> None:
+        """Settle an attempt."""
+        wait = 0.0 if isinstance(verdict, Delivered) else self._next_wait(attempt.waits + 1)
+        with self._work:
+            was_closed = self._queue.gate.closed
+            self._queue.done(attempt, verdict, now, wait)
+            if self._idle and (was_closed or not isinstance(verdict, Delivered)):
+                self._work.notify_all()  # another key may now be due, or allowed
+            self._ends.notify_all()
+            facts = self._facts()
+        self._report(facts)
+
+    def _next_wait(self, number: int) -> float:
+        """The n-th wait of a write; the user's function may fail, outside the lock."""
+        state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+        state.attempt_number = number
+        try:
+            wait = float(self._retry_wait(state))
+            if 0.0 <= wait < float("inf"):
+                return wait
+        except Exception as error:  # noqa: BLE001 - the default decides then
+            self._losses.log.say("retry_wait", f"retry_wait raised {told(error)}; the default decides")
+        self._wait_fallbacks += 1
+        return float(self._default_wait(state))
+
+    def lacks_senders(self) -> bool:
+        """Whether more writes are waiting than senders are idle."""
+        with self._work:
+            return not self._queue.closed and self._queue.keys - self._queue.in_flight > self._idle
+
+    # -- flushing and ending -------------------------------------------------------------------------------------
+
+    def flush(self, deadline: float | None) -> bool:
+        """Hasten what waits, and wait until all that was accepted so far has ended; False at the deadline."""
+        with self._work:
+            mark = self._queue.mark()
+            if not self._queue.settled(mark):
+                self._queue.hasten(monotonic())
+                self._work.notify_all()
+            return self._wait_for(lambda: self._queue.settled(mark), deadline)
+
+    def drain(self, deadline: float) -> None:
+        """Hurry: no wait is long any more, and at the deadline what is left is given up."""
+        with self._work:
+            self._queue.drain(monotonic(), _DRAINING_WAIT, deadline)
+            self._work.notify_all()
+
+    def finish(self) -> None:
+        """Nothing more will be accepted."""
+        with self._work:
+            self._queue.seal()
+            if not self._queue.keys:
+                self._queue.close()
+            self._work.notify_all()
+            self._ends.notify_all()
+
+    def settle(self, deadline: float) -> bool:
+        """Wait until everything has ended; False at the deadline."""
+        with self._work:
+            return self._wait_for(lambda: not self._queue.keys, deadline)
+
+    def close(self) -> int:
+        """Give up what is left; how many events that was."""
+        with self._work:
+            given_up = self._queue.close()
+            facts = self._facts()
+            self._work.notify_all()
+            self._ends.notify_all()
+        self._report(facts)
+        return given_up
+
+    def taken(self) -> int:
+        """How many events it has accounted for."""
+        with self._work:
+            return self._taken
+
+    def _wait_for(self, ended: Callable[[], bool], deadline: float | None) -> bool:
+        timeout = None if deadline is None else max(deadline - monotonic(), 0.0)
+        return self._ends.wait_for(ended, timeout)
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def _facts(self) -> list[Fact]:
+        facts = self._queue.facts
+        if facts:
+            self._queue.facts = []
+        return facts
+
+    def _report(self, facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            if isinstance(fact, Dropped):
+                self._losses.tell_dropped(fact)
+            elif isinstance(fact, ServerLost):
+                self._losses.log.say("lost", f"the API server is unavailable, events wait for it: {fact.cause}")
+            else:
+                text = f"the API server answers again after {fact.after:.1f} s; {fact.waiting} writes waited for it"
+                self._losses.log.say("back", text, level=logging.INFO)
+
+    def statistics(self) -> SinkStatistics:
+        """A snapshot of the sink's ledger."""
+        caches = self._correlator.caches
+        with self._work:
+            queue = self._queue
+            return SinkStatistics(
+                accepted=self._accepted,
+                spam_filtered=self._filtered,
+                delivered=queue.delivered,
+                dropped=dict(queue.dropped),
+                backlog=queue.events,
+                created=queue.written[Verb.CREATE],
+                patched=queue.written[Verb.PATCH],
+                merged=queue.merged,
+                retried=queue.retried,
+                recreated=queue.recreated,
+                rejected_by_code=dict(queue.rejected_by_code),
+                aggregated=self._correlator.aggregated,
+                fallbacks=self._correlator.fallbacks + self._wait_fallbacks,
+                cache_sizes={name: size for name, (size, _) in caches.items()},
+                cache_evictions={name: evicted for name, (_, evicted) in caches.items()},
+                in_flight=queue.in_flight,
+                oldest_age=queue.oldest_age(monotonic()),
+                gate_open=not queue.gate.closed,
+            )

@@ -1,0 +1,94 @@
+"""The gate of an outage: closed while the server is taken for unreachable, so that one request at a time asks for it.
+
+It closes when as many different keys in a row as there are senders (at least two) met an unreachable server with
+nothing answered between. While it is closed the sink makes single probes, at waits that double from 0.25 s; any
+answer opens it. One key alone never closes it: that may be the key's own fault.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+_FIRST_WAIT = 0.25
+
+
+class Gate:
+    """Pure: told what came back, and when.
+
+    Args:
+        senders: How many requests may be under way at once.
+        longest_wait: The longest pause between two probes, in seconds.
+        jitter: Gives the share of a pause that is really waited, between a half and one.
+    """
+
+    def __init__(self, senders: int, longest_wait: float, jitter: Callable[[], float]) -> None:
+        """Open, with nothing heard yet."""
+        self.closed = False
+        self.probing: object = None
+        self.probe_due = 0.0
+        self.lost_at: float | None = None
+        self.last_unavailable: float | None = None
+        self._threshold = max(2, senders)
+        self._longest_wait = longest_wait
+        self._jitter = jitter
+        self._streak: set[Hashable] = set()
+        self._probes = 0
+        self._answers = 0
+        self._last_key: Hashable = None
+        self._last_answer = 0
+        self._answer_before = 0
+
+    @property
+    def answers(self) -> int:
+        """How many answers came so far: a moment, for :meth:`answered_another`."""
+        return self._answers
+
+    def answered_another(self, key: Hashable, since: int) -> bool:
+        """Whether a key other than this one was answered since that moment."""
+        latest = self._last_answer if self._last_key != key else self._answer_before
+        return latest > since
+
+    def answered(self, key: Hashable) -> None:
+        """The server answered a request of this key, whatever it said."""
+        self._answers += 1
+        if key != self._last_key:
+            self._answer_before = self._last_answer
+            self._last_key = key
+        self._last_answer = self._answers
+        self._streak.clear()
+        self.closed = False
+        self.probing = None
+        self.lost_at = None
+
+    def began(self, attempt: object) -> None:
+        """A request begins: while the gate is closed, it is the probe."""
+        if self.closed:
+            self.probing = attempt
+
+    def unavailable(self, attempt: object, key: Hashable, now: float, after: float) -> None:
+        """No answer to a request of this key. One that began before the gate closed does not lengthen the pause."""
+        self.last_unavailable = now
+        if self.lost_at is None:
+            self.lost_at = now
+        self._streak.add(key)
+        if attempt is self.probing:
+            self.probing = None
+            self._probes += 1
+        elif self.closed or len(self._streak) < self._threshold:
+            return
+        else:
+            self.closed = True
+            self._probes = 0
+        wait = min(self._longest_wait, _FIRST_WAIT * 2.0 ** min(self._probes, 30)) * self._jitter()
+        self.probe_due = now + max(wait, after)
+
+    def hasten(self, now: float) -> None:
+        """Probe at once."""
+        self.probe_due = min(self.probe_due, now)
+
+    def cap(self, longest_wait: float) -> None:
+        """Let no later pause be longer."""
+        self._longest_wait = min(self._longest_wait, longest_wait)

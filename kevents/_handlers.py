@@ -1,0 +1,104 @@
+"""What a watcher does with its events: the protocol, and the handler that calls a user's function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from kevents._objects import Event
+    from kevents._statistics import SinkStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What became of a batch: the events that failed with their errors, and whether all came too late."""
+
+    failed: Sequence[tuple[Event, BaseException]] = ()
+    too_late: bool = False
+
+
+class Handler(Protocol):
+    """What a watcher does with its events: called in its worker thread, with a batch at a time."""
+
+    @property
+    def most(self) -> int:
+        """How many events it wants at once."""
+
+    def handle(self, batch: Sequence[Event]) -> Handled:
+        """Deal with the events; never raises."""
+
+    def flush(self, deadline: float | None) -> bool:
+        """Wait until what was handled has ended; False if the deadline passed."""
+
+    def drain(self, deadline: float) -> None:
+        """Hurry: the end is at the deadline. Does not wait."""
+
+    def finish(self) -> None:
+        """The last batch was handled."""
+
+    def settle(self, deadline: float) -> bool:
+        """Wait, at most until the deadline, until all that was handled has ended."""
+
+    def close(self) -> int:
+        """Give up what is left; how many events that was."""
+
+    def taken(self) -> int | None:
+        """How many events it has accounted for; None if it keeps no account."""
+
+    def owns_this_thread(self) -> bool:
+        """Whether the calling thread is one that it must not wait for."""
+
+    def statistics(self) -> SinkStatistics | None:
+        """Its own ledger, if it has one."""
+
+
+class CallHandler:
+    """Calls a function with each event; one that raises, whatever it raises, fails for that event only."""
+
+    most = 1
+
+    def __init__(self, function: Callable[[Event], object]) -> None:
+        """Keep the function."""
+        self._function = function
+
+    def handle(self, batch: Sequence[Event]) -> Handled:
+        """Call the function with each event."""
+        failed = []
+        for event in batch:
+            try:
+                self._function(event)
+            except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the watcher either
+                failed.append((event, error))
+        return Handled(failed)
+
+    def flush(self, deadline: float | None) -> bool:  # noqa: ARG002
+        """What was handled has ended."""
+        return True
+
+    def drain(self, deadline: float) -> None:
+        """There is nothing behind the function to be hurried."""
+
+    def finish(self) -> None:
+        """There is nothing behind the function to be told."""
+
+    def settle(self, deadline: float) -> bool:  # noqa: ARG002
+        """What was handled has ended."""
+        return True
+
+    def close(self) -> int:
+        """Nothing is left."""
+        return 0
+
+    def taken(self) -> int | None:
+        """It keeps no account of its own."""
+        return None
+
+    def owns_this_thread(self) -> bool:
+        """It has no threads."""
+        return False
+
+    def statistics(self) -> SinkStatistics | None:
+        """It has no ledger of its own."""
+        return None

@@ -1,0 +1,99 @@
+"""What kevents itself logs: the first of a kind at once with what to do about it, later ones summed up."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
+from typing import Final
+
+from cachetools import TTLCache
+
+from kevents._wire import printable
+
+LOGGER: Final = logging.getLogger("kevents")
+
+_speaking: ContextVar[bool] = ContextVar("kevents_speaking", default=False)
+
+
+def is_speaking() -> bool:
+    """Whether this thread, or task, is in the middle of logging or sending for kevents."""
+    return _speaking.get()
+
+
+@contextmanager
+def speaking() -> Iterator[None]:
+    """What is recorded within is kevents' own echo."""
+    token = _speaking.set(True)
+    try:
+        yield
+    finally:
+        _speaking.reset(token)
+
+
+class LimitedLog:
+    """Logs the first of a kind, and then at most one summary a minute.
+
+    Args:
+        lock: Guards the memory of what was said; re-entrant, never held while logging.
+        period: Seconds of silence after a line of a kind.
+    """
+
+    def __init__(self, lock: AbstractContextManager[object], period: float = 60.0) -> None:
+        """Start with nothing said."""
+        self._lock = lock
+        self._said: TTLCache[Hashable, bool] = TTLCache(maxsize=256, ttl=period)
+        self._silent: dict[Hashable, int] = {}
+        self._looking = False
+
+    def say(  # noqa: PLR0913
+        self,
+        kind: Hashable,
+        text: str,
+        *,
+        events: int = 1,
+        level: int = logging.WARNING,
+        logger: logging.Logger = LOGGER,
+    ) -> None:
+        """Log a line of a kind, unless one was logged lately; then it is counted into the next."""
+        hidden = self._admit(kind, events)
+        if hidden is not None:
+            more = f" (and {hidden} more like it since the last such line)" if hidden else ""
+            say(level, text + more, logger=logger)
+
+    def _admit(self, kind: Hashable, events: int) -> int | None:
+        """How many were kept silent since the last line; None if this one is to be silent too."""
+        with self._lock:
+            # A signal handler may come back here while the cache is being changed: then it is only counted.
+            if self._looking or kind in self._said:
+                self._silent[kind] = self._silent.get(kind, 0) + events
+                return None
+            self._looking = True
+            try:
+                self._said[kind] = True
+                return self._silent.pop(kind, 0)
+            finally:
+                self._looking = False
+
+    def sum_up(self) -> None:
+        """Log what was counted and not yet said: at the end."""
+        with self._lock:
+            silent, self._silent = self._silent, {}
+        for kind, events in silent.items():
+            say(logging.WARNING, f"{events} more events were lost since the last line about: {_name(kind)}")
+
+
+def _name(kind: Hashable) -> str:
+    return ", ".join(str(part) for part in kind) if isinstance(kind, tuple) else str(kind)
+
+
+def say(level: int, text: str, *, logger: logging.Logger = LOGGER) -> None:
+    """Log one line, as one line. A handler that records an event hears only its own echo."""
+    with speaking():
+        try:
+            logger.log(level, "%s", printable(text))
+        except Exception as error:  # noqa: BLE001 - a broken log handler must not break who records
+            with suppress(Exception):  # where nobody listens, nobody can be told
+                sys.stderr.write(f"kevents: a log handler raised {type(error).__name__}\n")

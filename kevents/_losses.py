@@ -1,0 +1,107 @@
+"""How a loss is told: in the log, with what to do about it, and to the user's ``on_drop``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from kevents._facts import Dropped
+from kevents._log import LOGGER, LimitedLog, speaking
+from kevents._objects import Event
+from kevents._statistics import DropReason
+from kevents._verdict import Failed, Rejected, Unavailable, Verb
+from kevents._wire import told
+
+if TYPE_CHECKING:
+    from kevents._verdict import Verdict
+
+OnDrop = Callable[[DropReason, "Event | None", int], object]
+
+ADVICE: Final = {
+    DropReason.NO_WATCHER: "no watcher is started: call start_recording_to_sink(...) before recording",
+    DropReason.INVALID_REFERENCE: "record about an object with apiVersion, kind and name, or an ObjectReference",
+    DropReason.INVALID_TYPE: "the event type must be 'Normal' or 'Warning'",
+    DropReason.INVALID_MESSAGE: "reason, message, annotations and labels must have a text",
+    DropReason.RECURSION: "an event was recorded by what kevents itself was logging or sending",
+    DropReason.QUEUE_FULL: "a watcher is slower than events come: record less, or raise queue_length",
+    DropReason.SPAM_FILTERED: "more events about one object than its budget: CorrelatorOptions(burst_size, qps, "
+    "spam_key_func); the next write carries their count",
+    DropReason.BACKLOG_FULL: "too many different events wait for the API server: raise backlog",
+    DropReason.REJECTED: "the API server will never take it",
+    DropReason.RETRIES_EXHAUSTED: "it failed 12 times while others were answered",
+    DropReason.EXPIRED: "the API server was unreachable for longer than max_age",
+    DropReason.HANDLER_FAILED: "the watcher's handler raised",
+    DropReason.SHUTDOWN: "it came after shutdown, or its deadline was too short: raise shutdown's timeout",
+}
+
+_FORBIDDEN = 403
+_RULE = 'apiGroups: [""], resources: ["events"], verbs: ["create", "patch"]'
+
+
+class Losses:
+    """Tells of each loss once.
+
+    Args:
+        log: Keeps the lines few.
+        on_drop: The user's function, called with reason, event (None if there is none) and the number of recorded
+            events lost; its own errors are logged.
+    """
+
+    def __init__(self, log: LimitedLog, on_drop: OnDrop | None) -> None:
+        """Nothing lost yet."""
+        self.log = log
+        self._on_drop = on_drop
+
+    def tell(  # noqa: PLR0913
+        self,
+        reason: DropReason,
+        event: Event | None,
+        events: int = 1,
+        *,
+        why: str = "",
+        level: int = logging.WARNING,
+        kind: object = None,
+        logger: logging.Logger = LOGGER,
+    ) -> None:
+        """Log the loss of events, and call ``on_drop``; never raises."""
+        about = f" about {event.reference} (reason {event.reason})" if event is not None else ""
+        lost = "an event" if events == 1 else f"{events} events"
+        text = f"lost {lost}{about}: {reason}: {why or ADVICE[reason]}"
+        self.log.say((reason, kind), text, events=events, level=level, logger=logger)
+        # Of an echo nobody is told: that could go on for ever.
+        if self._on_drop is not None and reason is not DropReason.RECURSION:
+            self._call(self._on_drop, reason, event, events)
+
+    def _call(self, on_drop: OnDrop, reason: DropReason, event: Event | None, events: int) -> None:
+        with speaking():
+            try:
+                on_drop(reason, event, events)
+            except Exception as error:  # noqa: BLE001 - the user's function must not break who records
+                self.log.say("on_drop", f"on_drop raised {told(error)}", level=logging.ERROR)
+
+    def tell_dropped(self, dropped: Dropped) -> None:
+        """Log a loss that the work queue reports."""
+        event = dropped.state if isinstance(dropped.state, Event) else None
+        level, kind, why = logging.WARNING, None, _cause(dropped.verdict)
+        if isinstance(dropped.verdict, Rejected):
+            kind = (dropped.verb, dropped.verdict.code)
+            level = logging.DEBUG if dropped.verdict.quiet else logging.WARNING
+            why = _refusal(dropped.verb, dropped.verdict)
+        self.tell(dropped.reason, event, dropped.events, why=why, level=level, kind=kind)
+
+
+def _cause(verdict: Verdict | None) -> str:
+    if isinstance(verdict, Failed | Unavailable):
+        return f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last answer: {verdict.cause}"
+    return ""
+
+
+def _refusal(verb: Verb | None, verdict: Rejected) -> str:
+    """What the server said, and for a refused user the rule that is missing."""
+    asked = verb.value if verb is not None else "request"
+    said = f"the {asked} was refused with {verdict.code or 'an error'} {verdict.reason}: {verdict.message}".rstrip(": ")
+    if verdict.code != _FORBIDDEN or verdict.quiet:
+        return said
+    missing = "the patch verb may be forgotten" if verb is Verb.PATCH else "the role lacks a rule"
+    return f"{said}; {missing}, grant {_RULE}"

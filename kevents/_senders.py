@@ -1,0 +1,97 @@
+"""The sender threads: take a request, make one attempt, hand back the verdict."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from kevents._facts import CLOSED, Wait
+from kevents._log import speaking
+from kevents._slot import Attempt
+from kevents._verdict import Verb, Verdict, judge
+
+if TYPE_CHECKING:
+    from kevents._delivery import Delivery
+    from kevents._handlers import Handled
+    from kevents._objects import Event
+    from kevents._sink import EventSink
+    from kevents._statistics import SinkStatistics
+
+
+def send(sink: EventSink, attempt: Attempt) -> Verdict:
+    """Make one request; whatever the sink raises becomes a verdict."""
+    try:
+        with speaking():
+            if attempt.verb is Verb.PATCH:
+                sink.patch(attempt.namespace, attempt.name, attempt.body)
+            else:
+                sink.create(attempt.namespace, attempt.body)
+    except BaseException as error:  # noqa: BLE001 - a sink that raises SystemExit must not end its sender either
+        return judge(attempt.verb, error)
+    return judge(attempt.verb, None)
+
+
+class SenderCrew:
+    """A watcher's handler: a delivery, and the threads that send for it.
+
+    The first thread starts with the first event, further ones as the backlog needs them.
+
+    Args:
+        delivery: What is to be sent.
+        sink: By which.
+        senders: How many threads at most.
+        name: For the threads' names.
+    """
+
+    def __init__(self, delivery: Delivery, sink: EventSink, senders: int, name: str) -> None:
+        """Start no thread yet."""
+        self.sink = sink
+        self.most = delivery.most
+        self._delivery = delivery
+        self._senders = senders
+        self._name = name
+        self._threads: list[threading.Thread] = []
+        self.flush = delivery.flush
+        self.drain = delivery.drain
+        self.settle = delivery.settle
+        self.close = delivery.close
+        self.taken = delivery.taken
+
+    def handle(self, batch: Sequence[Event]) -> Handled:
+        """Accept the events, and see to it that somebody sends them. In the watcher's worker."""
+        handled = self._delivery.accept(batch)
+        self._grow()
+        return handled
+
+    def _grow(self) -> None:
+        while len(self._threads) < self._senders and self._delivery.lacks_senders():
+            number = len(self._threads) + 1
+            thread = threading.Thread(target=self._run, name=f"kevents-{self._name}-sender-{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread to be had now: the next batch tries again
+                return
+            self._threads.append(thread)
+
+    def _run(self) -> None:
+        while (step := self._delivery.take(monotonic())) is not CLOSED:
+            match step:
+                case Wait(seconds, version):
+                    self._delivery.wait(version, seconds)
+                case Attempt():
+                    self._delivery.done(step, send(self.sink, step), monotonic())
+
+    def finish(self) -> None:
+        """The last batch was accepted."""
+        self._delivery.finish()
+
+    def owns_this_thread(self) -> bool:
+        """Whether the calling thread is one of its senders."""
+        me = threading.get_ident()  # of a thread that has ended, another may have inherited it
+        return any(thread.ident == me and thread.is_alive() for thread in self._threads)
+
+    def statistics(self) -> SinkStatistics:
+        """The sink's ledger."""
+        return self._delivery.statistics()

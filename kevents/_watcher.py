@@ -1,0 +1,276 @@
+"""One listener: its bounded mailbox and its worker thread.
+
+The mailbox drops what does not fit, so that a slow or failing listener hurts only itself. The worker parks until an
+event comes, lingers for a few milliseconds so that a burst costs one wake-up, and then takes what there is. It is
+woken through a bare lock, the one primitive that a signal handler or a finaliser may release in the middle of
+anything.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from kevents._statistics import DropReason, WatcherStatistics
+from kevents._wire import told
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from kevents._handlers import Handled, Handler
+    from kevents._losses import Losses
+    from kevents._objects import Event
+    from kevents._turn import Turn
+
+_LINGER = 0.005
+
+
+class _Worker(Enum):
+    AWAKE = "awake"
+    PARKED = "parked"
+    LINGERING = "lingering"
+
+
+class Watcher:
+    """A listener that was started on a broadcaster; a context manager that stops it at the end.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        name: str,
+        handler: Handler,
+        turn: Turn,
+        *,
+        queue_length: int,
+        losses: Losses,
+        on_end: Callable[[Watcher], None],
+    ) -> None:
+        """Listen to nothing yet; a broadcaster makes watchers. The thread starts with the first event."""
+        self.name = name
+        self.handler = handler
+        self._turn = turn
+        self._queue_length = queue_length
+        self._losses = losses
+        self._on_end = on_end
+        self._mailbox: deque[Event] = deque()
+        self._changed = threading.Condition(turn.lock)
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._state = _Worker.AWAKE
+        self._thread: threading.Thread | None = None
+        self._ident = 0
+        self._closing = self._over = self._ended = self._given_up = False
+        self._hurried = 0
+        self._offered = self._queue_full = self._shutdown = self._handled = self._failed = 0
+
+    # -- the recording side, within a turn -----------------------------------------------------------------------
+
+    def offer(self, event: Event) -> bool:
+        """Take the event in, or count it as dropped; False if it was dropped. Within a turn."""
+        self._offered += 1
+        if len(self._mailbox) >= self._queue_length:
+            self._queue_full += 1
+            return False
+        self._mailbox.append(event)
+        if self._state is _Worker.PARKED:
+            self._rouse()
+        elif self._thread is None:
+            self._prepare_start()
+        return True
+
+    def _rouse(self) -> None:
+        self._state = _Worker.AWAKE
+        self._wake.release()
+
+    def _prepare_start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=f"kevents-{self.name}", daemon=True)
+        self._turn.afterwards(partial(self._start, self._thread))
+
+    def _start(self, thread: threading.Thread) -> None:
+        """Start the worker from a bare thread: ``Thread.start`` waits, on locks that a signal handler may interrupt."""
+        try:
+            _thread.start_new_thread(self._start_worker, (thread,))
+        except RuntimeError:
+            self._thread = None  # no thread to be had now: the next event tries again, or the stop does the work
+
+    def _start_worker(self, thread: threading.Thread) -> None:
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
+
+    # -- the worker ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._ident = threading.get_ident()
+        self._work_off()
+        self._ident = 0
+
+    def _work_off(self) -> None:
+        while batch := self._next_batch():
+            result = self.handler.handle(batch)
+            self._turn.run(partial(self._account, len(batch), result))
+            for event, error in result.failed:
+                why = f"the handler of {self.name} raised {told(error)}"
+                self._losses.tell(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
+        self.handler.finish()
+        with self._turn.lock:
+            self._ended = True
+            self._changed.notify_all()
+        self._on_end(self)
+
+    def _account(self, events: int, result: Handled) -> None:
+        if not self._given_up:  # else the batch was counted when the deadline passed
+            failed = len(result.failed)
+            self._failed += failed
+            if result.too_late:
+                self._shutdown += events - failed
+            else:
+                self._handled += events - failed
+        self._changed.notify_all()
+
+    def _next_batch(self) -> list[Event]:
+        """The next events; none at the end."""
+        batch: list[Event] = []
+        while True:
+            self._turn.run(partial(self._take, batch))
+            if batch or self._over:
+                return batch
+            self._wake.acquire()
+            self._linger()
+
+    def _take(self, batch: list[Event]) -> None:
+        while self._mailbox and len(batch) < self.handler.most:
+            batch.append(self._mailbox.popleft())
+        self._over = self._closing and not batch
+        if not batch and not self._over:
+            self._state = _Worker.PARKED
+
+    def _linger(self) -> None:
+        with self._turn.lock:
+            if self._closing or self._hurried:
+                return
+            self._state = _Worker.LINGERING
+        self._wake.acquire(timeout=_LINGER)
+        with self._turn.lock:
+            if self._state is _Worker.AWAKE:  # roused, perhaps in the moment when the time was over
+                self._wake.acquire(blocking=False)
+            self._state = _Worker.AWAKE
+
+    # -- waiting for it ------------------------------------------------------------------------------------------
+
+    def owns_this_thread(self) -> bool:
+        """Whether the calling thread is its worker, or one of its handler's."""
+        return self._ident == threading.get_ident() or self.handler.owns_this_thread()
+
+    def flush(self, deadline: float | None) -> bool:
+        """Wait until all that was offered so far has ended; False if the deadline passed, or in its own thread."""
+        if self.owns_this_thread():
+            return False
+        if self._thread is None and self._mailbox:  # no thread was to be had so far
+            self._turn.run(self._prepare_start)
+        with self._turn.lock:
+            mark = self._offered - self._queue_full
+            self._hurried += 1
+            if self._state is _Worker.LINGERING:
+                self._rouse()
+            handled = self._wait(lambda: self._ended_events() >= mark, deadline)
+            self._hurried -= 1
+        return handled and self.handler.flush(deadline)
+
+    def _ended_events(self) -> int:
+        return self._shutdown + self._handled + self._failed
+
+    def _waiting(self) -> int:
+        return self._offered - self._queue_full - self._ended_events()
+
+    def _wait(self, done: Callable[[], bool], deadline: float | None) -> bool:
+        timeout = None if deadline is None else max(deadline - monotonic(), 0.0)
+        return self._changed.wait_for(done, timeout)
+
+    def begin_stop(self, deadline: float) -> None:
+        """Take no more events; hurry with those there are. Within a turn or not; does not wait."""
+        with self._turn.lock:
+            if self._closing:
+                return
+            self._closing = True
+            if self._state is not _Worker.AWAKE:
+                self._rouse()
+        self.handler.drain(deadline)
+        if self._thread is None:  # no event came, or no thread was to be had for those that came
+            self._work_off()
+
+    def end_stop(self, deadline: float) -> int:
+        """Wait for what :meth:`begin_stop` began; how many events were given up at the deadline."""
+        if self.owns_this_thread():
+            return 0  # nobody waits for himself; the queue closes itself at the deadline
+        with self._turn.lock:
+            ended = self._wait(lambda: self._ended, deadline)
+        if ended and self.handler.settle(deadline):
+            return 0
+        given_up = self.handler.close()
+        left = self._give_up()
+        if left:
+            self._losses.tell(DropReason.SHUTDOWN, None, left, why=f"still in the mailbox of {self.name}")
+        return given_up + left
+
+    def _give_up(self) -> int:
+        taken = self.handler.taken()
+        with self._turn.lock:
+            if self._given_up:
+                return 0
+            self._given_up = True
+            if taken is not None:  # the batch in hand, if the handler has accounted for it already
+                self._handled += max(taken - self._ended_events(), 0)
+            left = self._waiting()
+            self._shutdown += left
+            self._mailbox.clear()
+            self._changed.notify_all()
+            return left
+
+    def stop(self, timeout: float = 5.0) -> int:
+        """Stop listening: deal with what is in the mailbox, then end. Other watchers go on.
+
+        Args:
+            timeout: Seconds after which what is left is given up.
+
+        Returns:
+            How many events were given up.
+        """
+        deadline = monotonic() + timeout
+        self._on_end(self)
+        self.begin_stop(deadline)
+        return self.end_stop(deadline)
+
+    def statistics(self) -> WatcherStatistics:
+        """A snapshot of its ledger."""
+        sink = self.handler.statistics()
+        with self._turn.lock:
+            return WatcherStatistics(
+                name=self.name,
+                offered=self._offered,
+                queue_full=self._queue_full,
+                shutdown=self._shutdown,
+                handled=self._handled,
+                failed=self._failed,
+                waiting=self._waiting(),
+                sink=sink,
+            )
+
+    def __enter__(self) -> Watcher:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
