@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -82,17 +83,24 @@ class Delivery:
     ) -> None:
         """Start with nothing to deliver."""
         self._losses = losses
-        self._correlator = EventCorrelator(options)
-        self._queue = WorkQueue(
+        self._new_correlator = partial(EventCorrelator, options)
+        self._new_queue = partial(
+            WorkQueue,
             senders=senders,
             backlog=backlog,
             max_age=max_age,
             sleep_duration=sleep_duration,
-            jitter=lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
+            jitter=partial(random.uniform, 0.5, 1.0),
         )
         self._default_wait = default_retry_wait(sleep_duration)
         self._retry_wait = retry_wait or self._default_wait
         self._limit = max_message_bytes or _SERVER_LIMIT
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin with nothing known: with the parent's memory the child would patch the parent's counts."""
+        self._correlator = self._new_correlator()
+        self._queue = self._new_queue()
         self._work = threading.Condition()
         self._ends = threading.Condition(self._work._lock)  # type: ignore[attr-defined]
         self._idle = 0
@@ -215,9 +223,10 @@ class Delivery:
             return self._wait_for(lambda: not self._queue.keys, deadline)
 
     def close(self) -> int:
-        """Give up what is left; how many events that was."""
+        """Give up what is left; how many events were given up, at the queue's own deadline too."""
         with self._work:
-            given_up = self._queue.close()
+            self._queue.close()
+            given_up = self._queue.dropped[DropReason.SHUTDOWN]
             facts = self._facts()
             self._work.notify_all()
             self._ends.notify_all()

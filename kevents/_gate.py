@@ -1,8 +1,9 @@
 """The gate of an outage: closed while the server is taken for unreachable, so that one request at a time asks for it.
 
 It closes when as many different keys in a row as there are senders (at least two) met an unreachable server with
-nothing answered between. While it is closed the sink makes single probes, at waits that double from 0.25 s; any
-answer opens it. One key alone never closes it: that may be the key's own fault.
+nothing answered between, for a quarter of a second at least: a server that fails by chance every second call is slow,
+not gone. While it is closed the sink makes single probes, at waits that double from 0.25 s; any answer opens it. One
+key alone never closes it: that may be the key's own fault.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+
+    from kevents._slot import Attempt
 
 _FIRST_WAIT = 0.25
 
@@ -27,7 +30,7 @@ class Gate:
     def __init__(self, senders: int, longest_wait: float, jitter: Callable[[], float]) -> None:
         """Open, with nothing heard yet."""
         self.closed = False
-        self.probing: object = None
+        self.probing: Attempt | None = None
         self.probe_due = 0.0
         self.lost_at: float | None = None
         self.last_unavailable: float | None = None
@@ -35,6 +38,7 @@ class Gate:
         self._longest_wait = longest_wait
         self._jitter = jitter
         self._streak: set[Hashable] = set()
+        self._streak_began = float("inf")
         self._probes = 0
         self._answers = 0
         self._last_key: Hashable = None
@@ -59,25 +63,27 @@ class Gate:
             self._last_key = key
         self._last_answer = self._answers
         self._streak.clear()
+        self._streak_began = float("inf")
         self.closed = False
         self.probing = None
         self.lost_at = None
 
-    def began(self, attempt: object) -> None:
+    def began(self, attempt: Attempt) -> None:
         """A request begins: while the gate is closed, it is the probe."""
         if self.closed:
             self.probing = attempt
 
-    def unavailable(self, attempt: object, key: Hashable, now: float, after: float) -> None:
-        """No answer to a request of this key. One that began before the gate closed does not lengthen the pause."""
+    def unavailable(self, attempt: Attempt, now: float, after: float) -> None:
+        """No answer to a request. One that began before the gate closed does not lengthen the pause."""
         self.last_unavailable = now
         if self.lost_at is None:
             self.lost_at = now
-        self._streak.add(key)
+        self._streak.add(attempt.slot.key)
+        self._streak_began = min(self._streak_began, attempt.began)
         if attempt is self.probing:
             self.probing = None
             self._probes += 1
-        elif self.closed or len(self._streak) < self._threshold:
+        elif self.closed or len(self._streak) < self._threshold or now - self._streak_began < _FIRST_WAIT:
             return
         else:
             self.closed = True

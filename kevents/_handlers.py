@@ -44,6 +44,9 @@ class Handler(Protocol):
     def close(self) -> int:
         """Give up what is left; how many events that was."""
 
+    def after_fork(self) -> None:
+        """In the child: begin anew."""
+
     def taken(self) -> int | None:
         """How many events it has accounted for; None if it keeps no account."""
 
@@ -90,6 +93,9 @@ class CallHandler:
     def close(self) -> int:
         """Nothing is left."""
         return 0
+
+    def after_fork(self) -> None:
+        """There is nothing to begin anew."""
 
     def taken(self) -> int | None:
         """It keeps no account of its own."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final
 
@@ -37,18 +38,22 @@ class LimitedLog:
     """Logs the first of a kind, and then at most one summary a minute.
 
     Args:
-        lock: Guards the memory of what was said; re-entrant, never held while logging.
         period: Seconds of silence after a line of a kind.
     """
 
-    def __init__(self, lock: AbstractContextManager[object], period: float = 60.0) -> None:
+    def __init__(self, period: float = 60.0) -> None:
         """Start with nothing said."""
-        self._lock = lock
-        self._said: TTLCache[Hashable, bool] = TTLCache(maxsize=256, ttl=period)
-        self._silent: dict[Hashable, int] = {}
+        self._period = period
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget everything: also after a fork, where another thread may have held the lock."""
+        self._lock = threading.RLock()  # guards the memory of what was said; never held while logging
+        self._said: TTLCache[Hashable, bool] = TTLCache(maxsize=256, ttl=self._period)
+        self._silent: dict[tuple[Hashable, int], int] = {}
         self._looking = False
 
-    def say(  # noqa: PLR0913
+    def say(
         self,
         kind: Hashable,
         text: str,
@@ -58,12 +63,12 @@ class LimitedLog:
         logger: logging.Logger = LOGGER,
     ) -> None:
         """Log a line of a kind, unless one was logged lately; then it is counted into the next."""
-        hidden = self._admit(kind, events)
+        hidden = self._admit((kind, level), events)
         if hidden is not None:
             more = f" (and {hidden} more like it since the last such line)" if hidden else ""
             say(level, text + more, logger=logger)
 
-    def _admit(self, kind: Hashable, events: int) -> int | None:
+    def _admit(self, kind: tuple[Hashable, int], events: int) -> int | None:
         """How many were kept silent since the last line; None if this one is to be silent too."""
         with self._lock:
             # A signal handler may come back here while the cache is being changed: then it is only counted.
@@ -81,12 +86,13 @@ class LimitedLog:
         """Log what was counted and not yet said: at the end."""
         with self._lock:
             silent, self._silent = self._silent, {}
-        for kind, events in silent.items():
-            say(logging.WARNING, f"{events} more events were lost since the last line about: {_name(kind)}")
+        for (kind, level), events in silent.items():
+            say(level, f"{events} more like the last line about {_name(kind)}")
 
 
 def _name(kind: Hashable) -> str:
-    return ", ".join(str(part) for part in kind) if isinstance(kind, tuple) else str(kind)
+    parts = kind if isinstance(kind, tuple) else (kind,)
+    return ", ".join(str(part) for part in parts if part is not None)
 
 
 def say(level: int, text: str, *, logger: logging.Logger = LOGGER) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Final
 
 from kevents._facts import Dropped
@@ -61,13 +61,13 @@ class Losses:
         *,
         why: str = "",
         level: int = logging.WARNING,
-        kind: object = None,
+        kind: Hashable = None,
         logger: logging.Logger = LOGGER,
     ) -> None:
         """Log the loss of events, and call ``on_drop``; never raises."""
         about = f" about {event.reference} (reason {event.reason})" if event is not None else ""
-        lost = "an event" if events == 1 else f"{events} events"
-        text = f"lost {lost}{about}: {reason}: {why or ADVICE[reason]}"
+        dropped = "an event" if events == 1 else f"{events} events"
+        text = f"dropped {dropped}{about}, {reason}: {why or ADVICE[reason]}"
         self.log.say((reason, kind), text, events=events, level=level, logger=logger)
         # Of an echo nobody is told: that could go on for ever.
         if self._on_drop is not None and reason is not DropReason.RECURSION:
@@ -83,7 +83,8 @@ class Losses:
     def tell_dropped(self, dropped: Dropped) -> None:
         """Log a loss that the work queue reports."""
         event = dropped.state if isinstance(dropped.state, Event) else None
-        level, kind, why = logging.WARNING, None, _cause(dropped.verdict)
+        level, why = logging.WARNING, _cause(dropped.verdict)
+        kind: Hashable = None
         if isinstance(dropped.verdict, Rejected):
             kind = (dropped.verb, dropped.verdict.code)
             level = logging.DEBUG if dropped.verdict.quiet else logging.WARNING

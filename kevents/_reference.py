@@ -34,7 +34,7 @@ _CAMEL: Final = {"api_version": "apiVersion", "resource_version": "resourceVersi
 _REQUIRED: Final = frozenset({"kind", "api_version", "name"})
 _API_VERSION: Final = re.compile(r"(?:[a-z0-9][-a-z0-9.]*/)?[a-z][-a-z0-9]*")
 _KIND: Final = re.compile(r"[A-Za-z][-A-Za-z0-9]*")
-_LONGEST_TYPE_NAME: Final = 200
+_LONGEST_TYPE_NAME: Final = 100
 
 # Weak keys: a class made for one test, or reloaded, is not kept alive. Single operations of a dictionary are atomic,
 # so it needs no lock, with or without the interpreter's.
@@ -66,12 +66,13 @@ def get_reference(obj: object) -> ObjectReference:
     """
     try:
         reference = _resolve(obj)
+        is_event = reference.kind == "Event" and _is_version_of_events(reference.api_version)
     except InvalidReferenceError:
         raise
     except Exception as error:  # whatever a property, a mapping or a metaclass of the caller's may raise
         problem = f"reading it raised {_type_name(error)}"
         raise InvalidReferenceError(f"no reference can be made from {_description(obj)}: {problem}") from error
-    if reference.kind == "Event" and _is_version_of_events(reference.api_version):
+    if is_event:
         raise InvalidReferenceError(
             f"no reference is made from {_description(obj)}: it is an Event, and events about events are refused"
         )
@@ -91,7 +92,7 @@ def get_partial_reference(obj: object, field_path: str) -> ObjectReference:
     .. versionadded:: 0.1
     """
     whole = get_reference(obj)
-    if not isinstance(field_path, str):
+    if not issubclass(type(field_path), str):  # isinstance believes an object that lies about its class
         raise InvalidReferenceError(f"field_path is {_description(field_path)}, not a str")
     return ObjectReference(**_fields(whole) | {"field_path": str.__str__(field_path)})
 
@@ -309,4 +310,4 @@ def _type_name(obj: object) -> str:
         name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
         return printable(name[:_LONGEST_TYPE_NAME])
     except Exception:  # noqa: BLE001 - a metaclass may do anything
-        return "an unknown class"
+        return "(unknown)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kevents._objects import Event
     from kevents._sink import EventSink
     from kevents._statistics import SinkStatistics
+
+_SHORTEST = 0.01
 
 
 def send(sink: EventSink, attempt: Attempt) -> Verdict:
@@ -55,7 +57,6 @@ class SenderCrew:
         self._threads: list[threading.Thread] = []
         self.flush = delivery.flush
         self.drain = delivery.drain
-        self.settle = delivery.settle
         self.close = delivery.close
         self.taken = delivery.taken
 
@@ -75,13 +76,35 @@ class SenderCrew:
                 return
             self._threads.append(thread)
 
-    def _run(self) -> None:
+    def _run(self, deadline: float | None = None) -> None:
+        threads = self._threads
         while (step := self._delivery.take(monotonic())) is not CLOSED:
             match step:
                 case Wait(seconds, version):
                     self._delivery.wait(version, seconds)
                 case Attempt():
-                    self._delivery.done(step, send(self.sink, step), monotonic())
+                    verdict = send(self.sink if deadline is None else self._within(deadline), step)
+                    if self._threads is not threads:
+                        return  # the sink forked, and this is the child: it begins anew, in another thread
+                    self._delivery.done(step, verdict, monotonic())
+
+    def settle(self, deadline: float) -> bool:
+        """Wait until everything has ended; without a thread (none starts at interpreter exit) send it here."""
+        if not any(thread.is_alive() for thread in self._threads):
+            self._run(deadline)
+        return self._delivery.settle(deadline)
+
+    def _within(self, deadline: float) -> EventSink:
+        within: Callable[[float], EventSink] | None = getattr(self.sink, "within", None)
+        return self.sink if within is None else within(max(deadline - monotonic(), _SHORTEST))
+
+    def after_fork(self) -> None:
+        """In the child: no thread yet, nothing to send, and a sink that connects anew."""
+        self._threads = []
+        self._delivery.after_fork()
+        after_fork = getattr(self.sink, "after_fork", None)
+        if after_fork is not None:
+            after_fork()
 
     def finish(self) -> None:
         """The last batch was accepted."""

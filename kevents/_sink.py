@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Final, Protocol, runtime_checkable
 
 from kevents._client import ClientSource
@@ -22,7 +23,8 @@ class EventSink(Protocol):
     A sink may be called from several threads at once, never twice at a time for one event. It raises
     :class:`~kevents.StatusError` for an answer that is no success, :class:`~kevents.UnavailableError` or any
     ``OSError`` if there was none, ``ValueError`` or ``TypeError`` for what can never be sent; anything else is tried
-    again. After a fork, ``after_fork()`` is called in the child, if there is such a method.
+    again. Two more methods are used if there are such: ``after_fork()`` is called in the child after a fork, and
+    ``within(seconds)`` gives a sink whose requests take no longer, for a process that is about to end.
 
     .. versionadded:: 0.1
     """
@@ -70,6 +72,13 @@ class CoreV1EventSink:
     def after_fork(self) -> None:
         """In the child: connect anew."""
         self._source.after_fork()
+
+    def within(self, seconds: float) -> CoreV1EventSink:
+        """The same sink with no longer time-outs: for the last requests of a process that is about to end."""
+        hurried = copy(self)
+        connect, read = self._timeout
+        hurried._timeout = (min(connect, seconds), min(read, seconds))  # noqa: SLF001 - a copy of itself
+        return hurried
 
     def _send(self, method: str, *args: object) -> None:
         call = getattr(self._source.api(), method)

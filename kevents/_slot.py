@@ -42,11 +42,12 @@ class Belief(Enum):
 class Attempt:
     """One request to make. Its body is built when asked for, outside the caller's lock."""
 
-    __slots__ = ("events", "slot", "state", "verb")
+    __slots__ = ("began", "events", "slot", "state", "verb")
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, now: float) -> None:
         """Take the slot's present state along."""
         self.slot = slot
+        self.began = now
         self.state = slot.state
         self.events = slot.events
         self.verb = Verb.PATCH if slot.belief is Belief.THERE else Verb.CREATE

@@ -60,18 +60,28 @@ class Watcher:
         self._queue_length = queue_length
         self._losses = losses
         self._on_end = on_end
+        self._closing = False
+        self._renew()
+
+    def _renew(self) -> None:
         self._mailbox: deque[Event] = deque()
-        self._changed = threading.Condition(turn.lock)
+        self._changed = threading.Condition(self._turn.lock)
         self._wake = threading.Lock()
         self._wake.acquire()
         self._state = _Worker.AWAKE
         self._thread: threading.Thread | None = None
         self._ident = 0
-        self._closing = self._over = self._ended = self._given_up = False
+        self._over = self._ended = self._given_up = False
         self._hurried = 0
         self._offered = self._queue_full = self._shutdown = self._handled = self._failed = 0
 
     # -- the recording side, within a turn -----------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """In the child: an empty mailbox, and no thread yet. One that was stopped stays so."""
+        self._renew()
+        self._ended = self._closing
+        self.handler.after_fork()
 
     def offer(self, event: Event) -> bool:
         """Take the event in, or count it as dropped; False if it was dropped. Within a turn."""
@@ -99,13 +109,19 @@ class Watcher:
         try:
             _thread.start_new_thread(self._start_worker, (thread,))
         except RuntimeError:
-            self._thread = None  # no thread to be had now: the next event tries again, or the stop does the work
+            self._not_started()
 
     def _start_worker(self, thread: threading.Thread) -> None:
         try:
             thread.start()
         except RuntimeError:
+            self._not_started()
+
+    def _not_started(self) -> None:
+        """No thread is to be had now (never at interpreter exit): the next event tries again, or the end works off."""
+        with self._turn.lock:
             self._thread = None
+            self._changed.notify_all()
 
     # -- the worker ----------------------------------------------------------------------------------------------
 
@@ -115,8 +131,11 @@ class Watcher:
         self._ident = 0
 
     def _work_off(self) -> None:
+        mailbox = self._mailbox
         while batch := self._next_batch():
             result = self.handler.handle(batch)
+            if self._mailbox is not mailbox:
+                return  # the handler forked, and this is the child: it begins anew, in another thread
             self._turn.run(partial(self._account, len(batch), result))
             for event, error in result.failed:
                 why = f"the handler of {self.name} raised {told(error)}"
@@ -205,24 +224,27 @@ class Watcher:
             if self._state is not _Worker.AWAKE:
                 self._rouse()
         self.handler.drain(deadline)
-        if self._thread is None:  # no event came, or no thread was to be had for those that came
-            self._work_off()
 
     def end_stop(self, deadline: float) -> int:
         """Wait for what :meth:`begin_stop` began; how many events were given up at the deadline."""
-        if self.owns_this_thread():
+        if self._given_up or self.owns_this_thread():
             return 0  # nobody waits for himself; the queue closes itself at the deadline
         with self._turn.lock:
-            ended = self._wait(lambda: self._ended, deadline)
-        if ended and self.handler.settle(deadline):
-            return 0
+            self._wait(lambda: self._ended or self._thread is None, deadline)
+        if not self._ended and self._thread is None:  # no event came, or there was no thread for those that came
+            self._work_off()
+        if self._ended:
+            self.handler.settle(deadline)
+        return self._give_up()
+
+    def _give_up(self) -> int:
         given_up = self.handler.close()
-        left = self._give_up()
+        left = self._give_up_mailbox()
         if left:
             self._losses.tell(DropReason.SHUTDOWN, None, left, why=f"still in the mailbox of {self.name}")
         return given_up + left
 
-    def _give_up(self) -> int:
+    def _give_up_mailbox(self) -> int:
         taken = self.handler.taken()
         with self._turn.lock:
             if self._given_up:

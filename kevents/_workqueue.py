@@ -123,12 +123,12 @@ class WorkQueue:
         self._expire(now)
         slot = self._probe(now) if self.gate.closed else self._agenda.next(now)
         if isinstance(slot, Slot):
-            return self._start(slot)
+            return self._start(slot, now)
         due = min(self._until, _NEVER if slot is None else slot)
         return Wait(None if due == _NEVER else due - now, self.version)
 
-    def _start(self, slot: Slot) -> Attempt:
-        slot.attempt = attempt = Attempt(slot)
+    def _start(self, slot: Slot, now: float) -> Attempt:
+        slot.attempt = attempt = Attempt(slot, now)
         self._attempts += 1
         slot.attempted = self._attempts
         if slot.heard is None:
@@ -191,7 +191,7 @@ class WorkQueue:
         if isinstance(verdict, Unavailable):
             if lost_at is None:
                 self.facts.append(ServerLost(verdict.cause))
-            self.gate.unavailable(attempt, attempt.slot.key, now, min(verdict.after or 0.0, self._longest_wait))
+            self.gate.unavailable(attempt, now, min(verdict.after or 0.0, self._longest_wait))
             return
         if lost_at is not None:
             self.facts.append(ServerBack(now - lost_at, self._backlog.size))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from kevents._correlator import CorrelatorOptions, EventCorrelator, spam_key_by_object_and_reason
+from kevents._correlator import EventCorrelator
 from kevents._objects import Event
+from kevents._options import CorrelatorOptions, spam_key_by_object_and_reason
 from kevents._wire import parse_time
 
 TRACES = Path(__file__).parent / "traces"

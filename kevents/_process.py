@@ -1,0 +1,49 @@
+"""What the end and the forking of a process mean for what lives in it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from time import monotonic
+from typing import Protocol
+from weakref import WeakSet
+
+EXIT_TIMEOUT = 2.0
+"""Seconds that all broadcasters together have at the interpreter's exit."""
+
+
+class Resident(Protocol):
+    """Something that must end with the process, and begin anew in a forked child."""
+
+    def begin_shutdown(self, deadline: float) -> bool:
+        """Hurry towards the end; does not wait. False if it was on its way, or over, already."""
+
+    def end_shutdown(self, deadline: float) -> int:
+        """Wait for the end, and give up what is left at the deadline."""
+
+    def after_fork(self) -> None:
+        """In the child: begin anew."""
+
+
+_residents: WeakSet[Resident] = WeakSet()
+
+
+def enlist(resident: Resident) -> None:
+    """See to it that the resident is told."""
+    _residents.add(resident)
+
+
+def _at_exit() -> None:
+    deadline = monotonic() + EXIT_TIMEOUT
+    for resident in [resident for resident in _residents if resident.begin_shutdown(deadline)]:
+        resident.end_shutdown(deadline)
+
+
+def _after_fork_in_child() -> None:
+    for resident in list(_residents):
+        resident.after_fork()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

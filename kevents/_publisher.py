@@ -1,0 +1,207 @@
+"""From the caller's thread into every watcher's mailbox: counted, until the end.
+
+This is the inside of a broadcaster. Recorders hold on to it, so that it lives as long as anybody can record.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from kevents._log import say
+from kevents._objects import Event, EventSource, ObjectReference
+from kevents._process import enlist
+from kevents._statistics import DropReason, Statistics
+from kevents._turn import Turn
+from kevents._wire import told
+
+if TYPE_CHECKING:
+    from kevents._losses import Losses
+    from kevents._recorder import Texts
+    from kevents._watcher import Watcher
+    from kevents.exceptions import InvalidEventError
+
+TURN: Final = Turn()
+"""One for the process: serial numbers grow strictly over all broadcasters."""
+
+_LATEST = 1 << 63
+
+
+class Publisher:
+    """Holds the watchers, gives each event its serial number, and counts. Open, then draining, then stopped.
+
+    Args:
+        losses: Tells of what is lost.
+        clock: Nanoseconds since the epoch.
+        strict: Whether a refused event raises.
+    """
+
+    def __init__(self, losses: Losses, clock: Callable[[], int], *, strict: bool) -> None:
+        """Open, with no watcher."""
+        self.turn = TURN
+        self.open = True
+        self.watchers: tuple[Watcher, ...] = ()
+        self._losses = losses
+        self._clock = clock if clock is time.time_ns else partial(self._guarded_clock, clock)
+        self._strict = strict
+        self._renew()
+        enlist(self)
+
+    def _renew(self) -> None:
+        self._stopped = threading.Event()
+        self._closer = 0
+        self._recorded = self._no_watcher = 0
+        self._refused: Counter[DropReason] = Counter()
+
+    # -- recording -----------------------------------------------------------------------------------------------
+
+    def publish(  # noqa: PLR0913
+        self,
+        reference: ObjectReference,
+        source: EventSource,
+        eventtype: str,
+        reason: str,
+        message: str,
+        annotations: Texts,
+        labels: Texts,
+    ) -> None:
+        """Offer an event to every watcher, or count why not. Any thread, at any moment."""
+        now = self._clock()
+
+        def admit() -> None:
+            self._recorded += 1
+            if not self.open:
+                self._refused[DropReason.SHUTDOWN] += 1
+                self.turn.afterwards(partial(self._losses.tell, DropReason.SHUTDOWN, None, why="recorded too late"))
+                return
+            event = Event(
+                reference=reference,
+                type=eventtype,
+                reason=reason,
+                message=message,
+                source=source,
+                time=now,
+                serial=self.turn.serial(now),
+                annotations=annotations,
+                labels=labels,
+                name="" if reference.name else str(uuid.uuid4()),
+            )
+            self._offer(event)
+
+        self.turn.run(admit)
+
+    def _offer(self, event: Event) -> None:
+        watchers = self.watchers
+        if not watchers:
+            self._no_watcher += 1
+            self.turn.afterwards(partial(self._losses.tell, DropReason.NO_WATCHER, event))
+        for watcher in watchers:
+            if not watcher.offer(event):
+                self.turn.afterwards(partial(self._losses.tell, DropReason.QUEUE_FULL, event, kind=watcher.name))
+
+    def refuse(self, reason: DropReason, error: InvalidEventError, logger: logging.Logger) -> None:
+        """Count an event that cannot be recorded.
+
+        Raises:
+            InvalidEventError: If the broadcaster is strict.
+        """
+        self.turn.run(partial(self._count_refused, reason))
+        self._losses.tell(reason, None, why=str(error), logger=logger)
+        if self._strict and reason is not DropReason.RECURSION:
+            raise error
+
+    def _count_refused(self, reason: DropReason) -> None:
+        self._recorded += 1
+        self._refused[reason] += 1
+
+    def _guarded_clock(self, clock: Callable[[], int]) -> int:
+        try:
+            now = clock()
+            if isinstance(now, int) and 0 <= now < _LATEST:
+                return now
+            trouble = f"gave {now!r}, no nanoseconds since the epoch"
+        except Exception as error:  # noqa: BLE001 - a user's clock must not lose an event
+            trouble = f"raised {told(error)}"
+        self._losses.log.say("clock", f"the clock {trouble}; the system's is used", level=logging.ERROR)
+        return time.time_ns()
+
+    # -- watchers ------------------------------------------------------------------------------------------------
+
+    def add(self, watcher: Watcher) -> bool:
+        """Let a watcher see what is published from now on; False after the end."""
+        with self.turn.lock:
+            if self.open:
+                self.watchers = (*self.watchers, watcher)
+            return self.open
+
+    def remove(self, watcher: Watcher) -> None:
+        """A watcher was stopped; those that the end stops stay, for the statistics."""
+        with self.turn.lock:
+            if self.open:
+                self.watchers = tuple(other for other in self.watchers if other is not watcher)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def flush(self, deadline: float | None) -> bool:
+        """Wait until everything published so far has ended; False at the deadline, or in a watcher's thread."""
+        if self._owns_this_thread():
+            return False
+        return all([watcher.flush(deadline) for watcher in self.watchers])
+
+    def begin_shutdown(self, deadline: float) -> bool:
+        """Refuse every later event, and hurry with those there are; False if that was begun before."""
+        with self.turn.lock:
+            if not self.open:
+                return False
+            self.open = False
+            self._closer = threading.get_ident()
+        for watcher in self.watchers:
+            watcher.begin_stop(deadline)
+        return True
+
+    def end_shutdown(self, deadline: float) -> int:
+        """Wait for the end of all watchers; how many events were given up at the deadline."""
+        given_up = sum([watcher.end_stop(deadline) for watcher in self.watchers])
+        self._stopped.set()
+        self._losses.log.sum_up()
+        if given_up:
+            say(logging.WARNING, f"shutdown gave up {given_up} events at its deadline")
+        return given_up
+
+    def await_shutdown(self, deadline: float) -> None:
+        """Wait for a shutdown that somebody else began; not in the thread that did, nor in a watcher's."""
+        if self._closer != threading.get_ident() and not self._owns_this_thread():
+            self._stopped.wait(max(deadline - monotonic(), 0.0))
+
+    def _owns_this_thread(self) -> bool:
+        return any(watcher.owns_this_thread() for watcher in self.watchers)
+
+    def after_fork(self) -> None:
+        """In the child: nothing is recorded yet, and the same watchers begin anew. The parent's events are its own."""
+        self.turn.renew()
+        self._renew()
+        self._losses.log.renew()
+        if not self.open:
+            self._stopped.set()
+        for watcher in self.watchers:
+            watcher.after_fork()
+
+    def statistics(self) -> Statistics:
+        """A snapshot of the ledgers, each exact in itself."""
+        with self.turn.lock:
+            watchers = self.watchers
+            recorded, no_watcher, refused = self._recorded, self._no_watcher, dict(self._refused)
+        return Statistics(
+            recorded=recorded,
+            refused=refused,
+            no_watcher=no_watcher,
+            published=recorded - no_watcher - sum(refused.values()),
+            watchers=tuple(watcher.statistics() for watcher in watchers),
+        )
