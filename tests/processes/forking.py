@@ -1,0 +1,106 @@
+"""Forks in the situation that its second argument names; parent and child record and end in the ordinary way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import warnings
+
+from kevents._publisher import TURN
+from tests.processes.common import REFERENCE, broadcast
+
+warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what this is about
+broadcaster = broadcast()
+events = broadcaster.new_recorder("a-script")
+situation = sys.argv[2]
+
+
+def record(message: str) -> None:
+    """Record the event that both sides record: the same for the correlator."""
+    events.event(REFERENCE, "Normal", "Forked", message)
+
+
+def child() -> None:
+    """Record in the child, where nothing was recorded before."""
+    record("same")
+    record("child")
+
+
+def fork_and_wait() -> None:
+    """Fork; the child ends as any script does."""
+    pid = os.fork()
+    if pid == 0:
+        child()
+        sys.exit(0)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        sys.exit(10)
+
+
+if situation == "before":
+    fork_and_wait()
+elif situation == "queued":
+    for _ in range(50):
+        record("same")
+    fork_and_wait()
+elif situation == "locked":
+    record("same")
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        """Hold the lock that recording takes, while the other thread forks."""
+        with TURN.lock:
+            holding.set()
+            done.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    holding.wait(10)
+    fork_and_wait()
+    done.set()
+    holder.join()
+elif situation == "busy":
+    stop = threading.Event()
+
+    def keep_recording() -> None:
+        """Record without a pause, so that the fork comes in the middle of everything."""
+        while not stop.is_set():
+            record("same")
+
+    threads = [threading.Thread(target=keep_recording) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        fork_and_wait()
+    stop.set()
+    for thread in threads:
+        thread.join()
+elif situation == "multiprocessing":
+    record("same")
+    context = multiprocessing.get_context("fork")
+
+    def work() -> None:
+        """Do as the documentation says: such children skip the exit hook."""
+        child()
+        broadcaster.shutdown()
+
+    process = context.Process(target=work)
+    process.start()
+    process.join(20)
+    if process.exitcode:
+        sys.exit(10)
+elif situation == "prefork":
+    pids = []
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            child()
+            sys.exit(0)
+        pids.append(pid)
+    for pid in pids:
+        _, status = os.waitpid(pid, 0)
+        if status:
+            sys.exit(10)
+record("same")
