@@ -1,0 +1,215 @@
+"""Scripted faults: what an API server does to its clients on a bad day."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from kevents.testing._requests import Request
+    from kevents.testing._status import Cause
+
+__all__ = ["Delay", "Fault", "Faults", "Garbage", "Hang", "Reset", "Rule", "Status"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Answer with a Status of failure instead of doing the work.
+
+    Attributes:
+        code: The HTTP status.
+        reason: The reason; empty for none.
+        message: The text; empty for one that names the code.
+        causes: Entries of `details.causes`.
+        retry_after: The `Retry-After` header as it goes out, empty for none.
+        retry_after_seconds: `details.retryAfterSeconds`, None for none.
+
+    .. versionadded:: 0.1
+    """
+
+    code: int
+    reason: str = ""
+    message: str = ""
+    causes: tuple[Cause, ...] = ()
+    retry_after: str | int = ""
+    retry_after_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Do the work `seconds` later; further rules still apply.
+
+    .. versionadded:: 0.1
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Close the connection hard, before the work or after it (the answer is lost, the write is not).
+
+    .. versionadded:: 0.1
+    """
+
+    after_processing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """Never answer, until the rule is removed or the server stops; then the connection is closed.
+
+    .. versionadded:: 0.1
+    """
+
+    after_processing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Answer with something that is no API object.
+
+    Attributes:
+        body: What goes out, repeated until it has `size` bytes.
+        status: The HTTP status; 0 for the one the work earned (200 when it is not done).
+        content_type: The response's `Content-Type`.
+        size: The length of the body in bytes, 0 for that of `body`: a huge one is made while it is sent.
+        after_processing: Whether the work is done first.
+
+    .. versionadded:: 0.1
+    """
+
+    body: bytes = b""
+    status: int = 0
+    content_type: str = "application/json"
+    size: int = 0
+    after_processing: bool = True
+
+
+Fault = Status | Delay | Reset | Hang | Garbage
+
+
+class Matcher(Protocol):
+    """Which requests a rule is about."""
+
+    def __call__(self, request: Request, /) -> bool:
+        """Tell whether the rule applies to the request."""
+
+
+@dataclass(eq=False, slots=True)
+class Rule:
+    """A fault that waits for requests; a context manager that ends with its block.
+
+    Attributes:
+        fault: What happens.
+        matches: To which requests.
+        remaining: How often still; None for as long as the rule stands.
+        hits: How many requests it has met.
+
+    .. versionadded:: 0.1
+    """
+
+    fault: Fault
+    matches: Matcher
+    remaining: int | None
+    forget: Callable[[Rule], None]
+    hits: int = 0
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def remove(self) -> None:
+        """Take the rule away; requests that wait because of it go on."""
+        self.forget(self)
+        self.released.set()
+
+    def __enter__(self) -> Self:
+        """Stand until the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the rule."""
+        self.remove()
+
+
+class Faults:
+    """The rules in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rules: tuple[Rule, ...] = ()
+        self._closed = False
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any rule."""
+        return bool(self._rules)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server ends: what waited is not to be done any more."""
+        return self._closed
+
+    def add(self, fault: Fault, times: int | None, matches: Matcher) -> Rule:
+        """Make a rule for the next `times` matching requests, or for all of them."""
+        rule = Rule(fault, matches, times, self._forget)
+        with self._lock:
+            self._rules = (*self._rules, rule)
+            if self._closed:
+                rule.released.set()
+        return rule
+
+    def meet(self, request: Request) -> Rule | None:
+        """Give the rule that decides about the request, after the delays that apply to it.
+
+        Args:
+            request: The request that has just been read.
+
+        Returns:
+            A rule whose fault is no `Delay`, or None.
+        """
+        for rule in self._rules:
+            if rule.matches(request) and self._use(rule):
+                if not isinstance(rule.fault, Delay):
+                    return rule
+                rule.released.wait(rule.fault.seconds)
+        return None
+
+    def open(self) -> None:
+        """Let rules hold requests again."""
+        with self._lock:
+            self._closed = False
+            for rule in self._rules:
+                rule.released.clear()
+
+    def close(self) -> None:
+        """Let go of every request that waits, and of those to come."""
+        with self._lock:
+            self._closed = True
+            for rule in self._rules:
+                rule.released.set()
+
+    def clear(self) -> None:
+        """Remove every rule."""
+        for rule in self._rules:
+            rule.remove()
+
+    def _use(self, rule: Rule) -> bool:
+        with self._lock:
+            if rule.remaining == 0:
+                return False
+            if rule.remaining is not None:
+                rule.remaining -= 1
+            rule.hits += 1
+            if rule.remaining == 0 and not isinstance(rule.fault, Delay | Hang):
+                self._rules = tuple(other for other in self._rules if other is not rule)
+            return True
+
+    def _forget(self, rule: Rule) -> None:
+        with self._lock:
+            self._rules = tuple(other for other in self._rules if other is not rule)

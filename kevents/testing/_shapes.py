@@ -1,0 +1,101 @@
+"""The shapes in which objects go out: as they are, metadata only, or as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kevents.testing._status import APIError
+from kevents.testing._tables import columns, row
+
+if TYPE_CHECKING:
+    from kevents.testing._calls import Reply
+    from kevents.testing._kinds import Kind
+
+__all__ = ["PLAIN", "Shape", "negotiate", "render", "render_object"]
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the client asked for with `Accept`: `as_` is empty, `PartialObjectMetadata`, or `Table`."""
+
+    as_: str = ""
+
+
+PLAIN = Shape()
+_SHAPES = ("", "PartialObjectMetadata", "Table")
+_META = "meta.k8s.io/v1"
+
+
+def negotiate(accept: str) -> Shape:
+    """Read an `Accept` header; the first type that the server knows counts.
+
+    Raises:
+        APIError: 406 when it knows none.
+    """
+    if accept in {"", "*/*", "application/json"}:
+        return PLAIN
+    for wish in accept.split(","):
+        name, *parameters = [part.strip() for part in wish.split(";")]
+        given = dict(part.partition("=")[::2] for part in parameters)
+        as_ = given.get("as", "").removesuffix("List")
+        if name in {"*/*", "application/json"} and as_ in _SHAPES and given.get("v", "v1") == "v1":
+            return Shape(as_)
+    types = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    raise APIError(406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {types}", {})
+
+
+def render(reply: Reply, shape: Shape, now: int) -> Object:
+    """Give the body of a reply.
+
+    Args:
+        reply: What is to be shown.
+        shape: In which shape.
+        now: The wall clock in nanoseconds, for ages in tables.
+    """
+    if reply.body is not None:
+        return dict(reply.body)
+    if shape.as_ == "Table":
+        version = reply.objects[0]["metadata"].get("resourceVersion", "") if reply.objects else ""
+        metadata = reply.metadata if reply.metadata is not None else {"resourceVersion": version}
+        return table(reply.kind, reply.objects, dict(metadata), now)
+    if reply.metadata is None:
+        return render_object(reply.kind, reply.objects[0], shape, now)
+    if shape.as_ == "PartialObjectMetadata":
+        items = [partial(stored) for stored in reply.objects]
+        return {"kind": "PartialObjectMetadataList", "apiVersion": _META, "metadata": reply.metadata, "items": items}
+    items = [_item(reply.kind, stored) for stored in reply.objects]
+    head = {"kind": f"{reply.kind.kind}List", "apiVersion": reply.kind.api_version}
+    return {**head, "metadata": reply.metadata, "items": items}
+
+
+def render_object(kind: Kind, stored: Object, shape: Shape, now: int, *, header: bool = True) -> Object:
+    """Give one object in a shape; as a table, with the columns' definitions or without."""
+    if shape.as_ == "PartialObjectMetadata":
+        return partial(stored)
+    if shape.as_ == "Table":
+        version = stored["metadata"].get("resourceVersion", "")
+        return table(kind, (stored,), {"resourceVersion": version}, now, header=header)
+    return kind.show(stored)
+
+
+def partial(stored: Object) -> Object:
+    """Give an object's metadata alone."""
+    return {"kind": "PartialObjectMetadata", "apiVersion": _META, "metadata": stored["metadata"]}
+
+
+def table(kind: Kind, objects: tuple[Object, ...], metadata: Object, now: int, *, header: bool = True) -> Object:
+    """Give objects as the table that kubectl prints."""
+    definitions = columns(kind) if header else None
+    rows = [{"cells": row(kind, stored, now), "object": partial(stored)} for stored in objects]
+    body: Object = {"kind": "Table", "apiVersion": _META, "metadata": metadata}
+    return {**body, "columnDefinitions": definitions, "rows": rows}
+
+
+def _item(kind: Kind, stored: Object) -> Object:
+    view = kind.show(stored)
+    if not kind.custom:
+        del view["kind"], view["apiVersion"]
+    return view

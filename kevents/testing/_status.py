@@ -1,0 +1,188 @@
+"""Status bodies: how an API server says no."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "APIError",
+    "Cause",
+    "already_exists",
+    "bad_request",
+    "conflict",
+    "field_immutable",
+    "field_invalid",
+    "field_required",
+    "forbidden",
+    "invalid",
+    "method_not_allowed",
+    "no_such_resource",
+    "not_found",
+    "status_body",
+    "unsupported_media_type",
+]
+
+Details = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One of the reasons of a refusal, as `details.causes` lists them.
+
+    .. versionadded:: 0.1
+    """
+
+    reason: str
+    message: str
+    field: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Give the cause as the wire has it, without an empty field."""
+        body = {"reason": self.reason, "message": self.message}
+        return {**body, "field": self.field} if self.field else body
+
+
+class APIError(Exception):
+    """A request that is answered with a Status of failure.
+
+    Attributes:
+        code: The HTTP status.
+        reason: The machine-readable reason; empty where the server gives none.
+        message: The text for people.
+        details: `details` of the Status; None leaves the key away.
+        headers: Further response headers.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        details: Details | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """Give the Status object."""
+        return status_body(self.code, self.reason, self.message, self.details)
+
+
+def status_body(code: int, reason: str, message: str, details: Details | None = None) -> dict[str, Any]:
+    """Build a Status of failure, its keys in the order of the real server."""
+    body: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+    body["message"] = message
+    if reason:
+        body["reason"] = reason
+    if details is not None:
+        body["details"] = details
+    body["code"] = code
+    return body
+
+
+def qualified(resource: str, group: str) -> str:
+    """Give `resource`, with its group where it has one."""
+    return f"{resource}.{group}" if group else resource
+
+
+def _details(name: str, group: str, kind: str, causes: Iterable[Cause] = ()) -> Details:
+    details: Details = {}
+    if name:
+        details["name"] = name
+    if group:
+        details["group"] = group
+    details["kind"] = kind
+    if listed := [cause.as_dict() for cause in causes]:
+        details["causes"] = listed
+    return details
+
+
+def bad_request(message: str) -> APIError:
+    """400: the body or a parameter cannot be understood."""
+    return APIError(400, "BadRequest", message)
+
+
+def not_found(resource: str, group: str, name: str) -> APIError:
+    """404 for one object."""
+    message = f'{qualified(resource, group)} "{name}" not found'
+    return APIError(404, "NotFound", message, _details(name, group, resource))
+
+
+def no_such_resource() -> APIError:
+    """404 for a path that no resource answers to."""
+    return APIError(404, "NotFound", "the server could not find the requested resource", {})
+
+
+def method_not_allowed() -> APIError:
+    """405 for a resource that does not know the verb."""
+    message = "the server does not allow this method on the requested resource"
+    return APIError(405, "MethodNotAllowed", message, {})
+
+
+def already_exists(resource: str, group: str, name: str) -> APIError:
+    """409 for a create under a name that is taken."""
+    message = f'{qualified(resource, group)} "{name}" already exists'
+    return APIError(409, "AlreadyExists", message, _details(name, group, resource))
+
+
+def conflict(resource: str, group: str, name: str) -> APIError:
+    """409 for a write that was made for an older resourceVersion."""
+    message = (
+        f'Operation cannot be fulfilled on {qualified(resource, group)} "{name}": the object has been modified; '
+        "please apply your changes to the latest version and try again"
+    )
+    return APIError(409, "Conflict", message, _details(name, group, resource))
+
+
+def forbidden(resource: str, group: str, name: str, why: str, causes: Iterable[Cause] = ()) -> APIError:
+    """403 for an object or, without a name, for a collection."""
+    subject = f'{qualified(resource, group)} "{name}"' if name else qualified(resource, group)
+    return APIError(403, "Forbidden", f"{subject} is forbidden: {why}", _details(name, group, resource, causes))
+
+
+def unsupported_media_type(message: str, details: Details | None = None) -> APIError:
+    """415 for a content type that the request must not have."""
+    return APIError(415, "UnsupportedMediaType", message, details)
+
+
+def field_required(field: str, note: str = "") -> Cause:
+    """Give the cause for a field that is missing."""
+    return Cause("FieldValueRequired", f"Required value: {note}" if note else "Required value", field)
+
+
+def field_invalid(field: str, value: str, note: str) -> Cause:
+    """Give the cause for a field whose value will not do."""
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    return Cause("FieldValueInvalid", f'Invalid value: "{quoted}": {note}', field)
+
+
+def field_immutable(field: str, value: str) -> Cause:
+    """Give the cause for a field that must stay as it was created."""
+    return field_invalid(field, value, "field is immutable")
+
+
+def invalid(kind: str, name: str, causes: Iterable[Cause], group: str = "") -> APIError:
+    """422 for an object that does not pass validation.
+
+    Args:
+        kind: The kind of the object.
+        name: Its name, empty when it has none.
+        causes: What is wrong with it, at least one.
+        group: The API group of the kind.
+    """
+    listed = list(causes)
+    texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in listed))
+    joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    message = f'{qualified(kind, group)} "{name}" is invalid: {joined}'
+    return APIError(422, "Invalid", message, _details(name, group, kind, listed))

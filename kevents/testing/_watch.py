@@ -1,0 +1,193 @@
+"""Watches: answers that go on, a line for every change."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kevents.testing._http import Stream, dump
+from kevents.testing._selectors import selector
+from kevents.testing._shapes import render_object
+from kevents.testing._status import APIError, status_body
+from kevents.testing._storage import CompactedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kevents.testing._calls import Call
+    from kevents.testing._shapes import Shape
+    from kevents.testing._storage import Change, Store, Watcher
+
+__all__ = ["Watches"]
+
+Object = dict[str, Any]
+
+
+@dataclass(eq=False, slots=True)
+class _Bell:
+    """A pair of sockets: ringing one wakes the thread that selects on the other."""
+
+    ringer: socket.socket
+    heard: socket.socket
+
+    def ring(self) -> None:
+        """Wake; once is enough, so a full buffer does not matter."""
+        with contextlib.suppress(OSError):
+            self.ringer.send(b".")
+
+    def hush(self) -> None:
+        """Forget that it rang."""
+        with contextlib.suppress(BlockingIOError):
+            while self.heard.recv(4096):
+                pass
+
+
+class Watches:
+    """The watches of a server.
+
+    Args:
+        store: What they watch.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._bells: set[_Bell] = set()
+        self._closed = False
+
+    def open(self) -> None:
+        """Let watches go on."""
+        with self._lock:
+            self._closed = False
+
+    def close(self) -> None:
+        """End all watches."""
+        with self._lock:
+            self._closed = True
+            for bell in self._bells:
+                bell.ring()
+
+    def stream(self, call: Call, shape: Shape, client: socket.socket) -> Stream:
+        """Give the answer to a watch.
+
+        Args:
+            call: The request.
+            shape: The shape of the objects.
+            client: The connection, which ends the watch when it is closed.
+
+        Raises:
+            APIError: 400 for a selector that cannot be understood, 500 (as the real server) for such a version.
+        """
+        selects = selector(call.kind, call.query.get("fieldSelector", ""), call.query.get("labelSelector", ""))
+        wanted = call.query.get("resourceVersion", "")
+        since = None if wanted in {"", "0"} else _version(wanted)
+        seconds = call.query.get("timeoutSeconds", "")
+        deadline = time.monotonic() + int(seconds) if seconds.isdecimal() and int(seconds) else None
+        lines = _Lines(call, shape, selects, self._store.clock)
+
+        def run(send: Callable[[bytes], None]) -> None:
+            with self._bell() as bell:
+                try:
+                    watcher = self._store.watch(call.kind.bucket, call.namespace, since, bell.ring)
+                except CompactedError:
+                    send(dump({"type": "ERROR", "object": _gone()}))
+                    return
+                try:
+                    self._follow(watcher, bell, client, deadline, lambda change: _send(send, lines.of(change)))
+                finally:
+                    self._store.unwatch(watcher)
+
+        return Stream(run)
+
+    def _follow(
+        self,
+        watcher: Watcher,
+        bell: _Bell,
+        client: socket.socket,
+        deadline: float | None,
+        tell: Callable[[Change], None],
+    ) -> None:
+        with selectors.DefaultSelector() as ears:
+            ears.register(client, selectors.EVENT_READ)
+            ears.register(bell.heard, selectors.EVENT_READ)
+            while not self._closed:
+                for change in self._store.take(watcher):
+                    tell(change)
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return
+                if any(key.fileobj is client for key, _ in ears.select(_sooner(left, self._store.next_expiry()))):
+                    return
+                bell.hush()
+
+    @contextlib.contextmanager
+    def _bell(self) -> Iterator[_Bell]:
+        ringer, heard = socket.socketpair()
+        with ringer, heard:
+            ringer.setblocking(False)
+            heard.setblocking(False)
+            bell = _Bell(ringer, heard)
+            with self._lock:
+                self._bells.add(bell)
+            try:
+                yield bell
+            finally:
+                with self._lock:
+                    self._bells.discard(bell)
+
+
+class _Lines:
+    """What a watch tells about a change."""
+
+    def __init__(
+        self, call: Call, shape: Shape, selects: Callable[[Object], bool] | None, clock: Callable[[], int]
+    ) -> None:
+        self._kind = call.kind
+        self._shape = shape
+        self._selects = selects
+        self._clock = clock
+        self._header = True
+
+    def of(self, change: Change) -> bytes:
+        """Give the line, empty when the watch does not concern the object."""
+        type_ = self._type(change)
+        if not type_:
+            return b""
+        body = render_object(self._kind, change.object, self._shape, self._clock(), header=self._header)
+        self._header = False
+        return dump({"type": type_, "object": body})
+
+    def _type(self, change: Change) -> str:
+        if self._selects is None:
+            return change.type
+        now = change.type != "DELETED" and self._selects(change.object)
+        before = change.previous is not None and self._selects(change.previous)
+        if now:
+            return "MODIFIED" if before else "ADDED"
+        return "DELETED" if before else ""
+
+
+def _send(send: Callable[[bytes], None], line: bytes) -> None:
+    if line:
+        send(line)
+
+
+def _version(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    fault = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+    raise APIError(500, "", fault)
+
+
+def _sooner(left: float | None, expiry: float | None) -> float | None:
+    known = [seconds for seconds in (left, expiry) if seconds is not None]
+    return min(known) if known else None
+
+
+def _gone() -> Object:
+    return status_body(410, "Expired", "The resourceVersion for the provided watch is too old.")

@@ -1,0 +1,1 @@
+"""Tests with real programs of the Kubernetes world."""
