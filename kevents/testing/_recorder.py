@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from kevents._log import LOGGER
 from kevents._objects import EventSource, ObjectReference
 from kevents._recorder import EventRecorder
 from kevents._reference import get_reference
@@ -134,8 +132,7 @@ class FakeRecorder(EventRecorder):
             self._refusals.append(Refusal(reason, error))
         if self._strict and reason is not DropReason.RECURSION:
             raise error
-        if logger is not LOGGER:  # somebody asked to hear of it
-            logger.warning("refused an event, %s: %s", reason, printable(str(error)))
+        logger.warning("refused an event, %s: %s", reason, printable(str(error)))
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -183,8 +180,7 @@ class FakeRecorder(EventRecorder):
             message: A part of the message, or a compiled pattern to be found in it.
             object: What the event must be about: anything that :meth:`event` takes. A uid counts if both have one.
         """
-        wanted = _Wanted.of(type, reason, message, object)
-        return tuple(event for event in self.events if not wanted.differences(event))
+        return self._fitting(_Wanted.of(type, reason, message, object))
 
     def assert_event(
         self,
@@ -211,11 +207,11 @@ class FakeRecorder(EventRecorder):
             AssertionError: With what was recorded, and in what it differs.
         """
         __tracebackhide__ = True
-        found = self.find(type, reason, message=message, object=object)
+        wanted = _Wanted.of(type, reason, message, object)
+        found = self._fitting(wanted)
         if len(found) == times or (times is None and found):
             return found
-        often = "" if times is None else f"{_times(times)}, but it was recorded {_times(len(found))}: "
-        raise AssertionError(self._report(_Wanted.of(type, reason, message, object), often))
+        raise AssertionError(self._report(wanted, "" if times is None else f" {_times(times)}", len(found)))
 
     def wait_for(
         self,
@@ -245,22 +241,19 @@ class FakeRecorder(EventRecorder):
         """
         __tracebackhide__ = True
         wanted = _Wanted.of(type, reason, message, object)
-        if not self._wait(lambda: len(self._fitting(wanted)) >= times, timeout):
-            often = f"{_times(times)} within {timeout:g} s, but it was recorded {_times(len(self._fitting(wanted)))}: "
-            raise AssertionError(self._report(wanted, often))
-        return self._fitting(wanted)
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._fitting(wanted)) >= times, timeout)
+            found = self._fitting(wanted)
+        if len(found) >= times:
+            return found
+        raise AssertionError(self._report(wanted, f" {_times(times)} within {timeout:g} s", len(found)))
 
     def _fitting(self, wanted: _Wanted) -> tuple[RecordedEvent, ...]:
         return tuple(event for event in self.events if not wanted.differences(event))
 
-    def _wait(self, holds: Callable[[], bool], timeout: float) -> bool:
-        deadline = monotonic() + timeout
-        with self._changed:
-            return self._changed.wait_for(holds, max(deadline - monotonic(), 0.0))
-
-    def _report(self, wanted: _Wanted, often: str) -> str:
+    def _report(self, wanted: _Wanted, often: str, found: int) -> str:
         events, refusals = self.events, self.refused
-        lines = [f"expected an event with {wanted} {often}".rstrip(": ") + f"; {len(events)} recorded"]
+        lines = [f"expected an event with {wanted}{often}, found {found} among {len(events)} recorded"]
         if len(events) > _MOST_SHOWN:
             lines.append(f"  ... {len(events) - _MOST_SHOWN} earlier ones, and then")
         lines += [f"  {_line(event)}{_marked(wanted.differences(event))}" for event in events[-_MOST_SHOWN:]]

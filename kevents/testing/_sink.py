@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from kevents.exceptions import StatusError, UnavailableError
+from kevents.testing._calls import Call
 from kevents.testing._kinds import Kind, Kinds
 from kevents.testing._patch import STRATEGIC
 from kevents.testing._requests import Incoming
-from kevents.testing._resources import Call, Resources
+from kevents.testing._resources import Resources
 from kevents.testing._status import APIError
 from kevents.testing._storage import Store
 
