@@ -12,6 +12,7 @@ Pure: no lock, no thread, no I/O; one worker owns it and the options' clock tell
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Any, Final
 
 from kevents._bucket import NANO, TokenBucket
@@ -19,12 +20,12 @@ from kevents._lru import LRU
 from kevents._objects import Event, Json
 from kevents._options import (
     CorrelatorOptions,
-    KeyFunc,
     event_aggregator_by_reason_func,
     event_aggregator_by_reason_message_func,
     event_key,
     get_spam_key,
 )
+
 
 class _Fallbacks:
     """Calls the user's functions; for an event they fail on, the default decides, and that is counted."""
@@ -34,25 +35,33 @@ class _Fallbacks:
     def __init__(self) -> None:
         self.count = 0
 
-    def call(self, function: Callable[[Event], Any], default: Callable[[Event], Any], event: Event) -> Any:  # noqa: ANN401
-        if function is default:
-            return default(event)
-        try:
-            result = function(event)
-            if _fits(result, like=default(event)):
-                return result
-        except Exception:  # noqa: BLE001 - whatever a user's function raises, the event goes on
+    def call(
+        self,
+        function: Callable[[Event], Any],
+        default: Callable[[Event], Any],
+        event: Event,
+        fits: Callable[[object], bool],
+    ) -> Any:  # noqa: ANN401
+        if function is not default:
+            with suppress(Exception):  # whatever a user's function raises, the event goes on
+                result = function(event)
+                if fits(result):
+                    return result
             self.count += 1
-            return default(event)
-        self.count += 1
         return default(event)
 
 
-def _fits(result: object, *, like: object) -> bool:
-    if isinstance(like, str):
-        return isinstance(result, str)
+def _is_text(result: object) -> bool:
+    return isinstance(result, str)
+
+
+def _is_key(result: object) -> bool:
     hash(result)  # raises TypeError for a key that is none
     return result is not None
+
+
+def _is_pair(result: object) -> bool:
+    return isinstance(result, tuple) and len(result) == 2 and _is_key(result)  # noqa: PLR2004
 
 
 class EventAggregator:
@@ -96,25 +105,16 @@ class EventAggregator:
         return event.replace(message=self._message(event)), ("aggregate", key)
 
     def _keys(self, event: Event) -> tuple[Hashable, Hashable]:
-        key_func = self._options.key_func
-        if key_func is event_aggregator_by_reason_func:
-            return key_func(event)
-        keys = self._fallbacks.call(_pair(key_func), event_aggregator_by_reason_func, event)
-        return keys[0], keys[1]
+        keys: tuple[Hashable, Hashable] = self._fallbacks.call(
+            self._options.key_func, event_aggregator_by_reason_func, event, _is_pair
+        )
+        return keys
 
     def _message(self, event: Event) -> str:
         message: str = self._fallbacks.call(
-            self._options.message_func, event_aggregator_by_reason_message_func, event
+            self._options.message_func, event_aggregator_by_reason_message_func, event, _is_text
         )
         return message
-
-
-def _pair(key_func: KeyFunc) -> Callable[[Event], object]:
-    def checked(event: Event) -> object:
-        keys = key_func(event)
-        return keys if isinstance(keys, tuple) and len(keys) == 2 else None  # noqa: PLR2004
-
-    return checked
 
 
 class _Aggregate:
@@ -158,7 +158,7 @@ class EventSourceObjectSpamFilter:
         options = self._options
         if options.burst_size is None:
             return False
-        key = self._fallbacks.call(options.spam_key_func, get_spam_key, event)
+        key = self._fallbacks.call(options.spam_key_func, get_spam_key, event, _is_key)
         now = options.clock()
         bucket = self._cache.get(key)
         if bucket is None:

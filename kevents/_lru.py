@@ -34,15 +34,17 @@ class LRU(Generic[K, V]):
             self._values.move_to_end(key)
         return value
 
-    def put(self, key: K, value: V) -> None:
-        """Remember the value, which is not None, as the most recently used."""
+    def put(self, key: K, value: V) -> V | None:
+        """Remember the value, which is not None, as the most recently used; the value forgotten for it, if any."""
         values = self._values
+        forgotten: V | None = None
         if key in values:
             values.move_to_end(key)
         elif len(values) >= self.maxsize:
-            values.popitem(last=False)
+            _, forgotten = values.popitem(last=False)
             self.evictions += 1
         values[key] = value
+        return forgotten
 
     def __len__(self) -> int:
         """How many values are remembered."""

@@ -19,6 +19,11 @@ Json = dict[str, Any]
 
 _NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 
+_REFERENCE_FIELDS: Final = {
+    "kind": "kind", "api_version": "apiVersion", "namespace": "namespace", "name": "name", "uid": "uid",
+    "resource_version": "resourceVersion", "field_path": "fieldPath",
+}  # fmt: skip
+
 
 class ObjectReference:
     """Which object an event is about (client-go: ``ObjectReference``).
@@ -37,7 +42,7 @@ class ObjectReference:
 
     __slots__ = ("_identity", "api_version", "field_path", "kind", "name", "namespace", "resource_version", "uid")
 
-    def __init__(  # noqa: PLR0913 - the fields of the API object
+    def __init__(
         self,
         *,
         kind: str = "",
@@ -66,29 +71,12 @@ class ObjectReference:
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> ObjectReference:
         """Read a reference as the API server writes it; unknown keys are ignored, missing ones empty."""
-        return cls(
-            kind=_string(body.get("kind")),
-            api_version=_string(body.get("apiVersion")),
-            namespace=_string(body.get("namespace")),
-            name=_string(body.get("name")),
-            uid=_string(body.get("uid")),
-            resource_version=_string(body.get("resourceVersion")),
-            field_path=_string(body.get("fieldPath")),
-        )
+        return cls(**{field: _string(body.get(key)) for field, key in _REFERENCE_FIELDS.items()})
 
     def to_dict(self) -> Json:
         """The reference as the API server wants it, without empty fields."""
-        return _without_empty(
-            {
-                "kind": clean(self.kind),
-                "namespace": clean(self.namespace),
-                "name": clean(self.name),
-                "uid": clean(self.uid),
-                "apiVersion": clean(self.api_version),
-                "resourceVersion": clean(self.resource_version),
-                "fieldPath": clean(self.field_path),
-            }
-        )
+        values = {key: getattr(self, field) for field, key in _REFERENCE_FIELDS.items()}
+        return {key: clean(value) for key, value in values.items() if value}
 
     def _values(self) -> tuple[object, ...]:
         return (*self._identity, self.resource_version, self.field_path)
@@ -103,8 +91,8 @@ class ObjectReference:
 
     def __repr__(self) -> str:
         """The fields that are set."""
-        fields = ("kind", "api_version", "namespace", "name", "uid", "resource_version", "field_path")
-        return f"ObjectReference({', '.join(f'{f}={getattr(self, f)!r}' for f in fields if getattr(self, f))})"
+        values = {field: getattr(self, field) for field in _REFERENCE_FIELDS}
+        return f"ObjectReference({', '.join(f'{field}={value!r}' for field, value in values.items() if value)})"
 
     def __str__(self) -> str:
         """``v1/Pod prod/web-0``: for log lines."""
@@ -137,7 +125,8 @@ class EventSource:
 
     def to_dict(self) -> Json:
         """The source as the API server wants it, without empty fields."""
-        return _without_empty({"component": clean(self.component), "host": clean(self.host)})
+        values = {"component": self.component, "host": self.host}
+        return {key: clean(value) for key, value in values.items() if value}
 
     def __eq__(self, other: object) -> bool:
         """Equal in both fields."""
@@ -173,21 +162,11 @@ class Event:
     """
 
     __slots__ = (
-        "_name",
-        "annotations",
-        "count",
-        "first_time",
-        "labels",
-        "message",
-        "reason",
-        "reference",
-        "serial",
-        "source",
-        "time",
-        "type",
-    )
+        "_name", "annotations", "count", "first_time", "labels", "message",
+        "reason", "reference", "serial", "source", "time", "type",
+    )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913 - the fields of the API object
+    def __init__(
         self,
         *,
         reference: ObjectReference,
@@ -210,7 +189,7 @@ class Event:
         self.message: Final = message
         self.source: Final = source
         self.time: Final = time
-        self.serial: Final = serial
+        self.serial = serial  # given at the moment of publishing; from then on it never changes
         self.annotations: Final = annotations
         self.labels: Final = labels
         self.count: Final = count
@@ -331,10 +310,6 @@ class Event:
 
 def _clean_texts(texts: Mapping[str, str]) -> dict[str, str]:
     return {clean(key): clean(value) for key, value in texts.items()}
-
-
-def _without_empty(fields: Json) -> Json:
-    return {key: value for key, value in fields.items() if value}
 
 
 def _string(value: object) -> str:

@@ -96,7 +96,7 @@ class Slot:
         self.next_since = 0
         self.next_due: float | None = None
 
-    def restart(self, state: State, belief: Belief, events: int, since: int, now: float) -> None:  # noqa: PLR0913
+    def restart(self, state: State, belief: Belief, events: int, since: int, now: float) -> None:
         """Begin a write: nothing tried yet."""
         self.state = state
         self.belief = belief

@@ -92,21 +92,23 @@ def judge(verb: Verb, error: BaseException | None) -> Verdict:
 
 
 def _judge(verb: Verb, error: BaseException | None) -> Verdict:
+    verdict: Verdict
     match error:
         case None:
-            return Delivered()
+            verdict = Delivered()
         case StatusError():
-            return _judge_status(verb, error)
+            verdict = _judge_status(verb, error)
         case UnavailableError():
-            return Unavailable(told(error), sane_delay(error.retry_after))
+            verdict = Unavailable(told(error), sane_delay(error.retry_after))
         case OSError():  # before ValueError: a certificate error is both
-            return Unavailable(told(error))
+            verdict = Unavailable(told(error))
         case ValueError() | TypeError():
-            return Rejected(0, type(error).__name__, told(error))
+            verdict = Rejected(0, type(error).__name__, told(error))
         case Exception():
-            return Failed(told(error))
+            verdict = Failed(told(error))
         case _:  # cancelled, or interrupted: nothing was said about the request
-            return Unavailable(told(error))
+            verdict = Unavailable(told(error))
+    return verdict
 
 
 def _judge_status(verb: Verb, error: StatusError) -> Verdict:

@@ -9,8 +9,10 @@ from functools import lru_cache
 from typing import Final
 
 _DNS1123_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)")
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _NAME_LIMIT = 253
+_QUALIFIED_LIMIT = 63
 _HEX_DIGITS_OF_SERIAL = 16
 _NANO = 1_000_000_000
 ELLIPSIS: Final = "..."
@@ -38,9 +40,26 @@ def _name_prefix(object_name: str) -> str:
     return f"{clipped}-{digest}" if clipped else digest
 
 
+def is_qualified_name(text: str) -> bool:
+    """Whether a text is ``[prefix/]name``, as labels' keys and reporting controllers must be."""
+    prefix, slash, name = text.rpartition("/")
+    if slash and (len(prefix) > _NAME_LIMIT or not _DNS1123_SUBDOMAIN.fullmatch(prefix)):
+        return False
+    return len(name) <= _QUALIFIED_LIMIT and _QUALIFIED.fullmatch(name) is not None
+
+
 def format_time(nanoseconds: int) -> str:
     """A ``Time`` of the API: whole seconds, UTC, ``Z``."""
     return _format_second(nanoseconds // _NANO)
+
+
+def format_micro_time(nanoseconds: int) -> str:
+    """A ``MicroTime`` of the API: always six digits, UTC, ``Z``.
+
+    Microsecond 0 becomes 1: the official client 37 would send it without its digits, and the server refuses that.
+    """
+    second, rest = divmod(nanoseconds, _NANO)
+    return f"{_format_second(second)[:-1]}.{max(rest // 1_000, 1):06d}Z"
 
 
 @lru_cache(maxsize=64)
@@ -97,5 +116,5 @@ def told(error: BaseException) -> str:
     """An error as a short text, ``ValueError: no such thing``, even if its own text raises."""
     try:
         return clip(f"{type(error).__name__}: {error}", _TOLD_LIMIT)
-    except Exception:  # noqa: BLE001 - an error whose text raises is still an error
+    except BaseException:  # noqa: BLE001 - an error whose text raises, whatever it raises, is still an error
         return type(error).__name__

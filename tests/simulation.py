@@ -1,0 +1,337 @@
+"""Outages in virtual time: the work queue beside client-go's policy, against one scripted server.
+
+``python -m tests.simulation`` prints the table of ``docs/performance.md``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+import statistics
+import sys
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from kevents._facts import Dropped, Wait
+from kevents._slot import Attempt
+from kevents._verdict import Delivered, Verb, judge
+from kevents._workqueue import WorkQueue
+from kevents.exceptions import StatusError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SENDERS = 4
+BACKLOG = 4096
+MAX_AGE = 3600.0
+SLEEP = 10.0
+CLIENT_GO_QUEUE = 1000
+CLIENT_GO_TRIES = 12
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """The simplest state that a work queue can hold: a name and a count."""
+
+    name: str
+    count: int = 1
+    namespace: str = "default"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The body of a create."""
+        return {"metadata": {"name": self.name}, "count": self.count}
+
+    def to_patch(self) -> dict[str, Any]:
+        """The body of a patch."""
+        return {"count": self.count}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server makes of a request: how long it takes, the error if any, and whether the write lands anyway."""
+
+    latency: float
+    error: Exception | None = None
+    lands: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request as a script sees it."""
+
+    now: float
+    verb: Verb
+    name: str
+    number: int
+
+
+@dataclass
+class Server:
+    """Holds events by name, and answers as its script says."""
+
+    script: Callable[[Call], Answer]
+    counts: dict[str, int] = field(default_factory=dict)
+    calls: int = 0
+
+    def request(self, now: float, verb: Verb, state: Occurrence) -> tuple[float, Exception | None]:
+        """Make a request; how long it takes, and the error that comes of it."""
+        self.calls += 1
+        answer = self.script(Call(now, verb, state.name, self.calls))
+        if answer.error is not None and not answer.lands:
+            return answer.latency, answer.error
+        error = self.write(verb, state)
+        return answer.latency, answer.error or error
+
+    def write(self, verb: Verb, state: Occurrence) -> StatusError | None:
+        """Store the state, as the API server does."""
+        known = state.name in self.counts
+        if verb is Verb.CREATE and known:
+            return StatusError(409, "AlreadyExists")
+        if verb is Verb.PATCH and not known:
+            return StatusError(404, "NotFound")
+        self.counts[state.name] = state.count
+        return None
+
+
+@dataclass
+class Outcome:
+    """What became of a scenario's events."""
+
+    calls: int = 0
+    lags: list[float] = field(default_factory=list)
+    lost: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def losses(self) -> int:
+        """How many events were lost."""
+        return sum(self.lost.values())
+
+    @property
+    def worst(self) -> float:
+        """The longest time from an event to its delivery, in seconds."""
+        return max(self.lags, default=0.0)
+
+    @property
+    def median(self) -> float:
+        """The time from an event to its delivery that half of them need, in seconds."""
+        return statistics.median(self.lags) if self.lags else 0.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Events that come, as (moment, name), and the server that they meet."""
+
+    title: str
+    arrivals: list[tuple[float, str]]
+    script: Callable[[Call], Answer]
+
+    def occurrences(self) -> Iterator[tuple[float, Occurrence]]:
+        """The events with their counts."""
+        counts: dict[str, int] = defaultdict(int)
+        for moment, name in self.arrivals:
+            counts[name] += 1
+            yield moment, Occurrence(name, counts[name])
+
+
+class Kevents:
+    """The work queue, and as many senders as it has, in virtual time."""
+
+    def __init__(self, scenario: Scenario, seed: int = 1, senders: int = SENDERS) -> None:
+        """Nothing has happened yet."""
+        share = random.Random(seed)
+        self._jitter = lambda: share.uniform(0.5, 1.0)
+        self._arrivals = deque(scenario.occurrences())
+        self._server = Server(scenario.script)
+        self._under_way: list[tuple[float, int, Attempt, Exception | None]] = []
+        self._numbers = count()
+        self._idle = senders
+        self._moments: dict[str, deque[float]] = defaultdict(deque)
+        self._outcome = Outcome()
+        self.queue = WorkQueue(
+            senders=senders, backlog=BACKLOG, max_age=MAX_AGE, sleep_duration=SLEEP, jitter=self._jitter
+        )
+
+    def run(self) -> Outcome:
+        """Let everything happen."""
+        now: float | None = 0.0
+        while now is not None:
+            while self._arrivals and self._arrivals[0][0] <= now:
+                self._offer(*self._arrivals.popleft())
+            while self._under_way and self._under_way[0][0] <= now:
+                self._done(*heapq.heappop(self._under_way))
+            wake = self._take(now)
+            self._account()
+            coming = [self._arrivals[0][0]] if self._arrivals else []
+            coming += [self._under_way[0][0]] if self._under_way else []
+            coming += [] if wake is None else [wake]
+            now = max(min(coming), math.nextafter(now, math.inf)) if coming else None
+        self._outcome.calls = self._server.calls
+        self._outcome.counts = self._server.counts
+        assert self.queue.events == 0
+        return self._outcome
+
+    def _offer(self, moment: float, state: Occurrence) -> None:
+        self._moments[state.name].append(moment)
+        self.queue.offer(state, moment, there=state.count > 1)
+
+    def _take(self, now: float) -> float | None:
+        while self._idle:
+            step = self.queue.take(now)
+            if isinstance(step, Wait):
+                return None if step.seconds is None else now + step.seconds
+            assert isinstance(step, Attempt)
+            assert isinstance(step.state, Occurrence)
+            latency, error = self._server.request(now, step.verb, step.state)
+            heapq.heappush(self._under_way, (now + latency, next(self._numbers), step, error))
+            self._idle -= 1
+        return None
+
+    def _done(self, now: float, _: int, attempt: Attempt, error: Exception | None) -> None:
+        self._idle += 1
+        verdict = judge(attempt.verb, error)
+        if isinstance(verdict, Delivered):
+            moments = self._moments[attempt.name]
+            self._outcome.lags += [now - moments.popleft() for _ in range(attempt.events)]
+        self.queue.done(attempt, verdict, now, min(SLEEP, 2.0**attempt.waits) * self._jitter())
+
+    def _account(self) -> None:
+        for fact in self.queue.facts:
+            if isinstance(fact, Dropped):
+                self._outcome.lost[str(fact.reason)] += fact.events
+                moments = self._moments[fact.state.name]
+                if fact.reason == "backlog_full":
+                    moments.clear()  # a new key: only what was refused just now
+                for _ in range(min(fact.events, len(moments))):
+                    moments.popleft()
+        self.queue.facts.clear()
+
+
+def client_go(scenario: Scenario, seed: int = 1) -> Outcome:
+    """client-go's policy: one event at a time; Status errors are final, all others are tried twelve times.
+
+    Its distributor never blocks: what a full watcher (1000 places) misses is lost.
+    """
+    share, server, outcome = random.Random(seed), Server(scenario.script), Outcome()
+    arrivals = deque(scenario.occurrences())
+    waiting: deque[tuple[float, Occurrence]] = deque()
+    now = 0.0
+    while arrivals or waiting:
+        if not waiting:
+            now = max(now, arrivals[0][0])
+        while arrivals and arrivals[0][0] <= now:
+            event = arrivals.popleft()
+            if len(waiting) < CLIENT_GO_QUEUE:
+                waiting.append(event)
+            else:
+                outcome.lost["queue full"] += 1
+        moment, state = waiting.popleft()
+        now, lost = _client_go_write(server, state, now, share)
+        if lost:
+            outcome.lost[lost] += 1
+        else:
+            outcome.lags.append(now - moment)
+    outcome.calls, outcome.counts = server.calls, server.counts
+    return outcome
+
+
+def _client_go_write(server: Server, state: Occurrence, now: float, share: random.Random) -> tuple[float, str]:
+    for tries in range(CLIENT_GO_TRIES):
+        if tries:
+            now += SLEEP * (share.random() if tries == 1 else 1.0)
+        error: Exception | None = None
+        for verb in (Verb.PATCH, Verb.CREATE) if state.count > 1 else (Verb.CREATE,):
+            latency, error = server.request(now, verb, state)
+            now += latency
+            if not (isinstance(error, StatusError) and error.code == 404 and verb is Verb.PATCH):
+                break
+        if error is None:
+            return now, ""
+        if isinstance(error, StatusError):
+            return now, f"final {error.code}"
+    return now, "tries"
+
+
+# -- scenarios -------------------------------------------------------------------------------------------------------
+
+QUICK = Answer(0.005)
+REFUSED = Answer(0.002, UnavailableError("connection refused"))
+TIMED_OUT = Answer(15.0, UnavailableError("timed out"))
+
+
+def status(code: int, latency: float = 0.005, retry_after: float | None = None) -> Answer:
+    """An answer with that status."""
+    return Answer(latency, StatusError(code, retry_after=retry_after))
+
+
+def steady(rate: float, seconds: float, objects: int | None = None) -> list[tuple[float, str]]:
+    """Events at a steady rate: each of its own, or in turns about so many objects."""
+    total = round(rate * seconds)
+    return [(number / rate, f"e{number if objects is None else number % objects}") for number in range(total)]
+
+
+def out_until(end: float, answer: Callable[[Call], Answer]) -> Callable[[Call], Answer]:
+    """A server that answers so until then, and well afterwards."""
+    return lambda call: answer(call) if call.now < end else QUICK
+
+
+def coin(seed: int, heads: Answer, tails: Answer) -> Callable[[Call], Answer]:
+    """A server that answers by chance, half of the calls so and half of them otherwise."""
+    chance = random.Random(seed)
+    return lambda _: heads if chance.random() < 0.5 else tails
+
+
+def mixed(call: Call) -> Answer:
+    """A server whose store is gone: 500 and time-outs in turns."""
+    return TIMED_OUT if call.number % 2 else status(500)
+
+
+def poisoned(name: str, answer: Answer) -> Callable[[Call], Answer]:
+    """A server that answers so to events whose name ends so, and well to others."""
+    return lambda call: answer if call.name.endswith(name) else QUICK
+
+
+def scenarios() -> list[Scenario]:
+    """All of them, fresh: a script may remember what it was asked."""
+    refused, busy, down = (lambda _: REFUSED), (lambda _: status(429, retry_after=5)), (lambda _: status(503))
+    slow = lambda _: Answer(0.02)  # noqa: E731
+    landed = Answer(15.0, UnavailableError("timed out"), lands=True)
+    return [
+        Scenario("no connection for 60 s, 50 new events/s", steady(50, 120), out_until(60, refused)),
+        Scenario("no connection for 300 s, 50/s on 500 objects", steady(50, 330, 500), out_until(300, refused)),
+        Scenario("no connection for 300 s, 50 new events/s", steady(50, 330), out_until(300, refused)),
+        Scenario("503 for 300 s, 3,000 new events in that time", steady(10, 300), out_until(300, down)),
+        Scenario("503 for 300 s, 3,000 new events at its start", steady(1000, 3), out_until(300, down)),
+        Scenario("500 and time-outs mixed for 300 s, 10 new/s", steady(10, 330), out_until(300, mixed)),
+        Scenario("429 with Retry-After: 5 for 30 s, 50 new/s", steady(50, 60), out_until(30, busy)),
+        Scenario("503 to half of the calls by chance, 50 new/s", steady(50, 300), coin(1, status(503), QUICK)),
+        Scenario("a server that needs 20 ms, 200 new events/s", steady(200, 60), slow),
+        Scenario("a server that needs 20 ms, 1,000/s on 20 objects", steady(1000, 60, 20), slow),
+        Scenario("every 100th event always met by 500, 50 new/s", steady(50, 240), poisoned("00", status(500))),
+        Scenario("one event always times out, 50 new events/s", steady(50, 600), poisoned("e7", TIMED_OUT)),
+        Scenario(
+            "the first create times out, but landed",
+            steady(10, 1, 1),
+            lambda call: landed if call.number == 1 else QUICK,
+        ),
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    head = ("scenario", "events", "lost", "calls", "median", "worst", "lost", "calls", "median", "worst")
+    rows = []
+    for ours, theirs in zip(scenarios(), scenarios(), strict=True):
+        cells = [ours.title, f"{len(ours.arrivals):,}"]
+        for outcome in (Kevents(ours).run(), client_go(theirs)):
+            cells += [f"{outcome.losses:,}", f"{outcome.calls:,}", f"{outcome.median:.1f} s", f"{outcome.worst:.1f} s"]
+        rows.append(cells)
+    for row in (list(head), ["---"] * len(head), *rows):
+        sys.stdout.write("| " + " | ".join(row) + " |\n")
+
+
+if __name__ == "__main__":
+    main()

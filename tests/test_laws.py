@@ -1,0 +1,435 @@
+"""Laws that hold in every order of calls: the work queue beside a simple model of itself and of a server."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from kevents._facts import CLOSED, Dropped, ServerBack, ServerLost, Wait
+from kevents._slot import Attempt
+from kevents._statistics import DropReason
+from kevents._verdict import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb, Verdict, judge
+from kevents._workqueue import WorkQueue
+from kevents.exceptions import StatusError, UnavailableError
+from tests.simulation import Answer, Occurrence, Server
+
+NAMES = [f"e{number}" for number in range(7)]
+SENDERS = 3
+BACKLOG = 5
+MAX_AGE = 100.0
+OUTCOMES = {
+    "answered": Answer(0),
+    "landed, answer lost": Answer(0, UnavailableError("timed out"), lands=True),
+    "landed, request failed": Answer(0, RuntimeError("broken"), lands=True),
+    "failed": Answer(0, RuntimeError("broken")),
+    "unavailable": Answer(0, UnavailableError("refused", retry_after=2.0)),
+    "overloaded": Answer(0, StatusError(503, retry_after=20.0)),
+    "rejected": Answer(0, StatusError(422, "Invalid")),
+    "forbidden": Answer(0, StatusError(403, "Forbidden")),
+}
+SECONDS = st.sampled_from([0.0, 0.1, 0.25, 1.0, 5.0, 20.0, 60.0])
+
+
+@dataclass
+class Model:
+    """What is pending for one name, as the tables of the design say it: offers by number, oldest first."""
+
+    belief: str
+    due: float
+    newest: float
+    by_choice: bool
+    state: Occurrence
+    carried: list[int] = field(default_factory=list)
+    later: list[int] = field(default_factory=list)
+    later_due: float | None = None
+    attempt: Attempt | None = None
+    heard: int | None = None
+    tries: int = 0
+    changes: int = 0
+    failed: bool = False
+
+    @property
+    def verb(self) -> Verb:
+        """The belief decides it."""
+        return Verb.PATCH if self.belief == "there" else Verb.CREATE
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Offers, attempts with every outcome, time, expiry, flush and shutdown, in any order."""
+
+    def __init__(self) -> None:
+        """An empty queue, an empty server."""
+        super().__init__()
+        self.now = 1000.0
+        self.server = Server(lambda _: self.answer)
+        self.answer = OUTCOMES["answered"]
+        self.offered: Counter[str] = Counter()
+        self.offers = 0
+        self.models: dict[str, Model] = {}
+        self.lost: Counter[DropReason] = Counter()
+        self.delivered = 0
+        self.acknowledged: dict[str, int] = {}
+        self.answers: list[str] = []
+        self.streak: set[str] = set()
+        self.streak_began = math.inf
+        self.gate_closed = False
+        self.last_unavailable = -math.inf
+        self.is_lost = False
+        self.longest_wait = math.inf
+        self.marks: list[int] = []
+        self.closed = False
+        self.ended: list[Attempt] = []
+        self.began: dict[Attempt, float] = {}
+
+    @initialize()
+    def build(self) -> None:
+        """The queue under test; its jitter waits the whole pause."""
+        self.queue = WorkQueue(
+            senders=SENDERS, backlog=BACKLOG, max_age=MAX_AGE, sleep_duration=10.0, jitter=lambda: 1.0
+        )
+
+    # -- rules ---------------------------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES), delay=st.none() | st.sampled_from([1.0, 30.0, 1800.0]))
+    def offer(self, name: str, delay: float | None) -> None:
+        """An event comes; with a delay it can wait, as a series does."""
+        self.offers += 1
+        self.offered[name] += 1
+        state = Occurrence(name, self.offered[name])
+        due = None if delay is None else self.now + min(delay, self.longest_wait)
+        full = name not in self.models and due is None and self._size() >= BACKLOG
+        self.queue.offer(state, self.now, there=state.count > 1, due=None if delay is None else self.now + delay)
+        self._read_facts(refused=state if self.closed or full else None)
+        model = self.models.get(name)
+        if self.closed or (full and self._last_refused):
+            return
+        if model is None:
+            belief = "there" if state.count > 1 else "new"
+            at = self.now if due is None else due
+            self.models[name] = Model(belief, at, self.now, due is not None, state, [self.offers])
+            return
+        model.newest = self.now
+        if model.attempt is None:
+            model.carried.append(self.offers)
+            model.state = state
+            if model.by_choice:
+                model.by_choice, model.due = due is not None, self.now if due is None else due
+        else:
+            if not model.later or model.later_due is not None:
+                model.later_due = due
+            model.later.append(self.offers)
+            model.state = state
+
+    @rule()
+    def take(self) -> None:
+        """A sender asks for work: nothing is early, nothing is twice under way, the newest state goes out."""
+        one_probes = any(model.attempt is not None and model.attempt is self.probe for model in self.models.values())
+        gate_closed = self.gate_closed
+        step = self.queue.take(self.now)
+        self._read_facts()
+        assert not [name for name, model in self.models.items() if self._overdue(model)]
+        if self.closed:
+            assert CLOSED is step
+            return
+        if isinstance(step, Wait):
+            assert step.seconds is None or step.seconds > 0
+            assert self.queue.version == step.version
+            if not gate_closed:
+                assert pytest.approx(self._next_due()) == (None if step.seconds is None else self.now + step.seconds)
+            return
+        assert isinstance(step, Attempt)
+        model = self.models[step.name]
+        assert model.attempt is None
+        assert (model.verb, model.state, len(model.carried)) == (step.verb, step.state, step.events)
+        if gate_closed:
+            assert not one_probes
+            self.probe = step
+        else:
+            assert model.due <= self.now
+        model.attempt, model.by_choice = step, False
+        model.heard = len(self.answers) if model.heard is None else model.heard
+        self.began[step] = self.now
+
+    probe: Attempt | None = None
+
+    @precondition(lambda self: self._under_way())
+    @rule(data=st.data(), outcome=st.sampled_from(sorted(OUTCOMES)), wait=st.sampled_from([0.0, 0.5, 4.0, 10.0]))
+    def finish(self, data: st.DataObject, outcome: str, wait: float) -> None:
+        """An attempt ends, in any of the ways that it can."""
+        attempt = data.draw(st.sampled_from(self._under_way()))
+        self.answer = OUTCOMES[outcome]
+        assert isinstance(attempt.state, Occurrence)
+        before = self.server.counts.get(attempt.name, 0)
+        _, error = self.server.request(self.now, attempt.verb, attempt.state)
+        assert self.server.counts.get(attempt.name, 0) >= before
+        verdict = judge(attempt.verb, error)
+        self.queue.done(attempt, verdict, self.now, wait)
+        self.ended.append(attempt)
+        self._settle(attempt, verdict, wait)
+        self._read_facts()
+
+    @rule(seconds=SECONDS)
+    def time_passes(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @rule(name=st.sampled_from(NAMES))
+    def server_forgets(self, name: str) -> None:
+        """An event expires at the server."""
+        self.server.counts.pop(name, None)
+        self.acknowledged.pop(name, None)
+
+    @rule()
+    def mark(self) -> None:
+        """A flush begins."""
+        assert self.offers == self.queue.mark()
+        self.marks.append(self.offers)
+
+    @rule()
+    def hasten(self) -> None:
+        """A flush hurries everything."""
+        self.queue.hasten(self.now)
+        self._hastened(self.models)
+
+    @rule(name=st.sampled_from(NAMES))
+    def hasten_one(self, name: str) -> None:
+        """A series is forgotten: its last count is due now, while a retry keeps its time."""
+        self.queue.hasten(self.now, ("default", name))
+        chosen = self.models.get(name)
+        if chosen is not None and (chosen.by_choice or chosen.attempt is not None):
+            self._hastened({name: chosen})
+
+    @precondition(lambda self: self.offers > 5)
+    @rule()
+    def drain(self) -> None:
+        """A shutdown begins."""
+        self.longest_wait = 0.25
+        self.queue.drain(self.now, self.longest_wait, math.inf)
+        self._hastened(self.models)
+
+    @precondition(lambda self: self.offers > 15)
+    @rule()
+    def close(self) -> None:
+        """A deadline passed: everything is given up, in flight or not, and late answers change nothing."""
+        pending = sum(len(model.carried) + len(model.later) for model in self.models.values())
+        assert pending == self.queue.close()
+        self.closed = True
+        late = self._under_way()
+        self._read_facts()
+        assert {} == self.models
+        for attempt in late:
+            before = vars(self.queue).copy()
+            self.queue.done(attempt, Delivered(), self.now, 0.0)
+            assert before == vars(self.queue)
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data())
+    def answer_twice(self, data: st.DataObject) -> None:
+        """An attempt that has ended cannot end again."""
+        before = vars(self.queue).copy()
+        self.queue.done(data.draw(st.sampled_from(self.ended)), Rejected(422, ""), self.now, 0.0)
+        assert before == vars(self.queue)
+
+    # -- laws ----------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def ledger(self) -> None:
+        """Each event is delivered, dropped or waits; every drop was told as a fact."""
+        if not hasattr(self, "queue"):
+            return
+        queue = self.queue
+        assert self.offers == queue.delivered + queue.dropped.total() + queue.events
+        assert (self.delivered, self.lost) == (queue.delivered, queue.dropped)
+        assert self.lost[DropReason.REJECTED] == queue.rejected_by_code.total()
+        assert [] == queue.facts
+
+    @invariant()
+    def pending(self) -> None:
+        """Keys, events and attempts pending are those of the model; so is what is settled."""
+        if not hasattr(self, "queue"):
+            return
+        carried = [len(model.carried) + len(model.later) for model in self.models.values()]
+        assert (len(carried), sum(carried)) == (self.queue.keys, self.queue.events)
+        assert len(self._under_way()) == self.queue.in_flight
+        oldest = min((model.carried[0] for model in self.models.values()), default=math.inf)
+        for mark in self.marks:
+            assert (oldest > mark) == self.queue.settled(mark)
+
+    @invariant()
+    def gate(self) -> None:
+        """The gate is closed exactly when the rule says so."""
+        if hasattr(self, "queue"):
+            assert self.gate_closed == self.queue.gate.closed
+
+    def teardown(self) -> None:
+        """In the end everything is delivered or expires, and the server holds at least what it acknowledged."""
+        self.answer = OUTCOMES["answered"]
+        for _ in range(400):
+            for attempt in self._under_way():
+                self.finish_well(attempt)
+            step = self.queue.take(self.now)
+            self._read_facts()
+            if isinstance(step, Attempt):
+                self.models[step.name].attempt = step
+                self.models[step.name].by_choice = False
+                self.began[step] = self.now
+            elif isinstance(step, Wait) and step.seconds is not None:
+                self.now += math.nextafter(step.seconds, math.inf)
+            else:
+                break
+        assert (0, {}) == (self.queue.events, self.models)
+        for name, count in self.acknowledged.items():
+            assert count <= self.server.counts[name]  # more, if a write landed whose answer was lost
+
+    def finish_well(self, attempt: Attempt) -> None:
+        """The server answers."""
+        assert isinstance(attempt.state, Occurrence)
+        _, error = self.server.request(self.now, attempt.verb, attempt.state)
+        verdict = judge(attempt.verb, error)
+        self.queue.done(attempt, verdict, self.now, 1.0)
+        self._settle(attempt, verdict, 1.0)
+        self._read_facts()
+
+    # -- the model -----------------------------------------------------------------------------------------------
+
+    _last_refused = False
+
+    def _under_way(self) -> list[Attempt]:
+        return [model.attempt for model in self.models.values() if model.attempt is not None]
+
+    def _next_due(self) -> float | None:
+        """When something will be due; keys that failed before leave a sender to the others."""
+        failing = sum(model.failed for model in self.models.values() if model.attempt is not None)
+        waiting = [model for model in self.models.values() if model.attempt is None]
+        free = [model.due for model in waiting if not model.failed or failing < SENDERS - 1]
+        return min(free, default=None)
+
+    def _size(self) -> int:
+        return sum(not model.by_choice for model in self.models.values())
+
+    def _overdue(self, model: Model) -> bool:
+        return model.attempt is None and not model.by_choice and model.newest + MAX_AGE <= self.now
+
+    def _hastened(self, models: dict[str, Model]) -> None:
+        for model in models.values():
+            model.later_due = None
+            if model.attempt is None and model.due > self.now:
+                model.due, model.by_choice = self.now, False
+
+    def _read_facts(self, refused: Occurrence | None = None) -> None:
+        facts, self.queue.facts[:] = list(self.queue.facts), []
+        self._last_refused = False
+        for fact in facts:
+            if isinstance(fact, ServerLost | ServerBack):
+                continue
+            self.lost[fact.reason] += fact.events
+            if fact.state is refused:
+                expected = DropReason.SHUTDOWN if self.closed else DropReason.BACKLOG_FULL
+                assert (expected, 1) == (fact.reason, fact.events)
+                self._last_refused = True
+            elif fact.reason in (DropReason.EXPIRED, DropReason.SHUTDOWN):
+                self._ended_waiting(fact)
+            else:
+                assert fact == self.expected_drop
+                self.expected_drop = None
+        assert self.expected_drop is None
+
+    expected_drop: Dropped | None = None
+
+    def _ended_waiting(self, fact: Dropped) -> None:
+        model = self.models.pop(fact.state.name)
+        assert self._overdue(model) or self.closed
+        assert (model.state, len(model.carried) + len(model.later)) == (fact.state, fact.events)
+
+    def _settle(self, attempt: Attempt, verdict: Verdict, wait: float) -> None:
+        """The table of beliefs and verdicts."""
+        model = self.models[attempt.name]
+        model.attempt = None
+        if verdict == Rejected(403, "Forbidden") and self.now - self.last_unavailable <= 30:
+            verdict = Failed("403 Forbidden: ")
+        others = [name for name in self.answers[model.heard or 0 :] if name != attempt.name]
+        charged = bool(others) or not isinstance(verdict, Unavailable)
+        self._listen(attempt, verdict)
+        model.heard = len(self.answers)
+        match model.belief, verdict:
+            case _, Delivered():
+                assert isinstance(attempt.state, Occurrence)
+                self.delivered += attempt.events
+                self.acknowledged[attempt.name] = attempt.state.count
+                assert attempt.state.count == self.server.counts[attempt.name]
+                self._end(attempt)
+            case "there", Gone():
+                self._change(attempt, "maybe", verdict, wait)
+            case "maybe", Exists():
+                self._change(attempt, "there", verdict, wait)
+            case "new", Exists():
+                rejected = Rejected(409, "AlreadyExists", quiet=True)
+                self._drop(attempt, DropReason.REJECTED, attempt.verb, rejected)
+            case _, Rejected():
+                self._drop(attempt, DropReason.REJECTED, attempt.verb, verdict)
+            case _, (Failed(after=after) | Unavailable(after=after)):
+                model.changes = 0
+                self._retry(attempt, verdict, max(wait, after or 0), charged=charged)
+            case unexpected:
+                raise AssertionError(unexpected)
+
+    def _change(self, attempt: Attempt, belief: str, verdict: Verdict, wait: float) -> None:
+        model = self.models[attempt.name]
+        model.belief = belief
+        model.changes += 1
+        if model.changes > 12:
+            self._retry(attempt, verdict, wait, charged=True)
+        else:
+            self._join(model, -math.inf)
+
+    def _retry(self, attempt: Attempt, verdict: Verdict, wait: float, *, charged: bool) -> None:
+        model = self.models[attempt.name]
+        model.belief = "maybe" if model.belief == "new" else model.belief
+        model.failed = True
+        model.tries += charged and self.longest_wait == math.inf
+        if model.tries == 12:
+            self._drop(attempt, DropReason.RETRIES_EXHAUSTED, None, verdict)
+        else:
+            self._join(model, self.now + min(wait, self.longest_wait))
+
+    def _join(self, model: Model, due: float) -> None:
+        model.carried += model.later
+        model.later, model.later_due = [], None
+        model.due = due
+
+    def _drop(self, attempt: Attempt, reason: DropReason, verb: Verb | None, verdict: Verdict) -> None:
+        self.expected_drop = Dropped(reason, attempt.state, attempt.events, verb, verdict)
+        self._end(attempt)
+
+    def _end(self, attempt: Attempt) -> None:
+        model = self.models.pop(attempt.name)
+        if model.later:
+            due, by_choice = (self.now, False) if model.later_due is None else (model.later_due, True)
+            fresh = Model("there", due, model.newest, by_choice, model.state, model.later)
+            self.models[attempt.name] = fresh
+
+    def _listen(self, attempt: Attempt, verdict: Verdict) -> None:
+        if isinstance(verdict, Unavailable):
+            self.last_unavailable = self.now
+            self.streak.add(attempt.name)
+            self.streak_began = min(self.streak_began, self.began[attempt])
+            self.gate_closed |= len(self.streak) >= SENDERS and self.now - self.streak_began >= 0.25
+        else:
+            self.answers.append(attempt.name)
+            self.streak.clear()
+            self.streak_began = math.inf
+            self.gate_closed = False
+            self.probe = None
+        if self.probe is attempt:
+            self.probe = None
+
+
+QueueMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=80, deadline=None)
+TestWorkQueue = QueueMachine.TestCase
+TestWorkQueue.__doc__ = "The work queue does what the model says, in every order of calls."
