@@ -48,6 +48,12 @@ class Agenda:
         self._live -= slot.order > 0
         slot.order = 0
 
+    def clear(self) -> None:
+        """Nothing waits any more: let go of it all."""
+        self._fresh.clear()
+        self._failed.clear()
+        self._live = 0
+
     def begin(self, slot: Slot) -> None:
         """The slot is under way."""
         self.forget(slot)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from kevents._checks import require_callable, require_count, require_positive, require_sink
+from kevents._decisions import CoreDecider
 from kevents._delivery import Delivery
 from kevents._eventlog import log_plainly, log_structured
 from kevents._handlers import CallHandler
@@ -27,72 +28,47 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tenacity import RetryCallState
+    from typing_extensions import Self
 
+    from kevents._decisions import Decider
     from kevents._handlers import Handler
     from kevents._sink import EventSink
     from kevents._statistics import Statistics
 
+E = TypeVar("E", bound=Event)
 
-class EventBroadcaster:
-    """Gives recorders, and hands what they record to watchers (client-go: ``NewBroadcaster``).
 
-    A context manager that shuts down at the end. Building one starts nothing; threads start with the first event.
+class Broadcaster(Generic[E]):
+    """What the broadcasters of both APIs have in common: watchers, and one end for all of them.
 
     Args:
-        correlator_options: What counts as the same, for every sink; None: client-go's defaults.
         sleep_duration: The longest pause between two tries to write, in seconds.
-        queue_length: How many events each watcher's mailbox holds; what does not fit is dropped and counted.
+        queue_length: How many events each watcher's mailbox holds.
         clock: Nanoseconds since the epoch, for the events' names and times.
-        strict: Whether recorders raise what they would otherwise log: for tests.
+        strict: Whether recorders raise what they would otherwise log.
         on_drop: Called with reason, event (or None) and the number of recorded events for every loss.
-        max_message_bytes: To which messages are cut; None: only to what the API server could ever store.
-
-    Raises:
-        ValueError: If an option makes no sense.
-
-    .. versionadded:: 0.1
+        api_group: In which the events are written.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         *,
-        correlator_options: CorrelatorOptions | None = None,
-        sleep_duration: float = 10.0,
-        queue_length: int = 10_000,
-        clock: Callable[[], int] = time.time_ns,
-        strict: bool = False,
-        on_drop: OnDrop | None = None,
-        max_message_bytes: int | None = None,
+        sleep_duration: float,
+        queue_length: int,
+        clock: Callable[[], int],
+        strict: bool,
+        on_drop: OnDrop | None,
+        api_group: str = "",
     ) -> None:
         """Check the options."""
-        if correlator_options is not None and not isinstance(correlator_options, CorrelatorOptions):
-            raise ValueError(f"correlator_options must be CorrelatorOptions, not {correlator_options!r}")
         require_callable("clock", clock)
         if on_drop is not None:
             require_callable("on_drop", on_drop)
-        if max_message_bytes is not None:
-            require_count("max_message_bytes", max_message_bytes)
-        self._options = correlator_options
         self._sleep_duration = require_positive("sleep_duration", sleep_duration)
         self._queue_length = require_count("queue_length", queue_length)
-        self._max_message_bytes = max_message_bytes
-        self._losses = Losses(LimitedLog(), on_drop)
+        self._losses = Losses(LimitedLog(), on_drop, api_group)
         self._publisher = Publisher(self._losses, clock, strict=strict)
         self._numbers = count(1)
-
-    # -- recording -----------------------------------------------------------------------------------------------
-
-    def new_recorder(self, source: EventSource | str) -> EventRecorder:
-        """A recorder of events of a source (client-go: ``NewRecorder``).
-
-        Args:
-            source: Or the component's name alone; the host is then left empty.
-        """
-        if isinstance(source, str):
-            source = EventSource(source)
-        if not isinstance(source, EventSource):
-            raise TypeError(f"source must be an EventSource or a component's name, not {source!r}")
-        return EventRecorder(source, self._publisher.publish, self._publisher.refuse)
 
     # -- watchers ------------------------------------------------------------------------------------------------
 
@@ -113,60 +89,53 @@ class EventBroadcaster:
             level: Of the records.
             logger: Without one, the logger ``kevents.events``.
         """
-        target = logger or logging.getLogger("kevents.events")
+        require_count("level", level)
+        target = logging.getLogger("kevents.events") if logger is None else logger
+        require_callable("logger.log", getattr(target, "log", None))
 
         return self._start(self._name("structured-logging"), CallHandler(partial(log_structured, target, level)))
 
-    def start_event_watcher(self, handler: Callable[[Event], object]) -> Watcher:
+    def start_event_watcher(self, handler: Callable[[E], object]) -> Watcher:
         """Call a handler with each event, in a thread of its own (client-go: ``StartEventWatcher``).
 
         Args:
             handler: What it raises is counted and logged; the watcher goes on.
         """
         require_callable("handler", handler)
-        return self._start(self._name("watcher"), CallHandler(handler))
+        return self._start(self._name("watcher"), CallHandler(cast("Callable[[Event], object]", handler)))
 
-    def start_recording_to_sink(
+    def _record_to(
         self,
         sink: EventSink,
+        new_decider: Callable[[], Decider],
         *,
-        senders: int = 4,
-        backlog: int = 4096,
-        max_age: float = 3600.0,
-        retry_wait: Callable[[RetryCallState], float] | None = None,
+        senders: int,
+        backlog: int,
+        max_age: float,
+        retry_wait: Callable[[RetryCallState], float] | None,
     ) -> Watcher:
-        """Write events to the API server (client-go: ``StartRecordingToSink``).
-
-        Args:
-            sink: Usually a :class:`~kevents.CoreV1EventSink`. The same sink again gives the watcher that exists.
-            senders: How many requests may be under way at once.
-            backlog: How many different events may wait to be written.
-            max_age: Seconds after which an event that cannot be written is given up: as long as the API server
-                keeps events.
-            retry_wait: A tenacity wait for the pauses between tries; None: 1, 2, 4 ... seconds up to the
-                broadcaster's ``sleep_duration``, a random share of each.
-
-        Raises:
-            TypeError: If the sink is none, or an asynchronous one.
-            ValueError: If a number makes no sense.
-        """
-        require_sink(sink)
-        for watcher in self._publisher.watchers:
-            if isinstance(watcher.handler, SenderCrew) and watcher.handler.sink is sink:
-                say(logging.WARNING, f"this sink is recorded to already, by {watcher.name}; it is not started again")
-                return watcher
-        delivery = Delivery(
+        if retry_wait is not None:
+            require_callable("retry_wait", retry_wait)
+        new_delivery = partial(
+            Delivery,
             self._losses,
-            self._options,
+            new_decider,
             senders=require_count("senders", senders),
             backlog=require_count("backlog", backlog),
             max_age=require_positive("max_age", max_age),
             sleep_duration=self._sleep_duration,
             retry_wait=retry_wait,
-            max_message_bytes=self._max_message_bytes,
         )
         name = self._name("sink")
-        return self._start(name, SenderCrew(delivery, sink, senders, name))
+        return self._start(name, self._new_crew(new_delivery, sink, senders, name))
+
+    def _new_crew(self, new_delivery: Callable[..., Delivery], sink: EventSink, senders: int, name: str) -> Handler:
+        """What sends: threads, unless a face of another kind says otherwise."""
+        return SenderCrew(new_delivery(), sink, senders, name)
+
+    def _require_sink(self, sink: object) -> None:
+        """A sink that what sends can call."""
+        require_sink(sink)
 
     def _start(self, name: str, handler: Handler) -> Watcher:
         watcher = Watcher(
@@ -220,7 +189,7 @@ class EventBroadcaster:
         """A snapshot of the ledgers, each exact in itself."""
         return self._publisher.statistics()
 
-    def __enter__(self) -> EventBroadcaster:
+    def __enter__(self) -> Self:
         """Itself."""
         return self
 
@@ -229,3 +198,92 @@ class EventBroadcaster:
     ) -> None:
         """Shut down."""
         self.shutdown()
+
+
+class EventBroadcaster(Broadcaster[Event]):
+    """Gives recorders, and hands what they record to watchers (client-go: ``NewBroadcaster``).
+
+    A context manager that shuts down at the end. Building one starts nothing; threads start with the first event.
+
+    Args:
+        correlator_options: What counts as the same, for every sink; None: client-go's defaults.
+        sleep_duration: The longest pause between two tries to write, in seconds.
+        queue_length: How many events each watcher's mailbox holds; what does not fit is dropped and counted.
+        clock: Nanoseconds since the epoch, for the events' names and times.
+        strict: Whether recorders raise what they would otherwise log: for tests.
+        on_drop: Called with reason, event (or None) and the number of recorded events for every loss.
+        max_message_bytes: To which messages are cut; None: only to what the API server could ever store.
+
+    Raises:
+        ValueError: If an option makes no sense.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        *,
+        correlator_options: CorrelatorOptions | None = None,
+        sleep_duration: float = 10.0,
+        queue_length: int = 10_000,
+        clock: Callable[[], int] = time.time_ns,
+        strict: bool = False,
+        on_drop: OnDrop | None = None,
+        max_message_bytes: int | None = None,
+    ) -> None:
+        """Check the options."""
+        if correlator_options is not None and not isinstance(correlator_options, CorrelatorOptions):
+            raise ValueError(f"correlator_options must be CorrelatorOptions, not {correlator_options!r}")
+        if max_message_bytes is not None:
+            require_count("max_message_bytes", max_message_bytes)
+        super().__init__(
+            sleep_duration=sleep_duration, queue_length=queue_length, clock=clock, strict=strict, on_drop=on_drop
+        )
+        self._options = correlator_options
+        self._max_message_bytes = max_message_bytes
+
+    def new_recorder(self, source: EventSource | str) -> EventRecorder:
+        """A recorder of events of a source (client-go: ``NewRecorder``).
+
+        Args:
+            source: Or the component's name alone; the host is then left empty.
+        """
+        if isinstance(source, str):
+            source = EventSource(source)
+        if not isinstance(source, EventSource):
+            raise TypeError(f"source must be an EventSource or a component's name, not {source!r}")
+        return EventRecorder(source, self._publisher.publish, self._publisher.refuse)
+
+    def start_recording_to_sink(
+        self,
+        sink: EventSink,
+        *,
+        senders: int = 4,
+        backlog: int = 4096,
+        max_age: float = 3600.0,
+        retry_wait: Callable[[RetryCallState], float] | None = None,
+    ) -> Watcher:
+        """Write events to the API server (client-go: ``StartRecordingToSink``).
+
+        Args:
+            sink: Usually a :class:`~kevents.CoreV1EventSink`. The same sink again gives the watcher that exists.
+            senders: How many requests may be under way at once.
+            backlog: How many different events may wait to be written.
+            max_age: Seconds after which an event that cannot be written is given up: as long as the API server
+                keeps events.
+            retry_wait: A tenacity wait for the pauses between tries; None: 1, 2, 4 ... seconds up to the
+                broadcaster's ``sleep_duration``, a random share of each.
+
+        Raises:
+            TypeError: If the sink is none, or an asynchronous one.
+            ValueError: If a number makes no sense.
+        """
+        self._require_sink(sink)
+        for watcher in self._publisher.watchers:
+            if getattr(watcher.handler, "sink", None) is sink:
+                say(logging.WARNING, f"this sink is recorded to already, by {watcher.name}; it is not started again")
+                return watcher
+        new_decider = partial(CoreDecider, self._options, self._max_message_bytes)
+        return self._record_to(
+            sink, new_decider, senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait
+        )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import math
+
+_SMALLEST = 1e-9
+_LARGEST = 1e9
 
 
 def require_callable(name: str, value: object) -> None:
@@ -27,22 +29,16 @@ def require_count(name: str, value: object, hint: str = "") -> int:
     return value
 
 
-def require_positive(name: str, value: object) -> float:
-    """A finite number above 0.
+def require_positive(name: str, value: float) -> float:
+    """A number above 0, within what nanoseconds can hold.
 
     Raises:
         ValueError: If it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value) or value <= 0:
-        raise ValueError(f"{name} must be a number above 0, not {value!r}")
+    number = not isinstance(value, bool) and isinstance(value, int | float)
+    if not number or not _SMALLEST <= value <= _LARGEST:
+        raise ValueError(f"{name} must be a number from {_SMALLEST:g} to {_LARGEST:g}, not {value!r}")
     return float(value)
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # a whole number beyond any float
-        return False
 
 
 def require_sink(sink: object) -> None:
@@ -56,4 +52,21 @@ def require_sink(sink: object) -> None:
         if not callable(function):
             raise TypeError(f"{type(sink).__name__} is no EventSink: it has no method {method}")
         if inspect.iscoroutinefunction(function):
-            raise TypeError(f"{type(sink).__name__}.{method} is a coroutine function: this broadcaster needs a plain one")
+            raise TypeError(f"{type(sink).__name__}.{method} is a coroutine function: kevents.aio is for such sinks")
+
+
+def require_async_sink(sink: object) -> None:
+    """A sink that is called in an event loop.
+
+    Raises:
+        TypeError: If a method is missing, or is no coroutine function.
+    """
+    for method in ("create", "patch"):
+        function = getattr(sink, method, None)
+        if not callable(function):
+            raise TypeError(f"{type(sink).__name__} is no EventSink: it has no method {method}")
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"{type(sink).__name__}.{method} is no coroutine function: "
+                "this broadcaster needs an asynchronous sink, and kevents.EventBroadcaster takes this one"
+            )

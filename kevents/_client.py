@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
+from kevents._process import come_first
 from kevents._wire import told
 from kevents.exceptions import UnavailableError
 
@@ -12,38 +16,50 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _UNCONFIGURED_HOSTS = ("", "http://localhost", "https://localhost")
+_KUBECONFIG = "~/.kube/config"
+_NEEDED = ("ApiClient", "ApiException", "Configuration")
+_MODELS = {"CoreV1Api": "CoreV1Event", "EventsV1Api": "EventsV1Event"}
+_SECRET = re.compile(r"(?<=Invalid header value ).*|(?<=Failed to parse: ).*|(?<=//)[^/\s]*(?=@)")
+
+
+def told_safely(error: BaseException) -> str:
+    """An error as one line, without what may be a credential: the header or URL that was wrong, user and password."""
+    return _SECRET.sub("(not shown)", " ".join(told(error).split()))
 
 
 class ClientSource:
-    """Gives a ``CoreV1Api`` of the official client; it is made at the first call, and anew after a fork.
+    """Gives an api of the official client; it is made at the first call, and anew after a fork.
 
     Args:
-        given: A ``CoreV1Api``, an ``ApiClient``, a callable that gives either, or None for the configuration that
-            the process has loaded, else in-cluster, else kubeconfig.
+        given: Such an api, an ``ApiClient``, a callable that gives either, or None for the configuration that the
+            process has loaded, else in-cluster, else kubeconfig.
+        api_name: Which api: ``CoreV1Api`` or ``EventsV1Api``. Their methods have the same names.
 
     Raises:
         ImportError: If the official client is not installed.
         TypeError: If ``given`` is none of these.
     """
 
-    def __init__(self, given: object = None) -> None:
+    def __init__(self, given: object = None, api_name: str = "CoreV1Api") -> None:
         """Import the client, in the caller's thread; connect to nothing."""
         import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
         import kubernetes.config  # noqa: PLC0415
 
         self._client = kubernetes.client
         self._config: Any = kubernetes.config
+        for name in (*_NEEDED, api_name, _MODELS[api_name]):  # the client 37 loads each part when it is first asked for
+            getattr(self._client, name)
         self._given = given
+        self._api_name = api_name
         self._lock = threading.Lock()
         self._api: Any = None
-        if given is not None and not self._is_client(given) and not callable(given):
-            raise TypeError(
-                f"api must be a kubernetes CoreV1Api or ApiClient, or a callable that gives one, "
-                f"not {type(given).__module__}.{type(given).__qualname__}"
-            )
+        self._forked = False
+        if given is not None and (trouble := self._trouble(given, legal=callable(given))):
+            raise TypeError(f"api must be a {api_name} or ApiClient, or a callable that gives one, {trouble}")
+        come_first()
 
     def api(self) -> Any:  # noqa: ANN401 - the official client has no usable types
-        """The ``CoreV1Api``.
+        """The api.
 
         Raises:
             UnavailableError: If there is no configuration, or no credentials, yet.
@@ -52,36 +68,57 @@ class ClientSource:
             with self._lock:
                 if self._api is None:
                     self._api = self._make()
+                    come_first()
         return self._api
+
+    def renew(self, api: object) -> None:
+        """Its credentials were refused: ask for others before the next request, unless the client was given."""
+        with self._lock:
+            if self._api is api and not self._is_client(self._given):
+                self._api = None
 
     def after_fork(self) -> None:
         """In the child: share neither lock nor connection with the parent."""
         self._lock = threading.Lock()
         self._api = None
-        if self._given is not None and self._is_client(self._given):
-            self._given = self._reconnected(self._given)
+        self._forked = True
 
     def _make(self) -> Any:  # noqa: ANN401
         given: Any = self._given
         if given is None:
-            return self._client.CoreV1Api(self._from_environment())
+            return self._api_of(self._from_environment())
         if not self._is_client(given):
             given = self._called(given)
-        return given if hasattr(given, "create_namespaced_event") else self._client.CoreV1Api(given)
+        if self._forked:  # also what a callable gives may be older than the fork
+            given = self._reconnected(given)
+        return given if hasattr(given, "create_namespaced_event") else self._api_of(given)
+
+    def _api_of(self, client: object) -> Any:  # noqa: ANN401
+        return getattr(self._client, self._api_name)(client)
 
     def _called(self, factory: Callable[[], object]) -> object:
         try:
             made = factory()
         except UnavailableError:
             raise
-        except Exception as error:
-            raise UnavailableError(f"the callable given as api raised {told(error)}") from error
-        if not self._is_client(made):
-            raise UnavailableError(f"the callable given as api gave a {type(made).__name__}, no CoreV1Api or ApiClient")
+        except Exception as error:  # noqa: BLE001 - whatever it raises, there are no credentials yet
+            raise UnavailableError(f"the callable given as api raised {told_safely(error)}") from None
+        if trouble := self._trouble(made, legal=False):
+            raise UnavailableError(f"the callable given as api must give a {self._api_name} or ApiClient, {trouble}")
         return made
 
     def _is_client(self, thing: object) -> bool:
-        return hasattr(thing, "create_namespaced_event") or isinstance(thing, self._client.ApiClient)
+        speaks = hasattr(thing, "create_namespaced_event") and not isinstance(thing, type)
+        return speaks or isinstance(thing, self._client.ApiClient)
+
+    def _trouble(self, thing: object, *, legal: bool) -> str:
+        """Why a thing will not do; empty if it will."""
+        if inspect.iscoroutinefunction(getattr(thing, "create_namespaced_event", thing)):
+            return "not an asynchronous one"
+        name = type(thing).__name__
+        if name in _MODELS and name != self._api_name:  # not by class, which would have to be loaded
+            return f"not an {name}: its events have another shape"
+        return "" if legal or self._is_client(thing) else f"not {type(thing).__module__}.{type(thing).__qualname__}"
 
     def _reconnected(self, given: Any) -> Any:  # noqa: ANN401
         old = getattr(given, "api_client", given)
@@ -102,12 +139,14 @@ class ClientSource:
         configuration = self._client.Configuration()
         try:
             self._config.load_incluster_config(client_configuration=configuration)
-        except self._config.ConfigException as not_in_cluster:
+        except Exception as not_in_cluster:  # noqa: BLE001 - its errors are of many classes
+            path = os.environ.get("KUBECONFIG") or _KUBECONFIG  # as it is now, not as it was at the client's import
             try:
-                self._config.load_kube_config(client_configuration=configuration)
-            except (self._config.ConfigException, OSError) as error:
+                self._config.load_kube_config(path, client_configuration=configuration)
+            except Exception as error:  # noqa: BLE001 - a broken file: YAMLError, TypeError, AttributeError ...
+                sink = f"{self._api_name.removesuffix('Api')}EventSink"
                 raise UnavailableError(
-                    f"no Kubernetes configuration: not in a cluster ({not_in_cluster}), and no usable kubeconfig "
-                    f"({error}); set KUBECONFIG, or give CoreV1EventSink an api"
-                ) from error
+                    f"no Kubernetes configuration: not in a cluster ({told_safely(not_in_cluster)}), and no usable "
+                    f"kubeconfig {path} ({told_safely(error)}); set KUBECONFIG, or give {sink} an api"
+                ) from None
         return configuration

@@ -1,6 +1,6 @@
-"""A sink's side of its watcher: correlates what comes in, and hands out one request at a time to whoever sends.
+"""A sink's side of its watcher: decides on what comes in, and hands out one request at a time to whoever sends.
 
-The correlator works outside the condition, in the worker's thread; the work queue and the sink's ledger are touched
+The decider works outside the condition, in the worker's thread; the work queue and the sink's ledger are touched
 under it only. What is to be logged is logged when it is free again.
 """
 
@@ -17,23 +17,22 @@ from typing import TYPE_CHECKING
 from tenacity import RetryCallState
 from tenacity.wait import wait_base, wait_exponential
 
-from kevents._correlator import EventCorrelator
 from kevents._facts import CLOSED, Closed, Dropped, Fact, ServerLost, Wait
 from kevents._handlers import Handled
 from kevents._statistics import DropReason, SinkStatistics
+from kevents._turn import time_left
 from kevents._verdict import Delivered, Verb, Verdict
-from kevents._wire import clip, told
+from kevents._wire import told
 from kevents._workqueue import WorkQueue
 
 if TYPE_CHECKING:
+    from kevents._decisions import Decider, Write
     from kevents._losses import Losses
     from kevents._objects import Event
-    from kevents._options import CorrelatorOptions
     from kevents._slot import Attempt
 
 _MOST_AT_ONCE = 1000
 _DRAINING_WAIT = 0.25
-_SERVER_LIMIT = 1 << 20
 
 
 class wait_share(wait_base):  # noqa: N801 - tenacity's way of naming waits
@@ -58,13 +57,13 @@ class Delivery:
 
     Args:
         losses: Tells of what is lost.
-        options: For the correlator.
+        new_decider: Makes what decides on the events, anew in a forked child.
         senders: How many attempts may be under way at once.
         backlog: How many different events may wait.
         max_age: Seconds after which an event that cannot be written is given up.
         sleep_duration: The longest pause between two tries, in seconds.
         retry_wait: A tenacity wait; None: :func:`default_retry_wait`.
-        max_message_bytes: To which a message is cut; None: only what the server could never store is cut.
+        on_change: Called, under the condition, when whoever sends should look again; must not wait.
     """
 
     most = _MOST_AT_ONCE
@@ -72,18 +71,19 @@ class Delivery:
     def __init__(  # noqa: PLR0913
         self,
         losses: Losses,
-        options: CorrelatorOptions | None,
+        new_decider: Callable[[], Decider],
         *,
         senders: int,
         backlog: int,
         max_age: float,
         sleep_duration: float,
         retry_wait: Callable[[RetryCallState], float] | None,
-        max_message_bytes: int | None,
+        on_change: Callable[[], None] | None = None,
     ) -> None:
         """Start with nothing to deliver."""
         self._losses = losses
-        self._new_correlator = partial(EventCorrelator, options)
+        self._new_decider = new_decider
+        self._on_change = on_change
         self._new_queue = partial(
             WorkQueue,
             senders=senders,
@@ -94,60 +94,67 @@ class Delivery:
         )
         self._default_wait = default_retry_wait(sleep_duration)
         self._retry_wait = retry_wait or self._default_wait
-        self._limit = max_message_bytes or _SERVER_LIMIT
         self.after_fork()
 
     def after_fork(self) -> None:
         """Begin with nothing known: with the parent's memory the child would patch the parent's counts."""
-        self._correlator = self._new_correlator()
+        self._decider = self._new_decider()
         self._queue = self._new_queue()
-        self._work = threading.Condition()
-        self._ends = threading.Condition(self._work._lock)  # type: ignore[attr-defined]
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)
+        self._ends = threading.Condition(self._lock)
         self._idle = 0
         self._taken = self._accepted = self._filtered = self._wait_fallbacks = 0
 
     # -- the watcher's worker ------------------------------------------------------------------------------------
 
     def accept(self, batch: Sequence[Event]) -> Handled:
-        """Correlate events, and offer the writes they deserve."""
+        """Decide on events, and offer the writes they deserve."""
         failed: list[tuple[Event, BaseException]] = []
-        writes: list[Event] = []
+        writes: list[Write] = []
         filtered: list[Event] = []
+        now = monotonic()
         for event in batch:
             try:
-                result = self._correlator.event_correlate(event)
-                (filtered if result.event is None else writes).append(self._clipped(result.event or event))
-            except Exception as error:  # noqa: BLE001 - what cannot be correlated fails alone
+                write = self._decider.decide(event, now)
+                if write is None:
+                    filtered.append(event)
+                else:
+                    writes.append(write)
+            except BaseException as error:  # noqa: BLE001 - what cannot be decided on fails alone
                 failed.append((event, error))
-        with self._work:
+        with self._lock:
             if self._queue.closed:
                 return Handled(failed, too_late=True)
             self._taken += len(batch)
             self._accepted += len(writes) + len(filtered)
             self._filtered += len(filtered)
-            now = monotonic()
-            for event in writes:
-                self._queue.offer(event, now, there=event.count > 1)
-            if self._idle:
-                self._work.notify(len(writes))
+            for write in writes:
+                self._queue.offer(write.state, now, there=write.there, due=write.due)
+            for key in self._decider.overdue():
+                self._queue.hasten(now, key)
+            self._changed(len(writes))
             facts = self._facts()
         for event in filtered:
             self._losses.tell(DropReason.SPAM_FILTERED, event, level=logging.INFO)
         self._report(facts)
         return Handled(failed)
 
-    def _clipped(self, event: Event) -> Event:
-        message = clip(event.message, self._limit)
-        return event if message is event.message else event.replace(message=message)
+    def _changed(self, writes: int | None = None) -> None:
+        """Let as many senders look again as there are new writes, or all."""
+        if self._idle:
+            self._work.notify(self._idle if writes is None else writes)
+        if self._on_change is not None:
+            self._on_change()
 
     # -- the senders ---------------------------------------------------------------------------------------------
 
     def take(self, now: float) -> Attempt | Wait | Closed:
         """The next request to make, or how long to wait for one, or that none will come any more."""
-        with self._work:
+        with self._lock:
             step = self._queue.take(now)
             if step is CLOSED:
-                self._work.notify_all()
+                self._changed()
                 self._ends.notify_all()
             facts = self._facts()
         self._report(facts)
@@ -155,20 +162,20 @@ class Delivery:
 
     def wait(self, version: int, seconds: float | None) -> None:
         """Wait until something changes, at most so many seconds; not at all if something has since the version."""
-        with self._work:
+        with self._lock:
             if self._queue.version == version:
                 self._idle += 1
-                self._work.wait(seconds)
+                self._work.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
                 self._idle -= 1
 
     def done(self, attempt: Attempt, verdict: Verdict, now: float) -> None:
         """Settle an attempt."""
         wait = 0.0 if isinstance(verdict, Delivered) else self._next_wait(attempt.waits + 1)
-        with self._work:
+        with self._lock:
             was_closed = self._queue.gate.closed
             self._queue.done(attempt, verdict, now, wait)
-            if self._idle and (was_closed or not isinstance(verdict, Delivered)):
-                self._work.notify_all()  # another key may now be due, or allowed
+            if was_closed or not isinstance(verdict, Delivered):
+                self._changed()  # another key may now be due, or allowed
             self._ends.notify_all()
             facts = self._facts()
         self._report(facts)
@@ -181,66 +188,72 @@ class Delivery:
             wait = float(self._retry_wait(state))
             if 0.0 <= wait < float("inf"):
                 return wait
-        except Exception as error:  # noqa: BLE001 - the default decides then
-            self._losses.log.say("retry_wait", f"retry_wait raised {told(error)}; the default decides")
-        self._wait_fallbacks += 1
+            trouble = f"gave {wait}, no seconds to wait"
+        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the sender either
+            trouble = f"raised {told(error)}"
+        self._losses.log.say("retry_wait", f"retry_wait {trouble}; the default decides")
+        with self._lock:
+            self._wait_fallbacks += 1
         return float(self._default_wait(state))
 
     def lacks_senders(self) -> bool:
         """Whether more writes are waiting than senders are idle."""
-        with self._work:
+        with self._lock:
             return not self._queue.closed and self._queue.keys - self._queue.in_flight > self._idle
 
     # -- flushing and ending -------------------------------------------------------------------------------------
 
-    def flush(self, deadline: float | None) -> bool:
+    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
         """Hasten what waits, and wait until all that was accepted so far has ended; False at the deadline."""
-        with self._work:
+        with self._lock:
             mark = self._queue.mark()
             if not self._queue.settled(mark):
                 self._queue.hasten(monotonic())
-                self._work.notify_all()
-            return self._wait_for(lambda: self._queue.settled(mark), deadline)
+                self._changed()
+            return self._wait_for(lambda: given_up() or self._queue.settled(mark), deadline)
 
     def drain(self, deadline: float) -> None:
         """Hurry: no wait is long any more, and at the deadline what is left is given up."""
-        with self._work:
+        with self._lock:
             self._queue.drain(monotonic(), _DRAINING_WAIT, deadline)
-            self._work.notify_all()
+            self._changed()
 
     def finish(self) -> None:
         """Nothing more will be accepted."""
-        with self._work:
+        with self._lock:
             self._queue.seal()
             if not self._queue.keys:
                 self._queue.close()
-            self._work.notify_all()
+            self._changed()
             self._ends.notify_all()
 
     def settle(self, deadline: float) -> bool:
         """Wait until everything has ended; False at the deadline."""
-        with self._work:
+        with self._lock:
             return self._wait_for(lambda: not self._queue.keys, deadline)
 
     def close(self) -> int:
         """Give up what is left; how many events were given up, at the queue's own deadline too."""
-        with self._work:
+        with self._lock:
             self._queue.close()
             given_up = self._queue.dropped[DropReason.SHUTDOWN]
             facts = self._facts()
-            self._work.notify_all()
+            self._changed()
             self._ends.notify_all()
         self._report(facts)
         return given_up
 
     def taken(self) -> int:
         """How many events it has accounted for."""
-        with self._work:
+        with self._lock:
             return self._taken
 
+    def owns_this_thread(self) -> bool:
+        """Whether the calling thread holds the lock: a signal handler in the middle of a call of ours."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return] # noqa: SLF001
+
     def _wait_for(self, ended: Callable[[], bool], deadline: float | None) -> bool:
-        timeout = None if deadline is None else max(deadline - monotonic(), 0.0)
-        return self._ends.wait_for(ended, timeout)
+        return self._ends.wait_for(ended, time_left(deadline))
 
     # -- telling -------------------------------------------------------------------------------------------------
 
@@ -248,6 +261,7 @@ class Delivery:
         facts = self._queue.facts
         if facts:
             self._queue.facts = []
+            self._ends.notify_all()  # what has expired has ended as well
         return facts
 
     def _report(self, facts: Sequence[Fact]) -> None:
@@ -262,8 +276,8 @@ class Delivery:
 
     def statistics(self) -> SinkStatistics:
         """A snapshot of the sink's ledger."""
-        caches = self._correlator.caches
-        with self._work:
+        caches = self._decider.caches
+        with self._lock:
             queue = self._queue
             return SinkStatistics(
                 accepted=self._accepted,
@@ -277,8 +291,8 @@ class Delivery:
                 retried=queue.retried,
                 recreated=queue.recreated,
                 rejected_by_code=dict(queue.rejected_by_code),
-                aggregated=self._correlator.aggregated,
-                fallbacks=self._correlator.fallbacks + self._wait_fallbacks,
+                aggregated=self._decider.aggregated,
+                fallbacks=self._decider.fallbacks + self._wait_fallbacks,
                 cache_sizes={name: size for name, (size, _) in caches.items()},
                 cache_evictions={name: evicted for name, (_, evicted) in caches.items()},
                 in_flight=queue.in_flight,

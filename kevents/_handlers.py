@@ -29,8 +29,8 @@ class Handler(Protocol):
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Deal with the events; never raises."""
 
-    def flush(self, deadline: float | None) -> bool:
-        """Wait until what was handled has ended; False if the deadline passed."""
+    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
+        """Wait until what was handled has ended, or the wait is given up; False if the deadline passed."""
 
     def drain(self, deadline: float) -> None:
         """Hurry: the end is at the deadline. Does not wait."""
@@ -76,7 +76,7 @@ class CallHandler:
                 failed.append((event, error))
         return Handled(failed)
 
-    def flush(self, deadline: float | None) -> bool:  # noqa: ARG002
+    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:  # noqa: ARG002
         """What was handled has ended."""
         return True
 

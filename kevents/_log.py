@@ -27,11 +27,12 @@ def is_speaking() -> bool:
 @contextmanager
 def speaking() -> Iterator[None]:
     """What is recorded within is kevents' own echo."""
-    token = _speaking.set(True)
+    before = _speaking.get()
     try:
+        _speaking.set(True)  # within the try: Ctrl-C at any moment must not leave the thread speaking for ever
         yield
     finally:
-        _speaking.reset(token)
+        _speaking.set(before)
 
 
 class LimitedLog:
@@ -75,8 +76,8 @@ class LimitedLog:
             if self._looking or kind in self._said:
                 self._silent[kind] = self._silent.get(kind, 0) + events
                 return None
-            self._looking = True
             try:
+                self._looking = True
                 self._said[kind] = True
                 return self._silent.pop(kind, 0)
             finally:
@@ -100,6 +101,8 @@ def say(level: int, text: str, *, logger: logging.Logger = LOGGER) -> None:
     with speaking():
         try:
             logger.log(level, "%s", printable(text))
-        except Exception as error:  # noqa: BLE001 - a broken log handler must not break who records
+        except KeyboardInterrupt:
+            raise  # the user's, in his thread
+        except BaseException as error:  # noqa: BLE001 - a broken log handler must not break who records, or a worker
             with suppress(Exception):  # where nobody listens, nobody can be told
                 sys.stderr.write(f"kevents: a log handler raised {type(error).__name__}\n")

@@ -36,7 +36,7 @@ ADVICE: Final = {
 }
 
 _FORBIDDEN = 403
-_RULE = 'apiGroups: [""], resources: ["events"], verbs: ["create", "patch"]'
+_RULE = 'apiGroups: ["{}"], resources: ["events"], verbs: ["create", "patch"]'
 
 
 class Losses:
@@ -46,10 +46,12 @@ class Losses:
         log: Keeps the lines few.
         on_drop: The user's function, called with reason, event (None if there is none) and the number of recorded
             events lost; its own errors are logged.
+        api_group: In which events are written, for what is said about missing permissions.
     """
 
-    def __init__(self, log: LimitedLog, on_drop: OnDrop | None) -> None:
+    def __init__(self, log: LimitedLog, on_drop: OnDrop | None, api_group: str = "") -> None:
         """Nothing lost yet."""
+        self._rule = _RULE.format(api_group)
         self.log = log
         self._on_drop = on_drop
 
@@ -77,7 +79,9 @@ class Losses:
         with speaking():
             try:
                 on_drop(reason, event, events)
-            except Exception as error:  # noqa: BLE001 - the user's function must not break who records
+            except KeyboardInterrupt:
+                raise  # the user's, in his thread
+            except BaseException as error:  # noqa: BLE001 - the user's function must not break who records, or a worker
                 self.log.say("on_drop", f"on_drop raised {told(error)}", level=logging.ERROR)
 
     def tell_dropped(self, dropped: Dropped) -> None:
@@ -88,7 +92,7 @@ class Losses:
         if isinstance(dropped.verdict, Rejected):
             kind = (dropped.verb, dropped.verdict.code)
             level = logging.DEBUG if dropped.verdict.quiet else logging.WARNING
-            why = _refusal(dropped.verb, dropped.verdict)
+            why = _refusal(dropped.verb, dropped.verdict, self._rule)
         self.tell(dropped.reason, event, dropped.events, why=why, level=level, kind=kind)
 
 
@@ -98,11 +102,11 @@ def _cause(verdict: Verdict | None) -> str:
     return ""
 
 
-def _refusal(verb: Verb | None, verdict: Rejected) -> str:
+def _refusal(verb: Verb | None, verdict: Rejected, rule: str) -> str:
     """What the server said, and for a refused user the rule that is missing."""
     asked = verb.value if verb is not None else "request"
     said = f"the {asked} was refused with {verdict.code or 'an error'} {verdict.reason}: {verdict.message}".rstrip(": ")
     if verdict.code != _FORBIDDEN or verdict.quiet:
         return said
     missing = "the patch verb may be forgotten" if verb is Verb.PATCH else "the role lacks a rule"
-    return f"{said}; {missing}, grant {_RULE}"
+    return f"{said}; {missing}, grant {rule}"

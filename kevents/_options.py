@@ -7,14 +7,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
+from kevents._checks import require_callable, require_count, require_positive
 from kevents._objects import Event
 
 KeyFunc = Callable[[Event], tuple[Hashable, Hashable]]
 MessageFunc = Callable[[Event], str]
 SpamKeyFunc = Callable[[Event], Hashable]
 
-_SMALLEST: Final = 1e-9  # one event in 30 years, and a clock's smallest step: beyond these nothing is meant
-_LARGEST: Final = 1e9
 _COMBINED: Final = "(combined from similar events): "
 
 
@@ -94,26 +93,14 @@ class CorrelatorOptions:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        _require_count("lru_cache_size", self.lru_cache_size)
+        require_count("lru_cache_size", self.lru_cache_size)
         if self.burst_size is not None:
-            _require_count("burst_size", self.burst_size, "; None switches the rate limit off")
+            require_count("burst_size", self.burst_size, "; None switches the rate limit off")
         if self.max_events is not None:
-            _require_count("max_events", self.max_events, "; None switches combining off")
-        _require_positive("qps", self.qps)
-        _require_positive("max_interval_in_seconds", self.max_interval_in_seconds)
+            require_count("max_events", self.max_events, "; None switches combining off")
+        require_positive("qps", self.qps)
+        require_positive("max_interval_in_seconds", self.max_interval_in_seconds)
         if not isinstance(self.count_identical, bool):
             raise ValueError(f"count_identical must be True or False, not {self.count_identical!r}")
         for name in ("key_func", "message_func", "spam_key_func", "clock"):
-            if not callable(getattr(self, name)):
-                raise ValueError(f"{name} must be callable, not {getattr(self, name)!r}")
-
-
-def _require_count(name: str, value: object, hint: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}{hint}")
-
-
-def _require_positive(name: str, value: object) -> None:
-    number = not isinstance(value, bool) and isinstance(value, int | float)
-    if not number or not _SMALLEST <= value <= _LARGEST:  # type: ignore[operator]
-        raise ValueError(f"{name} must be a number from {_SMALLEST} to {_LARGEST}, not {value!r}")
+            require_callable(name, getattr(self, name))

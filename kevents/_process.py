@@ -33,6 +33,12 @@ def enlist(resident: Resident) -> None:
     _residents.add(resident)
 
 
+def come_first() -> None:
+    """Let the exit hook run before those that were registered since: the official client's deletes its certificates."""
+    atexit.unregister(_at_exit)
+    atexit.register(_at_exit)
+
+
 def _at_exit() -> None:
     deadline = monotonic() + EXIT_TIMEOUT
     for resident in [resident for resident in _residents if resident.begin_shutdown(deadline)]:

@@ -12,14 +12,13 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from kevents._log import say
 from kevents._objects import Event, EventSource, ObjectReference
 from kevents._process import enlist
 from kevents._statistics import DropReason, Statistics
-from kevents._turn import Turn
+from kevents._turn import Turn, time_left
 from kevents._wire import told
 
 if TYPE_CHECKING:
@@ -74,30 +73,35 @@ class Publisher:
     ) -> None:
         """Offer an event to every watcher, or count why not. Any thread, at any moment."""
         now = self._clock()
+        event = Event(
+            reference=reference,
+            type=eventtype,
+            reason=reason,
+            message=message,
+            source=source,
+            time=now,
+            serial=0,
+            annotations=annotations,
+            labels=labels,
+            name="" if reference.name else str(uuid.uuid4()),
+        )
+        self.turn.run(self._admit, event)
 
-        def admit() -> None:
-            self._recorded += 1
-            if not self.open:
-                self._refused[DropReason.SHUTDOWN] += 1
-                self.turn.afterwards(partial(self._losses.tell, DropReason.SHUTDOWN, None, why="recorded too late"))
-                return
-            event = Event(
-                reference=reference,
-                type=eventtype,
-                reason=reason,
-                message=message,
-                source=source,
-                time=now,
-                serial=self.turn.serial(now),
-                annotations=annotations,
-                labels=labels,
-                name="" if reference.name else str(uuid.uuid4()),
-            )
-            self._offer(event)
+    def now(self) -> int:
+        """The present, as an event is to have it: nanoseconds since the epoch."""
+        return self._clock()
 
-        self.turn.run(admit)
+    def offer(self, event: Event) -> None:
+        """As :meth:`publish`, an event that its recorder has built, of any API, without a serial number yet."""
+        self.turn.run(self._admit, event)
 
-    def _offer(self, event: Event) -> None:
+    def _admit(self, event: Event) -> None:
+        self._recorded += 1
+        if not self.open:
+            self._refused[DropReason.SHUTDOWN] += 1
+            self.turn.afterwards(partial(self._losses.tell, DropReason.SHUTDOWN, event, why="recorded too late"))
+            return
+        event.serial = self.turn.serial(event.time)
         watchers = self.watchers
         if not watchers:
             self._no_watcher += 1
@@ -112,14 +116,26 @@ class Publisher:
         Raises:
             InvalidEventError: If the broadcaster is strict.
         """
-        self.turn.run(partial(self._count_refused, reason))
-        self._losses.tell(reason, None, why=str(error), logger=logger)
+        tell = partial(self._losses.tell, reason, None, why=str(error), logger=logger)
+        self.turn.run(self._count_refused, (reason, tell))
         if self._strict and reason is not DropReason.RECURSION:
             raise error
 
-    def _count_refused(self, reason: DropReason) -> None:
+    def doubt(self, error: InvalidEventError, logger: logging.Logger) -> None:
+        """Tell that a part of an event, which it can do without, cannot be recorded.
+
+        Raises:
+            InvalidEventError: If the broadcaster is strict.
+        """
+        if self._strict:
+            raise error
+        self._losses.log.say(("doubt", type(error)), f"an event is recorded without a part: {error}", logger=logger)
+
+    def _count_refused(self, refusal: tuple[DropReason, Callable[[], None]]) -> None:
+        reason, tell = refusal
         self._recorded += 1
         self._refused[reason] += 1
+        self.turn.afterwards(tell)
 
     def _guarded_clock(self, clock: Callable[[], int]) -> int:
         try:
@@ -149,11 +165,11 @@ class Publisher:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def flush(self, deadline: float | None) -> bool:
+    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
         """Wait until everything published so far has ended; False at the deadline, or in a watcher's thread."""
-        if self._owns_this_thread():
+        if self.owns_this_thread():
             return False
-        return all([watcher.flush(deadline) for watcher in self.watchers])
+        return all([watcher.flush(deadline, given_up) for watcher in self.watchers])
 
     def begin_shutdown(self, deadline: float) -> bool:
         """Refuse every later event, and hurry with those there are; False if that was begun before."""
@@ -168,7 +184,7 @@ class Publisher:
 
     def end_shutdown(self, deadline: float) -> int:
         """Wait for the end of all watchers; how many events were given up at the deadline."""
-        given_up = sum([watcher.end_stop(deadline) for watcher in self.watchers])
+        given_up = sum(watcher.end_stop(deadline) for watcher in self.watchers)
         self._stopped.set()
         self._losses.log.sum_up()
         if given_up:
@@ -177,10 +193,11 @@ class Publisher:
 
     def await_shutdown(self, deadline: float) -> None:
         """Wait for a shutdown that somebody else began; not in the thread that did, nor in a watcher's."""
-        if self._closer != threading.get_ident() and not self._owns_this_thread():
-            self._stopped.wait(max(deadline - monotonic(), 0.0))
+        if self._closer != threading.get_ident() and not self.owns_this_thread():
+            self._stopped.wait(time_left(deadline))
 
-    def _owns_this_thread(self) -> bool:
+    def owns_this_thread(self) -> bool:
+        """Whether the calling thread is one of a watcher's."""
         return any(watcher.owns_this_thread() for watcher in self.watchers)
 
     def after_fork(self) -> None:

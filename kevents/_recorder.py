@@ -23,8 +23,8 @@ Texts = Mapping[str, str]
 Publish = Callable[[ObjectReference, EventSource, str, str, str, Texts, Texts], None]
 Refuse = Callable[[DropReason, InvalidEventError, "logging.Logger"], None]
 
-_NO_TEXTS: Final[Texts] = MappingProxyType({})
-_TYPES: Final = frozenset({EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING})
+NO_TEXTS: Final[Texts] = MappingProxyType({})
+TYPES: Final = frozenset({EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING})
 
 
 def default_host() -> str:
@@ -114,16 +114,16 @@ class EventRecorder:
         """
         try:
             if is_speaking():
-                raise _RecursionRefused("recorded by what kevents was logging or sending")
+                raise EchoError("recorded by what kevents was logging or sending")
             reference = get_reference(object)
-            if eventtype not in _TYPES:
-                eventtype = _event_type(eventtype)
+            if type(eventtype) is not str or eventtype not in TYPES:
+                eventtype = event_type_of(eventtype)
             if type(reason) is not str or type(message) is not str:
-                reason, message = _text(reason), _text(message)
-            annotations = _NO_TEXTS if not annotations else _texts(annotations)
-            labels = _NO_TEXTS if not labels else _texts(labels)
+                reason, message = text_of(reason), text_of(message)
+            annotations = NO_TEXTS if not annotations else texts_of(annotations)
+            labels = NO_TEXTS if not labels else texts_of(labels)
         except Exception as error:  # noqa: BLE001 - whatever the caller's values do when they are looked at
-            self._refuse(*_refusal(error), self._logger)
+            self._refuse(*refusal_of(error), self._logger)
         else:
             self._publish(reference, self.source, eventtype, reason, message, annotations, labels)
 
@@ -132,7 +132,7 @@ class EventRecorder:
 
         Nothing is formatted without ``args``. Where format and arguments do not fit, both are recorded as they are.
         """
-        self.event(object, eventtype, reason, _Formatted(message_fmt, args) if args else message_fmt)
+        self.event(object, eventtype, reason, Formatted(message_fmt, args) if args else message_fmt)
 
     def annotated_eventf(  # noqa: PLR0913
         self,
@@ -144,7 +144,7 @@ class EventRecorder:
         *args: object,
     ) -> None:
         """As :meth:`eventf`, with annotations for the event (client-go: ``AnnotatedEventf``)."""
-        message = _Formatted(message_fmt, args) if args else message_fmt
+        message = Formatted(message_fmt, args) if args else message_fmt
         self.event(object, eventtype, reason, message, annotations=annotations)
 
     def with_logger(self, logger: logging.Logger) -> EventRecorder:
@@ -205,38 +205,49 @@ class BoundRecorder:
         self._recorder.event(self._object, EVENT_TYPE_WARNING, reason, told(error))
 
 
-class _RecursionRefused(InvalidEventError):
+class EchoError(InvalidEventError):
     """kevents heard its own echo."""
 
 
-class _Formatted:
+class Formatted:
     """A format and its arguments, whose text is made where a failure is caught."""
 
     __slots__ = ("_args", "_format")
 
     def __init__(self, message_fmt: str, args: tuple[object, ...]) -> None:
+        """Keep both."""
         self._format = message_fmt
         self._args = args
 
     def __str__(self) -> str:
+        """The text; a format that does not fit is shown with its arguments."""
         values = self._args[0] if len(self._args) == 1 and isinstance(self._args[0], Mapping) else self._args
         try:
-            return _text(self._format) % values
+            return text_of(self._format) % values
         except Exception:  # noqa: BLE001 - a wrong format must not lose the event
-            return f"{_text(self._format)} %!(BADFORMAT {', '.join(repr(value) for value in self._args)})"
+            return f"{text_of(self._format)} %!(BADFORMAT {', '.join(repr(value) for value in self._args)})"
 
 
-def _event_type(eventtype: object) -> str:
-    text = _text(eventtype)
-    if text not in _TYPES:
+def event_type_of(eventtype: object) -> str:
+    """The event type, as an exact text.
+
+    Raises:
+        InvalidTypeError: If it is neither of the two.
+    """
+    text = text_of(eventtype)
+    if text not in TYPES:
         raise InvalidTypeError(f"event type {text[:80]!r} is not supported: it must be 'Normal' or 'Warning'")
     return text
 
 
-def _text(value: object) -> str:
-    """The text of anything: an Enum's value, bytes as UTF-8, nothing for None."""
+def text_of(value: object) -> str:
+    """The text of anything: an Enum's value, bytes as UTF-8, nothing for None.
+
+    Raises:
+        InvalidMessageError: If making it raises.
+    """
     if isinstance(value, Enum):
-        return _text(value.value)
+        return text_of(value.value)
     if value is None:
         return ""
     if isinstance(value, bytes | bytearray):
@@ -248,15 +259,21 @@ def _text(value: object) -> str:
     return str.__str__(text)  # an exact str also of a subclass
 
 
-def _texts(texts: Texts) -> Texts:
+def texts_of(texts: Texts) -> Texts:
+    """Annotations or labels, copied.
+
+    Raises:
+        InvalidMessageError: If they are no mapping, or a text of theirs cannot be had.
+    """
     if not isinstance(texts, Mapping):
-        raise InvalidMessageError(f"annotations and labels must be a mapping of text to text, not {type(texts).__name__}")
-    return MappingProxyType({_text(key): _text(value) for key, value in texts.items()})
+        raise InvalidMessageError(f"annotations and labels must map text to text, not be a {type(texts).__name__}")
+    return MappingProxyType({text_of(key): text_of(value) for key, value in dict(texts).items()})
 
 
-def _refusal(error: Exception) -> tuple[DropReason, InvalidEventError]:
+def refusal_of(error: Exception) -> tuple[DropReason, InvalidEventError]:
+    """Why an event is refused, from what its values raised when they were looked at."""
     match error:
-        case _RecursionRefused():
+        case EchoError():
             return DropReason.RECURSION, error
         case InvalidTypeError():
             return DropReason.INVALID_TYPE, error

@@ -70,11 +70,12 @@ class SenderCrew:
         while len(self._threads) < self._senders and self._delivery.lacks_senders():
             number = len(self._threads) + 1
             thread = threading.Thread(target=self._run, name=f"kevents-{self._name}-sender-{number}", daemon=True)
+            self._threads.append(thread)  # before it starts: its first request may ask whose thread it is
             try:
                 thread.start()
             except RuntimeError:  # no thread to be had now: the next batch tries again
+                self._threads.remove(thread)
                 return
-            self._threads.append(thread)
 
     def _run(self, deadline: float | None = None) -> None:
         threads = self._threads
@@ -113,7 +114,8 @@ class SenderCrew:
     def owns_this_thread(self) -> bool:
         """Whether the calling thread is one of its senders."""
         me = threading.get_ident()  # of a thread that has ended, another may have inherited it
-        return any(thread.ident == me and thread.is_alive() for thread in self._threads)
+        mine = any(thread.ident == me and thread.is_alive() for thread in self._threads)
+        return mine or self._delivery.owns_this_thread()
 
     def statistics(self) -> SinkStatistics:
         """The sink's ledger."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import copy
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
-from kevents._client import ClientSource
+from kevents._checks import require_positive
+from kevents._client import ClientSource, told_safely
 from kevents._objects import Json
 from kevents._verdict import retry_after
-from kevents._wire import told
-from kevents.exceptions import StatusError, UnavailableError
+from kevents.exceptions import SinkError, StatusError, UnavailableError
 
 _MOST_READ: Final = 1 << 20
+_UNAUTHORIZED: Final = 401
 
 
 @runtime_checkable
@@ -36,29 +39,23 @@ class EventSink(Protocol):
         """Apply a strategic-merge patch."""
 
 
-class CoreV1EventSink:
-    """Writes through the official Kubernetes client, of which 31 to 37 are tested (client-go: ``EventSinkImpl``).
+class ClientEventSink:
+    """Writes through the official Kubernetes client, of which 31 to 37 are tested; a subclass says by which api.
 
     It imports the client when it is built, in the caller's thread, and connects at the first send. Answers are read,
     so that the connection is kept, and not parsed.
 
     Args:
-        api: A ``CoreV1Api`` or ``ApiClient``, or a callable that gives one; it may raise
-            :class:`~kevents.UnavailableError` as long as there are no credentials. None: the process-wide default
-            configuration if it has been loaded, else in-cluster, else kubeconfig; the default is never set.
+        api: Such an api or an ``ApiClient``, or a callable that gives one.
         request_timeout: Seconds to connect, and seconds without a byte of the answer.
-
-    Raises:
-        ValueError: If a time-out is no positive number.
-        TypeError: If ``api`` is none of these.
-
-    .. versionadded:: 0.1
     """
+
+    _api_name: ClassVar[str]
 
     def __init__(self, api: object = None, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
         """Import the client; connect to nothing."""
-        self._timeout = _checked_timeout(request_timeout)
-        self._source = ClientSource(api)
+        self._timeout = checked_timeout(request_timeout)
+        self._source = ClientSource(api, self._api_name)
         self._api_exception, self._transport_errors = _errors()
 
     def create(self, namespace: str, body: Json, /) -> None:
@@ -73,7 +70,7 @@ class CoreV1EventSink:
         """In the child: connect anew."""
         self._source.after_fork()
 
-    def within(self, seconds: float) -> CoreV1EventSink:
+    def within(self, seconds: float) -> ClientEventSink:
         """The same sink with no longer time-outs: for the last requests of a process that is about to end."""
         hurried = copy(self)
         connect, read = self._timeout
@@ -81,25 +78,56 @@ class CoreV1EventSink:
         return hurried
 
     def _send(self, method: str, *args: object) -> None:
-        call = getattr(self._source.api(), method)
+        api = self._source.api()
         try:
-            answer = call(*args, _preload_content=False, _request_timeout=self._timeout)
-            _read(answer)
+            answer = getattr(api, method)(*args, _preload_content=False, _request_timeout=self._timeout)
         except self._api_exception as error:
-            raise _status_error(error) from None
+            raise self._refused(api, error) from None
         except self._transport_errors as error:
-            raise UnavailableError(told(error)) from None
+            raise UnavailableError(told_safely(error)) from None
+        except (ValueError, TypeError, AttributeError) as error:  # the last: the client's, of a value it does not know
+            if isinstance(error.__context__, self._api_exception):  # the client 36 stumbles over what is no UTF-8
+                raise self._refused(api, error.__context__) from None
+            raise unsendable(error) from None
+        _read(answer)
+
+    def _refused(self, api: object, error: Exception) -> SinkError:
+        raised = status_error(error)
+        if isinstance(raised, StatusError) and raised.code == _UNAUTHORIZED:
+            self._source.renew(api)
+        return raised
 
     def __repr__(self) -> str:
         """Without anything secret."""
-        return f"CoreV1EventSink(request_timeout={self._timeout})"
+        return f"{type(self).__name__}(request_timeout={self._timeout})"
 
 
-def _checked_timeout(timeout: tuple[float, float]) -> tuple[float, float]:
-    numbers = isinstance(timeout, tuple) and [t for t in timeout if isinstance(t, int | float) and t > 0]
-    if not numbers or len(numbers) != 2 or len(timeout) != 2:  # noqa: PLR2004
-        raise ValueError(f"request_timeout must be (connect, read) in seconds above 0, not {timeout!r}")
-    return timeout
+class CoreV1EventSink(ClientEventSink):
+    """Writes core/v1 events through the official Kubernetes client (client-go: ``EventSinkImpl``).
+
+    It imports the client, of which 31 to 37 are tested, when it is built, in the caller's thread, and connects at the
+    first send. Answers are read, so that the connection is kept, and not parsed.
+
+    Args:
+        api: A ``CoreV1Api`` or ``ApiClient``, or a callable that gives one; it may raise
+            :class:`~kevents.UnavailableError` as long as there are no credentials. None: the process-wide default
+            configuration if it has been loaded, else in-cluster, else kubeconfig; the default is never set.
+        request_timeout: Seconds to connect, and seconds without a byte of the answer.
+
+    Raises:
+        ValueError: If a time-out is no positive number.
+        TypeError: If ``api`` is none of these.
+
+    .. versionadded:: 0.1
+    """
+
+    _api_name = "CoreV1Api"
+
+
+def checked_timeout(timeout: tuple[float, float]) -> tuple[float, float]:
+    if not isinstance(timeout, tuple) or len(timeout) != 2:  # noqa: PLR2004
+        raise ValueError(f"request_timeout must be (connect, read) in seconds, not {timeout!r}")
+    return require_positive("request_timeout", timeout[0]), require_positive("request_timeout", timeout[1])
 
 
 def _errors() -> tuple[type[Exception], tuple[type[Exception], ...]]:
@@ -111,31 +139,52 @@ def _errors() -> tuple[type[Exception], tuple[type[Exception], ...]]:
 
 
 def _read(answer: Any) -> None:  # noqa: ANN401 - a urllib3 response, or a test double's
-    """Read the answer, so that its connection can be used again; of one that never ends, only so much."""
-    read = getattr(answer, "read", None)
-    if read is None:
-        return
-    if len(read(_MOST_READ) or b"") < _MOST_READ:
+    """Read the answer, so that its connection can be used again; of one that never ends, only so much.
+
+    The write is done, whatever becomes of the answer.
+
+    Raises:
+        TypeError: If it is to be awaited: nothing was sent then.
+    """
+    if inspect.isawaitable(answer):
+        getattr(answer, "close", bool)()
+        raise TypeError("api is an asynchronous client: this sink needs a plain one")
+    whole = False
+    with suppress(Exception):
+        whole = len(answer.read(_MOST_READ)) < _MOST_READ
+    with suppress(Exception):
+        if not whole:
+            answer.close()
         answer.release_conn()
-    else:
-        answer.close()
 
 
-def _status_error(error: Any) -> Exception:  # noqa: ANN401
+def unsendable(error: Exception) -> Exception:
+    """A request that cannot be built. For a header's sake: no fault of the event's, tokens come with line breaks."""
+    text = told_safely(error)
+    if text.startswith("ValueError: Invalid header value") or getattr(error, "encoding", "") == "latin-1":
+        return UnavailableError(f"no header can be made of the client's credentials: {text}")
+    return ValueError(text)
+
+
+def status_error(error: Any) -> SinkError:  # noqa: ANN401
     """From the client's exception to ours; nothing in it may raise, whatever the server sent."""
     if not error.status:
-        return UnavailableError(f"{error.reason}")
+        return UnavailableError(told_safely(SinkError(error.reason)))
     status = _status_body(error.body)
     details = status.get("details")
     causes = details.get("causes") if isinstance(details, Mapping) else None
-    reasons = [cause.get("reason") for cause in causes if isinstance(cause, Mapping)] if isinstance(causes, list) else []
+    reasons = [c.get("reason") for c in causes if isinstance(c, Mapping)] if isinstance(causes, list) else []
     return StatusError(
         int(error.status),
-        str(status.get("reason") or ""),
-        str(status.get("message") or error.reason or ""),
-        [str(reason) for reason in reasons if reason],
+        _text(status.get("reason")),
+        _text(status.get("message")) or _text(error.reason),
+        [reason for reason in reasons if reason and isinstance(reason, str)],
         retry_after(dict(error.headers or {}), status),
     )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _status_body(body: object) -> Mapping[str, Any]:

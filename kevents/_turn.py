@@ -10,6 +10,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TypeVar
+
+A = TypeVar("A")
+
+
+def time_left(deadline: float | None) -> float | None:
+    """Seconds until a deadline, as a wait on a lock takes them; None: for ever."""
+    return None if deadline is None else min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
 
 
 class Turn:
@@ -27,26 +37,44 @@ class Turn:
         self.lock = threading.RLock()
         self._busy = False
         self._later: deque[Callable[[], None]] = deque()
-        self._after: list[Callable[[], None]] = []
+        self._after: deque[Callable[[], None]] = deque()
 
-    def run(self, action: Callable[[], None]) -> None:
+    def run(self, action: Callable[[A], None], argument: A) -> None:
         """Run a short action now, or at the end of the one that this thread is in the middle of."""
-        with self.lock:
-            if self._busy:
-                self._later.append(action)
-                return
-            self._busy = True
+        try:
+            with self.lock:
+                if self._busy:
+                    self._later.append(partial(action, argument))
+                    return
+                try:
+                    self._busy = True
+                    while self._later:  # put off in the moment when the turn before was already ending
+                        self._later.popleft()()
+                    action(argument)
+                    while self._later:
+                        self._later.popleft()()
+                finally:
+                    self._busy = False
+        finally:
+            if self._after or self._later:
+                self.clear_up()
+
+    def clear_up(self) -> None:
+        """Do what was left, unless this thread is in the middle of another turn, which will do it."""
+        if self.is_mine():
+            return
+        if self._later:
+            self.run(_nothing, None)
+        for _ in range(len(self._after)):
             try:
-                action()
-            finally:
-                self._busy = False
-            if self._later:
-                self._catch_up()
-            after = self._after
-            if after:
-                self._after = []
-        for what in after:
+                what = self._after.popleft()
+            except IndexError:  # another thread was quicker
+                return
             what()
+
+    def is_mine(self) -> bool:
+        """Whether the calling thread holds the lock: a signal handler or a finaliser, which then must not wait."""
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return] # noqa: SLF001
 
     def afterwards(self, what: Callable[[], None]) -> None:
         """From within an action: do this, which may wait or log, when the lock is free."""
@@ -57,11 +85,6 @@ class Turn:
         self._serial = serial = max(time, self._serial + 1)
         return serial
 
-    def _catch_up(self) -> None:
-        while self._later:
-            action = self._later.popleft()
-            self._busy = True
-            try:
-                action()
-            finally:
-                self._busy = False
+
+def _nothing(_: None) -> None:
+    """Take a turn only for what was put off."""

@@ -24,6 +24,7 @@ _FORBIDDEN = 403
 _UNAVAILABLE_CODES: Final = frozenset({0, 401, 408, 429})
 _SERVER_ERROR = 500
 _CAUSE_LIMIT = 500
+_TOO_LARGE = ("request is too large", "trying to send message larger than max")  # etcd's words, in a 500
 _WARM_UP = 30.0
 
 
@@ -121,7 +122,7 @@ def _judge_status(verb: Verb, error: StatusError) -> Verdict:
         exists = verb is Verb.CREATE and error.reason in ("AlreadyExists", "")
         return Exists() if exists else Failed(told(error), after)
     server = code in _UNAVAILABLE_CODES or code >= _SERVER_ERROR
-    if server and "request is too large" not in error.message:
+    if server and not any(words in error.message for words in _TOO_LARGE):
         return Unavailable(told(error), after)
     quiet = code == _FORBIDDEN and "NamespaceTerminating" in error.causes
     return Rejected(code, error.reason, clip(error.message, _CAUSE_LIMIT), quiet)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import _thread
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from kevents._statistics import DropReason, WatcherStatistics
+from kevents._turn import time_left
 from kevents._wire import told
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _LINGER = 0.005
 
 
 class _Worker(Enum):
+    ABSENT = "absent"
+    STARTING = "starting"
     AWAKE = "awake"
     PARKED = "parked"
     LINGERING = "lingering"
@@ -68,12 +71,11 @@ class Watcher:
         self._changed = threading.Condition(self._turn.lock)
         self._wake = threading.Lock()
         self._wake.acquire()
-        self._state = _Worker.AWAKE
-        self._thread: threading.Thread | None = None
+        self._state = _Worker.ABSENT
         self._ident = 0
         self._over = self._ended = self._given_up = False
         self._hurried = 0
-        self._offered = self._queue_full = self._shutdown = self._handled = self._failed = 0
+        self._queue_full = self._shutdown = self._handled = self._failed = self._in_hand = 0
 
     # -- the recording side, within a turn -----------------------------------------------------------------------
 
@@ -85,43 +87,47 @@ class Watcher:
 
     def offer(self, event: Event) -> bool:
         """Take the event in, or count it as dropped; False if it was dropped. Within a turn."""
-        self._offered += 1
         if len(self._mailbox) >= self._queue_length:
             self._queue_full += 1
             return False
         self._mailbox.append(event)
         if self._state is _Worker.PARKED:
             self._rouse()
-        elif self._thread is None:
-            self._prepare_start()
+        elif self._state is _Worker.ABSENT:
+            self._state = _Worker.STARTING
+            self._turn.afterwards(self._start)
         return True
 
     def _rouse(self) -> None:
-        self._state = _Worker.AWAKE
-        self._wake.release()
+        if self._state is _Worker.PARKED or self._state is _Worker.LINGERING:
+            if self._wake.locked():
+                self._wake.release()
+            self._state = _Worker.AWAKE
 
-    def _prepare_start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name=f"kevents-{self.name}", daemon=True)
-        self._turn.afterwards(partial(self._start, self._thread))
-
-    def _start(self, thread: threading.Thread) -> None:
+    def _start(self) -> None:
         """Start the worker from a bare thread: ``Thread.start`` waits, on locks that a signal handler may interrupt."""
         try:
-            _thread.start_new_thread(self._start_worker, (thread,))
-        except RuntimeError:
-            self._not_started()
+            _thread.start_new_thread(self._start_worker, ())
+        except RuntimeError:  # none is to be had now, at interpreter exit never: the next event tries again, or the end
+            with self._turn.lock:
+                if self._state is _Worker.STARTING:
+                    self._state = _Worker.ABSENT
+                self._changed.notify_all()
 
-    def _start_worker(self, thread: threading.Thread) -> None:
-        try:
-            thread.start()
-        except RuntimeError:
-            self._not_started()
+    def _start_worker(self) -> None:
+        if self._claim():
+            try:
+                threading.Thread(target=self._run, name=f"kevents-{self.name}", daemon=True).start()
+            except RuntimeError:  # no other thread is to be had: this one will do
+                self._run()
 
-    def _not_started(self) -> None:
-        """No thread is to be had now (never at interpreter exit): the next event tries again, or the end works off."""
+    def _claim(self) -> bool:
+        """Become the worker, or the one that starts it: only one does."""
         with self._turn.lock:
-            self._thread = None
-            self._changed.notify_all()
+            if self._ended or self._state not in {_Worker.ABSENT, _Worker.STARTING}:
+                return False
+            self._state = _Worker.AWAKE
+            return True
 
     # -- the worker ----------------------------------------------------------------------------------------------
 
@@ -136,7 +142,7 @@ class Watcher:
             result = self.handler.handle(batch)
             if self._mailbox is not mailbox:
                 return  # the handler forked, and this is the child: it begins anew, in another thread
-            self._turn.run(partial(self._account, len(batch), result))
+            self._turn.run(self._account, (len(batch), result))
             for event, error in result.failed:
                 why = f"the handler of {self.name} raised {told(error)}"
                 self._losses.tell(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
@@ -146,12 +152,14 @@ class Watcher:
             self._changed.notify_all()
         self._on_end(self)
 
-    def _account(self, events: int, result: Handled) -> None:
+    def _account(self, outcome: tuple[int, Handled]) -> None:
+        events, result = outcome
         if not self._given_up:  # else the batch was counted when the deadline passed
             failed = len(result.failed)
+            self._in_hand = 0
             self._failed += failed
             if result.too_late:
-                self._shutdown += events - failed
+                self._count_given_up(events - failed)
             else:
                 self._handled += events - failed
         self._changed.notify_all()
@@ -160,7 +168,7 @@ class Watcher:
         """The next events; none at the end."""
         batch: list[Event] = []
         while True:
-            self._turn.run(partial(self._take, batch))
+            self._turn.run(self._take, batch)
             if batch or self._over:
                 return batch
             self._wake.acquire()
@@ -169,6 +177,7 @@ class Watcher:
     def _take(self, batch: list[Event]) -> None:
         while self._mailbox and len(batch) < self.handler.most:
             batch.append(self._mailbox.popleft())
+        self._in_hand = len(batch)
         self._over = self._closing and not batch
         if not batch and not self._over:
             self._state = _Worker.PARKED
@@ -187,76 +196,102 @@ class Watcher:
     # -- waiting for it ------------------------------------------------------------------------------------------
 
     def owns_this_thread(self) -> bool:
-        """Whether the calling thread is its worker, or one of its handler's."""
-        return self._ident == threading.get_ident() or self.handler.owns_this_thread()
+        """Whether the calling thread is its worker, or one of its handler's, or interrupted what these wait for."""
+        me = threading.get_ident()
+        return self._ident == me or self._turn.is_mine() or self.handler.owns_this_thread()
 
-    def flush(self, deadline: float | None) -> bool:
-        """Wait until all that was offered so far has ended; False if the deadline passed, or in its own thread."""
+    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
+        """Wait until all that was offered so far has ended; False if the deadline passed, or in its own thread.
+
+        Args:
+            deadline: None: none.
+            given_up: Whether nobody waits for the answer any more; asked again whenever something has changed.
+        """
         if self.owns_this_thread():
             return False
-        if self._thread is None and self._mailbox:  # no thread was to be had so far
-            self._turn.run(self._prepare_start)
         with self._turn.lock:
-            mark = self._offered - self._queue_full
+            mark = self._ended_events() + self._waiting()
+        if self._mailbox and self._state in {_Worker.ABSENT, _Worker.STARTING}:
+            self._start()  # no thread was to be had so far, or its start was interrupted
+        with self._turn.lock:
             self._hurried += 1
-            if self._state is _Worker.LINGERING:
-                self._rouse()
-            handled = self._wait(lambda: self._ended_events() >= mark, deadline)
-            self._hurried -= 1
-        return handled and self.handler.flush(deadline)
+            try:
+                if self._mailbox:
+                    self._rouse()
+                handled = self._wait(lambda: self._ended_events() >= mark or given_up(), deadline)
+            finally:
+                self._hurried -= 1
+        self._turn.clear_up()
+        return handled and self.handler.flush(deadline, given_up)
 
     def _ended_events(self) -> int:
         return self._shutdown + self._handled + self._failed
 
     def _waiting(self) -> int:
-        return self._offered - self._queue_full - self._ended_events()
+        return len(self._mailbox) + self._in_hand
 
     def _wait(self, done: Callable[[], bool], deadline: float | None) -> bool:
-        timeout = None if deadline is None else max(deadline - monotonic(), 0.0)
-        return self._changed.wait_for(done, timeout)
+        return self._changed.wait_for(done, time_left(deadline))
 
     def begin_stop(self, deadline: float) -> None:
-        """Take no more events; hurry with those there are. Within a turn or not; does not wait."""
-        with self._turn.lock:
-            if self._closing:
-                return
-            self._closing = True
-            if self._state is not _Worker.AWAKE:
-                self._rouse()
-        self.handler.drain(deadline)
+        """Take no more events; hurry with those there are. Does not wait."""
+        self._turn.run(self._begin_stop, deadline)
+
+    def _begin_stop(self, deadline: float) -> None:
+        if not self._closing:
+            self._rouse()
+            self._turn.afterwards(partial(self.handler.drain, deadline))
+            self._closing = True  # last, so that what Ctrl-C interrupts is begun anew by the next stop
 
     def end_stop(self, deadline: float) -> int:
         """Wait for what :meth:`begin_stop` began; how many events were given up at the deadline."""
         if self._given_up or self.owns_this_thread():
             return 0  # nobody waits for himself; the queue closes itself at the deadline
+        if self._state is _Worker.STARTING:
+            self._start()  # once more, should its start have been interrupted
         with self._turn.lock:
-            self._wait(lambda: self._ended or self._thread is None, deadline)
-        if not self._ended and self._thread is None:  # no event came, or there was no thread for those that came
-            self._work_off()
+            self._wait(lambda: self._ended or self._state is _Worker.ABSENT, deadline)
+        if self._state is _Worker.ABSENT:  # no event came, or there was no thread for those that came
+            self._work_here()
         if self._ended:
             self.handler.settle(deadline)
-        return self._give_up()
-
-    def _give_up(self) -> int:
         given_up = self.handler.close()
-        left = self._give_up_mailbox()
-        if left:
-            self._losses.tell(DropReason.SHUTDOWN, None, left, why=f"still in the mailbox of {self.name}")
-        return given_up + left
+        self._turn.run(self._give_up, self.handler.taken())
+        return given_up + self._shutdown
 
-    def _give_up_mailbox(self) -> int:
-        taken = self.handler.taken()
-        with self._turn.lock:
-            if self._given_up:
-                return 0
-            self._given_up = True
-            if taken is not None:  # the batch in hand, if the handler has accounted for it already
-                self._handled += max(taken - self._ended_events(), 0)
-            left = self._waiting()
-            self._shutdown += left
-            self._mailbox.clear()
-            self._changed.notify_all()
-            return left
+    def _work_here(self) -> None:
+        claimed = False
+        try:
+            claimed = self._claim()
+            if claimed:
+                self._run()
+        finally:
+            if claimed and not self._ended:  # Ctrl-C: the next stop goes on
+                self._turn.run(self._leave, None)
+
+    def _leave(self, _: None) -> None:
+        self._failed += self._in_hand
+        self._in_hand = self._ident = 0
+        self._state = _Worker.ABSENT
+
+    def _give_up(self, taken: int | None) -> None:
+        if self._given_up:
+            return
+        self._given_up = True
+        if taken is not None:  # the batch in hand, if the handler has accounted for it already
+            accounted = min(max(taken - self._handled - self._failed, 0), self._in_hand)
+            self._handled += accounted
+            self._in_hand -= accounted
+        self._count_given_up(self._waiting())
+        self._mailbox.clear()
+        self._in_hand = 0
+        self._changed.notify_all()
+
+    def _count_given_up(self, events: int) -> None:
+        if events:
+            self._shutdown += events
+            why = f"still in the mailbox of {self.name} at the deadline"
+            self._turn.afterwards(partial(self._losses.tell, DropReason.SHUTDOWN, None, events, why=why))
 
     def stop(self, timeout: float = 5.0) -> int:
         """Stop listening: deal with what is in the mailbox, then end. Other watchers go on.
@@ -276,9 +311,9 @@ class Watcher:
         """A snapshot of its ledger."""
         sink = self.handler.statistics()
         with self._turn.lock:
-            return WatcherStatistics(
+            statistics = WatcherStatistics(
                 name=self.name,
-                offered=self._offered,
+                offered=self._queue_full + self._ended_events() + self._waiting(),
                 queue_full=self._queue_full,
                 shutdown=self._shutdown,
                 handled=self._handled,
@@ -286,6 +321,8 @@ class Watcher:
                 waiting=self._waiting(),
                 sink=sink,
             )
+        self._turn.clear_up()
+        return statistics
 
     def __enter__(self) -> Watcher:
         """Itself."""

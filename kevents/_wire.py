@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -96,6 +97,13 @@ def clip(text: str, limit: int) -> str:
     if len(encoded) <= limit:
         return text
     return encoded[: max(limit - len(ELLIPSIS), 0)].decode("utf-8", "ignore") + ELLIPSIS[:limit]
+
+
+def clip_json(text: str, limit: int) -> str:
+    """``text`` cut so that it takes at most ``limit`` bytes in JSON, where a character may take twelve."""
+    while len(text) * 12 > limit and len(json.dumps(text)) > limit:
+        text = clip(text, len(clean(text).encode()) * 3 // 4)
+    return text
 
 
 def clean(text: str) -> str:

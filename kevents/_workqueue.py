@@ -297,6 +297,7 @@ class WorkQueue:
             slot.attempt = None
             slot.absorb_next()
             self._drop(Dropped(DropReason.SHUTDOWN, slot.state, slot.events))
+        self._agenda.clear()
         self.in_flight = 0
         return given_up
 

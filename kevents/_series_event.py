@@ -1,0 +1,197 @@
+"""What travels through events.k8s.io/v1: an event that stands for itself, or for a series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from kevents._objects import Event, EventSource, Json, ObjectReference
+from kevents._wire import clean, format_micro_time
+
+API_GROUP: Final = "events.k8s.io"
+SERIES_BEGINS: Final = 2
+"""The smallest count of a series that the API server takes."""
+
+_NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class SeriesEvent(Event):
+    """What happened to which object, as events.k8s.io/v1 has it: one occurrence, or a series (client-go: ``Event``).
+
+    Also an :class:`~kevents.Event`: its ``reference`` and ``message`` are called ``regarding`` and ``note`` here, and
+    its ``source`` is the reporting controller and instance.
+
+    Args:
+        regarding: The object it happened to.
+        type: ``Normal`` or ``Warning``.
+        reason: Why, in one CamelCase word by convention.
+        action: What was done or failed, in one CamelCase word by convention.
+        note: What happened, for people.
+        source: The reporting controller as component, and its instance as host.
+        time: When it last happened, in nanoseconds since the epoch.
+        serial: Strictly growing in the process; the event's name is made from it.
+        related: A second object that has to do with it.
+        annotations: Of the API object.
+        labels: Of the API object.
+        count: How many occurrences it stands for.
+        first_time: When it first happened, in nanoseconds; ``time`` if not given.
+        name: The API object's name, if it is not to be made from reference and serial.
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("action", "related")
+
+    def __init__(
+        self,
+        *,
+        regarding: ObjectReference,
+        type: str,  # noqa: A002 - the API's name
+        reason: str,
+        action: str,
+        note: str,
+        source: EventSource,
+        time: int,
+        serial: int,
+        related: ObjectReference | None = None,
+        annotations: Mapping[str, str] = _NO_TEXTS,
+        labels: Mapping[str, str] = _NO_TEXTS,
+        count: int = 1,
+        first_time: int | None = None,
+        name: str = "",
+    ) -> None:
+        """Make an event; nothing is sent."""
+        super().__init__(
+            reference=regarding,
+            type=type,
+            reason=reason,
+            message=note,
+            source=source,
+            time=time,
+            serial=serial,
+            annotations=annotations,
+            labels=labels,
+            count=count,
+            first_time=first_time,
+            name=name,
+        )
+        self.action: Final = action
+        self.related: Final = related
+
+    @property
+    def regarding(self) -> ObjectReference:
+        """The object it happened to."""
+        return self.reference
+
+    @property
+    def note(self) -> str:
+        """What happened, for people."""
+        return self.message
+
+    @property
+    def reporting_controller(self) -> str:
+        """Who says so."""
+        return self.source.component
+
+    @property
+    def reporting_instance(self) -> str:
+        """Which of its processes."""
+        return self.source.host
+
+    def replace(
+        self,
+        *,
+        message: str | None = None,
+        count: int | None = None,
+        first_time: int | None = None,
+        name: str | None = None,
+        time: int | None = None,
+    ) -> SeriesEvent:
+        """The same event with another note, or as the ``count``-th occurrence, last seen at ``time``."""
+        return SeriesEvent(
+            regarding=self.reference,
+            type=self.type,
+            reason=self.reason,
+            action=self.action,
+            note=self.message if message is None else message,
+            source=self.source,
+            time=self.time if time is None else time,
+            serial=self.serial,
+            related=self.related,
+            annotations=self.annotations,
+            labels=self.labels,
+            count=self.count if count is None else count,
+            first_time=self.first_time if first_time is None else first_time,
+            name=self._name if name is None else name,
+        )
+
+    def to_dict(self) -> Json:
+        """The events.k8s.io/v1 body of a create, as plain values (client-go: ``makeEvent``)."""
+        core = super().to_dict()
+        body: Json = {
+            "apiVersion": f"{API_GROUP}/v1",
+            "kind": "Event",
+            "metadata": core["metadata"],
+            "eventTime": format_micro_time(self.first_time),
+            "reportingController": core["reportingComponent"],
+            "reportingInstance": core["reportingInstance"],
+            "action": clean(self.action),
+            "reason": core["reason"],
+            "regarding": core["involvedObject"],
+            "note": core["message"],
+            "type": self.type,
+        }
+        if self.related is not None:
+            body["related"] = self.related.to_dict()
+        return body | self._series()
+
+    def to_patch(self) -> Json:
+        """The strategic-merge patch that brings the event up to this count (client-go: ``createPatchBytesForSeries``).
+
+        Nothing else may change in events.k8s.io. Of a single occurrence there is nothing to say: the server refuses a
+        series of fewer than two.
+        """
+        return self._series() or {"metadata": {}}
+
+    def _series(self) -> Json:
+        if self.count < SERIES_BEGINS:
+            return {}
+        return {"series": {"count": self.count, "lastObservedTime": format_micro_time(self.time)}}
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> SeriesEvent:
+        """Read an event as the API server writes it (events.k8s.io/v1).
+
+        Args:
+            body: The object as a dictionary; missing fields are empty, a missing count is 1.
+
+        Raises:
+            ValueError: If a timestamp is no RFC 3339 time with a zone.
+        """
+        series: Mapping[str, Any] = body.get("series") or {}
+        core = {"involvedObject": "regarding", "message": "note", "reportingComponent": "reportingController"}
+        times = {
+            "firstTimestamp": body.get("eventTime") or body.get("deprecatedFirstTimestamp"),
+            "lastTimestamp": series.get("lastObservedTime") or body.get("deprecatedLastTimestamp"),
+            "count": series.get("count") or body.get("deprecatedCount"),
+            "source": body.get("deprecatedSource"),
+        }
+        event = Event.from_dict({**body, **{name: body.get(theirs) for name, theirs in core.items()}, **times})
+        related = body.get("related")
+        return cls(
+            regarding=event.reference,
+            type=event.type,
+            reason=event.reason,
+            action=str(body.get("action") or ""),
+            note=event.message,
+            source=event.source,
+            time=event.time,
+            serial=event.serial,
+            related=ObjectReference.from_dict(related) if related else None,
+            annotations=event.annotations,
+            labels=event.labels,
+            count=event.count,
+            first_time=event.first_time,
+            name=event.name,
+        )

@@ -1,0 +1,129 @@
+"""Doubles for the asyncio face: a sink of coroutines that follows a script, and can be held."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from tests.support.sinks import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["AsyncSink", "run"]
+
+
+class AsyncSink:
+    """Keeps what it is asked to write; faults come by the number of the call, from 1. For one loop at a time.
+
+    Args:
+        faults: For a call's number an exception to raise, or a function, plain or a coroutine function, to call.
+        always: The same for every other call.
+        held: Whether calls wait until `release`.
+
+    Attributes:
+        calls: All requests that arrived.
+        written: Those that were answered without a fault.
+        closed: How often it was closed.
+        doubled: Keys that were written twice at the same time: none, by the rule.
+        most_at_once: How many calls were under way together.
+    """
+
+    def __init__(
+        self,
+        faults: dict[int, BaseException | Callable[[Call], object]] | None = None,
+        always: BaseException | Callable[[Call], object] | None = None,
+        *,
+        held: bool = False,
+    ) -> None:
+        """Begin with nothing written."""
+        self.calls: list[Call] = []
+        self.written: list[Call] = []
+        self.closed = 0
+        self.doubled: list[tuple[str, str]] = []
+        self.most_at_once = 0
+        self._faults = faults or {}
+        self._always = always
+        self._held = held
+        self._under_way: list[tuple[str, str]] = []
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def create(self, namespace: str, body: dict[str, Any], /) -> None:
+        """Create an event."""
+        await self._call(Call("create", namespace, body["metadata"]["name"], body))
+
+    async def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
+        """Patch an event."""
+        await self._call(Call("patch", namespace, name, patch))
+
+    async def close(self) -> None:
+        """Count."""
+        await asyncio.sleep(0)
+        self.closed += 1
+
+    async def _call(self, call: Call) -> None:
+        key = call.namespace, call.name
+        self.calls.append(call)
+        number = len(self.calls)
+        if key in self._under_way:
+            self.doubled.append(key)
+        self._under_way.append(key)
+        self.most_at_once = max(self.most_at_once, len(self._under_way))
+        self._wake()
+        try:
+            while self._held:
+                await self._change()
+            await asyncio.sleep(0)
+            await self._fail(self._faults.get(number, self._always), call)
+        finally:
+            self._under_way.remove(key)
+        self.written.append(call)
+        self._wake()
+
+    async def _fail(self, fault: object, call: Call) -> None:
+        if isinstance(fault, BaseException):
+            raise fault
+        if callable(fault):
+            result = fault(call)
+            if asyncio.iscoroutine(result):
+                await result
+
+    def release(self) -> None:
+        """Let all calls go on, and those to come."""
+        self._held = False
+        self._wake()
+
+    async def wait_calls(self, number: int) -> None:
+        """Wait until so many requests have arrived."""
+        while len(self.calls) < number:
+            await self._change()
+
+    async def wait_written(self, number: int) -> None:
+        """Wait until so many were answered."""
+        while len(self.written) < number:
+            await self._change()
+
+    async def _change(self) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    @property
+    def messages(self) -> list[str]:
+        """Of what was written."""
+        return [call.message for call in self.written]
+
+
+def run(coroutine: Any, *, debug: bool = False, timeout: float = 60.0) -> Any:
+    """Run a coroutine in a loop of its own, and give up after a time."""
+
+    async def main() -> Any:
+        return await asyncio.wait_for(coroutine, timeout)
+
+    return asyncio.run(main(), debug=debug)

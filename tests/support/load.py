@@ -1,0 +1,184 @@
+"""A load of events for runs with faults: recorded at a steady rate, remembered, and compared with what was written."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections import Counter
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+import kevents
+from tests.support.sinks import check_ledgers
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Load", "Witness", "check_ended", "counts_on"]
+
+_PATIENCE: Final = 60.0
+_SLOW: Final = 0.05
+_SLOWEST: Final = 1.0
+"""Generous: calls take 0.1 ms, but machines that run tests are often busy with others."""
+
+
+class Load:
+    """Records events from a thread of its own; a context manager: `start` and `stop`.
+
+    Of three events about an object, one is always the same, one differs in its message (so that such ones are combined
+    after a while) and one differs in its reason (so that each has an API object of its own).
+
+    Args:
+        recorder: What records.
+        namespace: Of the objects that the events are about.
+        rate: Events a second.
+        objects: About how many objects.
+
+    Attributes:
+        recorded: How many events were recorded so far.
+        calls: How long each call took, in seconds.
+        errors: What the calls raised: nothing, by the rule.
+    """
+
+    def __init__(
+        self, recorder: kevents.EventRecorder, namespace: str, *, rate: float = 50.0, objects: int = 4
+    ) -> None:
+        """Prepare; nothing is recorded yet."""
+        self.recorded = 0
+        self.calls: list[float] = []
+        self.errors: list[BaseException] = []
+        self._recorder = recorder
+        self._pause = 1 / rate
+        self._objects = [_pod(namespace, f"web-{number}") for number in range(objects)]
+        self._grown = threading.Condition()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+
+    def start(self) -> Self:
+        """Begin to record."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> int:
+        """Record no more; how many it were."""
+        self._ended.set()
+        self._thread.join(_PATIENCE)
+        if self.errors:
+            raise self.errors[0]
+        return self.recorded
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    def go_on(self, seconds: float) -> None:
+        """Wait until as many events more were recorded as the rate has in so many seconds."""
+        with self._grown:
+            goal = self.recorded + round(seconds / self._pause)
+            if not self._grown.wait_for(lambda: self.recorded >= goal, seconds * 3 + _PATIENCE):
+                raise AssertionError(f"only {self.recorded} of {goal} events were recorded")
+
+    @property
+    def slowest(self) -> float:
+        """The longest that a call took, in seconds."""
+        return max(self.calls)
+
+    @property
+    def slow(self) -> float:
+        """What 99 of 100 calls did not exceed, in seconds: the machine may stop a thread in any of them."""
+        return statistics.quantiles(self.calls, n=100)[-1]
+
+    @property
+    def usual(self) -> float:
+        """The median of what a call took, in seconds."""
+        return statistics.median(self.calls)
+
+    def __str__(self) -> str:
+        """The figures."""
+        slowest, usual = self.slowest * 1000, self.usual * 1e6
+        return f"{self.recorded} recorded, slowest call {slowest:.2f} ms, median {usual:.0f} us"
+
+    def check_never_waited(self) -> None:
+        """Check that no call waited for a request, and hardly any for anything."""
+        assert self.slow < _SLOW
+        assert self.slowest < _SLOWEST
+
+    def _run(self) -> None:
+        due = monotonic()
+        try:
+            while not self._ended.wait(max(due - monotonic(), 0.0)):
+                due += self._pause
+                self._record(self.recorded)
+                with self._grown:
+                    self.recorded += 1
+                    self._grown.notify_all()
+        except BaseException as error:  # noqa: BLE001 - it is reported by stop
+            self.errors.append(error)
+
+    def _record(self, number: int) -> None:
+        which, turn = number % 3, number // 3
+        pod = self._objects[turn % len(self._objects)]
+        reason, message = [
+            ("BackOff", "back-off restarting failed container"),
+            ("Pulled", f"pulled image number {turn}"),
+            (f"Step{turn}", "reached"),
+        ][which]
+        begun = perf_counter()
+        self._recorder.event(pod, "Warning" if which == 0 else "Normal", reason, message)
+        self.calls.append(perf_counter() - begun)
+
+
+class Witness:
+    """A watcher's handler that works out what must be found on the server: each API object's name and count.
+
+    It correlates by itself what the sink's watcher correlates, since both see the same events in the same order. Right
+    as long as nothing is dropped.
+
+    Args:
+        options: As the broadcaster has them.
+
+    Attributes:
+        counts: From the name of an API object to its count.
+    """
+
+    def __init__(self, options: kevents.CorrelatorOptions) -> None:
+        """Start with nothing seen."""
+        self.counts: dict[str, int] = {}
+        self._correlator = kevents.EventCorrelator(options)
+
+    def __call__(self, event: kevents.Event) -> None:
+        """See an event."""
+        result = self._correlator.event_correlate(event)
+        if result.event is not None:
+            self.counts[result.event.name] = result.event.count
+
+
+def check_ended(found: kevents.Statistics, recorded: int) -> None:
+    """Check the three ledgers of a broadcaster that nobody records to, and whose watchers have nothing in hand."""
+    check_ledgers(found)
+    assert recorded == found.recorded
+    for watcher in found.watchers:
+        assert found.published == watcher.offered
+        assert 0 == watcher.waiting
+        if watcher.sink is not None:
+            assert watcher.handled == watcher.sink.accepted
+
+
+def counts_on(events: list[dict[str, Any]]) -> dict[str, int]:
+    """From the names of API objects to their counts; a name can be there once only."""
+    names = Counter(event["metadata"]["name"] for event in events)
+    assert [] == [name for name, times in names.items() if times > 1]
+    return {event["metadata"]["name"]: event["count"] for event in events}
+
+
+def _pod(namespace: str, name: str) -> dict[str, Any]:
+    metadata = {"namespace": namespace, "name": name, "uid": f"uid-of-{name}"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}

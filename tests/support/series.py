@@ -1,0 +1,113 @@
+"""A decider, a work queue and a server in memory, in a time of their own: what is written of events, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kevents._facts import Wait
+from kevents._objects import EventSource, ObjectReference
+from kevents._series import SeriesDecider, SeriesOptions
+from kevents._series_event import SeriesEvent
+from kevents._slot import Attempt, Key
+from kevents._verdict import Delivered, Exists, Gone, Verb, Verdict
+from kevents._workqueue import WorkQueue
+
+START: Final = 1_784_883_600_123_456_789  # 2026-07-24T09:00:00.123456Z
+NANO: Final = 1_000_000_000
+POD: Final = ObjectReference(kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u-1")
+SOURCE: Final = EventSource("example.com/c", "c-1")
+
+
+def series_event(**fields: Any) -> SeriesEvent:
+    """An event about a pod, with a field or two of its own."""
+    given = {"regarding": POD, "type": "Normal", "reason": "Pulled", "action": "Pulling", "note": "n", "source": SOURCE}
+    return SeriesEvent(**{**given, "time": START, "serial": START, **fields})
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request that was made."""
+
+    at: float
+    verb: str
+    name: str
+    body: dict[str, Any] = field(compare=False)
+
+    @property
+    def count(self) -> int:
+        """How many occurrences it tells of."""
+        count: int = self.body.get("series", {}).get("count", 1)
+        return count
+
+
+class World:
+    """What is recorded is decided on, offered and written at its time, as by a delivery with one sender."""
+
+    def __init__(self, *, backlog: int = 4096, **options: Any) -> None:
+        """Begin at the moment 0, with nothing recorded."""
+        self.now = 0.0
+        self.decider = SeriesDecider(SeriesOptions(**options))
+        self.queue = WorkQueue(senders=1, backlog=backlog, max_age=3600.0, sleep_duration=10.0, jitter=lambda: 1.0)
+        self.requests: list[Request] = []
+        self.stored: dict[Key, dict[str, Any]] = {}
+        self._serial = START
+
+    def record(self, **fields: Any) -> None:
+        """Record an event now, and write what is due."""
+        self.record_batch([fields])
+
+    def record_batch(self, batch: Sequence[dict[str, Any]]) -> None:
+        """Record events that come all at once, and write what is due."""
+        events = []
+        for fields in batch:
+            self._serial += 1
+            given = {"time": START + round(self.now * NANO), "serial": self._serial, **fields}
+            events.append(series_event(**given))
+        self.accept(events)
+
+    def accept(self, events: Sequence[SeriesEvent]) -> None:
+        """Take events that come all at once, and write what is due."""
+        for event in events:
+            if not event.serial:
+                self._serial += 1
+                event.serial = self._serial
+            write = self.decider.decide(event, self.now)
+            self.queue.offer(write.state, self.now, there=write.there, due=write.due)
+        for key in self.decider.overdue():
+            self.queue.hasten(self.now, key)
+        self.deliver()
+
+    def deliver(self) -> float | None:
+        """Write what is due; for how long there is nothing to do then."""
+        while isinstance(step := self.queue.take(self.now), Attempt):
+            self.queue.done(step, self._answer(step), self.now, 1.0)
+        return step.seconds if isinstance(step, Wait) else None
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and write what becomes due at its moment."""
+        end = self.now + seconds
+        while (pause := self.deliver()) is not None and self.now + pause <= end:
+            self.now += pause
+        self.now = end
+
+    def flush(self) -> None:
+        """Write what waits now, as flush and shutdown do."""
+        self.queue.hasten(self.now)
+        self.deliver()
+
+    def _answer(self, attempt: Attempt) -> Verdict:
+        key, body = (attempt.namespace, attempt.name), attempt.body
+        self.requests.append(Request(self.now, attempt.verb.value, attempt.name, body))
+        if attempt.verb is Verb.CREATE:
+            return Exists() if self.stored.setdefault(key, body) is not body else Delivered()
+        if key not in self.stored:
+            return Gone()
+        self.stored[key] = {**self.stored[key], **body}
+        return Delivered()
+
+    @property
+    def writes(self) -> list[tuple[float, str, int]]:
+        """Of each request: when, which verb, which count."""
+        return [(request.at, request.verb, request.count) for request in self.requests]

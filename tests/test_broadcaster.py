@@ -1,0 +1,435 @@
+"""From recorders to every watcher: who sees what, how it is flushed, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from kevents import CorrelatorOptions, DropReason, Event, EventBroadcaster, UnavailableError, Watcher
+from tests.support.sinks import (
+    PATIENCE,
+    Gate,
+    ScriptedSink,
+    about,
+    await_end,
+    check_ledgers,
+    statistics_of,
+    thread_names,
+)
+
+
+@pytest.fixture
+def broadcaster() -> EventBroadcaster:
+    """A broadcaster; the test shuts it down."""
+    return EventBroadcaster()
+
+
+def record(broadcaster: EventBroadcaster, number: int = 1, name: str = "web-0") -> None:
+    """Record events with the messages 0, 1, 2 ..."""
+    recorder = broadcaster.new_recorder("tester")
+    for message in range(number):
+        recorder.event(about(name), "Normal", "R", str(message))
+
+
+def test_building_starts_nothing(broadcaster: EventBroadcaster) -> None:
+    """No thread is started by a broadcaster, a recorder, a watcher or a sink before the first event."""
+    broadcaster.new_recorder("tester").for_object(about())
+    broadcaster.start_event_watcher(lambda _: None)
+    broadcaster.start_recording_to_sink(ScriptedSink())
+    broadcaster.start_logging(lambda *_: None)
+    assert [] == thread_names()
+    assert 0 == broadcaster.shutdown()
+    assert [] == thread_names()
+
+
+def test_every_watcher_sees_every_event(broadcaster: EventBroadcaster) -> None:
+    """All watchers are given the same event objects, in the same order."""
+    heard: list[list[Event]] = [[], [], []]
+    for events in heard:
+        broadcaster.start_event_watcher(events.append)
+    record(broadcaster, 500)
+    assert broadcaster.flush(PATIENCE)
+    assert [str(number) for number in range(500)] == [event.message for event in heard[0]]
+    assert all(one is two is three for one, two, three in zip(*heard, strict=True))
+    assert 0 == broadcaster.shutdown()
+
+
+def test_a_watcher_sees_what_comes_after_it(broadcaster: EventBroadcaster) -> None:
+    """A watcher sees only what is recorded after it was started and before it is stopped."""
+    first: list[Event] = []
+    second: list[Event] = []
+    broadcaster.start_event_watcher(first.append)
+    record(broadcaster)
+    with broadcaster.start_event_watcher(second.append) as watcher:
+        record(broadcaster, 2)
+    record(broadcaster)
+    assert 0 == watcher.stop()
+    assert 0 == broadcaster.shutdown()
+    assert (4, 2) == (len(first), len(second))
+
+
+def test_a_slow_watcher_hurts_itself() -> None:
+    """Pitfall 5: beside a watcher that hangs a fast one sees all, and the slow one's drops are counted apart."""
+    broadcaster = EventBroadcaster(queue_length=2_000)
+    gate = Gate(shut=True)
+    fast: list[Event] = []
+    broadcaster.start_event_watcher(gate.pass_through)
+    broadcaster.start_event_watcher(fast.append)
+    record(broadcaster)
+    gate.wait_entered()
+    for _ in range(10):
+        record(broadcaster, 1_000)
+        assert broadcaster._publisher.watchers[1].flush(monotonic() + PATIENCE)
+    slow = statistics_of(broadcaster)
+    assert (10_001, 8_000, 2_001) == (slow.offered, slow.queue_full, slow.waiting)
+    assert (10_001, 0) == (len(fast), statistics_of(broadcaster, 1).queue_full)
+    gate.open()
+    assert 0 == broadcaster.shutdown(PATIENCE)
+
+
+def test_no_watcher(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 20: without a watcher events are dropped, counted, and there is one warning that says what to call."""
+    record(broadcaster, 50)
+    assert 50 == broadcaster.statistics().no_watcher
+    assert {DropReason.NO_WATCHER: 50} == broadcaster.statistics().dropped
+    assert 1 == len(caplog.messages)
+    assert "start_recording_to_sink" in caplog.messages[0]
+    assert 0 == broadcaster.shutdown()
+
+
+def test_the_same_sink_twice(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 20: the same sink again gives a warning and the watcher that exists; nothing is written twice."""
+    sink = ScriptedSink()
+    watcher = broadcaster.start_recording_to_sink(sink)
+    assert watcher is broadcaster.start_recording_to_sink(sink)
+    assert "this sink is recorded to already, by sink-1; it is not started again" in caplog.messages
+    record(broadcaster)
+    assert broadcaster.flush(PATIENCE)
+    assert 1 == len(sink.calls)
+    assert 0 == watcher.stop()
+    assert watcher is not broadcaster.start_recording_to_sink(sink)
+    record(broadcaster)
+    assert 0 == broadcaster.shutdown()
+    assert 2 == len(sink.calls)
+
+
+def test_shutdown_delivers() -> None:
+    """Pitfall 62: shutdown with 500 events queued and a healthy sink delivers all of them."""
+    options = CorrelatorOptions(burst_size=None, max_events=None)
+    broadcaster = EventBroadcaster(correlator_options=options)
+    sink = ScriptedSink()
+    broadcaster.start_recording_to_sink(sink)
+    record(broadcaster, 500)
+    assert 0 == broadcaster.shutdown(PATIENCE)
+    assert sorted(str(number) for number in range(500)) == sorted(sink.messages)
+    check_ledgers(broadcaster.statistics())
+
+
+def test_shutdown_with_a_dead_sink(caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 63: with a dead sink shutdown returns at its deadline, gives up the rest, and tries nothing in a loop."""
+    broadcaster = EventBroadcaster(correlator_options=CorrelatorOptions(burst_size=None, max_events=None))
+    sink = ScriptedSink(always=UnavailableError("connection refused"))
+    broadcaster.start_recording_to_sink(sink)
+    record(broadcaster, 500)
+    began = monotonic()
+    assert 500 == broadcaster.shutdown(1.0)
+    assert 0.9 <= monotonic() - began < 1.5
+    statistics = broadcaster.statistics()
+    assert 500 == statistics.dropped[DropReason.SHUTDOWN]
+    assert len(sink.calls) <= 500 + 4 + 1.0 / 0.125  # each once until the gate closes, then single probes
+    assert "shutdown gave up 500 events at its deadline" in caplog.messages
+    assert len(caplog.messages) < 6
+    check_ledgers(statistics)
+
+
+def test_shutdown_behind_a_closed_gate() -> None:
+    """Pitfall 63: a sink that is known to be dead is asked by single probes while draining, however much waits."""
+    broadcaster = EventBroadcaster(correlator_options=CorrelatorOptions(burst_size=None, max_events=None))
+    sink = ScriptedSink(always=UnavailableError("connection refused"))
+    broadcaster.start_recording_to_sink(sink, retry_wait=lambda _: 0.1)
+    record(broadcaster, 8)
+    _until(lambda: statistics_of(broadcaster).sink.gate_open is False)  # type: ignore[union-attr]
+    record(broadcaster, 500, "web-1")
+    before = len(sink.calls)
+    assert 508 == broadcaster.shutdown(1.0)
+    assert len(sink.calls) - before <= 1.0 / 0.125 + 4
+    check_ledgers(broadcaster.statistics())
+
+
+@pytest.mark.parametrize("repeat", range(10))
+def test_shutdown_says_how_many_it_gave_up(repeat: int) -> None:
+    """The number that shutdown returns is the number in the ledger, whoever sees the deadline first."""
+    broadcaster = EventBroadcaster(correlator_options=CorrelatorOptions(burst_size=None, max_events=None))
+    broadcaster.start_recording_to_sink(ScriptedSink(always=UnavailableError()))
+    gate = Gate(shut=True)
+    broadcaster.start_event_watcher(gate.pass_through)
+    record(broadcaster, 20)
+    gate.wait_entered()
+    assert 40 == broadcaster.shutdown(0.02 + repeat / 1000)
+    assert {DropReason.SHUTDOWN: 40} == broadcaster.statistics().dropped
+    assert 0 == broadcaster.shutdown()
+    gate.open()
+    await_end(broadcaster)
+
+
+def test_recording_after_shutdown(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 64: what is recorded after shutdown is a counted drop, never an exception."""
+    broadcaster.start_event_watcher(lambda _: None)
+    assert 0 == broadcaster.shutdown()
+    record(broadcaster, 10)
+    statistics = broadcaster.statistics()
+    assert (10, {DropReason.SHUTDOWN: 10}, 0) == (statistics.recorded, statistics.refused, statistics.published)
+    assert 1 == len(caplog.messages)
+
+
+def test_threads_that_go_on_recording() -> None:
+    """Pitfall 64: threads that record during and after shutdown see no exception; every event is counted."""
+    broadcaster = EventBroadcaster(queue_length=100_000)
+    heard: list[Event] = []
+    broadcaster.start_event_watcher(heard.append)
+    begun, over, errors = threading.Barrier(9), threading.Event(), []
+    recorded: list[int] = []
+
+    def work() -> None:
+        recorder = broadcaster.new_recorder("tester")
+        number = 0
+        begun.wait(PATIENCE)
+        try:
+            while not over.is_set() or number < 200:
+                recorder.event(about(), "Normal", "R", "m")
+                number += 1
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+        recorded.append(number)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    begun.wait(PATIENCE)
+    given_up = broadcaster.shutdown(PATIENCE)
+    over.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    statistics = broadcaster.statistics()
+    assert ([], 0) == (errors, given_up)
+    assert sum(recorded) == statistics.recorded
+    assert statistics.published == len(heard) == statistics.watchers[0].handled
+    check_ledgers(statistics)
+
+
+def test_every_method_in_every_state(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 65: shutdown before the start, twice, and a start after it: legal, the last one logged and stopped."""
+    assert [0, 0] == [broadcaster.shutdown(), broadcaster.shutdown()]
+    heard: list[Event] = []
+    watchers = [
+        broadcaster.start_event_watcher(heard.append),
+        broadcaster.start_recording_to_sink(ScriptedSink()),
+        broadcaster.start_logging(heard.append),
+        broadcaster.start_structured_logging(),
+    ]
+    assert 4 == len(caplog.messages)
+    assert {logging.ERROR} == {record.levelno for record in caplog.records}
+    record(broadcaster)
+    assert broadcaster.flush(PATIENCE)
+    assert [0, 0, 0, 0] == [watcher.stop() for watcher in watchers]
+    assert [True] * 4 == [watcher.flush(None) for watcher in watchers]
+    assert [] == heard
+    with broadcaster as same:
+        assert same is broadcaster
+    check_ledgers(broadcaster.statistics())
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300, float("nan"), -1, 0, 0.0])
+def test_any_timeout(timeout: float) -> None:
+    """No time-out is too long, too short or too odd, for flush as for both calls of shutdown."""
+    broadcaster = EventBroadcaster()
+    broadcaster.start_recording_to_sink(ScriptedSink())
+    record(broadcaster)
+    assert broadcaster.flush(PATIENCE)
+    assert broadcaster.flush(timeout)
+    assert 0 <= broadcaster.shutdown(timeout) <= 1
+    assert 0 == broadcaster.shutdown(timeout)
+    await_end(broadcaster)
+
+
+def test_two_shutdowns_at_once(broadcaster: EventBroadcaster) -> None:
+    """A shutdown during another waits for it, and returns 0; the first returns the number."""
+    gate = Gate(shut=True)
+    broadcaster.start_event_watcher(gate.pass_through)
+    record(broadcaster, 3)
+    gate.wait_entered()
+    results: list[int] = []
+    threads = [threading.Thread(target=lambda: results.append(broadcaster.shutdown(0.2))) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    gate.open()
+    await_end(broadcaster)
+    assert [0, 0, 0, 0, 3] == sorted(results)
+    check_ledgers(broadcaster.statistics())
+
+
+def test_flush_in_two_threads(broadcaster: EventBroadcaster) -> None:
+    """Flush may be called by many at once, and says True to each when what was recorded has ended."""
+    sink = ScriptedSink(gate=Gate(shut=True))
+    broadcaster.start_recording_to_sink(sink)
+    record(broadcaster)
+    assert not broadcaster.flush(0.01)
+    results: list[bool] = []
+    threads = [threading.Thread(target=lambda: results.append(broadcaster.flush())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    sink.gate.open()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert [True] * 4 == results
+    assert 0 == broadcaster.shutdown()
+
+
+@pytest.mark.parametrize("end", ["flush", "shutdown"])
+def test_in_a_retry_wait(end: str) -> None:
+    """An event in back-off is tried at once by flush and by shutdown: neither waits for the wait."""
+    broadcaster = EventBroadcaster()
+    sink = ScriptedSink(faults={1: RuntimeError("odd")})
+    broadcaster.start_recording_to_sink(sink, retry_wait=lambda _: 1000.0)
+    record(broadcaster)
+    sink.wait_calls(1)
+    began = monotonic()
+    assert broadcaster.flush(PATIENCE) if end == "flush" else broadcaster.shutdown(PATIENCE) == 0
+    assert monotonic() - began < 10
+    assert ["0"] == sink.messages
+    assert 0 == broadcaster.shutdown()
+
+
+@pytest.mark.parametrize("end", ["flush", "shutdown"])
+def test_behind_a_closed_gate(end: str) -> None:
+    """Behind a closed gate flush and shutdown probe at once, and deliver all if the server is back."""
+    broadcaster = EventBroadcaster(correlator_options=CorrelatorOptions(max_events=None), sleep_duration=1000.0)
+    down = [True]
+
+    def fault(_: object) -> None:
+        if down:
+            raise UnavailableError
+
+    sink = ScriptedSink(always=fault)
+    watcher = broadcaster.start_recording_to_sink(sink, retry_wait=lambda _: 0.05)
+    record(broadcaster, 10)
+    _until(lambda: statistics_of(broadcaster).sink.gate_open is False)  # type: ignore[union-attr]
+    down.clear()
+    assert broadcaster.flush(PATIENCE) if end == "flush" else broadcaster.shutdown(PATIENCE) == 0
+    assert 10 == len(set(sink.messages))
+    assert 0 == watcher.stop()
+    assert 0 == broadcaster.shutdown()
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = monotonic() + PATIENCE
+    while not true():
+        assert monotonic() < deadline
+
+
+def test_flush_from_a_watcher(broadcaster: EventBroadcaster) -> None:
+    """In a thread of a watcher's, flush is False at once, for the whole broadcaster."""
+    results: list[bool] = []
+    broadcaster.start_event_watcher(lambda _: results.append(broadcaster.flush()))
+    broadcaster.start_recording_to_sink(ScriptedSink(always=lambda _: results.append(broadcaster.flush())))
+    record(broadcaster)
+    assert broadcaster.flush(PATIENCE)
+    assert [False, False] == results
+    assert 0 == broadcaster.shutdown()
+
+
+CLOCKS: dict[str, Callable[[], Any]] = {
+    "frozen": lambda: 1_700_000_000_000_000_000,
+    "zero": lambda: 0,
+    "negative": lambda: -1,
+    "float": time.time,
+    "text": lambda: "now",
+    "none": lambda: None,
+    "far": lambda: 1 << 63,
+    "raises": lambda: 1 / 0,
+    "mute": lambda: (_ for _ in ()).throw(Exception()),
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS, ids=str)
+def test_clocks(clock: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 24: whatever the clock gives, names differ and serial numbers grow; a broken clock is told of."""
+    broadcaster = EventBroadcaster(clock=CLOCKS[clock])
+    heard: list[Event] = []
+    broadcaster.start_event_watcher(heard.append)
+    before = time.time_ns()
+    record(broadcaster, 50)
+    assert 0 == broadcaster.shutdown()
+    serials = [event.serial for event in heard]
+    assert sorted(set(serials)) == serials
+    assert 50 == len({event.name for event in heard})
+    broken = clock not in {"frozen", "zero"}
+    assert broken == any("the clock " in message for message in caplog.messages)
+    assert broken == all(before <= event.time <= time.time_ns() for event in heard)
+    assert len(caplog.messages) <= 2
+
+
+def test_a_clock_that_goes_back(broadcaster: EventBroadcaster) -> None:
+    """Pitfall 24: a clock that goes back gives each event its time, and still a growing serial number."""
+    times = iter(range(10**18, 0, -(10**15)))
+    backwards = EventBroadcaster(clock=lambda: next(times))
+    heard: list[Event] = []
+    backwards.start_event_watcher(heard.append)
+    record(backwards, 20)
+    assert 0 == backwards.shutdown()
+    assert [10**18 - number * 10**15 for number in range(20)] == [event.time for event in heard]
+    serials = [event.serial for event in heard]
+    assert sorted(set(serials)) == serials
+    assert 0 == broadcaster.shutdown()
+
+
+def test_on_drop_hears_every_loss() -> None:
+    """Every recorded event that is lost is told to `on_drop`, as often as the ledgers count it."""
+    told: dict[DropReason, int] = {}
+
+    def on_drop(reason: DropReason, _: Event | None, events: int) -> None:
+        told[reason] = told.get(reason, 0) + events
+
+    broadcaster = EventBroadcaster(on_drop=on_drop, queue_length=5, correlator_options=CorrelatorOptions(burst_size=3))
+    record(broadcaster, 2)
+    gate = Gate(shut=True)
+    broadcaster.start_event_watcher(gate.pass_through)
+    record(broadcaster)
+    gate.wait_entered()
+    record(broadcaster, 20)
+    broadcaster.new_recorder("x").event(None, "Normal", "R", "m")
+    broadcaster.new_recorder("x").event(about(), "Bad", "R", "m")
+    broadcaster.start_recording_to_sink(ScriptedSink(always=ValueError("never")))
+    record(broadcaster, 5)
+    broadcaster._publisher.watchers[1].flush(monotonic() + PATIENCE)
+    assert 6 == broadcaster.shutdown(0.05)
+    record(broadcaster, 4)
+    gate.open()
+    await_end(broadcaster)
+    assert broadcaster.statistics().dropped == told
+    assert {
+        DropReason.NO_WATCHER, DropReason.QUEUE_FULL, DropReason.INVALID_REFERENCE, DropReason.INVALID_TYPE,
+        DropReason.REJECTED, DropReason.SPAM_FILTERED, DropReason.SHUTDOWN,
+    } == set(told)  # fmt: skip
+
+
+def test_names_of_watchers(broadcaster: EventBroadcaster) -> None:
+    """A watcher's name says what it is, and is its own."""
+    watchers: list[Watcher] = [
+        broadcaster.start_event_watcher(print),
+        broadcaster.start_logging(print),
+        broadcaster.start_structured_logging(),
+        broadcaster.start_recording_to_sink(ScriptedSink()),
+        broadcaster.start_event_watcher(print),
+    ]
+    assert ["watcher-1", "logging-2", "structured-logging-3", "sink-4", "watcher-5"] == [w.name for w in watchers]
+    assert [watcher.name for watcher in watchers] == [w.name for w in broadcaster.statistics().watchers]
+    assert 0 == broadcaster.shutdown()
