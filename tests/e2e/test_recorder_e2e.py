@@ -1,0 +1,502 @@
+"""From a recorder's call to what kubectl shows, through a real API server, as an ordinary user."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+from kubernetes import config
+
+from kevents import (
+    CoreV1EventSink,
+    CorrelatorOptions,
+    DropReason,
+    EventBroadcaster,
+    EventRecorder,
+    EventSource,
+    ObjectReference,
+    SinkStatistics,
+)
+from kevents._wire import clean
+from tests.support.real_server import HOW_TO_GET, RealServer, assets
+
+pytestmark = [pytest.mark.e2e, pytest.mark.wire]
+
+MEBIBYTE: Final = 1 << 20
+RULE: Final = 'apiGroups: [""], resources: ["events"], verbs: ["create", "patch"]'
+
+
+class Namespace:
+    """A namespace of the test's own on a real server, and recorders that write to it.
+
+    Attributes:
+        name: The namespace.
+    """
+
+    def __init__(self, server: RealServer) -> None:
+        """Create it."""
+        self.server = server
+        self.name = f"e2e-{secrets.token_hex(4)}"
+        self.ok("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
+
+    def ok(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """A request of the administrator's that must succeed."""
+        response = self.server.request(method, path, body)
+        assert response.status in {200, 201}, response.body
+        made: dict[str, Any] = response.body
+        return made
+
+    def pod(self, name: str = "web-0") -> dict[str, Any]:
+        """Create a pod; its manifest."""
+        spec = {"containers": [{"name": "main", "image": "i"}]}
+        return self.ok("POST", f"/api/v1/namespaces/{self.name}/pods", {"metadata": {"name": name}, "spec": spec}) | {
+            "kind": "Pod",
+            "apiVersion": "v1",
+        }
+
+    def reference(self, name: str, **fields: str) -> ObjectReference:
+        """A reference to an object that need not be there."""
+        return ObjectReference(
+            **{"kind": "Widget", "api_version": "example.com/v1", "namespace": self.name, "name": name, **fields}
+        )
+
+    @contextlib.contextmanager
+    def recording(self, user: str = "recorder", **options: Any) -> Iterator[Session]:
+        """A broadcaster that writes as an ordinary user."""
+        with EventBroadcaster(**options) as broadcaster:
+            path = str(self.server.kubeconfig(user))
+            broadcaster.start_recording_to_sink(CoreV1EventSink(lambda: config.new_client_from_config(path)))
+            yield Session(broadcaster)
+
+    def events(self, namespace: str = "", **fields: str) -> list[dict[str, Any]]:
+        """The events as `kubectl get events` gives them, the earliest name first."""
+        selector = [f"--field-selector={','.join(f'{key}={value}' for key, value in fields.items())}"] if fields else []
+        text = self.server.kubectl("-n", namespace or self.name, "get", "events", "-o", "json", *selector)
+        items: list[dict[str, Any]] = json.loads(text)["items"]
+        return sorted(items, key=lambda item: item["metadata"]["name"])
+
+    def table(self, *arguments: str) -> list[list[str]]:
+        """The rows that kubectl prints, without the head, as words."""
+        return [line.split() for line in self.server.kubectl("-n", self.name, *arguments).splitlines()[1:]]
+
+
+class Session:
+    """A broadcaster, a recorder of it, and what its only sink counted."""
+
+    def __init__(self, broadcaster: EventBroadcaster) -> None:
+        """Make the recorder."""
+        self.broadcaster = broadcaster
+        self.recorder: EventRecorder = broadcaster.new_recorder(EventSource("e2e-operator", "node-1"))
+
+    def flush(self, timeout: float = 30) -> None:
+        """Wait until all that was recorded has ended."""
+        assert self.broadcaster.flush(timeout)
+
+    @property
+    def ledger(self) -> SinkStatistics:
+        """What the sink counted."""
+        ledger = self.broadcaster.statistics().watchers[0].sink
+        assert ledger is not None
+        return ledger
+
+
+@pytest.fixture
+def namespace(real_server: RealServer) -> Namespace:
+    """A namespace of the test's own."""
+    return Namespace(real_server)
+
+
+class Warnings(logging.Handler):
+    """The lines that kevents warns with; a sender writes its own a moment after what it is about has ended."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+        self._changed = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line."""
+        with self._changed:
+            self.messages.append(record.getMessage())
+            self._changed.notify_all()
+
+    def first(self, number: int) -> list[str]:
+        """The lines, of which there must be so many, and no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self.messages) >= number, 10)
+            assert number == len(self.messages), self.messages
+            return self.messages
+
+
+@pytest.fixture
+def warnings() -> Iterator[Warnings]:
+    """What kevents warns with."""
+    handler, logger = Warnings(), logging.getLogger("kevents")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+# Correlation, as kubectl shows it
+
+
+def test_sixty_identical_events(namespace: Namespace) -> None:
+    """Pitfall 49: sixty identical events about one object are one event with a count of 25."""
+    with namespace.recording() as session:
+        for _ in range(60):
+            session.recorder.event(namespace.reference("same"), "Warning", "BackOff", "the bucket is gone")
+        session.flush()
+        assert (60, 35, 25) == (session.ledger.accepted, session.ledger.spam_filtered, session.ledger.delivered)
+    (event,) = namespace.events()
+    assert (25, "the bucket is gone") == (event["count"], event["message"])
+
+
+def test_sixty_messages(namespace: Namespace) -> None:
+    """Pitfall 49: sixty messages about one object are nine events and a combined one with a count of 16."""
+    with namespace.recording() as session:
+        for number in range(60):
+            session.recorder.event(namespace.reference("many"), "Warning", "BackOff", f"message {number}")
+        session.flush()
+    columns = "custom-columns=COUNT:.count,MESSAGE:.message"
+    rows = namespace.table("get", "events", "--sort-by=.metadata.name", "-o", columns)
+    combined = ["16", "(combined", "from", "similar", "events):", "message", "24"]
+    assert [*(["1", "message", str(number)] for number in range(9)), combined] == rows
+
+
+def test_one_after_the_other(namespace: Namespace) -> None:
+    """Events recorded with a pause between are one create and patches, as in client-go."""
+    with namespace.recording() as session:
+        for _ in range(4):
+            session.recorder.event(namespace.reference("slow"), "Normal", "Tick", "tick")
+            session.flush()
+        assert (1, 3) == (session.ledger.created, session.ledger.patched)
+    assert [4] == [event["count"] for event in namespace.events()]
+
+
+def test_describe(namespace: Namespace) -> None:
+    """`kubectl describe` shows the event below the pod, with its count and source."""
+    pod = namespace.pod()
+    with namespace.recording() as session:
+        for _ in range(3):
+            session.recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
+    row = namespace.server.kubectl("-n", namespace.name, "describe", "pod", "web-0").splitlines()[-1]
+    assert ["Warning", "BackupFailed"] == row.split()[:2]
+    assert "(x3 over" in row
+    assert ["e2e-operator", "the", "bucket", "is", "gone"] == row.split()[-5:]
+
+
+def test_get_and_events(namespace: Namespace) -> None:
+    """`kubectl get events` and `kubectl events --for` print the object, the reason and the message."""
+    pod = namespace.pod()
+    with namespace.recording() as session:
+        session.recorder.for_object(pod).normal("Started", "it runs")
+    assert [["Normal", "Started", "pod/web-0", "it", "runs"]] == [row[1:] for row in namespace.table("get", "events")]
+    rows = namespace.table("events", "--for=pod/web-0")
+    assert [["Normal", "Started", "Pod/web-0", "it", "runs"]] == [row[1:] for row in rows]
+
+
+# Users and namespaces
+
+
+def test_forbidden(namespace: Namespace, warnings: Warnings) -> None:
+    """Pitfall 43: a user without rights loses the events, counted; the first line names the rule that is missing."""
+    with namespace.recording("stranger") as session:
+        for number in range(5):
+            session.recorder.event(namespace.reference(f"n-{number}"), "Normal", "Reason", "m")
+            session.flush()
+            warnings.first(1)
+        ledger = session.ledger
+    assert ({DropReason.REJECTED: 5}, {403: 5}, 0) == (ledger.dropped, ledger.rejected_by_code, ledger.retried)
+    first, last = warnings.first(2)
+    assert 'User "stranger" cannot create resource "events"' in first
+    assert first.endswith(f"the role lacks a rule, grant {RULE}")
+    assert last.startswith("4 more like")
+
+
+def test_patch_forbidden(namespace: Namespace, warnings: Warnings) -> None:
+    """Pitfall 44: a user who may create and not patch has each event once; the line names the patch verb."""
+    with namespace.recording("creator") as session:
+        for _ in range(2):
+            session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
+            session.flush()
+        ledger = session.ledger
+    assert (1, {DropReason.REJECTED: 1}, {403: 1}) == (ledger.delivered, ledger.dropped, ledger.rejected_by_code)
+    (line,) = warnings.first(1)
+    assert 'cannot patch resource "events"' in line
+    assert line.endswith(f"the patch verb may be forgotten, grant {RULE}")
+    assert [1] == [event["count"] for event in namespace.events()]
+
+
+def test_terminating_namespace(namespace: Namespace, warnings: Warnings) -> None:
+    """Pitfall 45: a namespace on its way out is no reason for a warning; the event is counted as rejected."""
+    namespace.ok("DELETE", f"/api/v1/namespaces/{namespace.name}")
+    with namespace.recording() as session:
+        session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
+        session.flush()
+        assert ({DropReason.REJECTED: 1}, {403: 1}) == (session.ledger.dropped, session.ledger.rejected_by_code)
+    assert [] == warnings.messages
+
+
+def test_unknown_namespace(namespace: Namespace, warnings: Warnings) -> None:
+    """Pitfall 41: an event for a namespace that is not there is rejected with one line; the next one proceeds."""
+    with namespace.recording() as session:
+        session.recorder.event(namespace.reference("n", namespace="no-such"), "Normal", "Reason", "m")
+        session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
+        session.flush()
+        assert (1, {404: 1}) == (session.ledger.delivered, session.ledger.rejected_by_code)
+    (line,) = warnings.first(1)
+    assert 'namespaces "no-such" not found' in line
+
+
+def test_deleted_event(namespace: Namespace) -> None:
+    """Pitfall 36: an event that somebody deleted is created again at its next occurrence, with its name and count."""
+    with namespace.recording() as session:
+        session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
+        session.flush()
+        (before,) = namespace.events()
+        namespace.server.kubectl("-n", namespace.name, "delete", "event", before["metadata"]["name"])
+        session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
+        session.flush()
+        assert (2, 1) == (session.ledger.delivered, session.ledger.recreated)
+    (after,) = namespace.events()
+    assert (before["metadata"]["name"], 2) == (after["metadata"]["name"], after["count"])
+    assert before["metadata"]["uid"] != after["metadata"]["uid"]
+
+
+# What it is about
+
+
+def test_node(namespace: Namespace) -> None:
+    """Pitfall 32: an event about a node is in the namespace default, the reference has none; describe shows it."""
+    name = f"node-{secrets.token_hex(4)}"
+    node = namespace.ok("POST", "/api/v1/nodes", {"metadata": {"name": name}}) | {"kind": "Node", "apiVersion": "v1"}
+    with namespace.recording() as session:
+        session.recorder.event(node, "Warning", "Rebooted", "it was rebooted")
+    (event,) = namespace.events("default", **{"involvedObject.name": name})
+    assert {"apiVersion", "kind", "name", "resourceVersion", "uid"} == event["involvedObject"].keys()
+    assert "it was rebooted" in namespace.server.kubectl("describe", "node", name)
+
+
+def test_namespace(namespace: Namespace) -> None:
+    """Pitfall 32: an event about a namespace is in the namespace default."""
+    about = namespace.ok("GET", f"/api/v1/namespaces/{namespace.name}")
+    with namespace.recording() as session:
+        session.recorder.event(about, "Normal", "Labelled", "m")
+    (event,) = namespace.events("default", **{"involvedObject.name": namespace.name})
+    assert ("default", "Namespace") == (event["metadata"]["namespace"], event["involvedObject"]["kind"])
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("fd00:10:233::103", "fd00-10-233-103-"),
+        ("Rack.7:Slot_3", "rack.7-slot-3-"),
+        ("a" * 253, "a" * 200),
+        ("über/straße%20", "ber-stra-e-20-"),
+        ("...", ""),
+    ],
+)
+def test_names(namespace: Namespace, name: str, prefix: str) -> None:
+    """Pitfall 25: an object whose name is no DNS name gets events that a person recognises, combined ones too."""
+    with namespace.recording() as session:
+        for number in range(12):
+            session.recorder.event(namespace.reference(name), "Normal", "Reason", f"message {number}")
+        session.flush()
+        assert {} == session.ledger.dropped
+    events = namespace.events()
+    assert (10, {name}) == (len(events), {event["involvedObject"]["name"] for event in events})
+    assert [] == [event["metadata"]["name"] for event in events if not event["metadata"]["name"].startswith(prefix)]
+
+
+# What it says
+
+
+@pytest.mark.parametrize("size", [MEBIBYTE, 2_000_000])
+def test_long_messages(namespace: Namespace, size: int) -> None:
+    """A message that the server could never store is cut to 1 MiB, visibly; one of 1 MiB is left alone."""
+    with namespace.recording() as session:
+        session.recorder.event(namespace.reference("n"), "Normal", "Reason", "x" * size)
+        session.flush()
+        assert 1 == session.ledger.delivered
+    (event,) = namespace.events()
+    ending = "..." if size > MEBIBYTE else "xxx"
+    assert (MEBIBYTE, ending) == (len(event["message"]), event["message"][-3:])
+
+
+def test_long_message_patched(namespace: Namespace) -> None:
+    """A repeated message of 2 MB is cut in the patch too."""
+    with namespace.recording() as session:
+        for _ in range(2):
+            session.recorder.event(namespace.reference("n"), "Normal", "Reason", "x" * 2_000_000)
+            session.flush()
+        assert (1, 1) == (session.ledger.created, session.ledger.patched)
+    (event,) = namespace.events()
+    assert (2, MEBIBYTE) == (event["count"], len(event["message"]))
+
+
+@pytest.mark.parametrize("character", ["é", "🔥", "\n\x00"], ids=["é", "emoji", "control characters"])
+def test_long_messages_of_other_characters(namespace: Namespace, character: str) -> None:
+    """A message of 2 MB in any characters is cut so that it arrives."""
+    with namespace.recording() as session:
+        session.recorder.event(namespace.reference("n"), "Normal", "Reason", character * (2_000_000 // len(character)))
+        session.flush()
+        assert {} == session.ledger.dropped
+    assert [1] == [event["count"] for event in namespace.events()]
+
+
+@pytest.mark.parametrize("reason", ["r" * (MEBIBYTE + 4096)], ids=["over 2 MiB together"])
+def test_what_can_never_be_stored(namespace: Namespace, reason: str) -> None:
+    """An event whose other fields make it too large is rejected, and does not wait for ever."""
+    with namespace.recording() as session:
+        session.recorder.event(namespace.reference("n"), "Normal", reason, "x" * MEBIBYTE)
+        ended = session.broadcaster.flush(5)
+        session.broadcaster.shutdown(0)
+        assert (True, {DropReason.REJECTED: 1}) == (ended, session.ledger.dropped)
+
+
+def test_long_reason(namespace: Namespace) -> None:
+    """Pitfall 13: a reason of 10,000 characters, and an empty one, are stored as they are."""
+    with namespace.recording() as session:
+        session.recorder.event(namespace.reference("n"), "Normal", "R" * 10_000, "m")
+        session.recorder.event(namespace.reference("n"), "Normal", "", "m")
+        session.recorder.event(namespace.reference("n"), "Normal", "with spaces, and more", "m")
+    assert ["", "R" * 10_000, "with spaces, and more"] == sorted(
+        event.get("reason", "") for event in namespace.events()
+    )
+
+
+@pytest.mark.parametrize("text", ["🔥 世界 é", "a\ud800b", "a\x00b", "one\ntwo\r\n", "100% of %s done %d", ""])
+def test_texts(namespace: Namespace, text: str) -> None:
+    """Pitfalls 8, 28: messages, annotations and labels arrive as they are; a lone surrogate is replaced."""
+    with namespace.recording() as session:
+        session.recorder.event(
+            namespace.reference("n"),
+            "Normal",
+            "Reason",
+            text,
+            annotations={"example.com/a": text},
+            labels={"app": "web"},
+        )
+        session.flush()
+        assert 1 == session.ledger.delivered
+    (event,) = namespace.events()
+    assert clean(text) == event.get("message", "")
+    assert {"example.com/a": clean(text)} == event["metadata"]["annotations"]
+    assert {"app": "web"} == event["metadata"]["labels"]
+
+
+def test_labels_select(namespace: Namespace) -> None:
+    """`kubectl get events -l` finds an event by its label."""
+    with namespace.recording() as session:
+        session.recorder.event(namespace.reference("a"), "Normal", "Reason", "m", labels={"app": "a"})
+        session.recorder.event(namespace.reference("b"), "Normal", "Reason", "m", labels={"app": "b"})
+    assert [["widget/b"]] == [row[3:4] for row in namespace.table("get", "events", "-l", "app=b")]
+
+
+# Outages
+
+
+def own_server(event_ttl: str = "1h") -> RealServer:
+    """A server of the test's own; without the programs the test is skipped."""
+    if assets() is None:
+        pytest.skip(HOW_TO_GET)
+    return RealServer(event_ttl=event_ttl)
+
+
+# Python 3.10's ssl leaves a socket open when the other side goes in the middle of connecting.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_restart() -> None:
+    """Pitfalls 48, 83: the server is killed and started again while events are recorded; nothing is lost."""
+    with own_server() as server:
+        namespace = Namespace(server)
+        options = CorrelatorOptions(burst_size=None, max_events=None)
+        with namespace.recording(correlator_options=options) as session, steadily(session, namespace) as recorded:
+            assert recorded.wait_for(100)
+            server.kill()
+            assert recorded.wait_for(100)
+            server.start_again()
+            assert recorded.wait_for(100)
+            recorded.stop()
+            session.flush(60)
+            ledger = session.ledger
+        assert (recorded.count, {}) == (ledger.delivered, ledger.dropped)
+        assert recorded.count == sum(event["count"] for event in namespace.events())
+
+
+class Steady:
+    """A thread that records about twenty objects in turn, a few hundred events a second."""
+
+    def __init__(self, session: Session, namespace: Namespace) -> None:
+        """Not started yet."""
+        self.count = 0
+        self._ended = threading.Event()
+        self._changed = threading.Condition()
+        self._session = session
+        self._namespace = namespace
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.003):
+            about = self._namespace.reference(f"n-{self.count % 20}")
+            self._session.recorder.event(about, "Normal", "Tick", f"message {self.count % 3}")
+            with self._changed:
+                self.count += 1
+                self._changed.notify_all()
+
+    def wait_for(self, more: int) -> bool:
+        """Wait until so many more events were recorded."""
+        with self._changed:
+            goal = self.count + more
+            return self._changed.wait_for(lambda: self.count >= goal, 30)
+
+    def stop(self) -> None:
+        """Record no more."""
+        self._ended.set()
+        self._thread.join()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+
+@contextlib.contextmanager
+def steadily(session: Session, namespace: Namespace) -> Iterator[Steady]:
+    """Record steadily, until the end of the block at the latest."""
+    steady = Steady(session, namespace)
+    steady.start()
+    try:
+        yield steady
+    finally:
+        steady.stop()
+
+
+@pytest.mark.slow
+def test_expired_event() -> None:
+    """Pitfall 36: an event that the server forgot after its time to live is created again, with its name and count."""
+    with own_server(event_ttl="2s") as server:
+        namespace = Namespace(server)
+        with namespace.recording() as session:
+            for count in (1, 2):
+                session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
+                session.flush()
+                assert [count] == [event["count"] for event in namespace.events()]
+                wait_until_forgotten(namespace)
+            assert (2, 1) == (session.ledger.delivered, session.ledger.recreated)
+
+
+def wait_until_forgotten(namespace: Namespace) -> None:
+    """Wait until the server has no event any more."""
+    deadline = time.monotonic() + 30
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        while namespace.events() and time.monotonic() < deadline:
+            time.sleep(0.1)  # nothing tells that a lease has ended
+    assert [] == namespace.events()
