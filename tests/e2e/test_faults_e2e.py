@@ -1,0 +1,441 @@
+"""Faults of a real API server, its etcd and the network between: nothing is lost, doubled or miscounted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import kevents
+from kevents.testing._certificate import self_signed
+from tests.support.load import Load, Witness, check_ended, counts_on
+from tests.support.proxy import BlackHole, Cut, Lossy, Pass, Proxy, Refuse, Slow
+from tests.support.real_server import HOW_TO_GET, RealServer, assets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+
+OPTIONS = kevents.CorrelatorOptions(burst_size=None)
+OUTAGE = 6.0
+FLUSH = 60.0
+LOST = "the API server is unavailable"
+BACK = "the API server answers again"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RealServer]:
+    """Give a real API server to be killed and paused, which nobody else uses."""
+    if assets() is None:
+        pytest.skip(HOW_TO_GET)
+    with RealServer() as server:
+        yield server
+
+
+class Run:
+    """A recorder of the user `recorder` on a server, in a namespace of its own.
+
+    Args:
+        server: Where the events are stored.
+        caplog: Takes what is logged.
+        port: Where the recorder sends them; None: to the server itself.
+        ca: The certificate authority that it trusts; None: the server's.
+        request_timeout: As of `CoreV1EventSink`.
+    """
+
+    def __init__(
+        self,
+        server: RealServer,
+        caplog: pytest.LogCaptureFixture,
+        *,
+        port: int | None = None,
+        ca: Path | None = None,
+        request_timeout: tuple[float, float] = (5, 15),
+    ) -> None:
+        """Make the namespace and the recorder."""
+        import kubernetes.config
+
+        self._server = server
+        self._caplog = caplog
+        self.namespace = make_namespace(server)
+        caplog.set_level(logging.DEBUG, logger="kevents")
+        self.client = kubernetes.config.new_client_from_config(config_file=str(kubeconfig(server, port, ca)))
+        self.witness = Witness(OPTIONS)
+        self.broadcaster = kevents.EventBroadcaster(correlator_options=OPTIONS)
+        self.broadcaster.start_event_watcher(self.witness)
+        sink = kevents.CoreV1EventSink(self.client, request_timeout=request_timeout)
+        self.watcher = self.broadcaster.start_recording_to_sink(sink)
+        self.recorder = self.broadcaster.new_recorder(kevents.EventSource("faults", "here"))
+
+    def load(self, rate: float = 50.0) -> Load:
+        """Give a load of events in the namespace."""
+        return Load(self.recorder, self.namespace, rate=rate)
+
+    def sink(self) -> kevents.SinkStatistics:
+        """Give the sink's ledger."""
+        found = self.watcher.statistics().sink
+        assert found is not None
+        return found
+
+    def lines(self, text: str) -> list[str]:
+        """Give what was logged with a text."""
+        messages = [record.getMessage() for record in self._caplog.records if record.name == "kevents"]
+        return [message for message in messages if text in message]
+
+    def loud(self) -> list[str]:
+        """Give what was logged as a warning or worse."""
+        records = [record for record in self._caplog.records if record.name == "kevents"]
+        return [record.getMessage() for record in records if record.levelno >= logging.WARNING]
+
+    def on_the_server(self) -> dict[str, int]:
+        """Give the events in the namespace."""
+        return events_on(self._server, self.namespace)
+
+    def check_nothing_lost(self, load: Load, what: str) -> None:
+        """Check, after the load, that each event is on the server, once, with its count, and print the figures."""
+        recorded = load.stop()
+        assert self.broadcaster.flush(FLUSH)
+        found = self.on_the_server()
+        print(  # noqa: T201
+            f"\n{what}: {load}; delivered {self.sink().delivered}, lost {recorded - sum(found.values())}, in "
+            f"{len(found)} objects; {self.sink().created} creates, {self.sink().patched} patches, "
+            f"{self.sink().retried} retried"
+        )
+        check_ended(self.broadcaster.statistics(), recorded)
+        assert {} == self.broadcaster.statistics().dropped
+        assert self.witness.counts == found
+        assert recorded == sum(found.values())
+        assert recorded == self.sink().delivered
+        load.check_never_waited()
+
+    def check_lines(self, lost: int, back: int) -> None:
+        """Check how many lines say that the server was lost, and came back."""
+        assert (lost, back) == (len(self.lines(LOST)), len(self.lines(BACK)))
+
+    def close(self) -> None:
+        """End the broadcaster and the client's connections."""
+        self.broadcaster.shutdown(5)
+        self.client.rest_client.pool_manager.clear()
+        self.client.close()
+
+
+@pytest.fixture
+def new_run(server: RealServer, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Run]]:
+    """Give a maker of runs, which ends them with the test."""
+    runs = []
+
+    def make(**options: Any) -> Run:
+        runs.append(Run(server, caplog, **options))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.close()
+
+
+@pytest.fixture
+def proxy(server: RealServer) -> Iterator[Proxy]:
+    """Give a proxy in front of the server."""
+    with Proxy(server.port, seed=1) as proxy:
+        yield proxy
+
+
+def make_namespace(server: RealServer) -> str:
+    """Make a namespace."""
+    name = f"t-{secrets.token_hex(6)}"
+    assert 201 == server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).status
+    return name
+
+
+def events_on(server: RealServer, namespace: str) -> dict[str, int]:
+    """From the names of a namespace's events to their counts."""
+    return counts_on(server.request("GET", f"/api/v1/namespaces/{namespace}/events").body["items"])
+
+
+def kubeconfig(server: RealServer, port: int | None = None, ca: Path | None = None) -> Path:
+    """Write the recorder's kubeconfig, with another port or certificate authority if such are given."""
+    path = server.kubeconfig("recorder")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    cluster = config["clusters"][0]["cluster"]
+    if port is not None:
+        cluster["server"] = f"https://127.0.0.1:{port}"
+    if ca is not None:
+        cluster["certificate-authority"] = str(ca)
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return path
+
+
+def test_killed(server: RealServer, new_run: Callable[..., Run]) -> None:
+    """Pitfall 83: the API server is killed and started again on the same etcd; refusals of its first moments too."""
+    run = new_run()
+    with run.load() as load:
+        load.go_on(1)
+        server.kill()
+        load.go_on(OUTAGE)
+        server.start_again()
+        load.go_on(2)
+    run.check_nothing_lost(load, "killed")
+    run.check_lines(lost=1, back=1)
+
+
+def test_killed_for_a_minute(server: RealServer, new_run: Callable[..., Run]) -> None:
+    """The API server is gone for 60 s at 50 events a second, where client-go loses 61 %: nothing is lost."""
+    run = new_run()
+    with run.load() as load:
+        load.go_on(1)
+        server.kill()
+        load.go_on(60)
+        server.start_again()
+        load.go_on(3)
+    run.check_nothing_lost(load, "killed for a minute")
+    run.check_lines(lost=1, back=1)
+
+
+def test_paused(server: RealServer, new_run: Callable[..., Run]) -> None:
+    """Pitfall 47: the API server stands still, its connections open, and goes on."""
+    run = new_run(request_timeout=(1, 2))
+    with run.load() as load:
+        load.go_on(1)
+        server.pause()
+        try:
+            load.go_on(OUTAGE)
+        finally:
+            server.resume()
+        load.go_on(2)
+    run.check_nothing_lost(load, "paused")
+    run.check_lines(lost=1, back=1)
+
+
+def test_etcd_paused(server: RealServer, new_run: Callable[..., Run]) -> None:
+    """Pitfall 84: the etcd behind a living API server stands still and goes on."""
+    run = new_run(request_timeout=(1, 2))
+    with run.load() as load:
+        load.go_on(1)
+        server.pause(etcd=True)
+        try:
+            load.go_on(OUTAGE)
+        finally:
+            server.resume(etcd=True)
+        load.go_on(2)
+    run.check_nothing_lost(load, "etcd paused")
+    run.check_lines(lost=1, back=1)
+
+
+def test_token_revoked_and_restored(server: RealServer, new_run: Callable[..., Run]) -> None:
+    """Pitfall 42: a server that does not know the user's token for a while (401), across two restarts."""
+    run = new_run()
+    path = f"/api/v1/namespaces/{run.namespace}/events"
+    token = server.tokens["recorder"]
+    with run.load() as load:
+        load.go_on(1)
+        restart(server, {name: value for name, value in server.tokens.items() if name != "recorder"})
+        try:
+            assert 401 == server.request("POST", path, {}, token=token).status
+            load.go_on(OUTAGE)
+        finally:
+            restart(server, {**server.tokens, "recorder": token})
+        load.go_on(2)
+    run.check_nothing_lost(load, "token revoked")
+    run.check_lines(lost=1, back=1)
+
+
+def test_token_renewed(server: RealServer, new_run: Callable[..., Run]) -> None:
+    """Pitfall 42: a client whose token has expired asks seldom, says so once, and goes on with a new one."""
+    run = new_run()
+    configuration = run.client.configuration
+    right = dict(configuration.api_key)
+    with run.load() as load:
+        load.go_on(1)
+        expired = dict.fromkeys(right, "Bearer expired")
+        configuration.refresh_api_key_hook = lambda found: found.api_key.update(expired)
+        load.go_on(OUTAGE)
+        configuration.refresh_api_key_hook = lambda found: found.api_key.update(right)
+        load.go_on(2)
+    run.check_nothing_lost(load, "token expired")
+    run.check_lines(lost=1, back=1)
+    assert "401" in run.lines(LOST)[0]
+    assert run.sink().retried < 100, "a storm"
+
+
+def restart(server: RealServer, tokens: dict[str, str]) -> None:
+    """Start the API server anew with other users."""
+    server.kill()
+    server.tokens = tokens
+    server._write_tokens()
+    server.start_again()
+
+
+def test_slow_network(proxy: Proxy, new_run: Callable[..., Run]) -> None:
+    """A slow network delays the events, and nothing is said about it."""
+    run = new_run(port=proxy.port)
+    proxy.become(Slow(delay=0.1, bytes_per_second=50_000))
+    with run.load() as load:
+        load.go_on(OUTAGE)
+    run.check_nothing_lost(load, "slow network")
+    run.check_lines(lost=0, back=0)
+    assert 0 == run.sink().retried
+
+
+def test_lossy_network(proxy: Proxy, new_run: Callable[..., Run]) -> None:
+    """Pitfall 38: a network that cuts connections before, after and within: no event is lost or doubled by it."""
+    run = new_run(port=proxy.port)
+    proxy.become(Lossy(share=0.2))
+    with run.load() as load:
+        load.go_on(2 * OUTAGE)
+        proxy.become(Pass())
+        load.go_on(2)
+    run.check_nothing_lost(load, f"lossy network, {sum(proxy.cuts.values())} cuts")
+    run.check_lines(lost=1, back=1)
+    assert set(Cut) == set(proxy.cuts)
+
+
+@pytest.mark.parametrize("mode", [BlackHole(), Refuse()], ids=["black-hole", "refuse"])
+def test_no_network(proxy: Proxy, new_run: Callable[..., Run], mode: BlackHole | Refuse) -> None:
+    """Pitfall 47: a network that swallows everything, or lets nobody in, for a while."""
+    run = new_run(port=proxy.port, request_timeout=(1, 1))
+    with run.load() as load:
+        load.go_on(1)
+        proxy.become(mode)
+        load.go_on(OUTAGE)
+        proxy.become(Pass())
+        load.go_on(2)
+    run.check_nothing_lost(load, str(mode))
+    run.check_lines(lost=1, back=1)
+
+
+def test_namespace_deleted(server: RealServer, new_run: Callable[..., Run]) -> None:
+    """Pitfall 45: events about a namespace that terminates are refused quietly and counted, later ones too."""
+    run = new_run()
+    with run.load() as load:
+        load.go_on(1)
+        assert 200 == server.request("DELETE", f"/api/v1/namespaces/{run.namespace}").status
+        load.go_on(3)
+    assert run.broadcaster.flush(FLUSH)
+    before = run.sink()
+    late = kevents.ObjectReference(kind="Pod", api_version="v1", namespace=run.namespace, name="late", uid="u")
+    for _ in range(3):
+        run.recorder.event(late, "Normal", "Late", "as it is")
+        assert run.broadcaster.flush(FLUSH)
+    found = run.sink()
+    print(f"\nnamespace deleted: {load}; delivered {found.delivered}, rejected {dict(found.rejected_by_code)}")  # noqa: T201
+    check_ended(run.broadcaster.statistics(), load.recorded + 3)
+    assert found.delivered == sum(run.on_the_server().values())
+    assert {kevents.DropReason.REJECTED: load.recorded + 3 - found.delivered} == found.dropped
+    assert {403: load.recorded + 3 - found.delivered} == found.rejected_by_code
+    assert 3 == found.rejected_by_code[403] - before.rejected_by_code[403]
+    assert [] == run.loud()
+    load.check_never_waited()
+
+
+def test_certificate_of_another_authority(tmp_path: Path, new_run: Callable[..., Run]) -> None:
+    """Pitfall 40: with an authority that did not sign the server, events wait, and the log names the certificate."""
+    other = tmp_path / "other.crt"
+    other.write_text(self_signed(["127.0.0.1"]).certificate, encoding="ascii")
+    run = new_run(ca=other)
+    with run.load() as load:
+        load.go_on(3)
+    assert not run.broadcaster.flush(0.5)
+    waiting = run.sink()
+    assert load.recorded == waiting.backlog
+    assert {} == waiting.dropped
+    (line,) = run.loud()
+    assert line.startswith(LOST)
+    assert "certificate verify failed" in line
+    assert load.recorded == run.broadcaster.shutdown(1)
+    check_ended(run.broadcaster.statistics(), load.recorded)
+    assert {kevents.DropReason.SHUTDOWN: load.recorded} == run.broadcaster.statistics().dropped
+    print(f"\nanother authority: {load}; all of them waited, {waiting.retried} retried, and were given up")  # noqa: T201
+    load.check_never_waited()
+
+
+def test_kubeconfig_of_the_environment(server: RealServer) -> None:
+    """Pitfall 61: a script that finds the server through KUBECONFIG alone, records and ends, delivers all of it."""
+    namespace = make_namespace(server)
+    script = f"""
+        import kevents
+
+        broadcaster = kevents.EventBroadcaster(correlator_options=kevents.CorrelatorOptions(burst_size=None))
+        broadcaster.start_recording_to_sink(kevents.CoreV1EventSink())
+        recorder = broadcaster.new_recorder("a-script")
+        for number in range(40):
+            name = f"web-{{number % 2}}"
+            pod = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="{namespace}", name=name, uid=name)
+            recorder.event(pod, "Normal", "Ended", "the same")
+    """
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(script)],
+        env={**os.environ, "KUBECONFIG": str(kubeconfig(server))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    assert [20, 20] == list(events_on(server, namespace).values())
+
+
+def test_proxy_forwards_nothing_once_the_client_has_closed() -> None:
+    """What a client sent before it gave up is not forwarded any more."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, Proxy(listener.getsockname()[1]) as proxy:
+        proxy.become(Slow(delay=0.2))
+        with socket.create_connection(("127.0.0.1", proxy.port)) as client:
+            client.sendall(b"a question")
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(10)
+            with pytest.raises(ConnectionResetError):
+                server.recv(1)
+        assert (1, 0) == (proxy.accepted, proxy.forwarded)
+
+
+def test_proxy_modes() -> None:
+    """Every mode does what it says, to the connections that there are as well."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, Proxy(listener.getsockname()[1]) as proxy:
+        address = ("127.0.0.1", proxy.port)
+        with socket.create_connection(address, timeout=10) as client:
+            server, _ = listener.accept()
+            with server:
+                client.sendall(b"ping")
+                assert b"ping" == server.recv(4)
+                proxy.become(BlackHole())
+                server.sendall(b"swallowed")
+                client.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    client.recv(9)
+                proxy.become(Refuse())
+                with pytest.raises(ConnectionResetError):
+                    client.recv(9)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=10)
+        proxy.become(Lossy(share=1.0))
+        for _ in range(30):
+            exchange(address, listener)
+        assert 30 == sum(proxy.cuts.values())
+        assert set(Cut) == set(proxy.cuts)
+
+
+def exchange(address: tuple[str, int], listener: socket.socket) -> None:
+    """Ask and answer once, over a connection that will be cut."""
+    with socket.create_connection(address, timeout=10) as client:
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(10)
+            try:
+                client.sendall(b"question")
+                asked = server.recv(8)
+                assert b"question" == asked
+                server.sendall(b"answer")
+                assert b"ans" == client.recv(8)
+                assert b"" == client.recv(8)
+            except ConnectionResetError:
+                return

@@ -1,0 +1,148 @@
+"""Interpreters that are not the ordinary one: patched by gevent, or in development mode with warnings as errors."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from kevents.testing import APIServer
+
+needs_gevent = pytest.mark.skipif(
+    importlib.util.find_spec("gevent") is None, reason="gevent is not installed: pip install gevent"
+)
+
+LIFE = """
+import sys
+from time import monotonic
+
+import kubernetes.config
+
+import kevents
+
+reference = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u-1")
+seen = []
+client = kubernetes.config.new_client_from_config(config_file=sys.argv[1])
+broadcaster = kevents.EventBroadcaster()
+broadcaster.start_event_watcher(seen.append)
+broadcaster.start_recording_to_sink(kevents.CoreV1EventSink(client))
+recorder = broadcaster.new_recorder("a-script")
+for number in range(20):
+    recorder.event(reference, "Normal", "Started", "the same")
+assert broadcaster.flush(30)
+recorder.event(reference, "Warning", "Ended", "another")
+assert 0 == broadcaster.shutdown(30)
+recorder.event(reference, "Normal", "Late", "too late")
+found = broadcaster.statistics()
+assert 22 == found.recorded
+assert {kevents.DropReason.SHUTDOWN: 1} == found.dropped
+assert 21 == found.watchers[1].sink.delivered
+assert 21 == len(seen)
+client.rest_client.pool_manager.clear()
+"""
+
+
+ENDING = """
+import sys
+
+import kubernetes.config
+
+import kevents
+
+client = kubernetes.config.new_client_from_config(config_file=sys.argv[1]) if sys.argv[1] else None
+broadcaster = kevents.EventBroadcaster()
+broadcaster.start_recording_to_sink(kevents.CoreV1EventSink(client))
+recorder = broadcaster.new_recorder("a-script")
+reference = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u-1")
+recorder.event(reference, "Normal", "Begun", "the first")
+if client is None:
+    assert broadcaster.flush(30)
+for number in range(20):
+    recorder.event(reference, "Normal", f"Ended{number}", "at once")
+"""
+
+PATCH = """
+import warnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # gevent's own
+    from gevent import monkey
+
+    monkey.patch_all()
+"""
+
+
+def interpret(script: str, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a new interpreter in development mode, with warnings as errors."""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", script, *args]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def run(script: str, *args: str) -> None:
+    """Run a script that must succeed and say nothing but that one event was too late."""
+    done = interpret(script, *args)
+    said = [line for line in done.stderr.splitlines() if not line.endswith("shutdown: recorded too late")]
+    assert (0, []) == (done.returncode, said), done.stderr
+
+
+def patched(script: str) -> str:
+    """Give the script under gevent, whose other greenlets must go on while kevents works and waits."""
+    return f"""{PATCH}
+import gevent
+
+turns = []
+
+
+def other():
+    while True:
+        gevent.sleep(0.001)
+        turns.append(None)
+
+
+def life():
+{textwrap.indent(script, "    ")}
+    assert turns, "the other greenlet stood still"
+
+
+beside = gevent.spawn(other)
+gevent.spawn(life).get()
+beside.kill()
+"""
+
+
+def counts(server: APIServer) -> dict[str, int]:
+    """From the reasons of the server's events to their counts."""
+    return {event["reason"]: event["count"] for event in server.events()}
+
+
+def test_development_mode(api_server: APIServer) -> None:
+    """A full life under `-X dev -W error` ends without a warning: no socket, file or thread is left behind."""
+    run(LIFE, str(api_server.kubeconfig()))
+    assert {"Started": 20, "Ended": 1} == counts(api_server)
+
+
+@needs_gevent
+def test_gevent(api_server: APIServer) -> None:
+    """Under gevent, patched first, a full life in a greenlet delivers everything, and other greenlets go on."""
+    run(patched(LIFE), str(api_server.kubeconfig()))
+    assert {"Started": 20, "Ended": 1} == counts(api_server)
+
+
+@pytest.mark.parametrize("first", ["", pytest.param(PATCH, marks=needs_gevent)], ids=["plain", "gevent"])
+@pytest.mark.parametrize("given", [True, False], ids=["client", "environment"])
+def test_at_exit(api_server: APIServer, first: str, given: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Pitfall 61: a script that just ends delivers all, though the client deletes its certificate's file at exit."""
+    kubeconfig = api_server.kubeconfig()
+    assert "certificate-authority-data" in kubeconfig.read_text(encoding="utf-8")
+    done = interpret(first + ENDING, str(kubeconfig) if given else "", KUBECONFIG=str(kubeconfig))
+    assert 0 == done.returncode, done.stderr
+    assert "dropped" not in done.stderr
+    assert {"Begun": 1, **{f"Ended{number}": 1 for number in range(20)}} == counts(api_server)

@@ -1,0 +1,278 @@
+"""Every input and fault that is known to have broken another recorder has a test that names its number.
+
+The rows are those of the list of pitfalls. A test stands for a row when its docstring says "Pitfall 7" or "Pitfalls 7,
+48". At the end of this module are the tests of rows that are at home in no other.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import http.client
+import re
+import signal
+import socket
+import ssl
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+import kevents
+from kevents.testing import APIServer, FakeSink
+from tests.support.real_server import send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TESTS: Final = Path(__file__).parent
+
+PITFALLS: Final = {
+    1: "from a thread pool while the loop is busy",
+    2: "from a coroutine, asyncio in debug mode",
+    3: "from a thread without a loop, in an empty context",
+    4: "the mailbox is full",
+    5: "a slow watcher beside a fast one",
+    6: "a handler raises",
+    7: "a handler stops, shuts down or records",
+    8: "percent signs in a message",
+    9: "format and arguments do not fit",
+    10: "a message that is no text",
+    11: "a message whose text raises",
+    12: "an unknown type",
+    13: "an odd reason",
+    14: "the caller changes what it gave",
+    15: "no apiVersion, no kind",
+    16: "snake_case keys",
+    17: "no uid, namespace or name",
+    18: "no object",
+    19: "an event about an event",
+    20: "no sink, or the same one twice",
+    21: "a fork",
+    22: "microsecond 0",
+    23: "a time without a zone",
+    24: "two events in one nanosecond, a clock that goes back",
+    25: "object names that are no event names",
+    26: "long messages in many bytes a character",
+    27: "a long message and the aggregate's prefix",
+    28: "surrogates, NUL and line breaks",
+    29: "cutting an empty text",
+    30: "a long component, or one with blanks",
+    31: "the patch's content type",
+    32: "cluster-scoped objects",
+    33: "a configured cluster namespace",
+    34: "201 with null times",
+    35: "success with a broken body",
+    36: "patch of an event that has expired",
+    37: "patch 404, then create 409",
+    38: "a create was stored, its answer lost",
+    39: "Retry-After in all its shapes",
+    40: "server errors and no connection",
+    41: "400 and 422",
+    42: "401, then success",
+    43: "403 on every create",
+    44: "403 on patches only",
+    45: "the namespace terminates",
+    46: "413 and 415",
+    47: "accepted, never answered",
+    48: "ten minutes without a server",
+    49: "60 different, 60 identical",
+    50: "a noisy reason beside an important one",
+    51: "windows and tokens over time",
+    52: "a wall clock that jumps",
+    53: "a new resourceVersion each time",
+    54: "names that run together",
+    55: "the same name, a new uid",
+    56: "what an aggregate keeps",
+    57: "more keys than the memories hold",
+    58: "key functions that fail",
+    59: "options that make no sense",
+    60: "the first occurrence was filtered",
+    61: "record, then the program ends",
+    62: "shutdown with 500 waiting",
+    63: "shutdown with 500 waiting, dead sink",
+    64: "recording during and after shutdown",
+    65: "shutdown twice, early; start late",
+    66: "1,000 lives",
+    67: "a cancelled task, a closed loop",
+    68: "SIGTERM",
+    69: "idle for an hour",
+    70: "a fake recorder that nobody reads",
+    71: "terminal escapes",
+    72: "credentials",
+    73: "broken or hugely expanding gzip",
+    74: "dots and slashes in names of files",
+    75: "redirects and foreign certificates",
+    76: "a Secret while enriching",
+    77: "endpoints on other interfaces",
+    78: "an endless answer",
+    79: "a fork during the client's import",
+    80: "recording from a signal handler or finaliser",
+    81: "five minutes of 503",
+    82: "no thread at the interpreter's exit",
+    83: "403 after a restart",
+    84: "etcd gone behind a living server",
+    85: "503 to half of the calls",
+}
+
+WAITING: Final = {
+    33: "kopf",
+    67: "asyncio",
+    73: "export",
+    74: "export",
+    76: "export",
+}
+"""Rows whose subject does not exist yet: which work brings it, and their tests with it."""
+
+_NAMED: Final = re.compile(r"\bPitfalls? (\d+(?:(?:, | and )\d+)*)")
+
+
+def named_rows() -> dict[int, list[str]]:
+    """From the number of a row to the tests whose docstrings name it."""
+    found = defaultdict(list)
+    for path in sorted(TESTS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                for numbers in _NAMED.findall(ast.get_docstring(node) or ""):
+                    for number in re.findall(r"\d+", numbers):
+                        found[int(number)].append(f"{path.name}::{node.name}")
+    return found
+
+
+def test_the_list() -> None:
+    """The list has every row once, in order, under a short name of its own."""
+    assert list(range(1, 86)) == list(PITFALLS)
+    assert len(PITFALLS) == len(set(PITFALLS.values()))
+
+
+def test_every_row_has_a_test() -> None:
+    """Each row is named by a test, or waits for the work that brings its subject; and no test names another."""
+    named = named_rows()
+    missing = {number: name for number, name in PITFALLS.items() if number not in named and number not in WAITING}
+    assert {} == missing
+    assert set() == (set(named) | set(WAITING)) - set(PITFALLS)
+
+
+# Rows at home in no other module
+
+
+POD: Final = {"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "prod", "name": "web-0", "uid": "u-1"}}
+EVERYTHING: Final = kevents.CorrelatorOptions(burst_size=None, max_events=None)
+PATIENCE: Final = 30.0
+
+
+@pytest.fixture
+def sink() -> Iterator[FakeSink]:
+    """Give a sink; whoever hangs in it at the end is let go."""
+    sink = FakeSink()
+    yield sink
+    sink.release()
+
+
+@pytest.fixture
+def broadcaster(sink: FakeSink) -> Iterator[kevents.EventBroadcaster]:
+    """Give a broadcaster that writes to the sink."""
+    with kevents.EventBroadcaster(correlator_options=EVERYTHING, sleep_duration=0.05) as broadcaster:
+        broadcaster.start_recording_to_sink(sink)
+        yield broadcaster
+
+
+def messages(sink: FakeSink) -> list[str]:
+    """Of the events in the sink."""
+    return sorted(event.get("message", "") for event in sink.events())
+
+
+def test_coroutine_in_debug_mode(
+    sink: FakeSink, broadcaster: kevents.EventBroadcaster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pitfall 2: a coroutine records by a plain call, with a hanging sink too, and asyncio's debug mode is content."""
+    recorder = broadcaster.new_recorder("coroutine")
+    sink.hang()
+
+    async def main() -> None:
+        asyncio.get_running_loop().slow_callback_duration = 2.0
+        for number in range(100):
+            recorder.event(POD, "Normal", "Awaited", f"number {number}")
+
+    asyncio.run(main(), debug=True)
+    assert [] == [record.getMessage() for record in caplog.records if record.name == "asyncio" and "took" in record.msg]
+    sink.release()
+    assert broadcaster.flush(PATIENCE)
+    assert 100 == len(messages(sink))
+
+
+def test_limit_includes_the_aggregates_prefix(sink: FakeSink) -> None:
+    """Pitfall 27: a message that fits alone, and not with the aggregate's prefix, is cut to the limit."""
+    options = kevents.CorrelatorOptions(max_events=2)
+    with kevents.EventBroadcaster(correlator_options=options, max_message_bytes=1024) as broadcaster:
+        broadcaster.start_recording_to_sink(sink)
+        recorder = broadcaster.new_recorder("long")
+        for number in range(3):
+            recorder.event(POD, "Normal", "Long", f"{number}" + "m" * 1019)
+        assert broadcaster.flush(PATIENCE)
+    sizes = {message[:9]: len(message.encode()) for message in messages(sink)}
+    assert {"0mmmmmmmm": 1020, "(combined": 1024} == sizes
+    assert [True] == [message.endswith("...") for message in messages(sink) if message.startswith("(combined")]
+
+
+@pytest.mark.parametrize(
+    ("what", "gives"),
+    [
+        *((what, gives) for what in ("key_func", "message_func") for gives in (ZeroDivisionError(), None, [], 7)),
+        *(("spam_key_func", gives) for gives in (ZeroDivisionError(), None, [])),
+    ],
+)
+def test_functions_that_fail(sink: FakeSink, what: str, gives: object) -> None:
+    """Pitfall 58: for an event that a user's function fails on, or answers wrongly, the default decides; counted."""
+
+    def function(event: kevents.Event) -> Any:
+        if isinstance(gives, Exception):
+            raise gives
+        return gives
+
+    options = kevents.CorrelatorOptions(max_events=1, **{what: function})  # type: ignore[arg-type]
+    with kevents.EventBroadcaster(correlator_options=options) as broadcaster:
+        watcher = broadcaster.start_recording_to_sink(sink)
+        recorder = broadcaster.new_recorder("fails")
+        for number in range(3):
+            recorder.event(POD, "Normal", "Combined", f"number {number}")
+        assert broadcaster.flush(PATIENCE)
+        found = watcher.statistics().sink
+    assert found is not None
+    assert 3 == found.fallbacks
+    assert [("(combined from similar events): number 2", 3)] == [(e["message"], e["count"]) for e in sink.events()]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signal")
+def test_shutdown_in_a_signal_handler(sink: FakeSink, broadcaster: kevents.EventBroadcaster) -> None:
+    """Pitfall 68: what a handler of SIGTERM does, record and shut down by a deadline of its own, needs nothing else."""
+    recorder = broadcaster.new_recorder("leader")
+    given_up: list[int] = []
+
+    def on_signal(number: int, frame: object) -> None:
+        recorder.event(POD, "Normal", "LeaderLost", "going")
+        given_up.append(broadcaster.shutdown(PATIENCE))
+
+    before = signal.signal(signal.SIGUSR1, on_signal)
+    try:
+        recorder.event(POD, "Normal", "Leading", "begun")
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert [0] == given_up
+    assert ["begun", "going"] == messages(sink)
+
+
+def test_loopback_and_a_token() -> None:
+    """Pitfall 77: the embedded server listens on the loopback interface only, and refuses whoever has no token."""
+    with APIServer() as server:
+        context = ssl._create_unverified_context()
+        for token, status in {"": 403, "wrong": 401, server.token: 200}.items():
+            client = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=PATIENCE, context=context)
+            assert status == send(client, "GET", "/api/v1/namespaces/default/events", None, token=token).status
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+        for address in {address for address in addresses if not address.startswith("127.")}:
+            with socket.socket() as outside:
+                outside.settimeout(1)
+                assert 0 != outside.connect_ex((address, server.port))
