@@ -1,0 +1,699 @@
+"""The door `kevents.events`: from a call to what is written through events.k8s.io/v1."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import kevents
+from kevents import (
+    DropReason,
+    InvalidMessageError,
+    InvalidReferenceError,
+    InvalidTypeError,
+    ObjectReference,
+    StatusError,
+)
+from kevents import events as door
+from tests.support.series import NANO, START
+
+if TYPE_CHECKING:
+    from tests.support.subjects import Wire
+
+POD = ObjectReference(kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u-1")
+NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", "uid": "n"}}
+LIMIT = 30.0
+
+FORKING = """
+import os
+from kevents import ObjectReference, events
+
+class Sink:
+    who = "parent"
+    def create(self, *args): os.write(1, f"{self.who} create\\n".encode())
+    def patch(self, *args): os.write(1, f"{self.who} patch\\n".encode())
+
+def record():
+    recorder.eventf(ObjectReference(kind="Pod", name="p"), None, "Normal", "R", "A", "n")
+    assert broadcaster.flush(30)
+
+broadcaster = events.EventBroadcaster(Sink())
+recorder = broadcaster.new_recorder("c")
+record()
+record()
+child = os.fork()
+if not child:
+    Sink.who = "child"
+    record()
+    broadcaster.shutdown()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+record()
+broadcaster.shutdown()
+"""
+
+
+class MemorySink:
+    """An API server's events.k8s.io in memory; may be held, and asked to fail."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.stored: dict[tuple[str, str], dict[str, Any]] = {}
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.fault: Callable[[str], Exception | None] = lambda verb: None
+        self.changed = threading.Condition()
+
+    def create(self, namespace: str, body: dict[str, Any], /) -> None:
+        """Create an event."""
+        with self._request("create", body):
+            key = (namespace, body["metadata"]["name"])
+            if key in self.stored:
+                raise StatusError(409, "AlreadyExists")
+            self.stored[key] = body
+
+    def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
+        """Patch an event."""
+        with self._request("patch", patch):
+            if (namespace, name) not in self.stored:
+                raise StatusError(404, "NotFound")
+            self.stored[namespace, name] = {**self.stored[namespace, name], **patch}
+
+    def _request(self, verb: str, body: dict[str, Any]) -> threading.Condition:
+        with self.changed:
+            self.requests.append((verb, json.loads(json.dumps(body))))
+            self.changed.notify_all()
+            if error := self.fault(verb):
+                raise error
+        return self.changed
+
+    def await_requests(self, number: int) -> None:
+        """Wait until so many requests came."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.requests) >= number, LIMIT), self.requests
+
+    @property
+    def verbs(self) -> list[str]:
+        """Of the requests, in order."""
+        return [verb for verb, _ in self.requests]
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """What is stored."""
+        return list(self.stored.values())
+
+    def count(self, **fields: str) -> int:
+        """How many occurrences are stored of the events with these fields."""
+        found = [body for body in self.bodies if all(body[name] == value for name, value in fields.items())]
+        return sum(body.get("series", {"count": 1})["count"] for body in found)
+
+
+@pytest.fixture
+def sink() -> MemorySink:
+    """Give a sink in memory."""
+    return MemorySink()
+
+
+@pytest.fixture
+def broadcaster(sink: MemorySink) -> Iterator[door.EventBroadcaster]:
+    """Give a broadcaster that writes to the sink."""
+    with door.EventBroadcaster(sink) as broadcaster:
+        yield broadcaster
+
+
+@pytest.fixture
+def recorder(broadcaster: door.EventBroadcaster) -> door.EventRecorder:
+    """Give a recorder."""
+    return broadcaster.new_recorder("example.com/c", reporting_instance="c-1")
+
+
+def record(recorder: door.EventRecorder, **fields: Any) -> None:
+    """Record an event with a field or two of its own."""
+    given = {"regarding": POD, "eventtype": "Normal", "reason": "Pulled", "action": "Pulling", "note": "n"}
+    recorder.event(**{**given, **fields})
+
+
+def written(broadcaster: door.EventBroadcaster, sink: MemorySink) -> dict[str, Any]:
+    """The one event that is stored once all is written."""
+    assert broadcaster.flush(LIMIT)
+    (body,) = sink.bodies
+    return body
+
+
+def refusals(broadcaster: door.EventBroadcaster) -> dict[DropReason, int]:
+    """What was refused so far, by reason."""
+    return dict(broadcaster.statistics().refused)
+
+
+class TestEventf:
+    """From a call to the body of an event."""
+
+    def test_all_fields(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
+    ) -> None:
+        """`eventf` takes what client-go's takes, in its order, and formats the note."""
+        recorder.eventf(POD, NODE, "Warning", "Failed", "Binding", "%d of %s", 3, "five")
+        body = written(broadcaster, sink)
+        assert ("Warning", "Failed", "Binding", "3 of five") == tuple(
+            body[name] for name in ("type", "reason", "action", "note")
+        )
+        assert (POD.to_dict(), {"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "n"}) == (
+            body["regarding"],
+            body["related"],
+        )
+        assert ("example.com/c", "c-1", "prod") == (
+            body["reportingController"],
+            body["reportingInstance"],
+            body["metadata"]["namespace"],
+        )
+
+    def test_no_related(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
+    ) -> None:
+        """`related` may be None."""
+        recorder.eventf(POD, None, "Normal", "R", "A", "n")
+        assert "related" not in written(broadcaster, sink)
+
+    def test_annotations(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
+    ) -> None:
+        """`annotated_eventf` adds annotations, read at the call."""
+        annotations = {"a": "b"}
+        recorder.annotated_eventf(POD, None, annotations, "Normal", "R", "A", "%s", "n")
+        annotations["a"] = "c"
+        body = written(broadcaster, sink)
+        assert ({"a": "b"}, "n") == (body["metadata"]["annotations"], body["note"])
+
+    def test_labels(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
+        """`event` takes labels too."""
+        record(recorder, labels={"a": "b"})
+        assert {"a": "b"} == written(broadcaster, sink)["metadata"]["labels"]
+
+    def test_verbatim(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
+        """Pitfall 8: without arguments nothing is formatted."""
+        recorder.eventf(POD, None, "Normal", "R", "A", "100% of %s done %d")
+        assert "100% of %s done %d" == written(broadcaster, sink)["note"]
+
+    def test_bad_format(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
+    ) -> None:
+        """Pitfall 9: where format and arguments do not fit, both are recorded."""
+        recorder.eventf(POD, None, "Normal", "R", "A", "%d", "x")
+        assert "%d %!(BADFORMAT 'x')" == written(broadcaster, sink)["note"]
+
+    def test_cluster_scoped(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
+    ) -> None:
+        """Pitfall 32: an event about an object without namespace lives in `default`."""
+        record(recorder, regarding=NODE)
+        body = written(broadcaster, sink)
+        assert ("default", None) == (body["metadata"]["namespace"], body["regarding"].get("namespace"))
+
+    def test_no_name(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
+        """An explicit reference without a name gets an event with a UUID for a name."""
+        record(recorder, regarding=ObjectReference(kind="Pod", namespace="prod"))
+        assert 36 == len(written(broadcaster, sink)["metadata"]["name"])
+
+    def test_microsecond_zero(self, sink: MemorySink) -> None:
+        """Pitfall 22: at microsecond 0 the time goes out as `.000001`, in creates and in series."""
+        with door.EventBroadcaster(sink, clock=lambda: START // NANO * NANO) as broadcaster:
+            recorder = broadcaster.new_recorder("c")
+            record(recorder)
+            record(recorder)
+            body = written(broadcaster, sink)
+        expected = "2026-07-24T09:00:00.000001Z"
+        assert (expected, expected) == (body["eventTime"], body["series"]["lastObservedTime"])
+
+
+class TestLimits:
+    """The API server counts bytes."""
+
+    @pytest.mark.parametrize(
+        "note", ["é" * 1030, "🔥" * 1024, "x" * 5000, "世" * 342], ids=["é", "emoji", "ascii", "CJK"]
+    )
+    def test_note(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink, note: str
+    ) -> None:
+        """Pitfall 26: a note over 1024 bytes is cut on a character, with a visible mark."""
+        record(recorder, note=note)
+        stored = written(broadcaster, sink)["note"]
+        assert stored.endswith("...")
+        assert 1021 <= len(stored.encode()) <= 1024
+        assert note.startswith(stored[:-3])
+
+    @pytest.mark.parametrize("note", ["", "é" * 512, "x" * 1024])
+    def test_note_that_fits(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink, note: str
+    ) -> None:
+        """Pitfall 29: a note of at most 1024 bytes, an empty one too, is left alone."""
+        record(recorder, note=note)
+        assert note == written(broadcaster, sink)["note"]
+
+    def test_note_of_a_series(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
+    ) -> None:
+        """Pitfall 27: nothing is put before the note of what is repeated, so one that fitted goes on fitting."""
+        for _ in range(60):
+            record(recorder, note="x" * 1020)
+        assert "x" * 1020 == written(broadcaster, sink)["note"]
+
+    @pytest.mark.parametrize("name", ["reason", "action"])
+    def test_words(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink, name: str
+    ) -> None:
+        """Pitfall 13: a reason or action of 129 bytes is cut to 128; one with spaces is taken."""
+        record(recorder, **{name: "a " + "x" * 127})
+        assert "a " + "x" * 123 + "..." == written(broadcaster, sink)[name]
+
+    @pytest.mark.parametrize("name", ["reason", "action"])
+    @pytest.mark.parametrize("value", ["", None, b""])
+    def test_empty_word(
+        self,
+        broadcaster: door.EventBroadcaster,
+        recorder: door.EventRecorder,
+        sink: MemorySink,
+        caplog: pytest.LogCaptureFixture,
+        name: str,
+        value: object,
+    ) -> None:
+        """Pitfall 13: an empty reason or action is refused, counted and told, and never meets the server."""
+        record(recorder, **{name: value})
+        assert broadcaster.flush(LIMIT)
+        assert ({DropReason.INVALID_MESSAGE: 1}, []) == (refusals(broadcaster), sink.requests)
+        assert f"{name} is empty: events.k8s.io takes no event without one" in caplog.text
+
+    def test_controller(self, broadcaster: door.EventBroadcaster) -> None:
+        """Pitfall 30: a controller's name that the server refuses is a ValueError at construction."""
+        for name in ("", "c" * 64, "a b", "my controller", "é", "a/b/c", None, 7):
+            with pytest.raises(ValueError, match=r"reporting_controller must be \[prefix/\]name"):
+                broadcaster.new_recorder(name)  # type: ignore[arg-type]
+
+    def test_instance(self, broadcaster: door.EventBroadcaster) -> None:
+        """Pitfall 30: a long instance is cut to 128 bytes."""
+        recorder = broadcaster.new_recorder("c", reporting_instance="é" * 100)
+        assert "é" * 62 + "..." == recorder.reporting_instance
+
+    @pytest.mark.parametrize("instance", ["", 7])
+    def test_no_instance(self, broadcaster: door.EventBroadcaster, instance: Any) -> None:
+        """An empty instance, which the server refuses, is a ValueError at construction."""
+        with pytest.raises(ValueError, match="reporting_instance"):
+            broadcaster.new_recorder("c", reporting_instance=instance)
+
+    def test_default_instance(self, broadcaster: door.EventBroadcaster, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The instance is the controller and the host, unless it is given."""
+        monkeypatch.setenv("POD_NAME", "pod-7")
+        recorder = broadcaster.new_recorder("example.com/c")
+        assert ("example.com/c", "example.com/c-pod-7") == (recorder.reporting_controller, recorder.reporting_instance)
+        assert "<EventRecorder 'example.com/c'>" == repr(recorder)
+
+
+class TestRefused:
+    """What cannot be recorded is counted and logged, and raised by a strict broadcaster only."""
+
+    CASES = (
+        ({"regarding": None}, DropReason.INVALID_REFERENCE, InvalidReferenceError),
+        ({"regarding": {"kind": "Pod"}}, DropReason.INVALID_REFERENCE, InvalidReferenceError),
+        (
+            {"regarding": {"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"}}},
+            DropReason.INVALID_REFERENCE,
+            InvalidReferenceError,
+        ),
+        ({"eventtype": "Error"}, DropReason.INVALID_TYPE, InvalidTypeError),
+        ({"reason": ""}, DropReason.INVALID_MESSAGE, InvalidMessageError),
+        ({"annotations": ["a"]}, DropReason.INVALID_MESSAGE, InvalidMessageError),
+    )
+
+    @pytest.mark.parametrize(("fields", "reason", "error"), CASES)
+    def test_counted(
+        self,
+        broadcaster: door.EventBroadcaster,
+        recorder: door.EventRecorder,
+        sink: MemorySink,
+        fields: dict[str, Any],
+        reason: DropReason,
+        error: type[Exception],
+    ) -> None:
+        """It is counted under its reason, and nothing is written."""
+        record(recorder, **fields)
+        assert broadcaster.flush(LIMIT)
+        assert ({reason: 1}, []) == (refusals(broadcaster), sink.requests)
+
+    @pytest.mark.parametrize(("fields", "reason", "error"), CASES)
+    def test_strict(self, sink: MemorySink, fields: dict[str, Any], reason: DropReason, error: type[Exception]) -> None:
+        """A strict broadcaster raises it."""
+        with door.EventBroadcaster(sink, strict=True) as broadcaster, pytest.raises(error):
+            record(broadcaster.new_recorder("c"), **fields)
+
+    def test_related(
+        self,
+        broadcaster: door.EventBroadcaster,
+        recorder: door.EventRecorder,
+        sink: MemorySink,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """A related object of which no reference can be made is left out, which is told; the event goes on."""
+        record(recorder, related={"kind": "Pod"})
+        assert "related" not in written(broadcaster, sink)
+        assert "recorded without a part: related: " in caplog.text
+
+    def test_strict_related(self, sink: MemorySink) -> None:
+        """A strict broadcaster raises for a related object, too."""
+        with (
+            door.EventBroadcaster(sink, strict=True) as broadcaster,
+            pytest.raises(InvalidReferenceError, match="related"),
+        ):
+            record(broadcaster.new_recorder("c"), related={"kind": "Pod"})
+
+    def test_text_that_raises(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
+    ) -> None:
+        """Pitfall 11: a note whose text raises is refused."""
+
+        class Mute:
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        record(recorder, note=Mute())
+        assert {DropReason.INVALID_MESSAGE: 1} == refusals(broadcaster)
+
+    def test_echo(self, broadcaster: door.EventBroadcaster, sink: MemorySink) -> None:
+        """What is recorded by the logging of kevents itself is refused."""
+        recorder = broadcaster.new_recorder("c")
+        broadcaster.start_logging(lambda *_: record(recorder, reason="Echo"))
+        record(recorder)
+        assert broadcaster.flush(LIMIT)
+        assert {DropReason.RECURSION: 1} == refusals(broadcaster)
+
+    def test_with_logger(self, broadcaster: door.EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
+        """`with_logger` says where refusals are logged."""
+        recorder = broadcaster.new_recorder("c").with_logger(logging.getLogger("mine"))
+        record(recorder, regarding=None)
+        assert ["mine"] == [entry.name for entry in caplog.records]
+
+
+class TestSeries:
+    """Repeated events, through the threads."""
+
+    def test_second_at_once(
+        self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
+    ) -> None:
+        """The second occurrence is patched without waiting, the third waits."""
+        record(recorder)
+        sink.await_requests(1)
+        record(recorder)
+        sink.await_requests(2)
+        for reason in ("Pulled", "Pulled", "Other"):
+            record(recorder, reason=reason)
+        sink.await_requests(3)
+        assert [("create", 1), ("patch", 2), ("create", 1)] == [
+            (verb, body.get("series", {"count": 1})["count"]) for verb, body in sink.requests
+        ]
+        assert 1 == sink.count(reason="Other")
+
+    def test_flush(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
+        """Flush writes the present count of every series, again and again."""
+        for number in range(1, 4):
+            for reason in "AB":
+                for _ in range(20):
+                    record(recorder, reason=reason)
+            assert broadcaster.flush(LIMIT)
+            assert (20 * number, 20 * number) == (sink.count(reason="A"), sink.count(reason="B"))
+        assert 2 == len(sink.stored)
+
+    def test_shutdown(self, sink: MemorySink) -> None:
+        """Shutdown writes the final count of every series and gives up nothing."""
+        broadcaster = door.EventBroadcaster(sink)
+        recorder = broadcaster.new_recorder("c")
+        for _ in range(3):
+            record(recorder)
+            sink.await_requests(1)
+        assert (0, 3) == (broadcaster.shutdown(LIMIT), sink.count())
+
+    def test_silence(self, sink: MemorySink) -> None:
+        """After the silence the final count is written without anybody's asking."""
+        with door.EventBroadcaster(sink, series_options=door.SeriesOptions(finish_after=0.2)) as broadcaster:
+            recorder = broadcaster.new_recorder("c")
+            record(recorder)
+            sink.await_requests(1)
+            for _ in range(4):
+                record(recorder)
+            with sink.changed:
+                assert sink.changed.wait_for(lambda: 5 == sink.count(), LIMIT)
+
+    def test_eviction(self, sink: MemorySink) -> None:
+        """A series forgotten for lack of room has its count written without anybody's asking."""
+        with door.EventBroadcaster(sink, series_options=door.SeriesOptions(lru_cache_size=1)) as broadcaster:
+            recorder = broadcaster.new_recorder("c")
+            for number in range(1, 3):
+                record(recorder, reason="A")
+                sink.await_requests(number)
+            record(recorder, reason="A")
+            record(recorder, reason="B")
+            with sink.changed:
+                assert sink.changed.wait_for(lambda: (3, 1) == (sink.count(reason="A"), sink.count(reason="B")), LIMIT)
+            found = broadcaster.statistics().watchers[0].sink
+        assert found is not None
+        assert ({"series": 1}, {"series": 1}) == (found.cache_sizes, found.cache_evictions)
+
+    def test_gone(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
+        """Pitfall 36: an event that has expired is created again with its series, under its name."""
+        record(recorder)
+        assert broadcaster.flush(LIMIT)
+        name = written(broadcaster, sink)["metadata"]["name"]
+        sink.stored.clear()
+        record(recorder)
+        body = written(broadcaster, sink)
+        assert (name, 2, ["create", "patch", "create"]) == (
+            body["metadata"]["name"],
+            body["series"]["count"],
+            sink.verbs,
+        )
+
+    def test_lost_answer(self, sink: MemorySink) -> None:
+        """Pitfall 38: a create whose answer was lost is not doubled, and a series of one is never sent."""
+        lost = iter([kevents.UnavailableError("lost")])
+        create = sink.create
+
+        def forgetful(namespace: str, body: dict[str, Any], /) -> None:
+            create(namespace, body)
+            for error in lost:
+                raise error
+
+        sink.create = forgetful  # type: ignore[method-assign]
+        with door.EventBroadcaster(sink, sleep_duration=0.01) as broadcaster:
+            record(broadcaster.new_recorder("c"))
+            assert "series" not in written(broadcaster, sink)
+        assert (["create", "create", "patch"], {"metadata": {}}) == (sink.verbs, sink.requests[-1][1])
+
+    def test_many_threads(self, broadcaster: door.EventBroadcaster, sink: MemorySink) -> None:
+        """Any number of threads may record; every occurrence is in a count."""
+        recorder = broadcaster.new_recorder("c")
+
+        def work() -> None:
+            for number in range(500):
+                record(recorder, reason=f"R{number % 5}")
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert broadcaster.flush(LIMIT)
+        assert [400] * 5 == [sink.count(reason=f"R{number}") for number in range(5)]
+        found = broadcaster.statistics().watchers[0].sink
+        assert found is not None
+        assert (2000, 2000, 0) == (found.accepted, found.delivered, found.backlog)
+
+    def test_forbidden(self, sink: MemorySink, caplog: pytest.LogCaptureFixture) -> None:
+        """Pitfall 44: a refused patch is told with the rule that is missing, under the right API group."""
+        sink.fault = lambda verb: StatusError(403, "Forbidden", "no") if verb == "patch" else None
+        told = threading.Event()
+        with door.EventBroadcaster(sink, on_drop=lambda *_: told.set()) as broadcaster:
+            recorder = broadcaster.new_recorder("c")
+            record(recorder)
+            assert broadcaster.flush(LIMIT)
+            record(recorder)
+            assert broadcaster.flush(LIMIT)
+            assert {DropReason.REJECTED: 1} == broadcaster.statistics().dropped
+            assert told.wait(LIMIT)
+        assert 'grant apiGroups: ["events.k8s.io"], resources: ["events"], verbs: ["create", "patch"]' in caplog.text
+
+
+class TestBroadcaster:
+    """The broadcaster, as the core's."""
+
+    def test_starts_nothing(self, sink: MemorySink) -> None:
+        """Building a broadcaster and a recorder starts no thread."""
+        before = threading.active_count()
+        with door.EventBroadcaster(sink) as broadcaster:
+            broadcaster.new_recorder("c")
+            assert before == threading.active_count()
+
+    def test_watchers(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder) -> None:
+        """A watcher's handler gets events with all their fields; the logging watchers log them."""
+        seen: list[door.SeriesEvent] = []
+        lines: list[str] = []
+        broadcaster.start_event_watcher(seen.append)
+        broadcaster.start_logging(lambda text, *args: lines.append(text % args))
+        record(recorder, related=NODE)
+        assert broadcaster.flush(LIMIT)
+        (event,) = seen
+        assert (POD, "Pulling", "n", "node-1") == (event.regarding, event.action, event.note, event.related.name)  # type: ignore[union-attr]
+        assert lines[0].endswith("type: 'Normal' reason: 'Pulled' n")
+
+    def test_after_shutdown(self, sink: MemorySink) -> None:
+        """What is recorded after shutdown is a counted drop."""
+        broadcaster = door.EventBroadcaster(sink)
+        recorder = broadcaster.new_recorder("c")
+        assert 0 == broadcaster.shutdown()
+        record(recorder)
+        assert {DropReason.SHUTDOWN: 1} == broadcaster.statistics().dropped
+
+    def test_on_drop(self, sink: MemorySink) -> None:
+        """`on_drop` is told which event was lost, of which it knows all fields."""
+        lost: list[Any] = []
+        told = threading.Event()
+
+        def on_drop(*what: Any) -> None:
+            lost.append(what)
+            told.set()
+
+        sink.fault = lambda verb: StatusError(422, "Invalid", "no")
+        with door.EventBroadcaster(sink, on_drop=on_drop) as broadcaster:
+            record(broadcaster.new_recorder("c"))
+            assert told.wait(LIMIT)
+        ((reason, event, number),) = lost
+        assert (DropReason.REJECTED, "Pulling", 1) == (reason, event.action, number)
+
+    def test_core_sink(self) -> None:
+        """A sink for core/v1, which would send what the server refuses, is a TypeError."""
+        with pytest.raises(TypeError, match="needs an EventsV1EventSink"):
+            door.EventBroadcaster(kevents.CoreV1EventSink())
+
+    @pytest.mark.parametrize("sink", [None, "https://example.com"])
+    def test_no_sink(self, sink: Any) -> None:
+        """What is no sink is a TypeError."""
+        with pytest.raises(TypeError):
+            door.EventBroadcaster(sink)
+
+    def test_options(self, sink: MemorySink) -> None:
+        """An option that makes no sense is a ValueError."""
+        wrong: list[dict[str, Any]] = [
+            {"series_options": {}}, {"senders": 0}, {"backlog": 1.5}, {"max_age": -1}, {"clock": None},
+            {"queue_length": 0}, {"sleep_duration": 0}, {"on_drop": "log"},
+        ]  # fmt: skip
+        for options in wrong:
+            with pytest.raises(ValueError, match=next(iter(options))):
+                door.EventBroadcaster(sink, **options)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks exist elsewhere")
+    def test_fork(self) -> None:
+        """In a forked child every series begins anew: parent and child never count on one event."""
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", FORKING], check=True, capture_output=True, text=True, timeout=60
+        )
+        assert ["parent create", "parent patch", "child create", "parent patch"] == done.stdout.split("\n")[:-1]
+
+    def test_public_names(self) -> None:
+        """Everything public is importable, and listed in order."""
+        assert door.__all__ == sorted(door.__all__)
+        assert all(hasattr(door, name) for name in door.__all__)
+
+    def test_light(self) -> None:
+        """Importing the door loads no client."""
+        program = "import sys, kevents.events; sys.exit('kubernetes' in sys.modules or 'asyncio' in sys.modules)"
+        assert 0 == subprocess.run([sys.executable, "-c", program], check=False).returncode
+
+
+@pytest.mark.wire
+class TestSink:
+    """`EventsV1EventSink` over the official client, against the embedded and the real API server."""
+
+    @pytest.fixture
+    def make(self, wire: Wire, tmp_path: Path) -> Callable[..., door.EventsV1EventSink]:
+        """Give sinks of a user."""
+        from kubernetes.config import new_client_from_config
+
+        def make(user: str = "admin") -> door.EventsV1EventSink:
+            config = json.loads(wire.subject.server.kubeconfig().read_text(encoding="utf-8"))
+            config["users"][0]["user"]["token"] = wire.subject.tokens[user]
+            path = tmp_path / user
+            path.write_text(json.dumps(config), encoding="utf-8")
+            return door.EventsV1EventSink(new_client_from_config(config_file=str(path)))
+
+        return make
+
+    def test_create_and_patch(self, wire: Wire, make: Callable[..., door.EventsV1EventSink]) -> None:
+        """What is created and patched is stored field by field, with times of six digits."""
+        sink = make()
+        body = wire.new_event(related={"kind": "Node", "name": "n", "apiVersion": "v1"})
+        sink.create(wire.namespace, body)
+        series = {"count": 2, "lastObservedTime": "2026-07-24T09:00:07.000001Z"}
+        sink.patch(wire.namespace, "pod.1", {"series": series})
+        stored = wire.ok("GET", f"{wire.new_events}/pod.1")
+        assert {**body, "series": series} == {name: stored[name] for name in (*body, "series")} | {
+            "metadata": body["metadata"]
+        }
+
+    def test_patch_of_nothing(self, wire: Wire, make: Callable[..., door.EventsV1EventSink]) -> None:
+        """The patch of a series of one is taken and changes nothing."""
+        sink = make()
+        sink.create(wire.namespace, wire.new_event())
+        before = wire.ok("GET", f"{wire.new_events}/pod.1")
+        sink.patch(wire.namespace, "pod.1", {"metadata": {}})
+        assert before == wire.ok("GET", f"{wire.new_events}/pod.1")
+
+    @pytest.mark.parametrize("fraction", ["000001", "120000", "999999"])
+    def test_microseconds(self, wire: Wire, make: Callable[..., door.EventsV1EventSink], fraction: str) -> None:
+        """Pitfall 22: a create with a series, whose body the client 37 rewrites, keeps its six digits."""
+        moment = f"2026-07-24T09:00:00.{fraction}Z"
+        series = {"count": 2, "lastObservedTime": moment}
+        make().create(wire.namespace, wire.new_event(eventTime=moment, series=series))
+        stored = wire.ok("GET", f"{wire.new_events}/pod.1")
+        assert (moment, series) == (stored["eventTime"], stored["series"])
+
+    def test_refusals(self, wire: Wire, make: Callable[..., door.EventsV1EventSink]) -> None:
+        """409, 404, 422 and 403 are told with the server's words."""
+        sink = make()
+        sink.create(wire.namespace, wire.new_event())
+        patch = {"series": {"count": 2, "lastObservedTime": "2026-07-24T09:00:07.000001Z"}}
+        elsewhere = "no-such-namespace"
+        there = {"kind": "Pod", "namespace": elsewhere, "name": "pod", "apiVersion": "v1"}
+        calls: list[tuple[int, Callable[..., None], tuple[Any, ...]]] = [
+            (409, sink.create, (wire.namespace, wire.new_event())),
+            (404, sink.patch, (wire.namespace, "pod.9", patch)),
+            (
+                404,
+                sink.create,
+                (elsewhere, wire.new_event(metadata={"name": "x", "namespace": elsewhere}, regarding=there)),
+            ),
+            (422, sink.create, (wire.namespace, wire.new_event("pod.2", reportingController="a b"))),
+            (403, make("creator").patch, (wire.namespace, "pod.1", patch)),
+            (403, make("stranger").create, (wire.namespace, wire.new_event("pod.3"))),
+        ]
+        for code, call, args in calls:
+            with pytest.raises(StatusError) as caught:
+                call(*args)
+            assert code == caught.value.code
+
+    def test_wrong_api(self) -> None:
+        """An api of the other group is a TypeError, for both sinks; the right one and an ApiClient are taken."""
+        from kubernetes import client
+
+        api = client.ApiClient(client.Configuration(host="http://127.0.0.1:1"))
+        for sink, wrong, right in (
+            (door.EventsV1EventSink, client.CoreV1Api, client.EventsV1Api),
+            (kevents.CoreV1EventSink, client.EventsV1Api, client.CoreV1Api),
+        ):
+            with pytest.raises(TypeError, match=f"not an? {wrong.__name__}: its events have another shape"):
+                sink(wrong(api))
+            assert sink.__name__ in repr(sink(right(api)))
+            assert isinstance(sink(api), kevents.EventSink)
