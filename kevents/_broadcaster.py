@@ -220,7 +220,7 @@ class EventBroadcaster(Broadcaster[Event]):
     .. versionadded:: 0.1
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         *,
         correlator_options: CorrelatorOptions | None = None,

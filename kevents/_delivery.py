@@ -68,7 +68,7 @@ class Delivery:
 
     most = _MOST_AT_ONCE
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         losses: Losses,
         new_decider: Callable[[], Decider],

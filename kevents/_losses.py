@@ -55,7 +55,7 @@ class Losses:
         self.log = log
         self._on_drop = on_drop
 
-    def tell(  # noqa: PLR0913
+    def tell(
         self,
         reason: DropReason,
         event: Event | None,

@@ -61,7 +61,7 @@ class Publisher:
 
     # -- recording -----------------------------------------------------------------------------------------------
 
-    def publish(  # noqa: PLR0913
+    def publish(
         self,
         reference: ObjectReference,
         source: EventSource,
@@ -169,7 +169,8 @@ class Publisher:
         """Wait until everything published so far has ended; False at the deadline, or in a watcher's thread."""
         if self.owns_this_thread():
             return False
-        return all([watcher.flush(deadline, given_up) for watcher in self.watchers])
+        flushed = [watcher.flush(deadline, given_up) for watcher in self.watchers]  # each, also if one fails
+        return all(flushed)
 
     def begin_shutdown(self, deadline: float) -> bool:
         """Refuse every later event, and hurry with those there are; False if that was begun before."""

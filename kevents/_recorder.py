@@ -37,12 +37,12 @@ def default_host() -> str:
 
 @runtime_checkable
 class Recorder(Protocol):
-    """What code that records asks for: an :class:`EventRecorder`, or a fake one in tests (client-go: ``EventRecorder``).
+    """What code that records asks for: an :class:`EventRecorder`, or a fake one (client-go: ``EventRecorder``).
 
     .. versionadded:: 0.1
     """
 
-    def event(  # noqa: PLR0913
+    def event(
         self,
         object: object,  # noqa: A002 - client-go's name
         eventtype: str,
@@ -57,7 +57,7 @@ class Recorder(Protocol):
     def eventf(self, object: object, eventtype: str, reason: str, message_fmt: str, *args: object) -> None:  # noqa: A002
         """Record an event with a formatted message."""
 
-    def annotated_eventf(  # noqa: PLR0913
+    def annotated_eventf(
         self,
         object: object,  # noqa: A002
         annotations: Texts | None,
@@ -91,7 +91,7 @@ class EventRecorder:
         self._refuse = refuse
         self._logger = logger
 
-    def event(  # noqa: PLR0913
+    def event(
         self,
         object: object,  # noqa: A002 - client-go's name
         eventtype: str,
@@ -114,7 +114,7 @@ class EventRecorder:
         """
         try:
             if is_speaking():
-                raise EchoError("recorded by what kevents was logging or sending")
+                raise EchoError("recorded by what kevents was logging or sending")  # noqa: TRY301 - as all refusals
             reference = get_reference(object)
             if type(eventtype) is not str or eventtype not in TYPES:
                 eventtype = event_type_of(eventtype)
@@ -134,7 +134,7 @@ class EventRecorder:
         """
         self.event(object, eventtype, reason, Formatted(message_fmt, args) if args else message_fmt)
 
-    def annotated_eventf(  # noqa: PLR0913
+    def annotated_eventf(
         self,
         object: object,  # noqa: A002
         annotations: Texts | None,

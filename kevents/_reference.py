@@ -176,7 +176,7 @@ def _from_model(obj: _Foreign, known: _Kind) -> ObjectReference | None:
     return _from_texts(kind, api_version, name, namespace or "", uid or "", resource_version or "")
 
 
-def _from_texts(  # noqa: PLR0913, PLR0917 - the fields of the API object; by position, because that is quicker
+def _from_texts(
     kind: object, api_version: object, name: object, namespace: object, uid: object, resource_version: object, /
 ) -> ObjectReference | None:
     if not (

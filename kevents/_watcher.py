@@ -46,7 +46,7 @@ class Watcher:
     .. versionadded:: 0.1
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         name: str,
         handler: Handler,

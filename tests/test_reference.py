@@ -703,7 +703,7 @@ def test_raising_objects(answers: dict[str, Any], other: type[Exception], nested
             return answer(name)
 
     class RaisingMapping(dict[str, object]):
-        def get(self, key: str, default: object = None) -> object:  # noqa: ARG002
+        def get(self, key: str, default: object = None) -> object:
             return answer(key)
 
     for obj in (Raising(), RaisingMapping()):

@@ -42,7 +42,7 @@ def deserialize(client: Client, body: dict[str, Any], response_type: str) -> Mod
     async def within_a_loop() -> Model:
         api = client.ApiClient()  # the asynchronous ones open their session here
         try:
-            if len(inspect.signature(api.deserialize).parameters) > 2:  # noqa: PLR2004
+            if len(inspect.signature(api.deserialize).parameters) > 2:
                 return api.deserialize(json.dumps(body), response_type, "application/json")
             return api.deserialize(SimpleNamespace(data=json.dumps(body)), response_type)
         finally:
