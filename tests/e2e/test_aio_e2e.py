@@ -1,0 +1,235 @@
+"""The asyncio face against a real API server: the README's lines, many at once, and the faults of the threads' face."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import kevents
+from kevents import aio
+from tests.e2e import test_faults_e2e as faults
+from tests.support.load import Witness
+from tests.support.proxy import BlackHole, Refuse
+from tests.support.real_server import HOW_TO_GET, RealServer, assets
+from tests.support.sinks import check_ledgers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+pytest.importorskip("aiohttp", reason="needs the client 36 or later")
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parent.parent.parent
+FAULTS = [
+    faults.test_killed,
+    faults.test_killed_for_a_minute,
+    faults.test_paused,
+    faults.test_etcd_paused,
+    faults.test_token_revoked_and_restored,
+]
+NETWORK_FAULTS = [faults.test_slow_network, faults.test_lossy_network]
+proxy = faults.proxy
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RealServer]:
+    """Give a real API server to be killed and paused, which nobody else uses."""
+    if assets() is None:
+        pytest.skip(HOW_TO_GET)
+    with RealServer() as server:
+        yield server
+
+
+def asyncio_example(page: str) -> str:
+    """The first example of a page that uses asyncio."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found: list[str] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return next(code for code in found if "aio." in code)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/aio.md"])
+def test_the_lines_of_the_readme(server: RealServer, tmp_path: Path, page: str) -> None:
+    """The lines that the pages show for asyncio leave their event at a real API server, without a warning."""
+    namespace = faults.make_namespace(server)
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": namespace, "uid": "u"}}
+    path = tmp_path / "example.py"
+    path.write_text(f"pod = {pod!r}\n{asyncio_example(page)}", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", str(path)],
+        env={**os.environ, "KUBECONFIG": str(faults.kubeconfig(server)), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    [event] = server.request("GET", f"/api/v1/namespaces/{namespace}/events").body["items"]
+    assert ("BackupFailed", "the bucket is gone", 1) == (event["reason"], event["message"], event["count"])
+
+
+def test_many_at_once(server: RealServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 events from 50 coroutines and 8 threads are counted at a real API server, each."""
+    namespace = faults.make_namespace(server)
+    monkeypatch.setenv("KUBECONFIG", str(faults.kubeconfig(server)))
+    pods = [
+        kevents.ObjectReference(kind="Pod", api_version="v1", namespace=namespace, name=f"web-{n}", uid=f"u-{n}")
+        for n in range(20)
+    ]
+    coroutines, threads, each = 50, 8, 345
+
+    def record(recorder: kevents.EventRecorder, who: int, number: int) -> None:
+        recorder.event(pods[who % 20], "Normal", f"Step{number % 10}", f"number {number % 15}")
+
+    async def coroutine(recorder: kevents.EventRecorder, who: int) -> None:
+        for number in range(each):
+            record(recorder, who, number)
+            await asyncio.sleep(0)
+
+    async def main() -> kevents.Statistics:
+        options = kevents.CorrelatorOptions(max_events=None, burst_size=None)
+        async with aio.EventBroadcaster(correlator_options=options, queue_length=20_010) as events:
+            events.start_recording_to_sink(aio.CoreV1EventSink())
+            recorder = events.new_recorder("many")
+
+            def many(who: int) -> None:
+                for number in range(each):
+                    record(recorder, who, number)
+
+            others = (asyncio.to_thread(many, who) for who in range(threads))
+            await asyncio.gather(*(coroutine(recorder, who) for who in range(coroutines)), *others)
+            assert await events.flush(faults.FLUSH)
+            return events.statistics()
+
+    statistics = asyncio.run(main())
+    check_ledgers(statistics)
+    assert ((coroutines + threads) * each, {}) == (statistics.recorded, statistics.dropped)
+    assert statistics.recorded == sum(faults.events_on(server, namespace).values())
+
+
+class Face:
+    """An asynchronous broadcaster with plain methods, in a loop of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        """Start the loop."""
+        self.events = aio.EventBroadcaster(**options)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="loop", daemon=True)
+        self._thread.start()
+        self.new_recorder = self.events.new_recorder
+        self.start_event_watcher = self.events.start_event_watcher
+        self.statistics = self.events.statistics
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(faults.FLUSH * 2)
+
+    def start_recording_to_sink(self, sink: aio.EventSink) -> aio.Watcher:
+        """In the loop."""
+
+        async def start() -> aio.Watcher:
+            return self.events.start_recording_to_sink(sink)
+
+        watcher: aio.Watcher = self.run(start())
+        return watcher
+
+    def flush(self, timeout: float) -> bool:
+        """Wait."""
+        return bool(self.run(self.events.flush(timeout)))
+
+    def shutdown(self, timeout: float) -> int:
+        """End the broadcaster, and the loop."""
+        if self.loop.is_closed():
+            return 0
+        given_up: int = self.run(self.events.shutdown(timeout))
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        self.loop.close()
+        return given_up
+
+
+class AsyncRun(faults.Run):
+    """A run of the threads' face's faults, with the asyncio face in its place."""
+
+    def __init__(
+        self,
+        server: RealServer,
+        caplog: pytest.LogCaptureFixture,
+        *,
+        port: int | None = None,
+        ca: Path | None = None,
+        request_timeout: tuple[float, float] = (5, 15),
+    ) -> None:
+        """Make the recorder, then its face."""
+        super().__init__(server, caplog, port=port, ca=ca, request_timeout=request_timeout)
+        self.broadcaster.shutdown(5)
+        path = str(faults.kubeconfig(server, port, ca))
+        package = aio_package()
+        face: Any = Face(correlator_options=faults.OPTIONS)
+        self.witness = Witness(faults.OPTIONS)
+        face.start_event_watcher(self.witness)
+        sink = aio.CoreV1EventSink(lambda: package.new_client_from_config(path), request_timeout=request_timeout)
+        self.broadcaster = face
+        self.watcher = face.start_recording_to_sink(sink)
+        self.recorder = face.new_recorder(kevents.EventSource("faults", "here"))
+
+
+def aio_package() -> Any:
+    """The module that reads kubeconfigs, of the package that is installed."""
+    from kevents._aio_client import _installed
+
+    return __import__(f"{_installed()}.config", fromlist=["new_client_from_config"])
+
+
+@pytest.fixture
+def new_run(server: RealServer, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., faults.Run]]:
+    """Give a maker of runs, which ends them with the test."""
+    runs: list[faults.Run] = []
+
+    def make(**options: Any) -> faults.Run:
+        runs.append(AsyncRun(server, caplog, **options))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_faults(server: RealServer, new_run: Callable[..., faults.Run], fault: Callable[..., None]) -> None:
+    """A server that is killed, paused, or forgets the user for a while, costs the asyncio face no event either."""
+    fault(server, new_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", NETWORK_FAULTS, ids=lambda fault: fault.__name__)
+def test_network_faults(proxy: Any, new_run: Callable[..., faults.Run], fault: Callable[..., None]) -> None:
+    """A slow or lossy network costs the asyncio face no event either."""
+    fault(proxy, new_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [BlackHole(), Refuse()], ids=["black-hole", "refuse"])
+def test_no_network(proxy: Any, new_run: Callable[..., faults.Run], mode: Any) -> None:
+    """Pitfall 47: neither does a network that swallows everything, or lets nobody in, for a while."""
+    faults.test_no_network(proxy, new_run, mode)
+
+
+@pytest.mark.slow
+def test_namespace_deleted(server: RealServer, new_run: Callable[..., faults.Run]) -> None:
+    """Pitfall 45: events about a namespace that terminates are refused quietly and counted."""
+    faults.test_namespace_deleted(server, new_run)
+
+
+@pytest.mark.slow
+def test_certificate_of_another_authority(tmp_path: Path, new_run: Callable[..., faults.Run]) -> None:
+    """Pitfall 40: with an authority that did not sign the server, events wait, and the log names the certificate."""
+    faults.test_certificate_of_another_authority(tmp_path, new_run)

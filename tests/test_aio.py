@@ -1,0 +1,1173 @@
+"""The asyncio face: what it promises in one loop, in several, with threads around, and when a loop ends too early."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import kevents
+from kevents import CorrelatorOptions, DropReason, StatusError, UnavailableError, aio
+from kevents.testing import FakeSink
+from tests.support.aio import AsyncSink, run
+from tests.support.sinks import about, check_ledgers, pod
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+ROOT = Path(__file__).parent.parent
+PLAIN = CorrelatorOptions(max_events=None, burst_size=None)
+debug_or_not = pytest.mark.parametrize("debug", [False, True])
+
+
+def broadcaster(**options: Any) -> aio.EventBroadcaster:
+    """A broadcaster that counts every occurrence and tries again soon."""
+    return aio.EventBroadcaster(correlator_options=PLAIN, **{"sleep_duration": 0.05, **options})
+
+
+def sink_statistics(found: aio.EventBroadcaster | aio.Watcher) -> kevents.SinkStatistics:
+    """The ledger of the sink."""
+    watcher = found.statistics()
+    if isinstance(watcher, kevents.Statistics):
+        (watcher,) = (each for each in watcher.watchers if each.sink is not None)
+    assert watcher.sink is not None
+    return watcher.sink
+
+
+def script(code: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own, where every warning is an error, and asyncio is in debug mode."""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def ended() -> Iterator[list[aio.EventBroadcaster]]:
+    """End broadcasters whose loop has ended before them, as the interpreter's exit does."""
+    broadcasters: list[aio.EventBroadcaster] = []
+    yield broadcasters
+    for each in broadcasters:
+        each._core.shutdown(1)
+
+
+def with_events(
+    body: Callable[..., Coroutine[Any, Any, None]], sink: AsyncSink, **options: Any
+) -> aio.EventBroadcaster:
+    """Run a test's body with a broadcaster and its sink; the ledgers hold in the end."""
+
+    async def main() -> aio.EventBroadcaster:
+        async with broadcaster(**options) as events:
+            events.start_recording_to_sink(sink)
+            await body(events, sink)
+        check_ledgers(events.statistics())
+        return events
+
+    found: aio.EventBroadcaster = run(main(), debug=True)
+    return found
+
+
+# -- delivering ------------------------------------------------------------------------------------------------------
+
+
+@debug_or_not
+def test_delivers(*, debug: bool) -> None:
+    """Pitfall 2: what a coroutine records with a plain call is written by the end, in debug mode too."""
+    sink = AsyncSink()
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            events.start_recording_to_sink(sink)
+            recorder = events.new_recorder("c")
+            assert isinstance(recorder, kevents.EventRecorder)
+            for number in range(20):
+                recorder.event(about(), "Normal", "Step", f"number {number}")
+
+    run(main(), debug=debug)
+    assert [f"number {number}" for number in range(20)] == sorted(sink.messages, key=lambda text: int(text[7:]))
+    assert [] == sink.doubled
+    assert 1 == sink.closed
+
+
+def test_counts() -> None:
+    """Occurrences of one event are one object whose count grows: a create, then patches."""
+    sink = AsyncSink()
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            events.start_recording_to_sink(sink)
+            for _ in range(3):
+                events.new_recorder("c").event(about(), "Normal", "Same", "again")
+                assert await events.flush()
+
+    run(main())
+    assert [("create", 1), ("patch", 2), ("patch", 3)] == [(call.verb, call.count) for call in sink.written]
+
+
+def test_several_at_once() -> None:
+    """As many requests are under way as there are senders, never two for one event."""
+    sink = AsyncSink(held=True)
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            events.start_recording_to_sink(sink, senders=3)
+            for number in range(9):
+                events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
+            await sink.wait_calls(3)
+            assert 3 == sink_statistics(events).in_flight
+            sink.release()
+            assert await events.flush()
+
+    run(main())
+    assert (9, 3, []) == (len(sink.written), sink.most_at_once, sink.doubled)
+
+
+def test_busy_loop() -> None:
+    """Pitfall 1: recording from a thread pool while the loop is busy returns at once, and is delivered later."""
+    sink = AsyncSink()
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            events.start_recording_to_sink(sink)
+            recorder = events.new_recorder("c")
+            with ThreadPoolExecutor(2) as pool:  # its end blocks the loop
+                list(pool.map(lambda n: recorder.event(about(), "Normal", "Step", f"number {n}"), range(50)))
+            assert [] == sink.calls
+            assert await events.flush()
+
+    run(main())
+    assert 50 == len(sink.written)
+
+
+def test_bare_thread() -> None:
+    """Pitfall 3: a thread with no loop and an empty context records like any other."""
+    sink = AsyncSink()
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            events.start_recording_to_sink(sink)
+            recorder = events.new_recorder("c")
+            thread = threading.Thread(target=recorder.event, args=(pod(), "Normal", "Step", "from a thread"))
+            thread.start()
+            await sink.wait_written(1)
+            thread.join()
+
+    run(main())
+    assert ["from a thread"] == sink.messages
+
+
+def test_before_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """Events recorded before any loop runs wait, and are written when the broadcaster is entered."""
+    sink = AsyncSink()
+    events = broadcaster()
+    watcher = events.start_recording_to_sink(sink)
+    recorder = events.new_recorder("c")
+    for number in range(5):
+        recorder.event(about(), "Normal", "Step", f"number {number}")
+    assert events._core.flush(0) is False
+
+    async def main() -> None:
+        async with events:
+            await sink.wait_written(5)
+
+    run(main())
+    assert 5 == sink_statistics(watcher).delivered
+    assert 1 >= sum("no event loop yet" in record.getMessage() for record in caplog.records)
+
+
+def test_without_entering() -> None:
+    """The first await binds a sink that was started outside a loop."""
+    sink = AsyncSink()
+    events = broadcaster()
+    events.start_recording_to_sink(sink)
+    events.new_recorder("c").event(about(), "Normal", "Step", "early")
+
+    async def main() -> None:
+        assert await events.flush(10)
+        assert ["early"] == sink.messages
+        assert 0 == await events.shutdown()
+
+    run(main())
+
+
+def test_two_loops() -> None:
+    """Events recorded in two loops are written in the one in which the sink was started; both may wait for them."""
+    sink = AsyncSink()
+    loops = set()
+    sink._always = lambda _: loops.add(asyncio.get_running_loop())
+    events = broadcaster()
+    recorder = events.new_recorder("c")
+    started, done = threading.Event(), threading.Event()
+
+    async def first() -> asyncio.AbstractEventLoop:
+        async with events:
+            events.start_recording_to_sink(sink)
+            started.set()
+            recorder.event(about(), "Normal", "Step", "first")
+            await asyncio.to_thread(done.wait, 30)
+            return asyncio.get_running_loop()
+
+    async def second() -> None:
+        recorder.event(about(), "Normal", "Step", "second")
+        assert await events.flush(10)
+        assert ["first", "second"] == sorted(sink.messages)
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(run, first())
+        assert started.wait(10)
+        try:
+            run(second())
+        finally:
+            done.set()
+        assert {future.result()} == loops
+
+
+def test_keeps_nobody_waiting() -> None:
+    """A sink that never waits does not keep the loop: other coroutines get their turn after each request."""
+    turns: list[int] = []
+
+    class Hasty:
+        async def create(self, namespace: str, body: dict[str, Any], /) -> None:
+            turns.append(0)
+
+        async def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
+            turns.append(0)
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            for number in range(200):
+                events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
+            events.start_recording_to_sink(Hasty(), senders=1)
+            for number in range(200):
+                events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
+            while len(turns) < 200:
+                if turns and turns[-1] == 0:
+                    turns[-1] = 1
+                await asyncio.sleep(0)
+
+    run(main())
+    assert [1] * 199 == turns[:199]
+
+
+def test_context() -> None:
+    """The tasks do not live in the context of whoever happened to start them."""
+    request: ContextVar[str] = ContextVar("request", default="nobody's")
+    seen: list[str] = []
+    sink = AsyncSink(always=lambda _: seen.append(request.get()))
+
+    async def main() -> None:
+        events = broadcaster()
+        request.set("somebody's")
+        events.start_recording_to_sink(sink)
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+        assert await events.flush()
+        await events.shutdown()
+
+    run(main())
+    assert ["nobody's"] == seen
+
+
+def test_echo() -> None:
+    """What a sink records is refused as recursion; what other tasks record at that moment is not."""
+    with_events(_echo, AsyncSink(held=True))
+
+
+async def _echo(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+    recorder = events.new_recorder("c")
+    sink._faults[1] = lambda _: recorder.event(about(), "Normal", "Echo", "echo")
+    recorder.event(about(), "Normal", "Step", "first")
+    await sink.wait_calls(1)
+    recorder.event(about(), "Normal", "Step", "meanwhile")
+    sink.release()
+    assert await events.flush()
+    assert ["first", "meanwhile"] == sorted(sink.messages)
+    assert {DropReason.RECURSION: 1} == events.statistics().dropped
+
+
+# -- trouble ---------------------------------------------------------------------------------------------------------
+
+
+def test_outage() -> None:
+    """Pitfall 40: a server that is away for a while costs no event."""
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        for number in range(20):
+            events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
+        await sink.wait_written(20)
+        assert await events.flush()
+        assert 20 == sink_statistics(events).delivered
+
+    with_events(body, AsyncSink({number: UnavailableError("away") for number in range(1, 15)}))
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), BaseException("odd"), RuntimeError("x"), ConnectionResetError()])
+def test_whatever_a_sink_raises(error: BaseException) -> None:
+    """What a sink raises, an exit too, ends neither the loop nor the task; the event is tried again."""
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+        await sink.wait_written(1)
+
+    sink = AsyncSink({1: error})
+    with_events(body, sink, sleep_duration=0.01)
+    assert ["create", "create"] == [call.verb for call in sink.calls]
+
+
+def test_interrupted() -> None:
+    """Ctrl-C in the middle of a send is the user's: it leaves the loop, and the event is written all the same."""
+    events = broadcaster()
+    sink = AsyncSink({1: KeyboardInterrupt()})
+
+    async def main() -> None:
+        events.start_recording_to_sink(sink)
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+        await asyncio.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert 0 == run(events.shutdown())
+    assert ["x"] == sink.messages
+    assert 1 == sink_statistics(events).delivered
+
+
+def test_refused() -> None:
+    """An event that the server refuses is dropped, counted by its code, and the next proceeds."""
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        for text in ("bad", "good"):
+            events.new_recorder("c").event(about(), "Normal", "Step", text)
+            assert await events.flush()
+        assert {422: 1} == sink_statistics(events).rejected_by_code
+        assert ["good"] == sink.messages
+
+    with_events(body, AsyncSink({1: StatusError(422, "Invalid")}))
+
+
+def sender_tasks() -> list[asyncio.Task[Any]]:
+    """The tasks of kevents in this loop."""
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("kevents-")]
+
+
+@debug_or_not
+def test_cancelled_in_the_middle(*, debug: bool) -> None:
+    """Pitfall 67: a task that is cancelled in the middle of a send hands its event back; it is written by another."""
+    sink = AsyncSink(held=True)
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            events.start_recording_to_sink(sink)
+            events.new_recorder("c").event(about(), "Normal", "Step", "x")
+            await sink.wait_calls(1)
+            tasks = sender_tasks()
+            assert 4 == len(tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert [True] * 4 == [task.cancelled() for task in tasks]
+            assert (1, 0) == (sink_statistics(events).backlog, sink_statistics(events).in_flight)
+            assert 1 == sink.closed
+            sink.release()
+            await sink.wait_written(1)
+            assert await events.flush()
+            check_ledgers(events.statistics())
+
+    run(main(), debug=debug)
+    assert ["x"] == sink.messages
+
+
+def test_a_sink_that_cancels() -> None:
+    """A sink that cancels its own task, or raises as if, loses no event."""
+
+    def cancel(_: object) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        sink._faults = {1: asyncio.CancelledError(), 2: cancel}
+        for text in ("a", "b", "c"):
+            events.new_recorder("c").event(about(), "Normal", "Step", text)
+        await sink.wait_written(3)
+
+    sink = AsyncSink()
+    with_events(body, sink, sleep_duration=0.01)
+    assert {"a", "b", "c"} == set(sink.messages)
+
+
+def test_close_fails() -> None:
+    """A sink that cannot be closed is logged, and nothing more."""
+
+    class Unclosable(AsyncSink):
+        async def close(self) -> None:
+            raise RuntimeError("stuck")
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+
+    sink = Unclosable()
+    with_events(body, sink)
+    assert ["x"] == sink.messages
+
+
+# -- waiting and ending ----------------------------------------------------------------------------------------------
+
+
+@debug_or_not
+def test_flush_at_its_time_out(*, debug: bool) -> None:
+    """A flush gives False at its time-out; the loop goes on meanwhile, and nothing is given up."""
+    sink = AsyncSink(held=True)
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            events.start_recording_to_sink(sink)
+            events.new_recorder("c").event(about(), "Normal", "Step", "x")
+            await sink.wait_calls(1)
+            assert False is await events.flush(0.01)
+            assert False is await events.flush(0)
+            sink.release()
+            assert True is await events.flush(10)
+
+    run(main(), debug=debug)
+    assert ["x"] == sink.messages
+
+
+def test_cancelled_flush() -> None:
+    """A flush that is cancelled, as by `wait_for`, leaves no thread behind once something happens."""
+    sink = AsyncSink(held=True)
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            events.start_recording_to_sink(sink)
+            recorder = events.new_recorder("c")
+            recorder.event(about(), "Normal", "Step", "x")
+            recorder.event(about("b"), "Normal", "Step", "y")
+            await sink.wait_calls(2)
+            for _ in range(3):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(events.flush(), 0.01)
+            waiting = [thread for thread in threading.enumerate() if thread.name == "kevents-flush"]
+            assert 3 == len(waiting)
+            for task in sender_tasks():
+                task.cancel()  # the attempts end, nothing is written
+            for thread in waiting:
+                await asyncio.to_thread(thread.join, 10)
+            assert [False] * 3 == [thread.is_alive() for thread in waiting]
+            sink.release()
+            assert await events.flush()
+
+    run(main())
+
+
+def test_flush_where_it_cannot_wait() -> None:
+    """A flush in a sink, in the thread of a watcher, or in the task that reads a stream gives False at once."""
+    found: list[bool] = []
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        async def flush(_: object) -> None:
+            found.append(await events.flush())
+
+        sink._always = flush
+        events.start_event_watcher(lambda _: found.append(asyncio.run(events.flush())))
+        stream = events.start_event_watcher()
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+        async for _ in stream:
+            found.append(await events.flush())
+            break
+        await stream.stop()
+        assert await events.flush()
+
+    with_events(body, AsyncSink())
+    assert [False] * 3 == found
+
+
+def test_hung_sink_at_the_end() -> None:
+    """Pitfall 63: at the deadline of shutdown requests under way are cancelled, what is left is counted and told."""
+    sink = AsyncSink(held=True)
+    drops: list[tuple[DropReason, int]] = []
+
+    async def main() -> None:
+        events = broadcaster(on_drop=lambda reason, _, number: drops.append((reason, number)))
+        events.start_recording_to_sink(sink)
+        for number in range(30):
+            events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
+        await sink.wait_calls(4)
+        began = time.monotonic()
+        assert 30 == await events.shutdown(0.2)
+        assert time.monotonic() - began < 5
+        assert [] == sender_tasks()
+        assert [] == sink._under_way
+        check_ledgers(events.statistics())
+
+    run(main(), debug=True)
+    assert [(DropReason.SHUTDOWN, 1)] * 30 == drops
+    assert 1 == sink.closed
+
+
+def test_dead_sink_at_the_end() -> None:
+    """Pitfall 63: a shutdown against a server that is away returns at its deadline, with the number of what is left."""
+    sink = AsyncSink(always=ConnectionRefusedError())
+
+    async def main() -> None:
+        events = broadcaster(sleep_duration=10.0)
+        events.start_recording_to_sink(sink)
+        for number in range(500):
+            events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
+        assert 500 == await events.shutdown(0.3)
+        check_ledgers(events.statistics())
+
+    run(main())
+
+
+def test_stubborn_sink() -> None:
+    """A sink that does not let itself be cancelled keeps shutdown only a moment longer."""
+    release = threading.Event()
+
+    async def stay(_: object) -> None:
+        while not release.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                continue
+
+    async def main() -> None:
+        events = broadcaster()
+        events.start_recording_to_sink(AsyncSink(always=stay))
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+        began = time.monotonic()
+        assert 1 == await events.shutdown(0.1)
+        assert time.monotonic() - began < 5
+        release.set()
+
+    run(main())
+
+
+def test_repeated_shutdown() -> None:
+    """Pitfall 65: a second shutdown waits for the first and gives 0; later calls do nothing."""
+    sink = AsyncSink(held=True)
+
+    async def main() -> None:
+        events = broadcaster()
+        events.start_recording_to_sink(sink)
+        recorder = events.new_recorder("c")
+        recorder.event(about(), "Normal", "Step", "x")
+        await sink.wait_calls(1)
+        first, second = asyncio.ensure_future(events.shutdown(30)), asyncio.ensure_future(events.shutdown(30))
+        await asyncio.sleep(0)
+        assert not second.done()
+        sink.release()
+        assert 0 == await first
+        assert 0 == await second
+        recorder.event(about(), "Normal", "Step", "too late")
+        assert {DropReason.SHUTDOWN: 1} == events.statistics().refused
+        assert 0 == await events.shutdown()
+        assert True is await events.flush()
+        late = events.start_recording_to_sink(AsyncSink())
+        assert 0 == await late.stop()
+        assert 0 == await broadcaster().shutdown()
+
+    run(main())
+    assert ["x"] == sink.messages
+
+
+def test_cancelled_shutdown() -> None:
+    """A shutdown that is cancelled goes on by itself, and a later one waits for it."""
+    sink = AsyncSink(held=True)
+
+    async def main() -> None:
+        events = broadcaster()
+        events.start_recording_to_sink(sink)
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+        await sink.wait_calls(1)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(events.shutdown(30), 0.01)
+        sink.release()
+        assert 0 == await events.shutdown(30)
+
+    run(main())
+    assert (["x"], 1) == (sink.messages, sink.closed)
+
+
+def test_shutdown_in_a_sink() -> None:
+    """Pitfall 7: a sink that shuts its broadcaster down, or a handler that does, waits for nobody."""
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        async def end(_: object) -> None:
+            assert 0 == await events.shutdown()
+
+        sink._always = end
+        events.start_event_watcher(lambda _: asyncio.run(events.shutdown()))
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+        await sink.wait_written(1)
+
+    with_events(body, AsyncSink())
+
+
+def test_stopping_one_watcher() -> None:
+    """`async with` a watcher stops that one and closes its sink; others go on, and the sink can start again."""
+    sink, other = AsyncSink(), AsyncSink()
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            events.start_recording_to_sink(other)
+            async with events.start_recording_to_sink(sink) as watcher:
+                assert events.start_recording_to_sink(sink) is watcher
+                events.new_recorder("c").event(about(), "Normal", "Step", "both")
+            assert (["both"], 1, 0) == (sink.messages, sink.closed, other.closed)
+            events.new_recorder("c").event(about(), "Normal", "Step", "other")
+            await other.wait_written(2)
+            async with events.start_recording_to_sink(sink):
+                events.new_recorder("c").event(about(), "Normal", "Step", "again")
+        assert {"both", "other", "again"} == set(other.messages)
+        assert {"both", "again"} == set(sink.messages)
+
+    run(main())
+
+
+def test_many_cycles() -> None:
+    """Pitfall 66: a hundred broadcasters that were started and shut down leave neither thread nor task."""
+
+    async def main() -> None:
+        for _ in range(100):
+            sink = AsyncSink()
+            async with broadcaster() as events:
+                events.start_recording_to_sink(sink)
+                events.new_recorder("c").event(about(), "Normal", "Step", "x")
+            assert ["x"] == sink.messages
+        assert [] == sender_tasks()
+        assert [] == [thread.name for thread in threading.enumerate() if thread.name.startswith("kevents-sink")]
+
+    run(main())
+
+
+def test_idle() -> None:
+    """Pitfall 69: an idle broadcaster has nothing scheduled in the loop."""
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+        await sink.wait_written(1)
+        assert await events.flush()
+        loop: Any = asyncio.get_running_loop()
+        ours = [handle for handle in loop._scheduled if "bell" in repr(handle) or "kevents" in repr(handle)]
+        assert [] == [handle for handle in ours if not handle.cancelled()]
+
+    with_events(body, AsyncSink())
+
+
+# -- loops that end --------------------------------------------------------------------------------------------------
+
+
+def test_loop_ends_before_shutdown(ended: list[aio.EventBroadcaster], caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 67: what a loop that ended has left over is counted as `shutdown` at the end, and logged."""
+    events = broadcaster()
+    ended.append(events)
+    sink = AsyncSink(held=True)
+    recorder = events.new_recorder("c")
+
+    async def main() -> None:
+        events.start_recording_to_sink(sink)
+        recorder.event(about(), "Normal", "Step", "under way")
+        await sink.wait_calls(1)
+
+    run(main())
+    assert 1 == sink.closed
+    recorder.event(about(), "Normal", "Step", "after the loop")
+    assert False is events._core.flush(0.05)
+    assert 2 == events._core.shutdown(30)
+    assert {DropReason.SHUTDOWN: 2} == events.statistics().dropped
+    check_ledgers(events.statistics())
+    logged = [record.getMessage() for record in caplog.records]
+    assert any("the event loop of sink-1 is closed" in line for line in logged)
+    assert any("shutdown gave up 2 events" in line for line in logged)
+
+
+def test_next_loop() -> None:
+    """What a loop that ended has left over is written in the next in which the broadcaster is awaited."""
+    events = broadcaster()
+    sink = AsyncSink(held=True)
+    recorder = events.new_recorder("c")
+
+    async def first() -> None:
+        events.start_recording_to_sink(sink)
+        recorder.event(about(), "Normal", "Step", "under way")
+        await sink.wait_calls(1)
+
+    async def second() -> None:
+        sink.release()
+        assert await events.flush(30)
+        assert 0 == await events.shutdown()
+
+    run(first())
+    recorder.event(about(), "Normal", "Step", "between")
+    run(second())
+    assert {"under way", "between"} == set(sink.messages)
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_loop_closed_by_force(idle: bool) -> None:  # noqa: FBT001
+    """A loop that is closed with tasks in it loses no event: another takes over, and nothing warns."""
+    events = broadcaster()
+    sink = AsyncSink(held=not idle)
+    loop = asyncio.new_event_loop()
+
+    async def first() -> None:
+        events.start_recording_to_sink(sink)
+        for number in range(10):
+            events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
+        await (sink.wait_written(10) if idle else sink.wait_calls(4))
+
+    loop.run_until_complete(first())
+    loop.close()
+    gc.collect()
+    sink._waiting.clear()
+
+    async def second() -> None:
+        sink.release()
+        assert 0 == await events.shutdown(30)
+
+    run(second())
+    assert {f"number {number}" for number in range(10)} == set(sink.messages)
+    check_ledgers(events.statistics())
+
+
+def test_loop_that_pauses() -> None:
+    """A loop that does not run is left for one that does; when it goes on, its tasks end."""
+    events = broadcaster()
+    sink = AsyncSink()
+    loop = asyncio.new_event_loop()
+
+    async def first() -> None:
+        events.start_recording_to_sink(sink)
+        events.new_recorder("c").event(about(), "Normal", "Step", "first")
+        await sink.wait_written(1)
+
+    async def second() -> None:
+        events.new_recorder("c").event(about(), "Normal", "Step", "second")
+        assert await events.flush(30)
+        assert 0 == await events.shutdown()
+
+    async def third() -> None:
+        await asyncio.wait(sender_tasks())
+
+    loop.run_until_complete(first())
+    run(second())
+    loop.run_until_complete(third())
+    loop.close()
+    assert ["first", "second"] == sink.messages
+
+
+COMMON = """
+    import asyncio, sys
+    from kevents import aio
+    from tests.support.aio import AsyncSink
+    from tests.support.sinks import about
+
+    sink = AsyncSink(held=HELD)
+    events = aio.EventBroadcaster(on_drop=lambda reason, event, number: print(reason, number))
+    recorder = events.new_recorder("c")
+
+    async def main():
+        events.start_recording_to_sink(sink)
+        for number in range(5):
+            recorder.event(about(), "Normal", "Step", f"number {number}")
+        await (sink.wait_calls(4) if HELD else events.flush())
+"""
+ENDS = {
+    "asyncio.run": "asyncio.run(main())",
+    "closed by force": "loop = asyncio.new_event_loop(); loop.run_until_complete(main()); loop.close()",
+    "before a task began": """
+    async def begin():
+        events.start_recording_to_sink(sink)
+        for number in range(5):
+            recorder.event(about(), "Normal", "Step", f"number {number}")
+        crew = events._core._publisher.watchers[0].handler
+        while crew.statistics().accepted < 5:
+            pass
+        crew._ring()
+        asyncio.get_running_loop().stop()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(begin())
+    loop.run_forever()
+    loop.close()
+    """,
+    "raised": """
+    async def failing():
+        await main()
+        raise RuntimeError("as asked")
+    try:
+        asyncio.run(failing())
+    except RuntimeError:
+        pass
+    """,
+}
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+def test_process_ends(end: str, held: bool) -> None:  # noqa: FBT001
+    """Pitfall 67: however the loop ends, the process ends without a word of tasks, and tells what is left."""
+    code = textwrap.dedent(COMMON).replace("HELD", str(held)) + textwrap.dedent(end)
+    done = script(code)
+    assert 0 == done.returncode, done.stderr
+    for word in ("never awaited", "was destroyed", "Warning", "Traceback"):
+        assert word not in done.stderr, done.stderr
+    if held or "begin" in end:
+        assert ["shutdown 1"] * 5 == done.stdout.splitlines(), done.stdout
+        assert "gave up 5 events" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")
+def test_fork() -> None:
+    """Pitfall 21: a child begins anew in a loop of its own, and sends none of the parent's events."""
+    done = script(
+        """
+        import asyncio, os, warnings
+        from kevents import aio
+        from tests.support.aio import AsyncSink
+        from tests.support.sinks import about
+
+        warnings.simplefilter("ignore", DeprecationWarning)
+        sink = AsyncSink(held=True)
+        events = aio.EventBroadcaster()
+        recorder = events.new_recorder("c")
+
+        async def main():
+            events.start_recording_to_sink(sink)
+            recorder.event(about(), "Normal", "Step", "parent")
+            await sink.wait_calls(1)
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        pid = os.fork()
+        if pid == 0:
+            async def child():
+                sink._waiting.clear()
+                sink.calls.clear()
+                sink.release()
+                async with events:
+                    recorder.event(about(), "Normal", "Step", "child")
+            asyncio.run(child())
+            print(sink.messages, flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        sink.release()
+        loop.run_until_complete(events.shutdown())
+        loop.close()
+        print(sink.messages, flush=True)
+        """
+    )
+    assert ["['child']", "['parent']"] == done.stdout.splitlines(), done.stderr
+    assert "" == done.stderr
+
+
+# -- streams ---------------------------------------------------------------------------------------------------------
+
+
+@debug_or_not
+def test_stream(*, debug: bool) -> None:
+    """`async for` gives the events in their order, recorded in any thread, and ends with the broadcaster."""
+
+    async def read(stream: aio.EventStream) -> list[str]:
+        return [event.message async for event in stream]
+
+    async def main() -> list[str]:
+        async with broadcaster() as events:
+            reading = asyncio.ensure_future(read(events.start_event_watcher()))
+            await asyncio.sleep(0)
+            recorder = events.new_recorder("c")
+            for number in range(200):
+                recorder.event(about(), "Normal", "Step", f"number {number}")
+            assert await events.flush()
+            await asyncio.to_thread(recorder.event, about(), "Normal", "Step", "from a thread")
+        check_ledgers(events.statistics())
+        return await reading
+
+    assert [*(f"number {number}" for number in range(200)), "from a thread"] == run(main(), debug=debug)
+
+
+def test_slow_reader() -> None:
+    """A stream that nobody reads drops and counts what its mailbox does not hold; what it holds can be read."""
+
+    async def main() -> None:
+        events = broadcaster(queue_length=10)
+        stream = events.start_event_watcher()
+        recorder = events.new_recorder("c")
+        for number in range(500):
+            recorder.event(about(), "Normal", "Step", f"number {number}")
+        dropped = stream.statistics().queue_full
+        assert 500 - 10 - 64 <= dropped <= 500 - 10
+        assert 500 == stream.statistics().offered
+        assert False is await events.flush(0.01)
+        assert 0 == await events.shutdown(10)
+        check_ledgers(events.statistics())
+        read = [event.message async for event in stream]
+        assert 500 - dropped == len(read)
+        assert "number 0" == read[0]
+
+    run(main())
+
+
+def test_reader_that_leaves() -> None:
+    """A reader that is cancelled misses nothing when it comes back, in another loop too; `stop` ends the stream."""
+    events = broadcaster()
+    stream = events.start_event_watcher()
+    recorder = events.new_recorder("c")
+
+    async def impatient() -> None:
+        for _ in range(3):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext_of(stream), 0.001)
+        recorder.event(about(), "Normal", "Step", "x")
+        assert "x" == (await anext_of(stream)).message
+
+    async def other() -> None:
+        recorder.event(about(), "Normal", "Step", "y")
+        assert "y" == (await anext_of(stream)).message
+        async with stream:
+            recorder.event(about(), "Normal", "Step", "z")
+        assert ["z"] == [event.message async for event in stream]
+        assert 0 == await events.shutdown()
+
+    run(impatient())
+    run(other())
+
+
+async def anext_of(stream: aio.EventStream) -> kevents.Event:
+    """The next event, as a coroutine also before Python 3.10 and for every iterator."""
+    return await stream.__anext__()
+
+
+def test_other_watchers(caplog: pytest.LogCaptureFixture) -> None:
+    """Logging and handlers are as in the threads' face; their ends are awaited."""
+    seen: list[str] = []
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            events.start_logging(logging.getLogger("plain").warning)
+            events.start_structured_logging(logging.WARNING, logger=logging.getLogger("structured"))
+            watcher = events.start_event_watcher(lambda event: seen.append(event.message))
+            assert watcher.name.startswith("watcher-")
+            events.new_recorder("c").event(about(), "Normal", "Step", "x")
+            assert await events.flush()
+            assert 1 == watcher.statistics().handled
+
+    run(main())
+    assert ["x"] == seen
+    assert {"plain", "structured"} <= {record.name for record in caplog.records}
+
+
+# -- wrong input -----------------------------------------------------------------------------------------------------
+
+
+def test_sinks_of_the_other_kind() -> None:
+    """A sink of the wrong kind is refused at the start, with a word on where it belongs; so is a thing that is none."""
+    with pytest.raises(TypeError, match=r"is no coroutine function.*kevents\.EventBroadcaster takes this one"):
+        broadcaster().start_recording_to_sink(FakeSink())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="is no coroutine function"):
+        broadcaster().start_recording_to_sink(kevents.CoreV1EventSink(lambda: None))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"is a coroutine function: kevents\.aio"):
+        kevents.EventBroadcaster().start_recording_to_sink(AsyncSink())  # type: ignore[arg-type]
+    for thing in (None, "https://example.com", object()):
+        with pytest.raises(TypeError, match="has no method create"):
+            broadcaster().start_recording_to_sink(thing)  # type: ignore[arg-type]
+
+
+def test_a_coroutine_function_as_handler() -> None:
+    """A handler that would have to be awaited is refused, with a word on what to do instead."""
+
+    async def handler(_: kevents.Event) -> None:
+        raise NotImplementedError
+
+    with pytest.raises(TypeError, match="async for event"):
+        broadcaster().start_event_watcher(handler)
+
+
+def test_options() -> None:
+    """Options are those of the threads' face, checked as there."""
+    wrong: list[dict[str, Any]] = [
+        {"queue_length": 0},
+        {"sleep_duration": -1},
+        {"clock": None},
+        {"correlator_options": {}},
+    ]
+    for options in wrong:
+        with pytest.raises(ValueError, match=next(iter(options))):
+            aio.EventBroadcaster(**options)
+    for senders in (0, 1.5, True):
+        with pytest.raises(ValueError, match="senders"):
+            broadcaster().start_recording_to_sink(AsyncSink(), senders=senders)  # type: ignore[arg-type]
+
+
+def test_strict() -> None:
+    """A strict broadcaster raises into the coroutine that records."""
+    with pytest.raises(kevents.InvalidReferenceError):
+        broadcaster(strict=True).new_recorder("c").event(None, "Normal", "Step", "x")
+
+
+def test_imports() -> None:
+    """`import kevents.aio` loads no client of the API and no HTTP library."""
+    done = script(
+        """
+        import sys
+        import kevents.aio
+        print([name for name in ("kubernetes", "kubernetes_asyncio", "aiohttp", "urllib3") if name in sys.modules])
+        """
+    )
+    assert "[]" == done.stdout.strip(), done.stderr
+
+
+# -- many at once ----------------------------------------------------------------------------------------------------
+
+LOAD = 20_000
+COROUTINES = 50
+THREADS = 8
+LONGEST_CALLBACK = 0.005
+
+
+class Stopwatch:
+    """Measures the processor time of the loop's thread in the callbacks of kevents, without the garbage collector's.
+
+    Attributes:
+        longest: In seconds, by what was measured.
+        count: How many callbacks.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Measure each callback of every loop."""
+        self.longest: dict[str, float] = {}
+        self.count = 0
+        self._collecting = 0.0
+        self._began: dict[int, float] = {}
+        self._run_handle = asyncio.events.Handle._run
+
+        def measured(handle: Any) -> None:
+            self._measure(handle)
+
+        monkeypatch.setattr(asyncio.events.Handle, "_run", measured)
+        gc.callbacks.append(self._collect)
+
+    def stop(self) -> None:
+        """Leave the garbage collector alone."""
+        gc.callbacks.remove(self._collect)
+
+    def _collect(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._began[threading.get_ident()] = time.thread_time()
+        elif threading.current_thread() is threading.main_thread():
+            self._collecting += time.thread_time() - self._began[threading.get_ident()]
+
+    def time(self) -> float:
+        """The processor time that the loop's thread has spent so far."""
+        return time.thread_time() - self._collecting
+
+    def _measure(self, handle: Any) -> None:
+        before = self.time()
+        self._run_handle(handle)
+        took = self.time() - before
+        if (name := self._name(handle._callback)) is not None:
+            self.count += 1
+            self.longest[name] = max(self.longest.get(name, 0.0), took)
+
+    @staticmethod
+    def _name(callback: Any) -> str | None:
+        owner = getattr(callback, "__self__", None)
+        if isinstance(owner, asyncio.Task):
+            return owner.get_name().rsplit("-", 1)[0] if owner.get_name().startswith("kevents-") else None
+        module = getattr(callback, "__module__", None) or type(owner).__module__
+        return getattr(callback, "__qualname__", "?") if module.startswith("kevents.") else None
+
+
+@pytest.fixture
+def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stopwatch]:
+    """Give a stopwatch that runs."""
+    stopwatch = Stopwatch(monkeypatch)
+    yield stopwatch
+    stopwatch.stop()
+
+
+def test_load(stopwatch: Stopwatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """20,000 events from 50 coroutines and 8 threads through one recorder: all counted, no callback above 5 ms."""
+    sink = AsyncSink()
+    each = LOAD // (COROUTINES + THREADS)
+    slowest: list[float] = []
+
+    def record(recorder: kevents.EventRecorder, who: int, number: int) -> None:
+        recorder.event(about(f"web-{who % 20}"), "Normal", f"Step{number % 10}", f"number {number % 50}")
+
+    def many(recorder: kevents.EventRecorder, who: int) -> None:
+        for number in range(each):
+            record(recorder, who, number)
+
+    async def coroutine(recorder: kevents.EventRecorder, who: int) -> None:
+        longest = 0.0
+        for number in range(each):
+            before = stopwatch.time()
+            record(recorder, who, number)
+            longest = max(longest, stopwatch.time() - before)
+            await asyncio.sleep(0)
+        slowest.append(longest)
+
+    async def main() -> tuple[float, kevents.Statistics]:
+        async with broadcaster(queue_length=LOAD) as events:
+            events.start_recording_to_sink(sink)
+            recorder = events.new_recorder("c")
+            with ThreadPoolExecutor(THREADS) as pool:
+                began = time.perf_counter()
+                loop = asyncio.get_running_loop()
+                threads = [loop.run_in_executor(pool, many, recorder, who) for who in range(THREADS)]
+                await asyncio.gather(*(coroutine(recorder, who) for who in range(COROUTINES)), *threads)
+                for number in range(LOAD - each * (COROUTINES + THREADS)):
+                    record(recorder, 0, number)
+                assert await events.flush(60)
+                return time.perf_counter() - began, events.statistics()
+
+    took, statistics = run(main())
+    check_ledgers(statistics)
+    assert (LOAD, LOAD, {}) == (statistics.recorded, statistics.published, statistics.dropped)
+    assert LOAD == sink_statistics_of(statistics).delivered
+    assert [] == sink.doubled
+    counts: dict[str, int] = {}
+    for call in sink.written:
+        counts[call.name] = max(counts.get(call.name, 0), call.count)
+    assert LOAD == sum(counts.values())
+    with capsys.disabled():
+        figures = {name: f"{longest * 1000:.2f} ms" for name, longest in stopwatch.longest.items()}
+        print(  # noqa: T201
+            f"\n{LOAD} events in {took:.1f} s, {len(sink.calls)} requests, slowest call {max(slowest) * 1000:.2f} ms"
+        )
+        print(f"longest of {stopwatch.count} callbacks: {figures}")  # noqa: T201
+    assert max(stopwatch.longest.values()) < LONGEST_CALLBACK
+    assert max(slowest) < LONGEST_CALLBACK
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_full_backlog_at_the_end(stopwatch: Stopwatch, dead: bool) -> None:  # noqa: FBT001
+    """Giving up 4,096 events at the deadline of a shutdown keeps the loop for no callback above 5 ms either."""
+    sink = AsyncSink(always=ConnectionRefusedError()) if dead else AsyncSink(held=True)
+
+    async def main() -> None:
+        events = broadcaster(sleep_duration=10.0)
+        events.start_recording_to_sink(sink)
+        for number in range(4096):
+            events.new_recorder("c").event(about(f"web-{number % 100}"), "Normal", "Step", f"number {number}")
+        assert False is await events.flush(0.5)
+        assert 4096 == await events.shutdown(0.5)
+        check_ledgers(events.statistics())
+
+    run(main())
+    assert max(stopwatch.longest.values()) < LONGEST_CALLBACK, stopwatch.longest
+
+
+def sink_statistics_of(statistics: kevents.Statistics) -> kevents.SinkStatistics:
+    """The ledger of the only sink."""
+    (sink,) = (watcher.sink for watcher in statistics.watchers)
+    assert sink is not None
+    return sink
