@@ -1,0 +1,263 @@
+"""kopf itself, in a process of its own, against a real API server: what is recorded in an operator arrives."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes.kopf_run import ROOT, Operator
+from tests.support.real_server import RealServer
+
+pytest.importorskip("kopf", reason="needs kevents[kopf]")
+pytestmark = pytest.mark.e2e
+
+EVERYWHERE = ROOT / "tests/processes/kopf_everywhere.py"
+EXAMPLE = ROOT / "examples/kopf_operator.py"
+BEGUN = {
+    "AtImport",
+    "AtStartup",
+    "SyncHandler",
+    "BareThread",
+    "AsyncHandler",
+    "Failed",
+    "SyncDaemon",
+    "AsyncDaemon",
+    "Timer",
+    "Logged",
+}
+ENDED = {"SyncDaemonEnded", "AsyncDaemonEnded", "AtCleanup", "AfterDrain"}
+
+
+def new_namespace(server: RealServer) -> str:
+    """Create a namespace."""
+    name = f"kopf-{secrets.token_hex(4)}"
+    assert 201 == server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).status
+    return name
+
+
+def create(server: RealServer, namespace: str, name: str, spec: dict[str, Any], plural: str = "widgets") -> None:
+    """Create a custom object."""
+    kind = plural.removesuffix("s").capitalize()
+    body = {"apiVersion": "example.com/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    answer = server.request("POST", f"/apis/example.com/v1/namespaces/{namespace}/{plural}", body)
+    assert 201 == answer.status, answer.body
+
+
+def events(server: RealServer, namespace: str, component: str) -> list[dict[str, Any]]:
+    """What the server holds of a component's events."""
+    path = f"/api/v1/namespaces/{namespace}/events?fieldSelector=source={component}"
+    items: list[dict[str, Any]] = server.request("GET", path).body["items"]
+    return items
+
+
+def reasons(found: list[dict[str, Any]]) -> set[str]:
+    """The reasons of events."""
+    return {event["reason"] for event in found}
+
+
+def inline_kubeconfig(server: RealServer, folder: Path) -> Path:
+    """A kubeconfig that holds the certificate: the official client keeps it in a file until the interpreter's exit."""
+    config = json.loads(server.kubeconfig("admin").read_text(encoding="utf-8"))
+    cluster = config["clusters"][0]["cluster"]
+    cluster["certificate-authority-data"] = base64.b64encode(
+        Path(cluster.pop("certificate-authority")).read_bytes()
+    ).decode()
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return path
+
+
+@dataclass
+class Life:
+    """The whole life of an operator: what it logged, how it ended, and what the server holds of its events."""
+
+    log: str
+    status: int
+    events: list[dict[str, Any]]
+    by_kopf: list[dict[str, Any]]
+
+    def of(self, reason: str) -> list[tuple[str, str, str, int]]:
+        """Object, type, message and count of the events with a reason."""
+        return sorted(
+            (event["involvedObject"]["name"], event["type"], event["message"], event["count"])
+            for event in self.events
+            if event["reason"] == reason
+        )
+
+
+def live(server: RealServer, folder: Path, environment: dict[str, str]) -> Life:
+    """Run the operator that records everywhere until all is seen, and end it with SIGTERM."""
+    server.register("example.com/v1", "Widget", "widgets")
+    namespace = new_namespace(server)
+    create(server, namespace, "w", {})
+    config = inline_kubeconfig(server, folder)
+    with Operator(EVERYWHERE, folder, config, namespace=namespace, environment=environment) as operator:
+
+        def all_begun() -> bool:
+            found = events(server, namespace, "everywhere")
+            counts = [event["count"] for event in found if event["reason"] == "Failed"]
+            return reasons(found) >= BEGUN and sum(counts) >= 30
+
+        operator.wait_until(all_begun)
+        operator.wait_until(lambda: operator.said("1 failed"))
+        status = operator.end()
+        log = operator.log
+    items = server.request("GET", f"/api/v1/namespaces/{namespace}/events").body["items"]
+    return Life(log, status, events(server, namespace, "everywhere"), [e for e in items if e["reason"] == "FromKopf"])
+
+
+LOGINS: dict[str, dict[str, str]] = {"client": {}, "own": {"OWN_LOGIN": "1", "SILENCE_KOPF": "1"}}
+
+
+@pytest.fixture(scope="module", params=LOGINS, ids=lambda login: f"login-{login}")
+def login(request: pytest.FixtureRequest) -> str:
+    """Give the way in which the operator logs in: through the official client, or by a handler of its own."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def life(real_server: RealServer, tmp_path_factory: pytest.TempPathFactory, login: str) -> Iterator[Life]:
+    """Give the whole life of an operator, the same for all tests."""
+    return live(real_server, tmp_path_factory.mktemp("kopf"), LOGINS[login])
+
+
+def test_everywhere(life: Life) -> None:
+    """Pitfalls 1, 3: handlers of both kinds, daemons, timers and bare threads; everything arrives, and once."""
+    assert (0, BEGUN | ENDED) == (life.status, reasons(life.events)), life.log
+    assert [("w", "Normal", "in a thread of kopf's", 1)] == life.of("SyncHandler")
+    assert [("w", "Warning", "in a thread of its own", 1)] == life.of("BareThread")
+    assert [("w", "Normal", "ticked", 1)] == life.of("Timer")
+    for reason in ("SyncDaemon", "AsyncDaemon"):
+        assert [("w", "Normal", "began", 1)] == life.of(reason)
+
+
+def test_before_login_and_in_cleanup(life: Life, login: str) -> None:
+    """What is recorded before login waits; what cleanup handlers record, even after our own, arrives."""
+    assert [("notes", "Normal", "before anything", 1)] == life.of("AtImport")
+    assert [("notes", "Normal", "before login", 1)] == life.of("AtStartup")
+    for reason in ("SyncDaemonEnded", "AsyncDaemonEnded"):
+        assert [("w", "Normal", "ended", 1)] == life.of(reason)
+    assert [("notes", "Normal", "after everything", 1)] == life.of("AfterDrain")
+    assert [("notes", "Normal", {"client": "loaded", "own": "unset"}[login], 1)] == life.of("AtCleanup")
+
+
+def test_order_of_cleanup(life: Life) -> None:
+    """Our cleanup handler comes after those of the operator's module, though it was installed first."""
+    ended = re.findall(r"kopf\.activities\.clea.*Activity '([^']+)' succeeded", life.log)
+    assert ["cleanup", "kevents-cleanup-1", "latest"] == [name.rpartition(".")[2] for name in ended]
+
+
+def test_thirty_failures(life: Life) -> None:
+    """A handler that fails thirty times leaves one event with a count, not thirty events."""
+    assert [("w", "Warning", "ConnectionError: the bucket is gone", 30)] == life.of("Failed")
+
+
+def test_several_objects(life: Life) -> None:
+    """An event about a list of objects is one about each."""
+    expected = [("notes", "Normal", "about both", 1), ("w", "Normal", "about both", 1)]
+    assert expected == life.of("AsyncHandler")
+
+
+def test_log_handler(life: Life) -> None:
+    """A handler's warnings become events about its object; lower levels, and what kopf does not want posted, do not."""
+    seen = life.of("Logged")
+    assert {"w"} == {name for name, *_ in seen}
+    assert {"Warning"} == {eventtype for _, eventtype, *_ in seen}
+    assert ("w", "Warning", "seen by its logger", 1) in seen
+    assert [] == [message for *_, message, _ in seen if "worth" in message or "\n" in message]
+
+
+def test_kopf_s_own_posting(life: Life, login: str) -> None:
+    """Posting by kopf itself is left alone unless asked; what waits there when the operator ends is kopf's loss."""
+    if login == "own":
+        assert [] == life.by_kopf
+    else:
+        assert ["kopf's own"] == [event["message"] for event in life.by_kopf]
+
+
+def test_references(life: Life) -> None:
+    """Events are about the object itself: kubectl describe finds them by its uid."""
+    about = [event["involvedObject"] for event in life.events if event["involvedObject"]["name"] == "w"]
+    assert {("example.com/v1", "Widget")} == {(ref["apiVersion"], ref["kind"]) for ref in about}
+    assert 1 == len({ref["uid"] for ref in about})
+
+
+def test_quiet(life: Life) -> None:
+    """Nothing was lost, and kevents has said nothing but that it waited for the login."""
+    lines = [line for line in life.log.splitlines() if re.search(r"\] kevents ", line)]
+    assert [] == [line for line in lines if not re.search("has not logged in yet|answers again", line)]
+    assert "Traceback" not in life.log
+
+
+# -- the example and the README --------------------------------------------------------------------------------------
+
+
+def test_example(real_server: RealServer, tmp_path: Path) -> None:
+    """The example does what its README says: one event with a count while it fails, and one when it is mended."""
+    real_server.kubectl("apply", "-f", str(ROOT / "examples/kopf/crd.yaml"))
+    real_server.kubectl("wait", "--for=condition=Established", "crd/backups.example.com", "--timeout=30s")
+    real_server.kubectl("apply", "--dry-run=server", "-f", str(ROOT / "examples/kopf/rbac.yaml"))
+    namespace = new_namespace(real_server)
+    with Operator(EXAMPLE, tmp_path, real_server.kubeconfig("admin"), namespace=namespace) as operator:
+        real_server.kubectl("apply", "-n", namespace, "-f", str(ROOT / "examples/kopf/backups.yaml"))
+
+        def counts() -> dict[tuple[str, str], int]:
+            found = events(real_server, namespace, "backup-operator")
+            return {(event["involvedObject"]["name"], event["reason"]): event["count"] for event in found}
+
+        operator.wait_until(lambda: counts().get(("bad", "BackupFailed"), 0) >= 3)
+        described = real_server.kubectl("describe", "-n", namespace, "backup", "bad")
+        change = '{"spec":{"bucket":"main"}}'
+        real_server.kubectl("patch", "-n", namespace, "backup", "bad", "--type=merge", "-p", change)
+        operator.wait_until(lambda: ("bad", "BackupDone") in counts())
+        assert 0 == operator.end(signal.SIGINT), operator.log
+    [row] = re.findall(r"Warning +BackupFailed .*", described)
+    assert re.search(r"\(x\d+ over .*backup-operator +ConnectionError: the bucket old is gone", row)
+    assert ("good", "BackupDone") in counts()
+    assert ("good", "BackupFailed") not in counts()
+    assert len(counts()) == len(events(real_server, namespace, "backup-operator"))
+
+
+def test_permissions_of_the_example(real_server: RealServer, tmp_path: Path) -> None:
+    """The operator needs no more than its role allows."""
+    real_server.kubectl("apply", "-f", str(ROOT / "examples/kopf/crd.yaml"))
+    real_server.kubectl("wait", "--for=condition=Established", "crd/backups.example.com", "--timeout=30s")
+    real_server.kubectl("apply", "-f", str(ROOT / "examples/kopf/rbac.yaml"))
+    token = real_server.kubectl("create", "token", "backup-operator", "-n", "default").strip()
+    config = json.loads(real_server.kubeconfig("admin").read_text(encoding="utf-8"))
+    config["users"][0]["user"]["token"] = token
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    namespace = new_namespace(real_server)
+    create(real_server, namespace, "good", {"bucket": "main"}, "backups")
+    with Operator(EXAMPLE, tmp_path, path) as operator:
+        operator.wait_until(lambda: {"BackupDone"} == reasons(events(real_server, namespace, "backup-operator")))
+        assert 0 == operator.end(), operator.log
+        assert [] == operator.said("orbidden")
+
+
+def test_readme(real_server: RealServer, tmp_path: Path) -> None:
+    """The lines of the README are an operator that records."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "kevents.kopf" in block]
+    assert 3 == len([line for line in code.splitlines() if re.search("kevents|recorder", line)])
+    file = tmp_path / "operator.py"
+    file.write_text(code, encoding="utf-8")
+    real_server.register("example.com/v1", "Widget", "widgets")
+    namespace = new_namespace(real_server)
+    create(real_server, namespace, "w", {})
+    with Operator(file, tmp_path, real_server.kubeconfig("admin"), namespace=namespace) as operator:
+        operator.wait_until(lambda: events(real_server, namespace, "widget-operator"))
+        assert 0 == operator.end(), operator.log
+    [event] = events(real_server, namespace, "widget-operator")
+    assert ("Widget", "w", 1) == (event["involvedObject"]["kind"], event["involvedObject"]["name"], event["count"])
+    assert f'"{event["reason"]}", "{event["message"]}"' in code

@@ -1,0 +1,105 @@
+"""An operator that records in every place there is; the environment says how it logs in, and whether kopf is silent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+import kopf
+import kubernetes.client
+
+import kevents
+import kevents.kopf
+
+NOTES = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "notes", "namespace": os.environ["NAMESPACE"]}}
+WIDGETS = ("example.com", "v1", "widgets")
+
+recorder = kevents.kopf.install(
+    "everywhere",
+    broadcaster=kevents.EventBroadcaster(correlator_options=kevents.CorrelatorOptions(burst_size=None)),
+    silence_kopf="SILENCE_KOPF" in os.environ,
+)
+logging.getLogger("kopf.objects").addHandler(kevents.kopf.ObjectLogHandler(recorder, reason="Logged"))
+recorder.info(NOTES, "AtImport", "before anything")
+
+if "OWN_LOGIN" in os.environ:
+
+    @kopf.on.login()
+    def login(**kwargs: Any) -> Any:
+        """Log in without the official client."""
+        return recorder.logged_in(kopf.login_with_kubeconfig(**kwargs))
+
+
+@kopf.on.startup()
+async def startup(**_: Any) -> None:
+    """Before login."""
+    recorder.info(NOTES, "AtStartup", "before login")
+
+    @kopf.on.cleanup()
+    def latest(**_: Any) -> None:
+        """Registered later than the recorder's own."""
+        recorder.info(NOTES, "AfterDrain", "after everything")
+
+
+@kopf.on.create(*WIDGETS, id="sync")
+def create(body: kopf.Body, logger: Any, **_: Any) -> None:
+    """In one of kopf's threads, and in one that kopf knows nothing of."""
+    recorder.info(body, "SyncHandler", "in a thread of kopf's")
+    thread = threading.Thread(target=recorder.warn, args=(body, "BareThread", "in a thread of its own"))
+    thread.start()
+    thread.join()
+    logger.warning("seen by %s", "its logger")
+    logger.info("not worth an event")
+    kopf.info(body, reason="FromKopf", message="kopf's own")
+
+
+@kopf.on.create(*WIDGETS, id="async")
+async def create_async(body: kopf.Body, **_: Any) -> None:
+    """In kopf's event loop; about several objects."""
+    recorder.event([body, NOTES], "Normal", "AsyncHandler", "about both")
+
+
+@kopf.on.create(*WIDGETS, id="failing", retries=30, backoff=0.001)
+def failing(body: kopf.Body, retry: int, **_: Any) -> None:
+    """Fails thirty times; kopf retries it."""
+    try:
+        open_bucket()
+    except ConnectionError as error:
+        recorder.exception(body, "Failed")
+        raise kopf.TemporaryError("again", delay=0.001) from error
+
+
+def open_bucket() -> None:
+    """Fail."""
+    raise ConnectionError("the bucket is gone")
+
+
+@kopf.daemon(*WIDGETS, cancellation_timeout=10)
+def daemon(body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
+    """Until the end."""
+    recorder.info(body, "SyncDaemon", "began")
+    stopped.wait()
+    recorder.info(body, "SyncDaemonEnded", "ended")
+
+
+@kopf.daemon(*WIDGETS, cancellation_timeout=10)
+async def async_daemon(body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
+    """Until the end, in the event loop."""
+    recorder.info(body, "AsyncDaemon", "began")
+    await stopped.wait()
+    recorder.info(body, "AsyncDaemonEnded", "ended")
+
+
+@kopf.timer(*WIDGETS, interval=3600)
+def timer(body: kopf.Body, **_: Any) -> None:
+    """Once."""
+    recorder.info(body, "Timer", "ticked")
+
+
+@kopf.on.cleanup()
+def cleanup(**_: Any) -> None:
+    """Registered after ``install``; says, too, whether the process-wide configuration was ever loaded."""
+    host = kubernetes.client.Configuration.get_default_copy().host
+    recorder.info(NOTES, "AtCleanup", "unset" if host in ("", "http://localhost", "https://localhost") else "loaded")

@@ -1,0 +1,97 @@
+"""An operator in a process of its own, run by kopf's own runner, warnings being errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+ROOT = Path(__file__).parent.parent.parent
+TIMEOUT = 60.0
+_POLL = 0.05
+
+
+class Operator:
+    """A context manager: ``kopf run`` of a file, ended at the latest with its block.
+
+    Args:
+        file: The operator.
+        folder: For its log.
+        kubeconfig: How it finds its server.
+        namespace: The one that it watches, all if empty.
+        environment: More for its environment.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        folder: Path,
+        kubeconfig: Path,
+        *,
+        namespace: str = "",
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """Prepare; nothing starts yet."""
+        where = ["-n", namespace] if namespace else ["-A"]
+        self._command = [sys.executable, "-W", "error", "-m", "kopf", "run", "--standalone", *where, str(file)]
+        more = {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(ROOT), "NAMESPACE": namespace, **(environment or {})}
+        self._environment = {**os.environ, **more}
+        self._log = folder / "operator.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Kill it if it still runs."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait(TIMEOUT)
+
+    @property
+    def log(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def said(self, pattern: str) -> list[str]:
+        """The lines of its log in which a pattern is found."""
+        return [line for line in self.log.splitlines() if re.search(pattern, line)]
+
+    def wait_until(self, predicate: Callable[[], Any]) -> None:
+        """Ask until the predicate holds; fail when the process has ended, or after a minute."""
+        assert self._process is not None
+        deadline = time.monotonic() + TIMEOUT
+        while not predicate():
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(_POLL)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, as Kubernetes does, and give the exit status."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(TIMEOUT)
+
+    def wait(self) -> int:
+        """Wait until it ends by itself, and give the exit status."""
+        assert self._process is not None
+        return self._process.wait(TIMEOUT)

@@ -1,0 +1,566 @@
+"""Recording in kopf's operators: the recorder's habits, both ways to log in, and kopf running."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+pytest.importorskip("kopf", reason="needs kevents[kopf]")
+pytest.register_assert_rewrite("tests.sink_contract")
+
+import kopf  # noqa: E402
+import kubernetes.client  # noqa: E402
+
+import kevents  # noqa: E402
+import kevents.kopf  # noqa: E402
+from kevents.kopf import _Login, _path, _pool  # noqa: E402
+from kevents.testing import APIServer, Delay, Hang  # noqa: E402
+from tests.processes.kopf_run import Operator  # noqa: E402
+from tests.sink_contract import MakeSink, SinkContract, event  # noqa: E402
+
+POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": "default", "uid": "u-1"}}
+OTHER = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1", "namespace": "default", "uid": "u-2"}}
+TIMES = (5.0, 15.0)
+
+
+def connection(api_server: APIServer, **fields: Any) -> kopf.ConnectionInfo:
+    """What a login handler returns for an embedded server."""
+    given = {"server": api_server.tls_url, "ca_data": api_server.ca, "token": api_server.token}
+    return kopf.ConnectionInfo(**{**given, **fields})
+
+
+@pytest.fixture
+def broadcaster() -> Iterator[kevents.EventBroadcaster]:
+    """Give a broadcaster that is quick to try again."""
+    with kevents.EventBroadcaster(sleep_duration=0.05) as broadcaster:
+        yield broadcaster
+
+
+@pytest.fixture
+def recorder(broadcaster: kevents.EventBroadcaster) -> kevents.kopf.KopfRecorder:
+    """Give a recorder."""
+    return kevents.kopf.KopfRecorder("an-operator", broadcaster)
+
+
+@pytest.fixture
+def seen(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
+) -> list[kevents.Event]:
+    """Give a list that grows by what is recorded; the recorder is logged in to an embedded server."""
+    recorder.logged_in(connection(api_server))
+    events: list[kevents.Event] = []
+    broadcaster.start_event_watcher(events.append)
+    return events
+
+
+def told(broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]) -> list[tuple[str, str, str, str]]:
+    """Object, type, reason and message of what was recorded, when all of it was handled."""
+    assert broadcaster.flush(10)
+    return [(event.reference.name, event.type, event.reason, event.message) for event in seen]
+
+
+def fail(text: str) -> None:
+    """Raise, as work does."""
+    raise ConnectionError(text)
+
+
+# -- the recorder ----------------------------------------------------------------------------------------------------
+
+
+def test_habits(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
+) -> None:
+    """The calls are those of kopf, by position and by name, with the two types that Kubernetes knows."""
+    recorder.info(POD, "Done", "well")
+    recorder.warn(POD, reason="Failed", message="badly")
+    recorder.exception(POD, "Broken", exc=LookupError("no such thing"))
+    try:
+        fail("the bucket is gone")
+    except ConnectionError:
+        recorder.exception(POD)
+        recorder.exception(POD, message="while writing:")
+    recorder.exception(POD, message="nothing at hand")
+    expected = [
+        ("web-0", "Normal", "Done", "well"),
+        ("web-0", "Warning", "Failed", "badly"),
+        ("web-0", "Warning", "Broken", "LookupError: no such thing"),
+        ("web-0", "Warning", "ConnectionError", "ConnectionError: the bucket is gone"),
+        ("web-0", "Warning", "ConnectionError", "while writing: ConnectionError: the bucket is gone"),
+        ("web-0", "Warning", "Error", "nothing at hand"),
+    ]
+    assert expected == told(broadcaster, seen)
+
+
+def test_several_objects(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
+) -> None:
+    """Lists, tuples, generators and views, nested or empty, are several objects."""
+    for several in ([POD, OTHER], (POD, [OTHER]), iter([POD, OTHER]), {1: POD, 2: OTHER}.values(), [], [[]]):
+        recorder.event(several, "Normal", "R", "m")
+    recorder.for_object([POD, OTHER]).normal("R", "m")
+    assert ["web-0", "web-1"] * 5 == [name for name, *_ in told(broadcaster, seen)]
+
+
+def test_one_object(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
+) -> None:
+    """What merely can be iterated is one object: mappings, models, references."""
+    reference = kubernetes.client.V1ObjectReference(api_version="v1", kind="Pod", name="web-0", namespace="default")
+    for one in (POD, kopf.Body(POD), reference, kevents.get_reference(POD)):
+        recorder.event(one, "Normal", "R", "m")
+    assert ["web-0"] * 4 == [name for name, *_ in told(broadcaster, seen)]
+
+
+class Hostile:
+    """Raises at whatever is done to it."""
+
+    def __iter__(self) -> Iterator[object]:
+        """Raise, in the middle."""
+        yield POD
+        raise OSError("gone")
+
+    def __bool__(self) -> bool:
+        """Raise."""
+        raise OSError("gone")
+
+    __str__ = __repr__ = __bool__  # type: ignore[assignment]
+
+
+def test_never_raises(recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster) -> None:
+    """Whatever is recorded: nothing is raised into a handler, and each refusal is counted."""
+    endless: list[object] = []
+    endless.append(endless)
+    for objects in (iter(Hostile()), endless, None, "text", b"bytes", 7, [None, POD["metadata"]]):
+        recorder.info(objects, "R", "m")
+    recorder.exception(POD, message=Hostile(), exc=LookupError())
+    refused = broadcaster.statistics().refused
+    assert {kevents.DropReason.INVALID_REFERENCE: 8, kevents.DropReason.INVALID_MESSAGE: 1} == refused
+
+
+def test_strict(api_server: APIServer) -> None:
+    """A strict broadcaster's recorder raises for objects that cannot be listed, too."""
+    with kevents.EventBroadcaster(strict=True) as broadcaster:
+        recorder = kevents.kopf.KopfRecorder("an-operator", broadcaster)
+        with pytest.raises(kevents.InvalidReferenceError, match="cannot be listed: OSError: gone"):
+            recorder.info(iter(Hostile()), "R", "m")
+        with pytest.raises(kevents.InvalidReferenceError):
+            recorder.info([None], "R", "m")
+
+
+def test_is_a_recorder(recorder: kevents.kopf.KopfRecorder, caplog: pytest.LogCaptureFixture) -> None:
+    """It is a recorder as any other; with another logger it keeps its habits."""
+    assert isinstance(recorder, kevents.Recorder)
+    other = recorder.with_logger(logging.getLogger("mine"))
+    with caplog.at_level(logging.WARNING, logger="mine"):
+        other.warn([None], "R")
+    assert ["mine"] == [record.name for record in caplog.records]
+    assert recorder.source == other.source
+
+
+@pytest.mark.parametrize("value", [7, "b", object()])
+def test_wrong_broadcaster(value: Any) -> None:
+    """What is no broadcaster is refused when the recorder is built, not at the first event."""
+    with pytest.raises(TypeError, match=r"broadcaster must be a kevents\.EventBroadcaster"):
+        kevents.kopf.install("an-operator", broadcaster=value, registry=kopf.OperatorRegistry())
+
+
+def test_drain_is_off_the_loop(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
+) -> None:
+    """While the cleanup handler waits for the server, the event loop goes on."""
+    recorder.logged_in(connection(api_server))
+    rule = api_server.fail(503)
+    recorder.info(POD, "R", "m")
+
+    async def clean_up() -> bool:
+        draining = asyncio.create_task(recorder.cleanup(30))
+        assert await asyncio.to_thread(api_server.wait_for, lambda: rule.hits)
+        rule.remove()
+        return await draining
+
+    assert asyncio.run(clean_up())
+    assert ["R"] == [event["reason"] for event in api_server.events()]
+    recorder.info(POD, "Later", "m")
+    broadcaster.shutdown()
+    assert ["Later", "R"] == sorted(event["reason"] for event in api_server.events())
+
+
+def test_drain_ends(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
+) -> None:
+    """A drain that takes too long says so; nothing is given up by it."""
+    recorder.logged_in(connection(api_server))
+    api_server.fail(503)
+    recorder.info(POD, "R", "m")
+    assert not asyncio.run(recorder.cleanup(0.05))
+    assert {} == broadcaster.statistics().dropped
+    assert 1 == broadcaster.shutdown(0.05)
+
+
+def test_drain_without_login(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a login there is nothing to wait for: kopf logs in no more when it cleans up."""
+    monkeypatch.setattr("kevents.kopf._configuration", kubernetes.client.Configuration)  # nothing is loaded
+    recorder.info(POD, "R", "m")
+    assert not asyncio.run(asyncio.wait_for(recorder.cleanup(1000), 30))
+    assert {} == broadcaster.statistics().dropped
+    assert 1 == broadcaster.shutdown(0.05)
+
+
+# -- credentials of a login handler ----------------------------------------------------------------------------------
+
+
+@pytest.mark.wire
+class TestConnection(SinkContract):
+    """The contract of every sink, for the one that sends by the connection of kopf's login handler."""
+
+    @pytest.fixture
+    def make_sink(self, monkeypatch: pytest.MonkeyPatch) -> MakeSink:
+        """Log in by a kubeconfig, as kopf does."""
+
+        def make(path: Path, request_timeout: tuple[float, float]) -> kevents.CoreV1EventSink:
+            monkeypatch.setenv("KUBECONFIG", str(path))
+            login = _Login()
+            login.keep(kopf.login_with_kubeconfig(settings=kopf.OperatorSettings(), logger=logging.getLogger()))
+            return kevents.CoreV1EventSink(login.api, request_timeout=request_timeout)
+
+        return make
+
+
+def sink_of(*infos: object) -> tuple[_Login, kevents.CoreV1EventSink]:
+    """A sink that is logged in, one after the other."""
+    login = _Login()
+    for info in infos:
+        login.keep(info)
+    return login, kevents.CoreV1EventSink(login.api)
+
+
+def test_later_login(api_server: APIServer) -> None:
+    """A later login is used for the next request; the former token is not sent again."""
+    api_server.add_user("first", "operator")
+    login, sink = sink_of(connection(api_server, token="first"))
+    sink.create("default", event(name="a"))
+    api_server.remove_user("operator")
+    api_server.add_user("second", "operator")
+    login.keep(connection(api_server, token="second"))
+    sink.create("default", event(name="b"))
+    assert ["a", "b"] == [e["metadata"]["name"] for e in api_server.events()]
+    assert ["Bearer first", "Bearer second"] == [r.headers["authorization"] for r in api_server.requests]
+
+
+def test_no_credentials_twice(api_server: APIServer) -> None:
+    """A login that gave nothing, as kopf's own do when they do not apply, changes nothing."""
+    login, sink = sink_of(connection(api_server), None)
+    assert login.info is not None
+    sink.create("default", event())
+    assert 1 == len(api_server.events())
+
+
+def test_several_threads(api_server: APIServer) -> None:
+    """Senders that connect at once all get through."""
+    api_server.fail(Delay(0.02))
+    _, sink = sink_of(connection(api_server))
+    threads = [threading.Thread(target=sink.create, args=("default", event(name=f"e-{n}"))) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 8 == len(api_server.events())
+
+
+@pytest.mark.parametrize("name", ["../../../pods/x", "a/b?c=d", "100%", "é"])
+def test_paths(api_server: APIServer, name: str) -> None:
+    """Pitfall 25: a namespace or a name never leads to another path."""
+    part = quote(name, safe="")
+    assert f"/api/v1/namespaces/{part}/events" == _path(name)
+    assert f"/api/v1/namespaces/{part}/events/{part}" == _path(name, name)
+    _, sink = sink_of(connection(api_server))
+    with pytest.raises(kevents.StatusError):
+        sink.create(name, event(name))
+    with pytest.raises(kevents.StatusError):
+        sink.patch(name, name, {"count": 2})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ca_data": base64.b64encode(b"no certificate").decode()},
+        {"ca_data": "no base64"},
+        {"ca_data": None, "ca_path": "/nowhere/ca.crt"},
+        {"certificate_path": "/nowhere/tls.crt", "private_key_path": "/nowhere/tls.key"},
+        {"proxy_url": "no-scheme"},
+        {"token": "with\nnewline"},
+        {"server": "https://127.0.0.1:1"},
+    ],
+    ids="-".join,
+)
+def test_unusable_credentials(api_server: APIServer, fields: dict[str, Any]) -> None:
+    """Pitfall 72: credentials that cannot be used cost no event, and are in no message; a later login mends it."""
+    login, sink = sink_of(connection(api_server, **fields))
+    with pytest.raises(kevents.UnavailableError) as caught:
+        sink.create("default", event())
+    assert "newline" not in str(caught.value)
+    login.keep(connection(api_server))
+    sink.create("default", event())
+    assert 1 == len(api_server.events())
+
+
+def test_insecure(api_server: APIServer) -> None:
+    """A certificate of somebody else's is refused, unless the login says that it is not looked at."""
+    _, sink = sink_of(connection(api_server, ca_data=None))
+    with pytest.raises(kevents.UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+        sink.create("default", event())
+    _, sink = sink_of(connection(api_server, ca_data=None, insecure=True))
+    with pytest.warns(Warning, match="Unverified HTTPS request"):
+        sink.create("default", event())
+
+
+def test_password(api_server: APIServer) -> None:
+    """A login by name and password sends both, and no token."""
+    _, sink = sink_of(connection(api_server, token=None, username="me", password="secret"))
+    with pytest.raises(kevents.StatusError) as caught:
+        sink.create("default", event())
+    assert 403 == caught.value.code  # to the server it is nobody
+    [request] = api_server.requests
+    assert "Basic " + base64.b64encode(b"me:secret").decode() == request.headers["authorization"]
+
+
+def proxy_of(info: kopf.ConnectionInfo) -> tuple[str | None, dict[str, str]]:
+    """The proxy that a connection uses, and what it tells it."""
+    pool = _pool(info)
+    return (pool.proxy.url, dict(pool.proxy_headers)) if pool.proxy else (None, {})
+
+
+def test_proxy(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The login's proxy is used, with its password; the environment's only where the login trusts that."""
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", "http://env:3128")
+    secret = {"proxy-authorization": "Basic " + base64.b64encode(b"me:pw").decode()}
+    assert (None, {}) == proxy_of(connection(api_server))
+    assert ("http://env:3128", {}) == proxy_of(connection(api_server, trust_env=True))
+    proxy, headers = proxy_of(connection(api_server, trust_env=True, proxy_url="http://me:pw@own:3128"))
+    assert secret == headers
+    assert proxy is not None
+    assert proxy.endswith("own:3128")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert (None, {}) == proxy_of(connection(api_server, trust_env=True))
+
+
+def test_unusable_kind_of_login(caplog: pytest.LogCaptureFixture) -> None:
+    """What only kopf can send with is told, handed back to kopf, and not used."""
+    with kevents.EventBroadcaster() as broadcaster:
+        recorder = kevents.kopf.KopfRecorder("an-operator", broadcaster)
+        session = object()
+        assert session is recorder.logged_in(session)
+        assert None is recorder.logged_in(None)
+    assert ["events cannot be sent by a object: log in with a kopf.ConnectionInfo"] == caplog.messages
+
+
+# -- the log handler -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(recorder: kevents.kopf.KopfRecorder) -> Iterator[logging.Logger]:
+    """Give a logger with our handler."""
+    logger = logging.getLogger("tests.kopf.objects")
+    handler = kevents.kopf.ObjectLogHandler(recorder, level=logging.INFO)
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    yield logger
+    logger.removeHandler(handler)
+
+
+def extra(**more: object) -> dict[str, Any]:
+    """What kopf's adapter gives with each record."""
+    reference = {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u", "namespace": None}
+    return {"extra": {"k8s_ref": reference, "k8s_skip": False, **more}}
+
+
+def test_log_records(log: logging.Logger, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]) -> None:
+    """Levels become the two types; an error is one line; records without an object, or marked by kopf, are left out."""
+    log.info("fine: %d%%", 100, **extra())
+    log.warning("odd", **extra())
+    log.critical("bad", **extra())
+    log.debug("too low", **extra())
+    log.warning("about nothing")
+    log.warning("not for events", **extra(k8s_skip=True))
+    try:
+        fail("gone")
+    except ConnectionError:
+        log.exception("failed:", **extra())
+    expected = [
+        ("n", "Normal", "Logging", "fine: 100%"),
+        ("n", "Warning", "Logging", "odd"),
+        ("n", "Warning", "Logging", "bad"),
+        ("n", "Warning", "Logging", "failed: ConnectionError: gone"),
+    ]
+    assert expected == told(broadcaster, seen)
+
+
+def test_log_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:
+    """A record whose text cannot be had is a counted refusal, and nothing is raised into the handler that logs."""
+    [handler] = [handler for handler in log.handlers if isinstance(handler, kevents.kopf.ObjectLogHandler)]
+    for text, value in (("%d", "no number"), ("%s", Hostile())):
+        record = log.makeRecord("x", logging.WARNING, "x.py", 1, text, (value,), None, **extra())
+        handler.handle(record)
+    assert {kevents.DropReason.INVALID_MESSAGE: 2} == broadcaster.statistics().refused
+
+
+# -- kopf running ----------------------------------------------------------------------------------------------------
+
+OPERATOR = """
+import kopf, kevents.kopf
+
+recorder = kevents.kopf.install("an-operator", {options})
+{login}
+
+@kopf.on.create("example.com", "v1", "widgets")
+def create(body, **_):
+    recorder.info(body, "Created", "there")
+"""
+SILENT_LOGIN = """
+@kopf.on.login()
+def login(**kwargs):
+    return kopf.login_with_kubeconfig(**kwargs)
+"""
+
+
+def operator(
+    folder: Path, server: APIServer, *, options: str = "", login: str = "", path: Path | None = None
+) -> Operator:
+    """An operator for an embedded server that holds one widget."""
+    server.register("example.com/v1", "Widget", "widgets")
+    server.create("example.com/v1", "widgets", {"metadata": {"name": "w", "namespace": "default"}})
+    file = folder / "operator.py"
+    file.write_text(OPERATOR.format(options=options, login=login), encoding="utf-8")
+    return Operator(file, folder, path or server.kubeconfig())
+
+
+def written(server: APIServer) -> list[str]:
+    """The reasons of the events that the server holds."""
+    return sorted(event["reason"] for event in server.events())
+
+
+def test_operator(api_server: APIServer, tmp_path: Path) -> None:
+    """One line is enough: an operator records, and ends without a word."""
+    with operator(tmp_path, api_server) as running:
+        assert api_server.wait_for(lambda: written(api_server) == ["Created"], 60), running.log
+        assert 0 == running.end(), running.log
+        assert [] == running.said(r"\] kevents |Traceback|Warning")
+    [event] = api_server.events()
+    assert ("an-operator", "w") == (event["source"]["component"], event["involvedObject"]["name"])
+
+
+def test_no_login(api_server: APIServer, tmp_path: Path) -> None:
+    """Without credentials for us events wait; one line says what is to be done, and the end how many were lost."""
+    with operator(tmp_path, api_server, login=SILENT_LOGIN) as running:
+        running.wait_until(lambda: running.said("kopf has not logged in yet"))
+        running.wait_until(lambda: running.said("Creation is processed: 1 succeeded"))
+        assert 0 == running.end(), running.log
+        [line] = running.said("kopf has not logged in yet")
+        assert "let that return recorder.logged_in(...)" in line
+        assert running.said("shutdown gave up 1 events at its deadline")
+    assert [] == written(api_server)
+
+
+def test_no_kubeconfig(api_server: APIServer, tmp_path: Path) -> None:
+    """Where kopf itself cannot log in, its error ends the operator; no identity but kopf's is tried."""
+    options = "); recorder.info({'apiVersion': 'v1', 'kind': 'Pod', 'metadata': {'name': 'p'}}, 'Early', ''"
+    with operator(tmp_path, api_server, options=options, path=tmp_path / "nowhere") as running:
+        running.wait_until(lambda: running.said("kopf has not logged in yet"))
+        running.end()
+        assert running.said("Cannot authenticate|LoginError|no credentials"), running.log
+    assert () == api_server.requests
+
+
+def test_two_recorders(api_server: APIServer, tmp_path: Path) -> None:
+    """Two components in one operator are both drained."""
+    options = '); other = kevents.kopf.install("another"'
+    login = (
+        "@kopf.on.cleanup()\ndef late(**_):\n    other.info(WIDGET, 'Late', '')\n    recorder.info(WIDGET, 'Late', '')"
+    )
+    widget = (
+        "WIDGET = {'apiVersion': 'example.com/v1', 'kind': 'Widget', 'metadata': {'name': 'w', 'namespace': 'default'}}"
+    )
+    with operator(tmp_path, api_server, options=options, login=f"{widget}\n{login}") as running:
+        assert api_server.wait_for(lambda: written(api_server) == ["Created"], 60), running.log
+        assert 0 == running.end(), running.log
+        assert ["cleanup-1", "cleanup-2"] == [
+            line.split("'")[1].removeprefix("kevents-") for line in running.said("'kevents-cleanup-.' succeeded")
+        ]
+    late = {event["source"]["component"] for event in api_server.events() if event["reason"] == "Late"}
+    assert {"an-operator", "another"} == late
+
+
+@pytest.mark.slow
+def test_server_away_at_the_end(api_server: APIServer, tmp_path: Path) -> None:
+    """An API server that hangs does not keep the operator from ending, and what is lost is told."""
+    with operator(tmp_path, api_server) as running:
+        api_server.fail(Hang(), path="/events")
+        running.wait_until(lambda: running.said("Creation is processed: 1 succeeded"))
+        assert 0 == running.end(), running.log
+        assert running.said("shutdown gave up 1 events at its deadline")
+
+
+def test_run_twice(api_server: APIServer, tmp_path: Path) -> None:
+    """An operator that is run twice in a process is drained at each end."""
+    api_server.register("example.com/v1", "Widget", "widgets")
+    code = """
+import threading
+import kopf, kevents.kopf
+
+recorder = kevents.kopf.install("an-operator")
+
+for number in range(2):
+    stop, ready = threading.Event(), threading.Event()
+
+    @kopf.on.cleanup(id="mine")
+    def cleanup(**_):
+        recorder.info({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"p-{number}"}}, "Ended", "")
+
+    threading.Thread(target=lambda: (ready.wait(30), stop.set())).start()
+    kopf.run(standalone=True, clusterwide=True, ready_flag=ready, stop_flag=stop)
+    print(number, recorder.broadcaster.statistics().recorded)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={"KUBECONFIG": str(api_server.kubeconfig()), "PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (0, "0 1\n1 3\n") == (done.returncode, done.stdout), done.stderr
+
+
+def test_without_kopf() -> None:
+    """Without kopf the import says which extra brings it."""
+    code = "import sys; sys.modules['kopf'] = None; import kevents.kopf"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert 1 == done.returncode
+    assert "ImportError: kevents.kopf needs kopf: pip install 'kevents[kopf]'" in done.stderr
+
+
+def test_bodies_of_kopf(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
+) -> None:
+    """Pitfall 14: a body is a live view in daemons and timers; it is read in the call."""
+    source = json.loads(json.dumps(POD))
+    body = kopf.Body(source)
+    recorder.info(body, "R", "m")
+    source["metadata"]["name"] = "changed"
+    assert ["web-0"] == [name for name, *_ in told(broadcaster, seen)]

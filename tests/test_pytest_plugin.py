@@ -1,0 +1,143 @@
+"""The pytest plugin gives its fixtures, and costs nobody anything who does not ask for one."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs/testing.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+# The plugin by its module, whether or not it is installed as an entry point; and none of this repository's options.
+PLUGIN = ("-p", "no:kevents", "-p", "kevents.pytest_plugin")
+
+
+def run_pytest(
+    folder: Path, code: str, *arguments: str, path: tuple[Path, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run a file of tests in a folder of its own, warnings being errors."""
+    (folder / "test_it.py").write_text(code, encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n", encoding="utf-8")
+    paths = os.pathsep.join(map(str, (*path, ROOT)))
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths, "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def outcome(done: subprocess.CompletedProcess[str]) -> str:
+    """The last line of pytest's, without its seconds."""
+    return re.sub(r" in [\d.]+s.*", "", done.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.split("def test_")[1].split("(")[0])
+def test_page(code: str, tmp_path: Path) -> None:
+    """Each block of the page is a file of tests that pass."""
+    done = run_pytest(tmp_path, code, *PLUGIN)
+    assert f"{code.count('def test_')} passed" == outcome(done), done.stdout + done.stderr
+
+
+FIXTURES = """
+import urllib.request
+import kevents
+import kevents.testing as kt
+
+def test_kinds(fake_recorder, event_sink, event_clock, events_api_server):
+    found = fake_recorder, event_sink, event_clock, events_api_server
+    assert [type(f) for f in found] == [kt.FakeRecorder, kt.FakeSink, kt.FakeClock, kt.APIServer]
+    assert isinstance(fake_recorder, kevents.Recorder)
+    assert not fake_recorder.events
+    assert not event_sink.requests
+    assert event_clock() == kt.FakeClock()()
+
+def test_new_for_each_test(fake_recorder, event_clock):
+    fake_recorder.event(kevents.ObjectReference(kind="Pod", name="p"), "Normal", "R", "m")
+    event_clock.advance(1)
+
+def test_server(events_api_server):
+    with urllib.request.urlopen(events_api_server.url + "/readyz", timeout=5) as answer:
+        assert answer.status == 200
+"""
+
+
+def test_fixtures(tmp_path: Path) -> None:
+    """Each fixture is new for each test, and of the class that the page says."""
+    done = run_pytest(tmp_path, FIXTURES, *PLUGIN)
+    assert "3 passed" == outcome(done), done.stdout + done.stderr
+    listed = set(re.findall(r"^\| `(\w+)` \| `(\w+)`", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    expected = {
+        ("fake_recorder", "FakeRecorder"),
+        ("event_sink", "FakeSink"),
+        ("event_clock", "FakeClock"),
+        ("events_api_server", "APIServer"),
+    }
+    assert expected == listed
+
+
+def test_server_ends(tmp_path: Path) -> None:
+    """The server's threads end with the test, also with one that fails."""
+    code = """
+import threading
+
+def test_it(events_api_server):
+    raise LookupError("as asked")
+
+def test_later():
+    assert [t.name for t in threading.enumerate() if t is not threading.main_thread()] == []
+"""
+    done = run_pytest(tmp_path, code, *PLUGIN, "-p", "no:randomly", "-p", "no:timeout")
+    assert "1 failed, 1 passed" == outcome(done), done.stdout
+
+
+LOADED = """
+import sys
+
+def test_loaded():
+    loaded = [name for name in sys.modules if name.split(".")[0] in ("kevents", "kubernetes", "cryptography")]
+    assert "kevents.pytest_plugin" in loaded
+    assert not [n for n in loaded if n.startswith(("kevents.testing", "kubernetes", "cryptography"))]
+"""
+
+
+def test_cheap(tmp_path: Path) -> None:
+    """Nothing heavy is imported before a fixture is asked for: every pytest run of every user has the plugin."""
+    done = run_pytest(tmp_path, LOADED, *PLUGIN)
+    assert "1 passed" == outcome(done), done.stdout
+
+
+def entry_point(folder: Path) -> None:
+    """Install the entry point as the distribution does."""
+    info = folder / "kevents_stand_in-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kevents-stand-in\nVersion: 0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[pytest11]\nkevents = kevents.pytest_plugin\n", encoding="utf-8")
+
+
+def test_found_by_its_entry_point(tmp_path: Path) -> None:
+    """Installed, the plugin needs no option; ``-p no:kevents`` leaves it out."""
+    site = tmp_path / "site"
+    site.mkdir()
+    entry_point(site)
+    code = "def test_it(fake_recorder):\n    assert fake_recorder.events == ()\n"
+    assert "1 passed" == outcome(run_pytest(tmp_path, code, path=(site,)))
+    without = run_pytest(tmp_path, code, "-p", "no:kevents", path=(site,))
+    assert "1 error" == outcome(without)
+    assert "fixture 'fake_recorder' not found" in without.stdout
+
+
+def test_declared() -> None:
+    """The distribution declares the entry point."""
+    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    if "pytest11" not in declared:
+        pytest.skip("pyproject.toml has no entry point yet")
+    assert re.search(r'\[project\.entry-points\.pytest11\]\nkevents = "kevents\.pytest_plugin"\n', declared)
