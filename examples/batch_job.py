@@ -1,4 +1,4 @@
-"""A short-lived job that says what becomes of its work: `kubectl describe job nightly` shows it.
+"""A short-lived job that says what becomes of its work: `kubectl get events` shows it.
 
 The names come from the environment, as a pod template sets them: JOB_NAME, POD_NAMESPACE, POD_NAME.
 """

@@ -1,6 +1,7 @@
 """The smallest program there is: one event about one pod.
 
-It runs wherever kubectl works (or in a pod), and `kubectl describe pod web-0` shows the event.
+It runs wherever kubectl works (or in a pod), and `kubectl get events` shows the event. `kubectl describe pod web-0`
+does so too if the manifest has the pod's uid, as one that was read from the API server has.
 """
 
 import sys

@@ -35,6 +35,9 @@ class StreamHandler(CallHandler):
         self._hurried = self._over = False
         self._reader: weakref.ref[asyncio.Task[Any]] | None = None
 
+    def start(self) -> None:
+        """There is nothing to begin here: the loop is told with the first batch."""
+
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Wait until the events are taken; at the end, only hand them over. In the watcher's worker."""
         with self._taken:

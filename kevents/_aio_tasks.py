@@ -94,6 +94,9 @@ class TaskCrew:
 
     # -- the watcher's worker, and whoever waits -----------------------------------------------------------------
 
+    def start(self) -> None:
+        """There is nothing to begin here: the loop is told with the first batch."""
+
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Accept the events; the loop is woken as they are offered. In the watcher's worker."""
         handled = self._delivery.accept(batch)

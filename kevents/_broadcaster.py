@@ -42,11 +42,13 @@ class Broadcaster(Generic[E]):
     """What the broadcasters of both APIs have in common: watchers, and one end for all of them.
 
     Args:
-        sleep_duration: The longest pause between two tries to write, in seconds.
+        sleep_duration: The longest pause between two tries to write that is not asked for by the server or by a
+            ``retry_wait``, in seconds.
         queue_length: How many events each watcher's mailbox holds.
         clock: Nanoseconds since the epoch, for the events' names and times.
         strict: Whether recorders raise what they would otherwise log.
-        on_drop: Called with reason, event (or None) and the number of recorded events for every loss.
+        on_drop: Called with reason, event (or None) and the number of recorded events for every loss but kevents'
+            own echo (``recursion``).
         api_group: In which the events are written.
     """
 
@@ -207,11 +209,13 @@ class EventBroadcaster(Broadcaster[Event]):
 
     Args:
         correlator_options: What counts as the same, for every sink; None: client-go's defaults.
-        sleep_duration: The longest pause between two tries to write, in seconds.
+        sleep_duration: The longest pause between two tries to write that is not asked for by the server or by a
+            ``retry_wait``, in seconds.
         queue_length: How many events each watcher's mailbox holds; what does not fit is dropped and counted.
         clock: Nanoseconds since the epoch, for the events' names and times.
         strict: Whether recorders raise what they would otherwise log: for tests.
-        on_drop: Called with reason, event (or None) and the number of recorded events for every loss.
+        on_drop: Called with reason, event (or None) and the number of recorded events for every loss but kevents'
+            own echo (``recursion``).
         max_message_bytes: To which messages are cut; None: only to what the API server could ever store.
 
     Raises:

@@ -61,7 +61,7 @@ class Delivery:
         senders: How many attempts may be under way at once.
         backlog: How many different events may wait.
         max_age: Seconds after which an event that cannot be written is given up.
-        sleep_duration: The longest pause between two tries, in seconds.
+        sleep_duration: The longest pause between two tries that kevents chooses, in seconds.
         retry_wait: A tenacity wait; None: :func:`default_retry_wait`.
         on_change: Called, under the condition, when whoever sends should look again; must not wait.
     """

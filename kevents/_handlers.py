@@ -26,6 +26,9 @@ class Handler(Protocol):
     def most(self) -> int:
         """How many events it wants at once."""
 
+    def start(self) -> None:
+        """The first event is on its way: begin what cannot begin any more at interpreter exit. Does not wait."""
+
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Deal with the events; never raises."""
 
@@ -65,6 +68,9 @@ class CallHandler:
     def __init__(self, function: Callable[[Event], object]) -> None:
         """Keep the function."""
         self._function = function
+
+    def start(self) -> None:
+        """There is nothing to begin."""
 
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Call the function with each event."""

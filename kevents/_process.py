@@ -9,7 +9,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 EXIT_TIMEOUT = 2.0
-"""Seconds that all broadcasters together have at the interpreter's exit."""
+"""Seconds that all broadcasters together have at the interpreter's exit: half to flush, half to end."""
 
 
 class Resident(Protocol):
@@ -20,6 +20,9 @@ class Resident(Protocol):
 
     def end_shutdown(self, deadline: float) -> int:
         """Wait for the end, and give up what is left at the deadline."""
+
+    def flush_at_exit(self, deadline: float) -> None:
+        """Deliver what there is while everything still works; stay open, for later exit hooks may record."""
 
     def after_fork(self) -> None:
         """In the child: begin anew."""
@@ -34,13 +37,19 @@ def enlist(resident: Resident) -> None:
 
 
 def come_first() -> None:
-    """Let the exit hook run before those that were registered since: the official client's deletes its certificates."""
-    atexit.unregister(_at_exit)
-    atexit.register(_at_exit)
+    """Let a flush come before the exit hooks that were registered since: the official client's deletes certificates."""
+    atexit.unregister(_flush_at_exit)
+    atexit.register(_flush_at_exit)
+
+
+def _flush_at_exit() -> None:
+    deadline = monotonic() + EXIT_TIMEOUT / 2
+    for resident in list(_residents):
+        resident.flush_at_exit(deadline)
 
 
 def _at_exit() -> None:
-    deadline = monotonic() + EXIT_TIMEOUT
+    deadline = monotonic() + EXIT_TIMEOUT / 2
     for resident in [resident for resident in _residents if resident.begin_shutdown(deadline)]:
         resident.end_shutdown(deadline)
 

@@ -192,6 +192,13 @@ class Publisher:
             say(logging.WARNING, f"shutdown gave up {given_up} events at its deadline")
         return given_up
 
+    def flush_at_exit(self, deadline: float) -> None:
+        """Deliver what there is, and stay open; but end if there is no thread, and none to be had, to deliver it."""
+        if all(watcher.can_work() for watcher in self.watchers):
+            self.flush(deadline)
+        elif self.begin_shutdown(deadline):
+            self.end_shutdown(deadline)
+
     def await_shutdown(self, deadline: float) -> None:
         """Wait for a shutdown that somebody else began; not in the thread that did, nor in a watcher's."""
         if self._closer != threading.get_ident() and not self.owns_this_thread():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from kevents._statistics import SinkStatistics
 
 _SHORTEST = 0.01
+_A_MOMENT = 0.1
+
+
+def _nothing_to_begin() -> threading.Event:
+    begun = threading.Event()
+    begun.set()
+    return begun
 
 
 def send(sink: EventSink, attempt: Attempt) -> Verdict:
@@ -55,10 +63,41 @@ class SenderCrew:
         self._senders = senders
         self._name = name
         self._threads: list[threading.Thread] = []
+        self._begun = _nothing_to_begin()
+        self._bare = 0
         self.flush = delivery.flush
         self.drain = delivery.drain
-        self.close = delivery.close
         self.taken = delivery.taken
+
+    def start(self) -> None:
+        """Start the first sender with the first event, from a bare thread, as the watcher its worker.
+
+        Raises:
+            RuntimeError: If no thread is to be had.
+        """
+        if not self._threads:
+            thread, begun = self._new_thread(), threading.Event()
+            try:
+                _thread.start_new_thread(self._start_first, (thread, begun))
+            except RuntimeError:
+                self._threads.remove(thread)
+                raise
+            self._begun = begun
+
+    def _start_first(self, thread: threading.Thread, begun: threading.Event) -> None:
+        try:
+            thread.start()
+        except RuntimeError:  # no other thread is to be had: this one will do
+            self._bare = threading.get_ident()
+            self._run()
+            self._bare = 0
+        begun.set()
+
+    def _new_thread(self) -> threading.Thread:
+        number = len(self._threads) + 1
+        thread = threading.Thread(target=self._run, name=f"kevents-{self._name}-sender-{number}", daemon=True)
+        self._threads.append(thread)  # before it starts: its first request may ask whose thread it is
+        return thread
 
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Accept the events, and see to it that somebody sends them. In the watcher's worker."""
@@ -68,12 +107,10 @@ class SenderCrew:
 
     def _grow(self) -> None:
         while len(self._threads) < self._senders and self._delivery.lacks_senders():
-            number = len(self._threads) + 1
-            thread = threading.Thread(target=self._run, name=f"kevents-{self._name}-sender-{number}", daemon=True)
-            self._threads.append(thread)  # before it starts: its first request may ask whose thread it is
+            thread = self._new_thread()
             try:
                 thread.start()
-            except RuntimeError:  # no thread to be had now: the next batch tries again
+            except RuntimeError:  # no thread to be had now, at interpreter exit never: the next batch tries again
                 self._threads.remove(thread)
                 return
 
@@ -91,9 +128,19 @@ class SenderCrew:
 
     def settle(self, deadline: float) -> bool:
         """Wait until everything has ended; without a thread (none starts at interpreter exit) send it here."""
-        if not any(thread.is_alive() for thread in self._threads):
+        if not self._threads:
             self._run(deadline)
         return self._delivery.settle(deadline)
+
+    def close(self) -> int:
+        """Give up what is left; how many events that was."""
+        given_up = self._delivery.close()
+        deadline = monotonic() + _A_MOMENT
+        self._begun.wait(_A_MOMENT)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(deadline - monotonic(), 0.0))
+        return given_up
 
     def _within(self, deadline: float) -> EventSink:
         within: Callable[[float], EventSink] | None = getattr(self.sink, "within", None)
@@ -102,6 +149,7 @@ class SenderCrew:
     def after_fork(self) -> None:
         """In the child: no thread yet, nothing to send, and a sink that connects anew."""
         self._threads = []
+        self._begun = _nothing_to_begin()
         self._delivery.after_fork()
         after_fork = getattr(self.sink, "after_fork", None)
         if after_fork is not None:
@@ -114,7 +162,7 @@ class SenderCrew:
     def owns_this_thread(self) -> bool:
         """Whether the calling thread is one of its senders."""
         me = threading.get_ident()  # of a thread that has ended, another may have inherited it
-        mine = any(thread.ident == me and thread.is_alive() for thread in self._threads)
+        mine = me == self._bare or any(thread.ident == me and thread.is_alive() for thread in self._threads)
         return mine or self._delivery.owns_this_thread()
 
     def statistics(self) -> SinkStatistics:

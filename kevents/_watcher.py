@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from kevents._turn import Turn
 
 _LINGER = 0.005
+_A_MOMENT = 0.1
+"""Seconds for a thread that has nothing left to do: interpreters up to 3.11 may crash if one ends while they do."""
 
 
 class _Worker(Enum):
@@ -72,6 +74,8 @@ class Watcher:
         self._wake = threading.Lock()
         self._wake.acquire()
         self._state = _Worker.ABSENT
+        self._thread: threading.Thread | None = None
+        self._spawned = False
         self._ident = 0
         self._over = self._ended = self._given_up = False
         self._hurried = 0
@@ -106,8 +110,12 @@ class Watcher:
 
     def _start(self) -> None:
         """Start the worker from a bare thread: ``Thread.start`` waits, on locks that a signal handler may interrupt."""
+        if self._spawned:
+            return
         try:
+            self.handler.start()
             _thread.start_new_thread(self._start_worker, ())
+            self._spawned = True
         except RuntimeError:  # none is to be had now, at interpreter exit never: the next event tries again, or the end
             with self._turn.lock:
                 if self._state is _Worker.STARTING:
@@ -117,8 +125,10 @@ class Watcher:
     def _start_worker(self) -> None:
         if self._claim():
             try:
-                threading.Thread(target=self._run, name=f"kevents-{self.name}", daemon=True).start()
+                self._thread = threading.Thread(target=self._run, name=f"kevents-{self.name}", daemon=True)
+                self._thread.start()
             except RuntimeError:  # no other thread is to be had: this one will do
+                self._thread = None
                 self._run()
 
     def _claim(self) -> bool:
@@ -200,6 +210,12 @@ class Watcher:
         me = threading.get_ident()
         return self._ident == me or self._turn.is_mine() or self.handler.owns_this_thread()
 
+    def can_work(self) -> bool:
+        """Whether its worker runs, or is on its way, or nothing waits for one."""
+        if self._mailbox and self._state is _Worker.ABSENT:
+            self._start()
+        return not self._mailbox or self._state is not _Worker.ABSENT
+
     def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
         """Wait until all that was offered so far has ended; False if the deadline passed, or in its own thread.
 
@@ -218,7 +234,8 @@ class Watcher:
             try:
                 if self._mailbox:
                     self._rouse()
-                handled = self._wait(lambda: self._ended_events() >= mark or given_up(), deadline)
+                seconds = time_left(deadline)
+                handled = self._changed.wait_for(lambda: self._ended_events() >= mark or given_up(), seconds)
             finally:
                 self._hurried -= 1
         self._turn.clear_up()
@@ -229,9 +246,6 @@ class Watcher:
 
     def _waiting(self) -> int:
         return len(self._mailbox) + self._in_hand
-
-    def _wait(self, done: Callable[[], bool], deadline: float | None) -> bool:
-        return self._changed.wait_for(done, time_left(deadline))
 
     def begin_stop(self, deadline: float) -> None:
         """Take no more events; hurry with those there are. Does not wait."""
@@ -250,29 +264,16 @@ class Watcher:
         if self._state is _Worker.STARTING:
             self._start()  # once more, should its start have been interrupted
         with self._turn.lock:
-            self._wait(lambda: self._ended or self._state is _Worker.ABSENT, deadline)
-        if self._state is _Worker.ABSENT:  # no event came, or there was no thread for those that came
-            self._work_here()
+            self._changed.wait_for(lambda: self._ended or self._state is _Worker.ABSENT, time_left(deadline))
+        if self._state is _Worker.ABSENT and self._claim():  # no event came, or no thread was to be had for those
+            self._run()
         if self._ended:
             self.handler.settle(deadline)
         given_up = self.handler.close()
         self._turn.run(self._give_up, self.handler.taken())
+        if self._ended and self._thread is not None:
+            self._thread.join(_A_MOMENT)
         return given_up + self._shutdown
-
-    def _work_here(self) -> None:
-        claimed = False
-        try:
-            claimed = self._claim()
-            if claimed:
-                self._run()
-        finally:
-            if claimed and not self._ended:  # Ctrl-C: the next stop goes on
-                self._turn.run(self._leave, None)
-
-    def _leave(self, _: None) -> None:
-        self._failed += self._in_hand
-        self._in_hand = self._ident = 0
-        self._state = _Worker.ABSENT
 
     def _give_up(self, taken: int | None) -> None:
         if self._given_up:

@@ -57,7 +57,8 @@ class EventBroadcaster:
 
     Args:
         correlator_options: What counts as the same, for every sink; None: client-go's defaults.
-        sleep_duration: The longest pause between two tries to write, in seconds.
+        sleep_duration: The longest pause between two tries to write that is not asked for by the server or by a
+            ``retry_wait``, in seconds.
         queue_length: How many events each watcher's mailbox holds; what does not fit is dropped and counted.
         clock: Nanoseconds since the epoch, for the events' names and times.
         strict: Whether recorders raise what they would otherwise log: for tests.

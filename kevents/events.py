@@ -239,11 +239,13 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
             events.
         retry_wait: A tenacity wait for the pauses between tries; None: 1, 2, 4 ... seconds up to ``sleep_duration``, a
             random share of each.
-        sleep_duration: The longest pause between two tries to write, in seconds.
+        sleep_duration: The longest pause between two tries to write that is not asked for by the server or by a
+            ``retry_wait``, in seconds.
         queue_length: How many events each watcher's mailbox holds; what does not fit is dropped and counted.
         clock: Nanoseconds since the epoch, for the events' names and times.
         strict: Whether recorders raise what they would otherwise log: for tests.
-        on_drop: Called with reason, event (or None) and the number of recorded events for every loss.
+        on_drop: Called with reason, event (or None) and the number of recorded events for every loss but kevents'
+            own echo (``recursion``).
 
     Raises:
         TypeError: If the sink is none, an asynchronous one, or one for core/v1.

@@ -18,8 +18,9 @@ import asyncio
 import json
 import logging
 import sys
+import threading
 import urllib.request
-from collections.abc import Iterator, Sequence, ValuesView
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from copy import copy
 from itertools import count
@@ -130,7 +131,7 @@ class KopfRecorder(EventRecorder):
         if not isinstance(broadcaster, EventBroadcaster):
             raise TypeError(f"broadcaster must be a kevents.EventBroadcaster, not {broadcaster!r}")
         plain = broadcaster.new_recorder(EventSource(component, default_host()))
-        super().__init__(plain.source, plain._publish, plain._refuse)
+        super().__init__(plain.source, plain._publish, plain._refuse)  # noqa: SLF001 - a recorder of the same kind
         self.broadcaster: Final = broadcaster
         self._login = _Login()
         broadcaster.start_recording_to_sink(CoreV1EventSink(self._login.api))
@@ -139,7 +140,7 @@ class KopfRecorder(EventRecorder):
 
     def event(
         self,
-        object: object,
+        object: object,  # noqa: A002 - client-go's name
         eventtype: str,
         reason: str,
         message: object,
@@ -150,24 +151,24 @@ class KopfRecorder(EventRecorder):
         """As of any recorder; of a list or another iterable, one about each object in it (kopf: ``kopf.event``)."""
         try:
             objects = list(_each(object))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the caller's iterable does
             trouble = InvalidReferenceError(f"the objects cannot be listed: {told(error)}")
             self._refuse(DropReason.INVALID_REFERENCE, trouble, self._logger)
             return
         for each in objects:
             super().event(each, eventtype, reason, message, annotations=annotations, labels=labels)
 
-    def info(self, object: object, reason: str, message: object = "") -> None:
+    def info(self, object: object, reason: str, message: object = "") -> None:  # noqa: A002
         """Record a ``Normal`` event (kopf: ``kopf.info``)."""
         self.event(object, EVENT_TYPE_NORMAL, reason, message)
 
-    def warn(self, object: object, reason: str, message: object = "") -> None:
+    def warn(self, object: object, reason: str, message: object = "") -> None:  # noqa: A002
         """Record a ``Warning`` event (kopf: ``kopf.warn``)."""
         self.event(object, EVENT_TYPE_WARNING, reason, message)
 
     def exception(
         self,
-        object: object,
+        object: object,  # noqa: A002
         reason: str = "",
         message: object = "",
         exc: BaseException | None = None,
@@ -190,7 +191,7 @@ class KopfRecorder(EventRecorder):
     def with_logger(self, logger: logging.Logger) -> KopfRecorder:
         """The same recorder, whose refusals are logged by another logger (client-go: ``WithLogger``)."""
         other = copy(self)
-        other._logger = logger
+        other._logger = logger  # noqa: SLF001 - a copy of itself
         return other
 
     # -- kopf's life ---------------------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ class _Login:
         Raises:
             UnavailableError: If there are no credentials yet.
         """
-        import kubernetes.client
+        import kubernetes.client  # noqa: PLC0415 - the sink has imported it
 
         if not self.is_there():
             raise UnavailableError(_NOT_LOGGED_IN)
@@ -267,9 +268,9 @@ class _Login:
         return kubernetes.client.ApiClient(configuration=configuration)
 
 
-def _configuration() -> Any:
+def _configuration() -> Any:  # noqa: ANN401 - the official client has no usable types
     """What the process has loaded: by kopf's login, unless the user did it before."""
-    import kubernetes.client
+    import kubernetes.client  # noqa: PLC0415 - the sink has imported it
 
     return kubernetes.client.Configuration.get_default_copy()
 
@@ -280,30 +281,31 @@ class _ConnectionApi:
     def __init__(self, login: _Login, client: ModuleType) -> None:
         self._login = login
         self._client = client
-        self._connected: tuple[kopf.ConnectionInfo | None, Any] = (None, None)
+        self._lock = threading.Lock()
+        self._connected: tuple[kopf.ConnectionInfo, Any] | None = None
 
-    def create_namespaced_event(self, namespace: str, body: Json, **options: Any) -> Any:
+    def create_namespaced_event(self, namespace: str, body: Json, **options: Any) -> Any:  # noqa: ANN401
         return self._request("POST", _path(namespace), "application/json", body, options["_request_timeout"])
 
-    def patch_namespaced_event(self, name: str, namespace: str, body: Json, **options: Any) -> Any:
+    def patch_namespaced_event(self, name: str, namespace: str, body: Json, **options: Any) -> Any:  # noqa: ANN401
         patch = "application/strategic-merge-patch+json"
         return self._request("PATCH", _path(namespace, name), patch, body, options["_request_timeout"])
 
-    def _request(self, method: str, path: str, content_type: str, body: Json, timeout: tuple[float, float]) -> Any:
-        import urllib3
+    def _request(self, method: str, path: str, content_type: str, body: Json, timeout: tuple[float, float]) -> Any:  # noqa: ANN401
+        import urllib3  # noqa: PLC0415 - the sink has imported it
 
         info, pool = self._connection()
         answer = pool.request(
             method,
             info.server.rstrip("/") + path,
             body=json.dumps(body).encode(),
-            headers={**info.as_http_headers(), "Content-Type": content_type, "User-Agent": "kevents"},
+            headers={**_authorization(info), "Content-Type": content_type, "User-Agent": "kevents"},
             timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
             retries=False,
             redirect=False,
             preload_content=False,
         )
-        if 200 <= answer.status < 300:
+        if 200 <= answer.status < 300:  # noqa: PLR2004
             return answer
         error: Any = self._client.ApiException(status=answer.status, reason=answer.reason)
         error.headers = dict(answer.headers)
@@ -314,22 +316,24 @@ class _ConnectionApi:
         raise error
 
     def _connection(self) -> tuple[kopf.ConnectionInfo, Any]:
-        """The newest credentials and their connections; two senders may make them at once, and the later ones stay.
+        """The newest credentials and their connections.
 
         Raises:
             UnavailableError: If a certificate or key cannot be read: kopf may log in again.
         """
-        info, pool = self._connected
-        newest = self._login.info
-        if newest is None:
+        with self._lock:
+            if self._connected is None or self._connected[0] is not self._login.info:
+                self._connected = self._connect()
+            return self._connected
+
+    def _connect(self) -> tuple[kopf.ConnectionInfo, Any]:
+        info = self._login.info
+        if info is None:
             raise UnavailableError(_NOT_LOGGED_IN)
-        if newest is not info:
-            try:
-                pool = _pool(newest)
-            except Exception as error:
-                raise UnavailableError(f"kopf's credentials cannot be used: {told_safely(error)}") from None
-            self._connected = newest, pool
-        return newest, pool
+        try:
+            return info, _pool(info)
+        except Exception as error:  # noqa: BLE001 - OSError, SSLError, binascii.Error ...
+            raise UnavailableError(f"kopf's credentials cannot be used: {told_safely(error)}") from None
 
 
 def _path(*names: str) -> str:
@@ -337,8 +341,18 @@ def _path(*names: str) -> str:
     return "/".join(("/api/v1/namespaces", namespace, "events", *name))
 
 
-def _pool(info: kopf.ConnectionInfo) -> Any:
-    import urllib3
+def _authorization(info: kopf.ConnectionInfo) -> Mapping[str, str]:
+    """The header; kopf 1.44 leaves name and password out of its own."""
+    import urllib3  # noqa: PLC0415 - the sink has imported it
+
+    headers = info.as_http_headers()
+    if headers or not (info.username and info.password):
+        return headers
+    return urllib3.make_headers(basic_auth=f"{info.username}:{info.password}")
+
+
+def _pool(info: kopf.ConnectionInfo) -> Any:  # noqa: ANN401 - of urllib3, which comes with the official client
+    import urllib3  # noqa: PLC0415 - the sink has imported it
 
     context = info.as_ssl_context()
     options: dict[str, Any] = {
@@ -388,7 +402,7 @@ class ObjectLogHandler(logging.Handler):
         eventtype = EVENT_TYPE_WARNING if record.levelno >= logging.WARNING else EVENT_TYPE_NORMAL
         try:
             self._recorder.event(reference, eventtype, self._reason, _Text(record))
-        except Exception:
+        except Exception:  # noqa: BLE001 - of a strict recorder: as any log handler
             self.handleError(record)
 
 

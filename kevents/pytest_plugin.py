@@ -23,7 +23,7 @@ def fake_recorder() -> FakeRecorder:
 
     .. versionadded:: 0.1
     """
-    from kevents.testing import FakeRecorder
+    from kevents.testing import FakeRecorder  # noqa: PLC0415 - see above
 
     return FakeRecorder()
 
@@ -34,7 +34,7 @@ def event_sink() -> FakeSink:
 
     .. versionadded:: 0.1
     """
-    from kevents.testing import FakeSink
+    from kevents.testing import FakeSink  # noqa: PLC0415 - see above
 
     return FakeSink()
 
@@ -45,7 +45,7 @@ def event_clock() -> FakeClock:
 
     .. versionadded:: 0.1
     """
-    from kevents.testing import FakeClock
+    from kevents.testing import FakeClock  # noqa: PLC0415 - see above
 
     return FakeClock()
 
@@ -56,7 +56,7 @@ def events_api_server() -> Iterator[APIServer]:
 
     .. versionadded:: 0.1
     """
-    from kevents.testing import APIServer
+    from kevents.testing import APIServer  # noqa: PLC0415 - see above
 
     with APIServer() as server:
         yield server

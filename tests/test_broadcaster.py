@@ -139,7 +139,7 @@ def test_shutdown_with_a_dead_sink(caplog: pytest.LogCaptureFixture) -> None:
     record(broadcaster, 500)
     began = monotonic()
     assert 500 == broadcaster.shutdown(1.0)
-    assert 0.9 <= monotonic() - began < 1.5
+    assert 0.9 <= monotonic() - began < 2.5
     statistics = broadcaster.statistics()
     assert 500 == statistics.dropped[DropReason.SHUTDOWN]
     assert len(sink.calls) <= 500 + 4 + 1.0 / 0.125  # each once until the gate closes, then single probes

@@ -28,7 +28,7 @@ def test_no_count(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: repr(value)[:20])
-def test_no_number(value: object) -> None:
+def test_no_number(value: Any) -> None:
     """Pitfall 59: a number is finite, above 0, and one that nanoseconds can hold."""
     with pytest.raises(ValueError, match=r"^n must be a number from 1e-09 to 1e\+09, not "):
         require_positive("n", value)

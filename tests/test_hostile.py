@@ -9,6 +9,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -144,7 +145,7 @@ def test_ctrl_c_in_the_middle_of_anything(call: str, error: type[BaseException])
     while more:
         at += 1
         subject = Subject()
-        if at % 2:
+        if at % 2 or call in {"stop", "shutdown"}:  # without an event their thread would be the only one
             subject.record("before")
         try:
             more = interrupted(lambda s=subject: CALLS[call](s), at, interrupt, where="call")  # type: ignore[misc]
@@ -180,6 +181,7 @@ def timer() -> Iterator[Callable[[Callable[[], object]], None]]:
 
 
 @needs_timer
+@pytest.mark.interrupts
 @pytest.mark.timeout(method="thread")
 def test_real_signals(timer: Callable[[Callable[[], object]], None]) -> None:
     """Pitfall 80: real signals whose handler records, in the middle of recording, flushing, looking and ending."""
@@ -208,6 +210,7 @@ def test_real_signals(timer: Callable[[Callable[[], object]], None]) -> None:
 
 
 @needs_timer
+@pytest.mark.interrupts
 @pytest.mark.timeout(method="thread")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that hits the garbage collector
 def test_real_interrupts() -> None:
@@ -218,16 +221,17 @@ def test_real_interrupts() -> None:
         fired.append(None)
         raise KeyboardInterrupt
 
+    def storm(subject: Subject, seconds: float) -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        while not fired:
+            subject.record("m")
+
     before = signal.signal(signal.SIGALRM, lambda *_: handler())
     for number in range(150):
         subject = Subject()
         fired.clear()
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.0002 + number * 1e-5)
-            while not fired:
-                subject.record("m")
-        except KeyboardInterrupt:
-            pass
+        with suppress(KeyboardInterrupt):
+            storm(subject, 0.0002 + number * 1e-5)
         subject.record("after")
         assert subject.broadcaster.flush(PATIENCE)
         assert "after" == subject.heard[-1]
@@ -412,7 +416,7 @@ def test_a_deadline_with_a_hanging_sink(end: str) -> None:
     else:
         given_up = subject.sink_watcher.stop(0.2) if end == "stop" else subject.broadcaster.shutdown(0.2)
         assert 10 == given_up
-    assert 0.1 < monotonic() - began < 0.7
+    assert 0.1 < monotonic() - began < 1.5
     before = subject.sink_watcher.statistics()
     gate.open()
     if end == "stop":

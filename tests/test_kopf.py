@@ -420,6 +420,17 @@ def test_log_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: k
     assert {kevents.DropReason.INVALID_MESSAGE: 2} == broadcaster.statistics().refused
 
 
+def test_log_record_of_a_strict_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a strict recorder raises goes the way of all errors in log handlers, not to who logs."""
+    failed: list[logging.LogRecord] = []
+    monkeypatch.setattr(kevents.kopf.ObjectLogHandler, "handleError", lambda self, record: failed.append(record))
+    with kevents.EventBroadcaster(strict=True) as broadcaster:
+        handler = kevents.kopf.ObjectLogHandler(kevents.kopf.KopfRecorder("an-operator", broadcaster))
+        record = logging.makeLogRecord({"levelno": logging.ERROR, "msg": "m", "k8s_ref": {"kind": "Pod"}})
+        handler.handle(record)
+    assert [record] == failed
+
+
 # -- kopf running ----------------------------------------------------------------------------------------------------
 
 OPERATOR = """
@@ -516,35 +527,32 @@ def test_server_away_at_the_end(api_server: APIServer, tmp_path: Path) -> None:
         assert running.said("shutdown gave up 1 events at its deadline")
 
 
-def test_run_twice(api_server: APIServer, tmp_path: Path) -> None:
-    """An operator that is run twice in a process is drained at each end."""
-    api_server.register("example.com/v1", "Widget", "widgets")
-    code = """
-import threading
-import kopf, kevents.kopf
+def test_run_twice(api_server: APIServer, broadcaster: kevents.EventBroadcaster) -> None:
+    """An operator with a registry of its own, run twice in a process, is drained at each end."""
+    registry = kopf.OperatorRegistry()
+    recorder = kevents.kopf.install("an-operator", broadcaster=broadcaster, registry=registry, silence_kopf=True)
+    drained: list[int] = []
 
-recorder = kevents.kopf.install("an-operator")
+    @kopf.on.login(registry=registry)
+    async def login(**_: object) -> kopf.ConnectionInfo:
+        return recorder.logged_in(connection(api_server))
 
-for number in range(2):
-    stop, ready = threading.Event(), threading.Event()
+    @kopf.on.cleanup(registry=registry)
+    async def cleanup(**_: object) -> None:
+        recorder.info([POD, OTHER], "Ended", f"run {len(drained)}")
 
-    @kopf.on.cleanup(id="mine")
-    def cleanup(**_):
-        recorder.info({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"p-{number}"}}, "Ended", "")
-
-    threading.Thread(target=lambda: (ready.wait(30), stop.set())).start()
-    kopf.run(standalone=True, clusterwide=True, ready_flag=ready, stop_flag=stop)
-    print(number, recorder.broadcaster.statistics().recorded)
-"""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={"KUBECONFIG": str(api_server.kubeconfig()), "PYTHONPATH": str(Path(__file__).parent.parent)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (0, "0 1\n1 3\n") == (done.returncode, done.stdout), done.stderr
+    for run in (1, 2):
+        settings = kopf.OperatorSettings()
+        ready, stop = threading.Event(), threading.Event()
+        stopper = threading.Thread(target=lambda ready, stop: ready.wait(30) and stop.set(), args=(ready, stop))
+        stopper.start()
+        kopf.run(
+            registry=registry, settings=settings, standalone=True, clusterwide=True, ready_flag=ready, stop_flag=stop
+        )
+        stopper.join()
+        assert not settings.posting.enabled
+        drained.append(len(api_server.events()))
+        assert 2 * run == drained[-1]
 
 
 def test_without_kopf() -> None:

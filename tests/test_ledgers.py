@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kevents import CorrelatorOptions, DropReason, Event, EventBroadcaster, StatusError, UnavailableError, Watcher
-from tests.support.sinks import PATIENCE, Call, Gate, ScriptedSink, about, check_ledgers
+from tests.support.sinks import PATIENCE, Call, Gate, ScriptedSink, about, await_end, check_ledgers
 
 THREADS = 16
 
@@ -267,6 +267,7 @@ def test_in_any_order(  # noqa: C901, PLR0912 - a step a case
         broadcaster.start_recording_to_sink(ScriptedSink(faults=script, gate=gate), retry_wait=lambda _: 0.001),
     ]
     others: list[Watcher] = []
+    stopped: list[Watcher] = []
     shut = False
     for step in steps:
         match step:
@@ -280,7 +281,8 @@ def test_in_any_order(  # noqa: C901, PLR0912 - a step a case
             case "start":
                 others.append(broadcaster.start_event_watcher(handler))
             case "stop" if others:
-                others.pop().stop(0.01)
+                stopped.append(others.pop())
+                stopped[-1].stop(0.01)
             case "flush":
                 broadcaster.flush(0.01)
             case "hang":
@@ -295,6 +297,7 @@ def test_in_any_order(  # noqa: C901, PLR0912 - a step a case
         check_ledgers(broadcaster.statistics())
     gate.open()
     given_up = broadcaster.shutdown(PATIENCE)
+    await_end(broadcaster, *stopped)
     statistics = broadcaster.statistics()
     check_ledgers(statistics)
     assert 0 == given_up

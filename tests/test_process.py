@@ -45,6 +45,7 @@ def counts(requests: list[dict[str, Any]]) -> dict[tuple[int, str], dict[str, in
         ("sys.exit", 3, ["sys.exit"]),
         ("thread", 0, ["thread"]),
         ("atexit", 0, ["atexit", "from a hook"]),
+        ("atexit-before", 0, ["atexit-before", "from an older hook"]),
     ],
 )
 def test_ending(tmp_path: Path, how: str, code: int, messages: list[str]) -> None:

@@ -36,6 +36,7 @@ FAULTS = [
     faults.test_token_revoked_and_restored,
 ]
 NETWORK_FAULTS = [faults.test_slow_network, faults.test_lossy_network]
+# Asked for after `new_run`, it ends before: a TLS connection that was given up waits for a word of the other side.
 proxy = faults.proxy
 
 
@@ -211,14 +212,14 @@ def test_faults(server: RealServer, new_run: Callable[..., faults.Run], fault: C
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", NETWORK_FAULTS, ids=lambda fault: fault.__name__)
-def test_network_faults(proxy: Any, new_run: Callable[..., faults.Run], fault: Callable[..., None]) -> None:
+def test_network_faults(new_run: Callable[..., faults.Run], proxy: Any, fault: Callable[..., None]) -> None:
     """A slow or lossy network costs the asyncio face no event either."""
     fault(proxy, new_run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [BlackHole(), Refuse()], ids=["black-hole", "refuse"])
-def test_no_network(proxy: Any, new_run: Callable[..., faults.Run], mode: Any) -> None:
+def test_no_network(new_run: Callable[..., faults.Run], proxy: Any, mode: Any) -> None:
     """Pitfall 47: neither does a network that swallows everything, or lets nobody in, for a while."""
     faults.test_no_network(proxy, new_run, mode)
 

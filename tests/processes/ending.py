@@ -7,6 +7,7 @@ import gc
 import sys
 import threading
 
+from kevents._process import come_first
 from tests.processes.common import REFERENCE, recorder
 
 events = recorder()
@@ -22,6 +23,9 @@ if how == "thread":
     threading.Thread(target=lambda: events.event(REFERENCE, "Normal", "Ended", how)).start()
 if how == "atexit":
     atexit.register(lambda: events.event(REFERENCE, "Normal", "Ended", "from a hook"))
+if how == "atexit-before":
+    atexit.register(lambda: events.event(REFERENCE, "Normal", "Ended", "from an older hook"))
+    come_first()  # as a sink does that builds a client, whose own exit hook is in the way of the last flush
 if how == "many":
     for number in range(2000):
         events.event(REFERENCE, "Normal", "Ended", f"number {number}")

@@ -56,9 +56,9 @@ def join_all() -> None:
             assert not thread.is_alive(), thread.name
 
 
-def await_end(broadcaster: kevents.EventBroadcaster) -> None:
+def await_end(broadcaster: kevents.EventBroadcaster, *others: kevents.Watcher) -> None:
     """After a shutdown that gave up: wait until the last worker, which may only just be starting, has ended."""
-    for watcher in broadcaster._publisher.watchers:
+    for watcher in (*broadcaster._publisher.watchers, *others):
         with watcher._turn.lock:
             assert watcher._changed.wait_for(lambda watcher=watcher: watcher._ended, PATIENCE)  # type: ignore[misc]
     join_all()
