@@ -131,9 +131,10 @@ class Delivery:
             self._filtered += len(filtered)
             for write in writes:
                 self._queue.offer(write.state, now, there=write.there, due=write.due)
-            for key in self._decider.overdue():
+            overdue = self._decider.overdue()
+            for key in overdue:
                 self._queue.hasten(now, key)
-            self._changed(len(writes))
+            self._changed(len(writes) + len(overdue))
             facts = self._facts()
         for event in filtered:
             self._losses.tell(DropReason.SPAM_FILTERED, event, level=logging.INFO)

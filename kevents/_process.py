@@ -50,7 +50,10 @@ def _flush_at_exit() -> None:
 
 def _at_exit() -> None:
     deadline = monotonic() + EXIT_TIMEOUT / 2
-    for resident in [resident for resident in _residents if resident.begin_shutdown(deadline)]:
+    residents = list(_residents)
+    for resident in residents:
+        resident.begin_shutdown(deadline)
+    for resident in residents:  # also one whose end was begun, and left by Ctrl-C or by a thread of its own
         resident.end_shutdown(deadline)
 
 

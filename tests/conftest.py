@@ -21,6 +21,7 @@ def no_leaked_threads() -> Iterator[None]:
     yield
     deadline = monotonic() + LEAK_TIMEOUT
     for thread in set(threading.enumerate()) - before:
+        thread._started.wait(max(deadline - monotonic(), 0.0))  # type: ignore[attr-defined]
         thread.join(max(deadline - monotonic(), 0.0))
     assert [] == [thread.name for thread in set(threading.enumerate()) - before if "pytest_timeout" not in thread.name]
 

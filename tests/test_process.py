@@ -56,6 +56,14 @@ def test_ending(tmp_path: Path, how: str, code: int, messages: list[str]) -> Non
     assert sorted(messages) == sorted(request["message"] for request in written(out))
 
 
+def test_ending_after_an_interrupted_shutdown(tmp_path: Path) -> None:
+    """A shutdown that Ctrl-C has interrupted is gone on with by the exit hook."""
+    out = tmp_path / "out"
+    done = run("interrupted", str(out))
+    assert 0 == done.returncode, done.stderr
+    assert ["interrupted"] == [request["message"] for request in written(out)]
+
+
 def test_ending_with_many_events(tmp_path: Path) -> None:
     """Two thousand events recorded just before the end are delivered, each once."""
     out = tmp_path / "out"
