@@ -93,6 +93,12 @@ def run(script: str, *args: str) -> None:
     assert (0, []) == (done.returncode, said), done.stderr
 
 
+not_at_exit = pytest.mark.xfail(
+    sys.version_info[:2] == (3, 12),
+    reason="Python 3.12 and gevent: what waits at interpreter exit is given up, and said; call shutdown()",
+)
+
+
 def patched(script: str) -> str:
     """Give the script under gevent, whose other greenlets must go on while kevents works and waits."""
     return f"""{PATCH}
@@ -136,7 +142,7 @@ def test_gevent(api_server: APIServer) -> None:
     assert {"Started": 20, "Ended": 1} == counts(api_server)
 
 
-@pytest.mark.parametrize("first", ["", pytest.param(PATCH, marks=needs_gevent)], ids=["plain", "gevent"])
+@pytest.mark.parametrize("first", ["", pytest.param(PATCH, marks=[needs_gevent, not_at_exit])], ids=["plain", "gevent"])
 @pytest.mark.parametrize("given", [True, False], ids=["client", "environment"])
 def test_at_exit(api_server: APIServer, first: str, given: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """Pitfall 61: a script that just ends delivers all, though the client deletes its certificate's file at exit."""
