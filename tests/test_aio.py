@@ -1093,6 +1093,7 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stopwatch]:
     stopwatch.stop()
 
 
+@pytest.mark.measured
 def test_load(stopwatch: Stopwatch, capsys: pytest.CaptureFixture[str]) -> None:
     """20,000 events from 50 coroutines and 8 threads through one recorder: all counted, no callback above 5 ms."""
     sink = AsyncSink()
@@ -1148,6 +1149,7 @@ def test_load(stopwatch: Stopwatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert max(slowest) < LONGEST_CALLBACK
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("dead", [False, True])
 def test_full_backlog_at_the_end(stopwatch: Stopwatch, dead: bool) -> None:  # noqa: FBT001
     """Giving up 4,096 events at the deadline of a shutdown keeps the loop for no callback above 5 ms either."""

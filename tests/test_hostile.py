@@ -486,7 +486,7 @@ def root_logger() -> Iterator[logging.Logger]:
 
 def test_a_log_handler_that_records(root_logger: logging.Logger) -> None:
     """What a handler records about kevents' own lines, and about its client's while it sends, is an echo: no loop."""
-    chatter = logging.getLogger("urllib3.connectionpool")
+    chatter = logging.getLogger("a-client-that-logs-each-request")
     sink = ScriptedSink(always=lambda _: chatter.debug("POST /api/v1/namespaces"))
     subject = Subject(sink)
     handler = Recording(subject)
