@@ -1,0 +1,5 @@
+"""A cluster's events to durable places, none lost: the mark moves only when the destination has the bytes."""
+
+from kevents.export._types import Batch, Chunk, Mark, Record, Reject, Retry, Sink, Stream
+
+__all__ = ["Batch", "Chunk", "Mark", "Record", "Reject", "Retry", "Sink", "Stream"]

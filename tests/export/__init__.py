@@ -1,0 +1,1 @@
+"""Tests of kevents.export, one module for each room."""
