@@ -148,10 +148,14 @@ class Broadcaster(Generic[E]):
             losses=self._losses,
             on_end=self._publisher.remove,
         )
-        if not self._publisher.add(watcher):
+        added = self._publisher.add(watcher)
+        if added is None:
             say(logging.ERROR, f"{name} was started after shutdown: it is stopped already")
             watcher.begin_stop(monotonic())
-        return watcher
+            return watcher
+        if added is not watcher:
+            say(logging.WARNING, f"this sink is recorded to already, by {added.name}; it is not started again")
+        return added
 
     def _name(self, kind: str) -> str:
         return f"{kind}-{next(self._numbers)}"
@@ -173,19 +177,17 @@ class Broadcaster(Generic[E]):
     def shutdown(self, timeout: float = 5.0) -> int:
         """Take no more events, deliver what there is, and end (client-go: ``Shutdown``).
 
-        A second call waits for the first. Events recorded from now on are dropped and counted.
+        A second call waits for the first, or goes on with it where Ctrl-C interrupted it or a watcher's own thread,
+        which cannot wait for itself, made it. Events recorded from now on are dropped and counted.
 
         Args:
             timeout: Seconds after which what is left is given up.
 
         Returns:
-            How many events were given up, over all watchers; 0 for every call but the first.
+            How many events were given up, over all watchers; 0 for a call that another one ends.
         """
         deadline = monotonic() + timeout
-        if self._publisher.begin_shutdown(deadline):
-            return self._publisher.end_shutdown(deadline)
-        self._publisher.await_shutdown(deadline)
-        return 0
+        return self._publisher.shutdown(deadline)
 
     def statistics(self) -> Statistics:
         """A snapshot of the ledgers, each exact in itself."""
@@ -283,10 +285,6 @@ class EventBroadcaster(Broadcaster[Event]):
             ValueError: If a number makes no sense.
         """
         self._require_sink(sink)
-        for watcher in self._publisher.watchers:
-            if getattr(watcher.handler, "sink", None) is sink:
-                say(logging.WARNING, f"this sink is recorded to already, by {watcher.name}; it is not started again")
-                return watcher
         new_decider = partial(CoreDecider, self._options, self._max_message_bytes)
         return self._record_to(
             sink, new_decider, senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait

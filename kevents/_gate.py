@@ -1,9 +1,9 @@
 """The gate of an outage: closed while the server is taken for unreachable, so that one request at a time asks for it.
 
 It closes when as many different keys in a row as there are senders (at least two) met an unreachable server with
-nothing answered between, for a quarter of a second at least: a server that fails by chance every second call is slow,
-not gone. While it is closed the sink makes single probes, at waits that double from 0.25 s; any answer opens it. One
-key alone never closes it: that may be the key's own fault.
+nothing answered between. While it is closed the sink makes single probes, and any answer opens it: forty a second
+for a quarter of a second, since a server that fails by chance every second call is slow, not gone; then at waits that
+double from 0.25 s. One key alone never closes it: that may be the key's own fault.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from kevents._slot import Attempt
 
+_GLANCE = 0.025
 _FIRST_WAIT = 0.25
 
 
@@ -82,14 +83,18 @@ class Gate:
         self._streak_began = min(self._streak_began, attempt.began)
         if attempt is self.probing:
             self.probing = None
-            self._probes += 1
-        elif self.closed or len(self._streak) < self._threshold or now - self._streak_began < _FIRST_WAIT:
+        elif self.closed or len(self._streak) < self._threshold:
             return
         else:
             self.closed = True
             self._probes = 0
-        wait = min(self._longest_wait, _FIRST_WAIT * 2.0 ** min(self._probes, 30)) * self._jitter()
-        self.probe_due = now + max(wait, after)
+        self.probe_due = now + max(min(self._longest_wait, self._pause(now)) * self._jitter(), after)
+
+    def _pause(self, now: float) -> float:
+        if now - self._streak_began < _FIRST_WAIT:
+            return _GLANCE
+        self._probes += 1
+        return _FIRST_WAIT * 2.0 ** min(self._probes - 1, 30)
 
     def hasten(self, now: float) -> None:
         """Probe at once."""

@@ -26,6 +26,10 @@ class Handler(Protocol):
     def most(self) -> int:
         """How many events it wants at once."""
 
+    @property
+    def sink(self) -> object | None:
+        """Where it writes events, if it writes them: one sink is written to once only."""
+
     def start(self) -> None:
         """The first event is on its way: begin what cannot begin any more at interpreter exit. Does not wait."""
 
@@ -64,6 +68,7 @@ class CallHandler:
     """Calls a function with each event; one that raises, whatever it raises, fails for that event only."""
 
     most = 1
+    sink = None
 
     def __init__(self, function: Callable[[Event], object]) -> None:
         """Keep the function."""

@@ -145,17 +145,26 @@ class Publisher:
             trouble = f"gave {now!r}, no nanoseconds since the epoch"
         except Exception as error:  # noqa: BLE001 - a user's clock must not lose an event
             trouble = f"raised {told(error)}"
-        self._losses.log.say("clock", f"the clock {trouble}; the system's is used", level=logging.ERROR)
+        text = f"the clock {trouble}; the system's is used"
+        self.turn.afterwards(partial(self._losses.log.say, "clock", text, level=logging.ERROR))
+        self.turn.clear_up()
         return time.time_ns()
 
     # -- watchers ------------------------------------------------------------------------------------------------
 
-    def add(self, watcher: Watcher) -> bool:
-        """Let a watcher see what is published from now on; False after the end."""
+    def add(self, watcher: Watcher) -> Watcher | None:
+        """Let a watcher see what is published from now on: this one, or the one that feeds the same sink already.
+
+        Returns:
+            Which; None after the end.
+        """
+        sink = watcher.handler.sink
         with self.turn.lock:
-            if self.open:
+            twin = next((other for other in self.watchers if sink is not None and other.handler.sink is sink), None)
+            if twin is None and self.open:
                 self.watchers = (*self.watchers, watcher)
-            return self.open
+                return watcher
+            return twin
 
     def remove(self, watcher: Watcher) -> None:
         """A watcher was stopped; those that the end stops stay, for the statistics."""
@@ -172,13 +181,27 @@ class Publisher:
         flushed = [watcher.flush(deadline, given_up) for watcher in self.watchers]  # each, also if one fails
         return all(flushed)
 
+    def shutdown(self, deadline: float) -> int:
+        """End, or wait for whoever is at it; how many events were given up, 0 if that is another's to say.
+
+        What Ctrl-C interrupted, or a watcher's thread began, which cannot wait for itself, the next call goes on with.
+        """
+        try:
+            if self.begin_shutdown(deadline):
+                return self.end_shutdown(deadline)
+        except BaseException:
+            self._closer = 0
+            raise
+        self.await_shutdown(deadline)
+        return 0
+
     def begin_shutdown(self, deadline: float) -> bool:
-        """Refuse every later event, and hurry with those there are; False if that was begun before."""
+        """Refuse every later event, and hurry with those there are; False if somebody is at it, or it is over."""
         with self.turn.lock:
-            if not self.open:
+            if self._closer or self._stopped.is_set():
                 return False
-            self.open = False
             self._closer = threading.get_ident()
+            self.open = False
         for watcher in self.watchers:
             watcher.begin_stop(deadline)
         return True
@@ -186,6 +209,9 @@ class Publisher:
     def end_shutdown(self, deadline: float) -> int:
         """Wait for the end of all watchers; how many events were given up at the deadline."""
         given_up = sum(watcher.end_stop(deadline) for watcher in self.watchers)
+        if self.owns_this_thread():
+            self._closer = 0
+            return given_up
         self._stopped.set()
         self._losses.log.sum_up()
         if given_up:

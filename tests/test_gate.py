@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,13 +36,28 @@ def test_at_least_two() -> None:
     assert gate.closed
 
 
-def test_long_requests_close() -> None:
-    """Requests that hung for a while tell as much as many that were refused in that time."""
-    for began, closes in ((0.7, True), (0.8, False)):
+def test_glances() -> None:
+    """Pitfall 85: for a quarter of a second it probes forty times a second; requests that hung count from their begin."""
+    for began, pause in ((0.7, 0.25), (0.8, 0.025)):
         gate = Gate(2, 10.0, lambda: 1.0)
         for key in "ab":
             gate.unavailable(attempt(key, began), 1.0, 0.0)
-        assert closes == gate.closed
+        assert 1.0 + pause == gate.probe_due
+
+
+def test_glances_then_doubling_pauses() -> None:
+    """The pauses that double begin when the row has lasted a quarter of a second."""
+    gate = Gate(2, 10.0, lambda: 1.0)
+    for key in "ab":
+        gate.unavailable(attempt(key, 0.99), 1.0, 0.0)
+    pauses, now = [], 1.0
+    while now < 2.5:
+        pauses.append(gate.probe_due - now)
+        now = gate.probe_due
+        probe = attempt("a", now)
+        gate.began(probe)
+        gate.unavailable(probe, now, 0.0)
+    assert pytest.approx([0.025] * 10 + [0.25, 0.5, 1.0]) == pauses
 
 
 def test_row_begins_anew() -> None:
@@ -49,9 +65,10 @@ def test_row_begins_anew() -> None:
     gate = Gate(2, 10.0, lambda: 1.0)
     gate.unavailable(attempt("a", 0.0), 1.0, 0.0)
     gate.answered("x")
-    for key in "ab":
-        gate.unavailable(attempt(key, 1.0), 1.1, 0.0)
+    gate.unavailable(attempt("a", 1.0), 1.0, 0.0)
     assert not gate.closed
+    gate.unavailable(attempt("b", 1.0), 1.0, 0.0)
+    assert (True, 1.025) == (gate.closed, gate.probe_due)
 
 
 def test_jitter() -> None:

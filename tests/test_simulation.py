@@ -89,9 +89,13 @@ def test_store_gone() -> None:
 
 
 def test_half_of_the_calls() -> None:
-    """Pitfall 85: a server that fails half of the calls: nothing lost to a full backlog, most delays a second."""
+    """Pitfall 85: a server that fails half of the calls: nothing lost to a full backlog, most delays a second.
+
+    Twelve failures in a row by chance happen to one event in 4,096.
+    """
     _, ours, theirs = outcomes("503 to half")
-    assert {} == ours.lost
+    assert set(ours.lost) <= {"retries_exhausted"}
+    assert sum(ours.lost.values()) <= 3 * 15_000 / 4_096
     assert ours.median < 2
     assert theirs.losses > 7000
 
