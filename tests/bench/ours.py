@@ -1,0 +1,150 @@
+"""The side of kevents: measures what client-go's program measures, under the same names, and prints it as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from statistics import median
+from time import perf_counter, process_time
+from typing import Any, Final
+
+import kevents
+from tests.bench.subjects import MIXES, SOURCE, Mix, manifest, reference
+
+__all__ = ["api_for", "deliver"]
+
+BURST: Final = 500
+"""Events recorded in a row before they are waited for: no side's queues drop anything."""
+
+_NANO: Final = 1e9
+_MICRO: Final = 1e6
+_REPEATS: Final = 3
+
+
+def emit(obj: object, number: int) -> dict[str, float]:
+    """Microseconds of the caller for each `event()` on an object, in bursts and without a pause, a consumer running."""
+    with kevents.EventBroadcaster() as broadcaster:
+        watcher = broadcaster.start_event_watcher(_consume)
+        recorder = broadcaster.new_recorder(SOURCE)
+        record(recorder, obj, BURST)
+        broadcaster.flush()
+        seconds = 0.0
+        for _ in range(number // BURST):
+            seconds += record(recorder, obj, BURST)
+            broadcaster.flush()
+        sustained = record(recorder, obj, number)
+        lost = watcher.statistics().queue_full
+    number_in_bursts = number // BURST * BURST
+    return {
+        "burst_us": seconds / number_in_bursts * _MICRO,
+        "sustained_us": sustained / number * _MICRO,
+        "sustained_lost": lost / number,
+    }
+
+
+def record(recorder: kevents.EventRecorder, obj: object, number: int) -> float:
+    """Record so many events; seconds."""
+    begun = perf_counter()
+    for _ in range(number):
+        recorder.event(obj, "Normal", "BackOff", "back-off restarting failed container")
+    return perf_counter() - begun
+
+
+def _consume(event: kevents.Event) -> None:
+    """Do nothing with it."""
+
+
+def correlate(mix: Mix, number: int) -> float:
+    """Microseconds for each event of a mix, the patch built where one is due."""
+    events = mix.make(number)
+    found = []
+    for _ in range(_REPEATS):
+        decide = kevents.EventCorrelator(mix.options).event_correlate
+        begun = perf_counter()
+        for event in events:
+            decide(event).patch  # noqa: B018 - building it is the work
+        found.append((perf_counter() - begun) / number * _MICRO)
+    return median(found)
+
+
+def api_for(url: str, ca_file: str = "") -> Any:
+    """An api of the official client that speaks to the scripted server."""
+    from kubernetes import client
+
+    configuration = client.Configuration()
+    configuration.host = url
+    configuration.ssl_ca_cert = ca_file or None
+    return client.CoreV1Api(client.ApiClient(configuration))
+
+
+def deliver(sink: kevents.EventSink, number: int, senders: int = 4) -> dict[str, float]:
+    """Creates a second through a sink, and the processor time that each takes of this process."""
+    with kevents.EventBroadcaster() as broadcaster:
+        broadcaster.start_recording_to_sink(sink, senders=senders)
+        recorder = broadcaster.new_recorder(SOURCE)
+        _deliver(broadcaster, recorder, 0, 2 * senders)
+        begun, used = perf_counter(), process_time()
+        for first in range(0, number, BURST):
+            _deliver(broadcaster, recorder, 1000 + first, min(BURST, number - first))
+        seconds, cpu = perf_counter() - begun, process_time() - used
+        found = broadcaster.statistics().watchers[0].sink
+    assert found is not None
+    return {
+        "per_second": number / seconds,
+        "cpu_us": cpu / number * _MICRO,
+        "delivered": float(found.created - 2 * senders),
+        "expected": float(number),
+    }
+
+
+def _deliver(
+    broadcaster: kevents.EventBroadcaster, recorder: kevents.EventRecorder, first: int, number: int
+) -> None:
+    for which in range(first, first + number):
+        recorder.event(manifest(which), "Normal", "Scheduled", "assigned to a node")
+    broadcaster.flush()
+
+
+def thinking(scale: float) -> dict[str, Any]:
+    """Everything that needs no server."""
+    number = int(20_000 * scale)
+    return {
+        "emit": {"reference": emit(reference(), number), "object": emit(_model(), number)},
+        "correlate": {name: correlate(mix, number) for name, mix in MIXES.items()},
+    }
+
+
+def _model() -> object:
+    from kubernetes import client
+
+    metadata = client.V1ObjectMeta(name="web-0", namespace="prod", uid="0d3f1c8a", resource_version="1000")
+    return client.V1Pod(api_version="v1", kind="Pod", metadata=metadata)
+
+
+def delivering(url: str, numbers: dict[int, int]) -> dict[str, Any]:
+    """Deliveries to a server that answers after so many milliseconds, so many of each."""
+    return {
+        str(delay): deliver(kevents.CoreV1EventSink(api_for(f"{url}/{delay}")), number)
+        for delay, number in numbers.items()
+    }
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.ours", description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of events without a server")
+    parser.add_argument("--url", default="", help="of the scripted server; without it nothing is delivered")
+    parser.add_argument("--deliver", type=json.loads, default={}, help='{"5": 300}: milliseconds, deliveries')
+    options = parser.parse_args()
+    if options.url:
+        found = delivering(options.url, {int(delay): number for delay, number in options.deliver.items()})
+    else:
+        found = thinking(options.scale)
+    sys.stdout.write(json.dumps(found) + "\n")
+    assert threading.active_count() == 1
+
+
+if __name__ == "__main__":
+    main()
