@@ -99,9 +99,7 @@ def deliver(sink: kevents.EventSink, number: int, senders: int = 4) -> dict[str,
     }
 
 
-def _deliver(
-    broadcaster: kevents.EventBroadcaster, recorder: kevents.EventRecorder, first: int, number: int
-) -> None:
+def _deliver(broadcaster: kevents.EventBroadcaster, recorder: kevents.EventRecorder, first: int, number: int) -> None:
     for which in range(first, first + number):
         recorder.event(manifest(which), "Normal", "Scheduled", "assigned to a node")
     broadcaster.flush()

@@ -17,6 +17,7 @@ NEVER_SKIPPED: Final = 1 << 30
 
 _NOON: Final = 1_790_000_000_000_000_000
 _OBJECTS: Final = 300
+_SHARES: Final = [1 / (number + 1) for number in range(_OBJECTS)]
 _REASONS: Final = ("Scheduled", "Pulled", "Created", "Started", "BackOff")
 _MESSAGES: Final = 3
 
@@ -64,14 +65,14 @@ def event(number: int, about: int = 0, reason: str = "BackOff", message: str = "
 def realistic(number: int, seed: int = 1) -> list[tuple[int, str, str]]:
     """Object, reason and message of so many events: 300 objects of which few are noisy (Pareto), 5 reasons.
 
-    Four of five messages are one of three; the fifth is always new.
+    The second noisiest object has half as many events as the noisiest, the third a third of them, and so on. Four of
+    five messages are one of three; the fifth is always new.
     """
     chance = random.Random(seed)
     drawn = []
-    for serial in range(number):
-        which = min(int(chance.paretovariate(0.5)) - 1, _OBJECTS * 1000) % _OBJECTS
+    for serial, which in enumerate(chance.choices(range(_OBJECTS), _SHARES, k=number)):
         reason = chance.choice(_REASONS)
-        text = f"try {chance.randrange(_MESSAGES)}" if chance.random() < 0.8 else f"number {serial}"  # noqa: PLR2004
+        text = f"try {chance.randrange(_MESSAGES)}" if chance.random() < 0.8 else f"number {serial}"
         drawn.append((which, reason, text))
     return drawn
 

@@ -1,0 +1,71 @@
+"""What a call of `event()` costs its caller, by what it is given; and the references made of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import kevents
+from tests.bench.subjects import SOURCE, manifest, reference
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+pytest.importorskip("pytest_benchmark")
+
+BURST = 500
+
+
+def model() -> object:
+    """A pod as the official client has it."""
+    client = pytest.importorskip("kubernetes.client")
+    metadata = client.V1ObjectMeta(name="web-0", namespace="prod", uid="0d3f1c8a", resource_version="1000")
+    return client.V1Pod(api_version="v1", kind="Pod", metadata=metadata)
+
+
+def kopf_body() -> object:
+    """A pod as kopf hands it to a handler."""
+    bodies = pytest.importorskip("kopf._cogs.structs.bodies")
+    return bodies.Body(manifest())
+
+
+OBJECTS: dict[str, Callable[[], Any]] = {
+    "reference": reference,
+    "dictionary": manifest,
+    "model": model,
+    "kopf body": kopf_body,
+}
+
+
+@pytest.fixture
+def broadcaster() -> Iterator[kevents.EventBroadcaster]:
+    """One whose consumer does nothing."""
+    with kevents.EventBroadcaster() as broadcaster:
+        broadcaster.start_event_watcher(lambda _: None)
+        yield broadcaster
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_emit(benchmark: BenchmarkFixture, broadcaster: kevents.EventBroadcaster, kind: str) -> None:
+    """500 events in a row; what was recorded before has been consumed."""
+    recorder, obj = broadcaster.new_recorder(SOURCE), OBJECTS[kind]()
+
+    def record() -> None:
+        for _ in range(BURST):
+            recorder.event(obj, "Normal", "BackOff", "back-off restarting failed container")
+
+    def consume() -> None:
+        assert broadcaster.flush()
+
+    benchmark.pedantic(record, setup=consume, rounds=100, warmup_rounds=2)
+    broadcaster.flush()
+    assert 102 * BURST == broadcaster.statistics().published
+    assert {} == broadcaster.statistics().dropped
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_reference(benchmark: BenchmarkFixture, kind: str) -> None:
+    """A reference is made of each of them."""
+    assert "web-0" == benchmark(kevents.get_reference, OBJECTS[kind]()).name

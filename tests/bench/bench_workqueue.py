@@ -1,0 +1,56 @@
+"""What the work queue costs for each write: offered, taken, done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kevents._slot import Attempt
+from kevents._verdict import Delivered
+from kevents._workqueue import WorkQueue
+from tests.bench.subjects import event
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+pytest.importorskip("pytest_benchmark")
+
+WRITES = 1_000
+
+
+def queue() -> WorkQueue:
+    """Room for all of them."""
+    return WorkQueue(senders=4, backlog=WRITES, max_age=3600.0, sleep_duration=10.0, jitter=lambda: 1.0)
+
+
+def work_off(waiting: WorkQueue) -> None:
+    """Take and settle until nothing is left."""
+    while isinstance(step := waiting.take(1.0), Attempt):
+        waiting.done(step, Delivered(), 2.0, 0.0)
+
+
+def test_different_keys(benchmark: BenchmarkFixture) -> None:
+    """1,000 creates of objects of their own."""
+    states = [event(number, about=number) for number in range(WRITES)]
+
+    def offer_and_work_off(waiting: WorkQueue) -> None:
+        for state in states:
+            waiting.offer(state, 0.0, there=False)
+        work_off(waiting)
+        assert WRITES == waiting.delivered
+
+    benchmark.pedantic(offer_and_work_off, setup=lambda: ((queue(),), {}), rounds=20)
+
+
+def test_merged(benchmark: BenchmarkFixture) -> None:
+    """1,000 counts of one object, of which one is written."""
+    states = [event(1).replace(count=number + 2, name="web-0.1") for number in range(WRITES)]
+
+    def offer_and_work_off(waiting: WorkQueue) -> None:
+        for state in states:
+            waiting.offer(state, 0.0, there=True)
+        work_off(waiting)
+        assert (WRITES - 1, WRITES) == (waiting.merged, waiting.delivered)
+
+    benchmark.pedantic(offer_and_work_off, setup=lambda: ((queue(),), {}), rounds=20)

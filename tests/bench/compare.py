@@ -1,0 +1,94 @@
+"""kevents and client-go in turns against the same server: the medians, their ratios, and whether the aims are met."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from tests.bench.rig import NoGo, Server, build_client_go, machine, run_json, say, serving
+from tests.bench.rows import Finding, findings, markdown
+from tests.bench.subjects import realistic
+
+__all__ = ["compare", "run"]
+
+_DELIVERIES: Final = {0: 2000, 1: 500, 5: 300, 20: 100}
+"""By milliseconds: how many each round."""
+_MOST_EVENTS: Final = 20_000
+
+Rounds = list[dict[str, Any]]
+
+
+class Side:
+    """One of the two programs.
+
+    Args:
+        name: For people.
+        command: That runs it, without options.
+        given: Its standard input.
+    """
+
+    def __init__(self, name: str, command: list[str], given: str = "") -> None:
+        """Nothing is measured yet."""
+        self.name = name
+        self.found: Rounds = []
+        self._command = command
+        self._given = given
+
+    def think(self, scale: float) -> None:
+        """Measure what needs no server; it begins a round."""
+        self.found.append(run_json([*self._command, f"--scale={scale}"], self._given))
+
+    def deliver(self, server: Server, scale: float) -> None:
+        """Measure the deliveries; it ends a round."""
+        numbers = {str(delay): max(round(number * scale), 20) for delay, number in _DELIVERIES.items()}
+        found = run_json([*self._command, f"--url={server.url}", f"--deliver={json.dumps(numbers)}"])
+        for delay, figures in found.items():
+            if figures["delivered"] != figures["expected"]:
+                raise AssertionError(f"{self.name} delivered {figures} to a server that answers after {delay} ms")
+        self.found[-1]["deliver"] = found
+
+
+def compare(rounds: int, scale: float) -> tuple[list[Finding], dict[str, Rounds]]:
+    """Run both in turns; without Go kevents alone."""
+    ours = Side("kevents", [sys.executable, "-m", "tests.bench.ours"])
+    sides = [ours]
+    with ExitStack() as stack:
+        try:
+            program = stack.enter_context(build_client_go())
+            sides.append(Side("client-go", [program], json.dumps(realistic(_MOST_EVENTS))))
+        except NoGo as why:
+            say(f"client-go is skipped: {why}")
+        server = stack.enter_context(serving())
+        for number in range(rounds):
+            for side in sides:
+                say(f"round {number + 1} of {rounds}: {side.name}")
+                side.think(scale)
+            for side in sides:
+                side.deliver(server, scale)
+            sides.reverse()  # whoever went first goes last
+    found = {side.name: side.found for side in sides}
+    return findings(ours.found, found.get("client-go", [])), found
+
+
+def run(rounds: int, scale: float, folder: Path) -> None:
+    """Compare, print the table, and write JSON and the plot."""
+    found, raw = compare(rounds, scale)
+    told = machine()
+    sys.stdout.write(markdown(found) + "\n\n" + ", ".join(f"{key}: {value}" for key, value in told.items()) + "\n")
+    written = {
+        "machine": told,
+        "rounds": rounds,
+        "findings": [finding.to_json() for finding in found],
+        "raw": raw,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "performance.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    try:
+        from tests.bench.picture import draw_comparison
+    except ImportError as error:
+        say(f"no plot is drawn: {error}")
+        return
+    draw_comparison(written, folder / "pictures" / "performance.svg")

@@ -1,0 +1,113 @@
+"""The plots, from the figures that the measurements have written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import matplotlib as mpl
+
+mpl.use("svg")
+from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_comparison"]
+
+BETTER: Final = "#2a7f62"
+WORSE: Final = "#c8553d"
+AIM: Final = "#1f2933"
+QUIET: Final = "#7b8794"
+
+mpl.rcParams.update(
+    {
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "svg.hashsalt": "kevents",  # the same figures give the same file
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.facecolor": "white",
+    }
+)
+
+
+def draw_comparison(written: dict[str, Any], path: Path) -> None:
+    """A bar for each figure: how many times better than client-go, on a log axis, with the aims as marks."""
+    found = [finding for finding in written["findings"] if finding["ratio"] is not None]
+    if not found:
+        return
+    figure, axes = plt.subplots(figsize=(11, 0.4 * len(found) + 1.6), layout="constrained")
+    places = list(range(len(found)))[::-1]
+    for place, finding in zip(places, found, strict=True):
+        _draw_bar(axes, place, finding)
+    axes.set_yticks(places, [finding["title"] for finding in found])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-0.6, len(found) - 0.4)
+    _set_scale(axes, [_better(finding, value) for finding in found for value in (finding["ratio"], finding["aim"])])
+    axes.text(1.02, len(found) - 0.25, "kevents : client-go", transform=axes.get_yaxis_transform(), color=QUIET)
+    axes.legend(handles=_legend(), loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=3, frameon=False)
+    told = written["machine"]
+    figure.suptitle(
+        f"Times better than client-go {told['client-go']} (Go {told['go']}): kevents on {told['python']}\n"
+        f"{told['cores']} cores of {told['processor']}, medians of {written['rounds']} rounds in turns, {told['date']}",
+        x=0.01,
+        ha="left",
+        fontsize=10,
+        color=AIM,
+    )
+    _save(figure, path)
+
+
+def _better(finding: dict[str, Any], ratio: float | None) -> float:
+    """How many times better than client-go a ratio is."""
+    if ratio is None:
+        return 1.0
+    return ratio if finding["more_is_better"] else 1 / ratio
+
+
+def _draw_bar(axes: Axes, place: int, finding: dict[str, Any]) -> None:
+    better = _better(finding, finding["ratio"])
+    axes.barh(place, better - 1, left=1, height=0.62, color=BETTER if better >= 1 else WORSE, zorder=2)
+    if finding["aim"] is not None:
+        aim = _better(finding, finding["aim"])
+        axes.plot(aim, place, marker="|", markersize=20, markeredgewidth=2.6, color=AIM, zorder=3)
+    axes.text(
+        1.02,
+        place,
+        f"{better:.2g}x    {_figure(finding['kevents'])} : {_figure(finding['client_go'])} {finding['unit']}",
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        color=AIM,
+    )
+
+
+def _set_scale(axes: Axes, values: list[float]) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(min(*values, 0.5) / 1.3, max(*values, 2) * 1.3)
+    axes.set_xticks(
+        [tick for tick in (0.1, 0.2, 0.5, 1, 2, 4, 10, 20) if min(values) / 1.3 <= tick <= max(values) * 1.3]
+    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(axis="x", color="#e4e7eb", zorder=0)
+    axes.axvline(1, color=AIM, linewidth=1, zorder=2.5)
+
+
+def _legend() -> list[Artist]:
+    mark = Line2D([], [], marker="|", markersize=14, markeredgewidth=2.6, color=AIM, linestyle="", label="aim")
+    return [Patch(color=BETTER, label="better than client-go"), Patch(color=WORSE, label="worse"), mark]
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,127 @@
+"""What the comparison compares: each row's place in both programs' figures, and the aim for its ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+__all__ = ["ROWS", "Finding", "Row", "findings", "markdown"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        title: For people.
+        path: Where the programs' JSON has it.
+        unit: Of the figure.
+        aim: The ratio of kevents' figure to client-go's to reach: at most, or at least; None without an aim.
+        more_is_better: Whether it counts deliveries, and not microseconds.
+    """
+
+    title: str
+    path: tuple[str, ...]
+    unit: str = "µs"
+    aim: float | None = None
+    more_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The medians of one row over all rounds, and the median of the rounds' ratios."""
+
+    row: Row
+    kevents: float
+    client_go: float | None
+    ratio: float | None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the aim is met; None without one, or without client-go."""
+        if self.ratio is None or self.row.aim is None:
+            return None
+        return self.ratio >= self.row.aim if self.row.more_is_better else self.ratio <= self.row.aim
+
+    @property
+    def times_better(self) -> float | None:
+        """How many times better than client-go: above 1 is better, whatever the figure counts."""
+        if self.ratio is None:
+            return None
+        return self.ratio if self.row.more_is_better else 1 / self.ratio
+
+    def to_json(self) -> dict[str, Any]:
+        """For the file."""
+        return {
+            "title": self.row.title,
+            "unit": self.row.unit,
+            "kevents": self.kevents,
+            "client_go": self.client_go,
+            "ratio": self.ratio,
+            "aim": self.row.aim,
+            "more_is_better": self.row.more_is_better,
+            "met": self.met,
+        }
+
+
+def _delivery(delay: int, aim: float | None = None) -> Row:
+    title = f"deliveries a second, server answers after {delay} ms"
+    return Row(title, ("deliver", str(delay), "per_second"), "1/s", aim, more_is_better=True)
+
+
+ROWS: Final = (
+    Row("event() on a reference, in bursts, a consumer running", ("emit", "reference", "burst_us"), aim=0.5),
+    Row("the same without a pause", ("emit", "reference", "sustained_us")),
+    Row("event() on a typed object, in bursts", ("emit", "object", "burst_us")),
+    Row("correlate identical events -> patch", ("correlate", "identical"), aim=0.1),
+    Row("correlate identical events -> skip", ("correlate", "skipped"), aim=0.1),
+    Row("correlate one reason, new messages -> aggregate", ("correlate", "messages"), aim=0.1),
+    Row("correlate new objects -> create", ("correlate", "objects"), aim=1.0),
+    Row("correlate a realistic mix (300 objects, Pareto)", ("correlate", "realistic")),
+    _delivery(0, aim=1.0),
+    _delivery(1),
+    _delivery(5, aim=4.0),
+    _delivery(20),
+    Row("processor time per delivered create, server answers at once", ("deliver", "0", "cpu_us"), aim=3.0),
+)
+
+
+def findings(ours: list[Any], theirs: list[Any]) -> list[Finding]:
+    """The medians, from the rounds' figures of both sides; `theirs` is empty without Go."""
+    return [_finding(row, [_at(found, row) for found in ours], [_at(found, row) for found in theirs]) for row in ROWS]
+
+
+def _at(found: Mapping[str, Any], row: Row) -> float:
+    value: Any = found
+    for key in row.path:
+        value = value[key]
+    return float(value)
+
+
+def _finding(row: Row, ours: list[float], theirs: list[float]) -> Finding:
+    if not theirs:
+        return Finding(row, median(ours), None, None)
+    ratio = median(our / their for our, their in zip(ours, theirs, strict=True))
+    return Finding(row, median(ours), median(theirs), ratio)
+
+
+def markdown(found: Iterable[Finding]) -> str:
+    """The table."""
+    lines = ["| | client-go | kevents | ratio | aim | met |", "| --- | --- | --- | --- | --- | --- |"]
+    lines += ["| " + " | ".join(_cells(finding)) + " |" for finding in found]
+    return "\n".join(lines)
+
+
+def _cells(finding: Finding) -> list[str]:
+    row = finding.row
+    theirs = "-" if finding.client_go is None else _figure(finding.client_go, row.unit)
+    ratio = "-" if finding.ratio is None else f"{finding.ratio:.2f}"
+    aim = "" if row.aim is None else f"{'at least' if row.more_is_better else 'at most'} {row.aim:g}"
+    met = {True: "yes", False: "**no**", None: ""}[finding.met]
+    return [row.title, theirs, _figure(finding.kevents, row.unit), ratio, aim, met]
+
+
+def _figure(value: float, unit: str) -> str:
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.2f} {unit}"

@@ -1,0 +1,105 @@
+"""The bench measures what it says: its server answers and counts, its figures are there for every row."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+import kevents
+from tests.bench.ours import api_for, deliver
+from tests.bench.rig import run_json, serving
+from tests.bench.rows import ROWS, Finding, Row, findings, markdown
+from tests.bench.subjects import realistic
+
+OURS = [sys.executable, "-m", "tests.bench.ours"]
+
+
+def figures(value: float) -> dict[str, Any]:
+    """A round in which every figure is the same."""
+    found: dict[str, Any] = {}
+    for row in ROWS:
+        place = found
+        for key in row.path[:-1]:
+            place = place.setdefault(key, {})
+        place[row.path[-1]] = value
+    return found
+
+
+def test_the_ratio_is_the_median_of_the_rounds() -> None:
+    """Each round has its own ratio, for it was measured at its own time; their median counts."""
+    found = findings([figures(2.0), figures(30.0), figures(4.0)], [figures(4.0), figures(10.0), figures(4.0)])
+    assert {(4.0, 4.0, 1.0)} == {(finding.kevents, finding.client_go, finding.ratio) for finding in found}
+
+
+@pytest.mark.parametrize(
+    ("aim", "more_is_better", "ratio", "met"),
+    [(0.5, False, 0.5, True), (0.5, False, 0.6, False), (4.0, True, 4.0, True), (4.0, True, 3.9, False)],
+)
+def test_when_an_aim_is_met(aim: float, more_is_better: bool, ratio: float, met: bool) -> None:  # noqa: FBT001
+    """Of a time the ratio is to be at most the aim, of a number of deliveries at least."""
+    assert met is Finding(Row("", (), "", aim, more_is_better), ratio, 1.0, ratio).met
+
+
+def test_without_go() -> None:
+    """Without Go kevents has figures, but no ratio, and meets no aim."""
+    found = findings([figures(2.0)], [])
+    assert {(2.0, None, None, None)} == {(f.kevents, f.client_go, f.ratio, f.met) for f in found}
+    assert len(ROWS) + 2 == len(markdown(found).splitlines())
+
+
+def test_the_same_realistic_mix_for_both() -> None:
+    """The mix is drawn from a seed: a few of 300 objects are noisy, most messages come again."""
+    mix = realistic(5_000)
+    assert realistic(5_000) == mix
+    assert 250 < len({about for about, _, _ in mix}) <= 300
+    assert 500 < sum(about == 0 for about, _, _ in mix) < 1_200
+    assert 800 < len({message for _, _, message in mix}) < 1_200
+
+
+def test_the_server_counts() -> None:
+    """Four senders open four connections and keep them; every create is answered, after the time in its path."""
+    with serving() as server:
+        found = deliver(kevents.CoreV1EventSink(api_for(f"{server.url}/1")), number=40)
+        counted = server.counters()
+    assert (40.0, 48) == (found["delivered"], counted["created"])
+    assert 4 >= counted["connections"] - 1
+    assert found["per_second"] < 4 * 1000
+
+
+def test_the_server_speaks_tls() -> None:
+    """With a certificate of its own, which is handed out for clients to trust."""
+    with serving(tls=True) as server:
+        found = deliver(kevents.CoreV1EventSink(api_for(f"{server.url}/0", server.ca_file)), number=8)
+    assert 8.0 == found["delivered"]
+
+
+def test_the_server_gives_back_what_a_server_adds() -> None:
+    """A create is answered with its body and the fields of a stored object; a patch with an object."""
+    with serving() as server:
+        answers = []
+        for method, body in (("POST", {"metadata": {"name": "web-0.1"}, "count": 1}), ("PATCH", {"count": 2})):
+            path = "/0/api/v1/namespaces/prod/events"
+            request = Request(server.url + path, json.dumps(body).encode(), method=method)
+            with urlopen(request) as answer:
+                answers.append((answer.status, json.load(answer)))
+    (created, event), (patched, known) = answers
+    assert (201, "web-0.1", 1, "4711") == (
+        created,
+        event["metadata"]["name"],
+        event["count"],
+        event["metadata"]["resourceVersion"],
+    )
+    assert (200, 2) == (patched, known["count"])
+
+
+@pytest.mark.wire
+def test_every_row_is_measured() -> None:
+    """The programs' figures have a place for every row."""
+    with serving() as server:
+        found = run_json([*OURS, "--scale=0.05"])
+        found["deliver"] = run_json([*OURS, f"--url={server.url}", '--deliver={"0":5,"1":5,"5":5,"20":5}'])
+    assert len(ROWS) == len([finding for finding in findings([found], []) if finding.kevents > 0])
