@@ -6,7 +6,15 @@ decision exact however long the bucket lives, where tokens in floating point dri
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 NANO = 1_000_000_000
+
+
+@lru_cache(maxsize=64)
+def _interval_and_capacity(qps: float, burst: int) -> tuple[int, int]:
+    interval = max(1, round(NANO / qps))
+    return interval, burst * interval
 
 
 class TokenBucket:
@@ -22,8 +30,7 @@ class TokenBucket:
 
     def __init__(self, qps: float, burst: int, now: int) -> None:
         """Make it full."""
-        self._interval = max(1, round(NANO / qps))
-        self._capacity = burst * self._interval
+        self._interval, self._capacity = _interval_and_capacity(qps, burst)
         self._credit = self._capacity
         self._last = now
 

@@ -79,6 +79,7 @@ class EventAggregator:
         self._options = options or CorrelatorOptions()
         self._interval = round(self._options.max_interval_in_seconds * NANO)
         self._cache: LRU[Hashable, _Aggregate] = LRU(self._options.lru_cache_size)
+        self._default_keys = self._options.key_func is event_aggregator_by_reason_func
         self._fallbacks = _Fallbacks()
         self.aggregated = 0
 
@@ -87,7 +88,7 @@ class EventAggregator:
         options = self._options
         if options.max_events is None:
             return event, event_key(event)
-        key, local_key = self._keys(event)
+        key, local_key = (event_aggregator_by_reason_func if self._default_keys else self._keys)(event)
         now = options.clock()
         aggregate = self._cache.get(key)
         if aggregate is None or now - aggregate.last > self._interval:
@@ -151,6 +152,7 @@ class EventSourceObjectSpamFilter:
         """Start with every bucket full."""
         self._options = options or CorrelatorOptions()
         self._cache: LRU[Hashable, TokenBucket] = LRU(self._options.lru_cache_size)
+        self._default_key = self._options.spam_key_func is get_spam_key
         self._fallbacks = _Fallbacks()
 
     def filter(self, event: Event) -> bool:
@@ -158,13 +160,17 @@ class EventSourceObjectSpamFilter:
         options = self._options
         if options.burst_size is None:
             return False
-        key = self._fallbacks.call(options.spam_key_func, get_spam_key, event, _is_key)
+        key = get_spam_key(event) if self._default_key else self._key(event)
         now = options.clock()
         bucket = self._cache.get(key)
         if bucket is None:
             bucket = TokenBucket(options.qps, options.burst_size, now)
-            self._cache.put(key, bucket)
+            self._cache.add(key, bucket)
         return not bucket.try_accept(now)
+
+    def _key(self, event: Event) -> Hashable:
+        key: Hashable = self._fallbacks.call(self._options.spam_key_func, get_spam_key, event, _is_key)
+        return key
 
 
 class EventCorrelateResult:
@@ -172,17 +178,20 @@ class EventCorrelateResult:
 
     Attributes:
         event: The event to write, None when it is skipped.
-        skip: Whether the rate limit says not to write it.
 
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("event", "skip")
+    __slots__ = ("event",)
 
     def __init__(self, event: Event | None) -> None:
         """Keep the event; none means skip."""
         self.event: Final = event
-        self.skip: Final = event is None
+
+    @property
+    def skip(self) -> bool:
+        """Whether the rate limit says not to write it."""
+        return self.event is None
 
     @property
     def patch(self) -> Json | None:
@@ -225,7 +234,7 @@ class EventCorrelator:
             return event
         known = self._observed.get(key)
         if known is None:
-            self._observed.put(key, _Observation(event.count, event.first_time, event.name))
+            self._observed.add(key, _Observation(event.count, event.first_time, event.name))
             return event
         known.count += 1
         return event.replace(count=known.count, first_time=known.first_time, name=known.name)

@@ -19,6 +19,9 @@ class Handled:
     too_late: bool = False
 
 
+_ALL_HANDLED = Handled()
+
+
 class Handler(Protocol):
     """What a watcher does with its events: called in its worker thread, with a batch at a time."""
 
@@ -85,7 +88,7 @@ class CallHandler:
                 self._function(event)
             except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the watcher either
                 failed.append((event, error))
-        return Handled(failed)
+        return Handled(failed) if failed else _ALL_HANDLED
 
     def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:  # noqa: ARG002
         """What was handled has ended."""

@@ -37,10 +37,13 @@ class ObjectReference:
         resource_version: As the caller saw it.
         field_path: Which part of the object, as in ``spec.containers{app}``.
 
+    Attributes:
+        identity: Which object, whatever its version and part: what the correlator's keys are made of.
+
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_identity", "api_version", "field_path", "kind", "name", "namespace", "resource_version", "uid")
+    __slots__ = ("api_version", "field_path", "identity", "kind", "name", "namespace", "resource_version", "uid")
 
     def __init__(
         self,
@@ -61,12 +64,7 @@ class ObjectReference:
         self.uid: Final = uid
         self.resource_version: Final = resource_version
         self.field_path: Final = field_path
-        self._identity = (kind, namespace, name, uid, api_version)
-
-    @property
-    def identity(self) -> tuple[str, str, str, str, str]:
-        """Which object, whatever its version and part: what the correlator's keys are made of."""
-        return self._identity
+        self.identity: Final = (kind, namespace, name, uid, api_version)
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> ObjectReference:
@@ -79,7 +77,7 @@ class ObjectReference:
         return {key: clean(value) for key, value in values.items() if value}
 
     def _values(self) -> tuple[object, ...]:
-        return (*self._identity, self.resource_version, self.field_path)
+        return (*self.identity, self.resource_version, self.field_path)
 
     def __eq__(self, other: object) -> bool:
         """Equal in every field."""
@@ -107,21 +105,19 @@ class EventSource:
         component: ``backup-operator``.
         host: The node, or the pod (see :func:`kevents.default_host`); may be empty.
 
+    Attributes:
+        identity: Component and host, as the correlator's keys want them.
+
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_identity", "component", "host")
+    __slots__ = ("component", "host", "identity")
 
     def __init__(self, component: str = "", host: str = "") -> None:
         """Make a source."""
         self.component: Final = component
         self.host: Final = host
-        self._identity = (component, host)
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        """Component and host, as the correlator's keys want them."""
-        return self._identity
+        self.identity: Final = (component, host)
 
     def to_dict(self) -> Json:
         """The source as the API server wants it, without empty fields."""
@@ -130,11 +126,11 @@ class EventSource:
 
     def __eq__(self, other: object) -> bool:
         """Equal in both fields."""
-        return self._identity == other._identity if isinstance(other, EventSource) else NotImplemented
+        return self.identity == other.identity if isinstance(other, EventSource) else NotImplemented
 
     def __hash__(self) -> int:
         """Hash of both fields."""
-        return hash(self._identity)
+        return hash(self.identity)
 
     def __repr__(self) -> str:
         """The two fields."""
@@ -166,9 +162,8 @@ class Event:
         "reason", "reference", "serial", "source", "time", "type",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # by position, too: in the path of every recorded event, keywords cost more than all the rest
         self,
-        *,
         reference: ObjectReference,
         type: str,  # noqa: A002 - the API's name
         reason: str,

@@ -73,18 +73,9 @@ class Publisher:
     ) -> None:
         """Offer an event to every watcher, or count why not. Any thread, at any moment."""
         now = self._clock()
-        event = Event(
-            reference=reference,
-            type=eventtype,
-            reason=reason,
-            message=message,
-            source=source,
-            time=now,
-            serial=0,
-            annotations=annotations,
-            labels=labels,
-            name="" if reference.name else str(uuid.uuid4()),
-        )
+        event = Event(reference, eventtype, reason, message, source, now, 0, annotations, labels)
+        if not reference.name:
+            event = event.replace(name=str(uuid.uuid4()))
         self.turn.run(self._admit, event)
 
     def now(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -12,6 +11,7 @@ from kevents._facts import CLOSED, Wait
 from kevents._log import speaking
 from kevents._slot import Attempt
 from kevents._verdict import Verb, Verdict, judge
+from kevents._worker import join, spawn
 
 if TYPE_CHECKING:
     from kevents._delivery import Delivery
@@ -78,20 +78,16 @@ class SenderCrew:
         if not self._threads:
             thread, begun = self._new_thread(), threading.Event()
             try:
-                _thread.start_new_thread(self._start_first, (thread, begun))
+                spawn(thread, self._run_bare, begun.set)
             except RuntimeError:
                 self._threads.remove(thread)
                 raise
             self._begun = begun
 
-    def _start_first(self, thread: threading.Thread, begun: threading.Event) -> None:
-        try:
-            thread.start()
-        except RuntimeError:  # no other thread is to be had: this one will do
-            self._bare = threading.get_ident()
-            self._run()
-            self._bare = 0
-        begun.set()
+    def _run_bare(self) -> None:
+        self._bare = threading.get_ident()
+        self._run()
+        self._bare = 0
 
     def _new_thread(self) -> threading.Thread:
         number = len(self._threads) + 1
@@ -138,8 +134,7 @@ class SenderCrew:
         deadline = monotonic() + _A_MOMENT
         self._begun.wait(_A_MOMENT)
         for thread in self._threads:
-            if thread.is_alive():
-                thread.join(max(deadline - monotonic(), 0.0))
+            join(thread, deadline - monotonic())
         return given_up
 
     def _within(self, deadline: float) -> EventSink:

@@ -112,7 +112,9 @@ def test_example(block: Block, api_server: APIServer, tmp_path: Path) -> None:
     """Each Python block runs by itself, without a warning; with the official client it leaves events at the server."""
     done = run(api_server, block.code, tmp_path / "example.py")
     assert 0 == done.returncode, done.stderr
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("dropped an event, invalid_type")]
+    # asyncio's debug mode tells of slow steps by the clock on the wall, which a busy machine stops.
+    expected = ("dropped an event, invalid_type", "Executing <Task ")
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(expected)]
     assert [] == lines
     writes = "V1EventSink" in block.code and "def test_" not in block.code  # tests run in test_pytest_plugin
     assert writes == bool(api_server.events())

@@ -18,7 +18,8 @@ from kevents._log import LimitedLog
 from kevents._losses import Losses
 from kevents._statistics import DropReason
 from kevents._turn import Turn
-from kevents._watcher import Watcher, _Worker
+from kevents._watcher import Watcher
+from kevents._worker import State
 from tests.support.sinks import PATIENCE, Gate, about, thread_names
 
 
@@ -144,7 +145,7 @@ def test_a_handler_stops_its_watcher() -> None:
     results: list[int] = []
     ends = threading.Event()
     station = Station(lambda _: results.append(station.watcher.stop()))
-    station.watcher._on_end = lambda _: ends.set() if station.watcher._ended else None
+    station.watcher._on_end = lambda _: ends.set() if station.watcher._worker.ended else None
     station.publish(3)
     assert ends.wait(PATIENCE)
     assert [0, 0, 0] == results
@@ -172,7 +173,7 @@ def test_flush_waits_for_what_was_there() -> None:
     waiting = threading.Thread(target=lambda: flushed.append(station.watcher.flush(None)))
     with station.turn.lock:
         waiting.start()
-    _until(station, lambda: station.watcher._hurried == 1)
+    _until(station, lambda: station.watcher._worker.hurry == 1)
     station.publish(5)
     first.open()
     waiting.join(PATIENCE)
@@ -193,17 +194,17 @@ def _until(station: Station, true: Callable[[], bool]) -> None:
 
 def test_flush_ends_the_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that lingers for more events is told to go on: flush does not wait for the linger's end."""
-    monkeypatch.setattr("kevents._watcher._LINGER", 60.0)
+    monkeypatch.setattr("kevents._worker._LINGER", 60.0)
     station = Station(lambda _: None)
     station.publish()
     assert station.watcher.flush(None)  # the first event finds no worker, and so no linger
-    _until(station, lambda: station.watcher._state is _Worker.PARKED)
+    _until(station, lambda: station.watcher._worker.state is State.PARKED)
     station.publish()
-    _until(station, lambda: station.watcher._state is _Worker.LINGERING)
+    _until(station, lambda: station.watcher._worker.state is State.LINGERING)
     assert station.watcher.flush(monotonic() + PATIENCE)
-    _until(station, lambda: station.watcher._state is _Worker.PARKED)
+    _until(station, lambda: station.watcher._worker.state is State.PARKED)
     station.publish()
-    _until(station, lambda: station.watcher._state is _Worker.LINGERING)
+    _until(station, lambda: station.watcher._worker.state is State.LINGERING)
     assert 0 == station.watcher.stop(PATIENCE)
     assert station.ledger(offered=3, handled=3) == station.watcher.statistics()
 
@@ -213,7 +214,7 @@ def test_idle_means_parked(monkeypatch: pytest.MonkeyPatch) -> None:
     station = Station(lambda _: None)
     station.publish(10)
     assert station.watcher.flush(None)
-    _until(station, lambda: station.watcher._state is _Worker.PARKED)
+    _until(station, lambda: station.watcher._worker.state is State.PARKED)
     takes: list[None] = []
     take = station.watcher._take
 
@@ -377,7 +378,7 @@ def test_only_one_worker() -> None:
         station = Station(lambda event, seen=seen: seen.append(event.serial))  # type: ignore[misc]
         station.publish(20)
         for _ in range(5):
-            station.watcher._start()
+            station.watcher._worker.start()
         assert station.watcher.flush(None)
         assert list(range(1, 21)) == seen
         assert 0 == station.watcher.stop()

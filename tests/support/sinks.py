@@ -60,7 +60,8 @@ def await_end(broadcaster: kevents.EventBroadcaster, *others: kevents.Watcher) -
     """After a shutdown that gave up: wait until the last worker, which may only just be starting, has ended."""
     for watcher in (*broadcaster._publisher.watchers, *others):
         with watcher._turn.lock:
-            assert watcher._changed.wait_for(lambda watcher=watcher: watcher._ended, PATIENCE)  # type: ignore[misc]
+            worker = watcher._worker
+            assert worker.changed.wait_for(lambda worker=worker: worker.ended, PATIENCE)  # type: ignore[misc]
     join_all()
 
 
