@@ -1008,6 +1008,47 @@ class TestSelect:
         page = wire.ok("GET", f"{wire.events}?limit=1&fieldSelector=type=Normal")
         assert (names(page), "remainingItemCount" in page["metadata"]) == (["a"], False)
 
+    def test_pages_of_one_moment(self, wire: Wire) -> None:
+        """All pages show the moment of the first, whatever is written in between."""
+        for name in "abcd":
+            wire.ok("POST", wire.events, wire.event(name))
+        first = wire.ok("GET", f"{wire.events}?limit=2")
+        wire.ok("DELETE", f"{wire.events}/c")
+        wire.patch("d", {"count": 5})
+        wire.ok("POST", wire.events, wire.event("bb"))
+        rest = wire.ok("GET", f"{wire.events}?continue={first['metadata']['continue']}")
+        assert [(item["metadata"]["name"], item["count"]) for item in rest["items"]] == [("c", 1), ("d", 1)]
+        assert rest["metadata"] == {"resourceVersion": first["metadata"]["resourceVersion"]}
+
+    def test_expired_page(self, wire: Wire) -> None:
+        """A page of a moment that is forgotten is 410, with a token for a rest that is of another moment."""
+        for name in "abcd":
+            wire.ok("POST", wire.events, wire.event(name))
+        first = wire.ok("GET", f"{wire.events}?limit=2")
+        wire.ok("DELETE", f"{wire.events}/c")
+        wire.ok("POST", wire.events, wire.event("e"))
+        wire.subject.compact()
+        response = wire.request("GET", f"{wire.events}?limit=2&continue={first['metadata']['continue']}")
+        message = response.body.pop("message")
+        metadata = response.body.pop("metadata")
+        assert response.body == {"kind": "Status", "apiVersion": "v1", "status": "Failure"} | {
+            "reason": "Expired",
+            "code": 410,
+        }
+        assert (response.status, message[:42]) == (410, "The provided continue parameter is too old")
+        rest = wire.ok("GET", f"{wire.events}?limit=2&continue={metadata['continue']}")
+        assert (names(rest), list(metadata)) == (["d", "e"], ["continue"])
+        assert int(rest["metadata"]["resourceVersion"]) > int(first["metadata"]["resourceVersion"])
+
+    def test_page_of_a_version(self, wire: Wire) -> None:
+        """A page cannot be asked for together with a version."""
+        for name in "ab":
+            wire.ok("POST", wire.events, wire.event(name))
+        token = wire.ok("GET", f"{wire.events}?limit=1")["metadata"]["continue"]
+        response = wire.request("GET", f"{wire.events}?limit=1&resourceVersion=1&continue={token}")
+        message = "specifying resource version is not allowed when using continue"
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
+
     @pytest.mark.parametrize("query", ["limit=x", "continue=bogus", "resourceVersion=abc"])
     def test_bad_parameters(self, wire: Wire, query: str) -> None:
         """A parameter that cannot be read is 400."""
@@ -1305,7 +1346,13 @@ class TestShapes:
         assert (response.status, response.headers["content-type"]) == (200, "application/json")
 
     @pytest.mark.parametrize(
-        "accept", ["application/xml", "application/*", "application/json;as=Bogus;v=v1;g=meta.k8s.io"]
+        "accept",
+        [
+            "application/xml",
+            "application/*",
+            "application/json;as=Bogus;v=v1;g=meta.k8s.io",
+            "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+        ],
     )
     def test_not_acceptable(self, wire: Wire, accept: str) -> None:
         """What the server does not have is 406."""
@@ -1375,6 +1422,40 @@ class TestWatch:
         assert [bool(table["columnDefinitions"]) for table in told] == [True, False]
         assert [table["rows"][0]["cells"][9] for table in told] == ["a", "b"]
 
+    def test_forgotten(self, wire: Wire) -> None:
+        """A watch from a forgotten version is told so by an event, and ends."""
+        version = wire.ok("POST", wire.events, wire.event("a"))["metadata"]["resourceVersion"]
+        for name in "bc":
+            wire.ok("POST", wire.events, wire.event(name))
+        wire.subject.compact()
+        with wire.watching(f"{wire.events}?watch=1&resourceVersion={version}") as lines:
+            told = list(lines)
+        gone = failure(410, "Expired", "The resourceVersion for the provided watch is too old.")
+        assert told == [{"type": "ERROR", "object": gone}]
+
+    def test_last_change_is_kept(self, wire: Wire) -> None:
+        """What was written last is never forgotten."""
+        wire.ok("POST", wire.events, wire.event("a"))
+        last = wire.ok("POST", wire.events, wire.event("b"))
+        wire.subject.compact()
+        version = int(last["metadata"]["resourceVersion"]) - 1
+        with wire.watching(f"{wire.events}?watch=1&resourceVersion={version}") as lines:
+            assert next(lines) == {"type": "ADDED", "object": last}
+
+    def test_future(self, wire: Wire) -> None:
+        """A watch from a version yet to come is told nothing of what comes before it, and does not complain."""
+        version = int(wire.ok("GET", wire.events)["metadata"]["resourceVersion"]) + 100_000
+        with wire.watching(f"{wire.events}?watch=1&timeoutSeconds=1&resourceVersion={version}") as lines:
+            wire.ok("POST", wire.events, wire.event())
+            assert list(lines) == []
+
+    def test_no_bookmarks(self, wire: Wire) -> None:
+        """A watch of events has no bookmarks, though they are asked for."""
+        version = wire.ok("GET", wire.events)["metadata"]["resourceVersion"]
+        query = f"watch=1&timeoutSeconds=1&allowWatchBookmarks=true&resourceVersion={version}"
+        with wire.watching(f"{wire.events}?{query}") as lines:
+            assert list(lines) == []
+
     def test_bad_version(self, wire: Wire) -> None:
         """A version that is none is 500."""
         response = wire.request("GET", f"{wire.events}?watch=1&resourceVersion=abc")
@@ -1394,6 +1475,24 @@ class TestOtherKinds:
         assert names(wire.ok("GET", path)) == ["a"]
         assert wire.ok("DELETE", f"{path}/a")["status"] == "Success"
         assert wire.request("GET", f"{path}/a").status == 404
+
+    @pytest.mark.parametrize("shape", ["", "PartialObjectMetadata"])
+    def test_endpoint_slice(self, wire: Wire, shape: str) -> None:
+        """Endpoint slices can be listed and watched, whole or their metadata alone."""
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{wire.namespace}/endpointslices"
+        accept = f"application/json;as={shape};g=meta.k8s.io;v=v1" if shape else ""
+        version = wire.ok("GET", path)["metadata"]["resourceVersion"]
+        endpoints = [{"addresses": ["10.1.2.3"], "targetRef": {"kind": "Pod", "name": "web-0", "uid": "u"}}]
+        labels = {"kubernetes.io/service-name": "web"}
+        with wire.watching(f"{path}?watch=1&resourceVersion={version}", accept) as lines:
+            metadata = {"name": "web-1", "labels": labels}
+            made = wire.ok("POST", path, {"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints})
+            told = next(lines)
+        accept = accept.replace(shape, f"{shape}List") if shape else ""
+        listed = wire.request("GET", path, accept=accept).body["items"]
+        assert (told["type"], told["object"]["metadata"]) == ("ADDED", made["metadata"])
+        assert [item["metadata"]["labels"] for item in listed] == [labels]
+        assert ("endpoints" in told["object"], "endpoints" in listed[0]) == (not shape, not shape)
 
     def test_config_map_name(self, wire: Wire) -> None:
         """Its name is a DNS subdomain."""

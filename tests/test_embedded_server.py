@@ -463,6 +463,61 @@ class TestWatches:
         assert (response.body["type"], response.body["object"]["code"]) == ("ERROR", 410)
         assert response.body["object"]["reason"] == "Expired"
 
+    @pytest.mark.parametrize(("gone", "status", "code"), [("event", 200, 410), ("status", 410, 410), ("empty", 200, 0)])
+    def test_forms_of_gone(self, gone: Any, status: int, code: int) -> None:
+        """A forgotten version is told by an event, by the status, or by nothing."""
+        with APIServer(gone=gone) as server:
+            create(server)
+            server.compact()
+            response = ask(server, path=f"{EVENTS}?watch=1&resourceVersion=2")
+        body = response.body.get("object", response.body) if response.body else {}
+        assert (response.status, body.get("code", 0)) == (status, code)
+
+    def test_history(self) -> None:
+        """Only so many changes are kept."""
+        with APIServer(history=3) as server:
+            versions = [create(server, name).body["metadata"]["resourceVersion"] for name in "abcd"]
+            told = ask(server, path=f"{EVENTS}?watch=1&timeoutSeconds=1&resourceVersion={versions[2]}")
+            gone = ask(server, path=f"{EVENTS}?watch=1&resourceVersion={int(versions[0]) - 1}")
+        assert (told.body["object"]["metadata"]["name"], gone.body["type"]) == ("d", "ERROR")
+
+    def test_history_age(self) -> None:
+        """What is older than that is forgotten, but for the last change."""
+        clock = Clock()
+        with APIServer(clock=clock, history_age=300) as server:
+            first, second = (create(server, name).body["metadata"]["resourceVersion"] for name in "ab")
+            clock.now += 301_000_000_000
+            told = ask(server, path=f"{EVENTS}?watch=1&timeoutSeconds=1&resourceVersion={first}")
+            gone = ask(server, path=f"{EVENTS}?watch=1&resourceVersion={int(first) - 1}")
+        assert (told.body["object"]["metadata"]["resourceVersion"], gone.body["type"]) == (second, "ERROR")
+
+    def test_slow(self) -> None:
+        """A watch that falls too far behind is cut, in the middle of a line or not."""
+        with APIServer(watch_buffer=50, event_ttl=None) as server, connected(server) as connection:
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.request("GET", f"{EVENTS}?watch=1", headers=bearer(server))
+            answer = connection.getresponse()
+            for number in range(400):
+                server.create("v1", "events", {**event(f"pod.{number}"), "message": "x" * 40_000})
+            with answer, pytest.raises(http.client.IncompleteRead):
+                answer.read()
+
+    def test_restore(self) -> None:
+        """A server can go back to what it held before, and cuts the watches."""
+        with APIServer() as server, connected(server) as connection:
+            made = create(server, "a").body
+            backup = server.backup()
+            create(server, "b")
+            connection.request("GET", f"{EVENTS}?watch=1", headers=bearer(server))
+            with connection.getresponse() as answer:
+                answer.readline()
+                server.restore(backup)
+                with pytest.raises(http.client.IncompleteRead):
+                    answer.read()
+            listed = ask(server).body
+        assert [item["metadata"]["name"] for item in listed["items"]] == ["a"]
+        assert listed["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+
     def test_client_goes(self, api_server: APIServer) -> None:
         """A watch ends when its client goes, though nothing happens."""
         threads = threading.active_count()
@@ -651,7 +706,7 @@ class TestTLS:
     def test_given_context(self) -> None:
         """A context of one's own is used."""
         with APIServer() as first:
-            context, ca = first._tls(), first.ca
+            context, ca = first._identity.context(), first.ca
         with APIServer(ssl_context=context, ca=ca) as server:
             assert server.ca == ca
             trusting = ssl.create_default_context(cadata=ca)

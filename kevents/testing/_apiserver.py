@@ -6,22 +6,22 @@ import copy
 import secrets
 import shutil
 import tempfile
-import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kevents.testing._access import ALL_VERBS, Access
-from kevents.testing._certificate import self_signed
-from kevents.testing._faults import Delay, Fault, Faults, Garbage, Hang, Reset, Rule, Status
+from kevents.testing._faults import Delay, Fault, Faults, Garbage, Hang, Reset, Rule, Status, matching
 from kevents.testing._handler import Handler
+from kevents.testing._identity import Identity
 from kevents.testing._kinds import Kind, Kinds
-from kevents.testing._kubeconfig import kubeconfig
+from kevents.testing._kubeconfig import write_kubeconfig
 from kevents.testing._listener import Listener
 from kevents.testing._requests import Request, RequestLog
 from kevents.testing._resources import Resources
 from kevents.testing._status import APIError, Cause
-from kevents.testing._storage import Store
+from kevents.testing._storage import Backup, Limits, Store
+from kevents.testing._watch import Watches
 
 if TYPE_CHECKING:
     import ssl
@@ -52,6 +52,11 @@ class APIServer:
         finalize_namespaces: Whether a deleted namespace goes at once; otherwise it stays `Terminating`, as on a cluster
             without controllers.
         log_length: How many requests the log keeps.
+        history: How many changes watches and lists in pages can go back; after more they are told 410.
+        history_age: How many seconds by the clock they can go back, as etcd forgets after five minutes; None for ever.
+        watch_buffer: By how many changes a watch may be behind before its connection is cut; None: by any number.
+        gone: How a watch from a forgotten resourceVersion is answered: with an `event` of type ERROR, as the real
+            server does for events; with the `status` 410; or with an `empty` answer that ends at once.
 
     .. versionadded:: 0.1
     """
@@ -68,20 +73,23 @@ class APIServer:
         ca: str = "",
         finalize_namespaces: bool = False,
         log_length: int = 100_000,
+        history: int = 10_000,
+        history_age: float | None = None,
+        watch_buffer: int | None = None,
+        gone: Literal["event", "status", "empty"] = "event",
     ) -> None:
         self.token = token if token is not None else secrets.token_urlsafe(24)
-        self._ca = ca
-        self._context = ssl_context
-        self._certifying = threading.Lock()
+        self._identity = Identity(host, ssl_context, ca)
         self._folders: list[str] = []
         self._access = Access(self.token)
         self._faults = Faults()
         self._log = RequestLog(log_length)
         self._kinds = Kinds()
-        self._store = Store(clock, event_ttl)
+        self._store = Store(clock, event_ttl, Limits(history, history_age, watch_buffer))
         self._resources = Resources(self._store, finalize_namespaces=finalize_namespaces)
-        self._handler = Handler(self._access, self._faults, self._log, self._kinds, self._resources)
-        self._listener = Listener(host, port, self._tls, self._handler.handle)
+        watches = Watches(self._store, gone)
+        self._handler = Handler(self._access, self._faults, self._log, self._kinds, self._resources, watches)
+        self._listener = Listener(host, port, self._identity.context, self._handler.handle)
         for name in _NAMESPACES:
             self.create_namespace(name)
 
@@ -144,20 +152,12 @@ class APIServer:
     @property
     def ca(self) -> str:
         """The certificate that clients by TLS should trust, PEM."""
-        self._tls()
-        return self._ca
+        return self._identity.ca
 
     @property
     def _authority(self) -> str:
         host = f"[{self._listener.host}]" if ":" in self._listener.host else self._listener.host
         return f"{host}:{self.port}"
-
-    def _tls(self) -> ssl.SSLContext:
-        with self._certifying:
-            if self._context is None:
-                made = self_signed(dict.fromkeys((self._listener.host, "127.0.0.1", "::1", "localhost")))
-                self._ca, self._context = made.certificate, made.context()
-            return self._context
 
     def kubeconfig(self, path: str | Path | None = None, *, token: str | None = None) -> Path:
         """Write a kubeconfig for kubectl and the official client; it uses TLS, since kubectl sends no token without.
@@ -172,10 +172,7 @@ class APIServer:
         if path is None:
             self._folders.append(tempfile.mkdtemp(prefix="kevents-"))
             path = Path(self._folders[-1]) / "kubeconfig"
-        target = Path(path)
-        target.touch(mode=0o600)
-        target.write_text(kubeconfig(self.tls_url, token or self.token, self.ca), encoding="utf-8")
-        return target
+        return write_kubeconfig(Path(path), self.tls_url, token or self.token, self.ca)
 
     # Who may use it
 
@@ -243,8 +240,16 @@ class APIServer:
         return self._store.expire(name)
 
     def compact(self) -> None:
-        """Forget the history: a watch from an earlier resourceVersion is told 410."""
+        """Forget the history: a watch or a page of an earlier resourceVersion is told 410."""
         self._store.compact()
+
+    def backup(self) -> Backup:
+        """Give all that it holds, for `restore`."""
+        return self._store.backup()
+
+    def restore(self, backup: Backup) -> None:
+        """Go back to what it held, resourceVersions too, as after etcd was restored; watches are cut."""
+        self._store.restore(backup)
 
     def _kind(self, api_version: str, resource: str) -> Kind:
         group, _, version = api_version.rpartition("/")
@@ -305,15 +310,8 @@ class APIServer:
             The rule: a context manager, with `remove()` and `hits`. Of several rules that match, the oldest decides; a
             `Delay` lets later rules decide as well.
         """
-
-        def matches(request: Request) -> bool:
-            return (
-                (method is None or request.method == method)
-                and (path is None or path in request.path)
-                and (when is None or when(request))
-            )
-
-        return self._faults.add(Status(fault) if isinstance(fault, int) else fault, times, matches)
+        chosen = Status(fault) if isinstance(fault, int) else fault
+        return self._faults.add(chosen, times, matching(method, path, when))
 
     def clear_faults(self) -> None:
         """Remove every rule; requests that wait because of one go on."""

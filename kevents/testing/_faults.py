@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kevents.testing._requests import Request
     from kevents.testing._status import Cause
 
-__all__ = ["Delay", "Fault", "Faults", "Garbage", "Hang", "Reset", "Rule", "Status"]
+__all__ = ["Delay", "Fault", "Faults", "Garbage", "Hang", "Reset", "Rule", "Status", "matching"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,19 @@ class Matcher(Protocol):
 
     def __call__(self, request: Request, /) -> bool:
         """Tell whether the rule applies to the request."""
+
+
+def matching(method: str | None, path: str | None, when: Callable[[Request], bool] | None) -> Matcher:
+    """Give what matches a request with this method, a path that contains this, and for which this is true."""
+
+    def matches(request: Request, /) -> bool:
+        return (
+            (method is None or request.method == method)
+            and (path is None or path in request.path)
+            and (when is None or when(request))
+        )
+
+    return matches
 
 
 @dataclass(eq=False, slots=True)

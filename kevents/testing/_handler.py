@@ -11,7 +11,6 @@ from kevents.testing._http import MAX_BODY, Answer, Stream, dump, json_answer
 from kevents.testing._listener import DroppedError
 from kevents.testing._shapes import negotiate, render
 from kevents.testing._status import APIError, status_body
-from kevents.testing._watch import Watches
 
 if TYPE_CHECKING:
     from kevents.testing._access import Access
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from kevents.testing._listener import Connection
     from kevents.testing._requests import Incoming, RequestLog
     from kevents.testing._resources import Resources
+    from kevents.testing._watch import Watches
 
 __all__ = ["Handler"]
 
@@ -33,16 +33,19 @@ class Handler:
         log: Where requests are noted.
         kinds: The kinds there are.
         resources: What is done with their objects.
+        watches: What goes on about them.
     """
 
-    def __init__(self, access: Access, faults: Faults, log: RequestLog, kinds: Kinds, resources: Resources) -> None:
+    def __init__(
+        self, access: Access, faults: Faults, log: RequestLog, kinds: Kinds, resources: Resources, watches: Watches
+    ) -> None:
         self._access = access
         self._faults = faults
         self._log = log
         self._kinds = kinds
         self._resources = resources
         self._discovery = Discovery(kinds)
-        self._watches = Watches(resources.store)
+        self._watches = watches
 
     def open(self) -> None:
         """Begin to serve."""
@@ -109,7 +112,7 @@ class Handler:
         if request.too_large:
             message = f"Request entity too large: limit is {MAX_BODY}"
             raise APIError(413, "RequestEntityTooLarge", message)
-        shape = negotiate(request.headers.get("accept", ""))
+        shape = negotiate(request.headers.get("accept", ""), listed=call.verb == "list")
         if call.verb == "watch":
             return self._watches.stream(call, shape, connection.socket)
         reply = self._resources.serve(call)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
-__all__ = ["kubeconfig"]
+__all__ = ["kubeconfig", "write_kubeconfig"]
+
+
+def write_kubeconfig(path: Path, url: str, token: str, ca: str = "") -> Path:
+    """Write a kubeconfig that only its owner can read; give its path. The arguments are those of `kubeconfig`."""
+    path.touch(mode=0o600)
+    path.write_text(kubeconfig(url, token, ca), encoding="utf-8")
+    return path
 
 
 def kubeconfig(url: str, token: str, ca: str = "") -> str:

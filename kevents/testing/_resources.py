@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kevents.testing._calls import Call, Reply
 from kevents.testing._events import validate_update
 from kevents.testing._names import metadata_causes
+from kevents.testing._pages import PRESENT, Page, expired, page_of
 from kevents.testing._patch import JSON_PATCH, MERGE, STRATEGIC, apply_patch
 from kevents.testing._rules import (
     cannot_handle,
@@ -16,7 +17,6 @@ from kevents.testing._rules import (
     media_type,
     named,
     ordered,
-    page,
     parse_patch,
     patch_unreadable,
     refuse_invalid,
@@ -38,13 +38,13 @@ from kevents.testing._status import (
     forbidden,
     not_found,
 )
-from kevents.testing._storage import ExistsError, MissingError, new_uid
+from kevents.testing._storage import CompactedError, ExistsError, MissingError, new_uid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kevents.testing._kinds import Kind
-    from kevents.testing._storage import Store
+    from kevents.testing._storage import Item, Store
 
 __all__ = ["Resources"]
 
@@ -121,12 +121,21 @@ class Resources:
 
     def _list(self, call: Call) -> Reply:
         selects = selector(call.kind, call.query.get("fieldSelector", ""), call.query.get("labelSelector", ""))
-        items, version = self.store.items(call.kind.bucket, call.namespace)
+        page = page_of(call.query)
+        items, version = self._items(call, page)
         check_version(call.query.get("resourceVersion", ""), version)
         if selects:
             items = [item for item in items if selects(item[1])]
-        objects, metadata = page(items, version, call.query, counted=selects is None)
+        objects, metadata = page.cut(items, version, counted=selects is None)
         return Reply(call.kind, 200, tuple(objects), metadata)
+
+    def _items(self, call: Call, page: Page) -> tuple[list[Item], int]:
+        if page.version is None or page.version == PRESENT:
+            return self.store.items(call.kind.bucket, call.namespace)
+        try:
+            return self.store.items_at(call.kind.bucket, call.namespace, page.version), page.version
+        except CompactedError:
+            raise expired(page) from None
 
     def _update(self, call: Call) -> Reply:
         unknown: list[str] = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import random
 from datetime import datetime, timedelta, timezone
@@ -15,8 +13,6 @@ from kevents.testing._schema import META
 from kevents.testing._status import APIError, Cause, bad_request, field_invalid, invalid, unsupported_media_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from kevents.testing._kinds import Kind
     from kevents.testing._requests import Incoming
     from kevents.testing._schema import DecodeError
@@ -29,7 +25,6 @@ __all__ = [
     "media_type",
     "named",
     "ordered",
-    "page",
     "parse_patch",
     "patch_unreadable",
     "refuse_invalid",
@@ -41,7 +36,6 @@ __all__ = [
 ]
 
 Object = dict[str, Any]
-Item = tuple[tuple[str, str], Object]
 
 MAX_OBJECT: Final = 1_572_864
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
@@ -212,50 +206,3 @@ def check_version(wanted: str, present: int) -> None:
         cause = Cause("ResourceVersionTooLarge", "Too large resource version").as_dict()
         message = f"Timeout: Too large resource version: {wanted}, current: {present}"
         raise APIError(504, "Timeout", message, {"causes": [cause]})
-
-
-def page(items: list[Item], version: int, query: Mapping[str, str], *, counted: bool) -> tuple[list[Object], Object]:
-    """Cut a page out of a list.
-
-    Args:
-        items: What the list holds, in the order of its keys.
-        version: The store's version.
-        query: The request's parameters: `limit` and `continue`.
-        counted: Whether to say how many items are left.
-
-    Returns:
-        The objects of the page, and the list's metadata.
-
-    Raises:
-        APIError: 400 for a bad parameter.
-    """
-    limit = _limit(query.get("limit", ""))
-    if token := query.get("continue", ""):
-        version, start = _start(token)
-        items = [item for item in items if item[0] > start]
-    metadata: Object = {"resourceVersion": str(version)}
-    if limit and len(items) > limit:
-        left = len(items) - limit
-        items = items[:limit]
-        text = json.dumps([version, *items[-1][0]], separators=(",", ":"))
-        metadata["continue"] = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-        if counted:
-            metadata["remainingItemCount"] = left
-    return [item[1] for item in items], metadata
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return 0
-    try:
-        return int(text)
-    except ValueError:
-        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
-
-
-def _start(token: str) -> tuple[int, tuple[str, str]]:
-    try:
-        version, namespace, name = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        return int(version), (str(namespace), str(name))
-    except (binascii.Error, ValueError, TypeError):
-        raise bad_request("invalid continue token: continue key is not valid") from None

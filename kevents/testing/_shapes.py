@@ -25,12 +25,17 @@ class Shape:
 
 
 PLAIN = Shape()
-_SHAPES = ("", "PartialObjectMetadata", "Table")
+_ALONE = ("PartialObjectMetadata", "PartialObjectMetadataList")
+_SHAPES = ("", *_ALONE, "Table")
 _META = "meta.k8s.io/v1"
 
 
-def negotiate(accept: str) -> Shape:
+def negotiate(accept: str, *, listed: bool = False) -> Shape:
     """Read an `Accept` header; the first type that the server knows counts.
+
+    Args:
+        accept: The header.
+        listed: Whether a list is asked for, whose metadata alone has another name than that of an object.
 
     Raises:
         APIError: 406 when it knows none.
@@ -40,9 +45,10 @@ def negotiate(accept: str) -> Shape:
     for wish in accept.split(","):
         name, *parameters = [part.strip() for part in wish.split(";")]
         given = dict(part.partition("=")[::2] for part in parameters)
-        as_ = given.get("as", "").removesuffix("List")
-        if name in {"*/*", "application/json"} and as_ in _SHAPES and given.get("v", "v1") == "v1":
-            return Shape(as_)
+        as_ = given.get("as", "")
+        fits = as_ in _SHAPES and as_ != _ALONE[not listed]
+        if name in {"*/*", "application/json"} and fits and given.get("v", "v1") == "v1":
+            return Shape(as_.removesuffix("List"))
     types = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
     raise APIError(406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {types}", {})
 

@@ -55,6 +55,7 @@ class APIError(Exception):
         message: The text for people.
         details: `details` of the Status; None leaves the key away.
         headers: Further response headers.
+        metadata: The metadata of the Status.
 
     .. versionadded:: 0.1
     """
@@ -66,6 +67,7 @@ class APIError(Exception):
         message: str,
         details: Details | None = None,
         headers: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -73,10 +75,11 @@ class APIError(Exception):
         self.message = message
         self.details = details
         self.headers = dict(headers or {})
+        self.metadata = dict(metadata or {})
 
     def body(self) -> dict[str, Any]:
         """Give the Status object."""
-        return status_body(self.code, self.reason, self.message, self.details)
+        return {**status_body(self.code, self.reason, self.message, self.details), "metadata": self.metadata}
 
 
 def status_body(code: int, reason: str, message: str, details: Details | None = None) -> dict[str, Any]:

@@ -8,15 +8,17 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from kevents.testing._history import Change, CompactedError, History, Limits, Watcher
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Change", "CompactedError", "ExistsError", "MissingError", "Store", "Watcher"]
+__all__ = ["Backup", "Change", "CompactedError", "ExistsError", "Item", "Limits", "MissingError", "Store", "Watcher"]
 
 Object = dict[str, Any]
 Key = tuple[str, str, str]
+Item = tuple[tuple[str, str], Object]
 
-_HISTORY: Final = 10_000
 _NANOSECONDS: Final = 1_000_000_000
 
 
@@ -28,39 +30,13 @@ class MissingError(Exception):
     """There is no such object."""
 
 
-class CompactedError(Exception):
-    """The history does not reach back that far."""
-
-
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What happened to one object.
+class Backup:
+    """All that a store held at some time."""
 
-    Attributes:
-        type: `ADDED`, `MODIFIED` or `DELETED`.
-        version: The store's version after it.
-        bucket: The kind of the object.
-        namespace: Its namespace, empty for one of the cluster.
-        object: It, as it is now (as it was last, when deleted).
-        previous: It before, None when added.
-    """
-
-    type: str
     version: int
-    bucket: str
-    namespace: str
-    object: Object
-    previous: Object | None
-
-
-@dataclass(eq=False, slots=True)
-class Watcher:
-    """One who is told of the changes in a bucket; `wake` is called under the store's lock."""
-
-    bucket: str
-    namespace: str
-    pending: deque[Change]
-    wake: Callable[[], None]
+    objects: dict[str, dict[tuple[str, str], Object]]
+    expiry: dict[Key, int]
 
 
 class Store:
@@ -71,18 +47,18 @@ class Store:
     Args:
         clock: The wall clock in nanoseconds.
         ttl: How many seconds an object of bucket `events` lives after its last write; None for ever.
+        limits: How much of the past is kept.
     """
 
-    def __init__(self, clock: Callable[[], int], ttl: float | None) -> None:
+    def __init__(self, clock: Callable[[], int], ttl: float | None, limits: Limits | None = None) -> None:
         self.lock = threading.RLock()
         self.clock = clock
         self.version = 1
         self._ttl = None if ttl is None else int(ttl * _NANOSECONDS)
         self._objects: dict[str, dict[tuple[str, str], Object]] = {}
         self._expiry: OrderedDict[Key, int] = OrderedDict()
-        self._history: deque[Change] = deque(maxlen=_HISTORY)
-        self._watchers: list[Watcher] = []
-        self._compacted = 0
+        self._history = History(limits or Limits())
+        self._listed: tuple[str, str, int, list[Item]] = ("", "", 0, [])
 
     def create(self, bucket: str, namespace: str, name: str, build: Callable[[str], Object]) -> Object:
         """Store a new object.
@@ -135,12 +111,23 @@ class Store:
             except KeyError:
                 raise MissingError from None
 
-    def items(self, bucket: str, namespace: str = "") -> tuple[list[tuple[tuple[str, str], Object]], int]:
+    def items(self, bucket: str, namespace: str = "") -> tuple[list[Item], int]:
         """Give the objects of a namespace, or of all, in the order of their keys, and the store's version."""
         with self.lock:
             self._expire()
-            found = self._objects.get(bucket, {}).items()
-            return sorted((item for item in found if not namespace or item[0][0] == namespace), key=_key), self.version
+            return self.items_at(bucket, namespace, self.version), self.version
+
+    def items_at(self, bucket: str, namespace: str, version: int) -> list[Item]:
+        """Give the objects as they were at a version; the list must not be changed.
+
+        Raises:
+            CompactedError: The history does not reach back that far.
+        """
+        with self.lock:
+            self._expire()
+            if self._history.is_compacted(version - 1):
+                raise CompactedError
+            return self._sorted(bucket, namespace, version)
 
     def delete(self, bucket: str, namespace: str, name: str) -> Object:
         """Remove an object and give it as it was.
@@ -176,7 +163,9 @@ class Store:
                 return max(0, moment - self.clock()) / _NANOSECONDS
             return None
 
-    def watch(self, bucket: str, namespace: str, since: int | None, wake: Callable[[], None]) -> Watcher:
+    def watch(
+        self, bucket: str, namespace: str, since: int | None, wake: Callable[[], None], cut: Callable[[], None]
+    ) -> Watcher:
         """Register a watcher.
 
         Args:
@@ -184,6 +173,7 @@ class Store:
             namespace: One namespace, or empty for all.
             since: The version after which to begin; None for what there is, and then on.
             wake: Called when there is something new.
+            cut: Called when it is too far behind: it is told nothing more.
 
         Raises:
             CompactedError: The history does not reach back that far.
@@ -193,15 +183,15 @@ class Store:
             if since is None:
                 pending = deque(self._present(bucket, namespace))
             else:
-                pending = deque(self._since(bucket, namespace, since))
-            watcher = Watcher(bucket, namespace, pending, wake)
-            self._watchers.append(watcher)
+                pending = deque(self._history.since(bucket, namespace, since))
+            watcher = Watcher(bucket, namespace, since or 0, wake, cut, pending)
+            self._history.watch(watcher)
             return watcher
 
     def unwatch(self, watcher: Watcher) -> None:
-        """Tell the watcher nothing more."""
+        """Tell the watcher nothing more; again: nothing."""
         with self.lock:
-            self._watchers.remove(watcher)
+            self._history.unwatch(watcher)
 
     def take(self, watcher: Watcher) -> list[Change]:
         """Give the watcher what is new."""
@@ -212,20 +202,43 @@ class Store:
             return changes
 
     def compact(self) -> None:
-        """Forget the history: watches from an older version are gone."""
+        """Forget the history but for the last change: watches and pages of an older version are gone."""
         with self.lock:
-            self._history = deque(maxlen=_HISTORY)
-            self._compacted = self.version
+            self._history.compact()
+
+    def is_compacted(self, since: int) -> bool:
+        """Tell whether a watch from that version is gone."""
+        with self.lock:
+            self._expire()
+            return self._history.is_compacted(since)
+
+    def backup(self) -> Backup:
+        """Give all that there is."""
+        with self.lock:
+            self._expire()
+            objects = {bucket: dict(found) for bucket, found in self._objects.items()}
+            return Backup(self.version, objects, dict(self._expiry))
+
+    def restore(self, backup: Backup) -> None:
+        """Go back to what there was, its version too; who watches is cut off."""
+        with self.lock:
+            self.version = backup.version
+            self._objects = {bucket: dict(found) for bucket, found in backup.objects.items()}
+            self._expiry = OrderedDict(backup.expiry)
+            self._listed = ("", "", 0, [])
+            self._history.reset(backup.version)
 
     def _present(self, bucket: str, namespace: str) -> Iterator[Change]:
         for (found, _), item in self.items(bucket, namespace)[0]:
-            yield Change("ADDED", self.version, bucket, found, item, None)
+            yield Change("ADDED", self.version, self.clock(), bucket, found, item, None)
 
-    def _since(self, bucket: str, namespace: str, since: int) -> Iterator[Change]:
-        full = len(self._history) == _HISTORY
-        if since < self._compacted or (full and since < self._history[0].version - 1):
-            raise CompactedError
-        return (change for change in self._history if change.version > since and _concerns(change, bucket, namespace))
+    def _sorted(self, bucket: str, namespace: str, version: int) -> list[Item]:
+        if self._listed[:3] != (bucket, namespace, version):  # the pages of one list are asked for one after another
+            found = dict(self._objects.get(bucket, {}))
+            self._history.undo(bucket, found, version)
+            items = sorted((item for item in found.items() if namespace in {"", item[0][0]}), key=_key)
+            self._listed = (bucket, namespace, version, items)
+        return self._listed[3]
 
     def _put(self, key: Key, new: Object, old: Object | None) -> None:
         bucket, namespace, name = key
@@ -235,28 +248,20 @@ class Store:
             self._expiry[key] = self.clock() + self._ttl
             self._expiry.move_to_end(key)
         kind = "ADDED" if old is None else "MODIFIED"
-        self._tell(Change(kind, self.version, bucket, namespace, new, old))
+        self._history.add(Change(kind, self.version, self.clock(), bucket, namespace, new, old))
 
     def _remove(self, bucket: str, namespace: str, name: str) -> None:
         old = self._objects[bucket].pop((namespace, name))
         self._expiry.pop((bucket, namespace, name), None)
         self.version += 1
         last = {**old, "metadata": {**old["metadata"], "resourceVersion": str(self.version)}}
-        self._tell(Change("DELETED", self.version, bucket, namespace, last, old))
+        self._history.add(Change("DELETED", self.version, self.clock(), bucket, namespace, last, old))
 
     def _expire(self) -> None:
-        if not self._expiry:
-            return
         now = self.clock()
+        self._history.grow_old(now)
         while self._expiry and (first := next(iter(self._expiry.items())))[1] <= now:
             self._remove(*first[0])
-
-    def _tell(self, change: Change) -> None:
-        self._history.append(change)
-        for watcher in self._watchers:
-            if _concerns(change, watcher.bucket, watcher.namespace):
-                watcher.pending.append(change)
-                watcher.wake()
 
 
 def new_uid() -> str:
@@ -266,7 +271,3 @@ def new_uid() -> str:
 
 def _key(item: tuple[tuple[str, str], Object]) -> tuple[str, str]:
     return item[0]
-
-
-def _concerns(change: Change, bucket: str, namespace: str) -> bool:
-    return change.bucket == bucket and namespace in {"", change.namespace}

@@ -52,10 +52,13 @@ class Watches:
 
     Args:
         store: What they watch.
+        gone: How a watch from a version that is forgotten is answered: with an `event` of type ERROR, as etcd's history
+            makes it; with the `status` 410, as caches do; or with an `empty` answer, as some proxies leave of it.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, gone: str = "event") -> None:
         self._store = store
+        self.gone = gone
         self._lock = threading.Lock()
         self._bells: set[_Bell] = set()
         self._closed = False
@@ -81,21 +84,29 @@ class Watches:
             client: The connection, which ends the watch when it is closed.
 
         Raises:
-            APIError: 400 for a selector that cannot be understood, 500 (as the real server) for such a version.
+            APIError: 400 for a selector that cannot be understood, 500 (as the real server) for such a version, 410
+                for one that is forgotten, if that is how it is told.
         """
         selects = selector(call.kind, call.query.get("fieldSelector", ""), call.query.get("labelSelector", ""))
         wanted = call.query.get("resourceVersion", "")
         since = None if wanted in {"", "0"} else _version(wanted)
         seconds = call.query.get("timeoutSeconds", "")
         deadline = time.monotonic() + int(seconds) if seconds.isdecimal() and int(seconds) else None
+        if self.gone == "status" and since is not None and self._store.is_compacted(since):
+            raise APIError(410, "Expired", f"too old resource version: {since}")
         lines = _Lines(call, shape, selects, self._store.clock)
+
+        def cut() -> None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(client, socket.SHUT_RDWR)
 
         def run(send: Callable[[bytes], None]) -> None:
             with self._bell() as bell:
                 try:
-                    watcher = self._store.watch(call.kind.bucket, call.namespace, since, bell.ring)
+                    watcher = self._store.watch(call.kind.bucket, call.namespace, since, bell.ring, cut)
                 except CompactedError:
-                    send(dump({"type": "ERROR", "object": _gone()}))
+                    if self.gone != "empty":
+                        send(dump({"type": "ERROR", "object": _gone()}))
                     return
                 try:
                     self._follow(watcher, bell, client, deadline, lambda change: _send(send, lines.of(change)))

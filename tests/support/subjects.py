@@ -35,6 +35,9 @@ class Subject(Protocol):
     def register_widgets(self) -> None:
         """Make the custom resource `widgets` in `example.com/v1` known."""
 
+    def compact(self) -> None:
+        """Forget the history up to now."""
+
 
 class EmbeddedSubject:
     """The embedded server."""
@@ -54,6 +57,10 @@ class EmbeddedSubject:
         """Make the custom resource known."""
         self.server.register("example.com/v1", "Widget", "widgets")
 
+    def compact(self) -> None:
+        """Forget the history up to now."""
+        self.server.compact()
+
 
 class RealSubject:
     """A real server."""
@@ -71,6 +78,10 @@ class RealSubject:
     def register_widgets(self) -> None:
         """Make the custom resource known, and wait until the server serves it."""
         self.server.register("example.com/v1", "Widget", "widgets")
+
+    def compact(self) -> None:
+        """Forget the history up to now."""
+        self.server.compact()
 
 
 class Wire:
