@@ -1,0 +1,186 @@
+"""What a configuration says of each kind of destination."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kevents.export._hints import listed, shown
+from kevents.export._secrets import Secret
+from kevents.export._section import Section
+
+_COMPRESS: Final = ("gzip", "none")
+_SCHEMES: Final = ("s3://", "gs://", "az://", "file:///", "memory:///")
+_HEADERS_THAT_TELL: Final = ("authorization", "cookie", "api-key", "apikey", "token", "secret", "signature", "password")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchConfig:
+    """When a batch closes: at so many records, so many bytes, or so many seconds after its first record."""
+
+    max_items: int = 1000
+    max_bytes: int = 5 * 2**20
+    max_age: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """How much may wait for a destination: so many records, so many bytes."""
+
+    max_items: int = 5000
+    max_bytes: int = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class SinkConfig:
+    """One destination.
+
+    Attributes:
+        name: Its own.
+        type: ``stdout``, ``file``, ``object-store``, ``webhook`` or ``otlp``.
+        options: Of its type, by the name of the sink's argument; secrets as references.
+        batch: When a batch closes.
+        queue: How much may wait for it.
+        when_full: ``block`` or ``drop``.
+        timeout: After how many seconds a write is given up, or reported as overdue.
+    """
+
+    name: str
+    type: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    queue: QueueConfig = field(default_factory=QueueConfig)
+    when_full: str = "block"
+    timeout: float = 60.0
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether it cannot hold how far it got; of stdout nobody knows what became of it."""
+        return self.type in ("webhook", "otlp")
+
+    @property
+    def place(self) -> str:
+        """What two sinks must not share; empty: they may."""
+        if self.type == "file":
+            return "file:" + os.path.realpath(self.options["path"]) if self.options["path"] else ""
+        return "store:" + str(self.options["url"]).rstrip("/") if self.type == "object-store" else ""
+
+
+def read_sink(name: str, section: Section) -> SinkConfig:
+    """Read a table ``[sinks.NAME]``."""
+    kind = section.text("type", required="file", choices=tuple(_READERS))
+    if kind not in _READERS:
+        section.rest()
+        return SinkConfig(name)
+    common = {
+        "batch": _batch(section.section("batch")),
+        "queue": _queue(section.section("queue")),
+        "when_full": section.text("when_full", "block", choices=("block", "drop")),
+        "timeout": section.duration("timeout", 60.0),
+    }
+    options = _READERS[kind](section)
+    section.done()
+    return SinkConfig(name, kind, options, **common)  # type: ignore[arg-type]
+
+
+def _batch(section: Section) -> BatchConfig:
+    standard = BatchConfig()
+    config = BatchConfig(
+        section.count("max_items", standard.max_items),
+        section.size("max_bytes", standard.max_bytes),
+        section.duration("max_age", standard.max_age),
+    )
+    section.done()
+    return config
+
+
+def _queue(section: Section) -> QueueConfig:
+    standard = QueueConfig()
+    config = QueueConfig(section.count("max_items", standard.max_items), section.size("max_bytes", standard.max_bytes))
+    section.done()
+    return config
+
+
+def _stdout(section: Section) -> dict[str, Any]:  # noqa: ARG001 - it has no options
+    return {}
+
+
+def _file(section: Section) -> dict[str, Any]:
+    return {
+        "path": section.text("path", required="events/"),
+        "compress": section.text("compress", "gzip", choices=_COMPRESS),
+        "level": section.count("level", 6),
+        "max_bytes": section.size("rotate_size", 64 * 2**20),
+        "max_age": section.duration("rotate_age", 3600.0),
+        "keep": section.count("keep", 0) or None,
+        "keep_for": section.duration("keep_for", 0.0) or None,
+    }
+
+
+def _object_store(section: Section) -> dict[str, Any]:
+    url = section.url("url", "s3://bucket/events")
+    if isinstance(url, str) and url and not url.startswith(_SCHEMES):
+        section.wrong("url", f"must begin with {listed(_SCHEMES)}, not {shown(url.partition('//')[0])}")
+    return {
+        "url": url,
+        "compress": section.text("compress", "gzip", choices=_COMPRESS),
+        "options": _options(section.section("options")),
+    }
+
+
+def _options(section: Section) -> dict[str, str | Secret]:
+    """Options of the store itself, named as obstore does; whatever looks like a secret must be a reference."""
+    found: dict[str, str | Secret] = {}
+    for key in section.keys():  # noqa: SIM118 - it is no dictionary
+        tells = any(word in key.lower() for word in ("secret", "token", "password", "sas", "account_key", "access_key"))
+        value = section.secret(key) if tells and "id" not in key.lower().split("_") else section.text_or_secret(key)
+        found[key] = value or ""
+    return found
+
+
+def _webhook(section: Section) -> dict[str, Any]:
+    return {
+        "url": _http_url(section, "url", "https://hooks.example.com/events"),
+        "method": section.text("method", "POST", choices=("POST", "PUT")),
+        "headers": _headers(section.section("headers")),
+        "body": section.text("body"),
+        "ca_file": section.text("ca_file"),
+    }
+
+
+def _otlp(section: Section) -> dict[str, Any]:
+    return {
+        "endpoint": _http_url(section, "endpoint", "http://collector:4318/v1/logs"),
+        "headers": _headers(section.section("headers")),
+        "compress": section.text("compress", "gzip", choices=_COMPRESS),
+        "ca_file": section.text("ca_file"),
+    }
+
+
+def _http_url(section: Section, key: str, example: str) -> str | Secret:
+    url = section.url(key, example)
+    if isinstance(url, str) and url and not url.startswith(("https://", "http://")):
+        section.wrong(key, f"must begin with {listed(('https://', 'http://'))}; for example {shown(example)}")
+    return url
+
+
+def _headers(section: Section) -> dict[str, str | Secret]:
+    """Headers by name; one that carries a credential must be a reference."""
+    found: dict[str, str | Secret] = {}
+    for name in section.keys():  # noqa: SIM118 - it is no dictionary
+        tells = any(word in name.lower() for word in _HEADERS_THAT_TELL)
+        value = section.secret(name) if tells else section.text_or_secret(name)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+_READERS: Final[Mapping[str, Callable[[Section], dict[str, Any]]]] = {
+    "stdout": _stdout,
+    "file": _file,
+    "object-store": _object_store,
+    "webhook": _webhook,
+    "otlp": _otlp,
+}
