@@ -236,9 +236,9 @@ def test_rooms() -> None:
     """The architecture lists every room with its docstring's first paragraph, and no other."""
     listed = {cells[0].strip("`"): cells[1] for cells in rows(section("docs/architecture.md", "Rooms"))}
     expected = {}
-    for path in [*(ROOT / "kevents").glob("*.py"), ROOT / "kevents/testing/__init__.py"]:
+    for path in [*(ROOT / "kevents").glob("*.py"), *(ROOT / "kevents").glob("*/__init__.py")]:
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        name = path.name if path.parent.name == "kevents" else "testing/"
+        name = path.name if path.parent.name == "kevents" else f"{path.parent.name}/"
         expected[name] = " ".join(docstring.split("\n\n")[0].replace("``", "`").split())
     assert expected == listed
 
@@ -256,7 +256,7 @@ def test_picture_of_imports() -> None:
     place = [(room, number) for number, line in enumerate(lines) for room in line.split(" | ")]
     paths = [path for path in (ROOT / "kevents").glob("*.py") if path.name != "__init__.py"]
     rooms = {path.stem: [path] for path in paths}
-    rooms["testing"] = list((ROOT / "kevents/testing").glob("*.py"))
+    rooms |= {room: list((ROOT / "kevents" / room).glob("*.py")) for room in ("export", "testing")}
     assert sorted(rooms) == sorted(room for room, _ in place)
     for room, number in place:
         below = {other for other, deeper in place if deeper > number}

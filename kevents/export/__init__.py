@@ -1,5 +1,7 @@
 """A cluster's events to durable places, none lost: the mark moves only when the destination has the bytes."""
 
+from kevents.export._routes import Route, Router
+from kevents.export._secrets import Secret
 from kevents.export._types import Batch, Chunk, Mark, Record, Reject, Retry, Sink, Stream
 
-__all__ = ["Batch", "Chunk", "Mark", "Record", "Reject", "Retry", "Sink", "Stream"]
+__all__ = ["Batch", "Chunk", "Mark", "Record", "Reject", "Retry", "Route", "Router", "Secret", "Sink", "Stream"]

@@ -129,7 +129,7 @@ def _routes(sections: list[Section]) -> tuple[Route, ...]:
 
 def _route(section: Section, identity: str) -> Route | None:
     """Read a route: each condition by itself first, so that each that is wrong is told."""
-    to: Any = section.texts("to") if section.is_list("to") else section.text("to")
+    to: Any = section.texts("to") if section.is_list("to") else (section.text("to") or ())
     everything, stop = section.flag("all", default=False), section.flag("stop", default=False)
     conditions = section.rest()
     good = True

