@@ -85,25 +85,32 @@ class EventAggregator:
 
     def event_aggregate(self, event: Event) -> tuple[Event, Hashable]:
         """The event to go on with and the key to count it under (client-go: ``EventAggregate``)."""
+        message, key = self.combine(event)
+        return event if message is None else event.replace(message=message), key
+
+    def combine(self, event: Event) -> tuple[str | None, Hashable]:
+        """As :meth:`event_aggregate`, but only the combined event's message; None if the event is not combined."""
         options = self._options
         if options.max_events is None:
-            return event, event_key(event)
+            return None, event_key(event)
         key, local_key = (event_aggregator_by_reason_func if self._default_keys else self._keys)(event)
         now = options.clock()
         aggregate = self._cache.get(key)
-        if aggregate is None or now - aggregate.last > self._interval:
+        if aggregate is None:
             aggregate = _Aggregate()
-            self._cache.put(key, aggregate)
+            self._cache.add(key, aggregate)
+        elif now - aggregate.last > self._interval:
+            aggregate.local_keys.clear()
         aggregate.last = now
         seen = aggregate.local_keys
         if local_key in seen:
-            return event, event_key(event)
+            return None, event_key(event)
         # client-go adds the key and takes an arbitrary one out of a full set: here, the one just added.
         if len(seen) + 1 < options.max_events:
             seen.add(local_key)
-            return event, event_key(event)
+            return None, event_key(event)
         self.aggregated += 1
-        return event.replace(message=self._message(event)), ("aggregate", key)
+        return self._message(event), ("aggregate", key)
 
     def _keys(self, event: Event) -> tuple[Hashable, Hashable]:
         keys: tuple[Hashable, Hashable] = self._fallbacks.call(
@@ -152,7 +159,7 @@ class EventSourceObjectSpamFilter:
         """Start with every bucket full."""
         self._options = options or CorrelatorOptions()
         self._cache: LRU[Hashable, TokenBucket] = LRU(self._options.lru_cache_size)
-        self._default_key = self._options.spam_key_func is get_spam_key
+        self.looks_at_all = self._options.spam_key_func is not get_spam_key
         self._fallbacks = _Fallbacks()
 
     def filter(self, event: Event) -> bool:
@@ -160,7 +167,7 @@ class EventSourceObjectSpamFilter:
         options = self._options
         if options.burst_size is None:
             return False
-        key = get_spam_key(event) if self._default_key else self._key(event)
+        key = self._key(event) if self.looks_at_all else get_spam_key(event)
         now = options.clock()
         bucket = self._cache.get(key)
         if bucket is None:
@@ -199,6 +206,12 @@ class EventCorrelateResult:
         return self.event.to_patch() if self.event is not None and self.event.count > 1 else None
 
 
+def _occurrence(event: Event, message: str | None, known: _Observation | None) -> Event:
+    if known is not None:
+        return event.replace(message=message, count=known.count, first_time=known.first_time, name=known.name)
+    return event if message is None else event.replace(message=message)
+
+
 class EventCorrelator:
     """Aggregates, observes and filters (client-go: ``EventCorrelator``). One owner at a time: it has no lock.
 
@@ -217,9 +230,16 @@ class EventCorrelator:
 
     def event_correlate(self, event: Event) -> EventCorrelateResult:
         """Decide on one event (client-go: ``EventCorrelate``)."""
-        event, key = self._aggregator.event_aggregate(event)
-        event = self._observe(event, key)
-        return EventCorrelateResult(None if self._filter.filter(event) else event)
+        return EventCorrelateResult(self.correlate(event))
+
+    def correlate(self, event: Event) -> Event | None:
+        """The event to write; None when it is skipped."""
+        message, key = self._aggregator.combine(event)
+        known = self._observe(event, key)
+        if self._filter.looks_at_all:  # a user's key may depend on message and count
+            event = _occurrence(event, message, known)
+            return None if self._filter.filter(event) else event
+        return None if self._filter.filter(event) else _occurrence(event, message, known)
 
     def update_state(self, event: Event) -> None:
         """Remember what the server answered to a write (client-go: ``UpdateState``).
@@ -229,15 +249,16 @@ class EventCorrelator:
         """
         self._observed.put(event_key(event), _Observation(event.count, event.first_time, event.name))
 
-    def _observe(self, event: Event, key: Hashable) -> Event:
+    def _observe(self, event: Event, key: Hashable) -> _Observation | None:
+        """Count the event; what is known of it, None if it is the first of its key."""
         if not self._options.count_identical:
-            return event
+            return None
         known = self._observed.get(key)
         if known is None:
             self._observed.add(key, _Observation(event.count, event.first_time, event.name))
-            return event
+            return None
         known.count += 1
-        return event.replace(count=known.count, first_time=known.first_time, name=known.name)
+        return known
 
     @property
     def aggregated(self) -> int:

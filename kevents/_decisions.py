@@ -64,7 +64,7 @@ class CoreDecider(EventCorrelator):
 
     def decide(self, event: Event, now: float) -> Write | None:  # noqa: ARG002 - the options have a clock
         """The write that an event deserves."""
-        result = self.event_correlate(event).event
+        result = self.correlate(event)
         if result is None:
             return None
         message = clip_json(clip(result.message, self._limit), _REQUEST_LIMIT)

@@ -77,7 +77,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.acknowledged: dict[str, int] = {}
         self.answers: list[str] = []
         self.streak: set[str] = set()
-        self.streak_began = math.inf
         self.gate_closed = False
         self.last_unavailable = -math.inf
         self.is_lost = False
@@ -85,7 +84,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.marks: list[int] = []
         self.closed = False
         self.ended: list[Attempt] = []
-        self.began: dict[Attempt, float] = {}
 
     @initialize()
     def build(self) -> None:
@@ -154,7 +152,6 @@ class QueueMachine(RuleBasedStateMachine):
             assert model.due <= self.now
         model.attempt, model.by_choice = step, False
         model.heard = len(self.answers) if model.heard is None else model.heard
-        self.began[step] = self.now
 
     probe: Attempt | None = None
 
@@ -278,7 +275,6 @@ class QueueMachine(RuleBasedStateMachine):
             if isinstance(step, Attempt):
                 self.models[step.name].attempt = step
                 self.models[step.name].by_choice = False
-                self.began[step] = self.now
             elif isinstance(step, Wait) and step.seconds is not None:
                 self.now += math.nextafter(step.seconds, math.inf)
             else:
@@ -418,12 +414,10 @@ class QueueMachine(RuleBasedStateMachine):
         if isinstance(verdict, Unavailable):
             self.last_unavailable = self.now
             self.streak.add(attempt.name)
-            self.streak_began = min(self.streak_began, self.began[attempt])
-            self.gate_closed |= len(self.streak) >= SENDERS and self.now - self.streak_began >= 0.25
+            self.gate_closed |= len(self.streak) >= SENDERS
         else:
             self.answers.append(attempt.name)
             self.streak.clear()
-            self.streak_began = math.inf
             self.gate_closed = False
             self.probe = None
         if self.probe is attempt:
