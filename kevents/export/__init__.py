@@ -1,7 +1,30 @@
 """A cluster's events to durable places, none lost: the mark moves only when the destination has the bytes."""
 
+from kevents.export._exporter import Exporter
+from kevents.export._options import BatchOptions, Destination, QueueOptions
 from kevents.export._routes import Route, Router
 from kevents.export._secrets import Secret
+from kevents.export._statistics import DestinationStatistics, ExportStatistics, Progress, StreamStatistics
 from kevents.export._types import Batch, Chunk, Mark, Record, Reject, Retry, Sink, Stream
 
-__all__ = ["Batch", "Chunk", "Mark", "Record", "Reject", "Retry", "Route", "Router", "Secret", "Sink", "Stream"]
+__all__ = [
+    "Batch",
+    "BatchOptions",
+    "Chunk",
+    "Destination",
+    "DestinationStatistics",
+    "ExportStatistics",
+    "Exporter",
+    "Mark",
+    "Progress",
+    "QueueOptions",
+    "Record",
+    "Reject",
+    "Retry",
+    "Route",
+    "Router",
+    "Secret",
+    "Sink",
+    "Stream",
+    "StreamStatistics",
+]

@@ -1,0 +1,326 @@
+"""The two threads of a stream: one reads, the other completes, routes and hands over.
+
+Between them is a short hand-off, so that a look-up of the enricher does not keep the watch from being read, and the
+memory that a stream takes is bounded while a destination is full.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic, time_ns
+from typing import Final, Protocol
+
+from kevents._log import LimitedLog
+from kevents._wire import told
+from kevents.export._lane import DeadLetters, Fail, Lane
+from kevents.export._statistics import StreamStatistics
+from kevents.export._types import Chunk, Mark, Record, Stream
+
+PIECE: Final = 500
+"""Records that are handed over at once, and that a hand-off holds before it is full."""
+
+
+class EventStream(Protocol):
+    """One stream of a source, to be read from a mark on."""
+
+    stream: Stream
+
+    def read(self, after: Mark | None) -> Iterator[Chunk]:
+        """Give what comes after a mark, for ever; it ends after :meth:`stop` only."""
+        ...
+
+    def stop(self) -> None:
+        """End the reading; from any thread."""
+        ...
+
+
+class Enricher(Protocol):
+    """What completes records, in place."""
+
+    def start(self) -> None:
+        """Begin what it watches, if anything."""
+        ...
+
+    def enrich(self, records: Sequence[Record]) -> None:
+        """Complete the bodies; may be called from several threads."""
+        ...
+
+    def close(self) -> None:
+        """End what was begun."""
+        ...
+
+
+class Router(Protocol):
+    """What says where records go."""
+
+    def targets(self, record: Record) -> Sequence[str]:
+        """The names of the destinations that get it, each once."""
+        ...
+
+
+class HandOff:
+    """A short queue between two threads; the writing side waits while it is full.
+
+    Args:
+        limit: Records at which it is full.
+    """
+
+    def __init__(self, limit: int = PIECE) -> None:
+        """Start empty."""
+        self._limit = limit
+        self._chunks: deque[Chunk] = deque()
+        self._items = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, chunk: Chunk) -> bool:
+        """Add a chunk, once there is room; False if none will be taken any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._items < self._limit)
+            if self._closed:
+                return False
+            self._chunks.append(chunk)
+            self._items += max(len(chunk.records), 1)
+            self._changed.notify_all()
+            return True
+
+    def get(self) -> Chunk | None:
+        """Take the next chunk, once there is one; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._chunks)
+            if not self._chunks:
+                return None
+            chunk = self._chunks.popleft()
+            self._items -= max(len(chunk.records), 1)
+            self._changed.notify_all()
+            return chunk
+
+    def close(self) -> None:
+        """Nothing more comes; what is there is still taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Nothing more comes, and nothing is taken any more."""
+        with self._changed:
+            self._closed = True
+            self._chunks.clear()
+            self._changed.notify_all()
+
+
+def pieces(chunk: Chunk, size: int = PIECE) -> Iterator[Chunk]:
+    """Cut a long chunk, so that no hand-over is large; records of one resourceVersion stay together."""
+    records = chunk.records
+    start = 0
+    while len(records) - start > size:
+        end = start + size
+        while end < len(records) and records[end].rv == records[end - 1].rv:
+            end += 1
+        if end == len(records):
+            break
+        yield Chunk(records[start:end], Mark(chunk.mark.stream, records[end - 1].rv, chunk.mark.time))
+        start = end
+    yield Chunk(records[start:], chunk.mark) if start else chunk
+
+
+class Reader:
+    """Follows one stream, from its source to the lanes.
+
+    Args:
+        source: What is read.
+        lanes: The destinations by name.
+        router: Says where records go.
+        enricher: Completes them; None: nobody does.
+        dead_letters: Where records go on which a route raises; None: they are lost, and counted.
+        log: Keeps the lines few.
+        fail: Called with what ends the export: an error that no part expected.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        source: EventStream,
+        lanes: dict[str, Lane],
+        router: Router,
+        enricher: Enricher | None,
+        dead_letters: DeadLetters | None,
+        log: LimitedLog,
+        fail: Fail,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Start no thread yet."""
+        self.stream = source.stream
+        self._source = source
+        self._lanes = lanes
+        self._router = router
+        self._enricher = enricher
+        self._dead_letters = dead_letters
+        self._log = log
+        self._fail = fail
+        self._clock = clock
+        self._between = HandOff()
+        self._room = threading.Event()
+        self._ending = self._abandoned = False
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()  # guards the counts
+        self._read = self._gaps = self._routed = self._unrouted = self._failed = self._deliveries = 0
+        self._mark: Mark | None = None
+        self._heard = clock()
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def start(self, after: Mark | None) -> None:
+        """Start both threads; what the source gives after the mark is read."""
+        self._heard = self._clock()
+        self._mark = after
+        name = self.stream.scope or "all"
+        for target, what in ((self._run_reading, "read"), (self._run_sorting, "sort")):
+            thread = threading.Thread(target=target, name=f"kevents-export-{what}-{name}", daemon=True)
+            self._threads.append(thread)
+        for thread in self._threads:
+            thread.start()
+
+    def _run_reading(self) -> None:
+        try:
+            for chunk in self._source.read(self._mark):
+                self._count_read(chunk)
+                if not all(self._between.put(piece) for piece in pieces(chunk)):
+                    break
+            else:
+                self._check_the_end()
+        except BaseException as error:  # noqa: BLE001 - told to whoever runs the export
+            self._fail(error)
+        finally:
+            self._between.close()
+
+    def _check_the_end(self) -> None:
+        if not self._ending:
+            raise RuntimeError(f"the stream of {self.stream.scope or 'all namespaces'} ended without being stopped")
+
+    def _count_read(self, chunk: Chunk) -> None:
+        gaps = sum(["gap" in record.body.get("kevents", ()) for record in chunk.records])
+        with self._lock:
+            self._read += len(chunk.records)
+            self._gaps += gaps
+            self._mark = chunk.mark
+            self._heard = self._clock()
+
+    # -- sorting -------------------------------------------------------------------------------------------------
+
+    def _run_sorting(self) -> None:
+        try:
+            while (chunk := self._between.get()) is not None:
+                self._complete(chunk.records)
+                if not self._hand_over(chunk):
+                    return
+        except BaseException as error:  # noqa: BLE001 - told to whoever runs the export
+            self._fail(error)
+        finally:
+            self._between.abandon()
+
+    def _complete(self, records: Sequence[Record]) -> None:
+        if self._enricher is None or not records:
+            return
+        try:
+            self._enricher.enrich(records)
+        except Exception as error:  # noqa: BLE001 - a record that is not complete is worth more than none
+            self._log.say(
+                "enrich", f"the enricher raised {told(error)}; records go on as they are", level=logging.ERROR
+            )
+
+    def _hand_over(self, chunk: Chunk) -> bool:
+        """Give each lane its share, and all of them the mark; False if that is given up."""
+        shares: dict[str, list[Record]] = {name: [] for name in self._lanes}
+        routed = unrouted = 0
+        for record in chunk.records:
+            targets = self._targets(record)
+            if targets is None:
+                continue
+            record.line()  # here and not under a lane's lock
+            for name in targets:
+                shares[name].append(record)
+            if targets:
+                routed += 1
+            else:
+                unrouted += 1
+        if not self._offer(shares, chunk.mark):
+            return False
+        with self._lock:
+            self._routed += routed
+            self._unrouted += unrouted
+            self._deliveries += sum(map(len, shares.values()))
+        return True
+
+    def _offer(self, shares: dict[str, list[Record]], mark: Mark) -> bool:
+        """To each lane as soon as it has room, so that one that is full keeps nothing from the others."""
+        left = [(self._lanes[name], records) for name, records in shares.items()]
+        while True:
+            self._room.clear()
+            left = [(lane, records) for lane, records in left if not lane.offer(self.stream, records, mark, self._room)]
+            if not left or self._abandoned:
+                return not left
+            self._room.wait()
+
+    def _targets(self, record: Record) -> Sequence[str] | None:
+        """Where a record goes; None if that cannot be said."""
+        try:
+            targets = self._router.targets(record)
+        except Exception as error:  # noqa: BLE001 - a record that breaks a route must not stop those behind it
+            self._set_aside(record, f"routing it raised {told(error)}")
+            return None
+        for name in targets:
+            if name not in self._lanes:
+                self._set_aside(record, f"a route leads to {name!r}, which is no destination")
+                return None
+        return targets
+
+    def _set_aside(self, record: Record, why: str) -> None:
+        where = "lost: give dead_letters a path"
+        try:
+            if self._dead_letters is not None:
+                self._dead_letters.write("routes", why, [record], time_ns())
+                where = "in the dead letters"
+        except Exception as error:  # noqa: BLE001 - it is said that the record is lost; the others go on
+            where = f"lost: the dead letters raised {told(error)}"
+        with self._lock:
+            self._failed += 1
+        self._log.say("routes", f"a record could not be routed and is {where}: {why}", level=logging.ERROR)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Read no more; what was read goes on to the lanes."""
+        self._ending = True
+        self._source.stop()
+
+    def abandon(self) -> None:
+        """Hand nothing more over."""
+        self._abandoned = True
+        self._room.set()
+        self._between.abandon()
+
+    def join(self, deadline: float) -> bool:
+        """Wait for both threads' end; False if it has not come."""
+        for thread in self._threads:
+            thread.join(max(deadline - self._clock(), 0.0))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def statistics(self) -> StreamStatistics:
+        """A snapshot of the ledger."""
+        with self._lock:
+            return StreamStatistics(
+                stream=self.stream,
+                read=self._read,
+                gaps=self._gaps,
+                routed=self._routed,
+                unrouted=self._unrouted,
+                failed=self._failed,
+                waiting=self._read - self._routed - self._unrouted - self._failed,
+                deliveries=self._deliveries,
+                read_up_to=self._mark,
+                silent_for=self._clock() - self._heard,
+            )

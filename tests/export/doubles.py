@@ -1,0 +1,227 @@
+"""Doubles in memory: records by the number, streams that follow a script, sinks that fail as told, a clock by hand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kevents.export import Batch, Chunk, Mark, Record, Stream
+
+STREAM = Stream("cluster-1")
+PATIENCE = 30.0
+"""Seconds after which a test gives up waiting for what must happen at once."""
+
+
+class Clock:
+    """Seconds by hand."""
+
+    def __init__(self, now: float = 100.0) -> None:
+        """Begin somewhere."""
+        self.now = now
+
+    def __call__(self) -> float:
+        """The present."""
+        return self.now
+
+
+def record(rv: int, stream: Stream = STREAM, *, size: int = 0, **body: Any) -> Record:
+    """A record; with a size, its line has so many bytes."""
+    told = {"v": 1, "id": f"uid-{rv}:{rv}"}
+    made = Record(stream, rv, {"kevents": told, **body}, 0.0)
+    if size:
+        made = Record(stream, rv, {"kevents": told, "pad": "x" * (size - len(made.line()) - 9), **body}, 0.0)
+    return made
+
+
+def records(first: int, last: int, stream: Stream = STREAM) -> list[Record]:
+    """Records with these resourceVersions, the last included."""
+    return [record(rv, stream) for rv in range(first, last + 1)]
+
+
+def mark(rv: int, stream: Stream = STREAM, time: int = 0) -> Mark:
+    """A mark."""
+    return Mark(stream, rv, time)
+
+
+def chunk(first: int, last: int, stream: Stream = STREAM) -> Chunk:
+    """A chunk of records with these resourceVersions, the last included."""
+    return Chunk(records(first, last, stream), mark(last, stream))
+
+
+class ScriptedStream:
+    """Gives chunks, above the mark it is read from, then waits to be stopped.
+
+    Attributes:
+        after: From which marks it was read.
+        given: How many chunks it gave.
+    """
+
+    def __init__(
+        self, chunks: Sequence[Chunk] = (), stream: Stream = STREAM, *, error: BaseException | None = None
+    ) -> None:
+        """Keep the script; after it comes the error, if there is one."""
+        self.stream = stream
+        self.after: list[Mark | None] = []
+        self.given = 0
+        self._chunks = list(chunks)
+        self._error = error
+        self._changed = threading.Condition()
+        self._stopped = False
+
+    def add(self, *chunks: Chunk) -> None:
+        """Let more come."""
+        with self._changed:
+            self._chunks += chunks
+            self._changed.notify_all()
+
+    def read(self, after: Mark | None) -> Iterator[Chunk]:
+        """Give what is above the mark."""
+        self.after.append(after)
+        lowest = -1 if after is None else after.rv
+        while (found := self._next()) is not None:
+            if found.mark.rv > lowest:
+                yield Chunk([one for one in found.records if one.rv > lowest], found.mark)
+
+    def _next(self) -> Chunk | None:
+        with self._changed:
+            if self.given == len(self._chunks) and self._error is not None:
+                raise self._error
+            self._changed.wait_for(lambda: self._stopped or self.given < len(self._chunks))
+            if self._stopped:
+                return None
+            self.given += 1
+            return self._chunks[self.given - 1]
+
+    def stop(self) -> None:
+        """End the reading."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+class ScriptedSource:
+    """A source of scripted streams."""
+
+    def __init__(self, *streams: ScriptedStream, error: BaseException | None = None) -> None:
+        """Keep them."""
+        self.streams = list(streams)
+        self._error = error
+
+    def open(self) -> Sequence[ScriptedStream]:
+        """Give them, or raise."""
+        if self._error is not None:
+            raise self._error
+        return self.streams
+
+
+class Everywhere:
+    """Routes every record to all of these."""
+
+    def __init__(self, *names: str) -> None:
+        """Keep the names."""
+        self.sinks = names
+
+    def targets(self, _: Record) -> Sequence[str]:
+        """All of them."""
+        return self.sinks
+
+
+class By:
+    """Routes by a function."""
+
+    def __init__(self, function: Callable[[Record], Sequence[str]]) -> None:
+        """Keep it."""
+        self.targets = function
+
+
+Fault = BaseException | Callable[[Batch], object]
+
+
+@dataclass
+class MemorySink:
+    """Keeps what is written, with its marks, as a file would; fails as it is told.
+
+    Attributes:
+        faults: What the n-th write, counted from 1, raises, or calls with its batch.
+        always: The same for every write.
+        ask_faults: What the n-th question for a mark raises.
+        marks: How far it holds each stream; survives a restart if it is handed on.
+        batches: What was acknowledged.
+        holds_marks: Whether it has marks at all.
+    """
+
+    faults: dict[int, Fault] = field(default_factory=dict)
+    always: Fault | None = None
+    ask_faults: dict[int, BaseException] = field(default_factory=dict)
+    marks: dict[Stream, Mark] = field(default_factory=dict)
+    batches: list[Batch] = field(default_factory=list)
+    holds_marks: bool = True
+    calls: int = 0
+    asked: int = 0
+    closed: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def write(self, batch: Batch) -> None:
+        """Keep the batch, or fail."""
+        with self.changed:
+            self.calls += 1
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            fault = self.faults.get(self.calls, self.always)
+        try:
+            if isinstance(fault, BaseException):
+                raise fault
+            if fault is not None:
+                fault(batch)
+        finally:
+            with self.changed:
+                self.at_once -= 1
+                self.changed.notify_all()
+        with self.changed:
+            self.batches.append(batch)
+            self.marks[batch.mark.stream] = batch.mark
+            self.changed.notify_all()
+
+    def last_mark(self, stream: Stream) -> Mark | None:
+        """How far it holds a stream."""
+        with self.changed:
+            self.asked += 1
+            self.changed.notify_all()
+            if (fault := self.ask_faults.get(self.asked)) is not None:
+                raise fault
+            return self.marks.get(stream) if self.holds_marks else None
+
+    def close(self) -> None:
+        """Count it."""
+        self.closed += 1
+
+    def rvs(self, stream: Stream | None = None) -> list[int]:
+        """The resourceVersions of what it holds, in the order in which they came."""
+        batches = [batch for batch in self.batches if stream is None or batch.mark.stream == stream]
+        return [one.rv for batch in batches for one in batch.records]
+
+    def wait(self, what: Callable[[], object]) -> None:
+        """Wait until something holds, looked at after each call."""
+        with self.changed:
+            assert self.changed.wait_for(what, PATIENCE)
+
+
+class MemoryLetters:
+    """Dead letters in memory; the n-th writes fail as told."""
+
+    def __init__(self, faults: dict[int, BaseException] | None = None) -> None:
+        """Start empty."""
+        self.faults = faults or {}
+        self.calls = 0
+        self.letters: list[tuple[str, str, int]] = []
+
+    def write(self, sink: str, why: str, records: Sequence[Record], now: int) -> None:
+        """Keep them, or fail."""
+        self.calls += 1
+        if self.calls in self.faults:
+            raise self.faults[self.calls]
+        self.letters += [(sink, why, one.rv) for one in records]
