@@ -13,7 +13,8 @@ from kevents._checks import require_positive
 from kevents._log import LimitedLog
 from kevents.export._lane import DeadLetters, Lane
 from kevents.export._options import BatchOptions, Destination, QueueOptions, WhenFull
-from kevents.export._reader import Enricher, EventStream, Reader, Router
+from kevents.export._reader import Enricher, EventStream, Reader, Routes
+from kevents.export._routes import Route, Router
 from kevents.export._statistics import ExportStatistics
 from kevents.export._types import Mark, Sink, Stream
 
@@ -45,7 +46,7 @@ class Exporter:
 
     Args:
         source: What is read: a :class:`ClusterEventSource`.
-        routes: Which records go where: an object with a method `targets(record)`.
+        routes: Which records go where: a list of :class:`Route`, or an object with a method `targets(record)`.
         sinks: The destinations by the names that the routes use: a sink, or a :class:`Destination` with options of its
             own.
         enrich: What completes the records: an :class:`Enricher`; None: nobody.
@@ -65,7 +66,7 @@ class Exporter:
         self,
         source: EventSource,
         *,
-        routes: Router,
+        routes: Sequence[Route] | Routes,
         sinks: Mapping[str, Sink | Destination],
         enrich: Enricher | None = None,
         batch: BatchOptions = BatchOptions(),  # noqa: B008 - frozen
@@ -240,8 +241,9 @@ class Exporter:
         )
 
 
-def _checked(router: Router, sinks: Mapping[str, object]) -> Router:
+def _checked(routes: Sequence[Route] | Routes, sinks: Mapping[str, object]) -> Routes:
     """See to it that what the routes name is there."""
+    router = Router(routes) if isinstance(routes, Sequence) else routes
     strange = [name for name in getattr(router, "sinks", ()) if name not in sinks]
     if strange:
         raise ValueError(f"a route leads to {strange[0]!r}, but the sinks are {', '.join(map(repr, sinks))}")

@@ -53,7 +53,7 @@ class Enricher(Protocol):
         ...
 
 
-class Router(Protocol):
+class Routes(Protocol):
     """What says where records go."""
 
     def targets(self, record: Record) -> Sequence[str]:
@@ -145,7 +145,7 @@ class Reader:
         self,
         source: EventStream,
         lanes: dict[str, Lane],
-        router: Router,
+        router: Routes,
         enricher: Enricher | None,
         dead_letters: DeadLetters | None,
         log: LimitedLog,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tenacity import wait_fixed, wait_none
 
-from kevents.export import BatchOptions, Destination, Exporter, ExportStatistics, QueueOptions, Retry, Stream
+from kevents.export import BatchOptions, Destination, Exporter, ExportStatistics, QueueOptions, Retry, Route, Stream
 from tests.export.doubles import (
     PATIENCE,
     STREAM,
@@ -105,6 +105,16 @@ def test_from_the_source_to_the_sinks() -> None:
     assert (0, "ended", 0) == (run.left, export.statistics().state, export.statistics().waiting)
     assert mark(300) == archive.marks[STREAM] == pager.marks[STREAM]
     assert (1, 1) == (archive.closed, pager.closed)
+
+
+def test_routes_as_a_list() -> None:
+    """Routes may be given as a list; one that leads to no sink is refused."""
+    sink = MemorySink()
+    with running(exporter(ScriptedStream([chunk(1, 3)]), sinks={"a": sink}, routes=[Route(to="a", all=True)])):
+        sink.wait(sink.rvs)
+    assert [1, 2, 3] == sink.rvs()
+    with pytest.raises(ValueError, match="a route leads to 'b', but the sinks are 'a'"):
+        exporter(ScriptedStream(), sinks={"a": sink}, routes=[Route(to="b", all=True)])
 
 
 def test_begins_at_the_lowest_mark() -> None:

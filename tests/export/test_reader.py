@@ -13,7 +13,7 @@ from kevents._log import LimitedLog
 from kevents.export import Chunk, Record
 from kevents.export._lane import Lane
 from kevents.export._options import BatchOptions, Destination, QueueOptions
-from kevents.export._reader import HandOff, Reader, Router, pieces
+from kevents.export._reader import HandOff, Reader, Routes, pieces
 from kevents.export._statistics import StreamStatistics
 from tests.export.doubles import (
     PATIENCE,
@@ -34,7 +34,7 @@ from tests.support.sinks import Gate
 class Rig:
     """A stream, its reader, and lanes in memory."""
 
-    def __init__(self, stream: ScriptedStream, router: Router, sinks: dict[str, MemorySink], **parts: object) -> None:
+    def __init__(self, stream: ScriptedStream, router: Routes, sinks: dict[str, MemorySink], **parts: object) -> None:
         """Put them together."""
         self.errors: list[BaseException] = []
         self.sinks = sinks
