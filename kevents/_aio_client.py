@@ -18,15 +18,14 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from kevents._aio_threads import in_thread
-from kevents._client import told_safely
+from kevents._client import APIS, ASYNCHRONOUS, comes_from, package_of, told_safely
 from kevents.exceptions import UnavailableError
 
-_PACKAGES: Final = ("kubernetes.aio", "kubernetes_asyncio")
+_PACKAGES: Final = ASYNCHRONOUS
 _UNCONFIGURED_HOSTS: Final = ("", "http://localhost", "https://localhost")
 _KUBECONFIG: Final = "~/.kube/config"
 _FAREWELL: Final = 5
 """Turns of the loop in which connections that were closed, those with TLS above all, really end."""
-_MODELS: Final = {"CoreV1Api": "CoreV1Event", "EventsV1Api": "EventsV1Event"}
 _parents: list[object] = []
 """In a forked child: what belongs to the parent's loop, and must not be finalised here."""
 
@@ -76,24 +75,24 @@ class AsyncClientSource:
         given: An api of ``kubernetes.aio`` or ``kubernetes_asyncio``, an ``ApiClient`` of theirs, a callable that gives
             either or is a coroutine function of that kind, or None for the configuration that the process has loaded,
             else in-cluster, else kubeconfig. What is given is never closed here, what a callable makes is.
-        api_name: ``CoreV1Api``, or another api with the same two methods.
+        api_group: Of the events.
 
     Raises:
         ImportError: If neither package is installed and nothing was given.
         TypeError: If ``given`` is none of these.
     """
 
-    def __init__(self, given: object, api_name: str) -> None:
+    def __init__(self, given: object, api_group: str) -> None:
         """Import the package, unless a loop runs; connect to nothing."""
         self._given = given
-        self._api_name = api_name
-        self._package = _installed() if given is None else _package_of(given)
+        self._kind = APIS[api_group]
+        self._package = _installed() if given is None else package_of(given)
         self._prepared = ""
         self._renew()
         if given is not None and (trouble := self._trouble(given, legal=callable(given))):
             raise TypeError(
-                f"api must be a {api_name} or ApiClient of kubernetes.aio or kubernetes_asyncio, or a callable that "
-                f"gives one, {trouble}"
+                f"api must be a {self._kind.name} or ApiClient of kubernetes.aio or kubernetes_asyncio, or a callable "
+                f"that gives one, {trouble}"
             )
         if self._package and not _in_loop():
             self._prepare(self._package)
@@ -106,9 +105,9 @@ class AsyncClientSource:
         """
         client = importlib.import_module(f"{package}.client")
         importlib.import_module(f"{package}.config")
-        for name in ("ApiClient", "ApiException", "Configuration", self._api_name, _MODELS[self._api_name]):
+        for name in ("ApiClient", "ApiException", "Configuration", self._kind.name, self._kind.model):
             getattr(client, name)
-        api = getattr(client, self._api_name)
+        api = getattr(client, self._kind.name)
         for method in ("create_namespaced_event", "patch_namespaced_event"):
             unread = getattr(api, f"{method}_without_preload_content", None)
             if unread is not None:
@@ -163,7 +162,7 @@ class AsyncClientSource:
         await self._import(self._package or _imported())
         if given is not None and owned:
             given = await self._called()
-            await self._import(_package_of(given))
+            await self._import(package_of(given))
         return Connection(self._api_over(await self._from_environment() if given is None else given), owned=owned)
 
     async def _import(self, package: str) -> None:
@@ -177,7 +176,7 @@ class AsyncClientSource:
     def _api_over(self, client: Any) -> Any:  # noqa: ANN401
         if hasattr(client, "create_namespaced_event"):
             return client
-        return getattr(importlib.import_module(f"{_package_of(client)}.client"), self._api_name)(client)
+        return getattr(importlib.import_module(f"{package_of(client)}.client"), self._kind.name)(client)
 
     async def _called(self) -> object:
         given: Any = self._given
@@ -191,7 +190,7 @@ class AsyncClientSource:
             raise UnavailableError(f"the callable given as api raised {told_safely(error)}") from None
         if trouble := self._trouble(made, legal=False):
             raise UnavailableError(
-                f"the callable given as api must give a {self._api_name} or ApiClient of kubernetes.aio or "
+                f"the callable given as api must give a {self._kind.name} or ApiClient of kubernetes.aio or "
                 f"kubernetes_asyncio, {trouble}"
             )
         return made
@@ -200,15 +199,14 @@ class AsyncClientSource:
         if isinstance(thing, type):
             return False
         is_api = hasattr(thing, "create_namespaced_event")
-        return is_api or (bool(_package_of(thing)) and hasattr(thing, "rest_client"))
+        return is_api or (bool(package_of(thing)) and hasattr(thing, "rest_client"))
 
     def _trouble(self, thing: object, *, legal: bool) -> str:
         """Why a thing will not do; empty if it will."""
-        modules = [cls.__module__ for cls in type(thing).__mro__]
-        if any(name.startswith("kubernetes.") for name in modules) and not _package_of(thing):
-            return "not a synchronous one: kevents.CoreV1EventSink is for those"
+        if comes_from(thing, "kubernetes") and not package_of(thing):
+            return f"not a synchronous one: {self._kind.sink} is for those"
         name = type(thing).__name__
-        if name.endswith("V1Api") and name != self._api_name:
+        if name.endswith("V1Api") and name != self._kind.name:
             return f"not an {name}: its events have another shape"
         return "" if legal or self._is_client(thing) else f"not {type(thing).__module__}.{type(thing).__qualname__}"
 
@@ -271,12 +269,3 @@ def _is_installed(package: str) -> bool:
             spec = PathFinder.find_spec(package, spec.submodule_search_locations)
         return spec is not None
     return False
-
-
-def _package_of(thing: object) -> str:
-    """Which of the packages a client, or what is derived from one, comes from; empty: none."""
-    for cls in type(thing).__mro__:
-        for package in _PACKAGES:
-            if cls.__module__.startswith(f"{package}."):
-                return package
-    return ""

@@ -14,6 +14,7 @@ from kevents._aio_client import AsyncClientSource
 from kevents._client import told_safely
 from kevents._objects import Json
 from kevents._sink import checked_timeout, status_error, unsendable
+from kevents._wire import CORE_GROUP, EVENTS_GROUP
 from kevents.exceptions import SinkError, StatusError, UnavailableError
 
 if TYPE_CHECKING:
@@ -62,12 +63,12 @@ class ClientEventSink:
         request_timeout: Seconds to connect, and seconds without a byte of the answer.
     """
 
-    _api_name: ClassVar[str]
+    api_group: ClassVar[str]
 
     def __init__(self, api: object = None, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
         """Import the client, unless a loop runs; connect to nothing."""
         self._timeout = checked_timeout(request_timeout)
-        self._source = AsyncClientSource(api, self._api_name)
+        self._source = AsyncClientSource(api, self.api_group)
 
     async def create(self, namespace: str, body: Json, /) -> None:
         """Create an event."""
@@ -138,7 +139,27 @@ class CoreV1EventSink(ClientEventSink):
     .. versionadded:: 0.1
     """
 
-    _api_name = "CoreV1Api"
+    api_group = CORE_GROUP
+
+
+class EventsV1EventSink(ClientEventSink):
+    """Writes events.k8s.io/v1 events through ``kubernetes.aio`` or ``kubernetes_asyncio``.
+
+    In all else it is as :class:`CoreV1EventSink`.
+
+    Args:
+        api: An ``EventsV1Api`` or ``ApiClient`` of either package, a callable that makes one, or None.
+        request_timeout: Seconds to connect, and seconds without a byte of the answer.
+
+    Raises:
+        ValueError: If a time-out is no positive number.
+        TypeError: If ``api`` is none of these.
+        ImportError: If neither package is installed.
+
+    .. versionadded:: 0.1
+    """
+
+    api_group = EVENTS_GROUP
 
 
 async def _read(answer: Any) -> None:  # noqa: ANN401 - an aiohttp response, or what a test double gives

@@ -23,6 +23,7 @@ from kevents._publisher import Publisher
 from kevents._recorder import EventRecorder
 from kevents._senders import SenderCrew
 from kevents._watcher import Watcher
+from kevents._wire import CORE_GROUP
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -41,15 +42,7 @@ E = TypeVar("E", bound=Event)
 class Broadcaster(Generic[E]):
     """What the broadcasters of both APIs have in common: watchers, and one end for all of them.
 
-    Args:
-        sleep_duration: The longest pause between two tries to write that is not asked for by the server or by a
-            ``retry_wait``, in seconds.
-        queue_length: How many events each watcher's mailbox holds.
-        clock: Nanoseconds since the epoch, for the events' names and times.
-        strict: Whether recorders raise what they would otherwise log.
-        on_drop: Called with reason, event (or None) and the number of recorded events for every loss but kevents'
-            own echo (``recursion``).
-        api_group: In which the events are written.
+    Its options are theirs, but for the API group in which the events are written.
     """
 
     def __init__(
@@ -60,7 +53,7 @@ class Broadcaster(Generic[E]):
         clock: Callable[[], int],
         strict: bool,
         on_drop: OnDrop | None,
-        api_group: str = "",
+        api_group: str = CORE_GROUP,
     ) -> None:
         """Check the options."""
         require_callable("clock", clock)
@@ -68,6 +61,7 @@ class Broadcaster(Generic[E]):
             require_callable("on_drop", on_drop)
         self._sleep_duration = require_positive("sleep_duration", sleep_duration)
         self._queue_length = require_count("queue_length", queue_length)
+        self._api_group = api_group
         self._losses = Losses(LimitedLog(), on_drop, api_group)
         self._publisher = Publisher(self._losses, clock, strict=strict)
         self._numbers = count(1)
@@ -136,8 +130,8 @@ class Broadcaster(Generic[E]):
         return SenderCrew(new_delivery(), sink, senders, name)
 
     def _require_sink(self, sink: object) -> None:
-        """A sink that what sends can call."""
-        require_sink(sink)
+        """A sink that what sends can call, and that writes these events."""
+        require_sink(sink, self._api_group)
 
     def _start(self, name: str, handler: Handler) -> Watcher:
         watcher = Watcher(
@@ -281,7 +275,7 @@ class EventBroadcaster(Broadcaster[Event]):
                 broadcaster's ``sleep_duration``, a random share of each.
 
         Raises:
-            TypeError: If the sink is none, or an asynchronous one.
+            TypeError: If the sink is none, an asynchronous one, or one for events of another API.
             ValueError: If a number makes no sense.
         """
         self._require_sink(sink)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import inspect
 
+from kevents._wire import CORE_GROUP, EVENTS_GROUP
+
 _SMALLEST = 1e-9
 _LARGEST = 1e9
+_SINK = ("create", "patch")
+_NEEDED = {CORE_GROUP: "a CoreV1EventSink", EVENTS_GROUP: "an EventsV1EventSink"}
+_TAKEN_BY = {CORE_GROUP: "kevents.EventBroadcaster", EVENTS_GROUP: "kevents.events.EventBroadcaster"}
 
 
 def require_callable(name: str, value: object) -> None:
@@ -41,32 +46,44 @@ def require_positive(name: str, value: float) -> float:
     return float(value)
 
 
-def require_sink(sink: object) -> None:
-    """A sink that is called in threads.
+def require_sink(sink: object, api_group: str = CORE_GROUP) -> None:
+    """A sink that is called in threads, for events of an API group.
 
     Raises:
-        TypeError: If a method is missing, or is a coroutine function.
+        TypeError: If a method is missing, or is a coroutine function, or the sink writes to another API.
     """
-    for method in ("create", "patch"):
-        function = getattr(sink, method, None)
-        if not callable(function):
-            raise TypeError(f"{type(sink).__name__} is no EventSink: it has no method {method}")
-        if inspect.iscoroutinefunction(function):
+    for method in _methods(sink):
+        if inspect.iscoroutinefunction(getattr(sink, method)):
             raise TypeError(f"{type(sink).__name__}.{method} is a coroutine function: kevents.aio is for such sinks")
+    _require_group(sink, api_group)
 
 
-def require_async_sink(sink: object) -> None:
-    """A sink that is called in an event loop.
+def require_async_sink(sink: object, api_group: str = CORE_GROUP) -> None:
+    """A sink that is called in an event loop, for events of an API group.
 
     Raises:
-        TypeError: If a method is missing, or is no coroutine function.
+        TypeError: If a method is missing, or is no coroutine function, or the sink writes to another API.
     """
-    for method in ("create", "patch"):
-        function = getattr(sink, method, None)
-        if not callable(function):
-            raise TypeError(f"{type(sink).__name__} is no EventSink: it has no method {method}")
-        if not inspect.iscoroutinefunction(function):
+    for method in _methods(sink):
+        if not inspect.iscoroutinefunction(getattr(sink, method)):
             raise TypeError(
                 f"{type(sink).__name__}.{method} is no coroutine function: "
-                "this broadcaster needs an asynchronous sink, and kevents.EventBroadcaster takes this one"
+                f"this broadcaster needs an asynchronous sink, and {_TAKEN_BY[api_group]} takes this one"
             )
+    _require_group(sink, api_group)
+
+
+def _methods(sink: object) -> tuple[str, ...]:
+    for method in _SINK:
+        if not callable(getattr(sink, method, None)):
+            raise TypeError(f"{type(sink).__name__} is no EventSink: it has no method {method}")
+    return _SINK
+
+
+def _require_group(sink: object, api_group: str) -> None:
+    its_own = getattr(sink, "api_group", api_group)
+    if its_own != api_group:
+        raise TypeError(
+            f"{type(sink).__name__} writes {its_own or 'core'}/v1 events, this broadcaster {api_group or 'core'}/v1 "
+            f"ones: it needs {_NEEDED[api_group]}"
+        )

@@ -6,10 +6,10 @@ import inspect
 import os
 import re
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kevents._process import come_first
-from kevents._wire import told
+from kevents._wire import CORE_GROUP, EVENTS_GROUP, told
 from kevents.exceptions import UnavailableError
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _UNCONFIGURED_HOSTS = ("", "http://localhost", "https://localhost")
 _KUBECONFIG = "~/.kube/config"
 _NEEDED = ("ApiClient", "ApiException", "Configuration")
-_MODELS = {"CoreV1Api": "CoreV1Event", "EventsV1Api": "EventsV1Event"}
+ASYNCHRONOUS: Final = ("kubernetes.aio", "kubernetes_asyncio")
+"""The packages whose clients belong into an event loop."""
 _SECRET = re.compile(r"(?<=Invalid header value ).*|(?<=Failed to parse: ).*|(?<=//)[^/\s]*(?=@)")
 
 
@@ -27,35 +28,68 @@ def told_safely(error: BaseException) -> str:
     return _SECRET.sub("(not shown)", " ".join(told(error).split()))
 
 
+class Api(NamedTuple):
+    """What an API group's requests are made with; the methods have the same names in both."""
+
+    name: str
+    model: str
+    sink: str
+    async_sink: str
+
+
+APIS: Final = {
+    CORE_GROUP: Api("CoreV1Api", "CoreV1Event", "kevents.CoreV1EventSink", "kevents.aio.CoreV1EventSink"),
+    EVENTS_GROUP: Api(
+        "EventsV1Api", "EventsV1Event", "kevents.events.EventsV1EventSink", "kevents.aio.EventsV1EventSink"
+    ),
+}
+
+
+def comes_from(thing: object, package: str) -> bool:
+    """Whether an object, a class or a function, or what it is derived from, is of a package."""
+    classes = (thing if isinstance(thing, type) else type(thing)).__mro__
+    modules = [getattr(thing, "__module__", ""), *(cls.__module__ for cls in classes)]
+    return any(str(module).startswith(f"{package}.") for module in modules)
+
+
+def package_of(thing: object) -> str:
+    """Of which asynchronous package it is; empty: of none."""
+    return next((package for package in ASYNCHRONOUS if comes_from(thing, package)), "")
+
+
 class ClientSource:
     """Gives an api of the official client; it is made at the first call, and anew after a fork.
 
     Args:
         given: Such an api, an ``ApiClient``, a callable that gives either, or None for the configuration that the
             process has loaded, else in-cluster, else kubeconfig.
-        api_name: Which api: ``CoreV1Api`` or ``EventsV1Api``. Their methods have the same names.
+        api_group: Of the events; the methods of its api are named as those of the other.
 
     Raises:
         ImportError: If the official client is not installed.
         TypeError: If ``given`` is none of these.
     """
 
-    def __init__(self, given: object = None, api_name: str = "CoreV1Api") -> None:
+    def __init__(self, given: object = None, api_group: str = CORE_GROUP) -> None:
         """Import the client, in the caller's thread; connect to nothing."""
         import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
         import kubernetes.config  # noqa: PLC0415
 
         self._client = kubernetes.client
         self._config: Any = kubernetes.config
-        for name in (*_NEEDED, api_name, _MODELS[api_name]):  # the client 37 loads each part when it is first asked for
+        self._kind = APIS[api_group]
+        for name in (
+            *_NEEDED,
+            self._kind.name,
+            self._kind.model,
+        ):  # the client 37 loads each part when it is first asked for
             getattr(self._client, name)
         self._given = given
-        self._api_name = api_name
         self._lock = threading.Lock()
         self._api: Any = None
         self._forked = False
         if given is not None and (trouble := self._trouble(given, legal=callable(given))):
-            raise TypeError(f"api must be a {api_name} or ApiClient, or a callable that gives one, {trouble}")
+            raise TypeError(f"api must be a {self._kind.name} or ApiClient, or a callable that gives one, {trouble}")
         come_first()
 
     def api(self) -> Any:  # noqa: ANN401 - the official client has no usable types
@@ -94,7 +128,7 @@ class ClientSource:
         return given if hasattr(given, "create_namespaced_event") else self._api_of(given)
 
     def _api_of(self, client: object) -> Any:  # noqa: ANN401
-        return getattr(self._client, self._api_name)(client)
+        return getattr(self._client, self._kind.name)(client)
 
     def _called(self, factory: Callable[[], object]) -> object:
         try:
@@ -104,7 +138,7 @@ class ClientSource:
         except Exception as error:  # noqa: BLE001 - whatever it raises, there are no credentials yet
             raise UnavailableError(f"the callable given as api raised {told_safely(error)}") from None
         if trouble := self._trouble(made, legal=False):
-            raise UnavailableError(f"the callable given as api must give a {self._api_name} or ApiClient, {trouble}")
+            raise UnavailableError(f"the callable given as api must give a {self._kind.name} or ApiClient, {trouble}")
         return made
 
     def _is_client(self, thing: object) -> bool:
@@ -113,10 +147,12 @@ class ClientSource:
 
     def _trouble(self, thing: object, *, legal: bool) -> str:
         """Why a thing will not do; empty if it will."""
-        if inspect.iscoroutinefunction(getattr(thing, "create_namespaced_event", thing)):
-            return "not an asynchronous one"
+        if package_of(thing) or inspect.iscoroutinefunction(getattr(thing, "create_namespaced_event", thing)):
+            return f"not an asynchronous one: {self._kind.async_sink} is for those"
         name = type(thing).__name__
-        if name in _MODELS and name != self._api_name:  # not by class, which would have to be loaded
+        if name != self._kind.name and name in {
+            api.name for api in APIS.values()
+        }:  # not by class: it may not be loaded
             return f"not an {name}: its events have another shape"
         return "" if legal or self._is_client(thing) else f"not {type(thing).__module__}.{type(thing).__qualname__}"
 
@@ -144,9 +180,8 @@ class ClientSource:
             try:
                 self._config.load_kube_config(path, client_configuration=configuration)
             except Exception as error:  # noqa: BLE001 - a broken file: YAMLError, TypeError, AttributeError ...
-                sink = f"{self._api_name.removesuffix('Api')}EventSink"
                 raise UnavailableError(
                     f"no Kubernetes configuration: not in a cluster ({told_safely(not_in_cluster)}), and no usable "
-                    f"kubeconfig {path} ({told_safely(error)}); set KUBECONFIG, or give {sink} an api"
+                    f"kubeconfig {path} ({told_safely(error)}); set KUBECONFIG, or give {self._kind.sink} an api"
                 ) from None
         return configuration

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from kevents._wire import ELLIPSIS, clean, event_name, format_time, parse_time
+from kevents._wire import ELLIPSIS, clean, clean_texts, event_name, format_time, parse_time
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 EVENT_TYPE_NORMAL: Final = "Normal"
 EVENT_TYPE_WARNING: Final = "Warning"
 
 Json = dict[str, Any]
-
 _NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _REFERENCE_FIELDS: Final = {
@@ -161,6 +163,8 @@ class Event:
         "_name", "annotations", "count", "first_time", "labels", "message",
         "reason", "reference", "serial", "source", "time", "type",
     )  # fmt: skip
+    _more: ClassVar[tuple[str, ...]] = ()
+    """The fields that a subclass adds."""
 
     def __init__(  # by position, too: in the path of every recorded event, keywords cost more than all the rest
         self,
@@ -209,17 +213,20 @@ class Event:
         *,
         message: str | None = None,
         count: int | None = None,
+        time: int | None = None,
         first_time: int | None = None,
         name: str | None = None,
-    ) -> Event:
+    ) -> Self:
         """The same event with another message, or as the ``count``-th occurrence of one known under ``name``."""
-        return Event(
+        event = object.__new__(type(self))
+        Event.__init__(
+            event,
             reference=self.reference,
             type=self.type,
             reason=self.reason,
             message=self.message if message is None else message,
             source=self.source,
-            time=self.time,
+            time=self.time if time is None else time,
             serial=self.serial,
             annotations=self.annotations,
             labels=self.labels,
@@ -227,14 +234,17 @@ class Event:
             first_time=self.first_time if first_time is None else first_time,
             name=self._name if name is None else name,
         )
+        for field in self._more:
+            setattr(event, field, getattr(self, field))
+        return event
 
     def to_dict(self) -> Json:
         """The core/v1 body of a create, as plain values (client-go: ``makeEvent``)."""
         metadata: Json = {"name": self.name, "namespace": clean(self.namespace)}
         if self.annotations:
-            metadata["annotations"] = _clean_texts(self.annotations)
+            metadata["annotations"] = clean_texts(self.annotations)
         if self.labels:
-            metadata["labels"] = _clean_texts(self.labels)
+            metadata["labels"] = clean_texts(self.labels)
         return {
             "apiVersion": "v1",
             "kind": "Event",
@@ -274,13 +284,11 @@ class Event:
         """
         metadata: Mapping[str, Any] = body.get("metadata") or {}
         source: Mapping[str, Any] = body.get("source") or {}
-        reference = ObjectReference.from_dict(body.get("involvedObject") or {})
-        event_time = body.get("eventTime")
-        first = body.get("firstTimestamp") or event_time
+        first = body.get("firstTimestamp") or body.get("eventTime")
         last = body.get("lastTimestamp") or first
         time = parse_time(last) if last else 0
         return cls(
-            reference=reference,
+            reference=ObjectReference.from_dict(body.get("involvedObject") or {}),
             type=_string(body.get("type")),
             reason=_string(body.get("reason")),
             message=_string(body.get("message")),
@@ -301,10 +309,6 @@ class Event:
         """What a person wants to see of it, without the message's whole length."""
         message = self.message if len(self.message) <= 80 else self.message[:77] + ELLIPSIS  # noqa: PLR2004
         return f"<Event {self.reference} {self.type} {self.reason} x{self.count} {message!r}>"
-
-
-def _clean_texts(texts: Mapping[str, str]) -> dict[str, str]:
-    return {clean(key): clean(value) for key, value in texts.items()}
 
 
 def _string(value: object) -> str:

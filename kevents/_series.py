@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from kevents._checks import require_callable, require_count, require_positive
 from kevents._decisions import Write
 from kevents._lru import LRU
-from kevents._series_event import API_GROUP, SERIES_BEGINS, SeriesEvent
+from kevents._series_event import SERIES_BEGINS, SeriesEvent
+from kevents._wire import EVENTS_GROUP
 
 if TYPE_CHECKING:
     from kevents._objects import Event
@@ -125,7 +126,7 @@ class SeriesDecider:
     def decide(self, event: Event, now: float) -> Write:
         """The write that an event deserves: every one deserves some, at its time."""
         if not isinstance(event, SeriesEvent):
-            raise TypeError(f"{event!r} is no event of {API_GROUP}")
+            raise TypeError(f"{event!r} is no event of {EVENTS_GROUP}")
         key = self._key(event)
         series = self._known.get(key)
         if series is None or now - series.seen >= self._options.finish_after:

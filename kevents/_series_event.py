@@ -7,9 +7,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from kevents._objects import Event, EventSource, Json, ObjectReference
-from kevents._wire import clean, format_micro_time
+from kevents._wire import EVENTS_GROUP, clean, format_micro_time
 
-API_GROUP: Final = "events.k8s.io"
 SERIES_BEGINS: Final = 2
 """The smallest count of a series that the API server takes."""
 
@@ -41,7 +40,7 @@ class SeriesEvent(Event):
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("action", "related")
+    __slots__ = _more = ("action", "related")
 
     def __init__(
         self,
@@ -99,38 +98,11 @@ class SeriesEvent(Event):
         """Which of its processes."""
         return self.source.host
 
-    def replace(
-        self,
-        *,
-        message: str | None = None,
-        count: int | None = None,
-        first_time: int | None = None,
-        name: str | None = None,
-        time: int | None = None,
-    ) -> SeriesEvent:
-        """The same event with another note, or as the ``count``-th occurrence, last seen at ``time``."""
-        return SeriesEvent(
-            regarding=self.reference,
-            type=self.type,
-            reason=self.reason,
-            action=self.action,
-            note=self.message if message is None else message,
-            source=self.source,
-            time=self.time if time is None else time,
-            serial=self.serial,
-            related=self.related,
-            annotations=self.annotations,
-            labels=self.labels,
-            count=self.count if count is None else count,
-            first_time=self.first_time if first_time is None else first_time,
-            name=self._name if name is None else name,
-        )
-
     def to_dict(self) -> Json:
         """The events.k8s.io/v1 body of a create, as plain values (client-go: ``makeEvent``)."""
         core = super().to_dict()
         body: Json = {
-            "apiVersion": f"{API_GROUP}/v1",
+            "apiVersion": f"{EVENTS_GROUP}/v1",
             "kind": "Event",
             "metadata": core["metadata"],
             "eventTime": format_micro_time(self.first_time),

@@ -13,6 +13,7 @@ from kevents._checks import require_positive
 from kevents._client import ClientSource, told_safely
 from kevents._objects import Json
 from kevents._verdict import retry_after
+from kevents._wire import CORE_GROUP
 from kevents.exceptions import SinkError, StatusError, UnavailableError
 
 _MOST_READ: Final = 1 << 20
@@ -27,7 +28,8 @@ class EventSink(Protocol):
     :class:`~kevents.StatusError` for an answer that is no success, :class:`~kevents.UnavailableError` or any
     ``OSError`` if there was none, ``ValueError`` or ``TypeError`` for what can never be sent; anything else is tried
     again. Two more methods are used if there are such: ``after_fork()`` is called in the child after a fork, and
-    ``within(seconds)`` gives a sink whose requests take no longer, for a process that is about to end.
+    ``within(seconds)`` gives a sink whose requests take no longer, for a process that is about to end. A sink with an
+    attribute ``api_group``, empty for core/v1, is refused by a broadcaster of another API.
 
     .. versionadded:: 0.1
     """
@@ -50,12 +52,12 @@ class ClientEventSink:
         request_timeout: Seconds to connect, and seconds without a byte of the answer.
     """
 
-    _api_name: ClassVar[str]
+    api_group: ClassVar[str]
 
     def __init__(self, api: object = None, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
         """Import the client; connect to nothing."""
         self._timeout = checked_timeout(request_timeout)
-        self._source = ClientSource(api, self._api_name)
+        self._source = ClientSource(api, self.api_group)
         self._api_exception, self._transport_errors = _errors()
 
     def create(self, namespace: str, body: Json, /) -> None:
@@ -121,7 +123,7 @@ class CoreV1EventSink(ClientEventSink):
     .. versionadded:: 0.1
     """
 
-    _api_name = "CoreV1Api"
+    api_group = CORE_GROUP
 
 
 def checked_timeout(timeout: tuple[float, float]) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Final
@@ -16,6 +17,8 @@ _NAME_LIMIT = 253
 _QUALIFIED_LIMIT = 63
 _HEX_DIGITS_OF_SERIAL = 16
 _NANO = 1_000_000_000
+CORE_GROUP: Final = ""
+EVENTS_GROUP: Final = "events.k8s.io"
 ELLIPSIS: Final = "..."
 _TOLD_LIMIT = 500
 
@@ -111,6 +114,11 @@ def clean(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def clean_texts(texts: Mapping[str, str]) -> dict[str, str]:
+    """Annotations or labels with only what UTF-8 can hold."""
+    return {clean(key): clean(value) for key, value in texts.items()}
 
 
 def printable(text: str) -> str:

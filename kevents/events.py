@@ -19,7 +19,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kevents._broadcaster import Broadcaster
-from kevents._checks import require_sink
 from kevents._log import LOGGER, is_speaking
 from kevents._objects import EventSource
 from kevents._recorder import (
@@ -35,9 +34,9 @@ from kevents._recorder import (
 )
 from kevents._reference import get_reference
 from kevents._series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
-from kevents._series_event import API_GROUP, SeriesEvent
-from kevents._sink import ClientEventSink, CoreV1EventSink
-from kevents._wire import clip, is_qualified_name
+from kevents._series_event import SeriesEvent
+from kevents._sink import ClientEventSink
+from kevents._wire import EVENTS_GROUP, clip, is_qualified_name
 from kevents.exceptions import InvalidMessageError, InvalidReferenceError
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class EventsV1EventSink(ClientEventSink):
     .. versionadded:: 0.1
     """
 
-    _api_name = "EventsV1Api"
+    api_group = EVENTS_GROUP
 
 
 class EventRecorder:
@@ -270,9 +269,6 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
         on_drop: OnDrop | None = None,
     ) -> None:
         """Check the options, and record to the sink from now on."""
-        require_sink(sink)
-        if isinstance(sink, CoreV1EventSink):
-            raise TypeError(f"{type(sink).__name__} writes core/v1 events: this broadcaster needs an EventsV1EventSink")
         if series_options is not None and not isinstance(series_options, SeriesOptions):
             raise ValueError(f"series_options must be SeriesOptions, not {series_options!r}")
         super().__init__(
@@ -281,8 +277,9 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
             clock=clock,
             strict=strict,
             on_drop=on_drop,
-            api_group=API_GROUP,
+            api_group=EVENTS_GROUP,
         )
+        self._require_sink(sink)
         new_decider = partial(SeriesDecider, series_options or SeriesOptions())
         self._record_to(sink, new_decider, senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait)
 
@@ -312,5 +309,5 @@ def _word(name: str, value: object) -> str:
     """A reason or an action, as the API server takes it."""
     text = value if type(value) is str else text_of(value)
     if not text:
-        raise InvalidMessageError(f"{name} is empty: {API_GROUP} takes no event without one")
+        raise InvalidMessageError(f"{name} is empty: {EVENTS_GROUP} takes no event without one")
     return clip(text, _WORD_LIMIT)

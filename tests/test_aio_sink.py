@@ -22,7 +22,7 @@ from kevents.testing import APIServer, Hang, Status
 
 pytest.register_assert_rewrite("tests.sink_contract")
 
-from tests.sink_contract import MakeSink, SinkContract, event, kubeconfig  # noqa: E402
+from tests.sink_contract import SERIES, MakeSink, SinkContract, event, kubeconfig  # noqa: E402
 
 # Python 3.10 says of a TLS connection that was reset that nobody has closed it.
 LEFT_OPEN = r"ignore:.*<function _SSLProtocolTransport\.__del__:pytest.PytestUnraisableExceptionWarning"
@@ -117,13 +117,15 @@ def loop() -> Iterator[Loop]:
 class TestContract(SinkContract):
     """The contract, for the sink over a callable that makes a client."""
 
+    sink_class: type[aio.CoreV1EventSink | aio.EventsV1EventSink] = aio.CoreV1EventSink
+
     @pytest.fixture
     def make_sink(self, package: str, loop: Loop) -> Iterator[MakeSink]:
         """Give sinks that read a kubeconfig."""
         sinks = []
 
         def make(path: Path, request_timeout: tuple[float, float]) -> Plain:
-            sink = aio.CoreV1EventSink(lambda: new_client(package, path), request_timeout=request_timeout)
+            sink = self.sink_class(lambda: new_client(package, path), request_timeout=request_timeout)
             sinks.append(sink)
             return Plain(sink, loop)
 
@@ -132,6 +134,13 @@ class TestContract(SinkContract):
             loop.run(sink.close())
         if OLD:
             gc.collect()
+
+
+class TestSeriesContract(TestContract):
+    """The contract, for the sink of events.k8s.io/v1."""
+
+    shape = SERIES
+    sink_class = aio.EventsV1EventSink
 
 
 @pytest.fixture
@@ -247,17 +256,26 @@ def test_callables_without_a_client(loop: Loop) -> None:
             loop.run(aio.CoreV1EventSink(factory).create("default", event()))
 
 
-def test_wrong_clients(package: str, client: Any) -> None:
+@pytest.mark.parametrize("sink", [aio.CoreV1EventSink, aio.EventsV1EventSink])
+def test_wrong_clients(package: str, client: Any, sink: type[aio.CoreV1EventSink | aio.EventsV1EventSink]) -> None:
     """What is no asynchronous client is refused when the sink is built; so is one for events of another shape."""
     import kubernetes.client
+    import kubernetes.config
 
-    with pytest.raises(TypeError, match="not a synchronous one"):
-        aio.CoreV1EventSink(kubernetes.client.CoreV1Api())
-    with pytest.raises(TypeError, match="another shape"):
-        aio.CoreV1EventSink(client_of(package).EventsV1Api(client))
+    right, wrong = "CoreV1Api", "EventsV1Api"
+    if sink is aio.EventsV1EventSink:
+        right, wrong = wrong, right
+    api = getattr(kubernetes.client, right)
+    for thing in (api(), kubernetes.client.ApiClient(), api, kubernetes.config.new_client_from_config):
+        with pytest.raises(
+            TypeError, match=rf"not a synchronous one: kevents\.(events\.)?{sink.__name__} is for those"
+        ):
+            sink(thing)
+    with pytest.raises(TypeError, match=f"not an {wrong}: its events have another shape"):
+        sink(getattr(client_of(package), wrong)(client))
     for thing in (1, "https://example.com"):
-        with pytest.raises(TypeError, match="not builtins"):
-            aio.CoreV1EventSink(thing)
+        with pytest.raises(TypeError, match=f"must be a {right}.*not builtins"):
+            sink(thing)
 
 
 def test_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,3 +373,22 @@ def test_broadcaster(api_server: APIServer, package: str, path: Path) -> None:
     asyncio.run(main(), debug=True)
     assert 100 == len(api_server.events())
     assert api_server.connections <= 4
+
+
+def test_broadcaster_of_series(api_server: APIServer, package: str, path: Path) -> None:
+    """Through events.k8s.io/v1, a hundred occurrences of each of ten events are ten events with their counts."""
+
+    async def main() -> None:
+        sink = aio.EventsV1EventSink(lambda: new_client(package, path))
+        async with aio.EventsV1Broadcaster(sink) as events:
+            recorder = events.new_recorder("example.com/c")
+            for number in range(1000):
+                recorder.eventf(POD, None, "Normal", f"R{number % 10}", "Stepping", "number %d", number)
+            assert await events.flush(30)
+
+    asyncio.run(main(), debug=True)
+    found = {event["reason"]: event["series"]["count"] for event in api_server.events()}
+    assert {f"R{number}": 100 for number in range(10)} == found
+    assert {"/apis/events.k8s.io/v1/namespaces/default/events"} == {
+        request.path for request in api_server.requests if request.method == "POST"
+    }

@@ -67,6 +67,17 @@ def test_no_sink() -> None:
             require_sink(sink)
 
 
+def test_sink_of_another_group() -> None:
+    """A sink that says to which API it writes is refused by the other's broadcaster; one that says nothing by none."""
+    sink = ScriptedSink()
+    for group in ("", "events.k8s.io"):
+        require_sink(sink, group)
+    sink.api_group = "events.k8s.io"  # type: ignore[attr-defined]
+    require_sink(sink, "events.k8s.io")
+    with pytest.raises(TypeError, match=r"^ScriptedSink writes events\.k8s\.io/v1 .* core/v1 ones: it needs a CoreV1"):
+        require_sink(sink, "")
+
+
 @pytest.mark.parametrize(
     ("option", "values"),
     [

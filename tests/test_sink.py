@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
+import importlib
 import json
 import logging
 import os
@@ -24,11 +26,12 @@ from kubernetes import client, config
 from tenacity import wait_none
 
 from kevents import CoreV1EventSink, EventBroadcaster, EventSink, StatusError, UnavailableError
+from kevents.events import EventsV1EventSink
 from kevents.testing._apiserver import APIServer, Hang, Reset
 
 pytest.register_assert_rewrite("tests.sink_contract")
 
-from tests.sink_contract import PATCH, MakeSink, SinkContract, event, kubeconfig, refusal  # noqa: E402
+from tests.sink_contract import PATCH, SERIES, MakeSink, SinkContract, event, kubeconfig, refusal  # noqa: E402
 
 pytestmark = pytest.mark.wire
 
@@ -43,6 +46,7 @@ class TestContract(SinkContract):
     """The contract, for the sink that finds its server by itself."""
 
     unavailable = (UnavailableError,)
+    sink_class: type[CoreV1EventSink | EventsV1EventSink] = CoreV1EventSink
 
     @pytest.fixture
     def make_sink(self, monkeypatch: pytest.MonkeyPatch) -> MakeSink:
@@ -50,9 +54,16 @@ class TestContract(SinkContract):
 
         def make(kubeconfig: Path, request_timeout: tuple[float, float]) -> EventSink:
             monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-            return CoreV1EventSink(request_timeout=request_timeout)
+            return self.sink_class(request_timeout=request_timeout)
 
         return make
+
+
+class TestSeriesContract(TestContract):
+    """The contract, for the sink of events.k8s.io/v1."""
+
+    shape = SERIES
+    sink_class = EventsV1EventSink
 
 
 @pytest.fixture(autouse=True)
@@ -244,6 +255,24 @@ def test_no_client(api: object, said: str) -> None:
     """What is no client of the right kind is refused when the sink is built."""
     with pytest.raises(TypeError, match=re.escape(said)):
         CoreV1EventSink(api)
+
+
+@pytest.mark.parametrize("package", ["kubernetes.aio", "kubernetes_asyncio"])
+@pytest.mark.parametrize("sink", [CoreV1EventSink, EventsV1EventSink])
+def test_asynchronous_client(package: str, sink: type[CoreV1EventSink | EventsV1EventSink]) -> None:
+    """Whatever comes from an asynchronous package is refused when the sink is built, with the sink that takes it."""
+    pytest.importorskip(package)
+    pytest.importorskip("aiohttp")
+    theirs, configs = (importlib.import_module(f"{package}.{name}") for name in ("client", "config"))
+    api = getattr(theirs, sink.__name__.replace("EventSink", "Api"))
+
+    async def given() -> list[object]:
+        async with theirs.ApiClient(theirs.Configuration()) as its_client:
+            return [its_client, api(its_client), type("Mine", (api,), {})(its_client)]
+
+    for thing in (*asyncio.run(given()), api, theirs.ApiClient, configs.new_client_from_config):
+        with pytest.raises(TypeError, match=rf"not an asynchronous one: kevents\.aio\.{sink.__name__} is for those"):
+            sink(thing)
 
 
 def test_hidden_coroutine() -> None:
@@ -544,7 +573,7 @@ def test_broken_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text
     path = tmp_path / "config"
     path.write_text(text.replace("TOKEN", SECRET), encoding="utf-8")
     monkeypatch.setenv("KUBECONFIG", str(path))
-    assert_told(CoreV1EventSink(), str(path), said, "set KUBECONFIG, or give CoreV1EventSink an api")
+    assert_told(CoreV1EventSink(), str(path), said, "set KUBECONFIG, or give kevents.CoreV1EventSink an api")
 
 
 def test_missing_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

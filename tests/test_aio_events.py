@@ -1,0 +1,276 @@
+"""The asyncio face of events.k8s.io/v1: the threads' decisions about series, and tasks that write them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import kevents
+from kevents import aio
+from kevents import events as door
+from tests.support.aio import AsyncSink, run
+from tests.support.sinks import about, check_ledgers
+
+if TYPE_CHECKING:
+    from tests.support.sinks import Call
+
+LIMIT = 30.0
+
+
+def broadcaster(sink: object, **options: Any) -> aio.EventsV1Broadcaster:
+    """A broadcaster that tries again soon."""
+    return aio.EventsV1Broadcaster(sink, **{"sleep_duration": 0.05, **options})  # type: ignore[arg-type]
+
+
+def record(recorder: door.EventRecorder, reason: str = "Pulled", times: int = 1) -> None:
+    """Record an event."""
+    for number in range(times):
+        recorder.eventf(about(), None, "Normal", reason, "Pulling", "note %d", number)
+
+
+def counts(calls: list[Call]) -> dict[str, int]:
+    """The last count that was written of each reason."""
+    reasons = {call.name: str(call.body["reason"]) for call in calls if call.verb == "create"}
+    found: dict[str, int] = {}
+    for call in calls:
+        count = call.body.get("series", {"count": 1})["count"]
+        found[reasons[call.name]] = max(count, found.get(reasons[call.name], 0))
+    return found
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_series(*, debug: bool) -> None:
+    """A first occurrence is created, the second patched at once, later ones at the flush; in debug mode too."""
+    sink = AsyncSink()
+
+    async def main() -> None:
+        async with broadcaster(sink) as events:
+            recorder = events.new_recorder("example.com/c", reporting_instance="c-1")
+            assert isinstance(recorder, door.EventRecorder)
+            for expected in (["create"], ["create", "patch"], ["create", "patch", "patch"]):
+                record(recorder)
+                assert await events.flush(LIMIT)
+                assert expected == [call.verb for call in sink.calls]
+        check_ledgers(events.statistics())
+
+    run(main(), debug=debug)
+    create, *patches = sink.written
+    assert ("example.com/c", "c-1", "note 0", "prod") == (
+        create.body["reportingController"],
+        create.body["reportingInstance"],
+        create.body["note"],
+        create.namespace,
+    )
+    assert [2, 3] == [patch.body["series"]["count"] for patch in patches]
+    assert (1, []) == (sink.closed, sink.doubled)
+
+
+def test_shutdown() -> None:
+    """The end of `async with` leaves the true counts behind."""
+    sink = AsyncSink()
+
+    async def main() -> None:
+        async with broadcaster(sink) as events:
+            record(events.new_recorder("c"), times=2)
+            assert await events.flush(LIMIT)
+            record(events.new_recorder("c"), times=50)
+
+    run(main())
+    assert {"Pulled": 52} == counts(sink.written)
+
+
+def test_same_requests_as_with_threads() -> None:
+    """Both faces write the same bodies and patches, but for names and times."""
+    moment = 1_784_883_600_123_456_789
+
+    class Plain:
+        def __init__(self) -> None:
+            self.written: list[dict[str, Any]] = []
+
+        def create(self, namespace: str, body: dict[str, Any], /) -> None:
+            self.written.append(body)
+
+        def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
+            self.written.append(patch)
+
+    plain, sink = Plain(), AsyncSink()
+    with door.EventBroadcaster(plain, clock=lambda: moment) as threads:
+        for _ in range(3):
+            record(threads.new_recorder("c", reporting_instance="i"))
+            assert threads.flush(LIMIT)
+
+    async def main() -> None:
+        async with broadcaster(sink, clock=lambda: moment) as events:
+            for _ in range(3):
+                record(events.new_recorder("c", reporting_instance="i"))
+                assert await events.flush(LIMIT)
+
+    run(main())
+    written = [call.body for call in sink.written]
+    for bodies in (plain.written, written):
+        assert bodies[0]["metadata"].pop("name").startswith("web-0.")
+    assert plain.written == written
+
+
+def test_coroutines_and_threads() -> None:
+    """Pitfalls 1 and 3: recorded from 20 coroutines and 4 threads at once, every occurrence is counted."""
+    sink, coroutines, threads, each = AsyncSink(), 20, 4, 100
+
+    async def main() -> None:
+        async with broadcaster(sink) as events:
+            recorder = events.new_recorder("c")
+
+            async def coroutine(who: int) -> None:
+                for _ in range(each):
+                    record(recorder, f"R{who % 5}")
+                    await asyncio.sleep(0)
+
+            others = [threading.Thread(target=record, args=(recorder, "R0", each)) for _ in range(threads)]
+            for thread in others:
+                thread.start()
+            await asyncio.gather(*map(coroutine, range(coroutines)))
+            for thread in others:
+                await asyncio.to_thread(thread.join)
+            assert await events.flush(LIMIT)
+            check_ledgers(events.statistics())
+
+    run(main())
+    assert {"R0": 8 * each, **{f"R{number}": 4 * each for number in range(1, 5)}} == counts(sink.written)
+
+
+def test_before_the_loop() -> None:
+    """A broadcaster that was built, and recorded to, before a loop runs writes in the first that enters it."""
+    sink = AsyncSink()
+    events = broadcaster(sink)
+    record(events.new_recorder("c"), times=3)
+
+    async def main() -> None:
+        async with events:
+            assert await events.flush(LIMIT)
+
+    run(main())
+    assert {"Pulled": 3} == counts(sink.written)
+
+
+def test_built_in_the_loop() -> None:
+    """One that is built in a loop writes there, without being entered."""
+    sink = AsyncSink()
+
+    async def main() -> None:
+        events = broadcaster(sink)
+        record(events.new_recorder("c"))
+        await sink.wait_written(1)
+        assert 0 == await events.shutdown()
+
+    run(main())
+    assert {"Pulled": 1} == counts(sink.written)
+
+
+def test_next_loop() -> None:
+    """Pitfall 67: what a loop that ended has left over, the count of a series too, is written in the next."""
+    sink = AsyncSink(held=True)
+    events = broadcaster(sink)
+    recorder = events.new_recorder("c")
+
+    async def first() -> None:
+        assert await events.flush(LIMIT)  # from here on this is its loop
+        record(recorder)
+        await sink.wait_calls(1)
+
+    async def second() -> None:
+        sink.release()
+        assert 0 == await events.shutdown()
+
+    run(first())
+    record(recorder, times=4)
+    run(second())
+    assert {"Pulled": 5} == counts(sink.written)
+
+
+def test_gone() -> None:
+    """Pitfall 36: a patch met by 404 becomes a create of the same name, with its series."""
+    sink = AsyncSink({2: kevents.StatusError(404, "NotFound")})
+
+    async def main() -> None:
+        async with broadcaster(sink) as events:
+            for _ in range(2):
+                record(events.new_recorder("c"))
+                assert await events.flush(LIMIT)
+
+    run(main())
+    assert ["create", "patch", "create"] == [call.verb for call in sink.calls]
+    assert (sink.calls[0].name, 2) == (sink.calls[2].name, sink.calls[2].body["series"]["count"])
+
+
+def test_watchers() -> None:
+    """Iterating gives events with their action and note."""
+
+    async def main() -> None:
+        async with broadcaster(AsyncSink()) as events:
+            stream = events.start_event_watcher()
+            record(events.new_recorder("c"))
+            event = await stream.__anext__()
+            assert isinstance(event, door.SeriesEvent)
+            assert ("Pulling", "note 0", "c") == (event.action, event.note, event.reporting_controller)
+            await stream.stop()
+
+    run(main())
+
+
+def test_refused() -> None:
+    """Pitfall 13: an empty action is refused in the coroutine that records, and counted."""
+    sink = AsyncSink()
+
+    async def main() -> None:
+        async with broadcaster(sink) as events:
+            events.new_recorder("c").event(about(), "Normal", "R", "", "n")
+            assert {kevents.DropReason.INVALID_MESSAGE: 1} == events.statistics().refused
+
+    run(main())
+    assert [] == sink.calls
+
+
+def test_options() -> None:
+    """Options and their defaults are those of the threads' face, and checked as there."""
+    pairs: tuple[tuple[Callable[..., object], Callable[..., object]], ...] = (
+        (door.EventBroadcaster, aio.EventsV1Broadcaster),
+        (door.EventBroadcaster.new_recorder, aio.EventsV1Broadcaster.new_recorder),
+        (kevents.EventBroadcaster, aio.EventBroadcaster),
+        (kevents.EventBroadcaster.new_recorder, aio.EventBroadcaster.new_recorder),
+        (kevents.EventBroadcaster.start_recording_to_sink, aio.EventBroadcaster.start_recording_to_sink),
+        (door.EventsV1EventSink, aio.EventsV1EventSink),
+    )
+    for threads, tasks in pairs:
+        expected, found = inspect.signature(threads).parameters, inspect.signature(tasks).parameters
+        assert [(p.name, p.default, p.kind) for p in expected.values()] == [
+            (p.name, p.default, p.kind) for p in found.values()
+        ]
+    for options in ({"series_options": {}}, {"senders": 0}, {"clock": None}, {"retry_wait": 3}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            broadcaster(AsyncSink(), **options)
+    for name in ("", "a b", "x" * 64):
+        with pytest.raises(ValueError, match="reporting_controller"):
+            broadcaster(AsyncSink()).new_recorder(name)
+
+
+def test_sinks_of_the_other_kind() -> None:
+    """A plain sink is refused, with the broadcaster that takes it; so is one for core/v1."""
+    plain = door.EventsV1EventSink(lambda: None)
+    with pytest.raises(TypeError, match=r"is no coroutine function.*kevents\.events\.EventBroadcaster takes this one"):
+        broadcaster(plain)
+    with pytest.raises(TypeError, match=r"is a coroutine function: kevents\.aio"):
+        door.EventBroadcaster(aio.EventsV1EventSink(lambda: None))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"CoreV1EventSink writes core/v1 events.*it needs an EventsV1EventSink"):
+        broadcaster(aio.CoreV1EventSink(lambda: None))
+    with pytest.raises(TypeError, match=r"EventsV1EventSink writes events\.k8s\.io/v1 .*it needs a CoreV1EventSink"):
+        aio.EventBroadcaster().start_recording_to_sink(aio.EventsV1EventSink(lambda: None))
+    with pytest.raises(TypeError, match="it needs a CoreV1EventSink"):
+        kevents.EventBroadcaster().start_recording_to_sink(plain)
+    for thing in (None, "https://example.com"):
+        with pytest.raises(TypeError, match="has no method create"):
+            broadcaster(thing)
