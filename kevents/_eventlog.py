@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kevents._log import speaking
+from kevents._series_event import SeriesEvent
 from kevents._wire import printable
 
 if TYPE_CHECKING:
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
 def log_plainly(logf: Callable[..., object], event: Event) -> None:
     """One line through a printf-like function (client-go: ``StartLogging``)."""
+    action = f"action: '{printable(event.action)}' " if isinstance(event, SeriesEvent) else ""
     with speaking():
         logf(
-            "Event(%s): type: '%s' reason: '%s' %s",
+            "Event(%s): type: '%s' reason: '%s' %s%s",
             printable(repr(event.reference)),
             event.type,
             printable(event.reason),
+            action,
             printable(event.message),
         )
 
@@ -36,7 +39,10 @@ def log_structured(logger: logging.Logger, level: int, event: Event) -> None:
         "api_version": reference.api_version,
         "type": event.type,
         "reason": event.reason,
-        "event_message": event.message,  # "message" is the record's own
     }
+    if isinstance(event, SeriesEvent):
+        fields |= {"action": event.action, "note": event.note}
+    else:
+        fields["event_message"] = event.message  # "message" is the record's own
     with speaking():
         logger.log(level, "Event occurred", extra={name: printable(value) for name, value in fields.items()})

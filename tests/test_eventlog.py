@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kevents import Event, EventBroadcaster, EventSource, ObjectReference
 from kevents._eventlog import log_plainly, log_structured
 from kevents._log import is_speaking
+from kevents.events import SeriesEvent
 from tests.support.sinks import PATIENCE, about
 
 if TYPE_CHECKING:
@@ -45,6 +46,30 @@ def test_structured(caplog: pytest.LogCaptureFixture) -> None:
     }  # fmt: skip
     assert expected == {name: getattr(first, name) for name in expected}
     assert "n-1" == second.object  # type: ignore[attr-defined]
+
+
+def test_series_event(caplog: pytest.LogCaptureFixture) -> None:
+    """Of an event of events.k8s.io both say the action too, escaped; the record has the names of client-go's."""
+    caplog.set_level(logging.INFO)
+    series = SeriesEvent(
+        regarding=about(),
+        type="Warning",
+        reason="R",
+        action="A\n",
+        note="n\x1b",
+        source=EventSource("c"),
+        time=0,
+        serial=1,
+    )
+    lines: list[str] = []
+    log_plainly(lambda text, *args: lines.append(text % args), series)
+    log_structured(logging.getLogger("mine"), logging.INFO, series)
+    assert lines[0].endswith(r"type: 'Warning' reason: 'R' action: 'A\n' n\x1b")
+    (record,) = caplog.records
+    assert ("prod/web-0", "Warning", "R", r"A\n", r"n\x1b") == tuple(
+        getattr(record, name) for name in ("object", "type", "reason", "action", "note")
+    )
+    assert not hasattr(record, "event_message")
 
 
 def test_escaped(caplog: pytest.LogCaptureFixture) -> None:
