@@ -547,7 +547,7 @@ class TestBroadcaster:
         assert broadcaster.flush(LIMIT)
         (event,) = seen
         assert (POD, "Pulling", "n", "node-1") == (event.regarding, event.action, event.note, event.related.name)  # type: ignore[union-attr]
-        assert lines[0].endswith("type: 'Normal' reason: 'Pulled' n")
+        assert lines[0].endswith("type: 'Normal' reason: 'Pulled' action: 'Pulling' n")
 
     def test_after_shutdown(self, sink: MemorySink) -> None:
         """What is recorded after shutdown is a counted drop."""

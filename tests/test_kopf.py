@@ -24,7 +24,7 @@ import kubernetes.client  # noqa: E402
 
 import kevents  # noqa: E402
 import kevents.kopf  # noqa: E402
-from kevents.kopf import _Login, _path, _pool  # noqa: E402
+from kevents._kopf_login import Login, _path, _pool  # noqa: E402
 from kevents.testing import APIServer, Delay, Hang  # noqa: E402
 from tests.processes.kopf_run import Operator  # noqa: E402
 from tests.sink_contract import MakeSink, SinkContract, event  # noqa: E402
@@ -212,7 +212,7 @@ def test_drain_without_login(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a login there is nothing to wait for: kopf logs in no more when it cleans up."""
-    monkeypatch.setattr("kevents.kopf._configuration", kubernetes.client.Configuration)  # nothing is loaded
+    monkeypatch.setattr("kevents._kopf_login._configuration", kubernetes.client.Configuration)  # nothing is loaded
     recorder.info(POD, "R", "m")
     assert not asyncio.run(asyncio.wait_for(recorder.cleanup(1000), 30))
     assert {} == broadcaster.statistics().dropped
@@ -232,16 +232,16 @@ class TestConnection(SinkContract):
 
         def make(path: Path, request_timeout: tuple[float, float]) -> kevents.CoreV1EventSink:
             monkeypatch.setenv("KUBECONFIG", str(path))
-            login = _Login()
+            login = Login()
             login.keep(kopf.login_with_kubeconfig(settings=kopf.OperatorSettings(), logger=logging.getLogger()))
             return kevents.CoreV1EventSink(login.api, request_timeout=request_timeout)
 
         return make
 
 
-def sink_of(*infos: object) -> tuple[_Login, kevents.CoreV1EventSink]:
+def sink_of(*infos: object) -> tuple[Login, kevents.CoreV1EventSink]:
     """A sink that is logged in, one after the other."""
-    login = _Login()
+    login = Login()
     for info in infos:
         login.keep(info)
     return login, kevents.CoreV1EventSink(login.api)
