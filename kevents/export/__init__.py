@@ -1,20 +1,28 @@
 """A cluster's events to durable places, none lost: the mark moves only when the destination has the bytes."""
 
+from kevents.export._checkpoint import Checkpointed, CheckpointError
+from kevents.export._deadletter import DeadLetters
 from kevents.export._exporter import Exporter
+from kevents.export._file import FileSink
 from kevents.export._options import BatchOptions, Destination, QueueOptions
 from kevents.export._routes import Route, Router
 from kevents.export._secrets import Secret
 from kevents.export._statistics import DestinationStatistics, ExportStatistics, Progress, StreamStatistics
+from kevents.export._stdout import StdoutSink
 from kevents.export._types import Batch, Chunk, Mark, Record, Reject, Retry, Sink, Stream
 
 __all__ = [
     "Batch",
     "BatchOptions",
+    "CheckpointError",
+    "Checkpointed",
     "Chunk",
+    "DeadLetters",
     "Destination",
     "DestinationStatistics",
     "ExportStatistics",
     "Exporter",
+    "FileSink",
     "Mark",
     "Progress",
     "QueueOptions",
@@ -25,6 +33,7 @@ __all__ = [
     "Router",
     "Secret",
     "Sink",
+    "StdoutSink",
     "Stream",
     "StreamStatistics",
 ]

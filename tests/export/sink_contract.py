@@ -1,0 +1,194 @@
+"""What every sink of an export does, as a suite: subclass `SinkContract`, and give it the fixture `place`.
+
+    class TestMySink(MarkContract):
+        @pytest.fixture
+        def place(self, tmp_path):
+            return Place(lambda: MySink(tmp_path), lambda: [... the bodies that the destination holds ...])
+
+`MarkContract` is for sinks that hold the mark themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kevents.export import Batch, Sink, Stream
+from tests.export.batches import CLUSTER, STREAM, batch, body, ids, ids_of, mark, record
+
+OTHER = Stream(CLUSTER, "prod")
+TEXTS = {
+    "emoji": "🔥 pod 世界 é",
+    "NUL": "a\x00b",
+    "lines": "one\ntwo\r\nthree\u2028four\u0085",
+    "escapes": '\x1b[31mred\x1b[0m "\\/<&>',
+    "a mark": '{"kevents":{"v":1,"mark":{"rv":7}}}',
+    "a placeholder": "{message} {{}} ${x} %s",
+}
+
+
+@dataclass
+class Place:
+    """A destination under test.
+
+    Attributes:
+        make: Gives a sink for it, as a new process would make one.
+        received: Gives the bodies that it holds, in its order.
+    """
+
+    make: Callable[[], Sink]
+    received: Callable[[], list[dict[str, Any]]]
+
+    @contextmanager
+    def sink(self) -> Iterator[Sink]:
+        """Give a sink, closed at the end."""
+        with closing(self.make()) as sink:
+            yield sink
+
+
+class SinkContract:
+    """What every sink does."""
+
+    @pytest.fixture
+    def place(self) -> Place:
+        """Give the destination; a subclass does."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def sink(self, place: Place) -> Iterator[Sink]:
+        """A sink for it."""
+        with place.sink() as sink:
+            yield sink
+
+    def test_order(self, place: Place, sink: Sink) -> None:
+        """Records arrive in order, batch after batch, whole."""
+        for first in (1, 11, 21):
+            sink.write(batch(range(first, first + 10)))
+        assert ids_of(range(1, 31)) == ids(place.received())
+        assert body(30) == place.received()[-1]
+
+    def test_durable_on_return(self, place: Place, sink: Sink) -> None:
+        """What was written is there when `write` returns; nothing waits for the next batch or the end."""
+        sink.write(batch([1]))
+        assert ids_of([1]) == ids(place.received())
+
+    def test_empty_batch(self, place: Place, sink: Sink) -> None:
+        """A batch without records, which only moves the mark, adds no record."""
+        sink.write(batch([], upto=5))
+        sink.write(batch([6], upto=9))
+        sink.write(batch([], upto=12))
+        assert ids_of([6]) == ids(place.received())
+
+    @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+    def test_texts(self, place: Place, sink: Sink, text: str) -> None:
+        """Every text arrives as it is, and breaks nothing around it."""
+        sink.write(Batch([record(1), record(2, text), record(3)], mark(3)))
+        assert ["message 1", text, "message 3"] == [found["message"] for found in place.received()]
+
+    def test_huge_record(self, place: Place, sink: Sink) -> None:
+        """A record of 3 MiB arrives, and the next one too."""
+        sink.write(Batch([record(1, "x" * (3 << 20))], mark(1)))
+        sink.write(batch([2]))
+        assert [3 << 20, 9] == [len(found["message"]) for found in place.received()]
+
+    def test_nothing_is_changed(self, sink: Sink) -> None:
+        """A sink leaves the records as they are: others get the same."""
+        found = record(1)
+        sink.write(Batch([found], mark(1)))
+        assert (body(1), 1, STREAM) == (found.body, found.rv, found.stream)
+
+    def test_unknown_stream(self, sink: Sink) -> None:
+        """Of a stream that nothing was written of, a destination holds no mark."""
+        assert sink.last_mark(STREAM) is None
+
+    def test_close(self, place: Place) -> None:
+        """A sink is closed without having been used, and twice."""
+        sink = place.make()
+        sink.close()
+        sink.close()
+        assert [] == place.received()
+
+
+class MarkContract(SinkContract):
+    """What a sink does that holds the mark itself."""
+
+    def test_mark(self, sink: Sink) -> None:
+        """The mark is the batch's, not the last record's; its time too."""
+        sink.write(batch([1, 2], upto=7, seconds=1.5))
+        assert mark(7, seconds=1.5) == sink.last_mark(STREAM)
+
+    def test_mark_of_an_empty_batch(self, place: Place, sink: Sink) -> None:
+        """A batch without records moves the mark, before the first record and after one."""
+        sink.write(batch([], upto=5))
+        assert mark(5) == sink.last_mark(STREAM)
+        sink.write(batch([6]))
+        sink.write(batch([], upto=9, seconds=60))
+        sink.close()
+        with place.sink() as again:
+            assert mark(9, seconds=60) == again.last_mark(STREAM)
+
+    def test_mark_is_found_again(self, place: Place, sink: Sink) -> None:
+        """A new process finds the mark of the last batch, and goes on there."""
+        sink.write(batch([1, 2]))
+        sink.write(batch([3, 4], upto=8, seconds=10))
+        sink.close()
+        with place.sink() as again:
+            assert mark(8, seconds=10) == again.last_mark(STREAM)
+            again.write(batch([9]))
+            assert mark(9) == again.last_mark(STREAM)
+        assert ids_of([1, 2, 3, 4, 9]) == ids(place.received())
+
+    def test_the_same_batch_again(self, place: Place, sink: Sink) -> None:
+        """A batch that comes again is written once, in the same process and in the next."""
+        sink.write(batch([1, 2], upto=3))
+        sink.write(batch([1, 2], upto=3))
+        sink.close()
+        with place.sink() as again:
+            again.write(batch([1, 2], upto=3))
+        assert ids_of([1, 2]) == ids(place.received())
+
+    def test_overlap(self, place: Place, sink: Sink) -> None:
+        """What the destination holds of a batch is left out."""
+        sink.write(batch([1, 2, 3]))
+        sink.close()
+        with place.sink() as again:
+            again.write(batch([2, 3, 4]))
+            assert mark(4) == again.last_mark(STREAM)
+        assert ids_of([1, 2, 3, 4]) == ids(place.received())
+
+    def test_streams(self, place: Place, sink: Sink) -> None:
+        """Several streams have a mark each."""
+        sink.write(batch([5, 6]))
+        sink.write(batch([1, 2], OTHER))
+        sink.close()
+        with place.sink() as again:
+            assert [mark(6), mark(2, OTHER)] == [again.last_mark(STREAM), again.last_mark(OTHER)]
+        assert sorted(ids_of([1, 2, 5, 6])) == sorted(ids(place.received()))
+
+    def test_long_resource_versions(self, place: Place, sink: Sink) -> None:
+        """ResourceVersions of any length are in order, and come back."""
+        long = 10**24
+        sink.write(batch([10**19 - 1, 10**20 + 1]))
+        sink.write(batch([long]))
+        sink.close()
+        with place.sink() as again:
+            assert mark(long) == again.last_mark(STREAM)
+        assert ids_of([10**19 - 1, 10**20 + 1, long]) == ids(place.received())
+
+    def test_reset(self, place: Place, sink: Sink) -> None:
+        """After a reset of the cluster's storage lower numbers are later ones: written, and the mark is theirs."""
+        sink.write(batch([100, 200]))
+        sink.write(batch([3, 4], seconds=1))
+        sink.write(batch([3, 4], seconds=1))
+        sink.close()
+        with place.sink() as again:
+            assert mark(4, seconds=1) == again.last_mark(STREAM)
+            again.write(batch([100, 200], seconds=2))
+            again.write(batch([7], seconds=3))
+        with place.sink() as again:
+            assert mark(7, seconds=3) == again.last_mark(STREAM)
+        assert sorted(ids_of([3, 4, 7, 100, 100, 200, 200])) == sorted(ids(place.received()))

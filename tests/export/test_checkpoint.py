@@ -1,0 +1,138 @@
+"""Marks in a file beside a destination that holds none."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from kevents.export import Batch, Checkpointed, CheckpointError, Mark, Reject, Retry, StdoutSink, Stream
+from tests.export.batches import STREAM, batch, mark, record
+from tests.export.sink_contract import OTHER, Place, SinkContract
+
+
+class TestCheckpointed(SinkContract):
+    """The contract."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Place:
+        """A stream of bytes, and a file."""
+        file = io.BytesIO()
+        return Place(
+            lambda: Checkpointed(StdoutSink(file), tmp_path / "marks.json"),
+            lambda: [json.loads(line) for line in file.getvalue().split(b"\n")[:-1]],
+        )
+
+
+class Doubtful:
+    """Answers with what it is told to."""
+
+    def __init__(self, answer: Exception | None = None) -> None:
+        """Keep the answer."""
+        self.answer = answer
+        self.taken: list[Batch] = []
+
+    def write(self, batch: Batch) -> None:
+        """Give the answer."""
+        self.taken.append(batch)
+        if self.answer is not None:
+            raise self.answer
+
+    def last_mark(self, stream: Stream) -> Mark | None:
+        """Know nothing."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the checkpoint lies."""
+    return tmp_path / "deep" / "marks.json"
+
+
+def test_found_again(path: Path) -> None:
+    """A new process finds the mark of each stream, its time too."""
+    with closing(Checkpointed(Doubtful(), path)) as sink:
+        assert sink.last_mark(STREAM) is None
+        sink.write(batch([1, 2], upto=5, seconds=1.5))
+        sink.write(batch([9], OTHER))
+        sink.write(batch([], upto=7, seconds=3))
+    with closing(Checkpointed(Doubtful(), path)) as sink:
+        assert [mark(7, seconds=3), mark(9, OTHER)] == [sink.last_mark(STREAM), sink.last_mark(OTHER)]
+
+
+def test_after_the_acknowledgement(path: Path) -> None:
+    """The mark moves only when the destination has the batch."""
+    inner = Doubtful(Retry("not now", 3))
+    sink = Checkpointed(inner, path)
+    with pytest.raises(Retry, match="not now"):
+        sink.write(batch([1]))
+    assert (None, False) == (sink.last_mark(STREAM), path.exists())
+    inner.answer = None
+    sink.write(batch([1]))
+    assert mark(1) == Checkpointed(inner, path).last_mark(STREAM)
+
+
+def test_rejected(path: Path) -> None:
+    """After a rejection the mark waits for the dead letters; the empty batch that moves it bothers nobody."""
+    inner = Doubtful(Reject("never", [record(1)]))
+    sink = Checkpointed(inner, path)
+    with pytest.raises(Reject):
+        sink.write(batch([1, 2]))
+    assert sink.last_mark(STREAM) is None
+    sink.write(Batch([], mark(2)))
+    assert (mark(2), 1) == (sink.last_mark(STREAM), len(inner.taken))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"v":2,"marks":[]}',
+        b'{"v":1}',
+        b'{"v":1,"marks":[{}]}',
+        b'{"v":1,"marks":[{"v":1,"cluster":"c","scope":"","rv":-1,"time":0}]}',
+        b'{"v":1,"marks":[{"v":1,"cluster":"c","scope":"","rv":"7","time":0}]}',
+        b'{"v":1,"marks":[{"v":1,"cluster":7,"scope":"","rv":7,"time":0}]}',
+        b"[" * 100_000,
+    ],
+)
+def test_corrupt(path: Path, data: bytes) -> None:
+    """A checkpoint that cannot be understood is an error that names it and says what to do; it is left as it is."""
+    path.parent.mkdir()
+    path.write_bytes(data)
+    inner = Doubtful()
+    sink = Checkpointed(inner, path)
+    with pytest.raises(CheckpointError, match=r"marks\.json cannot be understood .* or remove it"):
+        sink.last_mark(STREAM)
+    with pytest.raises(CheckpointError):
+        sink.write(batch([1]))
+    assert (data, []) == (path.read_bytes(), inner.taken)
+
+
+def test_half_written(path: Path) -> None:
+    """What a crash left beside it while it was written counts for nothing."""
+    sink = Checkpointed(Doubtful(), path)
+    sink.write(batch([1]))
+    path.with_name("marks.json.tmp").write_bytes(b"half")
+    again = Checkpointed(Doubtful(), path)
+    assert mark(1) == again.last_mark(STREAM)
+    again.write(batch([2]))
+    assert ["marks.json"] == [file.name for file in path.parent.iterdir()]
+
+
+def test_no_place(tmp_path: Path) -> None:
+    """A checkpoint that cannot be written is told with its name: the batch comes again."""
+    (tmp_path / "file").write_text("")
+    sink = Checkpointed(Doubtful(), tmp_path / "file" / "marks.json")
+    with pytest.raises(Retry, match=r"cannot write the checkpoint .*marks\.json: "):
+        sink.write(batch([1]))
