@@ -4,6 +4,7 @@ from kevents.export._checkpoint import Checkpointed, CheckpointError
 from kevents.export._deadletter import DeadLetters
 from kevents.export._exporter import Exporter
 from kevents.export._file import FileSink
+from kevents.export._objectstore import ObjectStoreSink
 from kevents.export._options import BatchOptions, Destination, QueueOptions
 from kevents.export._routes import Route, Router
 from kevents.export._secrets import Secret
@@ -24,6 +25,7 @@ __all__ = [
     "Exporter",
     "FileSink",
     "Mark",
+    "ObjectStoreSink",
     "Progress",
     "QueueOptions",
     "Record",
