@@ -221,18 +221,18 @@ class Event:
         event = object.__new__(type(self))
         Event.__init__(
             event,
-            reference=self.reference,
-            type=self.type,
-            reason=self.reason,
-            message=self.message if message is None else message,
-            source=self.source,
-            time=self.time if time is None else time,
-            serial=self.serial,
-            annotations=self.annotations,
-            labels=self.labels,
-            count=self.count if count is None else count,
-            first_time=self.first_time if first_time is None else first_time,
-            name=self._name if name is None else name,
+            self.reference,
+            self.type,
+            self.reason,
+            self.message if message is None else message,
+            self.source,
+            self.time if time is None else time,
+            self.serial,
+            self.annotations,
+            self.labels,
+            self.count if count is None else count,
+            self.first_time if first_time is None else first_time,
+            self._name if name is None else name,
         )
         for field in self._more:
             setattr(event, field, getattr(self, field))
