@@ -21,6 +21,7 @@ _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 _CREDENTIALS: Final = re.compile(r"//[^/\s]*@")
 _LONGEST: Final = 120
+_MOST: Final = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +123,10 @@ class Section:
         """Take true or false."""
         return self._take(key, default, lambda value: isinstance(value, bool), "true or false, without quotes")
 
-    def count(self, key: str, default: int, *, least: int = 1) -> int:
+    def count(self, key: str, default: int, *, least: int = 1, most: int = _MOST) -> int:
         """Take a whole number."""
-        whole = f"a whole number of at least {least}"
-        return self._take(key, default, lambda value: type(value) is int and value >= least, whole)
+        whole = f"a whole number of at least {least}" if most == _MOST else f"a whole number from {least} to {most}"
+        return self._take(key, default, lambda value: type(value) is int and least <= value <= most, whole)
 
     def duration(self, key: str, default: float) -> float:
         """Take a time, ``"10s"``; in seconds."""

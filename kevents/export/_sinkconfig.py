@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kevents.export._hints import listed, shown
+from kevents.export._options import BatchOptions, QueueOptions
 from kevents.export._secrets import Secret
 from kevents.export._section import Section
 
 _COMPRESS: Final = ("gzip", "none")
 _SCHEMES: Final = ("s3://", "gs://", "az://", "file:///", "memory:///")
+_SECRET_OPTION: Final = re.compile(r"secret|token|password|sas|account_key|access_key$|private|service_account_key")
 _HEADERS_THAT_TELL: Final = ("authorization", "cookie", "api-key", "apikey", "token", "secret", "signature", "password")
-
-
-@dataclass(frozen=True, slots=True)
-class BatchConfig:
-    """When a batch closes: at so many records, so many bytes, or so many seconds after its first record."""
-
-    max_items: int = 1000
-    max_bytes: int = 5 * 2**20
-    max_age: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class QueueConfig:
-    """How much may wait for a destination: so many records, so many bytes."""
-
-    max_items: int = 5000
-    max_bytes: int = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +36,8 @@ class SinkConfig:
     name: str
     type: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    queue: QueueConfig = field(default_factory=QueueConfig)
+    batch: BatchOptions = field(default_factory=BatchOptions)
+    queue: QueueOptions = field(default_factory=QueueOptions)
     when_full: str = "block"
     timeout: float = 60.0
 
@@ -85,9 +71,9 @@ def read_sink(name: str, section: Section) -> SinkConfig:
     return SinkConfig(name, kind, options, **common)  # type: ignore[arg-type]
 
 
-def _batch(section: Section) -> BatchConfig:
-    standard = BatchConfig()
-    config = BatchConfig(
+def _batch(section: Section) -> BatchOptions:
+    standard = BatchOptions()
+    config = BatchOptions(
         section.count("max_items", standard.max_items),
         section.size("max_bytes", standard.max_bytes),
         section.duration("max_age", standard.max_age),
@@ -96,9 +82,9 @@ def _batch(section: Section) -> BatchConfig:
     return config
 
 
-def _queue(section: Section) -> QueueConfig:
-    standard = QueueConfig()
-    config = QueueConfig(section.count("max_items", standard.max_items), section.size("max_bytes", standard.max_bytes))
+def _queue(section: Section) -> QueueOptions:
+    standard = QueueOptions()
+    config = QueueOptions(section.count("max_items", standard.max_items), section.size("max_bytes", standard.max_bytes))
     section.done()
     return config
 
@@ -111,7 +97,7 @@ def _file(section: Section) -> dict[str, Any]:
     return {
         "path": section.text("path", required="events/"),
         "compress": section.text("compress", "gzip", choices=_COMPRESS),
-        "level": section.count("level", 6),
+        "level": section.count("level", 6, most=9),
         "max_bytes": section.size("rotate_size", 64 * 2**20),
         "max_age": section.duration("rotate_age", 3600.0),
         "keep": section.count("keep", 0) or None,
@@ -125,18 +111,19 @@ def _object_store(section: Section) -> dict[str, Any]:
         section.wrong("url", f"must begin with {listed(_SCHEMES)}, not {shown(url.partition('//')[0])}")
     return {
         "url": url,
-        "compress": section.text("compress", "gzip", choices=_COMPRESS),
+        "level": section.count("level", 6, most=9),
         "options": _options(section.section("options")),
     }
 
 
-def _options(section: Section) -> dict[str, str | Secret]:
+def _options(section: Section) -> dict[str, str | bool | Secret]:
     """Options of the store itself, named as obstore does; whatever looks like a secret must be a reference."""
-    found: dict[str, str | Secret] = {}
+    found: dict[str, str | bool | Secret] = {}
     for key in section.keys():  # noqa: SIM118 - it is no dictionary
-        tells = any(word in key.lower() for word in ("secret", "token", "password", "sas", "account_key", "access_key"))
-        value = section.secret(key) if tells and "id" not in key.lower().split("_") else section.text_or_secret(key)
-        found[key] = value or ""
+        if isinstance(section.table[key], bool):
+            found[key] = section.flag(key, default=False)
+        else:
+            found[key] = (section.secret(key) if _SECRET_OPTION.search(key) else section.text_or_secret(key)) or ""
     return found
 
 

@@ -1,0 +1,87 @@
+"""How the command logs: lines for people on a terminal, JSON lines elsewhere; never a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Final, TextIO
+
+from kevents._wire import printable
+from kevents.export._secrets import RedactingFormatter
+
+LOGGER: Final = logging.getLogger("kevents.export")
+FIELDS: Final = "fields"
+"""The key of ``extra`` under which a line's own figures stand."""
+
+
+class JsonFormatter(logging.Formatter):
+    """A log record as one JSON object: ``time``, ``level``, ``logger``, ``message``, its figures, and its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, FIELDS, {}),
+        }
+        if record.exc_info:
+            line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        return json.dumps(line, default=str)
+
+
+class PlainFormatter(logging.Formatter):
+    """A log record as one printable line: ``09:00:00 WARNING message``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        text = f"{moment} {record.levelname} {printable(record.getMessage())}"
+        if record.exc_info:
+            text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        return text
+
+
+@contextmanager
+def logging_to(stream: TextIO, *, as_json: bool, level: int = logging.INFO) -> Iterator[None]:
+    """Let everything that is logged in the process go to a stream; other people's lines from WARNING on.
+
+    Args:
+        stream: Where to.
+        as_json: JSON lines instead of lines for people.
+        level: For the lines of kevents.
+    """
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(RedactingFormatter(JsonFormatter() if as_json else PlainFormatter()))
+    root, ours = logging.getLogger(), logging.getLogger("kevents")
+    before = root.handlers[:], root.level, ours.level
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    ours.setLevel(level)
+    logging.captureWarnings(capture=True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        root.handlers[:], level_before, ours_before = before
+        root.setLevel(level_before)
+        ours.setLevel(ours_before)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person looks at it."""
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def standard_error() -> TextIO:
+    """Where logs go."""
+    return sys.stderr
