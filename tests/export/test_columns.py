@@ -87,7 +87,14 @@ def test_gap() -> None:
     assert "between 1 and ? may be missing (unknown)" in Columns(colour=False).line(GAP)
 
 
-@pytest.mark.parametrize("body", [{}, {"metadata": [], "series": 5, "involvedObject": "x"}, {"involvedObject": None, "metadata": None, "message": None, "series": None}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"metadata": [], "series": 5, "involvedObject": "x"},
+        {"involvedObject": None, "metadata": None, "message": None, "series": None},
+    ],
+)
 def test_little(body: dict[str, Any]) -> None:
     """A record of which little is known is shown nevertheless."""
     assert "<unknown>" in Columns(colour=False).line(body)
