@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kevents._objects import Event, EventSource, Json, ObjectReference
 from kevents._wire import EVENTS_GROUP, clean, format_micro_time
 
 SERIES_BEGINS: Final = 2
 """The smallest count of a series that the API server takes."""
+
+if TYPE_CHECKING:
+    import logging
+
+    from kevents._statistics import DropReason
+    from kevents.exceptions import InvalidEventError
 
 _NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -167,3 +173,19 @@ class SeriesEvent(Event):
             first_time=event.first_time,
             name=event.name,
         )
+
+
+class Publishing(Protocol):
+    """Where a recorder takes its events: the inside of a broadcaster, or of a fake recorder."""
+
+    def now(self) -> int:
+        """Nanoseconds since the epoch."""
+
+    def offer(self, event: SeriesEvent, /) -> None:
+        """Take an event."""
+
+    def refuse(self, reason: DropReason, error: InvalidEventError, logger: logging.Logger, /) -> None:
+        """Take what cannot become one; may raise it."""
+
+    def doubt(self, error: InvalidEventError, logger: logging.Logger, /) -> None:
+        """Take what an event can do without; may raise it."""

@@ -34,7 +34,7 @@ from kevents._recorder import (
 )
 from kevents._reference import get_reference
 from kevents._series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
-from kevents._series_event import SeriesEvent
+from kevents._series_event import Publishing, SeriesEvent
 from kevents._sink import ClientEventSink
 from kevents._wire import EVENTS_GROUP, clip, is_qualified_name
 from kevents.exceptions import InvalidMessageError, InvalidReferenceError
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
     from kevents._losses import OnDrop
     from kevents._objects import ObjectReference
-    from kevents._publisher import Publisher
     from kevents._recorder import Texts
     from kevents._sink import EventSink
 
@@ -97,7 +96,7 @@ class EventRecorder:
 
     __slots__ = ("_logger", "_publisher", "_source")
 
-    def __init__(self, source: EventSource, publisher: Publisher, logger: logging.Logger = LOGGER) -> None:
+    def __init__(self, source: EventSource, publisher: Publishing, logger: logging.Logger = LOGGER) -> None:
         """Keep where to publish."""
         self._source = source
         self._publisher = publisher
@@ -229,22 +228,9 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
     A context manager that shuts down at the end. Building one starts nothing; threads start with the first event.
     Flush and shutdown write the present count of every series.
 
-    Args:
-        sink: Usually an :class:`EventsV1EventSink`; any :class:`~kevents.EventSink` that takes events.k8s.io/v1 bodies.
-        series_options: What counts as the same, and how often its count is written; None: client-go's defaults.
-        senders: How many requests may be under way at once.
-        backlog: How many different events may wait to be written; series that wait for their time do not count.
-        max_age: Seconds after which an event that cannot be written is given up: as long as the API server keeps
-            events.
-        retry_wait: A tenacity wait for the pauses between tries; None: 1, 2, 4 ... seconds up to ``sleep_duration``, a
-            random share of each.
-        sleep_duration: The longest pause between two tries to write that is not asked for by the server or by a
-            ``retry_wait``, in seconds.
-        queue_length: How many events each watcher's mailbox holds; what does not fit is dropped and counted.
-        clock: Nanoseconds since the epoch, for the events' names and times.
-        strict: Whether recorders raise what they would otherwise log: for tests.
-        on_drop: Called with reason, event (or None) and the number of recorded events for every loss but kevents'
-            own echo (``recursion``).
+    Besides ``sink``, usually an :class:`EventsV1EventSink`, and ``series_options`` (what counts as the same, and how
+    often its count is written; None: client-go's defaults) it takes the options of :class:`kevents.EventBroadcaster`
+    and of its ``start_recording_to_sink``. Series that wait for their time do not count against the ``backlog``.
 
     Raises:
         TypeError: If the sink is none, an asynchronous one, or one for core/v1.
@@ -294,15 +280,24 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
         Raises:
             ValueError: If the API server would refuse one of them.
         """
-        if not isinstance(reporting_controller, str) or not is_qualified_name(reporting_controller):
-            raise ValueError(
-                f"reporting_controller must be [prefix/]name, not {reporting_controller!r}: at most 63 letters, "
-                "digits, '-', '_' and '.', beginning and ending with a letter or digit, and as a prefix a DNS name"
-            )
-        instance = f"{reporting_controller}-{default_host()}" if reporting_instance is None else reporting_instance
-        if not isinstance(instance, str) or not instance:
-            raise ValueError(f"reporting_instance must be a text that is not empty, not {instance!r}")
-        return EventRecorder(EventSource(reporting_controller, clip(instance, _WORD_LIMIT)), self._publisher)
+        return EventRecorder(reporting_source(reporting_controller, reporting_instance), self._publisher)
+
+
+def reporting_source(controller: str, instance: str | None) -> EventSource:
+    """The source of a controller's events.
+
+    Raises:
+        ValueError: If the API server would refuse controller or instance.
+    """
+    if not isinstance(controller, str) or not is_qualified_name(controller):
+        raise ValueError(
+            f"reporting_controller must be [prefix/]name, not {controller!r}: at most 63 letters, "
+            "digits, '-', '_' and '.', beginning and ending with a letter or digit, and as a prefix a DNS name"
+        )
+    instance = f"{controller}-{default_host()}" if instance is None else instance
+    if not isinstance(instance, str) or not instance:
+        raise ValueError(f"reporting_instance must be a text that is not empty, not {instance!r}")
+    return EventSource(controller, clip(instance, _WORD_LIMIT))
 
 
 def _word(name: str, value: object) -> str:

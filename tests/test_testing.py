@@ -15,7 +15,16 @@ import pytest
 
 import kevents
 from kevents import DropReason, StatusError, UnavailableError
-from kevents.testing import FakeClock, FakeRecorder, FakeSink, LostAnswer, RecordedEvent, SinkRequest
+from kevents import events as door
+from kevents.testing import (
+    FakeClock,
+    FakeEventsV1Recorder,
+    FakeRecorder,
+    FakeSink,
+    LostAnswer,
+    RecordedEvent,
+    SinkRequest,
+)
 from kevents.testing import _clock as clock_room
 from kevents.testing import _recorder as recorder_room
 from kevents.testing import _sink as sink_room
@@ -291,6 +300,88 @@ def test_clear() -> None:
     assert (1, (), ()) == (len(before), fake.events, fake.refused)
 
 
+# -- FakeEventsV1Recorder ----------------------------------------------------------------------------------------
+
+SERIES_GOOD: list[Call] = [
+    lambda r: r.eventf(POD, OTHER, "Normal", "Started", "Starting", "%d of %s", 3, "five"),
+    lambda r: r.eventf(POD, None, "Warning", "Failed", "Starting", "100% of %s"),
+    lambda r: r.annotated_eventf(POD, None, {"a": "b"}, "Normal", "Started", "Starting", "up"),
+    lambda r: r.event(POD, "Normal", "x" * 200, "Starting", "é" * 1030, labels={"c": "d"}),
+]
+SERIES_BAD: list[tuple[Call, DropReason]] = [
+    (lambda r: r.eventf(None, None, "Normal", "Started", "Starting", "up"), DropReason.INVALID_REFERENCE),
+    (lambda r: r.eventf(POD, None, "Error", "Started", "Starting", "up"), DropReason.INVALID_TYPE),
+    (lambda r: r.eventf(POD, None, "Normal", "Started", "", "up"), DropReason.INVALID_MESSAGE),
+    (lambda r: r.event(POD, "Normal", "Started", "Starting", Broken()), DropReason.INVALID_MESSAGE),
+]
+
+
+@pytest.mark.parametrize("call", SERIES_GOOD)
+def test_same_series_event_as_the_real_one(call: Call) -> None:
+    """A call makes the same event in the fake of events.k8s.io as in its real recorder."""
+    real: list[door.SeriesEvent] = []
+    with door.EventBroadcaster(FakeSink(api_group="events.k8s.io"), strict=True) as broadcaster:
+        broadcaster.start_event_watcher(real.append)
+        call(broadcaster.new_recorder("example.com/fake"))
+    fake = FakeEventsV1Recorder("example.com/fake")
+    call(fake)
+    [event], [expected] = fake.events, real
+    for name in ("reference", "related", "type", "reason", "action", "message", "annotations", "labels", "source"):
+        assert getattr(expected, name) == getattr(event, name), name
+
+
+@pytest.mark.parametrize(("call", "reason"), SERIES_BAD)
+def test_same_refusal_of_a_series_event(call: Call, reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
+    """What the real recorder of events.k8s.io refuses, its fake refuses with the same error; not strict, it is kept."""
+    with (
+        door.EventBroadcaster(FakeSink(api_group="events.k8s.io"), strict=True) as broadcaster,
+        pytest.raises(kevents.InvalidEventError) as real,
+    ):
+        call(broadcaster.new_recorder("fake"))
+    fake, lenient = FakeEventsV1Recorder(), FakeEventsV1Recorder(strict=False)
+    with pytest.raises(real.type, match=re.escape(str(real.value))):
+        call(fake)
+    call(lenient)
+    assert [reason] == [refusal.reason for refusal in fake.refused] == [each.reason for each in lenient.refused]
+    assert f"refused an event, {reason}: " in caplog.text
+
+
+def test_related_object_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A related object of which no reference can be made raises in the strict fake, and is left out of the other's."""
+    with pytest.raises(kevents.InvalidReferenceError, match="related"):
+        FakeEventsV1Recorder().eventf(POD, 7, "Normal", "Started", "Starting", "up")
+    fake = FakeEventsV1Recorder(strict=False)
+    fake.eventf(POD, 7, "Normal", "Started", "Starting", "up")
+    assert [None] == [event.related for event in fake.events]
+    assert "recorded an event without a part: related" in caplog.text
+
+
+def test_series_event_is_looked_for() -> None:
+    """The fake of events.k8s.io is a real recorder, and is asked as the other; by the action too."""
+    fake = FakeEventsV1Recorder()
+    assert isinstance(fake, door.EventRecorder)
+    fake.eventf(POD, OTHER, "Warning", "Failed", "Pulling", "no room")
+    fake.eventf(POD, None, "Warning", "Failed", "Starting", "no room")
+    [event] = fake.assert_event("Warning", "Failed", action="Pulling", message="room", object=POD, times=1)
+    assert ("web-1", "fake") == (event.related.name if event.related else "", event.source.component)
+    assert ["Warning Failed no room"] * 2 == fake.strings()
+    assert 2 == len(fake.wait_for(reason="Failed", times=2))
+    with pytest.raises(AssertionError) as caught:
+        fake.assert_event(action="Stopping")
+    first, second, _ = str(caught.value).splitlines()
+    assert "expected an event with action 'Stopping', found 0 among 2 recorded" == first
+    assert "  Warning Failed no room (v1/Pod prod/web-0, Pulling)   <- other action" == second
+    assert "<FakeEventsV1Recorder 'fake', 2 events>" == repr(fake)
+    fake.clear()
+    assert () == fake.events
+
+
+def test_name_of_a_controller() -> None:
+    """A controller's name that the real broadcaster refuses, the fake refuses."""
+    with pytest.raises(ValueError, match="reporting_controller"):
+        FakeEventsV1Recorder("a b")
+
+
 # -- FakeSink ----------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +517,37 @@ def test_expire() -> None:
             forget()
     assert [3] == [event["count"] for event in sink.events()]
     assert ["create", "patch", "create", "patch", "create"] == [request.verb for request in sink.requests]
+
+
+def test_series() -> None:
+    """A sink for events.k8s.io has the rules of that API, and shows its bodies."""
+    sink = FakeSink(api_group="events.k8s.io", faults={1: StatusError(503), 2: LostAnswer()})
+    with door.EventBroadcaster(sink, sleep_duration=0.01) as broadcaster:
+        recorder = broadcaster.new_recorder("c")
+        for number in range(5):
+            recorder.eventf(POD, None, "Normal", "Started", "Starting", "up %d", number)
+    [event] = sink.events()
+    assert ("events.k8s.io/v1", "up 0", "Starting", 5) == (
+        event["apiVersion"],
+        event["note"],
+        event["action"],
+        event["series"]["count"],
+    )
+    assert (422, "Invalid") == refused(
+        lambda: sink.create("prod", {**event, "metadata": {"name": "n", "namespace": "prod"}, "action": ""})
+    )
+    assert (422, "Invalid") == refused(lambda: sink.patch("prod", event["metadata"]["name"], {"note": "other"}))
+    assert () == sink.violations
+
+
+def test_group_of_a_sink() -> None:
+    """A broadcaster of the other API refuses the sink, and a group that there is not is refused by the sink."""
+    with pytest.raises(TypeError, match=r"FakeSink writes events\.k8s\.io/v1 events"):
+        kevents.EventBroadcaster().start_recording_to_sink(FakeSink(api_group="events.k8s.io"))
+    with pytest.raises(TypeError, match=r"FakeSink writes core/v1 events"):
+        door.EventBroadcaster(FakeSink())
+    with pytest.raises(ValueError, match=r"^api_group must be .* not 'apps'$"):
+        FakeSink(api_group="apps")
 
 
 def test_hang_and_release() -> None:

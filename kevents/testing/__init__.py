@@ -2,7 +2,7 @@
 
 From the smallest to the largest, take the first that can tell you what you ask:
 
-- :class:`FakeRecorder` in place of a recorder: was the event recorded?
+- :class:`FakeRecorder`, or :class:`FakeEventsV1Recorder`, in place of a recorder: was the event recorded?
 - :class:`FakeSink` under a real broadcaster: what is written, and what becomes of it when writing fails?
 - :class:`APIServer` under a real client: the same over HTTP, for ``kubectl`` too.
 """
@@ -21,7 +21,8 @@ from kevents.testing._apiserver import (
     Status,
 )
 from kevents.testing._clock import FakeClock
-from kevents.testing._recorder import FakeRecorder, RecordedEvent, Refusal
+from kevents.testing._recorded import RecordedEvent, Refusal
+from kevents.testing._recorder import FakeEventsV1Recorder, FakeRecorder
 from kevents.testing._sink import FakeSink, LostAnswer, SinkRequest
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Cause",
     "Delay",
     "FakeClock",
+    "FakeEventsV1Recorder",
     "FakeRecorder",
     "FakeSink",
     "Fault",

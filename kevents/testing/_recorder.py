@@ -1,81 +1,128 @@
-"""A recorder that keeps what is recorded, for tests of code that records."""
+"""Recorders that keep what is recorded, for tests of code that records."""
 
 from __future__ import annotations
 
-import re
-import threading
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING
 
+from kevents import events as series
 from kevents._objects import EventSource, ObjectReference
 from kevents._recorder import EventRecorder
-from kevents._reference import get_reference
-from kevents._statistics import DropReason
-from kevents._wire import printable
+from kevents.testing._recorded import Book, Message, RecordedEvent, Refusal, Wanted
 
 if TYPE_CHECKING:
-    import logging
+    from kevents._series_event import SeriesEvent
 
-    from kevents.exceptions import InvalidEventError
-
-__all__ = ["FakeRecorder", "RecordedEvent", "Refusal"]
-
-Message: TypeAlias = "str | re.Pattern[str]"
-
-_MOST_SHOWN: Final = 20
+__all__ = ["FakeEventsV1Recorder", "FakeRecorder"]
 
 
-def _no_texts() -> Mapping[str, str]:
-    return MappingProxyType({})
+class Looking:
+    """What a test may ask a fake recorder of either API."""
+
+    __slots__ = ()
+
+    _book: Book
+
+    @property
+    def events(self) -> tuple[RecordedEvent, ...]:
+        """What was recorded so far, the oldest first; a copy."""
+        return self._book.events
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        """What was refused so far, the oldest first; a copy."""
+        return self._book.refusals
+
+    def strings(self, *, include_object: bool = False) -> list[str]:
+        """The events as client-go's ``FakeRecorder`` writes them: ``Warning Reason message map[key:value]``.
+
+        Args:
+            include_object: Whether to add ``involvedObject{kind=Pod,apiVersion=v1}`` (client-go: ``IncludeObject``).
+        """
+        return [_string(event, include_object=include_object) for event in self.events]
+
+    def clear(self) -> None:
+        """Forget what was recorded and refused."""
+        self._book.clear()
+
+    def find(
+        self,
+        type: str | None = None,  # noqa: A002 - the API's name
+        reason: str | None = None,
+        *,
+        action: str | None = None,
+        message: Message | None = None,
+        object: object = None,  # noqa: A002 - as in event()
+    ) -> tuple[RecordedEvent, ...]:
+        """The events that fit all that is given.
+
+        Args:
+            type: The type.
+            reason: The reason.
+            action: The action; events of core/v1 have none.
+            message: A part of the message, or a compiled pattern to be found in it; of events.k8s.io/v1 the note.
+            object: What the event must be about: anything that can be recorded about. A uid counts if both have one.
+        """
+        return self._book.fitting(Wanted.of(type, reason, action, message, object))
+
+    def assert_event(
+        self,
+        type: str | None = None,  # noqa: A002
+        reason: str | None = None,
+        *,
+        action: str | None = None,
+        message: Message | None = None,
+        object: object = None,  # noqa: A002
+        times: int | None = None,
+    ) -> tuple[RecordedEvent, ...]:
+        """Fail unless such an event was recorded, ``times`` exactly, 0 for never, or at least once.
+
+        All else is as for :meth:`find`.
+
+        Returns:
+            The events that fit.
+
+        Raises:
+            AssertionError: With what was recorded, and in what it differs.
+        """
+        __tracebackhide__ = True
+        wanted = Wanted.of(type, reason, action, message, object)
+        found = self._book.fitting(wanted)
+        if len(found) == times or (times is None and found):
+            return found
+        raise AssertionError(self._book.report(wanted, "" if times is None else f" {_times(times)}", len(found)))
+
+    def wait_for(
+        self,
+        type: str | None = None,  # noqa: A002
+        reason: str | None = None,
+        *,
+        action: str | None = None,
+        message: Message | None = None,
+        object: object = None,  # noqa: A002
+        times: int = 1,
+        timeout: float = 5.0,
+    ) -> tuple[RecordedEvent, ...]:
+        """Wait until such events were recorded, ``times`` at least, by whichever thread, for ``timeout`` seconds.
+
+        It is woken, and does not poll. All else is as for :meth:`find`.
+
+        Returns:
+            The events that fit.
+
+        Raises:
+            AssertionError: If the time is over, with what was recorded until then.
+        """
+        __tracebackhide__ = True
+        wanted = Wanted.of(type, reason, action, message, object)
+        found = self._book.wait_fitting(wanted, times, timeout)
+        if len(found) >= times:
+            return found
+        raise AssertionError(self._book.report(wanted, f" {_times(times)} within {timeout:g} s", len(found)))
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedEvent:
-    """One call of a recorder, as the event it would have made.
-
-    Attributes:
-        reference: The object, as it was at the call.
-        type: ``Normal`` or ``Warning``.
-        reason: Why.
-        message: What happened, as text.
-        annotations: Of the event; not to be changed.
-        labels: Of the event; not to be changed.
-        source: Who recorded it.
-
-    .. versionadded:: 0.1
-    """
-
-    reference: ObjectReference
-    type: str
-    reason: str
-    message: str
-    annotations: Mapping[str, str] = field(default_factory=_no_texts)
-    labels: Mapping[str, str] = field(default_factory=_no_texts)
-    source: EventSource = field(default_factory=EventSource)
-
-    def __str__(self) -> str:
-        """``Warning BackupFailed the bucket is gone``, client-go's way."""
-        return f"{self.type} {self.reason} {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One call of a recorder that made no event.
-
-    Attributes:
-        reason: Why, as ``statistics()`` of a real broadcaster would count it.
-        error: What a strict broadcaster would raise.
-
-    .. versionadded:: 0.1
-    """
-
-    reason: DropReason
-    error: InvalidEventError
-
-
-class FakeRecorder(EventRecorder):
+class FakeRecorder(Looking, EventRecorder):
     """A recorder that keeps its events instead of sending them (client-go: ``FakeRecorder``).
 
     It is an :class:`~kevents.EventRecorder`: the same code turns a call into an event or refuses it. It never blocks,
@@ -100,17 +147,12 @@ class FakeRecorder(EventRecorder):
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_changed", "_events", "_refusals", "_strict")
+    __slots__ = ("_book",)
 
     def __init__(self, source: EventSource | str = "fake", *, strict: bool = True) -> None:
         """Nothing recorded yet."""
-        source = EventSource(source) if isinstance(source, str) else source
-        super().__init__(source, self._keep, self._keep_refused)
-        self._strict = strict
-        # Re-entrant, as the real one's: a finaliser may record in the middle of recording.
-        self._changed = threading.Condition(threading.RLock())
-        self._events: list[RecordedEvent] = []
-        self._refusals: list[Refusal] = []
+        self._book = Book(strict=strict)
+        super().__init__(EventSource(source) if isinstance(source, str) else source, self._keep, self._book.refuse)
 
     def _keep(
         self,
@@ -122,204 +164,72 @@ class FakeRecorder(EventRecorder):
         annotations: Mapping[str, str],
         labels: Mapping[str, str],
     ) -> None:
-        event = RecordedEvent(reference, eventtype, reason, message, annotations, labels, source)
-        with self._changed:
-            self._events.append(event)
-            self._changed.notify_all()
-
-    def _keep_refused(self, reason: DropReason, error: InvalidEventError, logger: logging.Logger) -> None:
-        with self._changed:
-            self._refusals.append(Refusal(reason, error))
-        if self._strict and reason is not DropReason.RECURSION:
-            raise error
-        logger.warning("refused an event, %s: %s", reason, printable(str(error)))
-
-    # -- looking -------------------------------------------------------------------------------------------------
-
-    @property
-    def events(self) -> tuple[RecordedEvent, ...]:
-        """What was recorded so far, the oldest first; a copy."""
-        with self._changed:
-            return tuple(self._events)
-
-    @property
-    def refused(self) -> tuple[Refusal, ...]:
-        """What was refused so far, the oldest first; a copy."""
-        with self._changed:
-            return tuple(self._refusals)
-
-    def strings(self, *, include_object: bool = False) -> list[str]:
-        """The events as client-go's ``FakeRecorder`` writes them: ``Warning Reason message map[key:value]``.
-
-        Args:
-            include_object: Whether to add ``involvedObject{kind=Pod,apiVersion=v1}`` (client-go: ``IncludeObject``).
-        """
-        return [_string(event, include_object=include_object) for event in self.events]
-
-    def clear(self) -> None:
-        """Forget what was recorded and refused."""
-        with self._changed:
-            self._events.clear()
-            self._refusals.clear()
-
-    # -- asserting -----------------------------------------------------------------------------------------------
-
-    def find(
-        self,
-        type: str | None = None,  # noqa: A002 - the API's name
-        reason: str | None = None,
-        *,
-        message: Message | None = None,
-        object: object = None,  # noqa: A002 - as in event()
-    ) -> tuple[RecordedEvent, ...]:
-        """The events that fit all that is given.
-
-        Args:
-            type: The type.
-            reason: The reason.
-            message: A part of the message, or a compiled pattern to be found in it.
-            object: What the event must be about: anything that :meth:`event` takes. A uid counts if both have one.
-        """
-        return self._fitting(_Wanted.of(type, reason, message, object))
-
-    def assert_event(
-        self,
-        type: str | None = None,  # noqa: A002
-        reason: str | None = None,
-        *,
-        message: Message | None = None,
-        object: object = None,  # noqa: A002
-        times: int | None = None,
-    ) -> tuple[RecordedEvent, ...]:
-        """Fail unless such an event was recorded.
-
-        Args:
-            type: The type.
-            reason: The reason.
-            message: A part of the message, or a compiled pattern to be found in it.
-            object: What the event must be about: anything that :meth:`event` takes. A uid counts if both have one.
-            times: How often exactly, 0 for never; None for at least once.
-
-        Returns:
-            The events that fit.
-
-        Raises:
-            AssertionError: With what was recorded, and in what it differs.
-        """
-        __tracebackhide__ = True
-        wanted = _Wanted.of(type, reason, message, object)
-        found = self._fitting(wanted)
-        if len(found) == times or (times is None and found):
-            return found
-        raise AssertionError(self._report(wanted, "" if times is None else f" {_times(times)}", len(found)))
-
-    def wait_for(
-        self,
-        type: str | None = None,  # noqa: A002
-        reason: str | None = None,
-        *,
-        message: Message | None = None,
-        object: object = None,  # noqa: A002
-        times: int = 1,
-        timeout: float = 5.0,
-    ) -> tuple[RecordedEvent, ...]:
-        """Wait until such events were recorded, by whichever thread; it is woken, and does not poll.
-
-        Args:
-            type: The type.
-            reason: The reason.
-            message: A part of the message, or a compiled pattern to be found in it.
-            object: What the event must be about: anything that :meth:`event` takes. A uid counts if both have one.
-            times: How often at least.
-            timeout: For how many seconds at most.
-
-        Returns:
-            The events that fit.
-
-        Raises:
-            AssertionError: If the time is over, with what was recorded until then.
-        """
-        __tracebackhide__ = True
-        wanted = _Wanted.of(type, reason, message, object)
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._fitting(wanted)) >= times, timeout)
-            found = self._fitting(wanted)
-        if len(found) >= times:
-            return found
-        raise AssertionError(self._report(wanted, f" {_times(times)} within {timeout:g} s", len(found)))
-
-    def _fitting(self, wanted: _Wanted) -> tuple[RecordedEvent, ...]:
-        return tuple(event for event in self.events if not wanted.differences(event))
-
-    def _report(self, wanted: _Wanted, often: str, found: int) -> str:
-        events, refusals = self.events, self.refused
-        lines = [f"expected an event with {wanted}{often}, found {found} among {len(events)} recorded"]
-        if len(events) > _MOST_SHOWN:
-            lines.append(f"  ... {len(events) - _MOST_SHOWN} earlier ones, and then")
-        lines += [f"  {_line(event)}{_marked(wanted.differences(event))}" for event in events[-_MOST_SHOWN:]]
-        lines += [f"  refused, {each.reason}: {printable(str(each.error))}" for each in refusals[-_MOST_SHOWN:]]
-        return "\n".join(lines)
+        self._book.keep(RecordedEvent(reference, eventtype, reason, message, annotations, labels, source))
 
     def __repr__(self) -> str:
         """How much it holds."""
         return f"<FakeRecorder {self.source.component!r}, {len(self.events)} events>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What an event must be; None where anything will do."""
+class FakeEventsV1Recorder(Looking, series.EventRecorder):
+    """A recorder of events.k8s.io/v1 that keeps its events (client-go: ``FakeRecorder`` of ``tools/events``).
 
-    type: str | None
-    reason: str | None
-    message: Message | None
-    reference: ObjectReference | None
+    A :class:`kevents.events.EventRecorder`; in all else as :class:`FakeRecorder`.
 
-    @classmethod
-    def of(cls, type_: str | None, reason: str | None, message: Message | None, about: object) -> _Wanted:
-        return cls(type_, reason, message, None if about is None else get_reference(about))
+    Args:
+        reporting_controller: Whose events it records.
+        strict: Whether what a real recorder would refuse raises; if not, it is only kept in ``refused``.
 
-    def differences(self, event: RecordedEvent) -> list[str]:
-        """The names of what does not fit."""
-        fits = {
-            "type": self.type in {None, event.type},
-            "reason": self.reason in {None, event.reason},
-            "message": self._fits_message(event.message),
-            "object": self.reference is None or _same(self.reference, event.reference),
-        }
-        return [name for name, fit in fits.items() if not fit]
+    Raises:
+        ValueError: If the API server would refuse the controller's name.
 
-    def _fits_message(self, text: str) -> bool:
-        if isinstance(self.message, re.Pattern):
-            return self.message.search(text) is not None
-        return self.message is None or self.message in text
+    Example:
+        >>> recorder = FakeEventsV1Recorder()
+        >>> pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": "prod"}}
+        >>> recorder.eventf(pod, None, "Warning", "BackupFailed", "BackingUp", "no room in %s", "b-1")
+        >>> [event] = recorder.assert_event("Warning", "BackupFailed", action="BackingUp", object=pod)
+        >>> event.message
+        'no room in b-1'
 
-    def __str__(self) -> str:
-        pattern = isinstance(self.message, re.Pattern)
-        message = self.message.pattern if isinstance(self.message, re.Pattern) else self.message
-        parts = [f"type {self.type!r}"] if self.type is not None else []
-        parts += [f"reason {self.reason!r}"] if self.reason is not None else []
-        parts += [f"a message {'like' if pattern else 'with'} {message!r}"] if message is not None else []
-        parts += [f"object {printable(str(self.reference))}"] if self.reference is not None else []
-        return ", ".join(parts) or "anything in it"
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("_book",)
+
+    def __init__(self, reporting_controller: str = "fake", *, strict: bool = True) -> None:
+        """Nothing recorded yet."""
+        self._book = Book(strict=strict)
+        super().__init__(series.reporting_source(reporting_controller, None), _Inside(self._book))
+
+    def __repr__(self) -> str:
+        """How much it holds."""
+        return f"<FakeEventsV1Recorder {self.reporting_controller!r}, {len(self.events)} events>"
 
 
-def _same(wanted: ObjectReference, found: ObjectReference) -> bool:
-    if wanted.uid and found.uid and wanted.uid != found.uid:
-        return False
-    return (wanted.kind, wanted.api_version, wanted.namespace, wanted.name) == (
-        found.kind,
-        found.api_version,
-        found.namespace,
-        found.name,
-    )
+class _Inside:
+    """What a recorder of events.k8s.io/v1 takes for the inside of its broadcaster."""
 
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self.refuse = book.refuse
+        self.doubt = book.doubt
+        self.now = time.time_ns
 
-def _line(event: RecordedEvent) -> str:
-    return printable(f"{event} ({event.reference})")
-
-
-def _marked(differences: list[str]) -> str:
-    return f"   <- other {', '.join(differences)}" if differences else "   <- this fits"
+    def offer(self, event: SeriesEvent, /) -> None:
+        """Keep it."""
+        self._book.keep(
+            RecordedEvent(
+                event.reference,
+                event.type,
+                event.reason,
+                event.message,
+                event.annotations,
+                event.labels,
+                event.source,
+                event.action,
+                event.related,
+            )
+        )
 
 
 def _times(number: int) -> str:

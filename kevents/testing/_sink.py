@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
+from kevents._wire import CORE_GROUP
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.testing._calls import Call
 from kevents.testing._kinds import Kind, Kinds
@@ -80,7 +81,11 @@ class FakeSink:
     A broadcaster promises never to have two calls at once under way for one event; a second one gets an
     ``AssertionError``, and ``violations`` keeps it.
 
+    Attributes:
+        api_group: As given; a broadcaster of the other API refuses the sink.
+
     Args:
+        api_group: In which it is spoken to: ``events.k8s.io`` for :mod:`kevents.events`; empty for core/v1.
         faults: What goes wrong: errors by the number of the call, from 1, or a function that is asked at each call. A
             :class:`LostAnswer` lands first.
         namespaces: Those that exist; events in others are answered with 404. None: all exist.
@@ -103,6 +108,7 @@ class FakeSink:
     def __init__(
         self,
         *,
+        api_group: str = CORE_GROUP,
         faults: Faults | None = None,
         namespaces: Iterable[str] | None = None,
         event_ttl: float | None = None,
@@ -112,8 +118,9 @@ class FakeSink:
         self._fault_of = _asked(faults)
         self._any_namespace = namespaces is None
         kinds = Kinds()
-        self._event = _kind(kinds, "events")
-        self._namespace = _kind(kinds, "namespaces")
+        self.api_group: Final = api_group
+        self._event = _kind(kinds, api_group, "events")
+        self._namespace = _kind(kinds, CORE_GROUP, "namespaces")
         self._resources = Resources(Store(clock, event_ttl), finalize_namespaces=False)
         self._changed = threading.Condition(threading.RLock())
         self._requests: list[SinkRequest] = []
@@ -216,7 +223,7 @@ class FakeSink:
     # -- looking -------------------------------------------------------------------------------------------------
 
     def events(self, namespace: str | None = None) -> list[Json]:
-        """Copies of the events, of one namespace or of all, as core/v1 bodies in the order of their names."""
+        """Copies of the events, of one namespace or of all, as bodies of its API in the order of their names."""
         found, _ = self._resources.store.items(self._event.bucket, namespace or "")
         return [copy.deepcopy(self._event.show(stored)) for _, stored in found]
 
@@ -269,10 +276,10 @@ def _asked(faults: Faults | None) -> Callable[[SinkRequest], Fault | None]:
     return lambda request: by_number.get(request.number)
 
 
-def _kind(kinds: Kinds, resource: str) -> Kind:
-    kind = kinds.find("", "v1", resource)
+def _kind(kinds: Kinds, group: str, resource: str) -> Kind:
+    kind = kinds.find(group, "v1", resource)
     if kind is None:
-        raise LookupError(resource)
+        raise ValueError(f"api_group must be empty, for core/v1, or 'events.k8s.io', not {group!r}")
     return kind
 
 
