@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Load", "Witness", "check_ended", "counts_on"]
 
 _PATIENCE: Final = 60.0
-_SLOW: Final = 0.05
+_SLOW: Final = 0.005
 _SLOWEST: Final = 1.0
 """Generous: calls take 0.1 ms, but machines that run tests are often busy with others."""
 
