@@ -2,6 +2,7 @@
 
 from kevents.export._checkpoint import Checkpointed, CheckpointError
 from kevents.export._deadletter import DeadLetters
+from kevents.export._enricher import Enricher, EnricherStatistics
 from kevents.export._exporter import Exporter
 from kevents.export._file import FileSink
 from kevents.export._objectstore import ObjectStoreSink
@@ -21,6 +22,8 @@ __all__ = [
     "DeadLetters",
     "Destination",
     "DestinationStatistics",
+    "Enricher",
+    "EnricherStatistics",
     "ExportStatistics",
     "Exporter",
     "FileSink",
