@@ -6,7 +6,7 @@ read once for a change that an event speaks of, and one that does not change is 
 whose name another one has, never comes back under its UID: that is remembered without a reading's room.
 
 Without a UID a name is all there is, and an object of that name may be another one a moment later: then an answer
-holds for what happened before it was asked for, and for a second more.
+holds for what was read before it was asked for. Nodes, which the kubelet refers to so, are trusted for ten seconds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SKIPPED: Final = "skipped"
 STATES: Final = (LIVE, TERMINATING, GONE, REPLACED, FORBIDDEN, SKIPPED)
 
 _UNVERSIONED_LIFE = 60.0
-_NAMELESS_LIFE = 1.0
+_NODE_LIFE = 10.0
 _BYTES_A_PLACE = 16_384
 _ENDED_FOR_EACH = 4
 _UID_LENGTH = 36
@@ -93,13 +93,13 @@ class Cache:
         size: How many objects; one whose metadata is long counts as several. Of those that are gone four times as
             many are remembered besides.
         life: For how long a reading answers for a reference without a resourceVersion, in seconds.
-        nameless_life: For how long it answers for a reference without a UID, in seconds.
+        node_life: For how long it answers for a reference to a Node without a UID, in seconds.
     """
 
-    def __init__(self, size: int, life: float = _UNVERSIONED_LIFE, nameless_life: float = _NAMELESS_LIFE) -> None:
+    def __init__(self, size: int, life: float = _UNVERSIONED_LIFE, node_life: float = _NODE_LIFE) -> None:
         """Know nothing."""
         self._life = life
-        self._nameless_life = nameless_life
+        self._node_life = node_life
         self._size = size
         self._alive: LRUCache[Reference, Entry] = LRUCache(size, getsizeof=self._places)
         self._ended: LRUCache[Reference, Entry] = LRUCache(size * _ENDED_FOR_EACH)
@@ -117,7 +117,7 @@ class Cache:
             None if the object is to be read.
         """
         entry = self._alive.get(reference) or self._ended.get(reference)
-        if entry is None or not self._answers(entry, reference.uid, rv, read_at, now):
+        if entry is None or not self._answers(entry, reference, rv, read_at, now):
             return None
         return entry
 
@@ -158,10 +158,11 @@ class Cache:
         state = GONE if found is None else REPLACED
         return Entry(state, known, stale=known is not None, asked=rv, asked_at=asked_at)
 
-    def _answers(self, entry: Entry, uid: str, rv: str, read_at: float, now: float) -> bool:
+    def _answers(self, entry: Entry, reference: Reference, rv: str, read_at: float, now: float) -> bool:
         age = now - entry.asked_at
+        uid = reference.uid
         if not uid:
-            return read_at <= entry.asked_at or age < self._nameless_life
+            return read_at <= entry.asked_at or (reference.kind == "Node" and age < self._node_life)
         if entry.found is None or entry.ended:
             return _is_given_by_server(uid) or age < self._life
         if not rv:

@@ -11,6 +11,7 @@ FORBIDDEN_LIFE: Final = 300.0
 _MOST = 4096
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
+_MOST_DOUBLINGS = 6
 _EVERYWHERE = ""
 _TOO_MANY = 5
 
@@ -49,7 +50,8 @@ class Refusals:
     def fail(self, resource: str, now: float) -> None:
         """A request for the kind failed: each time the pause is twice as long, up to a minute."""
         failures = self._failing.get(resource, (0, 0.0))[0]
-        self._failing[resource] = (failures + 1, now + min(_FIRST_PAUSE * 2**failures, _LONGEST_PAUSE))
+        pause = min(_FIRST_PAUSE * 2 ** min(failures, _MOST_DOUBLINGS), _LONGEST_PAUSE)
+        self._failing[resource] = (failures + 1, now + pause)
 
     def allow(self, resource: str) -> None:
         """The server answered."""

@@ -1,0 +1,319 @@
+"""Events completed with what a real API server knows of their objects."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any, Final
+
+import pytest
+from kubernetes import config
+
+from kevents.export import Enricher, Record
+from tests.support.metadata import record
+from tests.support.real_server import RealServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.wire]
+
+SPEC: Final = {"containers": [{"name": "main", "image": "i"}]}
+RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class Space:
+    """A namespace of the test's own, objects in it, and records of events about them."""
+
+    def __init__(self, server: RealServer) -> None:
+        """Create it."""
+        self.server = server
+        self.name = f"enrich-{secrets.token_hex(4)}"
+        self.ok("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
+
+    def ok(self, method: str, path: str, body: object = None, **options: Any) -> dict[str, Any]:
+        """A request of the administrator's that must succeed."""
+        response = self.server.request(method, path, body, **options)
+        assert response.status in {200, 201}, response.body
+        made: dict[str, Any] = response.body
+        return made
+
+    def path(self, resource: str, name: str = "", base: str = "/api/v1") -> str:
+        """The path of objects, or of one."""
+        return f"{base}/namespaces/{self.name}/{resource}{f'/{name}' if name else ''}"
+
+    def pod(self, name: str = "web-0", **metadata: Any) -> dict[str, Any]:
+        """Create a pod; its metadata."""
+        made = self.ok("POST", self.path("pods"), {"metadata": {"name": name, **metadata}, "spec": SPEC})["metadata"]
+        assert isinstance(made, dict)
+        return made
+
+    def controller(self, kind: str, name: str, owner: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Create a Deployment or a ReplicaSet; its metadata."""
+        labels = {"app": "web"}
+        template = {"metadata": {"labels": labels}, "spec": SPEC}
+        metadata = {"name": name, "ownerReferences": [owner] if owner else []}
+        spec = {"selector": {"matchLabels": labels}, "template": template, "replicas": 0}
+        made = self.ok(
+            "POST", self.path(f"{kind.lower()}s", base="/apis/apps/v1"), {"metadata": metadata, "spec": spec}
+        )["metadata"]
+        assert isinstance(made, dict)
+        return made
+
+    def gone(self, resource: str, name: str) -> None:
+        """Delete an object at once."""
+        self.ok("DELETE", self.path(resource, name) + "?gracePeriodSeconds=0")
+
+    def record(self, kind: str, metadata: dict[str, Any], api_version: str = "v1", **fields: Any) -> Record:
+        """A record of an event about an object."""
+        involved = {"apiVersion": api_version, "namespace": metadata.get("namespace", "")}
+        uid, rv = fields.pop("uid", metadata["uid"]), metadata["resourceVersion"]
+        return record(
+            kind, metadata["name"], uid, rv, read_at=monotonic(), time="2099-01-01T00:00:00Z", **fields, **involved
+        )
+
+
+def owned_by(kind: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    """A reference to the controller of an object."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
+    }
+
+
+def about(done: Record) -> dict[str, Any]:
+    """What was added under `kevents`, without what every record has."""
+    return {key: value for key, value in done.body["kevents"].items() if key not in {"v", "id", "time"}}
+
+
+@pytest.fixture
+def space(real_server: RealServer) -> Space:
+    """A namespace of the test's own."""
+    return Space(real_server)
+
+
+@pytest.fixture
+def make(real_server: RealServer) -> Iterator[Callable[..., Enricher]]:
+    """Give enrichers for one of the server's users."""
+    made: list[tuple[Any, Enricher]] = []
+
+    def build(user: str = "admin", **options: Any) -> Enricher:
+        client = config.new_client_from_config(str(real_server.kubeconfig(user)))
+        enricher = Enricher(client, **options)
+        made.append((client, enricher))
+        return enricher
+
+    yield build
+    for client, enricher in made:
+        enricher.close()
+        client.rest_client.pool_manager.clear()
+
+
+def test_labels_and_owners(space: Space, make: Callable[..., Enricher]) -> None:
+    """A pod's labels and annotations, its ReplicaSet and its Deployment are found, each read once for many events."""
+    deployment = space.controller("Deployment", "web")
+    replicas = space.controller("ReplicaSet", "web-5d", owned_by("Deployment", deployment))
+    pod = space.pod(
+        labels={"app": "web"}, annotations={"note": "n"}, ownerReferences=[owned_by("ReplicaSet", replicas)]
+    )
+    enricher = make()
+    records = [space.record("Pod", pod) for _ in range(20)]
+    enricher.enrich(records)
+    involved = records[-1].body["involvedObject"]
+    expected = ({"app": "web"}, {"note": "n"}, False, replicas["uid"])
+    assert expected == (
+        involved["labels"],
+        involved["annotations"],
+        involved["deleted"],
+        involved["ownerReferences"][0]["uid"],
+    )
+    top = {
+        "kind": "Deployment",
+        "name": "web",
+        "uid": deployment["uid"],
+        "path": ["ReplicaSet/web-5d", "Deployment/web"],
+    }
+    assert {"object": {"state": "live", "stale": False}, "topOwner": top} == about(records[-1])
+    figures = enricher.statistics()
+    assert (19, 1, 2, 3) == (
+        figures.kube_api_read_cache_hits,
+        figures.kube_api_read_cache_misses,
+        figures.owner_reads,
+        figures.requests["get"],
+    )
+
+
+def test_changed(space: Space, make: Callable[..., Enricher]) -> None:
+    """An event that refers to a newer version brings the labels of that version; an older one then needs no read."""
+    old = space.pod(labels={"app": "old"})
+    enricher = make()
+    enricher.enrich([space.record("Pod", old)])
+    patch = {"metadata": {"labels": {"app": "new"}}}
+    new = space.ok("PATCH", space.path("pods", "web-0"), patch, content_type="application/merge-patch+json")["metadata"]
+    records = [space.record("Pod", new), space.record("Pod", old)]
+    enricher.enrich(records)
+    assert [{"app": "new"}] * 2 == [each.body["involvedObject"]["labels"] for each in records]
+    assert 2 == enricher.statistics().kube_api_read_cache_misses
+
+
+def test_deleted_and_recreated(space: Space, make: Callable[..., Enricher]) -> None:
+    """An object that is gone keeps its last labels, as stale; one that replaced it keeps its labels for itself."""
+    first = space.pod("a", labels={"generation": "1"})
+    unseen = space.pod("b", labels={"generation": "1"})
+    enricher = make()
+    enricher.enrich([space.record("Pod", first)])
+    for name in ("a", "b"):
+        space.gone("pods", name)
+    later = {**first, "resourceVersion": str(int(unseen["resourceVersion"]) + 1000)}
+    [gone, unknown] = records = [space.record("Pod", later), space.record("Pod", unseen)]
+    enricher.enrich(records)
+    assert {"state": "gone", "stale": True} == gone.body["kevents"]["object"]
+    assert ({"generation": "1"}, True) == (
+        gone.body["involvedObject"]["labels"],
+        gone.body["involvedObject"]["deleted"],
+    )
+    assert {"state": "gone", "stale": False} == unknown.body["kevents"]["object"]
+    second = space.pod("b", labels={"generation": "2"})
+    ghost = {**unseen, "uid": "00000000-0000-4000-8000-000000000001"}
+    [replaced, live] = records = [space.record("Pod", ghost), space.record("Pod", second)]
+    enricher.enrich(records)
+    assert {"state": "replaced", "stale": False} == replaced.body["kevents"]["object"]
+    assert (True, None) == (replaced.body["involvedObject"]["deleted"], replaced.body["involvedObject"].get("labels"))
+    assert {"generation": "2"} == live.body["involvedObject"]["labels"]
+
+
+def test_terminating(space: Space, make: Callable[..., Enricher]) -> None:
+    """An object that is being deleted is `terminating`, and `deleted` as event-exporter means it."""
+    pod = space.pod(finalizers=["example.com/wait"])
+    space.ok("DELETE", space.path("pods", "web-0"))
+    done = space.record("Pod", pod)
+    done.body["involvedObject"]["resourceVersion"] = ""
+    make().enrich([done])
+    assert ("terminating", True) == (done.body["kevents"]["object"]["state"], done.body["involvedObject"]["deleted"])
+    patch = {"metadata": {"finalizers": None}}
+    space.ok("PATCH", space.path("pods", "web-0"), patch, content_type="application/merge-patch+json")
+
+
+def test_secret(space: Space, make: Callable[..., Enricher]) -> None:
+    """Pitfall 76: of a Secret nothing but its metadata is read, and of that not what kubectl applied."""
+    annotations = {LAST_APPLIED: "hunter2", "note": "n"}
+    made = space.ok(
+        "POST", space.path("secrets"), {"metadata": {"name": "s", "annotations": annotations}, "stringData": {"p": "x"}}
+    )
+    done = space.record("Secret", made["metadata"])
+    make().enrich([done])
+    assert {"note": "n"} == done.body["involvedObject"]["annotations"]
+    assert "hunter2" not in done.line().decode()
+
+
+def test_forbidden(space: Space, make: Callable[..., Enricher], caplog: pytest.LogCaptureFixture) -> None:
+    """A kind without permission is asked for once in five minutes, named in the log, and others are not affected."""
+    now = 0.0
+    binding = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"{space.name}-pods"}
+    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "stranger"}
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    space.ok("POST", f"{RBAC}/clusterroles", {"metadata": {"name": binding["name"]}, "rules": [rule]})
+    space.ok(
+        "POST",
+        f"{RBAC}/namespaces/{space.name}/rolebindings",
+        {"metadata": {"name": "pods"}, "roleRef": binding, "subjects": [user]},
+    )
+    pod = space.pod(labels={"app": "web"})
+    maps = [
+        space.ok("POST", space.path("configmaps"), {"metadata": {"name": f"c{number}"}})["metadata"]
+        for number in range(3)
+    ]
+    enricher = make("stranger", clock=lambda: monotonic() + now)
+    space.server._wait_status(200, "GET", space.path("pods", "web-0"), None, space.server.tokens["stranger"])
+    records = [*(space.record("ConfigMap", each) for each in maps), space.record("Pod", pod)]
+    enricher.enrich(records)
+    assert ["forbidden"] * 3 + ["live"] == [each.body["kevents"]["object"]["state"] for each in records]
+    assert 2 == enricher.statistics().requests["get"]
+    assert 'allow apiGroups: [""], resources: ["configmaps"], verbs: ["get"]' in caplog.text
+    for passed, requests in ((299.0, 2), (301.0, 3)):
+        now = passed
+        again = space.record("ConfigMap", maps[0])
+        again.read_at += passed
+        enricher.enrich([again])
+        assert requests == enricher.statistics().requests["get"]
+
+
+def test_kind_of_later(space: Space, make: Callable[..., Enricher]) -> None:
+    """A custom resource that is defined while we run is found when a minute has passed since it was looked for."""
+    now = 0.0
+    enricher = make(clock=lambda: monotonic() + now)
+    group = f"{space.name}.example.com"
+    kinds = [f"{group}/v1", "Widget"]
+    [before] = [record("Widget", "w", "u", apiVersion=kinds[0], namespace=space.name, read_at=monotonic())]
+    enricher.enrich([before, before])
+    assert "skipped" == before.body["kevents"]["object"]["state"]
+    assert {"discover": 1} == enricher.statistics().requests
+    space.server.register(kinds[0], "Widget", "widgets")
+    listed_when(space, group)
+    body = {"apiVersion": kinds[0], "kind": "Widget", "metadata": {"name": "w", "labels": {"a": "b"}}}
+    made = space.ok("POST", space.path("widgets", base=f"/apis/{kinds[0]}"), body)["metadata"]
+    for passed, state in ((20.0, "skipped"), (61.0, "live")):
+        now = passed
+        later = space.record("Widget", made, kinds[0])
+        later.read_at += passed
+        enricher.enrich([later])
+        assert state == later.body["kevents"]["object"]["state"]
+
+
+def test_node(space: Space, make: Callable[..., Enricher]) -> None:
+    """An event that a node reported gets the node's addresses; so does one about the node, whose UID is its name."""
+    name = f"n-{space.name}"
+    space.ok("POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": {"zone": "a"}}})
+    status = {
+        "addresses": [{"type": "InternalIP", "address": "10.0.0.9"}, {"type": "ExternalIP", "address": "1.2.3.4"}]
+    }
+    space.ok("PATCH", f"/api/v1/nodes/{name}/status", {"status": status}, content_type="application/merge-patch+json")
+    pod = space.record("Pod", space.pod(), host=name)
+    node = record("Node", name, name, time="2099-01-01T00:00:00Z", read_at=monotonic())
+    enricher = make()
+    enricher.enrich([pod, node])
+    assert [{"addresses": ["10.0.0.9", "1.2.3.4"]}] * 2 == [each.body["kevents"]["node"] for each in (pod, node)]
+    assert {"zone": "a"} == node.body["involvedObject"]["labels"]
+
+
+def test_services(space: Space, make: Callable[..., Enricher]) -> None:
+    """A pod's services are those whose EndpointSlices name it; also after it has left one, for a while."""
+    pod = space.pod()
+    slices = space.path("endpointslices", base="/apis/discovery.k8s.io/v1")
+
+    def slice_of(service: str) -> dict[str, Any]:
+        target = {"kind": "Pod", "name": pod["name"], "namespace": space.name, "uid": pod["uid"]}
+        labels = {"kubernetes.io/service-name": service}
+        endpoint = {"addresses": ["10.1.0.1"], "targetRef": target}
+        metadata = {"name": f"{service}-x", "labels": labels}
+        return {"metadata": metadata, "addressType": "IPv4", "endpoints": [endpoint], "ports": []}
+
+    space.ok("POST", slices, slice_of("web"))
+    with make(services=True) as enricher:
+        assert ["web"] == names_when(enricher, space, pod, ["web"])
+        space.ok("POST", slices, slice_of("api"))
+        assert ["api", "web"] == names_when(enricher, space, pod, ["api", "web"])
+        space.ok("DELETE", f"{slices}/web-x")
+        space.ok("POST", slices, slice_of("last"))  # when it is seen, the deletion has been seen
+        assert ["api", "last", "web"] == names_when(enricher, space, pod, ["api", "last", "web"])
+        assert {"list", "watch"} <= set(enricher.statistics().requests)
+
+
+def listed_when(space: Space, group: str) -> None:
+    """Return as soon as the server lists an API group; it serves its objects a moment earlier."""
+    deadline = monotonic() + 30
+    while group not in {each["name"] for each in space.ok("GET", "/apis")["groups"]}:
+        assert monotonic() < deadline
+
+
+def names_when(enricher: Enricher, space: Space, pod: dict[str, Any], expected: list[str]) -> object:
+    """The services of a pod as soon as they are what is expected, or after ten seconds."""
+    deadline = monotonic() + 10
+    while True:
+        done = space.record("Pod", pod)
+        enricher.enrich([done])
+        found = done.body["kevents"].get("services")
+        if found == expected or monotonic() > deadline:
+            return found

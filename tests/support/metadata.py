@@ -1,0 +1,169 @@
+"""A cluster's metadata in memory, behind what the official client's connections look like; it fails on demand."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Final
+from urllib.parse import unquote
+
+from kevents.export import Record, Stream
+
+__all__ = ["UIDS", "Cluster", "Reply", "record"]
+
+STREAM: Final = Stream("cluster")
+CORE: Final = {"Pod": "pods", "Node": "nodes", "Secret": "secrets", "Service": "services"}
+APPS: Final = {"ReplicaSet": "replicasets", "Deployment": "deployments"}
+
+
+def UIDS(number: int) -> str:  # noqa: N802 - reads as a constant with an index
+    """A UID as servers give them."""
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
+@dataclass
+class Reply:
+    """An answer that a test has made up."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def read(self, most: int) -> bytes:
+        """Give the body once."""
+        part, self.body = self.body[:most], self.body[most:]
+        return part
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    release_conn = close
+
+
+class Cluster:
+    """Objects by kind, namespace and name, as an API server would answer for them.
+
+    Attributes:
+        requests: Paths that were asked for, in order.
+        accepts: The form of answer that was asked for, by path.
+        answer: Called before each answer with the path; what it gives is answered instead, unless it is None.
+    """
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.requests: list[str] = []
+        self.accepts: dict[str, str] = {}
+        self.answer: Callable[[str], Reply | None] = lambda path: None
+        self.versions: dict[str, dict[str, str]] = {"v1": dict(CORE), "apps/v1": dict(APPS)}
+        self._objects: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+        self._rv = 100
+
+    @property
+    def api(self) -> Any:
+        """What stands for a `CoreV1Api`."""
+        configuration = SimpleNamespace(host="", auth_settings=dict)
+        rest = SimpleNamespace(pool_manager=SimpleNamespace(request=self._request))
+        client = SimpleNamespace(rest_client=rest, configuration=configuration, default_headers={})
+        return SimpleNamespace(api_client=client, create_namespaced_event=print)
+
+    def put(self, kind: str, name: str, uid: str, namespace: str = "default", **metadata: Any) -> str:
+        """Create or change an object; its resourceVersion."""
+        self._rv += 1
+        where = {} if kind == "Node" else {"namespace": namespace}
+        body = {"name": name, **where, "uid": uid, "resourceVersion": str(self._rv), **metadata}
+        self._objects[self._path(kind, namespace, name)] = body
+        return str(self._rv)
+
+    def delete(self, kind: str, name: str, namespace: str = "default") -> None:
+        """Delete an object."""
+        del self._objects[self._path(kind, namespace, name)]
+
+    def set_version(self, kind: str, name: str, rv: str, namespace: str = "default") -> None:
+        """Give an object a resourceVersion of the test's own."""
+        self._objects[self._path(kind, namespace, name)]["resourceVersion"] = rv
+
+    def labels(self, kind: str, name: str, namespace: str = "default") -> dict[str, str] | None:
+        """The labels of an object; None if there is none."""
+        found = self._objects.get(self._path(kind, namespace, name))
+        return None if found is None else found.get("labels", {})
+
+    def counts(self) -> Counter[str]:
+        """How often each path was asked for."""
+        return Counter(self.requests)
+
+    def objects_read(self) -> list[str]:
+        """The paths of objects that were asked for, without discovery."""
+        return [path for path in self.requests if path.count("/") > 3 or "/nodes/" in path]
+
+    def _path(self, kind: str, namespace: str, name: str) -> str:
+        version, resource = next((v, kinds[kind]) for v, kinds in self.versions.items() if kind in kinds)
+        base = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        return f"{base}/nodes/{name}" if kind == "Node" else f"{base}/namespaces/{namespace}/{resource}/{name}"
+
+    def _request(self, method: str, url: str, *, headers: dict[str, str], **options: Any) -> Reply:
+        path = unquote(url.partition("?")[0])
+        with self._lock:
+            self.requests.append(path)
+            self.accepts[path] = headers["Accept"]
+        special = self.answer(path)
+        if special is not None:
+            return special
+        found = self._discovery(path) or self._object(path, headers["Accept"])
+        if found is None:
+            details = {"name": path.rpartition("/")[2]}
+            return Reply(404, json.dumps({"kind": "Status", "code": 404, "details": details}).encode())
+        return Reply(200, json.dumps(found).encode())
+
+    def _discovery(self, path: str) -> dict[str, Any] | None:
+        groups = [version.partition("/") for version in self.versions if "/" in version]
+        if path == "/apis":
+            listed = [{"name": g, "versions": [{"groupVersion": f"{g}/{v}", "version": v}]} for g, _, v in groups]
+            return {"kind": "APIGroupList", "groups": listed}
+        for version, kinds in self.versions.items():
+            if path == (f"/apis/{version}" if "/" in version else f"/api/{version}"):
+                resources = [
+                    {"name": resource, "kind": kind, "namespaced": kind != "Node", "verbs": ["get"]}
+                    for kind, resource in kinds.items()
+                ]
+                return {"kind": "APIResourceList", "resources": resources}
+        return None
+
+    def _object(self, path: str, accept: str) -> dict[str, Any] | None:
+        metadata = self._objects.get(path)
+        if metadata is None:
+            return None
+        partial = {"kind": "PartialObjectMetadata", "metadata": {k: v for k, v in metadata.items() if k != "address"}}
+        if "as=Table" not in accept:
+            return partial
+        columns = [{"name": "Name"}, {"name": "Internal-IP"}, {"name": "External-IP"}]
+        cells = [metadata["name"], metadata.get("address", "<none>"), "<none>"]
+        return {"kind": "Table", "columnDefinitions": columns, "rows": [{"cells": cells, "object": partial}]}
+
+
+def record(
+    kind: str = "Pod",
+    name: str = "web-0",
+    uid: str = "",
+    rv: str = "",
+    *,
+    read_at: float = 0.0,
+    time: str = "2026-11-22T12:00:00Z",
+    host: str = "",
+    **involved: Any,
+) -> Record:
+    """A record of an event about an object."""
+    version = "apps/v1" if kind in APPS else "v1"
+    where = {} if kind == "Node" else {"namespace": "default"}
+    reference = {"apiVersion": version, "kind": kind, **where, "name": name, "uid": uid, "resourceVersion": rv}
+    body = {
+        "metadata": {"namespace": "default", "name": "e", "creationTimestamp": time},
+        "involvedObject": {**{key: value for key, value in reference.items() if value}, "deleted": False, **involved},
+        "source": {"host": host} if host else {},
+        "kevents": {"v": 1, "id": "e:1", "time": time},
+    }
+    return Record(STREAM, 1, body, read_at)
