@@ -133,8 +133,8 @@ async def serve(*, tls: bool) -> None:
     sys.stdout.write(json.dumps(said) + "\n")
     sys.stdout.flush()
     threading.Thread(target=_await_end, args=(loop, ended), daemon=True).start()
-    async with server:
-        await ended.wait()
+    await ended.wait()
+    server.close()  # clients that keep their connections are not waited for
 
 
 def _await_end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:

@@ -1,0 +1,181 @@
+"""What the application pays: the work of its other threads beside events, and how long a call of `event()` takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from time import monotonic, perf_counter, sleep
+from typing import Any, Final
+
+import kevents
+from tests.bench.ours import api_for
+from tests.bench.rig import Server, say, serving
+from tests.bench.subjects import SOURCE, manifest, realistic
+
+__all__ = ["run"]
+
+RATES: Final = (100, 1_000, 10_000)
+CALLERS: Final = 16
+CALLER_RATE: Final = 100
+_SECONDS: Final = 2.0
+_ROUNDS: Final = 3
+_LATENCY_SECONDS: Final = 10.0
+_TICK: Final = 0.002
+_DELAY: Final = 5
+_DEAD: Final = 1_000_000
+"""Milliseconds after which the server answers: alive, and never."""
+
+Record = Callable[[int], None]
+
+
+def burn(ended: Callable[[], bool]) -> int:
+    """Work that needs the processor only: how much was done."""
+    done = 0
+    while not ended():
+        for _ in range(1000):
+            done += 1
+    return done
+
+
+def talk(ended: Callable[[], bool]) -> int:
+    """Work that hardly needs the processor, but gives it away and wants it back at each step: how much was done."""
+    source, target = os.pipe()
+    done = 0
+    while not ended():
+        for _ in range(50):
+            os.write(target, b"x")
+            os.read(source, 1)
+            done += 1
+    os.close(source)
+    os.close(target)
+    return done
+
+
+WORK: Final = {"computing": burn, "talking": talk}
+
+
+def throughput(work: Callable[[Callable[[], bool]], int], rate: int, record: Record) -> float:
+    """How much of the work is done in a second, while another thread calls `record` so often a second."""
+    ended = threading.Event()
+    pacer = threading.Thread(target=pace, args=(rate, record, ended.is_set))
+    pacer.start()
+    begun = monotonic()
+    done = work(lambda: monotonic() - begun > _SECONDS)
+    seconds = monotonic() - begun
+    ended.set()
+    pacer.join()
+    return done / seconds
+
+
+def pace(rate: int, record: Record, ended: Callable[[], bool]) -> None:
+    """Call `record` so often a second, several times in a row if once in a tick is not enough."""
+    begun, number = monotonic(), 0
+    while not ended():
+        due = int((monotonic() - begun) * rate)
+        while number < due and not ended():
+            record(number)
+            number += 1
+        sleep(max(_TICK, 1 / rate))
+
+
+@contextmanager
+def recording(server: Server, delay: int = _DELAY) -> Iterator[tuple[Record, kevents.EventBroadcaster]]:
+    """What records one event of the realistic mix, which is written to the server."""
+    mix = realistic(60_000)
+    manifests = [manifest(number) for number in range(300)]
+    broadcaster = kevents.EventBroadcaster()
+    broadcaster.start_recording_to_sink(kevents.CoreV1EventSink(api_for(f"{server.url}/{delay}")))
+    recorder = broadcaster.new_recorder(SOURCE)
+
+    def record(number: int) -> None:
+        about, reason, message = mix[number % len(mix)]
+        recorder.event(manifests[about], "Normal", reason, message)
+
+    try:
+        yield record, broadcaster
+    finally:
+        broadcaster.shutdown(0.5)
+
+
+def beside(name: str, rate: int, server: Server) -> dict[str, Any]:
+    """The share of the work that is left when events are recorded beside it, in rounds with and without in turns."""
+    shares, written = [], []
+    for _ in range(_ROUNDS):
+        alone = throughput(WORK[name], rate, lambda _: None)
+        before = server.counters()
+        with recording(server) as (record, broadcaster):
+            shares.append(throughput(WORK[name], rate, record) / alone)
+            recorded = broadcaster.statistics().recorded
+        after = server.counters()
+        written.append((after["created"] + after["patched"] - before["created"] - before["patched"]) / recorded)
+    return {"work": name, "rate": rate, "left": median(shares), "written": median(written)}
+
+
+def latencies(record: Record) -> list[float]:
+    """How long each call took, in microseconds, of 16 threads that make 100 a second each."""
+    found: list[list[float]] = [[] for _ in range(CALLERS)]
+    crew = [threading.Thread(target=_call, args=(record, which, calls)) for which, calls in enumerate(found)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join()
+    return sorted(call for calls in found for call in calls)
+
+
+def _call(record: Record, which: int, calls: list[float]) -> None:
+    begun = monotonic() + which / (CALLERS * CALLER_RATE)
+    for number in range(round(_LATENCY_SECONDS * CALLER_RATE)):
+        sleep(max(begun + number / CALLER_RATE - monotonic(), 0.0))
+        before = perf_counter()
+        record(number * CALLERS + which)
+        calls.append((perf_counter() - before) * 1e6)
+
+
+def call_times(title: str, delay: int, server: Server) -> dict[str, Any]:
+    """Percentiles, the sink being alive or dead."""
+    with recording(server, delay) as (record, _):
+        found = latencies(record)
+    return {"sink": title, "calls": len(found), **percentiles(found)}
+
+
+def percentiles(found: list[float]) -> dict[str, float]:
+    """Of sorted values."""
+    places = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+    return {name: found[min(int(len(found) * place), len(found) - 1)] for name, place in places.items()} | {
+        "worst": found[-1]
+    }
+
+
+def run() -> dict[str, Any]:
+    """Measure, and print the tables."""
+    with serving() as server:
+        shares = []
+        for name in WORK:
+            for rate in RATES:
+                say(f"cost: {name} beside {rate} events a second")
+                shares.append(beside(name, rate, server))
+        say("cost: the time of a call")
+        times = [{"sink": "none: an empty function", "calls": 0, **percentiles(latencies(lambda _: None))}]
+        times.append(call_times("answers after 5 ms", _DELAY, server))
+        times.append(call_times("never answers", _DEAD, server))
+    found = {"left": shares, "calls": times}
+    sys.stdout.write(tables(found) + "\n")
+    return found
+
+
+def tables(found: dict[str, Any]) -> str:
+    """One for the work that is left, one for the calls."""
+    lines = ["| work of another thread | events/s | work left | requests per event |", "| --- " * 4 + "|"]
+    lines += [
+        f"| {row['work']} | {row['rate']:,} | {row['left'] * 100:.1f} % | {row['written']:.2f} |"
+        for row in found["left"]
+    ]
+    lines += ["", "| sink | p50 | p99 | p99.9 | worst |", "| --- " * 5 + "|"]
+    for row in found["calls"]:
+        cells = " | ".join(f"{row[name]:,.0f} µs" for name in ("p50", "p99", "p99.9", "worst"))
+        lines.append(f"| {row['sink']} | {cells} |")
+    return "\n".join(lines)

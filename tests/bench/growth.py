@@ -1,0 +1,175 @@
+"""The same work for more of everything: time and memory of an event by objects, threads, watchers and broadcasters."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import tracemalloc
+from contextlib import ExitStack
+from statistics import median
+from time import perf_counter, process_time
+from typing import Any, Final
+
+import kevents
+from tests.bench.rig import say
+from tests.bench.subjects import NEVER_SKIPPED, SOURCE, event, manifest, reference
+
+__all__ = ["run"]
+
+OBJECTS: Final = (10, 100, 1_000, 4_000, 10_000, 100_000)
+THREADS: Final = (1, 4, 16, 64)
+WATCHERS: Final = (1, 4, 16)
+BROADCASTERS: Final = (1, 2, 4, 8)
+_EVENTS: Final = 50_000
+_BURST: Final = 500
+_REPEATS: Final = 3
+_MICRO: Final = 1e6
+_ROOM: Final = 1_000_000
+
+Row = dict[str, Any]
+
+
+def by_objects(objects: int) -> Row:
+    """Correlating 50,000 events, or two for each object, about so many objects in turns."""
+    number = max(_EVENTS, 2 * objects)
+    events = [event(serial, about=serial % objects) for serial in range(number)]
+    found = []
+    for _ in range(_REPEATS):
+        decide = kevents.EventCorrelator(kevents.CorrelatorOptions(burst_size=NEVER_SKIPPED)).event_correlate
+        begun = perf_counter()
+        for each in events:
+            decide(each).patch  # noqa: B018 - building it is the work
+        found.append((perf_counter() - begun) / number * _MICRO)
+    kept, keys = correlator_bytes(objects)
+    return {
+        "objects": objects,
+        "us": median(found),
+        "keys": keys,
+        "bytes_per_key": kept / keys,
+        "bytes_per_event": kept / number,
+    }
+
+
+def correlator_bytes(objects: int) -> tuple[int, int]:
+    """What a correlator keeps of one event about each of so many objects, and of how many of them it knows."""
+    correlator = kevents.EventCorrelator(kevents.CorrelatorOptions(burst_size=NEVER_SKIPPED))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for about in range(objects):
+            correlator.event_correlate(event(about, about=about))
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    size, _ = correlator.caches["observe"]
+    return after - before, size
+
+
+class Held:
+    """A handler of events that lets nothing through until it is told."""
+
+    def __init__(self) -> None:
+        """Hold."""
+        self.over = threading.Event()
+
+    def __call__(self, _: kevents.Event) -> None:
+        """Wait."""
+        self.over.wait()
+
+
+def queued_bytes(obj: object, number: int = 20_000) -> float:
+    """What an event takes that waits in a mailbox."""
+    held = Held()
+    with kevents.EventBroadcaster(queue_length=_ROOM) as broadcaster:
+        broadcaster.start_event_watcher(held)
+        recorder = broadcaster.new_recorder(SOURCE)
+        recorder.event(obj, "Normal", "BackOff", "the first")
+        gc.collect()
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(number):
+                recorder.event(obj, "Normal", "BackOff", "back-off restarting failed container")
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            held.over.set()
+    return (after - before) / number
+
+
+def emit(*, threads: int = 1, watchers: int = 1, broadcasters: int = 1, number: int = 32_000) -> Row:
+    """Recording so many events from so many threads, without a pause, and seeing them handled by every watcher.
+
+    Returns:
+        Microseconds of one event: of the callers until the last has returned, of the processor until all is handled.
+    """
+    with ExitStack() as stack:
+        opened = [stack.enter_context(kevents.EventBroadcaster(queue_length=_ROOM)) for _ in range(broadcasters)]
+        for broadcaster in opened:
+            for _ in range(watchers):
+                broadcaster.start_event_watcher(lambda _: None)
+        recorders = [broadcaster.new_recorder(SOURCE) for broadcaster in opened]
+        share = number // threads
+        crew = [threading.Thread(target=_record, args=(recorders, share)) for _ in range(threads)]
+        begun, used = perf_counter(), process_time()
+        for thread in crew:
+            thread.start()
+        for thread in crew:
+            thread.join()
+        called = perf_counter() - begun
+        for broadcaster in opened:
+            broadcaster.flush()
+        handled = process_time() - used
+        published = sum(broadcaster.statistics().published for broadcaster in opened)
+    assert share * threads == published
+    return {
+        "threads": threads,
+        "watchers": watchers,
+        "broadcasters": broadcasters,
+        "caller_us": called / published * _MICRO,
+        "cpu_us": handled / published * _MICRO,
+    }
+
+
+def _record(recorders: list[kevents.EventRecorder], number: int) -> None:
+    about = reference()
+    for serial in range(number):
+        recorders[serial % len(recorders)].event(about, "Normal", "BackOff", "back-off restarting failed container")
+
+
+def run() -> dict[str, Any]:
+    """Measure, and print the tables."""
+    found: dict[str, Any] = {}
+    say("growth: objects")
+    found["objects"] = [by_objects(objects) for objects in OBJECTS]
+    say("growth: threads, watchers, broadcasters")
+    emit()  # to warm up
+    found["threads"] = [emit(threads=threads) for threads in THREADS]
+    found["watchers"] = [emit(watchers=watchers) for watchers in WATCHERS]
+    found["broadcasters"] = [emit(broadcasters=broadcasters) for broadcasters in BROADCASTERS]
+    found["queued_bytes"] = {"reference": queued_bytes(reference()), "dictionary": queued_bytes(manifest())}
+    sys.stdout.write(tables(found) + "\n")
+    return found
+
+
+def tables(found: dict[str, Any]) -> str:
+    """One table for the objects, one for the rest."""
+    lines = ["| objects | µs per event | keys kept | bytes per key | bytes per event |", "| --- " * 5 + "|"]
+    lines += [
+        f"| {row['objects']:,} | {row['us']:.2f} | {row['keys']:,} | {row['bytes_per_key']:.0f} "
+        f"| {row['bytes_per_event']:.0f} |"
+        for row in found["objects"]
+    ]
+    lines += ["", "| threads | watchers | broadcasters | µs until recorded | processor µs until handled |"]
+    lines.append("| --- " * 5 + "|")
+    lines += [
+        f"| {row['threads']} | {row['watchers']} | {row['broadcasters']} "
+        f"| {row['caller_us']:.2f} | {row['cpu_us']:.2f} |"
+        for kind in ("threads", "watchers", "broadcasters")
+        for row in found[kind]
+    ]
+    told = ", ".join(f"{size:.0f} B recorded about a {kind}" for kind, size in found["queued_bytes"].items())
+    return "\n".join([*lines, "", f"An event that waits in a mailbox: {told}."])

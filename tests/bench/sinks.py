@@ -1,0 +1,161 @@
+"""The forms of a sink over the official client: typed models, dictionaries, and these with answers not parsed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import kevents
+from tests.bench.ours import api_for, deliver
+from tests.bench.rig import Server, run_json, say, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["run"]
+
+DELAYS: Final = (0, 1, 5, 20)
+SENDERS: Final = (1, 4, 16)
+FORMS: Final = ("models", "dictionaries", "not parsed")
+_SECONDS: Final = 0.4
+_SLOWEST_REQUEST: Final = 0.0008
+"""Seconds of a request beside the server's delay: with the delay, it says how many are made in a measurement."""
+
+
+class ModelSink:
+    """Builds the client's model of an event, and lets the client build another of the answer."""
+
+    def __init__(self, api: Any) -> None:
+        """Keep the api."""
+        from kubernetes import client
+
+        self._api = api
+        self._client: Any = client
+        self._body: Callable[[dict[str, Any]], object] = (
+            client.CoreV1Event.from_dict if hasattr(client.CoreV1Event, "from_dict") else self._model
+        )
+
+    def create(self, namespace: str, body: dict[str, Any]) -> None:
+        """Create an event."""
+        self._api.create_namespaced_event(namespace, self._body(body))
+
+    def patch(self, namespace: str, name: str, patch: dict[str, Any]) -> None:
+        """Patch it."""
+        self._api.patch_namespaced_event(name, namespace, patch)
+
+    def _model(self, body: dict[str, Any]) -> object:
+        """The models of the generation that has no `from_dict`."""
+        about, source, metadata = body["involvedObject"], body["source"], body["metadata"]
+        return self._client.CoreV1Event(
+            metadata=self._client.V1ObjectMeta(name=metadata["name"], namespace=metadata["namespace"]),
+            involved_object=self._client.V1ObjectReference(
+                kind=about["kind"],
+                api_version=about["apiVersion"],
+                namespace=about["namespace"],
+                name=about["name"],
+                uid=about["uid"],
+                resource_version=about["resourceVersion"],
+            ),
+            source=self._client.V1EventSource(component=source["component"], host=source["host"]),
+            reason=body["reason"],
+            message=body["message"],
+            type=body["type"],
+            count=body["count"],
+            first_timestamp=body["firstTimestamp"],
+            last_timestamp=body["lastTimestamp"],
+            reporting_component=body["reportingComponent"],
+            reporting_instance=body["reportingInstance"],
+        )
+
+
+class DictionarySink:
+    """Gives the client dictionaries, and lets it parse the answer."""
+
+    def __init__(self, api: Any) -> None:
+        """Keep the api."""
+        self._api = api
+
+    def create(self, namespace: str, body: dict[str, Any]) -> None:
+        """Create an event."""
+        self._api.create_namespaced_event(namespace, body)
+
+    def patch(self, namespace: str, name: str, patch: dict[str, Any]) -> None:
+        """Patch it."""
+        self._api.patch_namespaced_event(name, namespace, patch)
+
+
+def sink_of(form: str, api: Any) -> kevents.EventSink:
+    """A sink of one of the forms."""
+    if form == "models":
+        return ModelSink(api)
+    return DictionarySink(api) if form == "dictionaries" else kevents.CoreV1EventSink(api)
+
+
+def number_of(delay: int, senders: int) -> int:
+    """How many deliveries are measured: for about half a second of the machine that these figures come from."""
+    return max(round(_SECONDS * senders / (delay / 1000 + _SLOWEST_REQUEST * max(1, senders / 4))), 2 * senders)
+
+
+def measure(form: str, delay: int, senders: int, server: Server) -> dict[str, Any]:
+    """One form, delay and number of senders."""
+    before = server.counters()["connections"] if not server.ca_file else 0
+    sink = sink_of(form, api_for(f"{server.url}/{delay}", server.ca_file))
+    found: dict[str, Any] = deliver(sink, number_of(delay, senders), senders)
+    if not server.ca_file:
+        found["connections"] = server.counters()["connections"] - before - 1
+    return found
+
+
+def measure_all(*, tls: bool, delays: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Every combination."""
+    rows = []
+    with serving(tls=tls) as server:
+        for delay in delays:
+            for senders in SENDERS:
+                for form in FORMS:
+                    found = measure(form, delay, senders, server)
+                    rows.append({"form": form, "delay": delay, "senders": senders, "tls": tls, **found})
+    return rows
+
+
+def run(pythons: list[str]) -> list[dict[str, Any]]:
+    """Measure with each interpreter, which has a generation of the client; print the table."""
+    rows: list[dict[str, Any]] = []
+    for python in pythons:
+        for tls in (False, True):
+            say(f"sinks: {python}{', TLS' if tls else ''}")
+            rows += run_json([python, "-m", "tests.bench.sinks", *(["--tls"] if tls else [])])
+    sys.stdout.write(table(rows) + "\n")
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Deliveries a second and processor time, the forms side by side."""
+    lines = ["| client | TLS | server | senders | " + " | ".join(FORMS) + " | connections |"]
+    lines.append("| --- " * (5 + len(FORMS)) + "|")
+    keys = ("client", "tls", "delay", "senders")
+    for key in dict.fromkeys(tuple(row[name] for name in keys) for row in rows):
+        forms = {row["form"]: row for row in rows if key == tuple(row[name] for name in keys)}
+        cells = [f"{forms[form]['per_second']:,.0f}/s, {forms[form]['cpu_us']:.0f} µs" for form in FORMS]
+        client, tls, delay, senders = key
+        connections = ", ".join(str(forms[form].get("connections", "-")) for form in FORMS)
+        cells = [client, "yes" if tls else "no", f"{delay} ms", str(senders), *cells, connections]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure in this interpreter, and print JSON."""
+    from importlib.metadata import version
+
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.sinks", description=__doc__)
+    parser.add_argument("--tls", action="store_true")
+    tls = parser.parse_args().tls
+    rows = measure_all(tls=tls, delays=DELAYS)
+    sys.stdout.write(json.dumps([{"client": version("kubernetes"), **row} for row in rows]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""What work costs in counts that never vary: objects kept, look-ups, requests, connections. Never in time."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import kevents
+from kevents import DropReason, ObjectReference
+from tests.bench.ours import api_for, deliver
+from tests.bench.rig import serving
+from tests.bench.subjects import NEVER_SKIPPED, event, manifest, reference
+from tests.support.sinks import PATIENCE, Gate, ScriptedSink
+
+NUMBER = 1_000
+
+
+# -- what a call keeps -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held() -> Iterator[kevents.EventRecorder]:
+    """A recorder whose watcher holds on to the first event, so that all others wait in its mailbox."""
+    gate = Gate(shut=True)
+    with kevents.EventBroadcaster() as broadcaster:
+        broadcaster.start_event_watcher(gate.pass_through)
+        recorder = broadcaster.new_recorder("guards")
+        recorder.event(reference(), "Normal", "First", "is held")
+        gate.wait_entered()
+        yield recorder
+        gate.open()
+
+
+def blocks_kept(record: Callable[[], None]) -> int:
+    """How many blocks of memory each of 1,000 calls keeps, whatever else the first of them have to set up."""
+    for _ in range(10):
+        record()
+    gc.collect()
+    gc.disable()
+    try:
+        before = sys.getallocatedblocks()
+        for _ in range(NUMBER):
+            record()
+        return round((sys.getallocatedblocks() - before) / NUMBER)
+    finally:
+        gc.enable()
+
+
+def test_an_event_about_a_reference_keeps_two_blocks(held: kevents.EventRecorder) -> None:
+    """The event, and its time, which is its serial number as well."""
+    about = reference()
+    assert 2 == blocks_kept(lambda: held.event(about, "Normal", "BackOff", "again"))
+
+
+def test_an_event_about_a_manifest_keeps_four_blocks(held: kevents.EventRecorder) -> None:
+    """The same, the reference and its identity; the texts are the manifest's own."""
+    pod = manifest()
+    assert 4 == blocks_kept(lambda: held.event(pod, "Normal", "BackOff", "again"))
+
+
+def test_a_bound_recorder_keeps_no_more_than_a_reference(held: kevents.EventRecorder) -> None:
+    """The reference is made once."""
+    bound = held.for_object(manifest())
+    assert 2 == blocks_kept(lambda: bound.normal("BackOff", "again"))
+
+
+# -- what the correlator looks up ------------------------------------------------------------------------------------
+
+
+class Counted(str):
+    """A text that counts how often it is hashed: once for each look-up of a key that holds it."""
+
+    __slots__ = ("hashed",)
+
+    def __new__(cls, text: str) -> Counted:
+        """Nothing looked up yet."""
+        counted = super().__new__(cls, text)
+        counted.hashed = 0
+        return counted
+
+    def __hash__(self) -> int:
+        """Count."""
+        self.hashed += 1
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        """As any text."""
+        return super().__eq__(other)
+
+
+def lookups(correlator: kevents.EventCorrelator, name: str = "web-0", message: str = "again") -> int:
+    """How often the correlator hashes the name of the object that an event is about."""
+    counted = Counted(name)
+    correlator.event_correlate(event_about(pod(counted), message))
+    return counted.hashed
+
+
+def pod(name: str) -> ObjectReference:
+    """A reference to a pod."""
+    return ObjectReference(kind="Pod", api_version="v1", namespace="prod", name=name)
+
+
+def event_about(about: ObjectReference, message: str) -> kevents.Event:
+    """An event about it."""
+    given = event(1)
+    return kevents.Event(
+        reference=about,
+        type=given.type,
+        reason=given.reason,
+        message=message,
+        source=given.source,
+        time=given.time,
+        serial=given.serial,
+        name="web-0.1",
+    )
+
+
+@pytest.fixture
+def correlator() -> kevents.EventCorrelator:
+    """One that skips nothing, and has seen one event."""
+    correlator = kevents.EventCorrelator(kevents.CorrelatorOptions(burst_size=NEVER_SKIPPED))
+    lookups(correlator)
+    return correlator
+
+
+def test_a_repeat_is_two_look_ups_a_memory(correlator: kevents.EventCorrelator) -> None:
+    """Found, and made the most recently used, in each of three memories; nothing is written into them."""
+    assert [6, 6, 6] == [lookups(correlator) for _ in range(3)]
+
+
+def test_a_skip_costs_what_a_repeat_costs() -> None:
+    """Being over the budget costs no further look-up."""
+    correlator = kevents.EventCorrelator(kevents.CorrelatorOptions(burst_size=1))
+    assert [9, 6, 6] == [lookups(correlator) for _ in range(3)]
+    assert correlator.event_correlate(event_about(pod("web-0"), "again")).skip
+
+
+def test_a_combined_event_costs_what_a_repeat_costs(correlator: kevents.EventCorrelator) -> None:
+    """From the second combined one on: its key is one text more, not one look-up."""
+    for number in range(20):
+        lookups(correlator, message=f"number {number}")
+    assert 6 == lookups(correlator, message="a new one")
+
+
+def test_a_new_object_is_three_look_ups_a_memory(correlator: kevents.EventCorrelator) -> None:
+    """Missed, found to be no known key, written; however much has to be forgotten for it."""
+    assert 9 == lookups(correlator, name="web-1")
+
+
+# -- what a storm asks of the API server -----------------------------------------------------------------------------
+
+
+class Filtered:
+    """Counts, as `on_drop`, what the rate limit keeps back; whoever waits for the last event waits for a number."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._events: Counter[DropReason] = Counter()
+        self._changed = threading.Condition()
+
+    def __call__(self, reason: DropReason, event: kevents.Event | None, events: int) -> None:
+        """Count."""
+        with self._changed:
+            self._events[reason] += events
+            self._changed.notify_all()
+
+    def wait_for(self, number: int) -> None:
+        """Until so many were kept back, and nothing else was lost."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._events.total() >= number, PATIENCE), self._events
+            assert {DropReason.SPAM_FILTERED: number} == self._events
+
+
+def storm(events: int, text: Callable[[int], str], passed: int) -> list[Any]:
+    """Record a storm about one object while its first create is under way; the requests that it made in the end."""
+    sink, filtered = ScriptedSink(gate=Gate(shut=True)), Filtered()
+    with kevents.EventBroadcaster(on_drop=filtered) as broadcaster:
+        broadcaster.start_recording_to_sink(sink, senders=1)
+        recorder, about = broadcaster.new_recorder("guards"), reference()
+        recorder.event(about, "Warning", "BackOff", text(0))
+        sink.gate.wait_entered()
+        for number in range(1, events):
+            recorder.event(about, "Warning", "BackOff", text(number))
+        filtered.wait_for(events - passed)
+        sink.gate.open()
+        assert broadcaster.flush(PATIENCE)
+    return [(call.verb, call.count) for call in sink.calls]
+
+
+def test_a_storm_of_one_event_is_two_requests() -> None:
+    """5,000 identical events: 25 pass the rate limit, one creates, the others are one patch with the last's count."""
+    assert [("create", 1), ("patch", 25)] == storm(5_000, lambda _: "again", passed=25)
+
+
+def test_a_storm_of_messages_is_ten_requests() -> None:
+    """5,000 different messages: nine events of their own, and one for all others that pass, combined."""
+    expected = [("create", 1)] * 9 + [("create", 16)]
+    assert expected == storm(5_000, "number {}".format, passed=25)
+
+
+# -- connections -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("senders", [1, 4])
+def test_one_connection_for_each_sender(senders: int) -> None:
+    """However many requests they make: each keeps its own."""
+    with serving() as server:
+        deliver(kevents.CoreV1EventSink(api_for(f"{server.url}/20")), 12 * senders, senders)
+        counted = server.counters()
+    assert (14 * senders, senders + 1) == (counted["created"], counted["connections"])
