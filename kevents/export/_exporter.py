@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -11,7 +13,9 @@ from typing import Protocol
 
 from kevents._checks import require_positive
 from kevents._log import LimitedLog
-from kevents.export._lane import DeadLetters, Lane
+from kevents.export._deadletter import DeadLetters
+from kevents.export._lane import DeadLetters as Letters
+from kevents.export._lane import Lane
 from kevents.export._options import BatchOptions, Destination, QueueOptions, WhenFull
 from kevents.export._reader import Enricher, EventStream, Reader, Routes
 from kevents.export._routes import Route, Router
@@ -53,7 +57,8 @@ class Exporter:
         batch: When a batch closes, for bare sinks.
         queue: How much may wait for a destination, for bare sinks.
         when_full: What happens then, for bare sinks: ``"block"`` or ``"drop"``.
-        dead_letters: Keeps records that a destination never takes; None: they are lost, logged and counted.
+        dead_letters: The file for records that a destination never takes, or an object with the method `write` of
+            :class:`DeadLetters`; None: they are lost, logged and counted.
         grace: Seconds that :meth:`run` may take to end after :meth:`stop`.
 
     Raises:
@@ -72,7 +77,7 @@ class Exporter:
         batch: BatchOptions = BatchOptions(),  # noqa: B008 - frozen
         queue: QueueOptions = QueueOptions(),  # noqa: B008 - frozen
         when_full: WhenFull = "block",
-        dead_letters: DeadLetters | None = None,
+        dead_letters: str | os.PathLike[str] | Letters | None = None,
         grace: float = 20.0,
     ) -> None:
         """Put the parts together; start nothing, connect to nothing."""
@@ -83,7 +88,7 @@ class Exporter:
         self._enricher = enrich
         self._grace = require_positive("grace", grace)
         self._log = LimitedLog()
-        self._dead_letters = dead_letters
+        self._dead_letters = DeadLetters(dead_letters) if isinstance(dead_letters, str | os.PathLike) else dead_letters
         self._destinations = {
             name: sink if isinstance(sink, Destination) else Destination(sink, batch, queue, when_full)
             for name, sink in sinks.items()
@@ -95,7 +100,7 @@ class Exporter:
         self._readers: list[Reader] = []
         self._state = State.NEW
         self._claim = threading.Lock()
-        self._news: SimpleQueue[BaseException | None] = SimpleQueue()  # a signal handler may put at any moment
+        self._woken: SimpleQueue[None] = SimpleQueue()  # a signal handler may put at any moment
         self._error: BaseException | None = None
         self._stopping = False
         self._beat = monotonic()
@@ -130,7 +135,13 @@ class Exporter:
     def stop(self) -> None:
         """Make :meth:`run` return; from any thread, and from a signal handler. Does not wait."""
         self._stopping = True
-        self._news.put(None)
+        self._woken.put(None)
+
+    def _fail(self, error: BaseException) -> None:
+        """End with an error that no part expected; the first one counts."""
+        if self._error is None:
+            self._error = error
+        self.stop()
 
     def _begin(self) -> bool:
         """Start all parts; False if it is to end before that."""
@@ -141,7 +152,7 @@ class Exporter:
         if self._enricher is not None:
             self._enricher.start()
         for lane in self._lanes.values():
-            lane.start([source.stream for source in sources], self._news.put)
+            lane.start([source.stream for source in sources], self._fail)
         if not all(self._wait_begun(lane) for lane in self._lanes.values()):
             return False
         self._readers = [self._reader(source) for source in sources]
@@ -160,7 +171,7 @@ class Exporter:
 
     def _reader(self, source: EventStream) -> Reader:
         return Reader(
-            source, self._lanes, self._router, self._enricher, self._dead_letters, self._log, fail=self._news.put
+            source, self._lanes, self._router, self._enricher, self._dead_letters, self._log, fail=self._fail
         )
 
     def _after(self, stream: Stream) -> Mark | None:
@@ -179,14 +190,11 @@ class Exporter:
     def _look_after(self) -> None:
         """Wait for the end, and meanwhile report what takes too long."""
         while not self._stopping:
-            try:
-                self._error = self._news.get(timeout=_BEAT)
-            except Empty:
-                self._beat = monotonic()
-                for lane in self._lanes.values():
-                    lane.tell_overdue()
-            else:
-                return
+            with suppress(Empty):
+                self._woken.get(timeout=_BEAT)
+            self._beat = monotonic()
+            for lane in self._lanes.values():
+                lane.tell_overdue()
 
     # -- ending --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
-from time import monotonic, time_ns
+from time import monotonic
 from typing import Final, Protocol, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_not_exception_type
@@ -41,7 +41,7 @@ _FIRST_ASKS = 3
 class DeadLetters(Protocol):
     """Where records go that a destination never takes."""
 
-    def write(self, sink: str, why: str, records: Sequence[Record], now: int) -> None:
+    def write(self, sink: str, records: Sequence[Record], why: str) -> None:
         """Keep them; return only when they are durable. Several threads may call."""
         ...
 
@@ -99,6 +99,7 @@ class Lane:
         self.name = name
         self._options = destination
         self._sink = destination.sink
+        self._final: tuple[type[BaseException], ...] = (_Over, *destination.final_errors)
         self._drops = destination.when_full == "drop"
         self._dead_letters = dead_letters
         self._log = log
@@ -230,7 +231,7 @@ class Lane:
         stop = stop_after_attempt(_FIRST_ASKS) if self._drops else stop_never
         try:
             return self._retried(self._sink.last_mark, stream, stop)
-        except _Over:
+        except self._final:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, it was said; the others must not wait
             self._unknown = True
@@ -264,7 +265,7 @@ class Lane:
             # The mark comes last: were it first, a kill would lose what the dead letters had not got yet.
             if batch.records:
                 self._deliver(Batch((), batch.mark))
-        except _Over:
+        except self._final:
             raise
         except BaseException as error:  # noqa: BLE001 - retry_stop has given up on it
             self._bury(batch.records, f"given up: {told(error)}")
@@ -292,7 +293,7 @@ class Lane:
             return
         letters = self._dead_letters
         if letters is not None:
-            self._retried(lambda refused: letters.write(self.name, why, refused, time_ns()), records, stop_never)
+            self._retried(lambda refused: letters.write(self.name, refused, why), records, stop_never)
         with self._lock:
             self._accounted += len(records)
             if letters is not None:
@@ -332,7 +333,7 @@ class Lane:
         retrying = Retrying(
             wait=self._wait,
             stop=stop,
-            retry=retry_if_not_exception_type((Reject, _Over)),
+            retry=retry_if_not_exception_type((Reject, *self._final)),
             sleep=self._pause,
             before_sleep=self._tell_failed,
             reraise=True,

@@ -77,7 +77,8 @@ class Destination:
     """A sink, and how it is fed; a bare sink is one fed by the defaults.
 
     A sink that can hold no mark says so by an attribute `holds_marks = False`: it begins where the other destinations
-    stand. Wrapped in :class:`Checkpointed` it has a mark of its own.
+    stand. Wrapped in :class:`Checkpointed` it has a mark of its own. What it raises is tried again, save for the types
+    in an attribute `final_errors`, which end the export: they will not pass by themselves.
 
     Attributes:
         sink: Where to.
@@ -109,6 +110,11 @@ class Destination:
     def holds_marks(self) -> bool:
         """Whether a mark that the sink does not have means that it holds nothing; False for one that never has any."""
         return bool(getattr(self.sink, "holds_marks", True))
+
+    @property
+    def final_errors(self) -> tuple[type[BaseException], ...]:
+        """Which errors of the sink end the export."""
+        return tuple(getattr(self.sink, "final_errors", ()))
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from time import monotonic, time_ns
+from time import monotonic
 from typing import Final, Protocol
 
 from kevents._log import LimitedLog
@@ -282,7 +282,7 @@ class Reader:
         where = "lost: give dead_letters a path"
         try:
             if self._dead_letters is not None:
-                self._dead_letters.write("routes", why, [record], time_ns())
+                self._dead_letters.write("routes", [record], why)
                 where = "in the dead letters"
         except Exception as error:  # noqa: BLE001 - it is said that the record is lost; the others go on
             where = f"lost: the dead letters raised {told(error)}"

@@ -29,6 +29,9 @@ class StdoutSink:
     .. versionadded:: 0.1
     """
 
+    holds_marks = False
+    final_errors = (BrokenPipeError,)
+
     def __init__(self, stream: Writable | None = None) -> None:
         """Keep the stream."""
         self._stream = stream

@@ -219,7 +219,7 @@ class MemoryLetters:
         self.calls = 0
         self.letters: list[tuple[str, str, int]] = []
 
-    def write(self, sink: str, why: str, records: Sequence[Record], now: int) -> None:
+    def write(self, sink: str, records: Sequence[Record], why: str) -> None:
         """Keep them, or fail."""
         self.calls += 1
         if self.calls in self.faults:

@@ -75,7 +75,9 @@ def frame(item: bytes) -> bytes:
 
 def metadata(kind: str, name: str, uid: str, owner: tuple[str, str, str] | None) -> bytes:
     """The metadata of an object."""
-    owners = [dict(zip(("kind", "name", "uid"), owner, strict=True), apiVersion="apps/v1", controller=True)] if owner else []
+    owners = (
+        [dict(zip(("kind", "name", "uid"), owner, strict=True), apiVersion="apps/v1", controller=True)] if owner else []
+    )
     labels = {"app": "web", "tier": "front", "pod-template-hash": "6b7f9c5d4"}
     annotations = {"team": "blue", "checksum/config": "9f86d081884c7d659a2feaa0c55ad015"}
     body = {
@@ -171,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
     cluster: Cluster
     over: threading.Event
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class asks for this name
+    def do_GET(self) -> None:
         """Answer a request."""
         parts = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}

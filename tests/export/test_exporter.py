@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 from tenacity import wait_fixed, wait_none
 
-from kevents.export import BatchOptions, Destination, Exporter, ExportStatistics, QueueOptions, Retry, Route, Stream
+from kevents.export import (
+    Batch,
+    BatchOptions,
+    Checkpointed,
+    CheckpointError,
+    Destination,
+    Exporter,
+    ExportStatistics,
+    QueueOptions,
+    Reject,
+    Retry,
+    Route,
+    StdoutSink,
+    Stream,
+)
 from tests.export.doubles import (
     PATIENCE,
     STREAM,
@@ -305,6 +322,47 @@ def test_a_source_that_fails() -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         export.run()
     assert list(range(1, 501)) == sink.rvs()
+
+
+def test_a_damaged_checkpoint(tmp_path: Path) -> None:
+    """A checkpoint that cannot be understood ends the export before anything is read, with its own words."""
+    path = tmp_path / "marks.json"
+    path.write_text("{", encoding="utf-8")
+    stream = ScriptedStream([chunk(1, 5)])
+    export = exporter(stream, sinks={"a": destination(Checkpointed(MemorySink(), path))})  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=r"the checkpoint .* cannot be understood"):
+        export.run()
+    assert [] == stream.after
+
+
+def test_nobody_reads_the_standard_output() -> None:
+    """With the reader of the standard output gone the export ends; what other sinks were given is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    sink = MemorySink()
+    with open(writing, "wb", buffering=0) as pipe:  # noqa: PTH123 - a descriptor
+        export = exporter(ScriptedStream([chunk(1, 5)]), sinks={"a": sink, "b": StdoutSink(pipe)})
+        with pytest.raises(BrokenPipeError):
+            export.run()
+    assert [1, 2, 3, 4, 5] == sink.rvs()
+
+
+def test_dead_letters_by_path(tmp_path: Path) -> None:
+    """Given a path, what a sink refuses is in a file there, with the reason."""
+
+    def refuse(batch: Batch) -> None:
+        raise Reject("too long", batch.records[:1])
+
+    sink = MemorySink(faults={1: refuse})
+    path = tmp_path / "dead.jsonl"
+    with running(exporter(ScriptedStream([chunk(1, 5)]), sinks={"a": sink}, dead_letters=path)):
+        sink.wait(lambda: sink.marks)
+    [letter] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert ("uid-1:1", "a", "too long") == (
+        letter["kevents"]["id"],
+        letter["kevents"]["rejected"]["sink"],
+        letter["kevents"]["rejected"]["why"],
+    )
 
 
 def test_it_runs_once() -> None:
