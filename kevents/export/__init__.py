@@ -7,6 +7,7 @@ from kevents.export._exporter import Exporter
 from kevents.export._file import FileSink
 from kevents.export._objectstore import ObjectStoreSink
 from kevents.export._options import BatchOptions, Destination, QueueOptions
+from kevents.export._read import Damage, ReadError, read_records
 from kevents.export._routes import Route, Router
 from kevents.export._secrets import Secret
 from kevents.export._statistics import DestinationStatistics, ExportStatistics, Progress, StreamStatistics
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointError",
     "Checkpointed",
     "Chunk",
+    "Damage",
     "DeadLetters",
     "Destination",
     "DestinationStatistics",
@@ -31,6 +33,7 @@ __all__ = [
     "ObjectStoreSink",
     "Progress",
     "QueueOptions",
+    "ReadError",
     "Record",
     "Reject",
     "Retry",
@@ -41,4 +44,5 @@ __all__ = [
     "StdoutSink",
     "Stream",
     "StreamStatistics",
+    "read_records",
 ]

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from kevents._checks import require_count, require_positive
 from kevents.export._disk import retried
-from kevents.export._members import Format, Gzip, Plain
+from kevents.export._members import format_of
 from kevents.export._overlap import news
 from kevents.export._places import place_of
 from kevents.export._segments import Rotation, SegmentFolder
@@ -51,7 +51,7 @@ class FileSink:
     ) -> None:
         """Keep the values; touch nothing."""
         self._path = Path(path)
-        self._form = _form(compress, level)
+        self._form = format_of(compress, level)
         self._rotation = Rotation(
             require_count("max_bytes", max_bytes),
             require_positive("max_age", max_age),
@@ -98,11 +98,3 @@ class FileSink:
     def __repr__(self) -> str:
         """With the place."""
         return f"{type(self).__name__}({str(self._path)!r})"
-
-
-def _form(compress: str, level: int) -> Format:
-    if compress not in {"gzip", "none"}:
-        raise ValueError(f"compress must be 'gzip' or 'none', not {compress!r}")
-    if require_count("level", level) > 9:  # noqa: PLR2004
-        raise ValueError(f"level must be 1 to 9, not {level}")
-    return Gzip(level) if compress == "gzip" else Plain()

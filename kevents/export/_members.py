@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
+from kevents._checks import require_count
 from kevents.export._marktext import mark_as_json, mark_from_json
 from kevents.export._types import Mark
 
@@ -22,6 +23,7 @@ SUBFIELD: Final = b"kE"
 MOST_HEADER: Final = len(MAGIC) + 2 + 0xFFFF
 MARK_LINE: Final = b'{"kevents":{"v":1,"mark":'
 _PIECE: Final = 1 << 18
+_HIGHEST_LEVEL: Final = 9
 _LONGEST_LINE: Final = 1 << 26
 
 
@@ -209,6 +211,27 @@ def _checked(line: bytes, length: int, check: int) -> Held | None:
         return held_from_json(told["mark"]) if (told["bytes"], told["crc32"]) == (length, check) else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def held_in_line(line: bytes) -> Held | None:
+    """Read what a block of ours says of itself from its last line; None if that is no mark."""
+    try:
+        return held_from_json(json.loads(line)["kevents"]["mark"]) if is_mark(line) else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def format_of(compress: str, level: int) -> Format:
+    """Give the format that an option names.
+
+    Raises:
+        ValueError: If it names none, or the level is none.
+    """
+    if compress not in {"gzip", "none"}:
+        raise ValueError(f"compress must be 'gzip' or 'none', not {compress!r}")
+    if require_count("level", level) > _HIGHEST_LEVEL:
+        raise ValueError(f"level must be 1 to {_HIGHEST_LEVEL}, not {level}")
+    return Gzip(level) if compress == "gzip" else Plain()
 
 
 def _joined(lines: Iterable[bytes]) -> bytes:

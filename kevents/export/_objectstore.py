@@ -13,10 +13,9 @@ import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from kevents._checks import require_count
-from kevents.export._members import Gzip, Held, held_from_json, held_in_header
+from kevents.export._members import Held, format_of, held_from_json, held_in_header, held_in_line, is_mark
 from kevents.export._overlap import News, news
 from kevents.export._places import SegmentName, place_of, segment_name
 from kevents.export._stores import GiveOptions, Options, Store, failures
@@ -33,7 +32,7 @@ _MOST_COMPARED: Final = 256 << 20
 
 
 class ObjectStoreSink:
-    """Writes each batch as an object of gzipped JSON lines to S3, Google Cloud Storage, Azure or a folder.
+    """Writes each batch as an object of JSON lines to S3, Google Cloud Storage, Azure or a folder.
 
     Args:
         url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, or a store of
@@ -42,6 +41,7 @@ class ObjectStoreSink:
             `service_account`, ...; or a function that gives them, asked again after a failure. What is missing is
             looked for in the environment.
         timeout: Seconds for a request.
+        compress: ``gzip`` or ``none``.
         level: Of compression, 1 to 9.
 
     Raises:
@@ -57,12 +57,11 @@ class ObjectStoreSink:
         *,
         options: Options | GiveOptions | None = None,
         timeout: float = 30.0,
+        compress: Literal["gzip", "none"] = "gzip",
         level: int = 6,
     ) -> None:
         """Check what was given; connect to nothing."""
-        if require_count("level", level) > 9:  # noqa: PLR2004
-            raise ValueError(f"level must be 1 to 9, not {level}")
-        self._form = Gzip(level)
+        self._form = format_of(compress, level)
         self._store = Store(url, options, timeout)
         self._held: dict[Stream, Held | None] = {}
 
@@ -150,10 +149,15 @@ class ObjectStoreSink:
         if newest is None:
             return None
         name, key, modified = newest
-        held = held_in_header(self._read(key, _HEAD) or b"")
+        held = self._says(key)
         if held is not None and (held.generation, held.mark.rv) == (name.generation, name.last):
             return held
         return Held(Mark(stream, name.last, modified), name.first, 0, name.generation)
+
+    def _says(self, key: str) -> Held | None:
+        if key.endswith(".gz"):
+            return held_in_header(self._read(key, _HEAD) or b"")
+        return held_in_line((self._read(key, -_HEAD) or b"").rstrip(b"\n").rpartition(b"\n")[2])
 
     def _objects(self, place: str) -> Iterator[tuple[SegmentName, str, int]]:
         """Give the newest days' objects: the clock may have gone back, so not of the last day only."""
@@ -183,13 +187,14 @@ class ObjectStoreSink:
             return None
 
     def _read(self, key: str, most: int) -> bytes | None:
-        """Give the first bytes of an object; None if there is none."""
+        """Give the first bytes of an object, or the last; None if there is none."""
         import obstore  # noqa: PLC0415 - an optional package
 
         try:
             store = self._store.opened()
             size = obstore.head(store, key)["size"]
-            return bytes(obstore.get_range(store, key, start=0, end=min(size, most))) if size else b""
+            start, end = (0, min(size, most)) if most > 0 else (max(size + most, 0), size)
+            return bytes(obstore.get_range(store, key, start=start, end=end)) if size else b""
         except FileNotFoundError:
             return None
         except failures() as error:
@@ -197,10 +202,11 @@ class ObjectStoreSink:
 
 
 def _ids(data: bytes) -> list[str]:
-    """Give the ids of the records in an object; none if it is no gzipped JSON lines."""
+    """Give the ids of the records in an object; none if it is no JSON lines."""
     try:
-        plain = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _MOST_COMPARED)
-        return [str(json.loads(line)["kevents"]["id"]) for line in plain.splitlines()]
+        if data.startswith(b"\x1f\x8b"):
+            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _MOST_COMPARED)
+        return [str(json.loads(line)["kevents"]["id"]) for line in data.split(b"\n")[:-1] if not is_mark(line)]
     except (zlib.error, ValueError, KeyError, TypeError):
         return []
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from kevents._checks import require_positive
+from kevents._wire import told
 from kevents.export._redact import Redactor
 from kevents.export._types import Retry
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Options: TypeAlias = Mapping[str, str | bool]
 GiveOptions: TypeAlias = Callable[[], Options]
 
+_MEMORY: Final = "memory:///"
 _CLOUDS: Final = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
 _ENDPOINTS: Final = ("endpoint", "aws_endpoint", "azure_storage_endpoint", "base_url")
 _SECRET: Final = re.compile(r"key|secret|token|password|sas|credential|service_account|signature", re.IGNORECASE)
@@ -28,8 +30,8 @@ class Store:
     """An object store that opens itself at first use, and anew after trouble, with the options as they are then.
 
     Args:
-        url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`; or a store of
-            obstore's, which is used as it is.
+        url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, `memory:///`
+            for tests; or a store of obstore's, which is used as it is.
         options: What obstore takes for such a store (`region`, `endpoint`, `access_key_id`, ...), or a function that
             gives them, asked again after each failure, so that renewed credentials are found. What is not given comes
             from the environment, as the cloud's own tools have it.
@@ -47,7 +49,7 @@ class Store:
         self._options: GiveOptions = options if callable(options) else lambda: options or {}
         self._redacted = Redactor(())
         self._url = url if isinstance(url, str) else ""
-        self._given = None if isinstance(url, str) else url
+        self._given = _memory() if self._url == _MEMORY else None if isinstance(url, str) else url
         self._store: ObjectStore | None = None
         if self._given is None:
             _check_url(self._url)
@@ -63,11 +65,17 @@ class Store:
         if self._given is not None:
             return self._given
         if self._store is None:
-            options = dict(self._options())
+            options = self._asked()
             self._redacted = Redactor(str(value) for key, value in options.items() if _SECRET.search(key))
             self._store = self._open(options)
         store: ObjectStore = self._store
         return store
+
+    def _asked(self) -> dict[str, str | bool]:
+        try:
+            return dict(self._options())
+        except Exception as error:  # noqa: BLE001 - the user's function, whose secret may not be there yet
+            raise ValueError(f"cannot get the options of {self}: {told(error)}") from None
 
     def _open(self, options: dict[str, str | bool]) -> Any:  # noqa: ANN401 - obstore's overloads differ by version
         import obstore  # noqa: PLC0415 - an optional package
@@ -105,6 +113,8 @@ class Store:
     def told(self, error: Exception) -> str:
         """Give an error as one line: what the store answered, if it did, without secrets."""
         text = str(error).partition("\n\nDebug source:")[0]
+        if isinstance(error, FileNotFoundError) and "404" in text and "<Code>" not in text:
+            text = "there is no such object, or no such bucket"
         answer = _ANSWER.search(text)
         if answer:
             hint = "; make it, and it goes on by itself" if answer[1] == "NoSuchBucket" else ""
@@ -127,6 +137,12 @@ def failures() -> tuple[type[Exception], ...]:
     return obstore.exceptions.BaseError, OSError, NotImplementedError, ValueError
 
 
+def _memory() -> ObjectStore:
+    from obstore.store import MemoryStore  # noqa: PLC0415 - an optional package
+
+    return MemoryStore()
+
+
 def _needs_obstore() -> None:
     try:
         import obstore  # noqa: F401, PLC0415 - an optional package
@@ -137,7 +153,7 @@ def _needs_obstore() -> None:
 def _check_url(url: str) -> None:
     parts: Any = urlsplit(url)
     if parts.scheme not in _CLOUDS | {"file"}:
-        raise ValueError(f"no object store: {Redactor(())(url)!r}; one is s3://, gs://, az:// or file:///")
+        raise ValueError(f"no object store: {Redactor(())(url)!r}; one is s3://, gs://, az://, file:/// or memory:///")
     if parts.scheme in _CLOUDS and not parts.netloc:
         raise ValueError(f"{url!r} names no bucket: {parts.scheme}://bucket/prefix")
     user = parts.username and not parts.scheme.startswith("abfs")  # abfss://container@account.dfs.core.windows.net/

@@ -21,6 +21,7 @@ import pytest
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from kevents.export import Batch, ObjectStoreSink, Retry, Stream
+from kevents.export._members import is_mark
 from kevents.export._places import place_of
 from tests.export.batches import CLUSTER, STREAM, batch, ids, ids_of, mark, record
 from tests.export.moto import SECRET, Moto
@@ -39,8 +40,9 @@ def keys(store: Any) -> list[str]:
 
 def bodies(store: Any) -> list[dict[str, Any]]:
     """The records of all objects, in the order of the keys."""
-    read = [gzip.decompress(bytes(obstore.get(store, key).bytes())) for key in keys(store)]
-    return [json.loads(line) for text in read for line in text.split(b"\n")[:-1]]
+    read = [(bytes(obstore.get(store, key).bytes()), key) for key in keys(store)]
+    plain = [gzip.decompress(data) if key.endswith(".gz") else data for data, key in read]
+    return [json.loads(line) for text in plain for line in text.split(b"\n")[:-1] if not is_mark(line)]
 
 
 class TestMemory(MarkContract):
@@ -51,6 +53,16 @@ class TestMemory(MarkContract):
         """A store."""
         store = MemoryStore()
         return Place(lambda: ObjectStoreSink(store), lambda: bodies(store))
+
+
+class TestPlain(MarkContract):
+    """The contract, without compression."""
+
+    @pytest.fixture
+    def place(self) -> Place:
+        """A store."""
+        store = MemoryStore()
+        return Place(lambda: ObjectStoreSink(store, compress="none"), lambda: bodies(store))
 
 
 class TestFolder(MarkContract):
@@ -144,10 +156,10 @@ def test_prefix(url: str) -> None:
         ObjectStoreSink(url)
 
 
-@pytest.mark.parametrize("url", ["ftp://x/y", "events/", "memory:///", "http://x/y", "", "S3"])
+@pytest.mark.parametrize("url", ["ftp://x/y", "events/", "memory:///x", "http://x/y", "", "S3"])
 def test_no_store(url: str) -> None:
     """A URL of no store is refused with those there are."""
-    with pytest.raises(ValueError, match=r"no object store: .* s3://, gs://, az:// or file:///"):
+    with pytest.raises(ValueError, match=r"no object store: .* s3://, gs://, az://, file:/// or memory:///"):
         ObjectStoreSink(url)
 
 

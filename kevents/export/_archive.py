@@ -1,0 +1,132 @@
+"""The segments of an archive, in order: one file, a folder, or what is below the URL of an object store."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Final, TypeVar
+
+from kevents.export._places import SegmentName, segment_name
+from kevents.export._stores import GiveOptions, Options, Store, failures
+
+_A = TypeVar("_A")
+
+_PIECE: Final = 2 << 20
+_ENDINGS: Final = (".jsonl", ".jsonl.gz", ".jsonl.part", ".jsonl.gz.part")
+_OPEN: Final = ".part"
+_NEWEST: Final = SegmentName(1 << 62, 0, 0)
+
+
+class ArchiveError(OSError):
+    """An archive cannot be opened: it is not there, or the store does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One file of an archive.
+
+    Attributes:
+        name: Its path or URL, for people.
+        is_open: Whether it is still written.
+        open: Opens it for reading at any place.
+    """
+
+    name: str
+    is_open: bool
+    open: Callable[[], BinaryIO]
+
+
+def segments(source: str | os.PathLike[str], options: Options | GiveOptions | None = None) -> Iterator[Segment]:
+    """Give the segments of an archive: by folder, and in the order in which they were written there.
+
+    Args:
+        source: A file, a folder, or the URL of an object or of what is below it.
+        options: Of the object store.
+
+    Raises:
+        ArchiveError: If there is nothing, or the store does not answer.
+        ValueError: If the URL or an option is none.
+        ImportError: If the package for object stores is missing.
+    """
+    text = os.fspath(source)
+    return _objects(text, options) if "://" in text else _files(Path(text))
+
+
+def _files(path: Path) -> Iterator[Segment]:
+    if not path.exists():
+        raise ArchiveError(f"{path} is not there: give a file, a folder or an URL as s3://bucket/prefix")
+    found = [path] if not path.is_dir() else [file for file in path.rglob("*") if file.name.endswith(_ENDINGS)]
+    for file in sorted(found, key=lambda file: _order(file.as_posix())):
+        yield Segment(str(file), file.name.endswith(_OPEN), partial(Path.open, file, "rb"))  # type: ignore[arg-type]
+
+
+def _objects(url: str, options: Options | GiveOptions | None) -> Iterator[Segment]:
+    folder, _, last = url.rpartition("/")
+    one = last.endswith(_ENDINGS)
+    store = Store(folder if one else url, options, timeout=60.0)
+    keys = [last] if one else _keys(store)
+    if not keys:
+        raise ArchiveError(f"nothing below {url}: no object there ends with .jsonl or .jsonl.gz")
+    for key in sorted(keys, key=_order):
+        yield Segment(f"{store}/{key}", key.endswith(_OPEN), partial(_opened, store, key))
+
+
+def _opened(store: Store, key: str) -> BinaryIO:
+    return io.BufferedReader(_Ranges(store, key), _PIECE)
+
+
+class _Ranges(io.RawIOBase):
+    """An object, read piece by piece at any place."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        super().__init__()
+        self._store, self._key, self._place = store, key, 0
+        self._size = self._asked(lambda obstore, opened: int(obstore.head(opened, key)["size"]))
+
+    def _asked(self, ask: Callable[[Any, Any], _A]) -> _A:
+        import obstore  # noqa: PLC0415 - an optional package
+
+        try:
+            return ask(obstore, self._store.opened())
+        except failures() as error:
+            raise ArchiveError(self._store.told(error)) from None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + (0, self._place, self._size)[whence]
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever has a buffer
+        end = min(self._place + len(buffer), self._size)
+        if end <= self._place:
+            return 0
+        data = self._asked(
+            lambda obstore, opened: bytes(obstore.get_range(opened, self._key, start=self._place, end=end))
+        )
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+
+def _keys(store: Store) -> list[str]:
+    import obstore  # noqa: PLC0415 - an optional package
+
+    try:
+        pages = obstore.list(store.opened(), chunk_size=1000)
+        return [found["path"] for page in pages for found in page if found["path"].endswith(_ENDINGS)]
+    except failures() as error:
+        raise ArchiveError(f"cannot list {store}: {store.told(error)}") from None
+
+
+def _order(path: str) -> tuple[str, SegmentName, str]:
+    place = PurePosixPath(path)
+    return str(place.parent), segment_name(place.name) or _NEWEST, place.name
