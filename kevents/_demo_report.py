@@ -111,63 +111,56 @@ def numbers(outcome: Outcome, paper: Paper) -> list[Line]:
     return lines
 
 
-def _meanings(outcome: Outcome) -> Iterator[tuple[int, str, int, str]]:
+Meaning = tuple[int, str, int, str]
+
+
+def _meanings(outcome: Outcome) -> Iterator[Meaning]:
     """Each number with its depth and name, and what it means."""
-    sink, statistics = outcome.sink, outcome.statistics
-    refused = ", ".join(f"{events} {reason}" for reason, events in statistics.refused.items())
+    yield from _calls(outcome)
+    yield from _requests(outcome)
+    yield from _views(outcome)
+
+
+def _calls(outcome: Outcome) -> Iterator[Meaning]:
+    """What became of the operator's calls."""
+    statistics = outcome.statistics
     slowest = f"{outcome.slowest * 1e3:.1f} ms"
-    yield (
-        0,
-        "recorded",
-        statistics.recorded,
-        (
-            "calls of recorder.event(). None raised, and none waited for the API server, not even in the outage: the "
-            f"slowest took {slowest}."
-        ),
-    )
-    yield (
-        1,
-        "refused",
-        sum(statistics.refused.values()),
-        (f"could not become events ({refused}). client-go logs such calls; it has no numbers."),
-    )
+    text = "calls of recorder.event(). None raised, and none waited for the API server, not even in the outage: the "
+    yield 0, "recorded", statistics.recorded, f"{text}slowest took {slowest}."
+    reasons = ", ".join(f"{events} {reason}" for reason, events in statistics.refused.items())
+    text = f"could not become events ({reasons}). client-go logs such calls; it has no numbers."
+    yield 1, "refused", sum(statistics.refused.values()), text
     yield 1, "published", statistics.published, "went to the watcher that writes to the API server, and of these"
-    yield (
-        2,
-        "filtered",
-        sink.spam_filtered,
-        (
-            f"spam_filtered: over an object's budget of {BUDGET}. Dropped as requests of their own; their number is in "
-            "the count of the next event that was written. client-go does the same and says nothing."
-        ),
+
+
+def _requests(outcome: Outcome) -> Iterator[Meaning]:
+    """What became of the events that were to be written."""
+    sink = outcome.sink
+    text = (
+        f"spam_filtered: over an object's budget of {BUDGET}. Dropped as requests of their own; their number is in "
+        "the count of the next event that was written. client-go does the same and says nothing."
     )
-    yield (
-        2,
-        "delivered",
-        sink.delivered,
-        (f"reached the API server, in {sink.created + sink.patched} requests that it granted:"),
-    )
+    yield 2, "filtered", sink.spam_filtered, text
+    text = f"reached the API server, in {sink.created + sink.patched} requests that it granted:"
+    yield 2, "delivered", sink.delivered, text
     again = ", one of them twice, since somebody had deleted it" if sink.recreated == 1 else ""
     yield 3, "created", sink.created, f"requests that made an object: there are {len(outcome.events)}{again}."
     yield 3, "patched", sink.patched, "requests that raised the count of an object."
-    yield (
-        3,
-        "merged",
-        sink.merged,
-        (
-            "needed none of their own: a write of the same object was still waiting and took them along. client-go "
-            f"makes one request an event: {sink.delivered + sink.recreated} here, on a day without an outage."
-        ),
+    text = (
+        "needed none of their own: a write of the same object was still waiting and took them along. client-go "
+        f"makes one request an event: {sink.delivered + sink.recreated} here, on a day without an outage."
     )
+    yield 3, "merged", sink.merged, text
     yield 2, "dropped", outcome.lost, "given up for good. Each would be here with its reason."
+
+
+def _views(outcome: Outcome) -> Iterator[Meaning]:
+    """Other views of the same events."""
+    sink = outcome.sink
     yield 0, "aggregated", sink.aggregated, 'of the published became part of one "combined from similar events".'
-    yield 0, "recreated", sink.recreated, ("patch met 404, since somebody had deleted the event; it was created again.")
-    yield (
-        0,
-        "retried",
-        sink.retried,
-        (f"requests were repeated because the API server had failed; {outcome.lost or 'no'} events were lost by it."),
-    )
+    yield 0, "recreated", sink.recreated, "patch met 404, since somebody had deleted the event; it was created again."
+    text = f"requests were repeated because the API server had failed; {outcome.lost or 'no'} events were lost by it."
+    yield 0, "retried", sink.retried, text
 
 
 def _number(paper: Paper, depth: int, name: str, number: int, meaning: str) -> list[Line]:

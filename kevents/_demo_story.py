@@ -174,65 +174,87 @@ def stages(suffix: str, outage: str, scale: float) -> tuple[Stage, ...]:
         outage: How the outage comes about on this cluster, with a place for the seconds that each half of it takes.
         scale: How much longer than usual it takes.
     """
-    half = f"{_OUTAGE * scale / 2:.2g} s"
-    nightly, uploader = f"backup/nightly{suffix}", f"pod/uploader-%d{suffix}"
-    combined = _SIMILAR - _MOST_DIFFERENT
-    shards = {(f"job/shard-{shard}{suffix}", "ShardFailed"): (_ROUNDS,) for shard in range(_SHARDS)}
+    nightly = f"backup/nightly{suffix}"
     return (
-        Stage(
-            f"The same event, {_IDENTICAL} times",
-            f"1 object, count {_IDENTICAL}",
-            "An event that happened before is not written again: the count of the one that is there grows.",
-            "the same.",
-            _identical,
-            {(nightly, "ConnectFailed"): (_IDENTICAL,)},
-        ),
-        Stage(
-            f"{_SIMILAR} that differ in their message",
-            f"{_MOST_DIFFERENT} objects, and 1 combined, count {combined}",
-            f"From the {_MOST_DIFFERENT + 1}th different message about one object and reason on, similar events are "
-            "combined into one.",
-            "the same.",
-            _similar,
-            {(uploader % 0, "UploadFailed"): (1,) * _MOST_DIFFERENT + (combined,)},
-        ),
-        Stage(
-            f"A storm: {_STORM} at once",
-            f"{_STORM - BUDGET} filtered; the count says {_STORM + 1}",
-            f"One object has a budget of {BUDGET} events, and gets one more every {_NEXT_TOKEN / 60:.0f} minutes. What "
-            "is over it is not written, but counted. Then those minutes pass (the demonstration puts kevents' clock "
-            "forward), and the next event carries the whole count.",
-            "the same, but it neither counts nor logs what it leaves out.",
-            _storm,
-            {(uploader % 1, "BackOff"): (_STORM + 1,)},
-        ),
-        Stage(
-            "Somebody deletes an event",
-            f"made anew, with count {_IDENTICAL + 1}",
-            "The next time it happens, the patch of its count meets 404: it is created again, and its count goes on.",
-            "the same.",
-            _deleted,
-            {(nightly, "ConnectFailed"): (_IDENTICAL + 1,)},
-        ),
-        Stage(
-            "The API server fails",
-            f"{_SHARDS * _ROUNDS} waited for it, none lost",
-            f"{outage.format(half)} Meanwhile {_SHARDS * _ROUNDS} events are recorded, and no call waits. They wait in "
-            "the work queue, those about one object as one write; single probes ask whether the server is back.",
-            "a 503 that names no time to come back is final, and the event is lost; while one event is being retried, "
-            "all behind it wait.",
-            _outage,
-            shards,
-        ),
-        Stage(
-            "Mistakes",
-            "2 refused and counted, nothing raised",
-            'An event of the type "Error", and one about no object: the operator goes on, and both are counted and '
-            "logged. A message with terminal escapes in it is stored as it is, and shown escaped.",
-            "logs both, counts neither.",
-            _mistakes,
-            {(nightly, "Finished"): (1,)},
-        ),
+        _of_identical(nightly),
+        _of_similar(f"pod/uploader-0{suffix}"),
+        _of_a_storm(f"pod/uploader-1{suffix}"),
+        _of_a_deletion(nightly),
+        _of_an_outage(suffix, outage.format(f"{_OUTAGE * scale / 2:.2g} s")),
+        _of_mistakes(nightly),
+    )
+
+
+def _of_identical(nightly: str) -> Stage:
+    return Stage(
+        f"The same event, {_IDENTICAL} times",
+        f"1 object, count {_IDENTICAL}",
+        "An event that happened before is not written again: the count of the one that is there grows.",
+        "the same.",
+        _identical,
+        {(nightly, "ConnectFailed"): (_IDENTICAL,)},
+    )
+
+
+def _of_similar(uploader: str) -> Stage:
+    combined = _SIMILAR - _MOST_DIFFERENT
+    return Stage(
+        f"{_SIMILAR} that differ in their message",
+        f"{_MOST_DIFFERENT} objects, and 1 combined, count {combined}",
+        f"From the {_MOST_DIFFERENT + 1}th different message about one object and reason on, similar events are "
+        "combined into one.",
+        "the same.",
+        _similar,
+        {(uploader, "UploadFailed"): (1,) * _MOST_DIFFERENT + (combined,)},
+    )
+
+
+def _of_a_storm(uploader: str) -> Stage:
+    return Stage(
+        f"A storm: {_STORM} at once",
+        f"{_STORM - BUDGET} filtered; the count says {_STORM + 1}",
+        f"One object has a budget of {BUDGET} events, and gets one more every {_NEXT_TOKEN / 60:.0f} minutes. What "
+        "is over it is not written, but counted. Then those minutes pass (the demonstration puts kevents' clock "
+        "forward), and the next event carries the whole count.",
+        "the same, but it neither counts nor logs what it leaves out.",
+        _storm,
+        {(uploader, "BackOff"): (_STORM + 1,)},
+    )
+
+
+def _of_a_deletion(nightly: str) -> Stage:
+    return Stage(
+        "Somebody deletes an event",
+        f"made anew, with count {_IDENTICAL + 1}",
+        "The next time it happens, the patch of its count meets 404: it is created again, and its count goes on.",
+        "the same.",
+        _deleted,
+        {(nightly, "ConnectFailed"): (_IDENTICAL + 1,)},
+    )
+
+
+def _of_an_outage(suffix: str, outage: str) -> Stage:
+    return Stage(
+        "The API server fails",
+        f"{_SHARDS * _ROUNDS} waited for it, none lost",
+        f"{outage} Meanwhile {_SHARDS * _ROUNDS} events are recorded, and no call waits. They wait in "
+        "the work queue, those about one object as one write; single probes ask whether the server is back.",
+        "a 503 that names no time to come back is final, and the event is lost; while one event is being retried, "
+        "all behind it wait.",
+        _outage,
+        {(f"job/shard-{shard}{suffix}", "ShardFailed"): (_ROUNDS,) for shard in range(_SHARDS)},
+    )
+
+
+def _of_mistakes(nightly: str) -> Stage:
+    return Stage(
+        "Mistakes",
+        "2 refused and counted, nothing raised",
+        'An event of the type "Error", and one about no object: the operator goes on, and both are counted and '
+        "logged. A message with terminal escapes in it is stored as it is, and shown escaped.",
+        "logs both, counts neither.",
+        _mistakes,
+        {(nightly, "Finished"): (1,)},
     )
 
 

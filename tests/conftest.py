@@ -27,9 +27,16 @@ def no_leaked_threads() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def quiet_kevents() -> Iterator[None]:
-    """What kevents logs is seen by the tests that ask for it."""
-    logger = logging.getLogger("kevents")
-    level = logger.level
+def same_log_levels() -> Iterator[None]:
+    """A test leaves the levels of all loggers as they were: a client sets those of others when it is built."""
+    before = log_levels()
     yield
-    logger.setLevel(level)
+    for name, level in log_levels().items():
+        if level != before.get(name, logging.NOTSET):
+            logging.getLogger(name).setLevel(before.get(name, logging.NOTSET))
+
+
+def log_levels() -> dict[str, int]:
+    """The level of each logger that there is."""
+    loggers = list(logging.root.manager.loggerDict.items())
+    return {name: logger.level for name, logger in loggers if isinstance(logger, logging.Logger)}

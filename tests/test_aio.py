@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import subprocess
@@ -529,14 +530,12 @@ def test_dead_sink_at_the_end() -> None:
 
 def test_stubborn_sink() -> None:
     """A sink that does not let itself be cancelled keeps shutdown only a moment longer."""
-    release = threading.Event()
+    release = asyncio.Event()
 
     async def stay(_: object) -> None:
         while not release.is_set():
-            try:
-                await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                continue
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
 
     async def main() -> None:
         events = broadcaster()

@@ -7,10 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.support.polling import poll
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 TIMEOUT = 60.0
-_POLL = 0.05
 
 
 class Operator:
@@ -79,11 +79,8 @@ class Operator:
     def wait_until(self, predicate: Callable[[], Any]) -> None:
         """Ask until the predicate holds; fail when the process has ended, or after a minute."""
         assert self._process is not None
-        deadline = time.monotonic() + TIMEOUT
-        while not predicate():
-            assert self._process.poll() is None, self.log
-            assert time.monotonic() < deadline, self.log
-            time.sleep(_POLL)
+        process = self._process
+        assert poll(predicate, TIMEOUT, lambda: process.poll() is None), self.log
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, as Kubernetes does, and give the exit status."""

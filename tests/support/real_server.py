@@ -13,13 +13,14 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.support.polling import poll
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +35,6 @@ HOW_TO_GET: Final = (
     'export KUBEBUILDER_ASSETS="$(go run sigs.k8s.io/controller-runtime/tools/setup-envtest@latest use -p path)"'
 )
 PROGRAMS: Final = ("kube-apiserver", "etcd", "kubectl")
-_POLL: Final = 0.05
 _VERBS: Final = {"recorder": ["create", "patch"], "creator": ["create"]}
 
 
@@ -143,16 +143,17 @@ class RealServer:
         Raises:
             RuntimeError: It did not within `timeout` seconds, or has ended; the text has the end of its log.
         """
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                if self.request("GET", "/readyz", timeout=5).body == "ok":
-                    return
-            if self._apiserver is None or self._apiserver.poll() is not None:
-                break
-            time.sleep(_POLL)
-        message = f"the API server is not ready: {self.log()[-2000:]}"
-        raise RuntimeError(message)
+        if not poll(self._is_ready, timeout, self._is_running):
+            message = f"the API server is not ready: {self.log()[-2000:]}"
+            raise RuntimeError(message)
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return bool(self.request("GET", "/readyz", timeout=5).body == "ok")
+        return False
+
+    def _is_running(self) -> bool:
+        return self._apiserver is not None and self._apiserver.poll() is None
 
     # Use
 
@@ -337,12 +338,9 @@ class RealServer:
         self._wait_status(http.HTTPStatus.UNPROCESSABLE_ENTITY, "POST", path, {}, self.tokens[name])
 
     def _wait_status(self, status: int, method: str, path: str, body: object = None, token: str | None = None) -> None:
-        deadline = time.monotonic() + 30
-        while (response := self.request(method, path, body, token=token)).status != status:
-            if time.monotonic() > deadline:
-                message = f"{method} {path}: still {response.status}"
-                raise RuntimeError(message)
-            time.sleep(_POLL)
+        if not poll(lambda: self.request(method, path, body, token=token).status == status, 30):
+            message = f"{method} {path}: still not {status}"
+            raise RuntimeError(message)
 
     def _must(self, method: str, path: str, body: object) -> None:
         response = self.request(method, path, body)
