@@ -110,6 +110,8 @@ class SliceWatch:
             watch = self._reader.watch(f"{PATH}{_WATCH}{since}", _SILENCE)
             with self._lock:
                 self._open = watch
+                if self._stopped.is_set():  # it was told to end while it opened the watch
+                    watch.close()
             try:
                 after = self._read(watch, rv)
             finally:
