@@ -232,7 +232,7 @@ def table(seeds: tuple[int, ...] = SEEDS) -> str:
             for seed in seeds:
                 score = run(World(trace, seed))
                 counts.update(events=score.events, reads=score.reads, wrong=score.wrong)
-        cells = [f"{c['reads'] / c['events']:.2f} | {c['wrong']:,}" for c in total.values()]
+        cells = [f"{c['reads'] / c['events']:.3f} | {c['wrong']:,}" for c in total.values()]
         lines.append(f"| {rule} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
