@@ -170,9 +170,7 @@ class Exporter:
         return True
 
     def _reader(self, source: EventStream) -> Reader:
-        return Reader(
-            source, self._lanes, self._router, self._enricher, self._dead_letters, self._log, fail=self._fail
-        )
+        return Reader(source, self._lanes, self._router, self._enricher, self._dead_letters, self._log, fail=self._fail)
 
     def _after(self, stream: Stream) -> Mark | None:
         """From where a stream is read: the lowest mark of those destinations that can hold one."""

@@ -56,8 +56,15 @@ def asyncio_example(page: str) -> str:
     return next(code for code in found if "aio." in code)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/aio.md"])
-def test_the_lines_of_the_readme(server: RealServer, tmp_path: Path, page: str) -> None:
+PAGES = {
+    "README.md": "the bucket is gone",
+    "docs/aio.md": "the bucket is gone",
+    "docs/events-v1.md": "no room in bucket b-1",
+}
+
+
+@pytest.mark.parametrize(("page", "text"), PAGES.items(), ids=PAGES)
+def test_the_lines_of_the_readme(server: RealServer, tmp_path: Path, page: str, text: str) -> None:
     """The lines that the pages show for asyncio leave their event at a real API server, without a warning."""
     namespace = faults.make_namespace(server)
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": namespace, "uid": "u"}}
@@ -72,8 +79,10 @@ def test_the_lines_of_the_readme(server: RealServer, tmp_path: Path, page: str) 
         check=False,
     )
     assert (0, "") == (done.returncode, done.stderr)
-    [event] = server.request("GET", f"/api/v1/namespaces/{namespace}/events").body["items"]
-    assert ("BackupFailed", "the bucket is gone", 1) == (event["reason"], event["message"], event["count"])
+    [event] = server.request("GET", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events").body["items"]
+    assert ("BackupFailed", text) == (event["reason"], event["note"])
+    assert 1 == event.get("deprecatedCount", 1)
+    assert "series" not in event
 
 
 def test_many_at_once(server: RealServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +122,42 @@ def test_many_at_once(server: RealServer, monkeypatch: pytest.MonkeyPatch) -> No
     check_ledgers(statistics)
     assert ((coroutines + threads) * each, {}) == (statistics.recorded, statistics.dropped)
     assert statistics.recorded == sum(faults.events_on(server, namespace).values())
+
+
+@pytest.mark.parametrize("package", ["kubernetes.aio", "kubernetes_asyncio"])
+def test_series(server: RealServer, package: str) -> None:
+    """Through either package, 5,000 occurrences from coroutines and threads are ten series, as kubectl shows them."""
+    new_client = pytest.importorskip(f"{package}.config").new_client_from_config
+    namespace, path = faults.make_namespace(server), str(faults.kubeconfig(server))
+    pod = kevents.ObjectReference(kind="Pod", api_version="v1", namespace=namespace, name="web-0", uid="u")
+
+    async def main() -> kevents.Statistics:
+        sink = aio.EventsV1EventSink(lambda: new_client(path))
+        async with aio.EventsV1Broadcaster(sink) as events:
+            recorder = events.new_recorder("example.com/c", reporting_instance="c-1")
+
+            def record(who: int) -> None:
+                for number in range(500):
+                    recorder.eventf(pod, None, "Normal", f"R{number % 10}", "Stepping", "%d of %d", number, who)
+
+            async def coroutine(who: int) -> None:
+                record(who)
+
+            others = (asyncio.to_thread(record, who) for who in range(5))
+            await asyncio.gather(*map(coroutine, range(5)), *others)
+            assert await events.flush(faults.FLUSH)
+            recorder.eventf(pod, None, "Normal", "R0", "Stepping", "one more")
+        return events.statistics()
+
+    statistics = asyncio.run(main(), debug=True)
+    check_ledgers(statistics)
+    assert (5001, {}) == (statistics.recorded, statistics.dropped)
+    columns = "custom-columns=R:.reason,A:.action,C:.reportingController,N:.series.count"
+    table = server.kubectl("get", "events.events.k8s.io", "-n", namespace, "-o", columns)
+    expected = [["R0", "Stepping", "example.com/c", "501"]]
+    expected += [[f"R{number}", "Stepping", "example.com/c", "500"] for number in range(1, 10)]
+    assert expected == sorted(line.split() for line in table.splitlines()[1:])
+    assert re.search(r"\(x501 over .*\)\s+Normal\s+R0\s+Pod/web-0", server.kubectl("events", "-n", namespace))
 
 
 class Face:
