@@ -192,6 +192,35 @@ def test_next_loop() -> None:
     assert {"Pulled": 5} == counts(sink.written)
 
 
+def test_recorded_after_the_loop() -> None:
+    """Pitfall 67: what is recorded after the loop has closed is a counted drop at the end, and raises nothing."""
+    sink = AsyncSink()
+    events = broadcaster(sink)
+    recorder = events.new_recorder("c")
+
+    async def main() -> None:
+        record(recorder)
+        assert await events.flush(LIMIT)
+
+    run(main())
+    record(recorder, "Late", times=3)
+    assert 3 == events._core.shutdown(LIMIT)
+    assert {kevents.DropReason.SHUTDOWN: 3} == events.statistics().dropped
+    check_ledgers(events.statistics())
+
+
+def test_long_note() -> None:
+    """Pitfall 26: of a note of 5,000 bytes of emoji the first 1,024 are written, cut on a character."""
+    sink = AsyncSink()
+
+    async def main() -> None:
+        async with broadcaster(sink) as events:
+            events.new_recorder("c").event(about(), "Normal", "R", "A", "🔥" * 1250)
+
+    run(main())
+    assert ["🔥" * 255 + "..."] == [call.body["note"] for call in sink.written]
+
+
 def test_gone() -> None:
     """Pitfall 36: a patch met by 404 becomes a create of the same name, with its series."""
     sink = AsyncSink({2: kevents.StatusError(404, "NotFound")})
