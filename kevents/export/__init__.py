@@ -10,8 +10,11 @@ from kevents.export._options import BatchOptions, Destination, QueueOptions
 from kevents.export._read import Damage, ReadError, read_records
 from kevents.export._routes import Route, Router
 from kevents.export._secrets import Secret
+from kevents.export._source import ClusterEventSource
 from kevents.export._statistics import DestinationStatistics, ExportStatistics, Progress, StreamStatistics
 from kevents.export._stdout import StdoutSink
+from kevents.export._stream import EventStream
+from kevents.export._tally import SourceStatistics
 from kevents.export._types import Batch, Chunk, Mark, Record, Reject, Retry, Sink, Stream
 
 __all__ = [
@@ -20,12 +23,14 @@ __all__ = [
     "CheckpointError",
     "Checkpointed",
     "Chunk",
+    "ClusterEventSource",
     "Damage",
     "DeadLetters",
     "Destination",
     "DestinationStatistics",
     "Enricher",
     "EnricherStatistics",
+    "EventStream",
     "ExportStatistics",
     "Exporter",
     "FileSink",
@@ -41,6 +46,7 @@ __all__ = [
     "Router",
     "Secret",
     "Sink",
+    "SourceStatistics",
     "StdoutSink",
     "Stream",
     "StreamStatistics",

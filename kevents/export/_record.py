@@ -33,7 +33,9 @@ def body_of(event: Body, verb: str, delta: int | None, cluster_name: str = "") -
     event.pop("apiVersion", None)
     metadata = event["metadata"]
     metadata.pop("managedFields", None)
-    involved = event.get("involvedObject") or {}
+    involved = event.get("involvedObject")
+    if not isinstance(involved, dict):
+        involved = {}
     involved["deleted"] = False
     event["involvedObject"] = involved
     event["clusterName"] = cluster_name
@@ -61,7 +63,7 @@ def key_of(metadata: Body) -> str:
 def count_of(event: Body) -> int:
     """Give how many occurrences an event stands for: those of its series, else its count, else one."""
     series = event.get("series")
-    count = series.get("count") if series else event.get("count")
+    count = series.get("count") if isinstance(series, dict) and series else event.get("count")
     return count if isinstance(count, int) and count > 0 else 1
 
 
@@ -69,7 +71,7 @@ def time_of(event: Body) -> str:
     """Give when the latest occurrence was, as the event tells it; empty if it tells nothing (kubectl: Last Seen)."""
     series = event.get("series")
     found = (
-        (series.get("lastObservedTime") if series else None)
+        (series.get("lastObservedTime") if isinstance(series, dict) else None)
         or event.get("lastTimestamp")
         or event.get("eventTime")
         or event.get("firstTimestamp")

@@ -73,6 +73,10 @@ class Window:
         self._mark: Mark | None = None
         self._ends = math.inf
 
+    def __len__(self) -> int:
+        """How many events it holds."""
+        return len(self._records)
+
     def left(self, now: float) -> float:
         """Give how many seconds of it are left, by the monotonic clock; infinite while it is empty."""
         return self._ends - now

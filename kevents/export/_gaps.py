@@ -1,0 +1,34 @@
+"""What may be missing between a mark and a list: whether anything can be, and the record that says so."""
+
+from __future__ import annotations
+
+from kevents.export._listing import Listed
+from kevents.export._marks import AGE, Order, number_of
+from kevents.export._types import Mark
+
+EXPIRED = "expired"
+RESET = "reset"
+
+
+def why_gap(before: Mark, listed: Listed, order: Order, now: int, life: float) -> str:
+    """Tell whether events may be missing between a mark and a list, and why; empty if none can be.
+
+    Events expire in the order in which they were last written. So nothing written after the mark has expired while one
+    written before it still lives, and none while the pause was shorter than their life.
+
+    Args:
+        before: How far the stream had been read.
+        listed: What the list was.
+        order: The stream's, before anything of the list has been taken.
+        now: When it was listed, in nanoseconds since the epoch.
+        life: For how many seconds the server keeps an event after its last write.
+    """
+    if order.last // AGE > before.rv // AGE:
+        return RESET
+    if now - before.time <= life * 1_000_000_000 or listed.reaches_back:
+        return ""
+    number = number_of(listed.version)
+    if number is None:
+        return EXPIRED  # without an order nobody can tell what was written when
+    room = order.place(number) if listed.lowest is None else listed.lowest - 1
+    return EXPIRED if room > order.last else ""

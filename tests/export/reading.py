@@ -1,0 +1,146 @@
+"""A stream that is read in a thread of its own, and an embedded server to read from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final
+
+import kubernetes.client
+import kubernetes.config
+from typing_extensions import Self
+
+from kevents.export import Chunk, ClusterEventSource, EventStream, Mark, Record
+from kevents.testing import APIServer
+
+PATIENCE: Final = 30.0
+QUICK: Final = (0.001, 0.01)
+"""Waits after failures that nobody has to wait for."""
+
+
+def client(server: APIServer, *, tls: bool = False, token: str = "") -> Any:
+    """Give a client of the embedded server."""
+    configuration = kubernetes.client.Configuration(host=server.url)
+    configuration.retries = False
+    if tls:
+        kubernetes.config.load_kube_config(str(server.kubeconfig()), client_configuration=configuration)
+        return kubernetes.client.ApiClient(configuration)
+    configuration.api_key = {"authorization": token or server.token}
+    configuration.api_key_prefix = {"authorization": "Bearer"}
+    return kubernetes.client.ApiClient(configuration)
+
+
+def source(server: APIServer, *, tls: bool = False, token: str = "", **options: Any) -> ClusterEventSource:
+    """Give a source that reads the embedded server and does not wait long."""
+    return ClusterEventSource(client(server, tls=tls, token=token), **{"retry": QUICK, "patience": 0.1, **options})
+
+
+def event(name: str, namespace: str = "default", **fields: Any) -> dict[str, Any]:
+    """Give the body of an event."""
+    involved = {"kind": "Pod", "namespace": namespace, "name": "web-0"}
+    return {"metadata": {"name": name, "namespace": namespace}, "involvedObject": involved, "count": 1, **fields}
+
+
+def put(server: APIServer, *names: str, namespace: str = "default", **fields: Any) -> list[str]:
+    """Store events; give the ids of their revisions."""
+    made = [server.create("v1", "events", event(name, namespace, **fields))["metadata"] for name in names]
+    return [f"{metadata['uid']}:{metadata['resourceVersion']}" for metadata in made]
+
+
+class Reading:
+    """Reads a stream in a thread until the end of its block.
+
+    Attributes:
+        chunks: What has been given.
+    """
+
+    def __init__(self, stream: EventStream, after: Mark | None = None) -> None:
+        """Start nothing yet."""
+        self.stream = stream
+        self.chunks: list[Chunk] = []
+        self.error: BaseException | None = None
+        self._after = after
+        self._more = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="reading", daemon=True)
+
+    @property
+    def records(self) -> list[Record]:
+        """The records so far."""
+        return [record for chunk in list(self.chunks) for record in chunk.records]
+
+    @property
+    def ids(self) -> list[str]:
+        """What the records are."""
+        return [record.id for record in self.records]
+
+    @property
+    def deltas(self) -> list[Any]:
+        """By how much their counts grew."""
+        return [record.body["kevents"].get("countDelta") for record in self.records]
+
+    @property
+    def gaps(self) -> list[dict[str, Any]]:
+        """The gaps among them."""
+        return [own["gap"] for own in (record.body["kevents"] for record in self.records) if "gap" in own]
+
+    @property
+    def mark(self) -> Mark:
+        """The last mark."""
+        return self.chunks[-1].mark
+
+    def wait(self, holds: Callable[[], object]) -> None:
+        """Wait until something holds; it is asked again with each chunk."""
+        deadline = monotonic() + PATIENCE
+        with self._more:
+            while not holds():
+                if self.error is not None:
+                    raise self.error
+                if not self._more.wait(min(0.05, max(deadline - monotonic(), 0))) and monotonic() > deadline:
+                    raise AssertionError(f"given up; there are {len(self.records)} records, mark {self.chunks[-1:]}")
+
+    def wait_for(self, number: int) -> None:
+        """Wait until there are so many records."""
+        self.wait(lambda: len(self.records) >= number)
+
+    def wait_listed(self) -> None:
+        """Wait until a list has been given, so that a watch follows."""
+        self.wait(lambda: self.chunks and not self.chunks[-1].records)
+
+    def __enter__(self) -> Self:
+        """Begin to read."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the reading, which must not take long, and check what always holds."""
+        self.stream.stop()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        if self.error is not None:
+            raise self.error
+        if kind is None:
+            check(self.chunks)
+
+    def _run(self) -> None:
+        try:
+            for chunk in self.stream.read(self._after):
+                with self._more:
+                    self.chunks.append(chunk)
+                    self._more.notify_all()
+        except BaseException as error:  # noqa: BLE001 - raised in the test's thread
+            self.error = error
+
+
+def check(chunks: list[Chunk]) -> None:
+    """What always holds: records and marks grow, and a mark covers its records."""
+    last = -1
+    for chunk in chunks:
+        for record in chunk.records:
+            assert last < record.rv
+            last = record.rv
+        assert last <= chunk.mark.rv
+        last = chunk.mark.rv
