@@ -7,6 +7,7 @@ from kevents.export._exporter import Exporter
 from kevents.export._file import FileSink
 from kevents.export._objectstore import ObjectStoreSink
 from kevents.export._options import BatchOptions, Destination, QueueOptions
+from kevents.export._otlp import OtlpSink
 from kevents.export._read import Damage, ReadError, read_records
 from kevents.export._routes import Route, Router
 from kevents.export._secrets import Secret
@@ -16,6 +17,7 @@ from kevents.export._stdout import StdoutSink
 from kevents.export._stream import EventStream
 from kevents.export._tally import SourceStatistics
 from kevents.export._types import Batch, Chunk, Mark, Record, Reject, Retry, Sink, Stream
+from kevents.export._webhook import WebhookSink
 
 __all__ = [
     "Batch",
@@ -36,6 +38,7 @@ __all__ = [
     "FileSink",
     "Mark",
     "ObjectStoreSink",
+    "OtlpSink",
     "Progress",
     "QueueOptions",
     "ReadError",
@@ -50,5 +53,6 @@ __all__ = [
     "StdoutSink",
     "Stream",
     "StreamStatistics",
+    "WebhookSink",
     "read_records",
 ]

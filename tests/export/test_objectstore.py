@@ -8,13 +8,10 @@ import json
 import logging
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import obstore
 import pytest
@@ -25,6 +22,7 @@ from kevents.export._members import is_mark
 from kevents.export._places import place_of
 from tests.export.batches import CLUSTER, STREAM, batch, ids, ids_of, mark, record
 from tests.export.moto import SECRET, Moto
+from tests.export.receiver import Answer, Scripted
 from tests.export.sink_contract import MarkContract, Place
 
 ROOT = Path(__file__).parents[2]
@@ -333,61 +331,16 @@ def test_a_bucket_goes(moto: Moto) -> None:
     assert mark(1) == ObjectStoreSink(f"s3://{bucket}/", options=moto.options()).last_mark(STREAM)
 
 
-Answer = tuple[int, bytes]
-
-
-class Scripted:
-    """A server that gives the next answer it was told to, and remembers the requests; None: it never answers."""
-
-    def __init__(self) -> None:
-        """Start it."""
-        self.answers: list[Answer | None] = []
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.over = threading.Event()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                headers = {key.lower(): value for key, value in self.headers.items()}
-                outer.requests.append((self.command, unquote(self.path), headers, body))
-                answer = outer.answers.pop(0) if outer.answers else (200, b"")
-                if answer is None:
-                    outer.over.wait(20)
-                    return
-                self.send_response(answer[0])
-                self.send_header("etag", '"1"')
-                self.send_header("content-length", str(len(answer[1])))
-                self.end_headers()
-                self.wfile.write(answer[1])
-
-            do_GET = do_PUT = do_HEAD = answer  # noqa: N815 - the names that the server looks for
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class has it
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
-        self.thread.start()
-
-    def options(self, **more: Any) -> dict[str, Any]:
-        """What a store for it is opened with."""
-        endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
-        return {"endpoint": endpoint, "region": "r", "access_key_id": "AKIAONE", "secret_access_key": SECRET, **more}
-
-    def close(self) -> None:
-        """End it."""
-        self.over.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
     """A server that does what it is told."""
     with closing(Scripted()) as server:
         yield server
+
+
+def options_for(server: Scripted, **more: Any) -> dict[str, Any]:
+    """What a store at this server is opened with."""
+    return {"endpoint": server.url, "region": "r", "access_key_id": "AKIAONE", "secret_access_key": SECRET, **more}
 
 
 def error(code: str, message: str) -> bytes:
@@ -396,7 +349,7 @@ def error(code: str, message: str) -> bytes:
 
 
 LISTED = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
-NOTHING_HELD: list[Answer | None] = [(200, LISTED), (404, b"")]
+NOTHING_HELD: list[Answer | None] = [Answer(200, LISTED), Answer(404)]
 
 
 @pytest.mark.parametrize(
@@ -409,22 +362,22 @@ def test_credentials_that_expire(scripted: Scripted, status: int, code: str) -> 
 
     def options() -> dict[str, Any]:
         given.append(next(tokens))
-        return scripted.options(session_token=given[-1])
+        return options_for(scripted, session_token=given[-1])
 
     sink = ObjectStoreSink("s3://bucket/p", options=options)
-    scripted.answers = [*NOTHING_HELD, (200, b""), (status, error(code, "it is first-token that has expired"))]
+    scripted.answers = [*NOTHING_HELD, Answer(200), Answer(status, error(code, "it is first-token that has expired"))]
     sink.write(batch([1]))
     with pytest.raises(Retry, match=code) as caught:
         sink.write(batch([2]))
     assert "first-token" not in str(caught.value)
     sink.write(batch([2]))
-    sent = [request[2].get("x-amz-security-token") for request in scripted.requests]
+    sent = [request.headers.get("x-amz-security-token") for request in scripted.requests]
     assert ["first-token"] * 4 + ["second-token"] == sent
 
 
 def test_options_that_cannot_be_had(scripted: Scripted) -> None:
     """Options that cannot be had, or are none, are told and asked for again."""
-    answers: list[Any] = [FileNotFoundError(2, "No such file", "token"), {"regoin": "x"}, scripted.options()]
+    answers: list[Any] = [FileNotFoundError(2, "No such file", "token"), {"regoin": "x"}, options_for(scripted)]
 
     def options() -> Any:
         answer = answers.pop(0)
@@ -439,31 +392,32 @@ def test_options_that_cannot_be_had(scripted: Scripted) -> None:
         sink.write(batch([1]))
     scripted.answers = list(NOTHING_HELD)
     sink.write(batch([1]))
-    assert ["GET", "HEAD", "PUT"] == [request[0] for request in scripted.requests]
+    assert ["GET", "HEAD", "PUT"] == [request.method for request in scripted.requests]
 
 
 def test_requests(scripted: Scripted) -> None:
     """A batch is one request, with `If-None-Match`; so it is there whole, or not at all."""
     scripted.answers = list(NOTHING_HELD)
-    sink = ObjectStoreSink("s3://bucket/p", options=scripted.options())
+    sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
     big = Batch([record(rv, "x" * (4 << 20)) for rv in (1, 2, 3)], mark(3))
     sink.write(big)
     sink.write(batch([], upto=4))
     [put, idle] = scripted.requests[2:]
     assert ("PUT", f"/bucket/p/{PLACE}/dt=2026-07-24/{1:020d}-{3:020d}.jsonl.gz", "*") == (
-        *put[:2],
-        put[2]["if-none-match"],
+        put.method,
+        put.path,
+        put.headers["if-none-match"],
     )
-    assert big.records[2].line() == gzip.decompress(put[3]).split(b"\n")[2]
-    assert ("PUT", f"/bucket/p/{PLACE}/mark.json", None) == (*idle[:2], idle[2].get("if-none-match"))
-    assert 4 == json.loads(idle[3])["rv"]
+    assert big.records[2].line() == gzip.decompress(put.body).split(b"\n")[2]
+    assert ("PUT", f"/bucket/p/{PLACE}/mark.json") == (idle.method, idle.path)
+    assert ("if-none-match" in idle.headers, 4) == (False, json.loads(idle.body)["rv"])
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_trouble(scripted: Scripted, status: int) -> None:
     """Trouble of the store is told, one request each time: the export waits, not the client."""
-    scripted.answers = [*NOTHING_HELD, (status, error("SlowDown", "Please reduce your request rate."))]
-    sink = ObjectStoreSink("s3://bucket/p", options=scripted.options())
+    scripted.answers = [*NOTHING_HELD, Answer(status, error("SlowDown", "Please reduce your request rate."))]
+    sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
     with pytest.raises(Retry, match="SlowDown: Please reduce your request rate"):
         sink.write(batch([1]))
     assert 3 == len(scripted.requests)
@@ -471,19 +425,19 @@ def test_trouble(scripted: Scripted, status: int) -> None:
 
 def test_conflict(scripted: Scripted) -> None:
     """A conflict with a request that is still under way is no acknowledgement as long as the object is not there."""
-    conflict = (409, error("ConditionalRequestConflict", "under way"))
-    scripted.answers = [*NOTHING_HELD, conflict, (404, b"")]
-    sink = ObjectStoreSink("s3://bucket/p", options=scripted.options())
+    conflict = Answer(409, error("ConditionalRequestConflict", "under way"))
+    scripted.answers = [*NOTHING_HELD, conflict, Answer(404)]
+    sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
     with pytest.raises(Retry, match="is there, and then that it is not"):
         sink.write(batch([1]))
     sink.write(batch([1]))
-    assert "PUT" == scripted.requests[-1][0]
+    assert "PUT" == scripted.requests[-1].method
 
 
 def test_time_out(scripted: Scripted) -> None:
     """A store that never answers is given up at the time-out."""
     scripted.answers = [*NOTHING_HELD, None]
-    sink = ObjectStoreSink("s3://bucket/p", options=scripted.options(), timeout=0.3)
+    sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted), timeout=0.3)
     with pytest.raises(Retry, match="cannot write"):
         sink.write(batch([1]))
     sink.write(batch([1]))

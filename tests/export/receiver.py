@@ -1,0 +1,98 @@
+"""A real HTTP server that does what it is told, and remembers what it was asked."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered.
+
+    Attributes:
+        status: The HTTP status.
+        body: The body.
+        headers: Further headers.
+        endless: Whether the body goes on for ever, in pieces of this.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    endless: bytes = b""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: its headers in lower case, its path unquoted."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Scripted:
+    """A server that gives the next answer it was told to, then successes; None: it never answers.
+
+    Args:
+        tls: Its certificate, if it has one.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        """Start it."""
+        self.answers: list[Answer | None] = []
+        self.requests: list[Asked] = []
+        self.over = threading.Event()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server.daemon_threads = False
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that goes away
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self.server.server_address[1]}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 20
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                headers = {key.lower(): value for key, value in self.headers.items()}
+                outer.requests.append(Asked(self.command, unquote(self.path), headers, body))
+                answer = outer.answers.pop(0) if outer.answers else Answer()
+                if answer is None:
+                    outer.over.wait(20)
+                    return
+                self.send_response(answer.status)
+                for name, value in {"etag": '"1"', **answer.headers}.items():
+                    self.send_header(name, value)
+                if not answer.endless:
+                    self.send_header("content-length", str(len(answer.body)))
+                self.end_headers()
+                self.wfile.write(answer.body)
+                while answer.endless and not outer.over.is_set():
+                    self.wfile.write(answer.endless)
+
+            do_GET = do_PUT = do_HEAD = do_POST = answer  # noqa: N815 - the names that the server looks for
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class has it
+                pass
+
+        return Handler
+
+    def close(self) -> None:
+        """End it."""
+        self.over.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
