@@ -35,7 +35,16 @@ from tests import simulation
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMESPACE = {**vars(kevents), "time": time}
-KUBECTL_COMMANDS = {"get", "describe", "events"}
+KUBECTL_COMMANDS = {"create", "describe", "events", "get", "label", "patch"}
+TUTORIAL = re.compile(r"# \w+\.py\n")  # files that a reader saves: tests/e2e/test_tutorial_e2e.py follows them
+COMMANDS = [
+    ["pip", "install", "."],
+    ["pip", "install", "-e", ".[test]"],
+    ["pip", "install", "kevents"],
+    ["pip", "install", "pytest"],
+    ["pytest"],
+    ["pytest", "test_backups.py"],
+]
 PREAMBLE = 'import json, os; pod = json.loads(os.environ["POD"])\n'
 
 
@@ -79,9 +88,9 @@ def blocks(*languages: str) -> list[Any]:
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for match in re.finditer(r"^```([^`\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             line = text.count("\n", 0, match.start()) + 1
-            if match[1] in languages:
+            if match[1] in languages and not TUTORIAL.match(match[2]):
                 block = Block(page, line, match[1], match[2])
                 found.append(pytest.param(block, id=f"{page.name}:{line}"))
     return found
@@ -141,6 +150,15 @@ def test_shown_output(api_server: APIServer, tmp_path: Path) -> None:
     assert ["BackupFailed", "BackupStarted"] == sorted(event["reason"] for event in api_server.events())
 
 
+def test_landing_page(api_server: APIServer, tmp_path: Path) -> None:
+    """The example of the landing page makes the one row that its picture of kubectl shows."""
+    first = next(param.values[0] for param in blocks("python") if param.values[0].page.name == "index.md")
+    assert 0 == run(api_server, first.code, tmp_path / "example.py").returncode
+    [event] = api_server.events()
+    row = rf"{event['type']} +{event['reason']} +\d+s \(x{event['count']} over \d+s\) +\S+ +{event['message']}"
+    assert re.search(row, text_of("docs/index.md"))
+
+
 def test_sigterm_recipe(api_server: APIServer, tmp_path: Path) -> None:
     """With the recipe for SIGTERM a signal is an ordinary end: what waited is delivered."""
     [recipe] = [param.values[0] for param in blocks("python") if "SIGTERM" in param.values[0].code]
@@ -159,15 +177,17 @@ def test_commands(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
         program, *arguments = part.replace('"', "").split()
         if program == "kubectl":
             assert arguments[0] in KUBECTL_COMMANDS
+        elif program == "kind":
+            assert ["create", "cluster"] == arguments
         elif program == "kevents":
             with pytest.raises(SystemExit) as ended:
                 command([*arguments, "--help"])
             assert 0 == ended.value.code
             told = capsys.readouterr().out
             assert [] == [argument for argument in arguments if argument.startswith("--") and argument not in told]
-        else:
+        elif not TUTORIAL.search(f"# {arguments[0]}\n"):
             assert ("python", "-m") == (program, arguments[0])
-            assert arguments[1:] in (["pip", "install", "."], ["pip", "install", "-e", ".[test]"], ["pytest"])
+            assert arguments[1:] in COMMANDS
 
 
 def test_modules_to_run() -> None:
@@ -211,9 +231,9 @@ def test_cited_tests(page: Path) -> None:
 
 
 def test_readme_names_every_page() -> None:
-    """The README leads to every page of docs."""
+    """The README leads to every page of docs; its changelog is the one beside it."""
     for page in (ROOT / "docs").glob("*.md"):
-        assert f"](docs/{page.name})" in text_of("README.md")
+        assert page.name == "changelog.md" or f"](docs/{page.name})" in text_of("README.md")
 
 
 def test_number_of_traces() -> None:

@@ -3,31 +3,59 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.error import HTTPError, URLError
 
 import pytest
 
+from tests.support.real_server import RealServer
+
 if TYPE_CHECKING:
     from kevents.testing import APIServer
-    from tests.support.real_server import RealServer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+DEADLINE: Final = 60.0
 MINIMAL = [("Pod/web-0", "Normal", "Greeted", "hello from Python", "minimal-example", "")]
 BATCH_JOB = [
     ("Job/tonight", "Normal", "Copied", "table orders is copied", "batch-job", "tonight-x"),
     ("Job/tonight", "Normal", "Copied", "table users is copied", "batch-job", "tonight-x"),
     ("Job/tonight", "Warning", "CopyFailed", "ConnectionError: the bucket is gone", "batch-job", "tonight-x"),
 ]
+CLIENT_GO = [
+    ("Namespace/default", "Normal", "Checking", "100 % of the objects are checked", "checker", "checker-0"),
+    ("Namespace/default", "Normal", "Checking", "50 % of the objects are checked", "checker", "checker-0"),
+    ("Namespace/default", "Normal", "Checking", "75 % of the objects are checked", "checker", "checker-0"),
+    ("Namespace/default", "Warning", "QuotaNear", "9 of 9", "checker", "checker-0"),
+]
+CONTROLLER = [
+    ("ConfigMap/bad", "Warning", "BackupFailed", "ConnectionError: the bucket old is gone", "backup-controller", ""),
+    ("ConfigMap/good", "Normal", "BackupDone", "everything is in the bucket", "backup-controller", ""),
+]
+SERVICE = [
+    ("Pod/service-0", "Normal", "BackupDone", "everything is in the bucket", "backup-service", "service-0"),
+    ("Pod/service-0", "Warning", "BackupRefused", "there is no bucket old", "backup-service", "service-0"),
+]
+
+
+def surroundings(kubeconfig: Path, **environment: str) -> dict[str, str]:
+    """The environment of an example."""
+    return {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(EXAMPLES.parent), **environment}
 
 
 def run(example: str, kubeconfig: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run an example with a kubeconfig, warnings being errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / example)],
-        env={**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(EXAMPLES.parent), **environment},
+        env=surroundings(kubeconfig, **environment),
         capture_output=True,
         text=True,
         timeout=60,
@@ -38,6 +66,40 @@ def run(example: str, kubeconfig: Path, **environment: str) -> subprocess.Comple
 def run_batch_job(kubeconfig: Path, namespace: str) -> subprocess.CompletedProcess[str]:
     """Run the batch job as its pod template would."""
     return run("batch_job.py", kubeconfig, JOB_NAME="tonight", POD_NAMESPACE=namespace, POD_NAME="tonight-x")
+
+
+@contextmanager
+def running(command: list[str], kubeconfig: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A program in the background; it is to end by itself on SIGTERM."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", *command],
+        env=surroundings(kubeconfig, **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def terminate(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """End a program as Kubernetes does; give its exit status and what it has said."""
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=DEADLINE)
+    return process.returncode, said
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until something is so, as long as the program lives."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(process.communicate()[0])
+        time.sleep(0.05)
 
 
 def told(events: list[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -88,6 +150,90 @@ def test_batch_job(api_server: APIServer) -> None:
     assert 1 == done.returncode
     assert 3 == done.stderr.count("Event(ObjectReference(kind='Job'")
     assert BATCH_JOB == told(api_server.events("jobs"))
+
+
+@pytest.mark.wire
+def test_client_go(api_server: APIServer) -> None:
+    """The program moved from Go says what the Go one would, and logs it too."""
+    done = run("client_go.py", api_server.kubeconfig(), POD_NAME="checker-0")
+    assert 0 == done.returncode, done.stderr
+    assert 4 == done.stderr.count("INFO Event occurred")
+    assert CLIENT_GO == told(api_server.events())
+    [warning] = [event for event in api_server.events() if event["type"] == "Warning"]
+    assert {"run": "7"} == warning["metadata"]["annotations"]
+
+
+def plans(create: Callable[[dict[str, Any]], object]) -> None:
+    """Two ConfigMaps to be backed up, one of which cannot be, and one that nobody asked for."""
+    for name, bucket, labels in (("good", "main", {"backup": ""}), ("bad", "old", {"backup": ""}), ("other", "x", {})):
+        metadata = {"name": name, "namespace": "default", "labels": labels}
+        create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"bucket": bucket}})
+
+
+def control(kubeconfig: Path, events: Callable[[], list[tuple[str, ...]]]) -> None:
+    """Run the controller until both plans are told of, and end it."""
+    pytest.importorskip("kubernetes.aio")
+    with running([str(EXAMPLES / "asyncio_controller.py")], kubeconfig) as controller:
+        wait_until(lambda: len(events()) == len(CONTROLLER), controller)
+        assert (0, "") == terminate(controller)
+    assert CONTROLLER == events()
+
+
+@pytest.mark.wire
+def test_asyncio_controller(api_server: APIServer) -> None:
+    """The controller tells of each plan with its label, and ends on a signal with nothing left open."""
+    plans(lambda body: api_server.create("v1", "configmaps", body))
+    control(api_server.kubeconfig(), lambda: told(api_server.events()))
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def ask(method: str, url: str) -> int:
+    """The status of a request; 0 when nobody answers."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=DEADLINE) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        with error:
+            return error.code
+    except URLError:
+        return 0
+
+
+@pytest.mark.wire
+@pytest.mark.skipif(sys.platform == "win32", reason="gunicorn forks, and Windows does not")
+@pytest.mark.parametrize("preload", [["--preload"], []], ids=["preload", "no preload"])
+def test_service(api_server: APIServer, preload: list[str]) -> None:
+    """Whichever worker is asked, its events arrive, the application being loaded before the fork or after it."""
+    url = f"http://127.0.0.1:{free_port()}"
+    gunicorn = ["-m", "gunicorn", "--chdir", str(EXAMPLES), "--workers", "2", "--no-control-socket"]
+    command = [*gunicorn, "--bind", url.removeprefix("http://"), *preload, "service:app"]
+    with running(command, api_server.kubeconfig(), POD_NAME="service-0") as service:
+        wait_until(lambda: ask("GET", f"{url}/events") == 200, service)
+        assert 201 == ask("POST", f"{url}/backups/main")
+        assert 404 == ask("POST", f"{url}/backups/old")
+        status, said = terminate(service)
+    assert (0, 0) == (status, said.count("Traceback")), said
+    assert SERVICE == told(api_server.events())
+
+
+@pytest.mark.e2e
+def test_client_go_on_a_real_server(real_server: RealServer) -> None:
+    """A real API server takes the events of the program moved from Go."""
+    assert 0 == run("client_go.py", real_server.kubeconfig(), POD_NAME="checker-0").returncode
+    assert CLIENT_GO == real_events(real_server, "default", "checker")
+
+
+@pytest.mark.e2e
+def test_asyncio_controller_on_a_real_server(real_server: RealServer) -> None:
+    """The controller watches a real API server, which takes its events."""
+    plans(lambda body: real_server.request("POST", "/api/v1/namespaces/default/configmaps", body))
+    control(real_server.kubeconfig(), lambda: real_events(real_server, "default", "backup-controller"))
 
 
 @pytest.mark.e2e

@@ -1,0 +1,129 @@
+"""How the documentation is built: ``python -m sphinx -W -b html docs build/docs``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sphinx import addnodes
+
+if TYPE_CHECKING:
+    from docutils import nodes
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent))
+
+import kevents  # noqa: E402 - the one of this checkout
+
+DOORS = [
+    "kevents",
+    "kevents.aio",
+    "kevents.events",
+    "kevents.export",
+    "kevents.kopf",
+    "kevents.prometheus",
+    "kevents.pytest_plugin",
+    "kevents.testing",
+]
+
+project = "kevents"
+author = "The kevents authors"
+copyright = "The kevents authors"  # noqa: A001 - Sphinx's own name for it
+release = version = kevents.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build"]
+nitpicky = True
+nitpick_ignore_regex = [
+    # What other packages define, and private names that stand in signatures only.
+    ("py:.*", r"(?!kevents\.).*"),
+    ("py:.*", r"kevents\.(\w+\.)*_\w+(\..*)?"),
+    ("py:class", r"kevents\.kopf\.Info"),
+    ("py:class", r"kevents\.prometheus\.HasStatistics"),
+]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": False}
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+copybutton_exclude = ".linenos, .gp, .go"
+html_theme = "furo"
+html_title = f"kevents {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}
+
+
+LINKS = {  # what pages link to beside the documentation, and where that is on the site
+    "../README.md#permission": "tutorial.md#permission",
+    "../examples/kopf/README.md": "examples.md#kopf_operatorpy",
+}
+
+
+@cache
+def public_names() -> dict[str, str]:
+    """Where each object lives, and under which public name it is documented."""
+    found = {}
+    for door in DOORS:
+        module = importlib.import_module(door)
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isclass(value) or inspect.isfunction(value):
+                found.setdefault(f"{value.__module__}.{value.__qualname__}", f"{door}.{name}")
+    return found
+
+
+def resolve(
+    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Element
+) -> nodes.Node | None:
+    """Lead from a name in a private room, as signatures have it, to the public one."""
+    target = public_names().get(node.get("reftarget", ""))
+    if target is None or node.get("refdomain") != "py":
+        return None
+    domain = env.get_domain("py")
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, content)
+
+
+def qualify(_app: Sphinx, doctree: nodes.document) -> None:
+    """In a door's signatures, a bare name that is not its own is one of ``kevents``."""
+    for node in doctree.findall(addnodes.pending_xref):
+        target, module = node.get("reftarget", ""), node.get("py:module")
+        if module in DOORS and target in kevents.__all__ and target not in importlib.import_module(module).__all__:
+            node["reftarget"] = f"kevents.{target}"
+
+
+def lead_inside(_app: Sphinx, _docname: str, source: list[str]) -> None:
+    """Links to examples and the README become links to pages of the site; a pattern without pages leads nowhere."""
+    source[0] = re.sub(r"^(\w+\*)\n", lambda line: line[0] if list(DOCS.glob(line[1])) else "", source[0], flags=re.M)
+    for outside, inside in LINKS.items():
+        source[0] = source[0].replace(f"]({outside})", f"]({inside})")
+    source[0] = re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](examples.md#\1py)", source[0])
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register what this file adds to Sphinx."""
+    app.connect("source-read", lead_inside)
+    app.connect("doctree-read", qualify)
+    app.connect("missing-reference", resolve)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

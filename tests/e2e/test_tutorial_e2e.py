@@ -1,0 +1,126 @@
+"""The tutorial, followed to the letter on a real API server: its files, its commands, its outputs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.support.real_server import RealServer
+
+pytestmark = pytest.mark.e2e
+
+ROOT: Final = Path(__file__).parent.parent.parent
+TEXT: Final = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+ELSEWHERE: Final = ("kind ", "python -m pip ")  # what a reader installs is there already
+DEADLINE: Final = 60.0
+AFTER: Final = {  # until when a reader looks on before the next command
+    "kubectl label configmap plan backup=nightly": ("BackupDone", 1),
+    """kubectl patch configmap plan -p '{"data":{"bucket":"old"}}'""": ("BackupFailed", 2),
+    """kubectl patch configmap plan -p '{"data":{"bucket":"main"}}'""": ("BackupDone", 3),
+}
+
+
+def files() -> Iterator[tuple[str, str]]:
+    """The files that the tutorial has its reader save."""
+    for code in re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
+        yield code.splitlines()[0].removeprefix("# "), code
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """The commands in their order, each with the lines that it is shown to print."""
+    for block in re.findall(r"^```console\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, *shown = part.splitlines()
+            yield command, shown
+
+
+class Reader:
+    """Does what the tutorial says, in a folder of its own."""
+
+    def __init__(self, server: RealServer, folder: Path, ends: ExitStack) -> None:
+        """Save the files."""
+        self.server = server
+        self.folder = folder
+        self.ends = ends
+        self.operator: subprocess.Popen[str] | None = None
+        for name, code in files():
+            (folder / name).write_text(code, encoding="utf-8")
+
+    def follow(self, command: str) -> str:
+        """Carry out one command and give what it printed."""
+        program, *arguments = shlex.split(command)
+        if program == "kubectl":
+            return self.server.kubectl(*arguments)
+        assert "python" == program
+        if arguments == ["backups.py"]:
+            self.operator = self.start(arguments)
+            return ""
+        process = self.start(arguments)
+        told, _ = process.communicate(timeout=DEADLINE)
+        assert 0 == process.returncode, told
+        return told
+
+    def start(self, arguments: list[str]) -> subprocess.Popen[str]:
+        """Start Python as in the reader's terminal."""
+        environment = {"KUBECONFIG": str(self.server.kubeconfig()), "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.ends.enter_context(process)
+        self.ends.callback(process.kill)
+        return process
+
+    def look_on(self, reason: str, count: int) -> None:
+        """Wait until the plan has an event with this reason and count."""
+        path = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name=plan"
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            items = self.server.request("GET", path).body["items"]
+            if any(item["reason"] == reason and item["count"] >= count for item in items):
+                return
+            time.sleep(0.1)
+        pytest.fail(f"no event {reason} with a count of {count}")
+
+
+def gist(line: str) -> list[str]:
+    """A row of a table without what the clock decides."""
+    return re.sub(r" \d+s( \(x\d+ over \d+s\))? ", " AGE ", line).split()
+
+
+def test_tutorial(real_server: RealServer, tmp_path: Path) -> None:
+    """Whoever follows the tutorial gets what it shows, and the operator ends on SIGTERM with nothing left behind."""
+    with ExitStack() as ends:
+        reader = Reader(real_server, tmp_path, ends)
+        for command, shown in commands():
+            if command.startswith(ELSEWHERE):
+                continue
+            told = [gist(line) for line in reader.follow(command).splitlines()]
+            assert [] == [line for line in shown if line != "..." and gist(line) not in told], told
+            if command in AFTER:
+                reader.look_on(*AFTER[command])
+        assert reader.operator is not None
+        reader.operator.send_signal(signal.SIGTERM)
+        told, _ = reader.operator.communicate(timeout=DEADLINE)
+        assert (0, "") == (reader.operator.returncode, told)
+
+
+def test_every_wait_is_for_a_command_of_the_tutorial() -> None:
+    """No command that is waited for has been reworded away."""
+    assert set() == AFTER.keys() - {command for command, _ in commands()}
