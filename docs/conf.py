@@ -115,7 +115,9 @@ def qualify(_app: Sphinx, doctree: nodes.document) -> None:
 
 def lead_inside(_app: Sphinx, _docname: str, source: list[str]) -> None:
     """Links to examples and the README become links to pages of the site; a pattern without pages leads nowhere."""
-    source[0] = re.sub(r"^(\w+\*)\n", lambda line: line[0] if list(DOCS.glob(line[1])) else "", source[0], flags=re.M)
+    source[0] = re.sub(
+        r"^(\w+\*)\n", lambda line: line[0] if list(DOCS.glob(line[1])) else "", source[0], flags=re.MULTILINE
+    )
     for outside, inside in LINKS.items():
         source[0] = source[0].replace(f"]({outside})", f"]({inside})")
     source[0] = re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](examples.md#\1py)", source[0])

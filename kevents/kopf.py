@@ -1,8 +1,11 @@
 """Events for operators written with kopf: one line installs a recorder that works in every handler.
 
+An operator::
+
     import kevents.kopf
 
     recorder = kevents.kopf.install("widget-operator")
+
 
     @kopf.on.update("widgets")
     def update(body, **_):
