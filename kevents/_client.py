@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _UNCONFIGURED_HOSTS = ("", "http://localhost", "https://localhost")
 _KUBECONFIG = "~/.kube/config"
+_MOST_CONNECTIONS = 64
+"""That are kept, one for each sender; the client itself counts processors, and closes what is above."""
 _NEEDED = ("ApiClient", "ApiException", "Configuration")
 ASYNCHRONOUS: Final = ("kubernetes.aio", "kubernetes_asyncio")
 """The packages whose clients belong into an event loop."""
@@ -169,6 +171,7 @@ class ClientSource:
         if configuration.host in _UNCONFIGURED_HOSTS:
             configuration = self._load()
         configuration.retries = False  # the work queue retries, at times of its own
+        configuration.connection_pool_maxsize = _MOST_CONNECTIONS
         return self._client.ApiClient(configuration=configuration)
 
     def _load(self) -> Any:  # noqa: ANN401

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kevents._correlator import EventCorrelator
 from kevents._wire import clip, clip_json
@@ -18,8 +17,7 @@ _SERVER_LIMIT = 1 << 20
 _REQUEST_LIMIT = 5 << 19  # of 3 MiB for the whole body
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """A state to be written: whether its object was written before, and when, if it can wait (monotonic seconds)."""
 
     state: State

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final
@@ -57,17 +57,18 @@ class LimitedLog:
     def say(
         self,
         kind: Hashable,
-        text: str,
+        text: str | Callable[[], str],
         *,
         events: int = 1,
         level: int = logging.WARNING,
         logger: logging.Logger = LOGGER,
     ) -> None:
-        """Log a line of a kind, unless one was logged lately; then it is counted into the next."""
+        """Log a line of a kind, unless one was logged lately; then it is counted into the next, and not even made."""
         hidden = self._admit((kind, level), events)
         if hidden is not None:
+            line = text if isinstance(text, str) else text()
             more = f" (and {hidden} more like it since the last such line)" if hidden else ""
-            say(level, text + more, logger=logger)
+            say(level, line + more, logger=logger)
 
     def _admit(self, kind: tuple[Hashable, int], events: int) -> int | None:
         """How many were kept silent since the last line; None if this one is to be silent too."""

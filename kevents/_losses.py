@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kevents._facts import Dropped
@@ -67,9 +68,7 @@ class Losses:
         logger: logging.Logger = LOGGER,
     ) -> None:
         """Log the loss of events, and call ``on_drop``; never raises."""
-        about = f" about {event.reference} (reason {event.reason})" if event is not None else ""
-        dropped = "an event" if events == 1 else f"{events} events"
-        text = f"dropped {dropped}{about}, {reason}: {why or ADVICE[reason]}"
+        text = partial(_told_loss, reason, event, events, why)  # made only if it is said: in a storm most are not
         self.log.say((reason, kind), text, events=events, level=level, logger=logger)
         # Of an echo nobody is told: that could go on for ever.
         if self._on_drop is not None and reason is not DropReason.RECURSION:
@@ -94,6 +93,12 @@ class Losses:
             level = logging.DEBUG if dropped.verdict.quiet else logging.WARNING
             why = _refusal(dropped.verb, dropped.verdict, self._rule)
         self.tell(dropped.reason, event, dropped.events, why=why, level=level, kind=kind)
+
+
+def _told_loss(reason: DropReason, event: Event | None, events: int, why: str) -> str:
+    about = f" about {event.reference} (reason {event.reason})" if event is not None else ""
+    dropped = "an event" if events == 1 else f"{events} events"
+    return f"dropped {dropped}{about}, {reason}: {why or ADVICE[reason]}"
 
 
 def _cause(verdict: Verdict | None) -> str:

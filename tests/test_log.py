@@ -68,6 +68,20 @@ def test_kinds_and_levels_are_apart(caplog: pytest.LogCaptureFixture) -> None:
     assert ["a", "b", "c"] == caplog.messages
 
 
+def test_a_line_that_is_not_said_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
+    """In a storm the text of a loss costs nothing: it is made for the first of its kind only."""
+    made: list[str] = []
+
+    def text() -> str:
+        made.append("a loss")
+        return made[-1]
+
+    log = LimitedLog()
+    for _ in range(100):
+        log.say("loss", text)
+    assert (["a loss"], ["a loss"]) == (made, caplog.messages)
+
+
 def test_sum_up(caplog: pytest.LogCaptureFixture) -> None:
     """At the end what was silenced is said, once."""
     log = LimitedLog()

@@ -386,7 +386,9 @@ def test_retries_are_off(api_server: APIServer, server_config: Path, monkeypatch
     """Where kevents builds the client, a request is tried once: the work queue does the rest."""
     monkeypatch.setenv("KUBECONFIG", str(server_config))
     sink = CoreV1EventSink()
-    assert sink._source.api().api_client.configuration.retries is False
+    configuration = sink._source.api().api_client.configuration
+    assert configuration.retries is False
+    assert configuration.connection_pool_maxsize >= 64  # a connection for each sender, whatever processors there are
     api_server.fail(Reset())
     with pytest.raises(UnavailableError):
         sink.create("default", event())
