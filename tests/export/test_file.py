@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import gzip
+import inspect
 import json
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -139,6 +141,14 @@ def test_one_writer(tmp_path: Path) -> None:
         first.close()
         second.write(batch([2]))
     assert ids_of([1, 2]) == ids(bodies(tmp_path))
+
+
+def test_options_are_documented() -> None:
+    """The page lists each option with its real default."""
+    page = (Path(__file__).parents[2] / "docs" / "export-sinks.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", page.partition("\n## Object store")[0], re.MULTILINE)
+    options = list(inspect.signature(FileSink).parameters.values())[1:]
+    assert [(option.name, option.default) for option in options] == [(name, eval(value)) for name, value in listed]
 
 
 # -- after a crash --------------------------------------------------------------------------------------------------
