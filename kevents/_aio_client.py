@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-import os
 import sys
 import weakref
 from contextlib import suppress
@@ -18,12 +17,19 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from kevents._aio_threads import in_thread
-from kevents._client import APIS, ASYNCHRONOUS, comes_from, package_of, told_safely
+from kevents._client import (
+    APIS,
+    ASYNCHRONOUS,
+    UNCONFIGURED_HOSTS,
+    comes_from,
+    kubeconfig,
+    no_configuration,
+    package_of,
+    told_safely,
+)
 from kevents.exceptions import UnavailableError
 
 _PACKAGES: Final = ASYNCHRONOUS
-_UNCONFIGURED_HOSTS: Final = ("", "http://localhost", "https://localhost")
-_KUBECONFIG: Final = "~/.kube/config"
 _FAREWELL: Final = 5
 """Turns of the loop in which connections that were closed, those with TLS above all, really end."""
 _parents: list[object] = []
@@ -213,7 +219,7 @@ class AsyncClientSource:
     async def _from_environment(self) -> Any:  # noqa: ANN401
         client: Any = importlib.import_module(f"{self._package}.client")
         configuration = client.Configuration.get_default_copy()
-        if configuration.host in _UNCONFIGURED_HOSTS:
+        if configuration.host in UNCONFIGURED_HOSTS:
             configuration = await self._load(client.Configuration())
         return client.ApiClient(configuration=configuration)
 
@@ -222,14 +228,11 @@ class AsyncClientSource:
         try:
             config.load_incluster_config(client_configuration=configuration)
         except Exception as not_in_cluster:  # noqa: BLE001 - its errors are of many classes
-            path = os.environ.get("KUBECONFIG") or _KUBECONFIG  # as it is now, not as it was at the client's import
+            path = kubeconfig()
             try:
                 await config.load_kube_config(path, client_configuration=configuration)
             except Exception as error:  # noqa: BLE001 - a broken file: YAMLError, TypeError, AttributeError ...
-                raise UnavailableError(
-                    f"no Kubernetes configuration: not in a cluster ({told_safely(not_in_cluster)}), and no usable "
-                    f"kubeconfig {path} ({told_safely(error)}); set KUBECONFIG, or give the sink an api"
-                ) from None
+                raise no_configuration(not_in_cluster, path, error, self._kind.async_sink) from None
         return configuration
 
 

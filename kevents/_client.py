@@ -15,8 +15,8 @@ from kevents.exceptions import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_UNCONFIGURED_HOSTS = ("", "http://localhost", "https://localhost")
-_KUBECONFIG = "~/.kube/config"
+UNCONFIGURED_HOSTS: Final = ("", "http://localhost", "https://localhost")
+"""What a configuration that nobody has loaded says, over the clients' versions."""
 _MOST_CONNECTIONS = 64
 """That are kept, one for each sender; the client itself counts processors, and closes what is above."""
 _NEEDED = ("ApiClient", "ApiException", "Configuration")
@@ -57,6 +57,19 @@ def comes_from(thing: object, package: str) -> bool:
 def package_of(thing: object) -> str:
     """Of which asynchronous package it is; empty: of none."""
     return next((package for package in ASYNCHRONOUS if comes_from(thing, package)), "")
+
+
+def kubeconfig() -> str:
+    """The file's path as it is now, not as it was at the client's import."""
+    return os.environ.get("KUBECONFIG") or "~/.kube/config"
+
+
+def no_configuration(not_in_cluster: Exception, path: str, error: Exception, sink: str) -> UnavailableError:
+    """What is to be told when the environment has neither of the two."""
+    return UnavailableError(
+        f"no Kubernetes configuration: not in a cluster ({told_safely(not_in_cluster)}), and no usable "
+        f"kubeconfig {path} ({told_safely(error)}); set KUBECONFIG, or give {sink} an api"
+    )
 
 
 class ClientSource:
@@ -168,7 +181,7 @@ class ClientSource:
 
     def _from_environment(self) -> Any:  # noqa: ANN401
         configuration = self._client.Configuration.get_default_copy()
-        if configuration.host in _UNCONFIGURED_HOSTS:
+        if configuration.host in UNCONFIGURED_HOSTS:
             configuration = self._load()
         configuration.retries = False  # the work queue retries, at times of its own
         configuration.connection_pool_maxsize = _MOST_CONNECTIONS
@@ -179,12 +192,9 @@ class ClientSource:
         try:
             self._config.load_incluster_config(client_configuration=configuration)
         except Exception as not_in_cluster:  # noqa: BLE001 - its errors are of many classes
-            path = os.environ.get("KUBECONFIG") or _KUBECONFIG  # as it is now, not as it was at the client's import
+            path = kubeconfig()
             try:
                 self._config.load_kube_config(path, client_configuration=configuration)
             except Exception as error:  # noqa: BLE001 - a broken file: YAMLError, TypeError, AttributeError ...
-                raise UnavailableError(
-                    f"no Kubernetes configuration: not in a cluster ({told_safely(not_in_cluster)}), and no usable "
-                    f"kubeconfig {path} ({told_safely(error)}); set KUBECONFIG, or give {self._kind.sink} an api"
-                ) from None
+                raise no_configuration(not_in_cluster, path, error, self._kind.sink) from None
         return configuration

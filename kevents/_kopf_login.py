@@ -12,14 +12,13 @@ from urllib.parse import quote, urlsplit
 
 import kopf
 
-from kevents._client import told_safely
+from kevents._client import UNCONFIGURED_HOSTS, told_safely
 from kevents._objects import Json
 from kevents.exceptions import UnavailableError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-_UNCONFIGURED: Final = ("", "http://localhost", "https://localhost")
 _NOT_LOGGED_IN: Final = (
     "kopf has not logged in yet; if its login handler is your own, let that return recorder.logged_in(...)"
 )
@@ -45,7 +44,7 @@ class Login:
 
     def is_there(self) -> bool:
         """Whether there is anything to connect with."""
-        return self.info is not None or _configuration().host not in _UNCONFIGURED
+        return self.info is not None or _configuration().host not in UNCONFIGURED_HOSTS
 
     def api(self) -> object:
         """An api, for a sink: asked at its first request, after a 401 and after a fork.

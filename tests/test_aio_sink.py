@@ -79,6 +79,8 @@ class Loop:
 
     def close(self) -> None:
         """End the loop and the thread."""
+        for _ in range(5):
+            self.run(asyncio.sleep(0))  # turns in which connections that were closed, or given up, really end
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         self.loop.close()
