@@ -8,13 +8,13 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 import kevents
+from kevents._cli_export import add_export_commands
 from kevents._demo import SECONDS, ClusterError, Settings, demonstrate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
 
-    Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - argparse names no other
+    from kevents._cli_export import Commands
 
 _SHORTEST: Final = 3.0
 _LONGEST: Final = 60.0
@@ -24,7 +24,8 @@ _NOBODY_READS: Final = 141
 
 _DESCRIPTION: Final = """\
 kevents records Kubernetes Events from Python as client-go's tools/record does from Go: aggregated, rate-limited,
-never in the caller's way, and with an account of every event that was not written.
+never in the caller's way, and with an account of every event that was not written. The other way round, it follows a
+cluster's events and writes them to durable places, none lost.
 """
 _EPILOG: Final = """\
 see it at work, on an embedded API server, in a quarter of a minute:
@@ -33,23 +34,21 @@ see it at work, on an embedded API server, in a quarter of a minute:
 see it on a cluster of yours (namespace default; what it writes it removes):
   kevents demo --server ~/.kube/config
 
-use it:
+record:
   import kevents
 
   with kevents.EventBroadcaster() as broadcaster:
       broadcaster.start_recording_to_sink(kevents.CoreV1EventSink())
       recorder = broadcaster.new_recorder("backup-operator")
       recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
-"""
-_CHECK: Final = """\
-Read a configuration of 'kevents export' as strictly as that does: every error is told, with its line and its fix. With
-an event, as 'kubectl get event NAME -o json' prints it, say where it would go, which route matched, and why.
-"""
-_CHECK_EPILOG: Final = """\
-exit status:
-  0  the configuration is good; every event of --event goes somewhere
-  1  an event of --event goes nowhere
-  2  the configuration, the event or the arguments are wrong
+
+look on, keep, and read back (pip install 'kevents[export]'):
+  kevents tail --warning
+  kevents check -c cfg.toml
+  kevents export -c cfg.toml
+  kevents read events/ --since 2h
+
+'kevents COMMAND --help' has examples, and says what each exit status means.
 """
 _DEMO: Final = """\
 A pretend backup operator records events about a backup that fails in every way: the same event again and again,
@@ -100,36 +99,24 @@ def _demonstrate(options: argparse.Namespace) -> int:
     return demonstrate(Settings(options.server, options.seconds, options.plain), sys.stdout)
 
 
-def _export_command(options: argparse.Namespace) -> int:
-    """Run a command of kevents.export, whose packages a plain install does not bring."""
-    try:
-        from kevents.export import _commands  # noqa: PLC0415 - a plain install has not what it needs
-    except ModuleNotFoundError as missing:
-        sys.stderr.write(
-            f"kevents: 'kevents {options.command}' needs packages that are not installed ({missing.name}): "
-            "pip install 'kevents[export]'\n"
-        )
-        return _USAGE_ERROR
-    return _commands.run(options)
-
-
 def _parser() -> argparse.ArgumentParser:
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("kevents", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=shape)
     parser.add_argument("--version", action="version", version=f"kevents {kevents.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _add_demo(commands)
-    _add_check(commands)
+    add_export_commands(commands)
     return parser
 
 
-def _add(commands: Commands, name: str, text: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    shape = argparse.RawDescriptionHelpFormatter
-    return commands.add_parser(name, help=text, description=description, epilog=epilog, formatter_class=shape)
-
-
 def _add_demo(commands: Commands) -> None:
-    demo = _add(commands, "demo", "watch kevents at work for a quarter of a minute", _DEMO, _DEMO_EPILOG)
+    demo = commands.add_parser(
+        "demo",
+        help="watch kevents at work for a quarter of a minute",
+        description=_DEMO,
+        epilog=_DEMO_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     demo.set_defaults(run=_demonstrate)
     demo.add_argument("--server", metavar="KUBECONFIG", help="write to this cluster instead of an embedded API server")
     demo.add_argument(
@@ -140,18 +127,6 @@ def _add_demo(commands: Commands) -> None:
         help=f"about how long it takes, {_SHORTEST:g} to {_LONGEST:g} (default: {SECONDS:g})",
     )
     demo.add_argument("--plain", action="store_true", help="append lines, as in a pipe, instead of redrawing")
-
-
-def _add_check(commands: Commands) -> None:
-    check = _add(commands, "check", "check a configuration, and where events would go", _CHECK, _CHECK_EPILOG)
-    _of_export(check)
-    check.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, TOML")
-    check.add_argument("--event", metavar="FILE", help="an event or several, JSON; - for standard input")
-
-
-def _of_export(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_export_command)
-    parser.add_argument("--debug", action="store_true", help="show where in the code an error came from")
 
 
 def _seconds(text: str) -> float:

@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from kevents._wire import printable, told
+from kevents._wire import parse_time, printable, told
+from kevents.exceptions import KeventsError
+from kevents.export._build import build, place_of_sink
 from kevents.export._check import EventFileError, check
-from kevents.export._config import ConfigError
+from kevents.export._cluster import ClusterError, client_of
+from kevents.export._columns import Columns, colourful
+from kevents.export._conditions import ConditionError
+from kevents.export._config import ConfigError, load
+from kevents.export._health import ListenError
+from kevents.export._logs import is_terminal, logging_to
+from kevents.export._read import Damage, read_records
+from kevents.export._record import time_of
+from kevents.export._routes import Route, Router, is_gap
+from kevents.export._run import exported
 from kevents.export._secrets import KNOWN, SecretError
+from kevents.export._section import duration
+from kevents.export._settings import ClusterConfig
+from kevents.export._source import ClusterEventSource
+from kevents.export._tail import as_columns, as_json, tail
 
-USAGE_ERROR: Final = 2
 FAILED: Final = 1
-_USERS: Final = (EventFileError, SecretError)
+USAGE_ERROR: Final = 2
+INTERRUPTED: Final = 130
+_NANO: Final = 1_000_000_000
+_USERS: Final = (ClusterError, EventFileError, KeventsError, ListenError, SecretError)
+
+
+class OptionError(Exception):
+    """An option of the command line that means nothing; the text names it."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,27 +54,142 @@ def run(options: argparse.Namespace) -> int:
         return _COMMANDS[options.command](options)
     except ConfigError as error:
         number = len(error.lines)
-        errors = f"kevents: {number} {'error' if number == 1 else 'errors'}"
-        sys.stderr.write("".join(f"{line}\n" for line in [*error.lines, errors]))
+        _tell(*error.lines, f"kevents: {number} {'error' if number == 1 else 'errors'}")
         return USAGE_ERROR
-    except _USERS as error:
-        _tell(printable(KNOWN.clean(str(error))))
+    except (OptionError, *_USERS) as error:
+        if options.debug:
+            raise
+        _tell(*(f"kevents: {line}" for line in str(error).splitlines()))
         return USAGE_ERROR
     except BrokenPipeError:
         raise
     except Exception as error:
         if options.debug:
             raise
-        _tell(f"{printable(KNOWN.clean(told(error)))}; with --debug it is shown where this happened")
+        _tell(f"kevents: {told(error)}; with --debug it is shown where this happened")
         return FAILED
 
 
-def _tell(line: str) -> None:
-    sys.stderr.write(f"kevents: {line}\n")
+def _tell(*lines: str) -> None:
+    sys.stderr.write("".join(f"{printable(KNOWN.clean(line))}\n" for line in lines))
 
 
 def _check(options: argparse.Namespace) -> int:
     return check(Path(options.config), options.event, sys.stdout)
 
 
-_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {"check": _check}
+def _export(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    to_stdout = any(sink.type == "stdout" for sink in config.sinks.values())
+    return exported(build(config), logs=options.logs, debug=options.debug, shared=to_stdout and is_terminal(sys.stdout))
+
+
+# -- for people
+
+
+def _tail(options: argparse.Namespace) -> int:
+    wanted = _filter(options, since=_since(options.since))
+    namespaces = options.namespace or []
+    source = ClusterEventSource(
+        client_of(ClusterConfig(options.kubeconfig or "", options.context or "")),
+        namespaces=namespaces,
+        start="all" if options.since else "now",
+    )
+    columns = _columns(namespaces=len(namespaces) != 1, dates=False)
+    show = as_json(sys.stdout) if options.json else as_columns(sys.stdout, columns)
+    with logging_to(sys.stderr, as_json=False):
+        streams = source.open()
+        if is_terminal(sys.stderr) and not options.since:
+            where = f"namespace {', '.join(namespaces)}" if namespaces else "all namespaces"
+            _tell(f"events of {where} from now on; --since 1h shows earlier ones too")
+        with suppress(KeyboardInterrupt):
+            tail(streams, wanted, show)
+    return INTERRUPTED
+
+
+def _read(options: argparse.Namespace) -> int:
+    wanted = _filter(options, since=_since(options.since))
+    place, store = place_of_sink(load(options.config), options.place) if options.config else (options.place, None)
+    columns = _columns(namespaces=len(options.namespace or []) != 1, dates=True)
+    damaged: list[Damage] = []
+
+    def on_damage(damage: Damage) -> None:
+        damaged.append(damage)
+        _tell(f"kevents: {damage}")
+
+    records = read_records(
+        place,
+        where=lambda body: bool(wanted.targets_of(body)),
+        deduplicate=not options.duplicates,
+        options=store,
+        on_damage=on_damage,
+    )
+    write = _json_line if options.json else _line_of(columns)
+    for number, record in enumerate(records):
+        if not number and not options.json:
+            sys.stdout.write(f"{columns.head()}\n")
+        sys.stdout.write(f"{write(record)}\n")
+    sys.stdout.flush()
+    return FAILED if damaged else 0
+
+
+def _json_line(record: Mapping[str, Any]) -> str:
+    import msgspec  # noqa: PLC0415 - loaded already
+
+    return msgspec.json.encode(record).decode("utf-8")
+
+
+def _line_of(columns: Columns) -> Callable[[Mapping[str, Any]], str]:
+    return columns.line
+
+
+def _columns(*, namespaces: bool, dates: bool) -> Columns:
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    return Columns(colour=colourful(sys.stdout), namespaces=namespaces, dates=dates, encoding=encoding)
+
+
+# -- filters
+
+
+def _since(text: str | None) -> int:
+    """The moment that an option ``--since`` means, in nanoseconds since the epoch; 0 without one."""
+    if not text:
+        return 0
+    try:
+        return time.time_ns() - int(duration(text) * _NANO)
+    except ValueError:
+        raise OptionError(f'--since must be a time with its unit, such as 30s, 10m or 2h, not "{text}"') from None
+
+
+def _filter(options: argparse.Namespace, *, since: int) -> Router:
+    """What is shown, as a route; a gap always is."""
+    conditions: dict[str, Any] = {
+        "namespace": options.namespace,
+        "kind": options.kind,
+        "name": {"glob": options.name} if options.name else None,
+        "reason": {"glob": options.reason} if options.reason else None,
+        "type": "Warning" if options.warning else None,
+        "when": (lambda body: _moment(body) >= since) if since else None,
+    }
+    given = {name: value for name, value in conditions.items() if value}
+    try:
+        return Router([Route(to="shown", all=not given, **given)])
+    except ConditionError as error:
+        raise OptionError(f"--{error.path[0] if error.path else 'kind'}: {error.why}") from None
+
+
+def _moment(body: Mapping[str, Any]) -> int:
+    if is_gap(body):
+        return 0
+    try:
+        return parse_time(time_of(dict(body)))
+    except (ValueError, LookupError, AttributeError):
+        return 0
+
+
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "check": _check,
+    "export": _export,
+    "read": _read,
+    "tail": _tail,
+}

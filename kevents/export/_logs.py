@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import Final, TextIO
+from typing import Final, Protocol, TextIO
 
 from kevents._wire import printable
 from kevents.export._secrets import RedactingFormatter
@@ -17,6 +16,18 @@ from kevents.export._secrets import RedactingFormatter
 LOGGER: Final = logging.getLogger("kevents.export")
 FIELDS: Final = "fields"
 """The key of ``extra`` under which a line's own figures stand."""
+
+
+class LogStream(Protocol):
+    """What lines can be written to."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text."""
+        ...
+
+    def flush(self) -> object:
+        """Pass on what was written."""
+        ...
 
 
 class JsonFormatter(logging.Formatter):
@@ -49,7 +60,7 @@ class PlainFormatter(logging.Formatter):
 
 
 @contextmanager
-def logging_to(stream: TextIO, *, as_json: bool, level: int = logging.INFO) -> Iterator[None]:
+def logging_to(stream: LogStream, *, as_json: bool, level: int = logging.INFO) -> Iterator[None]:
     """Let everything that is logged in the process go to a stream; other people's lines from WARNING on.
 
     Args:
@@ -80,8 +91,3 @@ def is_terminal(stream: TextIO) -> bool:
         return stream.isatty()
     except ValueError:  # closed
         return False
-
-
-def standard_error() -> TextIO:
-    """Where logs go."""
-    return sys.stderr

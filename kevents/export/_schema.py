@@ -46,7 +46,7 @@ def read(top: Section, file: str) -> Config:
 
 
 def _cluster(section: Section) -> ClusterConfig:
-    config = ClusterConfig(section.text("kubeconfig"), section.text("context"))
+    config = ClusterConfig(*(section.text(key) for key in ("kubeconfig", "context", "name", "id")))
     section.done()
     return config
 
@@ -56,6 +56,7 @@ def _source(section: Section) -> SourceConfig:
         section.texts("namespaces"),
         section.text("start", "resume", choices=_STARTS),
         section.text("repeats", "all"),
+        section.duration("event_life", 3600.0),
     )
     if len(set(config.namespaces)) != len(config.namespaces):
         section.wrong("namespaces", "names a namespace twice")
@@ -84,18 +85,18 @@ def _enrich(section: Section) -> EnrichConfig:
 
 def _health(section: Section) -> HealthConfig:
     listen = section.text("listen")
-    stale_after = section.duration("stale_after", 300.0)
+    limits = section.duration("stale_after", 300.0), section.duration("unacknowledged_after", 60.0)
     section.done()
     if not listen:
-        return HealthConfig(stale_after=stale_after)
+        return HealthConfig(None, 0, *limits)
     match = _LISTEN.fullmatch(listen)
     host = (match["six"] or match["host"] or "127.0.0.1") if match else ""
     if not match or int(match["port"]) > _LARGEST_PORT or not _is_address(host):
         section.wrong(
             "listen", f'must be an address and a port, "127.0.0.1:8080" or "0.0.0.0:8080" in a pod, not {shown(listen)}'
         )
-        return HealthConfig(stale_after=stale_after)
-    return HealthConfig(host, int(match["port"]), stale_after)
+        return HealthConfig()
+    return HealthConfig(host, int(match["port"]), *limits)
 
 
 def _is_address(host: str) -> bool:

@@ -11,10 +11,19 @@ from kevents.export._sinkconfig import SinkConfig
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """Which cluster; empty: in-cluster, else the usual kubeconfig."""
+    """Which cluster.
+
+    Attributes:
+        kubeconfig: Its kubeconfig; empty, without a context: in-cluster, else the usual kubeconfig.
+        context: Of the kubeconfig; empty: the current one.
+        name: What people call it: ``clusterName`` in each record.
+        id: What stands for it in marks and names; empty: the UID of the namespace ``kube-system``.
+    """
 
     kubeconfig: str = ""
     context: str = ""
+    name: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +34,13 @@ class SourceConfig:
         namespaces: Each a stream of its own; empty: all.
         start: ``resume``, ``now`` or ``all``.
         repeats: ``all``, ``first``, or a window such as ``30s``.
+        event_life: For how many seconds the API server keeps an event.
     """
 
     namespaces: tuple[str, ...] = ()
     start: str = "resume"
     repeats: str = "all"
+    event_life: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +60,13 @@ class HealthConfig:
         host: The address; loopback unless told otherwise.
         port: The port; 0 for a free one.
         stale_after: After how many seconds without a fresh mark the export is no longer ready.
+        unacknowledged_after: For how many seconds a record may wait for a sink that fails until it is not ready.
     """
 
     host: str | None = None
     port: int = 0
     stale_after: float = 300.0
+    unacknowledged_after: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,13 @@ dead_letters = "dead.jsonl"
 [cluster]
 kubeconfig = "~/.kube/config"
 context = "prod"
+name = "production"
+id = "main"
 [source]
 namespaces = ["shop", "jobs"]
 start = "now"
 repeats = "30s"
+event_life = "2h"
 [enrich]
 cache_size = 0
 top_owner = false
@@ -30,6 +33,7 @@ services = true
 [health]
 listen = "127.0.0.1:9090"
 stale_after = "2m"
+unacknowledged_after = "30s"
 [sinks.out]
 type = "stdout"
 [sinks.archive]
@@ -86,10 +90,10 @@ def test_everything() -> None:
     """Every key says what it says."""
     config = parse(FULL)
     assert (20.0, "state/", "dead.jsonl") == (config.grace, config.checkpoints, config.dead_letters)
-    assert ClusterConfig("~/.kube/config", "prod") == config.cluster
-    assert SourceConfig(("shop", "jobs"), "now", "30s") == config.source
+    assert ClusterConfig("~/.kube/config", "prod", "production", "main") == config.cluster
+    assert SourceConfig(("shop", "jobs"), "now", "30s", 7200.0) == config.source
     assert EnrichConfig(0, top_owner=False, services=True) == config.enrich
-    assert HealthConfig("127.0.0.1", 9090, 120.0) == config.health
+    assert HealthConfig("127.0.0.1", 9090, 120.0, 30.0) == config.health
     assert ["out", "archive", "bucket", "hook", "collector"] == list(config.sinks)
     pager, archive = config.routes
     assert ("pager", ("hook", "out"), True, {"min": 3}) == (pager.id, pager.sinks, pager.stop, pager.count)

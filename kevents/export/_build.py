@@ -1,0 +1,200 @@
+"""From a configuration to the parts of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+from kevents.export._checkpoint import Checkpointed
+from kevents.export._cluster import client_of
+from kevents.export._config import ConfigError
+from kevents.export._deadletter import DeadLetters
+from kevents.export._enricher import Enricher
+from kevents.export._exporter import Exporter
+from kevents.export._file import FileSink
+from kevents.export._health import HealthServer
+from kevents.export._hints import unknown
+from kevents.export._objectstore import ObjectStoreSink
+from kevents.export._options import Destination
+from kevents.export._routes import Router
+from kevents.export._secrets import Secret, SecretError
+from kevents.export._settings import Config
+from kevents.export._sinkconfig import SinkConfig
+from kevents.export._source import ClusterEventSource
+from kevents.export._stdout import StdoutSink
+from kevents.export._types import Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What runs.
+
+    Attributes:
+        exporter: The export itself.
+        enricher: Its enricher; None: it has none.
+        health: What serves metrics and probes; None: nobody asked for it.
+    """
+
+    exporter: Exporter
+    enricher: Enricher | None
+    health: HealthServer | None
+
+
+def build(config: Config) -> Parts:
+    """Put an export together; nothing connects to anything yet.
+
+    Args:
+        config: What was read from its file.
+
+    Raises:
+        SecretError: If secrets cannot be had: all that are missing.
+        ClusterError: If a kubeconfig cannot be used.
+        ValueError: If a sink cannot make anything of its options.
+    """
+    check_secrets(config)
+    api = client_of(config.cluster)
+    source = ClusterEventSource(
+        api,
+        namespaces=config.source.namespaces or None,
+        start=cast("Literal['resume', 'now', 'all']", config.source.start),
+        repeats=config.source.repeats,
+        event_life=config.source.event_life,
+        cluster=config.cluster.id or None,
+        cluster_name=config.cluster.name,
+    )
+    enrich = config.enrich
+    enricher = (
+        Enricher(api, cache_size=enrich.cache_size, top_owner=enrich.top_owner, services=enrich.services)
+        if enrich.cache_size
+        else None
+    )
+    exporter = Exporter(
+        source,
+        routes=Router(config.routes),
+        sinks={name: destination(sink, config.checkpoints) for name, sink in config.sinks.items()},
+        enrich=enricher,
+        dead_letters=DeadLetters(config.dead_letters) if config.dead_letters else None,
+        grace=config.grace,
+    )
+    return Parts(exporter, enricher, _health(config, exporter, enricher))
+
+
+def _health(config: Config, exporter: Exporter, enricher: Enricher | None) -> HealthServer | None:
+    health = config.health
+    if health.host is None:
+        return None
+    return HealthServer(
+        exporter,
+        enricher,
+        host=health.host,
+        port=health.port,
+        stale_after=health.stale_after,
+        unacknowledged_after=health.unacknowledged_after,
+    )
+
+
+# -- secrets
+
+
+def check_secrets(config: Config) -> None:
+    """See to it that every secret can be had now.
+
+    Raises:
+        SecretError: If one cannot: all that are missing.
+    """
+    troubles = []
+    for sink in config.sinks.values():
+        for path, secret in _secrets(sink.options):
+            try:
+                secret.reveal()
+            except SecretError as error:
+                troubles.append(f"sinks.{sink.name}.{path}: {error}")
+    if troubles:
+        raise SecretError("\n".join(troubles))
+
+
+def _secrets(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Secret]]:
+    for key, value in options.items():
+        if isinstance(value, Secret):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, Mapping):
+            yield from _secrets(value, f"{prefix}{key}.")
+
+
+def revealed(value: Any) -> Any:  # noqa: ANN401 - options of any type
+    """Give a value with the secrets in it read, as they are now."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, Mapping):
+        return {key: revealed(part) for key, part in value.items()}
+    return value
+
+
+# -- destinations
+
+
+def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[str, Any]] | None]:
+    """Give where a sink of a configuration writes, and the options of its store, to read it back.
+
+    Args:
+        config: What was read from its file.
+        name: Of the sink.
+
+    Raises:
+        ConfigError: If there is no such sink, or what it writes cannot be read back.
+    """
+    readable = [sink.name for sink in config.sinks.values() if sink.type in _HOLDS_MARKS]
+    if name not in readable:
+        raise ConfigError([f"{config.file}: {unknown('sink that can be read back', name, readable)}"])
+    options = config.sinks[name].options
+    if config.sinks[name].type == "file":
+        return options["path"], None
+    return revealed(options["url"]), lambda: revealed(options["options"])
+
+
+def destination(config: SinkConfig, checkpoints: str) -> Destination:
+    """Make a destination.
+
+    Args:
+        config: What was read of it.
+        checkpoints: The folder for the marks of sinks that cannot hold them; empty: none.
+
+    Raises:
+        ValueError: If the sink can make nothing of its options.
+    """
+    sink = _MAKERS[config.type](config)
+    if checkpoints and config.type not in _HOLDS_MARKS:
+        sink = Checkpointed(sink, Path(checkpoints) / f"{config.name}.json")
+    return Destination(
+        sink,
+        config.batch,
+        config.queue,
+        cast("Literal['block', 'drop']", config.when_full),
+        write_timeout=config.timeout,
+    )
+
+
+def _stdout(config: SinkConfig) -> Sink:  # noqa: ARG001 - it has no options
+    return StdoutSink()
+
+
+def _file(config: SinkConfig) -> Sink:
+    return FileSink(**config.options)
+
+
+def _object_store(config: SinkConfig) -> Sink:
+    options = dict(config.options)
+    inner = options.pop("options")
+    return ObjectStoreSink(
+        revealed(options.pop("url")), options=lambda: revealed(inner), timeout=config.timeout, **options
+    )
+
+
+_HOLDS_MARKS: Final = ("file", "object-store")
+_MAKERS: Final[Mapping[str, Callable[[SinkConfig], Sink]]] = {
+    "stdout": _stdout,
+    "file": _file,
+    "object-store": _object_store,
+}
