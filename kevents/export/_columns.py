@@ -13,6 +13,7 @@ from kevents.export._routes import is_gap
 
 _STYLES: Final = {"dim": "2", "warning": "33", "about": "36", "head": "2", "bad": "1;31"}
 _HEADS: Final = ("LAST SEEN", "NAMESPACE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE")
+_NARROWEST: Final = (9, 10, 7, 16, 24, 5, 0)
 _WIDEST: Final = (20, 24, 8, 24, 48, 6, 0)
 _NANO: Final = 1_000_000_000
 
@@ -33,12 +34,12 @@ class Columns:
     """
 
     def __init__(self, *, colour: bool, namespaces: bool = True, dates: bool = False, encoding: str = "utf-8") -> None:
-        """Begin with the widths of the heads."""
+        """Begin with widths that most fit in."""
         self._colour = colour
         self._dates = dates
         self._encoding = encoding
         self._shown = [column for column, head in enumerate(_HEADS) if namespaces or head != "NAMESPACE"]
-        self._widths = [len(head) for head in _HEADS]
+        self._widths = list(_NARROWEST)
         if dates:
             self._widths[0] = _WIDEST[0]
 
