@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kevents._wire import parse_time, printable, told
 from kevents.exceptions import KeventsError
+from kevents.export._archive import ArchiveError
 from kevents.export._build import build, place_of_sink
 from kevents.export._check import EventFileError, check
 from kevents.export._cluster import ClusterError, client_of
@@ -34,7 +35,7 @@ FAILED: Final = 1
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
 _NANO: Final = 1_000_000_000
-_USERS: Final = (ClusterError, EventFileError, KeventsError, ListenError, SecretError)
+_USERS: Final = (ArchiveError, ClusterError, EventFileError, KeventsError, ListenError, SecretError)
 
 
 class OptionError(Exception):

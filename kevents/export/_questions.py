@@ -56,7 +56,8 @@ def _first(*readers: Callable[[Body], Any]) -> Callable[[Body], Any]:
 
 
 def _services(body: Body) -> Any:  # noqa: ANN401
-    return _at("kevents", "services")(body) or ()
+    found = _at("kevents", "services")(body)
+    return found if isinstance(found, list) else ()
 
 
 # Names and meaning follow kubernetes-event-exporter's rules: labels and annotations are the involved object's.
@@ -158,7 +159,7 @@ def _of_map(about: str, read: Callable[[Body], Any], wanted: object) -> Iterable
 
 
 def _member(read: Callable[[Body], Any], key: str) -> Callable[[Body], Any]:
-    return lambda body: (read(body) or {}).get(key)
+    return lambda body: found.get(key) if isinstance(found := read(body), dict) else None
 
 
 def _check_spelling(about: str, value: Value) -> None:

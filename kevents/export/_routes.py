@@ -176,4 +176,5 @@ def _answer(route: Route, body: Body) -> Answer:
 
 def is_gap(body: Body) -> bool:
     """Whether a body is the export's own word about events that cannot be had any more."""
-    return "gap" in (body.get("kevents") or ())
+    word = body.get("kevents")
+    return isinstance(word, dict) and "gap" in word

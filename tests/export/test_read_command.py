@@ -1,0 +1,173 @@
+"""The command `kevents read`: what was exported, decoded, once, filtered; and what is damaged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kevents import _cli
+from kevents.export import Batch, FileSink, Mark, ObjectStoreSink, Record, Stream
+from tests.export.test_routes import EVENT, GAP
+
+STREAM = Stream("cluster")
+Run = Callable[..., tuple[int, str, str]]
+
+
+def body(number: int, **fields: Any) -> dict[str, Any]:
+    """A record's body."""
+    word = {"v": 1, "id": f"u:{number}", "verb": "ADDED"}
+    moment = "2026-07-24T09:00:00Z"
+    return {**EVENT, "message": f"step {number}", "lastTimestamp": moment, "kevents": word, **fields}
+
+
+BODIES = [
+    body(1),
+    body(2, type="Normal"),
+    body(3, involvedObject={"kind": "Node", "name": "n-1"}, metadata={"namespace": "default"}),
+    body(4, reason="Other", lastTimestamp="2999-01-01T00:00:00Z"),
+    GAP,
+]
+
+
+def batch(bodies: list[dict[str, Any]]) -> Batch:
+    """A batch of them."""
+    return Batch([Record(STREAM, n, each, 0.0) for n, each in enumerate(bodies, 1)], Mark(STREAM, len(bodies), 10**18))
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Give a folder that a sink has written."""
+    sink = FileSink(tmp_path / "events")
+    sink.write(batch(BODIES))
+    sink.close()
+    return tmp_path / "events"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command: its status, and what it wrote."""
+
+    def read(*arguments: object) -> tuple[int, str, str]:
+        status = _cli.main(["read", *map(str, arguments)])
+        written = capsys.readouterr()
+        return status, written.out, written.err
+
+    return read
+
+
+def steps(out: str) -> list[str]:
+    """The steps of JSON lines; a gap is a gap."""
+    return [json.loads(line).get("message", "gap").removeprefix("step ") for line in out.splitlines()]
+
+
+def test_columns(run: Run, archive: Path) -> None:
+    """For people there are columns, with dates, and a gap is a line of its own."""
+    status, out, err = run(archive)
+    assert (0, "") == (status, err)
+    lines = out.splitlines()
+    assert 1 + len(BODIES) == len(lines)
+    assert "2026-07-24T09:00:00Z  shop        Warning  BackOff           pod/web-0" == lines[1][:70]
+    assert lines[-1].startswith("gap: ")
+    assert "\x1b" not in out
+
+
+def test_json(run: Run, archive: Path) -> None:
+    """With --json each record is the line that was written."""
+    status, out, _ = run("--json", archive)
+    assert (0, BODIES) == (status, [json.loads(line) for line in out.splitlines()])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--warning"], "1 3 4 gap"),
+        (["-n", "default"], "3 gap"),
+        (["-n", "default", "-n", "shop", "--kind", "Pod"], "1 2 4 gap"),
+        (["--kind", "Pod", "--kind", "Node"], "1 2 3 4 gap"),
+        (["--name", "n-*"], "3 gap"),
+        (["--reason", "Oth*"], "4 gap"),
+        (["--since", "1h"], "4 gap"),
+        (["--since", "9999d", "--warning", "--name", "web-?"], "1 4 gap"),
+    ],
+)
+def test_filters(run: Run, archive: Path, options: list[str], expected: str) -> None:
+    """The filters are those of tail; a gap is always told, since nobody knows what was in it."""
+    assert expected.split() == steps(run(archive, "--json", *options)[1])
+
+
+def test_duplicates(run: Run, archive: Path) -> None:
+    """What was written twice is shown once, unless asked for."""
+    [segment] = [path for path in archive.rglob("*") if path.is_file() and ".jsonl" in path.name]
+    copy = archive.parent / "copy.jsonl.gz"
+    copy.write_bytes(gzip.compress(b"".join(gzip.decompress(segment.read_bytes()) for _ in range(2))))
+    assert len(BODIES) == len(steps(run(copy, "--json")[1]))
+    assert 2 * len(BODIES) == len(steps(run(copy, "--json", "--duplicates")[1]))
+
+
+def test_damage(run: Run, tmp_path: Path) -> None:
+    """Pitfall 73: what is damaged is named with file and place, all else is read, and the status says so."""
+    path = tmp_path / "torn.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(body(1)).encode() + b"\n") + gzip.compress(b'{"a": 1}\n' * 1000)[:-20])
+    status, out, err = run(path, "--json")
+    assert (1, "1") == (status, steps(out)[0])
+    assert err.startswith(f"kevents: {path}, at byte ")
+    assert 1 == err.count("\n")
+
+
+def test_escapes(run: Run, tmp_path: Path) -> None:
+    """Pitfall 71: whatever a segment holds is shown escaped, whatever its shape."""
+    path = tmp_path / "evil.jsonl"
+    evil = [body(1, message="\x1b[31m\r\n\x07"), {"message": "\x1b"}, {"kevents": 5, "metadata": "\x1b", "series": []}]
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in evil), encoding="utf-8")
+    status, out, _ = run(path)
+    assert 0 == status
+    assert all(line.isprintable() for line in out.splitlines())
+    assert 4 == len(out.splitlines())
+
+
+def test_nothing_there(run: Run, tmp_path: Path) -> None:
+    """A place where nothing is is named, with what to give."""
+    status, out, err = run(tmp_path / "none")
+    assert (2, "", 1) == (status, out, err.count("\n"))
+    assert err.startswith(f"kevents: {tmp_path / 'none'} is not there: give a file, a folder or an URL")
+
+
+def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
+    """Where nothing has been written nothing is shown."""
+    assert (0, "", "") == run(tmp_path)
+
+
+def test_by_configuration(run: Run, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a configuration it is the sink that is read, with its place and its credentials."""
+    ObjectStoreSink(f"file://{tmp_path}/bucket").write(batch(BODIES[:1]))
+    monkeypatch.setenv("PLACE", f"file://{tmp_path}/bucket")
+    config = tmp_path / "cfg.toml"
+    config.write_text(
+        f"""\
+[sinks.archive]
+type = "file"
+path = {json.dumps(str(archive))}
+[sinks.bucket]
+type = "object-store"
+url = {{ env = "PLACE" }}
+[sinks.out]
+type = "stdout"
+[[routes]]
+to = ["archive", "bucket", "out"]
+all = true
+""",
+        encoding="utf-8",
+    )
+    assert ["1", "2", "3", "4", "gap"] == steps(run("-c", config, "archive", "--json")[1])
+    assert ["1"] == steps(run("-c", config, "bucket", "--json")[1])
+    status, _, err = run("-c", config, "archiv")
+    assert (2, f'{config}: unknown sink that can be read back "archiv"; did you mean "archive"?') == (
+        status,
+        err.splitlines()[0],
+    )
+    assert 'there are "archive" or "bucket"' in run("-c", config, "out")[2]

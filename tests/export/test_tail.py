@@ -1,0 +1,215 @@
+"""The command `kevents tail`: live, filtered, in columns or JSON, and quiet about its end."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kevents import _cli
+from kevents.export._columns import Columns
+from kevents.export._routes import Route, Router
+from kevents.export._tail import as_columns, as_json, tail
+from kevents.export._types import Chunk, Mark, Record, Stream
+from kevents.testing import APIServer
+from tests.export.test_export_command import record
+from tests.export.test_routes import EVENT
+
+ROOT = Path(__file__).parent.parent.parent
+STREAM = Stream("cluster")
+EVERYTHING = Router([Route(to="shown", all=True)])
+
+
+class Feed:
+    """A stream that gives what it is told, and then an error."""
+
+    def __init__(self, bodies: list[dict[str, Any]], error: BaseException | None = None) -> None:
+        """Take what is to come."""
+        self.stream = STREAM
+        self._bodies = bodies
+        self._error = error
+        self._stopped = threading.Event()
+
+    def read(self, after: Mark | None) -> Iterator[Chunk]:
+        """Give one record after the other, and wait."""
+        assert after is None
+        for number, body in enumerate(self._bodies, 1):
+            yield Chunk([Record(STREAM, number, body, 0.0)], Mark(STREAM, number, 0))
+        if self._error is not None:
+            raise self._error
+        self._stopped.wait(30)
+
+    def stop(self) -> None:
+        """End it."""
+        self._stopped.set()
+
+
+def body(message: str, **fields: Any) -> dict[str, Any]:
+    """A record's body."""
+    return {**EVENT, "message": message, **fields}
+
+
+# -- the parts -------------------------------------------------------------------------------------------------------
+
+
+def test_streams() -> None:
+    """What any of the streams gives is shown as it comes; one that fails ends all, in the main thread."""
+    shown: list[str] = []
+    feeds = [Feed([body("a")]), Feed([body("b"), body("c", type="Normal")], ValueError("broken"))]
+    with pytest.raises(ValueError, match="broken"):
+        tail(feeds, Router([Route(to="x", type="Warning")]), lambda record: shown.append(record.body["message"]))
+    assert {"b"} <= set(shown) <= {"a", "b"}
+
+
+def test_nobody_reads() -> None:
+    """When nobody reads any more all streams are ended."""
+
+    def show(record: Record) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        tail([Feed([body("a")]), Feed([])], EVERYTHING, show)
+
+
+def test_lines() -> None:
+    """Columns have their heads above the first line; JSON lines are those of an export. Each is passed on at once."""
+    record_ = Record(STREAM, 1, body("it failed"), 0.0)
+    for make, flushed in ((lambda s: as_columns(s, Columns(colour=False)), [2, 3]), (as_json, [1, 2])):
+        stream = Flushed()
+        show = make(stream)
+        show(record_)
+        show(record_)
+        assert flushed == stream.flushed
+    assert record_.line().decode() + "\n" == stream.getvalue().splitlines(keepends=True)[0]
+
+
+class Flushed(io.StringIO):
+    """A stream that remembers how many lines there were at each flush."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        super().__init__()
+        self.flushed: list[int] = []
+
+    def flush(self) -> None:
+        """Remember."""
+        self.flushed.append(self.getvalue().count("\n"))
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+Tail = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def run(api_server: APIServer) -> Iterator[Tail]:
+    """Start `kevents tail` as a process, with its output in a pipe."""
+    made: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        command = [sys.executable, "-W", "error", "-m", "kevents", "tail"]
+        made.append(
+            subprocess.Popen(
+                [*command, "--kubeconfig", str(api_server.kubeconfig()), *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+        )
+        return made[-1]
+
+    yield start
+    for process in made:
+        process.kill()
+        process.communicate()
+
+
+def lines(process: subprocess.Popen[str], number: int) -> list[str]:
+    """The next lines."""
+    assert process.stdout
+    return [process.stdout.readline().rstrip("\n") for _ in range(number)]
+
+
+@pytest.mark.wire
+def test_live(api_server: APIServer, run: Tail) -> None:
+    """Pitfall 71: events are shown as they happen, escaped, without colours in a pipe; Ctrl-C ends it silently."""
+    record(api_server, 1)
+    process = run("--since", "9999d")
+    head, first = lines(process, 2)
+    assert ["LAST", "SEEN", "NAMESPACE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"] == head.split()
+    assert ["default", "Warning", "Stepped", "pod/web-1", "1", "step", "1"] == first.split()[1:]
+    record(api_server, 2, message="two\nlines \x1b[31m")
+    [line] = lines(process, 1)
+    assert line.endswith("pod/web-2                 1      two\\nlines \\x1b[31m")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (130, "", "") == (process.returncode, out, err)
+
+
+@pytest.mark.wire
+def test_filters(api_server: APIServer, run: Tail) -> None:
+    """Only what the filters want is shown: namespaces, warnings, kinds, names, reasons."""
+    api_server.create_namespace("shop")
+    for number in range(1, 4):
+        record(api_server, number)
+        record(api_server, number + 10, "shop")
+    record(api_server, 21, "shop", reason="Other")
+    process = run(
+        "-n", "shop", "-n", "default", "--warning", "--kind", "Pod", "--name", "web-1*", "--json", "--since=9d"
+    )
+    record(api_server, 1, "shop", lastTimestamp="2999-01-01T00:00:00Z")
+    record(api_server, 12, "default", lastTimestamp="2999-01-01T00:00:00Z")
+    record(api_server, 113, "default", lastTimestamp="2999-01-01T00:00:00Z", reason="Seen")
+    seen = [json.loads(line)["involvedObject"]["name"] for line in lines(process, 2)]
+    assert ["web-1", "web-113"] == sorted(seen)
+
+
+@pytest.mark.wire
+def test_from_now_on(api_server: APIServer, run: Tail) -> None:
+    """Without --since only what happens from now on is shown."""
+    record(api_server, 1)
+    process = run("--json")
+    assert api_server.wait_for(lambda: [r for r in api_server.requests if "watch" in r.query], timeout=30)
+    record(api_server, 2)
+    assert "step 2" == json.loads(lines(process, 1)[0])["message"]
+
+
+# -- what is wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--since", "1"], 'kevents: --since must be a time with its unit, such as 30s, 10m or 2h, not "1"\n'),
+        (["--kind", "pod"], 'kevents: --kind: "pod" never matches; did you mean "Pod"?\n'),
+        (
+            ["--kubeconfig", "none"],
+            "kevents: cannot use the kubeconfig none (No such file or directory): take one that",
+        ),
+    ],
+)
+def test_wrong(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the user got wrong is one line, with what to do."""
+    assert 2 == _cli.main(["tail", *arguments])
+    out, err = capsys.readouterr()
+    assert ("", True, 1) == (out, err.startswith(expected), err.count("\n"))
+
+
+@pytest.mark.wire
+def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cluster that does not answer is told after some patience."""
+    path = str(api_server.kubeconfig())
+    api_server.stop_listening()
+    assert 2 == _cli.main(["tail", "--kubeconfig", path])
+    assert "Connection refused" in capsys.readouterr().err.splitlines()[-1]
