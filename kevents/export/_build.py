@@ -172,7 +172,7 @@ def destination(config: SinkConfig, checkpoints: str) -> Destination:
         config.batch,
         config.queue,
         cast("Literal['block', 'drop']", config.when_full),
-        write_timeout=config.timeout,
+        write_timeout=config.write_timeout,
     )
 
 

@@ -30,7 +30,7 @@ class SinkConfig:
         batch: When a batch closes.
         queue: How much may wait for it.
         when_full: ``block`` or ``drop``.
-        timeout: After how many seconds a write is given up, or reported as overdue.
+        timeout: How many seconds one request may take, where there are requests.
     """
 
     name: str
@@ -39,7 +39,12 @@ class SinkConfig:
     batch: BatchOptions = field(default_factory=BatchOptions)
     queue: QueueOptions = field(default_factory=QueueOptions)
     when_full: str = "block"
-    timeout: float = 60.0
+    timeout: float = 30.0
+
+    @property
+    def write_timeout(self) -> float:
+        """After how many seconds a write, which may be several requests, is reported as overdue."""
+        return max(2 * self.timeout, 60.0)
 
     @property
     def needs_checkpoint(self) -> bool:
@@ -64,7 +69,7 @@ def read_sink(name: str, section: Section) -> SinkConfig:
         "batch": _batch(section.section("batch")),
         "queue": _queue(section.section("queue")),
         "when_full": section.text("when_full", "block", choices=("block", "drop")),
-        "timeout": section.duration("timeout", 60.0),
+        "timeout": section.duration("timeout", 30.0),
     }
     options = _READERS[kind](section)
     section.done()
