@@ -108,6 +108,8 @@ def _run(options: argparse.Namespace) -> int:
     try:
         from kevents.export import _commands  # noqa: PLC0415 - a plain install has not what it needs
     except ModuleNotFoundError as missing:
+        if (missing.name or "kevents").partition(".")[0] == "kevents":
+            raise
         sys.stderr.write(
             f"kevents: 'kevents {options.command}' needs packages that are not installed ({missing.name}): "
             "pip install 'kevents[export]'\n"

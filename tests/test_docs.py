@@ -29,8 +29,14 @@ from kevents import (
 )
 from kevents._cli import main as command
 from kevents._losses import ADVICE
+from kevents.export._config import parse
 from kevents.testing import APIServer, FakeSink
 from tests import simulation
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -165,6 +171,23 @@ def test_sigterm_recipe(api_server: APIServer, tmp_path: Path) -> None:
     done = run(api_server, recipe.code, tmp_path / "example.py")
     assert (0, "") == (done.returncode, done.stderr)
     assert ["Started"] == [event["reason"] for event in api_server.events()]
+
+
+def completed(code: str) -> str:
+    """A configuration from a part of one: with sinks for its routes, or a route for its sinks."""
+    tables = tomllib.loads(code)
+    routes = tables.get("routes", [{"to": list(tables.get("sinks", {})) or "out"}])
+    to = [route.get("to", []) for route in routes]
+    ends = {name for names in to for name in ([names] if isinstance(names, str) else names)}
+    sinks = "".join(f'\n[sinks.{name}]\ntype = "stdout"\n' for name in ends - set(tables.get("sinks", {})))
+    end = "" if "routes" in tables else f"\n[[routes]]\nto = {json.dumps(sorted(ends))}\nall = true\n"
+    return code + sinks + end
+
+
+@pytest.mark.parametrize("block", blocks("toml"))
+def test_configurations(block: Block) -> None:
+    """Each configuration, and each part of one, is one that `kevents check` takes."""
+    assert parse(completed(block.code)).sinks
 
 
 @pytest.mark.parametrize("block", blocks("shell", "console"))

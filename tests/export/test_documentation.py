@@ -1,0 +1,184 @@
+"""What the pages about the export's configuration and operation say is what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kevents import _cli
+from kevents.export._config import ConfigError, parse
+from kevents.export._questions import CONDITIONS
+from kevents.export._section import duration, size
+from kevents.export.prometheus import _FAMILIES, _LABELS
+from tests.export.test_check import CONFIG
+from tests.export.test_routes import EVENT
+from tests.test_docs import ROOT, Block, blocks, rows, section, spans, text_of
+
+CONFIGURATION = "docs/export-configuration.md"
+OPERATION = "docs/export-operation.md"
+
+
+def subsection(heading: str) -> str:
+    """The text under a heading of the second or third level, up to the next of any."""
+    return re.split(r"\n##+ ", text_of(CONFIGURATION).split(f"# {heading}\n", 1)[1], maxsplit=1)[0]
+
+
+def asked(text: str) -> tuple[int, set[str]]:
+    """How many errors a configuration has, and the keys there are, as the error about an unknown one tells them."""
+    with pytest.raises(ConfigError) as error:
+        parse(text)
+    [line] = [line for line in error.value.lines if '"zzzz"' in line]
+    return len(error.value.lines), set(re.findall(r'"(\w[\w-]*)"', line)) - {"zzzz"}
+
+
+ROUTE = '\n[[routes]]\nto = "a"\nall = true\n'
+TABLES = {
+    "cluster": "[cluster]\nzzzz = 1\n",
+    "source": "[source]\nzzzz = 1\n",
+    "enrich": "[enrich]\nzzzz = 1\n",
+    "health": "[health]\nzzzz = 1\n",
+    "The file's own keys": "zzzz = 1\n",
+}
+SINKS = {
+    "file": 'path = "x"',
+    "object-store": 'url = "s3://b"',
+    "webhook": 'url = "http://x"',
+    "otlp": 'endpoint = "http://x"',
+}
+COMMON = {"type", "batch", "queue", "when_full", "timeout"}
+
+
+@pytest.mark.parametrize("heading", TABLES)
+def test_keys_of_tables(heading: str) -> None:
+    """The page lists the keys of each table, and no other."""
+    _, keys = asked(TABLES[heading] + '[sinks.a]\ntype = "stdout"\n' + ROUTE)
+    more = {"cluster", "source", "enrich", "sinks", "routes", "health"} if "own" in heading else set()
+    assert keys - more == {spans(cells[0])[0] for cells in rows(subsection(heading))}
+
+
+@pytest.mark.parametrize("kind", SINKS)
+def test_keys_of_sinks(kind: str) -> None:
+    """The page lists the keys of each kind of sink, and no other."""
+    _, keys = asked(f'checkpoints = "c"\n[sinks.a]\ntype = "{kind}"\n{SINKS[kind]}\nzzzz = 1\n{ROUTE}')
+    assert keys - COMMON == {spans(cells[0])[0] for cells in rows(subsection(kind))}
+
+
+@pytest.mark.parametrize("table", ["batch", "queue"])
+def test_keys_of_batches(table: str) -> None:
+    """The page lists the limits of batches and queues."""
+    _, keys = asked(f'[sinks.a]\ntype = "stdout"\n{table} = {{ zzzz = 1 }}\n{ROUTE}')
+    text = subsection("sinks").split(f"In `{table}`", 1)[1].split("\nIn `", 1)[0]
+    assert keys == {spans(cells[0])[0] for cells in rows(text)}
+
+
+def test_keys_of_all_sinks() -> None:
+    """The page lists the keys that all sinks have."""
+    assert COMMON == {spans(cells[0])[0] for cells in rows(subsection("sinks").split("\nIn `batch`", 1)[0])}
+
+
+def test_conditions() -> None:
+    """The page lists every condition, in the code's order, and the keys that are none."""
+    text = subsection("Routes")
+    listed = [spans(cells[0])[0] for cells in rows(text)]
+    assert ["to", "all", "stop", "id", *CONDITIONS] == listed
+
+
+DEFAULTS: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("The file's own keys", "grace"): lambda config: config.grace,
+    ("source", "start"): lambda config: config.source.start,
+    ("source", "repeats"): lambda config: config.source.repeats,
+    ("source", "event_life"): lambda config: config.source.event_life,
+    ("enrich", "cache_size"): lambda config: config.enrich.cache_size,
+    ("enrich", "top_owner"): lambda config: config.enrich.top_owner,
+    ("enrich", "services"): lambda config: config.enrich.services,
+    ("health", "stale_after"): lambda config: config.health.stale_after,
+    ("health", "unacknowledged_after"): lambda config: config.health.unacknowledged_after,
+    ("sinks", "when_full"): lambda config: config.sinks["a"].when_full,
+    ("sinks", "timeout"): lambda config: config.sinks["a"].timeout,
+    ("sinks", "max_age"): lambda config: config.sinks["a"].batch.max_age,
+    ("file", "compress"): lambda config: config.sinks["a"].options["compress"],
+    ("file", "level"): lambda config: config.sinks["a"].options["level"],
+    ("file", "rotate_size"): lambda config: config.sinks["a"].options["max_bytes"],
+    ("file", "rotate_age"): lambda config: config.sinks["a"].options["max_age"],
+}
+
+
+@pytest.mark.parametrize(("heading", "key"), DEFAULTS)
+def test_defaults(heading: str, key: str) -> None:
+    """The defaults on the page are the real ones."""
+    [cell] = [cells[1] for cells in rows(subsection(heading)) if spans(cells[0]) == [key]]
+    text = spans(cell)[0]
+    value = DEFAULTS[heading, key](parse(f'[sinks.a]\ntype = "file"\npath = "x"\n{ROUTE}'))
+    assert value in _meanings(json.loads(text))
+
+
+def _meanings(value: Any) -> list[Any]:
+    """What a value of the file may mean: itself, a time, a size."""
+    found = [value]
+    for read in (duration, size) if isinstance(value, str) else ():
+        try:
+            found.append(read(value))
+        except ValueError:
+            continue
+    return found
+
+
+def test_shown_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The errors that the page shows are those of such a file."""
+    monkeypatch.chdir(tmp_path)
+    config = (
+        '[source]\n\n[sinks.archive]\ntype = "file"\npath = "x"\ncompress = "gzipp"\n\n[[routes]]\nto = "archive"\n'
+    )
+    Path("cfg.toml").write_text(config + 'kindd = "Pod"\n', encoding="utf-8")
+    assert 2 == _cli.main(["check", "-c", "cfg.toml"])
+    assert capsys.readouterr().err in text_of(CONFIGURATION)
+
+
+def test_shown_routes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page shows of an event's way is what such a file says."""
+    monkeypatch.chdir(tmp_path)
+    config = CONFIG.replace('reason = { glob = "Back*" }', 'reason = { glob = "Back*" }\nstop = true')
+    Path("cfg.toml").write_text(config, encoding="utf-8")
+    Path("event.json").write_text(json.dumps(EVENT), encoding="utf-8")
+    assert 0 == _cli.main(["check", "-c", "cfg.toml", "--event", "event.json"])
+    assert capsys.readouterr().out in text_of(CONFIGURATION)
+
+
+def test_metrics() -> None:
+    """The table of metrics is that of the code."""
+    kinds = {"CounterMetricFamily": "counter", "GaugeMetricFamily": "gauge", "UnknownMetricFamily": "untyped"}
+    expected = []
+    for family in _FAMILIES:
+        kind = kinds[family.kind.__name__]
+        name = family.name + ("_total" if kind == "counter" else "")
+        expected.append((name, kind, [*_LABELS[family.level], *family.labels], family.text))
+    listed = [(spans(c[0])[0], c[1], spans(c[2]), c[3]) for c in rows(section(OPERATION, "Metrics"))]
+    assert expected == listed
+
+
+def test_alerts_name_metrics() -> None:
+    """What the page alerts on is there."""
+    names = {family.name for family in _FAMILIES}
+    for cells in rows(section(OPERATION, "Alerts")):
+        for name in re.findall(r"kevents_export_\w+", cells[0]):
+            assert name.removesuffix("_total") in names
+
+
+def test_permission() -> None:
+    """The permission that the page shows is the first role of the manifests."""
+    yaml = pytest.importorskip("yaml")
+    shown = yaml.safe_load(section(OPERATION, "Permission").split("```yaml\n")[1].split("```")[0])
+    manifests = list(yaml.safe_load_all((ROOT / "examples/export/rbac.yaml").read_text(encoding="utf-8")))
+    [role] = [m for m in manifests if m["kind"] == "ClusterRole" and m["metadata"]["name"] == "kevents-export"]
+    assert shown["rules"] == role["rules"]
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("json") if "export-operation" in str(block.id)])
+def test_json(block: Block) -> None:
+    """Each JSON block is a line of JSON."""
+    assert json.loads(block.code)
