@@ -18,13 +18,15 @@ from kevents.export._health import HealthServer
 from kevents.export._hints import unknown
 from kevents.export._objectstore import ObjectStoreSink
 from kevents.export._options import Destination
+from kevents.export._otlp import OtlpSink
 from kevents.export._routes import Router
 from kevents.export._secrets import Secret, SecretError
 from kevents.export._settings import Config
 from kevents.export._sinkconfig import SinkConfig
 from kevents.export._source import ClusterEventSource
 from kevents.export._stdout import StdoutSink
-from kevents.export._types import Sink
+from kevents.export._types import Retry, Sink
+from kevents.export._webhook import WebhookSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +190,35 @@ def _object_store(config: SinkConfig) -> Sink:
     options = dict(config.options)
     inner = options.pop("options")
     return ObjectStoreSink(
-        revealed(options.pop("url")), options=lambda: revealed(inner), timeout=config.timeout, **options
+        revealed(options.pop("url")), options=lambda: _at_hand(inner), timeout=config.timeout, **options
     )
+
+
+def _webhook(config: SinkConfig) -> Sink:
+    return WebhookSink(**_of_http(config))
+
+
+def _otlp(config: SinkConfig) -> Sink:
+    return OtlpSink(**_of_http(config))
+
+
+def _of_http(config: SinkConfig) -> dict[str, Any]:
+    """The arguments of a sink that makes requests: each secret as a function that reads it."""
+    options = {name: _text(value) for name, value in config.options.items() if name != "headers"}
+    headers = {name: _text(value) for name, value in config.options["headers"].items()}
+    return {**options, "headers": headers, "timeout": config.timeout}
+
+
+def _text(value: Any) -> Any:  # noqa: ANN401
+    return value.reveal if isinstance(value, Secret) else value
+
+
+def _at_hand(value: Any) -> Any:  # noqa: ANN401
+    """Give what `revealed` gives; a secret that cannot be had while the export runs is waited for."""
+    try:
+        return revealed(value)
+    except SecretError as error:
+        raise Retry(str(error)) from None
 
 
 _HOLDS_MARKS: Final = ("file", "object-store")
@@ -197,4 +226,6 @@ _MAKERS: Final[Mapping[str, Callable[[SinkConfig], Sink]]] = {
     "stdout": _stdout,
     "file": _file,
     "object-store": _object_store,
+    "webhook": _webhook,
+    "otlp": _otlp,
 }

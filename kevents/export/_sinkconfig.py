@@ -12,6 +12,7 @@ from kevents.export._hints import listed, shown
 from kevents.export._options import BatchOptions, QueueOptions
 from kevents.export._secrets import Secret
 from kevents.export._section import Section
+from kevents.export._template import Template
 
 _COMPRESS: Final = ("gzip", "none")
 _SCHEMES: Final = ("s3://", "gs://", "az://", "file:///", "memory:///")
@@ -137,9 +138,21 @@ def _webhook(section: Section) -> dict[str, Any]:
         "url": _http_url(section, "url", "https://hooks.example.com/events"),
         "method": section.text("method", "POST", choices=("POST", "PUT")),
         "headers": _headers(section.section("headers")),
-        "body": section.text("body"),
-        "ca_file": section.text("ca_file"),
+        "body": _body(section),
+        "ca_file": section.text("ca_file") or None,
     }
+
+
+def _body(section: Section) -> str | None:
+    """The body of a webhook, compiled to see whether it means something."""
+    text = section.text("body")
+    if not text:
+        return None
+    try:
+        Template(text)
+    except ValueError as error:
+        section.wrong("body", str(error))
+    return text
 
 
 def _otlp(section: Section) -> dict[str, Any]:
@@ -147,7 +160,7 @@ def _otlp(section: Section) -> dict[str, Any]:
         "endpoint": _http_url(section, "endpoint", "http://collector:4318/v1/logs"),
         "headers": _headers(section.section("headers")),
         "compress": section.text("compress", "gzip", choices=_COMPRESS),
-        "ca_file": section.text("ca_file"),
+        "ca_file": section.text("ca_file") or None,
     }
 
 

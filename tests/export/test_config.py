@@ -274,6 +274,10 @@ def test_all_at_once() -> None:
         ('[sinks.a]\ntype = "object-store"\nurl = "ftp://x"', 'cfg.toml:3: sinks.a.url: must begin with "s3://", '),
         ('[sinks.a]\ntype = "webhook"', "cfg.toml:1: sinks.a.url: is missing; for example url = "),
         ('[sinks.a]\ntype = "webhook"\nurl = "example.com"', 'sinks.a.url: must begin with "https://" or "http://"; '),
+        (
+            '[sinks.a]\ntype = "webhook"\nurl = "http://x"\nbody = "{"',
+            "cfg.toml:4: sinks.a.body: the body must be JSON",
+        ),
         ('[sinks.a]\ntype = "otlp"\nendpoint = "grpc://x"', "cfg.toml:3: sinks.a.endpoint: must begin with "),
         (
             '[sinks.a]\ntype = "webhook"\nurl = "http://x"',
