@@ -11,12 +11,11 @@ holds for what was read before it was asked for. Nodes, which the kubelet refers
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cachetools import LRUCache
 
-if TYPE_CHECKING:
-    from kevents.export._metadata import Found, Reference
+from kevents.export._metadata import Found, Reference, is_given_by_server
 
 LIVE: Final = "live"
 TERMINATING: Final = "terminating"
@@ -30,8 +29,6 @@ _UNVERSIONED_LIFE = 60.0
 _NODE_LIFE = 10.0
 _BYTES_A_PLACE = 16_384
 _ENDED_FOR_EACH = 4
-_UID_LENGTH = 36
-_UID_DASHES = 4
 
 
 class Entry:
@@ -164,7 +161,7 @@ class Cache:
         if not uid:
             return read_at <= entry.asked_at or (reference.kind == "Node" and age < self._node_life)
         if entry.found is None or entry.ended:
-            return _is_given_by_server(uid) or age < self._life
+            return is_given_by_server(uid) or age < self._life
         if not rv:
             return age < self._life
         return rv == entry.asked or covers(entry.found.rv, rv) or (not rv.isdecimal() and age < self._life)
@@ -185,8 +182,3 @@ def covers(fetched: str, rv: str) -> bool:
 
 def _is_number(rv: str) -> bool:
     return rv.isascii() and rv.isdigit() and rv[0] != "0"
-
-
-def _is_given_by_server(uid: str) -> bool:
-    """Whether a UID never comes back; the kubelet makes others up for static pods, whose mirror may come later."""
-    return len(uid) == _UID_LENGTH and uid.count("-") == _UID_DASHES

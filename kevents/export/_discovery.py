@@ -14,6 +14,7 @@ from kevents.export._metadata import Reference
 REFRESH: Final = 60.0
 
 _VERSION: Final = re.compile(r"(?:([a-z0-9.-]+)/)?([a-z0-9]+)")
+_LONGEST_NAME: Final = 253
 _UNSAFE_NAME: Final = re.compile(r"\.{0,2}|.*[/%].*", re.DOTALL)
 
 
@@ -43,7 +44,7 @@ class Resource:
     def path(self, reference: Reference) -> str | None:
         """Give the path of an object; None if no object can have such a name."""
         places = [reference.namespace, reference.name] if self.namespaced else [reference.name]
-        if any(_UNSAFE_NAME.fullmatch(place) for place in places):
+        if any(_UNSAFE_NAME.fullmatch(place) or len(place) > _LONGEST_NAME for place in places):
             return None
         base = version_path(self.group, self.version)
         where = f"/namespaces/{quote(reference.namespace, safe='')}" if self.namespaced else ""

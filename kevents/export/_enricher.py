@@ -174,6 +174,7 @@ class Enricher:
                 hits += self._complete(record, states)
             except Exception as error:  # noqa: BLE001 - no event is lost for what its author wrote into it
                 errors += 1
+                record.body.get("kevents", {})["object"] = _UNTOLD.about
                 self._log.say("enricher", f"an event could not be enriched: {told(error)}")
         with self._lock:
             self._hits += hits

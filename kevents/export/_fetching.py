@@ -17,7 +17,7 @@ from kevents.exceptions import UnavailableError
 from kevents.export._discovery import Discovery, Resource, Unread
 from kevents.export._metadata import METADATA, TABLE, TABLE_QUERY, Found, Reference, read_metadata, read_row, unwanted
 from kevents.export._pace import Pace
-from kevents.export._reading import JSON, Answer
+from kevents.export._reading import JSON, Answer, UnansweredError
 from kevents.export._refusals import Refusals
 
 _SHORTEST = 0.5
@@ -34,7 +34,8 @@ class Reader(Protocol):
         """Make one request.
 
         Raises:
-            UnavailableError: There was no answer.
+            UnansweredError: There was no answer to this request.
+            UnavailableError: There was nobody to ask.
         """
         ...
 
@@ -152,15 +153,20 @@ class Fetcher:
         while True:
             with self._lock:
                 step = self._discovery.resolve(reference.api_version, reference.kind, self._clock())
+                if isinstance(step, Unread) and self._refusals.failing(step.path, self._clock()):
+                    step = None
             if not isinstance(step, Unread):
                 return step
             self._discover(step.path, deadline)
 
     def _discover(self, path: str, deadline: float) -> None:
-        answer = self._ask(path, JSON, "discover", deadline)
-        if answer.status not in (_OK, _FORBIDDEN, _NOT_FOUND):
+        answer = self._ask(path, JSON, "discover", path, deadline)
+        if answer.status in (_UNAUTHORIZED, _TOO_MANY):
             self._hold(answer)
             raise _TooLateError
+        if answer.status not in (_OK, _FORBIDDEN, _NOT_FOUND):  # one group's server may be down, and no other's
+            self._fail(path)
+            return
         with self._lock:
             try:
                 self._discovery.learn(path, answer.body if answer.status == _OK else None, self._clock())
@@ -180,8 +186,8 @@ class Fetcher:
                 return Forbidden()
             return Unknown() if self._refusals.failing(resource.full_name, now) else None
 
-    def _ask(self, path: str, accept: str, verb: str, deadline: float) -> Answer:
-        """Make one request when it is its turn.
+    def _ask(self, path: str, accept: str, verb: str, what: str, deadline: float) -> Answer:
+        """Make one request when it is its turn; what is not answered is left alone for a while, under its name.
 
         Raises:
             _TooLateError: Its turn would come too late, or there was no answer.
@@ -197,7 +203,10 @@ class Fetcher:
         try:
             answer = self._reader.get(path, accept, timeout)
         except UnavailableError as error:
-            self._hold(None)
+            if isinstance(error, UnansweredError):
+                self._fail(what)
+            else:
+                self._hold(None)
             self._log.say("unavailable", f"an event's object could not be looked up: {error}", level=logging.INFO)
             raise _TooLateError from None
         with self._lock:
@@ -216,7 +225,8 @@ class Fetcher:
 
     def _read(self, resource: Resource, reference: Reference, path: str, deadline: float) -> Outcome:
         node = (resource.group, resource.name) == _NODES
-        answer = self._ask(path + TABLE_QUERY if node else path, TABLE if node else METADATA, "get", deadline)
+        path, form = (path + TABLE_QUERY, TABLE) if node else (path, METADATA)
+        answer = self._ask(path, form, "get", resource.full_name, deadline)
         if answer.status == _OK:
             return self._found(resource, answer.body, node=node)
         return self._refused(resource, reference.namespace, answer)
@@ -249,8 +259,8 @@ class Fetcher:
         if answer.status in (_UNAUTHORIZED, _TOO_MANY):
             self._hold(answer)
             return Late()
-        with self._lock:
-            self._refusals.fail(name, now)
+        if not 400 <= answer.status < 500:  # noqa: PLR2004 - for what one event's author wrote no kind is to blame
+            self._fail(name)
         return Unknown()
 
     def _missing(self, resource: Resource, body: bytes) -> Outcome:
@@ -266,6 +276,10 @@ class Fetcher:
         with self._lock:
             self._discovery.forget(resource)
         return Unknown()
+
+    def _fail(self, what: str) -> None:
+        with self._lock:
+            self._refusals.fail(what, self._clock())
 
     def _suspend(self, resource: Resource, why: str) -> None:
         with self._lock:

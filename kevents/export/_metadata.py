@@ -18,6 +18,8 @@ TABLE_QUERY: Final = "?includeObject=Metadata"
 _MIRRORED: Final = "kubernetes.io/config.hash"
 _ADDRESSES: Final = ("Internal-IP", "External-IP")
 _NONE: Final = "<none>"
+_UID_LENGTH: Final = 36
+_UID_DASHES: Final = 4
 
 
 class Reference(NamedTuple):
@@ -60,7 +62,12 @@ class Found:
 
     def stands_for(self, uid: str) -> bool:
         """Whether it is the object with a UID: also the mirror of a static pod, to which the kubelet gave the UID."""
-        return not uid or uid in (self.uid, self.mirrors)
+        return not uid or uid == self.uid or (uid == self.mirrors and not is_given_by_server(uid))
+
+
+def is_given_by_server(uid: str) -> bool:
+    """Whether a UID never comes back; the kubelet makes others up for static pods, whose mirror may come later."""
+    return len(uid) == _UID_LENGTH and uid.count("-") == _UID_DASHES
 
 
 class _Meta(msgspec.Struct, rename="camel"):
@@ -96,7 +103,14 @@ _TABLE: Final = msgspec.json.Decoder(_Table)
 
 
 def unwanted(patterns: Iterable[str]) -> re.Pattern[str]:
-    """Compile which annotations are left out: names, in which ``*`` stands for anything."""
+    """Compile which annotations are left out: names, in which ``*`` stands for anything.
+
+    Raises:
+        ValueError: If they are no names.
+    """
+    patterns = patterns if isinstance(patterns, str) else list(patterns)
+    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(f"drop_annotations must be names of annotations in a list, not {patterns!r}")
     return re.compile("|".join(f"(?:{translate(pattern)})" for pattern in patterns) or r"(?!)")
 
 

@@ -36,6 +36,10 @@ class Answer:
     retry_after: float | None = None
 
 
+class UnansweredError(UnavailableError):
+    """The server took the request, and did not answer in time: it may be this one that it cannot answer."""
+
+
 class ApiReader:
     """Reads from an API server through the official client's connections and credentials.
 
@@ -66,7 +70,8 @@ class ApiReader:
             timeout: Seconds to connect, and seconds without a byte of the answer.
 
         Raises:
-            UnavailableError: There was no answer, or there are no credentials yet.
+            UnansweredError: The answer did not come, or not to its end.
+            UnavailableError: The server could not be asked, or there are no credentials yet.
         """
         api = self._source.api()
         response = self._send(api, path, accept, (timeout, timeout))
@@ -74,10 +79,10 @@ class ApiReader:
             body = response.read(_MOST_READ + 1)
         except (self._urllib3.exceptions.HTTPError, OSError) as error:
             response.close()
-            raise UnavailableError(told_safely(error)) from None
+            raise UnansweredError(told_safely(error)) from None
         if len(body) > _MOST_READ:
             response.close()
-            raise UnavailableError(f"the answer to {path} is longer than {_MOST_READ} bytes")
+            raise UnansweredError(f"the answer to {path} is longer than {_MOST_READ} bytes")
         response.release_conn()
         if response.status == _UNAUTHORIZED:
             self._source.renew(api)
@@ -119,6 +124,8 @@ class ApiReader:
                 redirect=False,  # an API server sends nobody elsewhere, least of all with credentials
                 preload_content=False,
             )
+        except self._urllib3.exceptions.ReadTimeoutError as error:
+            raise UnansweredError(told_safely(error)) from None
         except Exception as error:  # noqa: BLE001 - of the transport, or of whatever makes credentials
             raise UnavailableError(told_safely(error)) from None
 

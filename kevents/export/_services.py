@@ -34,11 +34,11 @@ class ServiceIndex:
 
     def replace(self, slices: Iterable[Mapping[str, Any]], now: float) -> None:
         """Take in a complete list; a slice that is not in it is gone."""
-        listed = {_key(each): each for each in slices}
+        listed = {_key(each): _content(each) for each in slices}
         for key in [key for key in self._slices if key not in listed]:
             self._set(key, "", frozenset(), now)
-        for key, each in listed.items():
-            self._set(key, *_content(each), now)
+        for key, content in listed.items():
+            self._set(key, *content, now)
         self.synced = True
         self.expire(now)
 

@@ -80,16 +80,19 @@ class SliceWatch:
 
     def _list(self) -> str:
         """List all slices; the resourceVersion to watch from."""
-        slices: list[Mapping[str, Any]] = []
-        token = ""
-        while True:
-            page = self._page(token)
-            slices += page.get("items") or []
-            metadata = page.get("metadata") or {}
-            token = metadata.get("continue") or ""
-            if not token:
-                self._index.replace(slices, monotonic())
-                return str(metadata.get("resourceVersion", ""))
+        rv = ""
+
+        def slices() -> Iterator[Mapping[str, Any]]:  # page by page: of a large cluster all would be too much at once
+            nonlocal rv
+            token = None
+            while token != "":
+                page = self._page(token or "")
+                metadata = page.get("metadata") or {}
+                token, rv = metadata.get("continue") or "", str(metadata.get("resourceVersion", ""))
+                yield from page.get("items") or []
+
+        self._index.replace(slices(), monotonic())
+        return rv
 
     def _page(self, token: str) -> dict[str, Any]:
         self._count("list")

@@ -163,6 +163,11 @@ def test_mirror_pod() -> None:
     assert REPLACED == Cache(4).put(STATIC, found(mirrors="another"), "", 0.0).state
 
 
+def test_false_mirror() -> None:
+    """A pod that claims to mirror one with a UID of the server's does not stand for it."""
+    assert REPLACED == Cache(4).put(POD, found(UIDS(2), mirrors=POD.uid), "", 0.0).state
+
+
 def test_aged() -> None:
     """Without an answer the last labels are told as stale, and nothing is said about a deletion."""
     entry = Entry(LIVE, found()).aged(SKIPPED)

@@ -9,6 +9,7 @@ from time import monotonic, perf_counter
 from typing import Any, Final
 
 import pytest
+from urllib3.exceptions import ReadTimeoutError
 
 from kevents.export import Enricher, Record
 from kevents.export._fetching import Fetcher
@@ -203,6 +204,7 @@ def test_odd_reference(bench: Bench, odd: dict[str, Any]) -> None:
     broken.body["involvedObject"] = dict(odd)
     bench.enrich(broken, fine)
     assert "live" == fine.body["kevents"]["object"]["state"]
+    assert "skipped" == broken.body["kevents"]["object"]["state"] or "name" in odd
     assert [] == [path for path in bench.cluster.objects_read() if not path.startswith(PODS + "/") or ".." in path]
 
 
@@ -323,6 +325,46 @@ def test_refused(status: int, state: str, later: float, asked: int) -> None:
 def test_one_kind_fails(bench: Bench) -> None:
     """A kind that fails (its conversion webhook is down) does not keep others from being read."""
     bench.cluster.answer = lambda path: Reply(500, b"conversion webhook failed") if "/secrets/" in path else None
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    abouts = bench.enrich(
+        *(record("Secret", f"s{number}", UIDS(number)) for number in range(2, 9)), record(uid=UIDS(1))
+    )
+    assert ["skipped"] * 7 + ["live"] == [about["state"] for about in abouts]
+    assert 2 == len(bench.cluster.objects_read())
+
+
+@pytest.mark.parametrize("status", [400, 414, 422, 431])
+def test_one_reference_is_refused(bench: Bench, status: int) -> None:
+    """For a name that the server does not take, which anyone may write into an event, no other object suffers."""
+    bench.cluster.answer = lambda path: Reply(status, b"{}") if path.endswith("/odd") else None
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    abouts = bench.enrich(record("Pod", "odd", UIDS(2)), record(uid=UIDS(1)))
+    assert ["skipped", "live"] == [about["state"] for about in abouts]
+
+
+def test_one_group_is_down(bench: Bench) -> None:
+    """A group whose server is down (503 to discovery) keeps no other from being read, and is asked for more rarely."""
+    bench.cluster.versions["metrics.k8s.io/v1"] = {}
+    bench.cluster.answer = lambda path: Reply(503, b"{}") if path == "/apis/metrics.k8s.io/v1" else None
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    asked = []
+    for _ in range(30):
+        bench.now += 0.5
+        bench.enrich(record("PodMetrics", apiVersion="metrics.k8s.io/v1", uid=UIDS(2)))
+        asked.append(bench.cluster.counts()["/apis/metrics.k8s.io/v1"])
+    assert (1, 4) == (asked[0], asked[-1])
+    assert ("live", False) == bench.state(record(uid=UIDS(1)))
+
+
+def test_one_kind_hangs(bench: Bench) -> None:
+    """A kind that is never answered keeps no other from being read."""
+
+    def hang(path: str) -> Reply | None:
+        if "/secrets/" in path:
+            raise ReadTimeoutError(None, path, "timed out")  # type: ignore[arg-type]
+        return None
+
+    bench.cluster.answer = hang
     bench.cluster.put("Pod", "web-0", UIDS(1))
     abouts = bench.enrich(
         *(record("Secret", f"s{number}", UIDS(number)) for number in range(2, 9)), record(uid=UIDS(1))
@@ -491,6 +533,7 @@ def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         {"burst": 0},
         {"patience": 0},
         {"patience": float("nan")},
+        {"drop_annotations": LAST_APPLIED},
     ],
 )
 def test_options(options: dict[str, Any]) -> None:

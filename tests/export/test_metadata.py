@@ -76,6 +76,13 @@ def test_mirror_survives_filter() -> None:
     assert read({"annotations": {"kubernetes.io/config.hash": "h"}}, ["*"]).stands_for("h")
 
 
+@pytest.mark.parametrize("patterns", [LAST_APPLIED, [7], [None]])
+def test_no_patterns(patterns: Any) -> None:
+    """Pitfall 59: one name in place of a list of names, or what is no name, is refused."""
+    with pytest.raises(ValueError, match="drop_annotations must be names"):
+        unwanted(patterns)
+
+
 def test_nothing_else() -> None:
     """Pitfall 76: from a server that answers with a whole Secret nothing but its metadata is taken."""
     body = json.dumps({"kind": "Secret", "metadata": META, "data": {"password": "aHVudGVyMg=="}}).encode()
