@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
 
 import pytest
 from kubernetes import config
@@ -85,6 +86,40 @@ def test_no_secret() -> None:
     with pytest.raises(UnavailableError) as caught:
         ApiReader(official.ApiClient(configuration)).get(PODS, JSON, 1.0)
     assert "hunter2" not in str(caught.value)
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Sends every request on to another path, and remembers which there were."""
+
+    paths: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.paths.append(self.path)
+        self.send_response(302)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_redirect() -> None:
+    """Pitfall 75: a redirect is an answer like any other; nobody is asked elsewhere."""
+    from kubernetes import client as official
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        configuration = official.Configuration()
+        configuration.host = f"http://127.0.0.1:{server.server_port}"
+        api = official.ApiClient(configuration)
+        assert 302 == ApiReader(api).get(PODS, JSON, 5.0).status
+        assert [PODS] == Elsewhere.paths
+        api.rest_client.pool_manager.clear()
+        server.shutdown()
+        thread.join(5)
 
 
 def test_huge(api_server: APIServer, reader: ApiReader) -> None:
