@@ -1,0 +1,147 @@
+"""The manifests and the image of an export: least privilege, one replica, and paths and probes that fit."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from kevents import _cli
+from kevents.export._config import load
+
+if TYPE_CHECKING:
+    from tests.support.real_server import RealServer
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "examples/export"
+CONFIGS = sorted((FOLDER / "configs").glob("*.toml"))
+
+
+def manifests(name: str) -> list[dict[str, Any]]:
+    """The objects of a file."""
+    return list(yaml.safe_load_all((FOLDER / name).read_text(encoding="utf-8")))
+
+
+def one(name: str, kind: str, called: str = "kevents-export") -> dict[str, Any]:
+    """The one object of a kind and name."""
+    [found] = [each for each in manifests(name) if (each["kind"], each["metadata"]["name"]) == (kind, called)]
+    return found
+
+
+@pytest.fixture
+def pod() -> dict[str, Any]:
+    """Give the template of the deployment's pod."""
+    spec: dict[str, Any] = one("deployment.yaml", "Deployment")["spec"]["template"]["spec"]
+    return spec
+
+
+def test_least_privilege() -> None:
+    """Nothing may be written, nothing of Secrets or ConfigMaps read, and no wildcard stands anywhere."""
+    rules = [rule for each in manifests("rbac.yaml") if each["kind"] == "ClusterRole" for rule in each["rules"]]
+    assert {"get", "list", "watch"} == {verb for rule in rules for verb in rule["verbs"]}
+    resources = {resource for rule in rules for resource in rule["resources"]}
+    assert set() == resources & {"*", "secrets", "configmaps"}
+    assert not any("*" in rule["apiGroups"] for rule in rules)
+    listed = {resource for rule in rules if "list" in rule["verbs"] for resource in rule["resources"]}
+    assert {"events", "endpointslices"} == listed
+
+
+def test_bindings() -> None:
+    """Each role is bound to the service account that the pod runs as, and exists."""
+    objects = manifests("rbac.yaml")
+    roles = {each["metadata"]["name"] for each in objects if each["kind"] == "ClusterRole"}
+    bindings = [each for each in objects if each["kind"] == "ClusterRoleBinding"]
+    assert roles == {binding["roleRef"]["name"] for binding in bindings}
+    account = one("rbac.yaml", "ServiceAccount")["metadata"]
+    for binding in bindings:
+        assert [(account["name"], account["namespace"])] == [(s["name"], s["namespace"]) for s in binding["subjects"]]
+
+
+def test_deployment(pod: dict[str, Any]) -> None:
+    """One replica, never two at a time, as the service account, without any privilege."""
+    deployment = one("deployment.yaml", "Deployment")
+    assert (1, "Recreate") == (deployment["spec"]["replicas"], deployment["spec"]["strategy"]["type"])
+    assert one("rbac.yaml", "ServiceAccount")["metadata"]["name"] == pod["serviceAccountName"]
+    [container] = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    security = container["securityContext"]
+    assert security == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_probes(pod: dict[str, Any]) -> None:
+    """The probes ask for pages that there are, on the port that each configuration listens on."""
+    [container] = pod["containers"]
+    [port] = container["ports"]
+    pages = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    assert {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"} == {
+        k: v["path"] for k, v in pages.items()
+    }
+    assert {port["name"]} == {page["port"] for page in pages.values()}
+    for path in CONFIGS:
+        health = load(path).health
+        assert ("0.0.0.0", port["containerPort"]) == (health.host, health.port)
+
+
+def test_arguments(pod: dict[str, Any]) -> None:
+    """The arguments are those of the command, and name a file that is mounted; the grace ends before the pod's."""
+    [container] = pod["containers"]
+    options = _cli._parser().parse_args(container["args"])
+    assert "export" == options.command
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert str(Path(options.config).parent) in mounts
+    assert {volume["name"] for volume in pod["volumes"]} == set(mounts.values())
+    for path in CONFIGS:
+        assert load(path).grace < pod["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_paths(path: Path, pod: dict[str, Any]) -> None:
+    """Whatever a configuration writes is on the volume, which is the only place where the pod can."""
+    config = load(path)
+    places = [sink.options["path"] for sink in config.sinks.values() if sink.type == "file"]
+    places += [place for place in (config.checkpoints, config.dead_letters) if place]
+    [container] = pod["containers"]
+    data = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "data"]
+    assert [] == [place for place in places if not place.startswith(f"{data[0]}/")]
+
+
+def test_image(pod: dict[str, Any]) -> None:
+    """The image is built from files that there are, runs as the pod's user, and hands signals to the command."""
+    lines = [
+        line for line in (FOLDER / "Dockerfile").read_text(encoding="utf-8").splitlines() if line[:1] not in ("", "#")
+    ]
+    steps = [line.split(maxsplit=1) for line in lines]
+    assert {"FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "ENTRYPOINT", "CMD"} == {step for step, _ in steps}
+    for step, text in steps:
+        if step == "COPY" and "--from" not in text:
+            assert all((ROOT / name).exists() for name in shlex.split(text)[:-1])
+        if step in ("ENTRYPOINT", "CMD"):
+            assert json.loads(text)
+    security = pod["securityContext"]
+    assert f"{security['runAsUser']}:{security['runAsGroup']}" == dict(steps)["USER"]
+    extras = re.findall(r'"\.\[(\w+)\]"', (FOLDER / "Dockerfile").read_text(encoding="utf-8"))
+    assert ["otlp"] == extras
+    assert all(f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8") for extra in extras)
+
+
+def test_readme() -> None:
+    """The page beside them leads to every file."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    names = {path.name for path in FOLDER.iterdir()} - {"README.md"}
+    assert names == set(re.findall(r"\]\(([^)/]+)\)", text))
+
+
+@pytest.mark.e2e
+def test_a_real_server_takes_them(real_server: RealServer) -> None:
+    """A real API server takes each object as it is."""
+    real_server.kubectl("apply", "-f", str(FOLDER / "rbac.yaml"))
+    real_server.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", str(FOLDER / "deployment.yaml"))
