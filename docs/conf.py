@@ -78,6 +78,7 @@ html_theme_options = {"navigation_with_keys": True}
 LINKS = {  # what pages link to beside the documentation, and where that is on the site
     "../README.md#permission": "tutorial.md#permission",
     "../examples/kopf/README.md": "examples.md#kopf_operatorpy",
+    "../examples/export/README.md": "examples.md#an-export-in-a-cluster",
 }
 
 
