@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -11,6 +12,7 @@ import pytest
 
 import kevents
 from tests.bench.ours import api_for, deliver
+from tests.bench.page import keep, put_table, read
 from tests.bench.rig import run_json, serving
 from tests.bench.rows import ROWS, Finding, Row, findings, markdown
 from tests.bench.subjects import realistic
@@ -49,6 +51,23 @@ def test_without_go() -> None:
     found = findings([figures(2.0)], [])
     assert {(2.0, None, None, None)} == {(f.kevents, f.client_go, f.ratio, f.met) for f in found}
     assert len(ROWS) + 2 == len(markdown(found).splitlines())
+
+
+def test_a_table_takes_the_place_of_the_last(tmp_path: Path) -> None:
+    """A measurement writes its part of the file and its table in the page, and leaves all others."""
+    page = tmp_path / "performance.md"
+    page.write_text("a\n<!-- x -->\nold\n<!-- end of x -->\nb\n<!-- y --><!-- end of y -->\n", encoding="utf-8")
+    keep(tmp_path, "x", {"figure": 1}, "| new |")
+    keep(tmp_path, "y", {"figure": 2}, "| other |")
+    expected = "a\n<!-- x -->\n\n| new |\n\n<!-- end of x -->\nb\n<!-- y -->\n\n| other |\n\n<!-- end of y -->\n"
+    assert expected == page.read_text(encoding="utf-8")
+    assert {"x": {"figure": 1}, "y": {"figure": 2}} == read(tmp_path)
+
+
+def test_a_table_without_a_place() -> None:
+    """It is not lost silently."""
+    with pytest.raises(ValueError, match="no place between '<!-- x -->'"):
+        put_table("<!-- y --><!-- end of y -->", "x", "| new |")
 
 
 def test_the_same_realistic_mix_for_both() -> None:

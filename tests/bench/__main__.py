@@ -3,25 +3,81 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
-from tests.bench import compare
-from tests.bench.rig import ROOT
+from tests.bench import compare, cost, growth, sinks, versions
+from tests.bench.page import draw, keep
+from tests.bench.rig import ROOT, described, machine
+
+Measure = Callable[[argparse.Namespace], tuple[Any, str]]
+
+
+def _sinks(options: argparse.Namespace) -> tuple[Any, str]:
+    found = sinks.measure_with(options.python)
+    return found, sinks.table(found)
+
+
+def _growth(_: argparse.Namespace) -> tuple[Any, str]:
+    found = growth.measure()
+    return found, growth.tables(found)
+
+
+def _cost(_: argparse.Namespace) -> tuple[Any, str]:
+    found = cost.measure()
+    return found, cost.tables(found)
+
+
+def _versions(options: argparse.Namespace) -> tuple[Any, str]:
+    found = versions.measure(options.python, options.rounds)
+    return found, versions.table(found)
+
+
+OTHERS: Final[dict[str, tuple[str, Measure]]] = {
+    "sinks": (sinks.__doc__ or "", _sinks),
+    "growth": (growth.__doc__ or "", _growth),
+    "cost": (cost.__doc__ or "", _cost),
+    "versions": (versions.__doc__ or "", _versions),
+}
 
 
 def main() -> None:
     """Read the command line, and measure."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    _add_comparison(parser)
-    parser.set_defaults(run=lambda options: compare.run(options.rounds, options.scale, options.to))
-    options = parser.parse_args()
-    options.run(options)
+    options = _parser().parse_args()
+    options.python = options.python or [sys.executable]
+    if options.what == "compare":
+        compare.run(options.rounds, options.scale, options.to)
+        return
+    _, measure = OTHERS[options.what]
+    found, table = measure(options)
+    told = machine()
+    table = f"{table}\n\n{described(told)}."
+    sys.stdout.write(table + "\n")
+    keep(options.to, options.what, {"machine": told, "found": found}, table)
+    if options.what == "growth":
+        draw("draw_growth", found, options.to / "pictures" / "growth.svg")
 
 
-def _add_comparison(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=5, help="in which both run in turns (5)")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of events in a round (1)")
-    parser.add_argument("--to", type=Path, default=ROOT / "docs", help="the folder for JSON and plots (docs)")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description=__doc__,
+        epilog="\n".join(f"{name}: {text}" for name, (text, _) in OTHERS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="?", default="compare", choices=["compare", *OTHERS])
+    parser.add_argument("--rounds", type=int, default=5, help="of compare and versions, in which all take turns (5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of compare: of the number of events in a round (1)")
+    parser.add_argument("--to", type=Path, default=ROOT / "docs", help="the folder of the page, JSON and plots (docs)")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        help="of sinks and versions, repeated: the interpreters, with `kevents[test]` installed (this one)",
+    )
+    return parser
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench.rig import NoGo, Server, build_client_go, machine, run_json, say, serving
+from tests.bench.page import draw, keep
+from tests.bench.rig import NoGo, Server, build_client_go, described, machine, run_json, say, serving
 from tests.bench.rows import Finding, findings, markdown
 from tests.bench.subjects import realistic
 
@@ -74,21 +75,11 @@ def compare(rounds: int, scale: float) -> tuple[list[Finding], dict[str, Rounds]
 
 
 def run(rounds: int, scale: float, folder: Path) -> None:
-    """Compare, print the table, and write JSON and the plot."""
+    """Compare, print the table, and write JSON, table and plot."""
     found, raw = compare(rounds, scale)
     told = machine()
-    sys.stdout.write(markdown(found) + "\n\n" + ", ".join(f"{key}: {value}" for key, value in told.items()) + "\n")
-    written = {
-        "machine": told,
-        "rounds": rounds,
-        "findings": [finding.to_json() for finding in found],
-        "raw": raw,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "performance.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    try:
-        from tests.bench.picture import draw_comparison
-    except ImportError as error:
-        say(f"no plot is drawn: {error}")
-        return
-    draw_comparison(written, folder / "pictures" / "performance.svg")
+    table = f"{markdown(found)}\n\n{described(told)}; medians of {rounds} rounds."
+    sys.stdout.write(table + "\n")
+    written = {"machine": told, "rounds": rounds, "findings": [finding.to_json() for finding in found], "raw": raw}
+    keep(folder, "comparison", written, table)
+    draw("draw_comparison", written, folder / "pictures" / "performance.svg")

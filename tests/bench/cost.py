@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from tests.bench.ours import api_for
 from tests.bench.rig import Server, say, serving
 from tests.bench.subjects import SOURCE, manifest, realistic
 
-__all__ = ["run"]
+__all__ = ["measure", "tables"]
 
 RATES: Final = (100, 1_000, 10_000)
 CALLERS: Final = 16
@@ -150,8 +150,11 @@ def percentiles(found: list[float]) -> dict[str, float]:
     }
 
 
-def run() -> dict[str, Any]:
-    """Measure, and print the tables."""
+def measure() -> dict[str, Any]:
+    """All of it."""
+    logging.getLogger("kevents").setLevel(
+        logging.CRITICAL
+    )  # what is given up when a measurement ends is of no interest
     with serving() as server:
         shares = []
         for name in WORK:
@@ -162,9 +165,7 @@ def run() -> dict[str, Any]:
         times = [{"sink": "none: an empty function", "calls": 0, **percentiles(latencies(lambda _: None))}]
         times.append(call_times("answers after 5 ms", _DELAY, server))
         times.append(call_times("never answers", _DEAD, server))
-    found = {"left": shares, "calls": times}
-    sys.stdout.write(tables(found) + "\n")
-    return found
+    return {"left": shares, "calls": times}
 
 
 def tables(found: dict[str, Any]) -> str:

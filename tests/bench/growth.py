@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 import tracemalloc
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ import kevents
 from tests.bench.rig import say
 from tests.bench.subjects import NEVER_SKIPPED, SOURCE, event, manifest, reference
 
-__all__ = ["run"]
+__all__ = ["measure", "tables"]
 
 OBJECTS: Final = (10, 100, 1_000, 4_000, 10_000, 100_000)
 THREADS: Final = (1, 4, 16, 64)
@@ -140,8 +139,8 @@ def _record(recorders: list[kevents.EventRecorder], number: int) -> None:
         recorders[serial % len(recorders)].event(about, "Normal", "BackOff", "back-off restarting failed container")
 
 
-def run() -> dict[str, Any]:
-    """Measure, and print the tables."""
+def measure() -> dict[str, Any]:
+    """All of it."""
     found: dict[str, Any] = {}
     say("growth: objects")
     found["objects"] = [by_objects(objects) for objects in OBJECTS]
@@ -151,7 +150,6 @@ def run() -> dict[str, Any]:
     found["watchers"] = [emit(watchers=watchers) for watchers in WATCHERS]
     found["broadcasters"] = [emit(broadcasters=broadcasters) for broadcasters in BROADCASTERS]
     found["queued_bytes"] = {"reference": queued_bytes(reference()), "dictionary": queued_bytes(manifest())}
-    sys.stdout.write(tables(found) + "\n")
     return found
 
 

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = ["draw_comparison"]
+__all__ = ["draw_comparison", "draw_growth"]
 
 BETTER: Final = "#2a7f62"
 WORSE: Final = "#c8553d"
 AIM: Final = "#1f2933"
 QUIET: Final = "#7b8794"
+_CACHE: Final = 4096
 
 mpl.rcParams.update(
     {
@@ -101,6 +102,33 @@ def _set_scale(axes: Axes, values: list[float]) -> None:
 def _legend() -> list[Artist]:
     mark = Line2D([], [], marker="|", markersize=14, markeredgewidth=2.6, color=AIM, linestyle="", label="aim")
     return [Patch(color=BETTER, label="better than client-go"), Patch(color=WORSE, label="worse"), mark]
+
+
+def draw_growth(found: dict[str, Any], path: Path) -> None:
+    """Time by objects on the left; by threads, watchers and broadcasters on the right."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    objects = found["objects"]
+    left.plot([row["objects"] for row in objects], [row["us"] for row in objects], marker="o", color=BETTER)
+    left.axvline(_CACHE, color=QUIET, linewidth=1, linestyle="--")
+    left.annotate(
+        "size of the caches", (_CACHE, 0.4), xytext=(-5, 0), textcoords="offset points", ha="right", color=QUIET
+    )
+    left.set_xscale("log")
+    left.set_xlabel("objects that events are about, in turns")
+    left.set_title("correlating an event", loc="left", fontsize=10)
+    for kind, color, marker in (("threads", BETTER, "o"), ("watchers", WORSE, "s"), ("broadcasters", AIM, "^")):
+        rows = found[kind]
+        right.plot([row[kind] for row in rows], [row["cpu_us"] for row in rows], marker=marker, color=color, label=kind)
+    right.set_xscale("log", base=2)
+    right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    right.set_xlabel("how many of them")
+    right.set_title("recording an event and handing it to every watcher, processor time", loc="left", fontsize=10)
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("µs")
+        axes.grid(color="#e4e7eb", zorder=0)
+    _save(figure, path)
 
 
 def _figure(value: float) -> str:

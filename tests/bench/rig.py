@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
-__all__ = ["NoGo", "Server", "build_client_go", "machine", "run_json", "say", "serving"]
+__all__ = ["NoGo", "Server", "build_client_go", "described", "machine", "run_json", "say", "serving"]
 
 ROOT: Final = Path(__file__).parents[2]
 _GO_PROGRAM: Final = Path(__file__).parent / "clientgo"
@@ -117,6 +117,11 @@ def machine() -> dict[str, str]:
         "go": told.split()[2].removeprefix("go") if told else "none",
         "client-go": _client_go_version(),
     }
+
+
+def described(told: Mapping[str, str]) -> str:
+    """The same as one line."""
+    return ", ".join(f"{key} {value}" if key != "date" else value for key, value in told.items())
 
 
 def _processor() -> str:

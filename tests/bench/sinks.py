@@ -14,7 +14,7 @@ from tests.bench.rig import Server, run_json, say, serving
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["run"]
+__all__ = ["measure_with", "table"]
 
 DELAYS: Final = (0, 1, 5, 20)
 SENDERS: Final = (1, 4, 16)
@@ -120,14 +120,13 @@ def measure_all(*, tls: bool, delays: tuple[int, ...]) -> list[dict[str, Any]]:
     return rows
 
 
-def run(pythons: list[str]) -> list[dict[str, Any]]:
-    """Measure with each interpreter, which has a generation of the client; print the table."""
+def measure_with(pythons: list[str]) -> list[dict[str, Any]]:
+    """Measure with each interpreter, which has a generation of the client."""
     rows: list[dict[str, Any]] = []
     for python in pythons:
         for tls in (False, True):
             say(f"sinks: {python}{', TLS' if tls else ''}")
             rows += run_json([python, "-m", "tests.bench.sinks", *(["--tls"] if tls else [])])
-    sys.stdout.write(table(rows) + "\n")
     return rows
 
 
