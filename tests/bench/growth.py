@@ -146,11 +146,23 @@ def measure() -> dict[str, Any]:
     found["objects"] = [by_objects(objects) for objects in OBJECTS]
     say("growth: threads, watchers, broadcasters")
     emit()  # to warm up
-    found["threads"] = [emit(threads=threads) for threads in THREADS]
-    found["watchers"] = [emit(watchers=watchers) for watchers in WATCHERS]
-    found["broadcasters"] = [emit(broadcasters=broadcasters) for broadcasters in BROADCASTERS]
+    rounds = [_emit_all() for _ in range(_REPEATS)]
+    for kind in rounds[0]:
+        found[kind] = [_median_row(rows) for rows in zip(*(each[kind] for each in rounds), strict=True)]
     found["queued_bytes"] = {"reference": queued_bytes(reference()), "dictionary": queued_bytes(manifest())}
     return found
+
+
+def _emit_all() -> dict[str, list[Row]]:
+    return {
+        "threads": [emit(threads=threads) for threads in THREADS],
+        "watchers": [emit(watchers=watchers) for watchers in WATCHERS],
+        "broadcasters": [emit(broadcasters=broadcasters) for broadcasters in BROADCASTERS],
+    }
+
+
+def _median_row(rows: tuple[Row, ...]) -> Row:
+    return {name: median(row[name] for row in rows) for name in rows[0]}
 
 
 def tables(found: dict[str, Any]) -> str:

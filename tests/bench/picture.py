@@ -114,15 +114,17 @@ def draw_growth(found: dict[str, Any], path: Path) -> None:
         "size of the caches", (_CACHE, 0.4), xytext=(-5, 0), textcoords="offset points", ha="right", color=QUIET
     )
     left.set_xscale("log")
+    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     left.set_xlabel("objects that events are about, in turns")
     left.set_title("correlating an event", loc="left", fontsize=10)
     for kind, color, marker in (("threads", BETTER, "o"), ("watchers", WORSE, "s"), ("broadcasters", AIM, "^")):
         rows = found[kind]
-        right.plot([row[kind] for row in rows], [row["cpu_us"] for row in rows], marker=marker, color=color, label=kind)
+        each = [row["cpu_us"] / row["watchers"] for row in rows]
+        right.plot([row[kind] for row in rows], each, marker=marker, color=color, label=kind)
     right.set_xscale("log", base=2)
     right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     right.set_xlabel("how many of them")
-    right.set_title("recording an event and handing it to every watcher, processor time", loc="left", fontsize=10)
+    right.set_title("processor time of recording an event and handling it, for each watcher", loc="left", fontsize=10)
     right.legend(frameon=False)
     for axes in (left, right):
         axes.set_ylim(bottom=0)
