@@ -51,8 +51,8 @@ def main() -> None:
         compare.run(options.rounds, options.scale, options.to)
         return
     _, measure = OTHERS[options.what]
-    found, table = measure(options)
     told = machine()
+    found, table = measure(options)
     table = f"{table}\n\n{described(told)}."
     sys.stdout.write(table + "\n")
     keep(options.to, options.what, {"machine": told, "found": found}, table)

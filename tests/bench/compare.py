@@ -76,8 +76,8 @@ def compare(rounds: int, scale: float) -> tuple[list[Finding], dict[str, Rounds]
 
 def run(rounds: int, scale: float, folder: Path) -> None:
     """Compare, print the table, and write JSON, table and plot."""
-    found, raw = compare(rounds, scale)
     told = machine()
+    found, raw = compare(rounds, scale)
     table = f"{markdown(found)}\n\n{described(told)}; medians of {rounds} rounds."
     sys.stdout.write(table + "\n")
     written = {"machine": told, "rounds": rounds, "findings": [finding.to_json() for finding in found], "raw": raw}

@@ -116,6 +116,7 @@ def machine() -> dict[str, str]:
         "kubernetes client": version("kubernetes"),
         "go": told.split()[2].removeprefix("go") if told else "none",
         "client-go": _client_go_version(),
+        "load before": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
     }
 
 
