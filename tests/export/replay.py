@@ -17,8 +17,9 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 CLUSTER: Final = "5f0e7a52-2c33-4f8e-9c55-0d7c1f1f7a11"
-WIDTH: Final = 9
 BURST: Final = 200
+BEFORE: Final = 1000
+"""The resourceVersion before that of the first event."""
 
 _EVENT: Final = (
     '{"kind":"Event","apiVersion":"v1","metadata":{"name":"web-%(pod)05d.18%(rv)014x","namespace":"prod",'
@@ -54,9 +55,9 @@ class Plan:
 
 
 def event(rv: int, plan: Plan) -> bytes:
-    """An event as the server writes it; its message ends with the moment when it was made, by the monotonic clock."""
+    """The n-th event as the server writes it; its message ends with the moment when it was made, by the monotonic clock."""
     values = {
-        "rv": rv,
+        "rv": BEFORE + rv,
         "pod": rv * 7919 % plan.objects,
         "node": rv % 50,
         "reason": ("BackOff", "Unhealthy", "Failed", "Pulled")[rv % 4],
@@ -135,7 +136,7 @@ class Cluster:
         """A page of the list."""
         end = min(start + limit, len(self.items))
         more = {"continue": str(end), "remainingItemCount": len(self.items) - end} if end < len(self.items) else {}
-        meta = json.dumps({"resourceVersion": str(max(self.plan.listed, 1)), **more}).encode()
+        meta = json.dumps({"resourceVersion": str(BEFORE + self.plan.listed), **more}).encode()
         items = b",".join(self.items[start:end])
         return b'{"kind":"EventList","apiVersion":"v1","metadata":' + meta + b',"items":[' + items + b"]}"
 
@@ -154,7 +155,7 @@ class Cluster:
     def watched(self, version: int) -> Any:
         """What a watch gives, piece by piece."""
         if not self.plan.rate:
-            yield from self.pieces[max(version - self.plan.listed, 0) // BURST :]
+            yield from self.pieces[(version - BEFORE - self.plan.listed) // BURST :]
             return
         begun, sent = time.monotonic(), 0
         while sent < self.plan.watched:

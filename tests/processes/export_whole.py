@@ -1,0 +1,95 @@
+"""A whole export, begun again and again to be killed: forked each time from a process that has imported everything.
+
+The first argument is a plan in JSON: the API server's URL and token, the namespaces, and the sinks as expressions. Each
+line on the standard input begins an export, which lives until it is killed, or, if the line names a resourceVersion for
+each namespace, until all sinks hold everything up to there. Its process id is printed, and then what became of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+from typing import Any
+
+import kubernetes.client
+import obstore  # noqa: F401 - imported before the forks
+
+import kevents.export
+from kevents.export import BatchOptions, ClusterEventSource, Destination, Enricher, Exporter, ExportStatistics, Route
+
+LARGEST_BATCH = 20
+"""Records: what a kill may double where the destination cannot hold the mark."""
+
+
+def connected(plan: dict[str, Any]) -> kubernetes.client.CoreV1Api:
+    """A client for the plan's server."""
+    configuration = kubernetes.client.Configuration()
+    configuration.host = plan["url"]
+    configuration.api_key = {"authorization": f"Bearer {plan['token']}"}
+    return kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(configuration))
+
+
+def exporter(plan: dict[str, Any]) -> Exporter:
+    """The export of a plan: small batches, so that there are many moments to be killed in."""
+    api = connected(plan)
+    sinks = {name: eval(text, vars(kevents.export)) for name, text in plan["sinks"].items()}
+    small = BatchOptions(max_items=LARGEST_BATCH, max_age=0.02)
+    return Exporter(
+        ClusterEventSource(api, namespaces=plan.get("namespaces"), retry=(0.01, 0.1), page=100),
+        routes=[Route(to=list(sinks), all=True)],
+        sinks={name: Destination(sink, small) for name, sink in sinks.items()},
+        enrich=Enricher(api, rate=1000.0, burst=1000) if plan.get("enrich") else None,
+    )
+
+
+def holds(statistics: ExportStatistics, upto: dict[str, int]) -> bool:
+    """Whether every sink holds every stream up to there."""
+    return statistics.state == "running" and all(
+        progress.durable_up_to is not None and progress.durable_up_to.rv >= upto[stream.scope]
+        for sink in statistics.destinations
+        for stream, progress in sink.progress.items()
+    )
+
+
+def live(plan: dict[str, Any], upto: dict[str, int]) -> int:
+    """Export; if it is said how far, until that is reached."""
+    export = exporter(plan)
+
+    def watch() -> None:
+        pause = threading.Event()
+        while not holds(export.statistics(), upto):
+            pause.wait(0.02)
+        export.stop()
+
+    if upto:
+        threading.Thread(target=watch, daemon=True).start()
+    return 1 if export.run() else 0
+
+
+def tell(number: int) -> None:
+    """Print a number."""
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Fork an export for each line."""
+    logging.disable()
+    plan = json.loads(sys.argv[1])
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            code = 3
+            try:
+                code = live(plan, json.loads(line))
+            finally:
+                os._exit(code)
+        tell(pid)
+        tell(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+if __name__ == "__main__":
+    main()
