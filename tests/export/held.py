@@ -37,9 +37,7 @@ def bodies_in_store(url: str, options: dict[str, Any] | None = None) -> list[dic
     plain = {"client_options": {"allow_http": True}} if options else {}
     store: Any = obstore.store.from_url(url, config=options, **plain)  # type: ignore[call-overload]
     keys = sorted(found["path"] for page in obstore.list(store) for found in page)
-    return [
-        body for key in keys if ".jsonl" in key for body in bodies_in(bytes(obstore.get(store, key).bytes()))
-    ]
+    return [body for key in keys if ".jsonl" in key for body in bodies_in(bytes(obstore.get(store, key).bytes()))]
 
 
 def ids_in_store(url: str, options: dict[str, Any] | None = None) -> list[str]:

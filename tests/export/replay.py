@@ -55,7 +55,7 @@ class Plan:
 
 
 def event(rv: int, plan: Plan) -> bytes:
-    """The n-th event as the server writes it; its message ends with the moment when it was made, by the monotonic clock."""
+    """The n-th event as the server writes it; its message ends with when it was made, by the monotonic clock."""
     values = {
         "rv": BEFORE + rv,
         "pod": rv * 7919 % plan.objects,

@@ -1,7 +1,8 @@
-"""Two hundred exports, each killed with SIGKILL at a random moment: nothing is lost, and what cannot double does not."""
+"""Two hundred exports, each killed with SIGKILL at a random moment: nothing is lost, and doubled only what can be."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -11,21 +12,24 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kevents.testing import APIServer
-from tests.export.moto import Moto
+from tests.export.doubles import PATIENCE
 from tests.export.held import ids_in_folder, ids_in_store
+from tests.export.moto import Moto
+from tests.processes.export_whole import LARGEST_BATCH
 
 KILLS = 200
-EVENTS = 1600
 LONGEST_LIFE = 0.35
+NOW_AND_THEN = 0.06
 
 
 @dataclass
@@ -81,38 +85,115 @@ def happen(server: APIServer, number: int) -> None:
 
 
 @contextmanager
-def happening(server: APIServer, events: int, seconds: float) -> Iterator[threading.Event]:
-    """Let events happen over some time, in a thread; what is given is set when all have."""
+def happening(server: APIServer) -> Iterator[Callable[[int], None]]:
+    """Let events happen now and then, in a thread; what is given lets some more happen at once."""
     over = threading.Event()
+    numbers = itertools.count()
 
     def run() -> None:
-        begun = time.monotonic()
-        for number in range(events):
-            time.sleep(max(begun + seconds * number / events - time.monotonic(), 0.0))
-            happen(server, number)
-        over.set()
+        while not over.wait(NOW_AND_THEN):
+            happen(server, next(numbers))
 
     thread = threading.Thread(target=run, name="test-events")
     thread.start()
-    yield over
-    thread.join()
+    try:
+        yield lambda events: [happen(server, next(numbers)) for _ in range(events)] and None
+    finally:
+        over.set()
+        thread.join()
 
 
-def killed(server: APIServer, sinks: dict[str, str], kills: int, events: int, **plan: Any) -> list[str]:
-    """Export what happens while the export is killed again and again; the ids of all that happened."""
+def killed(server: APIServer, sinks: dict[str, str], kills: int, hook: Hook, **plan: Any) -> list[str]:
+    """Export what happens while the export is killed again and again; the ids of all that happened.
+
+    One in four is killed at any moment of its life, the others soon after they sent something: there is most to break.
+    """
     chance = random.Random(11)
     with lives(server, sinks, **plan) as exports:
-        with happening(server, events, kills * LONGEST_LIFE * 0.6):
-            for _ in range(kills):
+        with happening(server) as more:
+            for number in range(kills):
+                more(4)
+                hook.life += 1
                 pid = exports.begin()
-                time.sleep(chance.uniform(0.0, LONGEST_LIFE))  # the moment is what is random
+                if number % 4:
+                    hook.wait_heard()
+                time.sleep(chance.uniform(0.0, 0.05 if number % 4 else LONGEST_LIFE))  # the moment is what is random
                 os.kill(pid, signal.SIGKILL)
                 exports.end()
-        happened = sorted((event["metadata"] for event in server.events()), key=lambda one: int(one["resourceVersion"]))
+        happened = [event["metadata"] for event in server.events()]
+        happened.sort(key=lambda one: int(one["resourceVersion"]))
         exports.begin(upto={one["namespace"]: int(one["resourceVersion"]) for one in happened})
         assert 0 == exports.end(), "the last one was to end by itself, with nothing left"
     assert [-signal.SIGKILL] * kills == exports.ends[:-1]
     return sorted(f"{one['uid']}:{one['resourceVersion']}" for one in happened)
+
+
+class Hook(ThreadingHTTPServer):
+    """A receiver of a webhook.
+
+    Attributes:
+        life: Which export is alive, counted by the test.
+        heard: The ids that were received, each with the life in which it was.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        """Listen on loopback."""
+        super().__init__(("127.0.0.1", 0), Receiving)
+        self.life = 0
+        self.heard: list[tuple[int, str]] = []
+        self.changed = threading.Condition()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.server_port}/events"
+
+    def hear(self, ids: list[str]) -> None:
+        """Note what was received."""
+        with self.changed:
+            self.heard += [(self.life, one) for one in ids]
+            self.changed.notify_all()
+
+    def wait_heard(self) -> None:
+        """Wait until this life has sent something."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.heard and self.heard[-1][0] == self.life, PATIENCE)
+
+    def handle_error(self, *_: object) -> None:
+        """A sender that is killed is no news."""
+
+
+class Receiving(BaseHTTPRequestHandler):
+    """Takes everything."""
+
+    protocol_version = "HTTP/1.1"
+    server: Hook
+
+    def do_POST(self) -> None:
+        """Take a batch; what was not sent whole is not taken."""
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:
+            return
+        self.server.hear([json.loads(line)["kevents"]["id"] for line in body.splitlines()])
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """A receiver."""
+    with Hook() as server:
+        thread = threading.Thread(target=server.serve_forever, name="test-hook")
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture
@@ -125,16 +206,44 @@ def server() -> Iterator[APIServer]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_killed(server: APIServer, tmp_path: Path, moto: Moto) -> None:
-    """A folder, a local object store and one in S3 hold every event once, after two hundred kills."""
-    moto.make_bucket("kills")
+def test_killed(server: APIServer, tmp_path: Path, hook: Hook) -> None:
+    """A folder and a local object store hold every event once, after two hundred kills.
+
+    A webhook, which cannot hold a mark, has every event, and gets at most one batch again after each kill.
+    """
     sinks = {
         "folder": f"FileSink({str(tmp_path / 'folder')!r}, max_bytes=20000)",
         "store": f"ObjectStoreSink('file://{tmp_path}/store')",
-        "bucket": f"ObjectStoreSink('s3://kills/events', options={moto.options()!r})",
+        "webhook": f"Checkpointed(WebhookSink({hook.url!r}), {str(tmp_path / 'webhook.json')!r})",
     }
-    happened = killed(server, sinks, KILLS, EVENTS, namespaces=["default", "prod"])
-    assert EVENTS == len(happened)
+    happened = killed(server, sinks, KILLS, hook, namespaces=["default", "prod"])
+    assert len(happened) > 4 * KILLS
     assert happened == sorted(ids_in_folder(tmp_path / "folder"))
     assert happened == sorted(ids_in_store(f"file://{tmp_path}/store"))
+    assert happened == sorted({one for _, one in hook.heard})
+    again = doubled(hook.heard)
+    assert max(again.values(), default=0) <= 2 * LARGEST_BATCH  # a batch for each of the two streams
+    print(f"{sum(again.values())} records doubled after {len(again)} of {KILLS} kills")  # noqa: T201 - for people
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_killed_with_a_bucket(server: APIServer, tmp_path: Path, hook: Hook, moto: Moto) -> None:
+    """A bucket in S3 holds every event once, after two hundred kills."""
+    moto.make_bucket("kills")
+    sinks = {
+        "bucket": f"ObjectStoreSink('s3://kills/events', options={moto.options()!r})",
+        "webhook": f"Checkpointed(WebhookSink({hook.url!r}), {str(tmp_path / 'webhook.json')!r})",
+    }
+    happened = killed(server, sinks, KILLS, hook)
     assert happened == sorted(ids_in_store("s3://kills/events", moto.options()))
+
+
+def doubled(heard: list[tuple[int, str]]) -> Counter[int]:
+    """How many records each life sent that one before it had sent."""
+    seen: set[str] = set()
+    again: Counter[int] = Counter()
+    for life, one in heard:
+        again[life] += one in seen
+        seen.add(one)
+    return +again

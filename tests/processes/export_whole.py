@@ -18,7 +18,16 @@ import kubernetes.client
 import obstore  # noqa: F401 - imported before the forks
 
 import kevents.export
-from kevents.export import BatchOptions, ClusterEventSource, Destination, Enricher, Exporter, ExportStatistics, Route
+from kevents.export import (
+    BatchOptions,
+    ClusterEventSource,
+    Destination,
+    Enricher,
+    Exporter,
+    ExportStatistics,
+    Route,
+    WebhookSink,
+)
 
 LARGEST_BATCH = 20
 """Records: what a kill may double where the destination cannot hold the mark."""
@@ -48,7 +57,7 @@ def exporter(plan: dict[str, Any]) -> Exporter:
 def holds(statistics: ExportStatistics, upto: dict[str, int]) -> bool:
     """Whether every sink holds every stream up to there."""
     return statistics.state == "running" and all(
-        progress.durable_up_to is not None and progress.durable_up_to.rv >= upto[stream.scope]
+        progress.durable_up_to is not None and progress.durable_up_to.rv >= upto.get(stream.scope, max(upto.values()))
         for sink in statistics.destinations
         for stream, progress in sink.progress.items()
     )
@@ -75,10 +84,18 @@ def tell(number: int) -> None:
     sys.stdout.flush()
 
 
+def warm(plan: dict[str, Any]) -> None:
+    """Import what is imported late; no thread, and no connection, may be there before a fork."""
+    ClusterEventSource(connected(plan))
+    WebhookSink("http://127.0.0.1:1/").close()
+    assert 1 == threading.active_count()
+
+
 def main() -> None:
     """Fork an export for each line."""
     logging.disable()
     plan = json.loads(sys.argv[1])
+    warm(plan)
     for line in sys.stdin:
         pid = os.fork()
         if not pid:
