@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 from kevents.testing._requests import Incoming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Protocol
 
     class Readable(Protocol):
@@ -56,14 +56,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer that goes on: `run` is given a function that sends one piece, and returns at the end.
+    """An answer that goes on: `run` is given a function that sends pieces at once, and returns at the end.
 
     Attributes:
         run: Sends the pieces.
         content_type: The type of the whole.
     """
 
-    run: Callable[[Callable[[bytes], None]], None]
+    run: Callable[[Callable[[Iterable[bytes]], None]], None]
     content_type: str = "application/json"
 
 

@@ -92,7 +92,7 @@ class Connection:
     def _answer(self, request: Incoming, answer: Answer | Stream) -> bool:
         if isinstance(answer, Stream):
             self.socket.sendall(stream_head(200, answer.content_type))
-            answer.run(lambda piece: self.socket.sendall(chunk(piece)))
+            answer.run(lambda pieces: self.socket.sendall(b"".join(map(chunk, pieces))))
             self.socket.sendall(chunk(b""))
         else:
             self.socket.sendall(encode(answer, head_only=request.method == "HEAD"))

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._http import Stream, dump
 from kevents.testing._selectors import selector
@@ -17,7 +17,7 @@ from kevents.testing._status import APIError, status_body
 from kevents.testing._storage import CompactedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kevents.testing._calls import Call
     from kevents.testing._shapes import Shape
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Watches"]
 
 Object = dict[str, Any]
+
+_AT_ONCE: Final = 64
+"""Lines that go out together when they wait together; each is a chunk of its own all the same."""
 
 
 @dataclass(eq=False, slots=True)
@@ -100,16 +103,16 @@ class Watches:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(client, socket.SHUT_RDWR)
 
-        def run(send: Callable[[bytes], None]) -> None:
+        def run(send: Callable[[Iterable[bytes]], None]) -> None:
             with self._bell() as bell:
                 try:
                     watcher = self._store.watch(call.kind.bucket, call.namespace, since, bell.ring, cut)
                 except CompactedError:
                     if self.gone != "empty":
-                        send(dump({"type": "ERROR", "object": _gone()}))
+                        send((dump({"type": "ERROR", "object": _gone()}),))
                     return
                 try:
-                    self._follow(watcher, bell, client, deadline, lambda change: _send(send, lines.of(change)))
+                    self._follow(watcher, bell, client, deadline, lambda found: send(lines.of(found)))
                 finally:
                     self._store.unwatch(watcher)
 
@@ -121,14 +124,15 @@ class Watches:
         bell: _Bell,
         client: socket.socket,
         deadline: float | None,
-        tell: Callable[[Change], None],
+        tell: Callable[[list[Change]], None],
     ) -> None:
         with selectors.DefaultSelector() as ears:
             ears.register(client, selectors.EVENT_READ)
             ears.register(bell.heard, selectors.EVENT_READ)
             while not self._closed:
-                for change in self._store.take(watcher):
-                    tell(change)
+                changes = self._store.take(watcher)
+                for start in range(0, len(changes), _AT_ONCE):
+                    tell(changes[start : start + _AT_ONCE])
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return
@@ -164,11 +168,11 @@ class _Lines:
         self._clock = clock
         self._header = True
 
-    def of(self, change: Change) -> bytes:
-        """Give the line, empty when the watch does not concern the object."""
-        type_ = self._type(change)
-        if not type_:
-            return b""
+    def of(self, changes: Iterable[Change]) -> list[bytes]:
+        """Give the lines of those that the watch concerns."""
+        return [self._line(change, type_) for change in changes if (type_ := self._type(change))]
+
+    def _line(self, change: Change, type_: str) -> bytes:
         body = render_object(self._kind, change.object, self._shape, self._clock(), header=self._header)
         self._header = False
         return dump({"type": type_, "object": body})
@@ -181,11 +185,6 @@ class _Lines:
         if now:
             return "MODIFIED" if before else "ADDED"
         return "DELETED" if before else ""
-
-
-def _send(send: Callable[[bytes], None], line: bytes) -> None:
-    if line:
-        send(line)
 
 
 def _version(text: str) -> int:
