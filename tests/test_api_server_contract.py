@@ -1391,6 +1391,13 @@ class TestWatch:
         with wire.watching(f"{wire.events}?watch=1{query}") as lines:
             assert next(lines) == {"type": "ADDED", "object": made}
 
+    @pytest.mark.parametrize("true", ["1", "true", "True", "t"])
+    def test_true(self, wire: Wire, true: str) -> None:
+        """That it is to be a watch is said in any of Go's ways; the client 31 says `True`."""
+        made = wire.ok("POST", wire.events, wire.event())
+        with wire.watching(f"{wire.events}?watch={true}") as lines:
+            assert next(lines) == {"type": "ADDED", "object": made}
+
     def test_other_view(self, wire: Wire) -> None:
         """A watch through events.k8s.io tells of core/v1 events in its own form."""
         with wire.watching(f"{wire.new_events}?watch=1") as lines:

@@ -28,8 +28,8 @@ class Following:
 
     Attributes:
         version: From where the next watch goes on: that of the last event.
-        lines: How many lines there were.
-        unreadable: How many of them were no events.
+        lines: How many events there were, of any type.
+        unreadable: How many lines were no events.
         trouble: What the server told instead of an event, which is the end of the watch; None: nothing.
     """
 
@@ -70,7 +70,6 @@ class Following:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self.trouble = UnavailableError(f"what came is no watch: {error}")
             return None
-        self.lines += 1
         verb, event = told.get("type"), told.get("object")
         if verb == "ERROR":
             self.trouble = _trouble(event)
@@ -79,6 +78,7 @@ class Following:
         if not isinstance(event, dict) or not isinstance(metadata, dict):
             self.unreadable += 1
             return None
+        self.lines += 1
         version = metadata.get("resourceVersion")
         record = self._intake.watched(verb, event, now, read_at) if verb in _TOLD else None
         if version and isinstance(version, str):

@@ -23,6 +23,7 @@ _PUBLIC: Final = ("/healthz", "/livez", "/readyz", "/version")
 _ITEM_VERBS: Final = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _COLLECTION_VERBS: Final = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
 _OF_NAMESPACES: Final = ("finalize", "status")
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})  # Go: strconv.ParseBool
 _SUBRESOURCES: Final = frozenset({"", "status"})
 
 
@@ -112,7 +113,7 @@ def verb_of(target: Target, request: Incoming) -> str:
     if target.name:
         return _ITEM_VERBS.get(request.method, "")
     verb = _COLLECTION_VERBS.get(request.method, "")
-    return "watch" if verb == "list" and request.query.get("watch", "") in {"1", "true"} else verb
+    return "watch" if verb == "list" and request.query.get("watch", "") in _TRUE else verb
 
 
 def authorize_path(user: User, path: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import tempfile
 from typing import Any
 
 import pytest
@@ -565,6 +567,58 @@ class TestFaults:
         assert reading.ids[:2] == ["/:60", "/:71"]
         assert stream.statistics().unreadable == 2
         assert "1 of the events of all namespaces cannot be read" in caplog.text
+
+    def test_list_for_a_watch(self, api_server: APIServer) -> None:
+        """A server that answers a watch with a list, again and again, is not asked without end."""
+        body = b'{"kind":"EventList","metadata":{"resourceVersion":"90"},"items":[]}'
+        (stream,) = source(api_server, retry=(0.05, 0.2)).open()
+        with api_server.fail(Garbage(body, after_processing=False), when=is_watch) as rule, Reading(stream) as reading:
+            expected = put(api_server, "a")
+            reading.wait_for(1)
+            expected += put(api_server, "b")
+            reading.wait_for(2)
+            hits = rule.hits
+        assert reading.ids == expected
+        assert hits < 100
+
+    def test_full_disk(
+        self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A backlog that finds no room is said and tried again; nothing is lost."""
+        put(api_server, "before")
+        (stream,) = source(api_server, backlog=200).open()
+        expected = [record.id for chunk in [next(stream.read(None))] for record in chunk.records]
+        expected += put(api_server, "a", "b", "c")
+        made = tempfile.TemporaryFile
+        answers = [OSError(28, "No space left on device"), OSError(28, "No space left on device"), None]
+
+        def sometimes(**options: Any) -> Any:
+            if error := answers.pop(0):
+                raise error
+            return made(**options)
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", sometimes)
+        (stream,) = source(api_server, backlog=200).open()
+        with caplog.at_level(logging.WARNING, "kevents"), Reading(stream) as reading:
+            reading.wait_listed()
+        assert (reading.ids, answers) == (expected, [])
+        assert "No space left on device" in caplog.text
+
+    def test_no_numbers(self, api_server: APIServer) -> None:
+        """A server whose resourceVersions are no numbers is read all the same; nothing is told twice."""
+        items = [{"metadata": {"namespace": "n", "name": name, "resourceVersion": f"v{name}"}} for name in "ba"]
+        body = json.dumps({"metadata": {"resourceVersion": "v1"}, "items": items}).encode()
+        told = [{"type": "ADDED", "object": {"metadata": {**items[0]["metadata"], "resourceVersion": "vx"}}}]
+        lines = b"".join(json.dumps(line).encode() + b"\n" for line in told)
+        api_server.fail(Garbage(body, after_processing=False), when=is_list)
+        api_server.fail(Garbage(lines, after_processing=False), times=1, when=is_watch)
+        api_server.fail(Status(410), times=1, when=is_watch)
+        (stream,) = source(api_server).open()
+        with Reading(stream) as reading:
+            reading.wait(lambda: stream.statistics().lists == 2)
+            reading.wait(lambda: stream.statistics().old >= 1)
+        assert reading.ids[:3] == ["n/b:vb", "n/a:va", "n/b:vx"]
+        assert len(set(reading.ids[:3])) == 3
 
 
 class TestStop:
