@@ -77,7 +77,7 @@ class Slot:
     """One API object's pending write."""
 
     __slots__ = (
-        "attempt", "attempted", "belief", "by_choice", "changes", "due", "events", "failed", "heard", "key",
+        "attempt", "attempted", "belief", "by_choice", "changes", "due", "events", "failed", "heard", "hurried", "key",
         "newest", "next_due", "next_events", "next_since", "next_state", "order", "pending_since", "since",
         "state", "tries", "waits",
     )  # fmt: skip
@@ -105,7 +105,12 @@ class Slot:
         self.pending_since = now
         self.heard: int | None = None
         self.tries = self.waits = self.changes = 0
-        self.failed = False
+        self.failed = self.hurried = False
+
+    def wait_after(self, wait: float) -> float:
+        """How long the next try waits: not at all, once, if the present one was to be hurried."""
+        hurried, self.hurried = self.hurried, False
+        return 0.0 if hurried else wait
 
     def merge(self, state: State, now: float) -> None:
         """The newest state wins; it stands for one event more. A create stays a create."""

@@ -184,7 +184,8 @@ class WorkQueue:
                 self._reject(attempt, verdict, now)
             case Failed() | Unavailable():
                 slot.changes = 0
-                self._retry(slot, verdict, now, max(wait, verdict.after or 0.0), charged=charged)
+                wait = max(slot.wait_after(wait), verdict.after or 0.0)
+                self._retry(slot, verdict, now, wait, charged=charged)
 
     def _listen(self, attempt: Attempt, verdict: Verdict, now: float) -> None:
         lost_at = self.gate.lost_at
@@ -212,7 +213,7 @@ class WorkQueue:
             slot.belief = Belief.MAYBE
         slot.failed = True
         slot.waits += 1
-        slot.tries += charged and not self._draining
+        slot.tries += charged and self._longest_wait == _NEVER  # none is charged while draining
         if slot.tries >= MOST_TRIES:
             self._drop(Dropped(DropReason.RETRIES_EXHAUSTED, slot.state, slot.events, None, verdict))
             self._end(slot, now)
@@ -266,11 +267,12 @@ class WorkQueue:
         return all(slot.since > mark for slot in self._backlog.slots.values())
 
     def hasten(self, now: float, key: Key | None = None) -> None:
-        """Make every key due now, and a closed gate probe; with ``key``, only that one, if it waits by choice."""
+        """Make every key due now, or at the end of its attempt; with ``key``, only that one, if it waits by choice."""
         self.version += 1
         slots = self._backlog.slots
         for slot in list(slots.values()) if key is None else [slots[key]] if key in slots else []:
             slot.next_due = None
+            slot.hurried |= key is None and slot.attempt is not None
             if slot.attempt is None and slot.due > now and (key is None or slot.by_choice):
                 self._begin_wait(slot, now)
         if key is None:
@@ -314,7 +316,3 @@ class WorkQueue:
     def oldest_age(self, now: float) -> float:
         """Seconds since the oldest pending write was offered; those that wait by choice do not count."""
         return self._backlog.oldest_age(now)
-
-    @property
-    def _draining(self) -> bool:
-        return self._longest_wait < _NEVER

@@ -53,6 +53,7 @@ class Model:
     tries: int = 0
     changes: int = 0
     failed: bool = False
+    hurried: bool = False
 
     @property
     def verb(self) -> Verb:
@@ -192,7 +193,7 @@ class QueueMachine(RuleBasedStateMachine):
     def hasten(self) -> None:
         """A flush hurries everything."""
         self.queue.hasten(self.now)
-        self._hastened(self.models)
+        self._hurried()
 
     @rule(name=st.sampled_from(NAMES))
     def hasten_one(self, name: str) -> None:
@@ -208,7 +209,7 @@ class QueueMachine(RuleBasedStateMachine):
         """A shutdown begins."""
         self.longest_wait = 0.25
         self.queue.drain(self.now, self.longest_wait, math.inf)
-        self._hastened(self.models)
+        self._hurried()
 
     @precondition(lambda self: self.offers > 15)
     @rule()
@@ -312,6 +313,12 @@ class QueueMachine(RuleBasedStateMachine):
     def _overdue(self, model: Model) -> bool:
         return model.attempt is None and not model.by_choice and model.newest + MAX_AGE <= self.now
 
+    def _hurried(self) -> None:
+        """What waits is due; what is under way waits no longer than the server asks, should it fail."""
+        self._hastened(self.models)
+        for model in self.models.values():
+            model.hurried |= model.attempt is not None
+
     def _hastened(self, models: dict[str, Model]) -> None:
         for model in models.values():
             model.later_due = None
@@ -371,6 +378,7 @@ class QueueMachine(RuleBasedStateMachine):
                 self._drop(attempt, DropReason.REJECTED, attempt.verb, verdict)
             case _, (Failed(after=after) | Unavailable(after=after)):
                 model.changes = 0
+                wait, model.hurried = 0.0 if model.hurried else wait, False
                 self._retry(attempt, verdict, max(wait, after or 0), charged=charged)
             case unexpected:
                 raise AssertionError(unexpected)

@@ -687,6 +687,20 @@ class TestSeries:
         queue.hasten(1.0, ("default", "k0"))
         assert 0.25 == wait(queue, 1.0)
 
+    def test_hasten_while_trying(self) -> None:
+        """What fails while a flush waits for it is tried again at once, once, unless the server asks for a pause."""
+        for verdict, due in ((BROKEN, 1.0), (Failed("busy", 3.0), 4.0)):
+            queue = make_queue()
+            offer(queue, "a")
+            attempt = take(queue)
+            queue.hasten(0.5)
+            queue.done(attempt, verdict, 1.0, 50.0)
+            if due > 1.0:
+                assert due - 1.0 == wait(queue, 1.0)
+            again = take(queue, due)
+            queue.done(again, BROKEN, due, 50.0)
+            assert 50.0 == wait(queue, due)
+
     def test_hasten_while_in_flight(self) -> None:
         """A flush hurries also what waits for an attempt to end before its own waiting by choice."""
         queue = make_queue()
