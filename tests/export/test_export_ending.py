@@ -1,0 +1,188 @@
+"""How `kevents export` ends when it cannot end well, and what it shows on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kevents.testing import APIServer
+from tests.export.test_export_command import Exporting, configuration, record
+
+pytestmark = pytest.mark.wire
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Iterator[Callable[[str], Exporting]]:
+    """Give a maker of exporting processes, which ends them with the test."""
+    made: list[Exporting] = []
+
+    def make(config: str) -> Exporting:
+        path = tmp_path / "cfg.toml"
+        path.write_text(config, encoding="utf-8")
+        made.append(Exporting(path))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def silence() -> Iterator[str]:
+    """Give the address of a server that takes connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def to_webhook(server: APIServer, folder: Path, url: str, grace: str) -> str:
+    """A configuration that writes everything to a webhook."""
+    text = configuration(server, folder / "unused")
+    sink = f'type = "webhook"\nurl = {json.dumps(url)}\n'
+    text = re.sub(r'type = "file"\npath = .*\n', lambda match: sink, text)
+    return f'grace = "{grace}"\ncheckpoints = {json.dumps(str(folder / "marks"))}\n{text}'
+
+
+def waiting(running: Exporting) -> bool:
+    """Whether the webhook has been handed something."""
+    address = running.log.partition("metrics and probes at ")[2].partition('"')[0]
+    if not address:
+        return False
+    import urllib.request
+
+    with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:
+        return 'kevents_export_sink_in_flight_records{sink="archive"} 1.0' in answer.read().decode()
+
+
+def test_grace(api_server: APIServer, export: Callable[[str], Exporting], tmp_path: Path, silence: str) -> None:
+    """A destination that hangs is given up after the grace: status 1, and the log says what is read again."""
+    record(api_server, 1)
+    running = export(to_webhook(api_server, tmp_path, silence, "1s"))
+    running.wait_until(lambda: waiting(running))
+    began = time.monotonic()
+    assert 1 == running.end(), running.log
+    assert time.monotonic() - began < 15
+    assert "1 records were not acknowledged in time; the next run reads them again" in running.log
+    assert "Traceback" not in running.log
+    assert not (tmp_path / "marks").exists()
+
+
+def test_a_second_signal(
+    api_server: APIServer, export: Callable[[str], Exporting], tmp_path: Path, silence: str
+) -> None:
+    """A second signal ends it at once, within the grace."""
+    record(api_server, 1)
+    running = export(to_webhook(api_server, tmp_path, silence, "1h"))
+    running.wait_until(lambda: waiting(running))
+    running.process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while running.process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # the first signal has been taken by then: a second is sent again until it ends
+        running.process.send_signal(signal.SIGTERM)
+    assert -signal.SIGTERM == running.process.returncode
+
+
+def test_a_corrupt_checkpoint(api_server: APIServer, export: Callable[[str], Exporting], tmp_path: Path) -> None:
+    """A checkpoint that cannot be understood is told with what to do, and nothing is written twice meanwhile."""
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "marks/archive.json").write_text("{", encoding="utf-8")
+    running = export(to_webhook(api_server, tmp_path, "http://127.0.0.1:9", "1s"))
+    assert 2 == running.process.wait(30), running.log
+    assert "archive.json cannot be understood" in running.log
+    assert "put an earlier one back, or remove it" in running.log
+    assert "Traceback" not in running.log
+
+
+# -- on a terminal ---------------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A pseudo-terminal, and a process whose standard error it is."""
+
+    def __init__(self, *arguments: str) -> None:
+        """Start it."""
+        pty = pytest.importorskip("pty", reason="there are no terminals of this kind")
+        self._end, other = pty.openpty()
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": paths, "TERM": "xterm", "COLUMNS": "100"}
+        environment.pop("NO_COLOR", None)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "kevents", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=other,
+            stderr=other,
+            env=environment,
+        )
+        os.close(other)
+        self.text = ""
+
+    def wait_for(self, pattern: str) -> None:
+        """Read until there is something that matches."""
+        while not re.search(pattern, self.text):
+            try:
+                data = os.read(self._end, 4096)
+            except OSError:  # Linux: the other end is closed
+                data = b""
+            assert data, self.text
+            self.text += data.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """End it in any case."""
+        self.process.kill()
+        self.process.wait(30)
+        os.close(self._end)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    """Give a maker of terminals."""
+    made: list[Terminal] = []
+
+    def make(*arguments: str) -> Terminal:
+        made.append(Terminal(*arguments))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_status_line(api_server: APIServer, terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    """On a terminal there is a line of status, redrawn in place, and log lines for people above it."""
+    record(api_server, 1)
+    (tmp_path / "cfg.toml").write_text(configuration(api_server, tmp_path / "events"), encoding="utf-8")
+    shown = terminal("export", "-c", str(tmp_path / "cfg.toml"))
+    shown.wait_for(r"\r\x1b\[Krunning: 1 read, \d+/s \| archive: 1 durable, 0 waiting")
+    assert re.search(r"\d\d:\d\d:\d\d INFO the export begins\r\n", shown.text)
+    shown.process.send_signal(signal.SIGINT)
+    shown.wait_for(r"\r\x1b\[K\d\d:\d\d:\d\d INFO the export has ended after SIGINT\r\n")
+    assert 0 == shown.process.wait(30)
+
+
+def test_colours(api_server: APIServer, terminal: Callable[..., Terminal]) -> None:
+    """On a terminal a warning is yellow; Pitfall 71: what the event brings along is escaped there too."""
+    record(api_server, 1, message="\x1b]0;owned\x07")
+    shown = terminal("tail", "--since", "9999d", "--kubeconfig", str(api_server.kubeconfig()))
+    shown.wait_for(r"\x1b\[33mWarning\x1b\[0m .*\\x1b\]0;owned\\x07")
+    assert "\x1b]0" not in shown.text
+    shown.process.send_signal(signal.SIGINT)
+    assert 130 == shown.process.wait(30)
+
+
+def test_from_now_on(api_server: APIServer, terminal: Callable[..., Terminal]) -> None:
+    """A person who sees nothing yet is told why."""
+    shown = terminal("tail", "--kubeconfig", str(api_server.kubeconfig()), "-n", "default")
+    shown.wait_for("events of namespace default from now on; --since 1h shows earlier ones too")
