@@ -169,16 +169,20 @@ def test_end_to_end(
 
 
 def test_secrets(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
-    """Pitfall 72: the kubeconfig's token, and what secrets hold, is in no line that an export writes."""
-    more = '[sinks.bucket]\ntype = "object-store"\nurl = "memory:///"\n'.replace("memory:///", f"file://{tmp_path}/b")
-    more += 'options = {}\nbatch = { max_age = "50ms" }\n'
-    config = configuration(api_server, tmp_path / "events", more).replace(
-        'to = "archive"', 'to = ["archive", "bucket"]'
-    )
+    """Pitfall 72: the kubeconfig's token, and what secrets hold, is in no line that is logged, also in trouble."""
+    more = '[sinks.hook]\ntype = "webhook"\nurl = { env = "HOOK" }\nbatch = { max_age = "50ms" }\n'
+    more += 'headers = { Authorization = { env = "HOOK_AUTHORIZATION" }, X-Key = { env = "HOOK_KEY" } }\n'
+    config = configuration(api_server, tmp_path / "events", more).replace('to = "archive"', 'to = ["archive", "hook"]')
     record(api_server, 1)
-    running = export(config, "--debug", API_TOKEN=SECRET)
-    running.wait_until(lambda: list((tmp_path / "b").rglob("*.gz")))
-    assert 0 == running.end()
+    running = export(
+        f'grace = "1s"\ncheckpoints = "{tmp_path}/marks"\n{config}',
+        "--debug",
+        HOOK=f"http://user:{SECRET}@127.0.0.1:9/{SECRET}",
+        HOOK_AUTHORIZATION=f"Bearer {SECRET}",
+        HOOK_KEY=f"broken\n{SECRET}",
+    )
+    running.wait_until(lambda: '"level": "warning"' in running.log and "hook" in running.log.partition("warning")[2])
+    assert 1 == running.end(), running.log
     assert api_server.token not in running.log
     assert SECRET not in running.log
 
