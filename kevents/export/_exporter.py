@@ -156,9 +156,10 @@ class Exporter:
         if not all(self._wait_begun(lane) for lane in self._lanes.values()):
             return False
         self._readers = [self._reader(source) for source in sources]
-        for reader in self._readers:
-            reader.start(self._after(reader.stream))
+        begins = [self._after(reader.stream) for reader in self._readers]
         self._state = State.RUNNING
+        for reader, after in zip(self._readers, begins, strict=True):
+            reader.start(after)
         return True
 
     def _wait_begun(self, lane: Lane) -> bool:

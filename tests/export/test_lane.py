@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,8 +137,8 @@ def test_failing_is_seen_from_outside() -> None:
         _until(lambda: archive.statistics().failing)
         clock.now += 50
         seen = archive.statistics()
-        assert (1, "the bucket is gone", 50.0) == (seen.failing, seen.last_error, seen.silent_for)
-        assert (50.0, 2) == (seen.oldest_age, seen.waiting)
+        assert (1, "the bucket is gone", 2) == (seen.failing, seen.last_error, seen.waiting)
+        assert 50.0 <= seen.oldest_age <= seen.silent_for < 50.0 + PATIENCE
         sink.always = None
 
 
@@ -326,10 +327,13 @@ def test_a_write_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
         assert not archive.statistics().overdue
         clock.now += 61
         archive.tell_overdue()
-        assert (True, 61.0) == (archive.statistics().overdue, archive.statistics().in_flight_for)
+        assert archive.statistics().overdue
+        assert 61.0 <= archive.statistics().in_flight_for < 61.0 + PATIENCE
         gate.open()
     assert 1 == sink.most_at_once
-    assert "archive has not answered a write for 61 s; it is waited for, in order" in caplog.messages
+    assert any(
+        re.match(r"archive has not answered a write for 6\d s; it is waited for", one) for one in caplog.messages
+    )
 
 
 def test_a_sink_that_cannot_be_closed(caplog: pytest.LogCaptureFixture) -> None:
