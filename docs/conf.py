@@ -52,7 +52,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!kevents\.).*"),
     ("py:.*", r"kevents\.(\w+\.)*_\w+(\..*)?"),
     ("py:class", r"kevents\.kopf\.Info"),
-    ("py:class", r"kevents\.prometheus\.HasStatistics"),
+    ("py:class", r"kevents\.(export\.)?prometheus\.Has\w+"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
