@@ -27,6 +27,7 @@ DOORS = [
     "kevents.aio",
     "kevents.events",
     "kevents.export",
+    "kevents.export.prometheus",
     "kevents.kopf",
     "kevents.prometheus",
     "kevents.pytest_plugin",

@@ -19,7 +19,7 @@ DOCS: Final = ROOT / "docs"
 NEEDED: Final = ("sphinx", "myst_parser", "furo", "sphinx_copybutton")
 MISSING: Final = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 DOORS: Final = ["kevents"] + [
-    f"kevents.{module.name}" for module in pkgutil.iter_modules(kevents.__path__) if not module.name.startswith("_")
+    module.name for module in pkgutil.walk_packages(kevents.__path__, "kevents.") if "._" not in module.name
 ]
 
 
