@@ -35,6 +35,10 @@ FAILED: Final = 1
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
 _NANO: Final = 1_000_000_000
+_FIX: Final = (
+    "give kevents.CoreV1EventSink an api",  # the advice of the room that makes clients, for programs
+    "name a kubeconfig (--kubeconfig of tail; kubeconfig in the table [cluster] of a configuration)",
+)
 _USERS: Final = (ArchiveError, ClusterError, EventFileError, KeventsError, ListenError, SecretError)
 
 
@@ -60,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     except (OptionError, *_USERS) as error:
         if options.debug:
             raise
-        _tell(*(f"kevents: {line}" for line in str(error).splitlines()))
+        _tell(*(f"kevents: {line}" for line in str(error).replace(*_FIX).splitlines()))
         return USAGE_ERROR
     except BrokenPipeError:
         raise

@@ -207,6 +207,18 @@ def test_wrong(arguments: list[str], expected: str, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.wire
+def test_no_cluster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any cluster the command says how to name one, as its user can."""
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert 2 == _cli.main(["tail"])
+    out, err = capsys.readouterr()
+    assert ("", 1) == (out, err.count("\n"))
+    assert "; set KUBECONFIG, or name a kubeconfig (--kubeconfig of tail; kubeconfig in the table [cluster]" in err
+    assert "CoreV1EventSink" not in err
+
+
+@pytest.mark.wire
 def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> None:
     """A cluster that does not answer is told after some patience."""
     path = str(api_server.kubeconfig())
