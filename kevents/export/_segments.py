@@ -157,8 +157,8 @@ class SegmentFolder:
     def _close_segment(self, part: Path, form: Format, found: Scanned) -> None:
         if found.damaged:
             _LOGGER.error("%s: damaged in the middle; it is closed as it is, and read as far as it can be", part)
-        if found.first and found.last:
-            self._rename(part, form, found.first, found.last)
+        if found.last and (found.damaged or found.first):
+            self._rename(part, form, found.first or found.last, found.last)
         elif found.last:  # a mark and nothing else: in the format that is written now
             replace(self._part, self._form.encode((), found.last))
             self._size = self._part.stat().st_size

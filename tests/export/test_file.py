@@ -207,6 +207,21 @@ def test_damage_in_the_middle(tmp_path: Path, compress: Any, part: Path) -> None
     assert part == opened
 
 
+def test_damage_before_a_mark(tmp_path: Path, compress: Any, part: Path) -> None:
+    """A damaged batch with nothing but a mark behind it stays, too, and the mark counts."""
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        sink.write(batch([1, 2]))
+        size = part.stat().st_size
+        sink.write(batch([], upto=9))
+    data = bytearray(part.read_bytes())
+    data[size // 2] ^= 0xFF
+    part.write_bytes(data)
+    for _ in range(2):
+        with closing(FileSink(tmp_path, compress=compress)) as sink:
+            assert mark(9) == sink.last_mark(STREAM)
+    assert [bytes(data)] == [file.read_bytes() for file in files(tmp_path)]
+
+
 def test_torn_block_of_whole_lines(tmp_path: Path) -> None:
     """A plain block without its mark is torn even if its lines are whole: it comes again."""
     with closing(FileSink(tmp_path, compress="none")) as sink:
