@@ -86,6 +86,25 @@ def test_any_tool_reads_it(tmp_path: Path) -> None:
     assert [record(rv).line() for rv in (1, 2, 9)] == lines(tmp_path)
 
 
+def test_synced(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a batch is acknowledged, the disk has been told to keep all of the file, and a new file's name."""
+    synced: list[tuple[int, int]] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        real(handle)
+        found = os.fstat(handle)
+        synced.append((found.st_ino, found.st_size))
+
+    monkeypatch.setattr("kevents.export._disk.os.fsync", fsync)
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        for rvs, upto in (([1], 1), ([2], 2), ([], 9)):
+            synced.clear()
+            sink.write(batch(rvs, upto=upto))
+            assert (part.stat().st_ino, part.stat().st_size) in synced
+            assert rvs != [1] or part.parent.stat().st_ino in dict(synced)
+
+
 def test_constructing_touches_nothing(tmp_path: Path) -> None:
     """A sink makes its folder with the first batch, not before; asking for a mark makes none."""
     sink = FileSink(tmp_path / "a" / "b")
@@ -368,6 +387,7 @@ def test_full_disk(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytes
             for _ in range(3):
                 with pytest.raises(Retry, match="No space left on device: make room"):
                     sink.write(batch([2, 3]))
+                assert before == part.read_bytes()
         assert (before, mark(1)) == (part.read_bytes(), sink.last_mark(STREAM))
         sink.write(batch([2, 3]))
     assert ids_of([1, 2, 3]) == ids(bodies(tmp_path))
