@@ -30,9 +30,13 @@ def encoded(name: str) -> str:
         for place, character in enumerate(name)
     ]
     text = "".join(parts)
-    if len(text) > _LONGEST:
+    return _short(text, name)
+
+
+def _short(part: str, name: str) -> str:
+    if len(part) > _LONGEST:
         raise ValueError(f"a name of {len(name)} characters is too long for a path: {name[:40]!r}...")
-    return text
+    return part
 
 
 def _escaped(character: str) -> str:
@@ -61,7 +65,7 @@ def place_of(stream: Stream) -> str:
         raise ValueError("a stream without a cluster has no place: its mark would be anybody's")
     scope = encoded(stream.scope) or _ALL
     if stream.resource != EVENTS:
-        scope = f"{encoded(stream.resource)}{_OF}{scope}"
+        scope = _short(f"{encoded(stream.resource)}{_OF}{scope}", stream.resource + stream.scope)
     return f"{encoded(stream.cluster)}/{scope}"
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from kevents.export import Stream
 from kevents.export._places import SegmentName, decoded, encoded, place_of, segment_name, stream_of
 
-NAMES = st.text(max_size=40)
-STREAMS = st.builds(Stream, st.text(min_size=1, max_size=40), NAMES, st.text(min_size=1, max_size=20))
+NAMES = st.text(max_size=8)  # a character takes up to twelve
+STREAMS = st.builds(Stream, st.text(min_size=1, max_size=8), NAMES, st.text(min_size=1, max_size=8))
 
 
 @given(NAMES)
@@ -28,6 +28,13 @@ def test_streams_come_back(stream: Stream) -> None:
     place = place_of(stream)
     assert stream == stream_of(place)
     assert 2 == len([part for part in place.split("/") if part.strip(".")])
+
+
+@pytest.mark.parametrize("stream", [Stream("x" * 201), Stream("c", "ü" * 34), Stream("c", "x" * 120, "y" * 120)])
+def test_too_long(stream: Stream) -> None:
+    """Pitfall 74: a name that becomes too long for a file system is refused, and shown in part."""
+    with pytest.raises(ValueError, match="is too long for a path"):
+        place_of(stream)
 
 
 def test_usual_names() -> None:
