@@ -259,9 +259,8 @@ class Delivery:
     # -- telling -------------------------------------------------------------------------------------------------
 
     def _facts(self) -> list[Fact]:
-        facts = self._queue.facts
+        facts, self._queue.facts = self._queue.facts, []  # an empty list too: others append to what they find
         if facts:
-            self._queue.facts = []
             self._ends.notify_all()  # what has expired has ended as well
         return facts
 

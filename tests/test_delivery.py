@@ -84,6 +84,26 @@ def test_an_event_is_one_request() -> None:
     assert office.delivery.flush(monotonic())
 
 
+def test_a_loss_is_told_once() -> None:
+    """What a sender loses while the worker is between its lock and its log is told by the sender alone."""
+    office = Office(CorrelatorOptions(burst_size=1))
+    office.accept("written")
+    attempt = office.take()
+    told = office._dropped
+
+    def while_the_worker_tells(reason: DropReason, event: Event | None, events: int) -> None:
+        told(reason, event, events)
+        if reason is DropReason.SPAM_FILTERED:
+            office.delivery.done(attempt, Rejected(422, "Invalid"), monotonic())
+
+    office.delivery._losses._on_drop = while_the_worker_tells
+    office.delivery.accept([office.event("filtered", "written")])
+    assert [
+        (DropReason.SPAM_FILTERED, "filtered", 1),
+        (DropReason.REJECTED, "written", 1),
+    ] == office.drops
+
+
 def test_filtered_events_are_told() -> None:
     """An event without a token is counted as filtered, and told."""
     office = Office(CorrelatorOptions(burst_size=2))
