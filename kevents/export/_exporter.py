@@ -14,13 +14,13 @@ from typing import Protocol
 from kevents._checks import require_positive
 from kevents._log import LimitedLog
 from kevents.export._deadletter import DeadLetters
-from kevents.export._lane import DeadLetters as Letters
 from kevents.export._lane import Lane
 from kevents.export._options import BatchOptions, Destination, QueueOptions, WhenFull
 from kevents.export._reader import Enricher, EventStream, Reader, Routes
 from kevents.export._routes import Route, Router
 from kevents.export._statistics import ExportStatistics
 from kevents.export._types import Mark, Sink, Stream
+from kevents.export._writer import DeadLetters as Letters
 
 _BEAT = 1.0
 _A_MOMENT = 0.5

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
-from typing import Final, Protocol
+from typing import Protocol
 
 from kevents._log import LimitedLog
 from kevents._wire import told
-from kevents.export._lane import DeadLetters, Fail, Lane
+from kevents.export._handoff import HandOff, pieces
+from kevents.export._lane import Fail, Lane
 from kevents.export._statistics import StreamStatistics
 from kevents.export._types import Chunk, Mark, Record, Stream
-
-PIECE: Final = 500
-"""Records that are handed over at once, and that a hand-off holds before it is full."""
+from kevents.export._writer import DeadLetters
 
 
 class EventStream(Protocol):
@@ -59,72 +57,6 @@ class Routes(Protocol):
     def targets(self, record: Record) -> Sequence[str]:
         """The names of the destinations that get it, each once."""
         ...
-
-
-class HandOff:
-    """A short queue between two threads; the writing side waits while it is full.
-
-    Args:
-        limit: Records at which it is full.
-    """
-
-    def __init__(self, limit: int = PIECE) -> None:
-        """Start empty."""
-        self._limit = limit
-        self._chunks: deque[Chunk] = deque()
-        self._items = 0
-        self._closed = False
-        self._changed = threading.Condition()
-
-    def put(self, chunk: Chunk) -> bool:
-        """Add a chunk, once there is room; False if none will be taken any more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._items < self._limit)
-            if self._closed:
-                return False
-            self._chunks.append(chunk)
-            self._items += max(len(chunk.records), 1)
-            self._changed.notify_all()
-            return True
-
-    def get(self) -> Chunk | None:
-        """Take the next chunk, once there is one; None at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._chunks)
-            if not self._chunks:
-                return None
-            chunk = self._chunks.popleft()
-            self._items -= max(len(chunk.records), 1)
-            self._changed.notify_all()
-            return chunk
-
-    def close(self) -> None:
-        """Nothing more comes; what is there is still taken."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def abandon(self) -> None:
-        """Nothing more comes, and nothing is taken any more."""
-        with self._changed:
-            self._closed = True
-            self._chunks.clear()
-            self._changed.notify_all()
-
-
-def pieces(chunk: Chunk, size: int = PIECE) -> Iterator[Chunk]:
-    """Cut a long chunk, so that no hand-over is large; records of one resourceVersion stay together."""
-    records = chunk.records
-    start = 0
-    while len(records) - start > size:
-        end = start + size
-        while end < len(records) and records[end].rv == records[end - 1].rv:
-            end += 1
-        if end == len(records):
-            break
-        yield Chunk(records[start:end], Mark(chunk.mark.stream, records[end - 1].rv, chunk.mark.time))
-        start = end
-    yield Chunk(records[start:], chunk.mark) if start else chunk
 
 
 class Reader:

@@ -14,9 +14,10 @@ from tenacity.wait import wait_base
 
 from kevents._log import LimitedLog
 from kevents.export import Batch, Mark, Record, Reject, Retry, Stream
-from kevents.export._lane import LONGEST_ASKED, Lane, wait_as_asked
+from kevents.export._lane import Lane
 from kevents.export._options import BatchOptions, Destination, QueueOptions, default_retry_wait
 from kevents.export._statistics import DestinationStatistics, Progress
+from kevents.export._waits import LONGEST_ASKED, wait_as_asked
 from tests.export.doubles import PATIENCE, STREAM, Clock, MemoryLetters, MemorySink, mark, record, records
 from tests.support.sinks import Gate
 

@@ -11,9 +11,10 @@ from tenacity import wait_none
 
 from kevents._log import LimitedLog
 from kevents.export import Chunk, Record
+from kevents.export._handoff import HandOff, pieces
 from kevents.export._lane import Lane
 from kevents.export._options import BatchOptions, Destination, QueueOptions
-from kevents.export._reader import HandOff, Reader, Routes, pieces
+from kevents.export._reader import Reader, Routes
 from kevents.export._statistics import StreamStatistics
 from tests.export.doubles import (
     PATIENCE,
