@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from kevents._wire import ELLIPSIS, clean, clean_texts, event_name, format_time, parse_time
+from kevents._wire import ELLIPSIS, clean, clean_texts, event_name, format_time, parse_time, text_of, texts_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -71,7 +71,7 @@ class ObjectReference:
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> ObjectReference:
         """Read a reference as the API server writes it; unknown keys are ignored, missing ones empty."""
-        return cls(**{field: _string(body.get(key)) for field, key in _REFERENCE_FIELDS.items()})
+        return cls(**{field: text_of(body.get(key)) for field, key in _REFERENCE_FIELDS.items()})
 
     def to_dict(self) -> Json:
         """The reference as the API server wants it, without empty fields."""
@@ -280,8 +280,15 @@ class Event:
             body: The object as a dictionary; missing fields are empty, a missing count is 1.
 
         Raises:
-            ValueError: If a timestamp is no RFC 3339 time with a zone.
+            ValueError: If a timestamp is no RFC 3339 time with a zone, or the body is none of an event.
         """
+        try:
+            return cls._read(body)
+        except (AttributeError, TypeError, OverflowError) as error:
+            raise ValueError(f"no event as the API server writes it: {error}") from error
+
+    @classmethod
+    def _read(cls, body: Mapping[str, Any]) -> Event:
         metadata: Mapping[str, Any] = body.get("metadata") or {}
         source: Mapping[str, Any] = body.get("source") or {}
         first = body.get("firstTimestamp") or body.get("eventTime")
@@ -289,27 +296,23 @@ class Event:
         time = parse_time(last) if last else 0
         return cls(
             reference=ObjectReference.from_dict(body.get("involvedObject") or {}),
-            type=_string(body.get("type")),
-            reason=_string(body.get("reason")),
-            message=_string(body.get("message")),
+            type=text_of(body.get("type")),
+            reason=text_of(body.get("reason")),
+            message=text_of(body.get("message")),
             source=EventSource(
-                _string(source.get("component") or body.get("reportingComponent")),
-                _string(source.get("host") or body.get("reportingInstance")),
+                text_of(source.get("component") or body.get("reportingComponent")),
+                text_of(source.get("host") or body.get("reportingInstance")),
             ),
             time=time,
             serial=time,
-            annotations=MappingProxyType(dict(metadata.get("annotations") or {})),
-            labels=MappingProxyType(dict(metadata.get("labels") or {})),
+            annotations=texts_of(metadata.get("annotations")),
+            labels=texts_of(metadata.get("labels")),
             count=int(body.get("count") or 1),
             first_time=parse_time(first) if first else time,
-            name=_string(metadata.get("name")),
+            name=text_of(metadata.get("name")),
         )
 
     def __repr__(self) -> str:
         """What a person wants to see of it, without the message's whole length."""
         message = self.message if len(self.message) <= 80 else self.message[:77] + ELLIPSIS  # noqa: PLR2004
         return f"<Event {self.reference} {self.type} {self.reason} x{self.count} {message!r}>"
-
-
-def _string(value: object) -> str:
-    return "" if value is None else str(value)

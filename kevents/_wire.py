@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 _DNS1123_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -17,6 +18,8 @@ _NAME_LIMIT = 253
 _QUALIFIED_LIMIT = 63
 _HEX_DIGITS_OF_SERIAL = 16
 _NANO = 1_000_000_000
+_FIRST_SECOND: Final = -62_135_596_800  # of the year 1
+_LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 CORE_GROUP: Final = ""
 EVENTS_GROUP: Final = "events.k8s.io"
 ELLIPSIS: Final = "..."
@@ -82,14 +85,20 @@ def parse_time(text: object) -> int:
         if text.tzinfo is None:
             raise ValueError(f"datetime without a zone: {text!r}; use an aware one, as datetime.now(timezone.utc)")
         delta = text - datetime(1970, 1, 1, tzinfo=timezone.utc)
-        return (delta.days * 86_400 + delta.seconds) * _NANO + delta.microseconds * 1_000
+        return _in_range(delta.days * 86_400 + delta.seconds, text) * _NANO + delta.microseconds * 1_000
     match = _RFC3339.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"not an RFC 3339 time with a zone: {text!r}; one is 2026-07-24T09:00:00Z")
     moment, fraction, zone = match.groups()
     zone = "+00:00" if zone in "Zz" else zone
     seconds = int(datetime.fromisoformat(moment.replace("t", "T") + zone).timestamp())
-    return seconds * _NANO + int((fraction or "0").ljust(9, "0"))
+    return _in_range(seconds, text) * _NANO + int((fraction or "0").ljust(9, "0"))
+
+
+def _in_range(second: int, text: object) -> int:
+    if not _FIRST_SECOND <= second <= _LAST_SECOND:  # by its zone: it could not be written in UTC
+        raise ValueError(f"not within the years 1 to 9999 in UTC: {text!r}")
+    return second
 
 
 def clip(text: str, limit: int) -> str:
@@ -119,6 +128,16 @@ def clean(text: str) -> str:
 def clean_texts(texts: Mapping[str, str]) -> dict[str, str]:
     """Annotations or labels with only what UTF-8 can hold."""
     return {clean(key): clean(value) for key, value in texts.items()}
+
+
+def text_of(value: object) -> str:
+    """A field of JSON as a text: empty for null."""
+    return "" if value is None else str(value)
+
+
+def texts_of(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - annotations or labels of JSON, whatever stands there
+    """Annotations or labels of JSON, which nobody changes any more; empty for null."""
+    return MappingProxyType({text_of(key): text_of(inner) for key, inner in (value or {}).items()})
 
 
 def printable(text: str) -> str:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from time import monotonic
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["tests.support.plugin"]
 
 LEAK_TIMEOUT = 5.0
+settings.register_profile("fuzz", max_examples=20_000)
 
 
 @pytest.fixture(autouse=True)

@@ -64,7 +64,7 @@ def parse(text: str, file: str = "configuration") -> Config:
     text = text.replace("\r\n", "\n")
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of the parser's own kind, or a number of more digits than Python reads
         raise ConfigError([_no_toml(file, str(error), text)]) from None
     except RecursionError:
         raise ConfigError([f"{file}: is nested too deeply"]) from None

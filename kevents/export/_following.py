@@ -13,7 +13,7 @@ from kevents.export._intake import Intake
 from kevents.export._types import Record
 
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
-_TOLD: Final = frozenset({"ADDED", "MODIFIED"})
+_TOLD: Final = ("ADDED", "MODIFIED")  # no set: what stands there may be anything
 _LONGEST_LINE: Final = 1 << 24
 _GONE: Final = 410
 _SHOWN: Final = 200
@@ -67,7 +67,7 @@ class Following:
     def _line(self, line: bytes, now: int, read_at: float) -> Record | None:
         try:
             told = _DECODER.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.trouble = UnavailableError(f"what came is no watch: {error}")
             return None
         verb, event = told.get("type"), told.get("object")
@@ -75,13 +75,13 @@ class Following:
             self.trouble = _trouble(event)
             return None
         metadata = event.get("metadata") if isinstance(event, dict) else None
-        if not isinstance(event, dict) or not isinstance(metadata, dict):
+        version = metadata.get("resourceVersion", "") if isinstance(metadata, dict) else None
+        if not isinstance(event, dict) or not isinstance(version, str):
             self.unreadable += 1
             return None
         self.lines += 1
-        version = metadata.get("resourceVersion")
         record = self._intake.watched(verb, event, now, read_at) if verb in _TOLD else None
-        if version and isinstance(version, str):
+        if version:
             self.version = version
             self._intake.passed(version)
         return record

@@ -19,7 +19,10 @@ def shown(value: object) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
-    return repr(value)
+    try:
+        return repr(value)
+    except ValueError:  # of a whole number with more digits than Python shows
+        return "a number of thousands of digits"
 
 
 def did_you_mean(name: str, possible: Iterable[str]) -> str:

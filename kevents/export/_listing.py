@@ -79,7 +79,7 @@ def collect(line: Line, intake: Intake, backlog: Backlog, limit: int, on_reset: 
             items += 1
             try:
                 number = intake.sift(_HEAD.decode(raw))
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 unreadable += 1
                 continue
             if number is None:
@@ -100,7 +100,7 @@ def page_of(body: bytes) -> _Page:
     """
     try:
         page = _PAGE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnavailableError(f"what came is no list of events: {error}") from None
     if not page.metadata.resourceVersion:
         raise UnavailableError("what came is no list of events: it has no resourceVersion")

@@ -151,7 +151,7 @@ def held_in_header(head: bytes) -> Held | None:
     text = head[start + 4 : start + 4 + length]
     try:
         return held_from_json(json.loads(text)) if len(text) == length else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -209,7 +209,7 @@ def _checked(line: bytes, length: int, check: int) -> Held | None:
     try:
         told = json.loads(line)["kevents"]
         return held_from_json(told["mark"]) if (told["bytes"], told["crc32"]) == (length, check) else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -217,7 +217,7 @@ def held_in_line(line: bytes) -> Held | None:
     """Read what a block of ours says of itself from its last line; None if that is no mark."""
     try:
         return held_from_json(json.loads(line)["kevents"]["mark"]) if is_mark(line) else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

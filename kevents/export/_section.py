@@ -18,10 +18,11 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BYTES: Final = {"B": 1, "kB": 10**3, "KB": 10**3, "KiB": 2**10, "MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30}
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
+_SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*([A-Za-z]+)", re.ASCII)
 _CREDENTIALS: Final = re.compile(r"//[^/\s]*@")
 _LONGEST: Final = 120
 _MOST: Final = 10**12
+_LONGEST_DURATION: Final = 10**9  # thirty years; what waits can wait no longer than three hundred
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +228,13 @@ def duration(text: str) -> float:
     """Seconds from ``10s``, ``1h30m``, ``250ms``, ``7d``.
 
     Raises:
-        ValueError: If it is none, or zero.
+        ValueError: If it is none, zero or more than thirty years.
     """
     if not _DURATION.fullmatch(text):
         raise ValueError(f"no duration: {text!r}")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    if not seconds:
-        raise ValueError("a duration of zero")
+    if not 0 < seconds <= _LONGEST_DURATION:
+        raise ValueError(f"a duration of {seconds} seconds")
     return seconds
 
 

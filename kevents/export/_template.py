@@ -34,7 +34,8 @@ class Template:
         """Compile it."""
         try:
             value = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            _ENCODER.encode(value)  # what can be read and not written: half a character, a number beyond all measure
+        except (ValueError, RecursionError, OverflowError) as error:
             raise ValueError(f"the body must be JSON, with places like {{message}} in its texts: {error}") from None
         self._fill = _compiled(value)
 

@@ -1,0 +1,340 @@
+"""Whatever lies in files, comes from servers or stands in a configuration: read, or refused in the one known way.
+
+More of it with ``--hypothesis-profile=fuzz``: see ``docs/quality.md``.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kevents.exceptions import UnavailableError
+from kevents.export import Mark, Stream, read_records
+from kevents.export._backlog import Backlog
+from kevents.export._checkpoint import Checkpointed, CheckpointError
+from kevents.export._conditions import ConditionError, compiled
+from kevents.export._config import ConfigError, parse
+from kevents.export._discovery import Discovery, Unread
+from kevents.export._feed import CutError, Unchunker
+from kevents.export._following import Following
+from kevents.export._intake import Intake
+from kevents.export._listing import collect
+from kevents.export._marktext import mark_as_json, mark_from_json
+from kevents.export._members import Gzip, Held, Plain, held_in_header, held_in_line
+from kevents.export._places import decoded, encoded, place_of, segment_name, stream_of
+from kevents.export._section import duration, size
+from kevents.export._template import Template
+from tests.export.batches import body, mark
+from tests.support.foreign import ANYTHING, JSON, TEXTS, spoilt, tried
+from tests.test_fuzz import BODY, fuzz
+
+if TYPE_CHECKING:
+    import pytest
+
+EVENT: dict[str, Any] = {**BODY, "metadata": {**BODY["metadata"], "uid": "u", "resourceVersion": "7"}}
+DEEP = "[" * 9_000
+SPOILING = st.lists(
+    st.tuples(st.sampled_from(["flip", "cut", "insert", "double"]), st.floats(0, 1), st.integers(0, 255)), max_size=4
+)
+
+
+def spoil(data: bytes, faults: list[tuple[str, float, int]]) -> bytes:
+    """The bytes with some flipped, cut off, put in or doubled."""
+    for what, where, value in faults:
+        at = round(where * len(data))
+        if what == "flip" and at < len(data):
+            data = data[:at] + bytes([data[at] ^ (value or 1)]) + data[at + 1 :]
+        elif what == "cut":
+            data = data[:at]
+        elif what == "insert":
+            data = data[:at] + bytes([value] * (value + 1)) + data[at:]
+        elif what == "double":
+            data = data + data[at:]
+    return data
+
+
+def as_json(value: Any) -> bytes:
+    """Any JSON as a server may send it, with figures that are no JSON, too."""
+    try:
+        return json.dumps(value).encode()
+    except ValueError:  # a number longer than Python shows
+        return b'{"type": 1e999, "object": ' + b"9" * 5000 + b"}"
+
+
+# -- what the server sends ------------------------------------------------------------------------------------------
+
+
+@fuzz
+@given(st.lists(spoilt({"type": "MODIFIED", "object": EVENT}) | JSON, max_size=4), SPOILING, st.integers(1, 400))
+@example([{"type": "ADDED", "object": {"metadata": {"resourceVersion": 5}}}], [], 400)
+@example([{"type": "ADDED", "object": {"metadata": {"resourceVersion": "x", "name": {}}}}], [], 400)
+def test_watches(told: list[Any], faults: list[tuple[str, float, int]], piece: int) -> None:
+    """A watch gives records that can be written, or is in trouble; it raises nothing."""
+    data = spoil(b"".join(as_json(line) + b"\n" for line in told), faults)
+    following = Following(Intake(Stream("c"), None), "1")
+    for at in range(0, len(data), piece):
+        for record in following.take(data[at : at + piece], 10**18, 1.0):
+            assert json.loads(record.line())["kevents"]["id"] == record.id
+        if following.trouble is not None:
+            break
+    assert following.version
+
+
+@fuzz
+@given(st.sampled_from(["[", '{"a":', '{"type":"ADDED","object":']), st.integers(10_000, 60_000))
+def test_watches_that_are_deep(piece: str, depth: int) -> None:
+    """A line that is nested without end is no watch."""
+    line = piece * depth
+    following = Following(Intake(Stream("c"), None), "1")
+    assert [] == following.take(line.encode() + b"\n", 0, 0.0)
+    assert isinstance(following.trouble, UnavailableError)
+
+
+class Pages:
+    """A line that gives one page, whatever is asked for."""
+
+    def __init__(self, page: bytes) -> None:
+        """Keep it."""
+        self._page = page
+
+    def page(self, limit: int, token: str = "") -> bytes:
+        """The page."""
+        return self._page
+
+
+@fuzz
+@given(
+    spoilt({"metadata": {"resourceVersion": "9"}, "items": {}}), st.lists(spoilt(EVENT) | JSON, max_size=3), SPOILING
+)
+@example({"metadata": {"resourceVersion": "9"}, "items": DEEP}, [], [])
+def test_lists(page: Any, items: list[Any], faults: list[tuple[str, float, int]]) -> None:
+    """A list gives what can be read of it, or the server is as good as away; what it gives can be told."""
+    if isinstance(page, dict) and page.get("items") == {}:
+        page["items"] = items
+    if isinstance(page, dict) and isinstance(page.get("metadata"), dict):
+        page["metadata"].pop("continue", None)
+    intake = Intake(Stream("c"), Mark(Stream("c"), 3, 0))
+    backlog = Backlog(1 << 20)
+    line = Pages(spoil(as_json(page), faults))
+    listed = tried(collect, line, intake, backlog, 500, intake.order.reset, refusal=UnavailableError)
+    backlog.close()
+    assert listed is None or listed.unreadable <= listed.items
+
+
+@fuzz
+@given(st.lists(st.binary(max_size=30)), SPOILING, st.integers(1, 50))
+def test_chunks(chunks: list[bytes], faults: list[tuple[str, float, int]], piece: int) -> None:
+    """Chunks come out as they went in, however they are cut; what are none are an answer that was cut."""
+    whole = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks if chunk)
+    data = spoil(whole, faults)
+    frames, found = Unchunker(), b""
+    try:
+        for at in range(0, len(data), piece):
+            found += frames.feed(data[at : at + piece])
+    except CutError:
+        assert faults
+    else:
+        assert faults or b"".join(chunks) == found
+
+
+@fuzz
+@given(
+    JSON | st.just({"groups": [{"name": "apps", "versions": [{"version": "v1"}]}]}),
+    SPOILING,
+    st.sampled_from(["/apis", "/api/v1"]),
+)
+@example(DEEP, [], "/apis")
+def test_discovery(document: Any, faults: list[tuple[str, float, int]], path: str) -> None:
+    """Discovery takes a document or says that it is none."""
+    discovery = Discovery()
+    data = document.encode() if document == DEEP else as_json(document)
+    tried(discovery.learn, path, spoil(data, faults), 0.0)
+    assert not isinstance(discovery.resolve("", "Pod", 0.0), Unread) or path == "/apis"
+
+
+# -- what lies in files ---------------------------------------------------------------------------------------------
+
+
+def segment(form: Gzip | Plain, batches: int) -> bytes:
+    """A segment of so many batches, three records each."""
+    lines = [as_json(body(rv)) for rv in range(1, 1 + 3 * batches)]
+    parts = (lines[at : at + 3] for at in range(0, len(lines), 3))
+    return b"".join(form.encode(part, Held(mark(3 * at + 3), 3 * at + 1, 3, 0)) for at, part in enumerate(parts))
+
+
+@fuzz
+@given(st.sampled_from([Gzip(), Plain()]), st.integers(0, 4), SPOILING, st.booleans())
+def test_segments(tmp_path_factory: pytest.TempPathFactory, form: Any, batches: int, faults: Any, is_open: Any) -> None:
+    """Of a spoilt segment come whole records of it and words on the rest; of one that is not spoilt come all."""
+    data = spoil(segment(form, batches), faults)
+    file = tmp_path_factory.getbasetemp() / f"fuzz{form.suffix}{'.part' if is_open else ''}"
+    file.write_bytes(data)
+    damages: list[Any] = []
+    found = list(read_records(file, on_damage=damages.append))
+    assert all(str(file) == damage.file and 0 <= damage.offset <= len(data) for damage in damages)
+    if not faults:
+        assert ([body(rv) for rv in range(1, 1 + 3 * batches)], []) == (found, damages)
+
+
+@fuzz
+@given(st.sampled_from([Gzip(), Plain()]), st.integers(0, 3), SPOILING)
+def test_batches_in_segments(form: Any, batches: int, faults: Any) -> None:
+    """Whole batches are found in order, none of them beyond the end; the rest is no batch."""
+    data = spoil(segment(form, batches), faults)
+    ends = [0, *(whole.end for whole in form.scan(BytesIO(data), 0))]
+    assert sorted(set(ends)) == ends
+    assert ends[-1] <= len(data)
+    assert faults or (len(data), batches + 1) == (ends[-1], len(ends))
+    behind = form.after(BytesIO(data), ends[-1])
+    assert behind is None or ends[-1] <= behind <= len(data)
+
+
+@fuzz
+@given(JSON | spoilt(mark_as_json(mark(5)) | {"first": 1, "records": 2}) | st.just(DEEP))
+@example({**mark_as_json(mark(5)), "first": None, "records": 2})
+@example(DEEP)
+def test_marks_in_segments(value: Any) -> None:
+    """What a batch says of itself is a mark or nothing, in a member's header and in a line."""
+    text = value.encode() if value == DEEP else as_json(value)
+    head = Gzip().encode([], Held(mark(5), 5, 0, 0))[:10]
+    extra = b"kE" + len(text[:60_000]).to_bytes(2, "little") + text[:60_000]
+    for held in (
+        held_in_header(head + len(extra).to_bytes(2, "little") + extra),
+        held_in_line(b'{"kevents":{"v":1,"mark":' + text + b"}}\n"),
+    ):
+        assert held is None or (held.mark.rv >= 0 and held.records >= 0)
+    list(Plain().scan(BytesIO(b'{"kevents":{"v":1,"mark":' + text + b',"bytes":0,"crc32":0}}\n'), 0))
+
+
+@fuzz
+@given(ANYTHING | spoilt(mark_as_json(mark(5))))
+def test_marks(value: Any) -> None:
+    """A mark that can be written again as it was, or a ValueError."""
+    found = tried(mark_from_json, value)
+    if found is not None:
+        assert found == mark_from_json(mark_as_json(found))
+
+
+@fuzz
+@given(JSON | st.builds(lambda mark: {"v": 1, "marks": [mark]}, spoilt(mark_as_json(mark(5)))), SPOILING)
+@example(DEEP, [])
+def test_checkpoints(tmp_path_factory: pytest.TempPathFactory, value: Any, faults: Any) -> None:
+    """A checkpoint is understood, or the error names the file."""
+    file = tmp_path_factory.getbasetemp() / "checkpoint.json"
+    file.write_bytes(spoil(value.encode() if value == DEEP else as_json(value), faults))
+    with suppress(CheckpointError):
+        found = Checkpointed(None, file).last_mark(mark(5).stream)  # type: ignore[arg-type]
+        assert found is None or found.rv >= 0
+
+
+@fuzz
+@given(TEXTS, TEXTS, TEXTS)
+def test_places(cluster: str, scope: str, resource: str) -> None:
+    """A place never leaves its folder and stands for its stream only, or the name is refused."""
+    stream = Stream(cluster, scope, resource)
+    place = tried(place_of, stream)
+    if place is not None:
+        assert stream == stream_of(place) or not resource
+        assert all(part and not part.startswith(".") for part in place.split("/"))
+        assert place.count("/") == 1
+
+
+@fuzz
+@given(TEXTS | st.text("abz0_.-/%of", max_size=12))
+def test_names_of_places(text: str) -> None:
+    """A part of a path stands for one name only, or for none; so does the name of a segment."""
+    name = tried(decoded, text)
+    if name is not None:
+        assert len(text) > 60 or name == decoded(encoded(name))
+    found = segment_name(f"{text}.jsonl")
+    assert found is None or found == segment_name(found.file(".jsonl"))
+
+
+# -- what a person writes -------------------------------------------------------------------------------------------
+
+CONFIGURATION = """\
+grace = "20s"
+[source]
+namespaces = ["shop"]
+[enrich]
+cache_size = 10
+[health]
+listen = "127.0.0.1:9090"
+[sinks.out]
+type = "file"
+path = "events/"
+keep_for = "7d"
+queue = { max_items = 50, max_bytes = "1MiB" }
+[[routes]]
+sinks = ["out"]
+match = { type = "Warning", count = { min = 2 }, reason = { regex = "Back.*" } }
+"""
+WORDS = st.sampled_from(
+    [
+        *CONFIGURATION.split(),
+        *("[", "]", "{", "}", "=", '"', "'''", "\n", ".", "\x00", "\ud800"),
+        *("9" * 5000, "0x" + "f" * 5000, "1e999", "nan", "-inf", "0000-01-01", "2026-07-24T09:00:00+99:99"),
+        *('"' + "9" * 400 + 'd"', '"' + "9" * 400 + 'MiB"'),
+    ]
+)
+
+
+@fuzz
+@given(st.lists(st.tuples(st.integers(0, 40), WORDS | TEXTS), max_size=3))
+@example([(2, "9" * 5000)])
+@example([(2, "0x" + "f" * 5000)])
+@example([(2, '"' + "9" * 400 + 'd"')])
+def test_configurations(changes: list[tuple[int, str]]) -> None:
+    """A configuration is read, or each thing that is wrong with it is one line that names the file."""
+    words = CONFIGURATION.replace("\n", " \n ").split(" ")
+    for place, word in changes:
+        words[place % len(words)] = word
+    found = problems_of(" ".join(words))
+    assert all(line.startswith("cfg.toml:") and "\n" not in line for line in found)
+
+
+def problems_of(text: str) -> list[str]:
+    """What is wrong with a configuration; of one that is right nothing, and what it says is within bounds."""
+    try:
+        assert 0 < parse(text, "cfg.toml").grace < 10**9
+    except ConfigError as error:
+        return error.lines or ["silent"]
+    return []
+
+
+@fuzz
+@given(st.text("0123456789.hmsdMiBk ", max_size=8) | TEXTS | st.sampled_from(["9" * 400 + "d", "9" * 400 + "MiB"]))
+def test_measures(text: str) -> None:
+    """A duration and a size are finite and above zero, or a ValueError."""
+    assert all(found is None or 0 < found < 10**16 for found in (tried(duration, text), tried(size, text)))
+
+
+@fuzz
+@given(
+    ANYTHING
+    | st.dictionaries(st.sampled_from(["equals", "one_of", "regex", "glob", "min", "max", "exists", "not"]), ANYTHING),
+    st.sampled_from(["text", "number", "flag"]),
+    ANYTHING,
+)
+def test_conditions(value: Any, shape: str, found: Any) -> None:
+    """A condition answers yes or no whatever an event holds, or means nothing."""
+    condition = tried(compiled, value, shape, refusal=ConditionError)
+    if condition is not None:
+        assert condition.matches(found) in {True, False}
+
+
+@fuzz
+@given(
+    JSON.map(as_json) | st.text('{}[]."a0, ', max_size=12).map(as_json) | st.just(DEEP.encode()),
+    JSON,
+)
+def test_templates(text: bytes, value: Any) -> None:
+    """A template gives JSON, or is refused."""
+    template = tried(Template, text.decode())
+    if template is not None:
+        assert template.fill({**body(7), "message": value if isinstance(value, str) else ""}) is not None
