@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents._bucket import NANO, TokenBucket
+from kevents._bucket import TokenBucket
 
+NANO = 1_000_000_000
 HOUR = 3600 * NANO
 QPS = st.sampled_from([1 / 300, 0.1, 1.0, 2.0, 5.0, 50.0])
 GAPS = st.lists(st.one_of(st.integers(0, 400 * NANO), st.just(0), st.just(300 * NANO), st.just(NANO // 5)), max_size=60)
@@ -88,3 +89,16 @@ def test_client_go_s_interval() -> None:
     bucket = TokenBucket(1 / 300, 25, 0)
     assert 25 == sum(bucket.try_accept(0) for _ in range(30))
     assert [False, True, False] == [bucket.try_accept(300 * NANO + late) for late in (-1, 0, 0)]
+
+
+def test_very_fast() -> None:
+    """More tokens a second than nanoseconds is one a nanosecond, not more and not none."""
+    bucket = TokenBucket(qps=5e9, burst=2, now=0)
+    assert [True, True, False] == [bucket.try_accept(0) for _ in range(3)]
+    assert [True, False] == [bucket.try_accept(1) for _ in range(2)]
+
+
+def test_a_nanosecond_counts() -> None:
+    """A token is there exactly when its last nanosecond has passed, however finely the clock was asked."""
+    bucket = TokenBucket(qps=1e8, burst=1, now=0)
+    assert [True, *[False] * 9, True] == [bucket.try_accept(now) for now in range(11)]

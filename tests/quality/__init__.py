@@ -1,0 +1,1 @@
+"""Quality measured by hand: mutants and long fuzzing runs."""

@@ -1,0 +1,192 @@
+"""Measures by mutants whether the tests of a pure room would notice a mistake: ``python -m tests.quality.mutants``.
+
+Each mutant runs in a child that is forked from here, with the changed module put in by an import hook: no file is ever
+changed, and a mutant costs a fraction of a second. By hand, on Linux, with ``pip install cosmic-ray``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib.abc
+import importlib.util
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import pytest
+
+from tests.quality.mutation import Mutant, mutants
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_QUEUE: Final = ("test_workqueue", "test_gate", "test_agenda")
+ROOMS: Final = {
+    "_bucket": ("test_bucket",),
+    "_lru": ("test_lru",),
+    "_gate": ("test_gate", "test_workqueue"),
+    "_agenda": ("test_agenda", "test_workqueue"),
+    "_backlog": _QUEUE,
+    "_slot": _QUEUE,
+    "_verdict": ("test_verdict",),
+    "export/_marks": ("export/test_marks", "export/test_intake"),
+    "_objects": ("test_objects", "test_wire"),
+    "_correlator": ("test_correlator", "test_parity", "test_options"),
+    "_workqueue": _QUEUE,
+    "_reference": ("test_reference",),
+}
+"""Each room and the tests that hold it, those that find most at least cost first."""
+LAWS: Final = ("test_laws", "test_simulation")
+"""What holds the work queue besides, at many times the cost: for those that survived the others (``--laws``)."""
+_SECONDS: Final = 60
+_TIMEOUT: Final = 240
+_SLOW: Final = "not table_is"
+_OPTIONS: Final = (
+    "-x",
+    "-q",
+    "-p",
+    "pytest_timeout",
+    "-p",
+    "no:cacheprovider",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+    "-k",
+    _SLOW,
+)
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives one module a text of ours.
+
+    Args:
+        name: The module's.
+        path: Its file, for traces.
+        text: What it is to be.
+    """
+
+    def __init__(self, name: str, path: Path, text: str) -> None:
+        """Nothing is loaded yet."""
+        self._name, self._path, self._text = name, path, text
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        """Ours for the module, the usual one for all others."""
+        if fullname != self._name:
+            return None
+        return importlib.util.spec_from_file_location(fullname, self._path, loader=self)  # type: ignore[arg-type]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the text."""
+        exec(compile(self._text, str(self._path), "exec"), module.__dict__)
+
+
+def ends_well(room: str, text: str, tests: Sequence[str], log: Path) -> bool:
+    """Whether tests are green with this text in a room's place."""
+    child = os.fork()
+    if child == 0:
+        _be_tested(room, text, tests, log)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
+    signal.alarm(_TIMEOUT)
+    _, status = os.waitpid(child, 0)
+    signal.alarm(0)
+    return status == 0
+
+
+def _be_tested(room: str, text: str, tests: Sequence[str], log: Path) -> NoReturn:
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+        resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+        said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        name = "kevents." + room.replace("/", ".")
+        sys.meta_path.insert(0, Changed(name, path_of(room), text))
+        importlib.import_module(name)
+        code = pytest.main([*_OPTIONS, *(f"tests/{test}.py" for test in tests)])
+        sys.stdout.flush()
+        os._exit(code)
+    except BaseException:  # noqa: BLE001 - a child must not go on as its parent
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(99)
+
+
+def path_of(room: str) -> Path:
+    """The file of a room."""
+    return Path(f"kevents/{room}.py")
+
+
+def difference(room: str, mutant: Mutant) -> str:
+    """What was changed, as lines with - and +."""
+    before = path_of(room).read_text(encoding="utf-8").splitlines()
+    lines = list(difflib.unified_diff(before, mutant.text.splitlines(), lineterm="", n=0))
+    return "\n".join(line for line in lines[2:] if not line.startswith("@@"))
+
+
+def measure(room: str, out: Path, *, again: bool, laws: bool) -> None:
+    """Run all mutants of a room that the record does not know yet, and tell each survivor.
+
+    Args:
+        room: Which.
+        out: Where the record is kept.
+        again: Whether those that survived before are run once more.
+        laws: Whether by the laws of the whole work queue, too.
+    """
+    record = out / f"{room.replace('/', '.')}.json"
+    log = out / f"{room.replace('/', '.')}.log"
+    before: dict[str, bool] = json.loads(record.read_text()) if record.exists() else {}
+    known: dict[str, bool] = {}
+    tests = (*ROOMS[room], *LAWS) if laws else ROOMS[room]
+    if not ends_well(room, path_of(room).read_text(encoding="utf-8"), tests, log):
+        raise SystemExit(f"the tests of {room} are not green without a mutant: see {log}")
+    for mutant in mutants(path_of(room)):
+        name = f"{mutant.name} in line {mutant.line}: {difference(room, mutant)}"
+        known[name] = before.get(name, True)
+        if name not in before or (again and known[name]):
+            known[name] = ends_well(room, mutant.text, tests, log)
+            record.write_text(json.dumps({**before, **known}, indent=1))
+        if known[name]:
+            _say(f"{room}.py survived {name}")
+    record.write_text(json.dumps(known, indent=1))
+    survived = sum(known.values())
+    _say(f"== {room}: {len(known)} mutants, {survived} survived, {1 - survived / len(known):.1%} killed")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _preload() -> None:
+    """What the tests import besides kevents, once for all children."""
+    for name in ("hypothesis.stateful", "kubernetes.client", "cryptography.x509", "http.server", "email.parser"):
+        with suppress(ImportError):
+            importlib.import_module(name)
+
+
+def main() -> None:
+    """Measure the rooms that are named, else all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.quality.mutants", description=__doc__)
+    parser.add_argument("rooms", nargs="*", help="some of them; without any, all")
+    parser.add_argument("--out", type=Path, default=Path("build/mutants"), help="where the records are kept")
+    parser.add_argument("--again", action="store_true", help="run the survivors of the record once more")
+    parser.add_argument("--laws", action="store_true", help=f"by {' and '.join(LAWS)}, too")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # ours would have loaded the room before it can be changed
+    _preload()
+    for room in given.rooms or ROOMS:
+        measure(room, given.out, again=given.again, laws=given.laws)
+
+
+if __name__ == "__main__":
+    main()
