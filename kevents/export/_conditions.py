@@ -88,7 +88,7 @@ def _one_of(values: list[Any], shape: str, path: tuple[str | int, ...]) -> Condi
     if all(type(value) is _TYPES[shape] for value in values):
         members = frozenset(values)
         told = f"is {listed(values)}" if len(values) == 1 else f"is one of {listed(values)}"
-        return Condition(lambda found: found in members, told)
+        return Condition(lambda found: type(found) is _TYPES[shape] and found in members, told)
     parts = [compiled(value, shape, (*path, number)) for number, value in enumerate(values)]
     tests = [part.matches for part in parts]
     return Condition(lambda found: any(test(found) for test in tests), " or ".join(part.told for part in parts))

@@ -321,6 +321,7 @@ def test_measures(text: str) -> None:
     st.sampled_from(["text", "number", "flag"]),
     ANYTHING,
 )
+@example([False], "flag", [])
 def test_conditions(value: Any, shape: str, found: Any) -> None:
     """A condition answers yes or no whatever an event holds, or means nothing."""
     condition = tried(compiled, value, shape, refusal=ConditionError)
