@@ -139,7 +139,7 @@ class Line:
         """Begin a watch from a resourceVersion that the server ends after so many seconds; a context manager."""
         timeout = (self._api.timeout[0], seconds + _SLACK)
         options: dict[str, object] = {"watch": True, "resource_version": version, "timeout_seconds": seconds}
-        return self._open(self._events(timeout, options))
+        return _Held(self, Feed(self._events(timeout, options), live=True))
 
     def read(self, feed: Feed) -> bytes:
         """Wait for more of a watch; empty at its end."""

@@ -70,16 +70,18 @@ class Feed:
 
     Args:
         response: What the official client gives without preloading: a response of urllib3.
+        live: Whether it goes on for as long as its connection; one that ends leaves the connection to the next request.
 
     Attributes:
         caught_up: Whether the last read had to wait: then nothing that was sent before is left to be read.
     """
 
-    def __init__(self, response: Any) -> None:  # noqa: ANN401 - a urllib3 response of any generation
+    def __init__(self, response: Any, *, live: bool = False) -> None:  # noqa: ANN401 - a urllib3 response of any generation
         """Look at the connection; read nothing."""
         self._response = response
+        self._connection: Any = response.connection if live else None
         self._socket: Any = getattr(response.connection, "sock", None)
-        self._raw: Any = self._chunked_source(response)
+        self._raw: Any = self._chunked_source(response) if live else None
         self._frames = Unchunker()
         self._begun = False
         self.caught_up = False
@@ -118,12 +120,15 @@ class Feed:
         return b"".join(pieces)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection, which is of no further use unless the whole of an answer was read."""
         self._ears.close()
         with suppress(Exception):  # it may have been ended by `end`, in any state
             self._response.close()
         with suppress(Exception):
             self._response.release_conn()
+        if self._connection is not None:
+            with suppress(Exception):
+                self._connection.close()
 
     def end(self) -> None:
         """End the connection: a read that waits returns, or raises, at once."""

@@ -62,6 +62,7 @@ class TestOrder:
         assert reading.ids == expected
         pages = [request for request in api_server.requests if is_list(request)]
         assert [request.query["limit"] for request in pages] == ["7"] * 8
+        assert len({request.connection for request in pages}) == 1
         assert stream.statistics().lists == 1
 
     def test_resume(self, api_server: APIServer) -> None:
