@@ -52,6 +52,7 @@ async def main() -> None:
             asyncio.get_running_loop().add_signal_handler(number, work.cancel)
         with suppress(asyncio.CancelledError):
             await work
+    await asyncio.sleep(0)  # aiohttp ends its connections in the loop's next turn
 
 
 if __name__ == "__main__":
