@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError, URLError
 
 import pytest
+from kubernetes import client, config
 
+import kevents
+from kevents.export import read_records
+from tests.export.moto import HOW_TO_GET, SECRET, program, served
 from tests.support.real_server import RealServer
 
 if TYPE_CHECKING:
@@ -184,6 +188,70 @@ def test_asyncio_controller(api_server: APIServer) -> None:
     """The controller tells of each plan with its label, and ends on a signal with nothing left open."""
     plans(lambda body: api_server.create("v1", "configmaps", body))
     control(api_server.kubeconfig(), lambda: told(api_server.events()))
+
+
+def tell(api_server: APIServer) -> None:
+    """A Normal and a Warning event, each about a pod."""
+    pod = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u-1")
+    with kevents.EventBroadcaster() as broadcaster:
+        api = client.CoreV1Api(config.new_client_from_config(str(api_server.kubeconfig())))
+        broadcaster.start_recording_to_sink(kevents.CoreV1EventSink(api))
+        recorder = broadcaster.new_recorder("teller")
+        recorder.event(pod, "Normal", "BackupStarted", "writing")
+        recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
+        assert broadcaster.flush(10)
+    api.api_client.close()
+
+
+def exported(api_server: APIServer, folder: Path, *url: str, done: Callable[[], object], **environment: str) -> None:
+    """Run the export until it has done its work, and end it."""
+    command = [str(EXAMPLES / "export_events.py"), str(folder), *url]
+    with running(command, api_server.kubeconfig(), **environment) as export:
+        wait_until(done, export)
+        status, said = terminate(export)
+    assert (0, 0) == (status, said.count("Traceback")), said
+
+
+def is_watching(api_server: APIServer) -> bool:
+    """Whether the export has read what there was, and waits for more."""
+    return any("watch" in request.query for request in api_server.requests)
+
+
+def reasons(folder: Path) -> list[str]:
+    """What has been exported into a folder."""
+    if not any(folder.rglob("*.jsonl.gz*")):
+        return []
+    return [record["reason"] for record in read_records(str(folder))]
+
+
+@pytest.mark.wire
+def test_export_to_a_file(api_server: APIServer, tmp_path: Path) -> None:
+    """Every event is in the folder once, also after the export was begun again."""
+    tell(api_server)
+    for _ in range(2):
+        api_server.clear_requests()
+        exported(api_server, tmp_path, done=lambda: is_watching(api_server) and len(reasons(tmp_path)) == 2)
+    assert ["BackupFailed", "BackupStarted"] == sorted(reasons(tmp_path))
+
+
+@pytest.mark.wire
+def test_export_to_s3(api_server: APIServer, tmp_path: Path) -> None:
+    """Warnings are in the bucket as well."""
+    if program() is None:
+        pytest.skip(HOW_TO_GET)
+    tell(api_server)
+    with served(tmp_path) as moto:
+        moto.make_bucket("bucket")
+        environment = {
+            "AWS_ACCESS_KEY_ID": "AKIAEXAMPLEEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+            "S3_ENDPOINT": f"http://127.0.0.1:{moto.port}",
+        }
+        url = "s3://bucket/events"
+        done = lambda: b".jsonl.gz" in moto.request("GET", "/bucket?list-type=2")[1]  # noqa: E731 - asked at once
+        exported(api_server, tmp_path / "folder", url, done=done, **environment)
+        assert ["BackupFailed"] == [record["reason"] for record in read_records(url, options=moto.options())]
 
 
 def free_port() -> int:
