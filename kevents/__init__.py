@@ -41,7 +41,7 @@ from kevents.exceptions import (
     UnavailableError,
 )
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "EVENT_TYPE_NORMAL",

@@ -39,13 +39,17 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 NAMESPACE = {**vars(kevents), "time": time}
 KUBECTL_COMMANDS = {"create", "describe", "events", "get", "label", "patch"}
 TUTORIAL = re.compile(r"# \w+\.py\n")  # files that a reader saves: tests/e2e/test_tutorial_e2e.py follows them
 COMMANDS = [
     ["pip", "install", "."],
     ["pip", "install", "-e", ".[test]"],
+    ["pip", "install", "-e", ".[test,lint,docs]"],
     ["pip", "install", "kevents"],
     ["pip", "install", "pytest"],
     ["pytest"],
@@ -254,9 +258,9 @@ def test_cited_tests(page: Path) -> None:
 
 
 def test_readme_names_every_page() -> None:
-    """The README leads to every page of docs; its changelog is the one beside it."""
+    """The README leads to every page of docs, or to the file beside it that the page shows."""
     for page in (ROOT / "docs").glob("*.md"):
-        assert page.name == "changelog.md" or f"](docs/{page.name})" in text_of("README.md")
+        assert page.name in {"changelog.md", "security.md"} or f"](docs/{page.name})" in text_of("README.md")
 
 
 def test_number_of_traces() -> None:
