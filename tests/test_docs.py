@@ -39,10 +39,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
-    *sorted((ROOT / "docs").glob("*.md")),
-]
+BESIDE = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")]
+PAGES = [*BESIDE, *sorted((ROOT / "docs").glob("*.md"))]
 NAMESPACE = {**vars(kevents), "time": time}
 KUBECTL_COMMANDS = {"create", "describe", "events", "get", "label", "patch"}
 TUTORIAL = re.compile(r"# \w+\.py\n")  # files that a reader saves: tests/e2e/test_tutorial_e2e.py follows them
