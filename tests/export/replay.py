@@ -171,6 +171,8 @@ class Handler(BaseHTTPRequestHandler):
     """Answers."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
     cluster: Cluster
     over: threading.Event
 
@@ -189,6 +191,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()
         return None
 
     def _watch(self, version: int) -> None:
@@ -196,9 +199,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        self.wfile.flush()
         self.close_connection = True
         for piece in self.cluster.watched(version):
             self.wfile.write(piece)
+            self.wfile.flush()
         self.over.wait()
 
     def log_message(self, *_: object) -> None:
