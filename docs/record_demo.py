@@ -104,7 +104,8 @@ def record(command: list[str]) -> list[tuple[float, Picture]]:
         elif len(found) > 1:
             found[-1] = (found[-1][0], picture)
     found.append((second, seen(screen)))
-    return found
+    shown = [(second, picture) for second, picture in found if any(picture)]
+    return [(second - shown[0][0], picture) for second, picture in shown]
 
 
 def drawn(row: Row) -> str:
@@ -136,9 +137,9 @@ def animated(found: list[tuple[float, Picture]]) -> str:
     rows = dict.fromkeys(row for _, picture in found for row in picture if row)
     names = {row: f"r{number}" for number, row in enumerate(rows)}
     times = [0.0, *(second for second, _ in found[1:]), found[-1][0] + HOLD]
-    style = f"text{{font:{FONT};fill:{COLOURS['default']};white-space:pre}}.f{{opacity:0}}"
+    style = f"text{{font:{FONT};fill:{COLOURS['default']};white-space:pre}}.f{{opacity:0}}.last{{opacity:1}}"
     style += "".join(timed(number, times[number], times[number + 1], times[-1]) for number in range(len(found)))
-    style += "@media (prefers-reduced-motion:reduce){.f{animation:none!important}.last{opacity:1}}"
+    style += "@media (prefers-reduced-motion:reduce){.f{animation:none!important}}"
     kinds = ["f"] * (len(found) - 1) + ["f last"]
     films = [
         f'<g id="f{number}" class="{kinds[number]}">{placed(picture, names)}</g>'
