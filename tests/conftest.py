@@ -13,7 +13,7 @@ from hypothesis import settings
 pytest_plugins = ["tests.support.plugin"]
 
 LEAK_TIMEOUT = 5.0
-settings.register_profile("fuzz", max_examples=20_000)
+settings.register_profile("fuzz", max_examples=10_000)
 
 
 @pytest.fixture(autouse=True)

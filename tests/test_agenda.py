@@ -75,12 +75,19 @@ def test_failing_leave_a_sender() -> None:
 
 
 def test_memory() -> None:
-    """Moving slots for ever leaves no more entries than a small multiple of the slots."""
+    """Moving slots for ever leaves no more entries than twice the slots and 64, and every slot where it is."""
     agenda = Agenda(4)
-    slots = [slot(str(number), failed=number % 2 == 0) for number in range(10)]
-    for moves in range(10_000):
-        agenda.put(slots[moves % 10], float(moves))
-    assert len(agenda._fresh) + len(agenda._failed) <= 2 * (2 * 10 + 64 + 1)
+    slots = [slot(str(number), failed=number >= 10) for number in range(20)]
+    longest = 0
+    for moves in range(5_000):
+        agenda.put(slots[moves % 20], float(moves))
+        longest = max(longest, len(agenda._fresh), len(agenda._failed))
+    assert 2 * 20 + 64 + 1 == longest
+    order = []
+    while isinstance(following := agenda.next(5_000.0), Slot):
+        order.append(following)
+        agenda.forget(following)
+    assert slots == order
 
 
 @given(

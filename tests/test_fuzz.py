@@ -1,7 +1,7 @@
 """Whatever the world sends: what reads foreign input gives a value of its kind or says in one known way that it cannot.
 
 The plain command tries a hundred examples of each; ``pytest tests/test_fuzz.py tests/export/test_fuzz.py
---hypothesis-profile=fuzz`` twenty thousand (see ``docs/quality.md``).
+--hypothesis-profile=fuzz`` ten thousand (see ``docs/quality.md``).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def test_at_least_two() -> None:
 
 def test_glances() -> None:
     """Pitfall 85: for a quarter of a second forty probes a second; what hung counts from its begin."""
-    for began, pause in ((0.7, 0.25), (0.8, 0.025)):
+    for began, pause in ((0.7, 0.25), (0.75, 0.25), (0.8, 0.025)):
         gate = Gate(2, 10.0, lambda: 1.0)
         for key in "ab":
             gate.unavailable(attempt(key, began), 1.0, 0.0)

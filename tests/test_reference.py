@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kevents import _reference
 from kevents._kinds import official_kind
 from kevents._objects import Event, EventSource, ObjectReference
 from kevents._reference import get_partial_reference, get_reference, register
@@ -334,6 +335,30 @@ def test_no_text(field: str, value: object) -> None:
     assert f"{field} is an object of type {type(value).__name__}, not a str" in complaint(body)
 
 
+@pytest.mark.parametrize("texts", range(6))
+def test_no_texts_at_all(texts: int) -> None:
+    """Several fields that are no texts, all of one type, are refused as one is: the short way does not compare them."""
+    values = [*["v1"] * texts, *[7] * (6 - texts)]
+    for fields in (values, values[::-1]):
+        kind, api_version, name, namespace, uid, resource_version = fields
+        metadata = {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": resource_version}
+        assert "is an object of type int, not a str" in complaint(
+            {"kind": kind, "apiVersion": api_version, "metadata": metadata}
+        )
+
+
+@pytest.mark.parametrize("obj", [None, "web-0", b"web-0", 7, [manifest()]])
+def test_advice_to_those_without_an_object(obj: object) -> None:
+    """Who gives no object is told what one is, and nothing of registering its class."""
+    assert complaint(obj).endswith("; give a Kubernetes object, its manifest or a kevents.ObjectReference")
+
+
+def test_long_type_name() -> None:
+    """Of a type's name a hundred characters are shown."""
+    obj = type("x" * 300, (Attributes,), {"__module__": "builtins"})()
+    assert f"type {'x' * 100}: " in complaint(obj)
+
+
 @pytest.mark.parametrize("obj", ["web-0", b"web-0", 7, 1.5, [manifest()], (), {1}, object(), Attributes, ..., len])
 def test_no_object_at_all(obj: object) -> None:
     """Something that is no Kubernetes object is refused with the name of its type."""
@@ -505,6 +530,18 @@ def test_register_yields_to_the_object() -> None:
     assert ("example.com/v3", "example.com/v1") == (own.api_version, other.api_version)
 
 
+@pytest.mark.parametrize(
+    ("kind", "api_version"),
+    [("Gadget", None), (None, "v1"), ("Gadget", ""), ("", "v1"), ("Gadget", 7), (7, "v1"), (None, None)],
+)
+def test_register_wants_both(kind: object, api_version: object) -> None:
+    """An object that says but half of what it is counts as its class says."""
+    cls = type("Widget", (Attributes,), {})
+    register(cls, "example.com/v1", "Widget")
+    reference = get_reference(cls(kind=kind, apiVersion=api_version, metadata={"name": "w"}))
+    assert ("Widget", "example.com/v1") == (reference.kind, reference.api_version)
+
+
 def test_register_mapping() -> None:
     """A mapping's class counts as well, when it holds no kind."""
 
@@ -516,14 +553,16 @@ def test_register_mapping() -> None:
 
 
 def test_register_keeps_nothing_alive() -> None:
-    """A registered or merely seen class can be collected."""
+    """A registered or merely seen class can be collected, and leaves nothing behind."""
+    gc.collect()
+    before = len(_reference._registered)
     cls = type("Widget", (Attributes,), {"__module__": "kubernetes.client"})
     register(cls, "example.com/v1", "Widget")
     get_reference(cls(metadata={"name": "w"}))
     gone = weakref.ref(cls)
     del cls
     gc.collect()
-    assert gone() is None
+    assert (None, before) == (gone(), len(_reference._registered))
 
 
 @pytest.mark.parametrize(

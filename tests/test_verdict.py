@@ -63,6 +63,7 @@ class TestTable:
         assert Delivered() == judge(verb, None)
         assert Delivered() == judge(verb, StatusError(200))
         assert Delivered() == judge(verb, StatusError(HTTPStatus.CREATED))
+        assert Delivered() == judge(verb, StatusError(299))
 
     def test_not_found(self, verb: Verb) -> None:
         """404 means that a patch met no event; on a create the namespace is gone, which is final."""
@@ -86,7 +87,9 @@ class TestTable:
         error = StatusError(403, "Forbidden", "no", ["Other", "NamespaceTerminating"])
         assert Rejected(403, "Forbidden", "no", quiet=True) == judge(verb, error)
 
-    @pytest.mark.parametrize("code", [300, 301, 307, 400, 402, 403, 405, 406, 410, 413, 415, 418, 422, 451, 460])
+    @pytest.mark.parametrize(
+        "code", [199, 300, 301, 307, 400, 402, 403, 405, 406, 410, 413, 415, 418, 422, 451, 460, 499]
+    )
     def test_rejected(self, verb: Verb, code: int) -> None:
         """Pitfalls 41, 44, 46: what will never be taken is final, with its code and reason, and loud."""
         assert Rejected(code, "Why", "text", quiet=False) == judge(verb, StatusError(code, "Why", "text"))
@@ -132,8 +135,10 @@ class TestTable:
 
     @pytest.mark.parametrize("error", [RuntimeError("bad"), KeyError("bad"), ZeroDivisionError()], ids=repr)
     def test_any_other(self, verb: Verb, error: Exception) -> None:
-        """Any other exception is this request's failure."""
-        assert Failed is type(judge(verb, error))
+        """Any other exception is this request's failure, told with its text."""
+        verdict = judge(verb, error)
+        assert isinstance(verdict, Failed)
+        assert verdict.cause.startswith(f"{type(error).__name__}: ")
 
     @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(1)], ids=repr)
     def test_interrupted(self, verb: Verb, error: BaseException) -> None:
@@ -309,3 +314,21 @@ class TestRetryAfter:
 def test_sane_delay(value: object, expected: float | None) -> None:
     """A sink's own retry_after is trusted no more than a header."""
     assert expected == sane_delay(value)
+
+
+def test_long_refusal() -> None:
+    """Of what the server says about a refusal 500 bytes are kept."""
+    verdict = judge(CREATE, StatusError(422, "Invalid", "x" * 1000))
+    assert Rejected(422, "Invalid", "x" * 497 + "...") == verdict
+
+
+@pytest.mark.parametrize(
+    "verdict", [Delivered(), Gone(), Exists(), Rejected(422, ""), Failed("x"), Unavailable("x")], ids=repr
+)
+def test_unchangeable(verdict: Any) -> None:
+    """A verdict is what it is: no attribute can be set, no other be added."""
+    for name in ("code", "cause", "another"):
+        with pytest.raises((AttributeError, TypeError)):
+            setattr(verdict, name, 1)
+    assert not hasattr(verdict, "__dict__")
+    assert {verdict} == {verdict, verdict}

@@ -840,3 +840,48 @@ class TestEnd:
             before = queue.version
             change()
             assert before < queue.version
+
+
+class TestWaking:
+    """Who waits for a change hears of it, and a hurry reaches what it is meant for."""
+
+    def test_version(self) -> None:
+        """Whatever may give a sender work is another version: an offer, a verdict, what expires, a seal, the end."""
+        queue = make_queue(max_age=50.0)
+        versions = [queue.version]
+        for change in (
+            lambda: offer(queue, "a"),
+            lambda: queue.done(take(queue), BROKEN, 0.0, 1.0),
+            lambda: queue.hasten(0.0),
+            lambda: queue.take(60.0),
+            queue.seal,
+            queue.close,
+        ):
+            change()
+            versions.append(queue.version)
+        assert sorted(set(versions)) == versions
+
+    def test_due_is_a_moment(self) -> None:
+        """A write that can wait is due when it says, at whatever hour."""
+        queue = make_queue()
+        offer(queue, "a", now=1000.0, due=1006.0)
+        assert 6.0 == wait(queue, 1000.0)
+
+    def test_drain_makes_due(self) -> None:
+        """A drain makes what waits due at once, by choice or after a failure."""
+        queue = make_queue()
+        offer(queue, "series", due=60.0)
+        offer(queue, "failed")
+        write(queue, BROKEN, pause=30.0)
+        queue.drain(1.0, 0.25, 9.0)
+        assert {"series", "failed"} == {take(queue, 1.0).name for _ in "ab"}
+
+    def test_hasten_one(self) -> None:
+        """A hurry for one key that is under way leaves the wait after its failure as it is; one for all does not."""
+        for key, expected in ((("default", "a"), 7.0), (None, 0.0)):
+            queue = make_queue()
+            offer(queue, "a")
+            attempt = take(queue)
+            queue.hasten(0.0, key)
+            queue.done(attempt, BROKEN, 0.0, 7.0)
+            assert expected == (wait(queue) if expected else float(take(queue).slot.due))

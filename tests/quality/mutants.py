@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-_QUEUE: Final = ("test_workqueue", "test_gate", "test_agenda")
+_QUEUE: Final = ("test_slot", "test_backlog", "test_gate", "test_agenda", "test_workqueue")
 ROOMS: Final = {
     "_bucket": ("test_bucket",),
     "_lru": ("test_lru",),
@@ -42,13 +42,13 @@ ROOMS: Final = {
     "_objects": ("test_objects", "test_wire"),
     "_correlator": ("test_correlator", "test_parity", "test_options"),
     "_workqueue": _QUEUE,
-    "_reference": ("test_reference",),
+    "_reference": ("test_reference", "test_reference_clients"),
 }
 """Each room and the tests that hold it, those that find most at least cost first."""
 LAWS: Final = ("test_laws", "test_simulation")
 """What holds the work queue besides, at many times the cost: for those that survived the others (``--laws``)."""
-_SECONDS: Final = 60
-_TIMEOUT: Final = 240
+_SECONDS: Final = 20
+_TIMEOUT: Final = 100
 _SLOW: Final = "not table_is"
 _OPTIONS: Final = (
     "-x",

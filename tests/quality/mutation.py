@@ -63,7 +63,7 @@ class _Meaning(ast.NodeTransformer):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         """An assignment without its annotation; nothing of a type that is only named."""
-        if ast.unparse(node.annotation) == "TypeAlias":
+        if node.value is None or ast.unparse(node.annotation) == "TypeAlias":
             return ast.Pass()
         node.annotation = ast.Name("_")
         return self.generic_visit(node)
