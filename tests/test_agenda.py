@@ -75,19 +75,31 @@ def test_failing_leave_a_sender() -> None:
 
 
 def test_memory() -> None:
-    """Moving slots for ever leaves no more entries than twice the slots and 64, and every slot where it is."""
+    """Moving slots for ever leaves at most twice as many entries and 64, in order, and forgets none that waits."""
     agenda = Agenda(4)
-    slots = [slot(str(number), failed=number >= 10) for number in range(20)]
-    longest = 0
-    for moves in range(5_000):
-        agenda.put(slots[moves % 20], float(moves))
-        longest = max(longest, len(agenda._fresh), len(agenda._failed))
-    assert 2 * 20 + 64 + 1 == longest
+    for _ in range(2):  # what was cleared begins anew
+        slots = [slot(str(number), failed=number >= 10) for number in range(20)]
+        longest = 0
+        for moves in range(500):
+            agenda.put(slots[moves % 20], float(moves * 7919 % 1009))
+            entries = [*agenda._fresh, *agenda._failed]
+            assert min(moves + 1, 20) == len({made for _, order, made in entries if made.order == order})
+            longest = max(longest, len(agenda._fresh), len(agenda._failed))
+        assert 2 * 20 + 64 + 1 == longest
+        assert sorted(slots, key=lambda each: each.due) == waiting(agenda)
+        for each in slots:
+            agenda.put(each, 0.0)
+        agenda.clear()
+        assert (None, [], []) == (agenda.next(0.0), agenda._fresh, agenda._failed)
+
+
+def waiting(agenda: Agenda) -> list[Slot]:
+    """All that waits, taken out in order."""
     order = []
-    while isinstance(following := agenda.next(5_000.0), Slot):
+    while isinstance(following := agenda.next(1e9), Slot):
         order.append(following)
         agenda.forget(following)
-    assert slots == order
+    return order
 
 
 @given(

@@ -200,7 +200,19 @@ class TestEvent:
         with pytest.raises(ValueError, match="zone"):
             Event.from_dict({"lastTimestamp": "2026-07-24T09:00:00"})
 
+    @pytest.mark.parametrize(
+        "body",
+        [{"metadata": ["x"]}, {"count": [1]}, {"source": 7}, {"count": float("inf")}, {"metadata": {"labels": "x"}}],
+        ids=repr,
+    )
+    def test_from_dict_of_no_event(self, body: Any) -> None:
+        """A body in which something else stands where an event has a table or a number is refused."""
+        with pytest.raises(ValueError, match="no event as the API server writes it"):
+            Event.from_dict(body)
+
     def test_repr(self) -> None:
-        """A debugger shows it without the message's whole length."""
+        """A debugger shows it without the message's whole length: eighty characters."""
+        assert f"x1 '{'x' * 80}'>" == repr(event(message="x" * 80))[-86:]
+        assert f"x1 '{'x' * 77}...'>" == repr(event(message="x" * 81))[-86:]
         assert "<Event v1/Pod prod/web-0 Normal Started x1 'up'>" == repr(event())
         assert len(repr(event(message="x" * 10_000))) < 160

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kevents.export import _build, _sinkconfig
 from kevents.export._config import ConfigError, load, parse
 from kevents.export._routes import Route
 from kevents.export._secrets import Secret
@@ -355,3 +356,8 @@ def test_repr_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" == config.sinks["hook"].options["headers"]["Authorization"].reveal()
     assert "hunter2" not in repr(config)
     assert "Secret(env='TOKEN', file='')" in repr(config)
+
+
+def test_every_kind_is_made() -> None:
+    """Each kind of destination that a configuration may name is also made from it."""
+    assert sorted(_sinkconfig._READERS) == sorted(_build._MAKERS)

@@ -140,3 +140,20 @@ class TestLedger:
         for key in "abc":
             ledger.is_new(key, "x")
         assert (ledger.is_new("c", "x"), ledger.is_new("a", "x")) == (False, True)
+
+
+def test_memory_of_revisions() -> None:
+    """A ledger remembers as many events as its limit, and forgets the one that was longest not read."""
+    ledger = Ledger(limit=2)
+    assert [True] * 3 == [ledger.is_new(*revision) for revision in (("a", "1"), ("b", "1"), ("a", "2"))]
+    assert [False] * 2 == [ledger.is_new(*revision) for revision in (("b", "1"), ("a", "2"))]
+    assert ledger.is_new("a", "3")
+    assert ledger.is_new("c", "1")
+    assert [False, True] == [ledger.is_new("a", "3"), ledger.is_new("b", "1")]
+
+
+def test_ages_are_longer_than_any_version() -> None:
+    """Whatever an unsigned number of 64 bits can say fits into one age; a stream begins at 0."""
+    assert AGE > 2**64
+    order = Order()
+    assert (0, AGE, AGE + 1) == (order.last, order.reset(), order.place(1))

@@ -39,7 +39,7 @@ ROOMS: Final = {
     "_slot": _QUEUE,
     "_verdict": ("test_verdict",),
     "export/_marks": ("export/test_marks", "export/test_intake"),
-    "_objects": ("test_objects", "test_wire"),
+    "_objects": ("test_objects", "test_wire", "test_series"),
     "_correlator": ("test_correlator", "test_parity", "test_options"),
     "_workqueue": _QUEUE,
     "_reference": ("test_reference", "test_reference_clients"),
