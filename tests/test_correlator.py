@@ -324,6 +324,14 @@ class TestUserFunctions:
         assert ["aa", "bb", "(combined from similar events): ccc"] == world.messages
         assert 0 == world.correlator.fallbacks
 
+    def test_spam_key_sees_the_write(self) -> None:
+        """A user's spam key is made of what would be written: the count so far, the combined message."""
+        seen: list[tuple[int, str]] = []
+        world = World(max_events=2, spam_key_func=lambda event: seen.append((event.count, event.message)) or "key")
+        for message in ("a", "a", "b"):
+            world.record(message)
+        assert [(1, "a"), (2, "a"), (1, "(combined from similar events): b")] == seen
+
 
 class TestMemory:
     """Each memory is bounded, and counts what it forgot."""

@@ -104,7 +104,7 @@ class TestOffer:
         queue.done(attempt, Delivered(), 0.0, 1.0)
         assert (1, 2) == (queue.delivered, queue.events)
         assert (PATCH, "a", 3) == write(queue, Delivered())
-        assert 1 == queue.merged
+        assert (1, 3, 0, 0) == (queue.merged, queue.delivered, queue.events, queue.keys)
 
     def test_writes_and_merges(self) -> None:
         """Without a loss, each delivered event was a write or merged into one."""
