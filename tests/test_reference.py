@@ -542,6 +542,15 @@ def test_register_wants_both(kind: object, api_version: object) -> None:
     assert ("Widget", "example.com/v1") == (reference.kind, reference.api_version)
 
 
+@pytest.mark.parametrize("missing", ["group", "version", "kind"])
+def test_register_beside_half_a_resource(missing: str) -> None:
+    """A class whose own word on its kind (lightkube's) is not whole counts as it is registered."""
+    resource = SimpleNamespace(**{"group": "g", "version": "v1", "kind": "Gadget", missing: None})
+    cls = type("Widget", (Attributes,), {"_api_info": SimpleNamespace(resource=resource)})
+    register(cls, "example.com/v1", "Widget")
+    assert "example.com/v1" == get_reference(cls(metadata={"name": "w"})).api_version
+
+
 def test_register_mapping() -> None:
     """A mapping's class counts as well, when it holds no kind."""
 
