@@ -81,9 +81,10 @@ def test_memory() -> None:
         slots = [slot(str(number), failed=number >= 10) for number in range(20)]
         longest = 0
         for moves in range(500):
-            agenda.put(slots[moves % 20], float(moves * 7919 % 1009))
+            agenda.put(slots[moves % 20], float(hash(moves * 0.37) % 1009))
             entries = [*agenda._fresh, *agenda._failed]
             assert min(moves + 1, 20) == len({made for _, order, made in entries if made.order == order})
+            assert all(heap[0] == min(heap) for heap in (agenda._fresh, agenda._failed) if heap)
             longest = max(longest, len(agenda._fresh), len(agenda._failed))
         assert 2 * 20 + 64 + 1 == longest
         assert sorted(slots, key=lambda each: each.due) == waiting(agenda)
