@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final, Protocol, TextIO
 
 from kevents.export._columns import Columns
 from kevents.export._routes import Router
 from kevents.export._types import Chunk, Mark, Record, Stream
 
+_A_MOMENT: Final = 1.0
 _PATIENCE: Final = 5.0
 
 
@@ -45,10 +46,7 @@ def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record]
     for thread in threads:
         thread.start()
     try:
-        while True:
-            chunk = news.get()
-            if isinstance(chunk, BaseException):
-                raise chunk
+        for chunk in _all(news):
             for record in chunk.records:
                 if wanted.targets(record):
                     show(record)
@@ -57,6 +55,17 @@ def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record]
             stream.stop()
         for thread in threads:
             thread.join(_PATIENCE)
+
+
+def _all(news: SimpleQueue[Chunk | BaseException]) -> Iterator[Chunk]:
+    while True:
+        try:
+            chunk = news.get(timeout=_A_MOMENT)  # a Ctrl-C that comes just before a wait is noticed at its end only
+        except Empty:
+            continue
+        if isinstance(chunk, BaseException):
+            raise chunk
+        yield chunk
 
 
 def _read(stream: EventStream, news: SimpleQueue[Chunk | BaseException]) -> None:
