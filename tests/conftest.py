@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Iterator
 from time import monotonic
@@ -14,6 +15,12 @@ pytest_plugins = ["tests.support.plugin"]
 
 LEAK_TIMEOUT = 5.0
 settings.register_profile("fuzz", max_examples=10_000)
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start: a shell that runs the tests in the background switches it off."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
