@@ -79,11 +79,17 @@ class Loop:
 
     def close(self) -> None:
         """End the loop and the thread."""
+        self.loop.call_soon_threadsafe(self._abort)
         for _ in range(5):
             self.run(asyncio.sleep(0))  # turns in which connections that were closed, or given up, really end
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         self.loop.close()
+
+    def _abort(self) -> None:
+        """Close what a client gave up in the middle of an answer, and nobody else closes."""
+        for transport in list(self.loop._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
 
 
 class Plain:

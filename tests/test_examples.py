@@ -180,9 +180,10 @@ def control(kubeconfig: Path, events: Callable[[], list[tuple[str, ...]]]) -> No
     # Whether aiohttp has closed the connection of a cancelled watch before the loop ends is up to the client.
     command = ["-W", "ignore::ResourceWarning", str(EXAMPLES / "asyncio_controller.py")]
     with running(command, kubeconfig) as controller:
-        wait_until(lambda: len(events()) == len(CONTROLLER), controller)
+        wait_until(lambda: set(CONTROLLER) <= set(events()), controller)
         assert (0, "") == terminate(controller)
-    assert CONTROLLER == events()
+    # A real server that others use, too, may hold plans of theirs.
+    assert set(CONTROLLER) <= set(events())
 
 
 @pytest.mark.wire
