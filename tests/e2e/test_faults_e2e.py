@@ -24,7 +24,13 @@ from tests.support.real_server import HOW_TO_GET, RealServer, assets
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    # A connection that dies in its handshake is left to the collector by the official client.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 OPTIONS = kevents.CorrelatorOptions(burst_size=None)
 OUTAGE = 6.0
