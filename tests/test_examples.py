@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from kubernetes import client, config
 import kevents
 from kevents.export import read_records
 from tests.export.moto import HOW_TO_GET, SECRET, program, served
+from tests.support.polling import poll
 from tests.support.real_server import RealServer
 
 if TYPE_CHECKING:
@@ -98,12 +98,9 @@ def terminate(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Wait until something is so, as long as the program lives."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(process.communicate()[0])
-        time.sleep(0.05)
+    if not poll(condition, DEADLINE, lambda: process.poll() is None):
+        process.kill()
+        pytest.fail(process.communicate()[0])
 
 
 def told(events: list[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -178,7 +175,7 @@ def control(kubeconfig: Path, events: Callable[[], list[tuple[str, ...]]]) -> No
     """Run the controller until both plans are told of, and end it."""
     pytest.importorskip("kubernetes.aio")
     # Whether aiohttp has closed the connection of a cancelled watch before the loop ends is up to the client.
-    command = ["-W", "ignore::ResourceWarning", str(EXAMPLES / "asyncio_controller.py")]
+    command = ["-W", "ignore:unclosed:ResourceWarning", str(EXAMPLES / "asyncio_controller.py")]
     with running(command, kubeconfig) as controller:
         wait_until(lambda: set(CONTROLLER) <= set(events()), controller)
         assert (0, "") == terminate(controller)

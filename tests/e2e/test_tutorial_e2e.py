@@ -8,13 +8,14 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+
+from tests.support.polling import poll
 
 if TYPE_CHECKING:
     from tests.support.real_server import RealServer
@@ -90,13 +91,12 @@ class Reader:
     def look_on(self, reason: str, count: int) -> None:
         """Wait until the plan has an event with this reason and count."""
         path = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name=plan"
-        deadline = time.monotonic() + DEADLINE
-        while time.monotonic() < deadline:
+
+        def is_there() -> bool:
             items = self.server.request("GET", path).body["items"]
-            if any(item["reason"] == reason and item["count"] >= count for item in items):
-                return
-            time.sleep(0.1)
-        pytest.fail(f"no event {reason} with a count of {count}")
+            return any(item["reason"] == reason and item["count"] >= count for item in items)
+
+        assert poll(is_there, DEADLINE), f"no event {reason} with a count of {count}"
 
 
 def gist(line: str) -> list[str]:

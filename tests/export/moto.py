@@ -8,10 +8,11 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+
+from tests.support.polling import poll
 
 HOW_TO_GET: Final = "no moto_server: pip install 'moto[server]' somewhere, and name the program in MOTO_SERVER"
 SECRET: Final = "wJalrXUtnFEMIexampleSecretKey"
@@ -71,12 +72,11 @@ def served(folder: Path) -> Iterator[Moto]:
 
 
 def _wait(moto: Moto) -> None:
-    deadline = time.monotonic() + 60
-    while True:
+    def listens() -> bool:
         try:
             moto.request("GET", "/moto-api/")
         except OSError:
-            assert time.monotonic() < deadline, moto.log.read_text()
-            time.sleep(0.05)  # until it listens
-        else:
-            return
+            return False
+        return True
+
+    assert poll(listens, 60), moto.log.read_text()

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from kevents import _cli
 from kevents.testing import APIServer
+from tests.support.polling import poll
 
 pytestmark = pytest.mark.wire
 SECRET = "do-not-tell"
@@ -45,11 +45,7 @@ class Exporting:
 
     def wait_until(self, done: Callable[[], object]) -> None:
         """Wait until something holds, as long as the process lives."""
-        deadline = time.monotonic() + PATIENCE
-        while not done():
-            assert self.process.poll() is None, self.log
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.02)
+        assert poll(done, PATIENCE, lambda: self.process.poll() is None), self.log
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, and give the exit status."""
