@@ -38,9 +38,11 @@ class TokenBucket:
         """Take a token if there is one. A clock that went back refills nothing, and counts on from there."""
         elapsed = now - self._last
         self._last = now
+        credit = self._credit
         if elapsed > 0:
-            self._credit = min(self._capacity, self._credit + elapsed)
-        if self._credit < self._interval:
-            return False
-        self._credit -= self._interval
-        return True
+            credit += elapsed
+            if credit > self._capacity:  # noqa: PLR1730 - min() costs as much as all the rest
+                credit = self._capacity
+        accepted = credit >= self._interval
+        self._credit = credit - self._interval if accepted else credit
+        return accepted

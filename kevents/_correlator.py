@@ -85,16 +85,15 @@ class EventAggregator:
 
     def event_aggregate(self, event: Event) -> tuple[Event, Hashable]:
         """The event to go on with and the key to count it under (client-go: ``EventAggregate``)."""
-        message, key = self.combine(event)
+        message, key = self.combine(event, self._options.clock())
         return event if message is None else event.replace(message=message), key
 
-    def combine(self, event: Event) -> tuple[str | None, Hashable]:
+    def combine(self, event: Event, now: int) -> tuple[str | None, Hashable]:
         """As :meth:`event_aggregate`, but only the combined event's message; None if the event is not combined."""
         options = self._options
         if options.max_events is None:
             return None, event_key(event)
         key, local_key = (event_aggregator_by_reason_func if self._default_keys else self._keys)(event)
-        now = options.clock()
         aggregate = self._cache.get(key)
         if aggregate is None:
             aggregate = _Aggregate()
@@ -164,11 +163,14 @@ class EventSourceObjectSpamFilter:
 
     def filter(self, event: Event) -> bool:
         """Whether the event is to be skipped (client-go: ``Filter``)."""
+        return self.skips(event, self._options.clock())
+
+    def skips(self, event: Event, now: int) -> bool:
+        """As :meth:`filter`, at a time that the caller has read."""
         options = self._options
         if options.burst_size is None:
             return False
         key = self._key(event) if self.looks_at_all else get_spam_key(event)
-        now = options.clock()
         bucket = self._cache.get(key)
         if bucket is None:
             bucket = TokenBucket(options.qps, options.burst_size, now)
@@ -234,12 +236,13 @@ class EventCorrelator:
 
     def correlate(self, event: Event) -> Event | None:
         """The event to write; None when it is skipped."""
-        message, key = self._aggregator.combine(event)
+        now = self._options.clock()
+        message, key = self._aggregator.combine(event, now)
         known = self._observe(event, key)
         if self._filter.looks_at_all:  # a user's key may depend on message and count
             event = _occurrence(event, message, known)
-            return None if self._filter.filter(event) else event
-        return None if self._filter.filter(event) else _occurrence(event, message, known)
+            return None if self._filter.skips(event, now) else event
+        return None if self._filter.skips(event, now) else _occurrence(event, message, known)
 
     def update_state(self, event: Event) -> None:
         """Remember what the server answered to a write (client-go: ``UpdateState``).

@@ -17,9 +17,12 @@ V = TypeVar("V")
 
 
 class LRU(Generic[K, V]):
-    """At most ``maxsize`` values; a read counts as use (client-go: ``lru.Cache``). Not for several threads."""
+    """At most ``maxsize`` values; a read counts as use (client-go: ``lru.Cache``). Not for several threads.
 
-    __slots__ = ("_find", "_use", "_values", "evictions", "maxsize")
+    No two keys share a value: it tells whether its key is the most recently used already, as in a storm it is.
+    """
+
+    __slots__ = ("_find", "_newest", "_use", "_values", "evictions", "maxsize")
 
     def __init__(self, maxsize: int) -> None:
         """Make it empty."""
@@ -28,19 +31,21 @@ class LRU(Generic[K, V]):
         self._values: OrderedDict[K, V] = OrderedDict()
         self._find = self._values.get
         self._use = self._values.move_to_end
+        self._newest: V | None = None
 
     def get(self, key: K) -> V | None:
         """The value, now the most recently used; None if it is unknown."""
         value = self._find(key)
-        if value is not None:
+        if value is not self._newest and value is not None:
             self._use(key)
+            self._newest = value
         return value
 
     def put(self, key: K, value: V) -> V | None:
         """Remember the value, which is not None, as the most recently used; the value forgotten for it, if any."""
         if key in self._values:
-            self._values.move_to_end(key)
-            self._values[key] = value
+            self._use(key)
+            self._values[key] = self._newest = value
             return None
         return self.add(key, value)
 
@@ -50,7 +55,7 @@ class LRU(Generic[K, V]):
         if len(self._values) >= self.maxsize:
             _, forgotten = self._values.popitem(last=False)
             self.evictions += 1
-        self._values[key] = value
+        self._values[key] = self._newest = value
         return forgotten
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -142,10 +143,41 @@ def _call(record: Record, which: int, calls: list[float]) -> None:
 
 
 def call_times(title: str, delay: int, server: Server) -> dict[str, Any]:
-    """Percentiles, the sink being alive or dead."""
-    with recording(server, delay) as (record, _):
+    """Percentiles, the sink being alive or dead, and how long the collector of garbage held everything up at most."""
+    with recording(server, delay) as (record, _), collections() as pauses:
         found = latencies(record)
-    return {"sink": title, "calls": len(found), **percentiles(found)}
+    return {"sink": title, "calls": len(found), **percentiles(found), "collector": max(pauses, default=0.0)}
+
+
+@contextmanager
+def collections() -> Iterator[list[float]]:
+    """How long each collection of garbage takes meanwhile, in microseconds."""
+    pauses: list[float] = []
+    begun = 0.0
+
+    def heard(phase: str, _: dict[str, int]) -> None:
+        nonlocal begun
+        if phase == "start":
+            begun = perf_counter()
+        else:
+            pauses.append((perf_counter() - begun) * 1e6)
+
+    gc.callbacks.append(heard)
+    try:
+        yield pauses
+    finally:
+        gc.callbacks.remove(heard)
+
+
+@contextmanager
+def frozen() -> Iterator[None]:
+    """What has been loaded is none of the collector's business."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def percentiles(found: list[float]) -> dict[str, float]:
@@ -168,9 +200,12 @@ def measure() -> dict[str, Any]:
                 say(f"cost: {name} beside {rate} events a second")
                 shares.append(beside(name, rate, server))
         say("cost: the time of a call")
-        times = [{"sink": "none: an empty function", "calls": 0, **percentiles(latencies(lambda _: None))}]
+        nothing = percentiles(latencies(lambda _: None))
+        times = [{"sink": "none: an empty function", "calls": 0, **nothing, "collector": 0.0}]
         times.append(call_times("answers after 5 ms", _DELAY, server))
         times.append(call_times("never answers", _DEAD, server))
+        with frozen():
+            times.append(call_times("never answers, after `gc.freeze()`", _DEAD, server))
     return {"left": shares, "calls": times}
 
 
@@ -181,8 +216,8 @@ def tables(found: dict[str, Any]) -> str:
         f"| {row['work']} | {row['rate']:,} | {row['left'] * 100:.1f} % | {row['written']:.2f} |"
         for row in found["left"]
     ]
-    lines += ["", "| sink | p50 | p99 | p99.9 | worst |", "| --- " * 5 + "|"]
+    lines += ["", "| sink | p50 | p99 | p99.9 | worst | longest collection |", "| --- " * 6 + "|"]
     for row in found["calls"]:
-        cells = " | ".join(f"{row[name]:,.0f} µs" for name in ("p50", "p99", "p99.9", "worst"))
+        cells = " | ".join(f"{row[name]:,.0f} µs" for name in ("p50", "p99", "p99.9", "worst", "collector"))
         lines.append(f"| {row['sink']} | {cells} |")
     return "\n".join(lines)
