@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from kevents._wire import ELLIPSIS, clean, clean_texts, event_name, format_time, parse_time, text_of, texts_of
+from kevents._wire import ELLIPSIS, clean, clean_texts, event_name, field_text, field_texts, format_time, parse_time
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -71,7 +71,7 @@ class ObjectReference:
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> ObjectReference:
         """Read a reference as the API server writes it; unknown keys are ignored, missing ones empty."""
-        return cls(**{field: text_of(body.get(key)) for field, key in _REFERENCE_FIELDS.items()})
+        return cls(**{field: field_text(body.get(key)) for field, key in _REFERENCE_FIELDS.items()})
 
     def to_dict(self) -> Json:
         """The reference as the API server wants it, without empty fields."""
@@ -296,20 +296,20 @@ class Event:
         time = parse_time(last) if last else 0
         return cls(
             reference=ObjectReference.from_dict(body.get("involvedObject") or {}),
-            type=text_of(body.get("type")),
-            reason=text_of(body.get("reason")),
-            message=text_of(body.get("message")),
+            type=field_text(body.get("type")),
+            reason=field_text(body.get("reason")),
+            message=field_text(body.get("message")),
             source=EventSource(
-                text_of(source.get("component") or body.get("reportingComponent")),
-                text_of(source.get("host") or body.get("reportingInstance")),
+                field_text(source.get("component") or body.get("reportingComponent")),
+                field_text(source.get("host") or body.get("reportingInstance")),
             ),
             time=time,
             serial=time,
-            annotations=texts_of(metadata.get("annotations")),
-            labels=texts_of(metadata.get("labels")),
+            annotations=field_texts(metadata.get("annotations")),
+            labels=field_texts(metadata.get("labels")),
             count=int(body.get("count") or 1),
             first_time=parse_time(first) if first else time,
-            name=text_of(metadata.get("name")),
+            name=field_text(metadata.get("name")),
         )
 
     def __repr__(self) -> str:

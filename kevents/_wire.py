@@ -130,14 +130,14 @@ def clean_texts(texts: Mapping[str, str]) -> dict[str, str]:
     return {clean(key): clean(value) for key, value in texts.items()}
 
 
-def text_of(value: object) -> str:
+def field_text(value: object) -> str:
     """A field of JSON as a text: empty for null."""
     return "" if value is None else str(value)
 
 
-def texts_of(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - annotations or labels of JSON, whatever stands there
+def field_texts(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - annotations or labels of JSON, whatever stands there
     """Annotations or labels of JSON, which nobody changes any more; empty for null."""
-    return MappingProxyType({text_of(key): text_of(inner) for key, inner in (value or {}).items()})
+    return MappingProxyType({field_text(key): field_text(inner) for key, inner in (value or {}).items()})
 
 
 def printable(text: str) -> str:
