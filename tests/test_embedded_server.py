@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kevents.testing import _certificate
 from kevents.testing._apiserver import APIError, APIServer, Cause, Delay, Garbage, Hang, Reset, Status
+from kevents.testing._kubeconfig import kubeconfig
+from kevents.testing._rules import json_fault
 from tests.support.real_server import Response, send
 
 if TYPE_CHECKING:
@@ -203,6 +206,16 @@ class TestConnectionFaults:
             assert api_server.wait_for(lambda: rule.hits == 1)
             rule.remove()
             assert answer.result(10).status == 201
+
+    def test_rules_outlive_a_stop(self) -> None:
+        """A rule made before a stop, or after it, holds nobody meanwhile, and does so again from the next start."""
+        server = APIServer()
+        with server:
+            rules = [server.fail(Hang())]
+        rules.append(server.fail(Hang()))
+        assert [rule.released.is_set() for rule in rules] == [True, True]
+        with server:
+            assert [rule.released.is_set() for rule in rules] == [False, False]
 
     def test_away(self, api_server: APIServer) -> None:
         """While the server is away connections are refused; afterwards the port is the same."""
@@ -627,7 +640,13 @@ class TestLife:
 
     @pytest.mark.parametrize(
         "raw",
-        [b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nbad\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"],
+        [
+            b"\r\n\r\n",
+            b"GET\r\n\r\n",
+            b"GET / HTTP/1.1\r\nbad\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        ],
     )
     def test_no_http(self, api_server: APIServer, raw: bytes) -> None:
         """What is no HTTP ends the connection, and nothing else."""
@@ -636,12 +655,46 @@ class TestLife:
             assert client.recv(100) == b""
         assert create(api_server).status == 201
 
+    @pytest.mark.parametrize(
+        ("raw", "fault"),
+        [
+            (b"{}", ""),
+            (b"", "unexpected end of JSON input"),
+            (b"[x]", "invalid character 'x' looking for beginning of value"),
+            (b"{x}", "invalid character 'x' looking for beginning of object key string"),
+            (b'"\xff"', "invalid UTF-8"),
+        ],
+    )
+    def test_no_json(self, raw: bytes, fault: str) -> None:
+        """What is wrong with a body is said in the server's words, and nothing of one that is JSON."""
+        assert json_fault(raw) == fault
+
     def test_chunked_body(self, api_server: APIServer) -> None:
         """A body may come in chunks."""
         with connected(api_server) as connection:
             body = iter([json.dumps(event()).encode()[:10], json.dumps(event()).encode()[10:]])
             connection.request("POST", EVENTS, body, bearer(api_server), encode_chunked=True)
             assert connection.getresponse().status == 201
+
+    @pytest.mark.parametrize("head", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
+    def test_half_a_body(self, api_server: APIServer, head: bytes) -> None:
+        """A client that goes in the middle of a body has asked for nothing."""
+        with socket.create_connection(("127.0.0.1", api_server.port), timeout=10) as client:
+            client.sendall(b"POST /readyz HTTP/1.1\r\n" + head + b"\r\n\r\n9\r\n{")
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(100) == b""
+        assert api_server.requests == ()
+
+    def test_body_that_waits(self, api_server: APIServer) -> None:
+        """A client that asks first whether its body is wanted, hears that it is."""
+        body = json.dumps(event()).encode()
+        head = f"POST {EVENTS} HTTP/1.1\r\nAuthorization: Bearer {api_server.token}\r\nContent-Length: {len(body)}\r\n"
+        with socket.create_connection(("127.0.0.1", api_server.port), timeout=10) as client:
+            client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            with client.makefile("rb") as answers:
+                assert [answers.readline(), answers.readline()] == [b"HTTP/1.1 100 Continue\r\n", b"\r\n"]
+                client.sendall(body)
+                assert answers.readline().startswith(b"HTTP/1.1 201 ")
 
     def test_parallel(self, api_server: APIServer) -> None:
         """Many clients at a time get different versions."""
@@ -685,9 +738,24 @@ class TestKubeconfig:
             patched = api.patch_namespaced_event("pod.1", "default", {"count": 2})
         assert ([item.metadata.name for item in listed.items], patched.count) == (["pod.1"], 2)
 
+    @pytest.mark.parametrize(("url", "unchecked"), [("https://10.0.0.1", True), ("http://10.0.0.1", None)])
+    def test_without_authority(self, url: str, unchecked: bool | None) -> None:  # noqa: FBT001 - a parameter of the test
+        """Without a certificate authority the certificate of a server that has one is not checked."""
+        cluster = json.loads(kubeconfig(url, "t"))["clusters"][0]["cluster"]
+        assert {"server": url, "insecure-skip-tls-verify": unchecked} == {"insecure-skip-tls-verify": None, **cluster}
+
 
 class TestTLS:
     """The same port speaks TLS."""
+
+    def test_points(self) -> None:
+        """On the curve of its keys a point and its mirror image sum to none, as that many times the base does."""
+        x, y = _certificate._BASE
+        mirrored = (x, _certificate._P - y)
+        assert _certificate._add((x, y), mirrored) is None
+        assert _certificate._times(_certificate._ORDER - 1, (x, y)) == mirrored
+        with pytest.raises(ArithmeticError):
+            _certificate._times(_certificate._ORDER, (x, y))
 
     def test_trusted(self, api_server: APIServer) -> None:
         """The certificate passes the strictest checks."""

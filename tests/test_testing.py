@@ -658,3 +658,25 @@ def test_clock_of_a_broadcaster() -> None:
         event["lastTimestamp"],
         event["count"],
     )
+
+
+# -- what they say of themselves ----------------------------------------------------------------------------------
+
+
+def test_fakes_say_how_much_they_hold() -> None:
+    """In a failing assertion a fake shows where it stands or what it holds, not an address."""
+    fake, sink = FakeRecorder("operator"), FakeSink()
+    fake.event(POD, "Normal", "Started", "up")
+    sink.create("prod", body())
+    sink.patch("prod", "web-0.1", PATCH)
+    assert "<FakeRecorder 'operator', 1 events>" == repr(fake)
+    assert "<FakeSink 1 events, 2 requests>" == repr(sink)
+    assert "<FakeClock 2026-07-24T09:00:00+00:00>" == repr(FakeClock(datetime(2026, 7, 24, 9, tzinfo=timezone.utc)))
+
+
+def test_an_event_to_compare_with() -> None:
+    """An event built by a test has no annotations and labels unless they are given, and nobody can add any."""
+    event = RecordedEvent(kevents.ObjectReference(name="web-0"), "Normal", "Started", "up")
+    assert ({}, {}, kevents.EventSource()) == (event.annotations, event.labels, event.source)
+    with pytest.raises(TypeError):
+        event.labels["a"] = "1"  # type: ignore[index]

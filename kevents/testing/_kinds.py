@@ -55,11 +55,6 @@ class Kind:
         """Where the store keeps the objects; both views of events share one."""
         return "events" if self.struct else f"{self.resource}.{self.group}"
 
-    @property
-    def details_group(self) -> str:
-        """The group that the text of a validation error names: that of custom resources only."""
-        return self.group if self.custom else ""
-
     def read(self, body: object, unknown: list[str]) -> Object:
         """Read an object from parsed JSON into its stored form.
 

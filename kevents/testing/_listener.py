@@ -140,11 +140,6 @@ class Listener:
         self._acceptor: threading.Thread | None = None
         self._wake: socket.socket | None = None
 
-    @property
-    def listening(self) -> bool:
-        """Whether clients can connect."""
-        return self._acceptor is not None
-
     def open(self) -> None:
         """Listen, on the same port as before.
 

@@ -83,7 +83,7 @@ def object_name_causes(name: str, rule: str) -> list[Cause]:
     )
     causes = []
     if len(name) > limit:
-        causes.append(field_invalid("metadata.name", name, f"must be no more than {limit} bytes"))
+        causes.append(field_invalid("metadata.name", name, f"must be no more than {limit} characters"))
     if not pattern.match(name):
         causes.append(field_invalid("metadata.name", name, text))
     return causes
