@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from kevents._bucket import NANO, TokenBucket
@@ -26,6 +27,8 @@ from kevents._options import (
     get_spam_key,
 )
 
+_Ask = Callable[[Event], Any]
+
 
 class _Fallbacks:
     """Calls the user's functions; for an event they fail on, the default decides, and that is counted."""
@@ -35,19 +38,15 @@ class _Fallbacks:
     def __init__(self) -> None:
         self.count = 0
 
-    def call(
-        self,
-        function: Callable[[Event], Any],
-        default: Callable[[Event], Any],
-        event: Event,
-        fits: Callable[[object], bool],
-    ) -> Any:  # noqa: ANN401
-        if function is not default:
-            with suppress(Exception):  # whatever a user's function raises, the event goes on
-                result = function(event)
-                if fits(result):
-                    return result
-            self.count += 1
+    def guard(self, function: _Ask, default: _Ask, fits: Callable[[object], bool]) -> _Ask:
+        return default if function is default else partial(self._call, function, default, fits)
+
+    def _call(self, function: _Ask, default: _Ask, fits: Callable[[object], bool], event: Event) -> Any:  # noqa: ANN401
+        with suppress(Exception):  # whatever a user's function raises, the event goes on
+            result = function(event)
+            if fits(result):
+                return result
+        self.count += 1
         return default(event)
 
 
@@ -79,8 +78,11 @@ class EventAggregator:
         self._options = options or CorrelatorOptions()
         self._interval = round(self._options.max_interval_in_seconds * NANO)
         self._cache: LRU[Hashable, _Aggregate] = LRU(self._options.lru_cache_size)
-        self._default_keys = self._options.key_func is event_aggregator_by_reason_func
         self._fallbacks = _Fallbacks()
+        self._keys = self._fallbacks.guard(self._options.key_func, event_aggregator_by_reason_func, _is_pair)
+        self._message = self._fallbacks.guard(
+            self._options.message_func, event_aggregator_by_reason_message_func, _is_text
+        )
         self.aggregated = 0
 
     def event_aggregate(self, event: Event) -> tuple[Event, Hashable]:
@@ -93,7 +95,7 @@ class EventAggregator:
         options = self._options
         if options.max_events is None:
             return None, event_key(event)
-        key, local_key = (event_aggregator_by_reason_func if self._default_keys else self._keys)(event)
+        key, local_key = self._keys(event)
         aggregate = self._cache.get(key)
         if aggregate is None:
             aggregate = _Aggregate()
@@ -110,18 +112,6 @@ class EventAggregator:
             return None, event_key(event)
         self.aggregated += 1
         return self._message(event), ("aggregate", key)
-
-    def _keys(self, event: Event) -> tuple[Hashable, Hashable]:
-        keys: tuple[Hashable, Hashable] = self._fallbacks.call(
-            self._options.key_func, event_aggregator_by_reason_func, event, _is_pair
-        )
-        return keys
-
-    def _message(self, event: Event) -> str:
-        message: str = self._fallbacks.call(
-            self._options.message_func, event_aggregator_by_reason_message_func, event, _is_text
-        )
-        return message
 
 
 class _Aggregate:
@@ -160,6 +150,7 @@ class EventSourceObjectSpamFilter:
         self._cache: LRU[Hashable, TokenBucket] = LRU(self._options.lru_cache_size)
         self.looks_at_all = self._options.spam_key_func is not get_spam_key
         self._fallbacks = _Fallbacks()
+        self._key = self._fallbacks.guard(self._options.spam_key_func, get_spam_key, _is_key)
 
     def filter(self, event: Event) -> bool:
         """Whether the event is to be skipped (client-go: ``Filter``)."""
@@ -170,16 +161,12 @@ class EventSourceObjectSpamFilter:
         options = self._options
         if options.burst_size is None:
             return False
-        key = self._key(event) if self.looks_at_all else get_spam_key(event)
+        key = self._key(event)
         bucket = self._cache.get(key)
         if bucket is None:
             bucket = TokenBucket(options.qps, options.burst_size, now)
             self._cache.add(key, bucket)
         return not bucket.try_accept(now)
-
-    def _key(self, event: Event) -> Hashable:
-        key: Hashable = self._fallbacks.call(self._options.spam_key_func, get_spam_key, event, _is_key)
-        return key
 
 
 class EventCorrelateResult:

@@ -11,10 +11,13 @@ from time import perf_counter, process_time
 from typing import Any, Final
 
 import kevents
+from tests.bench.rows import with_senders
 from tests.bench.subjects import MIXES, SOURCE, Mix, manifest, reference
 
 __all__ = ["api_for", "deliver"]
 
+OTHER_SENDERS: Final = {0: 1, 5: 8}
+"""By milliseconds: with how many senders it is measured, too."""
 BURST: Final = 500
 """Events recorded in a row before they are waited for: no side's queues drop anything."""
 
@@ -122,10 +125,16 @@ def _model() -> object:
 
 
 def delivering(url: str, numbers: dict[int, int]) -> dict[str, Any]:
-    """Deliveries to a server that answers after so many milliseconds, so many of each."""
-    return {
-        str(delay): deliver(kevents.CoreV1EventSink(api_for(f"{url}/{delay}")), number)
-        for delay, number in numbers.items()
+    """Deliveries to a server that answers after so many milliseconds, so many of each; of some with other senders."""
+
+    def measured(delay: int, senders: int = 4) -> dict[str, float]:
+        return deliver(kevents.CoreV1EventSink(api_for(f"{url}/{delay}")), numbers[delay], senders)
+
+    found = {str(delay): measured(delay) for delay in numbers}
+    return found | {
+        with_senders(delay, senders): measured(delay, senders)
+        for delay, senders in OTHER_SENDERS.items()
+        if delay in numbers
     }
 
 
