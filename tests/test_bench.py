@@ -90,10 +90,12 @@ def test_the_server_counts() -> None:
 
 
 def test_the_server_speaks_tls() -> None:
-    """With a certificate of its own, which is handed out for clients to trust."""
+    """With a certificate of its own, which is handed out for clients to trust; it counts there, too."""
     with serving(tls=True) as server:
-        found = deliver(kevents.CoreV1EventSink(api_for(f"{server.url}/0", server.ca_file)), number=8)
-    assert 8.0 == found["delivered"]
+        found = deliver(kevents.CoreV1EventSink(api_for(f"{server.url}/0", server.ca_file)), number=8, senders=2)
+        counted = server.counters()
+    assert (8.0, 12) == (found["delivered"], counted["created"])
+    assert 2 >= counted["connections"] - 1
 
 
 def test_the_server_gives_back_what_a_server_adds() -> None:

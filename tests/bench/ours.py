@@ -79,6 +79,7 @@ def api_for(url: str, ca_file: str = "") -> Any:
     configuration = client.Configuration()
     configuration.host = url
     configuration.ssl_ca_cert = ca_file or None
+    configuration.connection_pool_maxsize = 64  # as of the client that kevents makes: one connection for each sender
     return client.CoreV1Api(client.ApiClient(configuration))
 
 

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -43,8 +44,9 @@ class Server:
     ca_file: str
 
     def counters(self) -> dict[str, int]:
-        """Connections and requests so far; of a server without TLS, and this question is a connection as well."""
-        with urlopen(self.url) as answer:
+        """Connections and requests so far; this question is a connection as well."""
+        context = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
+        with urlopen(self.url, context=context) as answer:
             found: dict[str, int] = json.load(answer)
         return found
 
