@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -212,3 +213,46 @@ def test_refused_user_on_a_real_server(run: Run, real_server: RealServer, user: 
     line = refused(run, real_server.kubeconfig(user))
     assert f"refused to {missing} events" in line
     assert f'User "{user}" cannot {missing} resource "events"' in line
+
+
+# -- how it ends -----------------------------------------------------------------------------------------------------
+
+
+def test_seconds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demonstration takes as long as it is asked to, within bounds that are told."""
+    given: list[float] = []
+    monkeypatch.setattr(_cli, "demonstrate", lambda settings, _: given.append(settings.seconds) or 0)
+    assert (0, "", "") == run("demo", "--seconds", "7.5")
+    assert [7.5] == given
+    for wrong in ("2.9", "61", "nan", "soon"):
+        status, _, err = run("demo", "--seconds", wrong)
+        assert (2, True) == (status, f"must be a number from 3 to 60, not '{wrong}'" in err)
+
+
+def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is a line and the status that a shell expects, not a traceback."""
+
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_cli, "demonstrate", interrupt)
+    assert (130, "", "\nkevents: interrupted\n") == run("demo")
+
+
+def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody reads any more the command ends with the status of SIGPIPE, and its exit does not stumble over it."""
+    there, here = os.pipe()
+    os.close(there)
+    with os.fdopen(here, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(_cli, "demonstrate", lambda _, out: out.writelines(["a line"]) or out.flush())
+        assert 141 == _cli.main(["demo"])
+        monkeypatch.undo()
+
+
+def test_a_bug_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of kevents itself that is missing is a bug: nobody is told to install something for it."""
+    monkeypatch.delattr("kevents.export._commands", raising=False)
+    monkeypatch.setitem(sys.modules, "kevents.export._commands", None)
+    with pytest.raises(ModuleNotFoundError, match="_commands"):
+        _cli.main(["tail"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _thread
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from kevents import Event, EventSource, WatcherStatistics
-from kevents._handlers import CallHandler
+from kevents._handlers import CallHandler, Handled
 from kevents._log import LimitedLog
 from kevents._losses import Losses
 from kevents._statistics import DropReason
 from kevents._turn import Turn
 from kevents._watcher import Watcher
-from kevents._worker import State
+from kevents._worker import State, Worker
 from tests.support.sinks import PATIENCE, Gate, about, thread_names
 
 
@@ -390,3 +390,60 @@ def test_a_failing_watcher_ends() -> None:
     station.publish(500)
     assert 0 == station.watcher.stop()
     assert station.ledger(offered=500, failed=500) == station.watcher.statistics()
+
+
+def test_a_batch_that_came_too_late() -> None:
+    """What its handler refuses as too late was given up, not handled; what failed before that has failed."""
+
+    class Late(CallHandler):
+        def handle(self, batch: Sequence[Event]) -> Handled:
+            return Handled([(event, ValueError()) for event in batch if event.serial == 1], too_late=True)
+
+    station = Station(bool)
+    station.watcher.handler = Late(bool)
+    station.publish(3)
+    assert station.watcher.flush(None)
+    assert station.ledger(offered=3, failed=1, shutdown=2) == station.watcher.statistics()
+    assert 2 == station.watcher.stop()
+    assert [(DropReason.HANDLER_FAILED, 1), (DropReason.SHUTDOWN, 1), (DropReason.SHUTDOWN, 1)] == sorted(station.drops)
+
+
+def test_work_is_done_once() -> None:
+    """Work that was begun elsewhere, or has ended, is not done again."""
+    done: list[int] = []
+    worker = Worker("w", Turn(), bool, lambda: done.append(1))
+    worker.run()
+    worker.run()
+    assert [1] == done
+    worker.renew()
+    worker.ended = True
+    worker.run()
+    assert [1] == done
+
+
+def test_roused_before_it_sleeps() -> None:
+    """A worker that is roused, parks again before it has slept, and is roused once more, wakes at once."""
+    worker = Worker("w", Turn(), bool, bool)
+    worker.hurry = 1
+    for _ in range(2):
+        worker.park()
+        worker.rouse()
+    assert State.AWAKE is worker.state
+    worker.sleep()
+    worker.park()
+    worker.rouse()
+    worker.sleep()
+
+
+def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watcher that was stopped before a fork handles nothing in the child, in whatever thread."""
+    seen: list[int] = []
+    station = Station(lambda event: seen.append(event.serial))
+    station.publish()
+    assert 0 == station.watcher.stop()
+    station.turn.renew()
+    station.watcher.after_fork()
+    with no_threads(monkeypatch):
+        station.publish()
+    station.watcher._worker.run()
+    assert [1] == seen

@@ -23,7 +23,7 @@ from kevents.export._health import ListenError
 from kevents.export._logs import is_terminal, logging_to
 from kevents.export._read import Damage, read_records
 from kevents.export._record import time_of
-from kevents.export._routes import Route, Router, is_gap
+from kevents.export._routes import Route, Router
 from kevents.export._run import exported
 from kevents.export._secrets import KNOWN, SecretError
 from kevents.export._section import duration
@@ -184,8 +184,6 @@ def _filter(options: argparse.Namespace, *, since: int) -> Router:
 
 
 def _moment(body: Mapping[str, Any]) -> int:
-    if is_gap(body):
-        return 0
     try:
         return parse_time(time_of(dict(body)))
     except (ValueError, LookupError, AttributeError):

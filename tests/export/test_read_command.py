@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,3 +173,23 @@ all = true
         err.splitlines()[0],
     )
     assert 'there are "archive" or "bucket"' in run("-c", config, "out")[2]
+
+
+def test_without_a_time(run: Run, tmp_path: Path) -> None:
+    """A record that tells no time, or one that is none, is shown, but not to who asks for those since a time."""
+    path = tmp_path / "odd.jsonl"
+    odd = [body(1, lastTimestamp="soon"), {"message": "step 2"}, body(3, metadata=None, lastTimestamp=None), body(4)]
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in odd), encoding="utf-8")
+    assert ["1", "2", "3", "4"] == steps(run(path, "--json", "--duplicates")[1])
+    assert ["4"] == steps(run(path, "--json", "--duplicates", "--since", "9999d")[1])
+
+
+def test_nobody_reads(archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """When nobody reads any more it ends at once, without a word, with the status of SIGPIPE."""
+    there, here = os.pipe()
+    os.close(there)
+    with os.fdopen(here, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert 141 == _cli.main(["read", str(archive)])
+        monkeypatch.undo()
+    assert "" == capsys.readouterr().err

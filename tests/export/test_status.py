@@ -59,6 +59,16 @@ def test_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"before\n\r\x1b[K{'s' * 29}\r\x1b[Ka log line\n{'s' * 29}\r\x1b[K" == stream.getvalue()
 
 
+def test_passed_on() -> None:
+    """What was written above the status is passed on when the log asks for it."""
+    below = io.BytesIO()
+    line = StatusLine(io.TextIOWrapper(below, encoding="utf-8"))
+    line.write("a log line\n")
+    assert b"" == below.getvalue()
+    line.flush()
+    assert b"a log line\n" == below.getvalue()
+
+
 class Told:
     """Waits for what a thread says."""
 

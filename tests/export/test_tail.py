@@ -11,11 +11,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
 
 from kevents import _cli
+from kevents.export import _commands, _tail
 from kevents.export._columns import Columns
 from kevents.export._routes import Route, Router
 from kevents.export._tail import as_columns, as_json, tail
@@ -24,6 +26,7 @@ from kevents.testing import APIServer
 from tests.export.test_export_command import record
 from tests.export.test_routes import EVENT
 
+PATIENCE = 30.0
 ROOT = Path(__file__).parent.parent.parent
 STREAM = Stream("cluster")
 EVERYTHING = Router([Route(to="shown", all=True)])
@@ -90,6 +93,25 @@ def test_lines() -> None:
         show(record_)
         assert flushed == stream.flushed
     assert record_.line().decode() + "\n" == stream.getvalue().splitlines(keepends=True)[0]
+
+
+def test_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing comes it looks again and again, so that Ctrl-C is noticed; what comes then is shown."""
+    waits: list[float] = []
+
+    class Slow(SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
+            waits.append(timeout or 0.0)
+            if len(waits) == 1:
+                raise Empty
+            return super().get(block, PATIENCE)
+
+    monkeypatch.setattr(_tail, "SimpleQueue", Slow)
+    shown: list[str] = []
+    with pytest.raises(ValueError, match="broken"):
+        tail([Feed([body("a")], ValueError("broken"))], EVERYTHING, lambda record: shown.append(record.body["message"]))
+    assert ["a"] == shown
+    assert all(0 < wait <= 1 for wait in waits)
 
 
 class Flushed(io.StringIO):
@@ -183,6 +205,37 @@ def test_from_now_on(api_server: APIServer, run: Tail) -> None:
     assert api_server.wait_for(lambda: [r for r in api_server.requests if "watch" in r.query], timeout=30)
     record(api_server, 2)
     assert "step 2" == json.loads(lines(process, 1)[0])["message"]
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "events of all namespaces from now on; --since 1h shows earlier ones too\n"),
+        (["-n", "shop", "-n", "default"], "events of namespace shop, default from now on; --since 1h shows earlier"),
+        (["--since", "1h"], ""),
+    ],
+)
+def test_in_this_process(
+    api_server: APIServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    told: str,
+) -> None:
+    """A person on a terminal who sees nothing yet is told why; Ctrl-C ends it with its status, and no word."""
+
+    def interrupted(streams: Any, wanted: Router, show: object) -> None:
+        shown.append(len(streams))
+        raise KeyboardInterrupt
+
+    shown: list[int] = []
+    monkeypatch.setattr(_commands, "tail", interrupted)
+    monkeypatch.setattr(_commands, "is_terminal", lambda _: True)
+    assert 130 == _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig()), *arguments])
+    out, err = capsys.readouterr()
+    assert ("", [arguments.count("-n") or 1]) == (out, shown)
+    assert told == err if not told else err.startswith(told)
 
 
 # -- what is wrong ---------------------------------------------------------------------------------------------------
