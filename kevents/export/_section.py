@@ -155,8 +155,6 @@ class Section:
     def secret(self, key: str) -> Secret | None:
         """Take a secret: a table that says where it is. What stands there instead is not shown."""
         value = self._pop(key, None)
-        if value is None:
-            return None
         if not isinstance(value, dict):
             self.wrong(key, 'must not stand in the file: say { env = "NAME" } or { file = "/path" }')
             return None

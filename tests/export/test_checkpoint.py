@@ -136,3 +136,16 @@ def test_no_place(tmp_path: Path) -> None:
     sink = Checkpointed(Doubtful(), tmp_path / "file" / "marks.json")
     with pytest.raises(Retry, match=r"cannot write the checkpoint .*marks\.json: "):
         sink.write(batch([1]))
+
+
+def test_checkpoint_repr(path: Path) -> None:
+    """It shows the destination and the place of its marks."""
+    assert f"Checkpointed(a sink, {str(path)!r})" == repr(Checkpointed(Named(), path))
+
+
+class Named(Doubtful):
+    """A destination that says what it is."""
+
+    def __repr__(self) -> str:
+        """Say it."""
+        return "a sink"

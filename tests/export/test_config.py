@@ -101,6 +101,14 @@ def test_everything() -> None:
     assert Route(to=("archive", "bucket", "collector"), all=True) == archive
 
 
+def test_a_switch_of_a_store() -> None:
+    """An option of a store that is true or false is handed on as that."""
+    text = FULL.replace(
+        'options = { region = "eu-1"', 'options = { virtual_hosted_style_request = false, region = "eu-1"'
+    )
+    assert False is parse(text).sinks["bucket"].options["options"]["virtual_hosted_style_request"]
+
+
 def test_sinks() -> None:
     """Each kind of sink has its options; secrets are references."""
     sinks = parse(FULL).sinks

@@ -83,3 +83,8 @@ def test_several_threads(path: Path) -> None:
         list(pool.map(lambda rv: dead.write("pager", [record(rv)] * 3, "no"), range(40)))
     assert sorted(ids_of(range(40)) * 3) == sorted(ids(letters(path)))
     dead.close()
+
+
+def test_letters_repr(path: Path) -> None:
+    """They show their place."""
+    assert f"DeadLetters({str(path)!r})" == repr(DeadLetters(path))

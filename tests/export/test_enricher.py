@@ -242,6 +242,15 @@ def test_owner(bench: Bench) -> None:
     assert 1 == bench.enricher.statistics().kube_api_read_cache_misses
 
 
+def test_an_owner_that_is_no_controller(bench: Bench) -> None:
+    """An owner that does not control the object is not followed: there is no top owner."""
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": UIDS(2)}
+    bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=[owner])
+    done = record(uid=UIDS(1))
+    assert ("live", False) == bench.state(done)
+    assert "topOwner" not in done.body["kevents"]
+
+
 def test_owner_too_late() -> None:
     """Where an owner is not known in time, none is told: half the way up would be a wrong answer. It is found later."""
     bench = Bench(rate=0.001, burst=2)
@@ -440,6 +449,26 @@ def test_discovery_refused(bench: Bench, caplog: pytest.LogCaptureFixture) -> No
     bench.cluster.answer = lambda path: Reply(403, b"{}") if path == "/api/v1" else None
     assert [("skipped", False)] * 3 == [bench.state(record(uid=UIDS(1))) for _ in range(3)]
     assert (["/api/v1"], True) == (bench.cluster.requests, "/api/v1 was answered with 403" in caplog.text)
+
+
+@pytest.mark.parametrize("status", [401, 429])
+def test_discovery_held_up(bench: Bench, status: int) -> None:
+    """Who must wait, or has no credentials any more, asks for nothing in the meantime, and goes on afterwards."""
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    bench.cluster.answer = lambda _: Reply(status, b"{}", {"Retry-After": "7"})
+    assert [("skipped", False)] * 3 == [bench.state(record(uid=UIDS(1))) for _ in range(3)]
+    assert ["/api/v1"] == bench.cluster.requests
+    bench.cluster.answer = lambda _: None
+    bench.now += 60
+    assert ("live", False) == bench.state(record(uid=UIDS(1)))
+
+
+def test_discovery_nonsense(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that answers with something else when it is asked for its kinds is told of; records go on."""
+    bench.cluster.answer = lambda path: Reply(200, b"<html>") if path == "/api/v1" else None
+    assert [("skipped", False)] * 3 == [bench.state(record(uid=UIDS(1))) for _ in range(3)]
+    assert ["/api/v1"] == bench.cluster.requests
+    assert "kinds cannot be looked up, their events are not enriched" in caplog.text
 
 
 def test_one_read_at_a_time() -> None:

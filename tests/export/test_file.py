@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from kevents.export import Batch, FileSink, Retry, Stream
+from kevents.export._disk import FolderLock, replace
 from kevents.export._members import is_mark
 from kevents.export._places import place_of
 from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, ids, ids_of, mark, record
@@ -447,3 +448,36 @@ def test_removed_under_way(tmp_path: Path) -> None:
         files(tmp_path)[-1].unlink()
         sink.write(Batch([record(2)], mark(2)))
     assert ids_of([2]) == ids(bodies(tmp_path))
+
+
+def test_a_file_that_cannot_take_its_place(tmp_path: Path) -> None:
+    """What cannot be put in its place leaves nothing beside it that takes space."""
+    (tmp_path / "mark.json").mkdir()
+    with pytest.raises(OSError, match=r"mark\.json"):
+        replace(tmp_path / "mark.json", b"{}")
+    assert ["mark.json"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_folder_that_cannot_be_opened(tmp_path: Path, part: Path, compress: Any) -> None:
+    """A folder that could not be opened is not held against the next attempt."""
+    part.mkdir(parents=True)
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        with pytest.raises(Retry):
+            sink.write(batch([1, 2]))
+        part.rmdir()
+        sink.write(batch([1, 2]))
+    assert ids_of([1, 2]) == ids(bodies(tmp_path))
+
+
+def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files cannot be locked at all it is not another writer that is to blame, and no file stays open."""
+    closed: list[int] = []
+
+    def refuse(handle: int, _: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr(os, "close", lambda handle, close=os.close: closed.append(handle) or close(handle))
+    with pytest.raises(OSError, match="No locks available"):
+        FolderLock(tmp_path)
+    assert 1 == len(closed)

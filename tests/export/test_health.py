@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
+import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field, replace
@@ -278,3 +280,13 @@ def test_register() -> None:
     assert 9 == registry.get_sample_value("kevents_export_stream_read_records_total", {"stream": "shop"})
     with pytest.raises(ValueError, match="collects an export's ledgers already"):
         kevents.export.prometheus.register(Export(), registry=registry)
+
+
+def test_without_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without prometheus_client the import says which extra brings it."""
+    monkeypatch.delitem(sys.modules, "kevents.export.prometheus")
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(
+        ImportError, match=r"^kevents.export.prometheus needs prometheus_client: pip install 'kevents\["
+    ):
+        importlib.import_module("kevents.export.prometheus")

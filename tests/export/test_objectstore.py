@@ -468,3 +468,26 @@ def test_without_obstore() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("an object store needs obstore: pip install 'kevents[export]'")
+
+
+@pytest.mark.parametrize("found", [b"<html>\n", b'{"kevents":7}\n', b"[]\n", b"\x1f\x8b\x08no gzip", b"\xff\n"])
+def test_what_lies_there_is_no_segment(found: bytes) -> None:
+    """Where an object is to be made, and something else lies already, that is told and not taken for a record."""
+    store = MemoryStore()
+    with closing(ObjectStoreSink(store, compress="none")) as sink:
+        sink.write(batch([1, 2]))
+    [key] = keys(store)
+    store = MemoryStore()
+    with closing(ObjectStoreSink(store, compress="none")) as sink:
+        assert sink.last_mark(STREAM) is None
+        obstore.put(store, key, found)
+        with pytest.raises(Retry, match="with other records"):
+            sink.write(batch([1, 2]))
+    assert found == bytes(obstore.get(store, key).bytes())
+
+
+def test_a_store_in_memory() -> None:
+    """A store in memory, for tests, holds what it was given as long as its sink lives."""
+    with closing(ObjectStoreSink("memory:///")) as sink:
+        sink.write(batch([1, 2]))
+        assert batch([1, 2]).mark == sink.last_mark(STREAM)

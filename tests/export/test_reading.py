@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 from kubernetes import config
 
 from kevents.exceptions import UnavailableError
-from kevents.export._reading import JSON, ApiReader
+from kevents.export._reading import JSON, ApiReader, UnansweredError, Watch
 from kevents.testing import APIServer, Garbage, Hang, Reset
 
 pytestmark = pytest.mark.wire
@@ -152,3 +153,69 @@ def test_line_without_end(api_server: APIServer, reader: ApiReader) -> None:
         watch = reader.watch(f"{PODS}?watch=1", 5.0)
         with pytest.raises(UnavailableError, match="a line of a watch is longer"):
             list(watch.lines())
+
+
+def test_credentials_of_a_watch_renewed(api_server: APIServer) -> None:
+    """After a watch that was answered with 401, the next one asks for other credentials too."""
+    api_server.add_user("new-token", "someone")
+    clients = [
+        config.new_client_from_config(str(api_server.kubeconfig(token=token))) for token in ("old-token", "new-token")
+    ]
+    given = iter(clients)
+    reader = ApiReader(lambda: next(given))
+    with pytest.raises(UnavailableError, match="a watch was answered with 401"):
+        reader.watch(f"{PODS}?watch=1", 5.0)
+    watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 5.0)
+    watch.close()
+    with pytest.raises(UnavailableError):
+        list(watch.lines())
+    for each in clients:
+        each.rest_client.pool_manager.clear()
+
+
+def test_watch_at_its_end(api_server: APIServer, reader: ApiReader) -> None:
+    """A watch that the server ends gives its whole lines; what is left of one is none."""
+    with api_server.fail(Garbage(b'{"a":1}\n{"b":2}\n{"half"', 200)):
+        watch = reader.watch(f"{PODS}?watch=1", 5.0)
+        assert [b'{"a":1}', b'{"b":2}'] == list(watch.lines())
+
+
+def test_watch_without_a_socket() -> None:
+    """A watch over a transport that shows no socket can be closed as any other: it ends with its next line."""
+    response = SimpleNamespace(stream=lambda *_, **__: iter([b"one\ntwo\n"]), close=bool)
+    watch = Watch(response, OSError)
+    watch.close()
+    assert [b"one", b"two"] == list(watch.lines())
+
+
+class Half(BaseHTTPRequestHandler):
+    """Promises more than it gives."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.send_response(200)
+        self.send_header("Content-Length", "10")
+        self.end_headers()
+        self.wfile.write(b"abc")
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_half_an_answer() -> None:
+    """An answer that ends in its middle is none."""
+    from kubernetes import client as official
+
+    with HTTPServer(("127.0.0.1", 0), Half) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        configuration = official.Configuration()
+        configuration.host = f"http://127.0.0.1:{server.server_port}"
+        api = official.ApiClient(configuration)
+        try:
+            with pytest.raises(UnansweredError):
+                ApiReader(api).get(PODS, JSON, 5.0)
+        finally:
+            api.rest_client.pool_manager.clear()
+            server.shutdown()
+            thread.join(5)

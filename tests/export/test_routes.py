@@ -133,6 +133,12 @@ def test_count(condition: object, expected: bool) -> None:  # noqa: FBT001
     """A count is compared as a number; of a series it is the series' own, else 1."""
     assert expected == goes(Route(to="a", count=condition))  # type: ignore[arg-type]
     assert goes(Route(to="a", count=1), without("count"))
+
+
+@pytest.mark.parametrize("count", ["5", True, None, 5.5])
+def test_a_count_that_is_none(count: object) -> None:
+    """What is no whole number is in no range, whatever the range."""
+    assert not goes(Route(to="a", count={"min": 2}), {**EVENT, "count": count})
     assert goes(Route(to="a", count=9), {**without("count"), "series": {"count": 9}})
 
 

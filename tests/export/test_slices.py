@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,11 +14,13 @@ import pytest
 from kubernetes import config
 
 from kevents._log import LimitedLog
-from kevents.export import _slices
+from kevents.export import Enricher, _slices
 from kevents.export._reading import ApiReader
 from kevents.export._services import ServiceIndex
 from kevents.export._slices import SliceWatch
-from kevents.testing import APIServer, Garbage, Reset, Status
+from kevents.testing import APIServer, Garbage, Request, Reset, Status
+from tests.support.metadata import UIDS, record
+from tests.support.polling import poll
 
 SLICES = "/endpointslices"
 pytestmark = pytest.mark.wire
@@ -159,3 +162,94 @@ def test_close_before_start(api_server: APIServer) -> None:
     watch = SliceWatch(ApiReader(client), ServiceIndex(), print, LimitedLog())
     watch.close()
     watch.close()
+
+
+# -- how a watch ends ------------------------------------------------------------------------------------------------
+
+
+def is_watch(request: Request) -> bool:
+    """Whether a request is a watch of slices."""
+    return "watch" in request.query and request.path.endswith(SLICES)
+
+
+def lines(*events: dict[str, Any]) -> Garbage:
+    """A watch that says this, and is at its end."""
+    return Garbage(b"".join(json.dumps(event).encode() + b"\n" for event in events), after_processing=False)
+
+
+def bookmark(version: str) -> dict[str, Any]:
+    """A watch's word that it has come so far."""
+    return {"type": "BOOKMARK", "object": {"kind": "EndpointSlice", "metadata": {"resourceVersion": version}}}
+
+
+def test_a_watch_at_its_time(api_server: APIServer) -> None:
+    """After a watch that has ended at its time another goes on from where that stood, without a list."""
+    for name in ("web", "api"):
+        put(api_server, name, "a")
+    listed = str(api_server._store.version)
+    before = str(api_server._store.version - 1)
+    with api_server.fail(lines(bookmark(before)), times=1, when=is_watch), following(api_server) as (index, counts):
+        assert ["api", "web"] == index.when("a", ["api", "web"])
+        assert api_server.wait_for(lambda: len(list(filter(is_watch, api_server.requests))) == 2)
+        assert (1, 2) == (counts["list"], counts["watch"])
+    asked = [request.query["resourceVersion"] for request in api_server.requests if is_watch(request)]
+    assert [listed, before] == asked
+
+
+@pytest.mark.parametrize(("code", "said"), [(410, False), (500, True)])
+def test_an_error_in_a_watch(api_server: APIServer, caplog: pytest.LogCaptureFixture, code: int, *, said: bool) -> None:
+    """An error in a watch is followed by a list; that history was forgotten is no trouble, all else is said."""
+    error = {"type": "ERROR", "object": {"kind": "Status", "code": code, "message": "broken"}}
+    with api_server.fail(lines(error), times=1, when=is_watch), following(api_server) as (index, counts):
+        assert api_server.wait_for(lambda: len(list(filter(is_watch, api_server.requests))) == 2)
+        assert (2, []) == (counts["list"], index.when("a", []))
+    assert said == (f"trying again: UnavailableError: a watch said {code} broken" in caplog.text)
+
+
+class Lines:
+    """A watch with lines that are all there already."""
+
+    def __init__(self, *events: dict[str, Any]) -> None:
+        """Take them."""
+        self._lines = [b"", *(json.dumps(event).encode() for event in events)]
+
+    def watch(self, path: str, timeout: float) -> Lines:
+        """Give itself, as a reader gives a watch."""
+        return self
+
+    def lines(self) -> Iterator[bytes]:
+        """Give them."""
+        yield from self._lines
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_an_end_in_the_middle() -> None:
+    """What came together with what made it end is not taken in any more, and nothing is asked for."""
+    counts = Counter[str]()
+
+    class Ending(Told):
+        def apply(self, kind: str, each: Mapping[str, Any], now: float) -> None:
+            counts[f"applied {each['metadata']['resourceVersion']}"] += 1
+            watch.close()
+
+    reader: Any = Lines(bookmark("1"), bookmark("2"))
+    watch = SliceWatch(reader, Ending(), lambda verb: counts.update([verb]), LimitedLog())
+    watch._follow("0")
+    assert {"watch": 1, "applied 1": 1} == counts
+
+
+def test_services_of_a_pod(api_server: APIServer) -> None:
+    """An enricher that is asked for services tells a pod's from its start on, and counts what that took."""
+    put(api_server, "web", UIDS(1))
+    client = config.new_client_from_config(str(api_server.kubeconfig()))
+    with Enricher(client, services=True, nodes=False) as enricher:
+        assert poll(lambda: enricher._services is not None and enricher._services.synced, 10)
+        done, other = record(uid=UIDS(1), read_at=monotonic()), record("Node", "n1", UIDS(2), read_at=monotonic())
+        enricher.enrich([done, other])
+        assert ["web"] == done.body["kevents"]["services"]
+        assert "services" not in other.body["kevents"]
+        assert api_server.wait_for(lambda: [request for request in api_server.requests if is_watch(request)])
+    assert (1, 1) == tuple(enricher._fetcher.requests()[verb] for verb in ("list", "watch"))
+    client.rest_client.pool_manager.clear()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kevents.exceptions import StatusError, UnavailableError
-from kevents.export import ClusterEventSource, Mark
+from kevents.export import ClusterEventSource, Mark, _stream
+from kevents.export._backlog import Backlog
+from kevents.export._eventsapi import EventsApi
 from kevents.export._marks import AGE
 from kevents.testing import APIServer, Delay, FakeClock, Garbage, Request, Reset, Status
 from tests.export.reading import Reading, client, event, put, source
@@ -549,6 +553,37 @@ class TestFaults:
         told = [record.getMessage() for record in caplog.records]
         assert [] == [text for text in [*told, repr(source(api_server))] if api_server.token in text]
 
+    def test_now_after_failures(self, api_server: APIServer) -> None:
+        """Also a stream that begins with the present waits for a server that fails; the present is when it answers."""
+        put(api_server, "before")
+        api_server.fail(503, times=2, when=is_list)
+        (stream,) = source(api_server, start="now").open()
+        with Reading(stream) as reading:
+            reading.wait(lambda: reading.chunks)
+            expected = put(api_server, "after")
+            reading.wait_for(1)
+        assert (reading.ids, stream.statistics().failures) == (expected, 2)
+
+    def test_a_token_with_a_line_break(self, api_server: APIServer, caplog: pytest.LogCaptureFixture) -> None:
+        """Pitfall 72: a token that makes no header is a failure like any other, and in no log line."""
+        (stream,) = source(api_server, token="hunter2\n", cluster="mine").open()
+        with caplog.at_level(logging.DEBUG, "kevents"), Reading(stream) as reading:
+            reading.wait(lambda: stream.statistics().failures > 1)
+        assert (reading.chunks, api_server.requests) == ([], ())
+        assert "hunter2" not in caplog.text
+
+    @pytest.mark.parametrize("error", [ValueError("I/O operation on closed file."), AttributeError("'NoneType' ...")])
+    def test_ended_while_it_is_read(self, api_server: APIServer, error: Exception) -> None:
+        """What a client stumbles over when its connection is ended is told as a connection that has ended."""
+
+        def stumble(most: int = 0) -> bytes:
+            raise error
+
+        feed: Any = SimpleNamespace(read=stumble, whole=stumble)
+        for most in (None, 10):
+            with pytest.raises(UnavailableError, match=str(error)[:10]):
+                EventsApi(client(api_server)).read(feed, most)
+
     def test_huge(self, api_server: APIServer) -> None:
         """Pitfall 78: an answer without end is not read to its end."""
         api_server.fail(Garbage(b"x", size=1 << 30, after_processing=False), times=1, when=is_list)
@@ -570,6 +605,47 @@ class TestFaults:
         assert reading.ids[:2] == ["/:60", "/:71"]
         assert stream.statistics().unreadable == 2
         assert "1 of the events of all namespaces cannot be read" in caplog.text
+
+    def test_bytes_that_are_no_text(self, api_server: APIServer) -> None:
+        """An event whose text is no UTF-8 is counted, and keeps nothing from the others."""
+        items = b'{"metadata":{"resourceVersion":"60"},"message":"\xff"},{"metadata":{"resourceVersion":"61"}}'
+        body = b'{"metadata":{"resourceVersion":"70"},"items":[' + items + b"]}"
+        api_server.fail(Garbage(body, after_processing=False), times=1, when=is_list)
+        (stream,) = source(api_server).open()
+        with Reading(stream) as reading:
+            reading.wait_for(1)
+        assert (reading.ids[0], stream.statistics().unreadable) == ("/:61", 1)
+
+    def test_a_watch_that_is_not_read(self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever has been away for long lists again, instead of reading what is left of a watch; nothing twice."""
+        (stream,) = source(api_server).open()
+        with Reading(stream) as reading:
+            reading.wait_listed()
+            monkeypatch.setattr(_stream, "_STALE", -1.0)
+            expected = put(api_server, "a")
+            reading.wait(lambda: stream.statistics().lists > 1)
+            monkeypatch.undo()
+            expected += put(api_server, "b")
+            reading.wait_for(2)
+        assert (reading.ids, reading.gaps) == (expected, [])
+
+    def test_a_disk_that_fails(self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A backlog that cannot be read back is listed anew; what had been told of it is not told twice."""
+        expected = put(api_server, "a", "b", "c")
+        whole = Backlog.in_order
+        failures = [OSError(5, "Input/output error")]
+
+        def torn(backlog: Backlog) -> Iterator[tuple[int, bytes]]:
+            for number, item in enumerate(whole(backlog)):
+                if number == 2 and failures:
+                    raise failures.pop()
+                yield item
+
+        monkeypatch.setattr(Backlog, "in_order", torn)
+        (stream,) = source(api_server, page=2).open()
+        with Reading(stream) as reading:
+            reading.wait_listed()
+        assert (reading.ids, stream.statistics().lists, stream.statistics().failures) == (expected, 2, 1)
 
     def test_list_for_a_watch(self, api_server: APIServer) -> None:
         """A server that answers a watch with a list, again and again, is not asked without end."""
@@ -641,9 +717,23 @@ class TestStop:
         with Reading(stream):
             api_server.wait_for(lambda: [found for found in api_server.requests if found.status == 500])
 
-    def test_before_the_beginning(self, api_server: APIServer) -> None:
+    def test_in_a_list(self, api_server: APIServer) -> None:
+        """A list that is stopped in the middle is not told to its end, and is no mark: the rest comes again."""
+        expected = put(api_server, *"abcde")
+        (stream,) = source(api_server, page=2).open()
+        chunks = stream.read(None)
+        first = next(chunks)
+        stream.stop()
+        assert list(chunks) == []
+        (stream,) = source(api_server, page=2).open()
+        with Reading(stream, first.mark) as rest:
+            rest.wait_listed()
+        assert [*(record.id for record in first.records), *rest.ids] == expected
+
+    @pytest.mark.parametrize("start", ["resume", "now"])
+    def test_before_the_beginning(self, api_server: APIServer, start: Any) -> None:
         """A stream that was stopped gives nothing, and stopping it again does nothing."""
-        (stream,) = source(api_server).open()
+        (stream,) = source(api_server, start=start).open()
         stream.stop()
         stream.stop()
         assert list(stream.read(None)) == []
