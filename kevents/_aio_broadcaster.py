@@ -67,6 +67,10 @@ class TaskBroadcaster(Broadcaster[E]):
         """Wait."""
         return self._publisher.flush(deadline, given_up)
 
+    def nudge(self) -> None:
+        """Let whoever waits ask again whether the wait is given up."""
+        self._publisher.nudge()
+
     def begin_shutdown(self, deadline: float) -> Callable[[float | None], int]:
         """Hurry; what then waits for the end."""
         return self._end_shutdown if self._publisher.begin_shutdown(deadline) else self._await_shutdown
@@ -170,6 +174,7 @@ class AsyncBroadcaster(Generic[E]):
             )
         finally:
             given_up.set()
+            self._core.nudge()
 
     async def shutdown(self, timeout: float = 5.0) -> int:
         """Take no more events, deliver what there is, and end; close what kevents opened (client-go: ``Shutdown``).

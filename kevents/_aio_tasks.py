@@ -76,7 +76,9 @@ class TaskCrew:
         self._log = log
         self._renew()
         self.most = min(delivery.most, _MOST_AT_ONCE)  # the loop must not wait long for the lock
+        self.hasten = delivery.hasten
         self.flush = delivery.flush
+        self.nudge = delivery.nudge
         self.finish = delivery.finish
         self.taken = delivery.taken
         self.owns_this_thread = delivery.owns_this_thread

@@ -204,13 +204,24 @@ class Delivery:
 
     # -- flushing and ending -------------------------------------------------------------------------------------
 
+    def hasten(self) -> None:
+        """Try at once what waits to be tried again. Does not wait."""
+        with self._lock:
+            if self._queue.keys:
+                self._queue.hasten(monotonic())
+                self._changed()
+
+    def nudge(self) -> None:
+        """Let whoever waits ask again whether the wait is given up."""
+        with self._lock:
+            self._ends.notify_all()
+
     def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
         """Hasten what waits, and wait until all that was accepted so far has ended; False at the deadline."""
         with self._lock:
             mark = self._queue.mark()
             if not self._queue.settled(mark):
-                self._queue.hasten(monotonic())
-                self._changed()
+                self.hasten()
             return self._wait_for(lambda: given_up() or self._queue.settled(mark), deadline)
 
     def drain(self, deadline: float) -> None:

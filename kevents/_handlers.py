@@ -39,8 +39,14 @@ class Handler(Protocol):
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Deal with the events; never raises."""
 
+    def hasten(self) -> None:
+        """Try at once what waits to be tried again. Does not wait."""
+
     def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
         """Wait until what was handled has ended, or the wait is given up; False if the deadline passed."""
+
+    def nudge(self) -> None:
+        """Let whoever waits ask again whether the wait is given up."""
 
     def drain(self, deadline: float) -> None:
         """Hurry: the end is at the deadline. Does not wait."""
@@ -90,9 +96,15 @@ class CallHandler:
                 failed.append((event, error))
         return Handled(failed) if failed else _ALL_HANDLED
 
+    def hasten(self) -> None:
+        """Nothing is tried again."""
+
     def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:  # noqa: ARG002
         """What was handled has ended."""
         return True
+
+    def nudge(self) -> None:
+        """Nobody waits."""
 
     def drain(self, deadline: float) -> None:
         """There is nothing behind the function to be hurried."""

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -169,8 +170,17 @@ class Publisher:
         """Wait until everything published so far has ended; False at the deadline, or in a watcher's thread."""
         if self.owns_this_thread():
             return False
-        flushed = [watcher.flush(deadline, given_up) for watcher in self.watchers]  # each, also if one fails
+        with ExitStack() as stack:  # all of them hurry before any is waited for
+            marks = [(watcher, stack.enter_context(watcher.hurrying())) for watcher in self.watchers]
+            flushed = [
+                watcher.await_flush(mark, deadline, given_up) for watcher, mark in marks
+            ]  # each, also if one fails
         return all(flushed)
+
+    def nudge(self) -> None:
+        """Whoever waits for a flush asks again whether to go on waiting."""
+        for watcher in self.watchers:
+            watcher.nudge()
 
     def shutdown(self, deadline: float) -> int:
         """End, or wait for whoever is at it; how many events were given up, 0 if that is another's to say.

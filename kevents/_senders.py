@@ -65,7 +65,9 @@ class SenderCrew:
         self._threads: list[threading.Thread] = []
         self._begun = _nothing_to_begin()
         self._bare = 0
+        self.hasten = delivery.hasten
         self.flush = delivery.flush
+        self.nudge = delivery.nudge
         self.drain = delivery.drain
         self.taken = delivery.taken
 

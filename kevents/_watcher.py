@@ -1,4 +1,4 @@
-"""One listener: its bounded mailbox, and the ledger of what became of the events.
+"""One listener: its bounded mailbox, and the worker that empties it.
 
 The mailbox drops what does not fit, so that a slow or failing listener hurts only itself.
 """
@@ -6,12 +6,14 @@ The mailbox drops what does not fit, so that a slow or failing listener hurts on
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from kevents._statistics import DropReason, WatcherStatistics
+from kevents._ledger import Ledger
+from kevents._statistics import DropReason
 from kevents._turn import time_left
 from kevents._wire import told
 from kevents._worker import State, Worker
@@ -20,11 +22,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kevents._handlers import Handled, Handler
+    from kevents._ledger import Done
     from kevents._losses import Losses
     from kevents._objects import Event
+    from kevents._statistics import WatcherStatistics
     from kevents._turn import Turn
 
 _AWAKE = State.AWAKE
+_PRESSING = 4
+"""The share of the mailbox that lets a worker linger no longer: a fourth."""
 _TAKEN_AT_ONCE = 64
 """Events that a worker takes from the mailbox at once, for a handler that wants fewer."""
 
@@ -59,8 +65,8 @@ class Watcher:
     def _renew(self) -> None:
         self._mailbox: deque[Event] = deque()
         self._awaited = 0
-        self._over = self._given_up = False
-        self._queue_full = self._shutdown = self._handled = self._failed = self._in_hand = 0
+        self._over = self._emptied = self._given_up = False
+        self._ledger = Ledger()
 
     # -- the recording side, within a turn -----------------------------------------------------------------------
 
@@ -73,18 +79,19 @@ class Watcher:
 
     def offer(self, event: Event) -> bool:
         """Take the event in, or count it as dropped; False if it was dropped. Within a turn."""
-        if len(self._mailbox) >= self._queue_length:
-            self._queue_full += 1
+        waiting = len(self._mailbox)
+        if waiting >= self._queue_length:
+            self._ledger.queue_full += 1
             return False
         self._mailbox.append(event)
         if self._worker.state is not _AWAKE:
-            self._worker.attend()
+            self._worker.attend(pressing=waiting * _PRESSING >= self._queue_length)
         return True
 
     # -- the worker ----------------------------------------------------------------------------------------------
 
     def _work_off(self) -> None:
-        mailbox = self._mailbox
+        mailbox, done = self._mailbox, self._ledger.done
         while events := self._next_events():
             for first in range(0, len(events), self.handler.most):
                 if self._given_up:
@@ -93,7 +100,7 @@ class Watcher:
                 result = self.handler.handle(batch)
                 if self._mailbox is not mailbox:
                     return  # the handler forked, and this is the child: it begins anew, in another thread
-                self._turn.run(self._account, (len(batch), result))
+                self._account(done, len(batch), result)
                 for event, error in result.failed:
                     why = f"the handler of {self.name} raised {told(error)}"
                     self._losses.tell(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
@@ -103,35 +110,42 @@ class Watcher:
             self._worker.changed.notify_all()
         self._on_end(self)
 
-    def _account(self, outcome: tuple[int, Handled]) -> None:
-        events, result = outcome
-        if not self._given_up:  # else the batch was counted when the deadline passed
-            failed = len(result.failed)
-            self._in_hand -= events
-            self._failed += failed
-            if result.too_late:
-                self._count_given_up(events - failed)
-            else:
-                self._handled += events - failed
+    def _account(self, done: Done, events: int, result: Handled) -> None:
+        failed = len(result.failed)
+        done.failed += failed
+        if result.too_late:
+            self._turn.run(self._count_too_late, events - failed)
+        else:
+            done.handled += events - failed
         if self._awaited:
-            self._worker.changed.notify_all()
+            self._turn.run(self._announce, None)
+
+    def _count_too_late(self, events: int) -> None:
+        if not self._given_up:  # else it was counted when the deadline passed
+            self._ledger.came_too_late(events)
+            self._tell_given_up(events)
+
+    def _announce(self, _: None) -> None:
+        self._worker.changed.notify_all()
 
     def _next_events(self) -> list[Event]:
-        """The next events; none at the end."""
+        """The next events; none at the end. What has emptied the mailbox rests before it looks again."""
         events: list[Event] = []
         while True:
+            if self._emptied:
+                self._worker.sleep()
             self._turn.run(self._take, events)
             if events or self._over:
                 return events
-            self._worker.sleep()
 
     def _take(self, events: list[Event]) -> None:
         most = max(self.handler.most, _TAKEN_AT_ONCE)
         while self._mailbox and len(events) < most:
             events.append(self._mailbox.popleft())
-        self._in_hand = len(events)
+        self._ledger.taken += len(events)
         self._over = self._closing and not events
-        if not events and not self._over:
+        self._emptied = not self._mailbox and not self._closing
+        if self._emptied:
             self._worker.park()
 
     # -- waiting for it ------------------------------------------------------------------------------------------
@@ -146,29 +160,54 @@ class Watcher:
             self._worker.start()
         return not self._mailbox or self._worker.state is not State.ABSENT
 
-    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
-        """Wait until all that was offered so far has ended; False if the deadline passed, or in its own thread.
+    def flush(self, deadline: float | None) -> bool:
+        """Wait until all that was offered so far has ended; False if the deadline passed, or in its own thread."""
+        with self.hurrying() as mark:
+            return self.await_flush(mark, deadline)
+
+    @contextmanager
+    def hurrying(self) -> Iterator[int]:
+        """Hurry meanwhile, with what waits to be tried again, too; gives how many events there were before it."""
+        if self._mailbox and self._worker.state in {State.ABSENT, State.STARTING}:
+            self._worker.start()  # no thread was to be had so far, or its start was interrupted
+        with self._turn.lock:
+            mark = self._ledger.shutdown + self._ledger.taken + len(self._mailbox)
+            self._worker.hurry += 1
+            if self._mailbox:
+                self._worker.rouse()
+        try:
+            self._turn.clear_up()
+            self.handler.hasten()
+            yield mark
+        finally:
+            with self._turn.lock:
+                self._worker.hurry -= 1
+            self._turn.clear_up()
+
+    def await_flush(self, mark: int, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
+        """Wait until so many events have ended, and all that the handler was given.
 
         Args:
+            mark: Of :meth:`hurrying`.
             deadline: None: none.
             given_up: Whether nobody waits for the answer any more; asked again whenever something has changed.
+
+        Returns:
+            False if the deadline passed, or in its own thread.
         """
         if self.owns_this_thread():
             return False
         with self._turn.lock:
-            mark = self._ended_events() + self._waiting()
-        if self._mailbox and self._worker.state in {State.ABSENT, State.STARTING}:
-            self._worker.start()  # no thread was to be had so far, or its start was interrupted
-        with self._turn.lock:
-            self._worker.hurry += 1
-            try:
-                if self._mailbox:
-                    self._worker.rouse()
-                handled = self._wait_for(lambda: self._ended_events() >= mark or given_up(), deadline)
-            finally:
-                self._worker.hurry -= 1
+            handled = self._wait_for(lambda: self._ledger.ended() >= mark or given_up(), deadline)
         self._turn.clear_up()
         return handled and self.handler.flush(deadline, given_up)
+
+    def nudge(self) -> None:
+        """Whoever waits asks again whether to go on waiting."""
+        with self._turn.lock:
+            self._worker.changed.notify_all()
+        self._turn.clear_up()
+        self.handler.nudge()
 
     def _wait_for(self, true: Callable[[], bool], deadline: float | None) -> bool:
         """Wait until something is true; False at the deadline. Under the lock, which is free meanwhile."""
@@ -178,21 +217,15 @@ class Watcher:
         finally:
             self._awaited -= 1
 
-    def _ended_events(self) -> int:
-        return self._shutdown + self._handled + self._failed
-
-    def _waiting(self) -> int:
-        return len(self._mailbox) + self._in_hand
-
     def begin_stop(self, deadline: float) -> None:
         """Take no more events; hurry with those there are. Does not wait."""
         self._turn.run(self._begin_stop, deadline)
 
     def _begin_stop(self, deadline: float) -> None:
+        self._turn.afterwards(partial(self.handler.drain, deadline))
         if not self._closing:
             self._worker.hurry += 1
             self._worker.rouse()
-            self._turn.afterwards(partial(self.handler.drain, deadline))
             self._closing = True  # last, so that what Ctrl-C interrupts is begun anew by the next stop
 
     def end_stop(self, deadline: float) -> int:
@@ -210,24 +243,17 @@ class Watcher:
         given_up = self.handler.close()
         self._turn.run(self._give_up, self.handler.taken())
         self._worker.join()
-        return given_up + self._shutdown
+        return given_up + self._ledger.shutdown
 
-    def _give_up(self, taken: int | None) -> None:
-        if self._given_up:
-            return
-        self._given_up = True
-        if taken is not None:  # the batch in hand, if the handler has accounted for it already
-            accounted = min(max(taken - self._handled - self._failed, 0), self._in_hand)
-            self._handled += accounted
-            self._in_hand -= accounted
-        self._count_given_up(self._waiting())
-        self._mailbox.clear()
-        self._in_hand = 0
-        self._worker.changed.notify_all()
+    def _give_up(self, accepted: int | None) -> None:
+        if not self._given_up:
+            self._given_up = True
+            self._tell_given_up(self._ledger.give_up(len(self._mailbox), accepted))
+            self._mailbox.clear()
+            self._worker.changed.notify_all()
 
-    def _count_given_up(self, events: int) -> None:
+    def _tell_given_up(self, events: int) -> None:
         if events:
-            self._shutdown += events
             why = f"still in the mailbox of {self.name} at the deadline"
             self._turn.afterwards(partial(self._losses.tell, DropReason.SHUTDOWN, None, events, why=why))
 
@@ -249,16 +275,7 @@ class Watcher:
         """A snapshot of its ledger."""
         sink = self.handler.statistics()
         with self._turn.lock:
-            statistics = WatcherStatistics(
-                name=self.name,
-                offered=self._queue_full + self._ended_events() + self._waiting(),
-                queue_full=self._queue_full,
-                shutdown=self._shutdown,
-                handled=self._handled,
-                failed=self._failed,
-                waiting=self._waiting(),
-                sink=sink,
-            )
+            statistics = self._ledger.statistics(self.name, len(self._mailbox), sink)
         self._turn.clear_up()
         return statistics
 

@@ -94,13 +94,13 @@ class Worker:
 
     # -- from outside --------------------------------------------------------------------------------------------
 
-    def attend(self) -> None:
-        """There is something to do. Within a turn."""
-        if self.state is State.PARKED:
-            self.rouse()
-        elif self.state is State.ABSENT:
+    def attend(self, *, pressing: bool = False) -> None:
+        """There is something to do, or so much that it must not linger. Within a turn."""
+        if self.state is State.ABSENT:
             self.state = State.STARTING
             self._turn.afterwards(self.start)
+        elif self.state is State.PARKED or pressing:
+            self.rouse()
 
     def rouse(self) -> None:
         """Let it look again, at once. Under the turn's lock."""
@@ -151,7 +151,7 @@ class Worker:
     # -- from within its work ------------------------------------------------------------------------------------
 
     def park(self) -> None:
-        """There is nothing to do. Within a turn; :meth:`sleep` follows."""
+        """There is nothing more to do than what it has in hand. Within a turn; :meth:`sleep` follows."""
         self.state = State.PARKED
 
     def sleep(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kevents import CorrelatorOptions, DropReason, Event, EventBroadcaster, UnavailableError, Watcher
+from tests.support.polling import poll
 from tests.support.sinks import (
     PATIENCE,
     Gate,
@@ -240,6 +241,29 @@ def test_every_method_in_every_state(broadcaster: EventBroadcaster, caplog: pyte
     with broadcaster as same:
         assert same is broadcaster
     check_ledgers(broadcaster.statistics())
+
+
+def test_a_flush_hurries_all_before_it_waits_for_one() -> None:
+    """A handler that hangs does not keep what the sink behind it was to try again from being tried at once."""
+    gate, sink = Gate(shut=True), ScriptedSink({1: UnavailableError("away")})
+    with EventBroadcaster() as broadcaster:
+        broadcaster.start_event_watcher(lambda _: gate.pass_through())
+        broadcaster.start_recording_to_sink(sink, retry_wait=lambda _: 3600.0)
+        record(broadcaster)
+        sink.wait_calls(1)
+        assert poll(lambda: _waits_to_be_tried_again(broadcaster), PATIENCE)
+        flushing = threading.Thread(target=broadcaster.flush)
+        flushing.start()
+        sink.wait_calls(2)
+        assert flushing.is_alive()
+        gate.open()
+        flushing.join(PATIENCE)
+        assert not flushing.is_alive()
+
+
+def _waits_to_be_tried_again(broadcaster: EventBroadcaster) -> bool:
+    sink = statistics_of(broadcaster, 1).sink
+    return sink is not None and (0, 1) == (sink.in_flight, sink.backlog)
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e300, float("nan"), -1, 0, 0.0])

@@ -209,6 +209,66 @@ def test_flush_ends_the_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     assert station.ledger(offered=3, handled=3) == station.watcher.statistics()
 
 
+def test_a_mailbox_that_fills_ends_the_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker lingers for more events, but not until there is no room for them."""
+    monkeypatch.setattr("kevents._worker._LINGER", 60.0)
+    done = Gate()
+    station = Station(lambda _: done.pass_through(), queue_length=8)
+    station.publish()
+    done.wait_entered()
+    _until(station, lambda: station.watcher._worker.state is State.PARKED)
+    station.publish()
+    _until(station, lambda: station.watcher._worker.state is State.LINGERING)
+    station.publish(2)
+    done.wait_entered(4)
+    assert 0 == station.watcher.stop()
+
+
+def test_a_turn_is_taken_for_many_events() -> None:
+    """What a worker takes from the mailbox at once, it deals with without another turn: nobody waits for it."""
+    gate, turns = Gate(shut=True), 0
+    station = Station(lambda _: gate.pass_through())
+    run = station.turn.run
+
+    def counted(action: Callable[[Any], None], argument: Any) -> None:
+        nonlocal turns
+        turns += threading.current_thread().name == "kevents-w"
+        run(action, argument)
+
+    station.turn.run = counted  # type: ignore[method-assign]
+    station.publish()
+    gate.wait_entered()
+    station.publish(500)
+    gate.open()
+    gate.wait_entered(501)
+    assert 0 == station.watcher.stop()
+    assert 12 >= turns  # to take one, eight times at most 64, to see that none is left, and to end
+
+
+def test_events_are_given_up_in_the_middle_of_a_batch() -> None:
+    """At the deadline those that were dealt with are handled; the one in hand, though it ends later, is given up."""
+    held = Gate(shut=True)
+    station = Station(lambda event: held.pass_through() if event.serial > 2 else None)
+    station.turn.run(lambda _: [station._offer(None) for _ in range(5)].clear(), None)
+    held.wait_entered()
+    assert 3 == station.watcher.stop(0.0)
+    assert station.ledger(offered=5, handled=2, shutdown=3) == station.watcher.statistics()
+    held.open()
+    _join("kevents-w")
+    assert station.ledger(offered=5, handled=2, shutdown=3) == station.watcher.statistics()
+
+
+def test_a_later_stop_has_a_deadline_of_its_own() -> None:
+    """Pitfall: what Ctrl-C left of a stop is gone on with until the next call's deadline, not the first one's."""
+    drained: list[float] = []
+    station = Station(lambda _: None)
+    station.watcher.handler.drain = drained.append  # type: ignore[method-assign]
+    station.watcher.begin_stop(1.0)
+    station.watcher.begin_stop(10.0)
+    assert [1.0, 10.0] == drained
+    assert 0 == station.watcher.stop()
+
+
 def test_idle_means_parked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 69: an idle watcher waits without a time-out, so that nothing wakes it before the next event."""
     station = Station(lambda _: None)
