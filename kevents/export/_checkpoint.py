@@ -23,8 +23,9 @@ class CheckpointError(KeventsError, ValueError):
 class Checkpointed:
     """A sink with the mark beside it: written to a file after the destination's acknowledgement.
 
-    A crash between the two writes one batch again. After a :class:`Reject` the mark stays where it was; an empty batch
-    with the mark, written once the dead letters are safe, moves it on. Each sink has a file of its own.
+    A crash between the two writes one batch again; while only the file cannot be written, the batch is not. After a
+    :class:`Reject` the mark stays where it was; an empty batch with the mark, written once the dead letters are safe,
+    moves it on. Each sink has a file of its own.
 
     Args:
         sink: The destination.
@@ -39,6 +40,7 @@ class Checkpointed:
         self.final_errors = (CheckpointError, *getattr(sink, "final_errors", ()))
         self._path = Path(path)
         self._marks: dict[Stream, Mark] | None = None
+        self._taken: Batch | None = None  # by the destination, while its mark is not in the file
 
     def write(self, batch: Batch) -> None:
         """Write to the destination, then the mark.
@@ -48,13 +50,14 @@ class Checkpointed:
             Reject: As the destination does.
             CheckpointError: If the file cannot be understood.
         """
-        marks = self._read()
-        if batch.records:
+        marks = {**self._read(), batch.mark.stream: batch.mark}
+        if batch.records and batch is not self._taken:
             self._sink.write(batch)
-        self._marks = {**marks, batch.mark.stream: batch.mark}
+        self._taken = batch
         with retried("cannot write the checkpoint", self._path):
             make_folder(self._path.parent)
-            replace(self._path, _as_text(self._marks))
+            replace(self._path, _as_text(marks))
+        self._marks, self._taken = marks, None
 
     def last_mark(self, stream: Stream) -> Mark | None:
         """Give the mark that the file holds.
@@ -68,7 +71,10 @@ class Checkpointed:
     def _read(self) -> dict[Stream, Mark]:
         if self._marks is None:
             with retried("cannot read the checkpoint", self._path):
-                data = self._path.read_bytes() if self._path.exists() else None
+                try:
+                    data = self._path.read_bytes()
+                except FileNotFoundError:
+                    data = None
             self._marks = {} if data is None else _from_text(data, self._path)
         return self._marks
 

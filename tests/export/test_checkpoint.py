@@ -131,11 +131,29 @@ def test_half_written(path: Path) -> None:
 
 
 def test_no_place(tmp_path: Path) -> None:
-    """A checkpoint that cannot be written is told with its name: the batch comes again."""
+    """A place where no checkpoint can lie is told with its name, before anything is written that would be forgotten."""
     (tmp_path / "file").write_text("")
-    sink = Checkpointed(Doubtful(), tmp_path / "file" / "marks.json")
-    with pytest.raises(Retry, match=r"cannot write the checkpoint .*marks\.json: "):
-        sink.write(batch([1]))
+    inner = Doubtful()
+    with pytest.raises(Retry, match=r"cannot read the checkpoint .*marks\.json: "):
+        Checkpointed(inner, tmp_path / "file" / "marks.json").write(batch([1]))
+    assert [] == inner.taken
+
+
+def test_file_is_late(path: Path) -> None:
+    """While the file cannot be written, the destination is not given again what it took, and the mark stays."""
+    inner, taken = Doubtful(), batch([1])
+    sink = Checkpointed(inner, path)
+    in_the_way = path.with_name("marks.json.tmp")
+    in_the_way.mkdir(parents=True)
+    for _ in range(3):
+        with pytest.raises(Retry, match=r"cannot write the checkpoint .*marks\.json: "):
+            sink.write(taken)
+    assert ([taken], None) == (inner.taken, sink.last_mark(STREAM))
+    in_the_way.rmdir()
+    sink.write(taken)
+    assert ([taken], mark(1)) == (inner.taken, Checkpointed(inner, path).last_mark(STREAM))
+    sink.write(batch([2]))
+    assert 2 == len(inner.taken)
 
 
 def test_checkpoint_repr(path: Path) -> None:
