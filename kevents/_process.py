@@ -8,6 +8,8 @@ from time import monotonic
 from typing import Protocol
 from weakref import WeakSet
 
+from kevents._turn import TURN
+
 EXIT_TIMEOUT = 2.0
 """Seconds that all broadcasters together have at the interpreter's exit: half to flush, half to end."""
 
@@ -25,7 +27,7 @@ class Resident(Protocol):
         """Deliver what there is while everything still works; stay open, for later exit hooks may record."""
 
     def after_fork(self) -> None:
-        """In the child: begin anew."""
+        """In the child, where the turn is free again: begin anew."""
 
 
 _residents: WeakSet[Resident] = WeakSet()
@@ -58,6 +60,7 @@ def _at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
+    TURN.renew()  # once, and first: what residents make anew waits on its lock
     for resident in list(_residents):
         resident.after_fork()
 

@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kevents._log import say
 from kevents._objects import Event, EventSource, ObjectReference
 from kevents._process import enlist
 from kevents._statistics import DropReason, Statistics
-from kevents._turn import Turn, time_left
+from kevents._turn import TURN, time_left
 from kevents._wire import told
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from kevents._recorder import Texts
     from kevents._watcher import Watcher
     from kevents.exceptions import InvalidEventError
-
-TURN: Final = Turn()
-"""One for the process: serial numbers grow strictly over all broadcasters."""
 
 _LATEST = 1 << 63
 
@@ -237,7 +234,6 @@ class Publisher:
 
     def after_fork(self) -> None:
         """In the child: nothing is recorded yet, and the same watchers begin anew. The parent's events are its own."""
-        self.turn.renew()
         self._renew()
         self._losses.log.renew()
         if not self.open:

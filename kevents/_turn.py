@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TypeVar
+from typing import Final, TypeVar
 
 A = TypeVar("A")
 
@@ -91,3 +91,7 @@ class Turn:
 
 def _nothing(_: None) -> None:
     """Take a turn only for what was put off."""
+
+
+TURN: Final = Turn()
+"""One for the process: serial numbers grow strictly over all broadcasters."""

@@ -85,7 +85,14 @@ def test_ending_with_a_dead_sink(tmp_path: Path, how: str) -> None:
 @needs_fork
 @pytest.mark.parametrize(
     ("situation", "in_parent", "children"),
-    [("before", 1, 1), ("queued", 51, 1), ("locked", 2, 1), ("multiprocessing", 2, 1), ("prefork", 1, 3)],
+    [
+        ("before", 1, 1),
+        ("queued", 51, 1),
+        ("locked", 2, 1),
+        ("multiprocessing", 2, 1),
+        ("prefork", 1, 3),
+        ("two", 2, 1),
+    ],
 )
 def test_forking(tmp_path: Path, situation: str, in_parent: int, children: int) -> None:
     """Pitfall 21: neither side hangs, sends the other's events or patches the other's counts; the child records."""

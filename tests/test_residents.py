@@ -26,7 +26,9 @@ from tests.test_watcher import Station, no_threads
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody but what the test makes live in the process."""
     monkeypatch.setattr(_process, "_residents", WeakSet())
-    monkeypatch.setattr(_publisher, "TURN", Turn())
+    turn = Turn()
+    monkeypatch.setattr(_publisher, "TURN", turn)
+    monkeypatch.setattr(_process, "TURN", turn)
 
 
 class Resident:
@@ -171,6 +173,20 @@ def test_a_child_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 == sink.forks
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_in_a_child(monkeypatch: pytest.MonkeyPatch, order: int) -> None:
+    """Of two broadcasters in a process both begin anew in a child, whichever is told first: both flush and end."""
+    first, second = ForkedSink(), ForkedSink()
+    with parent(monkeypatch, first) as one, parent(monkeypatch, second) as other:
+        monkeypatch.setattr(_process, "_residents", [one._publisher, other._publisher][::order])
+        _process._after_fork_in_child()
+        for broadcaster in (one, other):
+            record(broadcaster, "child")
+            assert broadcaster.flush(PATIENCE)
+            assert 0 == broadcaster.shutdown()
+    assert [["child"]] * 2 == [first.messages, second.messages]
+
+
 def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broadcaster that was shut down is so in the child too: nobody waits there for an end that has been."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
@@ -185,7 +201,7 @@ def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) 
 def test_a_lock_that_another_thread_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock that a thread of the parent's held in the moment of the fork is free in the child."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
-        held = _publisher.TURN.lock
+        held = _process.TURN.lock
         held.acquire()
         try:
             done = threading.Thread(target=lambda: (_process._after_fork_in_child(), record(broadcaster, "child")))

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 
-from kevents._publisher import TURN
+from kevents._turn import TURN
 from tests.processes.common import REFERENCE, broadcast
 
 warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what this is about
@@ -103,4 +103,17 @@ elif situation == "prefork":
         _, status = os.waitpid(pid, 0)
         if status:
             sys.exit(10)
+elif situation == "two":
+    record("same")
+    other = broadcast()
+    others = other.new_recorder("another-script")
+    others.event(REFERENCE, "Normal", "Forked", "other's in the parent")
+    if (pid := os.fork()) == 0:
+        child()
+        others.event(REFERENCE, "Normal", "Forked", "other's in the child")
+        ended = [each.flush(10) and not each.shutdown() for each in (broadcaster, other)]
+        sys.exit(0 if all(ended) else 10)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        sys.exit(10)
 record("same")
