@@ -83,9 +83,9 @@ class TaskBroadcaster(Broadcaster[E]):
 
     def _await_shutdown(self, deadline: float | None) -> int:
         until = monotonic() if deadline is None else deadline
-        self._publisher.await_shutdown(until)
+        given_up = self._publisher.shutdown(until)
         self._await_tasks(until)
-        return 0
+        return given_up
 
     def _await_tasks(self, deadline: float) -> None:
         for watcher in self._publisher.watchers:

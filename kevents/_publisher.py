@@ -54,6 +54,8 @@ class Publisher:
     def _renew(self) -> None:
         self._stopped = threading.Event()
         self._closer = 0
+        self._left = threading.Event()  # set while nobody is the closer
+        self._left.set()
         self._recorded = self._no_watcher = 0
         self._refused: Counter[DropReason] = Counter()
 
@@ -185,13 +187,14 @@ class Publisher:
         What Ctrl-C interrupted, or a watcher's thread began, which cannot wait for itself, the next call goes on with.
         """
         try:
-            if self.begin_shutdown(deadline):
-                return self.end_shutdown(deadline)
+            while not self.begin_shutdown(deadline):
+                if not self.await_shutdown(deadline):
+                    return 0
+            return self.end_shutdown(deadline)
         except BaseException:
-            self._closer = 0
+            if self._closer == threading.get_ident():
+                self._leave()
             raise
-        self.await_shutdown(deadline)
-        return 0
 
     def begin_shutdown(self, deadline: float) -> bool:
         """Refuse every later event, and hurry with those there are; False if somebody is at it, or it is over."""
@@ -199,6 +202,7 @@ class Publisher:
             if self._closer or self._stopped.is_set():
                 return False
             self._closer = threading.get_ident()
+            self._left.clear()
             self.open = False
         for watcher in self.watchers:
             watcher.begin_stop(deadline)
@@ -208,13 +212,20 @@ class Publisher:
         """Wait for the end of all watchers; how many events were given up at the deadline."""
         given_up = sum(watcher.end_stop(deadline) for watcher in self.watchers)
         if self.owns_this_thread():
-            self._closer = 0
+            self._leave()
             return given_up
         self._stopped.set()
+        self._leave()
         self._losses.log.sum_up()
         if given_up:
             say(logging.WARNING, f"shutdown gave up {given_up} events at its deadline")
         return given_up
+
+    def _leave(self) -> None:
+        """Nobody is at the shutdown: whoever waits for it goes on with it, unless it is over."""
+        with self.turn.lock:
+            self._closer = 0
+            self._left.set()
 
     def flush_at_exit(self, deadline: float) -> None:
         """Deliver what there is, and stay open; but end if there is no thread, and none to be had, to deliver it."""
@@ -223,10 +234,15 @@ class Publisher:
         elif self.begin_shutdown(deadline):
             self.end_shutdown(deadline)
 
-    def await_shutdown(self, deadline: float) -> None:
-        """Wait for a shutdown that somebody else began; not in the thread that did, nor in a watcher's."""
-        if self._closer != threading.get_ident() and not self.owns_this_thread():
-            self._stopped.wait(time_left(deadline))
+    def await_shutdown(self, deadline: float) -> bool:
+        """Wait for a shutdown that somebody else began; not in the thread that did, nor in a watcher's.
+
+        Returns:
+            Whether he left it, so that it is to be gone on with.
+        """
+        if self._closer == threading.get_ident() or self.owns_this_thread():
+            return False
+        return self._left.wait(time_left(deadline)) and not self._stopped.is_set()
 
     def owns_this_thread(self) -> bool:
         """Whether the calling thread is one of a watcher's."""

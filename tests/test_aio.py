@@ -22,7 +22,7 @@ import kevents
 from kevents import CorrelatorOptions, DropReason, StatusError, UnavailableError, aio
 from kevents.testing import FakeSink
 from tests.support.aio import AsyncSink, run
-from tests.support.sinks import about, check_ledgers, pod
+from tests.support.sinks import PATIENCE, Gate, about, check_ledgers, pod
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -602,6 +602,25 @@ def test_shutdown_in_a_sink() -> None:
         events.start_event_watcher(lambda _: asyncio.run(events.shutdown()))
         events.new_recorder("c").event(about(), "Normal", "Step", "x")
         await sink.wait_written(1)
+
+    with_events(body, AsyncSink())
+
+
+def test_shutdown_during_one_from_a_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits while a watcher's thread ends goes on with it as soon as that thread has done what it can."""
+    gate, begun = Gate(shut=True), threading.Event()
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        publisher = events._core._publisher
+        await_shutdown, begin_shutdown = publisher.await_shutdown, publisher.begin_shutdown
+        monkeypatch.setattr(publisher, "await_shutdown", lambda until: (gate.open(), await_shutdown(until))[1])
+        monkeypatch.setattr(publisher, "begin_shutdown", lambda until: (begin_shutdown(until), begun.set())[0])
+        events.start_event_watcher(lambda _: events._core.shutdown(PATIENCE))
+        events.start_event_watcher(lambda _: gate.pass_through())
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+        assert await asyncio.get_running_loop().run_in_executor(None, begun.wait, PATIENCE)
+        assert 0 == await asyncio.wait_for(events.shutdown(3600), PATIENCE)
+        assert ["x"] == sink.messages
 
     with_events(body, AsyncSink())
 

@@ -521,3 +521,65 @@ def test_shutdown_after_one_from_a_watcher(broadcaster: EventBroadcaster) -> Non
     assert [0, 0] == given_up
     assert 1 == watcher.statistics().handled
     assert [] == thread_names()
+
+
+def _waited_for(broadcaster: EventBroadcaster, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when somebody waits for a shutdown that another began."""
+    waiting, publisher = threading.Event(), broadcaster._publisher
+    await_shutdown = publisher.await_shutdown
+
+    def noted(deadline: float) -> object:
+        waiting.set()
+        return await_shutdown(deadline)
+
+    monkeypatch.setattr(publisher, "await_shutdown", noted)
+    return waiting
+
+
+def test_shutdown_during_one_from_a_watcher(broadcaster: EventBroadcaster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits while a watcher's thread ends goes on with it as soon as that thread has done what it can."""
+    waiting, begun = _waited_for(broadcaster, monkeypatch), threading.Event()
+    given_up: list[int] = []
+    other = Gate(shut=True)
+
+    def handler(_: Event) -> None:
+        given_up.append(broadcaster.shutdown(PATIENCE))
+
+    broadcaster.start_event_watcher(handler)
+    broadcaster.start_event_watcher(lambda _: (begun.set(), other.pass_through()))
+    record(broadcaster)
+    assert begun.wait(PATIENCE)
+    _until(lambda: not broadcaster._publisher.open)
+    ended = threading.Thread(target=lambda: given_up.append(broadcaster.shutdown(3600)))
+    ended.start()
+    assert waiting.wait(PATIENCE)
+    other.open()
+    ended.join(PATIENCE)
+    assert not ended.is_alive()
+    assert [0, 0] == given_up
+    assert 0 == broadcaster.shutdown(3600)
+    assert [] == thread_names()
+
+
+def test_shutdown_during_an_interrupted_one(broadcaster: EventBroadcaster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits while Ctrl-C interrupts the one who ends goes on with it at once."""
+    waiting = _waited_for(broadcaster, monkeypatch)
+    sink = ScriptedSink()
+    watcher = broadcaster.start_recording_to_sink(sink)
+    record(broadcaster)
+    settle, given_up = watcher.handler.settle, []
+    others = threading.Thread(target=lambda: given_up.append(broadcaster.shutdown(3600)))
+
+    def interrupted(_: float) -> bool:
+        watcher.handler.settle = settle  # type: ignore[method-assign]
+        others.start()
+        assert waiting.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    watcher.handler.settle = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        broadcaster.shutdown(PATIENCE)
+    others.join(PATIENCE)
+    assert not others.is_alive()
+    assert [0] == given_up
+    assert [] == thread_names()
