@@ -98,6 +98,7 @@ class SegmentFolder:
         self._first: Held | None = None  # of the open segment
         self._last: Held | None = None  # of all
         self._looked = 0  # for segments to remove
+        self._named = True  # whether the folder's names have changed since it was made durable, maybe by one before
         make_folder(folder)
         self._lock = FolderLock(folder)
         try:
@@ -178,6 +179,7 @@ class SegmentFolder:
         with retried("cannot write", self._part):
             if self._is_due(held, len(data)):
                 self._rotate()
+            self._sync_names()
             if self._first is None and not new.records:
                 replace(self._part, data)  # marks alone do not pile up
                 self._size = len(data)
@@ -195,7 +197,7 @@ class SegmentFolder:
         return reset or age >= self._rotation.max_age or self._size + more > self._rotation.max_bytes
 
     def _append(self, data: bytes) -> None:
-        is_new = not self._part.exists()
+        self._named = not self._part.exists()
         handle = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             self._size = min(self._size, os.fstat(handle).st_size)  # less if somebody has removed the file
@@ -209,8 +211,7 @@ class SegmentFolder:
                 raise
         finally:
             os.close(handle)
-        if is_new:
-            sync_folder(self._folder)
+        self._sync_names()
         self._size += len(data)
 
     def _rotate(self) -> None:
@@ -220,8 +221,14 @@ class SegmentFolder:
 
     def _rename(self, part: Path, form: Format, first: Held, last: Held) -> None:
         name = SegmentName(last.generation, last.mark.rv, first.first).file(form.suffix)
-        os.replace(part, self._folder / name)  # noqa: PTH105 - beside its kin of os
-        sync_folder(self._folder)
+        with suppress(FileNotFoundError):  # somebody has removed it: there is nothing to close
+            os.replace(part, self._folder / name)  # noqa: PTH105 - beside its kin of os
+        self._named = True
+
+    def _sync_names(self) -> None:
+        if self._named:
+            sync_folder(self._folder)
+            self._named = False
 
     # -- retention
 

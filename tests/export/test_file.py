@@ -481,3 +481,35 @@ def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(OSError, match="No locks available"):
         FolderLock(tmp_path)
     assert 1 == len(closed)
+
+
+def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a segment was closed, or begun, and the disk does not keep its name yet, the next attempt goes on."""
+    keeps = iter([False, True, False, True])
+
+    def sync(folder: Path) -> None:
+        assert tmp_path / FOLDER == folder
+        if not next(keeps):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with closing(FileSink(tmp_path, compress=compress, max_age=10)) as sink:
+        sink.write(batch([1]))
+        monkeypatch.setattr("kevents.export._segments.sync_folder", sync)
+        for _ in range(2):
+            with pytest.raises(Retry, match="Input/output error"):
+                sink.write(batch([2], seconds=100))
+            assert mark(1) == sink.last_mark(STREAM)
+        sink.write(batch([2], seconds=100))
+        assert ([], mark(2, seconds=100)) == (list(keeps), sink.last_mark(STREAM))
+    assert 2 == len(files(tmp_path))
+    assert ids_of([1, 2]) == ids(bodies(tmp_path))
+
+
+def test_removed_before_it_is_closed(tmp_path: Path, compress: Any, part: Path) -> None:
+    """Somebody removes a segment that is to be closed: there is nothing to close, and it goes on."""
+    with closing(FileSink(tmp_path, compress=compress, max_age=10)) as sink:
+        sink.write(batch([1]))
+        part.unlink()
+        sink.write(batch([2], seconds=100))
+    assert [part] == files(tmp_path)
+    assert ids_of([2]) == ids(bodies(tmp_path))
