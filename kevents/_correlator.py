@@ -197,7 +197,9 @@ class EventCorrelateResult:
 
 def _occurrence(event: Event, message: str | None, known: _Observation | None) -> Event:
     if known is not None:
-        return event.replace(message=message, count=known.count, first_time=known.first_time, name=known.name)
+        first = known.first_time  # a clock that was set back makes no negative duration
+        time = event.time if event.time >= first else first  # noqa: FURB136 - max() costs more
+        return event.replace(message=message, count=known.count, time=time, first_time=first, name=known.name)
     return event if message is None else event.replace(message=message)
 
 

@@ -170,6 +170,14 @@ class TestSame:
         world.record(**{field: other})  # type: ignore[arg-type]
         assert [1, 1] == list(world.counts.values())
 
+    def test_wall_clock_going_back(self) -> None:
+        """Pitfalls 24, 52: what is written of an event last happened at its first time, or later; never before."""
+        world = World()
+        written = [world.record(time=time * NANO) for time in (50, 40, 60)]
+        assert [(50, 50), (50, 50), (50, 60)] == [
+            (each.first_time // NANO, each.time // NANO) for each in written if each is not None
+        ]
+
 
 class TestAggregate:
     """Events that differ in their message only become one."""
