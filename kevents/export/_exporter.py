@@ -156,10 +156,10 @@ class Exporter:
         if not all(self._wait_begun(lane) for lane in self._lanes.values()):
             return False
         self._readers = [self._reader(source) for source in sources]
-        begins = [self._after(reader.stream) for reader in self._readers]
+        begins = [self._marks(reader.stream) for reader in self._readers]
         self._state = State.RUNNING
-        for reader, after in zip(self._readers, begins, strict=True):
-            reader.start(after)
+        for reader, (after, furthest) in zip(self._readers, begins, strict=True):
+            reader.start(after, furthest)
         return True
 
     def _wait_begun(self, lane: Lane) -> bool:
@@ -173,18 +173,18 @@ class Exporter:
     def _reader(self, source: EventStream) -> Reader:
         return Reader(source, self._lanes, self._router, self._enricher, self._dead_letters, self._log, fail=self._fail)
 
-    def _after(self, stream: Stream) -> Mark | None:
-        """From where a stream is read: the lowest mark of those destinations that can hold one."""
+    def _marks(self, stream: Stream) -> tuple[Mark | None, Mark | None]:
+        """From where a stream is read: the lowest mark of those destinations that can hold one; and the highest."""
         counted = [
             lane.held(stream)
             for name, lane in self._lanes.items()
             if self._destinations[name].holds_marks and not lane.unknown
         ]
-        marks = [mark for mark in counted if mark is not None]
-        after = min(marks, key=lambda mark: mark.rv) if marks and len(marks) == len(counted) else None
+        after = None if None in counted else min(filter(None, counted), key=_number, default=None)
         for lane in self._lanes.values():
             lane.begin(stream, after)
-        return after
+        held = [lane.held(stream) for lane in self._lanes.values()]
+        return after, max(filter(None, held), key=_number, default=None)
 
     def _look_after(self) -> None:
         """Wait for the end, and meanwhile report what takes too long."""
@@ -246,6 +246,10 @@ class Exporter:
             destinations=tuple(lane.statistics() for lane in self._lanes.values()),
             beat_age=monotonic() - self._beat if self._state is State.RUNNING else 0.0,
         )
+
+
+def _number(mark: Mark) -> int:
+    return mark.rv
 
 
 def _checked(routes: Sequence[Route] | Routes, sinks: Mapping[str, object]) -> Routes:

@@ -1,4 +1,4 @@
-"""What may be missing between a mark and a list: whether anything can be, and the record that says so."""
+"""What may be missing between a mark and a list: whether anything can be, and where that ends."""
 
 from __future__ import annotations
 
@@ -27,8 +27,18 @@ def why_gap(before: Mark, listed: Listed, order: Order, now: int, life: float) -
         return RESET
     if now - before.time <= life * 1_000_000_000 or listed.reaches_back:
         return ""
+    return EXPIRED if end_of_gap(listed, order, now) > order.last else ""
+
+
+def end_of_gap(listed: Listed, order: Order, now: int) -> int:
+    """Give the last place where something may be missing: a destination that is beyond it lacks nothing of the gap.
+
+    Args:
+        listed: What the list was.
+        order: The stream's, before anything of the list has been taken.
+        now: When it was listed, in nanoseconds since the epoch: without an order nobody can tell what was written when.
+    """
     number = number_of(listed.version)
     if number is None:
-        return EXPIRED  # without an order nobody can tell what was written when
-    room = order.place(number) if listed.lowest is None else listed.lowest - 1
-    return EXPIRED if room > order.last else ""
+        return order.invent(now)
+    return order.place(number) if listed.lowest is None else listed.lowest - 1

@@ -53,14 +53,23 @@ class Intake:
     Args:
         stream: What is read.
         after: How far it had been read before; None: not at all.
+        furthest: How far any destination holds it; None: none of them holds anything.
         first_only: Whether only the first revision of an event is told.
         cluster_name: What the cluster is called in the records.
     """
 
-    def __init__(self, stream: Stream, after: Mark | None, *, first_only: bool = False, cluster_name: str = "") -> None:
-        """Know nothing but the mark."""
+    def __init__(
+        self,
+        stream: Stream,
+        after: Mark | None,
+        furthest: Mark | None = None,
+        *,
+        first_only: bool = False,
+        cluster_name: str = "",
+    ) -> None:
+        """Know nothing but the marks."""
         self.stream = stream
-        self.order = Order(after.rv if after is not None else 0)
+        self.order = Order(*(mark.rv if mark is not None else 0 for mark in (after, furthest)))
         self.counts = Counts()
         self.old = 0
         self._ledger = Ledger()

@@ -32,14 +32,16 @@ class Order:
 
     Args:
         last: The number of the mark; 0 without one.
+        furthest: The highest number that any destination holds: no list was ever older, and no age is earlier.
     """
 
-    __slots__ = ("_base", "_last")
+    __slots__ = ("_base", "_furthest", "_last")
 
-    def __init__(self, last: int = 0) -> None:
-        """Go on after the mark."""
-        self._base = last // AGE * AGE
-        self._last = last
+    def __init__(self, last: int = 0, furthest: int = 0) -> None:
+        """Go on after the mark, in the latest age that was seen."""
+        self._furthest = max(last, furthest)
+        self._base = self._furthest // AGE * AGE
+        self._last = max(last, self._base)
 
     @property
     def last(self) -> int:
@@ -47,12 +49,12 @@ class Order:
         return self._last
 
     def is_reset(self, number: int) -> bool:
-        """Tell whether a list of this resourceVersion is older than what has been read."""
-        return self._base + number < self._last
+        """Tell whether a list of this resourceVersion is older than what has been read, now or ever."""
+        return self._base + number < max(self._last, self._furthest)
 
     def reset(self) -> int:
         """Begin a new age; give the number where it begins."""
-        self._base = (self._last // AGE + 1) * AGE
+        self._base = (max(self._last, self._furthest) // AGE + 1) * AGE
         self._last = self._base
         return self._base
 
@@ -62,7 +64,7 @@ class Order:
 
     def invent(self, now: int) -> int:
         """Give the next number for a server that has none, by the wall clock in nanoseconds; `advance` follows."""
-        return max(self._last + 1, now)
+        return max(self._last + 1, self._base + now)
 
     def advance(self, to: int) -> None:
         """It has been read up to there; going back is no advance."""

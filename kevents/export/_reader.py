@@ -26,8 +26,13 @@ class EventStream(Protocol):
 
     stream: Stream
 
-    def read(self, after: Mark | None) -> Iterator[Chunk]:
-        """Give what comes after a mark, for ever; it ends after :meth:`stop` only."""
+    def read(self, after: Mark | None, furthest: Mark | None = None) -> Iterator[Chunk]:
+        """Give what comes after a mark, for ever; it ends after :meth:`stop` only.
+
+        Args:
+            after: How far all destinations hold the stream; None: one of them holds nothing of it.
+            furthest: How far any of them does: what has not been read ever before must be numbered above it.
+        """
         ...
 
     def stop(self) -> None:
@@ -101,14 +106,20 @@ class Reader:
         self._lock = threading.Lock()  # guards the counts
         self._read = self._gaps = self._routed = self._unrouted = self._failed = self._deliveries = 0
         self._mark: Mark | None = None
+        self._furthest: Mark | None = None
         self._heard = clock()
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def start(self, after: Mark | None) -> None:
-        """Start both threads; what the source gives after the mark is read."""
+    def start(self, after: Mark | None, furthest: Mark | None = None) -> None:
+        """Start both threads; what the source gives after the mark is read.
+
+        Args:
+            after: How far all destinations hold the stream.
+            furthest: How far any of them does.
+        """
         self._heard = self._clock()
-        self._mark = after
+        self._mark, self._furthest = after, furthest
         name = self.stream.scope or "all"
         for target, what in ((self._run_reading, "read"), (self._run_sorting, "sort")):
             thread = threading.Thread(target=target, name=f"kevents-export-{what}-{name}", daemon=True)
@@ -118,7 +129,7 @@ class Reader:
 
     def _run_reading(self) -> None:
         try:
-            for chunk in self._source.read(self._mark):
+            for chunk in self._source.read(self._mark, self._furthest):
                 self._count_read(chunk)
                 if not all(self._between.put(piece) for piece in pieces(chunk)):
                     break

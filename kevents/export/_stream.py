@@ -19,7 +19,7 @@ from kevents.export._backoff import Backoff
 from kevents.export._eventsapi import GoneError, Line
 from kevents.export._feed import Feed
 from kevents.export._following import Following
-from kevents.export._gaps import why_gap
+from kevents.export._gaps import end_of_gap, why_gap
 from kevents.export._intake import Intake
 from kevents.export._listing import Listed, collect, is_reset, page_of
 from kevents.export._record import gap_record
@@ -63,11 +63,12 @@ class EventStream:
         self._page = options.page
         self._until = 0  # what a watch tells is no younger: a process that was suspended reads it long after
 
-    def read(self, after: Mark | None) -> Iterator[Chunk]:
+    def read(self, after: Mark | None, furthest: Mark | None = None) -> Iterator[Chunk]:
         """Give what comes after a mark, for ever; it ends after :meth:`stop` only, and is called once.
 
         Args:
             after: How far all destinations hold the stream; None: one of them holds nothing of it.
+            furthest: How far any of them does: what is new is numbered above it, also after a reset of the storage.
 
         Yields:
             What one read gave, and how far the stream has been read with it; without records when only that has moved.
@@ -77,6 +78,7 @@ class EventStream:
         self._intake = Intake(
             self.stream,
             self._mark,
+            furthest,
             first_only=options.repeats.first_only,
             cluster_name=options.cluster_name,
         )
@@ -181,7 +183,7 @@ class EventStream:
         why = "" if before is None else why_gap(before, listed, order, now, self._options.event_life)
         if before is None or not why:
             return None
-        order.advance(order.last + 1)
+        order.advance(end_of_gap(listed, order, now))
         record = gap_record(before, order.last, why, now, monotonic(), self._options.cluster_name)
         self._tally.gap(record.body["kevents"]["gap"])
         return record

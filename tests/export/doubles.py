@@ -78,7 +78,7 @@ class ScriptedStream:
             self._chunks += chunks
             self._changed.notify_all()
 
-    def read(self, after: Mark | None) -> Iterator[Chunk]:
+    def read(self, after: Mark | None, furthest: Mark | None = None) -> Iterator[Chunk]:
         """Give what is above the mark."""
         self.after.append(after)
         lowest = -1 if after is None else after.rv

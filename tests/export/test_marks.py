@@ -58,6 +58,14 @@ class TestOrder:
         order.reset()
         assert order.place(3) == 2 * AGE + 3
 
+    @pytest.mark.parametrize("last", [0, 30, AGE + 30])
+    def test_what_any_destination_holds(self, last: int) -> None:
+        """The age is the latest that any destination has seen, and a list below its mark is an earlier storage's."""
+        order = Order(last, AGE + 50)
+        assert (max(last, AGE), AGE + 51) == (order.last, order.place(51))
+        assert (order.is_reset(50), order.is_reset(49)) == (False, True)
+        assert 2 * AGE == order.reset()
+
     @given(st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1), st.integers(0, 8))
     def test_as_text(self, old: int, new: int, age: int) -> None:
         """Also as texts of twenty digits, as keys in an object store, later ages come later."""

@@ -216,7 +216,7 @@ def test_an_error_of_the_source() -> None:
 def test_a_stream_that_ends_by_itself() -> None:
     """A stream that ends without being stopped is an error: silence would be a loss."""
     stream = ScriptedStream()
-    stream.read = lambda after: iter([chunk(1, 1)])  # type: ignore[method-assign]
+    stream.read = lambda *_: iter([chunk(1, 1)])  # type: ignore[method-assign]
     with Rig(stream, Everywhere("all"), {"all": MemorySink()}).running() as rig:
         rig.sinks["all"].wait(lambda: 1 in rig.sinks["all"].rvs())
     assert ["the stream of all namespaces ended without being stopped"] == [str(error) for error in rig.errors]
