@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -59,9 +60,60 @@ def segments(source: str | os.PathLike[str], options: Options | GiveOptions | No
 def _files(path: Path) -> Iterator[Segment]:
     if not path.exists():
         raise ArchiveError(f"{path} is not there: give a file, a folder or an URL as s3://bucket/prefix")
-    found = [path] if not path.is_dir() else [file for file in path.rglob("*") if file.name.endswith(_ENDINGS)]
-    for file in sorted(found, key=lambda file: _order(file.as_posix())):
-        yield Segment(str(file), file.name.endswith(_OPEN), partial(Path.open, file, "rb"))  # type: ignore[arg-type]
+    if not path.is_dir():
+        yield _segment(path)
+        return
+    folders = {file.parent for file in path.rglob("*") if file.name.endswith(_ENDINGS)}
+    for folder in sorted(folders, key=lambda folder: folder.as_posix()):
+        yield from _folder(folder)
+
+
+def _folder(folder: Path) -> Iterator[Segment]:
+    """Give a folder as it is at one moment, beside an exporter that closes its open segment and begins another.
+
+    The open one is opened before the closed ones are listed: it may be one of them by then, and is given once.
+    """
+    with ExitStack() as stack:
+        opened = list(_open_ones(folder, stack))
+        held = {key for _, key in opened if key is not None}
+        closed = [file for file in _listed(folder) if not file.name.endswith(_OPEN)]
+        yield from (_segment(file) for file in closed if _key(file) not in held)
+        yield from (segment for segment, _ in opened)
+
+
+def _listed(folder: Path) -> list[Path]:
+    found = [file for file in folder.iterdir() if file.name.endswith(_ENDINGS)]
+    return sorted(found, key=lambda file: _order(file.as_posix()))
+
+
+def _segment(file: Path) -> Segment:
+    return Segment(str(file), file.name.endswith(_OPEN), partial(Path.open, file, "rb"))  # type: ignore[arg-type]
+
+
+def _open_ones(folder: Path, stack: ExitStack) -> Iterator[tuple[Segment, tuple[int, int] | None]]:
+    for file in _listed(folder):
+        if file.name.endswith(_OPEN):
+            try:
+                handle = stack.enter_context(file.open("rb"))
+            except FileNotFoundError:  # it has just been closed, and is among those
+                continue
+            except OSError:  # whoever reads it is told why
+                yield _segment(file), None
+            else:
+                yield Segment(str(file), True, partial(_given, handle)), _key(handle.fileno())
+
+
+def _given(handle: BinaryIO) -> BinaryIO:
+    return handle
+
+
+def _key(file: Path | int) -> tuple[int, int] | None:
+    """Give what a file keeps when it is renamed."""
+    try:
+        found = os.stat(file)  # noqa: PTH116 - of a handle too
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _objects(url: str, options: Options | GiveOptions | None) -> Iterator[Segment]:

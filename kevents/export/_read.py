@@ -69,7 +69,8 @@ def read_records(
     """Read what was exported to files or to an object store, in the order in which it was written to each folder.
 
     Memory is bounded: a line at a time. What is damaged is passed over, what is behind it is read. An open segment is
-    read up to its last whole line.
+    read up to its last whole line. Beside a running export each folder is read as it was when its turn came, none of it
+    left out.
 
     Args:
         source: A file, a folder, or an URL as `s3://bucket/prefix`.

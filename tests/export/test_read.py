@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import random
 import tracemalloc
 import zlib
@@ -72,6 +73,28 @@ def test_numbers_of_any_length(tmp_path: Path) -> None:
         for rv in numbers:
             sink.write(batch([rv]))
     assert ids_of(numbers) == read(tmp_path)
+
+
+@pytest.mark.parametrize("deduplicate", [True, False])
+def test_beside_an_export(tmp_path: Path, compress: Any, *, deduplicate: bool) -> None:
+    """What a running export closes while a folder is read is not left out, and not given twice."""
+    with closing(FileSink(tmp_path, compress=compress, max_age=10)) as sink:
+        for rv in (1, 2, 3):
+            sink.write(batch([rv], seconds=20 * rv))
+        found = read_records(tmp_path, deduplicate=deduplicate)
+        first = next(found)
+        for rv in (4, 5):
+            sink.write(batch([rv], seconds=20 * rv))
+        assert ids_of([1, 2, 3]) == ids([first, *found])
+
+
+def test_closed_while_it_is_listed(tmp_path: Path, compress: Any, part: Path) -> None:
+    """A segment that gets its name between the two looks at its folder is given once; one that goes, not at all."""
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        sink.write(batch([1]))
+    os.link(part, part.with_name(part.name.removesuffix(".part").replace("current", f"{1:020d}-{1:020d}")))
+    part.with_name("gone.jsonl.part").symlink_to("nowhere")
+    assert ids_of([1]) == read(tmp_path, deduplicate=False)
 
 
 def test_several_streams(tmp_path: Path) -> None:
