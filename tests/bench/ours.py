@@ -72,13 +72,15 @@ def correlate(mix: Mix, number: int) -> float:
     return median(found)
 
 
-def api_for(url: str, ca_file: str = "") -> Any:
-    """An api of the official client that speaks to the scripted server."""
+def api_for(url: str, ca_file: str = "", token: str = "") -> Any:
+    """An api of the official client that speaks to the scripted server, or with a token to an embedded one."""
     from kubernetes import client
 
     configuration = client.Configuration()
     configuration.host = url
     configuration.ssl_ca_cert = ca_file or None
+    if token:  # the two generations of the client look for it under two names
+        configuration.api_key = dict.fromkeys(("authorization", "BearerToken"), f"Bearer {token}")
     configuration.connection_pool_maxsize = 64  # as of the client that kevents makes: one connection for each sender
     return client.CoreV1Api(client.ApiClient(configuration))
 
