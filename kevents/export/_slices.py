@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from http import HTTPStatus
 from time import monotonic
 from typing import Any, Final
@@ -26,6 +25,7 @@ _PAGE = 500
 _WATCH = "?watch=1&allowWatchBookmarks=true&timeoutSeconds=240"
 _SILENCE = 300.0
 _TIMEOUT = 30.0
+_AT_ONCE = 1.0
 
 
 class SliceWatch:
@@ -75,6 +75,10 @@ class SliceWatch:
         if self._stopped.is_set():
             return
         self._log.say("services", f"the services of pods are not up to date, trying again: {told(error)}")
+        self._rest()
+
+    def _rest(self) -> None:
+        """Wait before another attempt: longer each time, until a watch says something."""
         self._attempts.attempt_number += 1
         self._stopped.wait(self._wait(self._attempts))
 
@@ -106,8 +110,9 @@ class SliceWatch:
         return page
 
     def _follow(self, rv: str) -> None:
-        """Watch until the server has forgotten where we are."""
+        """Watch until the server has forgotten where we are, which it may say by an end at once, too."""
         while not self._stopped.is_set():
+            began = monotonic()
             self._count("watch")
             since = f"&resourceVersion={quote(rv, safe='')}"
             watch = self._reader.watch(f"{PATH}{_WATCH}{since}", _SILENCE)
@@ -120,7 +125,8 @@ class SliceWatch:
             finally:
                 with self._lock:
                     self._open = None
-            if after is None:
+            if after is None or (after == rv and monotonic() - began < _AT_ONCE):
+                self._rest()
                 return
             rv = after
 
@@ -139,9 +145,8 @@ class SliceWatch:
         return rv
 
     def _events(self, watch: Watch) -> Iterator[dict[str, Any]]:
-        with suppress(GeneratorExit):
-            for line in watch.lines():
-                if self._stopped.is_set():
-                    return
-                if line:
-                    yield msgspec.json.decode(line, type=dict)
+        for line in watch.lines():
+            if self._stopped.is_set():
+                return
+            if line:
+                yield msgspec.json.decode(line, type=dict)

@@ -15,7 +15,7 @@ from kubernetes import config
 
 from kevents._log import LimitedLog
 from kevents.export import Enricher, _slices
-from kevents.export._reading import ApiReader
+from kevents.export._reading import Answer, ApiReader
 from kevents.export._services import ServiceIndex
 from kevents.export._slices import SliceWatch
 from kevents.testing import APIServer, Garbage, Request, Reset, Status
@@ -238,6 +238,38 @@ def test_an_end_in_the_middle() -> None:
     watch = SliceWatch(reader, Ending(), lambda verb: counts.update([verb]), LimitedLog())
     watch._follow("0")
     assert {"watch": 1, "applied 1": 1} == counts
+
+
+class Idle(Lines):
+    """A server without slices, whose watches end at once."""
+
+    def get(self, path: str, accept: str, timeout: float) -> Answer:
+        """Give a list with nothing in it."""
+        return Answer(200, b'{"metadata":{"resourceVersion":"5"},"items":[]}')
+
+
+@pytest.mark.parametrize("events", [[], [{"type": "ERROR", "object": {"code": 410}}], [bookmark("5")]])
+def test_a_watch_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]) -> None:
+    """A watch that ends at once, with nothing new or with "gone", is followed by a pause, and by a list."""
+    counts, attempts = Counter[str](), list[int]()
+
+    def count(verb: str) -> None:
+        counts[verb] += 1
+        if counts.total() == 9:  # six are enough
+            watch._stopped.set()
+
+    def wait(state: Any) -> float:
+        attempts.append(state.attempt_number)
+        if len(attempts) == 3:
+            watch._stopped.set()
+        return 0.0
+
+    monkeypatch.setattr(_slices, "wait_random_exponential", lambda **options: wait)
+    reader: Any = Idle(*events)
+    watch = SliceWatch(reader, ServiceIndex(), count, LimitedLog())
+    watch._run()
+    assert {"list": 3, "watch": 3} == counts
+    assert ([2, 2, 2] if events == [bookmark("5")] else [2, 3, 4]) == attempts
 
 
 def test_services_of_a_pod(api_server: APIServer) -> None:
