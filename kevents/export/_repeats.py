@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from kevents.export._types import Chunk, Mark, Record
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)", re.ASCII)
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _MOST: Final = 10_000
 
 
@@ -26,32 +23,6 @@ class Repeats:
 
     first_only: bool = False
     window: float | None = None
-
-
-def parse_repeats(value: str | float) -> Repeats:
-    """Read the option `repeats`.
-
-    Args:
-        value: `all`, `first`, or a window: a text such as `30s`, `5m` or `500ms`, or a number of seconds.
-
-    Raises:
-        ValueError: It is none of these.
-    """
-    if value == "all":
-        return Repeats()
-    if value == "first":
-        return Repeats(first_only=True)
-    seconds = _seconds(value)
-    if seconds is None or not 0 < seconds < math.inf:
-        raise ValueError(f"repeats must be 'all', 'first' or a window such as '30s', not {value!r}")
-    return Repeats(window=seconds)
-
-
-def _seconds(value: object) -> float | None:
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
-        return float(match[1]) * _UNITS[match[2]] if match else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 class Window:

@@ -11,9 +11,10 @@ from kevents.export._conditions import ConditionError
 from kevents.export._hints import shown, unknown
 from kevents.export._questions import CONDITIONS, questions
 from kevents.export._routes import Route
-from kevents.export._section import Section, duration
+from kevents.export._section import Section
 from kevents.export._settings import ClusterConfig, Config, EnrichConfig, HealthConfig, SourceConfig
 from kevents.export._sinkconfig import SinkConfig, read_sink
+from kevents.export._streamoptions import parse_repeats
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _STARTS: Final = ("resume", "now", "all")
@@ -60,17 +61,12 @@ def _source(section: Section) -> SourceConfig:
     )
     if len(set(config.namespaces)) != len(config.namespaces):
         section.wrong("namespaces", "names a namespace twice")
-    if config.repeats not in ("all", "first") and not _is_duration(config.repeats):
-        section.wrong("repeats", f'must be "all", "first" or a window such as "30s", not {shown(config.repeats)}')
+    try:
+        parse_repeats(config.repeats, config.event_life)
+    except ValueError as error:
+        section.wrong("repeats", str(error).removeprefix("repeats "))
     section.done()
     return config
-
-
-def _is_duration(text: str) -> bool:
-    try:
-        return bool(duration(text))
-    except ValueError:
-        return False
 
 
 def _enrich(section: Section) -> EnrichConfig:

@@ -14,9 +14,8 @@ from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._backoff import Backoff
 from kevents.export._eventsapi import EventsApi, GoneError, Line
 from kevents.export._listing import PAGE
-from kevents.export._repeats import parse_repeats
 from kevents.export._stream import EventStream
-from kevents.export._streamoptions import Start, StreamOptions
+from kevents.export._streamoptions import Start, StreamOptions, parse_repeats
 from kevents.export._types import Stream
 
 _STARTS = ("resume", "now", "all")
@@ -42,7 +41,8 @@ class ClusterEventSource:
         start: ``"resume"``: after what the destinations hold, or with all there is when they hold nothing; ``"now"``:
             with what happens from now on; ``"all"``: with all there is.
         repeats: What becomes of an event's further revisions: ``"all"`` are told, ``"first"`` tells an event once, and
-            a window such as ``"30s"`` tells the latest revision in each window, with the sum of the counts.
+            a window such as ``"30s"``, no longer than half of ``event_life``, tells the latest revision in each window,
+            with the sum of the counts.
         cluster: What stands for the cluster in marks and file names; None: the UID of the namespace ``kube-system``.
         cluster_name: What people call the cluster: ``clusterName`` in each record.
         event_life: For how many seconds the server keeps an event after its last write (``--event-ttl``). After a
@@ -83,9 +83,9 @@ class ClusterEventSource:
         """Import the client; connect to nothing."""
         self._options = StreamOptions(
             start=_checked_start(start),
-            repeats=parse_repeats(repeats),
-            cluster_name=cluster_name,
             event_life=require_positive("event_life", event_life),
+            repeats=parse_repeats(repeats, event_life),
+            cluster_name=cluster_name,
             page=require_count("page", page),
             backlog=require_count("backlog", backlog),
             watch=require_count("watch", watch),

@@ -301,6 +301,8 @@ def test_all_at_once() -> None:
         ('health = { listen = "1.2.3.4:99999" }', "health.listen: must be an address and a port"),
         ('health = { listen = "example.com:80" }', "health.listen: must be an address and a port"),
         ("enrich = { cache_size = -1 }", "enrich.cache_size: must be a whole number of at least 0, not -1"),
+        ('source = { repeats = "3h" }', "cfg.toml:1: source.repeats: must be no window longer than half of event_life"),
+        ('source = { repeats = "30s " }', 'source.repeats: must be "all", "first" or a window such as'),
         ('grace = "0s"', "cfg.toml:1: grace: must be a time with its unit"),
         ('"a\\u001b[31m" = 1', 'unknown key "a\\x1b[31m"'),
     ],

@@ -9,7 +9,8 @@ import pytest
 
 from kevents.export import Chunk, Mark, Record, Stream
 from kevents.export._record import ADDED, MODIFIED, body_of, gap_record
-from kevents.export._repeats import Repeats, Window, parse_repeats
+from kevents.export._repeats import Repeats, Window
+from kevents.export._streamoptions import parse_repeats
 
 STREAM = Stream("c-1")
 
@@ -40,20 +41,29 @@ def told(chunk: Chunk | None) -> list[tuple[str, int, str, int | None]]:
         ("30s", Repeats(window=30.0)),
         ("1.5m", Repeats(window=90.0)),
         ("500ms", Repeats(window=0.5)),
+        ("1m30s", Repeats(window=90.0)),
+        ("0.5h", Repeats(window=1800.0)),
         (2, Repeats(window=2.0)),
     ],
     ids=str,
 )
 def test_option(value: str | float, repeats: Repeats) -> None:
     """`repeats` is `all`, `first`, or a window."""
-    assert parse_repeats(value) == repeats
+    assert parse_repeats(value, 3600.0) == repeats
 
 
 @pytest.mark.parametrize("value", ["", "none", "30", "-3s", "0s", 0, -1, math.inf, math.nan, True, None])
 def test_bad_option(value: Any) -> None:
     """Anything else is refused with what it may be."""
-    with pytest.raises(ValueError, match="'all', 'first' or a window such as '30s', not"):
-        parse_repeats(value)
+    with pytest.raises(ValueError, match='repeats must be "all", "first" or a window such as "30s", not'):
+        parse_repeats(value, 3600.0)
+
+
+@pytest.mark.parametrize("value", ["31m", "1d", 1801])
+def test_long_window(value: Any) -> None:
+    """A window is no longer than half an event's life: killed at its end, there is time to read it again."""
+    with pytest.raises(ValueError, match="repeats must be no window longer than half of event_life, 1800 s, not"):
+        parse_repeats(value, 3600.0)
 
 
 class TestWindow:

@@ -250,7 +250,7 @@ class TestCounts:
 
     def test_window_at_the_end(self, api_server: APIServer) -> None:
         """What a window holds when the reading ends is told."""
-        (stream,) = source(api_server, repeats="1h").open()
+        (stream,) = source(api_server, repeats="30m").open()
         with Reading(stream) as reading:
             reading.wait_listed()
             put(api_server, "a", "b")
@@ -797,7 +797,8 @@ class TestOpen:
         ("options", "text"),
         [
             ({"start": "later"}, "start must be 'resume', 'now' or 'all', not 'later'"),
-            ({"repeats": "twice"}, "repeats must be 'all', 'first' or a window"),
+            ({"repeats": "twice"}, 'repeats must be "all", "first" or a window'),
+            ({"repeats": "10m", "event_life": 1000}, "half of event_life, 500 s, not"),
             ({"namespaces": "default"}, r"namespaces must be a list of names, not a text: \['default'\]"),
             ({"namespaces": [""]}, "namespaces must be names, not ''"),
             ({"namespaces": ["a", 7]}, "namespaces must be names, not 7"),
