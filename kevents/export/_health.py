@@ -130,7 +130,7 @@ class HealthServer:
         return self
 
     def close(self) -> None:
-        """Listen no more, and end the threads."""
+        """Listen no more; a client that is being answered is not waited for."""
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -173,7 +173,7 @@ def _probe(troubles: list[str]) -> Answer:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # they are waited for at the end, and none lives longer than its time-out
+    daemon_threads = True  # none is waited for at the end: a client that sends a byte a second has no time-out
 
     def __init__(self, host: str, port: int, pages: dict[str, Page]) -> None:
         self.pages = pages

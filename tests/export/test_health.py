@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import socket
 import sys
+import threading
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -189,6 +191,27 @@ def test_a_client_that_says_nothing() -> None:
             rubbish.sendall(b"\x00\xff\r\n\r\n")
             assert rubbish.recv(100)
         assert 200 == get(server.address + "/livez")[0]
+
+
+def test_the_end_waits_for_no_client() -> None:
+    """The end of the export does not wait for a client that is still being answered."""
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(Export):
+        def statistics(self) -> ExportStatistics:
+            asked.set()
+            answer.wait(10)
+            return super().statistics()
+
+    server = HealthServer(Slow()).start()
+    with socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2]))) as client:
+        client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert asked.wait(10)
+        began = monotonic()
+        server.close()
+        assert monotonic() - began < 5
+        answer.set()
+        assert client.recv(100).startswith(b"HTTP/1.0 200 OK")
 
 
 # -- metrics ---------------------------------------------------------------------------------------------------------
