@@ -2,6 +2,8 @@
 
     gunicorn --chdir examples --workers 2 --preload service:app
 
+Install: `pip install kevents flask gunicorn`. Each worker counts for itself: ask `/events` more than once.
+
 POD_NAME, POD_NAMESPACE and POD_UID come from the downward API. Under gunicorn's `--preload` this file runs in the
 master and the workers are forked from it; without it, in each worker. Both work: a forked broadcaster begins anew.
 """

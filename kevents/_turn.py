@@ -1,7 +1,7 @@
 """One action at a time in the process, also against oneself.
 
 A signal handler or a finaliser may record in the middle of anything, in the thread that is just recording. The lock
-is re-entrant, so that nobody waits for himself, and an action that comes in the middle of another is put off to the
+is re-entrant, so that no thread waits for itself, and an action that comes in the middle of another is put off to the
 other's end, so that none sees half of what another does.
 """
 

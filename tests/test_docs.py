@@ -218,7 +218,7 @@ def test_commands(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
 def test_modules_to_run() -> None:
     """What the pages say to run with ``python -m`` can be found."""
     for page in PAGES:
-        for module in re.findall(r"`python -m ([\w.]+)", page.read_text(encoding="utf-8")):
+        for module in re.findall(r"`python -m (?!pip )([\w.]+)", page.read_text(encoding="utf-8")):
             found = [ROOT / f"{module.replace('.', '/')}.py", ROOT / module.replace(".", "/") / "__main__.py"]
             assert any(path.exists() for path in found), module
 
@@ -259,6 +259,14 @@ def test_readme_names_every_page() -> None:
     """The README leads to every page of docs, or to the file beside it that the page shows."""
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name in {"changelog.md", "security.md"} or f"](docs/{page.name})" in text_of("README.md")
+
+
+def test_readme_names_every_extra() -> None:
+    """The README lists the extras that are for users, those of `all`, and no other."""
+    extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
+    [together] = extras["all"]
+    users = together.removeprefix("kevents[").removesuffix("]").split(",")
+    assert [*users, "all"] == [spans(cells[0])[0] for cells in rows(section("README.md", "Install"))]
 
 
 def test_number_of_traces() -> None:
