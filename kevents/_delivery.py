@@ -22,7 +22,7 @@ from kevents._handlers import Handled
 from kevents._statistics import DropReason, SinkStatistics
 from kevents._turn import time_left
 from kevents._verdict import Delivered, Verb, Verdict
-from kevents._wire import told
+from kevents._wire import counted, told
 from kevents._workqueue import WorkQueue
 
 if TYPE_CHECKING:
@@ -282,7 +282,8 @@ class Delivery:
             elif isinstance(fact, ServerLost):
                 self._losses.log.say("lost", f"the API server is unavailable, events wait for it: {fact.cause}")
             else:
-                text = f"the API server answers again after {fact.after:.1f} s; {fact.waiting} writes waited for it"
+                waited = counted(fact.waiting, "write")
+                text = f"the API server answers again after {fact.after:.1f} s; {waited} waited for it"
                 self._losses.log.say("back", text, level=logging.INFO)
 
     def statistics(self) -> SinkStatistics:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from enum import Enum
 from typing import Final
 
 from cachetools import TTLCache
@@ -93,8 +94,16 @@ class LimitedLog:
 
 
 def _name(kind: Hashable) -> str:
-    parts = kind if isinstance(kind, tuple) else (kind,)
-    return ", ".join(str(part) for part in parts if part is not None)
+    return ", ".join(str(part.value if isinstance(part, Enum) else part) for part in _parts(kind))
+
+
+def _parts(kind: Hashable) -> Iterator[Hashable]:
+    """What a kind is made up of, however deep."""
+    if isinstance(kind, tuple):
+        for part in kind:
+            yield from _parts(part)
+    elif kind is not None:
+        yield kind
 
 
 def say(level: int, text: str, *, logger: logging.Logger = LOGGER) -> None:

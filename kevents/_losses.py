@@ -33,7 +33,8 @@ ADVICE: Final = {
     DropReason.RETRIES_EXHAUSTED: "it failed 12 times while others were answered",
     DropReason.EXPIRED: "the API server was unreachable for longer than max_age",
     DropReason.HANDLER_FAILED: "the watcher's handler raised",
-    DropReason.SHUTDOWN: "it came after shutdown, or its deadline was too short: raise shutdown's timeout",
+    DropReason.SHUTDOWN: "it was recorded after shutdown, or could not be written before the deadline: an API server "
+    "that is not reached (see above), or a time-out that is too short",
 }
 
 _FORBIDDEN = 403

@@ -20,7 +20,7 @@ from kevents._objects import Event, EventSource, ObjectReference
 from kevents._process import enlist
 from kevents._statistics import DropReason, Statistics
 from kevents._turn import TURN, time_left
-from kevents._wire import told
+from kevents._wire import counted, told
 
 if TYPE_CHECKING:
     from kevents._losses import Losses
@@ -218,7 +218,7 @@ class Publisher:
         self._leave()
         self._losses.log.sum_up()
         if given_up:
-            say(logging.WARNING, f"shutdown gave up {given_up} events at its deadline")
+            say(logging.WARNING, f"shutdown gave up {counted(given_up, 'event')} at its deadline")
         return given_up
 
     def _leave(self) -> None:

@@ -484,7 +484,7 @@ def test_no_login(api_server: APIServer, tmp_path: Path) -> None:
         assert 0 == running.end(), running.log
         [line] = running.said("kopf has not logged in yet")
         assert "let that return recorder.logged_in(...)" in line
-        assert running.said("shutdown gave up 1 events at its deadline")
+        assert running.said("shutdown gave up 1 event at its deadline")
     assert [] == written(api_server)
 
 
@@ -524,7 +524,7 @@ def test_server_away_at_the_end(api_server: APIServer, tmp_path: Path) -> None:
         api_server.fail(Hang(), path="/events")
         running.wait_until(lambda: running.said("Creation is processed: 1 succeeded"))
         assert 0 == running.end(), running.log
-        assert running.said("shutdown gave up 1 events at its deadline")
+        assert running.said("shutdown gave up 1 event at its deadline")
 
 
 def test_run_twice(api_server: APIServer, broadcaster: kevents.EventBroadcaster) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from kevents._log import LimitedLog, is_speaking, say, speaking
+from kevents._statistics import DropReason
+from kevents._verdict import Verb
 from tests.support.interrupts import interrupted
 from tests.support.sinks import PATIENCE
 
@@ -89,9 +91,18 @@ def test_sum_up(caplog: pytest.LogCaptureFixture) -> None:
         log.say(("queue_full", "w-1"), "dropped", events=3)
     log.sum_up()
     log.sum_up()
-    assert ["dropped", "12 more like the last line about queue_full, w-1"] == [
-        message.replace("('queue_full', 'w-1')", "queue_full, w-1") for message in caplog.messages
-    ]
+    assert ["dropped", "12 more like the last line about queue_full, w-1"] == caplog.messages
+
+
+def test_a_kind_is_named_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    """What a sum is about is told in the log's own words, however a kind is made up."""
+    log = LimitedLog()
+    for kind in ((DropReason.REJECTED, (Verb.PATCH, 403)), (DropReason.SHUTDOWN, None), "clock"):
+        for _ in range(2):
+            log.say(kind, "dropped")
+    log.sum_up()
+    about = ["rejected, patch, 403", "shutdown", "clock"]
+    assert [f"1 more like the last line about {each}" for each in about] == caplog.messages[3:]
 
 
 def test_renewed(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents._wire import clean, clip, event_name, format_time, parse_time, printable, told
+from kevents._wire import clean, clip, counted, event_name, format_time, parse_time, printable, told
 
 NOW = 1_784_883_600_123_456_789
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -202,6 +202,10 @@ class TestText:
     def test_printable_any(self, text: str) -> None:
         """Whatever it was, it is printable."""
         assert printable(text).isprintable()
+
+    def test_counted(self) -> None:
+        """One is one, and not several."""
+        assert ["0 events", "1 event", "2 events"] == [counted(number, "event") for number in range(3)]
 
     def test_told(self) -> None:
         """An error is told shortly, even if its own text raises."""

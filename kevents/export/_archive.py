@@ -59,7 +59,7 @@ def segments(source: str | os.PathLike[str], options: Options | GiveOptions | No
 
 def _files(path: Path) -> Iterator[Segment]:
     if not path.exists():
-        raise ArchiveError(f"{path} is not there: give a file, a folder or an URL as s3://bucket/prefix")
+        raise ArchiveError(f"{path} is not there: give a file, a folder or a URL as s3://bucket/prefix")
     if not path.is_dir():
         yield _segment(path)
         return

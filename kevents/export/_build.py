@@ -15,7 +15,7 @@ from kevents.export._enricher import Enricher
 from kevents.export._exporter import Exporter
 from kevents.export._file import FileSink
 from kevents.export._health import HealthServer
-from kevents.export._hints import unknown
+from kevents.export._hints import did_you_mean, listed, shown
 from kevents.export._objectstore import ObjectStoreSink
 from kevents.export._options import Destination
 from kevents.export._otlp import OtlpSink
@@ -149,7 +149,9 @@ def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[
     """
     readable = [sink.name for sink in config.sinks.values() if sink.type in _HOLDS_MARKS]
     if name not in readable:
-        raise ConfigError([f"{config.file}: {unknown('sink that can be read back', name, readable)}"])
+        others = f"; these are: {listed(readable)}" if readable else "; none of this configuration is"
+        end = did_you_mean(name, readable) or others
+        raise ConfigError([f"{config.file}: {shown(name)} is not a sink that can be read back{end}"])
     options = config.sinks[name].options
     if config.sinks[name].type == "file":
         return options["path"], None

@@ -75,7 +75,8 @@ def events_of(file: str) -> Iterator[dict[str, Any]]:
     for event in events:
         if not isinstance(event, dict) or not ({"involvedObject", "regarding"} & set(event) or is_gap(event)):
             raise EventFileError(
-                f"{file}: this is no event, it has no involvedObject: give what 'kubectl get event NAME -o json' prints"
+                f"{file}: this is not an event: it has no involvedObject; give what 'kubectl get event NAME -o json' "
+                "prints"
             )
         yield _as_core(event)
 
@@ -86,14 +87,14 @@ def _text(file: str) -> str:
     except OSError as error:
         raise EventFileError(f"{file}: cannot be read ({error.strerror or type(error).__name__})") from None
     except UnicodeDecodeError as error:
-        raise EventFileError(f"{file}: is no UTF-8 text (byte {error.start})") from None
+        raise EventFileError(f"{file}: is not UTF-8 text (byte {error.start})") from None
 
 
 def _line(file: str, number: int, line: str) -> Any:  # noqa: ANN401
     try:
         return json.loads(line)
     except ValueError as error:
-        raise EventFileError(f"{file}:{number}: is no JSON ({error})") from None
+        raise EventFileError(f"{file}:{number}: is not valid JSON ({error})") from None
 
 
 def _as_core(event: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def load(file: str | Path) -> Config:
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read ({error.strerror or type(error).__name__})"]) from None
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{file}: is no UTF-8 text (byte {error.start}): save it as UTF-8"]) from None
+        raise ConfigError([f"{file}: is not UTF-8 text (byte {error.start}): save it as UTF-8"]) from None
     return parse(text.removeprefix("\ufeff"), str(file))
 
 
@@ -80,4 +80,4 @@ def _no_toml(file: str, error: str, text: str) -> str:
     why, line, column = match.groups() if match else (error, None, None)
     place = f"{file}:{line or text.count(chr(10)) + 1}"
     fix = "; texts stand in double quotes" if why == "Invalid value" else ""
-    return f"{place}: is no TOML: {why}{f', column {column}' if column else ''}{fix}"
+    return f"{place}: is not valid TOML: {why}{f', column {column}' if column else ''}{fix}"

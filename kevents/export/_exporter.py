@@ -13,6 +13,7 @@ from typing import Protocol
 
 from kevents._checks import require_positive
 from kevents._log import LimitedLog
+from kevents._wire import counted
 from kevents.export._deadletter import DeadLetters
 from kevents.export._lane import Lane
 from kevents.export._options import BatchOptions, Destination, QueueOptions, WhenFull
@@ -234,7 +235,9 @@ class Exporter:
         if self._enricher is not None:
             self._enricher.close()
         if left := self.statistics().waiting:
-            self._log.say("left", f"{left} records were not acknowledged in time; the next run reads them again")
+            self._log.say(
+                "left", f"{counted(left, 'record')} not acknowledged in time; the next run reads again what is missing"
+            )
 
     # -- looking on ----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from math import inf
 from time import monotonic
 
 from kevents._log import LimitedLog
-from kevents._wire import told
+from kevents._wire import counted, told
 from kevents.export._account import Account
 from kevents.export._batcher import Batcher
 from kevents.export._options import Destination
@@ -142,7 +142,7 @@ class Lane:
             self._changed.notify()
 
     def _tell_dropped(self, records: int) -> None:
-        text = f"dropped {records} records for {self.name}: its queue is full and when_full is 'drop'"
+        text = f"dropped {counted(records, 'record')} for {self.name}: its queue is full and when_full is 'drop'"
         self._log.say(("dropped", self.name), text, events=records)
 
     # -- the thread ----------------------------------------------------------------------------------------------

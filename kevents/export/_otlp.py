@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from typing import Final, Literal
 
+from kevents._wire import counted
 from kevents.export._http import Place, Text
 from kevents.export._logrecord import request_of
 from kevents.export._split import Delivery
@@ -96,7 +97,7 @@ class OtlpSink:
         if refused > 0:
             which = "which it does not say: " if refused < len(records) else ""
             self._taken_in_part.extend(records)
-            self._why = f"{self._place}: {refused} of {len(records)} records refused, {which}{why}"
+            self._why = f"{self._place}: {refused} of {counted(len(records), 'record')} refused, {which}{why}"
         elif why:
             _LOGGER.warning("%s warns: %s", self._place, why)
 

@@ -23,7 +23,7 @@ class Damage:
     """What of an archive cannot be read.
 
     Attributes:
-        file: The segment: a path or an URL.
+        file: The segment: a path or a URL.
         offset: Where in it, in bytes: a line, or the gzip member that it is in.
         why: What is wrong there.
 
@@ -73,7 +73,7 @@ def read_records(
     left out.
 
     Args:
-        source: A file, a folder, or an URL as `s3://bucket/prefix`.
+        source: A file, a folder, or a URL as `s3://bucket/prefix`.
         where: Says which records to give; None: all.
         deduplicate: Whether a record is given once, by its id.
         remembered: How many ids are remembered for that: duplicates lie close together.
@@ -109,7 +109,7 @@ def _records(segment: Segment, told: _Told) -> Iterator[dict[str, Any]]:
             for offset, line in lines(file, report, is_open=segment.is_open):
                 record = _record(line)
                 if record is None:
-                    report(offset, "a line that is no JSON object")
+                    report(offset, "a line that is not a JSON object")
                 else:
                     yield record
     except OSError as error:

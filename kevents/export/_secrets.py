@@ -54,7 +54,7 @@ class Secret:
         except OSError as error:
             raise SecretError(f"{self} cannot be read ({error.strerror or type(error).__name__})") from None
         except UnicodeDecodeError:
-            raise SecretError(f"{self} is no UTF-8 text") from None
+            raise SecretError(f"{self} is not UTF-8 text") from None
 
 
 class Redaction:

@@ -11,7 +11,7 @@ from tenacity import RetryCallState, Retrying, retry_if_not_exception_type
 from tenacity.stop import stop_after_attempt, stop_base, stop_never
 
 from kevents._log import LimitedLog
-from kevents._wire import told
+from kevents._wire import counted, told
 from kevents.export._account import Account
 from kevents.export._options import Destination, default_retry_wait
 from kevents.export._types import Batch, Mark, Record, Reject, Retry, Stream
@@ -134,8 +134,8 @@ class Writer:
             self._retried(lambda refused: letters.write(self._name, refused, why), records, stop_never)
         with self._lock:
             self._account.refused(len(records), kept=letters is not None)
-        where = "they are in the dead letters" if letters is not None else "they are lost: give dead_letters a path"
-        text = f"{self._name} refused {len(records)} records, {where}: {why}"
+        where = "kept in the dead letters" if letters is not None else "lost: give dead_letters a path"
+        text = f"{self._name} refused {counted(len(records), 'record')}, {where}: {why}"
         self._log.say(("refused", self._name), text, events=len(records), level=logging.ERROR)
 
     def _count_written(self, batch: Batch, without: Sequence[Record]) -> None:

@@ -126,10 +126,10 @@ def test_standard_input(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("event", "why"),
     [
-        ("{", "e.json:1: is no JSON (Expecting property name"),
+        ("{", "e.json:1: is not valid JSON (Expecting property name"),
         ("", "e.json: holds no event: give what 'kubectl get event NAME -o json' prints"),
-        ("5", "e.json: this is no event, it has no involvedObject: give what"),
-        ('{"kind": "Pod"}', "e.json: this is no event, it has no involvedObject: give what"),
+        ("5", "e.json: this is not an event: it has no involvedObject; give what"),
+        ('{"kind": "Pod"}', "e.json: this is not an event: it has no involvedObject; give what"),
         ('{"items": []}', "e.json: holds no event"),
     ],
 )

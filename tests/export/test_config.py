@@ -263,10 +263,13 @@ def test_all_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a = \n", "cfg.toml:1: is no TOML: Invalid value, column 5; texts stand in double quotes"),
-        ("[a]\n[a]\n", "cfg.toml:2: is no TOML: Cannot declare ('a',) twice, column 3"),
-        ('[sinks.a]\n[sinks.b]\n[sinks.a]\ntype="file"', "cfg.toml:3: is no TOML: Cannot declare ('sinks', 'a') twice"),
-        ("a = '''\nb", "cfg.toml:2: is no TOML: "),
+        ("a = \n", "cfg.toml:1: is not valid TOML: Invalid value, column 5; texts stand in double quotes"),
+        ("[a]\n[a]\n", "cfg.toml:2: is not valid TOML: Cannot declare ('a',) twice, column 3"),
+        (
+            '[sinks.a]\n[sinks.b]\n[sinks.a]\ntype="file"',
+            "cfg.toml:3: is not valid TOML: Cannot declare ('sinks', 'a') twice",
+        ),
+        ("a = '''\nb", "cfg.toml:2: is not valid TOML: "),
         ("a = " + "[" * 5000, "cfg.toml: is nested too deeply"),
         ("", 'cfg.toml:1: sinks: there is none: add one, [sinks.out] with type = "stdout"'),
         ("", 'cfg.toml:1: routes: there is none: add [[routes]] with to = "out", all = true'),
@@ -326,7 +329,7 @@ def test_unreadable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cfg.toml: cannot be read .No such file or directory.$"):
         load(tmp_path / "cfg.toml")
     (tmp_path / "cfg.toml").write_bytes(b"a = '\xff'")
-    with pytest.raises(ConfigError, match=r"is no UTF-8 text .byte 5.: save it as UTF-8$"):
+    with pytest.raises(ConfigError, match=r"is not UTF-8 text .byte 5.: save it as UTF-8$"):
         load(tmp_path / "cfg.toml")
 
 

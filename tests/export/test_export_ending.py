@@ -74,7 +74,7 @@ def test_grace(api_server: APIServer, export: Callable[[str], Exporting], tmp_pa
     began = time.monotonic()
     assert 1 == running.end(), running.log
     assert time.monotonic() - began < 15
-    assert "1 records were not acknowledged in time; the next run reads them again" in running.log
+    assert "1 record not acknowledged in time; the next run reads again what is missing" in running.log
     assert "Traceback" not in running.log
     assert not (tmp_path / "marks").exists()
 

@@ -184,7 +184,7 @@ def test_rejected_without_dead_letters(caplog: pytest.LogCaptureFixture) -> None
         offer(archive, records(1, 2))
     seen = archive.statistics()
     assert (0, 2, mark(2)) == (seen.written, seen.refused, sink.marks[STREAM])
-    assert "archive refused 2 records, they are lost: give dead_letters a path: too long" in caplog.messages
+    assert "archive refused 2 records, lost: give dead_letters a path: too long" in caplog.messages
 
 
 def test_dead_letters_that_fail() -> None:

@@ -139,7 +139,7 @@ def test_files_of_others(tmp_path: Path) -> None:
 
 def test_nothing_there(tmp_path: Path) -> None:
     """A place that is not there is an error, an empty folder is empty."""
-    with pytest.raises(OSError, match=r"nowhere is not there: give a file, a folder or an URL as s3://bucket/prefix"):
+    with pytest.raises(OSError, match=r"nowhere is not there: give a file, a folder or a URL as s3://bucket/prefix"):
         list(read_records(tmp_path / "nowhere"))
     assert [] == read(tmp_path)
 
@@ -157,7 +157,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
 
 
 def test_objects(store: tuple[str, dict[str, Any]]) -> None:
-    """What is below an URL is read, day by day; a single object by its own URL."""
+    """What is below a URL is read, day by day; a single object by its own URL."""
     url, options = store
     with closing(ObjectStoreSink(url, options=options)) as sink:
         for rv in range(1, 12):
@@ -170,7 +170,7 @@ def test_objects(store: tuple[str, dict[str, Any]]) -> None:
 
 
 def test_no_objects(store: tuple[str, dict[str, Any]]) -> None:
-    """Nothing below an URL, no such object, no such bucket: errors with the URL, without secrets."""
+    """Nothing below a URL, no such object, no such bucket: errors with the URL, without secrets."""
     url, options = store
     with pytest.raises(OSError, match=r"nothing below .*: no object there ends with \.jsonl"):
         read(url, options=options)
@@ -249,7 +249,7 @@ def test_pitfall_73_noise(tmp_path: Path) -> None:
 
 
 def test_pitfall_73_corrupt_line(tmp_path: Path) -> None:
-    """Pitfall 73: a line that is no JSON object is told with its offset, and the next is read."""
+    """Pitfall 73: a line that is not a JSON object is told with its offset, and the next is read."""
     segment = tmp_path / "lines.jsonl"
     bad = [b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a":1} x']
     segment.write_bytes(b"\n".join([record(1).line(), *bad, record(2).line()]) + b"\n")
@@ -257,7 +257,7 @@ def test_pitfall_73_corrupt_line(tmp_path: Path) -> None:
     assert ids_of([1, 2]) == found
     expected = [len(record(1).line()) + 1 + sum(len(line) + 1 for line in bad[:number]) for number in range(len(bad))]
     assert expected == [damage.offset for damage in damages]
-    assert {"a line that is no JSON object"} == {damage.why for damage in damages}
+    assert {"a line that is not a JSON object"} == {damage.why for damage in damages}
 
 
 @pytest.mark.parametrize("content", [b"\0", b"\n", b"{}\n"])
@@ -337,4 +337,4 @@ def test_very_much_damage(tmp_path: Path) -> None:
     with pytest.raises(ReadError) as caught:
         list(read_records(tmp_path))
     assert (100, 1000) == (len(caught.value.damages), caught.value.total)
-    assert f"{tmp_path}/a.jsonl, at byte 0: a line that is no JSON object (and 999 more)" == str(caught.value)
+    assert f"{tmp_path}/a.jsonl, at byte 0: a line that is not a JSON object (and 999 more)" == str(caught.value)

@@ -136,7 +136,7 @@ def test_nothing_there(run: Run, tmp_path: Path) -> None:
     """A place where nothing is is named, with what to give."""
     status, out, err = run(tmp_path / "none")
     assert (2, "", 1) == (status, out, err.count("\n"))
-    assert err.startswith(f"kevents: {tmp_path / 'none'} is not there: give a file, a folder or an URL")
+    assert err.startswith(f"kevents: {tmp_path / 'none'} is not there: give a file, a folder or a URL")
 
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
@@ -168,11 +168,12 @@ all = true
     assert ["1", "2", "3", "4", "gap"] == steps(run("-c", config, "archive", "--json")[1])
     assert ["1"] == steps(run("-c", config, "bucket", "--json")[1])
     status, _, err = run("-c", config, "archiv")
-    assert (2, f'{config}: unknown sink that can be read back "archiv"; did you mean "archive"?') == (
+    assert (2, f'{config}: "archiv" is not a sink that can be read back; did you mean "archive"?') == (
         status,
         err.splitlines()[0],
     )
-    assert 'there are "archive" or "bucket"' in run("-c", config, "out")[2]
+    refused = '"out" is not a sink that can be read back; these are: "archive" or "bucket"'
+    assert f"{config}: {refused}" == run("-c", config, "out")[2].splitlines()[0]
 
 
 def test_without_a_time(run: Run, tmp_path: Path) -> None:

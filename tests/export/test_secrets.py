@@ -42,7 +42,7 @@ def test_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SecretError, match=r"token is empty: write the secret into it$"):
         Secret(file=str(path)).reveal()
     path.write_bytes(b"\xff")
-    with pytest.raises(SecretError, match=r"is no UTF-8 text") as error:
+    with pytest.raises(SecretError, match=r"is not UTF-8 text") as error:
         Secret(file=str(path)).reveal()
     assert error.value.__cause__ is None
 
