@@ -145,7 +145,7 @@ def test_no_text(check: Check) -> None:
     """A file that is no text is named, with where that is seen."""
     Path("e.bin").write_bytes(b'{"kind": "\xff"}')
     status, _, err = check(CONFIG, None, "--event", "e.bin")
-    assert (2, "kevents: e.bin: is no UTF-8 text (byte 10)\n") == (status, err)
+    assert (2, "kevents: e.bin: is not UTF-8 text (byte 10)\n") == (status, err)
 
 
 def test_no_file(check: Check) -> None:
