@@ -22,11 +22,12 @@ IDLE = 60.0
 
 @dataclass(slots=True)
 class _Slice:
-    """What one chunk left to be written, and how far the stream was read with it."""
+    """What one chunk left to be written, how far the stream was read with it, and up to when before it."""
 
     records: Sequence[Record]
     mark: Mark
     since: float
+    before: int
     done: int = 0
 
 
@@ -44,7 +45,7 @@ class _Line:
 
     def add(self, records: Sequence[Record], size: int, mark: Mark, now: float) -> None:
         if records:
-            self.slices.append(_Slice(records, mark, now))
+            self.slices.append(_Slice(records, mark, now, (self.read or self.taken or mark).time))
             self.items += len(records)
             self.bytes += size
         elif self.slices:
@@ -135,7 +136,7 @@ class Batcher:
             size = self._fill(records, size, first)
             if first.done < len(first.records):
                 if len(records) > before:  # the mark of the whole slice would promise what is still to come
-                    mark = Mark(stream, records[-1].rv, first.mark.time)
+                    mark = Mark(stream, records[-1].rv, first.before)
                 break
             mark = first.mark
             line.slices.popleft()

@@ -64,9 +64,17 @@ class HandOff:
             self._changed.notify_all()
 
 
-def pieces(chunk: Chunk, size: int = PIECE) -> Iterator[Chunk]:
-    """Cut a long chunk, so that no hand-over is large; records of one resourceVersion stay together."""
+def pieces(chunk: Chunk, before: Mark | None, size: int = PIECE) -> Iterator[Chunk]:
+    """Cut a long chunk, so that no hand-over is large; records of one resourceVersion stay together.
+
+    Args:
+        chunk: What was read.
+        before: How far the stream had been read before it. Older events may follow within a chunk, so up to its end
+            everything is there until that moment only; None: it is the first, and its own time all that is known.
+        size: How many records to a piece.
+    """
     records = chunk.records
+    time = (before or chunk.mark).time
     start = 0
     while len(records) - start > size:
         end = start + size
@@ -74,6 +82,6 @@ def pieces(chunk: Chunk, size: int = PIECE) -> Iterator[Chunk]:
             end += 1
         if end == len(records):
             break
-        yield Chunk(records[start:end], Mark(chunk.mark.stream, records[end - 1].rv, chunk.mark.time))
+        yield Chunk(records[start:end], Mark(chunk.mark.stream, records[end - 1].rv, time))
         start = end
     yield Chunk(records[start:], chunk.mark) if start else chunk

@@ -130,8 +130,8 @@ class Reader:
     def _run_reading(self) -> None:
         try:
             for chunk in self._source.read(self._mark, self._furthest):
-                self._count_read(chunk)
-                if not all(self._between.put(piece) for piece in pieces(chunk)):
+                before = self._count_read(chunk)
+                if not all(self._between.put(piece) for piece in pieces(chunk, before)):
                     break
             else:
                 self._check_the_end()
@@ -144,13 +144,15 @@ class Reader:
         if not self._ending:
             raise RuntimeError(f"the stream of {self.stream.scope or 'all namespaces'} ended without being stopped")
 
-    def _count_read(self, chunk: Chunk) -> None:
+    def _count_read(self, chunk: Chunk) -> Mark | None:
+        """Count a chunk; give how far the stream had been read before it."""
         gaps = sum(["gap" in record.body.get("kevents", ()) for record in chunk.records])
         with self._lock:
             self._read += len(chunk.records)
             self._gaps += gaps
-            self._mark = chunk.mark
+            before, self._mark = self._mark, chunk.mark
             self._heard = self._clock()
+        return before
 
     # -- sorting -------------------------------------------------------------------------------------------------
 

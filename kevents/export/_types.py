@@ -35,7 +35,8 @@ class Mark:
     Attributes:
         stream: What has been read.
         rv: The resourceVersion up to which nothing is missing, itself included.
-        time: When it was read, in nanoseconds since the epoch by the wall clock.
+        time: Up to when nothing is missing, in nanoseconds since the epoch by the wall clock: when it was read, or, of
+            a mark within what one read gave, when all of what came before that had been read.
     """
 
     stream: Stream

@@ -73,9 +73,22 @@ def test_closes_by_bytes() -> None:
 def test_the_mark_of_a_piece_of_a_chunk() -> None:
     """A batch that ends within a chunk promises its last record only; one that ends with it the chunk's mark."""
     waiting = batcher(BatchOptions(max_items=2))
+    waiting.add(STREAM, [record(1)], mark(1, time=5), 0.0)
+    assert mark(1, time=5) == waiting.take(99.0).mark  # type: ignore[union-attr]
+    waiting.done()
     waiting.add(STREAM, [record(2), record(4), record(6)], mark(9, time=7), 0.0)
     first, second = waiting.take(0.0), waiting.take(10.0)
-    assert [mark(4, time=7), mark(9, time=7)] == [batch.mark for batch in (first, second) if batch]
+    assert [mark(4, time=5), mark(9, time=7)] == [batch.mark for batch in (first, second) if batch]
+
+
+def test_the_time_of_a_piece_of_the_first_chunk() -> None:
+    """Before the first chunk is what the destination holds; without that the chunk's own time is all there is."""
+    waiting = batcher(BatchOptions(max_items=2))
+    waiting.begin(OTHER, mark(1, OTHER, time=3), 0.0)
+    for stream, time in ((OTHER, 3), (STREAM, 7)):
+        waiting.add(stream, records(2, 4, stream), mark(4, stream, time=7), 0.0)
+        assert mark(3, stream, time=time) == waiting.take(0.0).mark  # type: ignore[union-attr]
+        waiting.take(10.0)
 
 
 def test_the_mark_at_the_seam_of_two_chunks() -> None:

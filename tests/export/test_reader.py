@@ -252,15 +252,15 @@ def test_an_error_nobody_expected() -> None:
 def test_pieces() -> None:
     """A long chunk is cut into pieces with marks of their own; one resourceVersion is never parted."""
     short = chunk(1, 5)
-    assert [short] == list(pieces(short, 5))
-    found = list(pieces(Chunk(records(1, 12), mark(20, time=3)), 5))
-    assert [(1, 5, mark(5, time=3)), (6, 10, mark(10, time=3)), (11, 12, mark(20, time=3))] == [
+    assert [short] == list(pieces(short, None, 5))
+    found = list(pieces(Chunk(records(1, 12), mark(20, time=3)), mark(0, time=2), 5))
+    assert [(1, 5, mark(5, time=2)), (6, 10, mark(10, time=2)), (11, 12, mark(20, time=3))] == [
         (piece.records[0].rv, piece.records[-1].rv, piece.mark) for piece in found
     ]
     twins = Chunk([record(rv) for rv in (1, 2, 2, 2, 3)], mark(3))
-    assert [[1, 2, 2, 2], [3]] == [[one.rv for one in piece.records] for piece in pieces(twins, 2)]
+    assert [[1, 2, 2, 2], [3]] == [[one.rv for one in piece.records] for piece in pieces(twins, None, 2)]
     last = Chunk([record(rv) for rv in (1, 2, 3, 3)], mark(9))
-    assert [last.mark] == [piece.mark for piece in pieces(last, 3)]
+    assert [last.mark] == [piece.mark for piece in pieces(last, None, 3)]
 
 
 def test_hand_off_ends() -> None:
