@@ -20,8 +20,10 @@ import pytest
 
 import kevents
 from kevents import CorrelatorOptions, DropReason, StatusError, UnavailableError, aio
+from kevents._aio_threads import in_thread
 from kevents.testing import FakeSink
 from tests.support.aio import AsyncSink, run
+from tests.support.polling import poll
 from tests.support.sinks import PATIENCE, Gate, about, check_ledgers, pod
 
 if TYPE_CHECKING:
@@ -183,6 +185,18 @@ def test_before_the_loop(caplog: pytest.LogCaptureFixture) -> None:
     run(main())
     assert 5 == sink_statistics(watcher).delivered
     assert 1 >= sum("no event loop yet" in record.getMessage() for record in caplog.records)
+
+
+def test_without_a_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """A batch that comes before any loop is said, with what to do; it waits."""
+    sink = AsyncSink()
+    events = broadcaster()
+    events.start_recording_to_sink(sink)
+    events.new_recorder("c").event(about(), "Normal", "Step", "early")
+    assert poll(lambda: "no event loop yet: events wait until `async with` the broadcaster" in caplog.text, 30)
+    assert 1 == sink_statistics(events).backlog
+    run(events.shutdown())
+    assert ["early"] == sink.messages
 
 
 def test_without_entering() -> None:
@@ -676,6 +690,40 @@ def test_idle() -> None:
     with_events(body, AsyncSink())
 
 
+def test_stopping_in_its_own_thread() -> None:
+    """A handler that stops its watcher, in whatever loop of its own, is not waited for: nothing was given up yet."""
+    given_up: list[int] = []
+
+    async def main() -> None:
+        async with broadcaster() as events:
+
+            def handler(_: object) -> None:
+                given_up.append(asyncio.run(watcher.stop(3600)))
+
+            watcher = events.start_event_watcher(handler)
+            events.new_recorder("c").event(about(), "Normal", "Step", "one")
+            await events.flush(10)
+
+    run(main())
+    assert [0] == given_up
+
+
+def test_no_thread_to_wait_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread is to be had for a wait, what there is to be had without one is answered at once."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> float | None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            waited = in_thread("w", lambda deadline: deadline, None)
+        return await waited
+
+    before = time.monotonic()
+    assert before <= run(main()) <= time.monotonic()
+
+
 # -- loops that end --------------------------------------------------------------------------------------------------
 
 
@@ -836,6 +884,32 @@ def test_process_ends(end: str, held: bool) -> None:  # noqa: FBT001
     if held or "begin" in end:
         assert ["shutdown 1"] * 5 == done.stdout.splitlines(), done.stdout
         assert "gave up 5 events" in done.stderr
+
+
+def test_loop_that_never_goes_on(ended: list[aio.EventBroadcaster]) -> None:
+    """A shutdown from outside does not wait for a loop that stands still; what its tasks hold is given up."""
+    events = broadcaster()
+    ended.append(events)
+    sink = AsyncSink(held=True)
+    loop = asyncio.new_event_loop()
+
+    async def first() -> None:
+        events.start_recording_to_sink(sink)
+        events.new_recorder("c").event(about(), "Normal", "Step", "first")
+        await sink.wait_calls(1)
+
+    async def second() -> None:
+        sink.release()
+        await asyncio.wait(sender_tasks())
+
+    loop.run_until_complete(first())
+    crew: Any = events._core._publisher.watchers[0].handler
+    assert 1 == events._core.shutdown(0.05)
+    crew.await_end(time.monotonic() + 3600)
+    loop.run_until_complete(second())
+    loop.close()
+    check_ledgers(events.statistics())
+    assert {DropReason.SHUTDOWN: 1} == events.statistics().dropped
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Coroutine, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -400,3 +401,160 @@ def test_broadcaster_of_series(api_server: APIServer, package: str, path: Path) 
     assert {"/apis/events.k8s.io/v1/namespaces/default/events"} == {
         request.path for request in api_server.requests if request.method == "POST"
     }
+
+
+# -- over doubles of an api ------------------------------------------------------------------------------------------
+
+
+class ApiException(Exception):  # noqa: N818 - the clients' own name
+    """A refusal, as the packages raise it."""
+
+    def __init__(self, status: int) -> None:
+        """Keep the status."""
+        super().__init__(f"({status})")
+        self.status, self.reason, self.headers, self.body = status, "no", {}, ""
+
+
+class Api:
+    """Somebody's double of an asynchronous api: it keeps what it is asked, and answers nothing or raises.
+
+    Attributes:
+        calls: The names of events, and the time-out that each request was given.
+        closed: How often it was closed.
+    """
+
+    def __init__(self, error: Exception | None = None) -> None:
+        """Keep the error."""
+        self.calls: list[tuple[str, object]] = []
+        self.closed = 0
+        self._error = error
+
+    async def create_namespaced_event(self, namespace: str, body: dict[str, Any], **options: Any) -> object:
+        """Answer."""
+        self.calls.append((body["metadata"]["name"], options["_request_timeout"]))
+        await asyncio.sleep(0)
+        if self._error is not None:
+            raise self._error
+        return None
+
+    async def close(self) -> None:
+        """Count it."""
+        self.closed += 1
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the events."""
+        return [name for name, _ in self.calls]
+
+
+def test_a_double(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An api without aiohttp behind it is told the time-outs as they are; whatever it answers is a success."""
+    monkeypatch.delitem(sys.modules, "aiohttp", raising=False)
+    api = Api()
+    sink = aio.CoreV1EventSink(api, request_timeout=(2, 3))
+    loop.run(sink.create("default", event(name="a")))
+    loop.run(sink.close())
+    assert ([("a", (2.0, 3.0))], 0) == (api.calls, api.closed)
+
+
+def test_a_class_is_no_client(loop: Loop) -> None:
+    """A class is called for a client, as any callable; it is none itself, though it has a client's methods."""
+    made: list[Api] = []
+
+    class Made(Api):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    sink = aio.CoreV1EventSink(Made)
+    loop.run(sink.create("default", event(name="a")))
+    loop.run(sink.close())
+    assert [(["a"], 1)] == [(api.names, api.closed) for api in made]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (ApiException(404), StatusError),
+        (ApiException(0), UnavailableError),
+        (OSError("reset"), UnavailableError),
+        (LookupError("odd"), LookupError),
+    ],
+    ids=repr,
+)
+def test_what_an_api_raises(loop: Loop, error: Exception, raised: type[Exception]) -> None:
+    """A refusal is one by its class's name; trouble with the connection is that; what nobody knows stays what it is."""
+    with pytest.raises(raised) as caught:
+        loop.run(aio.CoreV1EventSink(Api(error)).create("default", event()))
+    assert (raised is LookupError) == (caught.value is error)
+
+
+def test_no_credentials_yet(loop: Loop) -> None:
+    """A callable that says itself that there is nothing yet, and when to ask again, is taken at its word."""
+    error = UnavailableError("logging in", retry_after=3)
+
+    def fail() -> object:
+        raise error
+
+    with pytest.raises(UnavailableError) as caught:
+        loop.run(aio.CoreV1EventSink(fail).create("default", event()))
+    assert caught.value is error
+
+
+def test_one_connection_for_all(loop: Loop) -> None:
+    """Requests that come together share a connection; refused together, they ask for one other."""
+    made: list[Api] = []
+
+    async def make() -> Api:
+        await asyncio.sleep(0)
+        made.append(Api(ApiException(401) if not made else None))
+        return made[-1]
+
+    async def both(sink: aio.CoreV1EventSink) -> list[Any]:
+        requests = (sink.create("default", event(name=name)) for name in "ab")
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    sink = aio.CoreV1EventSink(make)
+    assert [StatusError, StatusError] == [type(answer) for answer in loop.run(both(sink))]
+    assert [None, None] == loop.run(both(sink))
+    loop.run(sink.close())
+    assert [(["a", "b"], 1)] * 2 == [(api.names, api.closed) for api in made]
+
+
+def test_a_child_connects_anew(loop: Loop) -> None:
+    """Pitfall 21: after a fork another connection is made, and the parent's is left alone: it is not closed."""
+    made: list[Api] = []
+
+    def make() -> Api:
+        made.append(Api())
+        return made[-1]
+
+    sink = aio.CoreV1EventSink(make)
+    loop.run(sink.create("default", event(name="parent")))
+    sink.after_fork()
+    loop.run(sink.create("default", event(name="child")))
+    loop.run(sink.close())
+    assert [(["parent"], 0), (["child"], 1)] == [(api.names, api.closed) for api in made]
+
+
+def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink that is built in a running loop imports nothing there; outside of one it does so at once."""
+    monkeypatch.setattr("kevents._aio_client._PACKAGES", (package,))
+    imported: list[str] = []
+    monkeypatch.setattr("kevents._aio_client.AsyncClientSource._prepare", lambda _, name: imported.append(name))
+
+    async def build() -> None:
+        aio.CoreV1EventSink()
+
+    loop.run(build())
+    assert [] == imported
+    aio.CoreV1EventSink()
+    assert [package] == imported
+
+
+def test_a_module_of_nowhere(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody has put in the place of aiohttp, and says nothing of where it is from, is not it."""
+    monkeypatch.setattr("kevents._aio_client._PACKAGES", (package,))
+    monkeypatch.setitem(sys.modules, "aiohttp", ModuleType("aiohttp"))
+    with pytest.raises(ImportError, match="with aiohttp"):
+        aio.CoreV1EventSink()

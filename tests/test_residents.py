@@ -7,6 +7,7 @@ parent had started are gone, for none was to be had.
 from __future__ import annotations
 
 import _thread
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from weakref import WeakSet
 import pytest
 
 import kevents
-from kevents import DropReason, _process, _publisher
+from kevents import DropReason, _process, _publisher, aio
 from kevents._turn import Turn
+from tests.support.aio import AsyncSink, run
 from tests.support.sinks import PATIENCE, ScriptedSink, check_ledgers, join_all, pod, statistics_of, thread_names
 from tests.test_watcher import Station, no_threads
 
@@ -312,3 +314,89 @@ def test_a_crew_without_even_a_bare_thread(monkeypatch: pytest.MonkeyPatch) -> N
         record(broadcaster, "a")
         assert broadcaster.flush(PATIENCE)
     assert ["a"] == sink.messages
+
+
+# -- the asyncio face ------------------------------------------------------------------------------------------------
+
+
+class ForkedAsyncSink(AsyncSink):
+    """A sink of coroutines that counts the forks it has gone through."""
+
+    forks = 0
+
+    def after_fork(self) -> None:
+        """Count it."""
+        self.forks += 1
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_coroutine_that_forks(monkeypatch: pytest.MonkeyPatch, *, cancelled: bool) -> None:
+    """In the child of a fork in a loop that goes on, the parent's tasks end without a word, however they end."""
+
+    def fork(_: object) -> None:
+        if not sink.forks:
+            _process._after_fork_in_child()
+            if cancelled:
+                raise asyncio.CancelledError
+
+    sink = ForkedAsyncSink(always=fork)
+
+    async def main() -> None:
+        async with aio.EventBroadcaster() as events:
+            watcher = events.start_recording_to_sink(sink, senders=1)._watcher
+            with no_threads(monkeypatch):
+                events.new_recorder("c").event(pod("parent"), "Normal", "R", "parent")
+                watcher.handler.handle([watcher._mailbox.popleft()])
+            await sink.wait_calls(1)
+            await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name().startswith("kevents-")])
+            assert 0 == watcher.statistics().offered
+            events.new_recorder("c").event(pod("child"), "Normal", "R", "child")
+            assert await events.flush(PATIENCE)
+            ledger = watcher.statistics().sink
+            assert ledger is not None
+            assert (1, 1, 0) == (ledger.accepted, ledger.delivered, sink.closed)
+
+    run(main())
+    assert (["child"] if cancelled else ["parent", "child"]) == sink.messages
+    assert (1, 1) == (sink.forks, sink.closed)
+
+
+def test_several_broadcasters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All broadcasters of a process begin anew in a child, of either kind; their sinks need not know of forks."""
+
+    async def main() -> None:
+        assert await events.flush(PATIENCE)
+        assert 0 == await events.shutdown()
+
+    plain, coroutines = ScriptedSink(), AsyncSink()
+    with kevents.EventBroadcaster() as broadcaster:
+        events = aio.EventBroadcaster()
+        broadcaster.start_recording_to_sink(plain)
+        events.start_recording_to_sink(coroutines)
+        with no_threads(monkeypatch):
+            broadcaster.new_recorder("c").event(pod(), "Normal", "R", "parent")
+        _process._after_fork_in_child()
+        for recorder in (broadcaster.new_recorder("c"), events.new_recorder("c")):
+            recorder.event(pod(), "Normal", "R", "child")
+        run(main())
+        assert broadcaster.flush(PATIENCE)
+    assert (["child"], ["child"]) == (plain.messages, coroutines.messages)
+
+
+def test_a_stream_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was handed over to whoever iterates in the parent does not come in the child."""
+
+    async def main() -> list[str]:
+        async with aio.EventBroadcaster() as events, events.start_event_watcher() as stream:
+            watcher = events._core._publisher.watchers[0]
+            with no_threads(monkeypatch):
+                events.new_recorder("c").event(pod(), "Normal", "R", "parent")
+                watcher.handler.drain(0.0)
+                watcher.handler.handle([watcher._mailbox.popleft()])
+            _process._after_fork_in_child()
+            events.new_recorder("c").event(pod(), "Normal", "R", "child")
+            async for event in stream:
+                return [event.message]
+        return []
+
+    assert ["child"] == run(main())
