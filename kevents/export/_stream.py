@@ -59,6 +59,7 @@ class EventStream:
         self._window = Window(options.repeats.window) if options.repeats.window else None
         self._intake = Intake(stream, None)
         self._mark: Mark | None = None
+        self._given: Mark | None = None
         self._version = ""  # from where a watch goes on; empty: a list is due
         self._page = options.page
         self._until = 0  # what a watch tells is no younger: a process that was suspended reads it long after
@@ -276,7 +277,9 @@ class EventStream:
         return self._options.clock() - int(self._options.event_life * 1_000_000_000)
 
     def _hand(self, records: Sequence[Record], time: int) -> Iterator[Chunk]:
-        """Give what a watch told, or keep it until the end of its window."""
+        """Give what a watch told, or keep it until the end of its window, and give only that something was told."""
+        if not self._window:
+            self._given = self._mark  # what a window holds does not move it
         chunk = self._chunk(records, time)
         if self._window is None:
             yield chunk
@@ -284,6 +287,9 @@ class EventStream:
         self._window.add(chunk.records, chunk.mark, monotonic())
         if not self._window or self._window.left(monotonic()) <= 0:
             yield from self._flush()
+        else:
+            assert self._given is not None  # a list came before any watch  # noqa: S101
+            yield Chunk((), self._given)
 
     def _flush(self) -> Iterator[Chunk]:
         chunk = self._window.take() if self._window is not None else None

@@ -248,6 +248,18 @@ class TestCounts:
         assert (reading.deltas, reading.records[0].body["count"]) == ([4], 4)
         assert reading.records[0].rv == before + 4
 
+    def test_window_is_heard_of(self, api_server: APIServer) -> None:
+        """While a window fills, what comes moves no mark, but is heard of."""
+        (stream,) = source(api_server, repeats="30m").open()
+        with Reading(stream) as reading:
+            reading.wait_listed()
+            before, chunks = reading.mark, len(reading.chunks)
+            for number in range(1, 4):
+                put(api_server, f"e{number}")
+                reading.wait(lambda number=number: len(reading.chunks) >= chunks + number)
+            assert (reading.records, {before}) == ([], {chunk.mark for chunk in reading.chunks[chunks:]})
+        assert (reading.deltas, before.rv + 3) == ([1, 1, 1], reading.mark.rv)
+
     def test_window_at_the_end(self, api_server: APIServer) -> None:
         """What a window holds when the reading ends is told."""
         (stream,) = source(api_server, repeats="30m").open()
