@@ -77,7 +77,7 @@ class EventAggregator:
         """Start with nothing seen."""
         self._options = options or CorrelatorOptions()
         self._interval = round(self._options.max_interval_in_seconds * NANO)
-        self._cache: LRU[Hashable, _Aggregate] = LRU(self._options.lru_cache_size)
+        self._cache: LRU[Hashable, _Seen] = LRU(self._options.lru_cache_size)
         self._fallbacks = _Fallbacks()
         self._keys = self._fallbacks.guard(self._options.key_func, event_aggregator_by_reason_func, _is_pair)
         self._message = self._fallbacks.guard(
@@ -96,14 +96,13 @@ class EventAggregator:
         if options.max_events is None:
             return None, event_key(event)
         key, local_key = self._keys(event)
-        aggregate = self._cache.get(key)
-        if aggregate is None:
-            aggregate = _Aggregate()
-            self._cache.add(key, aggregate)
-        elif now - aggregate.last > self._interval:
-            aggregate.local_keys.clear()
-        aggregate.last = now
-        seen = aggregate.local_keys
+        seen = self._cache.get(key)
+        if seen is None:
+            seen = _Seen()
+            self._cache.add(key, seen)
+        elif now - seen.last > self._interval:
+            seen.clear()
+        seen.last = now
         if local_key in seen:
             return None, event_key(event)
         # client-go adds the key and takes an arbitrary one out of a full set: here, the one just added.
@@ -114,14 +113,11 @@ class EventAggregator:
         return self._message(event), ("aggregate", key)
 
 
-class _Aggregate:
-    """The local keys seen under one aggregate key, at most ``max_events - 1`` of them."""
+class _Seen(set[Hashable]):
+    """The local keys seen under one aggregate key, at most ``max_events - 1`` of them, and when the last one was."""
 
-    __slots__ = ("last", "local_keys")
-
-    def __init__(self) -> None:
-        self.last = 0
-        self.local_keys: set[Hashable] = set()
+    __slots__ = ("last",)
+    last: int
 
 
 class _Observation:
