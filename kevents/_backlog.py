@@ -15,7 +15,7 @@ class Backlog:
 
     Args:
         most_keys: How many keys may wait.
-        max_age: Seconds after its newest event in which a write is given up.
+        max_age: Seconds after its newest event, or after the end of its wait by choice, in which a write is given up.
     """
 
     def __init__(self, most_keys: int, max_age: float) -> None:
@@ -38,21 +38,25 @@ class Backlog:
 
     def wait(self, slot: Slot, *, by_choice: bool = False) -> None:
         """The slot waits, until it is due: by choice, or because it has to."""
-        if slot.by_choice and not by_choice:
-            slot.pending_since = slot.due
-        self._by_choice += by_choice - slot.by_choice
-        slot.by_choice = by_choice
+        self._count(slot, by_choice=by_choice)
         if not by_choice:
-            self._next_expiry = min(self._next_expiry, slot.newest + self._max_age)
+            self._next_expiry = min(self._next_expiry, slot.ages_from + self._max_age)
 
     def begin(self, slot: Slot) -> None:
         """The slot is under way: it takes room."""
-        self.wait(slot)
+        self._count(slot, by_choice=False)
 
     def remove(self, slot: Slot) -> None:
         """The slot has ended."""
-        self.begin(slot)
+        self._count(slot, by_choice=False)
         del self.slots[slot.key]
+
+    def _count(self, slot: Slot, *, by_choice: bool) -> None:
+        if slot.by_choice and not by_choice:
+            slot.pending_since = slot.due
+            slot.ages_from = max(slot.ages_from, slot.due)
+        self._by_choice += by_choice - slot.by_choice
+        slot.by_choice = by_choice
 
     def clear(self) -> list[Slot]:
         """Forget all slots; which they were."""
@@ -66,7 +70,7 @@ class Backlog:
         if now < self._next_expiry:
             return []
         aging = [slot for slot in self.slots.values() if slot.attempt is None and not slot.by_choice]
-        ends = [slot.newest + self._max_age for slot in aging]
+        ends = [slot.ages_from + self._max_age for slot in aging]
         self._next_expiry = min((end for end in ends if end > now), default=_NEVER)
         return [slot for slot, end in zip(aging, ends, strict=True) if end <= now]
 

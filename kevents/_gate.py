@@ -51,10 +51,10 @@ class Gate:
         """How many answers came so far: a moment, for :meth:`answered_another`."""
         return self._answers
 
-    def answered_another(self, key: Hashable, since: int) -> bool:
-        """Whether a key other than this one was answered since that moment."""
+    def answered_another(self, key: Hashable, answers_before: int) -> bool:
+        """Whether a key other than this one was answered since there had been so many answers."""
         latest = self._last_answer if self._last_key != key else self._answer_before
-        return latest > since
+        return latest > answers_before
 
     def answered(self, key: Hashable) -> None:
         """The server answered a request of this key, whatever it said."""

@@ -77,9 +77,9 @@ class Slot:
     """One API object's pending write."""
 
     __slots__ = (
-        "attempt", "attempted", "belief", "by_choice", "changes", "due", "events", "failed", "heard", "hurried", "key",
-        "newest", "next_due", "next_events", "next_since", "next_state", "order", "pending_since", "since",
-        "state", "tries", "waits",
+        "ages_from", "attempt", "attempted", "belief", "by_choice", "changes", "due", "events", "failed", "first_offer",
+        "heard", "hurried", "key", "next_due", "next_events", "next_first_offer", "next_state", "order",
+        "pending_since", "state", "tries", "waits",
     )  # fmt: skip
 
     def __init__(self, key: Key, now: float) -> None:
@@ -87,21 +87,21 @@ class Slot:
         self.key = key
         self.attempt: Attempt | None = None
         self.attempted = 0
-        self.newest = now
+        self.ages_from = now
         self.order = 0
         self.due = 0.0
         self.by_choice = False
         self.next_state: State | None = None
         self.next_events = 0
-        self.next_since = 0
+        self.next_first_offer = 0
         self.next_due: float | None = None
 
-    def restart(self, state: State, belief: Belief, events: int, since: int, now: float) -> None:
-        """Begin a write: nothing tried yet."""
+    def restart(self, state: State, belief: Belief, events: int, first_offer: int, now: float) -> None:
+        """Begin a write: nothing tried yet. Offers are numbered."""
         self.state = state
         self.belief = belief
         self.events = events
-        self.since = since
+        self.first_offer = first_offer
         self.pending_since = now
         self.heard: int | None = None
         self.tries = self.waits = self.changes = 0
@@ -116,19 +116,19 @@ class Slot:
         """The newest state wins; it stands for one event more. A create stays a create."""
         self.state = state
         self.events += 1
-        self.newest = now
+        self.ages_from = now
 
-    def merge_next(self, state: State, now: float, since: int, due: float | None) -> bool:
+    def merge_next(self, state: State, now: float, offer: int, due: float | None) -> bool:
         """As :meth:`merge`, while an attempt is under way: for the next write. Whether it joined others there."""
         joins = self.next_state is not None
         if not joins:
-            self.next_since = since
+            self.next_first_offer = offer
             self.next_due = due
         elif self.next_due is not None:
             self.next_due = due
         self.next_state = state
         self.next_events += 1
-        self.newest = now
+        self.ages_from = now
         return joins
 
     def absorb_next(self) -> bool:

@@ -43,7 +43,7 @@ class WorkQueue:
     Args:
         senders: How many attempts may be under way at once.
         backlog: How many keys may wait.
-        max_age: Seconds after its newest event in which a write is given up.
+        max_age: Seconds after its newest event, or after the end of its wait by choice, in which a write is given up.
         sleep_duration: The longest pause between two probes of a closed gate, in seconds.
         jitter: Gives the share of a probe's pause that is waited, between a half and one.
     """
@@ -228,12 +228,12 @@ class WorkQueue:
 
     def _end(self, slot: Slot, now: float) -> None:
         """What the attempt carried has ended; what was merged meanwhile goes on as a write of its own."""
-        state, events, since, due = slot.next_state, slot.next_events, slot.next_since, slot.next_due
+        state, events, offer, due = slot.next_state, slot.next_events, slot.next_first_offer, slot.next_due
         if state is None:
             self._remove(slot)
             return
         slot.forget_next()
-        slot.restart(state, Belief.THERE, events, since, now)
+        slot.restart(state, Belief.THERE, events, offer, now)
         self._begin_wait(slot, now, due)
 
     def _begin_wait(self, slot: Slot, now: float, due: float | None = None) -> None:
@@ -264,7 +264,7 @@ class WorkQueue:
 
     def settled(self, mark: int) -> bool:
         """Whether all that was offered before the mark has ended; what was merged later does not count."""
-        return all(slot.since > mark for slot in self._backlog.slots.values())
+        return all(slot.first_offer > mark for slot in self._backlog.slots.values())
 
     def hasten(self, now: float, key: Key | None = None) -> None:
         """Make every key due now, or at the end of its attempt; with ``key``, only that one, if it waits by choice."""

@@ -42,7 +42,7 @@ class Model:
 
     belief: str
     due: float
-    newest: float
+    ages_from: float
     by_choice: bool
     state: Occurrence
     carried: list[int] = field(default_factory=list)
@@ -113,7 +113,7 @@ class QueueMachine(RuleBasedStateMachine):
             at = self.now if due is None else due
             self.models[name] = Model(belief, at, self.now, due is not None, state, [self.offers])
             return
-        model.newest = self.now
+        model.ages_from = self.now
         if model.attempt is None:
             model.carried.append(self.offers)
             model.state = state
@@ -151,7 +151,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.probe = step
         else:
             assert model.due <= self.now
-        model.attempt, model.by_choice = step, False
+        self._under_way_with(model, step)
         model.heard = len(self.answers) if model.heard is None else model.heard
 
     probe: Attempt | None = None
@@ -274,8 +274,7 @@ class QueueMachine(RuleBasedStateMachine):
             step = self.queue.take(self.now)
             self._read_facts()
             if isinstance(step, Attempt):
-                self.models[step.name].attempt = step
-                self.models[step.name].by_choice = False
+                self._under_way_with(self.models[step.name], step)
             elif isinstance(step, Wait) and step.seconds is not None:
                 self.now += math.nextafter(step.seconds, math.inf)
             else:
@@ -297,6 +296,11 @@ class QueueMachine(RuleBasedStateMachine):
 
     _last_refused = False
 
+    def _under_way_with(self, model: Model, attempt: Attempt) -> None:
+        if model.by_choice:
+            model.ages_from = max(model.ages_from, model.due)
+        model.attempt, model.by_choice = attempt, False
+
     def _under_way(self) -> list[Attempt]:
         return [model.attempt for model in self.models.values() if model.attempt is not None]
 
@@ -311,7 +315,7 @@ class QueueMachine(RuleBasedStateMachine):
         return sum(not model.by_choice for model in self.models.values())
 
     def _overdue(self, model: Model) -> bool:
-        return model.attempt is None and not model.by_choice and model.newest + MAX_AGE <= self.now
+        return model.attempt is None and not model.by_choice and model.ages_from + MAX_AGE <= self.now
 
     def _hurried(self) -> None:
         """What waits is due; what is under way waits no longer than the server asks, should it fail."""
@@ -323,6 +327,8 @@ class QueueMachine(RuleBasedStateMachine):
         for model in models.values():
             model.later_due = None
             if model.attempt is None and model.due > self.now:
+                if model.by_choice:
+                    model.ages_from = self.now
                 model.due, model.by_choice = self.now, False
 
     def _read_facts(self, refused: Occurrence | None = None) -> None:
@@ -415,7 +421,7 @@ class QueueMachine(RuleBasedStateMachine):
         model = self.models.pop(attempt.name)
         if model.later:
             due, by_choice = (self.now, False) if model.later_due is None else (model.later_due, True)
-            fresh = Model("there", due, model.newest, by_choice, model.state, model.later)
+            fresh = Model("there", due, model.ages_from, by_choice, model.state, model.later)
             self.models[attempt.name] = fresh
 
     def _listen(self, attempt: Attempt, verdict: Verdict) -> None:

@@ -32,7 +32,7 @@ def test_merged_meanwhile() -> None:
     waiting = slot()
     assert not waiting.absorb_next()
     assert [False, True] == [waiting.merge_next(Occurrence("a", count), 5.0, 7, None) for count in (2, 3)]
-    assert (5.0, 7) == (waiting.newest, waiting.next_since)
+    assert (5.0, 7) == (waiting.ages_from, waiting.next_first_offer)
     assert waiting.absorb_next()
     assert (3, Occurrence("a", 3)) == (waiting.events, waiting.state)
     assert not waiting.absorb_next()

@@ -405,6 +405,15 @@ class TestTries:
         assert [("expired", "a", 2, 2)] == drops(queue)
         assert version < queue.version
 
+    def test_expired_after_a_wait_by_choice(self) -> None:
+        """The time that a write waited by choice makes it no older: it has max_age from the moment it was due."""
+        queue = make_queue(max_age=100.0)
+        offer(queue, "a", 2, 0.0, due=400.0)
+        write(queue, DOWN, 400.0)
+        assert (PATCH, "a", 2) == write(queue, DOWN, 499.9, pause=10.0)
+        assert wait(queue, 500.0) is None
+        assert [("expired", "a", 2, 1)] == drops(queue)
+
     def test_in_flight_does_not_expire(self) -> None:
         """An attempt under way is waited for; only if it fails is its write too old."""
         queue = make_queue(max_age=100.0)
