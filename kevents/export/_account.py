@@ -47,6 +47,11 @@ class Account:
         self._already += records - fresh
         self._dropped += fresh - kept
 
+    def held(self, records: int) -> None:
+        """So many records of the batch in hand the destination held before, as it turned out."""
+        self._already += records
+        self.accounted += records
+
     def failed(self, why: str) -> None:
         """A try failed, and another follows."""
         self._retries += 1

@@ -86,8 +86,8 @@ class Lane:
 
     @property
     def unknown(self) -> bool:
-        """Whether the sink, which may drop, could not be asked."""
-        return self._writer.unknown
+        """Whether the sink, which may drop, could not be asked of all streams."""
+        return bool(self._writer.unknown)
 
     def begin(self, stream: Stream, after: Mark | None) -> None:
         """Say from where a stream is read: what the sink holds of it is not written again."""

@@ -49,7 +49,7 @@ class Writer:
         clock: Seconds that only grow.
 
     Attributes:
-        unknown: Whether the sink, which may drop, could not be asked for its marks.
+        unknown: Of which streams the sink, which may drop, could not say how far it holds them.
     """
 
     def __init__(
@@ -64,7 +64,8 @@ class Writer:
         clock: Callable[[], float],
     ) -> None:
         """Touch no sink yet."""
-        self.unknown = False
+        self.unknown: set[Stream] = set()
+        self._late: dict[Stream, Mark] = {}  # what it said later
         self._name = name
         self._sink = destination.sink
         self._stop = destination.retry_stop
@@ -87,14 +88,17 @@ class Writer:
         except self._final:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, it was said; the others must not wait
-            self.unknown = True
-            text = f"{self._name} does not say what it holds ({told(error)}): it begins where the others do"
+            self.unknown.add(stream)
+            text = f"{self._name} does not say what it holds ({told(error)}): it is asked again before it is written to"
             self._log.say(("unknown", self._name), text)
             return None
 
     def deliver(self, batch: Batch) -> None:
         """Bring a batch to its end: acknowledged, or refused and kept in the dead letters."""
         try:
+            if batch.mark.stream in self.unknown:
+                self._retried(self._ask_again, batch.mark.stream, self._stop)
+            batch = self._beyond_late(batch)
             self._retried(self._write, batch, self._stop)
         except Reject as refusal:
             refused = self._among(batch, refusal)
@@ -111,6 +115,22 @@ class Writer:
             self._count_written(batch, without=())
             with self._lock:
                 self._account.durable[batch.mark.stream] = batch.mark
+
+    def _ask_again(self, stream: Stream) -> None:
+        mark = self._sink.last_mark(stream)
+        self.unknown.remove(stream)
+        if mark is not None:
+            self._late[stream] = mark
+
+    def _beyond_late(self, batch: Batch) -> Batch:
+        """Leave out what the sink held before this run, if it said so only after the records had come."""
+        own = self._late.get(batch.mark.stream)
+        if own is None:
+            return batch
+        records = [record for record in batch.records if record.rv > own.rv]
+        with self._lock:
+            self._account.held(len(batch.records) - len(records))
+        return Batch(records, max(own, batch.mark, key=_number))
 
     def _write(self, batch: Batch) -> None:
         with self._lock:
@@ -167,6 +187,10 @@ class Writer:
             self._account.failed(said)
         text = f"{self._name} does not take records now, they wait and are tried again: {said}"
         self._log.say(("retry", self._name), text)
+
+
+def _number(mark: Mark) -> int:
+    return mark.rv
 
 
 def _size(records: Sequence[Record]) -> int:

@@ -292,6 +292,30 @@ def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> N
     assert any("archive does not say what it holds" in line for line in caplog.messages)
 
 
+def test_one_that_drops_is_asked_again() -> None:
+    """Before its first write it says what it holds: that is not written again, and its mark never goes back."""
+    faults = dict.fromkeys(range(1, 6), Retry("no connection"))
+    sink = MemorySink(marks={STREAM: mark(5)}, ask_faults=faults)
+    with lane(sink, when_full="drop") as archive:
+        offer(archive, records(1, 2))
+        sink.wait(lambda: sink.batches)
+        assert ([], mark(5)) == (sink.rvs(), sink.marks[STREAM])
+        offer(archive, records(3, 7))
+    assert ([6, 7], mark(7), 6) == (sink.rvs(), sink.marks[STREAM], sink.asked)
+    assert (7, 5, 2) == (archive.statistics().offered, archive.statistics().held, archive.statistics().written)
+    assert {STREAM: Progress(mark(7), mark(7))} == archive.statistics().progress
+
+
+def test_one_that_never_says_what_it_holds() -> None:
+    """A batch for a sink that cannot be asked is given up when it is asked to, as one that cannot be written."""
+    sink = MemorySink(ask_faults=dict.fromkeys(range(1, 100), Retry("no connection")))
+    letters = MemoryLetters()
+    with lane(sink, letters, when_full="drop", retry_stop=stop_after_attempt(2)) as archive:
+        offer(archive, records(1, 2))
+    assert ([], [1, 2]) == (sink.rvs(), [rv for _, _, rv in letters.letters])
+    assert 2 == archive.statistics().dead_lettered
+
+
 def test_an_end_that_nothing_hinders() -> None:
     """A lane whose sink fails for ever ends when it must; what waited is counted as waiting, and nobody is kept."""
     sink = MemorySink(always=Retry("dead"))
