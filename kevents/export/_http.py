@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from kevents import __version__
 from kevents._checks import require_positive
 from kevents._verdict import retry_after
-from kevents._wire import told
+from kevents._wire import clip, told
 from kevents.export._redact import Redactor
 from kevents.export._types import Retry
 
@@ -128,7 +128,7 @@ class Place:
         code = response.status_code
         if code in range(200, 300):
             return Answer(data)
-        why = f"{self}: {code} {self._redacted(data[:_TOLD].decode('utf-8', 'replace'))}".rstrip()
+        why = f"{self}: {code} {self.said(data.decode('utf-8', 'replace'))}".rstrip()
         if code in _REDIRECTS:
             target = _origin(response.headers.get("location", "")) or "elsewhere in the same place"
             raise Retry(f"{self}: {code}, a redirect to {target}, which is not followed: give the URL that it leads to")
@@ -137,6 +137,10 @@ class Place:
         if code in _LATER or code >= _SERVER_ERROR or code < 200:  # noqa: PLR2004
             raise Retry(why, retry_after(dict(response.headers), None))
         raise RefusedError(why)
+
+    def said(self, text: str) -> str:
+        """Give what the server said, which may be what it was sent: one short line, without secrets."""
+        return clip(self._redacted(text), _TOLD)
 
     def close(self) -> None:
         """Let go of the connection."""

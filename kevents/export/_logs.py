@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import Final, Protocol, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 from kevents._wire import printable
-from kevents.export._secrets import RedactingFormatter
+from kevents.export._secrets import KNOWN
 
 LOGGER: Final = logging.getLogger("kevents.export")
 FIELDS: Final = "fields"
@@ -39,11 +39,11 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": KNOWN.clean(record.getMessage()),
             **getattr(record, FIELDS, {}),
         }
         if record.exc_info:
-            line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+            line["traceback"] = _traceback(record.exc_info)
         return json.dumps(line, default=str)
 
 
@@ -53,10 +53,14 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        text = f"{moment} {record.levelname} {printable(record.getMessage())}"
+        text = f"{moment} {record.levelname} {printable(KNOWN.clean(record.getMessage()))}"
         if record.exc_info:
-            text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            text += "\n" + _traceback(record.exc_info).rstrip()
         return text
+
+
+def _traceback(error: Any) -> str:  # noqa: ANN401 - three values, or three times None
+    return KNOWN.clean("".join(traceback.format_exception(*error)))
 
 
 @contextmanager
@@ -69,7 +73,7 @@ def logging_to(stream: LogStream, *, as_json: bool, level: int = logging.INFO) -
         level: For the lines of kevents.
     """
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(RedactingFormatter(JsonFormatter() if as_json else PlainFormatter()))
+    handler.setFormatter(JsonFormatter() if as_json else PlainFormatter())
     root, ours = logging.getLogger(), logging.getLogger("kevents")
     before = root.handlers[:], root.level, ours.level
     root.handlers[:] = [handler]

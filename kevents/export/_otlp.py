@@ -15,7 +15,6 @@ from kevents.export._split import Delivery
 from kevents.export._types import Batch, Mark, Record, Reject, Stream
 
 _LOGGER: Final = logging.getLogger("kevents.export")
-_TOLD: Final = 300
 
 
 class OtlpSink:
@@ -93,7 +92,8 @@ class OtlpSink:
 
     def _judge(self, records: Sequence[Record], data: bytes) -> None:
         """See what a success says: it may be one of a part only. Nothing is sent again then (OTLP: MUST NOT)."""
-        refused, why = _partial_success(data)
+        refused, message = _partial_success(data)
+        why = self._place.said(message)
         if refused > 0:
             which = "which it does not say: " if refused < len(records) else ""
             self._taken_in_part.extend(records)
@@ -122,7 +122,7 @@ def _partial_success(data: bytes) -> tuple[int, str]:
         partial = logs_service_pb2.ExportLogsServiceResponse.FromString(data).partial_success
     except Exception:  # noqa: BLE001 - protobuf's own, of which there are several by version
         return 0, ""
-    return partial.rejected_log_records, partial.error_message[:_TOLD]
+    return partial.rejected_log_records, partial.error_message
 
 
 def _needs_proto() -> None:

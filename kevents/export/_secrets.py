@@ -1,16 +1,13 @@
-"""What must be told to nobody: named by reference, read when it is needed, and taken out of every text."""
+"""What must be told to nobody: named by reference, read when it is needed, and known from then on."""
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
-HIDDEN: Final = "(not shown)"
-_SHORTEST: Final = 4
+from kevents.export._redact import Redactor
 
 
 class SecretError(Exception):
@@ -57,42 +54,5 @@ class Secret:
             raise SecretError(f"{self} is not UTF-8 text") from None
 
 
-class Redaction:
-    """Remembers the secrets that have been read, and takes them out of texts."""
-
-    def __init__(self) -> None:
-        """Know none."""
-        self._values: tuple[str, ...] = ()
-
-    def remember(self, value: str) -> None:
-        """Hide a value from now on, also as it is quoted in a URL; one too short would hide half of every text."""
-        if len(value) >= _SHORTEST:
-            found = {*self._values, value, quote(value, safe=""), quote(value)}
-            self._values = tuple(sorted(found, key=len, reverse=True))
-
-    def clean(self, text: str) -> str:
-        """Give a text without them."""
-        for value in self._values:
-            if value in text:
-                text = text.replace(value, HIDDEN)
-        return text
-
-
-KNOWN: Final = Redaction()
-
-
-class RedactingFormatter(logging.Formatter):
-    """Formats as another does, and takes out what is a secret: also out of tracebacks and other people's lines.
-
-    Args:
-        inner: The formatter that does the work.
-    """
-
-    def __init__(self, inner: logging.Formatter) -> None:
-        """Take the formatter."""
-        super().__init__()
-        self._inner = inner
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format a record."""
-        return KNOWN.clean(self._inner.format(record))
+KNOWN: Final = Redactor()
+"""Every secret that has been read."""

@@ -11,6 +11,7 @@ from typing import Any, Final, TextIO
 
 from kevents._wire import printable
 from kevents.export._logs import FIELDS, LOGGER
+from kevents.export._secrets import KNOWN
 from kevents.export._statistics import DestinationStatistics, ExportStatistics
 
 _REDRAWN: Final = 0.5
@@ -29,7 +30,7 @@ def status(statistics: ExportStatistics, rate: float) -> str:
     read = sum(stream.read for stream in statistics.streams)
     gaps = sum(stream.gaps for stream in statistics.streams)
     parts = [f"{statistics.state}: {read:,} read, {rate:,.0f}/s", *map(_sink, statistics.destinations)]
-    return printable(" | ".join([*parts, f"{gaps} gaps"] if gaps else parts))
+    return printable(KNOWN.clean(" | ".join([*parts, f"{gaps} gaps"] if gaps else parts)))
 
 
 def _sink(sink: DestinationStatistics) -> str:

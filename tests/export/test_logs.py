@@ -50,6 +50,18 @@ def test_text() -> None:
     assert second.endswith(" WARNING two\\nlines \\x1b[31m and (not shown)")
 
 
+@pytest.mark.parametrize("value", ['tok"en\\9-ü', "-----BEGIN KEY-----\nabcd\nefgh", "ends with\\"])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_any_secret(value: str, *, as_json: bool) -> None:
+    """Pitfall 72: a secret is taken out before a line is escaped, whatever it is made of; the line stays whole."""
+    KNOWN.remember(value)
+    stream = io.StringIO()
+    with logging_to(stream, as_json=as_json):
+        LOGGER.warning('%s, %r, "%s"', value, value, value)
+    told = json.loads(stream.getvalue())["message"] if as_json else stream.getvalue().partition("WARNING ")[2].rstrip()
+    assert """(not shown), '(not shown)', "(not shown)\"""" == told
+
+
 def test_level() -> None:
     """With --debug kevents says more, and others do not."""
     assert 3 == len(logged(as_json=False, level=logging.DEBUG))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import logging
+import json
 from pathlib import Path
+from time import process_time
 
 import pytest
 
-from kevents.export._secrets import KNOWN, RedactingFormatter, Redaction, Secret, SecretError
+from kevents._wire import printable
+from kevents.export._redact import Redactor
+from kevents.export._secrets import Secret, SecretError
 
 VALUE = "hunter2/with+signs"
 
@@ -58,20 +61,31 @@ def test_repr(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_redaction() -> None:
     """Pitfall 72: a value that has been read is taken out of texts, quoted for a URL too; a very short one is not."""
-    redaction = Redaction()
-    assert VALUE == redaction.clean(VALUE)
-    redaction.remember(VALUE)
-    redaction.remember("ab")
+    redactor = Redactor()
+    assert VALUE == redactor.clean(VALUE)
+    redactor.remember(VALUE)
+    redactor.remember("ab")
     expected = "a (not shown) b (not shown) c (not shown) ab"
-    assert expected == redaction.clean(f"a {VALUE} b hunter2%2Fwith%2Bsigns c hunter2/with%2Bsigns ab")
+    assert expected == redactor.clean(f"a {VALUE} b hunter2%2Fwith%2Bsigns c hunter2/with%2Bsigns ab")
 
 
-def test_formatter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 72: a log line of whoever, and its traceback, go out without the secret."""
-    monkeypatch.setenv("KEVENTS_TEST", VALUE)
-    monkeypatch.setattr(KNOWN, "_values", ())
-    Secret(env="KEVENTS_TEST").reveal()
-    error = ValueError(f"refused {VALUE}")
-    record = logging.LogRecord("x", logging.ERROR, "f", 1, "header %s", (VALUE,), (ValueError, error, None))
-    text = RedactingFormatter(logging.Formatter()).format(record)
-    assert "header (not shown)\nValueError: refused (not shown)" == text
+@pytest.mark.parametrize("value", ['tok"en', "to\\ken", "tö-ken", "it's", "-----BEGIN KEY-----\nabcd\nefgh", " token "])
+def test_forms(value: str) -> None:
+    """Pitfall 72: a value is taken out of a text that holds it in quotes, in JSON, or escaped for a printable line."""
+    redactor = Redactor([value])
+    quoted = (repr(value), json.dumps(value), json.dumps(value, ensure_ascii=False))
+    for form in (value, value.strip(), printable(value), *(text[1:-1] for text in quoted)):
+        assert "for <(not shown)>" == redactor(f"for <{form}>")
+
+
+def test_cut() -> None:
+    """Pitfall 72: a text is cut only after the values are out of it, or half of one would be left."""
+    found = Redactor([VALUE])(f"{'x' * 590} {VALUE} {'y' * 100}")
+    assert f"{'x' * 590} (not s..." == found
+
+
+def test_a_long_text() -> None:
+    """A text made to be slow to search is not."""
+    began = process_time()
+    Redactor()("a?" * 100_000)
+    assert process_time() - began < 5

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kevents.export import _status
 from kevents.export._logs import FIELDS
+from kevents.export._secrets import KNOWN
 from kevents.export._statistics import DestinationStatistics, ExportStatistics, StreamStatistics
 from kevents.export._status import Progress, StatusLine, figures, status
 from kevents.export._types import Stream
@@ -36,6 +37,14 @@ def test_troubles() -> None:
     """Pitfall 71: what goes wrong is in the line, escaped."""
     hook = "hook: 0 durable, 0 waiting, 3 dead letters, 3 lost, failing: no\\x1b[31m\\nroute"
     assert f"running: 9 read, 0/s | {hook} | 1 gaps" == status(BAD, 0)
+
+
+def test_pitfall_72(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 72: a secret in a trouble is not in the line."""
+    monkeypatch.setattr(KNOWN, "_values", ())
+    KNOWN.remember("hunter2")
+    hook = DestinationStatistics("hook", failing=1, last_error="no hunter2")
+    assert status(ExportStatistics("running", (), (hook,)), 0).endswith("failing: no (not shown)")
 
 
 def test_figures() -> None:

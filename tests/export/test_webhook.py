@@ -384,6 +384,14 @@ def test_pitfall_72(server: Scripted, sink: WebhookSink, answer: int, caplog: py
     assert server.url in repr(sink)
 
 
+def test_a_secret_where_an_answer_is_cut(server: Scripted, sink: WebhookSink) -> None:
+    """Pitfall 72: of a long answer the beginning is told, and no half of a secret at its end."""
+    server.answers = [Answer(401, f"{'x' * 295}{TOKEN}".encode())]
+    with pytest.raises(Retry) as caught:
+        sink.write(batch([1]))
+    assert f"{'x' * 295}(n..." in str(caught.value)
+
+
 def test_no_proxy_or_netrc(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 72: no credentials of the environment are sent, and no proxy of it gets ours."""
     with tempfile.NamedTemporaryFile("w", suffix="netrc") as netrc:
