@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +25,7 @@ import kubernetes.client  # noqa: E402
 
 import kevents  # noqa: E402
 import kevents.kopf  # noqa: E402
-from kevents._kopf_login import Login, _path, _pool  # noqa: E402
+from kevents._kopf_login import ConnectionApi, Login, _authorization, _path, _pool  # noqa: E402
 from kevents.testing import APIServer, Delay, Hang  # noqa: E402
 from tests.processes.kopf_run import Operator  # noqa: E402
 from tests.sink_contract import MakeSink, SinkContract, event  # noqa: E402
@@ -268,6 +269,28 @@ def test_no_credentials_twice(api_server: APIServer) -> None:
     assert 1 == len(api_server.events())
 
 
+def test_loaded_configuration(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a connection of a login handler, events go by the configuration that the process has loaded."""
+    monkeypatch.setattr(kubernetes.client.Configuration, "_default", None)
+    login, sink = sink_of()
+    with pytest.raises(kevents.UnavailableError, match="kopf has not logged in yet"):
+        sink.create("default", event())
+    configuration = kubernetes.client.Configuration(host=api_server.url)
+    configuration.api_key = {"authorization": f"Bearer {api_server.token}"}
+    kubernetes.client.Configuration.set_default(configuration)
+    assert login.is_there()
+    sink.create("default", event())
+    assert ["pod.1"] == [e["metadata"]["name"] for e in api_server.events()]
+    made: Any = login.api()
+    assert False is made.configuration.retries  # kevents tries again, at times of its own
+
+
+def test_a_login_with_nothing() -> None:
+    """An api whose login holds nothing says so, and what to do."""
+    with pytest.raises(kevents.UnavailableError, match=r"return recorder\.logged_in"):
+        ConnectionApi(Login(), kubernetes.client).create_namespaced_event("default", {}, _request_timeout=(1, 1))
+
+
 def test_several_threads(api_server: APIServer) -> None:
     """Senders that connect at once all get through."""
     api_server.fail(Delay(0.02))
@@ -335,6 +358,14 @@ def test_password(api_server: APIServer) -> None:
     assert 403 == caught.value.code  # to the server it is nobody
     [request] = api_server.requests
     assert "Basic " + base64.b64encode(b"me:secret").decode() == request.headers["authorization"]
+
+
+def test_password_without_a_header() -> None:
+    """A name and a password of which kopf makes no header, as its 1.44 does not, are sent all the same."""
+    info: Any = SimpleNamespace(as_http_headers=dict, username="me", password="secret")
+    assert {"authorization": "Basic " + base64.b64encode(b"me:secret").decode()} == _authorization(info)
+    info.password = None
+    assert {} == _authorization(info)
 
 
 def proxy_of(info: kopf.ConnectionInfo) -> tuple[str | None, dict[str, str]]:

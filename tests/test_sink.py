@@ -769,6 +769,58 @@ print(json.dumps({{"status": status}}))
     assert [1, 2, 1] == [request.connection for request in api_server.requests]
 
 
+# Doubles of an api
+
+
+class Double:
+    """Somebody's double of a ``CoreV1Api``: it keeps the names of events, and raises if it is told to.
+
+    Attributes:
+        names: What it was asked to create.
+    """
+
+    def __init__(self, error: Exception | None = None, stumble: Exception | None = None) -> None:
+        """Keep what is raised, and what is raised while that is handled."""
+        self.names: list[str] = []
+        self._error = error
+        self._stumble = stumble
+
+    def create_namespaced_event(self, namespace: str, body: dict[str, Any], **options: Any) -> object:
+        """Keep the name."""
+        self.names.append(body["metadata"]["name"])
+        if self._error is None:
+            return None
+        try:
+            raise self._error  # noqa: TRY301 - what is raised while this is handled has it as its context
+        except Exception:
+            if self._stumble is None:
+                raise
+            raise self._stumble  # noqa: B904 - as the client does: its context is what it stumbled over
+
+
+def test_after_fork_of_a_double() -> None:
+    """A double of an api has no connections that anybody knows of: it is used in a child as it is."""
+    double = Double()
+    sink = CoreV1EventSink(double)
+    sink.create("default", event(name="pod.1"))
+    sink.after_fork()
+    sink.create("default", event(name="pod.2"))
+    assert ["pod.1", "pod.2"] == double.names
+
+
+@pytest.mark.parametrize(
+    "stumble", [UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), AttributeError("no decode")], ids=repr
+)
+def test_a_client_that_stumbles(stumble: Exception) -> None:
+    """A refusal over whose text the client stumbles, as its 36 does, is that refusal; any other stumbling is not."""
+    with pytest.raises(StatusError) as caught:
+        CoreV1EventSink(Double(client.ApiException(status=422, reason="no"), stumble)).create("default", event())
+    assert 422 == caught.value.code
+    with pytest.raises(Exception, match=str(stumble)[:10]) as odd:
+        CoreV1EventSink(Double(LookupError(), stumble)).create("default", event())
+    assert not isinstance(odd.value, StatusError | UnavailableError)
+
+
 # A real server
 
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import kubernetes.client
 import pytest
 
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export import ClusterEventSource, Mark, _stream
 from kevents.export._backlog import Backlog
-from kevents.export._eventsapi import EventsApi
+from kevents.export._eventsapi import EventsApi, GoneError
 from kevents.export._marks import AGE
 from kevents.testing import APIServer, Delay, FakeClock, Garbage, Request, Reset, Status
 from tests.export.reading import Reading, client, event, put, source
@@ -595,6 +596,23 @@ class TestFaults:
         for most in (None, 10):
             with pytest.raises(UnavailableError, match=str(error)[:10]):
                 EventsApi(client(api_server)).read(feed, most)
+
+    @pytest.mark.parametrize(("refused", "raised"), [(410, GoneError), (403, StatusError), (0, UnavailableError)])
+    def test_a_client_that_stumbles(self, refused: int, raised: type[Exception]) -> None:
+        """A refusal over whose text the client stumbles, as its 36 does, is that refusal."""
+
+        class Double:
+            def create_namespaced_event(self) -> None:
+                """By which a client is known."""
+
+            def list_namespace(self, **_: object) -> None:
+                try:
+                    raise kubernetes.client.ApiException(status=refused, reason="no")  # noqa: TRY301 - the context
+                except kubernetes.client.ApiException:
+                    raise AttributeError("'NoneType' object has no attribute 'decode'")  # noqa: B904
+
+        with pytest.raises(raised):
+            EventsApi(Double()).ask("list_namespace", timeout=(1.0, 1.0))
 
     def test_huge(self, api_server: APIServer) -> None:
         """Pitfall 78: an answer without end is not read to its end."""
