@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _AWAKE = State.AWAKE
 _PRESSING = 4
-"""The share of the mailbox that lets a worker linger no longer: a fourth."""
+"""A mailbox of which one in so many places is taken lets its worker linger no longer."""
 _TAKEN_AT_ONCE = 64
 """Events that a worker takes from the mailbox at once, for a handler that wants fewer."""
 
