@@ -49,6 +49,8 @@ async def send(sink: EventSink, attempt: Attempt) -> Verdict:
                 await sink.create(attempt.namespace, attempt.body)
     except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
         raise
+    except asyncio.TimeoutError as error:  # in Python 3.10 another than the builtin one, which is an OSError
+        return judge(attempt.verb, TimeoutError(*error.args))
     except BaseException as error:  # noqa: BLE001 - a sink that raises SystemExit must not end the loop either
         return judge(attempt.verb, error)
     return judge(attempt.verb, None)
@@ -220,6 +222,7 @@ class TaskCrew:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.say((self._name, "task"), f"a task of {self._name} ended with {told(error)}")
+            self._rest()
         if not self._tasks:
             self._gone.set()
 
@@ -229,7 +232,7 @@ class TaskCrew:
                 task.cancel()
 
     def _rest(self) -> None:
-        """A task was cancelled, perhaps because the loop is about to end: start no other for a moment."""
+        """A task ended before its time, perhaps because the loop is about to end: start no other for a moment."""
         if not self._resting:
             self._resting = True
             asyncio.get_running_loop().call_later(_REST, self._resume)
@@ -289,7 +292,7 @@ class TaskCrew:
     async def _make(self, attempt: Attempt, working: dict[asyncio.Task[Any], Attempt | None]) -> None:
         try:
             verdict = await send(self.sink, attempt)
-        except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit) as error:
             if working is self._working:
                 self._delivery.done(attempt, judge(attempt.verb, error), monotonic())
             raise

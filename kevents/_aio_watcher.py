@@ -151,7 +151,11 @@ class StreamHandler(CallHandler):
                     return None
                 future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 self._waiting.append(future)
-            await future
+            try:
+                await future
+            finally:
+                with self._taken, suppress(ValueError):  # what was woken is out of the list already
+                    self._waiting.remove(future)
 
     def is_read_by(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether a task is the one that iterates: it cannot wait for what it is to take itself."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
+from time import monotonic_ns
 from typing import Any, Final
 
 from kevents._bucket import NANO, TokenBucket
@@ -27,7 +28,7 @@ from kevents._options import (
     get_spam_key,
 )
 
-_Ask = Callable[[Event], Any]
+_Ask = Callable[..., Any]
 
 
 class _Fallbacks:
@@ -41,13 +42,17 @@ class _Fallbacks:
     def guard(self, function: _Ask, default: _Ask, fits: Callable[[object], bool]) -> _Ask:
         return default if function is default else partial(self._call, function, default, fits)
 
-    def _call(self, function: _Ask, default: _Ask, fits: Callable[[object], bool], event: Event) -> Any:  # noqa: ANN401
+    def _call(self, function: _Ask, default: _Ask, fits: Callable[[object], bool], *event: Event) -> Any:  # noqa: ANN401
         with suppress(Exception):  # whatever a user's function raises, the event goes on
-            result = function(event)
+            result = function(*event)
             if fits(result):
                 return result
         self.count += 1
-        return default(event)
+        return default(*event)
+
+
+def _is_time(result: object) -> bool:
+    return isinstance(result, int)
 
 
 def _is_text(result: object) -> bool:
@@ -83,11 +88,12 @@ class EventAggregator:
         self._message = self._fallbacks.guard(
             self._options.message_func, event_aggregator_by_reason_message_func, _is_text
         )
+        self._clock = self._fallbacks.guard(self._options.clock, monotonic_ns, _is_time)
         self.aggregated = 0
 
     def event_aggregate(self, event: Event) -> tuple[Event, Hashable]:
         """The event to go on with and the key to count it under (client-go: ``EventAggregate``)."""
-        message, key = self.combine(event, self._options.clock())
+        message, key = self.combine(event, self._clock())
         return event if message is None else event.replace(message=message), key
 
     def combine(self, event: Event, now: int) -> tuple[str | None, Hashable]:
@@ -147,10 +153,11 @@ class EventSourceObjectSpamFilter:
         self.looks_at_all = self._options.spam_key_func is not get_spam_key
         self._fallbacks = _Fallbacks()
         self._key = self._fallbacks.guard(self._options.spam_key_func, get_spam_key, _is_key)
+        self._clock = self._fallbacks.guard(self._options.clock, monotonic_ns, _is_time)
 
     def filter(self, event: Event) -> bool:
         """Whether the event is to be skipped (client-go: ``Filter``)."""
-        return self.skips(event, self._options.clock())
+        return self.skips(event, self._clock())
 
     def skips(self, event: Event, now: int) -> bool:
         """As :meth:`filter`, at a time that the caller has read."""
@@ -214,6 +221,7 @@ class EventCorrelator:
         self._aggregator = EventAggregator(self._options)
         self._observed: LRU[Hashable, _Observation] = LRU(self._options.lru_cache_size)
         self._filter = EventSourceObjectSpamFilter(self._options)
+        self._clock = self._aggregator._clock  # noqa: SLF001 - it is read once for an event
 
     def event_correlate(self, event: Event) -> EventCorrelateResult:
         """Decide on one event (client-go: ``EventCorrelate``)."""
@@ -221,7 +229,7 @@ class EventCorrelator:
 
     def correlate(self, event: Event) -> Event | None:
         """The event to write; None when it is skipped."""
-        now = self._options.clock()
+        now = self._clock()
         message, key = self._aggregator.combine(event, now)
         known = self._observe(event, key)
         if self._filter.looks_at_all:  # a user's key may depend on message and count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
@@ -17,22 +17,24 @@ from kevents._wire import printable
 
 LOGGER: Final = logging.getLogger("kevents")
 
-_speaking: ContextVar[bool] = ContextVar("kevents_speaking", default=False)
+_speaking: ContextVar[Sequence[bool]] = ContextVar("kevents_speaking", default=(False,))
+"""A mark that is shared with the tasks which are begun meanwhile, so that it ends for them too."""
 
 
 def is_speaking() -> bool:
     """Whether this thread, or task, is in the middle of logging or sending for kevents."""
-    return _speaking.get()
+    return _speaking.get()[0]
 
 
 @contextmanager
 def speaking() -> Iterator[None]:
-    """What is recorded within is kevents' own echo."""
-    before = _speaking.get()
+    """What is recorded within is kevents' own echo; what is begun within speaks for itself after the end."""
+    before, mark = _speaking.get(), [True]
     try:
-        _speaking.set(True)  # within the try: Ctrl-C at any moment must not leave the thread speaking for ever
+        _speaking.set(mark)  # within the try: Ctrl-C at any moment must not leave the thread speaking for ever
         yield
     finally:
+        mark[0] = False
         _speaking.set(before)
 
 

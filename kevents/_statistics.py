@@ -49,7 +49,7 @@ class SinkStatistics:
         recreated: Patches that met 404 and became creates.
         rejected_by_code: Final refusals, by HTTP status.
         aggregated: Events that became part of a combined one.
-        fallbacks: Times that a user's key, message, spam or wait function failed and a default decided.
+        fallbacks: Times that a user's key, message, spam or wait function, or clock, failed and a default decided.
         cache_sizes: Keys held by the correlator's memories.
         cache_evictions: Keys forgotten by them for lack of room.
         in_flight: Requests under way.

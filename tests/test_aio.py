@@ -20,8 +20,13 @@ import pytest
 
 import kevents
 from kevents import CorrelatorOptions, DropReason, StatusError, UnavailableError, aio
+from kevents._aio_tasks import send
 from kevents._aio_threads import in_thread
+from kevents._slot import Attempt
+from kevents._verdict import Unavailable
+from kevents._workqueue import WorkQueue
 from kevents.testing import FakeSink
+from tests.simulation import Occurrence
 from tests.support.aio import AsyncSink, run
 from tests.support.polling import poll
 from tests.support.sinks import PATIENCE, Gate, about, check_ledgers, pod
@@ -64,13 +69,13 @@ def ended() -> Iterator[list[aio.EventBroadcaster]]:
 
 
 def with_events(
-    body: Callable[..., Coroutine[Any, Any, None]], sink: AsyncSink, **options: Any
+    body: Callable[..., Coroutine[Any, Any, None]], sink: AsyncSink, *, senders: int = 4, **options: Any
 ) -> aio.EventBroadcaster:
     """Run a test's body with a broadcaster and its sink; the ledgers hold in the end."""
 
     async def main() -> aio.EventBroadcaster:
         async with broadcaster(**options) as events:
-            events.start_recording_to_sink(sink)
+            events.start_recording_to_sink(sink, senders=senders)
             await body(events, sink)
         check_ledgers(events.statistics())
         return events
@@ -308,6 +313,34 @@ async def _echo(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
     assert {DropReason.RECURSION: 1} == events.statistics().dropped
 
 
+def test_what_a_sink_leaves_running() -> None:
+    """What a request started speaks for itself once the request is over: it records as anybody does."""
+    later: list[asyncio.Task[None]] = []
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        recorder, over = events.new_recorder("c"), asyncio.Event()
+
+        async def refresh() -> None:
+            recorder.event(about("early"), "Normal", "Echo", "during the request")
+            await over.wait()
+            recorder.event(about("later"), "Normal", "Step", "after the request")
+
+        async def start(_: object) -> None:
+            later.append(asyncio.ensure_future(refresh()))
+            await asyncio.sleep(0)
+
+        sink._faults[1] = start
+        recorder.event(about(), "Normal", "Step", "first")
+        assert await events.flush()
+        over.set()
+        await later[0]
+        assert await events.flush()
+        assert ["first", "after the request"] == sink.messages
+        assert {DropReason.RECURSION: 1} == events.statistics().refused
+
+    with_events(body, AsyncSink())
+
+
 # -- trouble ---------------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +368,38 @@ def test_whatever_a_sink_raises(error: BaseException) -> None:
     sink = AsyncSink({1: error})
     with_events(body, sink, sleep_duration=0.01)
     assert ["create", "create"] == [call.verb for call in sink.calls]
+
+
+def test_a_timeout_of_asyncio() -> None:
+    """A time-out is the server's silence, not the request's failure, in Python 3.10 too, where it is no OSError."""
+
+    class Sink:
+        """Times out."""
+
+        async def create(self, namespace: str, body: dict[str, Any], /) -> None:
+            """Time out."""
+            raise asyncio.TimeoutError("too slow")
+
+        async def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
+            """Not asked for."""
+
+    queue = WorkQueue(senders=1, backlog=1, max_age=1.0, sleep_duration=1.0, jitter=lambda: 1.0)
+    queue.offer(Occurrence("a"), 0.0, there=False)
+    attempt = queue.take(0.0)
+    assert isinstance(attempt, Attempt)
+    assert Unavailable("TimeoutError: too slow") == run(send(Sink(), attempt))
+
+
+def test_a_sink_that_ends_its_task() -> None:
+    """A sink that raises GeneratorExit ends the task, not the event: another task writes it, if there was but one."""
+
+    async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
+        events.new_recorder("c").event(about(), "Normal", "Step", "x")
+        assert await events.flush(PATIENCE)
+        assert ["x"] == sink.messages
+        assert 0 == sink_statistics(events).in_flight
+
+    with_events(body, AsyncSink({1: GeneratorExit()}), senders=1)
 
 
 def test_interrupted() -> None:
@@ -1013,6 +1078,7 @@ def test_reader_that_leaves() -> None:
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(anext_of(stream), 0.001)
+        assert [] == stream._handler._waiting, "nothing is kept of who has left"
         recorder.event(about(), "Normal", "Step", "x")
         assert "x" == (await anext_of(stream)).message
 

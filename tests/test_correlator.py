@@ -311,6 +311,17 @@ class TestUserFunctions:
             world.record()
         assert (5, 30) == (world.did["skip"], world.correlator.fallbacks)
 
+    @pytest.mark.parametrize("clock", [lambda: 1 // 0, lambda: None, lambda: 1.5, lambda _: 5])
+    def test_clock(self, clock: Any) -> None:
+        """A clock that gives no nanoseconds, but seconds as a float: the system's, counted once for each reading."""
+        options = CorrelatorOptions(clock=clock)
+        correlator = EventCorrelator(options)
+        written = [correlator.correlate(event(serial=serial)) for serial in (1, 2, 3)]
+        assert [1, 2, 3] == [each.count for each in written if each is not None]
+        assert 3 == correlator.fallbacks
+        assert not EventSourceObjectSpamFilter(options).filter(event())
+        assert "m" == EventAggregator(options).event_aggregate(event())[0].message
+
     def test_only_that_event(self) -> None:
         """An event on which the function works is not affected by one on which it failed."""
         world = World(burst_size=1, spam_key_func=lambda event: {"good": "key"}[event.message])

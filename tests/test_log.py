@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 
 import pytest
 
@@ -92,6 +93,15 @@ def test_sum_up(caplog: pytest.LogCaptureFixture) -> None:
     log.sum_up()
     log.sum_up()
     assert ["dropped", "12 more like the last line about queue_full, w-1"] == caplog.messages
+
+
+def test_the_end_of_speaking() -> None:
+    """What was begun while kevents spoke, and goes on in a copy of the context, is its echo until the end of that."""
+    with speaking():
+        task = copy_context()
+        assert task.run(is_speaking)
+    assert not task.run(is_speaking)
+    assert not is_speaking()
 
 
 def test_a_kind_is_named_in_words(caplog: pytest.LogCaptureFixture) -> None:
