@@ -25,6 +25,7 @@ from kevents.export._settings import Config
 from kevents.export._sinkconfig import SinkConfig
 from kevents.export._source import ClusterEventSource
 from kevents.export._stdout import StdoutSink
+from kevents.export._stores import check_options
 from kevents.export._types import Retry, Sink
 from kevents.export._webhook import WebhookSink
 
@@ -52,10 +53,11 @@ def build(config: Config) -> Parts:
 
     Raises:
         SecretError: If secrets cannot be had: all that are missing.
+        ConfigError: If sinks can make nothing of their options: all that are wrong.
         ClusterError: If a kubeconfig cannot be used.
-        ValueError: If a sink cannot make anything of its options.
     """
     check_secrets(config)
+    check_sinks(config)
     api = client_of(config.cluster)
     source = ClusterEventSource(
         api,
@@ -137,6 +139,24 @@ def revealed(value: Any) -> Any:  # noqa: ANN401 - options of any type
 # -- destinations
 
 
+def check_sinks(config: Config) -> None:
+    """See to it that each sink can make something of its options; secrets need not be there, nothing is connected to.
+
+    Raises:
+        ConfigError: If one cannot: all that are wrong.
+    """
+    troubles = []
+    for sink in config.sinks.values():
+        try:
+            destination(sink, config.checkpoints)
+        except SecretError:  # it is read when an export begins
+            continue
+        except ValueError as error:
+            troubles.append(f"{config.file}: sinks.{sink.name}: {error}")
+    if troubles:
+        raise ConfigError(troubles)
+
+
 def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[str, Any]] | None]:
     """Give where a sink of a configuration writes, and the options of its store, to read it back.
 
@@ -190,10 +210,10 @@ def _file(config: SinkConfig) -> Sink:
 
 def _object_store(config: SinkConfig) -> Sink:
     options = dict(config.options)
-    inner = options.pop("options")
-    return ObjectStoreSink(
-        revealed(options.pop("url")), options=lambda: _at_hand(inner), timeout=config.timeout, **options
-    )
+    inner, url = options.pop("options"), revealed(options.pop("url"))
+    sink = ObjectStoreSink(url, options=lambda: _at_hand(inner), timeout=config.timeout, **options)
+    check_options(url, {name: "" if isinstance(value, Secret) else value for name, value in inner.items()})
+    return sink
 
 
 def _webhook(config: SinkConfig) -> Sink:

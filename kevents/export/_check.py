@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from kevents._wire import printable
+from kevents.export._build import check_sinks
 from kevents.export._config import load
 from kevents.export._routes import Answer, Router, is_gap
 from kevents.export._settings import Config
@@ -37,6 +38,7 @@ def check(config: Path, event: str | None, stream: TextIO) -> int:
         EventFileError: If the file holds no event.
     """
     settings = load(config)
+    check_sinks(settings)
     if event is None:
         stream.write(f"{summary(settings)}\n")
         return 0

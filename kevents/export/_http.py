@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _REDIRECTS: Final = range(300, 400)
 _ABOUT_THE_PLACE: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 415, 421, 426, 451})
 _LATER: Final = frozenset({408, 425, 429})
 _SERVER_ERROR: Final = 500
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _HARMLESS: Final = frozenset({"content-type", "content-encoding", "accept", "user-agent"})
 
 
@@ -75,6 +77,7 @@ class Place:
         self._transport: httpx.HTTPTransport | None = None
         if isinstance(url, str):
             _check_url(url)
+        _check_headers(self._headers)
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Make a request.
@@ -158,10 +161,8 @@ class Place:
 
 
 def _value(what: str, value: Text) -> str:
-    if isinstance(value, str):
-        return value.strip()
     try:
-        found = value()
+        found = value if isinstance(value, str) else value()
     except Exception as error:  # noqa: BLE001 - the user's function; its text may hold the secret
         raise ValueError(f"{what} cannot be had: {type(error).__name__}") from None
     if not isinstance(found, str) or any(character in found.strip() for character in "\r\n\0"):
@@ -186,11 +187,26 @@ def _origin(url: str) -> str:
 
 
 def _check_url(url: str) -> None:
-    origin, parts = _origin(url), urlsplit(url) if _origin(url) else None
-    if parts is None or parts.scheme not in {"http", "https"}:
-        raise ValueError(f"the URL must be https://host/..., not {parts.scheme if parts else 'without a host'!r}")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:  # its text may hold what is secret
+        raise ValueError(
+            "the URL has a host or a port that is none: it must be https://host/... or with :port"
+        ) from None
+    if parts.scheme not in {"http", "https"} or not host:
+        what = "without a host" if parts.scheme in {"http", "https"} else repr(parts.scheme)
+        raise ValueError(f"the URL must be https://host/..., not {what}")
     if parts.username or parts.password:
-        raise ValueError(f"{origin}: credentials do not belong into the URL: give a header Authorization")
+        raise ValueError(f"{_origin(url)}: credentials do not belong into the URL: give a header Authorization")
+
+
+def _check_headers(headers: Mapping[str, Text]) -> None:
+    for name, value in headers.items():
+        if not _HEADER.fullmatch(name):
+            raise ValueError(f"headers: {name!r} is no name of a header: letters, digits and - of ASCII")
+        if isinstance(value, str):
+            _value(f"the header {name}", value)
 
 
 def _tls(ca_file: str | None) -> ssl.SSLContext:

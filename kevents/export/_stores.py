@@ -22,6 +22,24 @@ GiveOptions: TypeAlias = Callable[[], Options]
 _MEMORY: Final = "memory:///"
 _CLOUDS: Final = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
 _ENDPOINTS: Final = ("endpoint", "aws_endpoint", "azure_storage_endpoint", "base_url")
+_CONNECTION: Final = frozenset(
+    (
+        "allow_http",
+        "allow_invalid_certificates",
+        "connect_timeout",
+        "default_content_type",
+        "http1_only",
+        "http2_only",
+        "pool_idle_timeout",
+        "pool_max_idle_per_host",
+        "proxy_url",
+        "proxy_ca_certificate",
+        "proxy_excludes",
+        "randomize_addresses",
+        "timeout",
+        "user_agent",
+    )
+)
 _SECRET: Final = re.compile(r"key|secret|token|password|sas|credential|service_account|signature", re.IGNORECASE)
 _ANSWER: Final = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<]*)</Message>", re.DOTALL)
 
@@ -81,6 +99,7 @@ class Store:
         import obstore  # noqa: PLC0415 - an optional package
         import obstore.store  # noqa: PLC0415
 
+        _refuse_connection(options)
         try:
             if self._scheme == "file":
                 return obstore.store.from_url(self._url, mkdir=True)
@@ -128,6 +147,34 @@ class Store:
     def __str__(self) -> str:
         """The URL, or what kind of store it is."""
         return self._url or type(self._given).__name__
+
+
+def check_options(url: str, options: Options) -> None:
+    """See whether a store has such options; what their values are worth shows when it is asked for something.
+
+    Raises:
+        ValueError: If it does not have one.
+        ImportError: If obstore is missing.
+    """
+    _needs_obstore()
+    import obstore.store  # noqa: PLC0415 - an optional package
+
+    if urlsplit(url).scheme not in _CLOUDS:
+        return
+    _refuse_connection(options)
+    names: Any = options  # each store has its own type of it
+    try:
+        obstore.store.from_url(url, config=names)
+    except obstore.exceptions.UnknownConfigurationKeyError as error:
+        raise ValueError(f"options: {str(error).splitlines()[0]}") from None
+    except obstore.exceptions.BaseError:
+        return
+
+
+def _refuse_connection(options: Options) -> None:
+    """Refuse what obstore cannot take there, which is where it panics."""
+    if wrong := sorted(_CONNECTION & options.keys()):
+        raise ValueError(f"options: {wrong[0]} is one of the connection, which kevents makes itself: leave it out")
 
 
 def failures() -> tuple[type[Exception], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from kevents import _cli
+from kevents.export._build import build
+from kevents.export._config import ConfigError, load
 from tests.export.test_routes import EVENT, GAP
 
 CONFIG = """\
@@ -69,6 +72,52 @@ def test_bad(check: Check) -> None:
         'cfg.toml:15: routes[1].reason.globb: unknown key "globb" of a condition; did you mean "glob"?',
         "kevents: 2 errors",
     ] == err.splitlines()
+
+
+STORE, HOOK = 'type = "object-store"\nurl = ', 'type = "webhook"\nurl = '
+SINKS = [
+    (f'{STORE}"s3://"', "'s3://' names no bucket: s3://bucket/prefix"),
+    (f'{STORE}"s3://b/../x"', "'s3://b/../x': a prefix is made of names, not of '.', '..' or nothing"),
+    (
+        f'{STORE}"s3://b/x"\noptions = {{ regionn = "eu" }}',
+        "options: Configuration key: 'regionn' is not valid for store 'S3'.",
+    ),
+    (
+        f'{STORE}"gs://b/x"\noptions = {{ allow_http = true }}',
+        "options: allow_http is one of the connection, which kevents makes itself: leave it out",
+    ),
+    (
+        f'{HOOK}"https://h/x"\nca_file = "/nope.pem"',
+        "ca_file '/nope.pem' cannot be read: [Errno 2] No such file or directory",
+    ),
+    (f'{HOOK}"https://"', "the URL must be https://host/..., not without a host"),
+    (
+        f'{HOOK}"https://h:99999/x"',
+        "the URL has a host or a port that is none: it must be https://host/... or with :port",
+    ),
+    (
+        f'{HOOK}"https://h/x"\nheaders = {{ "b\xe4d" = "x" }}',
+        "headers: 'b\xe4d' is no name of a header: letters, digits and - of ASCII",
+    ),
+    (f'{HOOK}"https://h/x"\nheaders = {{ x-a = "b\\nc" }}', "the header x-a is no text of one line"),
+]
+
+
+@pytest.mark.parametrize(("sink", "why"), SINKS)
+def test_a_sink_that_cannot_be_made(check: Check, sink: str, why: str) -> None:
+    """What an export could make nothing of is told by the check, too; nothing is connected to."""
+    config = f'checkpoints = "s"\n[sinks.o]\n{sink}\n[[routes]]\nto = "o"\nall = true\n'
+    assert (2, "", f"cfg.toml: sinks.o: {why}\nkevents: 1 error\n") == check(config)
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'cfg.toml: sinks.o: {why}')}$"):
+        build(load("cfg.toml"))
+
+
+def test_sinks_without_their_secrets(check: Check) -> None:
+    """A check needs no secret, whatever a sink would make of it."""
+    missing = '{ env = "KEVENTS_NOT_SET" }'
+    store = f'{STORE}{missing}\n[sinks.p]\n{STORE}"az://b/x"\noptions = {{ account_key = {missing} }}'
+    config = f'[sinks.o]\n{store}\n[[routes]]\nto = ["o", "p"]\nall = true\n'
+    assert (0, "cfg.toml: good; 1 route, sinks: o (object-store), p (object-store)\n", "") == check(config)
 
 
 def test_event(check: Check) -> None:
