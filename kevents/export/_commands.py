@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from kevents._wire import parse_time, printable, told
 from kevents.exceptions import KeventsError
-from kevents.export._archive import ArchiveError
+from kevents.export._archive import ArchiveError, Segment, segments
 from kevents.export._build import build, place_of_sink
 from kevents.export._check import EventFileError, check
 from kevents.export._cluster import ClusterError, client_of
@@ -21,7 +21,7 @@ from kevents.export._conditions import ConditionError
 from kevents.export._config import ConfigError, load
 from kevents.export._health import ListenError
 from kevents.export._logs import is_terminal, logging_to
-from kevents.export._read import Damage, read_records
+from kevents.export._read import REMEMBERED, Damage, read_archive
 from kevents.export._record import time_of
 from kevents.export._routes import Route, Router
 from kevents.export._run import exported
@@ -35,6 +35,7 @@ FAILED: Final = 1
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
 _NANO: Final = 1_000_000_000
+_MOST_TOLD: Final = 10
 _FIX: Final = (
     "give kevents.CoreV1EventSink an api",  # the advice of the room that makes clients, for programs
     "name a kubeconfig (--kubeconfig of tail; kubeconfig in the table [cluster] of a configuration)",
@@ -116,18 +117,12 @@ def _read(options: argparse.Namespace) -> int:
     wanted = _filter(options, since=_since(options.since))
     place, store = place_of_sink(load(options.config), options.place) if options.config else (options.place, None)
     columns = _columns(namespaces=len(options.namespace or []) != 1, dates=True)
-    damaged: list[Damage] = []
-
-    def on_damage(damage: Damage) -> None:
-        damaged.append(damage)
-        _tell(f"kevents: {damage}")
-
-    records = read_records(
-        place,
+    complaints = _Complaints()
+    records = read_archive(
+        _segments(place, store),
+        complaints,
         where=lambda body: bool(wanted.targets_of(body)),
-        deduplicate=not options.duplicates,
-        options=store,
-        on_damage=on_damage,
+        remembered=0 if options.duplicates else REMEMBERED,
     )
     write = _json_line if options.json else _line_of(columns)
     for number, record in enumerate(records):
@@ -135,7 +130,37 @@ def _read(options: argparse.Namespace) -> int:
             sys.stdout.write(f"{columns.head()}\n")
         sys.stdout.write(f"{write(record)}\n")
     sys.stdout.flush()
-    return FAILED if damaged else 0
+    return FAILED if complaints.total else 0
+
+
+def _segments(place: str, options: Callable[[], Mapping[str, Any]] | None) -> Iterator[Segment]:
+    found = False
+    for segment in segments(place, options):
+        found = True
+        yield segment
+    if not found:
+        raise ArchiveError(f"{place} holds no segments of an export")
+
+
+class _Complaints:
+    """Tells what cannot be read as soon as that is known: of each file the first, then how many there were."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._of_this_file = 0
+
+    def damaged(self, damage: Damage) -> None:
+        self.total += 1
+        self._of_this_file += 1
+        if self._of_this_file <= _MOST_TOLD:
+            _tell(f"kevents: {damage}")
+
+    def ended(self, file: str, *, foreign: bool) -> None:
+        if self._of_this_file > _MOST_TOLD:
+            _tell(f"kevents: {file}: and {self._of_this_file - _MOST_TOLD:,} more in this file")
+        if foreign:
+            _tell(f"kevents: {file}: nothing in it can be read: is this a file of an export?")
+        self._of_this_file = 0
 
 
 def _json_line(record: Mapping[str, Any]) -> str:

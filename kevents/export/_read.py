@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -13,6 +13,8 @@ from kevents.exceptions import KeventsError
 from kevents.export._archive import Segment, segments
 from kevents.export._decode import lines
 from kevents.export._stores import GiveOptions, Options
+
+REMEMBERED: Final = 100_000
 
 _MOST_TOLD: Final = 100
 _DECODER: Final = msgspec.json.Decoder()
@@ -39,6 +41,23 @@ class Damage:
         return f"{self.file}, at byte {self.offset}: {self.why}"
 
 
+class Listener(Protocol):
+    """Who is told what of an archive cannot be read, while it is read."""
+
+    def damaged(self, damage: Damage) -> None:
+        """Something cannot be read; what is behind it may be."""
+        ...
+
+    def ended(self, file: str, *, foreign: bool) -> None:
+        """A segment has been read, as far as it can be.
+
+        Args:
+            file: Its path or URL.
+            foreign: Whether there was nothing in it but what cannot be read: an export may never have written it.
+        """
+        ...
+
+
 class ReadError(KeventsError):
     """Some of an archive could not be read; everything else has been given before.
 
@@ -62,7 +81,7 @@ def read_records(
     *,
     where: Callable[[Mapping[str, Any]], bool] | None = None,
     deduplicate: bool = True,
-    remembered: int = 100_000,
+    remembered: int = REMEMBERED,
     options: Options | GiveOptions | None = None,
     on_damage: Callable[[Damage], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -91,18 +110,41 @@ def read_records(
     .. versionadded:: 0.1
     """
     told = _Told(on_damage)
-    seen = _Seen(remembered)
-    for segment in segments(source, options):
-        for record in _records(segment, told):
-            if (not deduplicate or seen.is_new(record)) and (where is None or where(record)):
-                yield record
+    remembered = remembered if deduplicate else 0
+    yield from read_archive(segments(source, options), told, where=where, remembered=remembered)
     if told.damages and on_damage is None:
         raise ReadError(told.damages, told.total)
 
 
-def _records(segment: Segment, told: _Told) -> Iterator[dict[str, Any]]:
+def read_archive(
+    archive: Iterable[Segment],
+    listener: Listener,
+    *,
+    where: Callable[[Mapping[str, Any]], bool] | None = None,
+    remembered: int = REMEMBERED,
+) -> Iterator[dict[str, Any]]:
+    """Give the records of segments, as `read_records` does.
+
+    Args:
+        archive: The segments, in their order.
+        listener: Is told what cannot be read.
+        where: Says which records to give; None: all.
+        remembered: How many ids are remembered to give each record once; 0: as often as it stands there.
+    """
+    seen = _Seen(remembered)
+    for segment in archive:
+        for record in _records(segment, listener):
+            if (not remembered or seen.is_new(record)) and (where is None or where(record)):
+                yield record
+
+
+def _records(segment: Segment, listener: Listener) -> Iterator[dict[str, Any]]:
+    damages = records = 0
+
     def report(offset: int, why: str) -> None:
-        told(Damage(segment.name, offset, why))
+        nonlocal damages
+        damages += 1
+        listener.damaged(Damage(segment.name, offset, why))
 
     try:
         with segment.open() as file:
@@ -111,9 +153,13 @@ def _records(segment: Segment, told: _Told) -> Iterator[dict[str, Any]]:
                 if record is None:
                     report(offset, "a line that is not a JSON object")
                 else:
+                    records += 1
                     yield record
+        foreign = bool(damages and not records)
     except OSError as error:
         report(0, f"cannot be read: {error.strerror or error}")
+        foreign = False
+    listener.ended(segment.name, foreign=foreign)
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -132,12 +178,15 @@ class _Told:
         self.damages: list[Damage] = []
         self.total = 0
 
-    def __call__(self, damage: Damage) -> None:
+    def damaged(self, damage: Damage) -> None:
         self.total += 1
         if len(self.damages) < _MOST_TOLD:
             self.damages.append(damage)
         if self._on_damage is not None:
             self._on_damage(damage)
+
+    def ended(self, file: str, *, foreign: bool) -> None:
+        """Nothing more is to be said of a segment."""
 
 
 class _Seen:

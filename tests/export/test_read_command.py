@@ -140,8 +140,42 @@ def test_nothing_there(run: Run, tmp_path: Path) -> None:
 
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
-    """Where nothing has been written nothing is shown."""
-    assert (0, "", "") == run(tmp_path)
+    """A folder without a segment is not an archive of nothing, and is told."""
+    (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
+    assert (2, "", f"kevents: {tmp_path} holds no segments of an export\n") == run(tmp_path)
+
+
+def test_nothing_wanted(run: Run, tmp_path: Path) -> None:
+    """Where something was written and nothing of it is wanted nothing is shown."""
+    copy = tmp_path / "copy.jsonl"
+    copy.write_text(json.dumps(body(1)), encoding="utf-8")
+    assert (0, "", "") == run(copy, "--reason", "Nothing")
+
+
+def test_many_damages(run: Run, tmp_path: Path) -> None:
+    """Of a file that is damaged all over the first ten places are told, and how many more there are."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{json.dumps(body(1))}\n" + 1244 * "torn\n", encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text(f"{json.dumps(body(2))}\ntorn\n", encoding="utf-8")
+    status, out, err = run(tmp_path, "--json")
+    assert (1, ["1", "2"]) == (status, steps(out))
+    *places, more, last = err.splitlines()
+    assert 10 == len(places)
+    assert f"kevents: {path}: and 1,234 more in this file" == more
+    assert last.startswith(f"kevents: {tmp_path / 'b.jsonl'}, at byte ")
+
+
+def test_a_foreign_file(run: Run, tmp_path: Path) -> None:
+    """A file of which nothing can be read may be none of an export; one that cannot be opened is only called that."""
+    path = tmp_path / "passwd"
+    path.write_text("root:x:0:0\nbin:x:1:1\n", encoding="utf-8")
+    status, out, err = run(path)
+    assert (1, "", 3) == (status, out, err.count("\n"))
+    assert f"kevents: {path}: nothing in it can be read: is this a file of an export?" == err.splitlines()[-1]
+    (tmp_path / "folder.jsonl").mkdir()
+    status, _, err = run(tmp_path)
+    assert (1, 1) == (status, err.count("\n"))
+    assert "folder.jsonl, at byte 0: cannot be read: " in err
 
 
 def test_by_configuration(run: Run, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
