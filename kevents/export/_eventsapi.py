@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any, Final
 
@@ -20,6 +21,20 @@ _SLACK: Final = 15.0
 
 class GoneError(Exception):
     """The server does not know the resourceVersion any more, or the page that was asked for."""
+
+
+class NoAnswerError(UnavailableError):
+    """Whoever was asked did not answer, or not to the end.
+
+    Args:
+        why: What became of the request.
+        host: Who was asked, without credentials.
+    """
+
+    def __init__(self, why: str, host: str) -> None:
+        """Keep both."""
+        super().__init__(why)
+        self.host = host
 
 
 class _Metadata(msgspec.Struct):
@@ -55,7 +70,8 @@ class EventsApi:
         self._source = ClientSource(api)
         self._from_environment = api is None
         self._refusal: type[Exception] = kubernetes.client.ApiException
-        self._transport = (urllib3.exceptions.HTTPError, kubernetes.config.ConfigException, OSError)
+        self._transport = (urllib3.exceptions.HTTPError, OSError)
+        self._credentials = kubernetes.config.ConfigException
 
     def check(self) -> None:
         """Look for the environment's configuration if nothing else was given; no request is made.
@@ -72,7 +88,8 @@ class EventsApi:
         Raises:
             GoneError: 410.
             StatusError: Any other refusal.
-            UnavailableError: There was no answer, or there are no credentials.
+            NoAnswerError: There was no answer.
+            UnavailableError: There are no credentials.
         """
         api = self._source.api()
         try:
@@ -80,6 +97,8 @@ class EventsApi:
         except self._refusal as error:
             raise self._refused(api, error) from None
         except self._transport as error:
+            raise NoAnswerError(told_safely(error), _host(api)) from None
+        except self._credentials as error:
             raise UnavailableError(told_safely(error)) from None
         except (ValueError, TypeError, AttributeError) as error:
             if isinstance(error.__context__, self._refusal):  # the client 36 stumbles over what is no UTF-8
@@ -108,7 +127,14 @@ class EventsApi:
                 return GoneError(str(refusal))
             if refusal.code == _UNAUTHORIZED:
                 self._source.renew(api)
-        return refusal
+            return refusal
+        return NoAnswerError(str(refusal), _host(api))
+
+
+def _host(api: object) -> str:
+    """Whom an api asks; whatever else stands in the address is nobody's business."""
+    client = getattr(api, "api_client", None)
+    return re.sub(r"//[^/\s]*@", "//", str(getattr(getattr(client, "configuration", None), "host", "its address")))
 
 
 class Line:

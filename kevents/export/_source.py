@@ -9,10 +9,9 @@ from typing import Any
 
 from kevents._checks import require_count, require_positive
 from kevents._log import LimitedLog
-from kevents._wire import told
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._backoff import Backoff
-from kevents.export._eventsapi import EventsApi, GoneError, Line
+from kevents.export._eventsapi import EventsApi, GoneError, Line, NoAnswerError
 from kevents.export._listing import PAGE
 from kevents.export._stream import EventStream
 from kevents.export._streamoptions import Start, StreamOptions, parse_repeats
@@ -20,6 +19,7 @@ from kevents.export._types import Stream
 
 _STARTS = ("resume", "now", "all")
 _FORBIDDEN = 403
+_SERVER_ERRORS = 500
 _CLUSTER = (
     'a role must allow "get" of "namespaces" named "kube-system", whose uid tells one cluster from another; '
     "or give the source a cluster name of your own, with cluster="
@@ -122,7 +122,7 @@ class ClusterEventSource:
                 wait = backoff.next(getattr(error, "retry_after", None))
                 if monotonic() + wait > deadline:
                     raise _explained(error) from None
-                self._log.say("open", f"the cluster cannot be reached, which is tried again: {told(error)}")
+                self._log.say("open", f"{_happened(error)}: {error}")
                 time.sleep(wait)
 
     def __repr__(self) -> str:
@@ -133,7 +133,18 @@ class ClusterEventSource:
 def _explained(error: Exception) -> Exception:
     if isinstance(error, StatusError) and error.code == _FORBIDDEN:
         return StatusError(error.code, error.reason, f"{error.message}; {_CLUSTER}", error.causes)
+    if isinstance(error, NoAnswerError):
+        return UnavailableError(
+            f"no answer from the API server at {error.host} ({error}): is the cluster running, and does "
+            "'kubectl get events' work?"
+        )
     return error
+
+
+def _happened(error: Exception) -> str:
+    if isinstance(error, StatusError) and error.code < _SERVER_ERRORS:
+        return "the cluster refuses, which is tried again for a few seconds"
+    return "the cluster cannot be reached, which is tried again"
 
 
 def _checked_start(start: Any) -> Start:  # noqa: ANN401 - whatever a configuration says

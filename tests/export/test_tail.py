@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from kevents import _cli
-from kevents.export import _commands, _tail
+from kevents.export import ClusterEventSource, _commands, _tail
 from kevents.export._columns import Columns
 from kevents.export._routes import Route, Router
 from kevents.export._tail import as_columns, as_json, tail
@@ -277,4 +278,19 @@ def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str
     path = str(api_server.kubeconfig())
     api_server.stop_listening()
     assert 2 == _cli.main(["tail", "--kubeconfig", path])
-    assert "Connection refused" in capsys.readouterr().err.splitlines()[-1]
+    *tried, last = capsys.readouterr().err.splitlines()
+    assert last.startswith(f"kevents: no answer from the API server at {api_server.tls_url} (NewConnectionError: ")
+    assert "Connection refused" in last
+    assert last.endswith("): is the cluster running, and does 'kubectl get events' work?")
+    assert [] == [line for line in tried if "WARNING the cluster cannot be reached, which is tried again: " not in line]
+
+
+@pytest.mark.wire
+def test_refused(api_server: APIServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that refuses has been reached, and is not said to be out of reach."""
+    monkeypatch.setattr(_commands, "ClusterEventSource", partial(ClusterEventSource, patience=1.0))
+    api_server.add_user("t", "stranger", set())
+    assert 2 == _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig(token="t"))])
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert " WARNING the cluster refuses, which is tried again for a few seconds: 403 Forbidden: " in first
+    assert last.startswith("kevents: 403 Forbidden: ")
