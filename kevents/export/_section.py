@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from kevents._wire import printable
@@ -21,6 +22,7 @@ _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*([A-Za-z]+)", re.ASCII)
 _CREDENTIALS: Final = re.compile(r"//[^/\s]*@")
 _LONGEST: Final = 120
+_NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST: Final = 10**12
 _LONGEST_DURATION: Final = 10**9  # thirty years; what waits can wait no longer than three hundred
 
@@ -103,7 +105,15 @@ class Section:
 
     # Values
 
-    def text(self, key: str, default: str = "", *, required: str = "", choices: Sequence[str] = ()) -> str:
+    def text(
+        self,
+        key: str,
+        default: str = "",
+        *,
+        required: str = "",
+        choices: Sequence[str] = (),
+        meant: Mapping[str, str] = _NO_TEXTS,
+    ) -> str:
         """Take a text.
 
         Args:
@@ -111,10 +121,13 @@ class Section:
             default: Without one.
             required: An example, if there must be one.
             choices: What it may be, if not anything.
+            meant: What is meant by other names for them, in small letters.
         """
         value = self._take(key, default, lambda value: isinstance(value, str), "a text", required)
         if choices and value not in choices and value != default:
-            self.wrong(key, f"must be {listed(choices)}, not {_brief(value)}{did_you_mean(value, choices)}")
+            word = meant.get(value.lower())
+            fix = f"; did you mean {word}?" if word else did_you_mean(value, choices)
+            self.wrong(key, f"must be {listed(choices)}, not {_brief(value)}{fix}")
             return default
         if required and not value and key in self.table:
             self.wrong(key, f"must not be empty; for example {key} = {shown(required)}")

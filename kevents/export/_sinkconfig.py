@@ -17,6 +17,15 @@ from kevents.export._template import Template
 _COMPRESS: Final = ("gzip", "none")
 _SCHEMES: Final = ("s3://", "gs://", "az://", "file:///", "memory:///")
 _SECRET_OPTION: Final = re.compile(r"secret|token|password|sas|account_key|access_key$|private|service_account_key")
+_STORE: Final = '"object-store", with url = "{}"'
+_MEANT: Final = {
+    **dict.fromkeys(("s3", "minio"), _STORE.format("s3://bucket/prefix")),
+    **dict.fromkeys(("gcs", "gs"), _STORE.format("gs://bucket/prefix")),
+    **dict.fromkeys(("azure", "az"), _STORE.format("az://container/prefix")),
+    **dict.fromkeys(("http", "https", "hook"), '"webhook"'),
+    **dict.fromkeys(("otel", "opentelemetry"), '"otlp"'),
+}
+"""What is meant by names that are not those of the types."""
 _HEADERS_THAT_TELL: Final = ("authorization", "cookie", "api-key", "apikey", "token", "secret", "signature", "password")
 
 
@@ -62,7 +71,7 @@ class SinkConfig:
 
 def read_sink(name: str, section: Section) -> SinkConfig:
     """Read a table ``[sinks.NAME]``."""
-    kind = section.text("type", required="file", choices=tuple(_READERS))
+    kind = section.text("type", required="file", choices=tuple(_READERS), meant=_MEANT)
     if kind not in _READERS:
         section.rest()
         return SinkConfig(name)

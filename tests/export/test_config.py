@@ -290,6 +290,12 @@ def test_all_at_once() -> None:
             '[sinks.a]\ntype = "webhook"\nurl = "http://x"\nbody = "{"',
             "cfg.toml:4: sinks.a.body: the body must be JSON",
         ),
+        ('[sinks.a]\ntype = "s3"', 'not "s3"; did you mean "object-store", with url = "s3://bucket/prefix"?'),
+        ('[sinks.a]\ntype = "GCS"', 'not "GCS"; did you mean "object-store", with url = "gs://bucket/prefix"?'),
+        ('[sinks.a]\ntype = "azure"', 'not "azure"; did you mean "object-store", with url = "az://container/prefix"?'),
+        ('[sinks.a]\ntype = "http"', 'not "http"; did you mean "webhook"?'),
+        ('[sinks.a]\ntype = "otel"', 'not "otel"; did you mean "otlp"?'),
+        ('[sinks.a]\ntype = "filee"', 'not "filee"; did you mean "file"?'),
         ('[sinks.a]\ntype = "otlp"\nendpoint = "grpc://x"', "cfg.toml:3: sinks.a.endpoint: must begin with "),
         (
             '[sinks.a]\ntype = "webhook"\nurl = "http://x"',
