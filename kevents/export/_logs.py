@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from itertools import count
 from typing import Any, Final, Protocol, TextIO
 
 from kevents._wire import printable
@@ -16,6 +17,10 @@ from kevents.export._secrets import KNOWN
 LOGGER: Final = logging.getLogger("kevents.export")
 FIELDS: Final = "fields"
 """The key of ``extra`` under which a line's own figures stand."""
+
+
+_WARNINGS: Final = "py.warnings"
+_INSECURE: Final = "InsecureRequestWarning: "
 
 
 class LogStream(Protocol):
@@ -63,6 +68,22 @@ def _traceback(error: Any) -> str:  # noqa: ANN401 - three values, or three time
     return KNOWN.clean("".join(traceback.format_exception(*error)))
 
 
+class OneOfInsecure(logging.Filter):
+    """Lets one of urllib3's warnings pass, which come with every request, and says in a line what it means."""
+
+    def __init__(self) -> None:
+        """None has come yet."""
+        super().__init__()
+        self._met = count()  # its next number is one thread's only
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log a record."""
+        if record.name != _WARNINGS or _INSECURE not in record.getMessage():
+            return True
+        record.msg, record.args = "certificates are not verified: the kubeconfig says so", None
+        return next(self._met) == 0
+
+
 @contextmanager
 def logging_to(stream: LogStream, *, as_json: bool, level: int = logging.INFO) -> Iterator[None]:
     """Let everything that is logged in the process go to a stream; other people's lines from WARNING on.
@@ -74,6 +95,7 @@ def logging_to(stream: LogStream, *, as_json: bool, level: int = logging.INFO) -
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if as_json else PlainFormatter())
+    handler.addFilter(OneOfInsecure())
     root, ours = logging.getLogger(), logging.getLogger("kevents")
     before = root.handlers[:], root.level, ours.level
     root.handlers[:] = [handler]

@@ -8,6 +8,7 @@ import logging
 import warnings
 
 import pytest
+from urllib3.exceptions import InsecureRequestWarning
 
 from kevents.export._logs import FIELDS, LOGGER, logging_to
 from kevents.export._secrets import KNOWN
@@ -90,6 +91,19 @@ def test_warnings() -> None:
         warnings.simplefilter("always")
         warnings.warn("old", DeprecationWarning, stacklevel=1)
     assert "DeprecationWarning: old" in json.loads(stream.getvalue())["message"]
+
+
+def test_certificates_that_are_not_verified() -> None:
+    """That certificates are not verified is told in a line, once, however many requests are made; others go on."""
+    stream = io.StringIO()
+    with logging_to(stream, as_json=False), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        for _ in range(3):
+            warnings.warn("Unverified HTTPS request is being made", InsecureRequestWarning, stacklevel=1)
+            LOGGER.info("a request")
+    lines = [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
+    insecure = "WARNING certificates are not verified: the kubeconfig says so"
+    assert [insecure, *3 * ["INFO a request"]] == lines
 
 
 def test_everything_is_put_back() -> None:
