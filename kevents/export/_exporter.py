@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Protocol
 
 from kevents._checks import require_positive
 from kevents._log import LimitedLog
-from kevents._wire import counted
+from kevents._wire import counted, told
 from kevents.export._deadletter import DeadLetters
 from kevents.export._lane import Lane
 from kevents.export._options import BatchOptions, Destination, QueueOptions, WhenFull
@@ -25,7 +26,7 @@ from kevents.export._writer import DeadLetters as Letters
 
 _BEAT = 1.0
 _A_MOMENT = 0.5
-"""Seconds of the grace that are kept for threads which have nothing left to do."""
+"""Seconds of the grace that are kept for threads which have nothing left to do, and that one in a request is given."""
 
 
 class EventSource(Protocol):
@@ -149,7 +150,9 @@ class Exporter:
         self._state = State.STARTING
         if self._stopping:
             return False
-        sources = self._source.open()
+        sources = self._open()
+        if sources is None:
+            return False
         if self._enricher is not None:
             self._enricher.start()
         for lane in self._lanes.values():
@@ -162,6 +165,25 @@ class Exporter:
         for reader, (after, furthest) in zip(self._readers, begins, strict=True):
             reader.start(after, furthest)
         return True
+
+    def _open(self) -> Sequence[EventStream] | None:
+        """Let the source connect, in a thread that may be left behind; None if the export is to end before that."""
+        opened: list[Sequence[EventStream]] = []
+
+        def connect() -> None:
+            try:
+                opened.append(self._source.open())
+            except BaseException as error:  # noqa: BLE001 - `run` raises it
+                self._fail(error)
+            self._woken.put(None)
+
+        threading.Thread(target=connect, name="kevents-export-open", daemon=True).start()
+        while not self._stopping:
+            with suppress(Empty):
+                self._woken.get(timeout=_BEAT)
+            if opened:
+                return opened[0]
+        return None
 
     def _wait_begun(self, lane: Lane) -> bool:
         """Wait until a destination has said what it holds; False if the export is to end before that."""
@@ -214,8 +236,9 @@ class Exporter:
             reader.stop()
         for lane in self._lanes.values():
             lane.hurry()
+        soon = min(monotonic() + _A_MOMENT, deadline)
         for reader in self._readers:
-            reader.join(deadline)
+            reader.settle(soon, deadline)
         for lane in self._lanes.values():
             lane.seal()
         for lane in self._lanes.values():
@@ -229,15 +252,23 @@ class Exporter:
             lane.end()
         for reader in self._readers:
             reader.join(deadline)
+        closing = threading.Thread(target=self._close_enricher, name="kevents-export-close", daemon=True)
+        closing.start()
         hanging = [name for name, lane in self._lanes.items() if not lane.join(max(deadline - monotonic(), 0.0))]
         for name in hanging:
             self._log.say(("hangs", name), f"{name} has not returned from a call; it is left behind, not closed")
-        if self._enricher is not None:
-            self._enricher.close()
+        closing.join(max(deadline - monotonic(), 0.0))
         if left := self.statistics().waiting:
             self._log.say(
                 "left", f"{counted(left, 'record')} not acknowledged in time; the next run reads again what is missing"
             )
+
+    def _close_enricher(self) -> None:
+        try:
+            if self._enricher is not None:
+                self._enricher.close()
+        except BaseException as error:  # noqa: BLE001 - the end must come
+            self._log.say("enricher", f"closing the enricher raised {told(error)}", level=logging.ERROR)
 
     # -- looking on ----------------------------------------------------------------------------------------------
 

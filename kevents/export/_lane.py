@@ -110,11 +110,12 @@ class Lane:
             room: Set when it is worth another try.
 
         Returns:
-            False if there is no room, or the lane is over: nothing was taken in.
+            False if there is no room: nothing was taken in. A lane that is over takes everything, and keeps nobody: it
+            counts as waiting, and the next run reads it again.
         """
         with self._lock:
             fresh = self._fresh(stream, records)
-            if self._over or (fresh and self._batcher.full and not self._drops):
+            if fresh and self._batcher.full and not (self._drops or self._over):
                 self._wanting.add(room)
                 return False
             kept = fresh[: self._batcher.room] if self._drops else fresh
@@ -154,6 +155,7 @@ class Lane:
         except BaseException as error:  # noqa: BLE001 - told to whoever runs the export
             fail(error)
         finally:
+            self.end()
             self.close()
 
     def _work(self, streams: Sequence[Stream]) -> None:
@@ -184,6 +186,11 @@ class Lane:
         with self._lock:
             self._batcher.done()
             self._account.accounted = 0
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let those try again who found no room."""
+        with self._lock:
             wanting, self._wanting = self._wanting, set()
         for room in wanting:
             room.set()
@@ -218,6 +225,7 @@ class Lane:
         with self._lock:
             self._over = True
             self._changed.notify_all()
+        self._wake()
         if self._thread is None:
             self.close()
 

@@ -101,7 +101,7 @@ class Reader:
         self._clock = clock
         self._between = HandOff()
         self._room = threading.Event()
-        self._ending = self._abandoned = False
+        self._ending = self._abandoned = self._passing_on = self._left_behind = False
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()  # guards the counts
         self._read = self._gaps = self._routed = self._unrouted = self._failed = self._deliveries = 0
@@ -130,8 +130,7 @@ class Reader:
     def _run_reading(self) -> None:
         try:
             for chunk in self._source.read(self._mark, self._furthest):
-                before = self._count_read(chunk)
-                if not all(self._between.put(piece) for piece in pieces(chunk, before)):
+                if not self._pass_on(chunk):
                     break
             else:
                 self._check_the_end()
@@ -144,15 +143,21 @@ class Reader:
         if not self._ending:
             raise RuntimeError(f"the stream of {self.stream.scope or 'all namespaces'} ended without being stopped")
 
-    def _count_read(self, chunk: Chunk) -> Mark | None:
-        """Count a chunk; give how far the stream had been read before it."""
+    def _pass_on(self, chunk: Chunk) -> bool:
+        """Count what was read, and put it where the other thread takes it; False if nobody does any more."""
         gaps = sum(["gap" in record.body.get("kevents", ()) for record in chunk.records])
         with self._lock:
+            if self._left_behind:
+                return False
+            self._passing_on = True
             self._read += len(chunk.records)
             self._gaps += gaps
             before, self._mark = self._mark, chunk.mark
             self._heard = self._clock()
-        return before
+        taken = all(self._between.put(piece) for piece in pieces(chunk, before))
+        with self._lock:
+            self._passing_on = False
+        return taken
 
     # -- sorting -------------------------------------------------------------------------------------------------
 
@@ -248,11 +253,27 @@ class Reader:
         self._room.set()
         self._between.abandon()
 
+    def settle(self, soon: float, deadline: float) -> None:
+        """Wait until what was read has been handed over, and for the end of both threads.
+
+        Args:
+            soon: When a source that gives nothing is left behind: it is in a request, which nothing can end.
+            deadline: When nothing is waited for any more.
+        """
+        for reading in self._threads[:1]:
+            reading.join(max(soon - self._clock(), 0.0))
+            with self._lock:
+                self._left_behind = reading.is_alive() and not self._passing_on
+        if self._left_behind:
+            self._between.close()
+        self.join(deadline)
+
     def join(self, deadline: float) -> bool:
-        """Wait for both threads' end; False if it has not come."""
-        for thread in self._threads:
+        """Wait for both threads' end, save for one that was left behind; False if it has not come."""
+        threads = self._threads[1:] if self._left_behind else self._threads
+        for thread in threads:
             thread.join(max(deadline - self._clock(), 0.0))
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in threads)
 
     def statistics(self) -> StreamStatistics:
         """A snapshot of the ledger."""

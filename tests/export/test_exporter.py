@@ -20,9 +20,11 @@ from kevents.export import (
     BatchOptions,
     Checkpointed,
     CheckpointError,
+    Chunk,
     Destination,
     Exporter,
     ExportStatistics,
+    Mark,
     QueueOptions,
     Reject,
     Retry,
@@ -41,7 +43,7 @@ from tests.export.doubles import (
     chunk,
     mark,
 )
-from tests.support.sinks import Gate
+from tests.support.sinks import Gate, join_all
 
 OTHER = Stream("cluster-1", "prod")
 QUICK = BatchOptions(max_items=100, max_age=0.01)
@@ -273,6 +275,97 @@ def test_a_sink_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> N
     sink.wait(lambda: sink.closed)
 
 
+def test_a_sink_that_has_died_does_not_hold_up_the_end() -> None:
+    """An error that ends the export ends it soon, though that sink's queue is full; the others get what was read."""
+    dead, well = MemorySink(always=BrokenPipeError()), MemorySink()
+    dead.final_errors = (BrokenPipeError,)  # type: ignore[attr-defined]
+    stream = ScriptedStream([chunk(1 + 500 * n, 500 + 500 * n) for n in range(40)])
+    full = destination(dead, queue=QueueOptions(max_items=1))
+    before = monotonic()
+    run = Run(exporter(stream, sinks={"dead": full, "well": well}, grace=PATIENCE))
+    run.wait()
+    assert isinstance(run.error, BrokenPipeError)
+    assert monotonic() - before < PATIENCE / 2
+    seen = run.export.statistics()
+    check(seen)
+    assert [*range(1, seen.streams[0].read + 1)] == well.rvs()
+
+
+class Unanswered(ScriptedStream):
+    """A stream that is in a request which has not been answered, and cannot be ended."""
+
+    def __init__(self, chunks: Sequence[Chunk], gate: Gate) -> None:
+        """Come to it after these chunks."""
+        super().__init__(chunks)
+        self._gate = gate
+
+    def read(self, after: Mark | None, furthest: Mark | None = None) -> Iterator[Chunk]:
+        """Give the chunks, wait, and give one more."""
+        for found in super().read(after, furthest):
+            yield found
+            if self.given == len(self._chunks):
+                self._gate.pass_through()
+                yield chunk(100, 101)
+
+
+def test_a_request_without_an_answer_does_not_hold_up_the_end() -> None:
+    """A stream that waits for its server is left behind: what was read is written, and nothing that comes later."""
+    gate, sink = Gate(shut=True), MemorySink()
+    export = exporter(Unanswered([chunk(1, 10)], gate), sinks={"a": sink}, grace=PATIENCE)
+    before = monotonic()
+    run = Run(export)
+    gate.wait_entered()
+    export.stop()
+    run.wait()
+    assert monotonic() - before < PATIENCE / 2
+    gate.open()
+    join_all()
+    assert ([*range(1, 11)], 0, None, 10) == (sink.rvs(), run.left, run.error, export.statistics().streams[0].read)
+
+
+def test_what_was_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream whose records wait for room is not left behind: they are written within the grace."""
+    monkeypatch.setattr("kevents.export._exporter._A_MOMENT", 0.01)
+    gate = Gate(shut=True)
+    sink = MemorySink(always=lambda _: gate.pass_through())
+    stream = ScriptedStream([chunk(1, 2000)])
+    full = destination(sink, queue=QueueOptions(max_items=1))
+    export = exporter(stream, sinks={"a": full}, grace=PATIENCE)
+    run = Run(export)
+    gate.wait_entered()
+    export.stop()
+    assert not run.export._readers[0].join(monotonic() + 0.1)  # for longer than one that waits for its server
+    gate.open()
+    run.wait()
+    assert ([*range(1, 2001)], 0) == (sink.rvs(), run.left)
+
+
+class Unopened(ScriptedSource):
+    """A source that cannot reach its server yet."""
+
+    def __init__(self, gate: Gate) -> None:
+        """Wait at this gate."""
+        super().__init__(error=OSError("no route"))
+        self._gate = gate
+
+    def open(self) -> Sequence[ScriptedStream]:
+        """Wait, and raise."""
+        self._gate.pass_through()
+        return super().open()
+
+
+def test_stopped_while_it_connects() -> None:
+    """A source that waits for its server does not keep `stop` from being heard."""
+    gate, sink = Gate(shut=True), MemorySink()
+    run = Run(exporter(Unopened(gate), sinks={"a": sink}))
+    gate.wait_entered()
+    run.export.stop()
+    run.wait()
+    assert (0, None, 1) == (run.left, run.error, sink.closed)
+    gate.open()
+    join_all()
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_stopped_before_it_began(early: bool) -> None:  # noqa: FBT001
     """Stopped before `run`, or while a sink does not say what it holds, it ends at once and closes what there is."""
@@ -400,6 +493,21 @@ def test_the_enricher_is_begun_and_ended() -> None:
     with running(exporter(ScriptedStream([chunk(1, 2)]), sinks={"a": sink}, enrich=enricher)):
         sink.wait(sink.rvs)
     assert ["start", "enrich", "close"] == enricher.calls
+
+
+def test_an_enricher_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    """One that takes its time to end does not outlast the grace, and one that cannot be ended is told of."""
+    gate, sink = Gate(shut=True), MemorySink()
+    enricher = Enricher()
+    enricher.close = lambda: (gate.pass_through(), 1 / 0)  # type: ignore[assignment, method-assign, return-value]
+    run = Run(exporter(ScriptedStream([chunk(1, 2)]), sinks={"a": sink}, enrich=enricher, grace=0.5))
+    sink.wait(sink.rvs)
+    run.export.stop()
+    run.wait()
+    assert (0, None) == (run.left, run.error)
+    gate.open()
+    join_all()
+    assert "closing the enricher raised ZeroDivisionError: division by zero" in caplog.messages
 
 
 def test_a_strange_name() -> None:

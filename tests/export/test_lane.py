@@ -326,8 +326,8 @@ def test_an_end_that_nothing_hinders() -> None:
     offer(archive, records(1, 2))
     archive.end()
     assert archive.join(PATIENCE)
-    assert not archive.offer(STREAM, [], mark(4), threading.Event())
-    assert (2, 2, 1) == (archive.statistics().waiting, archive.statistics().offered, sink.closed)
+    offer(archive, records(3, 4))
+    assert (4, 4, 1) == (archive.statistics().waiting, archive.statistics().offered, sink.closed)
     check(archive.statistics())
 
 
@@ -379,6 +379,28 @@ def test_what_nothing_expected_is_told() -> None:
     archive.start([STREAM], errors.append)
     assert archive.join(PATIENCE)
     assert ([ZeroDivisionError], 1) == ([type(error) for error in errors], sink.closed)
+
+
+def test_one_whose_thread_has_died() -> None:
+    """It keeps nobody: whoever waits for room is woken, and what it is offered waits for the next run."""
+    gate = Gate(shut=True)
+    sink = MemorySink(always=lambda _: gate.pass_through() or 1 / 0)
+    sink.final_errors = (ZeroDivisionError,)  # type: ignore[attr-defined]
+    errors: list[BaseException] = []
+    archive = Lane("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
+    archive.start([STREAM], errors.append)
+    assert archive.wait_begun(PATIENCE)
+    archive.begin(STREAM, None)
+    room = threading.Event()
+    offer(archive, records(1, 2))
+    assert not archive.offer(STREAM, records(3, 4), mark(4), room)
+    gate.wait_entered()
+    gate.open()
+    assert room.wait(PATIENCE)
+    offer(archive, records(3, 4), records(5, 6))
+    assert archive.join(PATIENCE)
+    assert ([ZeroDivisionError], 6) == ([type(error) for error in errors], archive.statistics().waiting)
+    check(archive.statistics())
 
 
 def test_one_that_never_began() -> None:
