@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
@@ -20,16 +21,19 @@ def in_thread(name: str, wait: Callable[[float | None], R], deadline: float | No
 
     Args:
         name: Of the thread.
-        wait: Gets the deadline; never raises.
+        wait: Gets the deadline; what it raises is raised where the future is awaited.
         deadline: In monotonic seconds; None: none.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
 
     def run() -> None:
-        result = wait(deadline)
+        try:
+            settle = partial(future.set_result, wait(deadline))
+        except BaseException as error:  # noqa: BLE001 - whoever waits is to hear of it, not to wait for ever
+            settle = partial(future.set_exception, error)
         with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            loop.call_soon_threadsafe(_settle, future, result)
+            loop.call_soon_threadsafe(_unless_done, future, settle)
 
     try:
         threading.Thread(target=run, name=name, daemon=True).start()
@@ -38,6 +42,6 @@ def in_thread(name: str, wait: Callable[[float | None], R], deadline: float | No
     return future
 
 
-def _settle(future: asyncio.Future[R], result: R) -> None:
+def _unless_done(future: asyncio.Future[R], settle: Callable[[], None]) -> None:
     if not future.done():
-        future.set_result(result)
+        settle()

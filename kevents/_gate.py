@@ -1,9 +1,10 @@
 """The gate of an outage: closed while the server is taken for unreachable, so that one request at a time asks for it.
 
 It closes when as many different keys in a row as there are senders (at least two) met an unreachable server with
-nothing answered between. While it is closed the sink makes single probes, and any answer opens it: forty a second
-for a quarter of a second, since a server that fails by chance every second call is slow, not gone; then at waits that
-double from 0.25 s. One key alone never closes it: that may be the key's own fault.
+nothing answered between. While it is closed the sink makes single probes, and any answer opens it: at least forty a
+second, if the server is quick to refuse, for a quarter of a second, since a server that fails by chance every second
+call is slow, not gone; then at waits that double from 0.25 s. One key alone never closes it: that may be the key's own
+fault.
 """
 
 from __future__ import annotations

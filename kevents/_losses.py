@@ -30,7 +30,7 @@ ADVICE: Final = {
     "spam_key_func); the next write carries their count",
     DropReason.BACKLOG_FULL: "too many different events wait for the API server: raise backlog",
     DropReason.REJECTED: "the API server will never take it",
-    DropReason.RETRIES_EXHAUSTED: "it failed 12 times while others were answered",
+    DropReason.RETRIES_EXHAUSTED: "it failed 12 times, and not for want of a server",
     DropReason.EXPIRED: "the API server was unreachable for longer than max_age",
     DropReason.HANDLER_FAILED: "the watcher's handler raised",
     DropReason.SHUTDOWN: "it was recorded after shutdown, or could not be written before the deadline: an API server "

@@ -75,7 +75,8 @@ class Recorder(Protocol):
 class EventRecorder:
     """Records events of one source; a broadcaster makes it (client-go: ``recorderImpl``).
 
-    Its methods never raise, never block and may be called from any thread, coroutine, signal handler or finaliser.
+    Its methods raise no ``Exception`` (Ctrl-C passes, and what else is none, as from a message's ``__str__``), never
+    block, and may be called from any thread, coroutine, signal handler or finaliser.
     What cannot be recorded is counted in ``broadcaster.statistics()`` and logged. Of a strict broadcaster they raise
     :class:`~kevents.InvalidReferenceError` and its kin instead.
 

@@ -4,8 +4,8 @@ No client library is imported: objects are told apart by what they show. In this
 
 1. our own ``ObjectReference``, used as it is;
 2. a mapping with ``metadata``: a manifest, ``to_dict()`` of a model, a kopf ``Body``; camelCase before snake_case;
-3. a mapping or an object without ``metadata`` but with kind and name: a reference of someone else's making;
-4. an object with a manifest in ``.raw`` (kr8s);
+3. an object, no mapping, with a manifest in ``.raw`` (kr8s);
+4. a mapping or an object without ``metadata`` but with kind and name: a reference of someone else's making;
 5. an object with ``metadata``, and ``api_version`` or ``apiVersion``, and ``kind``;
 6. for one of these without kind or version, its class: lightkube's ``_api_info``, :func:`register`, the table of the
    official client's classes.

@@ -45,7 +45,7 @@ class SinkStatistics:
         created: Creates that were acknowledged.
         patched: Patches that were acknowledged.
         merged: Events that joined a write still waiting.
-        retried: Attempts beyond the first of a write.
+        retried: Attempts of a write that had to wait before.
         recreated: Patches that met 404 and became creates.
         rejected_by_code: Final refusals, by HTTP status.
         aggregated: Events that became part of a combined one.

@@ -221,7 +221,7 @@ _FAMILIES: Final = (
     _Family("sink_merged_events", "Events that joined a write still waiting.", _field("merged")),
     _Family("sink_aggregated_events", "Events that became part of a combined one.", _field("aggregated")),
     _Family("sink_writes", "Acknowledged writes, by verb.", _writes, labels=("verb",)),
-    _Family("sink_retries", "Attempts beyond the first of a write.", _field("retried")),
+    _Family("sink_retries", "Attempts of a write that had to wait before.", _field("retried")),
     _Family("sink_recreations", "Patches that met 404 and became creates.", _field("recreated")),
     _Family("sink_fallbacks", "Times that a user's function failed and a default decided.", _field("fallbacks")),
     _Family("sink_backlog_events", "Events still to be written.", _field("backlog"), _GAUGE),

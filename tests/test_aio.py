@@ -773,6 +773,20 @@ def test_stopping_in_its_own_thread() -> None:
     assert [0] == given_up
 
 
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_a_wait_that_raises(error: type[BaseException]) -> None:
+    """What a wait in a thread raises comes to whoever awaits it, who would wait for ever otherwise."""
+
+    def wait(_: float | None) -> None:
+        raise error
+
+    async def main() -> None:
+        with pytest.raises(error):
+            await asyncio.wait_for(in_thread("w", wait, None), PATIENCE)
+
+    run(main())
+
+
 def test_no_thread_to_wait_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no thread is to be had for a wait, what there is to be had without one is answered at once."""
 
