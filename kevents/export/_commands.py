@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -102,7 +102,7 @@ def _tail(options: argparse.Namespace) -> int:
         start="all" if options.since else "now",
     )
     columns = _columns(namespaces=len(namespaces) != 1, dates=False)
-    show = as_json(sys.stdout) if options.json else as_columns(sys.stdout, columns)
+    show = as_json(sys.stdout.buffer) if options.json else as_columns(sys.stdout, columns)
     with logging_to(sys.stderr, as_json=False):
         streams = source.open()
         if is_terminal(sys.stderr) and not options.since:
@@ -124,12 +124,10 @@ def _read(options: argparse.Namespace) -> int:
         where=lambda body: bool(wanted.targets_of(body)),
         remembered=0 if options.duplicates else REMEMBERED,
     )
-    write = _json_line if options.json else _line_of(columns)
-    for number, record in enumerate(records):
-        if not number and not options.json:
-            sys.stdout.write(f"{columns.head()}\n")
-        sys.stdout.write(f"{write(record)}\n")
-    sys.stdout.flush()
+    if options.json:
+        _write_json(records)
+    else:
+        _write_lines(records, columns)
     return FAILED if complaints.total else 0
 
 
@@ -163,14 +161,20 @@ class _Complaints:
         self._of_this_file = 0
 
 
-def _json_line(record: Mapping[str, Any]) -> str:
+def _write_json(records: Iterable[Mapping[str, Any]]) -> None:
     import msgspec  # noqa: PLC0415 - loaded already
 
-    return msgspec.json.encode(record).decode("utf-8")
+    out = sys.stdout.buffer  # JSON is UTF-8, whatever the terminal's encoding is
+    for record in records:
+        out.write(msgspec.json.encode(record) + b"\n")
+    out.flush()
 
 
-def _line_of(columns: Columns) -> Callable[[Mapping[str, Any]], str]:
-    return columns.line
+def _write_lines(records: Iterable[Mapping[str, Any]], columns: Columns) -> None:
+    for number, record in enumerate(records):
+        head = "" if number else f"{columns.head()}\n"
+        sys.stdout.write(f"{head}{columns.line(record)}\n")
+    sys.stdout.flush()
 
 
 def _columns(*, namespaces: bool, dates: bool) -> Columns:

@@ -39,10 +39,15 @@ class HandOff:
             self._changed.notify_all()
             return True
 
-    def get(self) -> Chunk | None:
-        """Take the next chunk, once there is one; None at the end."""
+    def get(self, timeout: float | None = None) -> Chunk | None:
+        """Take the next chunk, once there is one; None at the end.
+
+        Raises:
+            TimeoutError: If there is none for so many seconds.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._chunks)
+            if not self._changed.wait_for(lambda: self._closed or self._chunks, timeout):
+                raise TimeoutError
             if not self._chunks:
                 return None
             chunk = self._chunks.popleft()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from queue import Empty, SimpleQueue
-from typing import Final, Protocol, TextIO
+from typing import BinaryIO, Final, Protocol, TextIO
 
 from kevents.export._columns import Columns
+from kevents.export._handoff import HandOff
 from kevents.export._routes import Router
 from kevents.export._types import Chunk, Mark, Record, Stream
 
@@ -41,8 +41,11 @@ def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record]
         Exception: What a stream raised.
         BrokenPipeError: If nobody reads any more.
     """
-    news: SimpleQueue[Chunk | BaseException] = SimpleQueue()
-    threads = [threading.Thread(target=_read, args=(each, news), name="kevents-tail", daemon=True) for each in streams]
+    news, failures = HandOff(), list[BaseException]()
+    threads = [
+        threading.Thread(target=_read, args=(each, news, failures), name="kevents-tail", daemon=True)
+        for each in streams
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -50,37 +53,42 @@ def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record]
             for record in chunk.records:
                 if wanted.targets(record):
                     show(record)
+        raise failures[0]
     finally:
         for stream in streams:
             stream.stop()
+        news.abandon()
         for thread in threads:
             thread.join(_PATIENCE)
 
 
-def _all(news: SimpleQueue[Chunk | BaseException]) -> Iterator[Chunk]:
+def _all(news: HandOff) -> Iterator[Chunk]:
+    """Give what comes until one of the streams has failed."""
     while True:
         try:
-            chunk = news.get(timeout=_A_MOMENT)  # a Ctrl-C that comes just before a wait is noticed at its end only
-        except Empty:
+            chunk = news.get(_A_MOMENT)  # a Ctrl-C that comes just before a wait is noticed at its end only
+        except TimeoutError:
             continue
-        if isinstance(chunk, BaseException):
-            raise chunk
+        if chunk is None:
+            return
         yield chunk
 
 
-def _read(stream: EventStream, news: SimpleQueue[Chunk | BaseException]) -> None:
+def _read(stream: EventStream, news: HandOff, failures: list[BaseException]) -> None:
     try:
         for chunk in stream.read(None):
-            news.put(chunk)
+            if not news.put(chunk):
+                return
     except BaseException as error:  # noqa: BLE001 - whatever it is, the main thread tells it
-        news.put(error)
+        failures.append(error)
+        news.close()
 
 
-def as_json(stream: TextIO) -> Callable[[Record], None]:
-    """Give what writes a record as a line of JSON, at once."""
+def as_json(stream: BinaryIO) -> Callable[[Record], None]:
+    """Give what writes a record as a line of JSON, at once; in UTF-8, whatever the terminal's encoding is."""
 
     def show(record: Record) -> None:
-        stream.write(record.line().decode("utf-8") + "\n")
+        stream.write(record.line() + b"\n")
         stream.flush()
 
     return show

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from kevents.export import Batch, FileSink, Mark, ObjectStoreSink, Record, Strea
 from tests.export.test_routes import EVENT, GAP
 
 STREAM = Stream("cluster")
+ROOT = Path(__file__).parent.parent.parent
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -65,6 +67,17 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def steps(out: str) -> list[str]:
     """The steps of JSON lines; a gap is a gap."""
     return [json.loads(line).get("message", "gap").removeprefix("step ") for line in out.splitlines()]
+
+
+def test_json_is_utf_8(tmp_path: Path) -> None:
+    """JSON lines are UTF-8 whatever encoding the terminal has; columns are escaped for it."""
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(body(1, message='über'), ensure_ascii=False)}\n", encoding="utf-8")
+    command = [sys.executable, "-W", "error", "-m", "kevents", "read", str(tmp_path)]
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "ascii"}
+    for more, expected in (["--json"], '"message":"über"'), ([], "\\xfcber"):
+        done = subprocess.run([*command, *more], capture_output=True, env=environment, check=False)
+        assert (0, b"", True) == (done.returncode, done.stderr, expected in done.stdout.decode())
 
 
 def test_columns(run: Run, archive: Path) -> None:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ import pytest
 from kevents import _cli
 from kevents.export import ClusterEventSource, _commands, _tail
 from kevents.export._columns import Columns
+from kevents.export._handoff import HandOff
 from kevents.export._routes import Route, Router
 from kevents.export._tail import as_columns, as_json, tail
 from kevents.export._types import Chunk, Mark, Record, Stream
@@ -42,11 +42,13 @@ class Feed:
         self._bodies = bodies
         self._error = error
         self._stopped = threading.Event()
+        self.given = 0
 
     def read(self, after: Mark | None) -> Iterator[Chunk]:
         """Give one record after the other, and wait."""
         assert after is None
         for number, body in enumerate(self._bodies, 1):
+            self.given = number
             yield Chunk([Record(STREAM, number, body, 0.0)], Mark(STREAM, number, 0))
         if self._error is not None:
             raise self._error
@@ -87,32 +89,48 @@ def test_nobody_reads() -> None:
 def test_lines() -> None:
     """Columns have their heads above the first line; JSON lines are those of an export. Each is passed on at once."""
     record_ = Record(STREAM, 1, body("it failed"), 0.0)
-    for make, flushed in ((lambda s: as_columns(s, Columns(colour=False)), [2, 3]), (as_json, [1, 2])):
-        stream = Flushed()
-        show = make(stream)
+    text, data = Flushed(), FlushedBytes()
+    for stream, show, flushed in (
+        (text, as_columns(text, Columns(colour=False)), [2, 3]),
+        (data, as_json(data), [1, 2]),
+    ):
         show(record_)
         show(record_)
         assert flushed == stream.flushed
-    assert record_.line().decode() + "\n" == stream.getvalue().splitlines(keepends=True)[0]
+    assert record_.line() + b"\n" == data.getvalue().splitlines(keepends=True)[0]
 
 
 def test_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing comes it looks again and again, so that Ctrl-C is noticed; what comes then is shown."""
     waits: list[float] = []
 
-    class Slow(SimpleQueue[Any]):
-        def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
+    class Slow(HandOff):
+        def get(self, timeout: float | None = None) -> Chunk | None:
             waits.append(timeout or 0.0)
-            if len(waits) == 1:
-                raise Empty
-            return super().get(block, PATIENCE)
+            return super().get(0.0 if len(waits) == 1 else PATIENCE)
 
-    monkeypatch.setattr(_tail, "SimpleQueue", Slow)
+    monkeypatch.setattr(_tail, "HandOff", Slow)
     shown: list[str] = []
     with pytest.raises(ValueError, match="broken"):
         tail([Feed([body("a")], ValueError("broken"))], EVERYTHING, lambda record: shown.append(record.body["message"]))
     assert ["a"] == shown
     assert all(0 < wait <= 1 for wait in waits)
+
+
+def test_a_silent_start() -> None:
+    """A hand-off that nothing comes to says so, after as long as it was to wait."""
+    with pytest.raises(TimeoutError):
+        HandOff().get(0.0)
+
+
+def test_a_pager_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not shown yet is not read either: memory is bounded while nobody reads on."""
+    monkeypatch.setattr(_tail, "HandOff", lambda: HandOff(limit=1))
+    feed = Feed([body("a")] * 1000, ValueError("broken"))
+    ahead: list[int] = []
+    with pytest.raises(ValueError, match="broken"):
+        tail([feed], EVERYTHING, lambda record: ahead.append(feed.given - record.rv))
+    assert (1000, True) == (len(ahead), max(ahead) <= 2)
 
 
 class Flushed(io.StringIO):
@@ -126,6 +144,19 @@ class Flushed(io.StringIO):
     def flush(self) -> None:
         """Remember."""
         self.flushed.append(self.getvalue().count("\n"))
+
+
+class FlushedBytes(io.BytesIO):
+    """The same, of bytes."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        super().__init__()
+        self.flushed: list[int] = []
+
+    def flush(self) -> None:
+        """Remember."""
+        self.flushed.append(self.getvalue().count(b"\n"))
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
