@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from kevents.export import Retry, StdoutSink
-from tests.export.batches import STREAM, batch, ids, ids_of
+from tests.export.batches import STREAM, batch, ids, ids_of, record
 from tests.export.sink_contract import Place, SinkContract
 
 
@@ -58,6 +60,74 @@ def test_a_full_disk() -> None:
     """Any other trouble may pass."""
     with pytest.raises(Retry, match="the standard output takes nothing: told so"):
         StdoutSink(Broken(errno.ENOSPC)).write(batch([1]))  # type: ignore[arg-type]
+
+
+class Scarce(io.RawIOBase):
+    """Has room for so many bytes, and then none until there is room again."""
+
+    def __init__(self, room: int) -> None:
+        """Begin empty."""
+        super().__init__()
+        self.room = room
+        self.data = b""
+
+    def writable(self) -> bool:
+        """Be so."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Take what there is room for."""
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = bytes(data)[: self.room]
+        self.room -= len(taken)
+        self.data += taken
+        return len(taken)
+
+
+def lines(*rvs: int) -> bytes:
+    """The lines of the records with these resourceVersions."""
+    return b"".join(record(rv).line() + b"\n" for rv in rvs)
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+@pytest.mark.parametrize("room", [1, len(lines(1)), len(lines(1)) + 5])
+def test_no_line_is_torn(room: int, *, buffered: bool) -> None:
+    """A batch of which a part was written goes on where it was."""
+    file, written = Scarce(room), batch([1, 2, 3])
+    sink = StdoutSink(io.BufferedWriter(file) if buffered else file)
+    for _ in range(2):
+        with pytest.raises(Retry, match="the standard output takes nothing: No space left on device"):
+            sink.write(written)
+    file.room = 10**6
+    sink.write(written)
+    sink.write(batch([4]))
+    assert lines(1, 2, 3, 4) == file.data
+
+
+@pytest.mark.parametrize(("room", "whole"), [(1, [1]), (len(lines(1)), [1]), (len(lines(1)) + 5, [1, 2])])
+def test_given_up(room: int, whole: list[int]) -> None:
+    """Of a batch that has been given up, the line that was begun is ended before another batch."""
+    file = Scarce(room)
+    sink = StdoutSink(file)
+    for rvs in ([1, 2, 3], [4]):
+        with pytest.raises(Retry):
+            sink.write(batch(rvs))
+    sink.write(batch([], upto=5))
+    file.room = 10**6
+    sink.write(batch([6]))
+    assert lines(*whole, 6) == file.data
+
+
+def test_a_stream_that_does_not_wait() -> None:
+    """A stream that takes nothing now is tried again."""
+
+    class Busy(Scarce):
+        def write(self, data: Any) -> None:  # type: ignore[override]
+            """Take nothing."""
+
+    with pytest.raises(Retry, match="the standard output takes nothing: Resource temporarily unavailable"):
+        StdoutSink(Busy(0)).write(batch([1]))
 
 
 def test_no_mark() -> None:
