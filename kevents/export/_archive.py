@@ -19,7 +19,7 @@ _A = TypeVar("_A")
 _PIECE: Final = 2 << 20
 _ENDINGS: Final = (".jsonl", ".jsonl.gz", ".jsonl.part", ".jsonl.gz.part")
 _OPEN: Final = ".part"
-_NEWEST: Final = SegmentName(1 << 62, 0, 0)
+_NONE: Final = SegmentName(0, 0)
 
 
 class ArchiveError(OSError):
@@ -179,6 +179,7 @@ def _keys(store: Store) -> list[str]:
         raise ArchiveError(f"cannot list {store}: {store.told(error)}") from None
 
 
-def _order(path: str) -> tuple[str, SegmentName, str]:
+def _order(path: str) -> tuple[str, bool, SegmentName, str]:
     place = PurePosixPath(path)
-    return str(place.parent), segment_name(place.name) or _NEWEST, place.name
+    name = segment_name(place.name)
+    return str(place.parent), name is None, name or _NONE, place.name  # an open segment has no name: the newest

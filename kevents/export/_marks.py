@@ -9,7 +9,8 @@ from typing import Final
 AGE: Final = 10**20
 """What a mark grows by when the storage is reset: more than any resourceVersion that was ever seen.
 
-Marks stay in order then, also as texts of twenty digits, which begin with 0: no int64 needs them all.
+Marks stay in order then, as texts too: of twenty digits, which begin with 0, since no int64 needs them all, and of
+twenty-one after a reset.
 """
 
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,4000}", re.ASCII)  # int() refuses texts of more than 4,300 digits

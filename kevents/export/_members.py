@@ -35,19 +35,15 @@ class Held:
         mark: How far the stream is held with it.
         first: The resourceVersion of its first record, that of the mark if it has none.
         records: How many it holds.
-        generation: How often the storage was reset before.
     """
 
     mark: Mark
     first: int
     records: int
-    generation: int
 
     def text(self) -> bytes:
         """Give it as JSON."""
         values = {**mark_as_json(self.mark), "first": self.first, "records": self.records}
-        if self.generation:
-            values["generation"] = self.generation
         return json.dumps(values, separators=(",", ":")).encode()
 
 
@@ -59,10 +55,10 @@ def held_from_json(value: object) -> Held:
     """
     mark = mark_from_json(value)
     assert isinstance(value, dict)  # noqa: S101 - `mark_from_json` has seen to it
-    numbers = [value.get("first"), value.get("records"), value.get("generation", 0)]
-    if not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise ValueError(f"a batch's numbers are {numbers!r}")
-    return Held(mark, *numbers)
+    first, records = value.get("first"), value.get("records")
+    if not (isinstance(first, int) and isinstance(records, int) and first >= 0 and records >= 0):
+        raise ValueError(f"a batch's numbers are {first!r} and {records!r}")
+    return Held(mark, first, records)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class ObjectStoreSink:
         new = news(batch, held.mark if held else None)
         if new is None:
             return
-        next_held = Held(new.mark, new.first, len(new.records), (held.generation if held else 0) + new.reset)
+        next_held = Held(new.mark, new.first, len(new.records))
         if new.records:
             self._create(next_held, new)
         else:
@@ -104,7 +104,7 @@ class ObjectStoreSink:
     # -- writing
 
     def _create(self, held: Held, new: News) -> None:
-        name = SegmentName(held.generation, held.mark.rv, held.first).file(self._form.suffix)
+        name = SegmentName(held.mark.rv, held.first).file(self._form.suffix)
         key = f"{place_of(held.mark.stream)}/dt={_date(held.mark.time)}/{name}"
         data = self._form.encode((record.line() for record in new.records), held)
         if not self._put(key, data, "create"):
@@ -140,7 +140,7 @@ class ObjectStoreSink:
         if stream not in self._held:
             found = [self._newest_object(stream), self._mark_object(stream)]
             known = [held for held in found if held is not None]
-            key = lambda held: (held.generation, held.mark.rv, held.mark.time)  # noqa: E731
+            key = lambda held: (held.mark.rv, held.mark.time)  # noqa: E731
             self._held[stream] = max(known, key=key, default=None)
         return self._held[stream]
 
@@ -150,9 +150,9 @@ class ObjectStoreSink:
             return None
         name, key, modified = newest
         held = self._says(key)
-        if held is not None and (held.generation, held.mark.rv) == (name.generation, name.last):
+        if held is not None and held.mark.rv == name.last:
             return held
-        return Held(Mark(stream, name.last, modified), name.first, 0, name.generation)
+        return Held(Mark(stream, name.last, modified), name.first, 0)
 
     def _says(self, key: str) -> Held | None:
         if key.endswith(".gz"):

@@ -1,7 +1,7 @@
 """Which records of a batch a destination does not hold yet, by its own mark.
 
-Marks of a stream only grow, but for one case: the cluster's storage was reset, and resourceVersions began anew. A batch
-whose mark is lower than the destination's own is therefore later, not older: a new generation begins with it.
+Marks of a stream only grow, also when the cluster's storage was reset and resourceVersions began anew. A batch whose
+mark is lower than the destination's own is therefore held already.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ class News:
     Attributes:
         records: In order; none if only the mark has moved.
         mark: How far the stream is held with them.
-        reset: Whether a new generation begins.
     """
 
     records: Sequence[Record]
     mark: Mark
-    reset: bool
 
     @property
     def first(self) -> int:
@@ -42,10 +40,8 @@ def news(batch: Batch, own: Mark | None) -> News | None:
     Returns:
         None if it holds all of it, its mark too.
     """
-    mark = batch.mark
-    if own is None or mark.rv < own.rv:
-        return News(batch.records, mark, reset=own is not None)
-    records = [record for record in batch.records if record.rv > own.rv]
-    if not records and (mark.rv, mark.time) <= (own.rv, own.time):
+    if own is None:
+        return News(batch.records, batch.mark)
+    if (batch.mark.rv, batch.mark.time) <= (own.rv, own.time):
         return None
-    return News(records, mark, reset=False)
+    return News([record for record in batch.records if record.rv > own.rv], batch.mark)

@@ -16,7 +16,7 @@ _LONGEST: Final = 200
 _ALL: Final = "_all"
 _OF: Final = "_of_"  # "_o" is no byte in hexadecimal: never part of an encoded name
 _SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
-_SEGMENT: Final = re.compile(r"(\d{20,})-(\d{20,})(?:\.g([1-9]\d*))?\.jsonl(?:\.gz)?", re.ASCII)
+_SEGMENT: Final = re.compile(r"(\d{20,})-(\d{20,})\.jsonl(?:\.gz)?", re.ASCII)
 
 
 def encoded(name: str) -> str:
@@ -85,22 +85,19 @@ class SegmentName:
     """What the name of a segment says; later segments of a stream are greater.
 
     Attributes:
-        generation: How often the cluster's storage was reset before: resourceVersions began anew each time.
         last: The mark's resourceVersion after it.
         first: The resourceVersion of its first record.
     """
 
-    generation: int
     last: int
     first: int
 
     def file(self, suffix: str) -> str:
-        """Give the file's name: `{first}-{last}.jsonl.gz`, twenty digits each, so that names sort."""
-        generation = f".g{self.generation}" if self.generation else ""
-        return f"{self.first:020d}-{self.last:020d}{generation}{suffix}"
+        """Give the file's name: `{first}-{last}.jsonl.gz`, twenty digits each at least, so that names sort."""
+        return f"{self.first:020d}-{self.last:020d}{suffix}"
 
 
 def segment_name(file: str) -> SegmentName | None:
     """Read a file's name; None if it is no segment's."""
     match = _SEGMENT.fullmatch(file)
-    return SegmentName(int(match[3] or 0), int(match[2]), int(match[1])) if match else None
+    return SegmentName(int(match[2]), int(match[1])) if match else None

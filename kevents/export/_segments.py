@@ -129,9 +129,9 @@ class SegmentFolder:
             return None
         name, path = found[-1]
         last = scanned(path, Gzip() if path.name.endswith(Gzip.suffix) else Plain()).last
-        if last is not None and (last.generation, last.mark.rv) == (name.generation, name.last):
+        if last is not None and last.mark.rv == name.last:
             return last
-        return Held(Mark(self._stream, name.last, path.stat().st_mtime_ns), name.first, 0, name.generation)
+        return Held(Mark(self._stream, name.last, path.stat().st_mtime_ns), name.first, 0)
 
     def _adopt(self, form: Format) -> None:
         part = _part(self._folder, form)
@@ -173,8 +173,7 @@ class SegmentFolder:
         Raises:
             Retry: If the disk does not take it; nothing of it remains then.
         """
-        generation = (self._last.generation if self._last else 0) + new.reset
-        held = Held(new.mark, new.first, len(new.records), generation)
+        held = Held(new.mark, new.first, len(new.records))
         data = self._form.encode((record.line() for record in new.records), held)
         with retried("cannot write", self._part):
             if self._is_due(held, len(data)):
@@ -193,8 +192,7 @@ class SegmentFolder:
         if self._first is None or self._last is None:
             return False
         age = (held.mark.time - self._first.mark.time) / _NANO
-        reset = held.generation != self._last.generation
-        return reset or age >= self._rotation.max_age or self._size + more > self._rotation.max_bytes
+        return age >= self._rotation.max_age or self._size + more > self._rotation.max_bytes
 
     def _append(self, data: bytes) -> None:
         self._named = not self._part.exists()
@@ -220,7 +218,7 @@ class SegmentFolder:
         self._size, self._first, self._looked = 0, None, 0
 
     def _rename(self, part: Path, form: Format, first: Held, last: Held) -> None:
-        name = SegmentName(last.generation, last.mark.rv, first.first).file(form.suffix)
+        name = SegmentName(last.mark.rv, first.first).file(form.suffix)
         with suppress(FileNotFoundError):  # somebody has removed it: there is nothing to close
             os.replace(part, self._folder / name)  # noqa: PTH105 - beside its kin of os
         self._named = True
@@ -253,5 +251,5 @@ def _part(folder: Path, form: Format) -> Path:
     return folder / f"current{form.suffix}.part"
 
 
-def _order(held: Held) -> tuple[int, int, int]:
-    return held.generation, held.mark.rv, held.mark.time
+def _order(held: Held) -> tuple[int, int]:
+    return held.mark.rv, held.mark.time

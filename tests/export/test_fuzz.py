@@ -164,7 +164,7 @@ def segment(form: Gzip | Plain, batches: int) -> bytes:
     """A segment of so many batches, three records each."""
     lines = [as_json(body(rv)) for rv in range(1, 1 + 3 * batches)]
     parts = (lines[at : at + 3] for at in range(0, len(lines), 3))
-    return b"".join(form.encode(part, Held(mark(3 * at + 3), 3 * at + 1, 3, 0)) for at, part in enumerate(parts))
+    return b"".join(form.encode(part, Held(mark(3 * at + 3), 3 * at + 1, 3)) for at, part in enumerate(parts))
 
 
 @fuzz
@@ -201,7 +201,7 @@ def test_batches_in_segments(form: Any, batches: int, faults: Any) -> None:
 def test_marks_in_segments(value: Any) -> None:
     """What a batch says of itself is a mark or nothing, in a member's header and in a line."""
     text = value.encode() if value == DEEP else as_json(value)
-    head = Gzip().encode([], Held(mark(5), 5, 0, 0))[:10]
+    head = Gzip().encode([], Held(mark(5), 5, 0))[:10]
     extra = b"kE" + len(text[:60_000]).to_bytes(2, "little") + text[:60_000]
     for held in (
         held_in_header(head + len(extra).to_bytes(2, "little") + extra),

@@ -68,7 +68,7 @@ class TestOrder:
 
     @given(st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1), st.integers(0, 8))
     def test_as_text(self, old: int, new: int, age: int) -> None:
-        """Also as texts of twenty digits, as keys in an object store, later ages come later."""
+        """Also as texts of twenty digits at least, as keys in an object store, later ages come later."""
         order = Order(age * AGE + old)
         before = f"{order.last:020d}"
         order.reset()

@@ -18,6 +18,7 @@ import pytest
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from kevents.export import Batch, ObjectStoreSink, Retry, Stream
+from kevents.export._marks import AGE
 from kevents.export._members import is_mark
 from kevents.export._places import place_of
 from tests.export.batches import CLUSTER, STREAM, batch, ids, ids_of, mark, record
@@ -111,15 +112,15 @@ def test_key(store: MemoryStore) -> None:
 
 
 def test_after_a_reset(store: MemoryStore) -> None:
-    """After a reset of the cluster's storage keys say the generation, so that none meets an older one."""
+    """After a reset of the cluster's storage the same resourceVersions have other keys, which come later."""
     sink = ObjectStoreSink(store)
     sink.write(batch([3]))
     sink.write(batch([9]))
-    sink.write(batch([3]))
+    sink.write(batch([AGE + 3]))
     assert [name.rpartition("/")[2] for name in keys(store)] == [
-        "00000000000000000003-00000000000000000003.g1.jsonl.gz",
         "00000000000000000003-00000000000000000003.jsonl.gz",
         "00000000000000000009-00000000000000000009.jsonl.gz",
+        "100000000000000000003-100000000000000000003.jsonl.gz",
     ]
 
 

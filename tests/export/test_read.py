@@ -67,8 +67,8 @@ def test_a_file(tmp_path: Path) -> None:
 
 
 def test_numbers_of_any_length(tmp_path: Path) -> None:
-    """Segments are in the order of their numbers, not of their names; generations one after the other."""
-    numbers = [1, 10**20, 10**21, 3, 4]
+    """Segments are in the order of their numbers, not of their names."""
+    numbers = [1, 9 * 10**20, 10**21]
     with closing(FileSink(tmp_path, max_bytes=1)) as sink:
         for rv in numbers:
             sink.write(batch([rv]))
@@ -269,8 +269,8 @@ def test_pitfall_73_a_bomb(tmp_path: Path, content: bytes, monkeypatch: pytest.M
     piece = content * ((1 << 20) // len(content))
     bomb = b"".join(packer.compress(piece) for _ in range(16)) + packer.flush()
     del piece
-    member = Gzip().encode([record(2).line()], Held(mark(2), 2, 1, 0))
-    (tmp_path / "bomb.jsonl.gz").write_bytes(Gzip().encode([record(1).line()], Held(mark(1), 1, 1, 0)) + bomb + member)
+    member = Gzip().encode([record(2).line()], Held(mark(2), 2, 1))
+    (tmp_path / "bomb.jsonl.gz").write_bytes(Gzip().encode([record(1).line()], Held(mark(1), 1, 1)) + bomb + member)
     damages: list[Damage] = []
     tracemalloc.start()
     try:
