@@ -71,7 +71,7 @@ def events_of(file: str) -> Iterator[dict[str, Any]]:
         found = [json.loads(text)]
     except ValueError:
         found = [_line(file, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    events = [event for each in found for event in (each.get("items", [each]) if isinstance(each, dict) else [each])]
+    events = [event for each in found for event in _items(each)]
     if not events:
         raise EventFileError(f"{file}: holds no event: give what 'kubectl get event NAME -o json' prints")
     for event in events:
@@ -81,6 +81,13 @@ def events_of(file: str) -> Iterator[dict[str, Any]]:
                 "prints"
             )
         yield _as_core(event)
+
+
+def _items(found: Any) -> list[Any]:  # noqa: ANN401
+    if not isinstance(found, dict) or "items" not in found:
+        return [found]
+    items = found["items"]
+    return items if isinstance(items, list) else []
 
 
 def _text(file: str) -> str:

@@ -180,6 +180,8 @@ def test_standard_input(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
         ("5", "e.json: this is not an event: it has no involvedObject; give what"),
         ('{"kind": "Pod"}', "e.json: this is not an event: it has no involvedObject; give what"),
         ('{"items": []}', "e.json: holds no event"),
+        ('{"items": null}', "e.json: holds no event"),
+        ('{"items": 5}', "e.json: holds no event"),
     ],
 )
 def test_no_event(check: Check, event: str, why: str) -> None:
