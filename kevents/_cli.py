@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import kevents
 from kevents._cli_export import add_export_commands
+from kevents._cli_help import HelpFormatter
 from kevents._demo import SECONDS, ClusterError, Settings, demonstrate
 
 if TYPE_CHECKING:
@@ -100,8 +101,7 @@ def _demonstrate(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    shape = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("kevents", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=shape)
+    parser = argparse.ArgumentParser("kevents", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=f"kevents {kevents.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _add_demo(commands)
@@ -115,7 +115,7 @@ def _add_demo(commands: Commands) -> None:
         help="watch kevents at work for a quarter of a minute",
         description=_DEMO,
         epilog=_DEMO_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     demo.set_defaults(run=_demonstrate)
     demo.add_argument("--server", metavar="KUBECONFIG", help="write to this cluster instead of an embedded API server")

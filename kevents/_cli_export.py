@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from kevents._cli_help import HelpFormatter
+
 if TYPE_CHECKING:
     from typing import TypeAlias
 
@@ -25,6 +27,7 @@ examples:
   kevents tail --kind Pod --name 'web-*' --json | jq .reason
 
 exit status:
+  1    it failed on the way
   2    it could not begin: the arguments, the kubeconfig, the cluster, or its permissions
   130  interrupted: its usual end
 
@@ -87,7 +90,9 @@ exit status:
 
 environment:
   AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME ...
-            the credentials of an object store, as its own tools take them; with -c those of the configuration
+            the credentials of an object store,
+            as its own tools take them;
+            with -c those of the configuration
   NO_COLOR  set to anything, there are no colours; in pipes there are none either
 """
 
@@ -120,8 +125,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _add(commands: Commands, name: str, text: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    shape = argparse.RawDescriptionHelpFormatter
-    parser = commands.add_parser(name, help=text, description=description, epilog=epilog, formatter_class=shape)
+    parser = commands.add_parser(name, help=text, description=description, epilog=epilog, formatter_class=HelpFormatter)
     parser.set_defaults(run=_run)
     parser.add_argument("--debug", action="store_true", help="log everything, and show where an error came from")
     return parser
@@ -133,7 +137,7 @@ def _add_tail(commands: Commands) -> None:
         "--kubeconfig", metavar="FILE", help="the cluster; without: in-cluster, else the usual kubeconfig"
     )
     tail.add_argument("--context", metavar="NAME", help="a context of the kubeconfig")
-    _add_filters(tail)
+    _add_filters(tail, "begin with those of the last 30s, 10m, 2h or 7d; without: only what happens from now on")
 
 
 def _add_export(commands: Commands) -> None:
@@ -158,18 +162,18 @@ def _add_read(commands: Commands) -> None:
     read.add_argument("place", metavar="PATH", help="a file, a folder, s3://..., gs://..., az://...; with -c: a sink")
     read.add_argument("-c", "--config", metavar="FILE", help="a configuration: PATH is the name of one of its sinks")
     read.add_argument("--duplicates", action="store_true", help="show also what was written twice")
-    _add_filters(read)
+    _add_filters(read, "only of the last 30s, 10m, 2h or 7d")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, TOML")
 
 
-def _add_filters(parser: argparse.ArgumentParser) -> None:
+def _add_filters(parser: argparse.ArgumentParser, since: str) -> None:
     parser.add_argument("-n", "--namespace", metavar="NAME", action="append", help="only of this one; several times")
     parser.add_argument("--warning", action="store_true", help="only warnings")
     parser.add_argument("--kind", metavar="KIND", action="append", help="only about this kind, as Pod; several times")
     parser.add_argument("--name", metavar="GLOB", help="only about objects of such a name, as 'web-*'")
     parser.add_argument("--reason", metavar="GLOB", help="only with such a reason, as 'Back*'")
-    parser.add_argument("--since", metavar="TIME", help="only of the last 30s, 10m, 2h or 7d")
+    parser.add_argument("--since", metavar="TIME", help=since)
     parser.add_argument("--json", action="store_true", help="a JSON line for each, as an export writes it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -64,6 +65,36 @@ def test_help_of_the_demo(run: Run) -> None:
     _, out, _ = run("demo", "--help")
     for part in ("--server KUBECONFIG", "--seconds N", "--plain", "NO_COLOR", "exit status"):
         assert part in out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+@pytest.mark.parametrize("command", ["", "demo", "tail", "export", "check", "read"])
+def test_help_fills_the_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, columns: int) -> None:
+    """Paragraphs and tables go to the end of the terminal and no further; examples are left as they are."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    status, out, _ = run(*filter(None, [command]), "--help")
+    assert 0 == status
+    examples = re.compile(r" +(kevents|import|kubectl|with|broadcaster|recorder|AWS)")
+    assert [] == [line for line in out.splitlines() if len(line) > columns - 2 and not examples.match(line)]
+    paragraph = out.split("\n\n")[1].split("\n")  # behind the usage
+    words = [line.split()[0] for line in paragraph[1:]]
+    assert words
+    assert [] == [word for line, word in zip(paragraph, words, strict=False) if len(f"{line} {word}") <= columns - 2]
+
+
+def test_help_keeps_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of a table goes on below its text; a line of an example is not cut, however narrow the terminal."""
+    monkeypatch.setenv("COLUMNS", "50")
+    _, out, _ = run("tail", "--help")
+    assert "\n  kevents tail --kind Pod --name 'web-*' --json | jq .reason\n" in out
+    assert "\n  1    it failed on the way\n  2    it could not begin: the arguments, the\n       kubeconfig," in out
+
+
+def test_help_says_where_tail_begins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tail begins with now, unless it is told how far back; what is read back is only limited."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "30s, 10m, 2h or 7d; without: only what happens from now on\n" in run("tail", "--help")[1]
+    assert "only of the last 30s, 10m, 2h or 7d\n" in run("read", "--help")[1]
 
 
 def test_no_command(run: Run) -> None:

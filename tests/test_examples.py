@@ -158,7 +158,8 @@ def test_client_go(api_server: APIServer) -> None:
     """The program moved from Go says what the Go one would, and logs it too."""
     done = run("client_go.py", api_server.kubeconfig(), POD_NAME="checker-0")
     assert 0 == done.returncode, done.stderr
-    assert 4 == done.stderr.count("INFO Event occurred")
+    shown = "INFO Event occurred object=default reason=Checking '50 % of the objects are checked'"
+    assert (4, shown) == (len(done.stderr.splitlines()), done.stderr.splitlines()[0])
     assert CLIENT_GO == told(api_server.events())
     [warning] = [event for event in api_server.events() if event["type"] == "Warning"]
     assert {"run": "7"} == warning["metadata"]["annotations"]
