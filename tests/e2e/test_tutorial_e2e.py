@@ -104,8 +104,11 @@ def gist(line: str) -> list[str]:
     return re.sub(r" \d+s( \(x\d+ over \d+s\))? ", " AGE ", line).split()
 
 
-def test_tutorial(real_server: RealServer, tmp_path: Path) -> None:
-    """Whoever follows the tutorial gets what it shows, and the operator ends on SIGTERM with nothing left behind."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_tutorial(real_server: RealServer, tmp_path: Path, number: signal.Signals) -> None:
+    """Whoever follows the tutorial gets what it shows; on Ctrl-C and SIGTERM the operator ends without a word."""
+    real_server.kubectl("delete", "configmap", "plan", "--ignore-not-found")
+    real_server.kubectl("delete", "events", "--field-selector=involvedObject.name=plan")
     with ExitStack() as ends:
         reader = Reader(real_server, tmp_path, ends)
         for command, shown in commands():
@@ -116,9 +119,36 @@ def test_tutorial(real_server: RealServer, tmp_path: Path) -> None:
             if command in AFTER:
                 reader.look_on(*AFTER[command])
         assert reader.operator is not None
-        reader.operator.send_signal(signal.SIGTERM)
+        reader.operator.send_signal(number)
         told, _ = reader.operator.communicate(timeout=DEADLINE)
         assert (0, "") == (reader.operator.returncode, told)
+
+
+def test_permission(real_server: RealServer, tmp_path: Path) -> None:
+    """With the objects that the tutorial shows a pod's account may do what its operator does, and no more."""
+    [shown] = [yaml for yaml in re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL) if "Role" in yaml]
+    (tmp_path / "rbac.yaml").write_text(shown, encoding="utf-8")
+    real_server.kubectl("apply", "-f", str(tmp_path / "rbac.yaml"))
+    account = "--as=system:serviceaccount:default:default"
+    allowed = real_server.kubectl("auth", "can-i", "--list", account, "-n", "elsewhere")
+    rules = {line.split()[0]: line.split("[")[-1].rstrip("]") for line in allowed.splitlines() if line[:1].islower()}
+    assert ("create patch", "list watch") == (rules["events"], rules["configmaps"])
+    assert set() == rules.keys() & {"pods", "secrets", "*.*"}
+    real_server.kubectl("delete", "-f", str(tmp_path / "rbac.yaml"))
+
+
+def test_permission_of_the_readme(real_server: RealServer, tmp_path: Path) -> None:
+    """The role of the README, bound as it says, lets a pod's account write events in its namespace alone."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Permission\n", 1)[1]
+    [shown, bound, *_] = re.findall(r"^```(?:yaml|shell)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "role.yaml").write_text(shown, encoding="utf-8")
+    real_server.kubectl("apply", "-f", str(tmp_path / "role.yaml"))
+    real_server.kubectl(*shlex.split(bound)[1:])
+    account = "--as=system:serviceaccount:default:default"
+    for namespace, expected in (("default", True), ("elsewhere", False)):
+        allowed = real_server.kubectl("auth", "can-i", "--list", account, "-n", namespace)
+        assert expected == bool(re.search(r"^events .*\[create patch\]$", allowed, re.MULTILINE))
+    real_server.kubectl("delete", "rolebinding,role", "event-recorder", "-n", "default")
 
 
 def test_every_wait_is_for_a_command_of_the_tutorial() -> None:
