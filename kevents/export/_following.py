@@ -10,6 +10,7 @@ from kevents._wire import clip
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._eventsapi import GoneError
 from kevents.export._intake import Intake
+from kevents.export._shallow import decoded
 from kevents.export._types import Record
 
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
@@ -66,7 +67,7 @@ class Following:
 
     def _line(self, line: bytes, now: int, read_at: float) -> Record | None:
         try:
-            told = _DECODER.decode(line)
+            told = decoded(_DECODER, line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.trouble = UnavailableError(f"what came is no watch: {error}")
             return None

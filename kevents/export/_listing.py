@@ -13,6 +13,7 @@ from kevents.export._backlog import Backlog
 from kevents.export._eventsapi import Line
 from kevents.export._intake import Head, Intake
 from kevents.export._marks import number_of
+from kevents.export._shallow import decoded
 
 PAGE: Final = 500
 
@@ -99,7 +100,7 @@ def page_of(body: bytes) -> _Page:
         UnavailableError: It is none, or has no resourceVersion.
     """
     try:
-        page = _PAGE.decode(body)
+        page = decoded(_PAGE, body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnavailableError(f"what came is no list of events: {error}") from None
     if not page.metadata.resourceVersion:

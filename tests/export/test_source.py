@@ -636,6 +636,22 @@ class TestFaults:
         assert stream.statistics().unreadable == 2
         assert "1 of the events of all namespaces cannot be read" in caplog.text
 
+    def test_a_deep_event(self, api_server: APIServer) -> None:
+        """An event that somebody has nested without end keeps nothing from the others, and is told."""
+        deep = (
+            b'{"metadata":{"resourceVersion":"%d","managedFields":' + b'[{"f:a":' * 3000 + b"7" + b"}]" * 3000 + b"}}"
+        )
+        items = deep % 60 + b',{"metadata":{"resourceVersion":"61"}}'
+        body = b'{"metadata":{"resourceVersion":"70"},"items":[' + items + b"]}"
+        lines = b'{"type":"ADDED","object":' + deep % 71 + b"}\n"
+        api_server.fail(Garbage(body, after_processing=False), times=1, when=is_list)
+        api_server.fail(Garbage(lines, after_processing=False), times=1, when=is_watch)
+        (stream,) = source(api_server).open()
+        with Reading(stream) as reading:
+            reading.wait_for(3)
+        counted = stream.statistics()
+        assert (["/:60", "/:61", "/:71"], 0, 0) == (reading.ids[:3], counted.failures, counted.unreadable)
+
     def test_bytes_that_are_no_text(self, api_server: APIServer) -> None:
         """An event whose text is no UTF-8 is counted, and keeps nothing from the others."""
         items = b'{"metadata":{"resourceVersion":"60"},"message":"\xff"},{"metadata":{"resourceVersion":"61"}}'
