@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kevents.testing import APIServer
+from kevents.testing import APIServer, Hang
 from tests.export.test_export_command import Exporting, configuration, record
 
 pytestmark = pytest.mark.wire
@@ -77,6 +77,28 @@ def test_grace(api_server: APIServer, export: Callable[[str], Exporting], tmp_pa
     assert "1 record not acknowledged in time; the next run reads again what is missing" in running.log
     assert "Traceback" not in running.log
     assert not (tmp_path / "marks").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "watch"),
+    [("kube-system", False), ("events", False), ("events", True)],
+    ids=["connects", "lists", "watches"],
+)
+def test_a_request_without_an_answer(
+    api_server: APIServer,
+    export: Callable[[str], Exporting],
+    tmp_path: Path,
+    path: str,
+    watch: bool,  # noqa: FBT001
+) -> None:
+    """A server that takes a request and does not answer does not hold up the end, whatever it was asked."""
+    asked = api_server.fail(Hang(), path=path, when=lambda request: watch is ("watch" in request.query))
+    running = export(f'grace = "1h"\n{configuration(api_server, tmp_path)}')
+    running.wait_until(lambda: asked.hits)
+    began = time.monotonic()
+    assert 0 == running.end(), running.log
+    assert time.monotonic() - began < 10  # its time-out is 15 s, that of a watch longer
+    assert "Traceback" not in running.log
 
 
 def test_a_second_signal(
