@@ -24,12 +24,12 @@ from kevents._client import (
     comes_from,
     kubeconfig,
     no_configuration,
+    other_api,
     package_of,
     told_safely,
 )
 from kevents.exceptions import UnavailableError
 
-_PACKAGES: Final = ASYNCHRONOUS
 _FAREWELL: Final = 5
 """Turns of the loop in which connections that were closed, those with TLS above all, really end."""
 _parents: list[object] = []
@@ -211,9 +211,8 @@ class AsyncClientSource:
         """Why a thing will not do; empty if it will."""
         if comes_from(thing, "kubernetes") and not package_of(thing):
             return f"not a synchronous one: {self._kind.sink} is for those"
-        name = type(thing).__name__
-        if name.endswith("V1Api") and name != self._kind.name:
-            return f"not an {name}: its events have another shape"
+        if other := other_api(thing, self._kind):
+            return other
         return "" if legal or self._is_client(thing) else f"not {type(thing).__module__}.{type(thing).__qualname__}"
 
     async def _from_environment(self) -> Any:  # noqa: ANN401
@@ -250,7 +249,7 @@ def _installed() -> str:
     Raises:
         ImportError: If there is none.
     """
-    for package in _PACKAGES:
+    for package in ASYNCHRONOUS:
         if _is_installed(package) and _is_installed("aiohttp"):
             return package
     raise ImportError(
@@ -260,7 +259,7 @@ def _installed() -> str:
 
 def _imported() -> str:
     """The package that the process has imported already; empty: none."""
-    return next((package for package in _PACKAGES if f"{package}.client" in sys.modules), "")
+    return next((package for package in ASYNCHRONOUS if f"{package}.client" in sys.modules), "")
 
 
 def _is_installed(package: str) -> bool:

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checka
 from kevents._aio_client import AsyncClientSource
 from kevents._client import told_safely
 from kevents._objects import Json
-from kevents._sink import checked_timeout, status_error, unsendable
+from kevents._sink import MOST_READ, UNAUTHORIZED, checked_timeout, status_error, unsendable
 from kevents._wire import CORE_GROUP, EVENTS_GROUP
 from kevents.exceptions import SinkError, StatusError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MOST_READ: Final = 1 << 20
-_UNAUTHORIZED: Final = 401
 _BAD_HEADER: Final = re.compile("detected in .*header")  # aiohttp's words for a line break in one
 _STRATEGIC: Final = "application/strategic-merge-patch+json"
 
@@ -93,7 +91,7 @@ class ClientEventSink:
                 await _read(await self._call(api, method)(*args, **options))
         except Exception as error:  # noqa: BLE001 - the packages have many
             raised = _converted(error)
-            if isinstance(raised, StatusError) and raised.code == _UNAUTHORIZED:
+            if isinstance(raised, StatusError) and raised.code == UNAUTHORIZED:
                 await self._source.renew(connection)
             raise raised from None
 
@@ -174,7 +172,7 @@ async def _read(answer: Any) -> None:  # noqa: ANN401 - an aiohttp response, or 
     body = bytearray()
     try:
         with suppress(Exception):
-            while len(body) < _MOST_READ and (piece := await answer.content.read(_MOST_READ - len(body))):
+            while len(body) < MOST_READ and (piece := await answer.content.read(MOST_READ - len(body))):
                 body += piece
     finally:
         if not answer.content.at_eof():

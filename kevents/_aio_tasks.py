@@ -118,9 +118,9 @@ class TaskCrew:
         self._until = deadline
         self._delivery.drain(deadline)
 
-    def settle(self, deadline: float) -> bool:
+    def settle(self, deadline: float) -> None:
         """Wait until everything has ended; without a loop that runs, nothing will."""
-        return self._delivery.settle(deadline if self._is_alive() else monotonic())
+        self._delivery.settle(deadline if self._is_alive() else monotonic())
 
     def close(self) -> int:
         """Give up what is left, requests that are under way too."""

@@ -64,6 +64,13 @@ def kubeconfig() -> str:
     return os.environ.get("KUBECONFIG") or "~/.kube/config"
 
 
+def other_api(thing: object, wanted: Api) -> str:
+    """Why an api of other events will not do; empty for anything else. Not by class: that may not be loaded."""
+    name = type(thing).__name__
+    others = {api.name for api in APIS.values()} - {wanted.name}
+    return f"not an {name}: its events have another shape" if name in others else ""
+
+
 def no_configuration(not_in_cluster: Exception, path: str, error: Exception, sink: str) -> UnavailableError:
     """What is to be told when the environment has neither of the two."""
     return UnavailableError(
@@ -93,11 +100,8 @@ class ClientSource:
         self._client = kubernetes.client
         self._config: Any = kubernetes.config
         self._kind = APIS[api_group]
-        for name in (
-            *_NEEDED,
-            self._kind.name,
-            self._kind.model,
-        ):  # the client 37 loads each part when it is first asked for
+        # The client 37 loads each part when it is first asked for.
+        for name in (*_NEEDED, self._kind.name, self._kind.model):
             getattr(self._client, name)
         self._given = given
         self._lock = threading.Lock()
@@ -164,11 +168,8 @@ class ClientSource:
         """Why a thing will not do; empty if it will."""
         if package_of(thing) or inspect.iscoroutinefunction(getattr(thing, "create_namespaced_event", thing)):
             return f"not an asynchronous one: {self._kind.async_sink} is for those"
-        name = type(thing).__name__
-        if name != self._kind.name and name in {
-            api.name for api in APIS.values()
-        }:  # not by class: it may not be loaded
-            return f"not an {name}: its events have another shape"
+        if other := other_api(thing, self._kind):
+            return other
         return "" if legal or self._is_client(thing) else f"not {type(thing).__module__}.{type(thing).__qualname__}"
 
     def _reconnected(self, given: Any) -> Any:  # noqa: ANN401

@@ -21,7 +21,7 @@ from kevents._facts import CLOSED, Closed, Dropped, Fact, ServerLost, Wait
 from kevents._handlers import Handled
 from kevents._statistics import DropReason, SinkStatistics
 from kevents._turn import time_left
-from kevents._verdict import Delivered, Verb, Verdict
+from kevents._verdict import Delivered, Failed, Unavailable, Verb, Verdict, reconsider
 from kevents._wire import counted, told
 from kevents._workqueue import WorkQueue
 
@@ -165,13 +165,15 @@ class Delivery:
         """Wait until something changes, at most so many seconds; not at all if something has since the version."""
         with self._lock:
             if self._queue.version == version:
-                self._idle += 1
-                self._work.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
-                self._idle -= 1
+                try:
+                    self._idle += 1
+                    self._work.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+                finally:
+                    self._idle -= 1
 
     def done(self, attempt: Attempt, verdict: Verdict, now: float) -> None:
         """Settle an attempt."""
-        wait = 0.0 if isinstance(verdict, Delivered) else self._next_wait(attempt.waits + 1)
+        wait = 0.0 if isinstance(verdict, Delivered) else self._next_wait(attempt.waits + 1, verdict, now)
         with self._lock:
             was_closed = self._queue.gate.closed
             self._queue.done(attempt, verdict, now, wait)
@@ -181,10 +183,16 @@ class Delivery:
             facts = self._facts()
         self._report(facts)
 
-    def _next_wait(self, number: int) -> float:
-        """The n-th wait of a write; the user's function may fail, outside the lock."""
+    def _next_wait(self, number: int, verdict: Verdict, now: float) -> float:
+        """The n-th wait of a write; the user's function may fail, outside the lock.
+
+        It is asked only where there is to be a wait: else, if the queue finds that there must be one, the default
+        decides.
+        """
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = number
+        if not isinstance(reconsider(verdict, self._queue.gate.last_unavailable, now), Failed | Unavailable):
+            return float(self._default_wait(state))
         try:
             wait = float(self._retry_wait(state))
             if 0.0 <= wait < float("inf"):
@@ -239,10 +247,10 @@ class Delivery:
             self._changed()
             self._ends.notify_all()
 
-    def settle(self, deadline: float) -> bool:
-        """Wait until everything has ended; False at the deadline."""
+    def settle(self, deadline: float) -> None:
+        """Wait until everything has ended, at most until the deadline."""
         with self._lock:
-            return self._wait_for(lambda: not self._queue.keys, deadline)
+            self._wait_for(lambda: not self._queue.keys, deadline)
 
     def close(self) -> int:
         """Give up what is left; how many events were given up, at the queue's own deadline too."""

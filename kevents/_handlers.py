@@ -54,7 +54,7 @@ class Handler(Protocol):
     def finish(self) -> None:
         """The last batch was handled."""
 
-    def settle(self, deadline: float) -> bool:
+    def settle(self, deadline: float) -> None:
         """Wait, at most until the deadline, until all that was handled has ended."""
 
     def close(self) -> int:
@@ -112,9 +112,8 @@ class CallHandler:
     def finish(self) -> None:
         """There is nothing behind the function to be told."""
 
-    def settle(self, deadline: float) -> bool:  # noqa: ARG002
+    def settle(self, deadline: float) -> None:
         """What was handled has ended."""
-        return True
 
     def close(self) -> int:
         """Nothing is left."""

@@ -14,6 +14,7 @@ import kopf
 
 from kevents._client import UNCONFIGURED_HOSTS, told_safely
 from kevents._objects import Json
+from kevents._sink import MOST_READ
 from kevents.exceptions import UnavailableError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 _NOT_LOGGED_IN: Final = (
     "kopf has not logged in yet; if its login handler is your own, let that return recorder.logged_in(...)"
 )
-_MOST_READ: Final = 1 << 20
 _CONNECTIONS: Final = 16
 
 _log: Final = logging.getLogger("kevents")
@@ -107,8 +107,8 @@ class ConnectionApi:
             return answer
         error: Any = self._client.ApiException(status=answer.status, reason=answer.reason)
         error.headers = dict(answer.headers)
-        error.body = answer.read(_MOST_READ)
-        if len(error.body) == _MOST_READ:
+        error.body = answer.read(MOST_READ)
+        if len(error.body) == MOST_READ:
             answer.close()
         answer.release_conn()
         raise error

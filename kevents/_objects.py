@@ -19,7 +19,7 @@ EVENT_TYPE_NORMAL: Final = "Normal"
 EVENT_TYPE_WARNING: Final = "Warning"
 
 Json = dict[str, Any]
-_NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
+NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _REFERENCE_FIELDS: Final = {
     "kind": "kind", "api_version": "apiVersion", "namespace": "namespace", "name": "name", "uid": "uid",
@@ -175,8 +175,8 @@ class Event:
         source: EventSource,
         time: int,
         serial: int,
-        annotations: Mapping[str, str] = _NO_TEXTS,
-        labels: Mapping[str, str] = _NO_TEXTS,
+        annotations: Mapping[str, str] = NO_TEXTS,
+        labels: Mapping[str, str] = NO_TEXTS,
         count: int = 1,
         first_time: int | None = None,
         name: str = "",

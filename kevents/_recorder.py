@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from kevents._log import LOGGER, is_speaking
-from kevents._objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, EventSource, ObjectReference
+from kevents._objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, NO_TEXTS, EventSource, ObjectReference
 from kevents._reference import get_reference
 from kevents._statistics import DropReason
 from kevents._wire import told
@@ -23,7 +23,6 @@ Texts = Mapping[str, str]
 Publish = Callable[[ObjectReference, EventSource, str, str, str, Texts, Texts], None]
 Refuse = Callable[[DropReason, InvalidEventError, "logging.Logger"], None]
 
-NO_TEXTS: Final[Texts] = MappingProxyType({})
 TYPES: Final = frozenset({EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING})
 
 

@@ -11,7 +11,7 @@ from kevents._facts import CLOSED, Wait
 from kevents._log import speaking
 from kevents._slot import Attempt
 from kevents._verdict import Verb, Verdict, judge
-from kevents._worker import join, spawn
+from kevents._worker import A_MOMENT, join, spawn
 
 if TYPE_CHECKING:
     from kevents._delivery import Delivery
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from kevents._statistics import SinkStatistics
 
 _SHORTEST = 0.01
-_A_MOMENT = 0.1
 
 
 def _nothing_to_begin() -> threading.Event:
@@ -124,17 +123,17 @@ class SenderCrew:
                         return  # the sink forked, and this is the child: it begins anew, in another thread
                     self._delivery.done(step, verdict, monotonic())
 
-    def settle(self, deadline: float) -> bool:
+    def settle(self, deadline: float) -> None:
         """Wait until everything has ended; without a thread (none starts at interpreter exit) send it here."""
         if not self._threads:
             self._run(deadline)
-        return self._delivery.settle(deadline)
+        self._delivery.settle(deadline)
 
     def close(self) -> int:
         """Give up what is left; how many events that was."""
         given_up = self._delivery.close()
-        deadline = monotonic() + _A_MOMENT
-        self._begun.wait(_A_MOMENT)
+        deadline = monotonic() + A_MOMENT
+        self._begun.wait(A_MOMENT)
         for thread in self._threads:
             join(thread, deadline - monotonic())
         return given_up

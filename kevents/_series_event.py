@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from kevents._objects import Event, EventSource, Json, ObjectReference
+from kevents._objects import NO_TEXTS, Event, EventSource, Json, ObjectReference
 from kevents._wire import EVENTS_GROUP, clean, format_micro_time
 
 SERIES_BEGINS: Final = 2
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
     from kevents._statistics import DropReason
     from kevents.exceptions import InvalidEventError
-
-_NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class SeriesEvent(Event):
@@ -60,8 +57,8 @@ class SeriesEvent(Event):
         time: int,
         serial: int,
         related: ObjectReference | None = None,
-        annotations: Mapping[str, str] = _NO_TEXTS,
-        labels: Mapping[str, str] = _NO_TEXTS,
+        annotations: Mapping[str, str] = NO_TEXTS,
+        labels: Mapping[str, str] = NO_TEXTS,
         count: int = 1,
         first_time: int | None = None,
         name: str = "",

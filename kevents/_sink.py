@@ -16,8 +16,8 @@ from kevents._verdict import retry_after
 from kevents._wire import CORE_GROUP
 from kevents.exceptions import SinkError, StatusError, UnavailableError
 
-_MOST_READ: Final = 1 << 20
-_UNAUTHORIZED: Final = 401
+MOST_READ: Final = 1 << 20
+UNAUTHORIZED: Final = 401
 
 
 @runtime_checkable
@@ -95,7 +95,7 @@ class ClientEventSink:
 
     def _refused(self, api: object, error: Exception) -> SinkError:
         raised = status_error(error)
-        if isinstance(raised, StatusError) and raised.code == _UNAUTHORIZED:
+        if isinstance(raised, StatusError) and raised.code == UNAUTHORIZED:
             self._source.renew(api)
         return raised
 
@@ -153,7 +153,7 @@ def _read(answer: Any) -> None:  # noqa: ANN401 - a urllib3 response, or a test 
         raise TypeError("api is an asynchronous client: this sink needs a plain one")
     whole = False
     with suppress(Exception):
-        whole = len(answer.read(_MOST_READ)) < _MOST_READ
+        whole = len(answer.read(MOST_READ)) < MOST_READ
     with suppress(Exception):
         if not whole:
             answer.close()

@@ -11,13 +11,13 @@ import _thread
 import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from kevents._turn import Turn
 
 _LINGER = 0.005
-_A_MOMENT = 0.1
+A_MOMENT: Final = 0.1
 """Seconds for a thread that has nothing left to do: interpreters up to 3.11 may crash if one ends while they do."""
 
 
@@ -40,7 +40,7 @@ def _start(thread: threading.Thread, instead: Callable[[], None], then: Callable
     then()
 
 
-def join(thread: threading.Thread, seconds: float = _A_MOMENT) -> None:
+def join(thread: threading.Thread, seconds: float = A_MOMENT) -> None:
     """Wait for the end of a thread, if it has begun."""
     if thread.is_alive():
         thread.join(max(seconds, 0.0))

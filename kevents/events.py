@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from kevents._broadcaster import Broadcaster
 from kevents._log import LOGGER, is_speaking
-from kevents._objects import EventSource
+from kevents._objects import NO_TEXTS, EventSource
 from kevents._recorder import (
-    NO_TEXTS,
     TYPES,
     EchoError,
     Formatted,

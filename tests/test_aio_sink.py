@@ -220,7 +220,7 @@ def test_environment(
     api_server: APIServer, package: str, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an api the environment's configuration is used, through either package, and the default is left alone."""
-    monkeypatch.setattr("kevents._aio_client._PACKAGES", (package,))
+    monkeypatch.setattr("kevents._aio_client.ASYNCHRONOUS", (package,))
     monkeypatch.setenv("KUBECONFIG", str(path))
     default = client_of(package).Configuration._default
     sink = aio.CoreV1EventSink()
@@ -234,7 +234,7 @@ def test_loaded_configuration(
     api_server: APIServer, package: str, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The configuration that the process has loaded goes before a kubeconfig."""
-    monkeypatch.setattr("kevents._aio_client._PACKAGES", (package,))
+    monkeypatch.setattr("kevents._aio_client.ASYNCHRONOUS", (package,))
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     configuration = client_of(package).Configuration
     monkeypatch.setattr(configuration, "_default", None)
@@ -247,7 +247,7 @@ def test_loaded_configuration(
 
 def test_no_configuration(package: str, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 40: without any configuration the server is unavailable, and the error says what to set."""
-    monkeypatch.setattr("kevents._aio_client._PACKAGES", (package,))
+    monkeypatch.setattr("kevents._aio_client.ASYNCHRONOUS", (package,))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     sink = aio.CoreV1EventSink()
     with pytest.raises(UnavailableError, match="set KUBECONFIG"):
@@ -287,9 +287,21 @@ def test_wrong_clients(package: str, client: Any, sink: type[aio.CoreV1EventSink
             sink(thing)
 
 
+def test_an_api_of_ones_own() -> None:
+    """Somebody's double of the api may be called as he likes: only those of the other events are refused by name."""
+
+    class FakeV1Api:
+        """Creates nothing."""
+
+        async def create_namespaced_event(self, namespace: str, body: dict[str, Any]) -> None:
+            """Create nothing."""
+
+    assert isinstance(aio.CoreV1EventSink(FakeV1Api()), aio.CoreV1EventSink)
+
+
 def test_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where neither package is installed, the error names both."""
-    monkeypatch.setattr("kevents._aio_client._PACKAGES", ("kevents.no_such", "kevents.neither"))
+    monkeypatch.setattr("kevents._aio_client.ASYNCHRONOUS", ("kevents.no_such", "kevents.neither"))
     with pytest.raises(ImportError, match=r"kubernetes\.aio.*kubernetes_asyncio"):
         aio.CoreV1EventSink()
 
@@ -539,7 +551,7 @@ def test_a_child_connects_anew(loop: Loop) -> None:
 
 def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sink that is built in a running loop imports nothing there; outside of one it does so at once."""
-    monkeypatch.setattr("kevents._aio_client._PACKAGES", (package,))
+    monkeypatch.setattr("kevents._aio_client.ASYNCHRONOUS", (package,))
     imported: list[str] = []
     monkeypatch.setattr("kevents._aio_client.AsyncClientSource._prepare", lambda _, name: imported.append(name))
 
@@ -554,7 +566,7 @@ def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytes
 
 def test_a_module_of_nowhere(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What somebody has put in the place of aiohttp, and says nothing of where it is from, is not it."""
-    monkeypatch.setattr("kevents._aio_client._PACKAGES", (package,))
+    monkeypatch.setattr("kevents._aio_client.ASYNCHRONOUS", (package,))
     monkeypatch.setitem(sys.modules, "aiohttp", ModuleType("aiohttp"))
     with pytest.raises(ImportError, match="with aiohttp"):
         aio.CoreV1EventSink()

@@ -488,7 +488,7 @@ def test_an_interrupted_shutdown_goes_on(broadcaster: EventBroadcaster) -> None:
     sink.wait_calls(1)
     settle = watcher.handler.settle
 
-    def interrupted(_: float) -> bool:
+    def interrupted(_: float) -> None:
         watcher.handler.settle = settle  # type: ignore[method-assign]
         raise KeyboardInterrupt
 
@@ -570,7 +570,7 @@ def test_shutdown_during_an_interrupted_one(broadcaster: EventBroadcaster, monke
     settle, given_up = watcher.handler.settle, []
     others = threading.Thread(target=lambda: given_up.append(broadcaster.shutdown(3600)))
 
-    def interrupted(_: float) -> bool:
+    def interrupted(_: float) -> None:
         watcher.handler.settle = settle  # type: ignore[method-assign]
         others.start()
         assert waiting.wait(PATIENCE)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tenacity.wait import wait_fixed
@@ -20,8 +20,11 @@ from kevents._log import LimitedLog
 from kevents._losses import Losses
 from kevents._slot import Attempt
 from kevents._statistics import DropReason
-from kevents._verdict import Delivered, Failed, Gone, Rejected, Unavailable, Verb
+from kevents._verdict import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb
 from tests.support.sinks import PATIENCE, about
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 DELIVERED = Delivered()
 
@@ -113,7 +116,7 @@ def test_filtered_events_are_told() -> None:
     assert [(DropReason.SPAM_FILTERED, "same", 1)] * 3 == office.drops
 
 
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_a_clock_of_the_options_that_raises(error: type[BaseException]) -> None:
     """What cannot be decided on, whatever is raised, fails alone, and is counted."""
     broken = [True]
@@ -216,6 +219,28 @@ def test_a_retry_wait_that_makes_no_sense(waits: list[Any]) -> None:
     assert 1 == office.delivery.statistics().fallbacks
 
 
+def test_a_retry_wait_is_asked_for_what_waits() -> None:
+    """The user's wait is asked for writes that have to wait, a 403 after an outage too, and for no others."""
+    asked: list[int] = []
+
+    def retry_wait(state: RetryCallState) -> float:
+        asked.append(state.attempt_number)
+        return 0.0
+
+    office = Office(retry_wait=retry_wait)
+    office.accept("a")
+    office.done(office.take(), DELIVERED)
+    office.accept("a")
+    for verdict in (Gone(), Exists(), Rejected(422, "Invalid")):
+        office.done(office.take(), verdict)
+    assert [] == asked
+    office.accept("b")
+    for verdict in (Failed("broken"), Unavailable("refused"), Rejected(403, "Forbidden")):
+        office.done(office.take(), verdict)
+    assert [1, 2, 3] == asked
+    assert {DropReason.REJECTED: 1} == office.delivery.statistics().dropped
+
+
 def test_a_wait_beyond_any_clock() -> None:
     """A retry wait of more seconds than a lock can wait is waited as long as it can, not raised into the sender."""
     office = Office(retry_wait=lambda _: 1e300)
@@ -237,6 +262,23 @@ def _until_idle(office: Office, senders: int = 1) -> None:
         assert monotonic() < deadline
 
 
+def test_an_interrupted_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was interrupted while he waited for work is no idle sender: what comes needs another."""
+    office = Office()
+    step = office.delivery.take(monotonic())
+    assert isinstance(step, Wait)
+
+    def interrupted(_: float | None) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(office.delivery._work, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            office.delivery.wait(step.version, None)
+    office.accept("a")
+    assert office.delivery.lacks_senders()
+
+
 @pytest.mark.parametrize("timeout", [float("inf"), 1e300, float("nan"), -1.0])
 def test_any_deadline(timeout: float) -> None:
     """No deadline is too far, too near or too odd for flush, drain and settle."""
@@ -247,7 +289,7 @@ def test_any_deadline(timeout: float) -> None:
     assert office.delivery.flush(deadline)
     office.delivery.drain(deadline)
     office.delivery.finish()
-    assert office.delivery.settle(deadline)
+    office.delivery.settle(deadline)
     assert 0 == office.delivery.close()
 
 
@@ -287,7 +329,7 @@ def test_a_drained_queue_is_closed() -> None:
     thread, results = background(lambda: office.delivery.settle(monotonic() + PATIENCE))
     office.done(attempt, DELIVERED)
     thread.join(PATIENCE)
-    assert [True] == results
+    assert [None] == results
     assert CLOSED is office.delivery.take(monotonic())
     assert 0 == office.delivery.close()
 
