@@ -124,11 +124,11 @@ class Feed:
         self._ears.close()
         with suppress(Exception):  # it may have been ended by `end`, in any state
             self._response.close()
-        with suppress(Exception):
-            self._response.release_conn()
         if self._connection is not None:
             with suppress(Exception):
                 self._connection.close()
+        with suppress(Exception):  # last: from then on another request may have the connection
+            self._response.release_conn()
 
     def end(self) -> None:
         """End the connection: a read that waits returns, or raises, at once."""

@@ -49,3 +49,17 @@ def test_no_chunks(data: bytes) -> None:
     """What is not chunked is told so."""
     with pytest.raises(CutError, match="not chunked as it says"):
         Unchunker().feed(data)
+
+
+def test_closed_before_it_is_given_back() -> None:
+    """A watch's connection is closed before another request may have it; that of an answer that ends is kept."""
+    done: list[str] = []
+    connection = SimpleNamespace(sock=None, close=lambda: done.append("connection closed"))
+    response = SimpleNamespace(
+        connection=connection,
+        close=lambda: done.append("response closed"),
+        release_conn=lambda: done.append("given back"),
+    )
+    Feed(response, live=True).close()
+    Feed(response).close()
+    assert ["response closed", "connection closed", "given back", "response closed", "given back"] == done
