@@ -36,9 +36,12 @@ USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
 _NANO: Final = 1_000_000_000
 _MOST_TOLD: Final = 10
-_FIX: Final = (
-    "give kevents.CoreV1EventSink an api",  # the advice of the room that makes clients, for programs
-    "name a kubeconfig (--kubeconfig of tail; kubeconfig in the table [cluster] of a configuration)",
+_FIXES: Final = (  # advice for programs, and what a user of the command does instead
+    (
+        "give kevents.CoreV1EventSink an api",
+        "name a kubeconfig (--kubeconfig of tail; kubeconfig in the table [cluster] of a configuration)",
+    ),
+    ("give the source a cluster name of your own, with cluster=", 'give it an id of your own: id = "..." in [cluster]'),
 )
 _USERS: Final = (ArchiveError, ClusterError, EventFileError, KeventsError, ListenError, SecretError)
 
@@ -65,7 +68,10 @@ def run(options: argparse.Namespace) -> int:
     except (OptionError, *_USERS) as error:
         if options.debug:
             raise
-        _tell(*(f"kevents: {line}" for line in str(error).replace(*_FIX).splitlines()))
+        text = str(error)
+        for advice, fix in _FIXES:
+            text = text.replace(advice, fix)
+        _tell(*(f"kevents: {line}" for line in text.splitlines()))
         return USAGE_ERROR
     except BrokenPipeError:
         raise
@@ -100,10 +106,12 @@ def _tail(options: argparse.Namespace) -> int:
         client_of(ClusterConfig(options.kubeconfig or "", options.context or "")),
         namespaces=namespaces,
         start="all" if options.since else "now",
+        cluster="",  # nothing is kept that it would have to be told by
     )
     columns = _columns(namespaces=len(namespaces) != 1, dates=False)
     show = as_json(sys.stdout.buffer) if options.json else as_columns(sys.stdout, columns)
     with logging_to(sys.stderr, as_json=False):
+        source.reach()
         streams = source.open()
         if is_terminal(sys.stderr) and not options.since:
             where = f"namespace {', '.join(namespaces)}" if namespaces else "all namespaces"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from kevents._checks import require_count, require_positive
 from kevents._log import LimitedLog
@@ -20,6 +20,8 @@ from kevents.export._types import Stream
 _STARTS = ("resume", "now", "all")
 _FORBIDDEN = 403
 _SERVER_ERRORS = 500
+_T = TypeVar("_T")
+_EVENTS = 'a role must allow "list" and "watch" of "events"'
 _CLUSTER = (
     'a role must allow "get" of "namespaces" named "kube-system", whose uid tells one cluster from another; '
     "or give the source a cluster name of your own, with cluster="
@@ -106,22 +108,34 @@ class ClusterEventSource:
                 configuration.
             StatusError: If it refuses for as long; the text says what a role must allow.
         """
-        cluster = self._cluster if self._cluster is not None else self._learn()
+        cluster = self._tried(Line.cluster, "", _CLUSTER) if self._cluster is None else self._cluster
         streams = [Stream(cluster, scope) for scope in self._scopes]
         return [EventStream(stream, Line(self._api, stream.scope), self._options, self._log) for stream in streams]
 
-    def _learn(self) -> str:
-        """Ask which cluster it is; a server that has just started refuses for a moment what it allows later."""
+    def reach(self) -> None:
+        """See whether the events of each stream can be read, which :meth:`open` does not.
+
+        Raises:
+            UnavailableError: As `open` does.
+            StatusError: As `open` does.
+
+        .. versionadded:: 0.1
+        """
+        for scope in self._scopes:
+            self._tried(lambda line: line.page(1), scope, _EVENTS)
+
+    def _tried(self, ask: Callable[[Line], _T], scope: str, advice: str) -> _T:
+        """Ask; a server that has just started refuses for a moment what it allows later."""
         deadline = monotonic() + self._patience
         backoff = Backoff(*self._options.retry)
         self._api.check()
         while True:
             try:
-                return Line(self._api).cluster()
+                return ask(Line(self._api, scope))
             except (StatusError, UnavailableError, GoneError) as error:
                 wait = backoff.next(getattr(error, "retry_after", None))
                 if monotonic() + wait > deadline:
-                    raise _explained(error) from None
+                    raise _explained(error, advice) from None
                 self._log.say("open", f"{_happened(error)}: {error}")
                 time.sleep(wait)
 
@@ -130,9 +144,9 @@ class ClusterEventSource:
         return f"ClusterEventSource(namespaces={[scope for scope in self._scopes if scope]})"
 
 
-def _explained(error: Exception) -> Exception:
+def _explained(error: Exception, advice: str) -> Exception:
     if isinstance(error, StatusError) and error.code == _FORBIDDEN:
-        return StatusError(error.code, error.reason, f"{error.message}; {_CLUSTER}", error.causes)
+        return StatusError(error.code, error.reason, f"{error.message}; {advice}", error.causes)
     if isinstance(error, NoAnswerError):
         return UnavailableError(
             f"no answer from the API server at {error.host} ({error}): is the cluster running, and does "

@@ -274,6 +274,7 @@ def test_no_permission(
     else:
         assert 2 == running.process.wait(PATIENCE), running.log
         assert '"namespaces" named "kube-system"' in running.log
+        assert 'or give it an id of your own: id = "..." in [cluster]' in running.log
     assert SECRET not in running.log
     assert "Traceback" not in running.log
 

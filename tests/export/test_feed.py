@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents.export._feed import CutError, Unchunker
+from kevents.export._feed import CutError, Feed, Unchunker
 from kevents.testing._http import chunk
 
 

@@ -808,6 +808,15 @@ class TestOpen:
         (stream,) = source(api_server, cluster="mine").open()
         assert (stream.stream.cluster, api_server.requests) == ("mine", ())
 
+    def test_reach(self, api_server: APIServer) -> None:
+        """Whoever needs no cluster's name can see beforehand whether the events can be read, of each namespace."""
+        source(api_server, namespaces=["a", "b"]).reach()
+        found = [(request.path.split("/")[-2:], request.query["limit"]) for request in api_server.requests]
+        assert [(["a", "events"], "1"), (["b", "events"], "1")] == found
+        api_server.add_user("t", "nobody", {"get"})
+        with pytest.raises(StatusError, match=r'403 .* a role must allow "list" and "watch" of "events"$'):
+            source(api_server, token="t").reach()
+
     def test_forbidden(self, api_server: APIServer) -> None:
         """A refusal says what to do."""
         api_server.add_user("t", "exporter", {"list", "watch"})

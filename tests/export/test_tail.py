@@ -270,6 +270,17 @@ def test_in_this_process(
     assert told == err if not told else err.startswith(told)
 
 
+@pytest.mark.wire
+def test_a_user_of_one_namespace(api_server: APIServer, run: Tail) -> None:
+    """It takes no permission but that to read events."""
+    api_server.add_user("poor-token", "poor", ["list", "watch"])
+    record(api_server, 1)
+    process = run(
+        "-n", "default", "--json", "--since", "9999d", "--kubeconfig", str(api_server.kubeconfig(token="poor-token"))
+    )
+    assert "step 1" == json.loads(lines(process, 1)[0])["message"]
+
+
 # -- what is wrong ---------------------------------------------------------------------------------------------------
 
 
