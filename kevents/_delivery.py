@@ -184,11 +184,7 @@ class Delivery:
         self._report(facts)
 
     def _next_wait(self, number: int, verdict: Verdict, now: float) -> float:
-        """The n-th wait of a write; the user's function may fail, outside the lock.
-
-        It is asked only where there is to be a wait: else, if the queue finds that there must be one, the default
-        decides.
-        """
+        """The n-th wait of a write, if it must; the user's function is asked if so, may fail, and needs no lock."""
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = number
         if not isinstance(reconsider(verdict, self._queue.gate.last_unavailable, now), Failed | Unavailable):
