@@ -127,7 +127,7 @@ def _run(options: argparse.Namespace) -> int:
 def _add(commands: Commands, name: str, text: str, description: str, epilog: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=description, epilog=epilog, formatter_class=HelpFormatter)
     parser.set_defaults(run=_run)
-    parser.add_argument("--debug", action="store_true", help="log everything, and show where an error came from")
+    parser.add_argument("--debug", action="store_true", help="show where in the code an error came from")
     return parser
 
 

@@ -93,7 +93,7 @@ def _check(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     config = load(options.config)
     to_stdout = any(sink.type == "stdout" for sink in config.sinks.values())
-    return exported(build(config), logs=options.logs, debug=options.debug, shared=to_stdout and is_terminal(sys.stdout))
+    return exported(build(config), logs=options.logs, shared=to_stdout and is_terminal(sys.stdout))
 
 
 # -- for people

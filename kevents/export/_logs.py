@@ -85,13 +85,12 @@ class OneOfInsecure(logging.Filter):
 
 
 @contextmanager
-def logging_to(stream: LogStream, *, as_json: bool, level: int = logging.INFO) -> Iterator[None]:
-    """Let everything that is logged in the process go to a stream; other people's lines from WARNING on.
+def logging_to(stream: LogStream, *, as_json: bool) -> Iterator[None]:
+    """Let everything that is logged in the process go to a stream, from INFO on; other people's lines from WARNING on.
 
     Args:
         stream: Where to.
         as_json: JSON lines instead of lines for people.
-        level: For the lines of kevents.
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if as_json else PlainFormatter())
@@ -100,7 +99,7 @@ def logging_to(stream: LogStream, *, as_json: bool, level: int = logging.INFO) -
     before = root.handlers[:], root.level, ours.level
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    ours.setLevel(level)
+    ours.setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     try:
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -71,13 +70,12 @@ def _signals(stop: Any) -> Iterator[list[str]]:  # noqa: ANN401
 
 
 @contextmanager
-def shown(stream: TextIO, *, logs: str, level: int = logging.INFO, shared: bool = False) -> Iterator[StatusLine | None]:
+def shown(stream: TextIO, *, logs: str, shared: bool = False) -> Iterator[StatusLine | None]:
     """Let the process log: for a person on a terminal with a status line, else as JSON lines.
 
     Args:
         stream: Where to.
         logs: ``auto``, ``text`` or ``json``.
-        level: Of kevents' own lines.
         shared: Whether records go to the same terminal: no status line then.
 
     Yields:
@@ -86,26 +84,22 @@ def shown(stream: TextIO, *, logs: str, level: int = logging.INFO, shared: bool 
     terminal = is_terminal(stream)
     as_json = logs == "json" or (logs == "auto" and not terminal)
     line = StatusLine(stream) if terminal and not as_json and not shared else None
-    with logging_to(line or stream, as_json=as_json, level=level):
+    with logging_to(line or stream, as_json=as_json):
         yield line
 
 
-def exported(
-    parts: Parts, *, logs: str = "auto", debug: bool = False, shared: bool = False, stream: TextIO | None = None
-) -> int:
+def exported(parts: Parts, *, logs: str = "auto", shared: bool = False, stream: TextIO | None = None) -> int:
     """Run an export with logs and progress as `run_export` does.
 
     Args:
         parts: What runs.
         logs: ``auto``, ``text`` or ``json``.
-        debug: Whether kevents logs everything.
         shared: Whether records go to the terminal that the logs go to.
         stream: Where logs go; the standard error by default.
     """
     target = sys.stderr if stream is None else stream
-    level = logging.DEBUG if debug else logging.INFO
     with (
-        shown(target, logs=logs, level=level, shared=shared) as line,
+        shown(target, logs=logs, shared=shared) as line,
         Progress(parts.exporter.statistics, line),
     ):
         return run_export(parts)

@@ -14,10 +14,10 @@ from kevents.export._logs import FIELDS, LOGGER, logging_to
 from kevents.export._secrets import KNOWN
 
 
-def logged(*, as_json: bool, level: int = logging.INFO) -> list[str]:
+def logged(*, as_json: bool) -> list[str]:
     """What comes out of a few lines of kevents and of others."""
     stream = io.StringIO()
-    with logging_to(stream, as_json=as_json, level=level):
+    with logging_to(stream, as_json=as_json):
         LOGGER.info("progress %d", 5, extra={FIELDS: {"read": 7}})
         LOGGER.debug("a detail")
         logging.getLogger("somebody").info("not wanted")
@@ -61,11 +61,6 @@ def test_any_secret(value: str, *, as_json: bool) -> None:
         LOGGER.warning('%s, %r, "%s"', value, value, value)
     told = json.loads(stream.getvalue())["message"] if as_json else stream.getvalue().partition("WARNING ")[2].rstrip()
     assert """(not shown), '(not shown)', "(not shown)\"""" == told
-
-
-def test_level() -> None:
-    """With --debug kevents says more, and others do not."""
-    assert 3 == len(logged(as_json=False, level=logging.DEBUG))
 
 
 def test_tracebacks() -> None:

@@ -156,15 +156,14 @@ def test_who_looks() -> None:
     assert not is_terminal(stream)
 
 
-@pytest.mark.parametrize("debug", [False, True])
-def test_an_export_on_a_terminal(*, debug: bool) -> None:
-    """The log is above the line of status, which is taken away at the end; --debug logs everything."""
+def test_an_export_on_a_terminal() -> None:
+    """The log is above the line of status, which is taken away at the end."""
     stream = Terminal()
-    exporter = ScriptedExporter(lambda: logging.getLogger("kevents.export").debug("a detail"))
-    assert 0 == exported(parts(exporter), debug=debug, stream=stream)
-    begun, *details, ended, erased = stream.getvalue().split("\n")
+    exporter = ScriptedExporter(lambda: logging.getLogger("kevents.export").info("a detail"))
+    assert 0 == exported(parts(exporter), stream=stream)
+    begun, detail, ended, erased = stream.getvalue().split("\n")
     assert begun.endswith(" INFO the export begins")
-    assert debug == any(line.endswith(" DEBUG a detail") for line in details)
+    assert detail.endswith(" INFO a detail")
     assert (True, "\r\x1b[K") == (ended.endswith(" INFO the export has ended"), erased)
 
 
