@@ -220,8 +220,8 @@ def test_records_on_the_terminal(
     monkeypatch.setattr(_commands, "build", lambda config: config)
     monkeypatch.setattr(_commands, "is_terminal", lambda _: terminal)
     monkeypatch.setattr(_commands, "exported", lambda _, **options: given.append(options) or 7)
-    assert 7 == _cli.main(["export", "-c", str(path), "--logs", "text", "--debug"])
-    assert [{"logs": "text", "debug": True, "shared": shared}] == given
+    assert 7 == _cli.main(["export", "-c", str(path), "--logs", "text"])
+    assert [{"logs": "text", "shared": shared}] == given
 
 
 def test_debug_shows_where(tmp_path: Path) -> None:
