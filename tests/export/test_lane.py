@@ -306,6 +306,14 @@ def test_one_that_drops_is_asked_again() -> None:
     assert {STREAM: Progress(mark(7), mark(7))} == archive.statistics().progress
 
 
+def test_one_that_drops_and_holds_nothing() -> None:
+    """What came before it could say that it holds nothing is written."""
+    sink = MemorySink(ask_faults=dict.fromkeys(range(1, 6), Retry("no connection")))
+    with lane(sink, when_full="drop") as archive:
+        offer(archive, records(1, 2))
+    assert ([1, 2], 0, 6) == (sink.rvs(), archive.statistics().held, sink.asked)
+
+
 def test_one_that_never_says_what_it_holds() -> None:
     """A batch for a sink that cannot be asked is given up when it is asked to, as one that cannot be written."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 100), Retry("no connection")))

@@ -205,6 +205,22 @@ def test_one_that_is_full_keeps_nothing_from_the_others() -> None:
     assert sinks["dead"].rvs() == sinks["well"].rvs() == list(range(1, 10_001))
 
 
+def test_abandoned_while_it_waits_for_room() -> None:
+    """What could not be handed over to all lanes counts as waiting, although one of them has it."""
+    gate = Gate(shut=True)
+    sinks = {"dead": MemorySink(always=lambda _: gate.pass_through()), "well": MemorySink()}
+    stream = ScriptedStream([chunk(1, 100), chunk(101, 200), chunk(201, 300)])
+    with Rig(stream, Everywhere("dead", "well"), sinks, queue=QueueOptions(max_items=100)).running() as rig:
+        sinks["well"].wait(lambda: 200 in sinks["well"].rvs())
+        gate.wait_entered()
+        rig.reader.abandon()
+        rig.reader._threads[1].join(PATIENCE)
+        gate.open()
+    seen = rig.reader.statistics()
+    assert (100, seen.read - 100, []) == (seen.routed, seen.waiting, rig.errors)
+    assert [*range(1, 101)] == sinks["dead"].rvs()
+
+
 def test_an_error_of_the_source() -> None:
     """What the source raises is told to whoever runs the export; what it gave before is written."""
     rig = Rig(ScriptedStream([chunk(1, 3)], error=PermissionError("no")), Everywhere("all"), {"all": MemorySink()})
