@@ -49,7 +49,7 @@ _NAMESPACE: Final = msgspec.json.Decoder(_Namespace)
 
 
 class EventsApi:
-    """Asks the API server; several threads may, each with a `Line` of its own.
+    """Asks the API server; several threads may, each with a `Requests` of its own.
 
     Args:
         api: A ``CoreV1Api`` or ``ApiClient``, or a callable that gives one; None: what the environment says.
@@ -137,7 +137,7 @@ def _host(api: object) -> str:
     return re.sub(r"//[^/\s]*@", "//", str(getattr(getattr(client, "configuration", None), "host", "its address")))
 
 
-class Line:
+class Requests:
     """One thread's requests, which any thread can end.
 
     Args:
@@ -161,11 +161,11 @@ class Line:
         with self._open(self._events(self._api.timeout, options)) as feed:
             return self._api.read(feed, _MOST_READ)
 
-    def watch(self, version: str, seconds: int) -> _Held:
+    def watch(self, version: str, seconds: int) -> _Answer:
         """Begin a watch from a resourceVersion that the server ends after so many seconds; a context manager."""
         timeout = (self._api.timeout[0], seconds + _SLACK)
         options: dict[str, object] = {"watch": True, "resource_version": version, "timeout_seconds": seconds}
-        return _Held(self, Feed(self._events(timeout, options), live=True))
+        return _Answer(self, Feed(self._events(timeout, options), live=True))
 
     def read(self, feed: Feed) -> bytes:
         """Wait for more of a watch; empty at its end."""
@@ -199,8 +199,8 @@ class Line:
             return self._api.ask("list_namespaced_event", self._scope, timeout=timeout, **options)
         return self._api.ask("list_event_for_all_namespaces", timeout=timeout, **options)
 
-    def _open(self, response: Any) -> _Held:  # noqa: ANN401
-        return _Held(self, Feed(response))
+    def _open(self, response: Any) -> _Answer:  # noqa: ANN401
+        return _Answer(self, Feed(response))
 
     def hold(self, feed: Feed | None) -> None:
         """Note what is being read, so that it can be ended."""
@@ -210,19 +210,19 @@ class Line:
                 feed.end()
 
 
-class _Held:
-    """An answer that is being read: ended with its line, closed with its block."""
+class _Answer:
+    """An answer that is being read: ended with the thread's requests, closed with its block."""
 
-    def __init__(self, line: Line, feed: Feed) -> None:
-        self._line = line
+    def __init__(self, requests: Requests, feed: Feed) -> None:
+        self._requests = requests
         self._feed = feed
 
     def __enter__(self) -> Feed:
         """Note it."""
-        self._line.hold(self._feed)
+        self._requests.hold(self._feed)
         return self._feed
 
     def __exit__(self, *exception: object) -> None:
         """Close it."""
-        self._line.hold(None)
+        self._requests.hold(None)
         self._feed.close()

@@ -22,14 +22,14 @@ from kevents.export._reader import Enricher, EventStream, Reader, Routes
 from kevents.export._routes import Route, Router
 from kevents.export._statistics import ExportStatistics
 from kevents.export._types import Mark, Sink, Stream
-from kevents.export._writer import DeadLetters as Letters
+from kevents.export._writer import Letters
 
 _BEAT = 1.0
 _A_MOMENT = 0.5
 """Seconds of the grace that are kept for threads which have nothing left to do, and that one in a request is given."""
 
 
-class EventSource(Protocol):
+class Source(Protocol):
     """Where events are read."""
 
     def open(self) -> Sequence[EventStream]:
@@ -71,7 +71,7 @@ class Exporter:
 
     def __init__(
         self,
-        source: EventSource,
+        source: Source,
         *,
         routes: Sequence[Route] | Routes,
         sinks: Mapping[str, Sink | Destination],

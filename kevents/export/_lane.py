@@ -20,7 +20,7 @@ from kevents.export._batcher import Batcher
 from kevents.export._options import Destination
 from kevents.export._statistics import DestinationStatistics
 from kevents.export._types import Batch, Mark, Record, Stream
-from kevents.export._writer import DeadLetters, OverError, Writer
+from kevents.export._writer import Letters, OverError, Writer
 
 Fail = Callable[[BaseException], None]
 """Called with what ends the export: an error that no part expected."""
@@ -43,7 +43,7 @@ class Lane:
         self,
         name: str,
         destination: Destination,
-        dead_letters: DeadLetters | None,
+        dead_letters: Letters | None,
         log: LimitedLog,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -58,7 +58,7 @@ class Lane:
         self._changed = threading.Condition(self._lock)
         self._wanting: set[threading.Event] = set()
         self._batcher = Batcher(destination.batch, destination.queue)
-        self._until = -inf
+        self._wakes = -inf
         self._hurried = self._sealed = self._over = False
         self._begun = threading.Event()
         self._held: dict[Stream, Mark | None] = {}
@@ -139,7 +139,7 @@ class Lane:
                 return  # the destination is further than the source: its mark must not go back
             del self._skip[stream]
         self._batcher.add(stream, records, mark, self._clock())
-        if self._batcher.due() < self._until:
+        if self._batcher.due() < self._wakes:
             self._changed.notify()
 
     def _tell_dropped(self, records: int) -> None:
@@ -176,9 +176,9 @@ class Lane:
                     return batch
                 if self._sealed and not self._batcher.items:
                     return None
-                self._until = self._batcher.due()
-                self._changed.wait(None if self._until == inf else min(self._until - now, threading.TIMEOUT_MAX))
-                self._until = -inf
+                self._wakes = self._batcher.due()
+                self._changed.wait(None if self._wakes == inf else min(self._wakes - now, threading.TIMEOUT_MAX))
+                self._wakes = -inf
             return None
 
     def _ended(self) -> None:

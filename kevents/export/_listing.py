@@ -10,7 +10,7 @@ import msgspec
 
 from kevents.exceptions import UnavailableError
 from kevents.export._backlog import Backlog
-from kevents.export._eventsapi import Line
+from kevents.export._eventsapi import Requests
 from kevents.export._intake import Head, Intake
 from kevents.export._marks import number_of
 from kevents.export._shallow import decoded
@@ -52,11 +52,11 @@ class Listed:
     unreadable: int
 
 
-def collect(line: Line, intake: Intake, backlog: Backlog, limit: int, on_reset: Callable[[], None]) -> Listed:
+def collect(requests: Requests, intake: Intake, backlog: Backlog, limit: int, on_reset: Callable[[], None]) -> Listed:
     """List all events, and put those that have not been read into the backlog.
 
     Args:
-        line: Asks for the pages.
+        requests: Asks for the pages.
         intake: Knows what has been read.
         backlog: Takes the events; empty.
         limit: How many events to a page.
@@ -69,7 +69,7 @@ def collect(line: Line, intake: Intake, backlog: Backlog, limit: int, on_reset: 
         StatusError: It refuses.
         OSError: The backlog has no room.
     """
-    page = page_of(line.page(limit))
+    page = page_of(requests.page(limit))
     version = page.metadata.resourceVersion
     if is_reset(intake, version):
         on_reset()
@@ -90,7 +90,7 @@ def collect(line: Line, intake: Intake, backlog: Backlog, limit: int, on_reset: 
             backlog.add(number, bytes(raw))
         if not page.metadata.more:
             return Listed(version, items, reaches_back, lowest, unreadable)
-        page = page_of(line.page(limit, page.metadata.more))
+        page = page_of(requests.page(limit, page.metadata.more))
 
 
 def page_of(body: bytes) -> _Page:

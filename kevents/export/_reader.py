@@ -18,7 +18,7 @@ from kevents.export._handoff import HandOff, pieces
 from kevents.export._lane import Fail, Lane
 from kevents.export._statistics import StreamStatistics
 from kevents.export._types import Chunk, Mark, Record, Stream
-from kevents.export._writer import DeadLetters
+from kevents.export._writer import Letters
 
 
 class EventStream(Protocol):
@@ -84,7 +84,7 @@ class Reader:
         lanes: dict[str, Lane],
         router: Routes,
         enricher: Enricher | None,
-        dead_letters: DeadLetters | None,
+        dead_letters: Letters | None,
         log: LimitedLog,
         fail: Fail,
         clock: Callable[[], float] = monotonic,

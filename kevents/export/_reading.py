@@ -166,7 +166,7 @@ class Watch:
         """Wake who reads: the connection ends."""
         if self._socket is not None:
             with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # of TLS too: its reader keeps what it needs
 
 
 def _credentials(configuration: Any) -> dict[str, str]:  # noqa: ANN401

@@ -11,7 +11,7 @@ from kevents._checks import require_count, require_positive
 from kevents._log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._backoff import Backoff
-from kevents.export._eventsapi import EventsApi, GoneError, Line, NoAnswerError
+from kevents.export._eventsapi import EventsApi, GoneError, NoAnswerError, Requests
 from kevents.export._listing import PAGE
 from kevents.export._stream import EventStream
 from kevents.export._streamoptions import Start, StreamOptions, parse_repeats
@@ -108,9 +108,9 @@ class ClusterEventSource:
                 configuration.
             StatusError: If it refuses for as long; the text says what a role must allow.
         """
-        cluster = self._tried(Line.cluster, "", _CLUSTER) if self._cluster is None else self._cluster
+        cluster = self._tried(Requests.cluster, "", _CLUSTER) if self._cluster is None else self._cluster
         streams = [Stream(cluster, scope) for scope in self._scopes]
-        return [EventStream(stream, Line(self._api, stream.scope), self._options, self._log) for stream in streams]
+        return [EventStream(stream, Requests(self._api, stream.scope), self._options, self._log) for stream in streams]
 
     def reach(self) -> None:
         """See whether the events of each stream can be read, which :meth:`open` does not.
@@ -122,16 +122,16 @@ class ClusterEventSource:
         .. versionadded:: 0.1
         """
         for scope in self._scopes:
-            self._tried(lambda line: line.page(1), scope, _EVENTS)
+            self._tried(lambda requests: requests.page(1), scope, _EVENTS)
 
-    def _tried(self, ask: Callable[[Line], _T], scope: str, advice: str) -> _T:
+    def _tried(self, ask: Callable[[Requests], _T], scope: str, advice: str) -> _T:
         """Ask; a server that has just started refuses for a moment what it allows later."""
         deadline = monotonic() + self._patience
         backoff = Backoff(*self._options.retry)
         self._api.check()
         while True:
             try:
-                return ask(Line(self._api, scope))
+                return ask(Requests(self._api, scope))
             except (StatusError, UnavailableError, GoneError) as error:
                 wait = backoff.next(getattr(error, "retry_after", None))
                 if monotonic() + wait > deadline:

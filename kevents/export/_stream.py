@@ -16,7 +16,7 @@ from kevents._log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._backlog import Backlog
 from kevents.export._backoff import Backoff
-from kevents.export._eventsapi import GoneError, Line
+from kevents.export._eventsapi import GoneError, Requests
 from kevents.export._feed import Feed
 from kevents.export._following import Following
 from kevents.export._gaps import end_of_gap, why_gap
@@ -47,10 +47,10 @@ class EventStream:
     .. versionadded:: 0.1
     """
 
-    def __init__(self, stream: Stream, line: Line, options: StreamOptions, log: LimitedLog) -> None:
+    def __init__(self, stream: Stream, requests: Requests, options: StreamOptions, log: LimitedLog) -> None:
         """Ask for nothing yet."""
         self.stream = stream
-        self._line = line
+        self._requests = requests
         self._options = options
         self._tally = Tally(stream.scope, log)
         self._stopping = threading.Event()
@@ -92,7 +92,7 @@ class EventStream:
     def stop(self) -> None:
         """End the reading, also one that waits; from any thread."""
         self._stopping.set()
-        self._line.end()
+        self._requests.end()
 
     def statistics(self) -> SourceStatistics:
         """A snapshot of what it has seen."""
@@ -104,7 +104,7 @@ class EventStream:
         """Begin with the present: nothing that there is, is told."""
         while not self._stopping.is_set():
             try:
-                version = page_of(self._line.page(1)).metadata.resourceVersion
+                version = page_of(self._requests.page(1)).metadata.resourceVersion
             except (GoneError, *_REFUSALS) as error:
                 self._failed(error)
             else:
@@ -134,7 +134,7 @@ class EventStream:
 
     def _collect(self, backlog: Backlog) -> Listed | None:
         try:
-            listed = collect(self._line, self._intake, backlog, self._page, self._reset)
+            listed = collect(self._requests, self._intake, backlog, self._page, self._reset)
         except GoneError as error:  # the pages took longer than the server remembers: fewer then
             self._tally.add(gone=1)
             self._page = min(self._page * 10, _LARGEST_PAGE)
@@ -196,7 +196,7 @@ class EventStream:
         began, seconds = monotonic(), self._seconds()
         following = Following(self._intake, self._version)
         try:
-            with self._line.watch(self._version, seconds) as feed:
+            with self._requests.watch(self._version, seconds) as feed:
                 self._until = self._options.clock() + seconds * 1_000_000_000
                 self._tally.add(watches=1)
                 yield from self._follow(feed, following)
@@ -208,7 +208,7 @@ class EventStream:
             self._broken(error, following)
 
     def _follow(self, feed: Feed, following: Following) -> Iterator[Chunk]:
-        while data := self._line.read(feed):
+        while data := self._requests.read(feed):
             records = following.take(data, self._options.clock(), monotonic())
             self._version = following.version
             if following.lines:
@@ -235,7 +235,7 @@ class EventStream:
             return
         self._trust()
         yield from self._hand((), self._now())
-        if not following.lines and is_reset(self._intake, page_of(self._line.page(1)).metadata.resourceVersion):
+        if not following.lines and is_reset(self._intake, page_of(self._requests.page(1)).metadata.resourceVersion):
             self._version = ""  # a watch from a version that is yet to come is told nothing, and not that it waits
 
     def _gone(self) -> None:
@@ -259,9 +259,8 @@ class EventStream:
             self._version = ""
 
     def _seconds(self) -> int:
-        left = math.inf if self._window is None else self._window.left(monotonic())
-        if self._window is not None and left == math.inf:
-            left = self._options.repeats.window or left
+        window = self._options.repeats.window
+        left = math.inf if self._window is None or window is None else min(self._window.left(monotonic()), window)
         return max(1, math.ceil(min(self._options.watch, left)))
 
     # -- what both do --------------------------------------------------------------------------------------------

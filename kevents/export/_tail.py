@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO, Final, Protocol, TextIO
+from typing import BinaryIO, Final, TextIO
 
 from kevents.export._columns import Columns
 from kevents.export._handoff import HandOff
+from kevents.export._reader import EventStream
 from kevents.export._routes import Router
-from kevents.export._types import Chunk, Mark, Record, Stream
+from kevents.export._types import Chunk, Record
 
 _A_MOMENT: Final = 1.0
 _PATIENCE: Final = 5.0
-
-
-class EventStream(Protocol):
-    """One stream of a source."""
-
-    stream: Stream
-
-    def read(self, after: Mark | None) -> Iterator[Chunk]:
-        """Give what there is and what comes, until it is stopped."""
-        ...
-
-    def stop(self) -> None:
-        """End the reading; from any thread."""
-        ...
 
 
 def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record], None]) -> None:

@@ -23,7 +23,7 @@ R = TypeVar("R")
 _FIRST_ASKS = 3
 
 
-class DeadLetters(Protocol):
+class Letters(Protocol):
     """Where records go that a destination never takes."""
 
     def write(self, sink: str, records: Sequence[Record], why: str) -> None:
@@ -56,7 +56,7 @@ class Writer:
         self,
         name: str,
         destination: Destination,
-        dead_letters: DeadLetters | None,
+        dead_letters: Letters | None,
         log: LimitedLog,
         lock: threading.Lock,
         account: Account,
