@@ -97,6 +97,19 @@ def test_closed_while_it_is_listed(tmp_path: Path, compress: Any, part: Path) ->
     assert ids_of([1]) == read(tmp_path, deduplicate=False)
 
 
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    """A closed or an open segment that cannot be opened is told; all else is read."""
+    with closing(FileSink(tmp_path)) as sink:
+        sink.write(batch([1]))
+    (tmp_path / "a.jsonl.part").mkdir()
+    (tmp_path / "b.jsonl").symlink_to("nowhere")
+    found, damages = damaged(tmp_path)
+    assert ids_of([1]) == found
+    assert [("b.jsonl", "No such file or directory"), ("a.jsonl.part", "Is a directory")] == [
+        (Path(damage.file).name, damage.why.removeprefix("cannot be read: ")) for damage in damages
+    ]
+
+
 def test_several_streams(tmp_path: Path) -> None:
     """Streams come one after the other."""
     with closing(FileSink(tmp_path)) as sink:
