@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from time import monotonic
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.support.plugin"]
 
 LEAK_TIMEOUT = 5.0
+# A busy machine is no fault of an example's. What else holds (on CI the same examples each time) stays as it is.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 settings.register_profile("fuzz", max_examples=10_000)
 
 

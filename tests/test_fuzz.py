@@ -19,7 +19,7 @@ from kevents._wire import clip, clip_json, event_name, format_micro_time, format
 from tests.support.foreign import ANYTHING, JSON, TEXTS, spoilt, tried
 from tests.test_reference import ANYTHING as OBJECTS
 
-fuzz = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+fuzz = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 BODY: dict[str, Any] = {
     "apiVersion": "v1",

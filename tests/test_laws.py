@@ -438,6 +438,6 @@ class QueueMachine(RuleBasedStateMachine):
             self.probe = None
 
 
-QueueMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=80, deadline=None)
+QueueMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=80)
 TestWorkQueue = QueueMachine.TestCase
 TestWorkQueue.__doc__ = "The work queue does what the model says, in every order of calls."

@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import MagicMock, Mock, create_autospec
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kevents import _reference
@@ -710,19 +710,15 @@ ANYTHING = st.recursive(
     ),
     max_leaves=12,
 )
-# On a busy machine making the examples is slow; reading one takes microseconds.
-patient = settings(deadline=1000, suppress_health_check=[HealthCheck.too_slow])
 ERRORS = (AttributeError, ValueError, KeyError, RuntimeError, RecursionError, MemoryError, StopIteration, OSError)
 
 
-@patient
 @given(ANYTHING)
 def test_anything(obj: object) -> None:
     """Whatever it is given: a reference of real texts or an InvalidReferenceError."""
     outcome(obj)
 
 
-@patient
 @given(
     metadata=st.dictionaries(KEYS, SCALARS),
     rest=st.dictionaries(KEYS, ANYTHING),
@@ -735,7 +731,6 @@ def test_nearly_right(metadata: dict[str, object], rest: dict[str, object], make
     outcome(make(body | rest))
 
 
-@patient
 @given(st.dictionaries(KEYS, st.sampled_from(ERRORS) | TEXTS), st.sampled_from(ERRORS), st.booleans())
 def test_raising_objects(answers: dict[str, Any], other: type[Exception], nested: bool) -> None:  # noqa: FBT001
     """Objects and mappings that raise when read: a reference or an InvalidReferenceError."""
@@ -758,7 +753,6 @@ def test_raising_objects(answers: dict[str, Any], other: type[Exception], nested
         outcome({**manifest(), "metadata": obj} if nested else obj)
 
 
-@patient
 @given(
     kind=st.text(min_size=1).filter(lambda kind: kind != "Event"),
     api_version=st.text(min_size=1),
@@ -786,7 +780,7 @@ def test_all_shapes_agree(kind: str, api_version: str, **fields: str | None) -> 
     assert [expected] * len(shapes) == [get_reference(shape) for shape in shapes]
 
 
-@settings(patient, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(min_value=1, max_value=5))
 def test_quick(magnitude: int) -> None:
     """The cost does not grow with the object: a manifest of 100,000 labels is read as quickly as an empty one."""

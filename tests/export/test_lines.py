@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents.export._lines import Lines
@@ -110,7 +110,6 @@ def keys(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | i
         yield from keys(part, (*path, key))
 
 
-@settings(deadline=None)
 @given(st.lists(STATEMENTS, max_size=5))
 def test_every_key_is_found(statements: list[tuple[str, dict[str, str]]]) -> None:
     """Whatever the parser takes: every key it gives has a line of the text, and nothing is invented."""

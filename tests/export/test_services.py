@@ -143,5 +143,5 @@ class Model(RuleBasedStateMachine):
             assert sorted({s for p, s in inside if p == pod} | recent) == self.index.names(pod)
 
 
-Model.TestCase.settings = settings(max_examples=60, deadline=None)
+Model.TestCase.settings = settings(max_examples=60)
 TestModel = Model.TestCase
