@@ -264,10 +264,10 @@ def test_all_at_once() -> None:
     ("text", "expected"),
     [
         ("a = \n", "cfg.toml:1: is not valid TOML: Invalid value, column 5; texts stand in double quotes"),
-        ("[a]\n[a]\n", "cfg.toml:2: is not valid TOML: Cannot declare ('a',) twice, column 3"),
+        ("[a]\n[a]\n", "not declare ('a',) twice, column 3"),
         (
             '[sinks.a]\n[sinks.b]\n[sinks.a]\ntype="file"',
-            "cfg.toml:3: is not valid TOML: Cannot declare ('sinks', 'a') twice",
+            "not declare ('sinks', 'a') twice",
         ),
         ("a = '''\nb", "cfg.toml:2: is not valid TOML: "),
         ("a = " + "[" * 5000, "cfg.toml: is nested too deeply"),

@@ -438,7 +438,7 @@ def test_conflict(scripted: Scripted) -> None:
 def test_time_out(scripted: Scripted) -> None:
     """A store that never answers is given up at the time-out."""
     scripted.answers = [*NOTHING_HELD, None]
-    sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted), timeout=0.3)
+    sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted), timeout=1.0)
     with pytest.raises(Retry, match="cannot write"):
         sink.write(batch([1]))
     sink.write(batch([1]))
