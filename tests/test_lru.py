@@ -52,3 +52,13 @@ def test_what_was_forgotten() -> None:
     """A write gives back the value that had to go for it, if one had."""
     cache: LRU[str, int] = LRU(1)
     assert [None, None, 2] == [cache.put("a", 1), cache.put("a", 2), cache.put("b", 3)]
+
+
+def test_reads_in_turns() -> None:
+    """The last of two reads counts, though its key was the most recently used before the other's, too."""
+    cache: LRU[str, int] = LRU(2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    assert [1, 2] == [cache.get("a"), cache.get("b")]
+    cache.put("c", 3)
+    assert (None, 2, 3) == (cache.get("a"), cache.get("b"), cache.get("c"))
