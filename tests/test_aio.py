@@ -1032,7 +1032,8 @@ def test_fork() -> None:
         """
     )
     assert ["['child']", "['parent']"] == done.stdout.splitlines(), done.stderr
-    assert "" == done.stderr
+    # asyncio's debug mode tells of slow steps by the clock on the wall, which a busy machine stops.
+    assert [] == [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
 
 
 # -- streams ---------------------------------------------------------------------------------------------------------
