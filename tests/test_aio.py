@@ -410,7 +410,7 @@ def test_interrupted() -> None:
     async def main() -> None:
         events.start_recording_to_sink(sink)
         events.new_recorder("c").event(about(), "Normal", "Step", "x")
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()  # until Ctrl-C
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())

@@ -17,6 +17,7 @@ import pytest
 
 from kevents.testing import APIServer, Hang
 from tests.export.test_export_command import Exporting, configuration, record
+from tests.support.polling import poll
 
 pytestmark = pytest.mark.wire
 ROOT = Path(__file__).parent.parent.parent
@@ -108,12 +109,12 @@ def test_a_second_signal(
     record(api_server, 1)
     running = export(to_webhook(api_server, tmp_path, silence, "1h"))
     running.wait_until(lambda: waiting(running))
-    running.process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + 30
-    while running.process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # the first signal has been taken by then: a second is sent again until it ends
-        running.process.send_signal(signal.SIGTERM)
+
+    def ended() -> bool:
+        running.process.send_signal(signal.SIGTERM)  # asked for the second time the first has been taken
+        return running.process.poll() is not None
+
+    assert poll(ended, 30)
     assert -signal.SIGTERM == running.process.returncode
 
 
