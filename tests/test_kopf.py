@@ -525,8 +525,8 @@ def test_no_kubeconfig(api_server: APIServer, tmp_path: Path) -> None:
     """Where kopf itself cannot log in, its error ends the operator; no identity but kopf's is tried."""
     options = "); recorder.info({'apiVersion': 'v1', 'kind': 'Pod', 'metadata': {'name': 'p'}}, 'Early', ''"
     with operator(tmp_path, api_server, options=options, path=tmp_path / "nowhere") as running:
-        running.wait_until(lambda: running.said("kopf has not logged in yet"))
-        running.end()
+        running.wait()
+        assert running.said("kopf has not logged in yet"), running.log
         assert running.said("Cannot authenticate|LoginError|no credentials"), running.log
     assert () == api_server.requests
 
