@@ -14,11 +14,13 @@ import kopf
 
 from kevents._client import UNCONFIGURED_HOSTS, told_safely
 from kevents._objects import Json
-from kevents._sink import MOST_READ
+from kevents._sink import MOST_READ, CoreV1EventSink
 from kevents.exceptions import UnavailableError
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from kevents._broadcaster import EventBroadcaster
 
 _NOT_LOGGED_IN: Final = (
     "kopf has not logged in yet; if its login handler is your own, let that return recorder.logged_in(...)"
@@ -56,11 +58,27 @@ class Login:
 
         if not self.is_there():
             raise UnavailableError(_NOT_LOGGED_IN)
-        if self.info is not None:
-            return ConnectionApi(self, kubernetes.client)
-        configuration = _configuration()
-        configuration.retries = False  # the work queue retries, at times of its own
-        return kubernetes.client.ApiClient(configuration=configuration)
+        connection = ConnectionApi(self, kubernetes.client)
+        return connection if self.info is not None else DefaultApi(self, kubernetes.client, connection)
+
+
+class LoginSink(CoreV1EventSink):
+    """Writes with what kopf has logged in with."""
+
+    def __init__(self) -> None:
+        """Not logged in yet."""
+        self.login: Final = Login()
+        super().__init__(self.login.api)
+
+
+def sink_of(broadcaster: EventBroadcaster) -> LoginSink:
+    """The sink on which a broadcaster is started for kopf: one for all its recorders, or each event is sent twice."""
+    for watcher in broadcaster._publisher.watchers:  # noqa: SLF001 - its listeners are known to itself only
+        if isinstance(watcher.handler.sink, LoginSink):
+            return watcher.handler.sink
+    sink = LoginSink()
+    broadcaster.start_recording_to_sink(sink)
+    return sink
 
 
 def _configuration() -> Any:  # noqa: ANN401 - the official client has no usable types
@@ -68,6 +86,35 @@ def _configuration() -> Any:  # noqa: ANN401 - the official client has no usable
     import kubernetes.client  # noqa: PLC0415 - the sink has imported it
 
     return kubernetes.client.Configuration.get_default_copy()
+
+
+class DefaultApi:
+    """The two calls of a ``CoreV1Api`` by the configuration that is loaded, until a login handler gives a connection.
+
+    Args:
+        login: That may come.
+        client: The official client.
+        connection: Over what it gives.
+    """
+
+    def __init__(self, login: Login, client: Any, connection: ConnectionApi) -> None:  # noqa: ANN401
+        """Connect at the first call."""
+        configuration = _configuration()
+        configuration.retries = False  # the work queue retries, at times of its own
+        self._login = login
+        self._loaded = client.CoreV1Api(client.ApiClient(configuration=configuration))
+        self._connection = connection
+
+    def create_namespaced_event(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Create an event."""
+        return self._present().create_namespaced_event(*args, **options)
+
+    def patch_namespaced_event(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Patch an event."""
+        return self._present().patch_namespaced_event(*args, **options)
+
+    def _present(self) -> Any:  # noqa: ANN401
+        return self._loaded if self._login.info is None else self._connection
 
 
 class ConnectionApi:

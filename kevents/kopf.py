@@ -17,25 +17,25 @@ has logged in and in cleanup handlers. kopf's own posting is left alone unless a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Iterator, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from copy import copy
 from itertools import count
-from typing import Final, TypeVar
+from time import monotonic
+from typing import Final, TypeVar, cast
 
 try:
     import kopf
 except ImportError as missing:
     raise ImportError(f"kevents.kopf needs kopf: pip install 'kevents[kopf]' ({missing})") from missing
 
+from kevents._aio_threads import in_thread
 from kevents._broadcaster import EventBroadcaster
-from kevents._kopf_login import Login
+from kevents._kopf_login import sink_of
 from kevents._objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, EventSource
 from kevents._recorder import EventRecorder, Formatted, Texts, default_host
-from kevents._sink import CoreV1EventSink
 from kevents._statistics import DropReason
 from kevents._wire import told
 from kevents.exceptions import InvalidReferenceError
@@ -100,11 +100,11 @@ class KopfRecorder(EventRecorder):
 
     An :class:`~kevents.EventRecorder` with kopf's habits. :func:`install` builds one; whoever writes the cleanup
     handler himself builds it directly, and awaits :meth:`cleanup` there. What is recorded before kopf has logged in
-    waits; no other identity is ever used.
+    waits, unless the program has loaded a configuration into the official client; no other identity is ever used.
 
     Args:
         component: The events' source; its host is the pod's name.
-        broadcaster: One with options of your own; it is started on a sink here.
+        broadcaster: One with options of your own; it is started on a sink here, which all its recorders share.
 
     Raises:
         TypeError: If the broadcaster is none.
@@ -122,8 +122,7 @@ class KopfRecorder(EventRecorder):
         plain = broadcaster.new_recorder(EventSource(component, default_host()))
         super().__init__(plain.source, plain._publish, plain._refuse)  # noqa: SLF001 - a recorder of the same kind
         self.broadcaster: Final = broadcaster
-        self._login = Login()
-        broadcaster.start_recording_to_sink(CoreV1EventSink(self._login.api))
+        self._login = sink_of(broadcaster).login
 
     # -- recording -----------------------------------------------------------------------------------------------
 
@@ -172,10 +171,11 @@ class KopfRecorder(EventRecorder):
         """
         error = sys.exc_info()[1] if exc is None else exc
         if error is not None:
-            reason = reason or type(error).__name__
             text = told(error)
-            message = text if isinstance(message, str) and not message else Formatted("%s %s", (message, text))
-        self.event(object, EVENT_TYPE_WARNING, reason or "Error", message)
+            message = text if _is_missing(message) else Formatted("%s %s", (message, text))
+        if _is_missing(reason):
+            reason = "Error" if error is None else type(error).__name__
+        self.event(object, EVENT_TYPE_WARNING, reason, message)
 
     def with_logger(self, logger: logging.Logger) -> KopfRecorder:
         """The same recorder, whose refusals are logged by another logger (client-go: ``WithLogger``)."""
@@ -195,7 +195,10 @@ class KopfRecorder(EventRecorder):
             timeout: Seconds.
         """
         patience = timeout if self._login.is_there() else 0.0
-        return await asyncio.to_thread(self.broadcaster.flush, patience)
+        return await in_thread("kevents-cleanup", self._flush, monotonic() + patience)
+
+    def _flush(self, deadline: float | None) -> bool:
+        return self.broadcaster.flush(None if deadline is None else deadline - monotonic())
 
     def logged_in(self, info: Info) -> Info:
         """For a login handler of one's own: record with the same credentials, and with those of any later login.
@@ -214,6 +217,11 @@ class KopfRecorder(EventRecorder):
         """
         self._login.keep(info)
         return info
+
+
+def _is_missing(text: object) -> bool:
+    """Whether a text is None or empty; its own class, which may raise, is not asked."""
+    return text is None or (issubclass(type(text), str) and not str.__len__(cast("str", text)))
 
 
 def _each(objects: object) -> Iterator[object]:

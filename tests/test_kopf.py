@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -171,6 +172,46 @@ def test_is_a_recorder(recorder: kevents.kopf.KopfRecorder, caplog: pytest.LogCa
     assert recorder.source == other.source
 
 
+def test_two_recorders_of_a_broadcaster(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
+) -> None:
+    """Recorders of two components share their broadcaster's sink: each event is written once, none is refused."""
+    other = kevents.kopf.KopfRecorder("another", broadcaster)
+    other.logged_in(connection(api_server))
+    recorder.info(POD, "One", "m")
+    other.info(POD, "Two", "m")
+    assert broadcaster.flush(10)
+    assert ["One", "Two"] == sorted(event["reason"] for event in api_server.events())
+    (watcher,) = broadcaster.statistics().watchers
+    assert watcher.sink is not None
+    assert 2 == watcher.sink.delivered == len(api_server.requests)
+
+
+class Untrue(str):
+    """A text that cannot be asked whether it is empty."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        """Raise."""
+        raise OSError("gone")
+
+
+def test_exception_with_what_cannot_be_asked(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
+) -> None:
+    """Whatever reason and message are: an exception that is recorded is not replaced by one of the recorder's."""
+    recorder.exception(POD, Untrue("R"), Untrue("m"), LookupError("e"))
+    recorder.exception(POD, None, None, LookupError("e"))  # type: ignore[arg-type]
+    recorder.exception(POD, Hostile(), "m", LookupError("e"))  # type: ignore[arg-type]
+    expected = [
+        ("web-0", "Warning", "R", "m LookupError: e"),
+        ("web-0", "Warning", "LookupError", "LookupError: e"),
+    ]
+    assert expected == told(broadcaster, seen)
+    assert {kevents.DropReason.INVALID_MESSAGE: 1} == broadcaster.statistics().refused
+
+
 @pytest.mark.parametrize("value", [7, "b", object()])
 def test_wrong_broadcaster(value: Any) -> None:
     """What is no broadcaster is refused when the recorder is built, not at the first event."""
@@ -197,6 +238,29 @@ def test_drain_is_off_the_loop(
     recorder.info(POD, "Later", "m")
     broadcaster.shutdown()
     assert ["Later", "R"] == sorted(event["reason"] for event in api_server.events())
+
+
+def test_drain_beside_a_full_executor(
+    recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
+) -> None:
+    """The drain waits for no place in the loop's executor, which work that blocks may fill for ever."""
+    recorder.logged_in(connection(api_server))
+    recorder.info(POD, "R", "m")
+    ended = threading.Event()
+
+    async def clean_up() -> bool:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        blocked = loop.run_in_executor(None, ended.wait)
+        try:
+            return await asyncio.wait_for(recorder.cleanup(), 30)
+        finally:
+            ended.set()
+            await blocked
+
+    assert asyncio.run(clean_up())
+    assert ["R"] == [event["reason"] for event in api_server.events()]
+    broadcaster.shutdown()
 
 
 def test_drain_ends(
@@ -284,7 +348,24 @@ def test_loaded_configuration(api_server: APIServer, monkeypatch: pytest.MonkeyP
     sink.create("default", event())
     assert ["pod.1"] == [e["metadata"]["name"] for e in api_server.events()]
     made: Any = login.api()
-    assert False is made.configuration.retries  # kevents tries again, at times of its own
+    retries = made._loaded.api_client.configuration.retries
+    assert False is retries  # kevents tries again, at times of its own
+
+
+def test_login_after_the_first_event(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login handler's connection is used from then on, also if a loaded configuration was there before it."""
+    api_server.add_user("loaded", "somebody")
+    configuration = kubernetes.client.Configuration(host=api_server.url)
+    configuration.api_key = {"authorization": "Bearer loaded"}
+    monkeypatch.setattr(kubernetes.client.Configuration, "_default", configuration)
+    login, sink = sink_of()
+    sink.create("default", event())
+    sink.patch("default", "pod.1", {"count": 2})
+    login.keep(connection(api_server))
+    sink.create("default", event(name="b"))
+    sink.patch("default", "b", {"count": 2})
+    used = [request.headers["authorization"] for request in api_server.requests]
+    assert ["Bearer loaded"] * 2 + [f"Bearer {api_server.token}"] * 2 == used
 
 
 def test_a_login_with_nothing() -> None:
