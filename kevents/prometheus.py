@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from kevents._statistics import DropReason
+from kevents._statistics import DropReason, Statistics
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry
@@ -29,7 +29,7 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from kevents._statistics import SinkStatistics, Statistics, WatcherStatistics
+    from kevents._statistics import SinkStatistics, WatcherStatistics
 
 __all__ = ["StatisticsCollector", "register"]
 
@@ -57,6 +57,7 @@ def register(
         The collector: further broadcasters are added to it, ``collector.add(other, "other")``.
 
     Raises:
+        TypeError: If the broadcaster is none, or the name no text.
         ValueError: If the registry has such a collector already.
 
     .. versionadded:: 0.1
@@ -85,8 +86,12 @@ class StatisticsCollector(Collector):
         """Collect a broadcaster's ledgers under a name, the value of the label ``broadcaster``.
 
         Raises:
+            TypeError: If the broadcaster is none, or the name no text.
             ValueError: If the name is that of another broadcaster.
         """
+        _require_broadcaster(broadcaster)
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a text, not {name!r}: it is the value of a label")
         with self._lock:
             if self._broadcasters.get(name, broadcaster) is not broadcaster:
                 raise ValueError(f"another broadcaster is registered as {name!r}: give this one another name")
@@ -114,6 +119,13 @@ class StatisticsCollector(Collector):
                 for values, number in family.numbers(ledger).items():
                     metric.add_metric([*labels, *values], number)
             yield metric
+
+
+def _require_broadcaster(thing: object) -> None:
+    """What has no ledgers would make every scrape of its registry fail."""
+    read = getattr(thing, "statistics", None)
+    if not callable(read) or not isinstance(read(), Statistics):
+        raise TypeError(f"broadcaster must be one of kevents, not {thing!r}: its statistics() are no ledgers")
 
 
 def _ledgers(name: str, statistics: Statistics) -> Iterator[tuple[str, tuple[str, ...], Any]]:

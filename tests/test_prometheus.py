@@ -16,7 +16,7 @@ import yaml
 
 pytest.importorskip("prometheus_client", reason="needs kevents[prometheus]")
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
 import kevents
@@ -212,6 +212,27 @@ def test_twice(registry: CollectorRegistry) -> None:
         collector.add(one)
         registry.unregister(collector)
         kevents.prometheus.register(two, registry=registry)
+
+
+@pytest.mark.parametrize(
+    "thing", [None, kevents.EventBroadcaster().new_recorder("c"), kevents.EventBroadcaster().start_event_watcher(print)]
+)
+def test_no_broadcaster(thing: Any, registry: CollectorRegistry) -> None:
+    """What has no ledgers is refused when it is given: it would make every scrape of its registry fail."""
+    with pytest.raises(TypeError, match="broadcaster must be one of kevents, not "):
+        kevents.prometheus.register(thing, registry=registry)
+    assert b"" == generate_latest(registry)
+
+
+@pytest.mark.parametrize("name", [None, 5, b"one"])
+def test_no_name(name: Any, registry: CollectorRegistry) -> None:
+    """A name that can be no label's value is refused when it is given."""
+    with (
+        kevents.EventBroadcaster() as broadcaster,
+        pytest.raises(TypeError, match="name must be a text, not "),
+    ):
+        kevents.prometheus.register(broadcaster, name=name, registry=registry)
+    assert b"" == generate_latest(registry)
 
 
 def test_after_shutdown(registry: CollectorRegistry, url: str) -> None:
