@@ -142,8 +142,15 @@ class SeriesEvent(Event):
             body: The object as a dictionary; missing fields are empty, a missing count is 1.
 
         Raises:
-            ValueError: If a timestamp is no RFC 3339 time with a zone.
+            ValueError: If a timestamp is no RFC 3339 time with a zone, or the body is none of an event.
         """
+        try:
+            return cls._read(body)
+        except (AttributeError, TypeError, OverflowError) as error:
+            raise ValueError(f"no event as the API server writes it: {error}") from error
+
+    @classmethod
+    def _read(cls, body: Mapping[str, Any]) -> SeriesEvent:
         series: Mapping[str, Any] = body.get("series") or {}
         core = {"involvedObject": "regarding", "message": "note", "reportingComponent": "reportingController"}
         times = {

@@ -378,6 +378,14 @@ class TestBody:
             again.first_time // 1000,
         )
 
+    @pytest.mark.parametrize(
+        "body", [None, "an event", {"series": "x"}, {"series": {"count": [1]}}, {"related": "x"}, {"regarding": [1]}]
+    )
+    def test_read_nonsense(self, body: Any) -> None:
+        """A body that is none of an event is a ValueError, as for one of core/v1."""
+        with pytest.raises(ValueError, match="no event as the API server writes it"):
+            SeriesEvent.from_dict(body)
+
     def test_read_core(self) -> None:
         """An event written through core/v1 and read through events.k8s.io is understood."""
         body = {
