@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from kevents._aio_tasks import TaskCrew
-from kevents._aio_threads import in_thread
+from kevents._aio_threads import in_thread, watched
 from kevents._aio_watcher import EventStream, StreamHandler, Watcher, await_tasks, bind
 from kevents._broadcaster import Broadcaster
 from kevents._checks import require_async_sink
@@ -139,7 +139,7 @@ class AsyncBroadcaster(Generic[E]):
         if handler is None:
             stream = StreamHandler()
             return EventStream(self._core.start_with(stream), stream)
-        if inspect.iscoroutinefunction(handler):
+        if _is_asynchronous(handler):
             raise TypeError(
                 "a handler is called in a thread; iterate instead: `async for event in start_event_watcher()`"
             )
@@ -167,11 +167,12 @@ class AsyncBroadcaster(Generic[E]):
             return False
         given_up = threading.Event()
         try:
-            return await in_thread(
+            flushed = in_thread(
                 "kevents-flush",
                 partial(self._core.flush_until, given_up.is_set),
                 None if timeout is None else monotonic() + timeout,
             )
+            return await watched(flushed, self._core.bind)
         finally:
             given_up.set()
             self._core.nudge()
@@ -195,7 +196,7 @@ class AsyncBroadcaster(Generic[E]):
         if self._core.owns_this_thread():
             return end(deadline)
         given_up = in_thread("kevents-shutdown", end, deadline)
-        return 0 if is_speaking() else await given_up
+        return 0 if is_speaking() else await watched(given_up, self._core.bind)
 
     def statistics(self) -> Statistics:
         """A snapshot of the ledgers, each exact in itself."""
@@ -211,3 +212,10 @@ class AsyncBroadcaster(Generic[E]):
     ) -> None:
         """Shut down."""
         await self.shutdown()
+
+
+def _is_asynchronous(handler: object) -> bool:
+    """Whether it is a coroutine function, or an object that is called like one."""
+    if inspect.iscoroutinefunction(handler):
+        return True
+    return callable(handler) and inspect.iscoroutinefunction(type(handler).__call__)

@@ -151,7 +151,11 @@ class AsyncClientSource:
 
     async def close(self) -> None:
         """Close the running loop's connection; a later request makes another."""
-        connection = self._connections.pop(asyncio.get_running_loop(), None)
+        loop = asyncio.get_running_loop()
+        lock = self._locks.get(loop)
+        if lock is not None and not lock.locked():  # it holds on to the loop, so that no weak key would let go of it
+            del self._locks[loop]
+        connection = self._connections.pop(loop, None)
         if connection is not None:
             await connection.retire()
 

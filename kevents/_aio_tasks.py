@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kevents._facts import Wait
 from kevents._log import speaking
 from kevents._slot import Attempt
+from kevents._turn import time_left
 from kevents._verdict import Unavailable, Verb, Verdict, judge
 from kevents._wire import told
 
@@ -137,7 +138,7 @@ class TaskCrew:
     def await_end(self, deadline: float) -> None:
         """Wait until the tasks have ended and the sink is closed, a moment longer than the deadline at most."""
         if self._is_alive():
-            self._gone.wait(max(deadline - monotonic(), 0.0) + GRACE)
+            self._gone.wait(time_left(max(deadline, monotonic()) + GRACE))
 
     def after_fork(self) -> None:
         """In the child: no loop yet, nothing to send, and a sink that connects anew."""
@@ -205,6 +206,9 @@ class TaskCrew:
     def _ring(self) -> None:
         """Let every task look again; start those that are missing. From here on in the loop."""
         self._ringing = False
+        if asyncio.get_running_loop() is not self._loop:  # it was left for another while this call waited in it
+            self._changed()
+            return
         self._bell.set()
         if not self._resting and self._delivery.lacks_senders():
             for _ in range(self._senders - len(self._tasks)):

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TypeVar
+from typing import Final, TypeVar
 
 R = TypeVar("R")
+
+_NOW_AND_THEN: Final = 0.5
 
 
 def in_thread(name: str, wait: Callable[[float | None], R], deadline: float | None) -> asyncio.Future[R]:
@@ -40,6 +42,17 @@ def in_thread(name: str, wait: Callable[[float | None], R], deadline: float | No
     except RuntimeError:  # no thread is to be had: it is done without waiting
         future.set_result(wait(monotonic()))
     return future
+
+
+async def watched(future: asyncio.Future[R], look: Callable[[], object]) -> R:
+    """Await what another thread waits for; ``look`` is called now and then, for what nothing tells of."""
+    try:
+        while not future.done():
+            await asyncio.wait([future], timeout=_NOW_AND_THEN)
+            look()
+        return future.result()
+    finally:
+        future.cancel()
 
 
 def _unless_done(future: asyncio.Future[R], settle: Callable[[], None]) -> None:

@@ -8,11 +8,12 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from kevents._aio_tasks import TaskCrew
-from kevents._aio_threads import in_thread
+from kevents._aio_threads import in_thread, watched
 from kevents._handlers import CallHandler, Handled
 from kevents._log import is_speaking
 from kevents._objects import Event
@@ -58,7 +59,7 @@ class Watcher:
         if self._watcher.owns_this_thread():
             return self._watcher.stop(timeout)
         stopped = in_thread(f"kevents-stop-{self.name}", self._stop, monotonic() + timeout)
-        return 0 if is_speaking() else await stopped
+        return 0 if is_speaking() else await watched(stopped, partial(bind, self._watcher))
 
     def _stop(self, deadline: float | None) -> int:
         until = monotonic() if deadline is None else deadline

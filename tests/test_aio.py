@@ -624,6 +624,24 @@ def test_stubborn_sink() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("timeout", [float("inf"), 1e10, threading.TIMEOUT_MAX])
+def test_patient(timeout: float) -> None:
+    """However long whoever ends it would wait: it ends when all is delivered, and raises nothing."""
+    sink, other = AsyncSink(), AsyncSink()
+
+    async def main() -> None:
+        events = broadcaster()
+        watcher = events.start_recording_to_sink(sink)
+        events.start_recording_to_sink(other)
+        events.new_recorder("c").event(about(), "Normal", "Step", "m")
+        assert await events.flush(timeout)
+        assert 0 == await watcher.stop(timeout)
+        assert 0 == await events.shutdown(timeout)
+
+    run(main())
+    assert ["m"] == sink.messages == other.messages
+
+
 def test_repeated_shutdown() -> None:
     """Pitfall 65: a second shutdown waits for the first and gives 0; later calls do nothing."""
     sink = AsyncSink(held=True)
@@ -905,6 +923,66 @@ def test_loop_that_pauses() -> None:
     assert ["first", "second"] == sink.messages
 
 
+def test_wait_in_another_loop() -> None:
+    """Whoever waits in a loop that goes on while that of the tasks ends does not wait for ever: they go on in his."""
+    sink = AsyncSink(held=True)
+    events = broadcaster()
+    started, ended = threading.Event(), threading.Event()
+
+    async def first() -> None:
+        events.start_recording_to_sink(sink)
+        events.new_recorder("c").event(about(), "Normal", "Step", "m")
+        await sink.wait_calls(1)
+        started.set()
+        await asyncio.to_thread(ended.wait, 30)
+
+    async def second(pool: ThreadPoolExecutor) -> None:
+        future = pool.submit(run, first())
+        assert await asyncio.to_thread(started.wait, 30)
+        flushing = asyncio.create_task(events.flush(30))
+        await asyncio.sleep(0)
+        ended.set()
+        await asyncio.wrap_future(future)
+        sink.release()
+        assert await flushing
+        assert 0 == await events.shutdown()
+
+    with ThreadPoolExecutor(1) as pool:
+        run(second(pool))
+    assert ["m"] == sink.messages
+
+
+def test_late_call_of_a_loop_that_was_left() -> None:
+    """What was to wake the tasks in a loop that paused then does not touch those of the loop that took over."""
+    events = broadcaster()
+    sink = AsyncSink()
+    left = asyncio.new_event_loop()
+    troubles: list[dict[str, Any]] = []
+    left.set_exception_handler(lambda _, context: troubles.append(context))
+
+    async def first() -> None:
+        events.start_recording_to_sink(sink)
+        events.new_recorder("c").event(about(), "Normal", "Step", "first")
+        await sink.wait_written(1)
+
+    async def second() -> None:
+        assert await events.flush(30)
+        await asyncio.to_thread(left.run_until_complete, third())
+        assert 0 == await events.shutdown()
+
+    async def third() -> None:
+        await asyncio.wait(sender_tasks())
+
+    left.run_until_complete(first())
+    crew: Any = events._core._publisher.watchers[0].handler
+    events.new_recorder("c").event(about(), "Normal", "Step", "second")
+    assert poll(lambda: crew._ringing, 30)
+    run(second(), debug=True)
+    left.close()
+    assert [] == troubles
+    assert ["first", "second"] == sink.messages
+
+
 COMMON = """
     import asyncio, sys
     from kevents import aio
@@ -1155,8 +1233,13 @@ def test_a_coroutine_function_as_handler() -> None:
     async def handler(_: kevents.Event) -> None:
         raise NotImplementedError
 
-    with pytest.raises(TypeError, match="async for event"):
-        broadcaster().start_event_watcher(handler)
+    class Handler:
+        async def __call__(self, _: kevents.Event) -> None:
+            raise NotImplementedError
+
+    for each in (handler, Handler()):
+        with pytest.raises(TypeError, match="async for event"):
+            broadcaster().start_event_watcher(each)
 
 
 def test_options() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from collections.abc import Coroutine, Iterator
 from functools import partial
 from pathlib import Path
@@ -531,6 +532,24 @@ def test_one_connection_for_all(loop: Loop) -> None:
     assert [None, None] == loop.run(both(sink))
     loop.run(sink.close())
     assert [(["a", "b"], 1)] * 2 == [(api.names, api.closed) for api in made]
+
+
+def test_lets_go_of_a_loop() -> None:
+    """A sink that outlives its loops keeps none of them, also if several requests came at once to a new one."""
+
+    async def make() -> Api:
+        await asyncio.sleep(0)
+        return Api()
+
+    async def both() -> weakref.ref[asyncio.AbstractEventLoop]:
+        await asyncio.gather(*(sink.create("default", event(name=name)) for name in "ab"))
+        await sink.close()
+        return weakref.ref(asyncio.get_running_loop())
+
+    sink = aio.CoreV1EventSink(make)
+    loops = [asyncio.run(both()) for _ in range(3)]
+    gc.collect()
+    assert [None] * 3 == [loop() for loop in loops]
 
 
 def test_a_child_connects_anew(loop: Loop) -> None:
