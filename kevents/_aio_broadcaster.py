@@ -108,7 +108,12 @@ class AsyncBroadcaster(Generic[E]):
 
         Args:
             logf: Called with a format and its arguments, as ``logger.info``.
+
+        Raises:
+            TypeError: If it is a coroutine function.
         """
+        if _is_asynchronous(logf):
+            raise TypeError("logf is called in a thread: it must be a plain function, not a coroutine function")
         return self._shown(self._core.start_logging(logf))
 
     def start_structured_logging(self, level: int = logging.INFO, *, logger: logging.Logger | None = None) -> Watcher:

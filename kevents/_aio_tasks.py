@@ -105,11 +105,12 @@ class TaskCrew:
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Accept the events; the loop is woken as they are offered. In the watcher's worker."""
         handled = self._delivery.accept(batch)
-        if self._loop is None:
+        loop = self._loop
+        if loop is None:
             text = "no event loop yet: events wait until `async with` the broadcaster, or an await of it"
             self._log.say((self._name, "no loop"), f"{self._name} has {text}")
-        elif self._loop.is_closed():
-            self._abandon()
+        elif loop.is_closed():
+            self._abandon(loop)
             text = "is closed: events wait for another, and are given up at the end; await shutdown() in time"
             self._log.say((self._name, "closed loop"), f"the event loop of {self._name} {text}")
         return handled
@@ -132,7 +133,7 @@ class TaskCrew:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._hang_up)
         elif self._loop is None or self._loop.is_closed():
-            self._abandon()
+            self._abandon(self._loop)
         return given_up
 
     def await_end(self, deadline: float) -> None:
@@ -163,14 +164,9 @@ class TaskCrew:
             return
         if self._over or self._is_alive():
             return
-        self._abandon()
-        with self._lock:
-            if self._is_alive():
-                return
-            old, bell = self._loop, self._bell
-            self._bell = asyncio.Event()
-            self._resting = False
-            self._loop = loop
+        old, bell = self._loop, self._bell
+        if not self._abandon(old, loop):
+            return
         if old is not None:
             with suppress(RuntimeError):  # closed; else its tasks end when it goes on
                 old.call_soon_threadsafe(bell.set)
@@ -179,19 +175,24 @@ class TaskCrew:
     def _is_alive(self) -> bool:
         return self._loop is not None and self._loop.is_running()
 
-    def _abandon(self) -> None:
-        """The tasks' loop goes on no more: hand back their attempts."""
+    def _abandon(self, left: asyncio.AbstractEventLoop | None, heir: asyncio.AbstractEventLoop | None = None) -> bool:
+        """A loop goes on no more: hand back its attempts, to an heir if there is one; False if it had one already."""
         with self._lock:
+            if self._loop is not left or self._is_alive():
+                return False
+            if heir is not None:
+                self._loop, self._bell, self._resting = heir, asyncio.Event(), False
             tasks, self._tasks = self._tasks, set()
             working, self._working = self._working, {}
+            self._gone.set()
         for attempt in list(working.values()):
             if attempt is not None:
                 self._delivery.done(attempt, Unavailable("the event loop was closed"), monotonic())
-        if self._loop is None or self._loop.is_closed():
+        if left is None or left.is_closed():
             for task in tasks:
                 with suppress(Exception):  # what the sink does at its end is its own business
                     task.get_coro().close()
-        self._gone.set()
+        return True
 
     def _changed(self) -> None:
         """Wake the tasks: called under the delivery's lock, in any thread."""

@@ -983,6 +983,42 @@ def test_late_call_of_a_loop_that_was_left() -> None:
     assert ["first", "second"] == sink.messages
 
 
+def test_late_finding_of_a_closed_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that finds a loop closed, when another has taken over meanwhile, takes nothing from that one."""
+    events = broadcaster()
+    sink = AsyncSink()
+    left = asyncio.new_event_loop()
+
+    async def first() -> None:
+        events.start_recording_to_sink(sink)
+        assert await events.flush(30)
+
+    async def take_over() -> None:
+        sink._held = True
+        events._core.bind()
+        await sink.wait_calls(1)
+
+    async def second() -> None:
+        loop = asyncio.get_running_loop()
+
+        def is_closed() -> bool:
+            monkeypatch.undo()
+            asyncio.run_coroutine_threadsafe(take_over(), loop).result(30)
+            return True
+
+        monkeypatch.setattr(left, "is_closed", is_closed)
+        events.new_recorder("c").event(about(), "Normal", "Step", "m")
+        assert await asyncio.to_thread(poll, lambda: events.statistics().watchers[0].handled, 30)
+        sink.release()
+        assert await events.flush(30)
+        assert 0 == await events.shutdown()
+
+    left.run_until_complete(first())
+    left.close()
+    run(second())
+    assert ["m"] == [call.message for call in sink.calls]
+
+
 COMMON = """
     import asyncio, sys
     from kevents import aio
@@ -1240,6 +1276,8 @@ def test_a_coroutine_function_as_handler() -> None:
     for each in (handler, Handler()):
         with pytest.raises(TypeError, match="async for event"):
             broadcaster().start_event_watcher(each)
+        with pytest.raises(TypeError, match="it must be a plain function"):
+            broadcaster().start_logging(each)
 
 
 def test_options() -> None:
