@@ -71,7 +71,7 @@ def install(
         silence_kopf: Whether kopf's own posting of events is switched off (``settings.posting.enabled``).
 
     Raises:
-        TypeError: If the broadcaster is none.
+        TypeError: If the broadcaster is none, or the component no text.
 
     .. versionadded:: 0.1
     """
@@ -107,7 +107,7 @@ class KopfRecorder(EventRecorder):
         broadcaster: One with options of your own; it is started on a sink here, which all its recorders share.
 
     Raises:
-        TypeError: If the broadcaster is none.
+        TypeError: If the broadcaster is none, or the component no text.
 
     .. versionadded:: 0.1
     """
@@ -119,6 +119,8 @@ class KopfRecorder(EventRecorder):
         broadcaster = EventBroadcaster() if broadcaster is None else broadcaster
         if not isinstance(broadcaster, EventBroadcaster):
             raise TypeError(f"broadcaster must be a kevents.EventBroadcaster, not {broadcaster!r}")
+        if not isinstance(component, str):
+            raise TypeError(f"component must be a text, not {component!r}")
         plain = broadcaster.new_recorder(EventSource(component, default_host()))
         super().__init__(plain.source, plain._publish, plain._refuse)  # noqa: SLF001 - a recorder of the same kind
         self.broadcaster: Final = broadcaster

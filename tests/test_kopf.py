@@ -219,6 +219,13 @@ def test_wrong_broadcaster(value: Any) -> None:
         kevents.kopf.install("an-operator", broadcaster=value, registry=kopf.OperatorRegistry())
 
 
+@pytest.mark.parametrize("value", [None, 7, kevents.EventSource("an-operator")])
+def test_wrong_component(value: Any) -> None:
+    """What is no component's name is refused when the recorder is built: no event of it could be sent."""
+    with pytest.raises(TypeError, match="component must be a text"):
+        kevents.kopf.install(value, registry=kopf.OperatorRegistry())
+
+
 def test_drain_is_off_the_loop(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
 ) -> None:
