@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kevents.testing import _certificate
+from kevents import StatusError
+from kevents.testing import LostAnswer, _certificate
 from kevents.testing._apiserver import APIError, APIServer, Cause, Delay, Garbage, Hang, Reset, Status
 from kevents.testing._kubeconfig import kubeconfig
 from kevents.testing._rules import json_fault
@@ -146,6 +147,36 @@ class TestStatusFaults:
         api_server.fail(501)
         api_server.clear_faults()
         assert create(api_server).status == 201
+
+    @pytest.mark.parametrize(
+        ("fault", "error"),
+        [
+            (StatusError(503), TypeError),
+            (LostAnswer(), TypeError),
+            ("503", TypeError),
+            (True, TypeError),
+            (Status, TypeError),
+            (99, ValueError),
+            (Status(1000), ValueError),
+        ],
+        ids=repr,
+    )
+    def test_no_fault(self, api_server: APIServer, fault: Any, error: type[Exception]) -> None:
+        """What is no fault is refused where it is given, and is no reset of connections."""
+        with pytest.raises(error, match=r"fault|status"):
+            api_server.fail(fault)
+        assert ask(api_server).status == 200
+
+    def test_times_below_zero(self, api_server: APIServer) -> None:
+        """A fault cannot happen less often than never."""
+        with pytest.raises(ValueError, match="not -1"):
+            api_server.fail(503, times=-1)
+
+    def test_method_in_lower_case(self, api_server: APIServer) -> None:
+        """A method may be written as one likes."""
+        with api_server.fail(503, method="get") as rule:
+            assert ask(api_server).status == 503
+        assert rule.hits == 1
 
 
 class TestConnectionFaults:

@@ -24,6 +24,7 @@ from kevents.testing import (
     LostAnswer,
     RecordedEvent,
     SinkRequest,
+    Status,
 )
 from kevents.testing import _clock as clock_room
 from kevents.testing import _recorder as recorder_room
@@ -290,6 +291,13 @@ def test_wait_for_in_vain() -> None:
         fake.wait_for("Normal", times=2, timeout=0.01)
 
 
+@pytest.mark.parametrize("times", [0, -1])
+def test_wait_for_nothing(times: int) -> None:
+    """That no event comes cannot be waited for: it would be true at once, whatever comes."""
+    with pytest.raises(ValueError, match=f"not {times}"):
+        FakeRecorder().wait_for("Warning", times=times)
+
+
 def test_clear() -> None:
     """`clear` forgets events and refusals; snapshots taken before keep theirs."""
     fake = FakeRecorder(strict=False)
@@ -479,6 +487,30 @@ def test_faults_by_function() -> None:
     with pytest.raises(OSError, match="reset"):
         sink.patch("prod", "web-0.1", PATCH)
     assert [(1, "create"), (2, "patch")] == [(request.number, request.verb) for request in asked]
+
+
+@pytest.mark.parametrize(
+    ("faults", "error", "text"),
+    [
+        ({1: 503}, TypeError, "not 503"),
+        ({1: Status(503)}, TypeError, "an exception"),
+        ({1: StatusError}, TypeError, "LostAnswer"),
+        ({0: StatusError(503)}, ValueError, "from 1, not 0"),
+        ({"1": StatusError(503)}, ValueError, "not '1'"),
+    ],
+    ids=["number", "fault of a server", "class", "call 0", "text"],
+)
+def test_no_fault(faults: Any, error: type[Exception], text: str) -> None:
+    """A fault that could not happen is refused when the sink is made."""
+    with pytest.raises(error, match=text):
+        FakeSink(faults=faults)
+
+
+def test_function_that_gives_no_fault() -> None:
+    """What is no fault is said when a function gives it."""
+    sink = FakeSink(faults=lambda _: Status(503))  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="not Status"):
+        sink.create("prod", {"metadata": {"name": "a"}})
 
 
 def test_lost_answer() -> None:

@@ -11,20 +11,20 @@ from kevents.testing._http import decode_path
 from kevents.testing._status import APIError, forbidden, method_not_allowed, no_such_resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from kevents.testing._kinds import Kinds
     from kevents.testing._requests import Incoming
 
-__all__ = ["ALL_VERBS", "Access", "Target", "User", "authorize", "authorize_path", "call_for", "target_of"]
+__all__ = ["ALL_VERBS", "Access", "Target", "User", "authorize", "authorize_path", "call_for", "is_true", "target_of"]
 
 ALL_VERBS: Final = frozenset({"*"})
 _PUBLIC: Final = ("/healthz", "/livez", "/readyz", "/version")
 _ITEM_VERBS: Final = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _COLLECTION_VERBS: Final = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
 _OF_NAMESPACES: Final = ("finalize", "status")
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})  # Go: strconv.ParseBool
-_SUBRESOURCES: Final = frozenset({"", "status"})
+_FALSE: Final = frozenset({"0", "false"})  # anything else is true to the server
+_IN_A_NAMESPACE: Final = frozenset({"create", "deletecollection"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +108,17 @@ def target_of(path: str) -> Target | None:
     return Target(group, version, resource, namespace, name, "/".join((subresource, *more)).rstrip("/"))
 
 
+def is_true(query: Mapping[str, str], name: str) -> bool:
+    """Tell whether a parameter of a query is given and says yes, as the server reads it."""
+    return query.get(name, "false").lower() not in _FALSE
+
+
 def verb_of(target: Target, request: Incoming) -> str:
     """Give the API's verb for a request; empty for a method that it does not have."""
     if target.name:
         return _ITEM_VERBS.get(request.method, "")
     verb = _COLLECTION_VERBS.get(request.method, "")
-    return "watch" if verb == "list" and request.query.get("watch", "") in _TRUE else verb
+    return "watch" if verb == "list" and is_true(request.query, "watch") else verb
 
 
 def authorize_path(user: User, path: str) -> None:
@@ -146,11 +151,11 @@ def call_for(target: Target, request: Incoming, kinds: Kinds) -> Call:
     """
     verb = verb_of(target, request)
     kind = kinds.find(target.group, target.version, target.resource)
-    if kind is None or target.subresource not in _SUBRESOURCES:
+    if kind is None or not (target.subresource == "" or (target.subresource == "status" and kind.has_status)):
         raise no_such_resource()
     if target.name and kind.namespaced and not target.namespace:
         raise no_such_resource()
-    if not verb or (verb == "create" and kind.namespaced and not target.namespace):
+    if not verb or (verb in _IN_A_NAMESPACE and kind.namespaced and not target.namespace):
         raise method_not_allowed()
     return Call(kind, verb, target.namespace, target.name, request.query, request)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kevents.testing._access import ALL_VERBS, Access
-from kevents.testing._faults import Delay, Fault, Faults, Garbage, Hang, Reset, Rule, Status, matching
+from kevents.testing._faults import Delay, Fault, Faults, Garbage, Hang, Reset, Rule, Status, checked, matching
 from kevents.testing._handler import Handler
 from kevents.testing._identity import Identity
 from kevents.testing._kinds import Kind, Kinds
@@ -46,7 +46,7 @@ class APIServer:
         port: The port; 0 for a free one.
         token: The token of the administrator; a random one by default.
         event_ttl: How many seconds an event lives after its last write; None for ever.
-        clock: The wall clock in nanoseconds.
+        clock: The wall clock in nanoseconds; of what has expired after a leap, watches hear with the next request.
         ssl_context: For TLS; by default a self-signed certificate for the host, made when it is needed.
         ca: What clients should trust, PEM, when `ssl_context` is given; it goes into the kubeconfig.
         finalize_namespaces: Whether a deleted namespace goes at once; otherwise it stays `Terminating`, as on a cluster
@@ -229,11 +229,11 @@ class APIServer:
 
     def terminate_namespace(self, name: str) -> None:
         """Leave a namespace `Terminating`: nothing can be created in it any more."""
-        self._resources.terminate(name)
+        self._resources.deletes.terminate(name)
 
     def remove_namespace(self, name: str) -> None:
         """Remove a namespace and all that is in it."""
-        self._resources.remove(self._kind("v1", "namespaces"), "", name)
+        self._resources.deletes.remove(self._kind("v1", "namespaces"), "", name)
 
     def expire(self, name: str = "*") -> int:
         """Let the events of that name expire now, all with `*`; give how many there were."""
@@ -255,8 +255,7 @@ class APIServer:
         group, _, version = api_version.rpartition("/")
         if kind := self._kinds.find(group, version, resource):
             return kind
-        message = f"no resource {resource!r} in {api_version!r}"
-        raise LookupError(message)
+        raise LookupError(f"no resource {resource!r} in {api_version!r}")
 
     # What it was asked
 
@@ -309,9 +308,12 @@ class APIServer:
         Returns:
             The rule: a context manager, with `remove()` and `hits`. Of several rules that match, the oldest decides; a
             `Delay` lets later rules decide as well.
+
+        Raises:
+            TypeError: It is no fault; exceptions are for a `FakeSink`.
+            ValueError: There is no such status, or `times` is negative.
         """
-        chosen = Status(fault) if isinstance(fault, int) else fault
-        return self._faults.add(chosen, times, matching(method, path, when))
+        return self._faults.add(checked(fault, times), times, matching(method, path, when))
 
     def clear_faults(self) -> None:
         """Remove every rule; requests that wait because of one go on."""

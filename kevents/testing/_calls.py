@@ -27,11 +27,6 @@ class Call:
     query: Mapping[str, str]
     request: Incoming
 
-    @property
-    def dry_run(self) -> bool:
-        """Whether nothing is to be stored."""
-        return "dryRun" in self.query
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:

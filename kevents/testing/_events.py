@@ -123,14 +123,20 @@ def to_view(stored: Object, group: str, api_version: str) -> Object:
     """Give the event as clients of the group see it, complete, its fields in the server's order."""
     head: Object = {"kind": "Event", "apiVersion": api_version}
     if not group:
-        known = {**_CORE_ALWAYS, **stored}
+        known = _timed({**_CORE_ALWAYS, **stored})
         return head | {key: known[key] for key in CORE.fields if key in known}
-    known = {**_EVENTS_ALWAYS, **stored}
+    known = _timed({**_EVENTS_ALWAYS, **stored})
     return head | {
         key: value
         for key in EVENTS.fields
         if (value := known.get(TO_CORE.get(key, key), known.get(key, _MISSING))) is not _MISSING
     }
+
+
+def _timed(event: Object) -> Object:
+    if (series := event.get("series")) and "lastObservedTime" not in series:
+        event["series"] = {**series, "lastObservedTime": None}
+    return event
 
 
 _MISSING: Final = object()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from kevents.testing._requests import Request
     from kevents.testing._status import Cause
 
-__all__ = ["Delay", "Fault", "Faults", "Garbage", "Hang", "Reset", "Rule", "Status", "matching"]
+__all__ = ["Delay", "Fault", "Faults", "Garbage", "Hang", "Reset", "Rule", "Status", "checked", "matching"]
+
+_LEAST: Final = 200
+_MOST: Final = 599
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +105,31 @@ class Matcher(Protocol):
         """Tell whether the rule applies to the request."""
 
 
+def checked(fault: Fault | int, times: int | None) -> Fault:
+    """Give the fault, made of a number if it is one.
+
+    Raises:
+        TypeError: It is no fault.
+        ValueError: No HTTP status has that number, or `times` is negative.
+    """
+    chosen = Status(fault) if type(fault) is int else fault
+    if not isinstance(chosen, Fault):
+        known = "an HTTP status or a Status, Delay, Reset, Hang or Garbage"
+        raise TypeError(f"a server's fault is {known} of kevents.testing, not {fault!r}")
+    if isinstance(chosen, Status) and not _LEAST <= chosen.code <= _MOST:
+        raise ValueError(f"an HTTP status is from {_LEAST} to {_MOST}, not {chosen.code}")
+    if times is not None and times < 0:
+        raise ValueError(f"times must be None, for all requests, or a number from 0, not {times}")
+    return chosen
+
+
 def matching(method: str | None, path: str | None, when: Callable[[Request], bool] | None) -> Matcher:
     """Give what matches a request with this method, a path that contains this, and for which this is true."""
+    verb = method and method.upper()
 
     def matches(request: Request, /) -> bool:
         return (
-            (method is None or request.method == method)
+            (verb is None or request.method == verb)
             and (path is None or path in request.path)
             and (when is None or when(request))
         )

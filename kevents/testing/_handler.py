@@ -112,7 +112,11 @@ class Handler:
         if request.too_large:
             message = f"Request entity too large: limit is {MAX_BODY}"
             raise APIError(413, "RequestEntityTooLarge", message)
-        shape = negotiate(request.headers.get("accept", ""), listed=call.verb == "list")
+        shape = negotiate(
+            request.headers.get("accept", ""),
+            listed=call.verb == "list",
+            include=request.query.get("includeObject", ""),
+        )
         if call.verb == "watch":
             return self._watches.stream(call, shape, connection.socket)
         reply = self._resources.serve(call)

@@ -32,6 +32,7 @@ class Kind:
         custom: Whether it stands for a custom resource.
         name_rule: What a name must be: `segment`, `subdomain` or `label`.
         field_labels: What a field selector may name, besides name and namespace.
+        has_status: Whether its objects have a status, with a path of its own.
     """
 
     group: str
@@ -44,6 +45,7 @@ class Kind:
     custom: bool = False
     name_rule: str = "subdomain"
     field_labels: tuple[str, ...] = ()
+    has_status: bool = True
 
     @property
     def api_version(self) -> str:
@@ -110,6 +112,7 @@ BUILT_IN: Final = (
         "events",
         short_names=("ev",),
         struct=CORE,
+        has_status=False,
         name_rule="segment",
         field_labels=(*(f"involvedObject.{f}" for f in _INVOLVED), "reason", "reportingComponent", "source", "type"),
     ),
@@ -120,17 +123,18 @@ BUILT_IN: Final = (
         "events",
         short_names=("ev",),
         struct=EVENTS,
+        has_status=False,
         field_labels=(*(f"regarding.{f}" for f in _INVOLVED), "reason", "reportingController", "type"),
     ),
     Kind("", "v1", "Namespace", "namespaces", False, ("ns",), name_rule="label", field_labels=("status.phase",)),
     Kind("", "v1", "Node", "nodes", False, ("no",), field_labels=("spec.unschedulable",)),
     Kind("", "v1", "Pod", "pods", True, ("po",), field_labels=("spec.nodeName", "status.phase")),
-    Kind("", "v1", "ConfigMap", "configmaps", True, ("cm",)),
-    Kind("", "v1", "Secret", "secrets", field_labels=("type",)),
+    Kind("", "v1", "ConfigMap", "configmaps", True, ("cm",), has_status=False),
+    Kind("", "v1", "Secret", "secrets", field_labels=("type",), has_status=False),
     Kind("", "v1", "Service", "services", True, ("svc",)),
     Kind("apps", "v1", "Deployment", "deployments", True, ("deploy",)),
     Kind("apps", "v1", "ReplicaSet", "replicasets", True, ("rs",)),
-    Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
+    Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", has_status=False),
 )
 
 

@@ -15,6 +15,7 @@ _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 _VALUE: Final = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
 _LABEL_BYTES: Final = 63
 _SUBDOMAIN_BYTES: Final = 253
+_ANNOTATIONS_BYTES: Final = 262_144
 
 _NAME_PART_TEXT: Final = (
     "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
@@ -98,6 +99,10 @@ def metadata_causes(metadata: dict[str, Any]) -> list[Cause]:
             causes.append(field_invalid("metadata.labels", value, f"must be no more than {_LABEL_BYTES} bytes"))
         if not _VALUE.match(value):
             causes.append(field_invalid("metadata.labels", value, _VALUE_TEXT))
-    for key in metadata.get("annotations", {}):
+    annotations = metadata.get("annotations", {})
+    for key in annotations:
         causes += [field_invalid("metadata.annotations", key, fault) for fault in qualified_name_faults(key.lower())]
+    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_BYTES:
+        note = f"Too long: may not be more than {_ANNOTATIONS_BYTES} bytes"
+        causes.append(Cause("FieldValueTooLong", note, "metadata.annotations"))
     return causes

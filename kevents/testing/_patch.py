@@ -129,7 +129,7 @@ def _operate(document: dict[str, Any], operation: dict[str, Any]) -> None:
     name, path = operation["op"], _pointer(operation["path"])
     if name in {"move", "copy"}:
         source = _pointer(operation["from"])
-        value = copy.deepcopy(_lookup(document, source))
+        value = copy.deepcopy(_found(document, source))
         if name == "move":
             _remove(document, source)
         _add(document, path, value)
@@ -138,10 +138,8 @@ def _operate(document: dict[str, Any], operation: dict[str, Any]) -> None:
     elif name == "remove":
         _remove(document, path)
     elif name == "replace":
-        _lookup(document, path)
-        _remove(document, path)
-        _add(document, path, operation["value"])
-    elif name != "test" or _lookup(document, path) != operation.get("value"):
+        _replace(document, path, operation["value"])
+    elif name != "test" or _found(document, path) != operation.get("value"):
         raise ValueError(name)
 
 
@@ -155,6 +153,16 @@ def _lookup(document: Any, path: list[str]) -> Any:  # noqa: ANN401 - whatever J
     for part in path:
         document = document[int(part)] if isinstance(document, list) else document[part]
     return document
+
+
+def _found(document: Any, path: list[str]) -> Any:  # noqa: ANN401 - whatever JSON holds
+    parent, last = _lookup(document, path[:-1]), path[-1]
+    return parent[int(last)] if isinstance(parent, list) else parent.get(last)  # as the server: none is null
+
+
+def _replace(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401 - whatever JSON holds
+    parent, last = _lookup(document, path[:-1]), path[-1]
+    parent[int(last) if isinstance(parent, list) else last] = value  # as the server: what is not there is added
 
 
 def _add(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401 - whatever JSON holds

@@ -113,8 +113,13 @@ class Looking:
 
         Raises:
             AssertionError: If the time is over, with what was recorded until then.
+            ValueError: If ``times`` is below 1: that nothing comes cannot be waited for.
         """
         __tracebackhide__ = True
+        if times < 1:
+            raise ValueError(
+                f"times must be at least 1, not {times}; for never, assert_event(times=0) when all is done"
+            )
         wanted = Wanted.of(type, reason, action, message, object)
         found = self._book.wait_fitting(wanted, times, timeout)
         if len(found) >= times:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 __all__ = ["Request", "RequestLog"]
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,19 @@ def _parse(raw: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
     if not raw:
         return None
     try:
-        return json.loads(raw)
+        value = json.loads(raw, parse_constant=_refuse)
     except ValueError:
         return raw
+    return value if b"\\ud" not in raw.lower() else _without_surrogates(value)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)  # NaN and its kin are JSON to Python only
+
+
+def _without_surrogates(value: object) -> Any:  # noqa: ANN401 - whatever JSON holds
+    text = json.dumps(value, ensure_ascii=False)  # pairs are one character by now
+    return json.loads(_SURROGATE.sub("\ufffd", text))
 
 
 class RequestLog:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._calls import Call, Reply
+from kevents.testing._deletes import Deletes
 from kevents.testing._events import validate_update
 from kevents.testing._names import metadata_causes
+from kevents.testing._options import check_list, is_dry_run
 from kevents.testing._pages import PRESENT, Page, expired, page_of
 from kevents.testing._patch import JSON_PATCH, MERGE, STRATEGIC, apply_patch
 from kevents.testing._rules import (
@@ -14,6 +16,7 @@ from kevents.testing._rules import (
     check_version,
     create_causes,
     defaulted,
+    deletion_causes,
     media_type,
     named,
     ordered,
@@ -36,6 +39,7 @@ from kevents.testing._status import (
     conflict,
     field_immutable,
     forbidden,
+    invalid,
     not_found,
 )
 from kevents.testing._storage import CompactedError, ExistsError, MissingError, new_uid
@@ -50,8 +54,17 @@ __all__ = ["Resources"]
 
 Object = dict[str, Any]
 
-_SYSTEM_NAMESPACES: Final = ("default", "kube-system", "kube-public")
-_KEPT: Final = ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
+_VERSION_FIELD: Final = "metadata.resourceVersion"
+_KEPT: Final = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
 
 
 class Resources:
@@ -65,7 +78,7 @@ class Resources:
 
     def __init__(self, store: Store, *, finalize_namespaces: bool) -> None:
         self.store = store
-        self._finalize = finalize_namespaces
+        self.deletes: Final = Deletes(store, finalize_namespaces=finalize_namespaces)
 
     def serve(self, call: Call) -> Reply:
         """Do what a request asks for.
@@ -79,15 +92,15 @@ class Resources:
             "list": self._list,
             "update": self._update,
             "patch": self._patch,
-            "delete": self._delete,
-            "deletecollection": self._delete_collection,
+            "delete": self.deletes.one,
+            "deletecollection": lambda call: self.deletes.all(call, self._list),
         }
         try:
             return verbs[call.verb](call)
         except MissingError:
             raise not_found(call.kind.resource, call.kind.group, call.name) from None
 
-    def insert(self, kind: Kind, namespace: str, stored: Object, status: int = 201) -> Reply:
+    def insert(self, kind: Kind, namespace: str, stored: Object, *, dry_run: bool = False) -> Reply:
         """Create an object from its stored form, checked as one that came over the wire.
 
         Raises:
@@ -102,18 +115,17 @@ class Resources:
             raise APIError(500, "", "resourceVersion should not be set on objects to be created")
         refuse_large(made)
         try:
-            made = self.store.create(kind.bucket, namespace, name, lambda version: _versioned(made, version))
-            return Reply(kind, status, (made,))
+            made = self.store.create(
+                kind.bucket, namespace, name, lambda version: _versioned(made, version), dry_run=dry_run
+            )
+            return Reply(kind, 201, (made,))
         except ExistsError:
             raise already_exists(kind.resource, kind.group, name) from None
 
     def _create(self, call: Call) -> Reply:
         unknown: list[str] = []
         stored = self._read_body(call, unknown)
-        if call.dry_run:
-            metadata = self._filled(stored["metadata"], named(stored["metadata"]), call.namespace)
-            return Reply(call.kind, 201, (defaulted(call.kind, {**stored, "metadata": metadata}),))
-        reply = self.insert(call.kind, call.namespace, stored)
+        reply = self.insert(call.kind, call.namespace, stored, dry_run=is_dry_run(call))
         return Reply(call.kind, 201, reply.objects, warnings=_warnings(call, unknown))
 
     def _get(self, call: Call) -> Reply:
@@ -121,12 +133,11 @@ class Resources:
 
     def _list(self, call: Call) -> Reply:
         selects = selector(call.kind, call.query.get("fieldSelector", ""), call.query.get("labelSelector", ""))
+        check_list(call.query)
         page = page_of(call.query)
+        check_version(call.query.get("resourceVersion", ""), self.store.version)
         items, version = self._items(call, page)
-        check_version(call.query.get("resourceVersion", ""), version)
-        if selects:
-            items = [item for item in items if selects(item[1])]
-        objects, metadata = page.cut(items, version, counted=selects is None)
+        objects, metadata = page.cut(items, version, selects)
         return Reply(call.kind, 200, tuple(objects), metadata)
 
     def _items(self, call: Call, page: Page) -> tuple[list[Item], int]:
@@ -143,25 +154,38 @@ class Resources:
         _same_name(stored, call)
         try:
             made = self.store.modify(
-                call.kind.bucket, call.namespace, call.name, lambda old: self._checked_update(call, old, dict(stored))
+                call.kind.bucket,
+                call.namespace,
+                call.name,
+                lambda old: self._replaced(call, old, dict(stored)),
+                dry_run=is_dry_run(call),
             )
         except MissingError:
             if call.kind.struct is None:
                 raise
-            return self.insert(call.kind, call.namespace, stored)
+            stored["metadata"].pop("resourceVersion", None)  # of what it was: it is no conflict with nothing
+            return self.insert(call.kind, call.namespace, stored, dry_run=is_dry_run(call))
         return Reply(call.kind, 200, (made,), warnings=_warnings(call, unknown))
+
+    def _replaced(self, call: Call, old: Object, new: Object) -> Object:
+        if call.kind.custom and not new["metadata"].get("resourceVersion"):
+            cause = Cause("FieldValueInvalid", "Invalid value: 0: must be specified for an update", _VERSION_FIELD)
+            raise invalid(call.kind.resource, call.name, [cause], call.kind.group)
+        return self._checked_update(call, old, new)
 
     def _patch(self, call: Call) -> Reply:
         content_type = media_type(call.request)
         allowed = (JSON_PATCH, MERGE) if call.kind.custom else (JSON_PATCH, MERGE, STRATEGIC)
         if content_type not in allowed:
             raise unsupported_patch(call.kind)
-        old = self.store.get(call.kind.bucket, call.namespace, call.name)
+        self.store.get(call.kind.bucket, call.namespace, call.name)
         patch = parse_patch(call.request, strategic=content_type == STRATEGIC)
-        if call.dry_run:
-            return Reply(call.kind, 200, (self._patched(call, old, patch, content_type),))
         made = self.store.modify(
-            call.kind.bucket, call.namespace, call.name, lambda now: self._patched(call, now, patch, content_type)
+            call.kind.bucket,
+            call.namespace,
+            call.name,
+            lambda now: self._patched(call, now, patch, content_type),
+            dry_run=is_dry_run(call),
         )
         return Reply(call.kind, 200, (made,))
 
@@ -183,6 +207,7 @@ class Resources:
         causes = []
         if after.get("uid", before["uid"]) != before["uid"]:
             causes.append(field_immutable("metadata.uid", after["uid"]))
+        causes += deletion_causes(before, after)
         kept = {key: before[key] for key in _KEPT if key in before}
         new = {**new, "metadata": ordered({**after, **kept})}
         causes += metadata_causes(new["metadata"])
@@ -193,49 +218,6 @@ class Resources:
         refuse_invalid(kind, call.name, causes)
         refuse_large(new)
         return new
-
-    def _delete(self, call: Call) -> Reply:
-        old = self.store.get(call.kind.bucket, call.namespace, call.name)
-        if call.kind.bucket == "namespaces." and not self._finalize:
-            if call.name in _SYSTEM_NAMESPACES:
-                raise forbidden("namespaces", "", call.name, "this namespace may not be deleted")
-            return Reply(call.kind, 200, (self.terminate(call.name),))
-        if not call.dry_run:
-            self.remove(call.kind, call.namespace, call.name)
-        if call.kind.bucket == "pods.":
-            return Reply(call.kind, 200, (old,))
-        return Reply(call.kind, 200, body=_deleted(call.kind, old))
-
-    def _delete_collection(self, call: Call) -> Reply:
-        reply = self._list(call)
-        for stored in reply.objects:
-            self.store.delete(call.kind.bucket, stored["metadata"].get("namespace", ""), stored["metadata"]["name"])
-        return reply
-
-    def remove(self, kind: Kind, namespace: str, name: str) -> None:
-        """Remove an object; with a namespace goes all that is in it.
-
-        Raises:
-            MissingError: There is no such object.
-        """
-        self.store.delete(kind.bucket, namespace, name)
-        if kind.bucket == "namespaces.":
-            self.store.empty(name)
-
-    def terminate(self, name: str) -> Object:
-        """Make a namespace `Terminating`; one that already is stays as it is.
-
-        Raises:
-            MissingError: There is no such namespace.
-        """
-
-        def ending(old: Object) -> Object:
-            if "deletionTimestamp" in old["metadata"]:
-                return old
-            metadata = {**old["metadata"], "deletionTimestamp": timestamp(self.store.clock())}
-            return {**old, "metadata": ordered(metadata), "status": {"phase": "Terminating"}}
-
-        return self.store.modify("namespaces.", "", name, ending)
 
     def _read_body(self, call: Call, unknown: list[str]) -> Object:
         if media_type(call.request) not in {"", "application/json"}:
@@ -278,13 +260,6 @@ def _versioned(made: Object, version: str) -> Object:
 
 def _body(stored: Object) -> Object:
     return {key: value for key, value in stored.items() if key not in {"metadata", "status"}}
-
-
-def _deleted(kind: Kind, old: Object) -> Object:
-    metadata = old["metadata"]
-    details = {"name": metadata["name"], "group": kind.group, "kind": kind.resource, "uid": metadata["uid"]}
-    given = {key: value for key, value in details.items() if value}
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": given}
 
 
 def _warnings(call: Call, unknown: list[str]) -> tuple[str, ...]:

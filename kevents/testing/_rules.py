@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 from kevents.testing._events import validate_create
 from kevents.testing._names import metadata_causes, object_name_causes
 from kevents.testing._schema import META
-from kevents.testing._status import APIError, Cause, bad_request, field_invalid, invalid, unsupported_media_type
+from kevents.testing._status import (
+    APIError,
+    Cause,
+    bad_request,
+    field_immutable,
+    field_invalid,
+    invalid,
+    unsupported_media_type,
+)
 
 if TYPE_CHECKING:
     from kevents.testing._kinds import Kind
@@ -22,6 +30,8 @@ __all__ = [
     "check_version",
     "create_causes",
     "defaulted",
+    "deletion_causes",
+    "json_fault",
     "media_type",
     "named",
     "ordered",
@@ -38,6 +48,7 @@ __all__ = [
 Object = dict[str, Any]
 
 MAX_OBJECT: Final = 1_572_864
+_PREFIX: Final = 58
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -56,13 +67,13 @@ def named(metadata: Object) -> str:
     """Give the object's name, made from `generateName` where it has none."""
     name: str = metadata.get("name", "")
     if not name and (prefix := metadata.get("generateName", "")):
-        name = prefix + "".join(random.choices(_ALPHABET, k=5))  # noqa: S311 - a name, no secret
+        name = prefix[:_PREFIX] + "".join(random.choices(_ALPHABET, k=5))  # noqa: S311 - a name, no secret
     return name
 
 
 def ordered(metadata: Object) -> Object:
     """Give metadata with its fields in the server's order."""
-    return {key: metadata[key] for key in META.fields if metadata.get(key)}
+    return {key: value for key in META.fields if (value := metadata.get(key)) or value == 0}
 
 
 def defaulted(kind: Kind, stored: Object) -> Object:
@@ -87,6 +98,19 @@ def create_causes(kind: Kind, stored: Object) -> list[Cause]:
     if kind.struct is not None:
         causes = causes or validate_create(stored, kind.group)
     return causes + metadata_causes(stored["metadata"])
+
+
+def deletion_causes(before: Object, after: Object) -> list[Cause]:
+    """Tell what is wrong with a change of metadata: only a delete begins a deletion, and nothing may delay it more."""
+    causes, was, now = [], before.get("deletionTimestamp"), after.get("deletionTimestamp")
+    if now is not None and now != was:
+        causes.append(field_immutable("metadata.deletionTimestamp", now))
+    more = [name for name in after.get("finalizers", ()) if name not in before.get("finalizers", ())]
+    if was is not None and more:
+        why = "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers"
+        texts = ", ".join(f'"{name}"' for name in more)
+        causes.append(Cause("FieldValueForbidden", f"{why} []string{{{texts}}}", "metadata.finalizers"))
+    return causes
 
 
 def refuse_invalid(kind: Kind, name: str, causes: list[Cause]) -> None:

@@ -145,9 +145,9 @@ def _string_map(item: object, path: str) -> dict[str, str]:
     if not isinstance(item, dict):
         raise _wrong(item, STRING_MAP, path)
     for value in item.values():
-        if not isinstance(value, str):
+        if not isinstance(value, str | None):
             raise _wrong(value, STRING, path)
-    return {key: item[key] for key in sorted(item)}
+    return {key: item[key] or "" for key in sorted(item)}
 
 
 def _wrong(item: object, wanted: str, path: str, number: str = "") -> DecodeError:

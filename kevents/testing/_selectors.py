@@ -21,6 +21,8 @@ _TERM: Final = re.compile(r"\s*([^=!]+?)\s*(!=|==|=)(.*)", re.DOTALL)
 _SET: Final = re.compile(r"\s*(\S+)\s+(in|notin)\s*\(([^)]*)\)\s*\Z")
 _KEY: Final = re.compile(r"\s*(!?)\s*([-A-Za-z0-9_./]+)\s*\Z")
 _EQUAL: Final = re.compile(r"\s*([-A-Za-z0-9_./]+)\s*(!=|==|=)\s*([-A-Za-z0-9_.]*)\s*\Z")
+_ORDER: Final = re.compile(r"\s*([-A-Za-z0-9_./]+)\s*([<>])\s*(\d+)\s*\Z")
+_NUMBER: Final = re.compile(r"\d+\Z")
 _COMMAS: Final = re.compile(r",(?![^(]*\))")
 _UNESCAPED: Final = re.compile(r"(?<!\\),")
 
@@ -89,7 +91,14 @@ def _label_test(term: str) -> Callable[[Object], bool]:
     if match := _EQUAL.match(term):
         key, equal, value = match[1], match[2] != "!=", match[3]
         return lambda stored: (_labels(stored).get(key) == value) is equal
+    if match := _ORDER.match(term):
+        key, sign, limit = match[1], 1 if match[2] == ">" else -1, int(match[3])
+        return lambda stored: _is_beyond(_labels(stored).get(key, ""), sign, limit)
     raise bad_request(f"unable to parse requirement: found '{term}', expected: identifier")
+
+
+def _is_beyond(text: str, sign: int, limit: int) -> bool:
+    return _NUMBER.match(text) is not None and (int(text) - limit) * sign > 0
 
 
 def _labels(stored: Object) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kevents.testing._status import APIError
+from kevents.testing._status import APIError, bad_request
 from kevents.testing._tables import columns, row
 
 if TYPE_CHECKING:
@@ -19,9 +19,15 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the client asked for with `Accept`: `as_` is empty, `PartialObjectMetadata`, or `Table`."""
+    """What the client asked for.
+
+    Attributes:
+        as_: With `Accept`: empty, `PartialObjectMetadata`, or `Table`.
+        include: With `includeObject`, how much of an object goes with a table's row; empty for its metadata.
+    """
 
     as_: str = ""
+    include: str = ""
 
 
 PLAIN = Shape()
@@ -30,15 +36,16 @@ _SHAPES = ("", *_ALONE, "Table")
 _META = "meta.k8s.io/v1"
 
 
-def negotiate(accept: str, *, listed: bool = False) -> Shape:
+def negotiate(accept: str, *, listed: bool = False, include: str = "") -> Shape:
     """Read an `Accept` header; the first type that the server knows counts.
 
     Args:
         accept: The header.
         listed: Whether a list is asked for, whose metadata alone has another name than that of an object.
+        include: The parameter `includeObject`, which counts for tables.
 
     Raises:
-        APIError: 406 when it knows none.
+        APIError: 406 when it knows none; 400 for such an `includeObject`.
     """
     if accept in {"", "*/*", "application/json"}:
         return PLAIN
@@ -48,9 +55,16 @@ def negotiate(accept: str, *, listed: bool = False) -> Shape:
         as_ = given.get("as", "")
         fits = as_ in _SHAPES and as_ != _ALONE[not listed]
         if name in {"*/*", "application/json"} and fits and given.get("v", "v1") == "v1":
-            return Shape(as_.removesuffix("List"))
+            return _table(include) if as_ == "Table" else Shape(as_.removesuffix("List"))
     types = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
     raise APIError(406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {types}", {})
+
+
+def _table(include: str) -> Shape:
+    if include not in {"", "Metadata", "Object", "None"}:
+        wrong = f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty"
+        raise bad_request(f"Unable to convert to Table as requested: {wrong}")
+    return Shape("Table", include)
 
 
 def render(reply: Reply, shape: Shape, now: int) -> Object:
@@ -66,7 +80,7 @@ def render(reply: Reply, shape: Shape, now: int) -> Object:
     if shape.as_ == "Table":
         version = reply.objects[0]["metadata"].get("resourceVersion", "") if reply.objects else ""
         metadata = reply.metadata if reply.metadata is not None else {"resourceVersion": version}
-        return table(reply.kind, reply.objects, dict(metadata), now)
+        return table(reply.kind, reply.objects, dict(metadata), now, shape.include)
     if reply.metadata is None:
         return render_object(reply.kind, reply.objects[0], shape, now)
     if shape.as_ == "PartialObjectMetadata":
@@ -83,7 +97,7 @@ def render_object(kind: Kind, stored: Object, shape: Shape, now: int, *, header:
         return partial(stored)
     if shape.as_ == "Table":
         version = stored["metadata"].get("resourceVersion", "")
-        return table(kind, (stored,), {"resourceVersion": version}, now, header=header)
+        return table(kind, (stored,), {"resourceVersion": version}, now, shape.include, header=header)
     return kind.show(stored)
 
 
@@ -92,10 +106,13 @@ def partial(stored: Object) -> Object:
     return {"kind": "PartialObjectMetadata", "apiVersion": _META, "metadata": stored["metadata"]}
 
 
-def table(kind: Kind, objects: tuple[Object, ...], metadata: Object, now: int, *, header: bool = True) -> Object:
-    """Give objects as the table that kubectl prints."""
+def table(
+    kind: Kind, objects: tuple[Object, ...], metadata: Object, now: int, include: str = "", *, header: bool = True
+) -> Object:
+    """Give objects as the table that kubectl prints, with as much of each object as is to be included."""
     definitions = columns(kind) if header else None
-    rows = [{"cells": row(kind, stored, now), "object": partial(stored)} for stored in objects]
+    shown = {"None": lambda _: None, "Object": kind.show}.get(include, partial)
+    rows = [{"cells": row(kind, stored, now), "object": shown(stored)} for stored in objects]
     body: Object = {"kind": "Table", "apiVersion": _META, "metadata": metadata}
     return {**body, "columnDefinitions": definitions, "rows": rows}
 

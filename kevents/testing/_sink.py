@@ -92,6 +92,10 @@ class FakeSink:
         event_ttl: How many seconds an event lives after its last write; None for ever.
         clock: The wall clock in nanoseconds.
 
+    Raises:
+        TypeError: A fault is no exception and no :class:`LostAnswer`.
+        ValueError: A fault is for a call that there is not, such as number 0.
+
     Example:
         >>> import kevents
         >>> sink = FakeSink(faults={1: kevents.StatusError(503), 2: LostAnswer()})
@@ -271,9 +275,17 @@ class FakeSink:
 
 def _asked(faults: Faults | None) -> Callable[[SinkRequest], Fault | None]:
     if callable(faults):
-        return faults
-    by_number = dict(faults or {})
+        return lambda request: _checked(faults(request))
+    by_number = {number: _checked(fault) for number, fault in (faults or {}).items()}
+    if wrong := [number for number in by_number if type(number) is not int or number < 1]:
+        raise ValueError(f"faults go by the number of the call, from 1, not {wrong[0]!r}")
     return lambda request: by_number.get(request.number)
+
+
+def _checked(fault: Fault | None) -> Fault | None:
+    if fault is None or isinstance(fault, BaseException | LostAnswer):
+        return fault
+    raise TypeError(f"a sink's fault is an exception, such as kevents.StatusError(503), or LostAnswer(), not {fault!r}")
 
 
 def _kind(kinds: Kinds, group: str, resource: str) -> Kind:

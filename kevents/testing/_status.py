@@ -14,6 +14,7 @@ __all__ = [
     "already_exists",
     "bad_request",
     "conflict",
+    "conflict_of",
     "field_immutable",
     "field_invalid",
     "field_required",
@@ -146,6 +147,12 @@ def conflict(resource: str, group: str, name: str) -> APIError:
         "please apply your changes to the latest version and try again"
     )
     return APIError(409, "Conflict", message, _details(name, group, resource))
+
+
+def conflict_of(kind: str, group: str, name: str, why: str, fate: str) -> APIError:
+    """409 for the delete of an object that is another than the client knows."""
+    text = f'Operation cannot be fulfilled on {qualified(kind, group)} "{name}": {why}'
+    return APIError(409, "Conflict", f"{text}. The object might have been {fate}", _details(name, group, kind))
 
 
 def forbidden(resource: str, group: str, name: str, why: str, causes: Iterable[Cause] = ()) -> APIError:

@@ -71,7 +71,7 @@ def row(kind: Kind, stored: Object, now: int) -> list[object]:
     if kind.bucket == "events":
         return _event(stored, now)
     metadata = stored["metadata"]
-    return [metadata["name"], *_middle(kind.bucket, stored), _age(metadata.get("creationTimestamp"), now)]
+    return [metadata.get("name", ""), *_middle(kind.bucket, stored), _age(metadata.get("creationTimestamp"), now)]
 
 
 def _middle(bucket: str, stored: Object) -> list[object]:
@@ -107,7 +107,7 @@ def _event(event: Object, now: int) -> list[object]:
         event.get("message", "").strip(),
         _age(first, now),
         count,
-        event["metadata"]["name"],
+        event["metadata"].get("name", ""),
     ]
 
 

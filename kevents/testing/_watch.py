@@ -10,14 +10,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from kevents.testing._access import is_true
 from kevents.testing._http import Stream, dump
+from kevents.testing._options import check_list
 from kevents.testing._selectors import selector
 from kevents.testing._shapes import render_object
-from kevents.testing._status import APIError, status_body
+from kevents.testing._status import APIError, bad_request, status_body
 from kevents.testing._storage import CompactedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from kevents.testing._calls import Call
     from kevents.testing._shapes import Shape
@@ -91,10 +93,10 @@ class Watches:
                 for one that is forgotten, if that is how it is told.
         """
         selects = selector(call.kind, call.query.get("fieldSelector", ""), call.query.get("labelSelector", ""))
-        wanted = call.query.get("resourceVersion", "")
-        since = None if wanted in {"", "0"} else _version(wanted)
-        seconds = call.query.get("timeoutSeconds", "")
-        deadline = time.monotonic() + int(seconds) if seconds.isdecimal() and int(seconds) else None
+        check_list(call.query, watch=True)
+        since = self._since(call.query)
+        seconds = _seconds(call.query.get("timeoutSeconds", ""))
+        deadline = time.monotonic() + seconds if seconds else None
         if self.gone == "status" and since is not None and self._store.is_compacted(since):
             raise APIError(410, "Expired", f"too old resource version: {since}")
         lines = _Lines(call, shape, selects, self._store.clock)
@@ -112,11 +114,25 @@ class Watches:
                         send((dump({"type": "ERROR", "object": _gone()}),))
                     return
                 try:
+                    if is_true(call.query, "sendInitialEvents") and is_true(call.query, "allowWatchBookmarks"):
+                        send(self._first(watcher, lines))
                     self._follow(watcher, bell, client, deadline, lambda found: send(lines.of(found)))
                 finally:
                     self._store.unwatch(watcher)
 
         return Stream(run)
+
+    def _since(self, query: Mapping[str, str]) -> int | None:
+        wanted = query.get("resourceVersion", "")
+        if "sendInitialEvents" not in query:
+            return None if wanted in {"", "0"} else _version(wanted)
+        if is_true(query, "sendInitialEvents"):
+            return None
+        return self._store.version if wanted in {"", "0"} else _version(wanted)
+
+    def _first(self, watcher: Watcher, lines: _Lines) -> list[bytes]:
+        with self._store.lock:
+            return [*lines.of(self._store.take(watcher)), lines.end(self._store.version)]
 
     def _follow(
         self,
@@ -172,6 +188,12 @@ class _Lines:
         """Give the lines of those that the watch concerns."""
         return [self._line(change, type_) for change in changes if (type_ := self._type(change))]
 
+    def end(self, version: int) -> bytes:
+        """Give the line that ends what there was at first."""
+        metadata = {"resourceVersion": str(version), "annotations": {"k8s.io/initial-events-end": "true"}}
+        body = render_object(self._kind, {"metadata": metadata}, self._shape, self._clock(), header=self._header)
+        return dump({"type": "BOOKMARK", "object": body})
+
     def _line(self, change: Change, type_: str) -> bytes:
         body = render_object(self._kind, change.object, self._shape, self._clock(), header=self._header)
         self._header = False
@@ -192,6 +214,13 @@ def _version(text: str) -> int:
         return int(text)
     fault = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
     raise APIError(500, "", fault)
+
+
+def _seconds(text: str) -> int:
+    try:
+        return int(text or "0")
+    except ValueError:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
 
 def _sooner(left: float | None, expiry: float | None) -> float | None:

@@ -122,6 +122,18 @@ def test_forbidden(kubectl: Kubectl) -> None:
     assert expected in caught.value.stderr
 
 
+def test_sorted(kubectl: Kubectl) -> None:
+    """`kubectl get --sort-by` sorts by any field of the events, for which it asks for the whole objects."""
+    rows = kubectl("get", "events", "--no-headers", "--sort-by=.involvedObject.name", "-o", "wide").splitlines()
+    assert [row.split()[-1] for row in rows] == ["gear.1", "web.1"]
+
+
+def test_delete_that_is_only_tried(kubectl: Kubectl) -> None:
+    """`kubectl delete --dry-run=server` deletes nothing."""
+    assert "dry run" in kubectl("delete", "events", "--all", "--dry-run=server")
+    assert [event["metadata"]["name"] for event in kubectl.server.events()] == ["gear.1", "web.1"]
+
+
 def test_delete(kubectl: Kubectl) -> None:
     """`kubectl delete` removes an event, and waits for nothing."""
     assert kubectl("delete", "event", "web.1").startswith('event "web.1" deleted')
