@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.subjects import JSON_PATCH, MERGE, TABLE
+from tests.support.subjects import JSON_PATCH, MERGE, STRATEGIC, TABLE
 from tests.test_api_server_contract import MICRO, causes, failure, names
 
 if TYPE_CHECKING:
@@ -359,6 +359,44 @@ class TestObjects:
         if status != 201:
             assert [("metadata.annotations", "FieldValueTooLong")] == causes(response)
 
+    @pytest.mark.parametrize("content_type", [STRATEGIC, MERGE])
+    def test_unknown_fields_in_a_patch(self, wire: Wire, content_type: str) -> None:
+        """A patch's unknown fields are told of as a create's, and refused or passed over if that is asked for."""
+        path = f"{wire.events}/pod.1"
+        wire.ok("POST", wire.events, wire.event())
+        told = {
+            word: wire.request("PATCH", f"{path}?fieldValidation={word}", {"no": 1}, content_type=content_type)
+            for word in ("Warn", "Ignore", "Strict")
+        }
+        assert [200, 200, 422] == [response.status for response in told.values()]
+        assert ['299 - "unknown field \\"no\\""', None] == [
+            told[word].headers.get("warning") for word in ("Warn", "Ignore")
+        ]
+        assert told["Strict"].body["message"].endswith(': strict decoding error: unknown field "no"')
+
+    @pytest.mark.parametrize(
+        "metadata", [{}, {"name": "a/b"}, {"name": "a", "labels": {"a b": ""}}], ids=["no name", "name", "label"]
+    )
+    def test_order_in_core(self, wire: Wire, metadata: dict[str, Any]) -> None:
+        """In core/v1 what is wrong with the event is told alone, and its metadata once that is mended."""
+        response = wire.request("POST", wire.events, {"metadata": metadata, "involvedObject": {"namespace": "o"}})
+        assert ["involvedObject.namespace"] == [field for field, _ in causes(response)]
+
+    @pytest.mark.parametrize(
+        ("metadata", "field"),
+        [
+            ({}, "metadata.name"),
+            ({"name": "A"}, "metadata.name"),
+            ({"name": "a", "labels": {"a b": ""}}, "metadata.labels"),
+        ],
+        ids=["no name", "name", "label"],
+    )
+    def test_order_in_events(self, wire: Wire, metadata: dict[str, Any], field: str) -> None:
+        """In events.k8s.io all is told at once: the reference, the metadata, and the rest."""
+        response = wire.request("POST", wire.new_events, {"metadata": metadata})
+        expected = ["involvedObject.namespace", field, "eventTime", "type"]
+        assert expected == [found for found, _ in causes(response)]
+
     def test_annotation_of_null(self, wire: Wire) -> None:
         """An annotation that is null is an empty one."""
         body = wire.event()
@@ -399,18 +437,32 @@ class TestObjects:
         [
             ({"op": "replace", "path": "/metadata/labels/b", "value": "2"}, {"a": "1", "b": "2"}),
             ({"op": "replace", "path": "/metadata/labels/a", "value": "2"}, {"a": "2"}),
+            ({"op": "test", "path": "/metadata/finalizers/0", "value": FINALIZER}, {"a": "1"}),
+            ({"op": "replace", "path": "/metadata/finalizers/0", "value": "example.com/b"}, {"a": "1"}),
+            ({"op": "replace", "path": "/metadata/finalizers/1", "value": "example.com/b"}, 422),
             ({"op": "test", "path": "/metadata/labels/b", "value": None}, {"a": "1"}),
             ({"op": "copy", "from": "/metadata/no", "path": "/metadata/labels"}, None),
             ({"op": "replace", "path": "/metadata/annotations/b", "value": "2"}, 422),
             ({"op": "move", "from": "/metadata/labels/b", "path": "/metadata/labels/c"}, 422),
             ({"op": "remove", "path": "/metadata/labels/b"}, 422),
         ],
-        ids=["replace none", "replace", "test none", "copy none", "replace in none", "move none", "remove none"],
+        ids=[
+            "replace none",
+            "replace",
+            "test in list",
+            "replace in list",
+            "replace none in list",
+            "test none",
+            "copy none",
+            "replace in none",
+            "move none",
+            "remove none",
+        ],
     )
     def test_json_patch_of_nothing(self, wire: Wire, operation: dict[str, Any], labels: object) -> None:
         """What is not there can be replaced, copied and found to be null, but neither moved nor removed."""
         body = wire.event()
-        body["metadata"]["labels"] = {"a": "1"}
+        body["metadata"] |= {"labels": {"a": "1"}, "finalizers": [FINALIZER]}
         wire.ok("POST", wire.events, body)
         response = wire.patch("pod.1", [operation], JSON_PATCH)
         assert labels == (response.body["metadata"].get("labels") if response.status == 200 else response.status)

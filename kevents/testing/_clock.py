@@ -13,7 +13,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class FakeClock:
-    """Gives nanoseconds, for ``clock=`` of an event broadcaster, of ``CorrelatorOptions`` and of an ``APIServer``.
+    """Gives nanoseconds, for ``clock=`` of a broadcaster, of ``CorrelatorOptions``, a ``FakeSink`` or an ``APIServer``.
+
+    What takes no clock goes by the system's: the waits between tries, ``max_age`` and the times of series.
 
     Args:
         start: Where it stands first: an aware datetime, or nanoseconds since the epoch.

@@ -142,11 +142,18 @@ def _timed(event: Object) -> Object:
 _MISSING: Final = object()
 
 
-def validate_create(event: Object, group: str) -> list[Cause]:
-    """Tell what is wrong with a new event; stricter for events.k8s.io than for core/v1."""
+def validate_create(event: Object, group: str, metadata: list[Cause]) -> list[Cause]:
+    """Tell what is wrong with a new event; stricter for events.k8s.io than for core/v1.
+
+    Args:
+        event: It.
+        group: The API group.
+        metadata: What is wrong with its metadata; in core/v1 it is not told beside anything else.
+    """
     causes = _validate(event, group)
     if not group:
-        return causes
+        return causes or metadata
+    causes += metadata
     causes += _series(event.get("series"))
     if not event.get("eventTime"):
         causes.append(field_required("eventTime"))

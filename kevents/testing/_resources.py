@@ -179,20 +179,22 @@ class Resources:
         if content_type not in allowed:
             raise unsupported_patch(call.kind)
         self.store.get(call.kind.bucket, call.namespace, call.name)
+        unknown: list[str] = []
         patch = parse_patch(call.request, strategic=content_type == STRATEGIC)
         made = self.store.modify(
             call.kind.bucket,
             call.namespace,
             call.name,
-            lambda now: self._patched(call, now, patch, content_type),
+            lambda now: self._patched(call, now, patch, content_type, unknown),
             dry_run=is_dry_run(call),
         )
-        return Reply(call.kind, 200, (made,))
+        return Reply(call.kind, 200, (made,), warnings=_warnings(call, unknown))
 
-    def _patched(self, call: Call, old: Object, patch: object, content_type: str) -> Object:
+    def _patched(self, call: Call, old: Object, patch: object, content_type: str, unknown: list[str]) -> Object:
         view = apply_patch(call.kind.show(old), patch, content_type)
         try:
-            new = call.kind.read(view, [])
+            new = call.kind.read(view, unknown)
+            _refuse_unknown(call, unknown)
         except DecodeError as error:
             strategic = content_type == STRATEGIC
             raise patch_unreadable(patch if strategic else view, error, strategic=strategic) from None
@@ -227,11 +229,9 @@ class Resources:
             raise unreadable_body(call.kind, call.request.raw)
         try:
             stored = call.kind.read(body, unknown)
+            _refuse_unknown(call, unknown)
         except DecodeError as error:
             raise cannot_handle(call.kind, str(error)) from None
-        if unknown and call.query.get("fieldValidation") == "Strict":
-            listed = ", ".join(f'unknown field "{path}"' for path in unknown)
-            raise cannot_handle(call.kind, f"strict decoding error: {listed}")
         _same_namespace(stored, call)
         return stored
 
@@ -260,6 +260,11 @@ def _versioned(made: Object, version: str) -> Object:
 
 def _body(stored: Object) -> Object:
     return {key: value for key, value in stored.items() if key not in {"metadata", "status"}}
+
+
+def _refuse_unknown(call: Call, unknown: list[str]) -> None:
+    if unknown and call.query.get("fieldValidation") == "Strict":
+        raise DecodeError("strict decoding error: " + ", ".join(f'unknown field "{path}"' for path in unknown))
 
 
 def _warnings(call: Call, unknown: list[str]) -> tuple[str, ...]:

@@ -92,12 +92,9 @@ def defaulted(kind: Kind, stored: Object) -> Object:
 
 def create_causes(kind: Kind, stored: Object) -> list[Cause]:
     """Tell what is wrong with a new object."""
-    causes = object_name_causes(stored["metadata"].get("name", ""), kind.name_rule)
-    if causes and not stored["metadata"].get("name"):
-        return causes
-    if kind.struct is not None:
-        causes = causes or validate_create(stored, kind.group)
-    return causes + metadata_causes(stored["metadata"])
+    metadata = stored["metadata"]
+    causes = object_name_causes(metadata.get("name", ""), kind.name_rule) + metadata_causes(metadata)
+    return causes if kind.struct is None else validate_create(stored, kind.group, causes)
 
 
 def deletion_causes(before: Object, after: Object) -> list[Cause]:
