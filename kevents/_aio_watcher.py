@@ -6,7 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -137,10 +137,14 @@ class StreamHandler(CallHandler):
             with suppress(RuntimeError):  # its loop has ended
                 future.get_loop().call_soon_threadsafe(_release, future)
 
+    def read_here(self) -> None:
+        """The running task iterates, even if it lets another await the event, as ``wait_for`` does up to 3.11."""
+        with suppress(RuntimeError):  # no loop runs yet
+            task = asyncio.current_task()
+            self._reader = None if task is None else weakref.ref(task)
+
     async def next(self) -> Event | None:
         """The next event; None after the last."""
-        task = asyncio.current_task()
-        self._reader = None if task is None else weakref.ref(task)
         while True:
             with self._taken:
                 if self._events:
@@ -181,8 +185,12 @@ class EventStream(Watcher, Generic[E]):
         """Itself."""
         return self
 
-    async def __anext__(self) -> E:
+    def __anext__(self) -> Coroutine[Any, Any, E]:
         """The next event."""
+        self._handler.read_here()
+        return self._next()
+
+    async def _next(self) -> E:
         event = await self._handler.next()
         if event is None:
             raise StopAsyncIteration

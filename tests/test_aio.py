@@ -1175,6 +1175,23 @@ def test_stream(*, debug: bool) -> None:
     assert [*(f"number {number}" for number in range(200)), "from a thread"] == run(main(), debug=debug)
 
 
+def test_flush_where_events_are_waited_for() -> None:
+    """A task that reads with a time-out reads: it does not wait for what it is to take itself, on any Python."""
+
+    async def main() -> None:
+        async with broadcaster() as events:
+            stream = events.start_event_watcher()
+            for number in range(2):
+                events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
+            event = await asyncio.wait_for(anext(stream), 30)
+            assert "number 0" == event.message
+            with pytest.raises(StopIteration) as ended:  # at once: it is not even begun to wait
+                events.flush().send(None)
+            assert False is ended.value.value
+
+    run(main())
+
+
 def test_slow_reader() -> None:
     """A stream that nobody reads drops and counts what its mailbox does not hold; what it holds can be read."""
 
