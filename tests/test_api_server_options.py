@@ -128,6 +128,24 @@ class TestDelete:
         assert (400, "BadRequest", ["pod.1"]) == (response.status, response.body["reason"], listed(wire))
         assert response.body["message"].startswith("couldn't get version/kind; json parse error: ")
 
+    @pytest.mark.parametrize(
+        ("body", "text"),
+        [
+            ({"dryRun": "All"}, "string into Go struct field DeleteOptions.dryRun of type []string"),
+            ({"dryRun": [1]}, "number into Go struct field DeleteOptions.dryRun of type string"),
+            ({"preconditions": 1}, "number into Go struct field DeleteOptions.preconditions of type v1.Preconditions"),
+            ({"preconditions": {"uid": 1}}, "number into Go struct field Preconditions.preconditions.uid of type "),
+            ({"gracePeriodSeconds": "x"}, "string into Go struct field DeleteOptions.gracePeriodSeconds of type int64"),
+        ],
+        ids=str,
+    )
+    def test_options_of_another_shape(self, wire: Wire, body: dict[str, Any], text: str) -> None:
+        """An option of another shape is 400, and the text names it."""
+        wire.ok("POST", wire.events, wire.event())
+        response = wire.request("DELETE", f"{wire.events}/pod.1", body)
+        assert (400, ["pod.1"]) == (response.status, listed(wire))
+        assert f"json: cannot unmarshal {text}" in response.body["message"]
+
     def test_without_namespace(self, wire: Wire) -> None:
         """The events of all namespaces cannot be deleted at once."""
         wire.ok("POST", wire.events, wire.event())
@@ -396,6 +414,23 @@ class TestObjects:
         response = wire.request("POST", wire.new_events, {"metadata": metadata})
         expected = ["involvedObject.namespace", field, "eventTime", "type"]
         assert expected == [found for found, _ in causes(response)]
+
+    @pytest.mark.parametrize("value", [1, "x", {}, True, [1], [[]]], ids=repr)
+    @pytest.mark.parametrize("field", ["finalizers", "ownerReferences", "managedFields"])
+    def test_lists_of_another_shape(self, wire: Wire, field: str, value: object) -> None:
+        """What is no list of the right things is 400 in a create, and 422 in a patch."""
+        wire.ok("POST", wire.events, wire.event())
+        metadata = {field: value}
+        made = wire.request("POST", wire.events, {**wire.event(), "metadata": {"name": "a", **metadata}})
+        changed = [wire.patch("pod.1", {"metadata": metadata}, kind).status for kind in (STRATEGIC, MERGE)]
+        assert (400, [422, 422]) == (made.status, changed)
+        assert f"into Go struct field ObjectMeta.metadata.{field} of type " in made.body["message"]
+
+    @pytest.mark.parametrize("value", [[], [1], ["x"]], ids=repr)
+    def test_a_list_for_a_number(self, wire: Wire, value: object) -> None:
+        """A patch that puts a list where a number is, is 422."""
+        wire.ok("POST", wire.events, wire.event())
+        assert 422 == wire.patch("pod.1", {"count": value}).status
 
     def test_annotation_of_null(self, wire: Wire) -> None:
         """An annotation that is null is an empty one."""

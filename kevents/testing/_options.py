@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._rules import json_fault
+from kevents.testing._schema import INT64, STRING, STRING_LIST, DecodeError, Struct, decode
 from kevents.testing._status import APIError, Cause, bad_request, conflict_of, invalid
 
 if TYPE_CHECKING:
@@ -19,6 +20,18 @@ Object = dict[str, Any]
 
 _META: Final = "meta.k8s.io"
 _KINDS: Final = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
+
+_DELETE: Final = Struct(
+    "DeleteOptions",
+    {
+        "kind": STRING,
+        "apiVersion": STRING,
+        "gracePeriodSeconds": INT64,
+        "preconditions": Struct("Preconditions", {"uid": STRING, "resourceVersion": STRING}),
+        "propagationPolicy": STRING,
+        "dryRun": STRING_LIST,
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +74,7 @@ def delete_options(call: Call) -> DeleteOptions:
     """Read what a delete asks for: in its body or, without one, in its query.
 
     Raises:
-        APIError: 400 for a body that is no JSON object, 422 for a `dryRun` that is not `All`.
+        APIError: 400 for a body that is no JSON object, or of another shape; 422 for a `dryRun` that is not `All`.
     """
     body = call.request.body
     if body is not None and not isinstance(body, dict):
@@ -69,8 +82,12 @@ def delete_options(call: Call) -> DeleteOptions:
         raise bad_request(f"couldn't get version/kind; json parse error: {fault}")
     if body is None:
         return DeleteOptions(is_dry_run(call), {})
-    dry_run = [_all(value, "DeleteOptions") for value in body.get("dryRun") or ()]
-    return DeleteOptions(any(dry_run), body.get("preconditions") or {})
+    try:
+        given = decode(body, _DELETE, [])
+    except DecodeError as error:
+        raise bad_request(str(error)) from None
+    dry_run = [_all(value, "DeleteOptions") for value in given.get("dryRun", ())]
+    return DeleteOptions(any(dry_run), given.get("preconditions", {}))
 
 
 def _all(value: object, kind: str) -> bool:

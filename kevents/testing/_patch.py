@@ -100,6 +100,8 @@ def _strategic_list(field: str, target: list[Any], patch: list[Any]) -> list[Any
     if field in _UNION:
         return target + [item for item in patch if item not in target]
     key = _MERGE_KEYS.get(field)
+    if key is not None and not all(isinstance(item, dict) for item in target + patch):
+        return patch  # of the wrong things, which is told when the object is read
     if key is None or any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
         return [item for item in patch if not (isinstance(item, dict) and "$patch" in item)]
     merged = {item.get(key): item for item in target}

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "ANY",
     "INT32",
     "INT64",
     "META",
     "MICRO_TIME",
     "STRING",
+    "STRING_LIST",
     "STRING_MAP",
     "TIME",
     "DecodeError",
@@ -33,7 +33,7 @@ INT64: Final = "int64"
 TIME: Final = "v1.Time"
 MICRO_TIME: Final = "v1.MicroTime"
 STRING_MAP: Final = "map[string]string"
-ANY: Final = "any"
+STRING_LIST: Final = "[]string"
 
 Shape = "str | Struct"
 
@@ -78,9 +78,9 @@ META: Final = Struct(
         "deletionGracePeriodSeconds": INT64,
         "labels": STRING_MAP,
         "annotations": STRING_MAP,
-        "ownerReferences": ANY,
-        "finalizers": ANY,
-        "managedFields": ANY,
+        "ownerReferences": "[]v1.OwnerReference",
+        "finalizers": STRING_LIST,
+        "managedFields": "[]v1.ManagedFieldsEntry",
     },
 )
 
@@ -120,8 +120,6 @@ def _field(item: object, shape: str | Struct, owner: str, path: str, unknown: li
     elif isinstance(shape, Struct):
         if isinstance(item, dict):
             return decode(item, shape, unknown, path)
-    elif shape is ANY:
-        return item
     else:
         return _scalar(item, str(shape), owner, path)
     raise _wrong(item, shape if isinstance(shape, str) else f"v1.{shape.name}", f"{owner}.{path}")
@@ -136,9 +134,21 @@ def _scalar(item: object, shape: str, owner: str, path: str) -> Any:  # noqa: AN
         raise _wrong(item, shape, f"{owner}.{path}", number)
     if shape == STRING_MAP:
         return _string_map(item, f"{owner}.{path}")
+    if shape.startswith("[]"):
+        return _list(item, shape, f"{owner}.{path}")
     if not isinstance(item, str):
         raise _wrong(item, STRING, f"{owner}.{path}")
     return _micro_time(item) if shape == MICRO_TIME else _time(item)
+
+
+def _list(item: object, shape: str, path: str) -> list[Any]:
+    if not isinstance(item, list):
+        raise _wrong(item, shape, path)
+    kind: type = str if shape == STRING_LIST else dict
+    for value in item:
+        if not isinstance(value, kind):
+            raise _wrong(value, shape[2:], path)
+    return item
 
 
 def _string_map(item: object, path: str) -> dict[str, str]:
