@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import threading
 import weakref
@@ -16,7 +15,7 @@ from kevents._aio_tasks import TaskCrew
 from kevents._aio_threads import in_thread, watched
 from kevents._aio_watcher import EventStream, StreamHandler, Watcher, await_tasks, bind
 from kevents._broadcaster import Broadcaster
-from kevents._checks import require_async_sink
+from kevents._checks import is_asynchronous, require_async_sink
 from kevents._log import is_speaking
 from kevents._objects import Event
 
@@ -112,8 +111,6 @@ class AsyncBroadcaster(Generic[E]):
         Raises:
             TypeError: If it is a coroutine function.
         """
-        if _is_asynchronous(logf):
-            raise TypeError("logf is called in a thread: it must be a plain function, not a coroutine function")
         return self._shown(self._core.start_logging(logf))
 
     def start_structured_logging(self, level: int = logging.INFO, *, logger: logging.Logger | None = None) -> Watcher:
@@ -144,7 +141,7 @@ class AsyncBroadcaster(Generic[E]):
         if handler is None:
             stream = StreamHandler()
             return EventStream(self._core.start_with(stream), stream)
-        if _is_asynchronous(handler):
+        if is_asynchronous(handler):
             raise TypeError(
                 "a handler is called in a thread; iterate instead: `async for event in start_event_watcher()`"
             )
@@ -217,10 +214,3 @@ class AsyncBroadcaster(Generic[E]):
     ) -> None:
         """Shut down."""
         await self.shutdown()
-
-
-def _is_asynchronous(handler: object) -> bool:
-    """Whether it is a coroutine function, or an object that is called like one."""
-    if inspect.iscoroutinefunction(handler):
-        return True
-    return callable(handler) and inspect.iscoroutinefunction(type(handler).__call__)

@@ -17,10 +17,10 @@ from kevents._eventlog import log_plainly, log_structured
 from kevents._handlers import CallHandler
 from kevents._log import LimitedLog, say
 from kevents._losses import Losses, OnDrop
-from kevents._objects import Event, EventSource
+from kevents._objects import Event
 from kevents._options import CorrelatorOptions
 from kevents._publisher import Publisher
-from kevents._recorder import EventRecorder
+from kevents._recorder import EventRecorder, source_of
 from kevents._senders import SenderCrew
 from kevents._watcher import Watcher
 from kevents._wire import CORE_GROUP
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from kevents._decisions import Decider
     from kevents._handlers import Handler
+    from kevents._objects import EventSource
     from kevents._sink import EventSink
     from kevents._statistics import Statistics
 
@@ -247,12 +248,11 @@ class EventBroadcaster(Broadcaster[Event]):
 
         Args:
             source: Or the component's name alone; the host is then left empty.
+
+        Raises:
+            TypeError: If it is neither, or a part of it no text.
         """
-        if isinstance(source, str):
-            source = EventSource(source)
-        if not isinstance(source, EventSource):
-            raise TypeError(f"source must be an EventSource or a component's name, not {source!r}")
-        return EventRecorder(source, self._publisher.publish, self._publisher.refuse)
+        return EventRecorder(source_of(source), self._publisher.publish, self._publisher.refuse)
 
     def start_recording_to_sink(
         self,

@@ -14,13 +14,23 @@ _TAKEN_BY = {CORE_GROUP: "kevents.EventBroadcaster", EVENTS_GROUP: "kevents.even
 
 
 def require_callable(name: str, value: object) -> None:
-    """A function, or anything that can be called.
+    """A function, or anything that can be called: plainly, since nobody would await what it gives.
 
     Raises:
         ValueError: If it is none.
+        TypeError: If it is a coroutine function.
     """
     if not callable(value):
         raise ValueError(f"{name} must be callable, not {value!r}")
+    if is_asynchronous(value):
+        raise TypeError(f"{name} must be a plain function, not the coroutine function {value!r}")
+
+
+def is_asynchronous(function: object) -> bool:
+    """Whether it is a coroutine function, or an object that is called like one."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    return callable(function) and inspect.iscoroutinefunction(type(function).__call__)
 
 
 def require_count(name: str, value: object, hint: str = "") -> int:

@@ -76,6 +76,7 @@ class CorrelatorOptions:
 
     Raises:
         ValueError: If a number is out of range, or anything is of the wrong type.
+        TypeError: If a function is a coroutine function.
 
     .. versionadded:: 0.1
     """

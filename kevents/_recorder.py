@@ -228,6 +228,22 @@ class Formatted:
             return f"{text_of(self._format)} %!(BADFORMAT {', '.join(repr(value) for value in self._args)})"
 
 
+def source_of(source: object) -> EventSource:
+    """The source of a recorder's events, of which the component's name may be all there is.
+
+    Raises:
+        TypeError: If it is none, or a part of it no text.
+    """
+    if isinstance(source, str):
+        return EventSource(source)
+    if not isinstance(source, EventSource):
+        raise TypeError(f"source must be an EventSource or a component's name, not {source!r}")
+    for name, part in (("component", source.component), ("host", source.host)):
+        if not isinstance(part, str):
+            raise TypeError(f"the source's {name} must be a text, not {part!r}")
+    return source
+
+
 def event_type_of(eventtype: object) -> str:
     """The event type, as an exact text.
 

@@ -83,8 +83,8 @@ class WorkQueue:
         self._offers += 1
         self.version += 1
         self.events += 1
-        if due is not None:
-            due = now + min(due - now, self._longest_wait)
+        if due is not None and self._longest_wait != _NEVER:
+            due = now  # while draining nothing waits by choice
         slot = self._backlog.slots.get((state.namespace, state.name))
         if self._closed:
             self._drop(Dropped(DropReason.SHUTDOWN, state, 1))

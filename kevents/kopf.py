@@ -119,8 +119,6 @@ class KopfRecorder(EventRecorder):
         broadcaster = EventBroadcaster() if broadcaster is None else broadcaster
         if not isinstance(broadcaster, EventBroadcaster):
             raise TypeError(f"broadcaster must be a kevents.EventBroadcaster, not {broadcaster!r}")
-        if not isinstance(component, str):
-            raise TypeError(f"component must be a text, not {component!r}")
         plain = broadcaster.new_recorder(EventSource(component, default_host()))
         super().__init__(plain.source, plain._publish, plain._refuse)  # noqa: SLF001 - a recorder of the same kind
         self.broadcaster: Final = broadcaster

@@ -16,6 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from kevents._statistics import DropReason, Statistics
+from kevents._wire import clean
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry
@@ -87,11 +88,13 @@ class StatisticsCollector(Collector):
 
         Raises:
             TypeError: If the broadcaster is none, or the name no text.
-            ValueError: If the name is that of another broadcaster.
+            ValueError: If the name is that of another broadcaster, or no valid Unicode.
         """
         _require_broadcaster(broadcaster)
         if not isinstance(name, str):
             raise TypeError(f"name must be a text, not {name!r}: it is the value of a label")
+        if clean(name) != name:
+            raise ValueError(f"name {name!r} is no valid Unicode: no scrape could give it")
         with self._lock:
             if self._broadcasters.get(name, broadcaster) is not broadcaster:
                 raise ValueError(f"another broadcaster is registered as {name!r}: give this one another name")

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
 
 from kevents import EventBroadcaster, EventSource
 from kevents._checks import require_callable, require_count, require_positive, require_sink
+from kevents.testing import FakeRecorder
 from tests.support.sinks import ScriptedSink
 
 NO_COUNTS: list[Any] = [0, -1, 1.0, 1.5, True, False, None, "1", math.nan, math.inf, [1], Decimal(1)]
@@ -46,6 +48,45 @@ def test_no_function() -> None:
     """Something to be called must be callable."""
     with pytest.raises(ValueError, match=r"^f must be callable, not 3$"):
         require_callable("f", 3)
+
+
+class AsyncCall:
+    """Called like a coroutine function."""
+
+    async def __call__(self, *_: object) -> None:
+        """Awaited by nobody."""
+
+
+async def _asynchronous(*_: object) -> None:
+    """Awaited by nobody."""
+
+
+@pytest.mark.parametrize("function", [_asynchronous, partial(_asynchronous, 1), AsyncCall()])
+def test_no_plain_function(function: Any) -> None:
+    """A coroutine function is refused where a function is called: what it was to do would never be done."""
+    with pytest.raises(TypeError, match=r"^f must be a plain function, not the coroutine function "):
+        require_callable("f", function)
+    broadcaster = EventBroadcaster()
+    for start in (broadcaster.start_event_watcher, broadcaster.start_logging):
+        with pytest.raises(TypeError, match="must be a plain function"):
+            start(function)
+    with pytest.raises(TypeError, match=r"^on_drop must be a plain function"):
+        EventBroadcaster(on_drop=function)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [(7, "source must be an EventSource or a component's name, not 7"),
+     (None, "source must be an EventSource or a component's name, not None"),
+     (b"c", "source must be an EventSource or a component's name, not b'c'"),
+     (EventSource(7), "the source's component must be a text, not 7"),  # type: ignore[arg-type]
+     (EventSource("c", None), "the source's host must be a text, not None")],  # type: ignore[arg-type]
+)  # fmt: skip
+@pytest.mark.parametrize("new_recorder", [EventBroadcaster().new_recorder, FakeRecorder])
+def test_no_source(new_recorder: Callable[[Any], object], source: object, text: str) -> None:
+    """What is no source is refused when the recorder is made: none of its events could be sent."""
+    with pytest.raises(TypeError, match=f"^{text}$"):
+        new_recorder(source)
 
 
 def test_no_sink() -> None:
@@ -131,6 +172,3 @@ def test_sources() -> None:
     broadcaster = EventBroadcaster()
     assert EventSource("c") == broadcaster.new_recorder("c").source
     assert EventSource("c", "h") == broadcaster.new_recorder(EventSource("c", "h")).source
-    for source in (None, 3, b"c"):
-        with pytest.raises(TypeError, match=r"^source must be "):
-            broadcaster.new_recorder(source)  # type: ignore[arg-type]

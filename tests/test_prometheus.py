@@ -235,6 +235,13 @@ def test_no_name(name: Any, registry: CollectorRegistry) -> None:
     assert b"" == generate_latest(registry)
 
 
+def test_half_a_character(registry: CollectorRegistry) -> None:
+    """A name that no scrape could give as UTF-8 is refused when it is given."""
+    with kevents.EventBroadcaster() as broadcaster, pytest.raises(ValueError, match="is no valid Unicode"):
+        kevents.prometheus.register(broadcaster, name="\ud800", registry=registry)
+    assert b"" == generate_latest(registry)
+
+
 def test_after_shutdown(registry: CollectorRegistry, url: str) -> None:
     """The last figures stay after the broadcaster has ended."""
     with kevents.EventBroadcaster() as broadcaster:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kevents import events as series
-from kevents._objects import EventSource, ObjectReference
-from kevents._recorder import EventRecorder
+from kevents._objects import ObjectReference
+from kevents._recorder import EventRecorder, source_of
 from kevents.testing._recorded import Book, Message, RecordedEvent, Refusal, Wanted
 
 if TYPE_CHECKING:
+    from kevents._objects import EventSource
     from kevents._series_event import SeriesEvent
 
 __all__ = ["FakeEventsV1Recorder", "FakeRecorder"]
@@ -157,7 +158,7 @@ class FakeRecorder(Looking, EventRecorder):
     def __init__(self, source: EventSource | str = "fake", *, strict: bool = True) -> None:
         """Nothing recorded yet."""
         self._book = Book(strict=strict)
-        super().__init__(EventSource(source) if isinstance(source, str) else source, self._keep, self._book.refuse)
+        super().__init__(source_of(source), self._keep, self._book.refuse)
 
     def _keep(
         self,
