@@ -19,7 +19,7 @@ import kevents
 from kevents.testing._certificate import self_signed
 from tests.support.load import Load, Witness, check_ended, counts_on
 from tests.support.proxy import BlackHole, Cut, Lossy, Pass, Proxy, Refuse, Slow
-from tests.support.real_server import HOW_TO_GET, RealServer, assets
+from tests.support.real_server import HOW_TO_GET, LEFT_BY_SSL, RealServer, assets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +28,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
     pytest.mark.timeout(300),
-    # A connection that dies in its handshake is left to the collector by the official client.
-    pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings(LEFT_BY_SSL),
 ]
 
 OPTIONS = kevents.CorrelatorOptions(burst_size=None)

@@ -24,7 +24,7 @@ from kevents import (
     SinkStatistics,
 )
 from kevents._wire import clean
-from tests.support.real_server import HOW_TO_GET, RealServer, assets
+from tests.support.real_server import HOW_TO_GET, LEFT_BY_SSL, RealServer, assets
 
 pytestmark = [pytest.mark.e2e, pytest.mark.wire]
 
@@ -410,8 +410,7 @@ def own_server(event_ttl: str = "1h") -> RealServer:
     return RealServer(event_ttl=event_ttl)
 
 
-# Python 3.10's ssl leaves a socket open when the other side goes in the middle of connecting.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(LEFT_BY_SSL)
 def test_restart() -> None:
     """Pitfalls 48, 83: the server is killed and started again while events are recorded; nothing is lost."""
     with own_server() as server:

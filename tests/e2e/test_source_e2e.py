@@ -12,7 +12,7 @@ import pytest
 from kevents.exceptions import StatusError
 from kevents.export import ClusterEventSource
 from tests.export.reading import QUICK, Reading, event
-from tests.support.real_server import HOW_TO_GET, RealServer, assets
+from tests.support.real_server import HOW_TO_GET, LEFT_BY_SSL, RealServer, assets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,6 +142,7 @@ def test_other_view(real_server: RealServer, namespace: str) -> None:
     assert reading.records[1].body["message"] == "text"
 
 
+@pytest.mark.filterwarnings(LEFT_BY_SSL)
 def test_outage(own_server: RealServer) -> None:
     """The API server is killed while etcd forgets its history; a list shows what was missed."""
     namespace = made_namespace(own_server)
