@@ -12,6 +12,7 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,6 +20,7 @@ from kevents import StatusError
 from kevents.testing import LostAnswer, _certificate
 from kevents.testing._apiserver import APIError, APIServer, Cause, Delay, Garbage, Hang, Reset, Status
 from kevents.testing._kubeconfig import kubeconfig
+from kevents.testing._listener import Connection
 from kevents.testing._rules import json_fault
 from tests.support.real_server import Response, send
 
@@ -676,6 +678,7 @@ class TestLife:
             b"GET\r\n\r\n",
             b"GET / HTTP/1.1\r\nbad\r\n\r\n",
             b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: " + b"1" * 5_000 + b"\r\n\r\n",
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
         ],
     )
@@ -685,6 +688,16 @@ class TestLife:
             client.sendall(raw)
             assert client.recv(100) == b""
         assert create(api_server).status == 201
+
+    def test_a_mistake_of_ours(self) -> None:
+        """A mistake in answering ends the connection, and is not taken for the client's end."""
+        ours, theirs = socket.socketpair()
+        connection = Connection(1, ours)
+        with ours, theirs:
+            theirs.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with pytest.raises(ValueError, match=r"^ours$"):
+                connection.serve(ssl.create_default_context, Mock(side_effect=ValueError("ours")))
+            assert theirs.recv(100) == b""
 
     @pytest.mark.parametrize(
         ("raw", "fault"),

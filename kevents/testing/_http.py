@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "MalformedError", "Stream", "chunk", "encode", "json_answer", "read_request", "stream_head"]
 
 MAX_BODY: Final = 3_145_728
+_LONGEST_LENGTH: Final = 18
 _PIECE: Final = 65_536
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -130,7 +131,7 @@ def _read_body(stream: Readable, headers: Mapping[str, str]) -> tuple[bytes, boo
     if headers.get("transfer-encoding", "").lower() == "chunked":
         return _collect(_chunks(stream))
     length = headers.get("content-length", "0")
-    if not length.isdecimal():
+    if not length.isdecimal() or len(length) > _LONGEST_LENGTH:
         raise MalformedError(length)
     if int(length) <= MAX_BODY:
         return _exactly(stream, int(length)), False

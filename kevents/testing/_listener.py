@@ -54,17 +54,16 @@ class Connection:
     ) -> None:
         """Answer requests until the end of the connection; whether it is TLS, its first byte tells."""
         try:
-            if self.socket.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
-                self._shake_hands(context())
-            with self.socket.makefile("rb", _PIECE) as stream:
-                while request := read_request(stream, self.number, self.socket.sendall):
-                    if not self._answer(request, handle(self, request)):
-                        break
+            with contextlib.suppress(OSError, MalformedError):  # the other side may end it at any moment, or be no HTTP
+                if self.socket.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
+                    self._shake_hands(context())
+                with self.socket.makefile("rb", _PIECE) as stream:
+                    while request := read_request(stream, self.number, self.socket.sendall):
+                        if not self._answer(request, handle(self, request)):
+                            break
         except DroppedError as drop:
             if drop.hard:
                 self._reset()
-        except (OSError, MalformedError, ValueError):
-            pass
         finally:
             self.close()
 
