@@ -1293,7 +1293,7 @@ def test_a_coroutine_function_as_handler() -> None:
     for each in (handler, Handler()):
         with pytest.raises(TypeError, match="async for event"):
             broadcaster().start_event_watcher(each)
-        with pytest.raises(TypeError, match="it must be a plain function"):
+        with pytest.raises(TypeError, match="must be a plain function"):
             broadcaster().start_logging(each)
 
 

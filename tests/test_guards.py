@@ -16,6 +16,7 @@ from kevents import DropReason, ObjectReference
 from tests.bench.ours import api_for, deliver
 from tests.bench.rig import serving
 from tests.bench.subjects import NEVER_SKIPPED, event, manifest, reference
+from tests.support.collector import no_collection
 from tests.support.sinks import PATIENCE, Gate, ScriptedSink
 
 NUMBER = 1_000
@@ -42,14 +43,11 @@ def blocks_kept(record: Callable[[], None]) -> int:
     for _ in range(10):
         record()
     gc.collect()
-    gc.disable()
-    try:
+    with no_collection():
         before = sys.getallocatedblocks()
         for _ in range(NUMBER):
             record()
         return round((sys.getallocatedblocks() - before) / NUMBER)
-    finally:
-        gc.enable()
 
 
 def test_an_event_about_a_reference_keeps_two_blocks(held: kevents.EventRecorder) -> None:

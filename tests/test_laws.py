@@ -101,7 +101,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.offers += 1
         self.offered[name] += 1
         state = Occurrence(name, self.offered[name])
-        due = None if delay is None else self.now + min(delay, self.longest_wait)
+        draining = self.longest_wait < math.inf  # then nothing waits by choice
+        due = None if delay is None else self.now if draining else self.now + delay
         full = name not in self.models and due is None and self._size() >= BACKLOG
         self.queue.offer(state, self.now, there=state.count > 1, due=None if delay is None else self.now + delay)
         self._read_facts(refused=state if self.closed or full else None)

@@ -19,6 +19,7 @@ from kevents.export._eventsapi import EventsApi, GoneError
 from kevents.export._marks import AGE
 from kevents.testing import APIServer, Delay, FakeClock, Garbage, Request, Reset, Status
 from tests.export.reading import Reading, client, event, put, source
+from tests.support.collector import no_collection
 
 pytestmark = pytest.mark.wire
 
@@ -647,7 +648,7 @@ class TestFaults:
         api_server.fail(Garbage(body, after_processing=False), times=1, when=is_list)
         api_server.fail(Garbage(lines, after_processing=False), times=1, when=is_watch)
         (stream,) = source(api_server).open()
-        with Reading(stream) as reading:
+        with no_collection(), Reading(stream) as reading:
             reading.wait_for(3)
         counted = stream.statistics()
         assert (["/:60", "/:61", "/:71"], 0, 0) == (reading.ids[:3], counted.failures, counted.unreadable)
