@@ -10,7 +10,6 @@ import logging
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -648,6 +647,7 @@ def test_server_away_at_the_end(api_server: APIServer, tmp_path: Path) -> None:
         assert running.said("shutdown gave up 1 event at its deadline")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # kopf, told to stop at once, may leave its session open
 def test_run_twice(api_server: APIServer, broadcaster: kevents.EventBroadcaster) -> None:
     """An operator with a registry of its own, run twice in a process, is drained at each end."""
     registry = kopf.OperatorRegistry()
@@ -674,9 +674,7 @@ def test_run_twice(api_server: APIServer, broadcaster: kevents.EventBroadcaster)
         assert not settings.posting.enabled
         drained.append(len(api_server.events()))
         assert 2 * run == drained[-1]
-    with warnings.catch_warnings():  # kopf, told to stop as soon as it is ready, may leave its session open
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    gc.collect()
 
 
 def test_without_kopf() -> None:
