@@ -585,6 +585,14 @@ class TestGate:
         queue.done(old, DOWN, 6.0, 100.0)
         assert wait(queue, 6.0) is None
 
+    def test_probe_is_let_go(self) -> None:
+        """A queue that was closed while a probe was under way holds on to it no longer."""
+        queue = self.closed()
+        probe = take(queue, 2.0)
+        assert probe is queue.gate.probing
+        queue.close()
+        assert queue.gate.probing is None
+
     @pytest.mark.parametrize("verdict", [Delivered(), BROKEN, Rejected(422, ""), Gone()])
     def test_any_answer_opens(self, verdict: Verdict) -> None:
         """Any answer opens it; the keys in back-off keep their own waits, the others go at once."""
