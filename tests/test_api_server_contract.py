@@ -1443,11 +1443,15 @@ class TestWatch:
     def test_last_change_is_kept(self, wire: Wire) -> None:
         """What was written last is never forgotten."""
         wire.ok("POST", wire.events, wire.event("a"))
-        last = wire.ok("POST", wire.events, wire.event("b"))
-        wire.subject.compact()
-        version = int(last["metadata"]["resourceVersion"]) - 1
-        with wire.watching(f"{wire.events}?watch=1&resourceVersion={version}") as lines:
-            assert next(lines) == {"type": "ADDED", "object": last}
+        for name in ("b", "c", "d", "e"):
+            last = wire.ok("POST", wire.events, wire.event(name))
+            wire.subject.compact()
+            version = int(last["metadata"]["resourceVersion"]) - 1
+            with wire.watching(f"{wire.events}?watch=1&resourceVersion={version}") as lines:
+                found = next(lines)
+            if found["type"] == "ADDED":  # else a real server has written a lease of its own in between
+                break
+        assert found == {"type": "ADDED", "object": last}
 
     def test_future(self, wire: Wire) -> None:
         """A watch from a version yet to come is told nothing of what comes before it, and does not complain."""
