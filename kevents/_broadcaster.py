@@ -74,6 +74,10 @@ class Broadcaster(Generic[E]):
 
         Args:
             logf: Called with a format and its arguments; line breaks and control characters are escaped.
+
+        Raises:
+            ValueError: If it cannot be called.
+            TypeError: If it is a coroutine function.
         """
         require_callable("logf", logf)
 
@@ -97,6 +101,10 @@ class Broadcaster(Generic[E]):
 
         Args:
             handler: What it raises is counted and logged; the watcher goes on.
+
+        Raises:
+            ValueError: If it cannot be called.
+            TypeError: If it is a coroutine function.
         """
         require_callable("handler", handler)
         return self._start(self._name("watcher"), CallHandler(cast("Callable[[Event], object]", handler)))
@@ -217,6 +225,7 @@ class EventBroadcaster(Broadcaster[Event]):
 
     Raises:
         ValueError: If an option makes no sense.
+        TypeError: If a function is a coroutine function.
 
     .. versionadded:: 0.1
     """
@@ -275,7 +284,8 @@ class EventBroadcaster(Broadcaster[Event]):
                 broadcaster's ``sleep_duration``, a random share of each.
 
         Raises:
-            TypeError: If the sink is none, an asynchronous one, or one for events of another API.
+            TypeError: If the sink is none, an asynchronous one, or one for events of another API; if ``retry_wait``
+                is a coroutine function.
             ValueError: If a number makes no sense.
         """
         self._require_sink(sink)

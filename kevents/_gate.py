@@ -97,6 +97,10 @@ class Gate:
         self._probes += 1
         return _FIRST_WAIT * 2.0 ** min(self._probes - 1, 30)
 
+    def let_go(self) -> None:
+        """Nobody waits for the probe's answer any more: hold on to it, and to its event, no longer."""
+        self.probing = None
+
     def hasten(self, now: float) -> None:
         """Probe at once."""
         self.probe_due = min(self.probe_due, now)

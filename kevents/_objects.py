@@ -273,8 +273,8 @@ class Event:
         return patch
 
     @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> Event:
-        """Read an event as the API server writes it (core/v1).
+    def from_dict(cls, body: Mapping[str, Any]) -> Self:
+        """Read an event as the API server writes it, in the API of its class.
 
         Args:
             body: The object as a dictionary; missing fields are empty, a missing count is 1.
@@ -288,7 +288,7 @@ class Event:
             raise ValueError(f"no event as the API server writes it: {error}") from error
 
     @classmethod
-    def _read(cls, body: Mapping[str, Any]) -> Event:
+    def _read(cls, body: Mapping[str, Any]) -> Self:
         metadata: Mapping[str, Any] = body.get("metadata") or {}
         source: Mapping[str, Any] = body.get("source") or {}
         first = body.get("firstTimestamp") or body.get("eventTime")

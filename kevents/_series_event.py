@@ -14,6 +14,8 @@ SERIES_BEGINS: Final = 2
 if TYPE_CHECKING:
     import logging
 
+    from typing_extensions import Self
+
     from kevents._statistics import DropReason
     from kevents.exceptions import InvalidEventError
 
@@ -135,22 +137,7 @@ class SeriesEvent(Event):
         return {"series": {"count": self.count, "lastObservedTime": format_micro_time(self.time)}}
 
     @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> SeriesEvent:
-        """Read an event as the API server writes it (events.k8s.io/v1).
-
-        Args:
-            body: The object as a dictionary; missing fields are empty, a missing count is 1.
-
-        Raises:
-            ValueError: If a timestamp is no RFC 3339 time with a zone, or the body is none of an event.
-        """
-        try:
-            return cls._read(body)
-        except (AttributeError, TypeError, OverflowError) as error:
-            raise ValueError(f"no event as the API server writes it: {error}") from error
-
-    @classmethod
-    def _read(cls, body: Mapping[str, Any]) -> SeriesEvent:
+    def _read(cls, body: Mapping[str, Any]) -> Self:
         series: Mapping[str, Any] = body.get("series") or {}
         core = {"involvedObject": "regarding", "message": "note", "reportingComponent": "reportingController"}
         times = {

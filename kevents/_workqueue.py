@@ -300,7 +300,7 @@ class WorkQueue:
             slot.absorb_next()
             self._drop(Dropped(DropReason.SHUTDOWN, slot.state, slot.events))
         self._agenda.clear()
-        self.gate.probing = None  # a late answer changes nothing: it would hold on to its event
+        self.gate.let_go()
         self.in_flight = 0
         return given_up
 

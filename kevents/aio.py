@@ -66,6 +66,7 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
 
     Raises:
         ValueError: If an option makes no sense.
+        TypeError: If a function is a coroutine function.
 
     .. versionadded:: 0.1
     """
@@ -146,7 +147,8 @@ class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
             recorder.eventf(pod, node, "Warning", "BackupFailed", "BackingUp", "no room in bucket %s", "b-1")
 
     Raises:
-        TypeError: If the sink is none, one that is called in threads, or one for core/v1.
+        TypeError: If the sink is none, one that is called in threads, or one for core/v1; if a function is a coroutine
+            function.
         ValueError: If an option makes no sense.
 
     .. versionadded:: 0.1

@@ -233,7 +233,7 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
     and of its ``start_recording_to_sink``. Series that wait for their time do not count against the ``backlog``.
 
     Raises:
-        TypeError: If the sink is none, an asynchronous one, or one for core/v1.
+        TypeError: If the sink is none, an asynchronous one, or one for core/v1; if a function is a coroutine function.
         ValueError: If an option makes no sense.
 
     .. versionadded:: 0.1

@@ -72,8 +72,7 @@ class Resources:
 
     Args:
         store: Where the objects are.
-        finalize_namespaces: Whether a deleted namespace goes at once; otherwise it stays `Terminating`, as it does
-            on a cluster without controllers.
+        finalize_namespaces: As of `Deletes`.
     """
 
     def __init__(self, store: Store, *, finalize_namespaces: bool) -> None:
