@@ -16,6 +16,8 @@ from kevents import CorrelatorOptions, DropReason, Event, EventBroadcaster, Stat
 from tests.support.sinks import PATIENCE, Call, Gate, ScriptedSink, about, await_end, check_ledgers
 
 THREADS = 16
+BREATH = 0.001
+"""Seconds between two looks: who never waits keeps the interpreter's lock from the senders he looks at."""
 
 Fault = BaseException | None
 FAULTS: list[Fault] = [
@@ -84,7 +86,7 @@ class Storm:
 
     def _look(self) -> None:
         previous: dict[str, int] = {}
-        while not self._over.is_set():
+        while not self._over.wait(BREATH):
             statistics = self.broadcaster.statistics()
             check_ledgers(statistics)
             growing = {"recorded": statistics.recorded, "published": statistics.published}
@@ -100,7 +102,7 @@ class Storm:
     def _come_and_go(self) -> None:
         chance = random.Random(self.seed)
         watchers: list[Watcher] = []
-        while not self._over.is_set():
+        while not self._over.wait(BREATH):
             watchers.append(self.broadcaster.start_event_watcher(lambda _: 1 / 0 if chance.random() < 0.1 else None))
             if len(watchers) > 3 or chance.random() < 0.5:
                 watcher = watchers.pop(chance.randrange(len(watchers)))
@@ -112,7 +114,7 @@ class Storm:
             watcher.stop(PATIENCE)
 
     def _flush(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(BREATH):
             self.broadcaster.flush(0.05)
 
 
@@ -155,7 +157,8 @@ def test_in_a_storm(seed: int, *, shut_down_in_between: bool) -> None:
         assert (ledger.handled, 0, 0) == (ledger.sink.accepted, ledger.sink.backlog, ledger.waiting)
         assert [] == sink.doubled
         assert sink.most_at_once <= 4
-        assert len(sink.written) == ledger.sink.created + ledger.sink.patched
+        written_too_late = len(sink.written) - ledger.sink.created - ledger.sink.patched
+        assert 0 <= written_too_late <= min(_given_up(ledger.sink), sink.most_at_once)
     assert sum(watcher.shutdown + _given_up(watcher.sink) for watcher in statistics.watchers) == given_up
 
 
