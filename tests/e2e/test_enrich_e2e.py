@@ -13,6 +13,7 @@ from kubernetes import config
 from kevents.export import Enricher, Record
 from tests.support.metadata import record
 from tests.support.real_server import RealServer
+from tests.support.sinks import PATIENCE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.wire]
 
@@ -96,12 +97,12 @@ def space(real_server: RealServer) -> Space:
 
 @pytest.fixture
 def make(real_server: RealServer) -> Iterator[Callable[..., Enricher]]:
-    """Give enrichers for one of the server's users."""
+    """Give enrichers for one of the server's users, with patience for a machine that has other things to do."""
     made: list[tuple[Any, Enricher]] = []
 
     def build(user: str = "admin", **options: Any) -> Enricher:
         client = config.new_client_from_config(str(real_server.kubeconfig(user)))
-        enricher = Enricher(client, **options)
+        enricher = Enricher(client, **{"patience": PATIENCE, **options})
         made.append((client, enricher))
         return enricher
 
