@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.subjects import JSON_PATCH, MERGE, STRATEGIC, TABLE, bare
+from tests.support.subjects import JSON_PATCH, MERGE, STRATEGIC, TABLE, EmbeddedSubject, bare
 
 if TYPE_CHECKING:
     from tests.support.real_server import Response
@@ -1443,13 +1443,13 @@ class TestWatch:
     def test_last_change_is_kept(self, wire: Wire) -> None:
         """What was written last is never forgotten."""
         wire.ok("POST", wire.events, wire.event("a"))
-        for name in ("b", "c", "d", "e"):
+        for name in "b" if isinstance(wire.subject, EmbeddedSubject) else "bcde":
             last = wire.ok("POST", wire.events, wire.event(name))
             wire.subject.compact()
             version = int(last["metadata"]["resourceVersion"]) - 1
             with wire.watching(f"{wire.events}?watch=1&resourceVersion={version}") as lines:
                 found = next(lines)
-            if found["type"] == "ADDED":  # else a real server has written a lease of its own in between
+            if found["type"] == "ADDED":  # else the real server has written a lease of its own in between
                 break
         assert found == {"type": "ADDED", "object": last}
 

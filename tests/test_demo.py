@@ -164,15 +164,10 @@ def test_interrupted() -> None:
 
 @pytest.mark.slow
 def test_takes_under_15_seconds() -> None:
-    """Left to itself it is over within 15 seconds, at once or, on a machine that is busy, at the third try."""
-    assert any(seconds_left_to_itself() < 15 for _ in range(3))
-
-
-def seconds_left_to_itself() -> float:
-    """How long one demonstration takes at its own pace."""
+    """Left to itself it is over within 15 seconds."""
     began = time.monotonic()
     assert 0 == subprocess.run([*COMMAND[:-2]], capture_output=True, check=False, env=environment()).returncode
-    return time.monotonic() - began
+    assert time.monotonic() - began < 15
 
 
 def on_terminal(columns: int, lines: int, *arguments: str, **changes: str) -> tuple[int, str]:

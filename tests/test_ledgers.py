@@ -145,6 +145,7 @@ def test_in_a_storm(seed: int, *, shut_down_in_between: bool) -> None:
     for sink in sinks:
         broadcaster.start_recording_to_sink(sink, backlog=50, retry_wait=lambda _: 0.01)
     given_up = storm.run(shut_down_in_between=shut_down_in_between)
+    assert 0 == given_up, "a request that is given up under way may be written all the same, beside the ledger"
     statistics = broadcaster.statistics()
     check_ledgers(statistics)
     refused = statistics.refused
@@ -157,8 +158,7 @@ def test_in_a_storm(seed: int, *, shut_down_in_between: bool) -> None:
         assert (ledger.handled, 0, 0) == (ledger.sink.accepted, ledger.sink.backlog, ledger.waiting)
         assert [] == sink.doubled
         assert sink.most_at_once <= 4
-        written_too_late = len(sink.written) - ledger.sink.created - ledger.sink.patched
-        assert 0 <= written_too_late <= min(_given_up(ledger.sink), sink.most_at_once)
+        assert len(sink.written) == ledger.sink.created + ledger.sink.patched
     assert sum(watcher.shutdown + _given_up(watcher.sink) for watcher in statistics.watchers) == given_up
 
 
