@@ -10,26 +10,26 @@ A recorder emits into a broadcaster, whose watchers log, call handlers, or write
         recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
 """
 
-from kevents._broadcaster import EventBroadcaster
-from kevents._correlator import (
+from kevents._broadcast.broadcaster import EventBroadcaster
+from kevents._broadcast.recorder import BoundRecorder, EventRecorder, Recorder, default_host
+from kevents._broadcast.watcher import Watcher
+from kevents._clients.sink import CoreV1EventSink, EventSink
+from kevents._correlation.correlator import (
     EventAggregator,
     EventCorrelateResult,
     EventCorrelator,
     EventSourceObjectSpamFilter,
 )
-from kevents._objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, Event, EventSource, ObjectReference
-from kevents._options import (
+from kevents._correlation.options import (
     CorrelatorOptions,
     event_aggregator_by_reason_func,
     event_aggregator_by_reason_message_func,
     get_spam_key,
     spam_key_by_object_and_reason,
 )
-from kevents._recorder import BoundRecorder, EventRecorder, Recorder, default_host
-from kevents._reference import get_partial_reference, get_reference, register
-from kevents._sink import CoreV1EventSink, EventSink
-from kevents._statistics import DropReason, SinkStatistics, Statistics, WatcherStatistics
-from kevents._watcher import Watcher
+from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, Event, EventSource, ObjectReference
+from kevents._model.reference import get_partial_reference, get_reference, register
+from kevents._model.statistics import DropReason, SinkStatistics, Statistics, WatcherStatistics
 from kevents.exceptions import (
     InvalidEventError,
     InvalidMessageError,

@@ -2,7 +2,7 @@
 
 import sys
 
-from kevents._cli import main
+from kevents._cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,22 +16,22 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from kevents._aio_broadcaster import AsyncBroadcaster, TaskBroadcaster
-from kevents._aio_sink import CoreV1EventSink, EventSink, EventsV1EventSink
-from kevents._aio_watcher import EventStream, Watcher, bind
-from kevents._broadcaster import EventBroadcaster as ThreadedBroadcaster
-from kevents._objects import Event
-from kevents._series_event import SeriesEvent
+from kevents._broadcast.aio_broadcaster import AsyncBroadcaster, TaskBroadcaster
+from kevents._broadcast.aio_watcher import EventStream, Watcher, bind
+from kevents._broadcast.broadcaster import EventBroadcaster as ThreadedBroadcaster
+from kevents._clients.aio_sink import CoreV1EventSink, EventSink, EventsV1EventSink
+from kevents._model.objects import Event
+from kevents._model.series_event import SeriesEvent
 from kevents.events import EventBroadcaster as ThreadedEventsV1Broadcaster
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-    from kevents._losses import OnDrop
-    from kevents._objects import EventSource
-    from kevents._options import CorrelatorOptions
-    from kevents._recorder import EventRecorder
-    from kevents._series import SeriesOptions
+    from kevents._broadcast.recorder import EventRecorder
+    from kevents._correlation.options import CorrelatorOptions
+    from kevents._correlation.series import SeriesOptions
+    from kevents._delivery.drop_reporter import OnDrop
+    from kevents._model.objects import EventSource
     from kevents.events import EventRecorder as EventsV1Recorder
 
 __all__ = [

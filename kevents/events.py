@@ -18,10 +18,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from kevents._broadcaster import Broadcaster
-from kevents._log import LOGGER, is_speaking
-from kevents._objects import NO_TEXTS, EventSource
-from kevents._recorder import (
+from kevents._broadcast.broadcaster import Broadcaster
+from kevents._broadcast.recorder import (
     TYPES,
     EchoError,
     Formatted,
@@ -31,11 +29,13 @@ from kevents._recorder import (
     text_of,
     texts_of,
 )
-from kevents._reference import get_reference
-from kevents._series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
-from kevents._series_event import Publishing, SeriesEvent
-from kevents._sink import ClientEventSink
-from kevents._wire import EVENTS_GROUP, clip, is_qualified_name
+from kevents._clients.sink import ClientEventSink
+from kevents._correlation.series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
+from kevents._model.objects import NO_TEXTS, EventSource
+from kevents._model.reference import get_reference
+from kevents._model.series_event import Publishing, SeriesEvent
+from kevents._model.wire import EVENTS_GROUP, clip, is_qualified_name
+from kevents._runtime.log import LOGGER, is_speaking
 from kevents.exceptions import InvalidMessageError, InvalidReferenceError
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
-    from kevents._losses import OnDrop
-    from kevents._objects import ObjectReference
-    from kevents._recorder import Texts
-    from kevents._sink import EventSink
+    from kevents._broadcast.recorder import Texts
+    from kevents._clients.sink import EventSink
+    from kevents._delivery.drop_reporter import OnDrop
+    from kevents._model.objects import ObjectReference
 
 __all__ = [
     "EventBroadcaster",

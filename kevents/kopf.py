@@ -31,13 +31,13 @@ try:
 except ImportError as missing:
     raise ImportError(f"kevents.kopf needs kopf: pip install 'kevents[kopf]' ({missing})") from missing
 
-from kevents._aio_threads import in_thread
-from kevents._broadcaster import EventBroadcaster
-from kevents._kopf_login import sink_of
-from kevents._objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, EventSource
-from kevents._recorder import EventRecorder, Formatted, Texts, default_host
-from kevents._statistics import DropReason
-from kevents._wire import told
+from kevents._broadcast.broadcaster import EventBroadcaster
+from kevents._broadcast.recorder import EventRecorder, Formatted, Texts, default_host
+from kevents._clients.kopf_login import sink_of
+from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, EventSource
+from kevents._model.statistics import DropReason
+from kevents._model.wire import told
+from kevents._runtime.aio_threads import in_thread
 from kevents.exceptions import InvalidReferenceError
 
 __all__ = ["KopfRecorder", "ObjectLogHandler", "install"]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from kevents._statistics import DropReason, Statistics
-from kevents._wire import clean
+from kevents._model.statistics import DropReason, Statistics
+from kevents._model.wire import clean
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry
@@ -30,7 +30,7 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from kevents._statistics import SinkStatistics, WatcherStatistics
+    from kevents._model.statistics import SinkStatistics, WatcherStatistics
 
 __all__ = ["StatisticsCollector", "register"]
 

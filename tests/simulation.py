@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from kevents._facts import Dropped, Wait
-from kevents._slot import Attempt
-from kevents._verdict import Delivered, Verb, judge
-from kevents._workqueue import WorkQueue
+from kevents._queue.notifications import Dropped, Wait
+from kevents._queue.outcome import Delivered, Verb, judge
+from kevents._queue.work_item import Attempt
+from kevents._queue.workqueue import WorkQueue
 from kevents.exceptions import StatusError, UnavailableError
 
 if TYPE_CHECKING:

@@ -14,10 +14,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kevents import Event, InvalidReferenceError, ObjectReference, get_reference
-from kevents._verdict import LONGEST_RETRY_AFTER, retry_after
-from kevents._wire import clip, clip_json, event_name, format_micro_time, format_time, is_qualified_name, parse_time
+from kevents._model.wire import (
+    clip,
+    clip_json,
+    event_name,
+    format_micro_time,
+    format_time,
+    is_qualified_name,
+    parse_time,
+)
+from kevents._queue.outcome import LONGEST_RETRY_AFTER, retry_after
+from tests.model.test_reference import ANYTHING as OBJECTS
 from tests.support.foreign import ANYTHING, JSON, TEXTS, spoilt, tried
-from tests.test_reference import ANYTHING as OBJECTS
 
 fuzz = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 

@@ -20,17 +20,17 @@ from urllib.parse import quote
 import pytest
 
 pytest.importorskip("kopf", reason="needs kevents[kopf]")
-pytest.register_assert_rewrite("tests.sink_contract")
+pytest.register_assert_rewrite("tests.clients.sink_contract")
 
 import kopf  # noqa: E402
 import kubernetes.client  # noqa: E402
 
 import kevents  # noqa: E402
 import kevents.kopf  # noqa: E402
-from kevents._kopf_login import ConnectionApi, Login, _authorization, _path, _pool  # noqa: E402
+from kevents._clients.kopf_login import ConnectionApi, Login, _authorization, _path, _pool  # noqa: E402
 from kevents.testing import APIServer, Delay, Hang  # noqa: E402
+from tests.clients.sink_contract import MakeSink, SinkContract, event  # noqa: E402
 from tests.processes.kopf_run import Operator  # noqa: E402
-from tests.sink_contract import MakeSink, SinkContract, event  # noqa: E402
 
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": "default", "uid": "u-1"}}
 OTHER = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1", "namespace": "default", "uid": "u-2"}}
@@ -285,7 +285,9 @@ def test_drain_without_login(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a login there is nothing to wait for: kopf logs in no more when it cleans up."""
-    monkeypatch.setattr("kevents._kopf_login._configuration", kubernetes.client.Configuration)  # nothing is loaded
+    monkeypatch.setattr(
+        "kevents._clients.kopf_login._configuration", kubernetes.client.Configuration
+    )  # nothing is loaded
     recorder.info(POD, "R", "m")
     assert not asyncio.run(asyncio.wait_for(recorder.cleanup(1000), 30))
     assert {} == broadcaster.statistics().dropped

@@ -11,11 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kevents._facts import CLOSED, Dropped, ServerBack, ServerLost, Wait
-from kevents._slot import Attempt
-from kevents._statistics import DropReason
-from kevents._verdict import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb, Verdict, judge
-from kevents._workqueue import WorkQueue
+from kevents._model.statistics import DropReason
+from kevents._queue.notifications import CLOSED, Dropped, ServerBack, ServerLost, Wait
+from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb, Verdict, judge
+from kevents._queue.work_item import Attempt
+from kevents._queue.workqueue import WorkQueue
 from kevents.exceptions import StatusError, UnavailableError
 from tests.simulation import Answer, Occurrence, Server
 

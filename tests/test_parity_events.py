@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from kevents._objects import EventSource, ObjectReference
+from kevents._model.objects import EventSource, ObjectReference
 from kevents.events import EventRecorder, SeriesEvent, key_without_note
 from tests.support.series import NANO, START, World
 
 if TYPE_CHECKING:
-    from kevents._publisher import Publisher
+    from kevents._broadcast.publisher import Publisher
 
 TRACES = Path(__file__).parent / "traces" / "events-v1"
 DIFFERENT = "resource-version-in-identity"

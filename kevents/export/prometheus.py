@@ -27,8 +27,8 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from kevents.export._statistics import ExportStatistics, Progress
-    from kevents.export._types import Mark
+    from kevents.export._model.statistics import ExportStatistics, Progress
+    from kevents.export._model.types import Mark
 
 __all__ = ["ExportCollector", "register"]
 

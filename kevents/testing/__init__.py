@@ -7,7 +7,7 @@ From the smallest to the largest, take the first that can tell you what you ask:
 - :class:`APIServer` under a real client: the same over HTTP, for ``kubectl`` too.
 """
 
-from kevents.testing._apiserver import (
+from kevents.testing._apiserver.server import (
     APIError,
     APIServer,
     Cause,
@@ -20,10 +20,10 @@ from kevents.testing._apiserver import (
     Rule,
     Status,
 )
-from kevents.testing._clock import FakeClock
-from kevents.testing._recorded import RecordedEvent, Refusal
-from kevents.testing._recorder import FakeEventsV1Recorder, FakeRecorder
-from kevents.testing._sink import FakeSink, LostAnswer, SinkRequest
+from kevents.testing.clock import FakeClock
+from kevents.testing.recorded import RecordedEvent, Refusal
+from kevents.testing.recorder import FakeEventsV1Recorder, FakeRecorder
+from kevents.testing.sink import FakeSink, LostAnswer, SinkRequest
 
 __all__ = [
     "APIError",

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kevents._slot import Attempt
-from kevents._verdict import Delivered
-from kevents._workqueue import WorkQueue
+from kevents._queue.outcome import Delivered
+from kevents._queue.work_item import Attempt
+from kevents._queue.workqueue import WorkQueue
 from tests.bench.subjects import event
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.real_server import HOW_TO_GET, assets, run_kubectl
 
 if TYPE_CHECKING:
-    from kevents.testing._apiserver import APIServer
+    from kevents.testing._apiserver.server import APIServer
 
 pytestmark = pytest.mark.e2e
 

@@ -23,7 +23,7 @@ from kevents import (
     ObjectReference,
     SinkStatistics,
 )
-from kevents._wire import clean
+from kevents._model.wire import clean
 from tests.support.real_server import HOW_TO_GET, LEFT_BY_SSL, RealServer, assets
 
 pytestmark = [pytest.mark.e2e, pytest.mark.wire]

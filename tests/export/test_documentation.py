@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from kevents import _cli
-from kevents.export._config import ConfigError, parse
-from kevents.export._questions import CONDITIONS
-from kevents.export._section import duration, size
+from kevents._cli import main as _cli
+from kevents.export._config.file import ConfigError, parse
+from kevents.export._config.table_reader import duration, size
+from kevents.export._route.matchers import CONDITIONS
 from kevents.export.prometheus import _FAMILIES, _LABELS
-from tests.export.test_check import CONFIG
-from tests.export.test_routes import EVENT
-from tests.test_docs import ROOT, Block, blocks, rows, section, spans, text_of
+from tests.export.operate.test_check import CONFIG
+from tests.export.route.test_routes import EVENT
+from tests.project.test_docs import ROOT, Block, blocks, rows, section, spans, text_of
 
 CONFIGURATION = "docs/export-configuration.md"
 OPERATION = "docs/export-operation.md"

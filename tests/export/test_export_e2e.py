@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kevents import _cli
-from tests.export.test_export_command import Exporting
+from kevents._cli import main as _cli
+from tests.export.operate.test_export_command import Exporting
 from tests.processes.kopf_run import ROOT, Operator
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kevents.testing import APIServer, Hang
-from tests.export.test_export_command import Exporting, configuration, record
+from tests.export.operate.test_export_command import Exporting, configuration, record
 from tests.support.polling import poll
 
 pytestmark = pytest.mark.wire

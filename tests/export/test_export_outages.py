@@ -26,8 +26,8 @@ from kevents.export import (
 from kevents.testing import APIServer, FakeClock
 from tests.export.doubles import PATIENCE, MemorySink
 from tests.export.held import bodies_in_folder, ids_in_folder
+from tests.export.pipeline.test_exporter import check
 from tests.export.reading import client, put, source
-from tests.export.test_exporter import check
 from tests.support.sinks import Gate
 
 pytestmark = pytest.mark.wire

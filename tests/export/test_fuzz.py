@@ -15,20 +15,20 @@ from hypothesis import strategies as st
 
 from kevents.exceptions import UnavailableError
 from kevents.export import Mark, Stream, read_records
-from kevents.export._backlog import Backlog
-from kevents.export._checkpoint import Checkpointed, CheckpointError
-from kevents.export._conditions import ConditionError, compiled
-from kevents.export._config import ConfigError, parse
-from kevents.export._discovery import Discovery, Unread
-from kevents.export._feed import CutError, Unchunker
-from kevents.export._following import Following
-from kevents.export._intake import Intake
-from kevents.export._listing import collect
-from kevents.export._marktext import mark_as_json, mark_from_json
-from kevents.export._members import Gzip, Held, Plain, held_in_header, held_in_line
-from kevents.export._places import decoded, encoded, place_of, segment_name, stream_of
-from kevents.export._section import duration, size
-from kevents.export._template import Template
+from kevents.export._config.file import ConfigError, parse
+from kevents.export._config.table_reader import duration, size
+from kevents.export._enrich.discovery import Discovery, Unread
+from kevents.export._model.paths import decoded, encoded, place_of, segment_name, stream_of
+from kevents.export._model.position_format import mark_as_json, mark_from_json
+from kevents.export._route.conditions import ConditionError, compiled
+from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
+from kevents.export._sinks.members import Gzip, Held, Plain, held_in_header, held_in_line
+from kevents.export._sinks.template import Template
+from kevents.export._source.backlog import Backlog
+from kevents.export._source.listing import collect
+from kevents.export._source.response_stream import CutError, Unchunker
+from kevents.export._source.revision_filter import Intake
+from kevents.export._source.watch_decoder import Following
 from tests.export.batches import body, mark
 from tests.support.collector import no_collection
 from tests.support.foreign import ANYTHING, JSON, TEXTS, spoilt, tried

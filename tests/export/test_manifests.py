@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from kevents import _cli
-from kevents.export._config import load
+from kevents._cli import main as _cli
+from kevents.export._config.file import load
 
 if TYPE_CHECKING:
     from tests.support.real_server import RealServer

@@ -7,7 +7,7 @@ import gc
 import sys
 import threading
 
-from kevents import _process
+from kevents._runtime import lifecycle as _process
 from tests.processes.common import REFERENCE, recorder
 
 events = recorder()

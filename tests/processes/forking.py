@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 
-from kevents._turn import TURN
+from kevents._runtime.reentrant import TURN
 from tests.processes.common import REFERENCE, broadcast
 
 warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what this is about

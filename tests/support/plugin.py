@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kevents.testing._apiserver import APIServer
+from kevents.testing._apiserver.server import APIServer
 from tests.support.real_server import HOW_TO_GET, RealServer, assets
 from tests.support.subjects import EmbeddedSubject, RealSubject, Wire
 

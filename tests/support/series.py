@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kevents._facts import Wait
-from kevents._objects import EventSource, ObjectReference
-from kevents._series import SeriesDecider, SeriesOptions
-from kevents._series_event import SeriesEvent
-from kevents._slot import Attempt, Key
-from kevents._verdict import Delivered, Exists, Gone, Verb, Verdict
-from kevents._workqueue import WorkQueue
+from kevents._correlation.series import SeriesDecider, SeriesOptions
+from kevents._model.objects import EventSource, ObjectReference
+from kevents._model.series_event import SeriesEvent
+from kevents._queue.notifications import Wait
+from kevents._queue.outcome import Delivered, Exists, Gone, Verb, Verdict
+from kevents._queue.work_item import Attempt, Key
+from kevents._queue.workqueue import WorkQueue
 
 START: Final = 1_784_883_600_123_456_789  # 2026-07-24T09:00:00.123456Z
 NANO: Final = 1_000_000_000

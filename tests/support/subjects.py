@@ -9,7 +9,7 @@ import secrets
 import ssl
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kevents.testing._apiserver import APIServer
+from kevents.testing._apiserver.server import APIServer
 from tests.support.real_server import RealServer, Response, send
 
 if TYPE_CHECKING:

@@ -1,0 +1,313 @@
+"""From whatever the caller holds to an ``ObjectReference``.
+
+No client library is imported: objects are told apart by what they show. In this order (the first that answers counts):
+
+1. our own ``ObjectReference``, used as it is;
+2. a mapping with ``metadata``: a manifest, ``to_dict()`` of a model, a kopf ``Body``; camelCase before snake_case;
+3. an object, no mapping, with a manifest in ``.raw`` (kr8s);
+4. a mapping or an object without ``metadata`` but with kind and name: a reference of someone else's making;
+5. an object with ``metadata``, and ``api_version`` or ``apiVersion``, and ``kind``;
+6. for one of these without kind or version, its class: lightkube's ``_api_info``, :func:`register`, the table of the
+   official client's classes.
+
+Two shapes make up nearly all calls, a plain manifest and a model of the official client: each has a short way of its
+own, which gives up (None) at anything unusual and leaves the answer, and the error, to the long one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
+from weakref import ref
+
+from kevents._model.kinds import official_kind
+from kevents._model.objects import Event, ObjectReference
+from kevents._model.wire import printable
+from kevents.exceptions import InvalidReferenceError
+
+_Kind = tuple[str, str]  # apiVersion, kind
+_Read = Callable[[str], Any]
+_Foreign = Any  # what the caller holds: anything at all
+
+_CAMEL: Final = {"api_version": "apiVersion", "resource_version": "resourceVersion", "field_path": "fieldPath"}
+_REQUIRED: Final = frozenset({"kind", "api_version", "name"})
+_API_VERSION: Final = re.compile(r"(?:[a-z0-9][-a-z0-9.]*/)?[a-z][-a-z0-9]*")
+_KIND: Final = re.compile(r"[A-Za-z][-A-Za-z0-9]*")
+_LONGEST_TYPE_NAME: Final = 100
+
+# Weak keys: a class made for one test, or reloaded, is not kept alive. Single operations of a dictionary are atomic,
+# so it needs no lock, with or without the interpreter's.
+_registered: Final[dict[ref[type], _Kind]] = {}
+
+
+def get_reference(obj: object) -> ObjectReference:
+    """The reference to an object, as an event carries it (client-go: ``GetReference``).
+
+    For recorders, and for whoever wants to see what they would make of an object. Everything is read now and copied:
+    later changes of the object change nothing.
+
+    Args:
+        obj: An :class:`~kevents.ObjectReference`; a dictionary or any other mapping (a manifest, a kopf ``Body``,
+            ``to_dict()`` of a model, a reference as the API server writes it); a model of the official client, sync
+            or async, also an item of a list; an object of the dynamic client, of kr8s or of lightkube; an object of
+            a class given to :func:`register`; anything else with ``apiVersion`` or ``api_version``, ``kind`` and
+            ``metadata``.
+
+    Returns:
+        An :class:`~kevents.ObjectReference` that was given, unchanged, even an empty one. For a list of objects kind,
+        apiVersion and resourceVersion. For anything else at least kind, apiVersion and name.
+
+    Raises:
+        InvalidReferenceError: If the object is None, lacks one of these or holds something that is no text; if
+            reading it raised an exception; if it is itself an Event, since events about events feed on themselves.
+
+    .. versionadded:: 0.1
+    """
+    try:
+        reference = _resolve(obj)
+        is_event = reference.kind == "Event" and _is_version_of_events(reference.api_version)
+    except InvalidReferenceError:
+        raise
+    except Exception as error:  # whatever a property, a mapping or a metaclass of the caller's may raise
+        problem = f"reading it raised {_type_name(error)}"
+        raise InvalidReferenceError(f"no reference can be made from {_description(obj)}: {problem}") from error
+    if is_event:
+        raise InvalidReferenceError(
+            f"no reference is made from {_description(obj)}: it is an Event, and events about events are refused"
+        )
+    return reference
+
+
+def get_partial_reference(obj: object, field_path: str) -> ObjectReference:
+    """The reference to a part of an object (client-go: ``GetPartialReference``).
+
+    Args:
+        obj: What :func:`get_reference` takes; an :class:`~kevents.ObjectReference` is copied, never changed.
+        field_path: Which part, as in ``spec.containers{app}``.
+
+    Raises:
+        InvalidReferenceError: As in :func:`get_reference`, and if the path is no text.
+
+    .. versionadded:: 0.1
+    """
+    whole = get_reference(obj)
+    if not issubclass(type(field_path), str):  # isinstance believes an object that lies about its class
+        raise InvalidReferenceError(f"field_path is {_description(field_path)}, not a str")
+    return ObjectReference(**_fields(whole) | {"field_path": str.__str__(field_path)})
+
+
+def register(cls: type, api_version: str, kind: str) -> None:
+    """Say which kind the objects of a class are, if they do not say so themselves (client-go: ``AddKnownTypes``).
+
+    For classes of one's own. Subclasses count as well, unless they are registered themselves; the last call wins. The
+    objects need a ``metadata`` with a name, or a ``name`` (and ``namespace``, ``uid``) of their own.
+
+    Args:
+        cls: The class; it is not kept alive.
+        api_version: ``example.com/v1``, ``v1``.
+        kind: ``Widget``.
+
+    Raises:
+        TypeError: If ``cls`` is no class, or one of the others no text.
+        ValueError: If ``api_version`` or ``kind`` cannot be one.
+
+    .. versionadded:: 0.1
+    """
+    if not isinstance(cls, type):
+        raise TypeError(f"register() wants a class first, not {_description(cls)}")
+    for name, value, pattern, example in (
+        ("api_version", api_version, _API_VERSION, "example.com/v1"),
+        ("kind", kind, _KIND, "Widget"),
+    ):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {_description(value)}, not a str such as {example!r}")
+        if not pattern.fullmatch(value):
+            raise ValueError(f"{name} {value!r} cannot be one; one is {example!r}")
+    _registered[ref(cls, _forget)] = str.__str__(api_version), str.__str__(kind)
+
+
+def _forget(key: ref[type], forget: Callable[..., object] = _registered.pop) -> None:
+    forget(key, None)
+
+
+register(Event, "v1", "Event")
+
+
+def _resolve(obj: object) -> ObjectReference:
+    cls = type(obj)
+    if cls is dict:
+        reference = _from_manifest(obj)
+    elif isinstance(obj, ObjectReference):
+        return _real(obj)
+    elif (known := official_kind(cls.__module__, cls.__name__)) is not None:
+        reference = _from_model(obj, known)
+    else:
+        reference = None
+    return _from_anything(obj) if reference is None else reference
+
+
+def _is_version_of_events(api_version: str) -> bool:
+    # Without a version it can only have been an explicit reference, and those often leave core's "v1" out.
+    return api_version in {"", "v1"} or api_version.startswith("events.k8s.io/")
+
+
+def _from_manifest(obj: _Foreign) -> ObjectReference | None:
+    metadata = obj.get("metadata")
+    if type(metadata) is not dict:
+        return None
+    resource_version = metadata.get("resourceVersion")
+    if resource_version is None:
+        resource_version = metadata.get("resource_version", "")
+    namespace, uid = metadata.get("namespace", ""), metadata.get("uid", "")
+    return _from_texts(obj.get("kind"), obj.get("apiVersion"), metadata.get("name"), namespace, uid, resource_version)
+
+
+def _from_model(obj: _Foreign, known: _Kind) -> ObjectReference | None:
+    metadata = obj.metadata
+    kind, api_version = obj.kind, obj.api_version
+    if kind is None or api_version is None:
+        api_version, kind = _registered.get(ref(type(obj)), known)
+    try:
+        name, namespace, uid = metadata.name, metadata.namespace, metadata.uid
+        resource_version = metadata.resource_version
+    except AttributeError:  # no metadata, that of a list, or a dictionary
+        return None
+    return _from_texts(kind, api_version, name, namespace or "", uid or "", resource_version or "")
+
+
+def _from_texts(
+    kind: object, api_version: object, name: object, namespace: object, uid: object, resource_version: object, /
+) -> ObjectReference | None:
+    if not (
+        type(kind) is type(api_version) is type(name) is type(namespace) is type(uid) is type(resource_version) is str
+        and kind
+        and api_version
+        and name
+    ):
+        return None
+    return ObjectReference(
+        kind=kind, api_version=api_version, namespace=namespace, name=name, uid=uid, resource_version=resource_version
+    )
+
+
+def _real(reference: ObjectReference) -> ObjectReference:
+    """The reference itself; a copy only if a field is no real text (None from a model's empty field, an enum)."""
+    r = reference
+    if (
+        type(r.kind) is type(r.api_version) is type(r.namespace) is type(r.name) is str
+        and type(r.uid) is type(r.resource_version) is type(r.field_path) is str
+    ):
+        return reference
+    return _checked(reference, _fields(reference), required=frozenset())
+
+
+def _fields(reference: ObjectReference) -> dict[str, Any]:
+    fields = ("kind", "api_version", "namespace", "name", "uid", "resource_version", "field_path")
+    return {field: getattr(reference, field) for field in fields}
+
+
+def _from_anything(obj: object) -> ObjectReference:
+    content = _content(obj)
+    read = _reader(content)
+    kind, api_version = read("kind"), read("api_version")
+    if not (isinstance(kind, str) and isinstance(api_version, str) and kind and api_version):
+        api_version, kind = _kind_of_class(type(obj)) or (api_version, kind)
+    metadata = read("metadata")
+    of_metadata = read if metadata is None else _reader(metadata)
+    fields = {"kind": kind, "api_version": api_version, "resource_version": of_metadata("resource_version")}
+    name = of_metadata("name")
+    if not name and _is_list(content, kind):
+        return _checked(obj, fields, required=_REQUIRED - {"name"})
+    fields |= {"name": name, "namespace": of_metadata("namespace"), "uid": of_metadata("uid")}
+    if metadata is None:
+        fields["field_path"] = read("field_path")
+    return _checked(obj, fields, required=_REQUIRED)
+
+
+def _content(obj: object) -> object:
+    """What to read: the object, or the manifest it holds (kr8s, whose other attributes may ask the server)."""
+    if isinstance(obj, Mapping):
+        return obj
+    raw = getattr(obj, "raw", None)
+    return raw if isinstance(raw, Mapping) and "metadata" in raw else obj
+
+
+def _reader(thing: _Foreign) -> _Read:
+    """A function that reads a field, given in snake_case: None if it is missing, like a null."""
+    if isinstance(thing, Mapping):
+
+        def read(field: str) -> _Foreign:
+            value = thing.get(_CAMEL.get(field, field))
+            return thing.get(field) if value is None and field in _CAMEL else value
+    else:
+
+        def read(field: str) -> _Foreign:
+            value = getattr(thing, field, None)
+            return getattr(thing, _CAMEL[field], None) if value is None and field in _CAMEL else value
+
+    return read
+
+
+def _is_list(content: _Foreign, kind: object) -> bool:
+    """Whether it is a list of the API (client-go: ``meta.ListAccessor``): ``PodList`` with ``items``."""
+    if not (isinstance(kind, str) and kind.endswith("List")):
+        return False
+    items = content.get("items", "") if isinstance(content, Mapping) else getattr(content, "items", "")
+    return items is None or isinstance(items, (list, tuple))
+
+
+def _kind_of_class(cls: type) -> _Kind | None:
+    resource = getattr(getattr(cls, "_api_info", None), "resource", None)
+    group, version, kind = (getattr(resource, field, None) for field in ("group", "version", "kind"))
+    if isinstance(group, str) and isinstance(version, str) and isinstance(kind, str):
+        return (f"{group}/{version}" if group else version), kind
+    bases = cls.__mro__
+    registered = (_registered.get(ref(base)) for base in bases)
+    official = (official_kind(base.__module__, base.__name__) for base in bases)
+    return next(filter(None, registered), None) or next(filter(None, official), None)
+
+
+def _checked(obj: object, fields: Mapping[str, Any], required: frozenset[str]) -> ObjectReference:
+    texts = {field: str.__str__(value) for field, value in fields.items() if isinstance(value, str)}
+    wrong = [field for field, value in fields.items() if value is not None and field not in texts]
+    missing = [field for field in fields if field in required and not texts.get(field) and field not in wrong]
+    if wrong or missing:
+        _complain(obj, fields, wrong, missing)
+    return ObjectReference(**texts)
+
+
+# What is said to whoever gave something unusable. Never a value: it may be huge, secret, or raise when shown.
+
+
+def _complain(obj: object, fields: Mapping[str, Any], wrong: list[str], missing: list[str]) -> NoReturn:
+    problems = [f"{_CAMEL.get(field, field)} is {_description(fields[field])}, not a str" for field in wrong]
+    if missing:
+        labels = {**_CAMEL, "name": "metadata.name"}
+        problems.append(f"it has no {', no '.join(labels.get(field, field) for field in missing)}")
+    raise InvalidReferenceError(
+        f"no reference can be made from {_description(obj)}: {', '.join(problems)}; {_advice(obj, wrong + missing)}"
+    )
+
+
+def _advice(obj: object, fields: list[str]) -> str:
+    if obj is None or isinstance(obj, (str, bytes, int, float, list, tuple, set)):
+        return "give a Kubernetes object, its manifest or a kevents.ObjectReference"
+    if "kind" not in fields and "api_version" not in fields:
+        return "correct it, or give a kevents.ObjectReference"
+    if type(obj) is dict:
+        return "set apiVersion and kind (the items of a list come without), or give a kevents.ObjectReference"
+    return f"set them, or tell them once for the class: kevents.register({_type_name(obj)}, api_version, kind)"
+
+
+def _description(obj: object) -> str:
+    return "None" if obj is None else f"an object of type {_type_name(obj)}"
+
+
+def _type_name(obj: object) -> str:
+    cls = type(obj)
+    try:
+        name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+        return printable(name[:_LONGEST_TYPE_NAME])
+    except Exception:  # noqa: BLE001 - a metaclass may do anything
+        return "(unknown)"

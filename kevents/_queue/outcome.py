@@ -1,0 +1,187 @@
+"""From a request and its outcome to a verdict, which says what is to become of the write.
+
+The verdicts are a closed set: ``match`` on it. The table is in ``docs/architecture.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import Any, Final, TypeAlias
+
+from kevents._model.wire import clip, told
+from kevents.exceptions import StatusError, UnavailableError
+
+LONGEST_RETRY_AFTER: Final = 60.0
+
+_CONFLICT = 409
+_NOT_FOUND = 404
+_FORBIDDEN = 403
+_UNAVAILABLE_CODES: Final = frozenset({0, 401, 408, 429})
+_SERVER_ERROR = 500
+_CAUSE_LIMIT = 500
+_TOO_LARGE = ("request is too large", "trying to send message larger than max")  # etcd's words, in a 500
+_WARM_UP = 30.0
+
+
+class Verb(str, Enum):
+    """What a request asks for."""
+
+    CREATE = "create"
+    PATCH = "patch"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The server has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A patch met 404: the event expired, or was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """A create met an event of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The server, or the sink, will never take it."""
+
+    code: int
+    reason: str
+    message: str = ""
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """This request failed; another may succeed."""
+
+    cause: str
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The server gave no answer, or none that says anything about the request."""
+
+    cause: str
+    after: float | None = None
+
+
+Verdict: TypeAlias = Delivered | Gone | Exists | Rejected | Failed | Unavailable
+
+
+def judge(verb: Verb, error: BaseException | None) -> Verdict:
+    """The verdict on an attempt; never raises, whatever the error is made of.
+
+    Args:
+        verb: What was asked for.
+        error: What the sink raised, None if it returned.
+    """
+    try:
+        return _judge(verb, error)
+    except Exception:  # noqa: BLE001 - an error that cannot be read is still an error
+        return Failed(type(error).__name__)
+
+
+def _judge(verb: Verb, error: BaseException | None) -> Verdict:
+    verdict: Verdict
+    match error:
+        case None:
+            verdict = Delivered()
+        case StatusError():
+            verdict = _judge_status(verb, error)
+        case UnavailableError():
+            verdict = Unavailable(told(error), sane_delay(error.retry_after))
+        case OSError():  # before ValueError: a certificate error is both
+            verdict = Unavailable(told(error))
+        case ValueError() | TypeError():
+            verdict = Rejected(0, type(error).__name__, told(error))
+        case Exception():
+            verdict = Failed(told(error))
+        case _:  # cancelled, or interrupted: nothing was said about the request
+            verdict = Unavailable(told(error))
+    return verdict
+
+
+def _judge_status(verb: Verb, error: StatusError) -> Verdict:
+    code, after = error.code, sane_delay(error.retry_after)
+    if 200 <= code < 300:  # noqa: PLR2004 - a success that a sink reports as an error is a success
+        return Delivered()
+    if code == _NOT_FOUND and verb is Verb.PATCH:
+        return Gone()
+    if code == _CONFLICT:
+        exists = verb is Verb.CREATE and error.reason in ("AlreadyExists", "")
+        return Exists() if exists else Failed(told(error), after)
+    server = code in _UNAVAILABLE_CODES or code >= _SERVER_ERROR
+    if server and not any(words in error.message for words in _TOO_LARGE):
+        return Unavailable(told(error), after)
+    quiet = code == _FORBIDDEN and "NamespaceTerminating" in error.causes
+    return Rejected(code, error.reason, clip(error.message, _CAUSE_LIMIT), quiet)
+
+
+def reconsider(verdict: Verdict, unavailable: float | None, now: float) -> Verdict:
+    """A 403 soon after the server was unavailable is no refusal.
+
+    A restarted server refuses ordinary users until its permission caches are filled.
+
+    Args:
+        verdict: On the present attempt.
+        unavailable: When the last attempt ended as unavailable, None: never.
+        now: The present.
+    """
+    if unavailable is None or now - unavailable > _WARM_UP:
+        return verdict
+    match verdict:
+        case Rejected(code=code, reason=reason, message=message, quiet=False) if code == _FORBIDDEN:
+            return Failed(f"{code} {reason}: {message}")
+        case _:
+            return verdict
+
+
+def sane_delay(seconds: object) -> float | None:
+    """``Retry-After`` in seconds: negative and absurd ones are ignored, long ones capped at 60 s."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        return None
+    return float(min(seconds, LONGEST_RETRY_AFTER))
+
+
+def retry_after(
+    headers: Mapping[str, str] | None, status: Mapping[str, Any] | None, now: datetime | None = None
+) -> float | None:
+    """For how many seconds an answer asks to be left alone (client-go: ``checkWait``).
+
+    Args:
+        headers: Of the answer, if any; ``Retry-After`` in seconds or as an HTTP date, in any case of letters.
+        status: The Status body; its ``details.retryAfterSeconds`` counts when the header says nothing.
+        now: The present, for dates.
+
+    Returns:
+        Seconds from 0 to 60, or None.
+    """
+    header = next((value for key, value in (headers or {}).items() if str(key).lower() == "retry-after"), None)
+    from_header = None if header is None else sane_delay(_seconds(str(header).strip(), now))
+    if from_header is not None:
+        return from_header
+    details = (status or {}).get("details")
+    return sane_delay(details.get("retryAfterSeconds")) if isinstance(details, Mapping) else None
+
+
+def _seconds(text: str, now: datetime | None) -> float | None:
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII):
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=timezone.utc)  # an HTTP date is in GMT; "-0000" reads as none
+    return (date - (now or datetime.now(timezone.utc))).total_seconds()

@@ -1,0 +1,126 @@
+"""How a destination is fed: when a batch closes, how much may wait, and what becomes of the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from tenacity.stop import stop_base, stop_never
+from tenacity.wait import wait_base, wait_random_exponential
+
+from kevents._model.validation import require_count, require_positive
+from kevents.export._model.types import Sink
+
+WhenFull = Literal["block", "drop"]
+
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """When a batch closes: at the first of three limits.
+
+    Attributes:
+        max_items: Records.
+        max_bytes: Bytes of their lines, before compression; a longer record travels alone.
+        max_age: Seconds since the batch's first record came.
+
+    Raises:
+        ValueError: If a limit is no positive number.
+
+    .. versionadded:: 0.1
+    """
+
+    max_items: int = 1000
+    max_bytes: int = 5 * MIB
+    max_age: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        require_count("max_items", self.max_items)
+        require_count("max_bytes", self.max_bytes)
+        require_positive("max_age", self.max_age)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """How much may wait for a destination, what it is just writing included.
+
+    Records come in while both limits are kept, so that one hand-over (500 records at most) may reach beyond them.
+
+    Attributes:
+        max_items: Records.
+        max_bytes: Bytes of their lines; in memory a record takes several times as much.
+
+    Raises:
+        ValueError: If a limit is no positive whole number.
+
+    .. versionadded:: 0.1
+    """
+
+    max_items: int = 5000
+    max_bytes: int = 16 * MIB
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        require_count("queue max_items", self.max_items)
+        require_count("queue max_bytes", self.max_bytes)
+
+
+def default_retry_wait() -> wait_base:
+    """Full jitter: somewhere between 0 and 0.5, 1, 2 ... 60 seconds."""
+    return wait_random_exponential(multiplier=0.5, max=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A sink, and how it is fed; a bare sink is one fed by the defaults.
+
+    A sink that can hold no mark says so by an attribute `holds_marks = False`: it begins where the other destinations
+    stand. Wrapped in :class:`Checkpointed` it has a mark of its own. What it raises is tried again, save for the types
+    in an attribute `final_errors`, which end the export: they will not pass by themselves.
+
+    Attributes:
+        sink: Where to.
+        batch: When its batches close.
+        queue: How much may wait for it.
+        when_full: ``"block"``: the source is not read on until there is room, and nothing is lost as long as the
+            cluster keeps its events; ``"drop"``: what does not fit is lost, and counted.
+        retry_wait: A tenacity wait between tries of a batch; None: full jitter, 0.5 to 60 s. A destination that asks
+            for a time of its own is given it, up to 60 s.
+        retry_stop: A tenacity stop after which a batch goes to the dead letters; never by default.
+        write_timeout: Seconds after which a write that has not returned is reported as overdue. It is not cut off:
+            nothing can end a call in Python, and a second one beside it would break the order.
+
+    Raises:
+        ValueError: If an option is none of what it may be.
+
+    .. versionadded:: 0.1
+    """
+
+    sink: Sink
+    batch: BatchOptions = BatchOptions()
+    queue: QueueOptions = QueueOptions()
+    when_full: WhenFull = "block"
+    retry_wait: wait_base | None = None
+    retry_stop: stop_base = stop_never
+    write_timeout: float = 60.0
+
+    @property
+    def holds_marks(self) -> bool:
+        """Whether a mark that the sink does not have means that it holds nothing; False for one that never has any."""
+        return bool(getattr(self.sink, "holds_marks", True))
+
+    @property
+    def final_errors(self) -> tuple[type[BaseException], ...]:
+        """Which errors of the sink end the export."""
+        return tuple(getattr(self.sink, "final_errors", ()))
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        for method in ("write", "last_mark", "close"):
+            if not callable(getattr(self.sink, method, None)):
+                raise ValueError(f"{type(self.sink).__name__} is no sink: it has no method {method}")
+        if self.when_full not in {"block", "drop"}:
+            raise ValueError(f"when_full must be 'block' or 'drop', not {self.when_full!r}")
+        require_positive("write_timeout", self.write_timeout)

@@ -1,0 +1,235 @@
+"""The commands of an export: what the user asked for, done; what went wrong, told in a line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from kevents._model.wire import parse_time, printable, told
+from kevents.exceptions import KeventsError
+from kevents.export._config.cluster import ClusterError, client_of
+from kevents.export._config.file import ConfigError, load
+from kevents.export._config.secrets import KNOWN, SecretError
+from kevents.export._config.settings import ClusterConfig
+from kevents.export._config.table_reader import duration
+from kevents.export._model.record import time_of
+from kevents.export._operate.build import build, place_of_sink
+from kevents.export._operate.check import EventFileError, check
+from kevents.export._operate.columns import Columns, colourful
+from kevents.export._operate.health import ListenError
+from kevents.export._operate.logs import is_terminal, logging_to
+from kevents.export._operate.run import exported
+from kevents.export._operate.tail import as_columns, as_json, tail
+from kevents.export._read.archive import ArchiveError, Segment, segments
+from kevents.export._read.reader import REMEMBERED, Damage, read_archive
+from kevents.export._route.conditions import ConditionError
+from kevents.export._route.routes import Route, Router
+from kevents.export._source.source import ClusterEventSource
+
+FAILED: Final = 1
+USAGE_ERROR: Final = 2
+INTERRUPTED: Final = 130
+_NANO: Final = 1_000_000_000
+_MOST_TOLD: Final = 10
+_FIXES: Final = (  # advice for programs, and what a user of the command does instead
+    (
+        "give kevents.CoreV1EventSink an api",
+        "name a kubeconfig (--kubeconfig of tail; kubeconfig in the table [cluster] of a configuration)",
+    ),
+    ("give the source a cluster name of your own, with cluster=", 'give it an id of your own: id = "..." in [cluster]'),
+)
+_USERS: Final = (ArchiveError, ClusterError, EventFileError, KeventsError, ListenError, SecretError)
+
+
+class OptionError(Exception):
+    """An option of the command line that means nothing; the text names it."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a command.
+
+    Args:
+        options: As the parser of the command ``kevents`` gives them.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        return _COMMANDS[options.command](options)
+    except ConfigError as error:
+        number = len(error.lines)
+        _tell(*error.lines, f"kevents: {number} {'error' if number == 1 else 'errors'}")
+        return USAGE_ERROR
+    except (OptionError, *_USERS) as error:
+        if options.debug:
+            raise
+        text = str(error)
+        for advice, fix in _FIXES:
+            text = text.replace(advice, fix)
+        _tell(*(f"kevents: {line}" for line in text.splitlines()))
+        return USAGE_ERROR
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if options.debug:
+            raise
+        _tell(f"kevents: {told(error)}; with --debug it is shown where this happened")
+        return FAILED
+
+
+def _tell(*lines: str) -> None:
+    sys.stderr.write("".join(f"{printable(KNOWN.clean(line))}\n" for line in lines))
+
+
+def _check(options: argparse.Namespace) -> int:
+    return check(Path(options.config), options.event, sys.stdout)
+
+
+def _export(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    to_stdout = any(sink.type == "stdout" for sink in config.sinks.values())
+    return exported(build(config), logs=options.logs, shared=to_stdout and is_terminal(sys.stdout))
+
+
+# -- for people
+
+
+def _tail(options: argparse.Namespace) -> int:
+    wanted = _filter(options, since=_since(options.since))
+    namespaces = options.namespace or []
+    source = ClusterEventSource(
+        client_of(ClusterConfig(options.kubeconfig or "", options.context or "")),
+        namespaces=namespaces,
+        start="all" if options.since else "now",
+        cluster="",  # nothing is kept that it would have to be told by
+    )
+    columns = _columns(namespaces=len(namespaces) != 1, dates=False)
+    show = as_json(sys.stdout.buffer) if options.json else as_columns(sys.stdout, columns)
+    with logging_to(sys.stderr, as_json=False):
+        source.reach()
+        streams = source.open()
+        if is_terminal(sys.stderr) and not options.since:
+            where = f"namespace {', '.join(namespaces)}" if namespaces else "all namespaces"
+            _tell(f"events of {where} from now on; --since 1h shows earlier ones too")
+        with suppress(KeyboardInterrupt):
+            tail(streams, wanted, show)
+    return INTERRUPTED
+
+
+def _read(options: argparse.Namespace) -> int:
+    wanted = _filter(options, since=_since(options.since))
+    place, store = place_of_sink(load(options.config), options.place) if options.config else (options.place, None)
+    columns = _columns(namespaces=len(options.namespace or []) != 1, dates=True)
+    complaints = _Complaints()
+    records = read_archive(
+        _segments(place, store),
+        complaints,
+        where=lambda body: bool(wanted.targets_of(body)),
+        remembered=0 if options.duplicates else REMEMBERED,
+    )
+    if options.json:
+        _write_json(records)
+    else:
+        _write_lines(records, columns)
+    return FAILED if complaints.total else 0
+
+
+def _segments(place: str, options: Callable[[], Mapping[str, Any]] | None) -> Iterator[Segment]:
+    found = False
+    for segment in segments(place, options):
+        found = True
+        yield segment
+    if not found:
+        raise ArchiveError(f"{place} holds no segments of an export")
+
+
+class _Complaints:
+    """Tells what cannot be read as soon as that is known: of each file the first, then how many there were."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._of_this_file = 0
+
+    def damaged(self, damage: Damage) -> None:
+        self.total += 1
+        self._of_this_file += 1
+        if self._of_this_file <= _MOST_TOLD:
+            _tell(f"kevents: {damage}")
+
+    def ended(self, file: str, *, foreign: bool) -> None:
+        if self._of_this_file > _MOST_TOLD:
+            _tell(f"kevents: {file}: and {self._of_this_file - _MOST_TOLD:,} more in this file")
+        if foreign:
+            _tell(f"kevents: {file}: nothing in it can be read: is this a file of an export?")
+        self._of_this_file = 0
+
+
+def _write_json(records: Iterable[Mapping[str, Any]]) -> None:
+    import msgspec  # noqa: PLC0415 - loaded already
+
+    out = sys.stdout.buffer  # JSON is UTF-8, whatever the terminal's encoding is
+    for record in records:
+        out.write(msgspec.json.encode(record) + b"\n")
+    out.flush()
+
+
+def _write_lines(records: Iterable[Mapping[str, Any]], columns: Columns) -> None:
+    for number, record in enumerate(records):
+        head = "" if number else f"{columns.head()}\n"
+        sys.stdout.write(f"{head}{columns.line(record)}\n")
+    sys.stdout.flush()
+
+
+def _columns(*, namespaces: bool, dates: bool) -> Columns:
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    return Columns(colour=colourful(sys.stdout), namespaces=namespaces, dates=dates, encoding=encoding)
+
+
+# -- filters
+
+
+def _since(text: str | None) -> int:
+    """The moment that an option ``--since`` means, in nanoseconds since the epoch; 0 without one."""
+    if not text:
+        return 0
+    try:
+        return time.time_ns() - int(duration(text) * _NANO)
+    except ValueError:
+        raise OptionError(f'--since must be a time with its unit, such as 30s, 10m or 2h, not "{text}"') from None
+
+
+def _filter(options: argparse.Namespace, *, since: int) -> Router:
+    """What is shown, as a route; a gap always is."""
+    conditions: dict[str, Any] = {
+        "namespace": options.namespace,
+        "kind": options.kind,
+        "name": {"glob": options.name} if options.name else None,
+        "reason": {"glob": options.reason} if options.reason else None,
+        "type": "Warning" if options.warning else None,
+        "when": (lambda body: _moment(body) >= since) if since else None,
+    }
+    given = {name: value for name, value in conditions.items() if value}
+    try:
+        return Router([Route(to="shown", all=not given, **given)])
+    except ConditionError as error:
+        raise OptionError(f"--{error.path[0] if error.path else 'kind'}: {error.why}") from None
+
+
+def _moment(body: Mapping[str, Any]) -> int:
+    try:
+        return parse_time(time_of(dict(body)))
+    except (ValueError, LookupError, AttributeError):
+        return 0
+
+
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "check": _check,
+    "export": _export,
+    "read": _read,
+    "tail": _tail,
+}

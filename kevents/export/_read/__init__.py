@@ -1,0 +1,1 @@
+"""Reads exported records back. Begin with ``reader.py``; ``archive.py`` finds the segments."""

@@ -1,0 +1,220 @@
+"""Objects in a bucket, one for each batch: the newest key is the mark, and no object is ever written twice.
+
+`{cluster}/{scope}/dt={date}/{first}-{last}.jsonl.gz` below the URL's prefix: `first` is the resourceVersion of the
+first record, `last` that of the batch's mark, `date` the day in UTC when that was read. An object is created only if
+there is none of that name (`If-None-Match: *`), whole or not at all; so a request whose answer was lost is asked again
+without harm. A batch without records moves the mark in `{cluster}/{scope}/mark.json`, the only object ever replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from kevents.export._model.paths import SegmentName, place_of, segment_name
+from kevents.export._model.types import Batch, Mark, Retry, Stream
+from kevents.export._sinks.dedup import News, news
+from kevents.export._sinks.members import Held, format_of, held_from_json, held_in_header, held_in_line, is_mark
+from kevents.export._sinks.stores import GiveOptions, Options, Store, failures
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_LOGGER: Final = logging.getLogger("kevents.export")
+_MARK: Final = "mark.json"
+_DATES: Final = 3
+_HEAD: Final = 4096
+_MOST_COMPARED: Final = 256 << 20
+
+
+class ObjectStoreSink:
+    """Writes each batch as an object of JSON lines to S3, Google Cloud Storage, Azure or a folder.
+
+    Args:
+        url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, or a store of
+            obstore's.
+        options: What obstore takes for such a store: `region`, `endpoint`, `access_key_id`, `account_name`,
+            `service_account`, ...; or a function that gives them, asked again after a failure. What is missing is
+            looked for in the environment.
+        timeout: Seconds for a request.
+        compress: ``gzip`` or ``none``.
+        level: Of compression, 1 to 9.
+
+    Raises:
+        ValueError: If the URL or an option is none.
+        ImportError: If obstore is missing.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self,
+        url: str | ObjectStore,
+        *,
+        options: Options | GiveOptions | None = None,
+        timeout: float = 30.0,
+        compress: Literal["gzip", "none"] = "gzip",
+        level: int = 6,
+    ) -> None:
+        """Check what was given; connect to nothing."""
+        self._form = format_of(compress, level)
+        self._store = Store(url, options, timeout)
+        self._held: dict[Stream, Held | None] = {}
+
+    def write(self, batch: Batch) -> None:
+        """Create the batch's object; what the bucket holds already is left out.
+
+        Raises:
+            Retry: If the store does not answer, or refuses: a bucket may be made, credentials renewed.
+            ValueError: If no key can be made of the stream's names.
+        """
+        stream = batch.mark.stream
+        held = self._last(stream)
+        new = news(batch, held.mark if held else None)
+        if new is None:
+            return
+        next_held = Held(new.mark, new.first, len(new.records))
+        if new.records:
+            self._create(next_held, new)
+        else:
+            self._put(f"{place_of(stream)}/{_MARK}", next_held.text(), "overwrite")
+        self._held[stream] = next_held
+
+    def last_mark(self, stream: Stream) -> Mark | None:
+        """Give how far the bucket holds a stream; asked once, remembered then.
+
+        Raises:
+            Retry: If the store does not answer, or refuses.
+        """
+        held = self._last(stream)
+        return held.mark if held else None
+
+    def close(self) -> None:
+        """Forget what the bucket holds."""
+        self._held.clear()
+
+    def __repr__(self) -> str:
+        """With the place, without options."""
+        return f"{type(self).__name__}({str(self._store)!r})"
+
+    # -- writing
+
+    def _create(self, held: Held, new: News) -> None:
+        name = SegmentName(held.mark.rv, held.first).file(self._form.suffix)
+        key = f"{place_of(held.mark.stream)}/dt={_date(held.mark.time)}/{name}"
+        data = self._form.encode((record.line() for record in new.records), held)
+        if not self._put(key, data, "create"):
+            self._compare(key, data, [record.id for record in new.records])
+
+    def _put(self, key: str, data: bytes, mode: Any) -> bool:  # noqa: ANN401 - obstore's own words
+        """Write an object whole; False if there is one of that name."""
+        import obstore  # noqa: PLC0415 - an optional package
+
+        try:
+            obstore.put(self._store.opened(), key, data, mode=mode, use_multipart=False)
+        except obstore.exceptions.AlreadyExistsError:
+            return False
+        except failures() as error:
+            raise self._store.retry(f"write {key} to", error) from None
+        return True
+
+    def _compare(self, key: str, data: bytes, ids: Sequence[str]) -> None:
+        """See whether the object of this name is this batch, written before its answer was lost."""
+        found = self._read(key, _MOST_COMPARED)
+        if found is None:
+            raise Retry(f"{self._store} says that {key} is there, and then that it is not: perhaps in a moment")
+        if found == data or set(ids) <= set(_ids(found)):
+            return
+        raise Retry(
+            f"{key} in {self._store} is there with other records: another exporter writes to the same place; "
+            "give each a prefix of its own"
+        )
+
+    # -- finding the mark
+
+    def _last(self, stream: Stream) -> Held | None:
+        if stream not in self._held:
+            found = [self._newest_object(stream), self._mark_object(stream)]
+            known = [held for held in found if held is not None]
+            key = lambda held: (held.mark.rv, held.mark.time)  # noqa: E731
+            self._held[stream] = max(known, key=key, default=None)
+        return self._held[stream]
+
+    def _newest_object(self, stream: Stream) -> Held | None:
+        newest = max(self._objects(place_of(stream)), default=None, key=lambda found: found[0])
+        if newest is None:
+            return None
+        name, key, modified = newest
+        held = self._says(key)
+        if held is not None and held.mark.rv == name.last:
+            return held
+        return Held(Mark(stream, name.last, modified), name.first, 0)
+
+    def _says(self, key: str) -> Held | None:
+        if key.endswith(".gz"):
+            return held_in_header(self._read(key, _HEAD) or b"")
+        return held_in_line((self._read(key, -_HEAD) or b"").rstrip(b"\n").rpartition(b"\n")[2])
+
+    def _objects(self, place: str) -> Iterator[tuple[SegmentName, str, int]]:
+        """Give the newest days' objects: the clock may have gone back, so not of the last day only."""
+        import obstore  # noqa: PLC0415 - an optional package
+
+        try:
+            store = self._store.opened()
+            days = sorted(obstore.list_with_delimiter(store, place)["common_prefixes"])
+            for day in [day for day in days if day.rpartition("/")[2].startswith("dt=")][-_DATES:]:
+                for page in obstore.list(store, day, chunk_size=1000):
+                    for found in page:
+                        name = segment_name(found["path"].rpartition("/")[2])
+                        if name is not None:
+                            yield name, found["path"], _nanoseconds(found["last_modified"])
+        except failures() as error:
+            raise self._store.retry("list", error) from None
+
+    def _mark_object(self, stream: Stream) -> Held | None:
+        key = f"{place_of(stream)}/{_MARK}"
+        data = self._read(key, _HEAD)
+        try:
+            return None if data is None else held_from_json(json.loads(data))
+        except ValueError as error:
+            _LOGGER.warning(
+                "%s in %s cannot be understood (%s): the newest object counts alone", key, self._store, error
+            )
+            return None
+
+    def _read(self, key: str, most: int) -> bytes | None:
+        """Give the first bytes of an object, or the last; None if there is none."""
+        import obstore  # noqa: PLC0415 - an optional package
+
+        try:
+            store = self._store.opened()
+            size = obstore.head(store, key)["size"]
+            start, end = (0, min(size, most)) if most > 0 else (max(size + most, 0), size)
+            return bytes(obstore.get_range(store, key, start=start, end=end)) if size else b""
+        except FileNotFoundError:
+            return None
+        except failures() as error:
+            raise self._store.retry(f"read {key} from", error) from None
+
+
+def _ids(data: bytes) -> list[str]:
+    """Give the ids of the records in an object; none if it is no JSON lines."""
+    try:
+        if data.startswith(b"\x1f\x8b"):
+            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _MOST_COMPARED)
+        return [str(json.loads(line)["kevents"]["id"]) for line in data.split(b"\n")[:-1] if not is_mark(line)]
+    except (zlib.error, ValueError, KeyError, TypeError):
+        return []
+
+
+def _date(nanoseconds: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=nanoseconds // 1_000_000_000)
+    return moment.date().isoformat()
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000_000) * 1_000

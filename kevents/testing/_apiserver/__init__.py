@@ -1,0 +1,4 @@
+"""The embedded API server: real HTTP, the rules of kube-apiserver for the objects that tests need.
+
+Begin with ``server.py``, then ``handler.py``, which answers a request.
+"""

@@ -1,0 +1,180 @@
+"""Patches: strategic merge, merge, and JSON Patch."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+from kevents.testing._apiserver.status import APIError, bad_request
+
+__all__ = ["JSON_PATCH", "MERGE", "STRATEGIC", "apply_patch"]
+
+STRATEGIC: Final = "application/strategic-merge-patch+json"
+MERGE: Final = "application/merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
+
+_MERGE_KEYS: Final = {
+    "addresses": "type",
+    "conditions": "type",
+    "containers": "name",
+    "env": "name",
+    "ephemeralContainers": "name",
+    "initContainers": "name",
+    "ownerReferences": "uid",
+    "volumeMounts": "mountPath",
+    "volumes": "name",
+}
+_UNION: Final = frozenset({"finalizers"})
+
+
+def apply_patch(view: dict[str, Any], patch: object, content_type: str) -> object:
+    """Apply a patch to an object.
+
+    Args:
+        view: The object as the client sees it; it is not changed.
+        patch: The parsed patch.
+        content_type: One of `STRATEGIC`, `MERGE`, `JSON_PATCH`.
+
+    Returns:
+        The patched object.
+
+    Raises:
+        APIError: 400 for a patch of the wrong shape, 422 for one that does not fit.
+    """
+    if content_type == JSON_PATCH:
+        return _json_patch(view, patch)
+    if not isinstance(patch, dict):
+        raise bad_request(_not_an_object(patch, content_type))
+    return _strategic(view, patch) if content_type == STRATEGIC else _merge(view, patch)
+
+
+def _not_an_object(patch: object, content_type: str) -> str:
+    if patch is None and content_type == MERGE:
+        return "Invalid JSON Patch"
+    what = "array" if isinstance(patch, list) else "string" if isinstance(patch, str) else "number"
+    text = f"json: cannot unmarshal {what} into Go value of type map[string]interface {{}}"
+    return text if content_type == STRATEGIC else f"error decoding patch: {text}"
+
+
+def _merge(target: object, patch: object) -> object:
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merge(result.get(key), value)
+    return result
+
+
+def _strategic(target: object, patch: dict[str, Any]) -> dict[str, Any]:
+    directive = patch.get("$patch")
+    if directive == "delete":
+        return {}
+    result = dict(target) if isinstance(target, dict) and directive != "replace" else {}
+    for key, value in patch.items():
+        if key.startswith("$"):
+            _directive(result, key, value)
+        elif value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            result[key] = _strategic(result.get(key), value)
+        elif isinstance(value, list):
+            result[key] = _strategic_list(key, result.get(key) or [], value)
+        else:
+            result[key] = value
+    return result
+
+
+def _directive(result: dict[str, Any], key: str, value: object) -> None:
+    name, _, field = key.partition("/")
+    if name == "$deleteFromPrimitiveList" and isinstance(value, list) and isinstance(result.get(field), list):
+        result[field] = [item for item in result[field] if item not in value]
+    if key == "$retainKeys" and isinstance(value, list):
+        for other in [other for other in result if other not in value]:
+            del result[other]
+
+
+def _strategic_list(field: str, target: list[Any], patch: list[Any]) -> list[Any]:
+    if field in _UNION:
+        return target + [item for item in patch if item not in target]
+    key = _MERGE_KEYS.get(field)
+    if key is not None and not all(isinstance(item, dict) for item in target + patch):
+        return patch  # of the wrong things, which is told when the object is read
+    if key is None or any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
+        return [item for item in patch if not (isinstance(item, dict) and "$patch" in item)]
+    merged = {item.get(key): item for item in target}
+    for item in patch:
+        if item.get("$patch") == "delete":
+            merged.pop(item.get(key), None)
+        else:
+            merged[item.get(key)] = _strategic(merged.get(item.get(key)), item)
+    return list(merged.values())
+
+
+def _json_patch(view: dict[str, Any], patch: object) -> object:
+    if not isinstance(patch, list):
+        text = "json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
+        raise bad_request(f"error decoding patch: {text}")
+    document = {"": copy.deepcopy(view)}
+    try:
+        for operation in patch:
+            _operate(document, operation)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        message = "the server rejected our request due to an error in our request"
+        raise APIError(422, "Invalid", message, {}) from None
+    return document[""]
+
+
+def _operate(document: dict[str, Any], operation: dict[str, Any]) -> None:
+    name, path = operation["op"], _pointer(operation["path"])
+    if name in {"move", "copy"}:
+        source = _pointer(operation["from"])
+        value = copy.deepcopy(_found(document, source))
+        if name == "move":
+            _remove(document, source)
+        _add(document, path, value)
+    elif name == "add":
+        _add(document, path, operation["value"])
+    elif name == "remove":
+        _remove(document, path)
+    elif name == "replace":
+        _replace(document, path, operation["value"])
+    elif name != "test" or _found(document, path) != operation.get("value"):
+        raise ValueError(name)
+
+
+def _pointer(text: str) -> list[str]:
+    if text and not text.startswith("/"):
+        raise ValueError(text)
+    return [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")]
+
+
+def _lookup(document: Any, path: list[str]) -> Any:  # noqa: ANN401 - whatever JSON holds
+    for part in path:
+        document = document[int(part)] if isinstance(document, list) else document[part]
+    return document
+
+
+def _found(document: Any, path: list[str]) -> Any:  # noqa: ANN401 - whatever JSON holds
+    parent, last = _lookup(document, path[:-1]), path[-1]
+    return parent[int(last)] if isinstance(parent, list) else parent.get(last)  # as the server: none is null
+
+
+def _replace(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401 - whatever JSON holds
+    parent, last = _lookup(document, path[:-1]), path[-1]
+    parent[int(last) if isinstance(parent, list) else last] = value  # as the server: what is not there is added
+
+
+def _add(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401 - whatever JSON holds
+    parent, last = _lookup(document, path[:-1]), path[-1]
+    if isinstance(parent, list):
+        parent.insert(len(parent) if last == "-" else int(last), value)
+    else:
+        parent[last] = value
+
+
+def _remove(document: Any, path: list[str]) -> None:  # noqa: ANN401 - whatever JSON holds
+    parent, last = _lookup(document, path[:-1]), path[-1]
+    del parent[int(last) if isinstance(parent, list) else last]

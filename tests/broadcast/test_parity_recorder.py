@@ -1,0 +1,140 @@
+"""A recorder call makes the event that client-go v0.36.3 made of it: every recorded case is replayed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from kubernetes import client
+
+from kevents import DropReason, Event, EventBroadcaster, EventSource, ObjectReference
+from kevents._model.wire import format_time
+
+pytestmark = pytest.mark.wire
+
+TRACE: Final = Path(__file__).parents[1] / "traces" / "recorder" / "recorder.json"
+CASES: Final = {case["name"]: case for case in json.loads(TRACE.read_text(encoding="utf-8"))}
+NOW: Final = 1_784_883_600_123_456_789
+REFERENCE: Final = {"apiVersion": "api_version", "fieldPath": "field_path", "resourceVersion": "resource_version"}
+
+# client-go names these by a bare UUID; here a person still recognises the object (record-semantics.md, section 8).
+OUR_NAMES: Final = {
+    "upper-case-name": r"rack\.7-slot-3-[0-9a-f]{8}\.<hex>",
+    "long-name": r"a{227}-[0-9a-f]{8}\.<hex>",
+}
+
+
+def metadata_of(body: dict[str, Any]) -> client.V1ObjectMeta:
+    """The metadata of an object, as a model."""
+    fields = {"resource_version": "resourceVersion", "name": "name", "namespace": "namespace", "uid": "uid"}
+    metadata = body["metadata"]
+    texts = {ours: metadata.get(theirs) for ours, theirs in fields.items()}
+    return client.V1ObjectMeta(**texts, labels=metadata.get("labels"), annotations=metadata.get("annotations"))
+
+
+def subject(case: dict[str, Any]) -> object:
+    """The object of a case as a Python programmer holds it.
+
+    With a kind and metadata: a manifest. Without a kind, where client-go looks the type up: a model of the official
+    client. Without metadata: a reference.
+    """
+    body = case["object"]
+    if "metadata" not in body:
+        return ObjectReference(**{REFERENCE.get(key, key): value for key, value in body.items()})
+    if "kind" in body:
+        return body
+    if "items" in body:
+        return client.V1PodList(
+            items=[], metadata=client.V1ListMeta(resource_version=body["metadata"]["resourceVersion"])
+        )
+    model = client.V1Node if case["name"] == "cluster-scoped" else client.V1Pod
+    return model(metadata=metadata_of(body))
+
+
+def recorded(case: dict[str, Any]) -> tuple[list[Event], EventBroadcaster]:
+    """What a watcher is given when a case is recorded."""
+    seen: list[Event] = []
+    broadcaster = EventBroadcaster(clock=lambda: NOW)
+    with broadcaster:
+        broadcaster.start_event_watcher(seen.append)
+        recorder = broadcaster.new_recorder(EventSource(**case["source"]))
+        call = (subject(case), case["type"], case["reason"], case["message"])
+        if "annotations" in case:
+            recorder.annotated_eventf(call[0], case["annotations"], *call[1:])
+        else:
+            recorder.event(*call)
+        assert broadcaster.flush(10)
+    return seen, broadcaster
+
+
+def shape(name: str, serial: int) -> str:
+    """A name with the time's part, or chance's, taken out."""
+    with_hex = re.sub(rf"\.{serial:x}$", ".<hex>", name)
+    if with_hex == name and uuid.UUID(name).version == 4:
+        return "<uuid>"
+    return with_hex
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if case["queued"]], ids=lambda case: case["name"])
+def test_event(case: dict[str, Any]) -> None:
+    """A watcher is given the event that client-go made, name and all."""
+    (event,), _ = recorded(case)
+    body = event.to_dict()
+    name = body["metadata"]["name"]
+    assert NOW == event.time <= event.serial
+    found = shape(name, event.serial)
+    if case["name"] in OUR_NAMES:
+        assert re.fullmatch(OUR_NAMES[case["name"]], found), name
+        assert len(name) <= 253
+    else:
+        assert case["name_shape"] == found
+    assert {"apiVersion": "v1", "kind": "Event"} == {key: body.pop(key) for key in ("apiVersion", "kind")}
+    assert expected(case, name) == body
+
+
+def expected(case: dict[str, Any], name: str) -> dict[str, Any]:
+    """The event of the trace with its marks filled in; its eventTime is null, ours is left out."""
+    text = json.dumps(case["event"]).replace("<now>", format_time(NOW)).replace("<name>", name)
+    body: dict[str, Any] = json.loads(text)
+    assert body.pop("eventTime") is None
+    return body
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if not case["queued"]], ids=lambda case: case["name"])
+def test_refused(case: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """What client-go does not queue is no event here either: logged, and, unlike there, counted with its reason."""
+    with caplog.at_level(logging.WARNING, "kevents"):
+        seen, broadcaster = recorded(case)
+    statistics = broadcaster.statistics()
+    assert ([], 1, {DropReason.INVALID_TYPE: 1}) == (seen, statistics.recorded, statistics.dropped)
+    assert f"event type {case['type']!r} is not supported" in caplog.text
+
+
+def test_every_case() -> None:
+    """No case of the trace is left out, and those that differ on purpose are in it."""
+    assert 14 == len(CASES)
+    assert OUR_NAMES.keys() < CASES.keys()
+
+
+def test_none(caplog: pytest.LogCaptureFixture) -> None:
+    """No object at all: logged, not queued, no exception; counted as an invalid reference."""
+    with caplog.at_level(logging.WARNING, "kevents"), EventBroadcaster() as broadcaster:
+        broadcaster.start_event_watcher(lambda event: None)
+        broadcaster.new_recorder("c").event(None, "Normal", "Reason", "m")
+        assert {DropReason.INVALID_REFERENCE: 1} == broadcaster.statistics().dropped
+    assert "None" in caplog.text
+
+
+@pytest.mark.parametrize("api_version", ["v1", "events.k8s.io/v1"])
+def test_events_about_events(api_version: str) -> None:
+    """Here, unlike in client-go, an event about an Event is refused: they feed on themselves (section 8)."""
+    event = {"apiVersion": api_version, "kind": "Event", "metadata": {"name": "e.1", "namespace": "default"}}
+    with EventBroadcaster() as broadcaster:
+        broadcaster.start_event_watcher(lambda event: None)
+        broadcaster.new_recorder("c").event(event, "Normal", "Reason", "m")
+        assert {DropReason.INVALID_REFERENCE: 1} == broadcaster.statistics().dropped

@@ -1,0 +1,413 @@
+"""From a call to an event: whatever the caller gives, it is read now, made into text, and never raises."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from typing import Any
+
+import pytest
+
+import kevents
+from kevents import (
+    DropReason,
+    Event,
+    EventBroadcaster,
+    InvalidMessageError,
+    InvalidReferenceError,
+    InvalidTypeError,
+    ObjectReference,
+    Recorder,
+)
+from kevents._runtime.log import speaking
+from kevents.testing import FakeRecorder
+from tests.support.sinks import PATIENCE, about, pod, statistics_of
+
+
+class Ear:
+    """A broadcaster with a watcher that keeps what it hears."""
+
+    def __init__(self, **options: Any) -> None:
+        """Listen."""
+        self.drops: list[tuple[DropReason, Event | None]] = []
+        self.broadcaster = EventBroadcaster(
+            on_drop=lambda reason, event, _: self.drops.append((reason, event)), **options
+        )
+        self.heard: list[Event] = []
+        self.broadcaster.start_event_watcher(self.heard.append)
+        self.recorder = self.broadcaster.new_recorder("tester")
+
+    def events(self) -> list[Event]:
+        """What was heard, at the end."""
+        assert 0 == self.broadcaster.shutdown(PATIENCE)
+        return self.heard
+
+    def event(self) -> Event:
+        """The one event that was heard, at the end."""
+        (event,) = self.events()
+        return event
+
+
+class Mute:
+    """A thing without a text."""
+
+    def __str__(self) -> str:
+        """Raise."""
+        raise RuntimeError("no text")
+
+
+class MuteAtAll(Mute):
+    """A thing that cannot be shown either."""
+
+    def __repr__(self) -> str:
+        """Raise."""
+        raise RuntimeError("no text")
+
+
+class Text(str):
+    """A text of another class."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        """Something else."""
+        return "something else"
+
+
+class Colour(enum.Enum):
+    """An enumeration."""
+
+    RED = "red"
+
+
+class Type(str, enum.Enum):
+    """Event types of one's own."""
+
+    WARNING = "Warning"
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("100% of %s done %d", "100% of %s done %d"),
+        ("", ""),
+        (None, ""),
+        (7, "7"),
+        (b"caf\xc3\xa9 \xff", "café �"),
+        (bytearray(b"x"), "x"),
+        (ValueError("no such thing"), "no such thing"),
+        (Colour.RED, "red"),
+        (Text("as it is"), "as it is"),
+        ({"a": 1}, "{'a': 1}"),
+        ("line\nbreak\x00\x1b[31m", "line\nbreak\x00\x1b[31m"),
+        ("\ud800", "\ud800"),
+    ],
+    ids=str,
+)
+def test_messages(message: object, text: str) -> None:
+    """Pitfalls 8, 10: a message is stored verbatim; anything else with a text is stored as that."""
+    ear = Ear()
+    ear.recorder.event(about(), "Normal", "R", message)
+    event = ear.event()
+    assert (text, str) == (event.message, type(event.message))
+
+
+@pytest.mark.parametrize("what", ["message", "reason", "annotation", "label", "key"])
+def test_a_text_that_raises(what: str) -> None:
+    """Pitfall 11: a text that cannot be had drops the event as invalid, counted, and never raises."""
+    ear = Ear()
+    mute = Mute()
+    ear.recorder.event(
+        about(),
+        "Normal",
+        mute if what == "reason" else "R",  # type: ignore[arg-type]
+        mute if what == "message" else "m",
+        annotations={mute if what == "key" else "a": mute if what == "annotation" else "b"},  # type: ignore[dict-item]
+        labels={"a": mute} if what == "label" else None,  # type: ignore[dict-item]
+    )
+    assert [] == ear.events()
+    assert {DropReason.INVALID_MESSAGE: 1} == ear.broadcaster.statistics().refused
+    assert [(DropReason.INVALID_MESSAGE, None)] == ear.drops
+
+
+@pytest.mark.parametrize(
+    "eventtype", ["Error", "normal", "", "Normal ", None, 3, ["Normal"], {"Normal": 1}, Colour.RED]
+)
+def test_wrong_types(eventtype: Any) -> None:
+    """Pitfall 12: a type other than the two is not sent, and is counted as such."""
+    ear = Ear()
+    ear.recorder.event(about(), eventtype, "R", "m")
+    assert [] == ear.events()
+    assert {DropReason.INVALID_TYPE: 1} == ear.broadcaster.statistics().refused
+
+
+@pytest.mark.parametrize("eventtype", [Type.WARNING, b"Warning", Text("Warning")])
+def test_types_of_another_class(eventtype: Any) -> None:
+    """An event type that says the right thing in another class is the plain text from then on."""
+    ear = Ear()
+    ear.recorder.event(about(), eventtype, "R", "m")
+    event = ear.event()
+    assert ("Warning", str) == (event.type, type(event.type))
+
+
+@pytest.mark.parametrize("reason", ["", "with spaces", "x" * 129, "umläut"])
+def test_reasons(reason: str) -> None:
+    """Pitfall 13: in core/v1 a reason goes out as it is: the server takes it."""
+    ear = Ear()
+    ear.recorder.event(about(), "Normal", reason, "m")
+    assert reason == ear.event().to_dict()["reason"]
+
+
+def test_later_changes_change_nothing() -> None:
+    """Pitfall 14: what the caller changes after the call is not seen in the event."""
+    ear = Ear()
+    annotations, labels, manifest = {"a": "1"}, {"l": "1"}, pod()
+    ear.recorder.event(manifest, "Normal", "R", "m", annotations=annotations, labels=labels)
+    annotations["a"] = labels["l"] = "2"
+    annotations["b"] = "new"
+    manifest["metadata"]["name"] = "other"
+    event = ear.event()
+    assert ({"a": "1"}, {"l": "1"}, "web-0") == (dict(event.annotations), dict(event.labels), event.reference.name)
+    with pytest.raises(TypeError):
+        event.annotations["a"] = "3"  # type: ignore[index]
+
+
+def test_annotations_of_any_value() -> None:
+    """Keys and values become text; an empty mapping is none."""
+    ear = Ear()
+    values: Any = {"a": 1, Colour.RED: None, Text("t"): b"x"}
+    ear.recorder.event(about(), "Normal", "R", "m", annotations=values, labels={})
+    event = ear.event()
+    assert {"a": "1", "red": "", "t": "x"} == dict(event.annotations)
+    assert {str} == {type(text) for pair in event.annotations.items() for text in pair}
+    assert {} == dict(event.labels)
+
+
+@pytest.mark.parametrize("annotations", ["a=b", 7, ["a"], [("a", "b")]])
+def test_annotations_that_are_no_mapping(annotations: Any) -> None:
+    """Annotations must be a mapping; anything else drops the event, counted."""
+    ear = Ear()
+    ear.recorder.event(about(), "Normal", "R", "m", annotations=annotations)
+    assert [] == ear.events()
+    assert {DropReason.INVALID_MESSAGE: 1} == ear.broadcaster.statistics().refused
+
+
+def test_annotations_that_change_meanwhile() -> None:
+    """A dictionary that another thread goes on changing loses no event."""
+    ear = Ear()
+    annotations: dict[str, str] = {}
+    over = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not over.is_set():
+            annotations[str(number % 50)] = "x"
+            annotations.pop(str((number + 25) % 50), None)
+            number += 1
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    for _ in range(3000):
+        ear.recorder.event(about(), "Normal", "R", "m", annotations=annotations)
+    over.set()
+    thread.join(PATIENCE)
+    assert 3000 == len(ear.events())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("%d done",), "%d done"),
+        (("100%",), "100%"),
+        (("%d of %d", 1, 2), "1 of 2"),
+        (("%(a)s", {"a": 1}), "1"),
+        (("%s", {"a": 1}), "{'a': 1}"),
+        (("%s", (1, 2)), "(1, 2)"),
+        (("%d", "x"), "%d %!(BADFORMAT 'x')"),
+        (("%d %d", 1), "%d %d %!(BADFORMAT 1)"),
+        (("%d", 1, 2), "%d %!(BADFORMAT 1, 2)"),
+        (("%(a)s", {"b": 1}), "%(a)s %!(BADFORMAT {'b': 1})"),
+        (("100%", 1), "100% %!(BADFORMAT 1)"),
+        ((None, 1), " %!(BADFORMAT 1)"),
+        ((b"%s", 1), "1"),
+        ((7, 1), "7 %!(BADFORMAT 1)"),
+    ],
+    ids=str,
+)
+def test_formats(arguments: tuple[Any, ...], text: str) -> None:
+    """Pitfall 9: nothing is formatted without arguments; where they do not fit, both are recorded, with a marker."""
+    ear = Ear()
+    ear.recorder.eventf(about(), "Normal", "R", *arguments)
+    ear.recorder.annotated_eventf(about(), {"a": "b"}, "Normal", "R", *arguments)
+    plain, annotated = ear.events()
+    assert [text, text] == [plain.message, annotated.message]
+    assert {"a": "b"} == dict(annotated.annotations)
+
+
+def test_a_format_of_a_thing_without_text() -> None:
+    """An argument without a text is shown as it can be; one that cannot be shown at all drops the event."""
+    ear = Ear()
+    ear.recorder.eventf(about(), "Normal", "R", "%s", Mute())
+    ear.recorder.eventf(about(), "Normal", "R", "%s", MuteAtAll())
+    assert "%s %!(BADFORMAT <" == ear.event().message[:17]
+    assert {DropReason.INVALID_MESSAGE: 1} == ear.broadcaster.statistics().refused
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [None, {}, 7, "pod", {"metadata": {"name": "x"}}, {"kind": "Event", "apiVersion": "v1", "metadata": {"name": "e"}}],
+)
+def test_objects_without_a_reference(thing: object) -> None:
+    """Pitfalls 18, 19: an object of which no reference can be made is refused, counted, and logged; so is an Event."""
+    ear = Ear()
+    ear.recorder.event(thing, "Normal", "R", "m")
+    bound = ear.recorder.for_object(thing)
+    bound.normal("R", "m")
+    assert [] == ear.events()
+    assert {DropReason.INVALID_REFERENCE: 2} == ear.broadcaster.statistics().refused
+
+
+def test_a_bound_recorder() -> None:
+    """It reads the object when it is made, and has a method for each type."""
+    ear = Ear()
+    manifest = pod()
+    bound = ear.recorder.for_object(manifest)
+    manifest["metadata"]["name"] = "other"
+    bound.normal("A", "a")
+    bound.warning("B", "b")
+    bound.exception("C", ValueError("c"))
+    bound.exception("D", KeyError())
+    bound.event("Normal", "E", "e", annotations={"a": "1"}, labels={"l": "2"})
+    events = ear.events()
+    assert ["Normal", "Warning", "Warning", "Warning", "Normal"] == [event.type for event in events]
+    assert ["a", "b", "ValueError: c", "KeyError: ", "e"] == [event.message for event in events]
+    assert {"web-0"} == {event.reference.name for event in events}
+    assert ({"a": "1"}, {"l": "2"}) == (dict(events[-1].annotations), dict(events[-1].labels))
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda recorder: recorder.event(None, "Normal", "R", "m"), InvalidReferenceError),
+        (lambda recorder: recorder.event(about(), "Error", "R", "m"), InvalidTypeError),
+        (lambda recorder: recorder.event(about(), "Normal", "R", Mute()), InvalidMessageError),
+        (lambda recorder: recorder.event(about(), "Normal", "R", "m", labels=3), InvalidMessageError),
+        (lambda recorder: recorder.for_object(None).normal("R", "m"), InvalidReferenceError),
+    ],
+)
+def test_a_strict_broadcaster(call: Callable[[kevents.EventRecorder], None], error: type[Exception]) -> None:
+    """A strict broadcaster raises what it would otherwise log, and counts it all the same; a good event passes."""
+    ear = Ear(strict=True)
+    with pytest.raises(error):
+        call(ear.recorder)
+    ear.recorder.event(about(), "Normal", "R", "m")
+    statistics = ear.broadcaster.statistics()
+    assert (2, 1) == (statistics.recorded, sum(statistics.refused.values()))
+    assert 1 == len(ear.events())
+    ear.recorder.event(about(), "Normal", "R", "too late")
+    assert 1 == ear.broadcaster.statistics().refused[DropReason.SHUTDOWN]
+
+
+def test_strict_does_not_raise_an_echo() -> None:
+    """An echo is dropped as recursion, never raised: it would end up in somebody's log handler."""
+    ear = Ear(strict=True)
+    with speaking():
+        ear.recorder.event(about(), "Normal", "R", "m")
+    assert [] == ear.events()
+    assert {DropReason.RECURSION: 1} == ear.broadcaster.statistics().refused
+    assert [] == ear.drops
+
+
+def test_another_logger(caplog: pytest.LogCaptureFixture) -> None:
+    """Refusals of a recorder with a logger are logged there."""
+    ear = Ear()
+    recorder = ear.recorder.with_logger(logging.getLogger("mine"))
+    recorder.event(None, "Normal", "R", "m")
+    assert ["mine"] == [record.name for record in caplog.records]
+    assert ear.recorder.source is recorder.source
+    ear.events()
+
+
+def test_from_a_thread_pool() -> None:
+    """Pitfalls 1, 3: recording works in any thread, also with an empty context, and returns at once."""
+    ear = Ear()
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(100):
+            pool.submit(Context().run, ear.recorder.event, about(), "Normal", "R", str(number))
+    assert {str(number) for number in range(100)} == {event.message for event in ear.events()}
+
+
+def test_both_recorders_have_one_face() -> None:
+    """The recorder and the fake one satisfy the protocol, with the same signatures."""
+    ear = Ear()
+    for recorder in (ear.recorder, FakeRecorder()):
+        assert isinstance(recorder, Recorder)
+        for name in ("event", "eventf", "annotated_eventf", "for_object"):
+            expected = list(inspect.signature(getattr(Recorder, name)).parameters)[1:]
+            assert expected == list(inspect.signature(getattr(recorder, name)).parameters)
+    ear.events()
+
+
+def test_a_fake_recorder_never_blocks() -> None:
+    """Pitfall 70: ten thousand events that nobody reads do not block, and a snapshot stays as it is."""
+    recorder = FakeRecorder()
+    snapshots: list[Any] = []
+    thread = threading.Thread(target=lambda: snapshots.extend(list(recorder.events) for _ in range(50)))
+    thread.start()
+    for number in range(10_000):
+        recorder.event(about(), "Normal", "R", str(number))
+    thread.join(PATIENCE)
+    assert 10_000 == len(recorder.events)
+    for snapshot in snapshots:
+        assert [str(number) for number in range(len(snapshot))] == [event.message for event in snapshot]
+
+
+def test_repr() -> None:
+    """A recorder shows whose events it records."""
+    ear = Ear()
+    assert "<EventRecorder 'tester'>" == repr(ear.recorder)
+    ear.events()
+
+
+def test_default_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host is the pod's name, else the machine's."""
+    monkeypatch.setenv("POD_NAME", "operator-0")
+    assert "operator-0" == kevents.default_host()
+    monkeypatch.delenv("POD_NAME")
+    monkeypatch.setattr("socket.gethostname", lambda: "machine")
+    assert "machine" == kevents.default_host()
+
+
+def test_an_explicit_reference_without_a_name() -> None:
+    """An explicit reference is used as it is, also without a name: the event then has a name of chance."""
+    ear = Ear()
+    for _ in range(2):
+        ear.recorder.event(ObjectReference(), "Normal", "R", "m")
+    first, second = ear.events()
+    assert 36 == len(first.name)
+    assert first.name != second.name
+    assert 2 == statistics_of(ear.broadcaster).handled
+
+
+def test_a_mapping_of_ones_own() -> None:
+    """Annotations may be any mapping; one that raises drops the event, counted."""
+
+    class Broken(Mapping[str, str]):
+        def __getitem__(self, key: str) -> str:
+            raise OSError
+
+        def __iter__(self) -> Any:
+            return iter(("a",))
+
+        def __len__(self) -> int:
+            return 1
+
+    ear = Ear()
+    ear.recorder.event(about(), "Normal", "R", "m", annotations=Broken())
+    assert [] == ear.events()
+    assert {DropReason.INVALID_MESSAGE: 1} == ear.broadcaster.statistics().refused

@@ -1,0 +1,509 @@
+"""One listener: its mailbox, its worker, its ledger, its end."""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from kevents import Event, EventSource, WatcherStatistics
+from kevents._broadcast.watcher import Watcher
+from kevents._delivery.drop_reporter import Losses
+from kevents._delivery.handlers import CallHandler, Handled
+from kevents._model.statistics import DropReason
+from kevents._runtime.log import LimitedLog
+from kevents._runtime.reentrant import Turn
+from kevents._runtime.worker import State, Worker
+from tests.support.sinks import PATIENCE, Gate, about, thread_names
+
+
+class SlotlessTurn(Turn):
+    """A turn in which a test can replace a method."""
+
+
+class Station:
+    """A watcher of its own, and what is published to it."""
+
+    def __init__(self, handler: Callable[[Event], object], *, queue_length: int = 10_000) -> None:
+        """Listen."""
+        self.turn = SlotlessTurn()
+        self.drops: list[tuple[DropReason, int]] = []
+        self.ended: list[Watcher] = []
+        losses = Losses(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events)))
+        self.watcher = Watcher(
+            "w", CallHandler(handler), self.turn, queue_length=queue_length, losses=losses, on_end=self.ended.append
+        )
+
+    def publish(self, number: int = 1) -> None:
+        """Offer so many events, named by their serial."""
+        for _ in range(number):
+            self.turn.run(self._offer, None)
+
+    def _offer(self, _: None) -> None:
+        serial = self.turn.serial(0)
+        event = Event(
+            reference=about(), type="Normal", reason="R", message="m", source=EventSource(), time=0, serial=serial
+        )
+        self.watcher.offer(event)
+
+    def ledger(self, **expected: int) -> WatcherStatistics:
+        """The ledger that is expected; what is left out is 0."""
+        zero: dict[str, Any] = dict.fromkeys(("offered", "queue_full", "shutdown", "handled", "failed", "waiting"), 0)
+        return WatcherStatistics(name="w", **(zero | expected))
+
+
+@contextmanager
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As at interpreter exit: no thread can be started."""
+
+    def refuse(*_: Any, **__: Any) -> int:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", refuse)
+        yield
+
+
+def test_nothing_starts_before_the_first_event() -> None:
+    """A watcher has no thread until its first event, and one from then on."""
+    station = Station(lambda _: None)
+    assert [] == thread_names("kevents-w")
+    station.publish()
+    assert station.watcher.flush(None)
+    assert ["kevents-w"] == thread_names("kevents-w")
+    assert 0 == station.watcher.stop()
+
+
+def test_every_event_in_order() -> None:
+    """Each event is handled once, in the order of publishing."""
+    seen: list[int] = []
+    station = Station(lambda event: seen.append(event.serial))
+    station.publish(5000)
+    assert station.watcher.flush(None)
+    assert list(range(1, 5001)) == seen
+    assert station.ledger(offered=5000, handled=5000) == station.watcher.statistics()
+    assert 0 == station.watcher.stop()
+
+
+def test_a_full_mailbox_drops_exactly_what_does_not_fit() -> None:
+    """Pitfall 4: with a hanging handler memory stays bounded, and `queue_full` is the exact number."""
+    gate = Gate(shut=True)
+    station = Station(gate.pass_through, queue_length=100)
+    station.publish()
+    gate.wait_entered()
+    station.publish(10_000)
+    assert station.ledger(offered=10_001, queue_full=9_900, waiting=101) == station.watcher.statistics()
+    gate.open()
+    assert station.watcher.flush(None)
+    assert station.ledger(offered=10_001, queue_full=9_900, handled=101) == station.watcher.statistics()
+    assert 0 == station.watcher.stop()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_a_handler_that_raises(error: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 6: whatever a handler raises is counted, told once, and the watcher goes on."""
+    caplog.set_level(logging.WARNING, "kevents")
+
+    def handler(event: Event) -> None:
+        if event.serial % 2:
+            raise error("odd")
+
+    station = Station(handler)
+    station.publish(100)
+    assert station.watcher.flush(None)
+    assert station.ledger(offered=100, handled=50, failed=50) == station.watcher.statistics()
+    assert 0 == station.watcher.stop()
+    assert [(DropReason.HANDLER_FAILED, 1)] * 50 == station.drops
+    assert [f"{error.__name__}: odd" in message for message in caplog.messages] == [True]
+
+
+def test_an_error_that_cannot_be_told() -> None:
+    """An error whose text raises, whatever it raises, is counted as any other."""
+
+    class UntoldError(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    def handler(_: Event) -> None:
+        raise UntoldError
+
+    station = Station(handler)
+    station.publish(3)
+    assert station.watcher.flush(None)
+    assert station.ledger(offered=3, failed=3) == station.watcher.statistics()
+    assert 0 == station.watcher.stop()
+
+
+def test_a_handler_stops_its_watcher() -> None:
+    """Pitfall 7: a handler may stop its own watcher: nobody joins himself, what was offered is handled, it ends."""
+    results: list[int] = []
+    ends = threading.Event()
+    station = Station(lambda _: results.append(station.watcher.stop()))
+    station.watcher._on_end = lambda _: ends.set() if station.watcher._worker.ended else None
+    station.publish(3)
+    assert ends.wait(PATIENCE)
+    assert [0, 0, 0] == results
+    assert station.ledger(offered=3, handled=3) == station.watcher.statistics()
+
+
+def test_a_handler_does_not_flush() -> None:
+    """In the worker's own thread flush returns False at once: it would wait for itself."""
+    results: list[bool] = []
+    station = Station(lambda _: results.append(station.watcher.flush(None)))
+    station.publish(2)
+    assert station.watcher.flush(None)
+    assert [False, False] == results
+    assert 0 == station.watcher.stop()
+
+
+def test_flush_waits_for_what_was_there() -> None:
+    """Flush is True when what was offered before has ended, though later events go on waiting."""
+    first, later = Gate(shut=True), Gate(shut=True)
+    station = Station(lambda event: (first if event.serial == 1 else later).pass_through())
+    station.publish()
+    first.wait_entered()
+    assert not station.watcher.flush(monotonic())
+    flushed: list[bool] = []
+    waiting = threading.Thread(target=lambda: flushed.append(station.watcher.flush(None)))
+    with station.turn.lock:
+        waiting.start()
+    _until(station, lambda: station.watcher._worker.hurry == 1)
+    station.publish(5)
+    first.open()
+    waiting.join(PATIENCE)
+    assert [True] == flushed
+    later.open()
+    assert 0 == station.watcher.stop()
+
+
+def _until(station: Station, true: Callable[[], bool]) -> None:
+    """Wait until something of the watcher's is so, looking whenever its lock can be had."""
+    deadline = monotonic() + PATIENCE
+    seen = False
+    while not seen and monotonic() < deadline:
+        with station.turn.lock:
+            seen = true()
+    assert seen
+
+
+def test_flush_ends_the_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that lingers for more events is told to go on: flush does not wait for the linger's end."""
+    monkeypatch.setattr("kevents._runtime.worker._LINGER", 60.0)
+    station = Station(lambda _: None)
+    station.publish()
+    assert station.watcher.flush(None)  # the first event finds no worker, and so no linger
+    _until(station, lambda: station.watcher._worker.state is State.PARKED)
+    station.publish()
+    _until(station, lambda: station.watcher._worker.state is State.LINGERING)
+    assert station.watcher.flush(monotonic() + PATIENCE)
+    _until(station, lambda: station.watcher._worker.state is State.PARKED)
+    station.publish()
+    _until(station, lambda: station.watcher._worker.state is State.LINGERING)
+    assert 0 == station.watcher.stop(PATIENCE)
+    assert station.ledger(offered=3, handled=3) == station.watcher.statistics()
+
+
+def test_a_mailbox_that_fills_ends_the_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker lingers for more events, but not until there is no room for them."""
+    monkeypatch.setattr("kevents._runtime.worker._LINGER", 60.0)
+    done = Gate()
+    station = Station(lambda _: done.pass_through(), queue_length=8)
+    station.publish()
+    done.wait_entered()
+    _until(station, lambda: station.watcher._worker.state is State.PARKED)
+    station.publish()
+    _until(station, lambda: station.watcher._worker.state is State.LINGERING)
+    station.publish(2)
+    done.wait_entered(4)
+    assert 0 == station.watcher.stop()
+
+
+def test_a_turn_is_taken_for_many_events() -> None:
+    """What a worker takes from the mailbox at once, it deals with without another turn: nobody waits for it."""
+    gate, turns = Gate(shut=True), 0
+    station = Station(lambda _: gate.pass_through())
+    run = station.turn.run
+
+    def counted(action: Callable[[Any], None], argument: Any) -> None:
+        nonlocal turns
+        turns += threading.current_thread().name == "kevents-w"
+        run(action, argument)
+
+    station.turn.run = counted  # type: ignore[method-assign]
+    station.publish()
+    gate.wait_entered()
+    station.publish(500)
+    gate.open()
+    gate.wait_entered(501)
+    assert 0 == station.watcher.stop()
+    assert 12 >= turns  # to take one, eight times at most 64, to see that none is left, and to end
+
+
+def test_events_are_given_up_in_the_middle_of_a_batch() -> None:
+    """At the deadline those that were dealt with are handled; the one in hand, though it ends later, is given up."""
+    held = Gate(shut=True)
+    station = Station(lambda event: held.pass_through() if event.serial > 2 else None)
+    station.turn.run(lambda _: [station._offer(None) for _ in range(5)].clear(), None)
+    held.wait_entered()
+    assert 3 == station.watcher.stop(0.0)
+    assert station.ledger(offered=5, handled=2, shutdown=3) == station.watcher.statistics()
+    held.open()
+    _join("kevents-w")
+    assert station.ledger(offered=5, handled=2, shutdown=3) == station.watcher.statistics()
+
+
+def test_a_later_stop_has_a_deadline_of_its_own() -> None:
+    """Pitfall: what Ctrl-C left of a stop is gone on with until the next call's deadline, not the first one's."""
+    drained: list[float] = []
+    station = Station(lambda _: None)
+    station.watcher.handler.drain = drained.append  # type: ignore[method-assign]
+    station.watcher.begin_stop(1.0)
+    station.watcher.begin_stop(10.0)
+    assert [1.0, 10.0] == drained
+    assert 0 == station.watcher.stop()
+
+
+def test_idle_means_parked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 69: an idle watcher waits without a time-out, so that nothing wakes it before the next event."""
+    station = Station(lambda _: None)
+    station.publish(10)
+    assert station.watcher.flush(None)
+    _until(station, lambda: station.watcher._worker.state is State.PARKED)
+    takes: list[None] = []
+    take = station.watcher._take
+
+    def observed(batch: list[Event]) -> None:
+        takes.append(None)
+        take(batch)
+
+    monkeypatch.setattr(station.watcher, "_take", observed)
+    for _ in range(100):
+        assert station.watcher.flush(None)
+    assert [] == takes
+    station.publish()
+    assert station.watcher.flush(None)
+    assert 1 <= len(takes) <= 2
+    assert 0 == station.watcher.stop()
+
+
+def test_stop_handles_what_is_there() -> None:
+    """Stopping deals with all that was offered; a second time it does nothing."""
+    seen: list[int] = []
+    station = Station(lambda event: seen.append(event.serial))
+    station.publish(1000)
+    assert [0, 0] == [station.watcher.stop(), station.watcher.stop()]
+    assert 1000 == len(seen)
+    assert {station.watcher} == set(station.ended)
+
+
+def test_stop_at_the_deadline() -> None:
+    """What a hanging handler has in hand, and what is in the mailbox, is given up, told once, never counted twice."""
+    gate = Gate(shut=True)
+    station = Station(gate.pass_through)
+    station.publish(5)
+    gate.wait_entered()
+    assert 5 == station.watcher.stop(0.05)
+    assert [(DropReason.SHUTDOWN, 5)] == station.drops
+    assert station.ledger(offered=5, shutdown=5) == station.watcher.statistics()
+    gate.open()
+    _join("kevents-w")
+    assert station.ledger(offered=5, shutdown=5) == station.watcher.statistics()
+    assert 1 == gate.entered
+    assert 0 == station.watcher.stop()
+    assert [(DropReason.SHUTDOWN, 5)] == station.drops
+
+
+def _join(name: str) -> None:
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(PATIENCE)
+
+
+def test_stop_before_any_event() -> None:
+    """A watcher that never saw an event ends without ever having had a thread."""
+    station = Station(lambda _: None)
+    with station.watcher as watcher:
+        assert station.watcher is watcher
+    assert [] == thread_names("kevents-w")
+    assert station.watcher.flush(None)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300, float("nan"), -1.0, 0])
+def test_stop_with_any_timeout(timeout: float) -> None:
+    """No time-out is too long, too short or too odd."""
+    station = Station(lambda _: None)
+    station.publish()
+    assert station.watcher.flush(None)
+    given_up = station.watcher.stop(timeout)
+    assert 0 == given_up
+    station.watcher.flush(monotonic() + timeout)
+
+
+def test_stop_in_many_threads_at_once() -> None:
+    """However many stop it at once, events are handled once and given up once, and all return."""
+    for _ in range(50):
+        station = Station(lambda _: None)
+        station.publish(3)
+        begin = threading.Barrier(4)
+        results: list[int] = []
+
+        def stop(station: Station = station, begin: threading.Barrier = begin, results: list[int] = results) -> None:
+            begin.wait(PATIENCE)
+            results.append(station.watcher.stop())
+
+        threads = [threading.Thread(target=stop) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert [0] * 4 == results
+        assert station.ledger(offered=3, handled=3) == station.watcher.statistics()
+
+
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 82: when no thread can be started, recording goes on, and the end does the work in its own thread."""
+    threads: list[threading.Thread] = []
+    station = Station(lambda _: threads.append(threading.current_thread()))
+    with no_threads(monkeypatch):
+        station.publish(3)
+        assert station.ledger(offered=3, waiting=3) == station.watcher.statistics()
+        assert 0 == station.watcher.stop()
+    assert [threading.current_thread()] * 3 == threads
+    assert station.ledger(offered=3, handled=3) == station.watcher.statistics()
+
+
+def test_a_handler_that_stops_in_the_callers_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the end itself calls the handler, that may stop and flush as in any worker."""
+    results: list[object] = []
+    station = Station(lambda _: results.extend((station.watcher.stop(PATIENCE), station.watcher.flush(None))))
+    with no_threads(monkeypatch):
+        station.publish(2)
+        assert 0 == station.watcher.stop(2 * PATIENCE)
+    assert [0, False, 0, False] == results
+
+
+@pytest.mark.parametrize("then", ["event", "flush"])
+def test_a_thread_later(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    """A thread that could not be had is tried again with the next event, and by flush."""
+    station = Station(lambda _: None)
+    with no_threads(monkeypatch):
+        station.publish(3)
+    if then == "event":
+        station.publish()
+    assert station.watcher.flush(None)
+    assert (4 if then == "event" else 3) == station.watcher.statistics().handled
+    assert 0 == station.watcher.stop()
+
+
+def test_only_a_bare_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the last thread to be had is the one that was to start the worker, it does the worker's work."""
+    seen: list[int] = []
+    station = Station(lambda event: seen.append(event.serial))
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "kevents-w":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    station.publish(3)
+    assert station.watcher.flush(None)
+    assert [1, 2, 3] == seen
+    assert 0 == station.watcher.stop()
+
+
+@pytest.mark.parametrize("end", ["flush", "stop"])
+def test_a_start_that_was_interrupted(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start of which Ctrl-C left nothing is made up for by flush, and by the end."""
+    station = Station(lambda _: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(station.turn, "afterwards", lambda _: None)
+        station.publish(2)
+    assert station.watcher.flush(None) if end == "flush" else station.watcher.stop() == 0
+    assert 2 == station.watcher.statistics().handled
+    assert 0 == station.watcher.stop()
+
+
+def test_only_one_worker() -> None:
+    """However often its start is tried at once, a watcher has one worker, and handles no event twice."""
+    for _ in range(50):
+        seen: list[int] = []
+        station = Station(lambda event, seen=seen: seen.append(event.serial))  # type: ignore[misc]
+        station.publish(20)
+        for _ in range(5):
+            station.watcher._worker.start()
+        assert station.watcher.flush(None)
+        assert list(range(1, 21)) == seen
+        assert 0 == station.watcher.stop()
+
+
+def test_a_failing_watcher_ends() -> None:
+    """A watcher whose every event fails still drains and ends."""
+    station = Station(lambda _: 1 / 0)
+    station.publish(500)
+    assert 0 == station.watcher.stop()
+    assert station.ledger(offered=500, failed=500) == station.watcher.statistics()
+
+
+def test_a_batch_that_came_too_late() -> None:
+    """What its handler refuses as too late was given up, not handled; what failed before that has failed."""
+
+    class Late(CallHandler):
+        def handle(self, batch: Sequence[Event]) -> Handled:
+            return Handled([(event, ValueError()) for event in batch if event.serial == 1], too_late=True)
+
+    station = Station(bool)
+    station.watcher.handler = Late(bool)
+    station.publish(3)
+    assert station.watcher.flush(None)
+    assert station.ledger(offered=3, failed=1, shutdown=2) == station.watcher.statistics()
+    assert 2 == station.watcher.stop()
+    assert [(DropReason.HANDLER_FAILED, 1), (DropReason.SHUTDOWN, 1), (DropReason.SHUTDOWN, 1)] == sorted(station.drops)
+
+
+def test_work_is_done_once() -> None:
+    """Work that was begun elsewhere, or has ended, is not done again."""
+    done: list[int] = []
+    worker = Worker("w", Turn(), bool, lambda: done.append(1))
+    worker.run()
+    worker.run()
+    assert [1] == done
+    worker.renew()
+    worker.ended = True
+    worker.run()
+    assert [1] == done
+
+
+def test_roused_before_it_sleeps() -> None:
+    """A worker that is roused, parks again before it has slept, and is roused once more, wakes at once."""
+    worker = Worker("w", Turn(), bool, bool)
+    worker.hurry = 1
+    for _ in range(2):
+        worker.park()
+        worker.rouse()
+    assert State.AWAKE is worker.state
+    worker.sleep()
+    worker.park()
+    worker.rouse()
+    worker.sleep()
+
+
+def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watcher that was stopped before a fork handles nothing in the child, in whatever thread."""
+    seen: list[int] = []
+    station = Station(lambda event: seen.append(event.serial))
+    station.publish()
+    assert 0 == station.watcher.stop()
+    station.turn.renew()
+    station.watcher.after_fork()
+    with no_threads(monkeypatch):
+        station.publish()
+    station.watcher._worker.run()
+    assert [1] == seen

@@ -1,0 +1,290 @@
+"""The command `kevents`: its help, and one clear line for whatever its user got wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import pytest
+
+import kevents
+from kevents._cli import main as _cli
+from kevents._cli.demo import cluster as _demo_cluster
+from kevents.testing._apiserver.kubeconfig import kubeconfig
+
+if TYPE_CHECKING:
+    from kevents.testing import APIServer
+    from tests.support.real_server import RealServer
+
+SECRET = "do-not-tell"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process: its status, and what it wrote."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        try:
+            status = _cli.main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+        written = capsys.readouterr()
+        return status, written.out, written.err
+
+    return command
+
+
+def refused(run: Run, path: object) -> str:
+    """The one line that a kubeconfig is refused with."""
+    status, out, err = run("demo", "--server", path)
+    assert (2, "", 1) == (status, out, err.count("\n"))
+    assert err.startswith("kevents: ")
+    assert SECRET not in err
+    return err
+
+
+def test_help(run: Run) -> None:
+    """The help names the commands, and shows how kevents is used."""
+    status, out, err = run("--help")
+    assert (0, "") == (status, err)
+    for part in ("kevents demo", "--server", "start_recording_to_sink", "BackupFailed"):
+        assert part in out
+    assert all(len(line) <= 120 for line in out.splitlines())
+
+
+def test_help_of_the_demo(run: Run) -> None:
+    """The demonstration's help names its options, and what its status means."""
+    _, out, _ = run("demo", "--help")
+    for part in ("--server KUBECONFIG", "--seconds N", "--plain", "NO_COLOR", "exit status"):
+        assert part in out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+@pytest.mark.parametrize("command", ["", "demo", "tail", "export", "check", "read"])
+def test_help_fills_the_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, columns: int) -> None:
+    """Paragraphs and tables go to the end of the terminal and no further; examples are left as they are."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    status, out, _ = run(*filter(None, [command]), "--help")
+    assert 0 == status
+    examples = re.compile(r" +(kevents|import|kubectl|with|broadcaster|recorder|AWS)")
+    assert [] == [line for line in out.splitlines() if len(line) > columns - 2 and not examples.match(line)]
+    paragraph = out.split("\n\n")[1].split("\n")  # behind the usage
+    words = [line.split()[0] for line in paragraph[1:]]
+    assert words
+    assert [] == [word for line, word in zip(paragraph, words, strict=False) if len(f"{line} {word}") <= columns - 2]
+
+
+def test_help_keeps_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of a table goes on below its text; a line of an example is not cut, however narrow the terminal."""
+    monkeypatch.setenv("COLUMNS", "50")
+    _, out, _ = run("tail", "--help")
+    assert "\n  kevents tail --kind Pod --name 'web-*' --json | jq .reason\n" in out
+    assert "\n  1    it failed on the way\n  2    it could not begin: the arguments, the\n       kubeconfig," in out
+
+
+def test_help_says_where_tail_begins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tail begins with now, unless it is told how far back; what is read back is only limited."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "30s, 10m, 2h or 7d; without: only what happens from now on\n" in run("tail", "--help")[1]
+    assert "only of the last 30s, 10m, 2h or 7d\n" in run("read", "--help")[1]
+
+
+def test_no_command(run: Run) -> None:
+    """Without a command there is the help, and the status of a wrong usage."""
+    status, out, err = run()
+    assert (2, "") == (status, out)
+    assert "kevents demo" in err
+
+
+def test_version(run: Run) -> None:
+    """The version is the package's."""
+    assert (0, f"kevents {kevents.__version__}\n", "") == run("--version")
+
+
+def test_module() -> None:
+    """`python -m kevents` is the command."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "kevents", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (0, f"kevents {kevents.__version__}\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("seconds", ["2.9", "61", "nan", "-5", "soon", ""])
+def test_wrong_seconds(run: Run, seconds: str) -> None:
+    """A wrong length is named, with what it may be."""
+    status, _, err = run("demo", f"--seconds={seconds}")
+    assert 2 == status
+    assert f"argument --seconds: must be a number from 3 to 60, not {seconds!r}" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "No such file or directory"),
+        (b"", "Invalid"),
+        (b"\xff\xfe" + SECRET.encode(), "it holds no configuration, "),
+        (b"token: {" + SECRET.encode(), "it holds no configuration, ParserError"),
+        (b"[1, 2]", "it holds no configuration, "),
+        (b"current-context: x\nusers: [{name: x, user: {token: " + SECRET.encode() + b"}}]", "Invalid"),
+    ],
+)
+def test_unusable_kubeconfig(run: Run, tmp_path: Path, content: bytes | None, why: str) -> None:
+    """A kubeconfig that cannot be used is named, with why, with what to do, and without what is in it."""
+    path = tmp_path / "kubeconfig"
+    if content is not None:
+        path.write_bytes(content)
+    line = refused(run, path)
+    assert f"cannot use the kubeconfig {path} (" in line
+    assert why in line
+    assert "~/.kube/config" in line
+
+
+def test_a_name_with_escapes(run: Run, tmp_path: Path) -> None:
+    """Pitfall 71: what the user gave is shown escaped."""
+    assert "\x1b" not in refused(run, f"{tmp_path}/\x1b[31m")
+
+
+@pytest.mark.wire
+def test_nobody_answers(run: Run, api_server: APIServer) -> None:
+    """A cluster that does not answer is named, with what to try."""
+    path = api_server.kubeconfig()
+    api_server.stop_listening()
+    line = refused(run, path)
+    assert f"no answer from the API server at {api_server.tls_url} (" in line
+    assert f"kubectl --kubeconfig {path} get events" in line
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("verbs", "missing"),
+    [
+        (set(), "list"),
+        ({"create", "patch"}, "list"),
+        ({"list"}, "create"),
+        ({"list", "create"}, "patch"),
+        ({"list", "create", "patch"}, "delete"),
+    ],
+)
+def test_refused_user(run: Run, api_server: APIServer, verbs: set[str], missing: str) -> None:
+    """A user who lacks a permission is told so before anything is written, and which rule it takes."""
+    api_server.add_user(SECRET, "weak-user", verbs)
+    line = refused(run, api_server.kubeconfig(token=SECRET))
+    assert f"refused to {missing} events" in line
+    assert 'User "weak-user"' in line
+    assert 'verbs: ["create", "patch", "list", "delete"]' in line
+    assert [] == api_server.events()
+
+
+@pytest.mark.wire
+def test_unknown_user(run: Run, api_server: APIServer) -> None:
+    """Credentials that are not accepted are not a lack of permission."""
+    assert "its credentials are not accepted" in refused(run, api_server.kubeconfig(token=SECRET))
+
+
+class Website(BaseHTTPRequestHandler):
+    """Something that is no API server."""
+
+    def do_GET(self) -> None:
+        """Answer with a page."""
+        self.send_response(404 if getattr(self.server, "lost", False) else 200)
+        self.end_headers()
+        self.wfile.write(b"<html>welcome</html>")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Log nothing."""
+
+
+@contextmanager
+def website(*, lost: bool) -> Iterator[str]:
+    """Its address."""
+    with HTTPServer(("127.0.0.1", 0), Website) as server:
+        server.lost = lost  # type: ignore[attr-defined]
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("lost", [False, True])
+def test_no_api_server(run: Run, tmp_path: Path, *, lost: bool) -> None:
+    """What answers, but is no API server, is called that."""
+    path = tmp_path / "kubeconfig"
+    with website(lost=lost) as address:
+        path.write_text(kubeconfig(address, SECRET), encoding="utf-8")
+        line = refused(run, path)
+    assert address in line
+    assert "Kubernetes API server" in line
+
+
+@pytest.mark.wire
+def test_cleaning_up_in_vain(api_server: APIServer) -> None:
+    """If the cluster goes away before the demonstration has cleaned up, it says what is left behind."""
+    cluster = _demo_cluster.RealCluster(str(api_server.kubeconfig()))
+    api_server.stop_listening()
+    with pytest.raises(
+        _demo_cluster.ClusterError, match=f"events of {cluster.component} are left in the namespace default"
+    ):
+        cluster.clean_up()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("user", "missing"), [("stranger", "list"), ("recorder", "list")])
+def test_refused_user_on_a_real_server(run: Run, real_server: RealServer, user: str, missing: str) -> None:
+    """A real API server's refusal is told as the embedded one's."""
+    line = refused(run, real_server.kubeconfig(user))
+    assert f"refused to {missing} events" in line
+    assert f'User "{user}" cannot {missing} resource "events"' in line
+
+
+# -- how it ends -----------------------------------------------------------------------------------------------------
+
+
+def test_seconds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demonstration takes as long as it is asked to, within bounds that are told."""
+    given: list[float] = []
+    monkeypatch.setattr(_cli, "demonstrate", lambda settings, _: given.append(settings.seconds) or 0)
+    assert (0, "", "") == run("demo", "--seconds", "7.5")
+    assert [7.5] == given
+    for wrong in ("2.9", "61", "nan", "soon"):
+        status, _, err = run("demo", "--seconds", wrong)
+        assert (2, True) == (status, f"must be a number from 3 to 60, not '{wrong}'" in err)
+
+
+def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is a line and the status that a shell expects, not a traceback."""
+
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_cli, "demonstrate", interrupt)
+    assert (130, "", "\nkevents: interrupted\n") == run("demo")
+
+
+def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody reads any more the command ends with the status of SIGPIPE, and its exit does not stumble over it."""
+    there, here = os.pipe()
+    os.close(there)
+    with os.fdopen(here, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(_cli, "demonstrate", lambda _, out: out.writelines(["a line"]) or out.flush())
+        assert 141 == _cli.main(["demo"])
+        monkeypatch.undo()
+
+
+def test_a_bug_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of kevents itself that is missing is a bug: nobody is told to install something for it."""
+    monkeypatch.delattr("kevents.export._operate.commands", raising=False)
+    monkeypatch.setitem(sys.modules, "kevents.export._operate.commands", None)
+    with pytest.raises(ModuleNotFoundError, match="_commands"):
+        _cli.main(["tail"])

@@ -1,0 +1,402 @@
+"""The demonstration: played in a child process, its table and numbers read, its checks broken."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import pytest
+
+from kevents._cli.demo import main as _demo
+from kevents._cli.demo import report as _demo_report
+from kevents._cli.demo import story as _demo_story
+from kevents._cli.demo.paper import Paper, is_terminal, table
+from kevents._cli.demo.report import Check, check_list
+from kevents._cli.demo.screen import LiveScreen, PlainScreen
+from kevents._cli.demo.story import Stage
+
+if TYPE_CHECKING:
+    from tests.support.real_server import RealServer
+
+pytestmark = pytest.mark.wire
+
+COMMAND = [sys.executable, "-W", "error", "-m", "kevents", "demo", "--seconds", "3"]
+RECORDED = 8 + 14 + 201 + 1 + 24 + 3
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment, as on a terminal of good manners."""
+    kept = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "COLUMNS", "LINES"}}
+    return {**kept, "TERM": "xterm-256color", "PYTHONUTF8": "1", **changes}
+
+
+def play(*arguments: object, code: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run the demonstration in a pipe; with code, that runs first in the same process."""
+    command = [*COMMAND, *map(str, arguments)]
+    if code:
+        start = f"{code}\nimport sys; from kevents._cli.main import main; sys.exit(main(['demo', '--seconds', '3']))"
+        command = [sys.executable, "-W", "error", "-c", start]
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", timeout=60, check=False, env=environment(**changes)
+    )
+
+
+@pytest.fixture(scope="module")
+def plain() -> subprocess.CompletedProcess[str]:
+    """One demonstration in a pipe."""
+    return play()
+
+
+def rows(text: str) -> list[tuple[str, ...]]:
+    """Count, type, reason and object of each row of each table."""
+    return re.findall(r"^   \d+s +(\d+) +(Normal|Warning) +(\w+) +(\S+)  ", text, re.MULTILINE)
+
+
+def numbers(text: str) -> dict[str, int]:
+    """The numbers of the account."""
+    return {name: int(number) for name, number in re.findall(r"^  +([a-z]+) +(\d+)  \S", text, re.MULTILINE)}
+
+
+def test_ends_well(plain: subprocess.CompletedProcess[str]) -> None:
+    """The demonstration ends by itself, with status 0 and nothing on stderr, and all its checks hold."""
+    assert (0, "") == (plain.returncode, plain.stderr)
+    assert re.search(r"^All \d+ checks hold\.$", plain.stdout, re.MULTILINE)
+    assert "✗" not in plain.stdout
+
+
+def test_table(plain: subprocess.CompletedProcess[str]) -> None:
+    """After each stage it shows the rows that have changed, under kubectl's columns."""
+    similar = ("1", "Warning", "UploadFailed", "pod/uploader-0")
+    expected = [
+        ("8", "Warning", "ConnectFailed", "backup/nightly"),
+        *[similar] * 9,
+        ("5", "Warning", "UploadFailed", "pod/uploader-0"),
+        ("201", "Warning", "BackOff", "pod/uploader-1"),
+        ("9", "Warning", "ConnectFailed", "backup/nightly"),
+        *(("6", "Warning", "ShardFailed", f"job/shard-{number}") for number in range(4)),
+        ("1", "Normal", "Finished", "backup/nightly"),
+    ]
+    assert expected == rows(plain.stdout)
+    heads = [line.split() for line in plain.stdout.splitlines() if "LAST SEEN" in line]
+    assert [["LAST", "SEEN", "COUNT", "TYPE", "REASON", "OBJECT", "MESSAGE"]] * 6 == heads
+    assert "(combined from similar events): part 14" in plain.stdout
+
+
+def test_numbers(plain: subprocess.CompletedProcess[str]) -> None:
+    """The account adds up, and every loss has its reason."""
+    found = numbers(plain.stdout)
+    expected = {"recorded": RECORDED, "refused": 2, "published": RECORDED - 2, "filtered": 175, "dropped": 0}
+    expected |= {"delivered": RECORDED - 2 - 175, "created": 18, "aggregated": 5, "recreated": 1}
+    assert expected == {name: found[name] for name in expected}
+    assert found["delivered"] == found["created"] + found["patched"] + found["merged"]
+    assert found["retried"] >= 1
+    assert "1 invalid_type, 1 invalid_reference" in plain.stdout
+    assert "spam_filtered" in plain.stdout
+
+
+def test_shows_what_is_logged(plain: subprocess.CompletedProcess[str]) -> None:
+    """What kevents logs is part of what there is to be seen."""
+    text = " ".join(plain.stdout.split())
+    for part in (
+        "log: dropped an event, invalid_type",
+        "the API server is unavailable",
+        "the API server answers again",
+    ):
+        assert part in text
+
+
+def test_nothing_raw(plain: subprocess.CompletedProcess[str]) -> None:
+    """Pitfall 71: in a pipe there are no colours, and a message's own escapes are shown as text."""
+    assert [] == [char for char in plain.stdout if char != "\n" and not char.isprintable()]
+    assert r"the store said: \x1b[31;5m4 shards missing\x1b[0m" in plain.stdout
+    assert [] == [line for line in plain.stdout.splitlines() if len(line) > 100 and not re.match(r" +\d+s ", line)]
+
+
+def test_broken_number() -> None:
+    """If the server does not hold what it must, the check fails, is shown (in ASCII, too), and the status is 1."""
+    done = play(
+        PYTHONUTF8="0",
+        PYTHONIOENCODING="ascii",
+        code=(
+            "from kevents import CoreV1EventSink as sink\n"
+            "create = sink.create\n"
+            "def forgetful(self, namespace, body, /):\n"
+            "    if body['reason'] != 'Finished': create(self, namespace, body)\n"
+            "sink.create = forgetful\n"
+        ),
+    )
+    assert (1, "") == (done.returncode, done.stderr)
+    assert "x the server's count: backup/nightly Finished: not there, but must be 1" in done.stdout
+    assert "\n  + the server's count: pod/uploader-1 BackOff: 201\n" in done.stdout
+    assert "checks failed: this is a bug in kevents" in done.stdout
+
+
+def test_broken_pipe() -> None:
+    """Whoever reads only the beginning sees no traceback."""
+    with subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert "" == process.stderr.read()
+        assert 141 == process.wait(30)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_interrupted() -> None:
+    """Whoever interrupts it sees a line, and no traceback."""
+    with subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (130, "\nkevents: interrupted\n") == (process.returncode, err)
+
+
+@pytest.mark.slow
+def test_takes_under_15_seconds() -> None:
+    """Left to itself it is over within 15 seconds."""
+    began = time.monotonic()
+    assert 0 == subprocess.run([*COMMAND[:-2]], capture_output=True, check=False, env=environment()).returncode
+    assert time.monotonic() - began < 15
+
+
+def on_terminal(columns: int, lines: int, *arguments: str, **changes: str) -> tuple[int, str]:
+    """Run the demonstration on a terminal of a size; its status, and all that it wrote."""
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    ours, theirs = pty.openpty()
+    size = lines.to_bytes(2, sys.byteorder) + columns.to_bytes(2, sys.byteorder) + bytes(4)
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(**changes)
+    ) as process:
+        os.close(theirs)
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            written = read_all(terminal)
+        return process.wait(30), written.decode().replace("\r\n", "\n")
+
+
+def read_all(terminal: IO[bytes]) -> bytes:
+    """All that comes until the other side is closed, which a terminal says by an error."""
+    parts: list[bytes] = []
+    try:
+        while part := terminal.read(65536):
+            parts.append(part)
+    except OSError:
+        pass
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(("columns", "lines", "no_color"), [(80, 24, ""), (100, 30, "1")])
+def test_on_a_terminal(columns: int, lines: int, no_color: str) -> None:
+    """On a terminal it redraws in place, in colours unless NO_COLOR is set; no frame is larger than the screen."""
+    status, text = on_terminal(columns, lines, NO_COLOR=no_color)
+    frames = re.split(r"\x1b\[\d+F", text)
+    assert 0 == status
+    assert 10 < len(frames)
+    assert max(frame.partition("\x1b[J")[0].count("\n") for frame in frames) < lines
+    assert columns > max(
+        len(line) for frame in frames for line in ESCAPES.sub("", frame.partition("\x1b[J")[0]).split("\n")
+    )
+    assert ["\x1b[?25l", "\x1b[?25h"] == re.findall(r"\x1b\[\?25[lh]", text)
+    assert bool(no_color) == (not re.search(r"\x1b\[[0-9;]*m", text))
+    assert (lines == 30) == ("is not written again" in text)
+    assert "checks hold." in text
+    last = ESCAPES.sub("", frames[-1])
+    assert (6, "6. Mistakes" in last) == (len(re.findall(r"^ ✓ \d\.", last, re.MULTILINE)), True)
+
+
+def test_plain_on_a_terminal() -> None:
+    """Asked to, it appends lines on a terminal as well."""
+    status, text = on_terminal(80, 24, "--plain")
+    assert (0, False, 18) == (status, "\x1b" in text, len(rows(text)))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal of that system")
+@pytest.mark.parametrize(("kind", "expected"), [("xterm", True), ("dumb", False)])
+def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch, kind: str, expected: bool) -> None:  # noqa: FBT001
+    """A terminal that can do nothing else gets lines appended."""
+    monkeypatch.setenv("TERM", kind)
+    terminal: Any = type("Terminal", (), {"isatty": lambda self: True})()
+    assert expected == is_terminal(terminal)
+
+
+@pytest.mark.e2e
+def test_on_a_real_server(real_server: RealServer) -> None:
+    """On a real cluster the numbers are the same; it says how the outage is made, and removes what it wrote."""
+    before = real_server.kubectl("get", "events", "-A", "-o", "name")
+    done = play("--server", real_server.kubeconfig())
+    text = " ".join(done.stdout.split())
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "A real API server is not stopped for a demonstration" in text
+    assert "have been removed from the cluster" in text
+    assert RECORDED == numbers(done.stdout)["recorded"]
+    assert before == real_server.kubectl("get", "events", "-A", "-o", "name")
+
+
+@pytest.mark.e2e
+def test_interrupted_on_a_real_server(real_server: RealServer) -> None:
+    """Interrupted, it removes what it wrote to the cluster all the same."""
+    before = real_server.kubectl("get", "events", "-A", "-o", "name")
+    command = [*COMMAND, "--server", str(real_server.kubeconfig())]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
+    ) as process:
+        assert process.stdout is not None
+        while "1 object, count 8" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert 130 == process.returncode
+    assert before == real_server.kubectl("get", "events", "-A", "-o", "name")
+
+
+# -- its parts ---------------------------------------------------------------------------------------------------
+
+
+class Stream:
+    """Keeps what is written."""
+
+    encoding = "utf-8"
+
+    text = ""
+
+    def write(self, text: str) -> int:
+        """Keep it."""
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None:
+        """There is nothing to be done."""
+
+
+def paper(*, colour: bool = False) -> tuple[Paper, Stream]:
+    """A paper of 60 columns, and what is written on it."""
+    stream: Any = Stream()
+    return Paper(stream, colour=colour, width=60), stream
+
+
+def test_expectations_are_those_of_the_design() -> None:
+    """What must be is computed from client-go's defaults: 25 at once, combined from the tenth, a token in 300 s."""
+    assert (175, 5) == (_demo_story.FILTERED, _demo_story.AGGREGATED)
+    stages = _demo_story.stages("-x", "{0}", 1.0)
+    counts = {key: value for stage in stages for key, value in stage.expected.items()}
+    assert {
+        ("backup/nightly-x", "ConnectFailed"): (9,),
+        ("pod/uploader-1-x", "BackOff"): (201,),
+    }.items() <= counts.items()
+    assert (1,) * 9 + (5,) == counts["pod/uploader-0-x", "UploadFailed"]
+
+
+@pytest.mark.parametrize("length", ["title", "result"])
+def test_stages_fit_into_80_columns(length: str) -> None:
+    """A stage's title and result stand on one line of a small terminal."""
+    limits = {"title": 33, "result": 39}
+    assert [] == [s.title for s in _demo_story.stages("", "", 1.0) if len(getattr(s, length)) > limits[length]]
+
+
+def test_failed_check_says_what_must_be() -> None:
+    """A check that fails shows what is, and what must be; one that holds shows what is."""
+    board, stream = paper()
+    board.write(*check_list([Check("good", 1, 1), Check("bad", {"a": 1}, {})], board))
+    assert "  ✓ good: 1\n  ✗ bad: none, but must be 1 a\n" == stream.text
+
+
+@pytest.mark.parametrize("broken", ["count", "missing", "more"])
+def test_every_object_is_checked(broken: str) -> None:
+    """A wrong count, a missing object and one too many each fail a check."""
+    expected = {("pod/a", "R"): (1, 2), ("pod/b", "R"): (3,)}
+    events = [event("a", 1), event("a", 2), event("b", 3)]
+    held = {"count": [*events[:2], event("b", 4)], "missing": events[:2], "more": [*events, event("c", 1)]}[broken]
+    statistics = _demo.EventBroadcaster().statistics()
+    watcher: Any = type("W", (), {"sink": None, "queue_full": 0, "shutdown": 0, "failed": 0})()
+    outcome = _demo_report.Outcome(0, 0.0, _with(statistics, watcher), events, 0, expected)
+    server = [check for check in _demo_report.checks(outcome) if "server" in check.text]
+    assert [True] * 3 == [check.good for check in server]
+    outcome = _demo_report.Outcome(0, 0.0, _with(statistics, watcher), held, 0, expected)
+    assert not all(check.good for check in _demo_report.checks(outcome) if "server" in check.text)
+
+
+def _with(statistics: Any, watcher: object) -> Any:
+    return type(statistics)(0, {}, 0, 0, (watcher,))
+
+
+def event(name: str, count: int, message: str = "m", kind: str = "Warning") -> dict[str, Any]:
+    """An event as a server holds it."""
+    return {
+        "metadata": {"name": f"{name}.{count:x}"},
+        "involvedObject": {"kind": "Pod", "name": name},
+        "type": kind,
+        "reason": "R",
+        "message": message,
+        "count": count,
+        "lastTimestamp": "2026-07-24T09:00:00Z",
+    }
+
+
+def text_of(lines: Sequence[list[tuple[str, str]]]) -> list[str]:
+    """Lines without styles."""
+    return ["".join(text for text, _ in line) for line in lines]
+
+
+def test_table_escapes_and_aligns() -> None:
+    """Pitfall 71: one event a line, control characters escaped, columns under their heads."""
+    now = 1784883607 * 10**9
+    expected = [
+        "LAST SEEN  COUNT  TYPE     REASON  OBJECT      MESSAGE",
+        r"7s         1      Warning  R       pod/a\x1bb  one\ntwo",
+        "7s         200    Normal   R       pod/b       m",
+    ]
+    assert expected == text_of(table([event("a\x1bb", 1, "one\ntwo"), event("b", 200, kind="Normal")], now))
+
+
+def test_fitted() -> None:
+    """A line that is too long is cut with a mark, whatever its styles are."""
+    board, _ = paper()
+    line = [("abc", "bold"), ("def", "")]
+    assert ["abcdef", "abcd…", "ab…"] == ["".join(t for t, _ in board.fitted(line, width)) for width in (6, 5, 3)]
+
+
+STAGE = Stage("title", "result", "what it does", "the same.", lambda _: iter(()))
+
+
+def test_plain_screen_marks_a_failed_stage() -> None:
+    """A stage that did not come to what it must is marked; its log is shown with it."""
+    board, stream = paper()
+    screen = PlainScreen(board, lambda: [event("a", 1)])
+    screen.open([("t", "")], [STAGE])
+    screen.begin(STAGE)
+    screen.note("something was logged")
+    screen.finish(STAGE, good=False)
+    screen.close()
+    assert "   log: something was logged\n   ✗ result\n" in stream.text
+
+
+def test_live_screen_keeps_what_changed_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not all rows fit, those stay that changed last, in their order, and the rest is counted."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "12")
+    board, stream = paper()
+    counts = dict.fromkeys("abcdefghij", 1)
+    screen = LiveScreen(board, lambda: [{**event(name, 1), "count": count} for name, count in counts.items()])
+    screen.open([("t", "")], [STAGE])
+    screen.begin(STAGE)
+    counts["b"] = 2
+    screen.pause(0)
+    screen.finish(STAGE, good=True)
+    screen.close()
+    last = re.split(r"\x1b\[\d+F", stream.text)[-1]
+    shown = re.findall(r"pod/(\w)", last)
+    assert ("b", sorted(shown)) == (shown[0], shown)
+    assert f"… and {10 - len(shown)} more" in last

@@ -1,0 +1,510 @@
+"""What every sink does, as a suite: subclass `SinkContract`, give it the fixture `make_sink`, and pytest does the rest.
+
+    class TestMySink(SinkContract):
+        @pytest.fixture
+        def make_sink(self):
+            return lambda kubeconfig, request_timeout: MySink(...)
+
+A sink whose methods are coroutines is wrapped in one that runs each call to its end. One that writes to another API
+than core/v1 says so with `shape`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from kevents import Event, EventSink, EventSource, ObjectReference, StatusError, UnavailableError
+from kevents._model.wire import clean
+from kevents.events import SeriesEvent
+from kevents.testing._apiserver.server import APIServer, Cause, Garbage, Hang, Request, Reset, Status
+from tests.support.collector import no_collection
+from tests.support.subjects import STRATEGIC, Wire
+
+MakeSink = Callable[[Path, tuple[float, float]], EventSink]
+
+TIMES: Final = (5.0, 15.0)
+AT: Final = 1_784_883_600_000_000_000  # 2026-07-24T09:00:00Z
+PATCH: Final = {"count": 2, "lastTimestamp": "2026-07-24T09:00:07Z", "message": "again"}
+
+TEXTS: Final = {
+    "emoji": "🔥 pod 世界 é",
+    "lone surrogates": "a\ud800b\udfffc",
+    "NUL": "a\x00b",
+    "lines": "one\ntwo\r\nthree\u2028four",
+    "escapes": '\x1b[31mred\x1b[0m "\\/<&>',
+    "percent": "100% of %s done %d",
+}
+BROKEN_BODIES: Final = {
+    "empty": b"",
+    "HTML": b"<html>502 Bad Gateway</html>",
+    "cut off": b'{"kind":"Status","mess',
+    "no UTF-8": b"\xff\xfe\x00",
+    "null": b"null",
+    "list": b"[]",
+    "number": b"12",
+    "deep": b"[" * 5000 + b"]" * 5000,
+    "a number of many digits": b'{"details":{"retryAfterSeconds":' + b"9" * 5000 + b"}}",
+    "reason and message of a wrong type": b'{"reason":{"a":[1]},"message":["x"],"details":{"causes":[{"reason":7}]}}',
+    "details: a text": b'{"details":"x"}',
+    "details: a list": b'{"details":[1,2]}',
+    "causes: a text": b'{"details":{"causes":"NamespaceTerminating"}}',
+    "causes: an object": b'{"details":{"causes":{"reason":"x"}}}',
+    "causes: of anything": b'{"details":{"causes":[null,1,"x",[],{},{"reason":null},{"message":"m"}]}}',
+    "retryAfterSeconds: a text": b'{"details":{"retryAfterSeconds":"soon"}}',
+    "retryAfterSeconds: no number": b'{"details":{"retryAfterSeconds":NaN}}',
+    "retryAfterSeconds: endless": b'{"details":{"retryAfterSeconds":1e999}}',
+}
+
+
+def event(namespace: str = "default", name: str = "pod.1", message: str = "hello", **fields: Any) -> dict[str, Any]:
+    """The body of an event as a recorder makes it."""
+    return CORE.event(namespace, name, message, **fields)
+
+
+class Shape:
+    """What events are like in core/v1, and where they are kept.
+
+    Attributes:
+        base: Where the paths of its namespaces begin.
+        resource: What the server calls them.
+        invalid: What the server refuses: a field, and its value.
+        text: The name of the text.
+        longest: The size of the longest text that is taken for sure, in bytes.
+        too_large: The codes of an answer to what is larger.
+        patch: One that changes an event.
+    """
+
+    base = "/api/v1"
+    resource = "events"
+    invalid: tuple[str, object] = ("involvedObject", {"kind": "Pod", "name": "p", "namespace": "elsewhere"})
+    text = "message"
+    longest = 1 << 20
+    too_large = frozenset({413, 500})
+    patch: Final = PATCH
+
+    def event(
+        self, namespace: str = "default", name: str = "pod.1", text: str = "hello", **fields: Any
+    ) -> dict[str, Any]:
+        """The body of an event as a recorder makes it."""
+        reference = ObjectReference(kind="Pod", api_version="v1", namespace=namespace, name="pod", uid="u-1")
+        values = {"type": "Normal", "reason": "Started", "source": EventSource("c", "h"), "time": AT, "serial": AT}
+        return self.make(reference, text, name=name, **{**values, **fields}).to_dict()
+
+    def make(self, reference: ObjectReference, text: str, **fields: Any) -> Event:
+        """Build it."""
+        return Event(reference=reference, message=text, **fields)
+
+    def patch_to(self, count: int, text: str = "again") -> dict[str, Any]:
+        """The patch of an event that has happened so often."""
+        return {**PATCH, "count": count, "message": text}
+
+    def patched(self, before: str, after: str) -> str:
+        """The text of an event after a patch of it."""
+        return after
+
+    def count(self, stored: dict[str, Any]) -> int:
+        """How often an event, as core/v1 shows it, has happened."""
+        return int(stored["count"])
+
+
+class SeriesShape(Shape):
+    """What events are like in events.k8s.io/v1, where nothing but the series can be patched."""
+
+    base = "/apis/events.k8s.io/v1"
+    resource = "events.events.k8s.io"
+    invalid = ("action", "")
+    text = "note"
+    longest = 1024
+    too_large = frozenset({413, 422})
+    patch: Final = {"series": {"count": 2, "lastObservedTime": "2026-07-24T09:00:07.000001Z"}}
+
+    def make(self, reference: ObjectReference, text: str, **fields: Any) -> SeriesEvent:
+        """Build it."""
+        return SeriesEvent(regarding=reference, note=text, action="Starting", **fields)
+
+    def patch_to(self, count: int, text: str = "again") -> dict[str, Any]:
+        """The patch of an event that has happened so often."""
+        return {"series": {**self.patch["series"], "count": count}}
+
+    def patched(self, before: str, after: str) -> str:
+        """The text of an event after a patch of it."""
+        return before
+
+    def count(self, stored: dict[str, Any]) -> int:
+        """How often an event, as core/v1 shows it, has happened."""
+        return int(stored.get("series", {"count": 1})["count"])
+
+
+CORE: Final = Shape()
+SERIES: Final = SeriesShape()
+
+
+def contains(expected: Any, actual: Any) -> bool:
+    """Whether all that is in a JSON value is in another."""
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        return all(key in actual and contains(value, actual[key]) for key, value in expected.items())
+    return bool(expected == actual)
+
+
+def refusal(call: Callable[..., None], *args: Any) -> StatusError:
+    """The error of a call that the server refuses."""
+    with pytest.raises(StatusError) as caught:
+        call(*args)
+    assert StatusError is type(caught.value)
+    return caught.value
+
+
+def kubeconfig(server: Any, folder: Path, token: str = "") -> Path:
+    """A kubeconfig for a server, embedded or real: the administrator's, or with another token."""
+    config = json.loads(server.kubeconfig().read_text(encoding="utf-8"))
+    if token:
+        config["users"][0]["user"]["token"] = token
+    path = folder / f"kubeconfig-{secrets.token_hex(4)}"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return path
+
+
+class PlainRequests:
+    """What an API server makes of a sink's requests; against the embedded and the real one."""
+
+    shape: Shape = CORE
+
+    @pytest.fixture
+    def sink(self, make_sink: MakeSink, wire: Wire, tmp_path: Path) -> EventSink:
+        """A sink that may do everything."""
+        return make_sink(kubeconfig(wire.subject.server, tmp_path), TIMES)
+
+    def stored(self, wire: Wire, name: str = "pod.1") -> dict[str, Any]:
+        """The event as the server has it."""
+        return wire.ok("GET", f"{self.shape.base}/namespaces/{wire.namespace}/events/{name}")
+
+    def test_is_a_sink(self, sink: EventSink) -> None:
+        """A sink has both methods of the protocol."""
+        assert isinstance(sink, EventSink)
+
+    def test_create(self, wire: Wire, sink: EventSink) -> None:
+        """A created event is stored field by field as it was given, and nothing is returned."""
+        body = self.shape.event(wire.namespace)
+        assert sink.create(wire.namespace, body) is None
+        assert contains(body, self.stored(wire)), self.stored(wire)
+
+    def test_patch(self, wire: Wire, sink: EventSink) -> None:
+        """Pitfall 31: a patch changes what it names and nothing else."""
+        sink.create(wire.namespace, self.shape.event(wire.namespace))
+        before = self.stored(wire)
+        assert sink.patch(wire.namespace, "pod.1", dict(self.shape.patch)) is None
+        after = self.stored(wire)
+        assert before["metadata"].pop("resourceVersion") != after["metadata"].pop("resourceVersion")
+        assert {**before, **self.shape.patch} == after
+
+    def test_annotations_and_labels(self, wire: Wire, sink: EventSink) -> None:
+        """Annotations and labels arrive, also with an empty value."""
+        annotations, labels = {"example.com/a": "1 🔥\n", "b": ""}, {"app": "web", "x": ""}
+        sink.create(wire.namespace, self.shape.event(wire.namespace, annotations=annotations, labels=labels))
+        metadata = self.stored(wire)["metadata"]
+        assert (annotations, labels) == (metadata["annotations"], metadata["labels"])
+
+    @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+    def test_texts(self, wire: Wire, sink: EventSink, text: str) -> None:
+        """Pitfall 28: every text arrives as it is, a lone surrogate as the replacement character; in patches too."""
+        sink.create(wire.namespace, self.shape.event(wire.namespace, text=text, reason=text))
+        assert (clean(text), clean(text)) == (self.stored(wire)[self.shape.text], self.stored(wire)["reason"])
+        sink.patch(wire.namespace, "pod.1", self.shape.patch_to(2, clean(text) * 2))
+        assert self.shape.patched(clean(text), clean(text) * 2) == self.stored(wire)[self.shape.text]
+
+    def test_longest_text(self, wire: Wire, sink: EventSink) -> None:
+        """The longest text, in core/v1 one of 1 MiB, is created and patched."""
+        before, after = "m" * self.shape.longest, "n" * self.shape.longest
+        sink.create(wire.namespace, self.shape.event(wire.namespace, text=before))
+        sink.patch(wire.namespace, "pod.1", self.shape.patch_to(2, after))
+        assert self.shape.patched(before, after) == self.stored(wire)[self.shape.text]
+
+    @pytest.mark.parametrize("size", [1_600_000, 2 << 20, 4 << 20])
+    def test_too_large(self, wire: Wire, sink: EventSink, size: int) -> None:
+        """What the server can never store is refused: by etcd (500, in two wordings), or before it (413, 422)."""
+        error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace, text="m" * size))
+        assert error.code in self.shape.too_large, error
+
+    @pytest.mark.parametrize("fraction", ["000001", "123456", "120000", "999999"])
+    def test_microseconds(self, wire: Wire, sink: EventSink, fraction: str) -> None:
+        """Pitfall 22: a MicroTime arrives with its six digits."""
+        moment = f"2026-07-24T09:00:00.{fraction}Z"
+        sink.create(wire.namespace, {**self.shape.event(wire.namespace), "eventTime": moment, "action": "Starting"})
+        assert moment == self.stored(wire)["eventTime"]
+
+    def test_name_in_use(self, wire: Wire, sink: EventSink) -> None:
+        """A second event of the same name is refused: 409, AlreadyExists."""
+        sink.create(wire.namespace, self.shape.event(wire.namespace))
+        error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace))
+        assert (409, "AlreadyExists") == (error.code, error.reason)
+
+    def test_unknown_event(self, wire: Wire, sink: EventSink) -> None:
+        """Pitfall 36: a patch of an event that is not there is refused: 404, NotFound."""
+        error = refusal(sink.patch, wire.namespace, "pod.9", dict(self.shape.patch))
+        said = f'{self.shape.resource} "pod.9" not found'
+        assert (404, "NotFound", said) == (error.code, error.reason, error.message)
+
+    def test_unknown_namespace(self, sink: EventSink) -> None:
+        """A namespace that is not there is refused: 404, with its name in the message."""
+        error = refusal(sink.create, "no-such-namespace", self.shape.event("no-such-namespace"))
+        assert (404, "NotFound") == (error.code, error.reason)
+        assert "no-such-namespace" in error.message
+
+    def test_terminating_namespace(self, wire: Wire, sink: EventSink) -> None:
+        """Pitfall 45: a namespace on its way out is told by the cause of its 403."""
+        sink.create(wire.namespace, self.shape.event(wire.namespace))
+        wire.request("DELETE", f"/api/v1/namespaces/{wire.namespace}")
+        error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace, name="pod.2"))
+        assert (403, "Forbidden", ("NamespaceTerminating",)) == (error.code, error.reason, error.causes)
+
+    def test_invalid(self, wire: Wire, sink: EventSink) -> None:
+        """Pitfall 41: what the server finds invalid is refused with its words: 422, Invalid."""
+        field, value = self.shape.invalid
+        body = {**self.shape.event(wire.namespace), field: value}
+        error = refusal(sink.create, wire.namespace, body)
+        assert (422, "Invalid") == (error.code, error.reason)
+        assert field in error.message
+
+    def test_forbidden_patch(self, wire: Wire, make_sink: MakeSink, tmp_path: Path) -> None:
+        """Pitfall 44: a user without the patch verb may create; the refused patch names the verb."""
+        sink = make_sink(kubeconfig(wire.subject.server, tmp_path, wire.subject.tokens["creator"]), TIMES)
+        sink.create(wire.namespace, self.shape.event(wire.namespace))
+        error = refusal(sink.patch, wire.namespace, "pod.1", dict(self.shape.patch))
+        assert (403, "Forbidden") == (error.code, error.reason)
+        assert 'cannot patch resource "events"' in error.message
+
+    def test_forbidden_create(self, wire: Wire, make_sink: MakeSink, tmp_path: Path) -> None:
+        """Pitfall 43: a user without any right is refused with the server's words."""
+        sink = make_sink(kubeconfig(wire.subject.server, tmp_path, wire.subject.tokens["stranger"]), TIMES)
+        error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace))
+        assert (403, "Forbidden", ()) == (error.code, error.reason, error.causes)
+        assert 'User "stranger" cannot create resource "events"' in error.message
+
+    def test_unknown_token(self, wire: Wire, make_sink: MakeSink, tmp_path: Path) -> None:
+        """Pitfalls 42, 72: a token that is not known is 401, and in no part of the error."""
+        token = secrets.token_hex(16)
+        sink = make_sink(kubeconfig(wire.subject.server, tmp_path, token), TIMES)
+        error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace))
+        assert (401, "Unauthorized") == (error.code, error.reason)
+        assert token not in f"{error!r} {error} {error.__dict__} {sink!r}"
+
+
+class Faults:
+    """What a sink makes of a server on a bad day; against the embedded server."""
+
+    shape: Shape = CORE
+    unavailable: tuple[type[Exception], ...] = (UnavailableError, OSError)
+
+    @pytest.fixture
+    def troubled(self, make_sink: MakeSink, api_server: APIServer, tmp_path: Path) -> EventSink:
+        """A sink whose server is told what to do."""
+        return make_sink(kubeconfig(api_server, tmp_path), TIMES)
+
+    @pytest.fixture
+    def hurried(self, make_sink: MakeSink, api_server: APIServer, tmp_path: Path) -> EventSink:
+        """A sink that waits for an answer no longer than 0.2 s."""
+        return make_sink(kubeconfig(api_server, tmp_path), (0.2, 0.2))
+
+    @pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 408, 409, 413, 415, 418, 422, 429, 500, 502, 503, 504])
+    def test_status(self, api_server: APIServer, troubled: EventSink, code: int) -> None:
+        """Pitfalls 40 to 46: any status but a success is a StatusError with the code and the server's words."""
+        api_server.fail(Status(code, "Because", "so it is"), times=2)
+        refusals = [
+            refusal(troubled.create, "default", self.shape.event()),
+            refusal(troubled.patch, "default", "pod.1", dict(self.shape.patch)),
+        ]
+        for error in refusals:
+            assert (code, "Because", "so it is") == (error.code, error.reason, error.message)
+            assert (None, ()) == (error.retry_after, error.causes)
+
+    def test_redirect(self, api_server: APIServer, troubled: EventSink) -> None:
+        """Pitfall 75: a redirect without a place to go is a StatusError like any other."""
+        api_server.fail(307, times=1)
+        assert 307 == refusal(troubled.create, "default", self.shape.event()).code
+
+    def test_causes(self, api_server: APIServer, troubled: EventSink) -> None:
+        """Pitfall 45: the causes of a Status body are told."""
+        causes = (Cause("NamespaceTerminating", "m"), Cause("Other", "n", "f"))
+        api_server.fail(Status(403, "Forbidden", causes=causes), times=1)
+        assert ("NamespaceTerminating", "Other") == refusal(troubled.create, "default", self.shape.event()).causes
+
+    @pytest.mark.parametrize(
+        ("header", "seconds", "expected"),
+        [
+            ("3", None, 3.0),
+            (" 7 ", None, 7.0),
+            ("0", None, 0.0),
+            ("3", 9, 3.0),
+            ("", 9, 9.0),
+            ("-1", None, None),
+            ("-1", 9, 9.0),
+            ("soon", 4, 4.0),
+            ("1e9", None, None),
+            ("99999", None, 60.0),
+            ("", -3, None),
+            ("", 10**30, 60.0),
+            ("0.5", None, 0.5),
+            ("Fri, 24 Jul 1998 09:00:00 GMT", None, None),
+            ("", None, None),
+        ],
+    )
+    def test_retry_after(
+        self, api_server: APIServer, troubled: EventSink, header: str, seconds: int | None, expected: float | None
+    ) -> None:
+        """Pitfall 39: a sane Retry-After is told in seconds, else the body's, capped; absurd ones are ignored."""
+        api_server.fail(Status(429, "TooManyRequests", retry_after=header, retry_after_seconds=seconds), times=1)
+        assert expected == refusal(troubled.create, "default", self.shape.event()).retry_after
+
+    def test_retry_after_a_date(self, api_server: APIServer, troubled: EventSink) -> None:
+        """Pitfall 39: Retry-After may be a date."""
+        date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
+        api_server.fail(Status(503, retry_after=date), times=1)
+        after = refusal(troubled.create, "default", self.shape.event()).retry_after
+        assert after is not None
+        assert 20 < after <= 30
+
+    @pytest.mark.parametrize("code", [403, 409, 429, 500, 503])
+    @pytest.mark.parametrize("body", BROKEN_BODIES.values(), ids=BROKEN_BODIES.keys())
+    def test_broken_refusal(self, api_server: APIServer, troubled: EventSink, code: int, body: bytes) -> None:
+        """Pitfall 45: whatever the body of a refusal holds, it is a StatusError with the code."""
+        api_server.fail(Garbage(body, code, after_processing=False), times=1)
+        with no_collection():
+            error = refusal(troubled.create, "default", self.shape.event())
+        assert (code, "", ()) == (error.code, error.reason, error.causes)
+        assert error.retry_after in {None, 60.0}
+        assert isinstance(error.message, str)
+
+    @pytest.mark.parametrize("code", [200, 201, 202, 204])
+    @pytest.mark.parametrize("body", BROKEN_BODIES.values(), ids=BROKEN_BODIES.keys())
+    def test_broken_success(self, api_server: APIServer, troubled: EventSink, code: int, body: bytes) -> None:
+        """Pitfall 35: a 2xx is a success, whatever its body holds."""
+        body = b"" if code == 204 else body
+        api_server.fail(Garbage(body, code), times=2)
+        troubled.create("default", self.shape.event())
+        troubled.patch("default", "pod.1", dict(self.shape.patch))
+        assert [2] == [self.shape.count(stored) for stored in api_server.events()]
+
+    def test_null_times(self, api_server: APIServer, troubled: EventSink) -> None:
+        """Pitfall 34: an answer whose eventTime is null is a success."""
+        api_server.fail(Garbage(json.dumps({**self.shape.event(), "eventTime": None}).encode(), 201), times=1)
+        troubled.create("default", self.shape.event())
+
+    def test_huge_success(self, api_server: APIServer, troubled: EventSink) -> None:
+        """Pitfall 78: of an answer of 64 MiB only so much is read, and the next request goes through."""
+        troubled.create("default", self.shape.event())
+        api_server.fail(Garbage(b"x" * 1024, size=64 << 20), times=1)
+        tracemalloc.start()
+        try:
+            troubled.patch("default", "pod.1", dict(self.shape.patch))
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+        troubled.patch("default", "pod.1", self.shape.patch_to(3))
+        assert [3] == [self.shape.count(stored) for stored in api_server.events()]
+
+    @pytest.mark.parametrize("after_processing", [False, True])
+    def test_reset(self, api_server: APIServer, troubled: EventSink, *, after_processing: bool) -> None:
+        """Pitfall 40: a connection that breaks is no answer, whether or not the event was stored; the next is new."""
+        api_server.fail(Reset(after_processing=after_processing), times=1)
+        with pytest.raises(self.unavailable):
+            troubled.create("default", self.shape.event())
+        assert int(after_processing) == len(api_server.events())
+        troubled.create("default", self.shape.event(name="pod.2"))
+        assert 2 == len([request for request in api_server.requests if request.method == "POST"])
+
+    @pytest.mark.parametrize("after_processing", [False, True])
+    def test_hang(self, api_server: APIServer, hurried: EventSink, *, after_processing: bool) -> None:
+        """Pitfall 47: a server that never answers is given up at the time-out."""
+        began = time.monotonic()
+        with api_server.fail(Hang(after_processing=after_processing)), pytest.raises(self.unavailable):
+            hurried.create("default", self.shape.event())
+        assert time.monotonic() - began < 5
+        assert 1 == len(api_server.requests)
+
+    def test_away(self, api_server: APIServer, troubled: EventSink) -> None:
+        """Pitfall 40: a server that is away is unavailable, and found again on its return."""
+        troubled.create("default", self.shape.event())
+        api_server.stop_listening()
+        for _ in range(2):
+            with pytest.raises(self.unavailable):
+                troubled.patch("default", "pod.1", dict(self.shape.patch))
+        api_server.listen_again()
+        troubled.patch("default", "pod.1", dict(self.shape.patch))
+        assert [2] == [self.shape.count(stored) for stored in api_server.events()]
+
+    @pytest.mark.parametrize("value", [object(), {1, 2}, b"\xff", 1j])
+    def test_unsendable(self, api_server: APIServer, troubled: EventSink, value: object) -> None:
+        """What is no JSON can never be sent: ValueError or TypeError, and no request."""
+        with pytest.raises((ValueError, TypeError)) as caught:
+            troubled.create("default", {**self.shape.event(), self.shape.text: value})
+        assert not isinstance(caught.value, OSError)
+        assert () == api_server.requests
+
+    def test_requests(self, api_server: APIServer, troubled: EventSink) -> None:
+        """Pitfall 31: a create and a patch are one request each: path, content type, and the body as it was given."""
+        body = self.shape.event()
+        troubled.create("default", body)
+        troubled.patch("default", "pod.1", dict(self.shape.patch))
+        create, patch = api_server.requests
+        assert ("POST", f"{self.shape.base}/namespaces/default/events") == (create.method, create.path)
+        assert create.headers.get("content-type", "application/json") == "application/json"
+        assert contains(without_times(body), without_times(create.body))
+        assert ("PATCH", f"{self.shape.base}/namespaces/default/events/pod.1") == (patch.method, patch.path)
+        assert (STRATEGIC, self.shape.patch) == (patch.headers["content-type"], patch.body)
+
+    def test_nothing_is_changed(self, troubled: EventSink) -> None:
+        """A sink does not change what it is given."""
+        body, patch = self.shape.event(annotations={"a": "1"}), dict(self.shape.patch)
+        before = json.dumps([body, patch])
+        troubled.create("default", body)
+        troubled.patch("default", "pod.1", patch)
+        assert before == json.dumps([body, patch])
+
+    def test_one_connection(self, api_server: APIServer, troubled: EventSink) -> None:
+        """A hundred requests, one after the other, refused ones and broken answers among them, need one connection."""
+        api_server.fail(422, times=10, when=lambda request: number_of(request) % 7 == 3)
+        api_server.fail(Garbage(b"<html>"), times=10, when=lambda request: number_of(request) % 7 == 5)
+        for number in range(100):
+            with contextlib.suppress(StatusError):
+                troubled.create("default", self.shape.event(name=f"pod.{number}"))
+        assert (100, 1) == (len(api_server.requests), api_server.connections)
+
+    def test_connections_of_threads(self, api_server: APIServer, troubled: EventSink) -> None:
+        """Four threads at once need at most four connections."""
+        with ThreadPoolExecutor(4) as pool:
+            list(
+                pool.map(lambda number: troubled.create("default", self.shape.event(name=f"pod.{number}")), range(100))
+            )
+        assert 100 == len(api_server.events())
+        assert api_server.connections <= 4
+
+
+def without_times(body: dict[str, Any]) -> dict[str, Any]:
+    """A body without its times, which the client 37 writes in another form; what is stored of them is tested."""
+    return {key: value for key, value in body.items() if not key.endswith(("Timestamp", "Time"))}
+
+
+def number_of(request: Request) -> int:
+    """The number in the name of the event that is to be created."""
+    return int(request.body["metadata"]["name"].removeprefix("pod."))
+
+
+class SinkContract(PlainRequests, Faults):
+    """The whole suite."""
+
+    @pytest.fixture
+    def make_sink(self) -> MakeSink:
+        """Give the function that makes a sink from a kubeconfig and time-outs (connect, read); a subclass's."""
+        raise NotImplementedError

@@ -1,0 +1,591 @@
+"""The asynchronous sink over both packages: the contract of every sink, and what is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import importlib.util
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+from collections.abc import Coroutine, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from kevents import CorrelatorOptions, ObjectReference, StatusError, UnavailableError, aio
+from kevents.testing import APIServer, Hang, Status
+
+pytest.register_assert_rewrite("tests.clients.sink_contract")
+
+from tests.clients.sink_contract import SERIES, MakeSink, SinkContract, event, kubeconfig  # noqa: E402
+
+# Python 3.10 says of a TLS connection that was reset that nobody has closed it.
+LEFT_OPEN = r"ignore:.*<function _SSLProtocolTransport\.__del__:pytest.PytestUnraisableExceptionWarning"
+OLD = sys.version_info < (3, 11)
+pytestmark = [pytest.mark.wire, *([pytest.mark.filterwarnings(LEFT_OPEN)] if OLD else [])]
+
+POD = ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u")
+ROOT = Path(__file__).parents[2]
+PACKAGES = ["kubernetes.aio", "kubernetes_asyncio"]
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def needs(package: str) -> Any:
+    """The package as a parameter, skipped where it is not installed."""
+    reason = f"needs {package}"
+    return pytest.param(package, marks=pytest.mark.skipif(not is_installed(package), reason=reason))
+
+
+@pytest.fixture(params=[needs(package) for package in PACKAGES])
+def package(request: pytest.FixtureRequest) -> str:
+    """Give the name of a package that is installed."""
+    return str(request.param)
+
+
+def client_of(package: str) -> Any:
+    """The package's module of clients."""
+    return importlib.import_module(f"{package}.client")
+
+
+async def new_client(package: str, path: Path) -> Any:
+    """A client of a package, for a kubeconfig."""
+    return await importlib.import_module(f"{package}.config").new_client_from_config(str(path))
+
+
+class Loop:
+    """An event loop in a thread, in which coroutines are run to their end."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="loop", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
+
+    def close(self) -> None:
+        """End the loop and the thread."""
+        self.loop.call_soon_threadsafe(self._abort)
+        for _ in range(5):
+            self.run(asyncio.sleep(0))  # turns in which connections that were closed, or given up, really end
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        self.loop.close()
+
+    def _abort(self) -> None:
+        """Close what a client gave up in the middle of an answer, and nobody else closes."""
+        for transport in list(self.loop._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
+
+
+class Plain:
+    """An asynchronous sink as a plain one: each call is run to its end."""
+
+    def __init__(self, sink: aio.EventSink, loop: Loop) -> None:
+        """Keep both."""
+        self.sink = sink
+        self._loop = loop
+
+    def create(self, namespace: str, body: dict[str, Any], /) -> None:
+        """Create an event."""
+        self._loop.run(self.sink.create(namespace, body))
+
+    def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
+        """Apply a patch."""
+        self._loop.run(self.sink.patch(namespace, name, patch))
+
+    def __repr__(self) -> str:
+        """As the sink."""
+        return repr(self.sink)
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    """Give a loop in a thread."""
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, above 1 MiB
+class TestContract(SinkContract):
+    """The contract, for the sink over a callable that makes a client."""
+
+    sink_class: type[aio.CoreV1EventSink | aio.EventsV1EventSink] = aio.CoreV1EventSink
+
+    @pytest.fixture
+    def make_sink(self, package: str, loop: Loop) -> Iterator[MakeSink]:
+        """Give sinks that read a kubeconfig."""
+        sinks = []
+
+        def make(path: Path, request_timeout: tuple[float, float]) -> Plain:
+            sink = self.sink_class(lambda: new_client(package, path), request_timeout=request_timeout)
+            sinks.append(sink)
+            return Plain(sink, loop)
+
+        yield make
+        for sink in sinks:
+            loop.run(sink.close())
+        if OLD:
+            gc.collect()
+
+
+class TestSeriesContract(TestContract):
+    """The contract, for the sink of events.k8s.io/v1."""
+
+    shape = SERIES
+    sink_class = aio.EventsV1EventSink
+
+
+@pytest.fixture
+def path(api_server: APIServer, tmp_path: Path) -> Path:
+    """Give a kubeconfig for the embedded server."""
+    return kubeconfig(api_server, tmp_path)
+
+
+@pytest.fixture
+def client(package: str, path: Path, loop: Loop) -> Iterator[Any]:
+    """Give a client of the user's, for the embedded server."""
+    client = loop.run(new_client(package, path))
+    yield client
+    loop.run(client.close())
+
+
+@pytest.mark.parametrize("kind", ["client", "api"])
+def test_what_is_given_stays_open(api_server: APIServer, package: str, client: Any, loop: Loop, kind: str) -> None:
+    """A client, or an api, that is given is used as it is, and not closed: it is the user's."""
+    api = client_of(package).CoreV1Api(client)
+    sink = aio.CoreV1EventSink(client if kind == "client" else api)
+    loop.run(sink.create("default", event()))
+    loop.run(sink.close())
+    loop.run(api.create_namespaced_event("default", event(name="pod.2")))
+    assert ["pod.1", "pod.2"] == [stored["metadata"]["name"] for stored in api_server.events()]
+    assert 1 == api_server.connections
+
+
+def test_what_a_callable_makes_is_closed(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
+    """A client that a callable makes is made at the first send, closed by `close`, and made anew when it is needed."""
+    made = []
+
+    async def make() -> Any:
+        made.append(await new_client(package, path))
+        return made[-1]
+
+    sink = aio.CoreV1EventSink(make)
+    assert [] == made
+    for number in (1, 2):
+        loop.run(sink.create("default", event(name=f"pod.{number}")))
+        assert number == len(made)
+        loop.run(sink.close())
+        assert made[-1].rest_client.pool_manager.closed
+    loop.run(sink.close())
+    assert 2 == len(api_server.events())
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_refused_credentials(api_server: APIServer, package: str, path: Path, loop: Loop, plain: bool) -> None:  # noqa: FBT001
+    """Pitfall 42: after a 401 a callable is asked for another client, and the old one is closed."""
+    made: list[Any] = []
+
+    async def make() -> Any:
+        made.append(await new_client(package, path))
+        return made[-1]
+
+    sink = aio.CoreV1EventSink(partial(make) if plain else make)
+    api_server.fail(Status(401, "Unauthorized"), times=1)
+    with pytest.raises(StatusError):
+        loop.run(sink.create("default", event()))
+    assert made[0].rest_client.pool_manager.closed
+    loop.run(sink.create("default", event()))
+    assert 2 == len(made)
+    loop.run(sink.close())
+
+
+def test_environment(
+    api_server: APIServer, package: str, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an api the environment's configuration is used, through either package, and the default is left alone."""
+    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", (package,))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    default = client_of(package).Configuration._default
+    sink = aio.CoreV1EventSink()
+    loop.run(sink.create("default", event()))
+    loop.run(sink.close())
+    assert 1 == len(api_server.events())
+    assert client_of(package).Configuration._default is default
+
+
+def test_loaded_configuration(
+    api_server: APIServer, package: str, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration that the process has loaded goes before a kubeconfig."""
+    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", (package,))
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    configuration = client_of(package).Configuration
+    monkeypatch.setattr(configuration, "_default", None)
+    loop.run(importlib.import_module(f"{package}.config").load_kube_config(str(path)))
+    sink = aio.CoreV1EventSink()
+    loop.run(sink.create("default", event()))
+    loop.run(sink.close())
+    assert 1 == len(api_server.events())
+
+
+def test_no_configuration(package: str, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 40: without any configuration the server is unavailable, and the error says what to set."""
+    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", (package,))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    sink = aio.CoreV1EventSink()
+    with pytest.raises(UnavailableError, match="set KUBECONFIG"):
+        loop.run(sink.create("default", event()))
+
+
+def test_callables_without_a_client(loop: Loop) -> None:
+    """A callable that raises, or gives something else, means: not yet."""
+
+    def fail() -> object:
+        raise LookupError("no credentials yet")
+
+    for factory, text in ((fail, "no credentials yet"), (lambda: 7, "not builtins.int")):
+        with pytest.raises(UnavailableError, match=text):
+            loop.run(aio.CoreV1EventSink(factory).create("default", event()))
+
+
+@pytest.mark.parametrize("sink", [aio.CoreV1EventSink, aio.EventsV1EventSink])
+def test_wrong_clients(package: str, client: Any, sink: type[aio.CoreV1EventSink | aio.EventsV1EventSink]) -> None:
+    """What is no asynchronous client is refused when the sink is built; so is one for events of another shape."""
+    import kubernetes.client
+    import kubernetes.config
+
+    right, wrong = "CoreV1Api", "EventsV1Api"
+    if sink is aio.EventsV1EventSink:
+        right, wrong = wrong, right
+    api = getattr(kubernetes.client, right)
+    for thing in (api(), kubernetes.client.ApiClient(), api, kubernetes.config.new_client_from_config):
+        with pytest.raises(
+            TypeError, match=rf"not a synchronous one: kevents\.(events\.)?{sink.__name__} is for those"
+        ):
+            sink(thing)
+    with pytest.raises(TypeError, match=f"not an {wrong}: its events have another shape"):
+        sink(getattr(client_of(package), wrong)(client))
+    for thing in (1, "https://example.com"):
+        with pytest.raises(TypeError, match=f"must be a {right}.*not builtins"):
+            sink(thing)
+
+
+def test_an_api_of_ones_own() -> None:
+    """Somebody's double of the api may be called as he likes: only those of the other events are refused by name."""
+
+    class FakeV1Api:
+        """Creates nothing."""
+
+        async def create_namespaced_event(self, namespace: str, body: dict[str, Any]) -> None:
+            """Create nothing."""
+
+    assert isinstance(aio.CoreV1EventSink(FakeV1Api()), aio.CoreV1EventSink)
+
+
+def test_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where neither package is installed, the error names both."""
+    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", ("kevents.no_such", "kevents.neither"))
+    with pytest.raises(ImportError, match=r"kubernetes\.aio.*kubernetes_asyncio"):
+        aio.CoreV1EventSink()
+
+
+@pytest.mark.parametrize("timeout", [None, 5, (5,), (0, 15), (5, -1), [5, 15], (5, True)])
+def test_time_outs(timeout: Any) -> None:
+    """A time-out that is no pair of positive numbers is refused."""
+    with pytest.raises(ValueError, match="request_timeout"):
+        aio.CoreV1EventSink(lambda: None, request_timeout=timeout)
+
+
+def test_broken_token(api_server: APIServer, package: str, client: Any, loop: Loop) -> None:
+    """Pitfall 72: a token that no header can hold is no fault of the event's, and not shown."""
+    key = next(iter(client.configuration.api_key))
+    client.configuration.api_key[key] = "Bearer secret\r\nX: y"
+    client.configuration.refresh_api_key_hook = None
+    with pytest.raises(UnavailableError) as caught:
+        loop.run(aio.CoreV1EventSink(client).create("default", event()))
+    assert "secret" not in f"{caught.value!r} {caught.value}"
+    assert () == api_server.requests
+
+
+def test_two_loops(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
+    """One sink in two loops has connections in both."""
+    sink = aio.CoreV1EventSink(lambda: new_client(package, path))
+
+    async def here() -> None:
+        await sink.create("default", event(name="pod.2"))
+        await sink.close()
+
+    loop.run(sink.create("default", event()))
+    asyncio.run(here())
+    loop.run(sink.create("default", event(name="pod.3")))
+    loop.run(sink.close())
+    assert (3, 2) == (len(api_server.events()), api_server.connections)
+
+
+def test_cancelled_request(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
+    """Pitfall 67: a request that is cancelled gives up its connection; the next has one of its own."""
+    sink = aio.CoreV1EventSink(lambda: new_client(package, path))
+
+    async def cancelled() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(sink.create("default", event()), 0.3)
+
+    with api_server.fail(Hang()):
+        loop.run(cancelled())
+    loop.run(sink.create("default", event(name="pod.2")))
+    loop.run(sink.close())
+    assert ["pod.2"] == [stored["metadata"]["name"] for stored in api_server.events()]
+
+
+@pytest.mark.parametrize("end", ["shutdown", "run"])
+def test_nothing_stays_open(api_server: APIServer, package: str, path: Path, end: str) -> None:
+    """Pitfall 67: with and without `shutdown`, nothing warns of connections, tasks or coroutines at the end."""
+    code = f"""
+        import asyncio, importlib
+        from kevents import aio
+        from tests.clients.test_aio_sink import POD
+
+        async def main():
+            config = importlib.import_module("{package}.config")
+            events = aio.EventBroadcaster()
+            events.start_recording_to_sink(aio.CoreV1EventSink(lambda: config.new_client_from_config({str(path)!r})))
+            events.new_recorder("c").event(POD, "Normal", "Step", "x")
+            assert await events.flush(30)
+            if "{end}" == "shutdown":
+                await events.shutdown()
+
+        asyncio.run(main(), debug=True)
+    """
+    command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert 0 == done.returncode, done.stderr
+    for word in ("Unclosed", "unclosed", "never awaited", "was destroyed", "Traceback"):
+        assert word not in done.stderr, done.stderr
+    assert 1 == len(api_server.events())
+
+
+def test_broadcaster(api_server: APIServer, package: str, path: Path) -> None:
+    """A hundred events through a broadcaster arrive over at most as many connections as there are senders."""
+
+    async def main() -> None:
+        options = CorrelatorOptions(max_events=None, burst_size=None)
+        async with aio.EventBroadcaster(correlator_options=options) as events:
+            events.start_recording_to_sink(aio.CoreV1EventSink(lambda: new_client(package, path)))
+            for number in range(100):
+                events.new_recorder("c").event(POD, "Normal", "Step", f"number {number}")
+
+    asyncio.run(main(), debug=True)
+    assert 100 == len(api_server.events())
+    assert api_server.connections <= 4
+
+
+def test_broadcaster_of_series(api_server: APIServer, package: str, path: Path) -> None:
+    """Through events.k8s.io/v1, a hundred occurrences of each of ten events are ten events with their counts."""
+
+    async def main() -> None:
+        sink = aio.EventsV1EventSink(lambda: new_client(package, path))
+        async with aio.EventsV1Broadcaster(sink) as events:
+            recorder = events.new_recorder("example.com/c")
+            for number in range(1000):
+                recorder.eventf(POD, None, "Normal", f"R{number % 10}", "Stepping", "number %d", number)
+            assert await events.flush(30)
+
+    asyncio.run(main(), debug=True)
+    found = {event["reason"]: event["series"]["count"] for event in api_server.events()}
+    assert {f"R{number}": 100 for number in range(10)} == found
+    assert {"/apis/events.k8s.io/v1/namespaces/default/events"} == {
+        request.path for request in api_server.requests if request.method == "POST"
+    }
+
+
+# -- over doubles of an api ------------------------------------------------------------------------------------------
+
+
+class ApiException(Exception):  # noqa: N818 - the clients' own name
+    """A refusal, as the packages raise it."""
+
+    def __init__(self, status: int) -> None:
+        """Keep the status."""
+        super().__init__(f"({status})")
+        self.status, self.reason, self.headers, self.body = status, "no", {}, ""
+
+
+class Api:
+    """Somebody's double of an asynchronous api: it keeps what it is asked, and answers nothing or raises.
+
+    Attributes:
+        calls: The names of events, and the time-out that each request was given.
+        closed: How often it was closed.
+    """
+
+    def __init__(self, error: Exception | None = None) -> None:
+        """Keep the error."""
+        self.calls: list[tuple[str, object]] = []
+        self.closed = 0
+        self._error = error
+
+    async def create_namespaced_event(self, namespace: str, body: dict[str, Any], **options: Any) -> object:
+        """Answer."""
+        self.calls.append((body["metadata"]["name"], options["_request_timeout"]))
+        await asyncio.sleep(0)
+        if self._error is not None:
+            raise self._error
+        return None
+
+    async def close(self) -> None:
+        """Count it."""
+        self.closed += 1
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the events."""
+        return [name for name, _ in self.calls]
+
+
+def test_a_double(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An api without aiohttp behind it is told the time-outs as they are; whatever it answers is a success."""
+    monkeypatch.delitem(sys.modules, "aiohttp", raising=False)
+    api = Api()
+    sink = aio.CoreV1EventSink(api, request_timeout=(2, 3))
+    loop.run(sink.create("default", event(name="a")))
+    loop.run(sink.close())
+    assert ([("a", (2.0, 3.0))], 0) == (api.calls, api.closed)
+
+
+def test_a_class_is_no_client(loop: Loop) -> None:
+    """A class is called for a client, as any callable; it is none itself, though it has a client's methods."""
+    made: list[Api] = []
+
+    class Made(Api):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    sink = aio.CoreV1EventSink(Made)
+    loop.run(sink.create("default", event(name="a")))
+    loop.run(sink.close())
+    assert [(["a"], 1)] == [(api.names, api.closed) for api in made]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (ApiException(404), StatusError),
+        (ApiException(0), UnavailableError),
+        (OSError("reset"), UnavailableError),
+        (LookupError("odd"), LookupError),
+    ],
+    ids=repr,
+)
+def test_what_an_api_raises(loop: Loop, error: Exception, raised: type[Exception]) -> None:
+    """A refusal is one by its class's name; trouble with the connection is that; what nobody knows stays what it is."""
+    with pytest.raises(raised) as caught:
+        loop.run(aio.CoreV1EventSink(Api(error)).create("default", event()))
+    assert (raised is LookupError) == (caught.value is error)
+
+
+def test_no_credentials_yet(loop: Loop) -> None:
+    """A callable that says itself that there is nothing yet, and when to ask again, is taken at its word."""
+    error = UnavailableError("logging in", retry_after=3)
+
+    def fail() -> object:
+        raise error
+
+    with pytest.raises(UnavailableError) as caught:
+        loop.run(aio.CoreV1EventSink(fail).create("default", event()))
+    assert caught.value is error
+
+
+def test_one_connection_for_all(loop: Loop) -> None:
+    """Requests that come together share a connection; refused together, they ask for one other."""
+    made: list[Api] = []
+
+    async def make() -> Api:
+        await asyncio.sleep(0)
+        made.append(Api(ApiException(401) if not made else None))
+        return made[-1]
+
+    async def both(sink: aio.CoreV1EventSink) -> list[Any]:
+        requests = (sink.create("default", event(name=name)) for name in "ab")
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    sink = aio.CoreV1EventSink(make)
+    assert [StatusError, StatusError] == [type(answer) for answer in loop.run(both(sink))]
+    assert [None, None] == loop.run(both(sink))
+    loop.run(sink.close())
+    assert [(["a", "b"], 1)] * 2 == [(api.names, api.closed) for api in made]
+
+
+def test_lets_go_of_a_loop() -> None:
+    """A sink that outlives its loops keeps none of them, also if several requests came at once to a new one."""
+
+    async def make() -> Api:
+        await asyncio.sleep(0)
+        return Api()
+
+    async def both() -> weakref.ref[asyncio.AbstractEventLoop]:
+        await asyncio.gather(*(sink.create("default", event(name=name)) for name in "ab"))
+        await sink.close()
+        return weakref.ref(asyncio.get_running_loop())
+
+    sink = aio.CoreV1EventSink(make)
+    loops = [asyncio.run(both()) for _ in range(3)]
+    gc.collect()
+    assert [None] * 3 == [loop() for loop in loops]
+
+
+def test_a_child_connects_anew(loop: Loop) -> None:
+    """Pitfall 21: after a fork another connection is made, and the parent's is left alone: it is not closed."""
+    made: list[Api] = []
+
+    def make() -> Api:
+        made.append(Api())
+        return made[-1]
+
+    sink = aio.CoreV1EventSink(make)
+    loop.run(sink.create("default", event(name="parent")))
+    sink.after_fork()
+    loop.run(sink.create("default", event(name="child")))
+    loop.run(sink.close())
+    assert [(["parent"], 0), (["child"], 1)] == [(api.names, api.closed) for api in made]
+
+
+def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink that is built in a running loop imports nothing there; outside of one it does so at once."""
+    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", (package,))
+    imported: list[str] = []
+    monkeypatch.setattr("kevents._clients.aio_client.AsyncClientSource._prepare", lambda _, name: imported.append(name))
+
+    async def build() -> None:
+        aio.CoreV1EventSink()
+
+    loop.run(build())
+    assert [] == imported
+    aio.CoreV1EventSink()
+    assert [package] == imported
+
+
+def test_a_module_of_nowhere(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody has put in the place of aiohttp, and says nothing of where it is from, is not it."""
+    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", (package,))
+    monkeypatch.setitem(sys.modules, "aiohttp", ModuleType("aiohttp"))
+    with pytest.raises(ImportError, match="with aiohttp"):
+        aio.CoreV1EventSink()

@@ -1,0 +1,842 @@
+"""The sink over the official client: the contract of every sink, and what is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import importlib
+import json
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import MagicMock
+
+import pytest
+from kubernetes import client, config
+from tenacity import wait_none
+
+from kevents import CoreV1EventSink, EventBroadcaster, EventSink, StatusError, UnavailableError
+from kevents.events import EventsV1EventSink
+from kevents.testing._apiserver.server import APIServer, Hang, Reset
+
+pytest.register_assert_rewrite("tests.clients.sink_contract")
+
+from tests.clients.sink_contract import PATCH, SERIES, MakeSink, SinkContract, event, kubeconfig, refusal  # noqa: E402
+
+pytestmark = pytest.mark.wire
+
+ROOT: Final = Path(__file__).parents[2]
+SECRET: Final = "s3cret-0f-the-test"
+POD: Final = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": "default", "uid": "u-1"}}
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+class TestContract(SinkContract):
+    """The contract, for the sink that finds its server by itself."""
+
+    unavailable = (UnavailableError,)
+    sink_class: type[CoreV1EventSink | EventsV1EventSink] = CoreV1EventSink
+
+    @pytest.fixture
+    def make_sink(self, monkeypatch: pytest.MonkeyPatch) -> MakeSink:
+        """Give sinks that read the kubeconfig which the environment names."""
+
+        def make(kubeconfig: Path, request_timeout: tuple[float, float]) -> EventSink:
+            monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+            return self.sink_class(request_timeout=request_timeout)
+
+        return make
+
+
+class TestSeriesContract(TestContract):
+    """The contract, for the sink of events.k8s.io/v1."""
+
+    shape = SERIES
+    sink_class = EventsV1EventSink
+
+
+@pytest.fixture(autouse=True)
+def no_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test begins with no process-wide configuration, and leaves none."""
+    monkeypatch.setattr(client.Configuration, "_default", None)
+
+
+@pytest.fixture
+def server_config(api_server: APIServer, tmp_path: Path) -> Path:
+    """The kubeconfig of the embedded server."""
+    return kubeconfig(api_server, tmp_path)
+
+
+def connected(path: Path, **settings: Any) -> client.ApiClient:
+    """A client for a kubeconfig, with settings of its own."""
+    configuration = client.Configuration()
+    config.load_kube_config(str(path), client_configuration=configuration)
+    return configured(configuration, **settings)
+
+
+def configured(configuration: client.Configuration | None = None, **settings: Any) -> client.ApiClient:
+    """A client with these settings, that tries each request once."""
+    configuration = configuration or client.Configuration()
+    for name, value in {"retries": False, **settings}.items():
+        setattr(configuration, name, value)
+    return client.ApiClient(configuration=configuration)
+
+
+def names(server: APIServer) -> list[str]:
+    """The names of the stored events."""
+    return sorted(stored["metadata"]["name"] for stored in server.events())
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+# What it is given
+
+
+FORMS: Final[dict[str, Callable[[Path], object]]] = {
+    "a CoreV1Api": lambda path: client.CoreV1Api(connected(path)),
+    "an ApiClient": connected,
+    "a callable that gives a CoreV1Api": lambda path: lambda: client.CoreV1Api(connected(path)),
+    "a callable that gives an ApiClient": lambda path: lambda: connected(path),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_forms(api_server: APIServer, server_config: Path, form: Callable[[Path], object]) -> None:
+    """An api, a client, and a callable that gives either, will do."""
+    sink = CoreV1EventSink(form(server_config))
+    sink.create("default", event())
+    sink.patch("default", "pod.1", dict(PATCH))
+    assert ([2], 1) == ([stored["count"] for stored in api_server.events()], api_server.connections)
+
+
+def test_a_class_is_a_callable(api_server: APIServer, server_config: Path) -> None:
+    """The class CoreV1Api is a callable that gives an api, for the process-wide default configuration."""
+    config.load_kube_config(str(server_config))
+    CoreV1EventSink(client.CoreV1Api).create("default", event())
+    assert ["pod.1"] == names(api_server)
+
+
+def test_process_wide_default(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process-wide default configuration counts before the environment's, if loaded before the first send."""
+    monkeypatch.setenv("KUBECONFIG", "no-such-file")
+    sink = CoreV1EventSink()
+    config.load_kube_config(str(server_config))
+    before = dict(vars(client.Configuration._default))
+    sink.create("default", event())
+    assert ["pod.1"] == names(api_server)
+    assert before == vars(client.Configuration._default)
+
+
+def test_in_cluster(api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a cluster the service account counts, before the kubeconfig."""
+    for variable, constant, text in (
+        ("token", "SERVICE_TOKEN_FILENAME", api_server.token),
+        ("ca", "SERVICE_CERT_FILENAME", api_server.ca),
+    ):
+        (tmp_path / variable).write_text(text, encoding="utf-8")
+        monkeypatch.setattr(config.incluster_config, constant, str(tmp_path / variable))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(api_server.port))
+    monkeypatch.setenv("KUBECONFIG", "no-such-file")
+    CoreV1EventSink().create("default", event())
+    assert ["pod.1"] == names(api_server)
+
+
+def test_several_kubeconfigs(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KUBECONFIG may name several files, and is read at the first send."""
+    sink = CoreV1EventSink()
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join([str(server_config), str(server_config)]))
+    sink.create("default", event())
+    assert ["pod.1"] == names(api_server)
+
+
+def test_credentials_that_come_later(api_server: APIServer, server_config: Path) -> None:
+    """A callable may say UnavailableError as long as there are no credentials; it is asked again, then kept."""
+    answers: list[object] = [
+        UnavailableError("not logged in yet", retry_after=3),
+        ValueError("no"),
+        connected(server_config),
+    ]
+    asked = []
+
+    def factory() -> object:
+        asked.append(1)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    sink = CoreV1EventSink(factory)
+    assert [] == asked
+    with pytest.raises(UnavailableError, match="not logged in yet") as caught:
+        sink.create("default", event())
+    assert 3 == caught.value.retry_after
+    with pytest.raises(UnavailableError, match="raised ValueError: no"):
+        sink.create("default", event())
+    for number in range(3):
+        sink.create("default", event(name=f"pod.{number}"))
+    assert (3, 3) == (len(asked), len(api_server.events()))
+
+
+def test_waiting_for_credentials(api_server: APIServer, server_config: Path) -> None:
+    """What is recorded before there are credentials waits, and arrives."""
+    ready, asked = threading.Event(), threading.Event()
+
+    def factory() -> client.ApiClient:
+        asked.set()
+        if not ready.is_set():
+            raise UnavailableError("not logged in yet")
+        return connected(server_config)
+
+    with EventBroadcaster(sleep_duration=0.01) as broadcaster:
+        broadcaster.start_recording_to_sink(CoreV1EventSink(factory))
+        broadcaster.new_recorder("c").event(POD, "Normal", "Early", "m")
+        assert asked.wait(10)
+        ready.set()
+        assert broadcaster.flush(10)
+    assert ["Early"] == [stored["reason"] for stored in api_server.events()]
+
+
+@pytest.mark.parametrize("answer", [None, "x", 7, object(), object])
+def test_callable_that_gives_nothing(answer: object) -> None:
+    """A callable that gives no client is told so; what it may give later counts."""
+    with pytest.raises(UnavailableError, match="must give a CoreV1Api or ApiClient, not "):
+        CoreV1EventSink(lambda: answer).create("default", event())
+
+
+class AsyncApi:
+    """An asynchronous client's api."""
+
+    async def create_namespaced_event(self, namespace: str, body: object) -> None:
+        """Send nothing."""
+
+
+class OldAsyncApi:
+    """One whose methods do not show what they are."""
+
+    def create_namespaced_event(self, namespace: str, body: object, **options: object) -> object:
+        """Give a coroutine."""
+        return AsyncApi().create_namespaced_event(namespace, body)
+
+
+async def async_factory() -> None:
+    """Give nothing."""
+
+
+@pytest.mark.parametrize(
+    ("api", "said"),
+    [
+        ("https://127.0.0.1", "not builtins.str"),
+        (7, "not builtins.int"),
+        ({"host": "h"}, "not builtins.dict"),
+        (client.Configuration(), "not kubernetes.client.configuration.Configuration"),
+        (client.EventsV1Api(client.ApiClient(client.Configuration())), "EventsV1Api"),
+        (AsyncApi(), "asynchronous"),
+        (async_factory, "asynchronous"),
+    ],
+)
+def test_no_client(api: object, said: str) -> None:
+    """What is no client of the right kind is refused when the sink is built."""
+    with pytest.raises(TypeError, match=re.escape(said)):
+        CoreV1EventSink(api)
+
+
+@pytest.mark.parametrize("package", ["kubernetes.aio", "kubernetes_asyncio"])
+@pytest.mark.parametrize("sink", [CoreV1EventSink, EventsV1EventSink])
+def test_asynchronous_client(package: str, sink: type[CoreV1EventSink | EventsV1EventSink]) -> None:
+    """Whatever comes from an asynchronous package is refused when the sink is built, with the sink that takes it."""
+    pytest.importorskip(package)
+    pytest.importorskip("aiohttp")
+    theirs, configs = (importlib.import_module(f"{package}.{name}") for name in ("client", "config"))
+    api = getattr(theirs, sink.__name__.replace("EventSink", "Api"))
+
+    async def given() -> list[object]:
+        async with theirs.ApiClient(theirs.Configuration()) as its_client:
+            return [its_client, api(its_client), type("Mine", (api,), {})(its_client)]
+
+    for thing in (*asyncio.run(given()), api, theirs.ApiClient, configs.new_client_from_config):
+        with pytest.raises(TypeError, match=rf"not an asynchronous one: kevents\.aio\.{sink.__name__} is for those"):
+            sink(thing)
+
+
+def test_hidden_coroutine() -> None:
+    """An asynchronous api that does not show it is an error at the send, not a success; nothing is left unawaited."""
+    with pytest.raises(TypeError, match="asynchronous"):
+        CoreV1EventSink(OldAsyncApi()).create("default", event())
+
+
+@pytest.mark.parametrize(
+    "timeout",
+    [5, None, "5", (5,), (1, 2, 3), (0, 1), (1, 0), (-1, 1), (float("nan"), 1), (1, float("inf")), (True, 1), ("5", 1)],
+)
+def test_timeout_that_is_none(timeout: Any) -> None:
+    """Pitfall 59: a time-out that makes no sense is refused when the sink is built."""
+    with pytest.raises(ValueError, match="request_timeout"):
+        CoreV1EventSink(MagicMock(), request_timeout=timeout)
+
+
+def test_doubles() -> None:
+    """A test's double of the api will do, whatever it answers; each call has a time-out, and asks for a raw answer."""
+    api = MagicMock()
+    sink = CoreV1EventSink(api)
+    sink.create("ns", {"count": 1})
+    sink.within(2).patch("ns", "n", {"count": 2})
+    raw = {"_preload_content": False}
+    api.create_namespaced_event.assert_called_once_with("ns", {"count": 1}, _request_timeout=(5.0, 15.0), **raw)
+    api.patch_namespaced_event.assert_called_once_with("n", "ns", {"count": 2}, _request_timeout=(2, 2), **raw)
+    for answer in (None, b"", {"kind": "Event"}, object()):
+        api.create_namespaced_event.return_value = answer
+        sink.create("ns", {})
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (ValueError("the message has no header"), ValueError),
+        (TypeError("'x' is not JSON"), ValueError),
+        (AttributeError("openapi_types"), ValueError),
+        (client.ApiException(status=0, reason="SSLError\nbad"), UnavailableError),
+        (client.ApiException(), UnavailableError),
+        (client.ApiException(status=418, reason="I'm a teapot"), StatusError),
+        (config.ConfigException("no token"), UnavailableError),
+        (ConnectionResetError(), ConnectionResetError),
+        (RuntimeError("anything"), RuntimeError),
+    ],
+)
+def test_errors_of_the_client(raised: Exception, expected: type[Exception]) -> None:
+    """What the client raises becomes one of the errors of a sink; what is no request's fault, or unknown, stays."""
+    api = MagicMock()
+    api.create_namespaced_event.side_effect = raised
+    with pytest.raises(expected) as caught:
+        CoreV1EventSink(api).create("default", {})
+    assert expected is type(caught.value)
+
+
+# What it loads, and when
+
+
+def child(script: str, **environment: str) -> dict[str, Any]:
+    """What a script prints as JSON, in a process of its own."""
+    env = {**os.environ, "PYTHONWARNINGS": "error::ResourceWarning", **environment}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert 0 == done.returncode, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def test_imports(api_server: APIServer, server_config: Path) -> None:
+    """Pitfall 79: the client is imported when the sink is built, not with kevents, and connects at the first send."""
+    script = """
+import json, sys, kevents
+seen = ["kubernetes" in sys.modules]
+sink = kevents.CoreV1EventSink()
+before = set(sys.modules)
+import kubernetes.client as client
+seen.append(before == set(sys.modules))
+sink.create("default", BODY)
+sink.patch("default", "pod.1", {"count": 2})
+late = sorted(name for name in set(sys.modules) - before if name.startswith(("kubernetes", "pydantic", "urllib3")))
+print(json.dumps({"seen": seen, "late": late, "default": client.Configuration._default is not None}))
+""".replace("BODY", repr(event()))
+    result = child(script, KUBECONFIG=str(server_config))
+    assert {"seen": [False, True], "late": [], "default": False} == result
+    assert ["pod.1"] == names(api_server)
+
+
+def test_building_connects_to_nothing(
+    api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Building a sink opens no connection, reads no kubeconfig and starts no thread."""
+    threads = threading.active_count()
+    monkeypatch.setenv("KUBECONFIG", "no-such-file")
+    CoreV1EventSink()
+    CoreV1EventSink(connected(server_config))
+    assert (0, threads) == (api_server.connections, threading.active_count())
+
+
+def test_the_default_is_never_set(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process-wide default configuration is left alone."""
+    monkeypatch.setenv("KUBECONFIG", str(server_config))
+    CoreV1EventSink().create("default", event())
+    assert client.Configuration._default is None
+    assert ["pod.1"] == names(api_server)
+
+
+# How it connects
+
+
+def test_retries_are_off(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where kevents builds the client, a request is tried once: the work queue does the rest."""
+    monkeypatch.setenv("KUBECONFIG", str(server_config))
+    sink = CoreV1EventSink()
+    configuration = sink._source.api().api_client.configuration
+    assert configuration.retries is False
+    assert configuration.connection_pool_maxsize >= 64  # a connection for each sender, whatever processors there are
+    api_server.fail(Reset())
+    with pytest.raises(UnavailableError):
+        sink.create("default", event())
+    assert (1, 1) == (len(api_server.requests), api_server.connections)
+
+
+def test_a_dead_port_is_tried_once(monkeypatch: pytest.MonkeyPatch, server_config: Path) -> None:
+    """Where kevents builds the client, a refused connection is not tried again at once."""
+    tries: list[object] = []
+    path = edited(server_config, server=f"https://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    monkeypatch.setattr(socket.socket, "connect", lambda sock, address: tries.append(address) or _refuse())
+    with pytest.raises(UnavailableError):
+        CoreV1EventSink().create("default", event())
+    assert 1 == len(tries)
+
+
+def _refuse() -> None:
+    raise ConnectionRefusedError(111, "Connection refused")
+
+
+def test_shorter_timeouts(api_server: APIServer, server_config: Path) -> None:
+    """`within` gives the same sink with shorter time-outs: for the last requests of a process."""
+    sink = CoreV1EventSink(connected(server_config))
+    sink.create("default", event())
+    began = time.monotonic()
+    with api_server.fail(Hang()), pytest.raises(UnavailableError):
+        sink.within(0.1).patch("default", "pod.1", dict(PATCH))
+    assert time.monotonic() - began < 4
+    assert "(5.0, 15.0)" in repr(sink)
+
+
+@contextlib.contextmanager
+def raw_server(answer: bytes, *, hold: bool) -> Iterator[str]:
+    """A server that gives one answer, byte for byte, and then closes the connection, or waits until the client does."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            connection.settimeout(8)
+            with connection, connection.makefile("rb") as stream:
+                length = 0
+                while (line := stream.readline().strip()) != b"":
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.partition(b":")[2])
+                stream.read(length)
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(answer)
+                    if hold:
+                        stream.read(1)  # until the client closes the connection
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join(4)
+        assert not thread.is_alive(), "the client keeps a connection that it cannot use again"
+
+
+HEAD: Final = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"
+CUT_OFF: Final = {
+    "half a body": HEAD + b'Content-Length: 100\r\n\r\n{"kind":',
+    "half a chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\n20\r\n{",
+    "no chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "half a gzip": HEAD + b"Content-Encoding: gzip\r\nContent-Length: 90\r\n\r\n" + gzip.compress(b"x" * 999)[:15],
+}
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("answer", CUT_OFF.values(), ids=CUT_OFF.keys())
+def test_success_with_a_broken_answer(answer: bytes, *, hold: bool) -> None:
+    """Pitfall 35: once the status was a success the write is done, whatever becomes of the rest of the answer."""
+    with raw_server(answer, hold=hold) as url:
+        sink = CoreV1EventSink(configured(host=url), request_timeout=(1, 0.2))
+        sink.create("default", event())
+    assert sink
+
+
+def test_success_that_cannot_be_decoded() -> None:
+    """Pitfall 35: nor does it matter that the answer is not compressed as it says."""
+    answer = HEAD + b"Content-Encoding: gzip\r\nContent-Length: 7\r\n\r\nno gzip"
+    with raw_server(answer, hold=False) as url:
+        CoreV1EventSink(configured(host=url)).create("default", event())
+
+
+def test_success_with_a_huge_answer() -> None:
+    """Pitfall 78: the rest of a huge answer is not waited for, and its connection is closed."""
+    began = time.monotonic()
+    with raw_server(HEAD + b"Content-Length: 4000000\r\n\r\n" + b"x" * 1_500_000, hold=True) as url:
+        sink = CoreV1EventSink(configured(host=url))
+        sink.create("default", event())
+        assert time.monotonic() - began < 4
+    assert sink
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 2", b"SSH-2.0-OpenSSH\r\n", b"\x15\x03\x01\x00\x02\x02\x16"])
+@pytest.mark.parametrize("hold", [False, True])
+def test_no_http(answer: bytes, *, hold: bool) -> None:
+    """A server that speaks something else, or says nothing, is unavailable."""
+    with raw_server(answer, hold=hold) as url, pytest.raises(UnavailableError):
+        CoreV1EventSink(configured(host=url), request_timeout=(1, 0.2)).create("default", event())
+
+
+def test_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server_config: Path) -> None:
+    """Pitfall 75: where kevents builds the client, a redirect is a refusal; the token goes nowhere else."""
+    with APIServer() as other:
+        answer = f"HTTP/1.1 307 Moved\r\nLocation: {other.url}/x\r\nContent-Length: 0\r\n\r\n".encode()
+        with raw_server(answer, hold=False) as url:
+            monkeypatch.setenv("KUBECONFIG", str(edited(server_config, server=url)))
+            assert 307 == refusal(CoreV1EventSink().create, "default", event()).code
+        assert () == other.requests
+
+
+# Credentials
+
+
+def test_renewed_credentials(api_server: APIServer, server_config: Path) -> None:
+    """Pitfall 42: after a 401 a callable is asked again, and its new credentials are used."""
+    api_server.add_user(SECRET, "late")
+    tokens = ["expired", SECRET]
+    sink = CoreV1EventSink(lambda: connected(edited(server_config, token=tokens.pop(0))))
+    assert 401 == refusal(sink.create, "default", event()).code
+    sink.create("default", event())
+    sink.create("default", event(name="pod.2"))
+    assert (["pod.1", "pod.2"], []) == (names(api_server), tokens)
+
+
+def test_renewed_kubeconfig(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 42: after a 401 the kubeconfig is read again."""
+    path = edited(server_config, token="expired")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    sink = CoreV1EventSink()
+    assert 401 == refusal(sink.create, "default", event()).code
+    path.write_text(server_config.read_text(encoding="utf-8"), encoding="utf-8")
+    sink.create("default", event())
+    assert ["pod.1"] == names(api_server)
+
+
+def test_refused_credentials_of_a_client(api_server: APIServer, server_config: Path) -> None:
+    """After a 401 a client that was given is kept, and its connection too."""
+    sink = CoreV1EventSink(connected(server_config))
+    api_server.fail(401, times=2)
+    for _ in range(2):
+        assert 401 == refusal(sink.create, "default", event()).code
+    sink.create("default", event())
+    assert 1 == api_server.connections
+
+
+def edited(path: Path, *, server: str = "", token: str = "", ca: str = "") -> Path:
+    """A copy of a kubeconfig with another server, token or certificate authority."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
+    cluster["server"] = server or cluster["server"]
+    user["token"] = token or user["token"]
+    if ca:
+        del cluster["certificate-authority-data"]
+        cluster["certificate-authority"] = ca
+    copied = path.with_name(f"{path.name}-edited")
+    copied.write_text(json.dumps(content), encoding="utf-8")
+    return copied
+
+
+BROKEN: Final = {
+    "no YAML": ("users:\n- user: {token: TOKEN\n  x: [\n", "ParserError"),
+    "empty": ("", "file is empty"),
+    "a text": ("hello TOKEN", "kubeconfig"),
+    "a list": ("[1, TOKEN]", "kubeconfig"),
+    "no context": ('{"users": [{"name": "u", "user": {"token": "TOKEN"}}]}', "current-context"),
+    "a context that is not there": (
+        '{"current-context": "c", "contexts": [], "clusters": [], "users": []}',
+        "with name c",
+    ),
+    "no text for a server": (
+        """{"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": 7}}], "users": [{"name": "u", "user": {"token": "TOKEN"}}]}""",
+        "'int' object",
+    ),
+    "binary": ("\x00\x01TOKEN", "ReaderError"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
+    """A kubeconfig that cannot be used is UnavailableError: which file, what is wrong, what to do; in one line."""
+    path = tmp_path / "config"
+    path.write_text(text.replace("TOKEN", SECRET), encoding="utf-8")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    assert_told(CoreV1EventSink(), str(path), said, "set KUBECONFIG, or give kevents.CoreV1EventSink an api")
+
+
+def test_missing_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kubeconfig that is not there is named; once it is there, it is used."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    assert_told(CoreV1EventSink(), str(tmp_path / "none"), "not in a cluster", "No configuration found")
+
+
+def test_unreachable(server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that cannot be reached is named, with the reason."""
+    port = free_port()
+    monkeypatch.setenv("KUBECONFIG", str(edited(server_config, server=f"https://127.0.0.1:{port}")))
+    assert_told(CoreV1EventSink(), "127.0.0.1", str(port), "refused")
+
+
+def test_unknown_host(server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 40: a name that cannot be resolved is told."""
+    monkeypatch.setenv("KUBECONFIG", str(edited(server_config, server="https://no-such-host.invalid")))
+    assert_told(CoreV1EventSink(), "no-such-host.invalid", "resolve")
+
+
+@pytest.mark.parametrize("built_by_user", [False, True])
+def test_wrong_authority(
+    server_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, built_by_user: bool
+) -> None:
+    """Pitfall 75: a server whose certificate is signed by somebody else is refused, with the reason."""
+    with APIServer() as other:
+        (tmp_path / "ca").write_text(other.ca, encoding="utf-8")
+        path = edited(server_config, ca=str(tmp_path / "ca"))
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        assert_told(
+            CoreV1EventSink(connected(path, retries=None) if built_by_user else None), "CERTIFICATE_VERIFY_FAILED"
+        )
+
+
+def test_missing_authority(server_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate authority that is not there is UnavailableError."""
+    monkeypatch.setenv("KUBECONFIG", str(edited(server_config, ca=str(tmp_path / "none"))))
+    assert_told(CoreV1EventSink())
+
+
+def assert_told(sink: EventSink, *said: str) -> None:
+    """A send fails as unavailable; its text is one line that says all this, and holds no secret."""
+    with pytest.raises(UnavailableError) as caught:
+        sink.create("default", event())
+    text = str(caught.value)
+    assert [] == [part for part in said if part not in text], text
+    assert "\n" not in text
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+# Secrets
+
+
+def with_token(token: str) -> Callable[[str], client.ApiClient]:
+    """Clients with a token, under the names by which the generations of the client know it."""
+    return lambda url: configured(host=url, api_key={"authorization": token, "BearerToken": token})
+
+
+def with_password(url: str) -> client.ApiClient:
+    """A client with user and password."""
+    made = configured(host=url, username="user", password=SECRET)
+    made.set_default_header("X-Secret", SECRET)
+    return made
+
+
+SECRETIVE: Final[dict[str, Callable[[str], client.ApiClient]]] = {
+    "token": with_token(f"Bearer {SECRET}"),
+    "token with a line break": with_token(f"Bearer {SECRET}\n"),
+    "token with a line break within": with_token(f"Bearer {SECRET}\nX: {SECRET}"),
+    "token in no header's alphabet": with_token(f"Bearer {SECRET}€"),
+    "user and password": with_password,
+    "user and password in the URL": lambda url: configured(host=url.replace("//", f"//user:{SECRET}@")),
+    "the same, port unreadable": lambda url: configured(host=f"http://user:{SECRET}@127.0.0.1:port"),
+    "the same, password with a slash": lambda url: configured(host=f"http://user:{SECRET}/x@127.0.0.1:80"),
+    "proxy": lambda url: configured(host=url, proxy=f"http://user:{SECRET}@127.0.0.1:{free_port()}"),
+    "proxy of an unknown kind": lambda url: configured(host=url, proxy=f"foo://user:{SECRET}@127.0.0.1:1"),
+}
+
+
+@pytest.mark.parametrize("make", SECRETIVE.values(), ids=SECRETIVE.keys())
+def test_no_secret_is_told(
+    api_server: APIServer, make: Callable[[str], client.ApiClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pitfall 72: no credential is in a repr, an exception's text, a traceback, or what any logger says."""
+    caplog.set_level(logging.DEBUG)
+    warned = Warned()
+    sink = CoreV1EventSink(lambda: make(api_server.url))
+    with pytest.raises((StatusError, UnavailableError)) as caught:
+        sink.create("default", event())
+    shown = [repr(caught.value), str(caught.value), *traceback.format_exception(caught.value), repr(sink)]
+    broadcaster = EventBroadcaster(sleep_duration=0.01)
+    with warned:
+        broadcaster.start_recording_to_sink(sink, retry_wait=wait_none())
+        broadcaster.new_recorder("c").event(POD, "Normal", "Reason", "m")
+        assert warned.once.wait(10)
+        broadcaster.shutdown(0)
+    assert "kevents" in caplog.text
+    assert [] == [text for text in (*shown, caplog.text, str(broadcaster.statistics())) if SECRET in text]
+
+
+class Warned(logging.Handler):
+    """Hears the first warning of kevents."""
+
+    def __init__(self) -> None:
+        """Hear nothing yet."""
+        super().__init__(logging.WARNING)
+        self.once = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hear it, after the handlers that were there before."""
+        if record.name == "kevents":
+            self.once.set()
+
+    def __enter__(self) -> Warned:
+        """Listen."""
+        logging.getLogger().addHandler(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Listen no more."""
+        logging.getLogger().removeHandler(self)
+
+
+def test_unusable_token_loses_nothing(api_server: APIServer, server_config: Path) -> None:
+    """A token of which no header can be made is no fault of the event's: it waits for a better one."""
+    tokens = [f"{SECRET}\n", SECRET]
+    api_server.add_user(SECRET, "late")
+    sink = CoreV1EventSink(lambda: with_token(f"Bearer {tokens[0]}")(api_server.url))
+    with pytest.raises(UnavailableError, match="no header can be made of the client's credentials"):
+        sink.create("default", event(message="Invalid header value"))
+
+
+# After a fork
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_after_fork(api_server: APIServer, server_config: Path, form: Callable[[Path], object]) -> None:
+    """Pitfall 21: `after_fork` makes a new connection; the client that was given keeps its own, for the parent."""
+    given = form(server_config)
+    parent, child_ = CoreV1EventSink(given), CoreV1EventSink(given)
+    parent.create("default", event(name="pod.1"))
+    child_.after_fork()
+    child_.create("default", event(name="pod.2"))
+    parent.create("default", event(name="pod.3"))
+    child_.create("default", event(name="pod.4"))
+    assert [1, 2, 1, 2] == [request.connection for request in api_server.requests]
+
+
+def test_after_fork_of_one_shared_client(api_server: APIServer, server_config: Path) -> None:
+    """Pitfall 21: a callable that always gives the same client does not share its connections over a fork."""
+    shared = connected(server_config)
+    shared.set_default_header("X-Kept", "yes")
+    sink = CoreV1EventSink(lambda: client.CoreV1Api(shared))
+    sink.create("default", event(name="pod.1"))
+    sink.after_fork()
+    sink.create("default", event(name="pod.2"))
+    assert [(1, "yes"), (2, "yes")] == [(seen.connection, seen.headers.get("x-kept")) for seen in api_server.requests]
+
+
+def test_after_fork_while_connecting(api_server: APIServer, server_config: Path) -> None:
+    """Pitfall 21: the parent's lock, held by a thread that is not in the child, does not matter there."""
+    sink = CoreV1EventSink(connected(server_config))
+    with sink._source._lock:
+        sink.after_fork()
+        sink.create("default", event())
+    assert ["pod.1"] == names(api_server)
+
+
+@needs_fork
+@pytest.mark.parametrize("given", ["None", "config.new_client_from_config()", "config.new_client_from_config"])
+def test_fork(api_server: APIServer, server_config: Path, given: str) -> None:
+    """Pitfall 21: in a real child of a fork; the parent's connection lives on."""
+    script = f"""
+import json, os, kevents
+from kubernetes import config
+sink = kevents.CoreV1EventSink({given})
+sink.create("default", BODY1)
+pid = os.fork()
+if pid == 0:
+    sink.after_fork()
+    sink.create("default", BODY2)
+    os._exit(0)
+status = os.waitpid(pid, 0)[1]
+sink.create("default", BODY3)
+print(json.dumps({{"status": status}}))
+"""
+    for number in (1, 2, 3):
+        script = script.replace(f"BODY{number}", repr(event(name=f"pod.{number}")))
+    assert {"status": 0} == child(script, KUBECONFIG=str(server_config))
+    assert [1, 2, 1] == [request.connection for request in api_server.requests]
+
+
+# Doubles of an api
+
+
+class Double:
+    """Somebody's double of a ``CoreV1Api``: it keeps the names of events, and raises if it is told to.
+
+    Attributes:
+        names: What it was asked to create.
+    """
+
+    def __init__(self, error: Exception | None = None, stumble: Exception | None = None) -> None:
+        """Keep what is raised, and what is raised while that is handled."""
+        self.names: list[str] = []
+        self._error = error
+        self._stumble = stumble
+
+    def create_namespaced_event(self, namespace: str, body: dict[str, Any], **options: Any) -> object:
+        """Keep the name."""
+        self.names.append(body["metadata"]["name"])
+        if self._error is None:
+            return None
+        try:
+            raise self._error  # noqa: TRY301 - what is raised while this is handled has it as its context
+        except Exception:
+            if self._stumble is None:
+                raise
+            raise self._stumble  # noqa: B904 - as the client does: its context is what it stumbled over
+
+
+def test_after_fork_of_a_double() -> None:
+    """A double of an api has no connections that anybody knows of: it is used in a child as it is."""
+    double = Double()
+    sink = CoreV1EventSink(double)
+    sink.create("default", event(name="pod.1"))
+    sink.after_fork()
+    sink.create("default", event(name="pod.2"))
+    assert ["pod.1", "pod.2"] == double.names
+
+
+@pytest.mark.parametrize(
+    "stumble", [UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), AttributeError("no decode")], ids=repr
+)
+def test_a_client_that_stumbles(stumble: Exception) -> None:
+    """A refusal over whose text the client stumbles, as its 36 does, is that refusal; any other stumbling is not."""
+    with pytest.raises(StatusError) as caught:
+        CoreV1EventSink(Double(client.ApiException(status=422, reason="no"), stumble)).create("default", event())
+    assert 422 == caught.value.code
+    with pytest.raises(Exception, match=str(stumble)[:10]) as odd:
+        CoreV1EventSink(Double(LookupError(), stumble)).create("default", event())
+    assert not isinstance(odd.value, StatusError | UnavailableError)
+
+
+# A real server
+
+
+@pytest.mark.e2e
+def test_threads_on_a_real_server(real_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four senders over one sink write a hundred events to a real server, each once."""
+    monkeypatch.setenv("KUBECONFIG", str(real_server.kubeconfig("recorder")))
+    with EventBroadcaster() as broadcaster:
+        broadcaster.start_recording_to_sink(CoreV1EventSink())
+        recorder = broadcaster.new_recorder("c")
+        for number in range(100):
+            pod = {**POD, "metadata": {"name": f"thread-{number}", "namespace": "default", "uid": f"u-{number}"}}
+            recorder.event(pod, "Normal", "Threaded", "m")
+        assert broadcaster.flush(30)
+        sink = broadcaster.statistics().watchers[0].sink
+    assert sink is not None
+    assert (100, {}) == (sink.delivered, dict(sink.dropped))
+    found = real_server.kubectl("get", "events", "--field-selector=reason=Threaded", "-o", "name").split()
+    assert 100 == len(found)

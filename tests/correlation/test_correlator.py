@@ -1,0 +1,389 @@
+"""Which write an event deserves, beyond what the traces of ``test_parity`` hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from kevents._correlation.correlator import EventAggregator, EventCorrelator, EventSourceObjectSpamFilter
+from kevents._correlation.options import CorrelatorOptions, spam_key_by_object_and_reason
+from kevents._correlation.token_bucket import NANO
+from kevents._model.objects import Event, EventSource, ObjectReference
+
+POD = ObjectReference(kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u1")
+SOURCE = EventSource("kubelet", "node-1")
+
+
+def event(message: str = "m", serial: int = 1, reference: ObjectReference = POD, **fields: Any) -> Event:
+    """An event about the pod."""
+    given = {"type": "Normal", "reason": "Started", "source": SOURCE, "time": serial * NANO, **fields}
+    return Event(reference=reference, message=message, serial=serial, **given)
+
+
+class World:
+    """A correlator, a clock that stands still, and a server that does what it is asked."""
+
+    def __init__(self, **options: Any) -> None:
+        """Nothing has happened."""
+        self.now = 0
+        self.correlator = EventCorrelator(CorrelatorOptions(**options, clock=lambda: self.now))
+        self.did: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
+        self.messages: list[str] = []
+        self.serial = 0
+
+    def record(self, message: str = "m", **fields: Any) -> Event | None:
+        """An event is recorded; what is written, if anything."""
+        self.serial += 1
+        result = self.correlator.event_correlate(event(message, self.serial, **fields))
+        self.did["skip" if result.skip else "create" if result.patch is None else "patch"] += 1
+        if result.event is not None:
+            self.counts[result.event.name] = result.event.count
+            self.messages.append(result.event.message)
+        return result.event
+
+    @property
+    def writes(self) -> tuple[int, int, int]:
+        """Creates, patches, skips."""
+        return self.did["create"], self.did["patch"], self.did["skip"]
+
+
+class TestGoldenNumbers:
+    """Two sums worth remembering."""
+
+    def test_different(self) -> None:
+        """Pitfall 49: 60 different messages are 9 creates, 1 aggregate, 15 patches, 35 skips; its count is 16."""
+        world = World()
+        for number in range(60):
+            world.record(f"message {number}")
+        assert (10, 15, 35) == world.writes
+        assert [1] * 9 + [16] == list(world.counts.values())
+        assert 51 == world.correlator.aggregated
+
+    def test_identical(self) -> None:
+        """Pitfall 49: 60 identical events are 1 create, 24 patches, 35 skips; the next one through carries 61."""
+        world = World()
+        for _ in range(60):
+            world.record()
+        assert (1, 24, 35) == world.writes
+        assert [25] == list(world.counts.values())
+        world.now = 300 * NANO
+        world.record()
+        assert [61] == list(world.counts.values())
+
+
+# 12 messages about one object and reason in turns, 5 times each, no time passing: creates, patches, and the counts at
+# the server in the end (the last one of an aggregate). The table of the docs.
+RECIPES: dict[str, tuple[dict[str, Any], int, int, list[int]]] = {
+    "client-go's defaults": ({}, 10, 15, [3, *[2] * 8, 6]),
+    "count identical events, never combine": ({"max_events": None}, 12, 13, [3, *[2] * 11]),
+    "one row, always the latest message": (
+        {"max_events": 1, "message_func": lambda event: event.message},
+        1,
+        24,
+        [25],
+    ),
+    "every call its own event": ({"max_events": None, "count_identical": False}, 25, 0, [1] * 25),
+    "no rate limit": ({"burst_size": None}, 10, 50, [*[5] * 9, 15]),
+    "a budget for each reason": ({"spam_key_func": spam_key_by_object_and_reason}, 10, 15, [3, *[2] * 8, 6]),
+}
+
+
+class TestRecipes:
+    """What counts as the same is chosen by options."""
+
+    @pytest.mark.parametrize("wish", RECIPES)
+    def test_table(self, wish: str) -> None:
+        """Each recipe makes the creates, patches and final counts that the docs say."""
+        options, creates, patches, counts = RECIPES[wish]
+        world = World(**options)
+        for _ in range(5):
+            for number in range(12):
+                world.record(f"message {number}")
+        assert (creates, patches, 60 - creates - patches, counts) == (*world.writes, list(world.counts.values()))
+
+    def test_latest_message(self) -> None:
+        """One row for each object, type and reason shows the latest message."""
+        world = World(max_events=1, message_func=lambda event: event.message)
+        for message in ("first", "second", "third"):
+            world.record(message)
+        assert ["first", "second", "third"] == world.messages
+        assert [3] == list(world.counts.values())
+
+    def test_budget_for_each_reason(self) -> None:
+        """Pitfall 50: 25 noisy events use up an important one's budget, unless each reason has its own."""
+        for options, expected in (({}, None), ({"spam_key_func": spam_key_by_object_and_reason}, "OOMKilled")):
+            world = World(**options)
+            for _ in range(25):
+                world.record("noise", reason="Noisy")
+            important = world.record("important", reason="OOMKilled")
+            assert expected == (important and important.reason)
+
+
+class TestSame:
+    """Which events are one row."""
+
+    @staticmethod
+    def rows(*references: ObjectReference) -> int:
+        """How many rows the same event about these objects makes."""
+        world = World()
+        for reference in references:
+            world.record(reference=reference)
+        return len(world.counts)
+
+    def test_resource_version(self) -> None:
+        """Pitfall 53: an object that changes each time is still one row whose count grows."""
+        world = World()
+        for version in range(20):
+            world.record(reference=ObjectReference(kind="Pod", name="a", uid="u", resource_version=str(version)))
+        assert [20] == list(world.counts.values())
+
+    def test_no_separator(self) -> None:
+        """Pitfall 54: namespace "a" with name "bc" is another object than namespace "ab" with name "c"."""
+        assert 2 == self.rows(
+            ObjectReference(kind="Pod", namespace="a", name="bc"), ObjectReference(kind="Pod", namespace="ab", name="c")
+        )
+
+    def test_recreated(self) -> None:
+        """Pitfall 55: an object made anew under the same name, with a new uid, has rows of its own."""
+        assert 2 == self.rows(
+            ObjectReference(kind="Pod", name="a", uid="1"), ObjectReference(kind="Pod", name="a", uid="2")
+        )
+
+    def test_part(self) -> None:
+        """Two containers of a pod are two rows, with one budget and one aggregate."""
+        parts = [ObjectReference(kind="Pod", name="a", uid="1", field_path=f"spec.containers{{{n}}}") for n in "ab"]
+        assert 2 == self.rows(*parts)
+        world = World()
+        for number in range(40):
+            world.record("m", reference=parts[number % 2])
+        assert 15 == world.did["skip"]
+
+    @pytest.mark.parametrize("field", ["type", "reason", "message", "source"])
+    def test_fields(self, field: str) -> None:
+        """Type, reason, message and source tell events apart."""
+        world = World()
+        other = {"type": "Warning", "reason": "Other", "message": "other", "source": EventSource("other")}[field]
+        world.record()
+        world.record(**{field: other})  # type: ignore[arg-type]
+        assert [1, 1] == list(world.counts.values())
+
+    def test_wall_clock_going_back(self) -> None:
+        """Pitfalls 24, 52: what is written of an event last happened at its first time, or later; never before."""
+        world = World()
+        written = [world.record(time=time * NANO) for time in (50, 40, 60)]
+        assert [(50, 50), (50, 50), (50, 60)] == [
+            (each.first_time // NANO, each.time // NANO) for each in written if each is not None
+        ]
+
+
+class TestAggregate:
+    """Events that differ in their message only become one."""
+
+    def test_window(self) -> None:
+        """Pitfall 51: an aggregate unseen for 600 s goes on, for one nanosecond more it starts anew."""
+        for late, expected in ((0, "(combined from similar events): m10"), (1, "m10")):
+            world = World(burst_size=None)
+            for number in range(10):
+                world.record(f"m{number}")
+            world.now = 600 * NANO + late
+            world.record("m10")
+            assert expected == world.messages[-1]
+
+    def test_clock_going_back(self) -> None:
+        """Pitfall 52: a clock that goes back by hours neither opens nor freezes a window."""
+        world = World(burst_size=None)
+        world.now = 10_000 * NANO
+        for number in range(9):
+            world.record(f"m{number}")
+        world.now = 0
+        world.record("m9")
+        world.now = 601 * NANO
+        world.record("m10")
+        assert ["(combined from similar events): m9", "m10"] == world.messages[-2:]
+
+    def test_carries(self) -> None:
+        """Pitfall 56: an aggregate carries annotations, labels, name and times of the occurrence that creates it."""
+        world = World(max_events=1)
+        recorded = event("m", 7, annotations={"a": "1"}, labels={"l": "2"})
+        aggregate = world.correlator.event_correlate(recorded).event
+        assert aggregate is not None
+        body = aggregate.to_dict()
+        assert {**recorded.to_dict(), "message": "(combined from similar events): m"} == body
+        assert ("kubelet", "node-1") == (body["reportingComponent"], body["reportingInstance"])
+
+    def test_known_messages_pass(self) -> None:
+        """The first nine messages stay rows of their own, also after others were combined."""
+        world = World(burst_size=None)
+        for number in (*range(12), 0, 8):
+            world.record(f"m{number}")
+        assert ["m0", "m8"] == world.messages[-2:]
+
+    def test_alone(self) -> None:
+        """The aggregator can be used by itself, as client-go's."""
+        aggregator = EventAggregator(CorrelatorOptions(max_events=2))
+        first, key = aggregator.event_aggregate(event("a"))
+        second, other = aggregator.event_aggregate(event("b"))
+        assert ("a", "(combined from similar events): b") == (first.message, second.message)
+        assert key != other
+
+
+class TestFilter:
+    """A budget for each object."""
+
+    def test_refill(self) -> None:
+        """Pitfall 51: after 300 s one more passes."""
+        world = World(burst_size=1)
+        world.record()
+        for now, skips in ((300 * NANO - 1, 1), (300 * NANO, 1), (300 * NANO, 2)):
+            world.now = now
+            world.record()
+            assert skips == world.did["skip"]
+
+    def test_first_filtered(self) -> None:
+        """Pitfall 60: of an event whose first occurrence was filtered the next one carries the whole count."""
+        world = World(burst_size=1)
+        world.record("noise")
+        world.record("late")
+        world.now = 300 * NANO
+        written = world.record("late")
+        assert written is not None
+        assert (2, "late") == (written.count, written.message)
+
+    def test_types_have_their_own(self) -> None:
+        """Normal events do not use up the budget of warnings."""
+        world = World(burst_size=1)
+        world.record(type="Normal")
+        assert world.record(type="Warning") is not None
+
+    def test_alone(self) -> None:
+        """The filter can be used by itself: True means skip."""
+        spam_filter = EventSourceObjectSpamFilter(CorrelatorOptions(burst_size=1, clock=lambda: 0))
+        assert [False, True] == [spam_filter.filter(event()), spam_filter.filter(event())]
+
+
+def raises(_: Event) -> Any:
+    """A user's function with a fault."""
+    raise RuntimeError("user")
+
+
+class TestUserFunctions:
+    """Pitfall 58: a user's function that fails, or returns nonsense, is replaced by the default for that event."""
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            raises,
+            lambda _: None,
+            lambda _: "ab",
+            lambda _: ["a", "b"],
+            lambda _: ("a",),
+            lambda _: ("a", "b", "c"),
+            lambda _: ([], "b"),
+            lambda _: ("a", {}),
+            lambda: ("a", "b"),
+        ],
+    )
+    def test_key_func(self, function: Any) -> None:
+        """Keys that are no pair of hashables: the default combines, and each event is counted once."""
+        world = World(key_func=function)
+        for number in range(10):
+            world.record(f"m{number}")
+        assert (10, 10) == (world.did["create"], world.correlator.fallbacks)
+        assert "(combined from similar events): m9" == world.messages[-1]
+
+    @pytest.mark.parametrize("function", [raises, lambda _: None, lambda _: b"x", lambda _: 5, lambda: "x"])
+    def test_message_func(self, function: Any) -> None:
+        """A message that is no text: the default's, counted once for each combined event."""
+        world = World(max_events=1, message_func=function)
+        world.record("a")
+        world.record("b")
+        assert ["(combined from similar events): a", "(combined from similar events): b"] == world.messages
+        assert 2 == world.correlator.fallbacks
+
+    @pytest.mark.parametrize("function", [raises, lambda _: None, lambda _: [], lambda _: ("a", []), lambda: "x"])
+    def test_spam_key_func(self, function: Any) -> None:
+        """A spam key that is none: the default's budget, counted once for each event."""
+        world = World(spam_key_func=function)
+        for _ in range(30):
+            world.record()
+        assert (5, 30) == (world.did["skip"], world.correlator.fallbacks)
+
+    @pytest.mark.parametrize("clock", [lambda: 1 // 0, lambda: None, lambda: 1.5, lambda _: 5])
+    def test_clock(self, clock: Any) -> None:
+        """A clock that gives no nanoseconds, but seconds as a float: the system's, counted once for each reading."""
+        options = CorrelatorOptions(clock=clock)
+        correlator = EventCorrelator(options)
+        written = [correlator.correlate(event(serial=serial)) for serial in (1, 2, 3)]
+        assert [1, 2, 3] == [each.count for each in written if each is not None]
+        assert 3 == correlator.fallbacks
+        assert not EventSourceObjectSpamFilter(options).filter(event())
+        assert "m" == EventAggregator(options).event_aggregate(event())[0].message
+
+    def test_only_that_event(self) -> None:
+        """An event on which the function works is not affected by one on which it failed."""
+        world = World(burst_size=1, spam_key_func=lambda event: {"good": "key"}[event.message])
+        for message in ("good", "bad", "good"):
+            world.record(message)
+        assert (2, 1, 1) == (world.did["create"], world.did["skip"], world.correlator.fallbacks)
+
+    def test_all_of_them(self) -> None:
+        """Each function is counted by itself."""
+        world = World(max_events=1, key_func=raises, message_func=raises, spam_key_func=raises)
+        world.record()
+        assert (3, 1) == (world.correlator.fallbacks, world.did["create"])
+
+    def test_own_keys(self) -> None:
+        """Any hashables are keys."""
+        world = World(max_events=2, burst_size=None, key_func=lambda event: (event.reason, len(event.message)))
+        for message in ("aa", "bb", "ccc"):
+            world.record(message)
+        assert ["aa", "bb", "(combined from similar events): ccc"] == world.messages
+        assert 0 == world.correlator.fallbacks
+
+    def test_spam_key_sees_the_write(self) -> None:
+        """A user's spam key is made of what would be written: the count so far, the combined message."""
+        seen: list[tuple[int, str]] = []
+        world = World(max_events=2, spam_key_func=lambda event: seen.append((event.count, event.message)) or "key")
+        for message in ("a", "a", "b"):
+            world.record(message)
+        assert [(1, "a"), (2, "a"), (1, "(combined from similar events): b")] == seen
+
+
+class TestMemory:
+    """Each memory is bounded, and counts what it forgot."""
+
+    def test_evictions(self) -> None:
+        """Pitfall 57: more live keys than places: the oldest are forgotten, counted, and begin anew."""
+        world = World(lru_cache_size=3)
+        pods = [ObjectReference(kind="Pod", name=f"p{number}") for number in range(5)]
+        for pod in (*pods, pods[0], pods[4]):
+            world.record(reference=pod)
+        assert {"aggregate": (3, 3), "observe": (3, 3), "filter": (3, 3)} == world.correlator.caches
+        assert (6, 1) == (world.did["create"], world.did["patch"])
+
+    def test_update_state(self) -> None:
+        """What a server answered is remembered as the event's count, name and first time."""
+        correlator = EventCorrelator()
+        correlator.update_state(event(serial=1, count=41, name="known", first_time=0))
+        result = correlator.event_correlate(event(serial=9)).event
+        assert result is not None
+        assert (42, "known", 0, 9 * NANO) == (result.count, result.name, result.first_time, result.time)
+
+    def test_result(self) -> None:
+        """A result holds the event and its patch, or says that it is skipped."""
+        correlator = EventCorrelator(CorrelatorOptions(burst_size=2))
+        create, patch, skip = (correlator.event_correlate(event(serial=serial)) for serial in (1, 2, 3))
+        assert (True, None, False) == (create.event is not None, create.patch, create.skip)
+        assert {"count": 2, "lastTimestamp": "1970-01-01T00:00:02Z", "message": "m"} == patch.patch
+        assert (None, None, True) == (skip.event, skip.patch, skip.skip)
+
+    def test_events_do_not_change(self) -> None:
+        """A recorded event, which other watchers hold too, is never changed."""
+        correlator = EventCorrelator()
+        recorded = [event(serial=serial) for serial in (1, 2)]
+        for one in recorded:
+            correlator.event_correlate(one)
+        assert [(1, "web-0.1"), (1, "web-0.2")] == [(one.count, one.name) for one in recorded]

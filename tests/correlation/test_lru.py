@@ -1,0 +1,64 @@
+"""The bounded memory behaves as ``cachetools.LRUCache``."""
+
+from __future__ import annotations
+
+import cachetools
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kevents._correlation.lru import LRU
+
+KEYS = st.integers(0, 9)
+
+
+@given(size=st.integers(1, 6), steps=st.lists(st.tuples(st.booleans(), KEYS), max_size=80))
+def test_as_cachetools(size: int, steps: list[tuple[bool, int]]) -> None:
+    """Any order of reads and writes leaves the same keys as in cachetools' cache, and gives the same answers."""
+    ours: LRU[int, int] = LRU(size)
+    theirs: cachetools.LRUCache[int, int] = cachetools.LRUCache(size)
+    forgotten = 0
+    for number, (writes, key) in enumerate(steps):
+        if writes:
+            forgotten += key not in theirs and len(theirs) == size
+            ours.put(key, number)
+            theirs[key] = number
+        else:
+            assert theirs.get(key) == ours.get(key)
+        assert (len(theirs), forgotten) == (len(ours), ours.evictions)
+    assert set(theirs) == {key for key in range(10) if ours.get(key) is not None}
+
+
+def test_a_read_counts_as_use() -> None:
+    """What was read lately stays, what was not is forgotten."""
+    cache: LRU[str, int] = LRU(2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    cache.get("a")
+    cache.put("c", 3)
+    assert (1, None, 3, 1) == (cache.get("a"), cache.get("b"), cache.get("c"), cache.evictions)
+
+
+def test_a_known_key_forgets_nothing() -> None:
+    """Writing a known key again evicts nothing and makes it the most recently used."""
+    cache: LRU[str, int] = LRU(2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    cache.put("a", 3)
+    cache.put("c", 4)
+    assert (3, None, 4, 1) == (cache.get("a"), cache.get("b"), cache.get("c"), cache.evictions)
+
+
+def test_what_was_forgotten() -> None:
+    """A write gives back the value that had to go for it, if one had."""
+    cache: LRU[str, int] = LRU(1)
+    assert [None, None, 2] == [cache.put("a", 1), cache.put("a", 2), cache.put("b", 3)]
+
+
+def test_reads_in_turns() -> None:
+    """The last of two reads counts, though its key was the most recently used before the other's, too."""
+    cache: LRU[str, int] = LRU(2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    assert [1, 2] == [cache.get("a"), cache.get("b")]
+    cache.put("c", 3)
+    assert (None, 2, 3) == (cache.get("a"), cache.get("b"), cache.get("c"))

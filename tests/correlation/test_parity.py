@@ -1,0 +1,119 @@
+"""kevents makes the requests that client-go v0.36.3 made: every recorded trace is replayed, step by step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kevents._correlation.correlator import EventCorrelator
+from kevents._correlation.options import CorrelatorOptions, spam_key_by_object_and_reason
+from kevents._model.objects import Event
+from kevents._model.wire import parse_time
+
+TRACES = Path(__file__).parents[1] / "traces"
+COMBINED = "(combined from similar events): "
+
+
+def load(kind: str) -> list[Any]:
+    """All traces of a kind, as pytest parameters."""
+    return [
+        pytest.param(json.loads(path.read_text(encoding="utf-8")), id=path.stem)
+        for path in sorted((TRACES / kind).glob("*.json"))
+    ]
+
+
+def normal(value: Any) -> Any:
+    """A JSON value in which what is empty is the same as missing."""
+    if isinstance(value, dict):
+        cleaned = {key: normal(item) for key, item in value.items()}
+        return {key: item for key, item in cleaned.items() if item not in ("", None)}
+    return [normal(item) for item in value] if isinstance(value, list) else value
+
+
+def correlator_of(options: dict[str, Any], clock: Any) -> EventCorrelator:
+    """A correlator with the options of a trace."""
+    options = dict(options)
+    if options.pop("spam_key", None) == "by_object_and_reason":
+        options["spam_key_func"] = spam_key_by_object_and_reason
+    if options.pop("message_func", None) == "plain":
+        options["message_func"] = lambda event: event.message
+    return EventCorrelator(CorrelatorOptions(**options, clock=clock))
+
+
+def as_recorded(step: dict[str, Any]) -> Event:
+    """The event of a step as it reaches the sink path."""
+    body = step["event"]
+    metadata = {key: body[key] for key in ("name", "namespace", "annotations") if key in body}
+    event = Event.from_dict({**body, "metadata": metadata, "firstTimestamp": step["at"], "lastTimestamp": step["at"]})
+    assert step["at"][:19] == event.to_dict()["firstTimestamp"][:19]
+    return event
+
+
+class Server:
+    """The objects the server holds, as far as a trace tells."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def expire(self, names: list[str]) -> None:
+        """Forget events."""
+        for key in [key for key in self.objects if "*" in names or key[1] in names]:
+            del self.objects[key]
+
+    def write(self, event: Event, patch: dict[str, Any] | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Write as client-go does; the requests made, and what is then stored."""
+        key = (event.namespace, event.name)
+        requests = []
+        if patch is not None:
+            answer = "ok" if key in self.objects else "not found"
+            requests.append({"verb": "patch", "namespace": key[0], "name": key[1], "body": patch, "answer": answer})
+            if answer == "ok":
+                self.objects[key] = {**self.objects[key], **patch}
+                return requests, self.objects[key]
+        body = event.to_dict()
+        self.objects[key] = body
+        requests.append({"verb": "create", "namespace": key[0], "name": key[1], "body": body, "answer": "ok"})
+        return requests, body
+
+
+def comparable(request: dict[str, Any]) -> dict[str, Any]:
+    """A request without what differs on purpose: type metadata, and what an aggregate carries over here."""
+    body = normal(request["body"])
+    if request["verb"] == "create":
+        body.pop("apiVersion", None)
+        body.pop("kind", None)
+    return {**request, "body": body}
+
+
+def without_carried(request: dict[str, Any]) -> dict[str, Any]:
+    """A create of an aggregate without the three fields that kevents carries over and client-go does not."""
+    body = {k: v for k, v in request["body"].items() if k not in ("reportingComponent", "reportingInstance")}
+    metadata = {k: v for k, v in body.get("metadata", {}).items() if k != "annotations"}
+    return {**request, "body": {**body, "metadata": metadata} if metadata else body}
+
+
+@pytest.mark.parametrize("trace", load("correlate"))
+def test_correlate(trace: dict[str, Any]) -> None:
+    """Each event becomes the requests that client-go made of it, or is skipped as there."""
+    now = 0
+    correlator = correlator_of(trace["options"], lambda: now)
+    server = Server()
+    for number, step in enumerate(trace["steps"]):
+        now = parse_time(step["at"])
+        server.expire(step.get("expire") or [])
+        result = correlator.event_correlate(as_recorded(step))
+        assert step["skip"] == result.skip, number
+        if result.event is None:
+            continue
+        requests, stored = server.write(result.event, result.patch)
+        expected = [comparable(request) for request in step["requests"]]
+        actual = [comparable(request) for request in requests]
+        aggregate = "reportingComponent" not in expected[-1]["body"] and expected[-1]["verb"] == "create"
+        if aggregate:  # difference: an aggregate carries the reporting fields and annotations of its occurrence
+            expected, actual = [[without_carried(r) for r in requests] for requests in (expected, actual)]
+        assert expected == actual, number
+        correlator.update_state(Event.from_dict(stored))

@@ -1,0 +1,147 @@
+"""How a loss is told: in the log with what to do about it, and to the user's function."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from kevents import DropReason, Event, EventSource
+from kevents._delivery.drop_reporter import ADVICE, Losses
+from kevents._queue.notifications import Dropped
+from kevents._queue.outcome import Failed, Rejected, Unavailable, Verb
+from kevents._runtime.log import LimitedLog, is_speaking
+from tests.support.sinks import about
+
+RULE = 'apiGroups: [""], resources: ["events"], verbs: ["create", "patch"]'
+EVENT = Event(reference=about(), type="Normal", reason="R", message="m", source=EventSource("c"), time=0, serial=1)
+
+
+def test_every_reason_has_advice() -> None:
+    """There is no loss without a word on what to do about it."""
+    assert set(DropReason) == set(ADVICE)
+
+
+@pytest.mark.parametrize("reason", list(DropReason))
+def test_a_loss_is_told_twice(reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
+    """In the log once, and to the function each time, save for an echo, which nobody is told of."""
+    calls: list[tuple[DropReason, Event | None, int]] = []
+    losses = Losses(LimitedLog(), lambda *args: calls.append(args))
+    for _ in range(3):
+        losses.tell(reason, EVENT, 2)
+    expected = f"dropped 2 events about v1/Pod prod/web-0 (reason R), {reason.value}: {ADVICE[reason]}"
+    assert [expected] == caplog.messages
+    assert ([] if reason is DropReason.RECURSION else [(reason, EVENT, 2)] * 3) == calls
+
+
+def test_without_an_event(caplog: pytest.LogCaptureFixture) -> None:
+    """A loss may be about nothing in particular, and have a reason of its own."""
+    Losses(LimitedLog(), None).tell(DropReason.SHUTDOWN, None, why="recorded too late")
+    assert ["dropped an event, shutdown: recorded too late"] == caplog.messages
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit("x"), GeneratorExit("x")])
+def test_a_function_that_raises(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """What `on_drop` raises is logged, and breaks nobody."""
+
+    def on_drop(*_: object) -> None:
+        raise error
+
+    losses = Losses(LimitedLog(), on_drop)
+    for _ in range(3):
+        losses.tell(DropReason.QUEUE_FULL, EVENT)
+    assert 2 == len(caplog.messages)
+    assert f"on_drop raised {type(error).__name__}: x" == caplog.messages[1]
+    assert [logging.WARNING, logging.ERROR] == [record.levelno for record in caplog.records]
+    assert not is_speaking()
+
+
+def test_ctrl_c() -> None:
+    """Ctrl-C in `on_drop` is the user's."""
+
+    def on_drop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Losses(LimitedLog(), on_drop).tell(DropReason.QUEUE_FULL, EVENT)
+    assert not is_speaking()
+
+
+def test_the_function_speaks_for_kevents() -> None:
+    """What `on_drop` records is an echo."""
+    heard: list[bool] = []
+    Losses(LimitedLog(), lambda *_: heard.append(is_speaking())).tell(DropReason.QUEUE_FULL, EVENT)
+    assert [True] == heard
+
+
+@pytest.mark.parametrize(
+    ("dropped", "level", "text"),
+    [
+        (
+            Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(403, "Forbidden", "no")),
+            logging.WARNING,
+            "the create was refused with 403 Forbidden: no; the role lacks a rule, grant " + RULE,
+        ),
+        (
+            Dropped(DropReason.REJECTED, EVENT, 1, Verb.PATCH, Rejected(403, "Forbidden", "no")),
+            logging.WARNING,
+            "the patch was refused with 403 Forbidden: no; the patch verb may be forgotten, grant " + RULE,
+        ),
+        (
+            Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(403, "Forbidden", "ends", quiet=True)),
+            logging.DEBUG,
+            "the create was refused with 403 Forbidden: ends",
+        ),
+        (
+            Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(0, "ValueError", "")),
+            logging.WARNING,
+            "the create was refused with an error ValueError",
+        ),
+        (
+            Dropped(DropReason.RETRIES_EXHAUSTED, EVENT, 1, None, Failed("broken")),
+            logging.WARNING,
+            f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last answer: broken",
+        ),
+        (
+            Dropped(DropReason.RETRIES_EXHAUSTED, EVENT, 1, None, Unavailable("reset")),
+            logging.WARNING,
+            f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last answer: reset",
+        ),
+        (Dropped(DropReason.EXPIRED, EVENT, 1), logging.WARNING, ADVICE[DropReason.EXPIRED]),
+    ],
+)
+def test_what_the_queue_dropped(dropped: Dropped, level: int, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfalls 43, 44, 45: a refusal is told with what the server said, and for a 403 with the rule that is missing."""
+    caplog.set_level(logging.DEBUG, "kevents")
+    Losses(LimitedLog(), None).tell_dropped(dropped)
+    assert [f"dropped an event about v1/Pod prod/web-0 (reason R), {dropped.reason.value}: {text}"] == caplog.messages
+    assert [level] == [record.levelno for record in caplog.records]
+
+
+def test_codes_and_verbs_are_apart(caplog: pytest.LogCaptureFixture) -> None:
+    """The first refusal with each code, and of each verb, is told; those after it are summed up."""
+    losses = Losses(LimitedLog(), None)
+    for verb in (Verb.CREATE, Verb.PATCH):
+        for code in (403, 422):
+            for _ in range(10):
+                losses.tell_dropped(Dropped(DropReason.REJECTED, EVENT, 1, verb, Rejected(code, "R", "m")))
+    assert 4 == len(caplog.messages)
+    losses.log.sum_up()
+    assert 8 == len(caplog.messages)
+
+
+def test_a_hostile_name_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 71: what the log says about an object is escaped, whatever the object is called."""
+    event = Event(
+        reference=about("a\nb\x1b[2J"),
+        type="Normal",
+        reason="R\r\nx",
+        message="m",
+        source=EventSource(),
+        time=0,
+        serial=1,
+    )
+    Losses(LimitedLog(), None).tell(DropReason.QUEUE_FULL, event)
+    (message,) = caplog.messages
+    assert message.isprintable()
+    assert r"v1/Pod prod/a\nb\x1b[2J (reason R\r\nx)" in message

@@ -1,0 +1,281 @@
+"""The sender threads: one request an attempt, whatever the sink does with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from kevents import Event, EventSource, StatusError, UnavailableError
+from kevents._correlation.decisions import CoreDecider
+from kevents._delivery.dispatcher import Delivery
+from kevents._delivery.drop_reporter import Losses
+from kevents._delivery.sender_threads import SenderCrew, send
+from kevents._model.statistics import DropReason
+from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb
+from kevents._queue.work_item import Attempt
+from kevents._runtime.log import LimitedLog, is_speaking
+from tests.support.sinks import PATIENCE, Call, Gate, ScriptedSink, about, thread_names
+
+
+class MuteError(Exception):
+    """An error whose text cannot be had."""
+
+    def __str__(self) -> str:
+        """Raise."""
+        raise RuntimeError
+
+
+class FatalError(Exception):
+    """An error whose text ends the thread."""
+
+    def __str__(self) -> str:
+        """Raise."""
+        raise SystemExit
+
+
+class Crew:
+    """A crew and its sink."""
+
+    def __init__(self, sink: ScriptedSink, *, senders: int = 4, retry_wait: Any = lambda _: 0.0) -> None:
+        """Start nothing."""
+        self.sink = sink
+        self.drops: list[tuple[DropReason, int]] = []
+        self.delivery = Delivery(
+            Losses(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events))),
+            partial(CoreDecider, None, None),
+            senders=senders, backlog=10_000, max_age=3600.0, sleep_duration=10.0, retry_wait=retry_wait,
+        )  # fmt: skip
+        self.crew = SenderCrew(self.delivery, sink, senders, "s")
+        self._serial = 0
+
+    def handle(self, *messages: str) -> None:
+        """Hand over events with these messages, each about an object of its own."""
+        batch = []
+        for message in messages:
+            self._serial += 1
+            batch.append(
+                Event(
+                    reference=about(message), type="Normal", reason="R", message=message, source=EventSource("c"),
+                    time=self._serial, serial=self._serial,
+                )
+            )  # fmt: skip
+        self.crew.handle(batch)
+
+    def attempt(self) -> Attempt:
+        """An attempt on one event."""
+        self.delivery.accept(
+            [
+                Event(
+                    reference=about(), type="Normal", reason="R", message="m", source=EventSource("c"), time=1, serial=1
+                )
+            ]
+        )
+        attempt = self.delivery.take(monotonic())
+        assert isinstance(attempt, Attempt)
+        return attempt
+
+
+@contextmanager
+def crew(sink: ScriptedSink, **settings: Any) -> Iterator[Crew]:
+    """A crew that is ended."""
+    made = Crew(sink, **settings)
+    yield made
+    made.crew.finish()
+    made.crew.settle(monotonic() + PATIENCE)
+    assert 0 == made.delivery.statistics().backlog
+    assert [] == sink.doubled
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (None, Delivered()),
+        (StatusError(409, "AlreadyExists"), Exists()),
+        (StatusError(422, "Invalid", "no"), Rejected(422, "Invalid", "no")),
+        (StatusError(503), Unavailable("StatusError: 503")),
+        (UnavailableError("no route", retry_after=3), Unavailable("UnavailableError: no route", 3.0)),
+        (ConnectionResetError("reset"), Unavailable("ConnectionResetError: reset")),
+        (RuntimeError("odd"), Failed("RuntimeError: odd")),
+        (ValueError("odd"), Rejected(0, "ValueError", "ValueError: odd")),
+        (SystemExit(1), Unavailable("SystemExit: 1")),
+        (KeyboardInterrupt(), Unavailable("KeyboardInterrupt: ")),
+        (GeneratorExit(), Unavailable("GeneratorExit: ")),
+        (MuteError(), Failed("MuteError")),
+        (FatalError(), Failed("FatalError")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_a_sink_raises_is_a_verdict(error: BaseException | None, verdict: object) -> None:
+    """Nothing that a sink raises reaches the sender's thread."""
+    office = Crew(ScriptedSink(always=error))
+    attempt = office.attempt()
+    assert verdict == send(office.sink, attempt)
+
+
+def test_a_status_of_nonsense_is_a_verdict() -> None:
+    """An error with fields of the wrong kind is still an error."""
+    for error in (StatusError("x"), StatusError(400, message=None), StatusError(403, causes=[3])):  # type: ignore[arg-type, list-item]
+        office = Crew(ScriptedSink(always=error))
+        assert isinstance(send(office.sink, office.attempt()), Failed | Rejected)
+
+
+def test_the_verb_and_the_body() -> None:
+    """A create carries the whole body, a patch the name and the patch; both speak for kevents."""
+    speaking: list[bool] = []
+    sink = ScriptedSink(always=lambda _: speaking.append(is_speaking()))
+    office = Crew(sink)
+    attempt = office.attempt()
+    assert Delivered() == send(sink, attempt)
+    attempt.verb = Verb.PATCH
+    assert Delivered() == send(sink, attempt)
+    create, patch = sink.calls
+    assert ("create", "prod", attempt.name, "m") == (create.verb, create.namespace, create.name, create.body["message"])
+    assert ("patch", "prod", attempt.name, {"count", "lastTimestamp", "message"}) == (
+        patch.verb, patch.namespace, patch.name, set(patch.body),
+    )  # fmt: skip
+    assert [True, True] == speaking
+    assert not is_speaking()
+
+
+def test_gone_of_a_patch() -> None:
+    """A patch that meets 404 is gone, a create is refused."""
+    sink = ScriptedSink(always=StatusError(404, "NotFound"))
+    office = Crew(sink)
+    attempt = office.attempt()
+    assert Rejected(404, "NotFound") == send(sink, attempt)
+    attempt.verb = Verb.PATCH
+    assert Gone() == send(sink, attempt)
+
+
+def test_threads_come_as_they_are_needed() -> None:
+    """No thread before the first event, one for one event at a time, never more than senders."""
+    gate = Gate()
+    with crew(ScriptedSink(gate=gate), senders=3) as office:
+        assert [] == thread_names("kevents-s-sender")
+        office.handle("a")
+        assert ["kevents-s-sender-1"] == thread_names("kevents-s-sender")
+        assert office.delivery.flush(None)
+        gate.shut()
+        office.handle(*[f"e{number}" for number in range(10)])
+        gate.wait_entered(4)
+        assert 3 == len(thread_names("kevents-s-sender"))
+        gate.open()
+    assert 3 == office.sink.most_at_once
+    assert 11 == len(office.sink.written)
+
+
+def test_never_two_at_once_for_one_event() -> None:
+    """However many senders, an event is written by one at a time, and ends with the whole count."""
+    gate = Gate(shut=True)
+    with crew(ScriptedSink(gate=gate)) as office:
+        office.handle("a")
+        gate.wait_entered()
+        for _ in range(20):
+            batch = [
+                Event(
+                    reference=about("a"),
+                    type="Normal",
+                    reason="R",
+                    message="a",
+                    source=EventSource("c"),
+                    time=2,
+                    serial=2,
+                )
+            ]
+            office.crew.handle(batch)
+        gate.open()
+    assert 1 == office.sink.most_at_once
+    assert ["create", "patch"] == [call.verb for call in office.sink.written]
+    assert 21 == office.sink.written[-1].count
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, RuntimeError, MuteError, FatalError])
+def test_a_sender_survives(error: type[BaseException]) -> None:
+    """A sink that raises anything is tried again by a sender that lives."""
+    with crew(ScriptedSink(faults={1: error()}), senders=1) as office:
+        office.handle("a", "b")
+        assert office.delivery.flush(None)
+    assert {"a", "b"} == set(office.sink.messages)
+
+
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a thread events wait; the next batch tries again, and the end sends them itself."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    for later in (True, False):
+        with crew(ScriptedSink()) as office:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                office.handle("a")
+            assert [] == office.crew._threads
+            if later:
+                office.handle("b")
+                assert office.delivery.flush(None)
+        assert (["a", "b"] if later else ["a"]) == sorted(office.sink.messages)
+        assert later == (threading.current_thread().name not in [call.thread for call in office.sink.calls])
+
+
+def test_its_threads_are_its_own() -> None:
+    """A sink that asks, within its first request too, hears that it is called in a thread of the crew's."""
+    answers: list[bool] = []
+    office = Crew(ScriptedSink(always=lambda _: answers.append(office.crew.owns_this_thread())))
+    office.handle("a", "b", "c", "d")
+    assert office.delivery.flush(None)
+    assert [True] * 4 == answers
+    assert not office.crew.owns_this_thread()
+    office.crew.finish()
+    office.crew.settle(monotonic() + PATIENCE)
+    assert 0 == office.delivery.statistics().backlog
+
+
+def test_a_sink_that_returns_late() -> None:
+    """A call that returns after the deadline changes nothing that was counted, and its sender ends."""
+    gate = Gate(shut=True)
+    office = Crew(ScriptedSink(gate=gate))
+    office.handle("a", "b")
+    gate.wait_entered(2)
+    office.crew.finish()
+    office.crew.settle(monotonic() + 0.01)
+    assert 2 == office.crew.close()
+    before = office.delivery.statistics()
+    gate.open()
+    for thread in list(office.crew._threads):
+        thread.join(PATIENCE)
+    assert before == office.delivery.statistics()
+    assert [(DropReason.SHUTDOWN, 1)] * 2 == office.drops
+
+
+def test_order_of_one_event() -> None:
+    """The counts of one event arrive growing, whatever fails in between."""
+    faults: dict[int, BaseException | Any] = {
+        2: RuntimeError("odd"), 4: UnavailableError(), 5: StatusError(404, "NotFound"), 9: StatusError(500),
+    }  # fmt: skip
+    with crew(ScriptedSink(faults=faults)) as office:
+        for number in range(20):
+            office.crew.handle(
+                [
+                    Event(
+                        reference=about("a"), type="Normal", reason="R", message="a", source=EventSource("c"),
+                        time=number, serial=1,
+                    )
+                ]
+            )  # fmt: skip
+            if number % 3 == 0:
+                assert office.delivery.flush(None)
+    counts = [call.count for call in office.sink.written]
+    assert sorted(counts) == counts
+    assert 20 == counts[-1]
+    assert 1 == len({call.name for call in office.sink.calls})
+
+
+def test_call_repr() -> None:
+    """The support's own record shows no body."""
+    assert "secret" not in repr(Call("create", "n", "e", {"message": "secret"}))

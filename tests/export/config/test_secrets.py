@@ -1,0 +1,91 @@
+"""Secrets are named by reference, and told to nobody."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from time import process_time
+
+import pytest
+
+from kevents._model.wire import printable
+from kevents.export._config.secrets import Secret, SecretError
+from kevents.export._sinks.redact import Redactor
+
+VALUE = "hunter2/with+signs"
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret is what the environment variable holds now, not what it held at the start."""
+    secret = Secret(env="KEVENTS_TEST")
+    monkeypatch.setenv("KEVENTS_TEST", "first-value")
+    assert "first-value" == secret.reveal()
+    monkeypatch.setenv("KEVENTS_TEST", "second-value")
+    assert "second-value" == secret.reveal()
+
+
+def test_file(tmp_path: Path) -> None:
+    """A secret is what the file holds, without the line break at its end: a mounted one is renewed in place."""
+    path = tmp_path / "token"
+    path.write_bytes(b" spaces stay \r\n")
+    assert " spaces stay " == Secret(file=str(path)).reveal()
+    path.write_bytes(b"another")
+    assert "another" == Secret(file=str(path)).reveal()
+
+
+def test_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that is not there is named by its place, with what to do."""
+    monkeypatch.delenv("KEVENTS_TEST", raising=False)
+    with pytest.raises(SecretError, match=r"^the environment variable KEVENTS_TEST is not set: set it"):
+        Secret(env="KEVENTS_TEST").reveal()
+    path = tmp_path / "token"
+    with pytest.raises(SecretError, match=r"^the file .*token cannot be read .No such file"):
+        Secret(file=str(path)).reveal()
+    path.write_bytes(b"\n")
+    with pytest.raises(SecretError, match=r"token is empty: write the secret into it$"):
+        Secret(file=str(path)).reveal()
+    path.write_bytes(b"\xff")
+    with pytest.raises(SecretError, match=r"is not UTF-8 text") as error:
+        Secret(file=str(path)).reveal()
+    assert error.value.__cause__ is None
+
+
+def test_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 72: what a secret shows of itself is its place, also after it has been read."""
+    monkeypatch.setenv("KEVENTS_TEST", VALUE)
+    secret = Secret(env="KEVENTS_TEST")
+    secret.reveal()
+    assert "Secret(env='KEVENTS_TEST', file='')" == repr(secret)
+    assert VALUE not in f"{secret}{secret!r}"
+
+
+def test_redaction() -> None:
+    """Pitfall 72: a value that has been read is taken out of texts, quoted for a URL too; a very short one is not."""
+    redactor = Redactor()
+    assert VALUE == redactor.clean(VALUE)
+    redactor.remember(VALUE)
+    redactor.remember("ab")
+    expected = "a (not shown) b (not shown) c (not shown) ab"
+    assert expected == redactor.clean(f"a {VALUE} b hunter2%2Fwith%2Bsigns c hunter2/with%2Bsigns ab")
+
+
+@pytest.mark.parametrize("value", ['tok"en', "to\\ken", "tö-ken", "it's", "-----BEGIN KEY-----\nabcd\nefgh", " token "])
+def test_forms(value: str) -> None:
+    """Pitfall 72: a value is taken out of a text that holds it in quotes, in JSON, or escaped for a printable line."""
+    redactor = Redactor([value])
+    quoted = (repr(value), json.dumps(value), json.dumps(value, ensure_ascii=False))
+    for form in (value, value.strip(), printable(value), *(text[1:-1] for text in quoted)):
+        assert "for <(not shown)>" == redactor(f"for <{form}>")
+
+
+def test_cut() -> None:
+    """Pitfall 72: a text is cut only after the values are out of it, or half of one would be left."""
+    found = Redactor([VALUE])(f"{'x' * 590} {VALUE} {'y' * 100}")
+    assert f"{'x' * 590} (not s..." == found
+
+
+def test_a_long_text() -> None:
+    """A text made to be slow to search is not."""
+    began = process_time()
+    Redactor()("a?" * 100_000)
+    assert process_time() - began < 5

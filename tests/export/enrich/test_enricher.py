@@ -1,0 +1,636 @@
+"""Records are completed in place, with what is known in time, and never lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from time import monotonic, thread_time
+from typing import Any, Final
+
+import pytest
+from urllib3.exceptions import ReadTimeoutError
+
+from kevents.export import Enricher, Record
+from kevents.export._enrich.fetcher import Fetcher
+from kevents.export._enrich.metadata import LAST_APPLIED
+from tests.export import reads
+from tests.support.metadata import STREAM, UIDS, Cluster, Reply, record
+
+PODS: Final = "/api/v1/namespaces/default/pods"
+
+
+class Bench:
+    """A cluster, an enricher of it, and a clock that the test moves."""
+
+    def __init__(self, **options: Any) -> None:
+        """Begin at 1,000 seconds."""
+        self.now = 1000.0
+        self.cluster = Cluster()
+        self.options = options
+        self.enricher = self.another()
+
+    def another(self, **options: Any) -> Enricher:
+        """An enricher of the same cluster."""
+        settings: dict[str, Any] = {"rate": 1e6, "burst": 1000, "clock": lambda: self.now, **self.options, **options}
+        return Enricher(self.cluster.api, **settings)
+
+    def enrich(self, *records: Record) -> list[dict[str, Any]]:
+        """Complete records that were read now; what each says of its object."""
+        for each in records:
+            each.read_at = self.now
+        self.enricher.enrich(records)
+        return [each.body["kevents"].get("object") for each in records]
+
+    def state(self, done: Record) -> tuple[str, bool]:
+        """Complete one record; its object's state, and whether that is stale."""
+        [about] = self.enrich(done)
+        return about["state"], about["stale"]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A cluster and an enricher."""
+    return Bench()
+
+
+def involved(done: Record) -> dict[str, Any]:
+    """What a record says of its object."""
+    found: dict[str, Any] = done.body["involvedObject"]
+    return found
+
+
+def test_names_of_144(bench: Bench) -> None:
+    """The fields have the names of event-exporter's JSON, and the figures those of its metrics."""
+    owners = [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": UIDS(2), "controller": True}]
+    rv = bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"}, annotations={"c": "d"}, ownerReferences=owners)
+    records = [record(uid=UIDS(1), rv=rv) for _ in range(3)]
+    bench.enrich(*records)
+    expected = {"labels": {"a": "b"}, "annotations": {"c": "d"}, "ownerReferences": owners, "deleted": False}
+    assert expected == {key: involved(records[2])[key] for key in expected}
+    figures = bench.enricher.statistics()
+    assert (2, 1, 3) == (figures.kube_api_read_cache_hits, figures.kube_api_read_cache_misses, figures.states["live"])
+
+
+def test_reference_is_kept(bench: Bench) -> None:
+    """What the event itself says of its object stays as it is."""
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    done = record(uid=UIDS(1), rv="7", fieldPath="spec.containers{web}")
+    before = dict(involved(done))
+    bench.enrich(done)
+    assert before == {key: involved(done)[key] for key in before}
+
+
+def test_metadata_only(bench: Bench) -> None:
+    """Pitfall 76: objects are asked for as PartialObjectMetadata, Nodes as a table row; never whole."""
+    bench.cluster.put("Secret", "s", UIDS(1), annotations={LAST_APPLIED: "{}", "a": "b"})
+    bench.cluster.put("Node", "n1", UIDS(2), address="10.0.0.9")
+    done = record("Secret", "s", UIDS(1), host="n1")
+    bench.enrich(done)
+    asked = {path: accept for path, accept in bench.cluster.accepts.items() if path in bench.cluster.objects_read()}
+    form = "application/json;as={};g=meta.k8s.io;v=v1"
+    assert {
+        "/api/v1/namespaces/default/secrets/s": form.format("PartialObjectMetadata"),
+        "/api/v1/nodes/n1": form.format("Table"),
+    } == asked
+    assert {"a": "b"} == involved(done)["annotations"]
+
+
+def test_annotations_of_choice() -> None:
+    """Which annotations are left out can be chosen."""
+    bench = Bench(drop_annotations=["secret.example.com/*"])
+    bench.cluster.put("Pod", "web-0", UIDS(1), annotations={LAST_APPLIED: "{}", "secret.example.com/a": "b"})
+    done = record(uid=UIDS(1))
+    bench.enrich(done)
+    assert {LAST_APPLIED: "{}"} == involved(done)["annotations"]
+
+
+def test_gone_and_replaced(bench: Bench) -> None:
+    """An object that is gone is asked for once; what took its name over is told apart, and known from then on."""
+    gone, other = record("Pod", "gone", UIDS(1), "5"), record("Pod", "web-0", UIDS(2), "5")
+    rv = bench.cluster.put("Pod", "web-0", UIDS(3), labels={"new": "yes"})
+    assert [("gone", False), ("replaced", False)] == [bench.state(each) for each in (gone, other)]
+    assert [True, True] == [involved(each)["deleted"] for each in (gone, other)]
+    assert "labels" not in involved(other)
+    reads_so_far = len(bench.cluster.requests)
+    again = [record("Pod", "gone", UIDS(1), "99"), record("Pod", "web-0", UIDS(2)), record("Pod", "web-0", UIDS(3), rv)]
+    assert ["gone", "replaced", "live"] == [about["state"] for about in bench.enrich(*again)]
+    assert reads_so_far == len(bench.cluster.requests)
+
+
+def test_static_pod(bench: Bench) -> None:
+    """An event about a static pod gets the labels of its mirror pod."""
+    bench.cluster.put(
+        "Pod", "etcd-n1", UIDS(1), labels={"tier": "cp"}, annotations={"kubernetes.io/config.hash": "f00d"}
+    )
+    done = record("Pod", "etcd-n1", "f00d")
+    assert ("live", False) == bench.state(done)
+    assert {"tier": "cp"} == involved(done)["labels"]
+
+
+def test_no_uid_created_later(bench: Bench) -> None:
+    """Without a UID, an object that was created after the event is not the one that is meant."""
+    bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"}, creationTimestamp="2026-11-22T12:00:05Z")
+    times = ("2026-11-22T12:00:04Z", "2026-11-22T12:00:05.500000Z", "2026-11-22T13:00:00Z")
+    records = [record(time=time) for time in times]
+    assert ["replaced", "live", "live"] == [about["state"] for about in bench.enrich(*records)]
+    assert [None, {"a": "b"}, {"a": "b"}] == [involved(each).get("labels") for each in records]
+
+
+def test_no_uid_recreated(bench: Bench) -> None:
+    """Without a UID each later event looks again: the object may be another one by then."""
+    for number in range(3):
+        bench.cluster.put("Pod", "web-0", UIDS(number), labels={"number": str(number)})
+        done = record(rv="5")
+        bench.enrich(done)
+        bench.now += 0.01
+        assert str(number) == involved(done)["labels"]["number"]
+
+
+def test_too_late(bench: Bench) -> None:
+    """A record that has waited for two seconds goes on with what is known, and asks for nothing."""
+    rv = bench.cluster.put("Pod", "known", UIDS(1), labels={"a": "b"})
+    bench.enrich(record("Pod", "known", UIDS(1), rv))
+    bench.cluster.requests.clear()
+    names = [("known", UIDS(1), rv), ("known", UIDS(1), "999"), ("unknown", UIDS(2), "5")]
+    records = [record("Pod", name, uid, version, read_at=bench.now - 2.1) for name, uid, version in names]
+    bench.enricher.enrich(records)
+    expected = [("live", False), ("skipped", True), ("skipped", False)]
+    assert expected == [tuple(each.body["kevents"]["object"].values()) for each in records]
+    assert [{"a": "b"}, {"a": "b"}, None] == [involved(each).get("labels") for each in records]
+    assert [] == bench.cluster.requests
+
+
+def test_rate() -> None:
+    """No more requests are made than the rate allows in the time that records have; the others are skipped."""
+    bench = Bench(rate=0.001, burst=5)
+    for number in range(10):
+        bench.cluster.put("Pod", f"p{number}", UIDS(number))
+    abouts = bench.enrich(*(record("Pod", f"p{number}", UIDS(number)) for number in range(10)))
+    assert ["live"] * 4 + ["skipped"] * 6 == [about["state"] for about in abouts]
+    assert {"discover": 1, "get": 4} == bench.enricher.statistics().requests
+
+
+def test_gap(bench: Bench) -> None:
+    """A record without an object is left as it is."""
+    body = {"kevents": {"v": 1, "id": "gap:1", "gap": {"why": "expired"}}}
+    before = json.dumps(body)
+    bench.enricher.enrich([Record(STREAM, 1, body, bench.now)])
+    assert before == json.dumps(body)
+    assert 0 == sum(bench.enricher.statistics().states.values())
+
+
+ODD: Final[list[dict[str, Any]]] = [
+    {},
+    {"kind": "Pod"},
+    {"name": "x"},
+    {"kind": None, "name": None, "uid": None, "apiVersion": None, "namespace": None, "resourceVersion": None},
+    {"kind": "Pod", "name": ["x"], "uid": {}, "apiVersion": 7, "namespace": "default"},
+    {"kind": "Pod", "name": "x", "namespace": "default", "uid": "u", "apiVersion": "v1", "resourceVersion": 7},
+    {"kind": "Pod", "name": "../../../secrets/s", "namespace": "default", "uid": "u", "apiVersion": "v1"},
+    {"kind": "Pod", "name": "x", "namespace": "..", "uid": "u", "apiVersion": "v1"},
+    {"kind": "Pod", "name": "x", "namespace": "", "uid": "u", "apiVersion": "v1"},
+    {"kind": "Pod", "name": "x", "namespace": "default", "uid": "u", "apiVersion": "../../v1"},
+    {"kind": "K" * 100_000, "name": "x" * 100_000, "uid": "u" * 100_000, "apiVersion": "v1", "namespace": "default"},
+    {"kind": "Pod", "name": "\ud800", "namespace": "default", "uid": "u", "apiVersion": "v1"},
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_reference(bench: Bench, odd: dict[str, Any]) -> None:
+    """Whatever an event's author wrote into it: the record goes on, the next one is enriched, no other path is read."""
+    rv = bench.cluster.put("Pod", "web-0", UIDS(1))
+    broken, fine = record(), record(uid=UIDS(1), rv=rv)
+    broken.body["involvedObject"] = dict(odd)
+    bench.enrich(broken, fine)
+    assert "live" == fine.body["kevents"]["object"]["state"]
+    assert "skipped" == broken.body["kevents"]["object"]["state"] or "name" in odd
+    assert [] == [path for path in bench.cluster.objects_read() if not path.startswith(PODS + "/") or ".." in path]
+
+
+@pytest.mark.parametrize("source", [None, "text", {"host": 7}, {"host": ["n"]}, {"host": "../namespaces/x"}, []])
+def test_odd_source(bench: Bench, source: object) -> None:
+    """A source that is none does not keep an event from its labels."""
+    bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"})
+    done = record(uid=UIDS(1))
+    done.body["source"] = source
+    bench.enrich(done)
+    assert {"a": "b"} == involved(done)["labels"]
+
+
+def test_owner(bench: Bench) -> None:
+    """The top owner is found, remembered with the object, and looked for again after ten minutes."""
+
+    def by(kind: str, number: int) -> list[dict[str, Any]]:
+        return [{"apiVersion": "apps/v1", "kind": kind, "name": kind, "uid": UIDS(number), "controller": True}]
+
+    rv = bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=by("ReplicaSet", 2))
+    bench.cluster.put("ReplicaSet", "ReplicaSet", UIDS(2), ownerReferences=by("Deployment", 3))
+    bench.cluster.put("Deployment", "Deployment", UIDS(3))
+    expected = {
+        "kind": "Deployment",
+        "name": "Deployment",
+        "uid": UIDS(3),
+        "path": ["ReplicaSet/ReplicaSet", "Deployment/Deployment"],
+    }
+    for passed, owner_reads in ((0.0, 2), (599.0, 2), (2.0, 4)):
+        bench.now += passed
+        done = record(uid=UIDS(1), rv=rv)
+        bench.enrich(done)
+        assert expected == done.body["kevents"]["topOwner"]
+        assert owner_reads == bench.enricher.statistics().owner_reads
+    assert 1 == bench.enricher.statistics().kube_api_read_cache_misses
+
+
+def test_an_owner_that_is_no_controller(bench: Bench) -> None:
+    """An owner that does not control the object is not followed: there is no top owner."""
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": UIDS(2)}
+    bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=[owner])
+    done = record(uid=UIDS(1))
+    assert ("live", False) == bench.state(done)
+    assert "topOwner" not in done.body["kevents"]
+
+
+def test_owner_too_late() -> None:
+    """Where an owner is not known in time, none is told: half the way up would be a wrong answer. It is found later."""
+    bench = Bench(rate=0.001, burst=2)
+    owners = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": UIDS(2), "controller": True}]
+    rv = bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=owners)
+    bench.cluster.put("Deployment", "web", UIDS(2))
+    done = record(uid=UIDS(1), rv=rv)
+    assert ("live", False) == bench.state(done)
+    assert "topOwner" not in done.body["kevents"]
+    for _ in range(3):
+        bench.now += 1000.0
+        bench.state(done)
+    assert "Deployment" == done.body["kevents"]["topOwner"]["kind"]
+
+
+def test_switched_off() -> None:
+    """What is not wanted costs no request; a cache of no size does nothing at all."""
+    owners = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": UIDS(2), "controller": True}]
+    for options, reads_made in (({"top_owner": False, "nodes": False}, 1), ({"cache_size": 0}, 0)):
+        bench = Bench(**options)
+        bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=owners)
+        done = record(uid=UIDS(1), host="n1")
+        bench.enrich(done)
+        assert reads_made == len(bench.cluster.objects_read())
+        assert not {"topOwner", "node", "services"} & set(done.body["kevents"])
+
+
+def test_node(bench: Bench) -> None:
+    """A node's addresses are read once for all events that it reported in ten minutes; one that is none, too."""
+    bench.cluster.put("Node", "n1", UIDS(1), address="10.0.0.9")
+    bench.cluster.put("Pod", "web-0", UIDS(2))
+    for passed, node_reads in ((0.0, 2), (599.0, 2), (2.0, 4)):
+        bench.now += passed
+        records = [record(uid=UIDS(2), host=host) for host in ("n1", "n1", "some-controller-7d9", "")]
+        bench.enrich(*records)
+        assert node_reads == bench.enricher.statistics().node_reads
+        addresses = {"addresses": ["10.0.0.9"]}
+        assert [addresses, addresses, None, None] == [each.body["kevents"].get("node") for each in records]
+
+
+def test_node_by_name(bench: Bench) -> None:
+    """An event about a Node, whose UID the kubelet gives as its name, gets labels and addresses by one read."""
+    bench.cluster.put("Node", "n1", UIDS(1), labels={"zone": "a"}, address="10.0.0.9")
+    records = [record("Node", "n1", "n1", host="n1") for _ in range(5)]
+    bench.enrich(*records)
+    assert ({"zone": "a"}, {"addresses": ["10.0.0.9"]}) == (
+        involved(records[4])["labels"],
+        records[4].body["kevents"]["node"],
+    )
+    assert ["/api/v1/nodes/n1"] == bench.cluster.objects_read()
+
+
+REFUSALS: Final = [
+    (403, "forbidden", 299.0, 1),
+    (403, "forbidden", 301.0, 2),
+    (405, "skipped", 299.0, 1),
+    (406, "skipped", 301.0, 2),
+    (500, "skipped", 0.9, 1),
+    (503, "skipped", 1.1, 2),
+    (429, "skipped", 6.6, 1),
+    (429, "skipped", 7.1, 2),
+    (401, "skipped", 1.1, 2),
+    (302, "skipped", 0.9, 1),
+]
+
+
+@pytest.mark.parametrize(("status", "state", "later", "asked"), REFUSALS)
+def test_refused(status: int, state: str, later: float, asked: int) -> None:
+    """What the server refuses, or fails at, is not asked for again for a while; every record goes on."""
+    bench = Bench(patience=0.4)
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    headers = {"Retry-After": "7"} if status == 429 else {}
+    bench.cluster.answer = lambda path: Reply(status, b"{}", headers) if path.startswith(PODS) else None
+    for number in range(3):
+        assert (state, False) == bench.state(record(uid=UIDS(1 + number), rv="5"))
+    bench.now += later
+    bench.state(record(uid=UIDS(9), rv="5"))
+    assert asked == len(bench.cluster.objects_read())
+
+
+def test_one_kind_fails(bench: Bench) -> None:
+    """A kind that fails (its conversion webhook is down) does not keep others from being read."""
+    bench.cluster.answer = lambda path: Reply(500, b"conversion webhook failed") if "/secrets/" in path else None
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    abouts = bench.enrich(
+        *(record("Secret", f"s{number}", UIDS(number)) for number in range(2, 9)), record(uid=UIDS(1))
+    )
+    assert ["skipped"] * 7 + ["live"] == [about["state"] for about in abouts]
+    assert 2 == len(bench.cluster.objects_read())
+
+
+@pytest.mark.parametrize("status", [400, 414, 422, 431])
+def test_one_reference_is_refused(bench: Bench, status: int) -> None:
+    """For a name that the server does not take, which anyone may write into an event, no other object suffers."""
+    bench.cluster.answer = lambda path: Reply(status, b"{}") if path.endswith("/odd") else None
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    abouts = bench.enrich(record("Pod", "odd", UIDS(2)), record(uid=UIDS(1)))
+    assert ["skipped", "live"] == [about["state"] for about in abouts]
+
+
+def test_one_group_is_down(bench: Bench) -> None:
+    """A group whose server is down (503 to discovery) keeps no other from being read, and is asked for more rarely."""
+    bench.cluster.versions["metrics.k8s.io/v1"] = {}
+    bench.cluster.answer = lambda path: Reply(503, b"{}") if path == "/apis/metrics.k8s.io/v1" else None
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    asked = []
+    for _ in range(30):
+        bench.now += 0.5
+        bench.enrich(record("PodMetrics", apiVersion="metrics.k8s.io/v1", uid=UIDS(2)))
+        asked.append(bench.cluster.counts()["/apis/metrics.k8s.io/v1"])
+    assert (1, 4) == (asked[0], asked[-1])
+    assert ("live", False) == bench.state(record(uid=UIDS(1)))
+
+
+def test_one_kind_hangs(bench: Bench) -> None:
+    """A kind that is never answered keeps no other from being read."""
+
+    def hang(path: str) -> Reply | None:
+        if "/secrets/" in path:
+            raise ReadTimeoutError(None, path, "timed out")  # type: ignore[arg-type]
+        return None
+
+    bench.cluster.answer = hang
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    abouts = bench.enrich(
+        *(record("Secret", f"s{number}", UIDS(number)) for number in range(2, 9)), record(uid=UIDS(1))
+    )
+    assert ["skipped"] * 7 + ["live"] == [about["state"] for about in abouts]
+    assert 2 == len(bench.cluster.objects_read())
+
+
+def test_forbidden_keeps_labels(bench: Bench) -> None:
+    """Labels that were read before a permission was taken away are still told, as stale."""
+    rv = bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"})
+    bench.state(record(uid=UIDS(1), rv=rv))
+    bench.cluster.answer = lambda path: Reply(403, b"{}") if path.startswith(PODS) else None
+    done = record(uid=UIDS(1), rv="999")
+    assert [("forbidden", True)] * 2 == [bench.state(done), bench.state(done)]
+    assert {"a": "b"} == involved(done)["labels"]
+    assert 2 == len(bench.cluster.objects_read())
+
+
+@pytest.mark.parametrize("body", [b"404 page not found\n", b'{"kind": "Status", "code": 404, "details": {}}', b""])
+def test_kind_is_gone(bench: Bench, body: bytes) -> None:
+    """A 404 that does not name the object says that its kind is gone: nothing is said about the object."""
+    bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"})
+    bench.cluster.answer = lambda path: Reply(404, body) if path.startswith(PODS) else None
+    assert [("skipped", False)] * 2 == [bench.state(record(uid=UIDS(1))) for _ in range(2)]
+    assert 1 == len(bench.cluster.objects_read())
+    bench.cluster.answer = lambda path: None
+    bench.now += 61.0
+    assert ("live", False) == bench.state(record(uid=UIDS(1)))
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"metadata": {"labels": {"a": 1}}}', b"{" * 100_000])
+def test_nonsense(bench: Bench, body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A 200 that holds no metadata is told once, and its kind is left alone."""
+    bench.cluster.answer = lambda path: Reply(200, body) if path.startswith(PODS) else None
+    assert [("skipped", False)] * 5 == [bench.state(record(uid=UIDS(number))) for number in range(5)]
+    assert 1 == len(bench.cluster.objects_read())
+    assert 1 == caplog.text.count("events about pods are not enriched")
+
+
+def test_huge_answer(bench: Bench) -> None:
+    """Pitfall 78: an answer of more than 16 MiB is not read to its end."""
+    huge = Reply(200, b" " * (17 << 20))
+    bench.cluster.answer = lambda path: huge if path.startswith(PODS) else None
+    assert ("skipped", False) == bench.state(record(uid=UIDS(1)))
+    assert huge.body
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("refused"), RuntimeError("odd"), ValueError("Invalid header value b'Bearer hunter2'")]
+)
+def test_no_answer(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 72: where nobody answers the server is left alone for a second, then two; no credential is logged."""
+    bench = Bench(patience=0.4)
+    caplog.set_level("INFO", "kevents")
+
+    def fail(path: str) -> Reply:
+        raise error
+
+    bench.cluster.answer = fail
+    asked = []
+    for passed in (0.0, 0.6, 0.5, 1.6, 0.5):
+        bench.now += passed
+        assert ("skipped", False) == bench.state(record(uid=UIDS(1)))
+        asked.append(len(bench.cluster.requests))
+    assert [1, 1, 2, 2, 3] == asked
+    assert "could not be looked up" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_discovery_refused(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that does not tell its kinds is told of in the log; records go on, and it is asked again in a minute."""
+    bench.cluster.answer = lambda path: Reply(403, b"{}") if path == "/api/v1" else None
+    assert [("skipped", False)] * 3 == [bench.state(record(uid=UIDS(1))) for _ in range(3)]
+    assert (["/api/v1"], True) == (bench.cluster.requests, "/api/v1 was answered with 403" in caplog.text)
+
+
+@pytest.mark.parametrize("status", [401, 429])
+def test_discovery_held_up(bench: Bench, status: int) -> None:
+    """Who must wait, or has no credentials any more, asks for nothing in the meantime, and goes on afterwards."""
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+    bench.cluster.answer = lambda _: Reply(status, b"{}", {"Retry-After": "7"})
+    assert [("skipped", False)] * 3 == [bench.state(record(uid=UIDS(1))) for _ in range(3)]
+    assert ["/api/v1"] == bench.cluster.requests
+    bench.cluster.answer = lambda _: None
+    bench.now += 60
+    assert ("live", False) == bench.state(record(uid=UIDS(1)))
+
+
+def test_discovery_nonsense(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that answers with something else when it is asked for its kinds is told of; records go on."""
+    bench.cluster.answer = lambda path: Reply(200, b"<html>") if path == "/api/v1" else None
+    assert [("skipped", False)] * 3 == [bench.state(record(uid=UIDS(1))) for _ in range(3)]
+    assert ["/api/v1"] == bench.cluster.requests
+    assert "kinds cannot be looked up, their events are not enriched" in caplog.text
+
+
+def test_one_read_at_a_time() -> None:
+    """Eight threads that ask for one object make one read; all get its labels."""
+    cluster = Cluster()
+    rv = cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"})
+    arrived, leave = threading.Event(), threading.Event()
+
+    def slow(path: str) -> None:
+        if path.startswith(PODS):
+            arrived.set()
+            leave.wait(10)
+
+    cluster.answer = slow
+    enricher = Enricher(cluster.api, patience=30.0)
+    records = [record(uid=UIDS(1), rv=rv, read_at=monotonic()) for _ in range(8)]
+    threads = [threading.Thread(target=enricher.enrich, args=([each],)) for each in records]
+    for thread in threads:
+        thread.start()
+    assert arrived.wait(10)
+    leave.set()
+    for thread in threads:
+        thread.join(10)
+    assert [{"a": "b"}] * 8 == [involved(each).get("labels") for each in records]
+    assert (1, 8) == (cluster.counts()[f"{PODS}/web-0"], enricher.statistics().states["live"])
+
+
+def test_many_threads() -> None:
+    """Many threads that ask for the same objects read none twice, get no wrong label, and every event is counted."""
+    cluster = Cluster()
+    versions = [cluster.put("Pod", f"p{number}", UIDS(number), labels={"of": str(number)}) for number in range(50)]
+    enricher = Enricher(cluster.api, rate=1e6, burst=10**6, patience=60.0)
+    wrong: list[Record] = []
+
+    def work(seed: int) -> None:
+        for step in range(40):
+            numbers = [(seed * 7 + step * 13 + each) % 50 for each in range(25)]
+            records = [record("Pod", f"p{n}", UIDS(n), versions[n], read_at=monotonic()) for n in numbers]
+            enricher.enrich(records)
+            wrong.extend(r for n, r in zip(numbers, records, strict=True) if involved(r)["labels"] != {"of": str(n)})
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [] == wrong
+    assert {1} == {count for path, count in cluster.counts().items() if path.startswith(PODS)}
+    figures = enricher.statistics()
+    assert (6000, 50, 0) == (figures.states["live"], figures.kube_api_read_cache_misses, figures.errors)
+
+
+def test_closed() -> None:
+    """Closing wakes who waits for leave to ask; afterwards records are completed from memory."""
+    cluster = Cluster()
+    rv = cluster.put("Pod", "web-0", UIDS(1))
+    enricher = Enricher(cluster.api, rate=0.001, burst=2, patience=3000.0)
+    known, unknown = record(uid=UIDS(1), rv=rv, read_at=monotonic()), record(uid=UIDS(2), read_at=monotonic())
+    enricher.enrich([known])
+    waiting = threading.Thread(target=enricher.enrich, args=([unknown],))
+    waiting.start()
+    enricher.close()
+    enricher.close()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    enricher.enrich([known])
+    assert ["live", "skipped"] == [each.body["kevents"]["object"]["state"] for each in (known, unknown)]
+
+
+def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of kevents' costs one record its labels, is counted and logged, and nobody waits for it for ever."""
+    bench.cluster.put("Pod", "web-0", UIDS(1))
+
+    def fail(*args: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.enricher._objects, "_fetch", fail)
+        bench.enrich(record(uid=UIDS(1)))
+    assert 1 == bench.enricher.statistics().errors
+    assert ("live", False) == bench.state(record(uid=UIDS(1)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cache_size": -1},
+        {"cache_size": 1.5},
+        {"cache_size": True},
+        {"rate": 0},
+        {"burst": 0},
+        {"patience": 0},
+        {"patience": float("nan")},
+        {"drop_annotations": LAST_APPLIED},
+    ],
+)
+def test_options(options: dict[str, Any]) -> None:
+    """Pitfall 59: a wrong value is refused when the enricher is built, by its name."""
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Enricher(Cluster().api, **options)
+
+
+def test_wrong_api() -> None:
+    """What is no api is refused when the enricher is built."""
+    with pytest.raises(TypeError, match="api must be a CoreV1Api"):
+        Enricher(7)
+
+
+@pytest.mark.measured
+def test_speed() -> None:
+    """A record whose object is known, with owner and node, costs at most 8 microseconds of processor time."""
+    bench = Bench()
+    owners = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": UIDS(9999), "controller": True}]
+    bench.cluster.put("Deployment", "web", UIDS(9999))
+    bench.cluster.put("Node", "n1", UIDS(9998), address="10.0.0.9")
+    rvs = [bench.cluster.put("Pod", f"p{n}", UIDS(n), labels={"a": "b"}, ownerReferences=owners) for n in range(500)]
+
+    def batch() -> list[Record]:
+        return [record("Pod", f"p{n}", UIDS(n), rvs[n], read_at=bench.now, host="n1") for n in range(500)]
+
+    bench.enricher.enrich(batch())
+    best = float("inf")
+    for records in [batch() for _ in range(20)]:
+        start = thread_time()
+        bench.enricher.enrich(records)
+        best = min(best, (thread_time() - start) / len(records))
+    assert best < 8e-6
+
+
+TRACES: Final[list[tuple[Callable[[reads.World], reads.Score], reads.Trace, float]]] = [
+    (reads.by_kevents, reads.BEFORE, 0.30),
+    (reads.by_kevents, reads.DURING, 0.31),
+]
+
+
+@pytest.mark.parametrize(("rule", "trace", "most"), TRACES)
+def test_reads(rule: Callable[[reads.World], reads.Score], trace: reads.Trace, most: float) -> None:
+    """On the reference trace an event costs at most 0.30 reads; if its objects go while it runs, a little more."""
+    score = rule(reads.World(trace, 1))
+    assert score.reads / score.events <= most
+    assert (50_000, 0) == (score.events, score.wrong)
+
+
+def test_wrong_metadata() -> None:
+    """Where objects are created anew and events lack UIDs, no label is wrong; by the pull request's key many are."""
+    ours, theirs = (rule(reads.World(reads.HOSTILE, 1)) for rule in (reads.by_kevents, reads.by_uid_and_version))
+    assert 0 == ours.wrong
+    assert theirs.wrong > 1000
+
+
+def test_fetcher_is_told_the_timeout(bench: Bench) -> None:
+    """A request takes no longer than the record that asks for it has time."""
+    fetcher: Fetcher = bench.enricher._fetcher
+    timeouts: list[float] = []
+    reader: Any = fetcher._reader
+    get = reader.get
+
+    def timed(path: str, accept: str, timeout: float) -> object:
+        timeouts.append(timeout)
+        return get(path, accept, timeout)
+
+    reader.get = timed
+    done = record(uid=UIDS(1), read_at=bench.now - 1.25)
+    bench.enricher.enrich([done])
+    assert [0.75, 0.75] == timeouts

@@ -1,0 +1,128 @@
+"""Of an object its metadata is taken, and what was not wanted is left out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kevents.export._enrich.metadata import LAST_APPLIED, Found, read_metadata, read_row, unwanted
+
+NOTHING = unwanted([])
+META: dict[str, Any] = {
+    "name": "web-0",
+    "uid": "u-1",
+    "resourceVersion": "7",
+    "creationTimestamp": "2026-11-22T12:00:00Z",
+    "labels": {"app": "web"},
+    "annotations": {LAST_APPLIED: "{}", "example.com/a": "1", "example.com/b": "2"},
+    "ownerReferences": [{"kind": "ReplicaSet", "name": "web", "uid": "u-2", "controller": True}],
+    "managedFields": [{"manager": "m"}],
+}
+
+
+def read(metadata: Any, without: list[str] | None = None) -> Found:
+    """Read a PartialObjectMetadata."""
+    body = json.dumps({"kind": "PartialObjectMetadata", "metadata": metadata}).encode()
+    return read_metadata(body, unwanted(without or []))
+
+
+def test_read() -> None:
+    """All that events are completed with is there, as the server wrote it."""
+    found = read(META)
+    expected = ("u-1", "7", "2026-11-22T12:00:00Z", False, META["labels"], META["annotations"], META["ownerReferences"])
+    assert expected == (
+        found.uid,
+        found.rv,
+        found.created,
+        found.terminating,
+        found.labels,
+        found.annotations,
+        found.owners,
+    )
+
+
+def test_bare() -> None:
+    """An object without any of it is an object all the same; null is nothing."""
+    for metadata in ({}, {"labels": None, "annotations": None, "ownerReferences": None, "deletionTimestamp": None}):
+        found = read(metadata)
+        assert ("", {}, {}, [], False) == (found.uid, found.labels, found.annotations, found.owners, found.terminating)
+
+
+def test_terminating() -> None:
+    """A deletionTimestamp says that the object is going."""
+    assert read({"deletionTimestamp": "2026-11-22T12:00:00Z"}).terminating
+
+
+@pytest.mark.parametrize(
+    ("without", "left"),
+    [
+        ([], {LAST_APPLIED, "example.com/a", "example.com/b"}),
+        ([LAST_APPLIED], {"example.com/a", "example.com/b"}),
+        (["example.com/*"], {LAST_APPLIED}),
+        (["example.com/a", LAST_APPLIED], {"example.com/b"}),
+        (["example.com"], {LAST_APPLIED, "example.com/a", "example.com/b"}),
+        (["*"], set()),
+    ],
+)
+def test_unwanted(without: list[str], left: set[str]) -> None:
+    """Pitfall 76: annotations are left out by their whole name, in which a star stands for anything."""
+    assert left == set(read(META, without).annotations)
+
+
+def test_mirror_survives_filter() -> None:
+    """For which static pod a mirror stands is known also if its annotation was not wanted."""
+    assert read({"annotations": {"kubernetes.io/config.hash": "h"}}, ["*"]).stands_for("h")
+
+
+@pytest.mark.parametrize("patterns", [LAST_APPLIED, [7], [None]])
+def test_no_patterns(patterns: Any) -> None:
+    """Pitfall 59: one name in place of a list of names, or what is no name, is refused."""
+    with pytest.raises(ValueError, match="drop_annotations must be names"):
+        unwanted(patterns)
+
+
+def test_nothing_else() -> None:
+    """Pitfall 76: from a server that answers with a whole Secret nothing but its metadata is taken."""
+    body = json.dumps({"kind": "Secret", "metadata": META, "data": {"password": "aHVudGVyMg=="}}).encode()
+    assert "aHVudGVyMg" not in repr(read_metadata(body, NOTHING))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"null", b"[]", b"{}", b'{"metadata": []}', b'{"metadata": {"labels": {"a": 1}}}', b"\xff", b"<html>"),
+        b'{"metadata": {"ownerReferences": [' + b"[" * 9999,
+    ],
+)
+def test_no_metadata(body: bytes) -> None:
+    """What is no metadata is an error that says so."""
+    with pytest.raises(ValueError, match="no metadata"):
+        read_metadata(body, NOTHING)
+
+
+def table(columns: list[str], *rows: list[Any]) -> bytes:
+    """A Table as the server gives it."""
+    listed = [{"cells": cells, "object": {"metadata": META}} for cells in rows]
+    return json.dumps({"columnDefinitions": [{"name": name} for name in columns], "rows": listed}).encode()
+
+
+@pytest.mark.parametrize(
+    ("internal", "external", "expected"),
+    [("10.0.0.9", "<none>", ("10.0.0.9",)), ("10.0.0.9", "1.2.3.4", ("10.0.0.9", "1.2.3.4")), ("<none>", "", ())],
+)
+def test_row(internal: str, external: str, expected: tuple[str, ...]) -> None:
+    """A Node's addresses stand in the columns of its table, its metadata beside them."""
+    found = read_row(table(["Name", "External-IP", "Internal-IP"], ["n", external, internal]), NOTHING)
+    assert (expected, "u-1") == (found.addresses, found.uid)
+
+
+def test_odd_rows() -> None:
+    """A table without such columns, or with too few cells, has no addresses; one without rows, or with two, is none."""
+    assert [(), ()] == [
+        read_row(table(columns, ["n"]), NOTHING).addresses for columns in (["Name", "Age"], ["Name", "Internal-IP"])
+    ]
+    for body in (table(["Name"]), table(["Name"], ["a"], ["b"])):
+        with pytest.raises(ValueError, match="one row"):
+            read_row(body, NOTHING)

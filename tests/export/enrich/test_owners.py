@@ -1,0 +1,97 @@
+"""The chain of controllers is followed to its end, five steps at most, and never in a circle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kevents.export._enrich.cache import FORBIDDEN, GONE, LIVE, Entry
+from kevents.export._enrich.metadata import Found, Reference
+from kevents.export._enrich.owners import IncompleteError, top_owner
+
+POD = Reference("v1", "Pod", "default", "p", "u-0")
+
+
+def owner(number: int, **fields: Any) -> dict[str, Any]:
+    """A reference to the owner of this number."""
+    base = {
+        "apiVersion": "apps/v1",
+        "kind": f"K{number}",
+        "name": f"o{number}",
+        "uid": f"u-{number}",
+        "controller": True,
+    }
+    return {**base, **fields}
+
+
+def entry(*owners: dict[str, Any], state: str = LIVE) -> Entry:
+    """An object with owners."""
+    return Entry(state, Found("u", "1", "", False, {}, {}, list(owners)))
+
+
+def chain(length: int) -> dict[str, Entry]:
+    """Owners by UID, each owned by the next."""
+    return {f"u-{n}": entry(owner(n + 1)) if n < length else entry() for n in range(1, length + 1)}
+
+
+@pytest.mark.parametrize(("length", "top"), [(1, 1), (2, 2), (5, 5), (6, 5), (50, 5)])
+def test_length(length: int, top: int) -> None:
+    """The last owner of at most five is the top, and its path names all."""
+    asked: list[Reference] = []
+
+    def find(reference: Reference) -> Entry:
+        asked.append(reference)
+        return chain(length)[reference.uid]
+
+    path = [f"K{n}/o{n}" for n in range(1, top + 1)]
+    expected = {"kind": f"K{top}", "name": f"o{top}", "uid": f"u-{top}", "path": path}
+    assert expected == top_owner(entry(owner(1)), POD, find)
+    assert min(length, 4) == len(asked)
+    assert Reference("apps/v1", "K1", "default", "o1", "u-1") == asked[0]
+
+
+@pytest.mark.parametrize(
+    "owners",
+    [
+        [],
+        [owner(1, controller=False)],
+        [owner(1, controller="true")],
+        [owner(1, uid="")],
+        [owner(1, name=None)],
+        [{"controller": True}],
+    ],
+)
+def test_no_controller(owners: list[dict[str, Any]]) -> None:
+    """An owner that is no controller, or of which not all is said, is none."""
+    assert top_owner(entry(*owners), POD, lambda reference: entry()) is None
+
+
+def test_the_controller_among_owners() -> None:
+    """Of several owners the controller counts."""
+    found = top_owner(entry(owner(1, controller=False), owner(2)), POD, lambda reference: entry())
+    assert found is not None
+    assert ["K2/o2"] == found["path"]
+
+
+@pytest.mark.parametrize("state", [GONE, FORBIDDEN])
+def test_end_of_knowledge(state: str) -> None:
+    """An owner that is gone or cannot be read is the last that can be told."""
+    found = top_owner(entry(owner(1)), POD, lambda reference: Entry(state))
+    assert found is not None
+    assert ["K1/o1"] == found["path"]
+
+
+def test_circle() -> None:
+    """Owners that own each other end where they began."""
+    owners = {"u-1": entry(owner(2)), "u-2": entry(owner(1))}
+    found = top_owner(entry(owner(1)), POD, lambda reference: owners[reference.uid])
+    assert found is not None
+    assert ["K1/o1", "K2/o2"] == found["path"]
+    assert top_owner(entry(owner(0)), POD, lambda reference: owners[reference.uid]) is None
+
+
+def test_incomplete() -> None:
+    """Where an owner cannot be looked up in time no top is told: half a chain would be a wrong answer."""
+    with pytest.raises(IncompleteError):
+        top_owner(entry(owner(1)), POD, lambda reference: None)

@@ -1,0 +1,57 @@
+"""What the page about enrichment says is so."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from kevents.export import Enricher, EnricherStatistics
+from kevents.export._enrich.cache import STATES
+from tests.export import reads
+
+PAGE = (Path(__file__).parents[3] / "docs" / "export-enrichment.md").read_text(encoding="utf-8")
+
+
+def section(heading: str) -> list[list[str]]:
+    """The rows of the table under a heading, each as its cells."""
+    text = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row] for row in rows[1:] if not row[0].startswith(" ---")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_table() -> None:
+    """The table of reads is what the command prints."""
+    assert reads.table() in PAGE
+
+
+def test_aim() -> None:
+    """By the table an event costs at most 0.30 reads, less than by the pull request's rule, and no label is wrong."""
+    cells = {row[0]: row[1:] for row in section("What it costs")}
+    ours, theirs = cells["kevents"], cells["event-exporter with 144"]
+    assert [True, True] == [float(ours[column]) <= 0.30 for column in (0, 2)]
+    assert [True, True] == [float(ours[column]) < float(theirs[column]) for column in (0, 2)]
+    assert ["0"] * 3 == ours[1::2]
+
+
+def test_states() -> None:
+    """Each state has its row."""
+    assert [f"`{state}`" for state in STATES] == [row[0] for row in section("States")]
+
+
+def test_options() -> None:
+    """Each option has its row with its default."""
+    parameters = list(inspect.signature(Enricher).parameters.values())
+    listed = section("Options")
+    assert [f"`{each.name}`" for each in parameters] == [row[0] for row in listed]
+    defaults = {row[0].strip("`"): row[1].strip("`").replace('"', "'") for row in listed[:-1]}
+    assert {each.name: repr(each.default) for each in parameters[:-1]} == defaults
+
+
+def test_figures() -> None:
+    """Each figure of the statistics has its place."""
+    named = [name.strip("` ") for row in section("Figures") for name in row[0].split(",")]
+    assert list(EnricherStatistics.__dataclass_fields__) == named

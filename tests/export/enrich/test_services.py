@@ -1,0 +1,147 @@
+"""A pod's services are those whose slices name it, and those that named it less than ten minutes ago."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from kevents.export._enrich.services import KEPT, ServiceIndex
+
+
+def endpoint_slice(name: str, service: str, *pods: str, namespace: str = "default") -> dict[str, Any]:
+    """An EndpointSlice."""
+    endpoints = [{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "uid": pod}} for pod in pods]
+    labels = {"kubernetes.io/service-name": service} if service else {}
+    return {"metadata": {"name": name, "namespace": namespace, "labels": labels}, "endpoints": endpoints}
+
+
+def test_list_and_watch() -> None:
+    """What is listed is known, and what a watch adds, changes and takes away follows."""
+    index = ServiceIndex()
+    assert not index.synced
+    index.replace([endpoint_slice("web-1", "web", "a", "b"), endpoint_slice("api-1", "api", "a")], 0.0)
+    assert (True, ["api", "web"], ["web"], []) == (index.synced, index.names("a"), index.names("b"), index.names("c"))
+    index.apply("ADDED", endpoint_slice("db-1", "db", "c"), 0.0)
+    index.apply("MODIFIED", endpoint_slice("web-1", "web", "b", "c"), 0.0)
+    index.apply("DELETED", endpoint_slice("api-1", "api", "a"), 0.0)
+    index.apply("BOOKMARK", {"metadata": {"resourceVersion": "9"}}, KEPT)
+    assert [[], ["web"], ["db", "web"]] == [index.names(uid) for uid in "abc"]
+
+
+@pytest.mark.parametrize(("later", "expected"), [(KEPT - 1, ["web"]), (KEPT, [])])
+def test_kept(later: float, expected: list[str]) -> None:
+    """A pod that has left a service keeps its name for ten minutes."""
+    index = ServiceIndex()
+    index.replace([endpoint_slice("web-1", "web", "a")], 0.0)
+    index.apply("DELETED", endpoint_slice("web-1", "web", "a"), 100.0)
+    index.expire(100.0 + later)
+    assert expected == index.names("a")
+
+
+def test_back_again() -> None:
+    """A pod that came back, and left again, keeps the name from the last time."""
+    index = ServiceIndex()
+    for now, kind in ((0.0, "ADDED"), (10.0, "DELETED"), (20.0, "ADDED"), (30.0, "DELETED")):
+        index.apply(kind, endpoint_slice("web-1", "web", "a"), now)
+    assert [["web"], []] == [(index.expire(now), index.names("a"))[1] for now in (KEPT + 29, KEPT + 30)]
+
+
+def test_two_slices() -> None:
+    """A pod in two slices of one service leaves it with the second; a slice that changes its service takes it along."""
+    index = ServiceIndex()
+    index.replace([endpoint_slice("web-1", "web", "a"), endpoint_slice("web-2", "web", "a")], 0.0)
+    index.apply("DELETED", endpoint_slice("web-1", "web", "a"), 0.0)
+    index.expire(KEPT)
+    assert ["web"] == index.names("a")
+    index.apply("MODIFIED", endpoint_slice("web-2", "new", "a"), KEPT)
+    index.expire(2 * KEPT)
+    assert ["new"] == index.names("a")
+
+
+def test_listed_anew() -> None:
+    """What a new list does not have has gone meanwhile."""
+    index = ServiceIndex()
+    index.replace([endpoint_slice("web-1", "web", "a"), endpoint_slice("api-1", "api", "a")], 0.0)
+    index.replace([endpoint_slice("api-1", "api", "a")], 1.0)
+    assert ["api", "web"] == index.names("a")
+    index.expire(KEPT + 1)
+    assert ["api"] == index.names("a")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"metadata": None, "endpoints": None},
+        {
+            "metadata": {"name": "x"},
+            "endpoints": [{}, {"targetRef": None}, {"targetRef": {"kind": "Node", "uid": "a"}}],
+        },
+        endpoint_slice("x", "", "a"),
+        {
+            "metadata": {"name": "x"},
+            "endpoints": [{"targetRef": {"kind": "Pod"}}, {"targetRef": {"kind": "Pod", "uid": 7}}],
+        },
+    ],
+)
+def test_odd(odd: dict[str, Any]) -> None:
+    """A slice of no service, without endpoints, or whose endpoints are no pods, adds nothing."""
+    index = ServiceIndex()
+    index.apply("ADDED", odd, 0.0)
+    index.apply("DELETED", odd, 0.0)
+    assert [] == index.names("a")
+
+
+class Model(RuleBasedStateMachine):
+    """The index against its definition: which slices there are, and when each pod was last in each service."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        super().__init__()
+        self.index = ServiceIndex()
+        self.now = 0.0
+        self.slices: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.last: dict[tuple[str, str], float] = {}
+
+    @rule(name=st.sampled_from("xyz"), service=st.sampled_from("st"), pods=st.sets(st.sampled_from("ab")))
+    def put(self, name: str, service: str, pods: set[str]) -> None:
+        """A slice comes, or changes."""
+        self.touch()
+        self.slices[name] = (service, tuple(pods))
+        self.index.apply("MODIFIED", endpoint_slice(name, service, *pods), self.now)
+
+    @rule(name=st.sampled_from("xyz"))
+    def drop(self, name: str) -> None:
+        """A slice goes."""
+        self.touch()
+        self.slices.pop(name, None)
+        self.index.apply("DELETED", endpoint_slice(name, "s"), self.now)
+
+    @rule(step=st.sampled_from([1.0, KEPT / 2, KEPT]))
+    def pass_time(self, step: float) -> None:
+        """Time passes."""
+        self.touch()
+        self.now += step
+        self.index.expire(self.now)
+
+    def touch(self) -> None:
+        """Every membership of this moment was last seen now."""
+        for service, pods in self.slices.values():
+            for pod in pods:
+                self.last[pod, service] = self.now
+
+    @invariant()
+    def as_defined(self) -> None:
+        """A pod has the services it is in, and those it left less than ten minutes ago."""
+        inside = {(pod, service) for service, pods in self.slices.values() for pod in pods}
+        for pod in "ab":
+            recent = {s for (p, s), when in self.last.items() if p == pod and self.now - when < KEPT}
+            assert sorted({s for p, s in inside if p == pod} | recent) == self.index.names(pod)
+
+
+Model.TestCase.settings = settings(max_examples=60)
+TestModel = Model.TestCase

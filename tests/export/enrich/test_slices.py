@@ -1,0 +1,288 @@
+"""The watch of EndpointSlices goes on, whatever the server does, and ends when it is told to."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+from kubernetes import config
+
+from kevents._runtime.log import LimitedLog
+from kevents.export import Enricher
+from kevents.export._enrich import slices as _slices
+from kevents.export._enrich.services import ServiceIndex
+from kevents.export._enrich.slices import SliceWatch
+from kevents.export._source.requests import Answer, ApiReader
+from kevents.testing import APIServer, Garbage, Request, Reset, Status
+from tests.support.metadata import UIDS, record
+from tests.support.polling import poll
+
+SLICES = "/endpointslices"
+pytestmark = pytest.mark.wire
+
+
+class Told(ServiceIndex):
+    """An index that says when it has changed."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        super().__init__()
+        self.changed = threading.Condition()
+
+    def replace(self, slices: Any, now: float) -> None:
+        """Take in a list, and say so."""
+        with self.changed:
+            super().replace(slices, now)
+            self.changed.notify_all()
+
+    def apply(self, kind: str, each: Mapping[str, Any], now: float) -> None:
+        """Take in an event, and say so."""
+        with self.changed:
+            super().apply(kind, each, now)
+            self.changed.notify_all()
+
+    def when(self, uid: str, expected: list[str]) -> list[str]:
+        """The services of a pod as soon as they are what is expected, or after ten seconds."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.synced and self.names(uid) == expected, 10)
+            return self.names(uid)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries come at once, and lists in pages of two."""
+    monkeypatch.setattr(_slices, "wait_random_exponential", lambda **options: lambda state: 0.0)
+    monkeypatch.setattr(_slices, "_PAGE", 2)
+
+
+def put(server: APIServer, name: str, *pods: str) -> None:
+    """Create a slice of the service of the same name."""
+    endpoints = [{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "uid": pod}} for pod in pods]
+    metadata = {"name": name, "labels": {"kubernetes.io/service-name": name}}
+    body = {"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints, "ports": []}
+    server.create("discovery.k8s.io/v1", "endpointslices", body)
+
+
+@contextmanager
+def following(server: APIServer, token: str | None = None) -> Iterator[tuple[Told, Counter[str]]]:
+    """An index that follows a server, and the requests made for it."""
+    client = config.new_client_from_config(str(server.kubeconfig(token=token)))
+    index, counts = Told(), Counter[str]()
+
+    def count(verb: str) -> None:
+        counts[verb] += 1
+
+    watch = SliceWatch(ApiReader(client), index, count, LimitedLog())
+    watch.start()
+    yield index, counts
+    watch.close()
+    client.rest_client.pool_manager.clear()
+
+
+def test_pages(api_server: APIServer) -> None:
+    """A list in several pages is taken in as a whole."""
+    for number in range(5):
+        put(api_server, f"s{number}", "a")
+    with following(api_server) as (index, counts):
+        assert [f"s{number}" for number in range(5)] == index.when("a", [f"s{number}" for number in range(5)])
+        assert 3 == counts["list"]
+
+
+def test_watched(api_server: APIServer) -> None:
+    """What comes later arrives by the watch, without another list."""
+    with following(api_server) as (index, counts):
+        assert [] == index.when("a", [])
+        put(api_server, "web", "a")
+        assert ["web"] == index.when("a", ["web"])
+        assert 1 == counts["list"]
+
+
+FAULTS = {
+    "history forgotten": Status(410, "Expired", "too old resource version"),
+    "unavailable": Status(503, "ServiceUnavailable"),
+    "too many": Status(429, "TooManyRequests", retry_after="1"),
+    "cut": Reset(),
+    "garbage": Garbage(b"<html>", 200),
+    "other JSON": Garbage(b"[]\n7\n", 200),
+    "null": Garbage(b"null", 200),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_faults(api_server: APIServer, fault: Any) -> None:
+    """After three lists or watches that went wrong, in whatever way, all is known again."""
+    put(api_server, "web", "a")
+    with api_server.fail(fault, times=3, path=SLICES), following(api_server) as (index, _):
+        assert ["web"] == index.when("a", ["web"])
+        put(api_server, "api", "a")
+        assert ["api", "web"] == index.when("a", ["api", "web"])
+
+
+def test_restart(api_server: APIServer) -> None:
+    """After the server was away, with its history forgotten meanwhile, the difference is made up."""
+    put(api_server, "web", "a")
+    with following(api_server) as (index, _):
+        assert ["web"] == index.when("a", ["web"])
+        api_server.stop_listening()
+        put(api_server, "api", "a")
+        api_server.compact()
+        api_server.listen_again()
+        assert ["api", "web"] == index.when("a", ["api", "web"])
+
+
+def test_forbidden(api_server: APIServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Without permission the log has the rule that is missing, and when it is given all goes on."""
+    put(api_server, "web", "a")
+    api_server.add_user("poor-token", "poor", ["get"])
+    with following(api_server, "poor-token") as (index, counts):
+        with index.changed:
+            index.changed.wait_for(lambda: counts["list"] > 2, 1)
+        assert not index.synced
+        assert 'allow apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"]' in caplog.text
+        api_server.add_user("poor-token", "poor")
+        assert ["web"] == index.when("a", ["web"])
+
+
+def test_close_in_a_watch(api_server: APIServer) -> None:
+    """A watch on which nothing happens ends at once when it is told to."""
+    with following(api_server) as (index, _):
+        assert [] == index.when("a", [])
+        start = monotonic()
+    assert monotonic() - start < 2
+
+
+def test_close_before_start(api_server: APIServer) -> None:
+    """What was never started can be closed, and more than once."""
+    client = config.new_client_from_config(str(api_server.kubeconfig()))
+    watch = SliceWatch(ApiReader(client), ServiceIndex(), print, LimitedLog())
+    watch.close()
+    watch.close()
+
+
+# -- how a watch ends ------------------------------------------------------------------------------------------------
+
+
+def is_watch(request: Request) -> bool:
+    """Whether a request is a watch of slices."""
+    return "watch" in request.query and request.path.endswith(SLICES)
+
+
+def lines(*events: dict[str, Any]) -> Garbage:
+    """A watch that says this, and is at its end."""
+    return Garbage(b"".join(json.dumps(event).encode() + b"\n" for event in events), after_processing=False)
+
+
+def bookmark(version: str) -> dict[str, Any]:
+    """A watch's word that it has come so far."""
+    return {"type": "BOOKMARK", "object": {"kind": "EndpointSlice", "metadata": {"resourceVersion": version}}}
+
+
+def test_a_watch_at_its_time(api_server: APIServer) -> None:
+    """After a watch that has ended at its time another goes on from where that stood, without a list."""
+    for name in ("web", "api"):
+        put(api_server, name, "a")
+    listed = str(api_server._store.version)
+    before = str(api_server._store.version - 1)
+    with api_server.fail(lines(bookmark(before)), times=1, when=is_watch), following(api_server) as (index, counts):
+        assert ["api", "web"] == index.when("a", ["api", "web"])
+        assert api_server.wait_for(lambda: len(list(filter(is_watch, api_server.requests))) == 2)
+        assert (1, 2) == (counts["list"], counts["watch"])
+    asked = [request.query["resourceVersion"] for request in api_server.requests if is_watch(request)]
+    assert [listed, before] == asked
+
+
+@pytest.mark.parametrize(("code", "said"), [(410, False), (500, True)])
+def test_an_error_in_a_watch(api_server: APIServer, caplog: pytest.LogCaptureFixture, code: int, *, said: bool) -> None:
+    """An error in a watch is followed by a list; that history was forgotten is no trouble, all else is said."""
+    error = {"type": "ERROR", "object": {"kind": "Status", "code": code, "message": "broken"}}
+    with api_server.fail(lines(error), times=1, when=is_watch), following(api_server) as (index, counts):
+        assert api_server.wait_for(lambda: len(list(filter(is_watch, api_server.requests))) == 2)
+        assert (2, []) == (counts["list"], index.when("a", []))
+    assert said == (f"trying again: UnavailableError: a watch said {code} broken" in caplog.text)
+
+
+class Lines:
+    """A watch with lines that are all there already."""
+
+    def __init__(self, *events: dict[str, Any]) -> None:
+        """Take them."""
+        self._lines = [b"", *(json.dumps(event).encode() for event in events)]
+
+    def watch(self, path: str, timeout: float) -> Lines:
+        """Give itself, as a reader gives a watch."""
+        return self
+
+    def lines(self) -> Iterator[bytes]:
+        """Give them."""
+        yield from self._lines
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_an_end_in_the_middle() -> None:
+    """What came together with what made it end is not taken in any more, and nothing is asked for."""
+    counts = Counter[str]()
+
+    class Ending(Told):
+        def apply(self, kind: str, each: Mapping[str, Any], now: float) -> None:
+            counts[f"applied {each['metadata']['resourceVersion']}"] += 1
+            watch.close()
+
+    reader: Any = Lines(bookmark("1"), bookmark("2"))
+    watch = SliceWatch(reader, Ending(), lambda verb: counts.update([verb]), LimitedLog())
+    watch._follow("0")
+    assert {"watch": 1, "applied 1": 1} == counts
+
+
+class Idle(Lines):
+    """A server without slices, whose watches end at once."""
+
+    def get(self, path: str, accept: str, timeout: float) -> Answer:
+        """Give a list with nothing in it."""
+        return Answer(200, b'{"metadata":{"resourceVersion":"5"},"items":[]}')
+
+
+@pytest.mark.parametrize("events", [[], [{"type": "ERROR", "object": {"code": 410}}], [bookmark("5")]])
+def test_a_watch_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]) -> None:
+    """A watch that ends at once, with nothing new or with "gone", is followed by a pause, and by a list."""
+    counts, attempts = Counter[str](), list[int]()
+
+    def count(verb: str) -> None:
+        counts[verb] += 1
+        if counts.total() == 9:  # six are enough
+            watch._stopped.set()
+
+    def wait(state: Any) -> float:
+        attempts.append(state.attempt_number)
+        if len(attempts) == 3:
+            watch._stopped.set()
+        return 0.0
+
+    monkeypatch.setattr(_slices, "wait_random_exponential", lambda **options: wait)
+    reader: Any = Idle(*events)
+    watch = SliceWatch(reader, ServiceIndex(), count, LimitedLog())
+    watch._run()
+    assert {"list": 3, "watch": 3} == counts
+    assert ([2, 2, 2] if events == [bookmark("5")] else [2, 3, 4]) == attempts
+
+
+def test_services_of_a_pod(api_server: APIServer) -> None:
+    """An enricher that is asked for services tells a pod's from its start on, and counts what that took."""
+    put(api_server, "web", UIDS(1))
+    client = config.new_client_from_config(str(api_server.kubeconfig()))
+    with Enricher(client, services=True, nodes=False) as enricher:
+        assert poll(lambda: enricher._services is not None and enricher._services.synced, 10)
+        done, other = record(uid=UIDS(1), read_at=monotonic()), record("Node", "n1", UIDS(2), read_at=monotonic())
+        enricher.enrich([done, other])
+        assert ["web"] == done.body["kevents"]["services"]
+        assert "services" not in other.body["kevents"]
+        assert api_server.wait_for(lambda: [request for request in api_server.requests if is_watch(request)])
+    assert (1, 1) == tuple(enricher._fetcher.requests()[verb] for verb in ("list", "watch"))
+    client.rest_client.pool_manager.clear()

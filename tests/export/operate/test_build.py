@@ -1,0 +1,204 @@
+"""From a configuration to the parts of an export: each kind of sink, secrets, checkpoints, the cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kevents.export import Checkpointed, FileSink, ObjectStoreSink, OtlpSink, Retry, StdoutSink, WebhookSink
+from kevents.export._config.cluster import ClusterError, client_of
+from kevents.export._config.file import load, parse
+from kevents.export._config.secrets import SecretError
+from kevents.export._config.settings import ClusterConfig, Config
+from kevents.export._model.types import Batch, Mark, Record, Stream
+from kevents.export._operate.build import build, check_secrets, destination
+from tests.export.config.test_file import FULL, SMALL
+from tests.export.route.test_routes import EVENT
+
+if TYPE_CHECKING:
+    from kevents.testing import APIServer
+
+EXAMPLES = Path(__file__).parents[3] / "examples/export"
+CONFIGS = sorted((EXAMPLES / "configs").glob("*.toml"))
+SECRET = "do-not-tell"
+STREAM = Stream("cluster")
+BATCH = Batch([Record(STREAM, 1, EVENT, 0.0)], Mark(STREAM, 1, 0))
+
+
+@pytest.fixture
+def everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
+    """Give a configuration with every kind of sink, whose secrets can be had."""
+    for name in ("ID", "HOOK", "TOKEN"):
+        monkeypatch.setenv(name, f"https://{SECRET}.example.com/{SECRET}")
+    (tmp_path / "key").write_text(SECRET, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return parse(FULL.replace("/run/key", str(tmp_path / "key")))
+
+
+def sinks(config: Config) -> dict[str, Any]:
+    """The sinks of a configuration, with the mark's keeper taken off."""
+    made = {name: destination(sink, config.checkpoints).sink for name, sink in config.sinks.items()}
+    return {name: sink._sink if isinstance(sink, Checkpointed) else sink for name, sink in made.items()}
+
+
+# -- sinks -----------------------------------------------------------------------------------------------------------
+
+
+def test_kinds(everything: Config) -> None:
+    """Each type is a sink of its class; nothing is touched yet."""
+    expected = {
+        "out": StdoutSink,
+        "archive": FileSink,
+        "bucket": ObjectStoreSink,
+        "hook": WebhookSink,
+        "collector": OtlpSink,
+    }
+    assert expected == {name: type(sink) for name, sink in sinks(everything).items()}
+    assert ["key"] == [path.name for path in Path.cwd().iterdir()]
+
+
+def test_how_they_are_fed(everything: Config) -> None:
+    """Batch, queue, and what happens when it is full are the destination's; a write may take twice its time-out."""
+    made = destination(everything.sinks["archive"], "")
+    assert (10, 1024, 0.5) == (made.batch.max_items, made.batch.max_bytes, made.batch.max_age)
+    assert (50, 2**20, "drop", 60.0) == (made.queue.max_items, made.queue.max_bytes, made.when_full, made.write_timeout)
+    slow = parse(SMALL.replace("type =", 'timeout = "2m"\ntype =')).sinks["out"]
+    assert 240.0 == destination(slow, "").write_timeout
+
+
+def test_checkpoints(everything: Config) -> None:
+    """Sinks that cannot hold their mark are given a file for it, each its own; the others hold it themselves."""
+    made = {name: destination(sink, everything.checkpoints).sink for name, sink in everything.sinks.items()}
+    kept = {name: Path(sink._path).as_posix() for name, sink in made.items() if isinstance(sink, Checkpointed)}
+    assert {name: f"state/{name}.json" for name in ("out", "hook", "collector")} == kept
+    assert isinstance(destination(parse(SMALL).sinks["out"], "").sink, StdoutSink)
+
+
+def test_no_secret_shows(everything: Config) -> None:
+    """Pitfall 72: no sink shows a secret."""
+    parts = build(everything.__class__(**{**vars_of(everything), "cluster": ClusterConfig()}))
+    assert SECRET not in repr(sinks(everything))
+    assert SECRET not in repr(parts)
+
+
+def vars_of(config: Config) -> dict[str, Any]:
+    """The fields of a configuration."""
+    return {name: getattr(config, name) for name in config.__slots__}
+
+
+def test_missing_secrets(everything: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All secrets that cannot be had are told at once, each with its key."""
+    check_secrets(everything)
+    monkeypatch.delenv("ID")
+    monkeypatch.delenv("TOKEN")
+    with pytest.raises(SecretError) as error:
+        check_secrets(everything)
+    fix = "is not set: set it, or name another with { env = ... }"
+    assert [
+        f"sinks.bucket.options.access_key_id: the environment variable ID {fix}",
+        f"sinks.hook.headers.Authorization: the environment variable TOKEN {fix}",
+    ] == str(error.value).splitlines()
+
+
+def test_a_secret_that_goes_away(everything: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that cannot be had while the export runs is waited for: nothing is lost by it."""
+    hook = sinks(everything)["hook"]
+    monkeypatch.delenv("TOKEN")
+    with pytest.raises(Retry, match=r"the header Authorization cannot be had"):
+        hook.write(BATCH)
+    hook.close()
+    monkeypatch.delenv("ID")
+    bucket = sinks(everything)["bucket"]
+    with pytest.raises(Retry, match=r"the environment variable ID is not set"):
+        bucket.write(BATCH)
+
+
+def test_a_renewed_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each request takes the secret as it is now."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "kevents.export._operate.build.WebhookSink", lambda **options: asked.append(options["url"]()) or options
+    )
+    config = parse(
+        f'checkpoints = "c"\n[sinks.a]\ntype = "webhook"\nurl = {{ file = {json.dumps(str(tmp_path / "url"))} }}\n'
+        '[[routes]]\nto = "a"\nall = true\n'
+    )
+    for value in ("https://one", "https://two"):
+        (tmp_path / "url").write_text(f"{value}\n", encoding="utf-8")
+        with pytest.raises(ValueError, match="is no sink"):
+            destination(config.sinks["a"], "")
+    assert ["https://one", "https://two"] == asked
+
+
+# -- the rest --------------------------------------------------------------------------------------------------------
+
+
+def test_parts(tmp_path: Path) -> None:
+    """Without enrichment and without an address there is no enricher and no server."""
+    parts = build(parse(f'enrich = {{ cache_size = 0 }}\ndead_letters = "{tmp_path}/dead"\n{SMALL}'))
+    assert (None, None) == (parts.enricher, parts.health)
+    assert "new" == parts.exporter.statistics().state
+
+
+def test_cluster(api_server: APIServer, tmp_path: Path) -> None:
+    """A kubeconfig and a context choose the cluster; it is read anew for each client."""
+    assert client_of(ClusterConfig()) is None
+    path = api_server.kubeconfig(tmp_path / "config")
+    context = re.findall(r'current-context["\']?: ?["\']?([\w-]+)', path.read_text(encoding="utf-8"))[0]
+    make = client_of(ClusterConfig(str(path), context))
+    assert make is not None
+    assert api_server.tls_url == make().configuration.host
+    path.write_text(path.read_text(encoding="utf-8").replace(api_server.tls_url, "https://elsewhere"), encoding="utf-8")
+    assert "https://elsewhere" == make().configuration.host
+
+
+def test_no_cluster(api_server: APIServer, tmp_path: Path) -> None:
+    """A kubeconfig that cannot be used is told at once, without what is in it."""
+    path = tmp_path / "config"
+    with pytest.raises(ClusterError, match=r"cannot use the kubeconfig .*config .No such file or directory.: take one"):
+        client_of(ClusterConfig(str(path)))
+    path.write_text(f"token: {{{SECRET}", encoding="utf-8")
+    with pytest.raises(ClusterError, match=r"it holds no configuration") as error:
+        client_of(ClusterConfig(str(path)))
+    assert SECRET not in str(error.value)
+    good = api_server.kubeconfig(path)
+    with pytest.raises(ClusterError, match=r"config, context none ."):
+        client_of(ClusterConfig(str(good), "none"))
+
+
+# -- the examples ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_example(path: Path, tmp_path: Path) -> None:
+    """Each example is a good configuration, and can be built once its secrets are there."""
+    text = path.read_text(encoding="utf-8").replace("/run/secrets", str(tmp_path / "secrets"))
+    for name in re.findall(r'file = "([^"]+)"', text):
+        secret = Path(name)
+        secret.parent.mkdir(parents=True, exist_ok=True)
+        secret.write_text(_SECRETS.get(secret.name, "https://pager.example.com/hook"), encoding="utf-8")
+    (tmp_path / "cfg.toml").write_text(text, encoding="utf-8")
+    parts = build(load(tmp_path / "cfg.toml"))
+    assert parts.health is not None
+    assert set(load(path).sinks) == {each.name for each in parts.exporter.statistics().destinations}
+
+
+_SECRETS = {
+    "access-key-id": "AKIA",
+    "secret-access-key": SECRET,
+    "account-key": "c2VjcmV0",
+    "key.json": json.dumps(
+        {"client_email": "a@b", "private_key": "k", "private_key_id": "i", "token_uri": "https://t"}
+    ),
+}
+
+
+def test_an_example_for_each_sink() -> None:
+    """There is an example for each kind of sink, and for each cloud."""
+    found = {sink.type for path in CONFIGS for sink in load(path).sinks.values()}
+    assert {"stdout", "file", "object-store", "webhook", "otlp"} == found
+    assert {"s3", "gcs", "azure"} <= {path.stem for path in CONFIGS}

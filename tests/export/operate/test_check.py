@@ -1,0 +1,240 @@
+"""The command `kevents check`: a good configuration, a bad one, and where events would go."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kevents._cli import main as _cli
+from kevents.export._config.file import ConfigError, load
+from kevents.export._operate.build import build
+from tests.export.route.test_routes import EVENT, GAP
+
+CONFIG = """\
+checkpoints = "state/"
+[sinks.archive]
+type = "file"
+path = "events/"
+[sinks.pager]
+type = "webhook"
+url = { env = "HOOK" }
+[[routes]]
+id = "noise"
+kind = "Lease"
+stop = true
+[[routes]]
+to = "pager"
+type = "Warning"
+reason = { glob = "Back*" }
+[[routes]]
+to = "archive"
+kind = ["Pod", "Node"]
+"""
+Check = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def check(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Run `kevents check` on a configuration, with an event: its status, and what it wrote."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(config: str = CONFIG, event: Any = None, *more: str) -> tuple[int, str, str]:
+        Path("cfg.toml").write_text(config, encoding="utf-8")
+        arguments = ["check", "-c", "cfg.toml", *more]
+        if event is not None:
+            Path("e.json").write_text(event if isinstance(event, str) else json.dumps(event), encoding="utf-8")
+            arguments += ["--event", "e.json"]
+        status = _cli.main(arguments)
+        written = capsys.readouterr()
+        return status, written.out, written.err
+
+    return run
+
+
+def test_good(check: Check) -> None:
+    """A good configuration is said to be good, with what is in it; secrets need not be there to check it."""
+    assert (0, "cfg.toml: good; 3 routes, sinks: archive (file), pager (webhook)\n", "") == check()
+
+
+def test_bad(check: Check) -> None:
+    """A bad one is a usage error, and each of its errors a line."""
+    status, out, err = check(CONFIG.replace("glob", "globb").replace('"webhook"', '"x"'))
+    assert (2, "") == (status, out)
+    assert [
+        'cfg.toml:6: sinks.pager.type: must be "stdout", "file", "object-store", "webhook" or "otlp", not "x"',
+        'cfg.toml:15: routes[1].reason.globb: unknown key "globb" of a condition; did you mean "glob"?',
+        "kevents: 2 errors",
+    ] == err.splitlines()
+
+
+STORE, HOOK = 'type = "object-store"\nurl = ', 'type = "webhook"\nurl = '
+SINKS = [
+    (f'{STORE}"s3://"', "'s3://' names no bucket: s3://bucket/prefix"),
+    (f'{STORE}"s3://b/../x"', "'s3://b/../x': a prefix is made of names, not of '.', '..' or nothing"),
+    (
+        f'{STORE}"s3://b/x"\noptions = {{ regionn = "eu" }}',
+        "options: Configuration key: 'regionn' is not valid for store 'S3'.",
+    ),
+    (
+        f'{STORE}"gs://b/x"\noptions = {{ allow_http = true }}',
+        "options: allow_http is one of the connection, which kevents makes itself: leave it out",
+    ),
+    (
+        f'{HOOK}"https://h/x"\nca_file = "/nope.pem"',
+        "ca_file '/nope.pem' cannot be read: [Errno 2] No such file or directory",
+    ),
+    (f'{HOOK}"https://"', "the URL must be https://host/..., not without a host"),
+    (
+        f'{HOOK}"https://h:99999/x"',
+        "the URL has a host or a port that is none: it must be https://host/... or with :port",
+    ),
+    (
+        f'{HOOK}"https://h/x"\nheaders = {{ "b\xe4d" = "x" }}',
+        "headers: 'b\xe4d' is no name of a header: letters, digits and - of ASCII",
+    ),
+    (f'{HOOK}"https://h/x"\nheaders = {{ x-a = "b\\nc" }}', "the header x-a is no text of one line"),
+]
+
+
+@pytest.mark.parametrize(("sink", "why"), SINKS)
+def test_a_sink_that_cannot_be_made(check: Check, sink: str, why: str) -> None:
+    """What an export could make nothing of is told by the check, too; nothing is connected to."""
+    config = f'checkpoints = "s"\n[sinks.o]\n{sink}\n[[routes]]\nto = "o"\nall = true\n'
+    assert (2, "", f"cfg.toml: sinks.o: {why}\nkevents: 1 error\n") == check(config)
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'cfg.toml: sinks.o: {why}')}$"):
+        build(load("cfg.toml"))
+
+
+def test_sinks_without_their_secrets(check: Check) -> None:
+    """A check needs no secret, whatever a sink would make of it."""
+    missing = '{ env = "KEVENTS_NOT_SET" }'
+    store = f'{STORE}{missing}\n[sinks.p]\n{STORE}"az://b/x"\noptions = {{ account_key = {missing} }}'
+    config = f'[sinks.o]\n{store}\n[[routes]]\nto = ["o", "p"]\nall = true\n'
+    assert (0, "cfg.toml: good; 1 route, sinks: o (object-store), p (object-store)\n", "") == check(config)
+
+
+def test_event(check: Check) -> None:
+    """For an event it says which route matched and why, and where the event goes."""
+    status, out, err = check(CONFIG, EVENT)
+    assert (0, "") == (status, err)
+    assert [
+        "Warning BackOff about Pod/web-0 in shop",
+        '  route 1 (noise) does not match: kind is "Lease", not "Pod"',
+        '  route 2 matches and leads to pager: type is "Warning"; reason is like "Back*"',
+        '  route 3 matches and leads to archive: kind is one of "Pod" or "Node"',
+        "  -> pager, archive",
+    ] == out.splitlines()
+
+
+def test_nowhere(check: Check) -> None:
+    """An event that goes nowhere gives a status of its own; what a stop hides is said not to be asked."""
+    lease = {"involvedObject": {"kind": "Lease", "name": "l"}, "type": "Normal", "reason": "LeaderElection"}
+    status, out, _ = check(CONFIG, lease)
+    assert 1 == status
+    assert [
+        "Normal LeaderElection about Lease/l",
+        '  route 1 (noise) matches and leads to nowhere, and stops: kind is "Lease"',
+        "  route 2 is not asked: an earlier one says stop",
+        "  route 3 is not asked: an earlier one says stop",
+        "  -> nowhere",
+    ] == out.splitlines()
+
+
+def test_a_gap(check: Check) -> None:
+    """The word about a gap goes everywhere."""
+    assert (0, "a gap\n  a gap goes to every sink that a route names\n  -> pager, archive\n", "") == check(CONFIG, GAP)
+
+
+def test_a_list(check: Check) -> None:
+    """A list of kubectl's, or lines of an export, are several events."""
+    for events in ({"kind": "List", "items": [EVENT, EVENT]}, f"{json.dumps(EVENT)}\n\n{json.dumps(EVENT)}\n"):
+        status, out, _ = check(CONFIG, events)
+        assert (0, 2) == (status, out.count("  -> pager, archive\n"))
+
+
+def test_an_event_of_the_new_api(check: Check) -> None:
+    """An event as events.k8s.io/v1 shows it is read in its own names."""
+    event = {"regarding": EVENT["involvedObject"], "note": "n", "type": "Warning", "reason": "BackOff"}
+    status, out, _ = check(CONFIG, event)
+    assert (0, True) == (status, out.endswith("  -> pager, archive\n"))
+
+
+def test_standard_input(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event may come from kubectl through a pipe."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(EVENT).encode())))
+    assert 0 == check(CONFIG, None, "--event", "-")[0]
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        ("{", "e.json:1: is not valid JSON (Expecting property name"),
+        ("", "e.json: holds no event: give what 'kubectl get event NAME -o json' prints"),
+        ("5", "e.json: this is not an event: it has no involvedObject; give what"),
+        ('{"kind": "Pod"}', "e.json: this is not an event: it has no involvedObject; give what"),
+        ('{"items": []}', "e.json: holds no event"),
+        ('{"items": null}', "e.json: holds no event"),
+        ('{"items": 5}', "e.json: holds no event"),
+    ],
+)
+def test_no_event(check: Check, event: str, why: str) -> None:
+    """What is no event is named, with what to give."""
+    status, out, err = check(CONFIG, event)
+    assert (2, "") == (status, out)
+    assert err.startswith(f"kevents: {why}")
+    assert 1 == err.count("\n")
+
+
+def test_no_text(check: Check) -> None:
+    """A file that is no text is named, with where that is seen."""
+    Path("e.bin").write_bytes(b'{"kind": "\xff"}')
+    status, _, err = check(CONFIG, None, "--event", "e.bin")
+    assert (2, "kevents: e.bin: is not UTF-8 text (byte 10)\n") == (status, err)
+
+
+def test_no_file(check: Check) -> None:
+    """A file that is not there is named."""
+    status, _, err = check(CONFIG, None, "--event", "none.json")
+    assert (2, "kevents: none.json: cannot be read (No such file or directory)\n") == (status, err)
+
+
+def test_escapes(check: Check) -> None:
+    """Pitfall 71: what stands in an event or in a configuration is shown escaped, one line each."""
+    event = {**EVENT, "reason": "Back\x1b[31m\r\n", "type": "War\nning"}
+    _, out, _ = check(CONFIG, event)
+    assert "\x1b" not in out
+    assert "War\\nning Back\\x1b[31m\\r\\n about" in out.splitlines()[0]
+    _, _, err = check(CONFIG + '"x\\u001b[31m" = 1\n')
+    assert "\x1b" not in err
+
+
+def test_a_bug(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody has foreseen is one line too; --debug shows where it was."""
+
+    def broken(*arguments: object) -> int:
+        raise RuntimeError("never\nforeseen")
+
+    monkeypatch.setattr("kevents.export._operate.commands.check", broken)
+    expected = "kevents: RuntimeError: never\\nforeseen; with --debug it is shown where this happened\n"
+    assert (1, "", expected) == check()
+    with pytest.raises(RuntimeError):
+        check(CONFIG, None, "--debug")
+
+
+def test_without_the_packages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra the command says how to get it."""
+    for name in [name for name in sys.modules if name.startswith("kevents.export")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    assert 2 == _cli.main(["check", "-c", "cfg.toml"])
+    expected = (
+        "kevents: 'kevents check' needs packages that are not installed (msgspec): pip install 'kevents[export]'\n"
+    )
+    assert expected == capsys.readouterr().err

@@ -1,0 +1,293 @@
+"""The command `kevents export` as its users run it: a process, a configuration, signals, and what is read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kevents._cli import main as _cli
+from kevents.testing import APIServer
+from tests.support.polling import poll
+
+pytestmark = pytest.mark.wire
+SECRET = "do-not-tell"
+PATIENCE = 30.0
+
+
+class Exporting:
+    """A process that exports."""
+
+    def __init__(self, config: Path, *arguments: str, **environment: str) -> None:
+        """Start it."""
+        root = str(Path(__file__).parents[3])
+        paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        self._log = (config.parent / "log").open("w+b")
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-X", "dev", "-m", "kevents", "export", "-c", str(config), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, "PYTHONPATH": paths, **environment},
+        )
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        self._log.seek(0)
+        return self._log.read().decode()
+
+    def wait_until(self, done: Callable[[], object]) -> None:
+        """Wait until something holds, as long as the process lives."""
+        assert poll(done, PATIENCE, lambda: self.process.poll() is None), self.log
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, and give the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        """End it in any case."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        self._log.close()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Iterator[Callable[..., Exporting]]:
+    """Give a maker of exporting processes, which ends them with the test."""
+    made: list[Exporting] = []
+
+    def make(config: str, *arguments: str, **environment: str) -> Exporting:
+        path = tmp_path / "cfg.toml"
+        path.write_text(config, encoding="utf-8")
+        made.append(Exporting(path, *arguments, **environment))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def configuration(server: APIServer, folder: Path, more: str = "") -> str:
+    """A configuration that writes everything to files, quickly."""
+    return f"""\
+[cluster]
+kubeconfig = {json.dumps(str(server.kubeconfig()))}
+[health]
+listen = "127.0.0.1:0"
+[sinks.archive]
+type = "file"
+path = {json.dumps(str(folder))}
+batch = {{ max_age = "50ms" }}
+{more}
+[[routes]]
+to = "archive"
+all = true
+"""
+
+
+def record(server: APIServer, number: int, namespace: str = "default", **fields: Any) -> dict[str, Any]:
+    """Create an event."""
+    body = {
+        "metadata": {"name": f"e{number}", "namespace": namespace},
+        "involvedObject": {"kind": "Pod", "namespace": namespace, "name": f"web-{number}", "uid": f"u-{number}"},
+        "type": "Warning" if number % 2 else "Normal",
+        "reason": "Stepped",
+        "message": f"step {number}",
+        "count": 1,
+        "firstTimestamp": "2026-07-24T09:00:00Z",
+        "lastTimestamp": "2026-07-24T09:00:00Z",
+        **fields,
+    }
+    return server.create("v1", "events", body)
+
+
+def read(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
+    """What `kevents read --json` prints."""
+    capsys.readouterr()
+    assert 0 == _cli.main(["read", "--json", *map(str, arguments)])
+    written = capsys.readouterr()
+    assert "" == written.err
+    return [json.loads(line) for line in written.out.splitlines()]
+
+
+def messages(records: list[dict[str, Any]]) -> list[str]:
+    """Their messages, without the steps' word."""
+    return [record["message"].removeprefix("step ") for record in records]
+
+
+def everywhere(folder: Path) -> int:
+    """How many bytes there are in a folder's files."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+# -- from end to end -------------------------------------------------------------------------------------------------
+
+
+def test_end_to_end(
+    api_server: APIServer,
+    export: Callable[..., Exporting],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An export is ended by SIGTERM and begun again; every revision is read back, once, in order."""
+    folder = tmp_path / "events"
+    config = configuration(api_server, folder)
+    for number in range(3):
+        record(api_server, number)
+    first = export(config)
+    first.wait_until(lambda: '"message": "the export begins"' in first.log and everywhere(folder))
+    for number in range(3, 6):
+        record(api_server, number)
+    size = everywhere(folder)
+    first.wait_until(lambda: everywhere(folder) > size)
+    assert 0 == first.end(), first.log
+    for number in range(6, 9):
+        record(api_server, number)
+    second = export(config)
+    second.wait_until(lambda: any(folder.rglob("*")) and "8" in messages(read(capsys, folder)))
+    assert 0 == second.end(), second.log
+    records = read(capsys, folder)
+    assert [str(number) for number in range(9)] == messages(records)
+    expected = [f"{event['metadata']['uid']}:{event['metadata']['resourceVersion']}" for event in api_server.events()]
+    assert sorted(expected) == sorted(record["kevents"]["id"] for record in records)
+    last = json.loads(second.log.splitlines()[-1])
+    assert ("the export has ended after SIGTERM", 3) == (last["message"], last["sinks"]["archive"]["durable"])
+
+
+def test_secrets(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
+    """Pitfall 72: the kubeconfig's token, and what secrets hold, is in no line that is logged, also in trouble."""
+    more = '[sinks.hook]\ntype = "webhook"\nurl = { env = "HOOK" }\nbatch = { max_age = "50ms" }\n'
+    more += 'headers = { Authorization = { env = "HOOK_AUTHORIZATION" }, X-Key = { env = "HOOK_KEY" } }\n'
+    config = configuration(api_server, tmp_path / "events", more).replace('to = "archive"', 'to = ["archive", "hook"]')
+    record(api_server, 1)
+    running = export(
+        f'grace = "1s"\ncheckpoints = "{tmp_path}/marks"\n{config}',
+        "--debug",
+        HOOK=f"http://user:{SECRET}@127.0.0.1:9/{SECRET}",
+        HOOK_AUTHORIZATION=f"Bearer {SECRET}",
+        HOOK_KEY=f"broken\n{SECRET}",
+    )
+    running.wait_until(lambda: '"level": "warning"' in running.log and "hook" in running.log.partition("warning")[2])
+    assert 1 == running.end(), running.log
+    assert api_server.token not in running.log
+    assert SECRET not in running.log
+
+
+def test_interrupt(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
+    """Ctrl-C ends it as SIGTERM does."""
+    running = export(configuration(api_server, tmp_path / "events"))
+    running.wait_until(lambda: "the export begins" in running.log)
+    assert 0 == running.end(signal.SIGINT), running.log
+    assert "the export has ended after SIGINT" in running.log
+    assert "Traceback" not in running.log
+
+
+def test_to_stdout(
+    api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Records go to the standard output, the log to the standard error; what is piped to a file can be read back."""
+    record(api_server, 1)
+    config = configuration(api_server, tmp_path / "unused").replace(
+        f'type = "file"\npath = {json.dumps(str(tmp_path / "unused"))}', 'type = "stdout"'
+    )
+    running = export(config)
+    assert running.process.stdout
+    line = running.process.stdout.readline()
+    assert 0 == running.end(), running.log
+    assert ["1"] == messages([json.loads(line)])
+    (tmp_path / "piped.jsonl").write_bytes(line)
+    assert ["1"] == messages(read(capsys, tmp_path / "piped.jsonl"))
+
+
+def test_probes(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
+    """Pitfall 77: metrics and probes are where the log says, and tell of this export."""
+    import urllib.request
+
+    record(api_server, 1)
+    running = export(configuration(api_server, tmp_path / "events"))
+    running.wait_until(lambda: "metrics and probes at " in running.log)
+    address = running.log.partition("metrics and probes at ")[2].partition('"')[0]
+    assert address.startswith("http://127.0.0.1:")
+
+    def page(path: str) -> str:
+        with urllib.request.urlopen(address + path, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    running.wait_until(lambda: 'written_records_total{sink="archive"} 1.0' in page("/metrics"))
+    assert ("ok\n", "ok\n") == (page("/readyz"), page("/livez"))
+    assert "kube_api_read_cache_misses 1.0" in page("/metrics")
+    assert 0 == running.end()
+
+
+# -- what cannot begin -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (('type = "file"', 'type = "fil"'), "sinks.archive.type: must be "),
+        (("[health]", '[health]\nstale_after = "x"'), "health.stale_after: must be a time with its unit"),
+        (('kubeconfig = "', 'kubeconfig = "/nowhere'), "kevents: cannot use the kubeconfig /nowhere"),
+        (("[cluster]", '[cluster]\ncontext = "none"'), "context none ("),
+        (
+            ("[sinks.archive]", '[sinks.a]\ntype="webhook"\nurl={env="NO_SUCH"}\n[sinks.archive]'),
+            "sinks.a.url: the environment variable NO_SUCH is not set",
+        ),
+        (('"127.0.0.1:0"', '"192.0.2.1:80"'), "kevents: cannot listen on 192.0.2.1:80 ("),
+    ],
+)
+def test_cannot_begin(
+    api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path, change: tuple[str, str], expected: str
+) -> None:
+    """What cannot begin says why, in a line or a few, without a traceback, with status 2."""
+    config = configuration(api_server, tmp_path / "events").replace(*change)
+    if "webhook" in config:
+        config = f'checkpoints = "{tmp_path}"\n' + config.replace('to = "archive"', 'to = ["archive", "a"]')
+    running = export(config)
+    assert 2 == running.process.wait(PATIENCE), running.log
+    assert expected in running.log
+    assert "Traceback" not in running.log
+
+
+@pytest.mark.parametrize("verbs", [set(), {"get"}])
+def test_no_permission(
+    api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path, verbs: set[str]
+) -> None:
+    """A user who may not read is told which rule it takes; without the cluster's name nothing begins."""
+    api_server.add_user(SECRET, "weak-user", verbs)
+    config = configuration(api_server, tmp_path / "events")
+    weak = str(api_server.kubeconfig(token=SECRET))
+    running = export(config.replace(config.splitlines()[1], f"kubeconfig = {json.dumps(weak)}"))
+    if verbs:
+        running.wait_until(lambda: "list" in running.log and "events" in running.log)
+        assert 0 == running.end(), running.log
+    else:
+        assert 2 == running.process.wait(PATIENCE), running.log
+        assert '"namespaces" named "kube-system"' in running.log
+        assert 'or give it an id of your own: id = "..." in [cluster]' in running.log
+    assert SECRET not in running.log
+    assert "Traceback" not in running.log
+
+
+def test_nobody_reads(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
+    """With the standard output closed the export ends, with the status of such programs, without a traceback."""
+    config = configuration(api_server, tmp_path / "unused").replace(
+        f'type = "file"\npath = {json.dumps(str(tmp_path / "unused"))}', 'type = "stdout"'
+    )
+    running = export(config)
+    running.wait_until(lambda: "the export begins" in running.log)
+    assert running.process.stdout
+    running.process.stdout.close()
+    record(api_server, 1)
+    assert 141 == running.process.wait(PATIENCE), running.log
+    assert "Traceback" not in running.log

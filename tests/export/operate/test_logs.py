@@ -1,0 +1,109 @@
+"""How the command logs: JSON lines or lines for people, one a record, and no secret in any."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+
+import pytest
+from urllib3.exceptions import InsecureRequestWarning
+
+from kevents.export._config.secrets import KNOWN
+from kevents.export._operate.logs import FIELDS, LOGGER, logging_to
+
+
+def logged(*, as_json: bool) -> list[str]:
+    """What comes out of a few lines of kevents and of others."""
+    stream = io.StringIO()
+    with logging_to(stream, as_json=as_json):
+        LOGGER.info("progress %d", 5, extra={FIELDS: {"read": 7}})
+        LOGGER.debug("a detail")
+        logging.getLogger("somebody").info("not wanted")
+        logging.getLogger("somebody").warning("two\nlines \x1b[31m and hunter2")
+    LOGGER.warning("afterwards")
+    return stream.getvalue().splitlines()
+
+
+@pytest.fixture(autouse=True)
+def secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be a secret that has been read."""
+    monkeypatch.setattr(KNOWN, "_values", ())
+    KNOWN.remember("hunter2")
+
+
+def test_json() -> None:
+    """Pitfall 72: elsewhere than on a terminal each record is a JSON object with its figures, without secrets."""
+    first, second = map(json.loads, logged(as_json=True))
+    assert ("info", "kevents.export", "progress 5", 7) == tuple(
+        first[k] for k in ("level", "logger", "message", "read")
+    )
+    assert first["time"].endswith("+00:00")
+    assert "two\nlines \x1b[31m and (not shown)" == second["message"]
+    assert all(line.isprintable() for line in logged(as_json=True))
+
+
+def test_text() -> None:
+    """Pitfalls 71, 72: on a terminal each record is a printable line, without secrets."""
+    first, second = logged(as_json=False)
+    assert first.endswith(" INFO progress 5")
+    assert second.endswith(" WARNING two\\nlines \\x1b[31m and (not shown)")
+
+
+@pytest.mark.parametrize("value", ['tok"en\\9-ü', "-----BEGIN KEY-----\nabcd\nefgh", "ends with\\"])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_any_secret(value: str, *, as_json: bool) -> None:
+    """Pitfall 72: a secret is taken out before a line is escaped, whatever it is made of; the line stays whole."""
+    KNOWN.remember(value)
+    stream = io.StringIO()
+    with logging_to(stream, as_json=as_json):
+        LOGGER.warning('%s, %r, "%s"', value, value, value)
+    told = json.loads(stream.getvalue())["message"] if as_json else stream.getvalue().partition("WARNING ")[2].rstrip()
+    assert """(not shown), '(not shown)', "(not shown)\"""" == told
+
+
+def test_tracebacks() -> None:
+    """A traceback belongs to its record, without secrets."""
+    for as_json in (True, False):
+        stream = io.StringIO()
+        with logging_to(stream, as_json=as_json):
+            try:
+                raise ValueError("hunter2")  # noqa: TRY301 - a traceback is what it takes
+            except ValueError:
+                LOGGER.exception("it failed")
+        text = stream.getvalue()
+        assert "ValueError: (not shown)" in text
+        assert "hunter2" not in text
+        if as_json:
+            assert "Traceback" in json.loads(text)["traceback"]
+
+
+def test_warnings() -> None:
+    """A warning of Python's is a log line too."""
+    stream = io.StringIO()
+    with logging_to(stream, as_json=True), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert "DeprecationWarning: old" in json.loads(stream.getvalue())["message"]
+
+
+def test_certificates_that_are_not_verified() -> None:
+    """That certificates are not verified is told in a line, once, however many requests are made; others go on."""
+    stream = io.StringIO()
+    with logging_to(stream, as_json=False), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        for _ in range(3):
+            warnings.warn("Unverified HTTPS request is being made", InsecureRequestWarning, stacklevel=1)
+            LOGGER.info("a request")
+    lines = [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
+    insecure = "WARNING certificates are not verified: the kubeconfig says so"
+    assert [insecure, *3 * ["INFO a request"]] == lines
+
+
+def test_everything_is_put_back() -> None:
+    """What was set up for logging before is so again."""
+    root, ours = logging.getLogger(), logging.getLogger("kevents")
+    before = (root.handlers[:], root.level, ours.level)
+    logged(as_json=True)
+    assert before == (root.handlers, root.level, ours.level)

@@ -1,0 +1,243 @@
+"""The command `kevents read`: what was exported, decoded, once, filtered; and what is damaged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kevents._cli import main as _cli
+from kevents.export import Batch, FileSink, Mark, ObjectStoreSink, Record, Stream
+from tests.export.route.test_routes import EVENT, GAP
+
+STREAM = Stream("cluster")
+ROOT = Path(__file__).parents[3]
+Run = Callable[..., tuple[int, str, str]]
+
+
+def body(number: int, **fields: Any) -> dict[str, Any]:
+    """A record's body."""
+    word = {"v": 1, "id": f"u:{number}", "verb": "ADDED"}
+    moment = "2026-07-24T09:00:00Z"
+    return {**EVENT, "message": f"step {number}", "lastTimestamp": moment, "kevents": word, **fields}
+
+
+BODIES = [
+    body(1),
+    body(2, type="Normal"),
+    body(3, involvedObject={"kind": "Node", "name": "n-1"}, metadata={"namespace": "default"}),
+    body(4, reason="Other", lastTimestamp="2999-01-01T00:00:00Z"),
+    GAP,
+]
+
+
+def batch(bodies: list[dict[str, Any]]) -> Batch:
+    """A batch of them."""
+    return Batch([Record(STREAM, n, each, 0.0) for n, each in enumerate(bodies, 1)], Mark(STREAM, len(bodies), 10**18))
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Give a folder that a sink has written."""
+    sink = FileSink(tmp_path / "events")
+    sink.write(batch(BODIES))
+    sink.close()
+    return tmp_path / "events"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command: its status, and what it wrote."""
+
+    def read(*arguments: object) -> tuple[int, str, str]:
+        status = _cli.main(["read", *map(str, arguments)])
+        written = capsys.readouterr()
+        return status, written.out, written.err
+
+    return read
+
+
+def steps(out: str) -> list[str]:
+    """The steps of JSON lines; a gap is a gap."""
+    return [json.loads(line).get("message", "gap").removeprefix("step ") for line in out.splitlines()]
+
+
+def test_json_is_utf_8(tmp_path: Path) -> None:
+    """JSON lines are UTF-8 whatever encoding the terminal has; columns are escaped for it."""
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(body(1, message='über'), ensure_ascii=False)}\n", encoding="utf-8")
+    command = [sys.executable, "-W", "error", "-m", "kevents", "read", str(tmp_path)]
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "ascii"}
+    for more, expected in (["--json"], '"message":"über"'), ([], "\\xfcber"):
+        done = subprocess.run([*command, *more], capture_output=True, env=environment, check=False)
+        assert (0, b"", True) == (done.returncode, done.stderr, expected in done.stdout.decode())
+
+
+def test_columns(run: Run, archive: Path) -> None:
+    """For people there are columns, with dates, and a gap is a line of its own."""
+    status, out, err = run(archive)
+    assert (0, "") == (status, err)
+    lines = out.splitlines()
+    assert 1 + len(BODIES) == len(lines)
+    assert "2026-07-24T09:00:00Z  shop        Warning  BackOff           pod/web-0" == lines[1][:70]
+    assert lines[-1].startswith("gap: ")
+    assert "\x1b" not in out
+
+
+def test_json(run: Run, archive: Path) -> None:
+    """With --json each record is the line that was written."""
+    status, out, _ = run("--json", archive)
+    assert (0, BODIES) == (status, [json.loads(line) for line in out.splitlines()])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--warning"], "1 3 4 gap"),
+        (["-n", "default"], "3 gap"),
+        (["-n", "default", "-n", "shop", "--kind", "Pod"], "1 2 4 gap"),
+        (["--kind", "Pod", "--kind", "Node"], "1 2 3 4 gap"),
+        (["--name", "n-*"], "3 gap"),
+        (["--reason", "Oth*"], "4 gap"),
+        (["--since", "1h"], "4 gap"),
+        (["--since", "9999d", "--warning", "--name", "web-?"], "1 4 gap"),
+    ],
+)
+def test_filters(run: Run, archive: Path, options: list[str], expected: str) -> None:
+    """The filters are those of tail; a gap is always told, since nobody knows what was in it."""
+    assert expected.split() == steps(run(archive, "--json", *options)[1])
+
+
+def test_duplicates(run: Run, archive: Path) -> None:
+    """What was written twice is shown once, unless asked for."""
+    [segment] = [path for path in archive.rglob("*") if path.is_file() and ".jsonl" in path.name]
+    copy = archive.parent / "copy.jsonl.gz"
+    copy.write_bytes(gzip.compress(b"".join(gzip.decompress(segment.read_bytes()) for _ in range(2))))
+    assert len(BODIES) == len(steps(run(copy, "--json")[1]))
+    assert 2 * len(BODIES) == len(steps(run(copy, "--json", "--duplicates")[1]))
+
+
+def test_damage(run: Run, tmp_path: Path) -> None:
+    """Pitfall 73: what is damaged is named with file and place, all else is read, and the status says so."""
+    path = tmp_path / "torn.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(body(1)).encode() + b"\n") + gzip.compress(b'{"a": 1}\n' * 1000)[:-20])
+    status, out, err = run(path, "--json")
+    assert (1, "1") == (status, steps(out)[0])
+    assert err.startswith(f"kevents: {path}, at byte ")
+    assert 1 == err.count("\n")
+
+
+def test_escapes(run: Run, tmp_path: Path) -> None:
+    """Pitfall 71: whatever a segment holds is shown escaped, whatever its shape."""
+    path = tmp_path / "evil.jsonl"
+    evil = [body(1, message="\x1b[31m\r\n\x07"), {"message": "\x1b"}, {"kevents": 5, "metadata": "\x1b", "series": []}]
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in evil), encoding="utf-8")
+    status, out, _ = run(path)
+    assert 0 == status
+    assert all(line.isprintable() for line in out.splitlines())
+    assert 4 == len(out.splitlines())
+
+
+def test_nothing_there(run: Run, tmp_path: Path) -> None:
+    """A place where nothing is is named, with what to give."""
+    status, out, err = run(tmp_path / "none")
+    assert (2, "", 1) == (status, out, err.count("\n"))
+    assert err.startswith(f"kevents: {tmp_path / 'none'} is not there: give a file, a folder or a URL")
+
+
+def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
+    """A folder without a segment is not an archive of nothing, and is told."""
+    (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
+    assert (2, "", f"kevents: {tmp_path} holds no segments of an export\n") == run(tmp_path)
+
+
+def test_nothing_wanted(run: Run, tmp_path: Path) -> None:
+    """Where something was written and nothing of it is wanted nothing is shown."""
+    copy = tmp_path / "copy.jsonl"
+    copy.write_text(json.dumps(body(1)), encoding="utf-8")
+    assert (0, "", "") == run(copy, "--reason", "Nothing")
+
+
+def test_many_damages(run: Run, tmp_path: Path) -> None:
+    """Of a file that is damaged all over the first ten places are told, and how many more there are."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{json.dumps(body(1))}\n" + 1244 * "torn\n", encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text(f"{json.dumps(body(2))}\ntorn\n", encoding="utf-8")
+    status, out, err = run(tmp_path, "--json")
+    assert (1, ["1", "2"]) == (status, steps(out))
+    *places, more, last = err.splitlines()
+    assert 10 == len(places)
+    assert f"kevents: {path}: and 1,234 more in this file" == more
+    assert last.startswith(f"kevents: {tmp_path / 'b.jsonl'}, at byte ")
+
+
+def test_a_foreign_file(run: Run, tmp_path: Path) -> None:
+    """A file of which nothing can be read may be none of an export; one that cannot be opened is only called that."""
+    path = tmp_path / "passwd"
+    path.write_text("root:x:0:0\nbin:x:1:1\n", encoding="utf-8")
+    status, out, err = run(path)
+    assert (1, "", 3) == (status, out, err.count("\n"))
+    assert f"kevents: {path}: nothing in it can be read: is this a file of an export?" == err.splitlines()[-1]
+    (tmp_path / "folder.jsonl").mkdir()
+    status, _, err = run(tmp_path)
+    assert (1, 1) == (status, err.count("\n"))
+    assert "folder.jsonl, at byte 0: cannot be read: " in err
+
+
+def test_by_configuration(run: Run, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a configuration it is the sink that is read, with its place and its credentials."""
+    ObjectStoreSink(f"file://{tmp_path}/bucket").write(batch(BODIES[:1]))
+    monkeypatch.setenv("PLACE", f"file://{tmp_path}/bucket")
+    config = tmp_path / "cfg.toml"
+    config.write_text(
+        f"""\
+[sinks.archive]
+type = "file"
+path = {json.dumps(str(archive))}
+[sinks.bucket]
+type = "object-store"
+url = {{ env = "PLACE" }}
+[sinks.out]
+type = "stdout"
+[[routes]]
+to = ["archive", "bucket", "out"]
+all = true
+""",
+        encoding="utf-8",
+    )
+    assert ["1", "2", "3", "4", "gap"] == steps(run("-c", config, "archive", "--json")[1])
+    assert ["1"] == steps(run("-c", config, "bucket", "--json")[1])
+    status, _, err = run("-c", config, "archiv")
+    assert (2, f'{config}: "archiv" is not a sink that can be read back; did you mean "archive"?') == (
+        status,
+        err.splitlines()[0],
+    )
+    refused = '"out" is not a sink that can be read back; these are: "archive" or "bucket"'
+    assert f"{config}: {refused}" == run("-c", config, "out")[2].splitlines()[0]
+
+
+def test_without_a_time(run: Run, tmp_path: Path) -> None:
+    """A record that tells no time, or one that is none, is shown, but not to who asks for those since a time."""
+    path = tmp_path / "odd.jsonl"
+    odd = [body(1, lastTimestamp="soon"), {"message": "step 2"}, body(3, metadata=None, lastTimestamp=None), body(4)]
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in odd), encoding="utf-8")
+    assert ["1", "2", "3", "4"] == steps(run(path, "--json", "--duplicates")[1])
+    assert ["4"] == steps(run(path, "--json", "--duplicates", "--since", "9999d")[1])
+
+
+def test_nobody_reads(archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """When nobody reads any more it ends at once, without a word, with the status of SIGPIPE."""
+    there, here = os.pipe()
+    os.close(there)
+    with os.fdopen(here, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert 141 == _cli.main(["read", str(archive)])
+        monkeypatch.undo()
+    assert "" == capsys.readouterr().err

@@ -1,0 +1,252 @@
+"""When a batch closes, what is in it, and what its mark promises; all in time that is handed in."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kevents.export import Batch, Record, Stream
+from kevents.export._model.options import BatchOptions, Destination, QueueOptions
+from kevents.export._pipeline.batcher import IDLE, Batcher
+from tests.export.doubles import STREAM, MemorySink, mark, record, records
+
+OTHER = Stream("cluster-1", "prod")
+
+
+def batcher(limits: BatchOptions | None = None, queue: QueueOptions | None = None) -> Batcher:
+    """A batcher for two streams, of which the destination holds nothing."""
+    made = Batcher(limits or BatchOptions(), queue or QueueOptions())
+    made.begin(STREAM, None, 0.0)
+    made.begin(OTHER, None, 0.0)
+    return made
+
+
+def rvs(batch: Batch | None) -> list[int]:
+    """The resourceVersions of a batch."""
+    assert batch is not None
+    return [one.rv for one in batch.records]
+
+
+def test_nothing_is_due_of_nothing() -> None:
+    """Without records and marks nothing is ever due."""
+    waiting = batcher()
+    assert (None, inf) == (waiting.take(1e9), waiting.due())
+
+
+def test_age_counts_from_the_first_record() -> None:
+    """A batch closes 10 s after its first record came, however many come after it."""
+    waiting = batcher()
+    waiting.add(STREAM, records(1, 2), mark(2), 100.0)
+    waiting.add(STREAM, records(3, 3), mark(3), 109.0)
+    assert (None, 110.0) == (waiting.take(109.9), waiting.due())
+    batch = waiting.take(110.0)
+    assert ([1, 2, 3], mark(3)) == (rvs(batch), batch.mark)  # type: ignore[union-attr]
+
+
+def test_closes_when_full() -> None:
+    """A thousand records are due at once; what is beyond them has its own age."""
+    waiting = batcher()
+    waiting.add(STREAM, records(1, 999), mark(999), 100.0)
+    assert waiting.take(100.0) is None
+    waiting.add(STREAM, records(1000, 1500), mark(1500), 101.0)
+    batch = waiting.take(101.0)
+    assert (list(range(1, 1001)), mark(1000)) == (rvs(batch), batch.mark)  # type: ignore[union-attr]
+    assert (None, 111.0) == (waiting.take(101.0), waiting.due())
+    assert [*range(1001, 1501)] == rvs(waiting.take(111.0))
+
+
+def test_closes_by_bytes() -> None:
+    """A batch closes before its lines are more than the limit; a longer record travels alone."""
+    waiting = batcher(BatchOptions(max_bytes=300))
+    sizes = [100, 100, 99, 400, 100]
+    waiting.add(STREAM, [record(rv, size=size) for rv, size in enumerate(sizes, 1)], mark(5), 0.0)
+    assert [1, 2] == rvs(waiting.take(0.0))  # with its end a line of 100 bytes is 101
+    assert [3] == rvs(waiting.take(0.0))
+    assert [4] == rvs(waiting.take(0.0))
+    assert waiting.take(0.0) is None
+    assert [5] == rvs(waiting.take(10.0))
+
+
+def test_the_mark_of_a_piece_of_a_chunk() -> None:
+    """A batch that ends within a chunk promises its last record only; one that ends with it the chunk's mark."""
+    waiting = batcher(BatchOptions(max_items=2))
+    waiting.add(STREAM, [record(1)], mark(1, time=5), 0.0)
+    assert mark(1, time=5) == waiting.take(99.0).mark  # type: ignore[union-attr]
+    waiting.done()
+    waiting.add(STREAM, [record(2), record(4), record(6)], mark(9, time=7), 0.0)
+    first, second = waiting.take(0.0), waiting.take(10.0)
+    assert [mark(4, time=5), mark(9, time=7)] == [batch.mark for batch in (first, second) if batch]
+
+
+def test_the_time_of_a_piece_of_the_first_chunk() -> None:
+    """Before the first chunk is what the destination holds; without that the chunk's own time is all there is."""
+    waiting = batcher(BatchOptions(max_items=2))
+    waiting.begin(OTHER, mark(1, OTHER, time=3), 0.0)
+    for stream, time in ((OTHER, 3), (STREAM, 7)):
+        waiting.add(stream, records(2, 4, stream), mark(4, stream, time=7), 0.0)
+        assert mark(3, stream, time=time) == waiting.take(0.0).mark  # type: ignore[union-attr]
+        waiting.take(10.0)
+
+
+def test_the_mark_at_the_seam_of_two_chunks() -> None:
+    """A batch that ends with a chunk holds its mark, although the next one waits already."""
+    waiting = batcher(BatchOptions(max_items=2))
+    waiting.add(STREAM, records(1, 2), mark(5), 0.0)
+    waiting.add(STREAM, records(6, 6), mark(6), 0.0)
+    batch = waiting.take(0.0)
+    assert ([1, 2], mark(5)) == (rvs(batch), batch.mark)  # type: ignore[union-attr]
+
+
+def test_one_resource_version_stays_together() -> None:
+    """Records of one resourceVersion are never parted: a mark between them would lose the second."""
+    waiting = batcher(BatchOptions(max_items=2))
+    waiting.add(STREAM, [record(1), record(2), record(2), record(3)], mark(3), 0.0)
+    assert [1, 2, 2] == rvs(waiting.take(0.0))
+
+
+def test_what_a_route_leaves_out_moves_the_mark() -> None:
+    """Chunks of which nothing is meant for the destination move the mark of the batch that waits."""
+    waiting = batcher()
+    waiting.add(STREAM, records(1, 1), mark(1), 0.0)
+    waiting.add(STREAM, [], mark(50, time=3), 5.0)
+    assert mark(50, time=3) == waiting.take(10.0).mark  # type: ignore[union-attr]
+
+
+def test_an_idle_mark() -> None:
+    """A mark that moves without a record is written by itself, once a minute."""
+    waiting = batcher()
+    waiting.add(STREAM, [], mark(7), 10.0)
+    assert IDLE == waiting.due()
+    batch = waiting.take(IDLE)
+    assert ([], mark(7)) == (rvs(batch), batch.mark)  # type: ignore[union-attr]
+    waiting.done()
+    assert inf == waiting.due()
+    waiting.add(STREAM, [], mark(8), 61.0)
+    assert 2 * IDLE == waiting.due()
+
+
+def test_a_mark_that_the_destination_holds() -> None:
+    """What the destination holds when it begins is not written again."""
+    waiting = Batcher(BatchOptions(), QueueOptions())
+    waiting.begin(STREAM, mark(7), 0.0)
+    waiting.add(STREAM, [], mark(7), 1.0)
+    assert inf == waiting.due()
+    waiting.add(STREAM, [], mark(7, time=9), 1.0)  # nothing new, but it was looked at later
+    assert mark(7, time=9) == waiting.take(IDLE).mark  # type: ignore[union-attr]
+
+
+def test_streams_apart() -> None:
+    """A batch is of one stream; the one that has waited longer is first."""
+    waiting = batcher()
+    waiting.add(OTHER, records(5, 6, OTHER), mark(6, OTHER), 1.0)
+    waiting.add(STREAM, records(1, 2), mark(2), 0.5)
+    assert [1, 2] == rvs(waiting.take(20.0))
+    assert [5, 6] == rvs(waiting.take(20.0))
+
+
+def test_a_full_queue_is_due() -> None:
+    """With the queue full, what waits longest is due at once: what would fill its batch cannot come in."""
+    waiting = batcher(queue=QueueOptions(max_items=10))
+    waiting.add(STREAM, records(1, 4), mark(4), 2.0)
+    waiting.add(OTHER, records(1, 6, OTHER), mark(6, OTHER), 1.0)
+    assert (True, 0) == (waiting.full, waiting.room)
+    assert [1, 2, 3, 4, 5, 6] == rvs(waiting.take(2.0))
+    assert waiting.full  # what is in hand needs its room until it has ended
+    assert 6 == waiting.in_hand
+    waiting.done()
+    assert (False, 6, 0) == (waiting.full, waiting.room, waiting.in_hand)
+    assert waiting.take(2.0) is None
+
+
+def test_full_by_bytes() -> None:
+    """The queue is full by bytes as well."""
+    waiting = batcher(queue=QueueOptions(max_bytes=500))
+    waiting.add(STREAM, [record(1, size=499)], mark(1), 0.0)
+    assert (True, 500) == (waiting.full, waiting.bytes)
+    assert [1] == rvs(waiting.take(0.0))
+    waiting.done()
+    assert (False, 0) == (waiting.full, waiting.bytes)
+
+
+def test_hurry() -> None:
+    """Towards the end whatever waits is due, marks too."""
+    waiting = batcher()
+    waiting.add(STREAM, records(1, 1), mark(1), 50.0)
+    waiting.add(OTHER, [], mark(9, OTHER), 50.0)
+    waiting.hurry()
+    assert {0, 1} == {len(rvs(waiting.take(50.0))), len(rvs(waiting.take(50.0)))}
+    assert waiting.take(50.0) is None
+
+
+def test_the_oldest() -> None:
+    """The age of what waits longest counts from when it came, in hand or not."""
+    waiting = batcher()
+    assert inf == waiting.oldest()
+    waiting.add(STREAM, records(1, 1), mark(1), 3.0)
+    waiting.add(OTHER, records(1, 1, OTHER), mark(1, OTHER), 5.0)
+    assert 3.0 == waiting.oldest()
+    waiting.take(13.0)
+    assert 3.0 == waiting.oldest()
+    waiting.done()
+    assert 5.0 == waiting.oldest()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (lambda: BatchOptions(max_items=0), "max_items must be a whole number of at least 1, not 0"),
+        (lambda: BatchOptions(max_bytes=1.5), "max_bytes must be a whole number of at least 1, not 1.5"),  # type: ignore[arg-type]
+        (lambda: BatchOptions(max_age=0), "max_age must be a number from 1e-09 to 1e+09, not 0"),
+        (lambda: QueueOptions(max_items=-1), "queue max_items must be a whole number of at least 1, not -1"),
+        (lambda: QueueOptions(max_bytes=True), "queue max_bytes must be a whole number of at least 1, not True"),
+        (lambda: Destination(MemorySink(), when_full="wait"), "when_full must be 'block' or 'drop', not 'wait'"),  # type: ignore[arg-type]
+        (lambda: Destination(object()), "object is no sink: it has no method write"),  # type: ignore[arg-type]
+        (lambda: Destination(MemorySink(), write_timeout=-1), "write_timeout must be a number from"),
+    ],
+)
+def test_wrong_options(options: object, said: str) -> None:
+    """A wrong option is named, with what it is and what it may be."""
+    with pytest.raises(ValueError, match=said.replace("+", r"\+")):
+        options()  # type: ignore[operator]
+
+
+@given(
+    chunks=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 3), st.floats(0, 30)), max_size=30),
+    limits=st.builds(BatchOptions, max_items=st.integers(1, 9), max_bytes=st.integers(40, 400), max_age=st.just(10.0)),
+    bound=st.integers(1, 20),
+)
+def test_laws(chunks: list[tuple[int, int, float]], limits: BatchOptions, bound: int) -> None:
+    """Whatever comes when: all of it leaves, once, in order, within the limits, and no mark promises too much."""
+    waiting = Batcher(limits, QueueOptions(max_items=bound))
+    waiting.begin(STREAM, None, 0.0)
+    now, rv, came, left, promised = 0.0, 0, [], [], -1
+
+    def check(batch: Batch) -> None:
+        nonlocal promised
+        size = sum(len(one.line()) + 1 for one in batch.records)
+        assert len(batch.records) <= limits.max_items
+        assert size <= limits.max_bytes or len(batch.records) == 1
+        assert batch.mark.rv >= promised
+        promised = batch.mark.rv
+        left.extend(one.rv for one in batch.records)
+        assert [one for one in came if one <= promised] == left  # nothing up to the mark is still to come
+        waiting.done()
+
+    for count, skipped, seconds in chunks:
+        now += seconds
+        new: list[Record] = [record(rv + step) for step in range(1, count + 1)]
+        rv += count + skipped
+        came += [one.rv for one in new]
+        waiting.add(STREAM, new, mark(rv), now)
+        while (batch := waiting.take(now)) is not None:
+            check(batch)
+        assert waiting.items < max(bound, limits.max_items)
+        assert waiting.due() > now
+    waiting.hurry()
+    while (batch := waiting.take(now)) is not None:
+        check(batch)
+    assert (came, 0, 0) == (left, waiting.items, waiting.bytes)
+    assert rv == (promised if chunks else 0)

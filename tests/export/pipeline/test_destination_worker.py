@@ -1,0 +1,460 @@
+"""One destination: in order, one write at a time, tried until it has the bytes, and every record accounted for."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from tenacity import stop_after_attempt, wait_fixed, wait_none
+from tenacity.wait import wait_base
+
+from kevents._runtime.log import LimitedLog
+from kevents.export import Batch, Mark, Record, Reject, Retry, Stream
+from kevents.export._model.options import BatchOptions, Destination, QueueOptions, default_retry_wait
+from kevents.export._model.statistics import DestinationStatistics, Progress
+from kevents.export._pipeline.destination_worker import Lane
+from kevents.export._pipeline.retry_waits import LONGEST_ASKED, wait_as_asked
+from tests.export.doubles import PATIENCE, STREAM, Clock, MemoryLetters, MemorySink, mark, record, records
+from tests.support.sinks import Gate
+
+OTHER = Stream("cluster-1", "prod")
+
+
+def destination(sink: MemorySink, **options: object) -> Destination:
+    """Batches of two records, tried again at once."""
+    chosen = {"batch": BatchOptions(max_items=2), "retry_wait": wait_none(), **options}
+    return Destination(sink, **chosen)  # type: ignore[arg-type]
+
+
+def fail(error: BaseException) -> None:
+    """Nothing unexpected may happen in these tests."""
+    raise AssertionError from error
+
+
+@contextmanager
+def lane(
+    sink: MemorySink,
+    letters: MemoryLetters | None = None,
+    *streams: Stream,
+    after: Mark | None = None,
+    clock: Clock | None = None,
+    **options: object,
+) -> Iterator[Lane]:
+    """A lane that runs; at the end it writes what there is, and its ledger balances."""
+    made = Lane("archive", destination(sink, **options), letters, LimitedLog(), *([clock] if clock else []))
+    made.start(streams or (STREAM,), fail)
+    assert made.wait_begun(PATIENCE)
+    for stream in streams or (STREAM,):
+        made.begin(stream, after)
+    try:
+        yield made
+    finally:
+        made.hurry()
+        made.seal()
+        ended = made.join(PATIENCE)
+        made.end()
+        assert made.join(PATIENCE)
+        check(made.statistics())
+    assert ended
+
+
+def check(seen: DestinationStatistics) -> None:
+    """What was offered is somewhere, once."""
+    parts = (seen.held, seen.written, seen.dead_lettered, seen.refused, seen.dropped, seen.waiting)
+    assert seen.offered == sum(parts), seen
+
+
+def offer(to: Lane, *chunks: list[Record]) -> None:
+    """Offer chunks, each with the mark of its last record; wait for room."""
+    for chunk in chunks:
+        room = threading.Event()
+        while not to.offer(chunk[0].stream, chunk, mark(chunk[-1].rv, chunk[0].stream), room):
+            assert room.wait(PATIENCE)
+            room.clear()
+
+
+def test_in_order_and_one_at_a_time() -> None:
+    """Batches arrive in order, one in flight; the mark moves with them, and the sink is closed at the end."""
+    sink = MemorySink()
+    with lane(sink) as archive:
+        offer(archive, records(1, 3), records(4, 9))
+    assert list(range(1, 10)) == sink.rvs()
+    assert (1, 1) == (sink.most_at_once, sink.closed)
+    seen = archive.statistics()
+    assert (9, 9, 0) == (seen.offered, seen.written, seen.waiting)
+    assert {STREAM: Progress(mark(9), mark(9))} == seen.progress
+    assert sum(len(one.line()) + 1 for one in records(1, 9)) == seen.bytes
+
+
+def test_the_mark_waits_for_the_bytes() -> None:
+    """Read up to and durable up to are two numbers: the second moves only when the sink has returned."""
+    gate = Gate(shut=True)
+    sink = MemorySink(always=lambda _: gate.pass_through())
+    with lane(sink) as archive:
+        offer(archive, records(1, 2), records(3, 3))
+        gate.wait_entered()
+        seen = archive.statistics()
+        assert {STREAM: Progress(read_up_to=mark(3), durable_up_to=None)} == seen.progress
+        assert (3, 2, 0) == (seen.waiting, seen.in_flight, seen.written)
+        gate.open()
+        sink.wait(lambda: sink.marks)
+    assert mark(3) == sink.marks[STREAM]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Retry("not now"),
+        RuntimeError("a bug"),
+        OSError(28, "No space left on device"),
+        SystemExit(),
+        KeyboardInterrupt(),
+    ],
+)
+def test_tried_until_it_has_it(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a sink raises but Reject, the same batch comes again until it returns; later ones wait behind it."""
+    sink = MemorySink(faults=dict.fromkeys(range(1, 30), error))
+    with caplog.at_level(logging.INFO), lane(sink) as archive:
+        offer(archive, records(1, 4))
+    assert [1, 2, 3, 4] == sink.rvs()
+    seen = archive.statistics()
+    assert (29, 0, "") == (seen.retries, seen.failing, seen.last_error)
+    failed, back = caplog.messages  # one line of a kind, however many tries
+    assert "archive does not take records now, they wait and are tried again: " in failed
+    assert "archive takes records again after 29 failed tries" == back
+
+
+def test_failing_is_seen_from_outside() -> None:
+    """While tries fail, the statistics say since when and why."""
+    clock = Clock()
+    sink = MemorySink(always=Retry("the bucket is gone"))
+    with lane(sink, clock=clock, retry_wait=wait_fixed(1000)) as archive:
+        offer(archive, records(1, 2))
+        sink.wait(lambda: sink.calls and not sink.at_once)
+        _until(lambda: archive.statistics().failing)
+        clock.now += 50
+        seen = archive.statistics()
+        assert (1, "the bucket is gone", 2) == (seen.failing, seen.last_error, seen.waiting)
+        assert 50.0 <= seen.oldest_age <= seen.silent_for < 50.0 + PATIENCE
+        sink.always = None
+
+
+def _until(what: object) -> None:
+    """Wait for a condition that only the lane's own lock guards."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / 0.005)):
+        if what():  # type: ignore[operator]
+            return
+        pause.wait(0.005)
+    raise AssertionError
+
+
+def test_rejected_to_the_dead_letters() -> None:
+    """What a sink never takes is kept with the reason; the rest is written, and the mark follows the dead letters."""
+    letters = MemoryLetters()
+    seen_at_mark: list[int] = []
+
+    def refuse(batch: Batch) -> None:
+        raise Reject("too long", [one for one in batch.records if one.rv == 2])
+
+    sink = MemorySink(faults={1: refuse, 2: lambda batch: seen_at_mark.append(len(letters.letters))})
+    with lane(sink, letters) as archive:
+        offer(archive, records(1, 2))
+    assert [("archive", "too long", 2)] == letters.letters
+    assert [1] == seen_at_mark
+    assert [Batch((), mark(2))] == sink.batches
+    seen = archive.statistics()
+    assert (1, 1, 0, {STREAM: Progress(mark(2), mark(2))}) == (
+        seen.written, seen.dead_lettered, seen.refused, seen.progress,
+    )  # fmt: skip
+
+
+def test_rejected_without_dead_letters(caplog: pytest.LogCaptureFixture) -> None:
+    """Without dead letters a refused record is lost: counted, and said with what to do."""
+
+    def refuse(batch: Batch) -> None:
+        raise Reject("too long", batch.records)
+
+    sink = MemorySink(faults={1: refuse})
+    with lane(sink) as archive:
+        offer(archive, records(1, 2))
+    seen = archive.statistics()
+    assert (0, 2, mark(2)) == (seen.written, seen.refused, sink.marks[STREAM])
+    assert "archive refused 2 records, lost: give dead_letters a path: too long" in caplog.messages
+
+
+def test_dead_letters_that_fail() -> None:
+    """Dead letters that cannot be written now are tried until they are: only then does the mark move."""
+    letters = MemoryLetters(faults={1: Retry("disk full"), 2: OSError("disk full")})
+
+    def refuse(batch: Batch) -> None:
+        assert not letters.letters
+        raise Reject("no", batch.records)
+
+    sink = MemorySink(faults={1: refuse})
+    with lane(sink, letters) as archive:
+        offer(archive, records(1, 2))
+    assert ([1, 2], 3) == ([rv for _, _, rv in letters.letters], letters.calls)
+    assert mark(2) == sink.marks[STREAM]
+
+
+def test_a_sink_that_rejects_everything() -> None:
+    """A sink that refuses empty batches too comes to an end with each; strange records in a refusal count nothing."""
+    letters = MemoryLetters()
+
+    def refuse(batch: Batch) -> None:
+        raise Reject("never", [*batch.records, record(77)])
+
+    sink = MemorySink(always=refuse)
+    with lane(sink, letters) as archive:
+        offer(archive, records(1, 4))
+    assert [1, 2, 3, 4] == [rv for _, _, rv in letters.letters]
+    assert (0, 4) == (archive.statistics().written, archive.statistics().dead_lettered)
+
+
+def test_given_up_when_it_is_asked_to() -> None:
+    """With a retry_stop a batch that failed often enough goes to the dead letters, and the next one has its turn."""
+    letters = MemoryLetters()
+    sink = MemorySink(faults=dict.fromkeys((1, 2, 3), Retry("no")))
+    with lane(sink, letters, retry_stop=stop_after_attempt(3)) as archive:
+        offer(archive, records(1, 4))
+    assert [("archive", "given up: Retry: no", rv) for rv in (1, 2)] == letters.letters
+    assert [3, 4] == sink.rvs()
+    assert (2, 2) == (archive.statistics().dead_lettered, archive.statistics().written)
+
+
+def test_block() -> None:
+    """A full queue takes nothing in until there is room, and says when there is some."""
+    gate = Gate(shut=True)
+    sink = MemorySink(always=lambda _: gate.pass_through())
+    with lane(sink, queue=QueueOptions(max_items=4)) as archive:
+        offer(archive, records(1, 4))
+        room = threading.Event()
+        assert not archive.offer(STREAM, records(5, 6), mark(6), room)
+        assert archive.offer(STREAM, [], mark(4, time=5), room)  # a mark needs no room
+        gate.wait_entered()
+        assert (4, 0, False) == (archive.statistics().offered, archive.statistics().dropped, room.is_set())
+        gate.open()
+        assert room.wait(PATIENCE)
+        offer(archive, records(5, 6))
+    assert [1, 2, 3, 4, 5, 6] == sink.rvs()
+
+
+def test_drop(caplog: pytest.LogCaptureFixture) -> None:
+    """With `drop` what does not fit is lost: counted exactly, said, and the mark moves over it."""
+    gate = Gate(shut=True)
+    sink = MemorySink(always=lambda _: gate.pass_through())
+    with lane(sink, queue=QueueOptions(max_items=4), when_full="drop") as archive:
+        offer(archive, records(1, 7), records(8, 9))
+        assert (9, 5, 4) == (archive.statistics().offered, archive.statistics().dropped, archive.statistics().waiting)
+        gate.open()
+    assert ([1, 2, 3, 4], mark(9)) == (sink.rvs(), sink.marks[STREAM])
+    assert "dropped 3 records for archive: its queue is full and when_full is 'drop'" in caplog.messages
+
+
+def test_what_it_held_before() -> None:
+    """What the sink held when the lane began is not written again, and its mark never goes back."""
+    sink = MemorySink(marks={STREAM: mark(5)})
+    with lane(sink, after=mark(1)) as archive:
+        assert mark(5) == archive.held(STREAM)
+        offer(archive, records(2, 3))
+        assert {STREAM: Progress(mark(3), mark(5))} == archive.statistics().progress
+        offer(archive, records(4, 7))
+    assert [6, 7] == sink.rvs()
+    assert (6, 4, 2) == (archive.statistics().offered, archive.statistics().held, archive.statistics().written)
+
+
+def test_streams_have_marks_of_their_own() -> None:
+    """Each stream moves its own mark."""
+    sink = MemorySink(marks={OTHER: mark(100, OTHER)})
+    with lane(sink, None, STREAM, OTHER) as archive:
+        offer(archive, records(1, 2), records(99, 102, OTHER))
+    assert ([1, 2], [101, 102]) == (sink.rvs(STREAM), sink.rvs(OTHER))
+    assert {STREAM: mark(2), OTHER: mark(102, OTHER)} == sink.marks
+
+
+def test_asked_until_it_answers() -> None:
+    """A sink that cannot say what it holds is asked until it can: without it nobody knows where to begin."""
+    sink = MemorySink(marks={STREAM: mark(3)}, ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
+    with lane(sink) as archive:
+        assert (mark(3), False) == (archive.held(STREAM), archive.unknown)
+
+
+def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    """A sink that may lose records is asked three times: a dead one must not keep the others from beginning."""
+    sink = MemorySink(ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
+    with lane(sink, when_full="drop") as archive:
+        assert (None, True, 3) == (archive.held(STREAM), archive.unknown, sink.asked)
+    assert any("archive does not say what it holds" in line for line in caplog.messages)
+
+
+def test_one_that_drops_is_asked_again() -> None:
+    """Before its first write it says what it holds: that is not written again, and its mark never goes back."""
+    faults = dict.fromkeys(range(1, 6), Retry("no connection"))
+    sink = MemorySink(marks={STREAM: mark(5)}, ask_faults=faults)
+    with lane(sink, when_full="drop") as archive:
+        offer(archive, records(1, 2))
+        sink.wait(lambda: sink.batches)
+        assert ([], mark(5)) == (sink.rvs(), sink.marks[STREAM])
+        offer(archive, records(3, 7))
+    assert ([6, 7], mark(7), 6) == (sink.rvs(), sink.marks[STREAM], sink.asked)
+    assert (7, 5, 2) == (archive.statistics().offered, archive.statistics().held, archive.statistics().written)
+    assert {STREAM: Progress(mark(7), mark(7))} == archive.statistics().progress
+
+
+def test_one_that_drops_and_holds_nothing() -> None:
+    """What came before it could say that it holds nothing is written."""
+    sink = MemorySink(ask_faults=dict.fromkeys(range(1, 6), Retry("no connection")))
+    with lane(sink, when_full="drop") as archive:
+        offer(archive, records(1, 2))
+    assert ([1, 2], 0, 6) == (sink.rvs(), archive.statistics().held, sink.asked)
+
+
+def test_one_that_never_says_what_it_holds() -> None:
+    """A batch for a sink that cannot be asked is given up when it is asked to, as one that cannot be written."""
+    sink = MemorySink(ask_faults=dict.fromkeys(range(1, 100), Retry("no connection")))
+    letters = MemoryLetters()
+    with lane(sink, letters, when_full="drop", retry_stop=stop_after_attempt(2)) as archive:
+        offer(archive, records(1, 2))
+    assert ([], [1, 2]) == (sink.rvs(), [rv for _, _, rv in letters.letters])
+    assert 2 == archive.statistics().dead_lettered
+
+
+def test_an_end_that_nothing_hinders() -> None:
+    """A lane whose sink fails for ever ends when it must; what waited is counted as waiting, and nobody is kept."""
+    sink = MemorySink(always=Retry("dead"))
+    archive = Lane("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
+    archive.start([STREAM], fail)
+    assert archive.wait_begun(PATIENCE)
+    archive.begin(STREAM, None)
+    offer(archive, records(1, 2))
+    archive.end()
+    assert archive.join(PATIENCE)
+    offer(archive, records(3, 4))
+    assert (4, 4, 1) == (archive.statistics().waiting, archive.statistics().offered, sink.closed)
+    check(archive.statistics())
+
+
+def test_hurry_ends_a_long_pause() -> None:
+    """Towards the end a pause between two tries is cut short."""
+    sink = MemorySink(faults={1: Retry("later", after=50.0)})
+    with lane(sink) as archive:
+        offer(archive, records(1, 2))
+        _until(lambda: archive.statistics().failing)
+    assert [1, 2] == sink.rvs()
+
+
+def test_a_write_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    """A write that does not return is reported as overdue; nothing else is written beside it."""
+    clock = Clock()
+    gate = Gate(shut=True)
+    sink = MemorySink(always=lambda _: gate.pass_through())
+    with lane(sink, clock=clock) as archive:
+        offer(archive, records(1, 4))
+        gate.wait_entered()
+        archive.tell_overdue()
+        assert not archive.statistics().overdue
+        clock.now += 61
+        archive.tell_overdue()
+        assert archive.statistics().overdue
+        assert 61.0 <= archive.statistics().in_flight_for < 61.0 + PATIENCE
+        gate.open()
+    assert 1 == sink.most_at_once
+    assert any(
+        re.match(r"archive has not answered a write for 6\d s; it is waited for", one) for one in caplog.messages
+    )
+
+
+def test_a_sink_that_cannot_be_closed(caplog: pytest.LogCaptureFixture) -> None:
+    """An error while closing is said, and the end comes."""
+    sink = MemorySink()
+    sink.close = lambda: (_ for _ in ()).throw(OSError("gone"))  # type: ignore[method-assign]
+    with lane(sink), caplog.at_level(logging.ERROR):
+        pass
+    assert ["closing archive raised OSError: gone"] == caplog.messages
+
+
+def test_what_nothing_expected_is_told() -> None:
+    """An error of the lane's own is told to whoever runs the export, and the sink is closed."""
+    errors: list[BaseException] = []
+    sink = MemorySink()
+    archive = Lane("archive", destination(sink), None, LimitedLog())
+    archive._batcher.take = lambda now: 1 / 0  # type: ignore[assignment, method-assign, return-value]
+    archive.start([STREAM], errors.append)
+    assert archive.join(PATIENCE)
+    assert ([ZeroDivisionError], 1) == ([type(error) for error in errors], sink.closed)
+
+
+def test_one_whose_thread_has_died() -> None:
+    """It keeps nobody: whoever waits for room is woken, and what it is offered waits for the next run."""
+    gate = Gate(shut=True)
+    sink = MemorySink(always=lambda _: gate.pass_through() or 1 / 0)
+    sink.final_errors = (ZeroDivisionError,)  # type: ignore[attr-defined]
+    errors: list[BaseException] = []
+    archive = Lane("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
+    archive.start([STREAM], errors.append)
+    assert archive.wait_begun(PATIENCE)
+    archive.begin(STREAM, None)
+    room = threading.Event()
+    offer(archive, records(1, 2))
+    assert not archive.offer(STREAM, records(3, 4), mark(4), room)
+    gate.wait_entered()
+    gate.open()
+    assert room.wait(PATIENCE)
+    offer(archive, records(3, 4), records(5, 6))
+    assert archive.join(PATIENCE)
+    assert ([ZeroDivisionError], 6) == ([type(error) for error in errors], archive.statistics().waiting)
+    check(archive.statistics())
+
+
+def test_one_that_never_began() -> None:
+    """A lane that was never started closes its sink at the end as well."""
+    sink = MemorySink()
+    archive = Lane("archive", destination(sink), None, LimitedLog())
+    archive.end()
+    assert (True, 1) == (archive.join(0.0), sink.closed)
+
+
+class _Broken(wait_base):
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def __call__(self, retry_state: object) -> float:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer  # type: ignore[return-value]
+
+
+class _State:
+    """What a wait is asked with."""
+
+    def __init__(self, error: BaseException, number: int = 1) -> None:
+        self.attempt_number = number
+        self.outcome = self
+        self._error = error
+
+    def exception(self) -> BaseException:
+        """The error of the try."""
+        return self._error
+
+
+def test_waits() -> None:
+    """A destination's own wish counts, up to a minute; else the wait's; a broken wait gives way to the default."""
+    asked = wait_as_asked(wait_fixed(7), wait_fixed(9), LimitedLog())
+    for wish, expected in ((3.0, 3.0), (0.0, 0.0), (1e9, LONGEST_ASKED), (-1.0, 7), (float("nan"), 7), (None, 7)):
+        assert expected == asked(_State(Retry("", after=wish)))  # type: ignore[arg-type]
+    assert 7 == asked(_State(OSError()))  # type: ignore[arg-type]
+    for broken in (ValueError("no"), float("inf"), -1.0, "soon", None):
+        assert 9 == wait_as_asked(_Broken(broken), wait_fixed(9), LimitedLog())(_State(OSError()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("number", "longest"), [(1, 0.5), (2, 1.0), (5, 8.0), (8, 60.0), (100_000, 60.0)])
+def test_the_default_wait(number: int, longest: float) -> None:
+    """Full jitter: somewhere between nothing and twice as long as before, a minute at most."""
+    found = [default_retry_wait()(_State(OSError(), number)) for _ in range(300)]  # type: ignore[arg-type]
+    assert 0.0 <= min(found) < longest / 4
+    assert longest * 0.75 < max(found) <= longest

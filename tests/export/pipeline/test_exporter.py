@@ -1,0 +1,538 @@
+"""An export as a whole: begun at the lowest mark, ended within its grace, begun again where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from tenacity import wait_fixed, wait_none
+
+from kevents.export import (
+    Batch,
+    BatchOptions,
+    Checkpointed,
+    CheckpointError,
+    Chunk,
+    Destination,
+    Exporter,
+    ExportStatistics,
+    Mark,
+    QueueOptions,
+    Reject,
+    Retry,
+    Route,
+    StdoutSink,
+    Stream,
+)
+from tests.export.doubles import (
+    PATIENCE,
+    STREAM,
+    By,
+    Everywhere,
+    MemorySink,
+    ScriptedSource,
+    ScriptedStream,
+    chunk,
+    mark,
+)
+from tests.support.sinks import Gate, join_all
+
+OTHER = Stream("cluster-1", "prod")
+QUICK = BatchOptions(max_items=100, max_age=0.01)
+
+
+def destination(sink: MemorySink, **options: Any) -> Destination:
+    """A destination that is tried again at once."""
+    return Destination(sink, **{"batch": QUICK, "retry_wait": wait_none(), **options})
+
+
+def exporter(source: ScriptedSource | ScriptedStream, **parts: Any) -> Exporter:
+    """An export of all records to all sinks."""
+    sinks = parts.pop("sinks")
+    given = {"routes": Everywhere(*sinks), "batch": QUICK, **parts}
+    return Exporter(source if isinstance(source, ScriptedSource) else ScriptedSource(source), sinks=sinks, **given)
+
+
+class Run:
+    """An export that runs in a thread, and what came of it."""
+
+    def __init__(self, export: Exporter) -> None:
+        """Start it."""
+        self.export = export
+        self.left: int | None = None
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="test-run")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.left = self.export.run()
+        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            self.error = error
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def running(export: Exporter) -> Iterator[Run]:
+    """Run it, stop it, and see that its ledgers balance."""
+    run = Run(export)
+    try:
+        yield run
+    finally:
+        export.stop()
+        run.wait()
+        check(export.statistics())
+    assert run.error is None, run.error
+
+
+def check(seen: ExportStatistics) -> None:
+    """What was read is somewhere, and what was handed over too."""
+    for stream in seen.streams:
+        assert stream.read == stream.routed + stream.unrouted + stream.failed + stream.waiting, stream
+    for one in seen.destinations:
+        parts = (one.held, one.written, one.dead_lettered, one.refused, one.dropped, one.waiting)
+        assert one.offered == sum(parts), one
+    assert sum(stream.deliveries for stream in seen.streams) <= sum(one.offered for one in seen.destinations)
+
+
+def test_from_the_source_to_the_sinks() -> None:
+    """What the source gives is in every sink, in order, when `run` returns; nothing is left."""
+    archive, pager = MemorySink(), MemorySink()
+    export = exporter(
+        ScriptedStream([chunk(1, 250), chunk(251, 300)]),
+        sinks={"archive": archive, "pager": pager},
+        routes=By(lambda record: ["archive", "pager"] if record.rv % 100 == 0 else ["archive"]),
+    )
+    assert "new" == export.statistics().state
+    with running(export) as run:
+        archive.wait(lambda: len(archive.rvs()) == 300)
+        assert "running" == export.statistics().state
+    assert list(range(1, 301)) == archive.rvs()
+    assert [100, 200, 300] == pager.rvs()
+    assert (0, "ended", 0) == (run.left, export.statistics().state, export.statistics().waiting)
+    assert mark(300) == archive.marks[STREAM] == pager.marks[STREAM]
+    assert (1, 1) == (archive.closed, pager.closed)
+
+
+def test_routes_as_a_list() -> None:
+    """Routes may be given as a list; one that leads to no sink is refused."""
+    sink = MemorySink()
+    with running(exporter(ScriptedStream([chunk(1, 3)]), sinks={"a": sink}, routes=[Route(to="a", all=True)])):
+        sink.wait(sink.rvs)
+    assert [1, 2, 3] == sink.rvs()
+    with pytest.raises(ValueError, match="a route leads to 'b', but the sinks are 'a'"):
+        exporter(ScriptedStream(), sinks={"a": sink}, routes=[Route(to="b", all=True)])
+
+
+def test_begins_at_the_lowest_mark() -> None:
+    """Reading begins at the lowest mark of all sinks, and none gets again what it holds."""
+    stream = ScriptedStream([chunk(1, 100), chunk(101, 200)])
+    ahead, behind = MemorySink(marks={STREAM: mark(150)}), MemorySink(marks={STREAM: mark(30)})
+    with running(exporter(stream, sinks={"ahead": ahead, "behind": behind})):
+        behind.wait(lambda: 200 in behind.rvs())
+        ahead.wait(lambda: 200 in ahead.rvs())
+    assert [mark(30)] == stream.after
+    assert list(range(31, 201)) == behind.rvs()
+    assert list(range(151, 201)) == ahead.rvs()
+
+
+def test_a_sink_that_holds_nothing_yet() -> None:
+    """One sink without a mark, and everything is read: it may have been killed before its first batch."""
+    stream = ScriptedStream([chunk(1, 100)])
+    old, new = MemorySink(marks={STREAM: mark(60)}), MemorySink()
+    with running(exporter(stream, sinks={"old": old, "new": new})):
+        new.wait(lambda: 100 in new.rvs())
+        old.wait(lambda: 100 in old.rvs())
+    assert [None] == stream.after
+    assert (list(range(1, 101)), list(range(61, 101))) == (new.rvs(), old.rvs())
+
+
+def test_a_sink_that_never_holds_marks() -> None:
+    """A sink that can hold no mark begins where the others stand; alone, where the source says."""
+    for marks, after in (({STREAM: mark(60)}, mark(60)), ({}, None)):
+        stream = ScriptedStream([chunk(61, 100)])
+        archive, screen = MemorySink(marks=dict(marks)), MemorySink(holds_marks=False)
+        with running(exporter(stream, sinks={"archive": archive, "screen": screen})):
+            screen.wait(lambda screen=screen: 100 in screen.rvs())
+        assert [after] == stream.after
+
+
+def test_restarted_again_and_again() -> None:
+    """Stopped anywhere and begun again from the marks, every record is in every sink once."""
+    marks: tuple[dict[Stream, Any], ...] = ({}, {})
+    found: tuple[list[int], ...] = ([], [])
+    for round_ in range(1, 6):
+        stream = ScriptedStream([chunk(first, first + 9) for first in range(1, 400, 10)])
+        sinks = [MemorySink(marks=held) for held in marks]
+        sinks[1].faults = {2: Retry("no"), 5: OSError("no")}
+        export = exporter(stream, sinks={name: destination(sink) for name, sink in zip("ab", sinks, strict=True)})
+        with running(export):
+            sinks[0].wait(lambda: len(found[0]) + len(sinks[0].rvs()) >= 80 * round_)  # noqa: B023
+        for before, sink in zip(found, sinks, strict=True):
+            before.extend(sink.rvs())
+    assert list(range(1, 401)) == found[0] == found[1]
+
+
+def test_streams_apart() -> None:
+    """Several streams are read side by side, each from its own mark."""
+    sink = MemorySink(marks={OTHER: mark(50, OTHER)})
+    streams = [ScriptedStream([chunk(1, 100)]), ScriptedStream([chunk(1, 80, OTHER)], OTHER)]
+    export = exporter(ScriptedSource(*streams), sinks={"a": Destination(sink, QUICK)})
+    sink.marks[STREAM] = mark(10)
+    with running(export):
+        sink.wait(lambda: 100 in sink.rvs(STREAM) and 80 in sink.rvs(OTHER))
+    assert ([mark(10)], [mark(50, OTHER)]) == (streams[0].after, streams[1].after)
+    assert (list(range(11, 101)), list(range(51, 81))) == (sink.rvs(STREAM), sink.rvs(OTHER))
+
+
+def test_one_of_two_is_dead() -> None:
+    """With one sink dead the source stops being read; the other's mark goes as far as was read; nothing is lost."""
+    gate = Gate(shut=True)
+    dead, well = MemorySink(always=lambda _: gate.pass_through()), MemorySink()
+    stream = ScriptedStream([chunk(first, first + 99) for first in range(1, 10_001, 100)])
+    queue = QueueOptions(max_items=500)
+    sinks = {"dead": destination(dead, queue=queue), "well": destination(well, queue=queue)}
+    with running(exporter(stream, sinks=sinks)) as run:
+        well.wait(lambda: STREAM in well.marks and well.marks[STREAM].rv >= 500)
+        gate.wait_entered()
+        assert stream.given < 20
+        statistics = {one.name: one for one in run.export.statistics().destinations}
+        assert statistics["dead"].progress[STREAM].durable_up_to is None
+        assert well.marks[STREAM] == statistics["well"].progress[STREAM].durable_up_to
+        gate.open()
+        dead.wait(lambda: 10_000 in dead.rvs())
+    assert list(range(1, 10_001)) == dead.rvs() == well.rvs()
+
+
+def test_dropping_for_one_that_is_dead() -> None:
+    """With `drop` a dead sink's records are lost, and counted; the other sink gets everything."""
+    gate = Gate(shut=True)
+    dead, well = MemorySink(always=lambda _: gate.pass_through()), MemorySink()
+    stream = ScriptedStream([chunk(first, first + 99) for first in range(1, 5_001, 100)])
+    sinks = {"dead": destination(dead, queue=QueueOptions(max_items=500), when_full="drop"), "well": well}
+    with running(exporter(stream, sinks=sinks)) as run:
+        well.wait(lambda: 5_000 in well.rvs())
+        gate.open()
+    seen = {one.name: one for one in run.export.statistics().destinations}
+    assert list(range(1, 5_001)) == well.rvs()
+    assert (5_000, 5_000 - len(dead.rvs())) == (seen["dead"].offered, seen["dead"].dropped)
+    assert mark(5_000) == dead.marks[STREAM]
+
+
+def test_a_sink_that_fails_for_a_while() -> None:
+    """A sink that fails in every way for a while gets everything, once, in order."""
+    faults = {
+        n: (Retry("no", after=0.0), OSError("no"), SystemExit(), ValueError("no"))[n % 4] for n in range(1, 60, 2)
+    }
+    sink = MemorySink(faults=faults)
+    stream = ScriptedStream([chunk(first, first + 99) for first in range(1, 5_001, 100)])
+    with running(exporter(stream, sinks={"a": destination(sink)})):
+        sink.wait(lambda: 5_000 in sink.rvs())
+    assert list(range(1, 5_001)) == sink.rvs()
+
+
+def test_stopped_within_the_grace(caplog: pytest.LogCaptureFixture) -> None:
+    """With a dead sink the end comes within the grace; what is left is said and counted, and closed it is."""
+    sink = MemorySink(always=Retry("dead"))
+    export = exporter(
+        ScriptedStream([chunk(1, 1000)]), sinks={"a": destination(sink, retry_wait=wait_fixed(100))}, grace=0.5
+    )
+    run = Run(export)
+    sink.wait(lambda: sink.calls)
+    before = monotonic()
+    export.stop()
+    run.wait()
+    assert monotonic() - before < 0.5 + 1.0
+    assert (1000, 1, None) == (run.left, sink.closed, run.error)
+    assert "1000 records not acknowledged in time; the next run reads again what is missing" in caplog.messages
+    check(export.statistics())
+
+
+def test_a_sink_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """A call that does not return keeps nobody: `run` returns within the grace, and says which sink it was."""
+    gate = Gate(shut=True)
+    sink = MemorySink(always=lambda _: gate.pass_through())
+    export = exporter(ScriptedStream([chunk(1, 10)]), sinks={"a": sink}, grace=0.3)
+    run = Run(export)
+    gate.wait_entered()
+    export.stop()
+    run.wait()
+    assert (10, 0) == (run.left, sink.closed)
+    assert "a has not returned from a call; it is left behind, not closed" in caplog.messages
+    gate.open()
+    sink.wait(lambda: sink.closed)
+
+
+def test_a_sink_that_has_died_does_not_hold_up_the_end() -> None:
+    """An error that ends the export ends it soon, though that sink's queue is full; the others get what was read."""
+    dead, well = MemorySink(always=BrokenPipeError()), MemorySink()
+    dead.final_errors = (BrokenPipeError,)  # type: ignore[attr-defined]
+    stream = ScriptedStream([chunk(1 + 500 * n, 500 + 500 * n) for n in range(40)])
+    full = destination(dead, queue=QueueOptions(max_items=1))
+    before = monotonic()
+    run = Run(exporter(stream, sinks={"dead": full, "well": well}, grace=PATIENCE))
+    run.wait()
+    assert isinstance(run.error, BrokenPipeError)
+    assert monotonic() - before < PATIENCE / 2
+    seen = run.export.statistics()
+    check(seen)
+    assert [*range(1, seen.streams[0].read + 1)] == well.rvs()
+
+
+class Unanswered(ScriptedStream):
+    """A stream that is in a request which has not been answered, and cannot be ended."""
+
+    def __init__(self, chunks: Sequence[Chunk], gate: Gate) -> None:
+        """Come to it after these chunks."""
+        super().__init__(chunks)
+        self._gate = gate
+
+    def read(self, after: Mark | None, furthest: Mark | None = None) -> Iterator[Chunk]:
+        """Give the chunks, wait, and give one more."""
+        for found in super().read(after, furthest):
+            yield found
+            if self.given == len(self._chunks):
+                self._gate.pass_through()
+                yield chunk(100, 101)
+
+
+def test_a_request_without_an_answer_does_not_hold_up_the_end() -> None:
+    """A stream that waits for its server is left behind: what was read is written, and nothing that comes later."""
+    gate, sink = Gate(shut=True), MemorySink()
+    export = exporter(Unanswered([chunk(1, 10)], gate), sinks={"a": sink}, grace=PATIENCE)
+    before = monotonic()
+    run = Run(export)
+    gate.wait_entered()
+    export.stop()
+    run.wait()
+    assert monotonic() - before < PATIENCE / 2
+    gate.open()
+    join_all()
+    assert ([*range(1, 11)], 0, None, 10) == (sink.rvs(), run.left, run.error, export.statistics().streams[0].read)
+
+
+def test_what_was_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream whose records wait for room is not left behind: they are written within the grace."""
+    monkeypatch.setattr("kevents.export._pipeline.exporter._A_MOMENT", 0.01)
+    gate = Gate(shut=True)
+    sink = MemorySink(always=lambda _: gate.pass_through())
+    stream = ScriptedStream([chunk(1, 2000)])
+    full = destination(sink, queue=QueueOptions(max_items=1))
+    export = exporter(stream, sinks={"a": full}, grace=PATIENCE)
+    run = Run(export)
+    gate.wait_entered()
+    export.stop()
+    assert not run.export._readers[0].join(monotonic() + 0.1)  # for longer than one that waits for its server
+    gate.open()
+    run.wait()
+    assert ([*range(1, 2001)], 0) == (sink.rvs(), run.left)
+
+
+class Unopened(ScriptedSource):
+    """A source that cannot reach its server yet."""
+
+    def __init__(self, gate: Gate) -> None:
+        """Wait at this gate."""
+        super().__init__(error=OSError("no route"))
+        self._gate = gate
+
+    def open(self) -> Sequence[ScriptedStream]:
+        """Wait, and raise."""
+        self._gate.pass_through()
+        return super().open()
+
+
+def test_stopped_while_it_connects() -> None:
+    """A source that waits for its server does not keep `stop` from being heard."""
+    gate, sink = Gate(shut=True), MemorySink()
+    run = Run(exporter(Unopened(gate), sinks={"a": sink}))
+    gate.wait_entered()
+    run.export.stop()
+    run.wait()
+    assert (0, None, 1) == (run.left, run.error, sink.closed)
+    gate.open()
+    join_all()
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_stopped_before_it_began(early: bool) -> None:  # noqa: FBT001
+    """Stopped before `run`, or while a sink does not say what it holds, it ends at once and closes what there is."""
+    sink = MemorySink(ask_faults=dict.fromkeys(range(1, 10_000), Retry("no connection")))
+    stream = ScriptedStream([chunk(1, 10)])
+    export = exporter(stream, sinks={"a": destination(sink, retry_wait=wait_fixed(100))})
+    if early:
+        export.stop()
+    run = Run(export)
+    if not early:
+        sink.wait(lambda: sink.asked)
+    export.stop()
+    run.wait()
+    assert (0, None, 1, []) == (run.left, run.error, sink.closed, stream.after)
+
+
+def test_stopped_by_a_signal() -> None:
+    """`stop` may be called by a signal handler in the middle of `run`."""
+    sink = MemorySink()
+    export = exporter(ScriptedStream([chunk(1, 10)]), sinks={"a": sink})
+    before = signal.signal(signal.SIGTERM, lambda *_: export.stop())
+    try:
+        killer = threading.Thread(
+            target=lambda: (sink.wait(sink.rvs), signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM))  # type: ignore[arg-type]
+        )
+        killer.start()
+        assert 0 == export.run()
+        killer.join(PATIENCE)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list(range(1, 11)) == sink.rvs()
+
+
+def test_a_source_that_cannot_open() -> None:
+    """What the source raises when it connects, `run` raises; the sinks are closed."""
+    sink = MemorySink()
+    export = exporter(ScriptedSource(error=PermissionError("events is forbidden")), sinks={"a": sink})
+    with pytest.raises(PermissionError, match="events is forbidden"):
+        export.run()
+    assert (1, "ended") == (sink.closed, export.statistics().state)
+
+
+def test_a_source_that_fails() -> None:
+    """What the source raises while it reads, `run` raises, once what was read is written."""
+    sink = MemorySink()
+    export = exporter(ScriptedStream([chunk(1, 500)], error=RuntimeError("a bug")), sinks={"a": sink})
+    with pytest.raises(RuntimeError, match="a bug"):
+        export.run()
+    assert list(range(1, 501)) == sink.rvs()
+
+
+def test_a_damaged_checkpoint(tmp_path: Path) -> None:
+    """A checkpoint that cannot be understood ends the export before anything is read, with its own words."""
+    path = tmp_path / "marks.json"
+    path.write_text("{", encoding="utf-8")
+    stream = ScriptedStream([chunk(1, 5)])
+    export = exporter(stream, sinks={"a": destination(Checkpointed(MemorySink(), path))})  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=r"the checkpoint .* cannot be understood"):
+        export.run()
+    assert [] == stream.after
+
+
+def test_nobody_reads_the_standard_output() -> None:
+    """With the reader of the standard output gone the export ends; what other sinks were given is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    sink = MemorySink()
+    with open(writing, "wb", buffering=0) as pipe:  # noqa: PTH123 - a descriptor
+        export = exporter(ScriptedStream([chunk(1, 5)]), sinks={"a": sink, "b": StdoutSink(pipe)})
+        with pytest.raises(BrokenPipeError):
+            export.run()
+    assert [1, 2, 3, 4, 5] == sink.rvs()
+
+
+def test_dead_letters_by_path(tmp_path: Path) -> None:
+    """Given a path, what a sink refuses is in a file there, with the reason."""
+
+    def refuse(batch: Batch) -> None:
+        raise Reject("too long", batch.records[:1])
+
+    sink = MemorySink(faults={1: refuse})
+    path = tmp_path / "dead.jsonl"
+    with running(exporter(ScriptedStream([chunk(1, 5)]), sinks={"a": sink}, dead_letters=path)):
+        sink.wait(lambda: sink.marks)
+    [letter] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert ("uid-1:1", "a", "too long") == (
+        letter["kevents"]["id"],
+        letter["kevents"]["rejected"]["sink"],
+        letter["kevents"]["rejected"]["why"],
+    )
+
+
+def test_it_runs_once() -> None:
+    """A second run is refused: parts that have ended do not begin again."""
+    export = exporter(ScriptedStream(), sinks={"a": MemorySink()})
+    export.stop()
+    assert 0 == export.run()
+    with pytest.raises(RuntimeError, match="an Exporter runs once: make another one"):
+        export.run()
+
+
+class Enricher:
+    """Counts."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.calls: list[str] = []
+
+    def start(self) -> None:
+        """Count it."""
+        self.calls.append("start")
+
+    def enrich(self, records: Sequence[object]) -> None:
+        """Count it."""
+        self.calls.append("enrich")
+
+    def close(self) -> None:
+        """Count it."""
+        self.calls.append("close")
+
+
+def test_the_enricher_is_begun_and_ended() -> None:
+    """The enricher is begun before the first record, and ended after the last."""
+    enricher, sink = Enricher(), MemorySink()
+    with running(exporter(ScriptedStream([chunk(1, 2)]), sinks={"a": sink}, enrich=enricher)):
+        sink.wait(sink.rvs)
+    assert ["start", "enrich", "close"] == enricher.calls
+
+
+def test_an_enricher_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    """One that takes its time to end does not outlast the grace, and one that cannot be ended is told of."""
+    gate, sink = Gate(shut=True), MemorySink()
+    enricher = Enricher()
+    enricher.close = lambda: (gate.pass_through(), 1 / 0)  # type: ignore[assignment, method-assign, return-value]
+    run = Run(exporter(ScriptedStream([chunk(1, 2)]), sinks={"a": sink}, enrich=enricher, grace=0.5))
+    sink.wait(sink.rvs)
+    run.export.stop()
+    run.wait()
+    assert (0, None) == (run.left, run.error)
+    gate.open()
+    join_all()
+    assert "closing the enricher raised ZeroDivisionError: division by zero" in caplog.messages
+
+
+def test_a_strange_name() -> None:
+    """A route to a sink that is not there, and no sink at all, are refused before anything begins."""
+    with pytest.raises(ValueError, match="a route leads to 'archiv', but the sinks are 'archive', 'pager'"):
+        exporter(ScriptedStream(), sinks={"archive": MemorySink(), "pager": MemorySink()}, routes=Everywhere("archiv"))
+    with pytest.raises(ValueError, match="sinks must name at least one destination"):
+        exporter(ScriptedStream(), sinks={})
+    with pytest.raises(ValueError, match="grace must be a number"):
+        exporter(ScriptedStream(), sinks={"a": MemorySink()}, grace=0)
+
+
+def test_a_write_that_is_overdue(caplog: pytest.LogCaptureFixture) -> None:
+    """A write that takes too long is reported while the export goes on."""
+    gate = Gate(shut=True)
+    sink = MemorySink(always=lambda _: gate.pass_through())
+    export = exporter(ScriptedStream([chunk(1, 10)]), sinks={"a": destination(sink, write_timeout=0.01)})
+    told = threading.Event()
+    for lane in export._lanes.values():
+        tell = lane.tell_overdue
+        lane.tell_overdue = lambda tell=tell: (tell(), told.set())  # type: ignore[assignment, method-assign, misc]
+    with running(export):
+        gate.wait_entered()
+        assert told.wait(PATIENCE)
+        assert told.wait(PATIENCE)
+        assert export.statistics().destinations[0].overdue
+        gate.open()
+    assert any("a has not answered a write for" in line for line in caplog.messages)

@@ -1,0 +1,295 @@
+"""One stream's way to the lanes: read, completed, routed and handed over, each record accounted for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+from tenacity import wait_none
+
+from kevents._runtime.log import LimitedLog
+from kevents.export import Chunk, Record
+from kevents.export._model.options import BatchOptions, Destination, QueueOptions
+from kevents.export._model.statistics import StreamStatistics
+from kevents.export._pipeline.destination_worker import Lane
+from kevents.export._pipeline.stream_worker import Reader, Routes
+from kevents.export._source.bounded_queue import HandOff, pieces
+from tests.export.doubles import (
+    PATIENCE,
+    STREAM,
+    By,
+    Everywhere,
+    MemoryLetters,
+    MemorySink,
+    ScriptedStream,
+    chunk,
+    mark,
+    record,
+    records,
+)
+from tests.support.sinks import Gate
+
+
+class Rig:
+    """A stream, its reader, and lanes in memory."""
+
+    def __init__(self, stream: ScriptedStream, router: Routes, sinks: dict[str, MemorySink], **parts: object) -> None:
+        """Put them together."""
+        self.errors: list[BaseException] = []
+        self.sinks = sinks
+        self.letters = MemoryLetters()
+        queue = parts.pop("queue", QueueOptions())
+        log = LimitedLog()
+        self.lanes = {
+            name: Lane(
+                name,
+                Destination(sink, BatchOptions(max_age=0.001), queue, retry_wait=wait_none()),  # type: ignore[arg-type]
+                None,
+                log,
+            )
+            for name, sink in sinks.items()
+        }
+        enricher = parts.get("enricher")
+        letters = self.letters if parts.get("letters", True) else None
+        self.reader = Reader(stream, self.lanes, router, enricher, letters, log, self.errors.append)  # type: ignore[arg-type]
+
+    @contextmanager
+    def running(self) -> Iterator[Rig]:
+        """Run it, and end it when everything is written."""
+        for lane in self.lanes.values():
+            lane.start([STREAM], self.errors.append)
+            assert lane.wait_begun(PATIENCE)
+            lane.begin(STREAM, None)
+        self.reader.start(None)
+        try:
+            yield self
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """End all threads; the ledger balances."""
+        self.reader.stop()
+        assert self.reader.join(self.reader._clock() + PATIENCE)
+        for lane in self.lanes.values():
+            lane.hurry()
+            lane.seal()
+            assert lane.join(PATIENCE)
+        check(self.reader.statistics())
+
+
+def check(seen: StreamStatistics) -> None:
+    """What was read is somewhere, once."""
+    assert seen.read == seen.routed + seen.unrouted + seen.failed + seen.waiting, seen
+
+
+def by_rv(record: Record) -> Sequence[str]:
+    """Even ones to `even`, those above ten to `large` too, and the others nowhere."""
+    return [name for name, wanted in (("even", record.rv % 2 == 0), ("large", record.rv > 10)) if wanted]
+
+
+def test_routed_and_in_order() -> None:
+    """Each destination gets what its routes say, in order, and the mark of all that was read."""
+    stream = ScriptedStream([chunk(1, 7), chunk(8, 14), Chunk([], mark(20))])
+    with Rig(stream, By(by_rv), {"even": MemorySink(), "large": MemorySink()}).running() as rig:
+        rig.sinks["large"].wait(lambda: 14 in rig.sinks["large"].rvs())
+    assert [2, 4, 6, 8, 10, 12, 14] == rig.sinks["even"].rvs()
+    assert [11, 12, 13, 14] == rig.sinks["large"].rvs()
+    seen = rig.reader.statistics()
+    assert (14, 9, 5, 0, 11) == (seen.read, seen.routed, seen.unrouted, seen.waiting, seen.deliveries)
+    assert mark(20) == seen.read_up_to == rig.sinks["even"].marks[STREAM] == rig.sinks["large"].marks[STREAM]
+    assert [] == rig.errors
+
+
+class Enricher:
+    """Adds a word to each body; fails at some."""
+
+    def __init__(self, *failing: int) -> None:
+        """Fail at chunks that hold these."""
+        self._failing = failing
+        self.threads: set[str] = set()
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def enrich(self, records: Sequence[Record]) -> None:
+        """Complete the bodies."""
+        self.threads.add(threading.current_thread().name)
+        for one in records:
+            if one.rv in self._failing:
+                raise ValueError("a bug")
+            one.body["enriched"] = True
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def test_completed_before_it_is_routed() -> None:
+    """The enricher sees a record before the routes do, in one thread."""
+    enricher = Enricher()
+    router = By(lambda record: ["all"] if record.body.get("enriched") else [])
+    stream = ScriptedStream([chunk(1, 3), chunk(4, 5)])
+    with Rig(stream, router, {"all": MemorySink()}, enricher=enricher).running() as rig:
+        rig.sinks["all"].wait(lambda: len(rig.sinks["all"].rvs()) == 5)
+    assert {"kevents-export-sort-all"} == enricher.threads
+
+
+def test_an_enricher_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """A record is never lost to the enricher: it goes on as it is."""
+    stream = ScriptedStream([chunk(1, 3), chunk(4, 5)])
+    with Rig(stream, Everywhere("all"), {"all": MemorySink()}, enricher=Enricher(2)).running() as rig:
+        rig.sinks["all"].wait(lambda: len(rig.sinks["all"].rvs()) == 5)
+    assert [1, 2, 3, 4, 5] == rig.sinks["all"].rvs()
+    assert "the enricher raised ValueError: a bug; records go on as they are" in caplog.messages
+
+
+@pytest.mark.parametrize("answer", [ZeroDivisionError("odd"), ["nowhere"]])
+def test_a_route_that_fails(answer: object, caplog: pytest.LogCaptureFixture) -> None:
+    """A record that breaks a route, or is sent to no destination, goes to the dead letters; those behind it go on."""
+
+    def targets(record: Record) -> Sequence[str]:
+        if record.rv != 2:
+            return ["all"]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer  # type: ignore[return-value]
+
+    with Rig(ScriptedStream([chunk(1, 3)]), By(targets), {"all": MemorySink()}).running() as rig:
+        rig.sinks["all"].wait(lambda: 3 in rig.sinks["all"].rvs())
+    assert [1, 3] == rig.sinks["all"].rvs()
+    why = (
+        "routing it raised ZeroDivisionError: odd"
+        if answer != ["nowhere"]
+        else "a route leads to 'nowhere', which is no destination"
+    )
+    assert [("routes", why, 2)] == rig.letters.letters
+    assert (1, 2) == (rig.reader.statistics().failed, rig.reader.statistics().routed)
+    assert f"a record could not be routed and is in the dead letters: {why}" in caplog.messages
+
+
+@pytest.mark.parametrize("letters", [True, False])
+def test_a_route_that_fails_without_dead_letters(letters: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
+    """Without dead letters, or with broken ones, the record is lost: counted, and said."""
+    router = By(lambda record: ["nowhere"])
+    rig = Rig(ScriptedStream([chunk(1, 1)]), router, {"all": MemorySink()}, letters=letters)
+    rig.letters.faults[1] = OSError("disk full")
+    with rig.running():
+        rig.sinks["all"].wait(lambda: True)
+    assert 1 == rig.reader.statistics().failed
+    lost = "lost: the dead letters raised OSError: disk full" if letters else "lost: give dead_letters a path"
+    assert f"a record could not be routed and is {lost}" in "".join(caplog.messages)
+
+
+def test_gaps_are_counted() -> None:
+    """The source's word about a gap is a record like others, and counted besides."""
+    gap = record(5)
+    gap.body["kevents"]["gap"] = {"why": "expired"}
+    stream = ScriptedStream([Chunk([gap, record(6)], mark(6))])
+    with Rig(stream, Everywhere("all"), {"all": MemorySink()}).running() as rig:
+        rig.sinks["all"].wait(lambda: 6 in rig.sinks["all"].rvs())
+    assert (2, 1) == (rig.reader.statistics().read, rig.reader.statistics().gaps)
+
+
+def test_one_that_is_full_keeps_nothing_from_the_others() -> None:
+    """Each lane with room gets a chunk before the one without is waited for; then nothing more is read."""
+    gate = Gate(shut=True)
+    sinks = {"dead": MemorySink(always=lambda _: gate.pass_through()), "well": MemorySink()}
+    stream = ScriptedStream([chunk(first, first + 99) for first in range(1, 10_001, 100)])
+    with Rig(stream, Everywhere("dead", "well"), sinks, queue=QueueOptions(max_items=100)).running():
+        sinks["well"].wait(lambda: 200 in sinks["well"].rvs())
+        gate.wait_entered()
+        assert stream.given <= 2 + 5 + 2  # two handed over, those of the hand-off, one in each thread's hand
+        gate.open()
+        sinks["dead"].wait(lambda: 10_000 in sinks["dead"].rvs())
+    assert sinks["dead"].rvs() == sinks["well"].rvs() == list(range(1, 10_001))
+
+
+def test_abandoned_while_it_waits_for_room() -> None:
+    """What could not be handed over to all lanes counts as waiting, although one of them has it."""
+    gate = Gate(shut=True)
+    sinks = {"dead": MemorySink(always=lambda _: gate.pass_through()), "well": MemorySink()}
+    stream = ScriptedStream([chunk(1, 100), chunk(101, 200), chunk(201, 300)])
+    with Rig(stream, Everywhere("dead", "well"), sinks, queue=QueueOptions(max_items=100)).running() as rig:
+        sinks["well"].wait(lambda: 200 in sinks["well"].rvs())
+        gate.wait_entered()
+        rig.reader.abandon()
+        rig.reader._threads[1].join(PATIENCE)
+        gate.open()
+    seen = rig.reader.statistics()
+    assert (100, seen.read - 100, []) == (seen.routed, seen.waiting, rig.errors)
+    assert [*range(1, 101)] == sinks["dead"].rvs()
+
+
+def test_an_error_of_the_source() -> None:
+    """What the source raises is told to whoever runs the export; what it gave before is written."""
+    rig = Rig(ScriptedStream([chunk(1, 3)], error=PermissionError("no")), Everywhere("all"), {"all": MemorySink()})
+    with rig.running():
+        rig.sinks["all"].wait(lambda: 3 in rig.sinks["all"].rvs())
+    assert ["PermissionError"] == [type(error).__name__ for error in rig.errors]
+
+
+def test_a_stream_that_ends_by_itself() -> None:
+    """A stream that ends without being stopped is an error: silence would be a loss."""
+    stream = ScriptedStream()
+    stream.read = lambda *_: iter([chunk(1, 1)])  # type: ignore[method-assign]
+    with Rig(stream, Everywhere("all"), {"all": MemorySink()}).running() as rig:
+        rig.sinks["all"].wait(lambda: 1 in rig.sinks["all"].rvs())
+    assert ["the stream of all namespaces ended without being stopped"] == [str(error) for error in rig.errors]
+
+
+class Heard(list[BaseException]):
+    """Errors, and an event that is set with the first."""
+
+    def __init__(self, event: threading.Event) -> None:
+        """None yet."""
+        super().__init__()
+        self._event = event
+
+    def append(self, error: BaseException) -> None:
+        """Hear one."""
+        super().append(error)
+        self._event.set()
+
+
+def test_an_error_nobody_expected() -> None:
+    """An error in the sorting thread is told, and the reading thread ends too."""
+    rig = Rig(ScriptedStream([chunk(1, 3)] * 9), Everywhere("all"), {"all": MemorySink()})
+    rig.lanes["all"].offer = lambda *_, **__: 1 / 0  # type: ignore[assignment, method-assign, return-value]
+    told = threading.Event()
+    rig.errors = Heard(told)
+    rig.reader._fail = rig.errors.append
+    with rig.running():
+        assert told.wait(PATIENCE)
+    assert ["ZeroDivisionError"] == [type(error).__name__ for error in rig.errors]
+    assert rig.reader.statistics().waiting == rig.reader.statistics().read > 0
+
+
+def test_pieces() -> None:
+    """A long chunk is cut into pieces with marks of their own; one resourceVersion is never parted."""
+    short = chunk(1, 5)
+    assert [short] == list(pieces(short, None, 5))
+    found = list(pieces(Chunk(records(1, 12), mark(20, time=3)), mark(0, time=2), 5))
+    assert [(1, 5, mark(5, time=2)), (6, 10, mark(10, time=2)), (11, 12, mark(20, time=3))] == [
+        (piece.records[0].rv, piece.records[-1].rv, piece.mark) for piece in found
+    ]
+    twins = Chunk([record(rv) for rv in (1, 2, 2, 2, 3)], mark(3))
+    assert [[1, 2, 2, 2], [3]] == [[one.rv for one in piece.records] for piece in pieces(twins, None, 2)]
+    last = Chunk([record(rv) for rv in (1, 2, 3, 3)], mark(9))
+    assert [last.mark] == [piece.mark for piece in pieces(last, None, 3)]
+
+
+def test_hand_off_ends() -> None:
+    """Closed, what is there is still taken; abandoned, nothing is; who waits is woken."""
+    between = HandOff(limit=2)
+    assert between.put(chunk(1, 2))
+    answers: list[bool] = []
+    writer = threading.Thread(target=lambda: answers.append(between.put(chunk(3, 4))))
+    writer.start()
+    between.close()
+    writer.join(PATIENCE)
+    assert ([False], chunk(1, 2).mark, None) == (answers, between.get().mark, between.get())  # type: ignore[union-attr]
+    between = HandOff()
+    assert between.put(chunk(1, 2))
+    between.abandon()
+    assert (None, False) == (between.get(), between.put(chunk(3, 3)))

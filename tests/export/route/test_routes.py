@@ -1,0 +1,279 @@
+"""Which sinks a record goes to, and what a condition means."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+
+from kevents.export._model.types import Record, Stream
+from kevents.export._route.conditions import ConditionError
+from kevents.export._route.matchers import CONDITIONS
+from kevents.export._route.routes import Route, Router
+
+EVENT: dict[str, Any] = {
+    "metadata": {"name": "web-0.1", "namespace": "shop", "uid": "e-1", "resourceVersion": "7"},
+    "type": "Warning",
+    "reason": "BackOff",
+    "message": "Back-off restarting\nfailed container",
+    "count": 5,
+    "source": {"component": "kubelet", "host": "node-1"},
+    "action": "Restarting",
+    "involvedObject": {
+        "kind": "Pod",
+        "name": "web-0",
+        "namespace": "shop",
+        "apiVersion": "v1",
+        "labels": {"app": "web", "tier": "front"},
+        "annotations": {"team": "one"},
+        "deleted": False,
+    },
+    "kevents": {
+        "v": 1,
+        "id": "e-1:7",
+        "verb": "MODIFIED",
+        "object": {"state": "live"},
+        "topOwner": {"kind": "Deployment", "name": "web"},
+        "services": ["web", "web-internal"],
+    },
+}
+GAP: dict[str, Any] = {"kevents": {"v": 1, "id": "gap:1", "gap": {"from": "1", "to": "9"}}}
+
+
+def record(body: dict[str, Any]) -> Record:
+    """A record with this body."""
+    return Record(Stream("c"), 7, body, 0.0)
+
+
+def goes(route: Route, body: dict[str, Any] = EVENT) -> bool:
+    """Whether a record goes where the route leads."""
+    return bool(Router([route]).targets(record(body)))
+
+
+def without(*path: str) -> dict[str, Any]:
+    """The event without one thing."""
+    body = copy.deepcopy(EVENT)
+    part = body
+    for key in path[:-1]:
+        part = part[key]
+    del part[path[-1]]
+    return body
+
+
+# -- conditions ------------------------------------------------------------------------------------------------------
+
+VALUES = {
+    "type": "Warning",
+    "reason": "BackOff",
+    "message": "Back-off restarting\nfailed container",
+    "namespace": "shop",
+    "kind": "Pod",
+    "name": "web-0",
+    "api_version": "v1",
+    "component": "kubelet",
+    "host": "node-1",
+    "action": "Restarting",
+    "verb": "MODIFIED",
+    "state": "live",
+    "owner_kind": "Deployment",
+    "owner_name": "web",
+    "service": "web-internal",
+}
+
+
+@pytest.mark.parametrize("about", VALUES)
+def test_each_text(about: str) -> None:
+    """Each text can be asked for by equality, one of, regex and glob, and negated."""
+    value = VALUES[about]
+    for good in (value, [value, "other"], {value}, {"regex": re.escape(value)}, {"glob": value[:2] + "*"}):
+        assert goes(Route(to="a", **{about: good})), good  # type: ignore[arg-type]
+    for bad in ("other", ["other"], {"regex": value[:1]}, {"glob": value[:1]}, lambda found: found == "other"):
+        assert not goes(Route(to="a", **{about: bad})), bad  # type: ignore[arg-type]
+    if about != "service":
+        assert not goes(Route(to="a", **{about: {"equals": value, "not": True}}))  # type: ignore[arg-type]
+        assert goes(Route(to="a", **{about: {"one_of": ["other"], "not": True}}))  # type: ignore[arg-type]
+
+
+def test_every_condition_is_tried() -> None:
+    """No condition is left out of the tests."""
+    assert set(CONDITIONS) == {*VALUES, "labels", "annotations", "deleted", "count"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"app": "web"}, True),
+        ({"app": "web", "tier": ["front", "back"]}, True),
+        ({"app": "web", "tier": "back"}, False),
+        ({"app": {"glob": "w*"}}, True),
+        ({"none": "web"}, False),
+        ({"none": {"glob": "*"}}, False),
+        ({"none": {"equals": "web", "not": True}}, True),
+        ({"app": {"exists": True}}, True),
+        ({"app": {"exists": False}}, False),
+        ({"none": {"exists": False}}, True),
+        ({"app": lambda value: value is not None}, True),
+    ],
+)
+def test_labels(condition: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
+    """All keys must hold; one that is not there fulfils nothing but a negation."""
+    assert expected == goes(Route(to="a", labels=condition))
+    as_annotations = copy.deepcopy(EVENT)
+    as_annotations["involvedObject"]["annotations"] = as_annotations["involvedObject"]["labels"]
+    assert expected == goes(Route(to="a", annotations=condition), as_annotations)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [(5, True), (4, False), ({"min": 5}, True), ({"min": 6}, False), ({"min": 2, "max": 4}, False), ([4, 5], True)],
+)
+def test_count(condition: object, expected: bool) -> None:  # noqa: FBT001
+    """A count is compared as a number; of a series it is the series' own, else 1."""
+    assert expected == goes(Route(to="a", count=condition))  # type: ignore[arg-type]
+    assert goes(Route(to="a", count=1), without("count"))
+
+
+@pytest.mark.parametrize("count", ["5", True, None, 5.5])
+def test_a_count_that_is_none(count: object) -> None:
+    """What is no whole number is in no range, whatever the range."""
+    assert not goes(Route(to="a", count={"min": 2}), {**EVENT, "count": count})
+    assert goes(Route(to="a", count=9), {**without("count"), "series": {"count": 9}})
+
+
+def test_a_regex_matches_everything_or_nothing() -> None:
+    """A regex must match the whole value, and its dot line breaks too: messages have them."""
+    assert goes(Route(to="a", message={"regex": ".*failed.*"}))
+    assert not goes(Route(to="a", message={"regex": "failed"}))
+
+
+def test_what_is_not_there() -> None:
+    """A text that the event does not have is an empty one."""
+    body = without("source")
+    assert goes(Route(to="a", component=""), body)
+    assert goes(Route(to="a", component={"exists": False}), body)
+    assert not goes(Route(to="a", component={"glob": "k*"}), body)
+    assert goes(Route(to="a", component="controller"), {**body, "reportingComponent": "controller"})
+
+
+def test_nulls() -> None:
+    """A null of the API is nothing, not an error."""
+    body = {"involvedObject": None, "source": None, "metadata": None, "type": None, "message": None, "kevents": {}}
+    assert not goes(Route(to="a", kind="Pod", labels={"a": "b"}), body)
+    assert goes(Route(to="a", type="", kind={"equals": "Pod", "not": True}), body)
+
+
+def test_functions() -> None:
+    """In code a condition may be a function of the value, or of the whole body."""
+    assert goes(Route(to="a", count=lambda count: count % 5 == 0))
+    assert goes(Route(to="a", when=lambda body: body["kevents"]["verb"] == "MODIFIED"))
+    assert not goes(Route(to="a", when=lambda body: False))
+
+
+def test_a_function_that_raises(caplog: pytest.LogCaptureFixture) -> None:
+    """A function that raises holds, and is logged: a copy too many is better than a loss."""
+    assert goes(Route(to="a", reason=lambda reason: reason.no_such_thing))
+    assert "a route's test of reason raised AttributeError" in caplog.text
+
+
+# -- the order of routes ---------------------------------------------------------------------------------------------
+
+
+def test_targets() -> None:
+    """A record goes to the sinks of every route that matches, each once, in order."""
+    routes = [Route(to=["b", "a", "b"], type="Warning"), Route(to="c", kind="Node"), Route(to=("a", "d"), all=True)]
+    assert ("b", "a", "d") == Router(routes).targets(record(EVENT))
+    assert ("b", "a", "c", "d") == Router(routes).sinks
+
+
+def test_stop() -> None:
+    """A route that stops ends the list for what it matches, and only for that."""
+    stop = Route(to="pager", kind="Pod", stop=True)
+    everything = Route(to="archive", all=True)
+    assert ("pager",) == Router([stop, everything]).targets(record(EVENT))
+    assert ("archive",) == Router([stop, everything]).targets(record({**EVENT, "involvedObject": {"kind": "Node"}}))
+
+
+def test_dropped() -> None:
+    """A route to nowhere that stops drops what it matches."""
+    assert () == Router([Route(stop=True, kind="Pod"), Route(to="a", all=True)]).targets(record(EVENT))
+
+
+def test_gap() -> None:
+    """The word about a gap goes to every sink: each may lack what nobody has read."""
+    routes = [Route(to="pager", type="Warning", stop=True), Route(to="archive", kind="Node")]
+    assert ("pager", "archive") == Router(routes).targets(record(GAP))
+
+
+def test_explain() -> None:
+    """Each route says what it asked and found, and which was not asked any more."""
+    routes = [
+        Route(to="a", kind=["Node", "Job"], type="Warning"),
+        Route(to="b", kind="Pod", labels={"app": "web"}, stop=True),
+        Route(to="c", all=True),
+    ]
+    no, yes, not_asked = Router(routes).explain(EVENT)
+    assert (False, ('kind is one of "Node" or "Job", not "Pod"',)) == (no.matched, no.reasons)
+    assert (True, ('kind is "Pod"', 'labels.app is "web"')) == (yes.matched, yes.reasons)
+    assert (None, ()) == (not_asked.matched, not_asked.reasons)
+    [everything] = Router(routes[2:]).explain(EVENT)
+    assert (True, ("all = true",)) == (everything.matched, everything.reasons)
+
+
+def test_explain_what_is_not_there() -> None:
+    """What is not there is said not to be there; what is long is shortened."""
+    [answer] = Router([Route(to="a", labels={"x": "y"}, message="m", owner_name="o")]).explain(
+        {**without("kevents"), "message": "m" * 500}
+    )
+    assert 'labels.x is "y": it is not there' in answer.reasons
+    assert 'owner_name is "o": it is not there' in answer.reasons
+    assert max(map(len, answer.reasons)) < 120
+
+
+# -- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("conditions", "path", "why"),
+    [
+        ({}, (), "has no condition: name one, or say all = true"),
+        ({"all": True, "kind": "Pod"}, ("all",), "has conditions, and says all = true"),
+        ({"to": (), "kind": "Pod"}, ("to",), "names no sink"),
+        ({"to": "", "kind": "Pod"}, ("to",), "names no sink"),
+        ({"kind": 5}, ("kind",), "must be a text, not 5"),
+        ({"kind": ["Pod", 5]}, ("kind", 1), "must be a text, not 5"),
+        ({"kind": []}, ("kind",), "an empty list matches nothing"),
+        ({"kind": "pod"}, ("kind",), '"pod" never matches; did you mean "Pod"?'),
+        ({"kind": ["Pod", "node"]}, ("kind", 1), 'did you mean "Node"?'),
+        ({"type": {"equals": "warning"}}, ("type", "equals"), 'did you mean "Warning"?'),
+        ({"kind": {"regex": "("}}, ("kind", "regex"), '"(" is no regular expression: '),
+        ({"kind": {"regx": "a"}}, ("kind", "regx"), 'unknown key "regx" of a condition; did you mean "regex"?'),
+        ({"kind": {"min": 1}}, ("kind", "min"), 'unknown key "min" of a condition; '),
+        ({"kind": {"regex": "a", "glob": "b"}}, ("kind",), 'holds exactly one of "equals", '),
+        ({"kind": {"not": True}}, ("kind",), "not none"),
+        ({"kind": {"equals": "a", "not": "yes"}}, ("kind", "not"), 'must be true or false, not "yes"'),
+        ({"kind": {"one_of": "a"}}, ("kind", "one_of"), 'must be a list, not "a"'),
+        ({"count": True}, ("count",), "must be a whole number, not true"),
+        ({"count": "3"}, ("count",), 'must be a whole number, not "3"'),
+        ({"count": {"min": 3, "max": 2}}, ("count",), "min 3 is above max 2"),
+        ({"deleted": "true"}, ("deleted",), 'must be true or false, not "true"'),
+        ({"labels": "app=web"}, ("labels",), "must be a table of at least one key"),
+        ({"labels": {}}, ("labels",), "must be a table of at least one key"),
+        ({"labels": {"app": 1}}, ("labels", "app"), "must be a text, not 1"),
+        ({"service": {"equals": "web", "not": True}}, ("service",), "a pod has several services"),
+    ],
+)
+def test_refused(conditions: dict[str, Any], path: tuple[str | int, ...], why: str) -> None:
+    """A condition that means nothing, or could never match, is refused: with its place, the value and the fix."""
+    with pytest.raises(ConditionError) as error:
+        Route(**{"to": "a", **conditions})
+    assert path == error.value.path
+    assert why in error.value.why
+    assert isinstance(error.value, ValueError)
+
+
+def test_shown() -> None:
+    """Routes and routers show what they are."""
+    assert "Route(to='a', kind='Pod')" == repr(Route(to="a", kind="Pod"))
+    assert 'Router(2 routes to "a" or "b")' == repr(Router([Route(to="a", all=True), Route(to="b", all=True)]))

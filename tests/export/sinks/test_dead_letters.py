@@ -1,0 +1,90 @@
+"""Records that a destination never takes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kevents.export import DeadLetters, Retry
+from tests.export.batches import AT, body, ids, ids_of, record
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where they lie."""
+    return tmp_path / "deep" / "dead.jsonl"
+
+
+def letters(path: Path) -> list[dict[str, Any]]:
+    """What the file holds."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def test_what_is_written(path: Path) -> None:
+    """Each record is whole, with the sink, the reason and the time beside its id; the record itself is unchanged."""
+    found = record(7)
+    dead = DeadLetters(path, clock=lambda: AT + 5_000)
+    dead.write("pager", [found], "the server says 422")
+    told = {"sink": "pager", "why": "the server says 422", "time": "2026-07-24T09:00:00.000005Z"}
+    expected = body(7)
+    expected["kevents"]["rejected"] = told
+    assert ([expected], body(7), 1) == (letters(path), found.body, dead.written)
+
+
+def test_appended(path: Path) -> None:
+    """What another process wrote before stays."""
+    for rv in (1, 2):
+        DeadLetters(path).write("pager", [record(rv)], "no")
+    assert ids_of([1, 2]) == ids(letters(path))
+
+
+@pytest.mark.parametrize("torn", [b'{"half', b"x" * 200_000])
+def test_torn(path: Path, torn: bytes) -> None:
+    """What a crash has torn is cut off, so that no line is two."""
+    DeadLetters(path).write("pager", [record(1)], "no")
+    with path.open("ab") as file:
+        file.write(torn)
+    DeadLetters(path).write("pager", [record(2)], "no")
+    assert ids_of([1, 2]) == ids(letters(path))
+
+
+def test_a_long_reason(path: Path) -> None:
+    """A reason is clipped: it comes from somebody's server."""
+    DeadLetters(path).write("pager", [record(1)], "no\n" * 100_000)
+    assert len(letters(path)[0]["kevents"]["rejected"]["why"]) == 2000
+
+
+def test_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk: told as such, nothing is torn, nothing counted."""
+    dead = DeadLetters(path)
+    dead.write("pager", [record(1)], "no")
+    before = path.read_bytes()
+
+    def write(handle: int, data: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kevents.export._sinks.disk.os.write", write)
+        with pytest.raises(Retry, match=r"cannot write dead letters to .*: No space left on device: make room"):
+            dead.write("pager", [record(2)], "no")
+    assert (before, 1) == (path.read_bytes(), dead.written)
+
+
+def test_several_threads(path: Path) -> None:
+    """Several destinations share the file: no line is lost or mixed."""
+    dead = DeadLetters(path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda rv: dead.write("pager", [record(rv)] * 3, "no"), range(40)))
+    assert sorted(ids_of(range(40)) * 3) == sorted(ids(letters(path)))
+    dead.close()
+
+
+def test_letters_repr(path: Path) -> None:
+    """They show their place."""
+    assert f"DeadLetters({str(path)!r})" == repr(DeadLetters(path))

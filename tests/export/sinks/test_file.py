@@ -1,0 +1,515 @@
+"""A folder of segments: what is written, what a crash leaves, what is closed and removed."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import inspect
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kevents.export import Batch, FileSink, Retry, Stream
+from kevents.export._model.paths import place_of
+from kevents.export._sinks.disk import FolderLock, replace
+from kevents.export._sinks.members import is_mark
+from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, ids, ids_of, mark, record
+from tests.export.sink_contract import MarkContract, Place
+
+FOLDER = place_of(STREAM)
+
+
+def files(path: Path) -> list[Path]:
+    """The segments of a folder, the open one last."""
+    found = [file for file in path.rglob("*") if file.is_file() and file.name != ".lock"]
+    return sorted(found, key=lambda file: (file.parent, file.name.startswith("current"), file.name))
+
+
+def lines(path: Path) -> list[bytes]:
+    """The lines of all segments, as any tool reads them."""
+    read = [gzip.decompress(file.read_bytes()) if ".gz" in file.name else file.read_bytes() for file in files(path)]
+    return [line for text in read for line in text.split(b"\n")[:-1]]
+
+
+def bodies(path: Path) -> list[dict[str, Any]]:
+    """The records of all segments."""
+    return [json.loads(line) for line in lines(path) if not is_mark(line)]
+
+
+@pytest.fixture(params=["gzip", "none"])
+def compress(request: pytest.FixtureRequest) -> Any:
+    """Both formats."""
+    return request.param
+
+
+@pytest.fixture
+def part(tmp_path: Path, compress: str) -> Path:
+    """The open segment."""
+    return tmp_path / FOLDER / ("current.jsonl.gz.part" if compress == "gzip" else "current.jsonl.part")
+
+
+class TestFileSink(MarkContract):
+    """The contract."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path, compress: Any) -> Place:
+        """A folder."""
+        return Place(lambda: FileSink(tmp_path, compress=compress), lambda: bodies(tmp_path))
+
+
+class TestSmallSegments(MarkContract):
+    """The contract, with a segment for each batch."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path, compress: Any) -> Place:
+        """A folder."""
+        return Place(lambda: FileSink(tmp_path, compress=compress, max_bytes=1), lambda: bodies(tmp_path))
+
+
+# -- what lies there ------------------------------------------------------------------------------------------------
+
+
+def test_any_tool_reads_it(tmp_path: Path) -> None:
+    """Compressed segments hold the records as lines and nothing else, marks of empty batches included."""
+    with closing(FileSink(tmp_path)) as sink:
+        sink.write(batch([1, 2], upto=4))
+        sink.write(batch([], upto=8))
+        sink.write(batch([9]))
+    assert [record(rv).line() for rv in (1, 2, 9)] == lines(tmp_path)
+
+
+def test_synced(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a batch is acknowledged, the disk has been told to keep all of the file, and a new file's name."""
+    synced: list[tuple[int, int]] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        real(handle)
+        found = os.fstat(handle)
+        synced.append((found.st_ino, found.st_size))
+
+    monkeypatch.setattr("kevents.export._sinks.disk.os.fsync", fsync)
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        for rvs, upto in (([1], 1), ([2], 2), ([], 9)):
+            synced.clear()
+            sink.write(batch(rvs, upto=upto))
+            assert (part.stat().st_ino, part.stat().st_size) in synced
+            assert rvs != [1] or part.parent.stat().st_ino in dict(synced)
+
+
+def test_constructing_touches_nothing(tmp_path: Path) -> None:
+    """A sink makes its folder with the first batch, not before; asking for a mark makes none."""
+    sink = FileSink(tmp_path / "a" / "b")
+    assert sink.last_mark(STREAM) is None
+    sink.close()
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"compress": "zip"}, {"level": 0}, {"level": 10}, {"max_bytes": 0}, {"max_age": 0}, {"keep": 0}, {"keep_for": -1}],
+)
+def test_wrong_values(tmp_path: Path, values: dict[str, Any]) -> None:
+    """A value that is none is refused at once, and named."""
+    with pytest.raises(ValueError, match=next(iter(values))):
+        FileSink(tmp_path, **values)
+
+
+@pytest.mark.parametrize("name", ["../../up", "/etc", "a b", "..", "A", "a_b", "ü", "_all", "x_of_y", "a\x00b", ".x"])
+def test_pitfall_74(tmp_path: Path, name: str) -> None:
+    """Pitfall 74: whatever a cluster or namespace is called, its folder lies in the sink's, and each has its own."""
+    place = tmp_path / "events"
+    streams = [STREAM, Stream(CLUSTER, name), Stream(name), Stream(CLUSTER, name, name), Stream(CLUSTER, "", name)]
+    for number, stream in enumerate(streams, 1):
+        with closing(FileSink(place)) as sink:
+            assert sink.last_mark(stream) is None
+            sink.write(batch([number], stream))
+    assert [place] == list(tmp_path.iterdir())
+    with closing(FileSink(place)) as sink:
+        assert [mark(n, stream) for n, stream in enumerate(streams, 1)] == [sink.last_mark(s) for s in streams]
+
+
+def test_a_name_too_long(tmp_path: Path) -> None:
+    """Pitfall 74: a name that no file system takes is refused."""
+    with closing(FileSink(tmp_path)) as sink, pytest.raises(ValueError, match="too long"):
+        sink.write(batch([1], Stream("c", "x" * 201)))
+
+
+def test_no_cluster(tmp_path: Path) -> None:
+    """A stream of no known cluster is refused: any cluster would go on at its mark."""
+    with closing(FileSink(tmp_path)) as sink, pytest.raises(ValueError, match="without a cluster"):
+        sink.write(batch([1], Stream("")))
+
+
+def test_one_writer(tmp_path: Path) -> None:
+    """A second writer to the same folder is told to wait, and goes on when the first has ended."""
+    with closing(FileSink(tmp_path)) as first, closing(FileSink(tmp_path)) as second:
+        first.write(batch([1]))
+        with pytest.raises(Retry, match="another process writes to"):
+            second.write(batch([2]))
+        with pytest.raises(Retry, match="another process writes to"):
+            second.last_mark(STREAM)
+        first.close()
+        second.write(batch([2]))
+    assert ids_of([1, 2]) == ids(bodies(tmp_path))
+
+
+def test_options_are_documented() -> None:
+    """The page lists each option with its real default."""
+    page = (Path(__file__).parents[3] / "docs" / "export-sinks.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", page.partition("\n## Object store")[0], re.MULTILINE)
+    options = list(inspect.signature(FileSink).parameters.values())[1:]
+    assert [(option.name, option.default) for option in options] == [(name, eval(value)) for name, value in listed]
+
+
+# -- after a crash --------------------------------------------------------------------------------------------------
+
+
+def written(path: Path, compress: Any) -> list[int]:
+    """Write three batches; give the sizes of the open segment after each."""
+    sizes = []
+    with closing(FileSink(path, compress=compress)) as sink:
+        for number in (1, 3, 5):
+            sink.write(batch([number, number + 1]))
+            sizes.append(files(path)[-1].stat().st_size)
+    return sizes
+
+
+def test_torn_anywhere(tmp_path: Path, compress: Any) -> None:
+    """Wherever a crash tears the segment, whole batches stay, the torn one goes, and the mark is the last whole one."""
+    whole = written(tmp_path / "whole", compress)
+    data = files(tmp_path / "whole")[-1].read_bytes()
+    for cut in {*random.Random(1).sample(range(len(data)), 60), *whole, 0, 1, whole[0] - 1}:
+        path = tmp_path / f"cut-{cut}"
+        with closing(FileSink(path, compress=compress)) as sink:
+            sink.write(batch([1]))
+        files(path)[-1].write_bytes(data[:cut])
+        held = sum(size <= cut for size in whole)
+        with closing(FileSink(path, compress=compress)) as sink:
+            assert (mark(2 * held) if held else None) == sink.last_mark(STREAM)
+            sink.write(batch([2 * held + 1, 7]))
+        assert ids_of([*range(1, 2 * held + 1), 2 * held + 1, 7]) == ids(bodies(path)), cut
+
+
+def test_garbage_at_the_end(tmp_path: Path, compress: Any, part: Path) -> None:
+    """Zeros and noise after the last whole batch, as a power failure leaves them, are cut off."""
+    for tail in (bytes(4096), b"\x1f\x8b\x08", b'{"a":', b"\xff" * 100 + b"\n"):
+        with closing(FileSink(tmp_path, compress=compress)) as sink:
+            sink.write(batch([1]))
+        with part.open("ab") as file:
+            file.write(tail)
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        assert mark(1) == sink.last_mark(STREAM)
+    assert ids_of([1]) == ids(bodies(tmp_path))
+
+
+def test_damage_in_the_middle(tmp_path: Path, compress: Any, part: Path) -> None:
+    """Whole batches behind a damaged one are not cut off: the segment is closed as it is, with its last mark."""
+    first, second, _ = written(tmp_path, compress)
+    data = bytearray(part.read_bytes())
+    data[(first + second) // 2] ^= 0xFF
+    part.write_bytes(data)
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        assert mark(6) == sink.last_mark(STREAM)
+        sink.write(batch([7]))
+    closed, opened = files(tmp_path)
+    assert bytes(data) == closed.read_bytes()
+    assert closed.name.startswith(f"{1:020d}-{6:020d}.jsonl")
+    assert part == opened
+
+
+def test_damage_before_a_mark(tmp_path: Path, compress: Any, part: Path) -> None:
+    """A damaged batch with nothing but a mark behind it stays, too, and the mark counts."""
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        sink.write(batch([1, 2]))
+        size = part.stat().st_size
+        sink.write(batch([], upto=9))
+    data = bytearray(part.read_bytes())
+    data[size // 2] ^= 0xFF
+    part.write_bytes(data)
+    for _ in range(2):
+        with closing(FileSink(tmp_path, compress=compress)) as sink:
+            assert mark(9) == sink.last_mark(STREAM)
+    assert [bytes(data)] == [file.read_bytes() for file in files(tmp_path)]
+
+
+def test_torn_block_of_whole_lines(tmp_path: Path) -> None:
+    """A plain block without its mark is torn even if its lines are whole: it comes again."""
+    with closing(FileSink(tmp_path, compress="none")) as sink:
+        sink.write(batch([1]))
+    with files(tmp_path)[-1].open("ab") as file:
+        file.write(record(2).line() + b"\n" + record(3).line() + b"\n")
+    with closing(FileSink(tmp_path, compress="none")) as sink:
+        assert mark(1) == sink.last_mark(STREAM)
+        sink.write(batch([2, 3]))
+    assert ids_of([1, 2, 3]) == ids(bodies(tmp_path))
+
+
+def test_crash_between_closing_and_opening(tmp_path: Path, compress: Any, part: Path) -> None:
+    """Without an open segment, the newest closed one tells the mark, its time too."""
+    with closing(FileSink(tmp_path, compress=compress, max_bytes=1)) as sink:
+        sink.write(batch([1], seconds=1))
+        sink.write(batch([2], upto=4, seconds=2))
+        sink.write(batch([5], seconds=3))
+    part.unlink()
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        assert mark(4, seconds=2) == sink.last_mark(STREAM)
+
+
+def test_a_damaged_closed_segment(tmp_path: Path, part: Path, compress: Any) -> None:
+    """Where the newest closed segment cannot be read, its name tells the mark, and the file its time."""
+    with closing(FileSink(tmp_path, compress=compress, max_bytes=1)) as sink:
+        sink.write(batch([1]))
+        sink.write(batch([2]))
+    part.unlink()
+    [closed] = files(tmp_path)
+    closed.write_bytes(b"noise")
+    os.utime(closed, ns=(AT, AT))
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        assert mark(1) == sink.last_mark(STREAM)
+
+
+def test_another_format(tmp_path: Path) -> None:
+    """A change of the format goes on at the mark; what was open in the old one is closed."""
+    with closing(FileSink(tmp_path)) as sink:
+        sink.write(batch([1], upto=2))
+    with closing(FileSink(tmp_path, compress="none")) as sink:
+        assert mark(2) == sink.last_mark(STREAM)
+        sink.write(batch([3]))
+    with closing(FileSink(tmp_path)) as sink:
+        assert mark(3) == sink.last_mark(STREAM)
+    names = [f"{1:020d}-{2:020d}.jsonl.gz", f"{3:020d}-{3:020d}.jsonl"]
+    assert names == [file.name for file in files(tmp_path)]
+
+
+def test_another_format_with_a_mark_only(tmp_path: Path) -> None:
+    """A change of the format keeps a mark without records."""
+    with closing(FileSink(tmp_path)) as sink:
+        sink.write(batch([], upto=2))
+    for _ in range(2):
+        with closing(FileSink(tmp_path, compress="none")) as sink:
+            assert mark(2) == sink.last_mark(STREAM)
+    assert ["current.jsonl.part"] == [file.name for file in files(tmp_path)]
+
+
+# -- segments -------------------------------------------------------------------------------------------------------
+
+
+def test_closed_by_size(tmp_path: Path, compress: Any) -> None:
+    """A segment is closed before it grows beyond its size; its name says what it holds."""
+    with closing(FileSink(tmp_path, compress=compress, max_bytes=4000)) as sink:
+        for rv in range(1, 40):
+            sink.write(batch([rv]))
+    *closed, _ = files(tmp_path)
+    assert all(file.stat().st_size <= 4000 for file in closed)
+    assert len(closed) > 2
+    numbers = [tuple(int(part) for part in file.name.split(".")[0].split("-")) for file in closed]
+    assert [1, *(last + 1 for _, last in numbers[:-1])] == [first for first, _ in numbers]
+    assert ids_of(range(1, 40)) == ids(bodies(tmp_path))
+
+
+def test_closed_by_age(tmp_path: Path) -> None:
+    """A segment is closed with the first batch that comes so long after its first record, also an empty one."""
+    with closing(FileSink(tmp_path, max_age=60)) as sink:
+        sink.write(batch([], upto=1))
+        sink.write(batch([2], seconds=100))
+        sink.write(batch([3], seconds=159))
+        assert 1 == len(files(tmp_path))
+    with closing(FileSink(tmp_path, max_age=60)) as sink:
+        sink.write(batch([], upto=4, seconds=160))
+    names = [f"{2:020d}-{3:020d}.jsonl.gz", "current.jsonl.gz.part"]
+    assert names == [file.name for file in files(tmp_path)]
+
+
+def test_marks_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
+    """On a stream without records the segment keeps its size."""
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        sizes = set()
+        for minute in range(100, 200):
+            sink.write(batch([], upto=minute, seconds=60 * minute))
+            sizes.add(files(tmp_path)[-1].stat().st_size)
+        assert len(sizes) <= 2
+        assert mark(199, seconds=60 * 199) == sink.last_mark(STREAM)
+
+
+def test_retention_by_count(tmp_path: Path) -> None:
+    """So many closed segments are kept, the newest; the open one is not counted."""
+    with closing(FileSink(tmp_path, max_bytes=1, keep=2)) as sink:
+        for rv in range(1, 8):
+            sink.write(batch([rv]))
+    assert ids_of([5, 6, 7]) == ids(bodies(tmp_path))
+
+
+def test_retention_by_age(tmp_path: Path) -> None:
+    """Closed segments go when they are old enough, also while nothing happens; the mark stays."""
+    with closing(FileSink(tmp_path, max_bytes=1, keep_for=3600)) as sink:
+        for rv in (1, 2, 3):
+            sink.write(batch([rv]))
+        for age, file in zip((3601, 1800), files(tmp_path), strict=False):
+            os.utime(file, ns=(AT - age * SECOND,) * 2)
+        sink.write(batch([], upto=4, seconds=61))
+        assert ids_of([2, 3]) == ids(bodies(tmp_path))
+        for file in files(tmp_path):
+            os.utime(file, ns=(AT, AT))
+        sink.write(batch([], upto=5, seconds=4000))
+    assert [] == bodies(tmp_path)
+    with closing(FileSink(tmp_path)) as sink:
+        assert mark(5, seconds=4000) == sink.last_mark(STREAM)
+
+
+# -- a disk on a bad day --------------------------------------------------------------------------------------------
+
+
+def test_full_disk(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up in the middle of a batch: told as such, nothing of it remains, and it goes on by itself."""
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        sink.write(batch([1]))
+        before = part.read_bytes()
+        real, room = os.write, [40]
+
+        def write(handle: int, data: Any) -> int:
+            if not room[0]:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            taken = real(handle, bytes(data)[: room[0]])
+            room[0] -= taken
+            return taken
+
+        with monkeypatch.context() as patched:
+            patched.setattr("kevents.export._sinks.disk.os.write", write)
+            for _ in range(3):
+                with pytest.raises(Retry, match="No space left on device: make room"):
+                    sink.write(batch([2, 3]))
+                assert before == part.read_bytes()
+        assert (before, mark(1)) == (part.read_bytes(), sink.last_mark(STREAM))
+        sink.write(batch([2, 3]))
+    assert ids_of([1, 2, 3]) == ids(bodies(tmp_path))
+
+
+QUOTA = """
+import resource, signal, sys
+from kevents.export import FileSink, Retry
+from tests.export.batches import batch
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+sink, rv = FileSink(sys.argv[1], compress=sys.argv[2]), 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+try:
+    while True:
+        sink.write(batch([rv, rv + 1]))
+        rv += 2
+except Retry as error:
+    print(error)
+for _ in range(2):
+    try:
+        sink.write(batch([rv, rv + 1]))
+    except Retry:
+        pass
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+sink.write(batch([rv, rv + 1]))
+print(rv + 1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit of file sizes")
+def test_real_quota(tmp_path: Path, compress: str) -> None:
+    """With a real limit of the kernel: a clear reason, no torn batch in the file, and all of it once there is room."""
+    command = [sys.executable, "-c", QUOTA, str(tmp_path), compress]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+    reason, last = done.stdout.splitlines()
+    assert "File too large: make room, and it goes on by itself" in reason
+    assert ids_of(range(1, int(last) + 1)) == ids(bodies(tmp_path))
+
+
+def test_no_folder_can_be_made(tmp_path: Path) -> None:
+    """A place that cannot be a folder is told with its name, and tried again."""
+    (tmp_path / "events").write_text("a file")
+    with closing(FileSink(tmp_path / "events")) as sink:
+        with pytest.raises(Retry, match=r"cannot open .*events.*: Not a directory"):
+            sink.write(batch([1]))
+        (tmp_path / "events").unlink()
+        sink.write(batch([1]))
+    assert ids_of([1]) == ids(bodies(tmp_path))
+
+
+def test_removed_under_way(tmp_path: Path) -> None:
+    """Somebody removes the open segment: what comes later is whole in a new one."""
+    with closing(FileSink(tmp_path)) as sink:
+        sink.write(batch([1]))
+        files(tmp_path)[-1].unlink()
+        sink.write(Batch([record(2)], mark(2)))
+    assert ids_of([2]) == ids(bodies(tmp_path))
+
+
+def test_a_file_that_cannot_take_its_place(tmp_path: Path) -> None:
+    """What cannot be put in its place leaves nothing beside it that takes space."""
+    (tmp_path / "mark.json").mkdir()
+    with pytest.raises(OSError, match=r"mark\.json"):
+        replace(tmp_path / "mark.json", b"{}")
+    assert ["mark.json"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_folder_that_cannot_be_opened(tmp_path: Path, part: Path, compress: Any) -> None:
+    """A folder that could not be opened is not held against the next attempt."""
+    part.mkdir(parents=True)
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        with pytest.raises(Retry):
+            sink.write(batch([1, 2]))
+        part.rmdir()
+        sink.write(batch([1, 2]))
+    assert ids_of([1, 2]) == ids(bodies(tmp_path))
+
+
+def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files cannot be locked at all it is not another writer that is to blame, and no file stays open."""
+    closed: list[int] = []
+
+    def refuse(handle: int, _: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr(os, "close", lambda handle, close=os.close: closed.append(handle) or close(handle))
+    with pytest.raises(OSError, match="No locks available"):
+        FolderLock(tmp_path)
+    assert 1 == len(closed)
+
+
+def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a segment was closed, or begun, and the disk does not keep its name yet, the next attempt goes on."""
+    keeps = iter([False, True, False, True])
+
+    def sync(folder: Path) -> None:
+        assert tmp_path / FOLDER == folder
+        if not next(keeps):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with closing(FileSink(tmp_path, compress=compress, max_age=10)) as sink:
+        sink.write(batch([1]))
+        monkeypatch.setattr("kevents.export._sinks.segments.sync_folder", sync)
+        for _ in range(2):
+            with pytest.raises(Retry, match="Input/output error"):
+                sink.write(batch([2], seconds=100))
+            assert mark(1) == sink.last_mark(STREAM)
+        sink.write(batch([2], seconds=100))
+        assert ([], mark(2, seconds=100)) == (list(keeps), sink.last_mark(STREAM))
+    assert 2 == len(files(tmp_path))
+    assert ids_of([1, 2]) == ids(bodies(tmp_path))
+
+
+def test_removed_before_it_is_closed(tmp_path: Path, compress: Any, part: Path) -> None:
+    """Somebody removes a segment that is to be closed: there is nothing to close, and it goes on."""
+    with closing(FileSink(tmp_path, compress=compress, max_age=10)) as sink:
+        sink.write(batch([1]))
+        part.unlink()
+        sink.write(batch([2], seconds=100))
+    assert [part] == files(tmp_path)
+    assert ids_of([2]) == ids(bodies(tmp_path))

@@ -1,0 +1,137 @@
+"""Writers, each killed with SIGKILL at a random moment: nothing is lost, nothing doubled; `KILLS=200` for as many."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from obstore.store import LocalStore, S3Store
+
+from kevents.export import FileSink
+from tests.export.batches import STREAM, ids, ids_of
+from tests.export.moto import Moto
+from tests.export.receiver import Scripted
+from tests.export.sinks.test_file import bodies
+from tests.export.sinks.test_object_store import bodies as objects
+from tests.processes.export_writer import NOT_ROUTED
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+KILLS = int(os.environ.get("KILLS", "40"))
+SHORTEST, LONGEST = 0.01, 0.25
+SOME, MANY = 1, 24
+"""A life in which fewer are acknowledged makes the next ones longer; one with more, shorter."""
+
+
+class Writers:
+    """Writers that are killed one after the other, each after a random time; how long depends on how far they get.
+
+    Args:
+        sink: An expression with the names of `kevents.export`.
+        folder: For the counter.
+        restart: Seconds until the next one begins.
+    """
+
+    def __init__(self, sink: str, folder: Path, restart: float = 0.0) -> None:
+        """Start none."""
+        self.counter = folder / "acknowledged"
+        self.counter.write_bytes(bytes(8))
+        self.command = [sys.executable, "-m", "tests.processes.export_writer", str(self.counter), sink]
+        self.restart = restart
+        self.life = 0.1
+
+    def acknowledged(self) -> int:
+        """Up to where the last writer has acknowledged."""
+        return int(struct.unpack("<q", self.counter.read_bytes())[0])
+
+    def run(self) -> int:
+        """Let all of them be killed; give up to where the last acknowledged."""
+        chance = random.Random(7)
+        with self.serving() as server:
+            for _ in range(KILLS):
+                before = self.acknowledged()
+                self.kill(server, chance.uniform(0, 2 * self.life))
+                done = self.acknowledged() - before
+                change = 1.2 if done < SOME else 0.8 if done > MANY else 1.0
+                self.life = min(max(self.life * change, SHORTEST), LONGEST)
+                time.sleep(self.restart)  # a server ends what it has begun sooner than a new process asks it
+        assert self.acknowledged() > KILLS / 4
+        return self.acknowledged()
+
+    @contextmanager
+    def serving(self) -> Iterator[subprocess.Popen[str]]:
+        """Run what forks the writers; it ends with the last of them, whatever happens here."""
+        command, pipe = self.command, subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as server:
+            try:
+                yield server
+            finally:
+                os.killpg(server.pid, signal.SIGKILL)
+
+    def kill(self, server: subprocess.Popen[str], seconds: float) -> None:
+        """Start a writer, and kill it after so many seconds."""
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write("\n")
+        server.stdin.flush()
+        pid = int(server.stdout.readline())
+        time.sleep(seconds)  # the moment is what is random
+        os.kill(pid, signal.SIGKILL)
+        assert signal.SIGKILL == int(server.stdout.readline()), "the writer ended by itself"
+
+
+def expected(upto: int) -> list[str]:
+    """The ids of all records up to this one."""
+    return ids_of(number for number in range(1, upto + 1) if number % NOT_ROUTED)
+
+
+@pytest.mark.parametrize("compress", ["gzip", "none"])
+def test_file(tmp_path: Path, compress: str) -> None:
+    """A folder of small segments holds each record once, in order: all that was acknowledged, and one batch at most."""
+    sink = f"FileSink({str(tmp_path / 'events')!r}, compress={compress!r}, max_bytes=6000)"
+    acknowledged = Writers(sink, tmp_path).run()
+    with closing(FileSink(tmp_path / "events")) as healed:  # the last one was killed, too
+        assert healed.last_mark(STREAM) is not None
+    found = ids(bodies(tmp_path / "events"))
+    assert expected(acknowledged) == found[: len(expected(acknowledged))]
+    assert expected(acknowledged + 4)[: len(found)] == found
+
+
+def test_folder_of_objects(tmp_path: Path) -> None:
+    """A folder as an object store holds each record once, in order, and nothing half written."""
+    acknowledged = Writers(f"ObjectStoreSink('file://{tmp_path}/events')", tmp_path).run()
+    found = ids(objects(LocalStore(tmp_path / "events")))
+    assert expected(acknowledged) == found[: len(expected(acknowledged))]
+    assert expected(acknowledged + 4)[: len(found)] == found
+
+
+def test_s3(tmp_path: Path, moto: Moto) -> None:
+    """A bucket over HTTP holds each record once, in order: also where the answer found nobody any more."""
+    moto.make_bucket("killed")
+    sink = f"ObjectStoreSink('s3://killed/events', options={moto.options()})"
+    acknowledged = Writers(sink, tmp_path, 0.03).run()
+    store = S3Store("killed", client_options={"allow_http": True}, **moto.options())
+    found = ids(objects(store))
+    assert expected(acknowledged) == found[: len(expected(acknowledged))]
+    assert expected(acknowledged + 4)[: len(found)] == found
+
+
+def test_webhook(tmp_path: Path) -> None:
+    """A server has each record, in order but for what came again: at most one batch for each kill."""
+    with closing(Scripted()) as server:
+        sink = f"Checkpointed(WebhookSink({server.url!r}), {str(tmp_path / 'marks.json')!r})"
+        acknowledged = Writers(sink, tmp_path, 0.01).run()
+        found = ids(json.loads(line) for asked in server.requests for line in asked.body.split(b"\n")[:-1])
+    once = list(dict.fromkeys(found))
+    assert expected(acknowledged) == once[: len(expected(acknowledged))]
+    assert len(found) - len(once) <= 4 * KILLS

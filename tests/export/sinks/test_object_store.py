@@ -1,0 +1,494 @@
+"""Objects in a bucket: their keys, the mark, requests that come twice, stores on a bad day."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
+
+from kevents.export import Batch, ObjectStoreSink, Retry, Stream
+from kevents.export._model.paths import place_of
+from kevents.export._model.position import AGE
+from kevents.export._sinks.members import is_mark
+from tests.export.batches import CLUSTER, STREAM, batch, ids, ids_of, mark, record
+from tests.export.moto import SECRET, Moto
+from tests.export.receiver import Answer, Scripted
+from tests.export.sink_contract import MarkContract, Place
+
+ROOT = Path(__file__).parents[3]
+DAY = 86_400.0
+BUCKETS = (f"bucket-{number}" for number in itertools.count())
+PLACE = place_of(STREAM)
+
+
+def keys(store: Any) -> list[str]:
+    """The keys of the objects with records, in their order."""
+    return sorted(found["path"] for found in obstore.list(store).collect() if "mark.json" not in found["path"])
+
+
+def bodies(store: Any) -> list[dict[str, Any]]:
+    """The records of all objects, in the order of the keys."""
+    read = [(bytes(obstore.get(store, key).bytes()), key) for key in keys(store)]
+    plain = [gzip.decompress(data) if key.endswith(".gz") else data for data, key in read]
+    return [json.loads(line) for text in plain for line in text.split(b"\n")[:-1] if not is_mark(line)]
+
+
+class TestMemory(MarkContract):
+    """The contract, in memory."""
+
+    @pytest.fixture
+    def place(self) -> Place:
+        """A store."""
+        store = MemoryStore()
+        return Place(lambda: ObjectStoreSink(store), lambda: bodies(store))
+
+
+class TestPlain(MarkContract):
+    """The contract, without compression."""
+
+    @pytest.fixture
+    def place(self) -> Place:
+        """A store."""
+        store = MemoryStore()
+        return Place(lambda: ObjectStoreSink(store, compress="none"), lambda: bodies(store))
+
+
+class TestFolder(MarkContract):
+    """The contract, in a folder."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Place:
+        """A folder."""
+        url = f"file://{tmp_path}/events"
+        return Place(
+            lambda: ObjectStoreSink(url),
+            lambda: bodies(LocalStore(tmp_path / "events", mkdir=True)),
+        )
+
+
+class TestS3(MarkContract):
+    """The contract, over HTTP."""
+
+    @pytest.fixture
+    def place(self, moto: Moto) -> Place:
+        """A bucket, with a prefix."""
+        bucket = next(BUCKETS)
+        moto.make_bucket(bucket)
+        store = S3Store(bucket, prefix="a/b c", client_options={"allow_http": True}, **moto.options())
+        url = f"s3://{bucket}/a/b%20c"
+        return Place(lambda: ObjectStoreSink(url, options=moto.options()), lambda: bodies(store))
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """A store in memory."""
+    return MemoryStore()
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------
+
+
+def test_key(store: MemoryStore) -> None:
+    """The key says cluster, scope, day, the first record's number and the mark's."""
+    sink = ObjectStoreSink(store)
+    sink.write(batch([3, 4], upto=9))
+    sink.write(batch([12], Stream(CLUSTER, "prod"), seconds=DAY))
+    expected = [
+        f"{CLUSTER}/_all/dt=2026-07-24/00000000000000000003-00000000000000000009.jsonl.gz",
+        f"{CLUSTER}/prod/dt=2026-07-25/00000000000000000012-00000000000000000012.jsonl.gz",
+    ]
+    assert expected == keys(store)
+
+
+def test_after_a_reset(store: MemoryStore) -> None:
+    """After a reset of the cluster's storage the same resourceVersions have other keys, which come later."""
+    sink = ObjectStoreSink(store)
+    sink.write(batch([3]))
+    sink.write(batch([9]))
+    sink.write(batch([AGE + 3]))
+    assert [name.rpartition("/")[2] for name in keys(store)] == [
+        "00000000000000000003-00000000000000000003.jsonl.gz",
+        "00000000000000000009-00000000000000000009.jsonl.gz",
+        "100000000000000000003-100000000000000000003.jsonl.gz",
+    ]
+
+
+@pytest.mark.parametrize("name", ["../../up", "/etc", "a b", "..", "A", "a_b", "ü", "_all", "x/y", "a%2fb"])
+def test_pitfall_74(tmp_path: Path, name: str) -> None:
+    """Pitfall 74: whatever a cluster or namespace is called, its objects lie below the prefix, and no other's."""
+    streams = [STREAM, Stream(CLUSTER, name), Stream(name), Stream(CLUSTER, "", name)]
+    for make in (lambda: ObjectStoreSink(f"file://{tmp_path}/events"),) * 2:
+        with closing(make()) as sink:
+            for number, stream in enumerate(streams, 1):
+                sink.write(batch([number], stream))
+                assert mark(number, stream) == sink.last_mark(stream)
+    assert ["events"] == [path.name for path in tmp_path.iterdir()]
+    assert sorted(ids_of(range(1, 5))) == sorted(ids(bodies(LocalStore(tmp_path / "events"))))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://b/../x",
+        "s3://b/a//b",
+        "s3://b/a/./b",
+        "s3://b/%2e%2e/x",
+        "s3://b/a%2f..%2fb",
+        "file:///tmp/../etc",
+        "s3:///p",
+    ],
+)
+def test_prefix(url: str) -> None:
+    """Pitfall 74: a prefix that leads out of itself, or nowhere, is refused."""
+    with pytest.raises(ValueError, match=r"made of names|names no bucket"):
+        ObjectStoreSink(url)
+
+
+@pytest.mark.parametrize("url", ["ftp://x/y", "events/", "memory:///x", "http://x/y", "", "S3"])
+def test_no_store(url: str) -> None:
+    """A URL of no store is refused with those there are."""
+    with pytest.raises(ValueError, match=r"no object store: .* s3://, gs://, az://, file:/// or memory:///"):
+        ObjectStoreSink(url)
+
+
+def test_pitfall_72_credentials_in_the_url() -> None:
+    """Pitfall 72: credentials in the URL are refused, and not repeated."""
+    for url in ("s3://AKIA:hushhush@b/p", "az://c/p?sig=hushhush"):
+        with pytest.raises(ValueError, match="do not belong into the URL") as caught:
+            ObjectStoreSink(url)
+        assert "hushhush" not in str(caught.value)
+
+
+def test_unknown_option() -> None:
+    """An option that the store does not know is refused with its name, and without the others' values."""
+    with pytest.raises(ValueError, match="'regoin' is not valid for store 'S3'") as caught:
+        ObjectStoreSink("s3://b/p", options={"regoin": "x", "secret_access_key": SECRET})
+    assert SECRET not in str(caught.value)
+
+
+KEY = json.dumps({"private_key": "k", "private_key_id": "i", "client_email": "e", "gcs_base_url": "http://127.0.0.1"})
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "kind", "config"),
+    [
+        ("s3://b/p/q", {"region": "eu-central-1"}, S3Store, {"region": "eu-central-1", "bucket": "b"}),
+        ("s3://b", {"endpoint": "http://minio:9000"}, S3Store, {"endpoint": "http://minio:9000"}),
+        ("gs://b/p/q", {"skip_signature": True}, GCSStore, {"bucket": "b"}),
+        ("az://c/p/q", {"account_name": "a", "account_key": "c2VjcmV0"}, AzureStore, {"container_name": "c"}),
+        ("abfss://c@a.dfs.core.windows.net/p/q", {"sas_key": "?sv=1&sig=x"}, AzureStore, {"account_name": "a"}),
+    ],
+)
+def test_clouds(url: str, options: dict[str, Any], kind: type[Any], config: dict[str, str]) -> None:
+    """A URL and its options are the store of that cloud, without a request; no retries of its own, and a time-out."""
+    sink = ObjectStoreSink(url, options=options, timeout=7)
+    store: Any = sink._store.opened()
+    assert isinstance(store, kind)
+    assert ("p/q" if url.endswith("q") else None) == store.prefix
+    assert config == {key: store.config[key] for key in config}
+    assert 0 == store.retry_config["max_retries"]
+    assert "7s" == str(store.client_options["timeout"]).replace(" ", "")
+
+
+# -- the mark -------------------------------------------------------------------------------------------------------
+
+
+def test_newest_of_many_days(store: MemoryStore) -> None:
+    """The newest key is found among many days, by few requests."""
+    with closing(ObjectStoreSink(store)) as sink:
+        for day in range(40):
+            sink.write(batch([day + 1], seconds=day * DAY))
+    assert mark(40, seconds=39 * DAY) == ObjectStoreSink(store).last_mark(STREAM)
+
+
+def test_a_clock_that_goes_back(store: MemoryStore) -> None:
+    """A clock that was wrong for a while hides no newer object: the last three days there are count."""
+    with closing(ObjectStoreSink(store)) as sink:
+        sink.write(batch([1]))
+        sink.write(batch([2], seconds=3000 * DAY))
+        sink.write(batch([3], seconds=DAY))
+    assert mark(3, seconds=DAY) == ObjectStoreSink(store).last_mark(STREAM)
+
+
+def test_an_object_of_somebody_elses(store: MemoryStore) -> None:
+    """An object that was packed anew tells its mark by its key, and the time by its age; others are passed over."""
+    with closing(ObjectStoreSink(store)) as sink:
+        sink.write(batch([1, 2]))
+    [key] = keys(store)
+    obstore.put(store, key, gzip.compress(b"{}\n"))
+    obstore.put(store, f"{PLACE}/dt=2026-07-24/notes.txt", b"x")
+    obstore.put(store, f"{PLACE}/other/{99:020d}-{99:020d}.jsonl.gz", b"x")
+    found = ObjectStoreSink(store).last_mark(STREAM)
+    assert found is not None
+    assert (2, True) == (found.rv, found.time > mark(2).time)
+
+
+def test_a_damaged_mark_object(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A mark object that cannot be understood is told, and the newest key counts."""
+    with closing(ObjectStoreSink(store)) as sink:
+        sink.write(batch([1, 2]))
+        sink.write(batch([], upto=7))
+    obstore.put(store, f"{PLACE}/mark.json", b"{")
+    with caplog.at_level(logging.WARNING):
+        assert mark(2) == ObjectStoreSink(store).last_mark(STREAM)
+    assert "mark.json in MemoryStore cannot be understood" in caplog.text
+
+
+# -- requests that come twice -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lose_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let so many requests be carried out, and their answers be lost."""
+    real, left = obstore.put, [0]
+
+    def put(*args: Any, **keywords: Any) -> Any:
+        answer = real(*args, **keywords)
+        if left[0]:
+            left[0] -= 1
+            raise obstore.exceptions.GenericError("operation timed out")
+        return answer
+
+    monkeypatch.setattr(obstore, "put", put)
+    return lambda times: left.__setitem__(0, times)
+
+
+def test_an_answer_is_lost(store: MemoryStore, lose_answers: Callable[[int], None]) -> None:
+    """A batch that landed although nobody heard of it is found there, and acknowledged."""
+    sink = ObjectStoreSink(store)
+    lose_answers(1)
+    with pytest.raises(Retry, match=r"cannot write .* to MemoryStore: operation timed out"):
+        sink.write(batch([1, 2]))
+    sink.write(batch([1, 2]))
+    sink.write(batch([3]))
+    assert ids_of([1, 2, 3]) == ids(bodies(store))
+
+
+def test_an_answer_is_lost_and_the_record_differs(store: MemoryStore, lose_answers: Callable[[int], None]) -> None:
+    """The same revisions with other words, as a look-up may give them later, are the same content."""
+    sink = ObjectStoreSink(store)
+    lose_answers(1)
+    with pytest.raises(Retry):
+        sink.write(batch([1, 2]))
+    sink.write(Batch([record(1, "other"), record(2)], mark(2)))
+    assert ["message 1", "message 2"] == [found["message"] for found in bodies(store)]
+
+
+def test_another_exporter(store: MemoryStore) -> None:
+    """An object of that name with other records is no acknowledgement: told, not overwritten, not taken for ours."""
+    one, other = ObjectStoreSink(store), ObjectStoreSink(store)
+    assert other.last_mark(STREAM) is None
+    one.write(batch([1, 3]))
+    with pytest.raises(Retry, match="another exporter writes to the same place; give each a prefix of its own"):
+        other.write(batch([1, 2, 3]))
+    assert ids_of([1, 3]) == ids(bodies(store))
+    [key] = keys(store)
+    obstore.put(store, key, b"noise")
+    with pytest.raises(Retry, match="another exporter"):
+        other.write(batch([1, 3]))
+
+
+# -- a store on a bad day ---------------------------------------------------------------------------------------------
+
+
+def test_no_bucket(moto: Moto) -> None:
+    """A bucket that does not exist is told as such, for reading and writing; once it is made, it goes on by itself."""
+    bucket = next(BUCKETS)
+    sink = ObjectStoreSink(f"s3://{bucket}/p", options=moto.options())
+    for _ in range(2):
+        with pytest.raises(Retry, match="NoSuchBucket: The specified bucket does not exist; make it") as caught:
+            sink.last_mark(STREAM)
+        with pytest.raises(Retry, match=f"s3://{bucket}/p: NoSuchBucket"):
+            sink.write(batch([1]))
+        assert SECRET not in f"{caught.value!r} {sink!r} {sink._store!r} {vars(sink)}"
+    moto.make_bucket(bucket)
+    sink.write(batch([1]))
+    assert mark(1) == sink.last_mark(STREAM)
+
+
+def test_a_bucket_goes(moto: Moto) -> None:
+    """A bucket that is removed under way is told, and the batch is written when it is back."""
+    bucket = next(BUCKETS)
+    moto.make_bucket(bucket)
+    sink = ObjectStoreSink(f"s3://{bucket}/", options=moto.options())
+    assert sink.last_mark(STREAM) is None
+    assert 204 == moto.request("DELETE", f"/{bucket}")[0]
+    for empty in ([], [1]):
+        with pytest.raises(Retry, match="NoSuchBucket"):
+            sink.write(batch(empty, upto=1))
+    moto.make_bucket(bucket)
+    sink.write(batch([1]))
+    assert mark(1) == ObjectStoreSink(f"s3://{bucket}/", options=moto.options()).last_mark(STREAM)
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    """A server that does what it is told."""
+    with closing(Scripted()) as server:
+        yield server
+
+
+def options_for(server: Scripted, **more: Any) -> dict[str, Any]:
+    """What a store at this server is opened with."""
+    return {"endpoint": server.url, "region": "r", "access_key_id": "AKIAONE", "secret_access_key": SECRET, **more}
+
+
+def error(code: str, message: str) -> bytes:
+    """The body of a refusal, as S3 gives it."""
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+
+
+LISTED = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+NOTHING_HELD: list[Answer | None] = [Answer(200, LISTED), Answer(404)]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "ExpiredToken"), (403, "InvalidAccessKeyId"), (401, "Unauthorized")]
+)
+def test_credentials_that_expire(scripted: Scripted, status: int, code: str) -> None:
+    """Credentials that expire under way are told; the next attempt takes the renewed ones, without a restart."""
+    tokens = iter(["first-token", "second-token"])
+    given: list[str] = []
+
+    def options() -> dict[str, Any]:
+        given.append(next(tokens))
+        return options_for(scripted, session_token=given[-1])
+
+    sink = ObjectStoreSink("s3://bucket/p", options=options)
+    scripted.answers = [*NOTHING_HELD, Answer(200), Answer(status, error(code, "it is first-token that has expired"))]
+    sink.write(batch([1]))
+    with pytest.raises(Retry, match=code) as caught:
+        sink.write(batch([2]))
+    assert "first-token" not in str(caught.value)
+    sink.write(batch([2]))
+    sent = [request.headers.get("x-amz-security-token") for request in scripted.requests]
+    assert ["first-token"] * 4 + ["second-token"] == sent
+
+
+def test_options_that_cannot_be_had(scripted: Scripted) -> None:
+    """Options that cannot be had, or are none, are told and asked for again."""
+    answers: list[Any] = [FileNotFoundError(2, "No such file", "token"), {"regoin": "x"}, options_for(scripted)]
+
+    def options() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    sink = ObjectStoreSink("s3://bucket/p", options=options)
+    with pytest.raises(Retry, match="No such file"):
+        sink.write(batch([1]))
+    with pytest.raises(Retry, match="regoin"):
+        sink.write(batch([1]))
+    scripted.answers = list(NOTHING_HELD)
+    sink.write(batch([1]))
+    assert ["GET", "HEAD", "PUT"] == [request.method for request in scripted.requests]
+
+
+def test_requests(scripted: Scripted) -> None:
+    """A batch is one request, with `If-None-Match`; so it is there whole, or not at all."""
+    scripted.answers = list(NOTHING_HELD)
+    sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
+    big = Batch([record(rv, "x" * (4 << 20)) for rv in (1, 2, 3)], mark(3))
+    sink.write(big)
+    sink.write(batch([], upto=4))
+    [put, idle] = scripted.requests[2:]
+    assert ("PUT", f"/bucket/p/{PLACE}/dt=2026-07-24/{1:020d}-{3:020d}.jsonl.gz", "*") == (
+        put.method,
+        put.path,
+        put.headers["if-none-match"],
+    )
+    assert big.records[2].line() == gzip.decompress(put.body).split(b"\n")[2]
+    assert ("PUT", f"/bucket/p/{PLACE}/mark.json") == (idle.method, idle.path)
+    assert ("if-none-match" in idle.headers, 4) == (False, json.loads(idle.body)["rv"])
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_trouble(scripted: Scripted, status: int) -> None:
+    """Trouble of the store is told, one request each time: the export waits, not the client."""
+    scripted.answers = [*NOTHING_HELD, Answer(status, error("SlowDown", "Please reduce your request rate."))]
+    sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
+    with pytest.raises(Retry, match="SlowDown: Please reduce your request rate"):
+        sink.write(batch([1]))
+    assert 3 == len(scripted.requests)
+
+
+def test_conflict(scripted: Scripted) -> None:
+    """A conflict with a request that is still under way is no acknowledgement as long as the object is not there."""
+    conflict = Answer(409, error("ConditionalRequestConflict", "under way"))
+    scripted.answers = [*NOTHING_HELD, conflict, Answer(404)]
+    sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
+    with pytest.raises(Retry, match="is there, and then that it is not"):
+        sink.write(batch([1]))
+    sink.write(batch([1]))
+    assert "PUT" == scripted.requests[-1].method
+
+
+def test_time_out(scripted: Scripted) -> None:
+    """A store that never answers is given up at the time-out."""
+    scripted.answers = [*NOTHING_HELD, None]
+    sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted), timeout=1.0)
+    with pytest.raises(Retry, match="cannot write"):
+        sink.write(batch([1]))
+    sink.write(batch([1]))
+    assert mark(1) == sink.last_mark(STREAM)
+
+
+def test_nobody_there() -> None:
+    """A store that cannot be reached is told."""
+    options = {"endpoint": "http://127.0.0.1:1", "region": "r", "access_key_id": "a", "secret_access_key": SECRET}
+    with pytest.raises(Retry, match="cannot list s3://bucket/p: "):
+        ObjectStoreSink("s3://bucket/p", options=options).last_mark(STREAM)
+
+
+def test_a_folder_on_a_bad_day(tmp_path: Path) -> None:
+    """A folder that is a file is told."""
+    sink = ObjectStoreSink(f"file://{tmp_path}/events")
+    (tmp_path / "events").rmdir()
+    (tmp_path / "events").write_text("x")
+    with pytest.raises(Retry, match="cannot "):
+        sink.write(batch([1]))
+
+
+def test_without_obstore() -> None:
+    """Without obstore the error names the extra; the rest of the export works."""
+    script = (
+        "import sys; sys.modules['obstore'] = None\nfrom kevents.export import ObjectStoreSink\n"
+        "try:\n    ObjectStoreSink('s3://b/p')\nexcept ImportError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("an object store needs obstore: pip install 'kevents[export]'")
+
+
+@pytest.mark.parametrize("found", [b"<html>\n", b'{"kevents":7}\n', b"[]\n", b"\x1f\x8b\x08no gzip", b"\xff\n"])
+def test_what_lies_there_is_no_segment(found: bytes) -> None:
+    """Where an object is to be made, and something else lies already, that is told and not taken for a record."""
+    store = MemoryStore()
+    with closing(ObjectStoreSink(store, compress="none")) as sink:
+        sink.write(batch([1, 2]))
+    [key] = keys(store)
+    store = MemoryStore()
+    with closing(ObjectStoreSink(store, compress="none")) as sink:
+        assert sink.last_mark(STREAM) is None
+        obstore.put(store, key, found)
+        with pytest.raises(Retry, match="with other records"):
+            sink.write(batch([1, 2]))
+    assert found == bytes(obstore.get(store, key).bytes())
+
+
+def test_a_store_in_memory() -> None:
+    """A store in memory, for tests, holds what it was given as long as its sink lives."""
+    with closing(ObjectStoreSink("memory:///")) as sink:
+        sink.write(batch([1, 2]))
+        assert batch([1, 2]).mark == sink.last_mark(STREAM)

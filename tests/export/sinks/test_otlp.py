@@ -1,0 +1,323 @@
+"""OTLP logs, read by a real receiver: the OpenTelemetry protobufs decode what was sent."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsPartialSuccess,
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import (
+    SEVERITY_NUMBER_ERROR,
+    SEVERITY_NUMBER_FATAL,
+    SEVERITY_NUMBER_INFO,
+    SEVERITY_NUMBER_UNSPECIFIED,
+    SEVERITY_NUMBER_WARN,
+    LogRecord,
+)
+
+import kevents
+from kevents.export import Batch, OtlpSink, Record, Reject, Retry
+from kevents.export._model.record import gap_record
+from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, body, ids_of, mark, record
+from tests.export.receiver import Answer, Scripted
+from tests.export.sink_contract import Place, SinkContract
+
+ROOT = Path(__file__).parents[3]
+
+
+def requests(server: Scripted) -> list[ExportLogsServiceRequest]:
+    """What a receiver makes of what was sent."""
+    found = []
+    for asked in server.requests:
+        assert ("POST", "/v1/logs", "application/x-protobuf") == (
+            asked.method,
+            asked.path,
+            asked.headers["content-type"],
+        )
+        packed = asked.headers.get("content-encoding") == "gzip"
+        found.append(ExportLogsServiceRequest.FromString(gzip.decompress(asked.body) if packed else asked.body))
+    return found
+
+
+def logs(server: Scripted) -> list[LogRecord]:
+    """All log records, in order."""
+    return [
+        log
+        for request in requests(server)
+        for resource in request.resource_logs
+        for scope in resource.scope_logs
+        for log in scope.log_records
+    ]
+
+
+def values(attributes: Any) -> dict[str, Any]:
+    """Attributes as plain values."""
+    return {found.key: getattr(found.value, found.value.WhichOneof("value")) for found in attributes}
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    """A receiver."""
+    with closing(Scripted()) as found:
+        yield found
+
+
+@pytest.fixture(params=["gzip", "none"])
+def sink(request: pytest.FixtureRequest, server: Scripted) -> Iterator[OtlpSink]:
+    """A sink for it."""
+    with closing(OtlpSink(f"{server.url}/v1/logs", compress=request.param, clock=lambda: AT + 9)) as found:
+        yield found
+
+
+class TestOtlpSink(SinkContract):
+    """The contract, by what the log records tell of the events."""
+
+    @pytest.fixture
+    def place(self, server: Scripted) -> Place:
+        """A receiver."""
+
+        def received() -> list[dict[str, Any]]:
+            found = []
+            for log in logs(server):
+                name = values(log.attributes)["kevents.id"]
+                whole = body(int(name.partition(":")[2]))
+                found.append({**whole, "message": log.body.string_value, "kevents": {**whole["kevents"], "id": name}})
+            return found
+
+        return Place(lambda: OtlpSink(f"{server.url}/v1/logs"), received)
+
+
+# -- the mapping ----------------------------------------------------------------------------------------------------
+
+
+def test_as_the_receiver_maps_it(server: Scripted, sink: OtlpSink) -> None:
+    """An event is mapped as the collector's k8seventsreceiver does, attribute for attribute; ours stand beside."""
+    sink.write(Batch([record(7, clusterName="prod-1", action="Restarting")], mark(7)))
+    [request] = requests(server)
+    [resource] = request.resource_logs
+    expected = {
+        "k8s.node.name": "node-1",
+        "k8s.object.kind": "Pod",
+        "k8s.object.name": "web-0",
+        "k8s.object.uid": "pod-1",
+        "k8s.object.fieldpath": "spec.containers{app}",
+        "k8s.object.api_version": "v1",
+        "k8s.object.resource_version": "7",
+        "k8s.cluster.uid": CLUSTER,
+        "k8s.cluster.name": "prod-1",
+    }
+    assert expected == values(resource.resource.attributes)
+    [scope] = resource.scope_logs
+    assert ("kevents", kevents.__version__) == (scope.scope.name, scope.scope.version)
+    [log] = scope.log_records
+    expected_attributes = {
+        "k8s.event.reason": "BackOff",
+        "k8s.event.action": "Restarting",
+        "k8s.event.start_time": "2026-07-24 09:00:00 +0000 UTC",
+        "k8s.event.name": "web-0.7",
+        "k8s.event.uid": "uid-7",
+        "k8s.namespace.name": "prod",
+        "k8s.event.reporting_controller": "kubelet",
+        "k8s.event.reporting_instance": "node-1",
+        "k8s.event.count": 3,
+        "kevents.id": "uid-7:7",
+        "kevents.count_delta": 1,
+    }
+    assert expected_attributes == values(log.attributes)
+    assert ("message 7", SEVERITY_NUMBER_WARN, "Warning") == (
+        log.body.string_value,
+        log.severity_number,
+        log.severity_text,
+    )
+    assert (AT + 5 * SECOND, AT + 9) == (log.time_unix_nano, log.observed_time_unix_nano)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "text"),
+    [
+        ("Normal", SEVERITY_NUMBER_INFO, "Normal"),
+        ("warning", SEVERITY_NUMBER_WARN, "warning"),
+        ("Error", SEVERITY_NUMBER_ERROR, "Error"),
+        ("Critical", SEVERITY_NUMBER_FATAL, "Critical"),
+        ("Other", SEVERITY_NUMBER_UNSPECIFIED, ""),
+        (None, SEVERITY_NUMBER_UNSPECIFIED, ""),
+    ],
+)
+def test_severity(server: Scripted, sink: OtlpSink, kind: Any, number: int, text: str) -> None:
+    """The type is the severity; one that nobody knows is none."""
+    sink.write(Batch([record(1, type=kind)], mark(1)))
+    [log] = logs(server)
+    assert (number, text) == (log.severity_number, log.severity_text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({"eventTime": "2026-07-24T09:00:07.500000Z"}, 7.5),
+        ({}, 5),
+        ({"lastTimestamp": None}, 0),
+        ({"lastTimestamp": "soon", "firstTimestamp": "2026-07-24T11:00:03+02:00"}, 3),
+    ],
+)
+def test_time(server: Scripted, sink: OtlpSink, fields: dict[str, Any], seconds: float) -> None:
+    """The time is the event's own, else its last, else its first."""
+    sink.write(Batch([record(1, **fields)], mark(1)))
+    assert AT + int(seconds * SECOND) == logs(server)[0].time_unix_nano
+
+
+def test_a_bare_event(server: Scripted, sink: OtlpSink) -> None:
+    """An event of which next to nothing is known is sent all the same, with empty texts as the receiver has them."""
+    bare = {"metadata": {}, "involvedObject": {}, "kevents": {"v": 1, "id": "x:1", "countDelta": None}, "count": 0}
+    sink.write(Batch([Record(STREAM, 1, bare, 0.0)], mark(1)))
+    [log] = logs(server)
+    told = values(log.attributes)
+    assert ("x:1", "", False, False) == (
+        told["kevents.id"],
+        told["k8s.event.reason"],
+        "k8s.event.count" in told,
+        "kevents.count_delta" in told,
+    )
+    assert (0, AnyValue(string_value="")) == (log.time_unix_nano, log.body)
+
+
+def test_a_gap(server: Scripted, sink: OtlpSink) -> None:
+    """A gap is a warning of its own, about the cluster and no object."""
+    sink.write(Batch([gap_record(mark(3), 4, "expired", AT, 0.0)], mark(4)))
+    [request] = requests(server)
+    [resource] = request.resource_logs
+    assert {"k8s.cluster.uid": CLUSTER} == values(resource.resource.attributes)
+    [log] = resource.scope_logs[0].log_records
+    assert (SEVERITY_NUMBER_WARN, f"gap:{CLUSTER}::3", "expired") == (
+        log.severity_number,
+        values(log.attributes)["kevents.id"],
+        values(log.attributes)["kevents.gap"],
+    )
+    assert "expired" == json.loads(log.body.string_value.removeprefix("gap: "))["why"]
+
+
+def test_resources(server: Scripted, sink: OtlpSink) -> None:
+    """Neighbours about one object share a resource, and the order of records stays."""
+    other = {**body(1)["involvedObject"], "name": "web-1"}
+    records = [record(1), record(2), record(3, involvedObject=other), record(4)]
+    sink.write(Batch(records, mark(4)))
+    [request] = requests(server)
+    names = [values(resource.resource.attributes)["k8s.object.name"] for resource in request.resource_logs]
+    assert (["web-0", "web-1", "web-0"], ids_of([1, 2, 3, 4])) == (
+        names,
+        [values(log.attributes)["kevents.id"] for log in logs(server)],
+    )
+
+
+# -- answers ----------------------------------------------------------------------------------------------------
+
+
+def partial(rejected: int, message: str = "") -> Answer:
+    """A success that may be one in part."""
+    told = ExportLogsPartialSuccess(rejected_log_records=rejected, error_message=message)
+    return Answer(200, ExportLogsServiceResponse(partial_success=told).SerializeToString())
+
+
+@pytest.mark.parametrize("rejected", [1, 3, 7])
+def test_partial_success(server: Scripted, sink: OtlpSink, rejected: int) -> None:
+    """A collector that refuses a part does not say which: all of it is rejected with its words, and not sent again."""
+    server.answers = [partial(rejected, "too old")]
+    with pytest.raises(Reject, match=f"{rejected} of 3 records refused, .*too old") as caught:
+        sink.write(batch([1, 2, 3]))
+    assert (ids_of([1, 2, 3]), 1) == ([found.id for found in caught.value.records], len(server.requests))
+    sink.write(batch([4]))
+    assert 2 == len(server.requests)
+
+
+def test_a_warning(server: Scripted, sink: OtlpSink, caplog: pytest.LogCaptureFixture) -> None:
+    """A message without a refusal is a warning: it is logged, and the batch is taken."""
+    server.answers = [partial(0, "please use gRPC")]
+    with caplog.at_level(logging.WARNING):
+        sink.write(batch([1]))
+    assert f"{server.url} warns: please use gRPC" in caplog.text
+
+
+def test_a_collector_that_repeats_a_secret(server: Scripted, caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfalls 71, 72: what a collector says is told in one printable line, without the credentials that it repeats."""
+    said = f"{'x' * 250}\n{'my-tenant-token-' * 3}"
+    server.answers = [partial(1, said), partial(0, said)]
+    with closing(OtlpSink(f"{server.url}/v1/logs", headers={"x-api-key": "my-tenant-token-" * 3})) as sink:
+        with pytest.raises(Reject, match=r"x\\n\(not shown\)$"):
+            sink.write(batch([1]))
+        with caplog.at_level(logging.WARNING):
+            sink.write(batch([2]))
+    assert "x\\n(not shown)" == caplog.messages[0][-14:]
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff" * 20, b"<html>"])
+def test_an_odd_success(server: Scripted, sink: OtlpSink, data: bytes) -> None:
+    """Pitfall 35: a 2xx is a success, whatever its body holds."""
+    server.answers = [Answer(200, data)]
+    sink.write(batch([1]))
+    assert 1 == len(server.requests)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_later(server: Scripted, sink: OtlpSink, status: int) -> None:
+    """What OTLP calls retryable is tried again, after the time that was asked for."""
+    server.answers = [Answer(status, headers={"Retry-After": "4"})]
+    with pytest.raises(Retry) as caught:
+        sink.write(batch([1]))
+    assert 4.0 == caught.value.after
+
+
+def test_refused(server: Scripted, sink: OtlpSink) -> None:
+    """A refused batch is narrowed down to the records that are refused, together with those that are in doubt."""
+    server.answers = [Answer(400, b"no"), partial(1, "late"), Answer(400, b"no"), Answer(), Answer(400, b"not this")]
+    with pytest.raises(Reject, match="not this") as caught:
+        sink.write(batch([1, 2, 3, 4]))
+    assert sorted(ids_of([1, 2, 4])) == sorted(found.id for found in caught.value.records)
+
+
+# -- the rest ----------------------------------------------------------------------------------------------------
+
+
+def test_pitfall_72(server: Scripted) -> None:
+    """Pitfall 72: headers are in no error and no repr."""
+    token = "hush-hush-token"
+    server.answers = [Answer(401, f"unknown token {token}".encode())]
+    with closing(OtlpSink(server.url, headers={"x-api-key": token})) as sink:
+        with pytest.raises(Retry, match=r"401 unknown token \(not shown\)") as caught:
+            sink.write(batch([1]))
+        assert token not in f"{caught.value!r} {sink!r}"
+    assert token == server.requests[0].headers["x-api-key"]
+
+
+def test_wrong_values() -> None:
+    """A value that is none is refused at once."""
+    with pytest.raises(ValueError, match="compress must be"):
+        OtlpSink("http://x", compress="zstd")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must be https://host"):
+        OtlpSink("collector:4317")
+
+
+def test_no_mark(sink: OtlpSink) -> None:
+    """A collector cannot be asked how far it got."""
+    assert (None, False) == (sink.last_mark(STREAM), sink.holds_marks)
+
+
+def test_without_protobuf() -> None:
+    """Without opentelemetry-proto the error names the extra; the rest of the export works."""
+    script = (
+        "import sys; sys.modules['opentelemetry.proto'] = None\nfrom kevents.export import OtlpSink\n"
+        "try:\n    OtlpSink('https://x')\nexcept ImportError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("OTLP needs opentelemetry-proto: pip install 'kevents[otlp]'")

@@ -1,0 +1,436 @@
+"""Records to an HTTP server: what it is sent, what it answers, and what is kept from it."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kevents.export import Batch, Reject, Retry, WebhookSink
+from kevents.export._sinks.split import MOST_REQUESTS
+from kevents.testing._apiserver.certificate import self_signed
+from tests.export.batches import STREAM, batch, ids, ids_of, mark, record
+from tests.export.receiver import Answer, Scripted
+from tests.export.sink_contract import Place, SinkContract
+
+ROOT = Path(__file__).parents[3]
+TOKEN = "hush-hush-token-of-somebody"
+BODY = '{"text": "{type} {reason}: {message}", "id": "{kevents.id}", "event": "{.}"}'
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    """A server."""
+    with closing(Scripted()) as found:
+        yield found
+
+
+@pytest.fixture
+def sink(server: Scripted) -> Iterator[WebhookSink]:
+    """A sink for it, whose URL and header are secrets."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with closing(WebhookSink(f"{server.url}/hook/{TOKEN}?key={TOKEN}", headers=headers, timeout=10)) as found:
+        yield found
+
+
+def sent(server: Scripted) -> list[dict[str, Any]]:
+    """The records that were sent, refused ones too."""
+    return [json.loads(line) for asked in server.requests for line in asked.body.split(b"\n")[:-1]]
+
+
+def lines(asked: Any) -> list[str]:
+    """The ids of the records in a request."""
+    return ids(json.loads(line) for line in asked.body.split(b"\n")[:-1])
+
+
+class TestWebhookSink(SinkContract):
+    """The contract, with JSON lines."""
+
+    @pytest.fixture
+    def place(self, server: Scripted) -> Place:
+        """A server."""
+        return Place(lambda: WebhookSink(server.url), lambda: sent(server))
+
+
+class TestTemplate(SinkContract):
+    """The contract, with a body of one's own."""
+
+    @pytest.fixture
+    def place(self, server: Scripted) -> Place:
+        """A server."""
+        return Place(
+            lambda: WebhookSink(server.url, body=BODY),
+            lambda: [json.loads(asked.body)["event"] for asked in server.requests],
+        )
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_a_request(server: Scripted, sink: WebhookSink) -> None:
+    """Without a body of one's own a batch is one request of JSON lines, over one connection."""
+    sink.write(batch([1, 2, 3]))
+    sink.write(batch([], upto=4))
+    sink.write(batch([5]))
+    first, second = server.requests
+    assert (ids_of([1, 2, 3]), ids_of([5])) == (lines(first), lines(second))
+    assert ("POST", f"/hook/{TOKEN}?key={TOKEN}") == (first.method, first.path)
+    assert ("application/x-ndjson", f"Bearer {TOKEN}") == (
+        first.headers["content-type"],
+        first.headers["authorization"],
+    )
+    assert first.headers["user-agent"].startswith("kevents/")
+
+
+def test_a_body_of_ones_own(server: Scripted) -> None:
+    """With a body of one's own each record is a request, in order."""
+    headers = {"Content-Type": "application/cloudevents+json"}
+    with closing(WebhookSink(server.url, method="PUT", body=BODY, headers=headers)) as sink:
+        sink.write(batch([1, 2]))
+    assert ["uid-1:1", "uid-2:2"] == [json.loads(asked.body)["id"] for asked in server.requests]
+    assert "Warning BackOff: message 1" == json.loads(server.requests[0].body)["text"]
+    assert {("PUT", "application/cloudevents+json")} == {(a.method, a.headers["content-type"]) for a in server.requests}
+
+
+def test_headers_are_asked_for(server: Scripted) -> None:
+    """A header, and the URL, may be functions: a renewed secret is in the next request."""
+    tokens = iter(["one", "two"])
+    with closing(WebhookSink(lambda: server.url + "/x", headers={"X-Token": lambda: f" {next(tokens)}\n"})) as sink:
+        sink.write(batch([1]))
+        sink.write(batch([2]))
+    assert [("/x", "one"), ("/x", "two")] == [(asked.path, asked.headers["x-token"]) for asked in server.requests]
+
+
+def untold() -> str:
+    """Fail with a secret in the error."""
+    raise OSError(f"no such thing: {TOKEN}")
+
+
+@pytest.mark.parametrize("broken", [lambda: TOKEN + "\nX: y", lambda: 1 // 0, lambda: 7, untold])
+def test_a_header_that_cannot_be_had(server: Scripted, broken: Any) -> None:
+    """Pitfall 72: a header that cannot be had, or is no line, is told without what it holds, and asked for again."""
+    with closing(WebhookSink(server.url, headers={"X-Token": broken})) as sink:
+        with pytest.raises(Retry, match=r"the header X-Token (cannot be had|is no text of one line)") as caught:
+            sink.write(batch([1]))
+        assert TOKEN not in str(caught.value)
+    assert [] == server.requests
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"url": "ftp://x/y"}, "must be https://host"),
+        ({"url": "hooks.example.com"}, "must be https://host"),
+        ({"url": "https:///x"}, "without a host"),
+        ({"url": f"https://user:{TOKEN}@x/y"}, "credentials do not belong into the URL"),
+        ({"method": "GET"}, "method must be"),
+        ({"timeout": 0}, "timeout must be"),
+        ({"ca_file": "/no/such/file"}, "ca_file '/no/such/file' cannot be read"),
+        ({"body": "{"}, "must be JSON"),
+    ],
+)
+def test_wrong_values(values: dict[str, Any], why: str) -> None:
+    """A value that is none is refused at once, and named; secrets are not repeated."""
+    with pytest.raises(ValueError, match=why) as caught:
+        WebhookSink(**{"url": "https://x", **values})
+    assert TOKEN not in str(caught.value)
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_success(server: Scripted, sink: WebhookSink, status: int) -> None:
+    """Any 2xx is a success, whatever it says."""
+    server.answers = [Answer(status, b"" if status == 204 else b"\xff{")]
+    sink.write(batch([1]))
+    assert 1 == len(server.requests)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 407, 408, 410, 415, 425, 429, 500, 502, 503, 504, 599])
+def test_later(server: Scripted, sink: WebhookSink, status: int) -> None:
+    """What speaks of the place, or asks for patience, is tried again: no record is blamed for it."""
+    server.answers = [Answer(status, b"because so")]
+    with pytest.raises(Retry, match=f"{status} because so"):
+        sink.write(batch([1, 2]))
+    sink.write(batch([1, 2]))
+    assert [ids_of([1, 2])] * 2 == [lines(asked) for asked in server.requests]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(("header", "expected"), [("3", 3.0), ("-1", None), ("9999", 60.0), ("soon", None), ("", None)])
+def test_retry_after(server: Scripted, sink: WebhookSink, status: int, header: str, expected: float | None) -> None:
+    """Pitfall 39: a sane Retry-After is handed on in seconds, capped; absurd ones are ignored."""
+    server.answers = [Answer(status, headers={"Retry-After": header})]
+    with pytest.raises(Retry) as caught:
+        sink.write(batch([1]))
+    assert expected == caught.value.after
+
+
+def test_retry_after_a_date(server: Scripted, sink: WebhookSink) -> None:
+    """Pitfall 39: Retry-After may be a date."""
+    date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
+    server.answers = [Answer(429, headers={"Retry-After": date})]
+    with pytest.raises(Retry) as caught:
+        sink.write(batch([1]))
+    assert caught.value.after is not None
+    assert 20 < caught.value.after <= 30
+
+
+class Picky(Scripted):
+    """Refuses requests with certain records."""
+
+    def __init__(self, *refused: int, status: int = 422) -> None:
+        """Keep which."""
+        self.refused = set(ids_of(refused))
+        self.status = status
+        super().__init__()
+
+    def _handler(self) -> Any:
+        base: Any = super()._handler()
+        outer = self
+
+        class Handler(base):  # type: ignore[misc]
+            def answer(self) -> None:
+                length = int(self.headers["content-length"])
+                found = self.rfile.peek(length)[:length]
+                bad = any(name.encode() in found for name in outer.refused)
+                outer.answers.append(Answer(outer.status, b"I do not like one") if bad else Answer())
+                base.answer(self)
+
+            do_POST = answer  # noqa: N815 - the name that the server looks for
+
+        return Handler
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 414, 422, 418])
+@pytest.mark.parametrize("refused", [[3], [1], [8], [3, 4], [1, 8], [1, 2, 3, 4, 5, 6, 7, 8]])
+def test_refused(status: int, refused: list[int]) -> None:
+    """A refusal is narrowed down to the records that are refused; the others are taken, once, in order."""
+    with closing(Picky(*refused, status=status)) as server, closing(WebhookSink(server.url)) as sink:
+        with pytest.raises(Reject, match=f"{status} I do not like one") as caught:
+            sink.write(batch(range(1, 9)))
+        assert ids_of(refused) == [found.id for found in caught.value.records]
+        taken = [lines(asked) for asked in server.requests if not set(lines(asked)) & server.refused]
+        assert [rv for rv in ids_of(range(1, 9)) if rv not in server.refused] == [
+            name for part in taken for name in part
+        ]
+        sink.write(batch([9]))
+        assert ids_of([9]) == lines(server.requests[-1])
+
+
+def test_everything_is_refused() -> None:
+    """A server that refuses everything costs a bounded number of requests; all of it is rejected."""
+    with closing(Scripted()) as server, closing(WebhookSink(server.url)) as sink:
+        server.answers = [Answer(400)] * 2000
+        with pytest.raises(Reject) as caught:
+            sink.write(batch(range(1, 1001)))
+        assert ids_of(range(1, 1001)) == [found.id for found in caught.value.records]
+        assert MOST_REQUESTS <= len(server.requests) <= 2 * MOST_REQUESTS
+
+
+def test_refused_with_a_body_of_ones_own(server: Scripted) -> None:
+    """With a body of one's own only the refused record is rejected."""
+    server.answers = [Answer(), Answer(400, b"no"), Answer()]
+    with closing(WebhookSink(server.url, body=BODY)) as sink, pytest.raises(Reject) as caught:
+        sink.write(batch([1, 2, 3]))
+    assert (ids_of([2]), 3) == ([found.id for found in caught.value.records], len(server.requests))
+
+
+def test_goes_on_where_it_was(server: Scripted) -> None:
+    """What was answered for is not sent again when the batch comes again; what was refused is not forgotten."""
+    server.answers = [Answer(), Answer(400, b"no"), Answer(503), None, Answer(200), Answer(200)]
+    with closing(WebhookSink(server.url, body=BODY, timeout=0.5)) as sink:
+        for _ in range(2):
+            with pytest.raises(Retry):
+                sink.write(batch([1, 2, 3, 4]))
+        with pytest.raises(Reject) as caught:
+            sink.write(batch([1, 2, 3, 4]))
+        assert ids_of([2]) == [found.id for found in caught.value.records]
+        sink.write(batch([1, 2, 3, 4], seconds=1))
+    asked = [json.loads(asked.body)["id"] for asked in server.requests]
+    assert ids_of([1, 2, 3, 3, 3, 4]) + ids_of([1, 2, 3, 4]) == asked
+
+
+# -- pitfall 75: redirects and certificates ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_pitfall_75_redirect(server: Scripted, sink: WebhookSink, status: int) -> None:
+    """Pitfall 75: a redirect is not followed; where it leads is told without what may be secret in it."""
+    with closing(Scripted()) as other:
+        server.answers = [Answer(status, headers={"Location": f"{other.url}/take?token={TOKEN}"})]
+        with pytest.raises(Retry, match=f"{status}, a redirect to {other.url}, which is not followed") as caught:
+            sink.write(batch([1]))
+        assert [] == other.requests
+        assert TOKEN not in str(caught.value)
+    assert 1 == len(server.requests)
+
+
+@pytest.mark.parametrize("location", ["/elsewhere", "//", "http://[", ""])
+def test_pitfall_75_odd_redirect(server: Scripted, sink: WebhookSink, location: str) -> None:
+    """Pitfall 75: a redirect to nowhere is told, too."""
+    server.answers = [Answer(302, headers={"Location": location})]
+    with pytest.raises(Retry, match="302, a redirect to elsewhere in the same place"):
+        sink.write(batch([1]))
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[tuple[Scripted, Path]]:
+    """A server with a certificate for another name, and that certificate as a file."""
+    certificate = self_signed(["hooks.example.com"])
+    with closing(Scripted(certificate.context())) as server:
+        path = tmp_path / "ca.pem"
+        path.write_text(certificate.certificate)
+        yield server, path
+
+
+def test_pitfall_75_unknown_certificate(tls: tuple[Scripted, Path]) -> None:
+    """Pitfall 75: a certificate that nobody vouches for is refused, with the reason, before anything is sent."""
+    server, _ = tls
+    with (
+        closing(WebhookSink(server.url)) as sink,
+        pytest.raises(Retry, match=r"certificate verify failed: self.signed"),
+    ):
+        sink.write(batch([1]))
+    assert [] == server.requests
+
+
+def test_pitfall_75_certificate_of_another(tls: tuple[Scripted, Path]) -> None:
+    """Pitfall 75: a certificate for another name is refused, with the reason."""
+    server, path = tls
+    why = r"IP address mismatch, certificate is not valid for '127\.0\.0\.1'"
+    with closing(WebhookSink(server.url, ca_file=str(path))) as sink, pytest.raises(Retry, match=why):
+        sink.write(batch([1]))
+    assert [] == server.requests
+
+
+def test_ca_file(tmp_path: Path) -> None:
+    """A server whose certificate the given file vouches for is spoken to."""
+    certificate = self_signed(["127.0.0.1"])
+    (tmp_path / "ca.pem").write_text(certificate.certificate)
+    with closing(Scripted(certificate.context())) as server:
+        with closing(WebhookSink(server.url, ca_file=str(tmp_path / "ca.pem"))) as sink:
+            sink.write(batch([1]))
+        assert ids_of([1]) == lines(server.requests[0])
+
+
+# -- a server on a bad day --------------------------------------------------------------------------------------------
+
+
+def test_no_answer(server: Scripted) -> None:
+    """Pitfall 47: a server that never answers is given up at the time-out; the next request is answered."""
+    server.answers = [None]
+    with closing(WebhookSink(server.url, timeout=0.3)) as sink:
+        began = time.monotonic()
+        with pytest.raises(Retry, match=r"ReadTimeout"):
+            sink.write(batch([1]))
+        assert time.monotonic() - began < 5
+        sink.write(batch([1]))
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    """A server that is not there, or has no name, is told."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for url in (f"http://127.0.0.1:{port}/{TOKEN}", f"http://no-such-host.invalid/{TOKEN}"):
+        with closing(WebhookSink(url)) as sink, pytest.raises(Retry, match="ConnectError") as caught:
+            sink.write(batch([1]))
+        assert TOKEN not in str(caught.value)
+
+
+def test_pitfall_78_endless_answer(server: Scripted, sink: WebhookSink) -> None:
+    """Pitfall 78: of an answer without end only so much is read; its status has been told, and the next is sent."""
+    server.answers = [Answer(200, endless=b"x" * 65536), Answer(200)]
+    tracemalloc.start()
+    try:
+        sink.write(batch([1]))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    sink.write(batch([2]))
+    assert ids_of([1, 2]) == ids(sent(server))
+
+
+# -- pitfall 72: secrets ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [400, 401, 404, 429, 500, 302])
+def test_pitfall_72(server: Scripted, sink: WebhookSink, answer: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 72: URL and headers are in no error, log line or repr, also where the server repeats them."""
+    echo = f"no: {TOKEN} /hook/{TOKEN}?key={TOKEN} Bearer {TOKEN}".encode()
+    server.answers = [Answer(answer, echo)]
+    with caplog.at_level(logging.DEBUG), pytest.raises((Retry, Reject)) as caught:
+        sink.write(batch([1]))
+    sink.write(batch([2]))
+    told = f"{caught.value!r} {caught.value} {sink!r} {sink._place!r} {sink._place._redacted!r} {caplog.text}"
+    assert TOKEN not in told
+    assert server.url in repr(sink)
+
+
+def test_a_secret_where_an_answer_is_cut(server: Scripted, sink: WebhookSink) -> None:
+    """Pitfall 72: of a long answer the beginning is told, and no half of a secret at its end."""
+    server.answers = [Answer(401, f"{'x' * 295}{TOKEN}".encode())]
+    with pytest.raises(Retry) as caught:
+        sink.write(batch([1]))
+    assert f"{'x' * 295}(n..." in str(caught.value)
+
+
+def test_no_proxy_or_netrc(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 72: no credentials of the environment are sent, and no proxy of it gets ours."""
+    with tempfile.NamedTemporaryFile("w", suffix="netrc") as netrc:
+        netrc.write(f"machine 127.0.0.1 login me password {TOKEN}\n")
+        netrc.flush()
+        monkeypatch.setenv("NETRC", netrc.name)
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        with closing(WebhookSink(server.url)) as sink:
+            sink.write(batch([1]))
+    assert "authorization" not in server.requests[0].headers
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_mark(sink: WebhookSink) -> None:
+    """A server cannot be asked how far it got."""
+    sink.write(Batch([record(1)], mark(1)))
+    assert (None, False) == (sink.last_mark(STREAM), sink.holds_marks)
+
+
+def test_closed_connections(server: Scripted) -> None:
+    """A closed sink leaves no socket open."""
+    with closing(WebhookSink(server.url)) as sink:
+        sink.write(batch([1]))
+    gc.collect()  # a socket left open would be a warning, and warnings are errors
+    assert sink._place._transport is None
+
+
+def test_without_httpx() -> None:
+    """Without httpx the error names the extra; the rest of the export works."""
+    script = (
+        "import sys; sys.modules['httpx'] = None\nfrom kevents.export import WebhookSink\n"
+        "try:\n    WebhookSink('https://x')\nexcept ImportError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("this destination needs httpx: pip install 'kevents[export]'")
+
+
+def test_tls_is_never_off(sink: WebhookSink) -> None:
+    """There is no way to switch off the verification of certificates."""
+    assert (ssl.CERT_REQUIRED, True) == (sink._place._tls.verify_mode, sink._place._tls.check_hostname)

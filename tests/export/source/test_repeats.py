@@ -1,0 +1,115 @@
+"""What becomes of an event's further revisions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from kevents.export import Chunk, Mark, Record, Stream
+from kevents.export._model.record import ADDED, MODIFIED, body_of, gap_record
+from kevents.export._source.options import parse_repeats
+from kevents.export._source.repeats import Repeats, Window
+
+STREAM = Stream("c-1")
+
+
+def record(name: str, rv: int, delta: int | None = 1, verb: str = MODIFIED) -> Record:
+    """Give a revision of an event."""
+    event: dict[str, Any] = {"metadata": {"namespace": "prod", "name": name, "uid": name, "resourceVersion": str(rv)}}
+    return Record(STREAM, rv, body_of(event, verb, delta), 0.0)
+
+
+def mark(rv: int) -> Mark:
+    """Give a mark."""
+    return Mark(STREAM, rv, rv)
+
+
+def told(chunk: Chunk | None) -> list[tuple[str, int, str, int | None]]:
+    """Give name, version, verb and count of what a window gave."""
+    assert chunk is not None
+    own = [(entry.body["metadata"]["name"], entry.rv, entry.body["kevents"]) for entry in chunk.records]
+    return [(name, rv, kevents["verb"], kevents["countDelta"]) for name, rv, kevents in own]
+
+
+@pytest.mark.parametrize(
+    ("value", "repeats"),
+    [
+        ("all", Repeats()),
+        ("first", Repeats(first_only=True)),
+        ("30s", Repeats(window=30.0)),
+        ("1.5m", Repeats(window=90.0)),
+        ("500ms", Repeats(window=0.5)),
+        ("1m30s", Repeats(window=90.0)),
+        ("0.5h", Repeats(window=1800.0)),
+        (2, Repeats(window=2.0)),
+    ],
+    ids=str,
+)
+def test_option(value: str | float, repeats: Repeats) -> None:
+    """`repeats` is `all`, `first`, or a window."""
+    assert parse_repeats(value, 3600.0) == repeats
+
+
+@pytest.mark.parametrize("value", ["", "none", "30", "-3s", "0s", 0, -1, math.inf, math.nan, True, None])
+def test_bad_option(value: Any) -> None:
+    """Anything else is refused with what it may be."""
+    with pytest.raises(ValueError, match='repeats must be "all", "first" or a window such as "30s", not'):
+        parse_repeats(value, 3600.0)
+
+
+@pytest.mark.parametrize("value", ["31m", "1d", 1801])
+def test_long_window(value: Any) -> None:
+    """A window is no longer than half an event's life: killed at its end, there is time to read it again."""
+    with pytest.raises(ValueError, match="repeats must be no window longer than half of event_life, 1800 s, not"):
+        parse_repeats(value, 3600.0)
+
+
+class TestWindow:
+    """Revisions that become one."""
+
+    def test_latest(self) -> None:
+        """Of each event the latest revision is told, its count the sum, in the order of the stream."""
+        window = Window(30.0)
+        window.add([record("a", 1, 1, ADDED), record("b", 2, 5)], mark(2), 0.0)
+        window.add([record("a", 3, 2), record("c", 4), record("a", 5, 4)], mark(6), 1.0)
+        chunk = window.take()
+        assert told(chunk) == [("b", 2, MODIFIED, 5), ("c", 4, MODIFIED, 1), ("a", 5, ADDED, 7)]
+        assert chunk is not None
+        assert chunk.mark == mark(6)
+
+    def test_unknown_count(self) -> None:
+        """A sum with something unknown is not known."""
+        window = Window(30.0)
+        window.add([record("a", 1, None), record("a", 2, 1)], mark(2), 0.0)
+        assert told(window.take()) == [("a", 2, MODIFIED, None)]
+
+    def test_end(self) -> None:
+        """It ends so many seconds after its first record, and the next begins with the next one."""
+        window = Window(30.0)
+        assert window.left(0.0) == math.inf
+        window.add([], mark(1), 5.0)
+        assert window.left(5.0) == math.inf
+        window.add([record("a", 2)], mark(2), 10.0)
+        window.add([record("b", 3)], mark(3), 20.0)
+        assert window.left(20.0) == 20.0
+        window.take()
+        assert (window.take(), window.left(40.0)) == (None, math.inf)
+
+    def test_full(self) -> None:
+        """It ends at once when it holds as many events as it may."""
+        window = Window(30.0, most=2)
+        window.add([record("a", 1), record("a", 2)], mark(2), 0.0)
+        assert window.left(0.0) == 30.0
+        window.add([record("b", 3)], mark(3), 1.0)
+        assert window.left(1.0) == 0.0
+
+    def test_gap(self) -> None:
+        """A gap is told as it is."""
+        window = Window(30.0)
+        gap = gap_record(mark(1), 2, "expired", 10, 0.0)
+        window.add([gap, record("a", 3)], mark(3), 0.0)
+        chunk = window.take()
+        assert chunk is not None
+        assert [entry.id for entry in chunk.records] == [gap.id, "a:3"]

@@ -1,0 +1,221 @@
+"""Requests go out with the client's credentials and come back whole, or as one error that holds no secret."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from kubernetes import config
+
+from kevents.exceptions import UnavailableError
+from kevents.export._source.requests import JSON, ApiReader, UnansweredError, Watch
+from kevents.testing import APIServer, Garbage, Hang, Reset
+
+pytestmark = pytest.mark.wire
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+@pytest.fixture
+def client(api_server: APIServer) -> Iterator[Any]:
+    """A client of the embedded server."""
+    client = config.new_client_from_config(str(api_server.kubeconfig()))
+    yield client
+    client.rest_client.pool_manager.clear()
+
+
+@pytest.fixture
+def reader(client: Any) -> ApiReader:
+    """What is tested."""
+    return ApiReader(client)
+
+
+def test_get(api_server: APIServer, reader: ApiReader) -> None:
+    """An answer has its status and body, whatever the status; one connection serves many requests."""
+    api_server.create("v1", "pods", {"metadata": {"name": "web-0"}})
+    answers = [reader.get(f"{PODS}/{name}", JSON, 5.0) for name in ("web-0", "none", "web-0")]
+    assert [200, 404, 200] == [answer.status for answer in answers]
+    assert b'"web-0"' in answers[2].body
+    assert 1 == api_server.connections
+
+
+def test_retry_after(api_server: APIServer, reader: ApiReader) -> None:
+    """How long the server asks to be left alone is told."""
+    with api_server.fail(Garbage(b"{}", 429)):
+        assert (429, None) == ((answer := reader.get(PODS, JSON, 5.0)).status, answer.retry_after)
+
+
+def test_credentials_renewed(api_server: APIServer) -> None:
+    """After a 401 the next request asks for other credentials, where there are any to be had."""
+    api_server.add_user("new-token", "someone")
+    clients = [
+        config.new_client_from_config(str(api_server.kubeconfig(token=token))) for token in ("old-token", "new-token")
+    ]
+    given = iter(clients)
+    reader = ApiReader(lambda: next(given))
+    assert [401, 200] == [reader.get(PODS, JSON, 5.0).status for _ in range(2)]
+    for each in clients:
+        each.rest_client.pool_manager.clear()
+
+
+@pytest.mark.parametrize("fault", [Reset(), Hang()])
+def test_no_answer(api_server: APIServer, reader: ApiReader, fault: Any) -> None:
+    """A connection that is cut, or on which nothing comes, is one kind of error; the next request is another try."""
+    with api_server.fail(fault), pytest.raises(UnavailableError):
+        reader.get(PODS, JSON, 0.2)
+    assert 200 == reader.get(PODS, JSON, 5.0).status
+
+
+def test_nobody(api_server: APIServer, reader: ApiReader) -> None:
+    """Where nobody listens is an error, without an attempt after the first."""
+    api_server.stop_listening()
+    with pytest.raises(UnavailableError, match="refused"):
+        reader.get(PODS, JSON, 5.0)
+
+
+def test_no_secret() -> None:
+    """Pitfall 72: a token that makes no header is not in the error's text."""
+    from kubernetes import client as official
+
+    configuration = official.Configuration()
+    configuration.host = "http://127.0.0.1:1"
+    configuration.api_key = {"authorization": "Bearer hunter2\n"}
+    with pytest.raises(UnavailableError) as caught:
+        ApiReader(official.ApiClient(configuration)).get(PODS, JSON, 1.0)
+    assert "hunter2" not in str(caught.value)
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Sends every request on to another path, and remembers which there were."""
+
+    paths: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.paths.append(self.path)
+        self.send_response(302)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_redirect() -> None:
+    """Pitfall 75: a redirect is an answer like any other; nobody is asked elsewhere."""
+    from kubernetes import client as official
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        configuration = official.Configuration()
+        configuration.host = f"http://127.0.0.1:{server.server_port}"
+        api = official.ApiClient(configuration)
+        assert 302 == ApiReader(api).get(PODS, JSON, 5.0).status
+        assert [PODS] == Elsewhere.paths
+        api.rest_client.pool_manager.clear()
+        server.shutdown()
+        thread.join(5)
+
+
+def test_huge(api_server: APIServer, reader: ApiReader) -> None:
+    """Pitfall 78: an answer of many megabytes is an error before it is in memory."""
+    with api_server.fail(Garbage(b" ", 200, size=64 << 20)), pytest.raises(UnavailableError, match="longer than"):
+        reader.get(PODS, JSON, 5.0)
+
+
+def test_watch(api_server: APIServer, reader: ApiReader) -> None:
+    """A watch gives lines as they come, and ends when it is closed from another thread."""
+    watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 30.0)
+    lines = watch.lines()
+    api_server.create("v1", "pods", {"metadata": {"name": "web-0"}})
+    assert b'"web-0"' in next(lines)
+    threading.Timer(0.05, watch.close).start()
+    with pytest.raises(UnavailableError):
+        list(lines)
+    watch.close()
+
+
+def test_watch_refused(api_server: APIServer, reader: ApiReader) -> None:
+    """A watch that is answered with an error is an error that names the status."""
+    with api_server.fail(503), pytest.raises(UnavailableError, match="503"):
+        reader.watch(f"{PODS}?watch=1", 5.0)
+
+
+def test_line_without_end(api_server: APIServer, reader: ApiReader) -> None:
+    """Pitfall 78: a line that does not end is an error before it fills the memory."""
+    with api_server.fail(Garbage(b"x", 200, size=64 << 20)):
+        watch = reader.watch(f"{PODS}?watch=1", 5.0)
+        with pytest.raises(UnavailableError, match="a line of a watch is longer"):
+            list(watch.lines())
+
+
+def test_credentials_of_a_watch_renewed(api_server: APIServer) -> None:
+    """After a watch that was answered with 401, the next one asks for other credentials too."""
+    api_server.add_user("new-token", "someone")
+    clients = [
+        config.new_client_from_config(str(api_server.kubeconfig(token=token))) for token in ("old-token", "new-token")
+    ]
+    given = iter(clients)
+    reader = ApiReader(lambda: next(given))
+    with pytest.raises(UnavailableError, match="a watch was answered with 401"):
+        reader.watch(f"{PODS}?watch=1", 5.0)
+    watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 5.0)
+    watch.close()
+    with pytest.raises(UnavailableError):
+        list(watch.lines())
+    for each in clients:
+        each.rest_client.pool_manager.clear()
+
+
+def test_watch_at_its_end(api_server: APIServer, reader: ApiReader) -> None:
+    """A watch that the server ends gives its whole lines; what is left of one is none."""
+    with api_server.fail(Garbage(b'{"a":1}\n{"b":2}\n{"half"', 200)):
+        watch = reader.watch(f"{PODS}?watch=1", 5.0)
+        assert [b'{"a":1}', b'{"b":2}'] == list(watch.lines())
+
+
+def test_watch_without_a_socket() -> None:
+    """A watch over a transport that shows no socket can be closed as any other: it ends with its next line."""
+    response = SimpleNamespace(stream=lambda *_, **__: iter([b"one\ntwo\n"]), close=bool)
+    watch = Watch(response, OSError)
+    watch.close()
+    assert [b"one", b"two"] == list(watch.lines())
+
+
+class Half(BaseHTTPRequestHandler):
+    """Promises more than it gives."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.send_response(200)
+        self.send_header("Content-Length", "10")
+        self.end_headers()
+        self.wfile.write(b"abc")
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_half_an_answer() -> None:
+    """An answer that ends in its middle is none."""
+    from kubernetes import client as official
+
+    with HTTPServer(("127.0.0.1", 0), Half) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        configuration = official.Configuration()
+        configuration.host = f"http://127.0.0.1:{server.server_port}"
+        api = official.ApiClient(configuration)
+        try:
+            with pytest.raises(UnansweredError):
+                ApiReader(api).get(PODS, JSON, 5.0)
+        finally:
+            api.rest_client.pool_manager.clear()
+            server.shutdown()
+            thread.join(5)

@@ -1,0 +1,109 @@
+"""Several destinations of one cluster, each further than the other, after outages and resets of its storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from kevents.export import BatchOptions, Exporter, Mark
+from kevents.testing import APIServer, FakeClock
+from tests.export.doubles import Everywhere, MemorySink
+from tests.export.pipeline.test_exporter import running
+from tests.export.reading import put, source
+
+
+def run(server: APIServer, sinks: Mapping[str, MemorySink], last: str, **options: Any) -> None:
+    """Export all records to all sinks until each of them was given an event."""
+    export = Exporter(
+        source(server, cluster="c", **options),
+        routes=Everywhere(*sinks),
+        sinks=sinks,
+        batch=BatchOptions(max_age=0.01),
+    )
+    with running(export):
+        for sink in sinks.values():
+            sink.wait(lambda sink=sink: last in ids(sink))
+
+
+def ids(sink: MemorySink) -> list[str]:
+    """What a sink was given, without gaps."""
+    given = [one.id for batch in sink.batches for one in batch.records]
+    return [one for one in given if not one.startswith("gap:")]
+
+
+def whys(sink: MemorySink) -> list[str]:
+    """The gaps that a sink was told of."""
+    bodies = [one.body["kevents"] for batch in sink.batches for one in batch.records]
+    return [body["gap"]["why"] for body in bodies if "gap" in body]
+
+
+def holding(server: APIServer, one: str, now: int = 0) -> MemorySink:
+    """A sink that a killed export left with one event, and a mark there."""
+    (stream,) = source(server, cluster="c").open()
+    rv = int(one.rpartition(":")[2])
+    return MemorySink(marks={stream.stream: Mark(stream.stream, rv, now)})
+
+
+class TestReset:
+    """The storage was an earlier one, and destinations join, or lag behind."""
+
+    @pytest.mark.parametrize("options", [{}, {"start": "all"}], ids=["a sink more", "all"])
+    def test_after_a_reset(self, api_server: APIServer, options: dict[str, Any]) -> None:
+        """A sink that went through a reset is given what comes, though another one holds nothing yet."""
+        put(api_server, "kept")
+        backup = api_server.backup()
+        *_, last = put(api_server, "a", "b")
+        old, new = MemorySink(), MemorySink()
+        run(api_server, {"old": old}, last)
+        api_server.restore(backup)
+        (after,) = put(api_server, "after")
+        run(api_server, {"old": old}, after)
+        late = put(api_server, "late1", "late2")
+        run(api_server, {"old": old, "new": new}, late[-1], **options)
+        assert late == ids(old)[-2:]
+        assert late == ids(new)[-2:]
+
+    def test_a_reset_that_only_the_further_sink_can_tell(self, api_server: APIServer) -> None:
+        """A list that is behind any sink's mark is of an earlier storage, also where another sink holds nothing."""
+        put(api_server, "kept")
+        backup = api_server.backup()
+        *_, last = put(api_server, *[f"lost{n}" for n in range(5)])
+        old, new = MemorySink(), MemorySink()
+        run(api_server, {"old": old}, last)
+        api_server.restore(backup)
+        late = put(api_server, "late1", "late2")
+        run(api_server, {"old": old, "new": new}, late[-1])
+        assert late == ids(old)[-2:]
+
+    def test_marks_of_two_ages(self, api_server: APIServer) -> None:
+        """A sink that was away at the reset is told so, and both are given what comes."""
+        kept = put(api_server, "kept")
+        backup = api_server.backup()
+        *_, last = put(api_server, "a", "b")
+        one, other = MemorySink(), MemorySink()
+        run(api_server, {"one": one, "other": other}, last)
+        api_server.restore(backup)
+        (after,) = put(api_server, "after")
+        run(api_server, {"one": one}, after)
+        late = put(api_server, *[f"late{n}" for n in range(5)])  # the server is beyond the lower mark again
+        run(api_server, {"one": one, "other": other}, late[-1])
+        assert late == ids(one)[-5:]
+        assert [*kept, after, *late] == ids(other)[-7:]
+        assert ([*whys(one)], [*whys(other)]) == (["reset"], ["reset"])
+
+
+class TestGap:
+    """Events are gone that several destinations lack."""
+
+    def test_told_to_all(self) -> None:
+        """A sink that was further is told of the gap too: it lacks the same events."""
+        clock = FakeClock()
+        with APIServer(clock=clock, event_ttl=3600) as server:
+            first, second, *_ = put(server, "one", "two", "lost")
+            behind, further = holding(server, first, clock()), holding(server, second, clock())
+            clock.advance(7200)
+            (lives,) = put(server, "lives")
+            run(server, {"behind": behind, "further": further}, lives, clock=clock)
+        assert (["expired"], ["expired"]) == (whys(behind), whys(further))

@@ -1,0 +1,66 @@
+"""An answer as bytes: the frames of chunked encoding, whatever one read gives."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kevents.export._source.response_stream import CutError, Feed, Unchunker
+from kevents.testing._apiserver.http import chunk
+
+
+def split(data: bytes, cuts: list[int]) -> list[bytes]:
+    """Cut bytes at these places."""
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.lists(st.integers(0, 10_000), max_size=40))
+def test_any_cut(pieces: list[bytes], cuts: list[int]) -> None:
+    """Wherever reads cut the frames, what is in them comes out whole, and their end is seen."""
+    frames = Unchunker()
+    data = b"".join(chunk(piece) for piece in [*pieces, b""])
+    found = [frames.feed(part) for part in split(data, cuts)]
+    assert (b"".join(found), frames.ended) == (b"".join(pieces), True)
+
+
+def test_as_it_comes() -> None:
+    """What is there of a chunk is given at once, without the line end behind it."""
+    frames = Unchunker()
+    assert [frames.feed(b"5\r\nab"), frames.feed(b"cde"), frames.feed(b"\r"), frames.feed(b"\n")] == [
+        b"ab",
+        b"cde",
+        b"",
+        b"",
+    ]
+    assert not frames.ended
+
+
+def test_extension() -> None:
+    """What stands behind a chunk's size is not looked at."""
+    assert Unchunker().feed(b"2;name=value\r\nhi\r\n") == b"hi"
+
+
+@pytest.mark.parametrize("data", [b"xyz\r\n", b"<html>\r\n", b"\r\n"])
+def test_no_chunks(data: bytes) -> None:
+    """What is not chunked is told so."""
+    with pytest.raises(CutError, match="not chunked as it says"):
+        Unchunker().feed(data)
+
+
+def test_closed_before_it_is_given_back() -> None:
+    """A watch's connection is closed before another request may have it; that of an answer that ends is kept."""
+    done: list[str] = []
+    connection = SimpleNamespace(sock=None, close=lambda: done.append("connection closed"))
+    response = SimpleNamespace(
+        connection=connection,
+        close=lambda: done.append("response closed"),
+        release_conn=lambda: done.append("given back"),
+    )
+    Feed(response, live=True).close()
+    Feed(response).close()
+    assert ["response closed", "connection closed", "given back", "response closed", "given back"] == done

@@ -1,0 +1,794 @@
+"""From objects of all kinds to references."""
+
+from __future__ import annotations
+
+import enum
+import gc
+import importlib
+import re
+import threading
+import time
+import weakref
+from collections import ChainMap, UserDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock, Mock, create_autospec
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kevents._model import reference as _reference
+from kevents._model.kinds import official_kind
+from kevents._model.objects import Event, EventSource, ObjectReference
+from kevents._model.reference import get_partial_reference, get_reference, register
+from kevents.exceptions import InvalidReferenceError
+from tests.support.collector import no_collection
+
+Make = Any  # a callable that dresses a body up as something else
+
+FIELDS = ("kind", "api_version", "namespace", "name", "uid", "resource_version", "field_path")
+WEB_0 = ObjectReference(kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u-1", resource_version="42")
+
+
+LONGEST_COMPLAINT = 1500
+SOON = 0.05  # seconds of processor time; it takes microseconds
+
+
+def manifest() -> dict[str, Any]:
+    """A pod as the API server writes it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web-0", "namespace": "prod", "uid": "u-1", "resourceVersion": "42", "labels": {"a": "b"}},
+        "spec": {"containers": []},
+    }
+
+
+def snake() -> dict[str, Any]:
+    """The same pod as a model's ``to_dict()`` writes it."""
+    metadata = {"name": "web-0", "namespace": "prod", "uid": "u-1", "resource_version": "42", "generate_name": None}
+    return {"api_version": "v1", "kind": "Pod", "metadata": metadata, "spec": {"host_pid": None}}
+
+
+def complaint(obj: object) -> str:
+    """What is said about an object of which no reference can be made."""
+    with pytest.raises(InvalidReferenceError) as caught:
+        get_reference(obj)
+    return str(caught.value)
+
+
+def outcome(obj: object) -> ObjectReference | str:
+    """The reference or the complaint; anything else fails, and so does an unusable reference or complaint."""
+    try:
+        reference = get_reference(obj)
+    except InvalidReferenceError as error:
+        text = str(error)
+    else:
+        assert {str} == {type(getattr(reference, field)) for field in FIELDS}
+        return reference
+    assert 0 < len(text) <= LONGEST_COMPLAINT
+    assert text.isprintable()
+    return text
+
+
+class Attributes:
+    """An object without ``__getattr__`` tricks, from keywords."""
+
+    def __init__(self, **attributes: object) -> None:
+        """Set them."""
+        self.__dict__.update(attributes)
+
+
+class Live(Mapping[str, Any]):
+    """A mapping that is no dictionary and shows another object's present state, like a kopf ``Body`` in a daemon."""
+
+    def __init__(self, target: dict[str, Any]) -> None:
+        """Show ``target``."""
+        self.target = target
+
+    def __getitem__(self, key: str) -> object:
+        """Nested mappings are live as well."""
+        value = self.target[key]
+        return Live(value) if isinstance(value, dict) else value
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys."""
+        return iter(self.target)
+
+    def __len__(self) -> int:
+        """How many keys."""
+        return len(self.target)
+
+
+# What is understood.
+
+
+@pytest.mark.parametrize("make", [dict, UserDict, MappingProxyType, Live, lambda body: ChainMap({}, body)])
+@pytest.mark.parametrize("body", [manifest, snake])
+def test_mapping(make: Make, body: Make) -> None:
+    """Pitfall 16: a mapping gives the same reference in camelCase and snake_case, dictionary or not."""
+    assert WEB_0 == get_reference(make(body()))
+
+
+@pytest.mark.parametrize("metadata", [dict, MappingProxyType, lambda fields: Attributes(**fields)])
+@pytest.mark.parametrize("spelling", ["apiVersion", "api_version"])
+def test_attributes(metadata: Make, spelling: str) -> None:
+    """Any object with api_version or apiVersion, kind and metadata is understood, in both spellings."""
+    body = snake() if spelling == "api_version" else manifest()
+    obj = Attributes(**{spelling: "v1"}, kind="Pod", metadata=metadata(body["metadata"]))
+    assert WEB_0 == get_reference(obj)
+
+
+def test_manifest_with_a_model_inside() -> None:
+    """A dictionary may hold its metadata as an object, as the official client accepts it."""
+    metadata = Attributes(name="web-0", namespace="prod", uid="u-1", resource_version="42")
+    assert WEB_0 == get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+
+
+def test_spellings_mixed() -> None:
+    """No field is lost to a spelling: camelCase outside, snake_case inside."""
+    assert WEB_0 == get_reference({**snake(), "apiVersion": "v1"})
+
+
+def test_raw() -> None:
+    """An object that holds a manifest in ``raw`` (kr8s) is read there, and nowhere else."""
+
+    class Lazy:
+        raw = manifest()
+
+        @property
+        def metadata(self) -> object:
+            raise RuntimeError("asks the server")
+
+    assert WEB_0 == get_reference(Lazy())
+
+
+def test_raw_of_another_meaning() -> None:
+    """A ``raw`` that holds no manifest is left alone."""
+    assert WEB_0 == get_reference(Attributes(raw={"header": "x"}, **manifest()))
+    assert WEB_0 == get_reference(Attributes(raw=b"bytes", **manifest()))
+
+
+@pytest.mark.parametrize("make", [dict, Live, lambda fields: Attributes(**fields)])
+@pytest.mark.parametrize("camel", [True, False])
+def test_reference_of_another_making(make: Make, camel: bool) -> None:  # noqa: FBT001
+    """A reference as a dictionary or a model keeps every field, resourceVersion and fieldPath too."""
+    expected = get_partial_reference(WEB_0, "spec.containers{app}")
+    fields = expected.to_dict() if camel else {field: getattr(expected, field) for field in FIELDS}
+    assert expected == get_reference(make(fields))
+
+
+def test_reference_is_itself() -> None:
+    """A reference is used as it is: the same object, however little it says (client-go: no reference of one)."""
+    for reference in (WEB_0, ObjectReference(kind="Pod", api_version="v1"), ObjectReference()):
+        assert get_reference(reference) is reference
+
+
+def test_reference_with_odd_fields() -> None:
+    """A None from a model's empty field and an enum in a reference become plain texts; a number is refused."""
+
+    class Kinds(str, enum.Enum):
+        NODE = "Node"
+
+    odd = ObjectReference(kind=Kinds.NODE, api_version="v1", name="n", namespace=None)  # type: ignore[arg-type]
+    assert ObjectReference(kind="Node", api_version="v1", name="n") == outcome(odd)
+    assert "name is an object of type int" in complaint(ObjectReference(name=7))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("items", [[], [manifest()], None])
+def test_list(items: object) -> None:
+    """A list of objects gives kind, apiVersion and resourceVersion only (client-go: trace ``list``)."""
+    body = {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "5"}, "items": items}
+    assert ObjectReference(kind="PodList", api_version="v1", resource_version="5") == get_reference(body)
+    del body["metadata"]
+    assert ObjectReference(kind="PodList", api_version="v1") == get_reference(body)
+
+
+def test_list_as_object() -> None:
+    """A list is known by its kind and its ``items``, as an attribute too."""
+    pods = Attributes(api_version="v1", kind="PodList", metadata=Attributes(resource_version="5"), items=[])
+    assert ObjectReference(kind="PodList", api_version="v1", resource_version="5") == get_reference(pods)
+
+
+def test_object_called_list() -> None:
+    """A custom resource whose kind ends in List is an object like any other: it needs a name."""
+    shopping = {"kind": "ShoppingList", "apiVersion": "example.com/v1", "metadata": {"generateName": "x-"}}
+    assert "no metadata.name" in complaint(shopping)
+    shopping["metadata"] = {"name": "x-1"}
+    expected = ObjectReference(kind="ShoppingList", api_version="example.com/v1", name="x-1")
+    assert expected == get_reference({**shopping, "items": ["milk"]})
+
+
+def test_partial_object_metadata() -> None:
+    """An object of which only the metadata was asked for is named by the kind it states; none is invented."""
+    body = {**manifest(), "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata"}
+    expected = ("PartialObjectMetadata", "default", "web-0")
+    body["metadata"]["namespace"] = "default"
+    reference = get_reference(body)
+    assert (reference.kind, reference.namespace, reference.name) == expected
+
+
+@pytest.mark.parametrize("absent", [{}, {"namespace": None, "uid": None, "resourceVersion": None}])
+def test_cluster_scoped(absent: dict[str, None]) -> None:
+    """Pitfalls 17 and 32: without namespace, uid or resourceVersion these stay empty; a null is the same as nothing."""
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", **absent}}
+    assert ObjectReference(kind="Node", api_version="v1", name="node-1") == get_reference(node)
+
+
+@pytest.mark.parametrize("name", ["fd00:10:233::103", "A_b", "x" * 253, "a/b%c", "\ud800", "名前", "x" * 1_000_000])
+def test_name_as_it_is(name: str) -> None:
+    """Pitfall 25: the object's name is kept as it is, however odd; only the event's name is made valid."""
+    assert name == get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}}).name
+
+
+def test_str_subclasses() -> None:
+    """Each field is a real ``str``, also where the object holds an enum or a subclass of ``str`` that tells lies."""
+
+    class Lying(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "lie"
+
+    body = {"apiVersion": Lying("v1"), "kind": Lying("Pod"), "metadata": {"name": Lying("web-0"), "uid": Lying("u")}}
+    assert ObjectReference(kind="Pod", api_version="v1", name="web-0", uid="u") == outcome(body)
+
+
+# What a reference is: a copy, and the identity of an object.
+
+
+@pytest.mark.parametrize("body", [manifest, snake])
+@pytest.mark.parametrize("make", [dict, Live, lambda fields: Attributes(**fields)])
+def test_later_changes(make: Make, body: Make) -> None:
+    """Pitfall 14: everything is read at the call; later changes of the object change nothing."""
+    fields = body()
+    reference = get_reference(make(fields))
+    fields["kind"] = "Node"
+    fields["metadata"].update(name="other", uid="u-2")
+    assert WEB_0 == reference
+
+
+def test_resource_version_is_no_identity() -> None:
+    """Pitfall 53: an object whose resourceVersion changes stays the same object."""
+    later = manifest()
+    later["metadata"]["resourceVersion"] = "43"
+    assert get_reference(later) != WEB_0
+    assert WEB_0.identity == get_reference(later).identity
+
+
+def test_identities_differ() -> None:
+    """Pitfalls 54 and 55: neither a shifted boundary of namespace and name nor a new uid is the same object."""
+    cases = [("a", "bc", ""), ("ab", "c", ""), ("a", "bc", "u-1"), ("a", "bc", "u-2")]
+    identities = set()
+    for namespace, name, uid in cases:
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": namespace, "name": name, "uid": uid}}
+        identities.add(get_reference(body).identity)
+    assert len(cases) == len(identities)
+
+
+def test_partial_reference() -> None:
+    """A part of an object is its reference with a field path (client-go: ``GetPartialReference``)."""
+    expected = WEB_0.to_dict() | {"fieldPath": "spec.containers{app}"}
+    assert get_partial_reference(manifest(), "spec.containers{app}").to_dict() == expected
+
+
+def test_partial_reference_changes_nothing() -> None:
+    """A reference of which a part is wanted is copied (client-go changes it)."""
+    partial = get_partial_reference(WEB_0, "spec.x")
+    assert ("", "spec.x") == (WEB_0.field_path, partial.field_path)
+    assert WEB_0.identity == partial.identity
+
+
+def test_partial_reference_refuses() -> None:
+    """The path must be a text, and the object one that can be referred to."""
+    with pytest.raises(InvalidReferenceError, match="field_path is an object of type int, not a str"):
+        get_partial_reference(WEB_0, 5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidReferenceError, match="None"):
+        get_partial_reference(None, "spec.x")
+
+
+# What is refused.
+
+
+def test_none() -> None:
+    """Pitfall 18: None is refused (client-go: ``ErrNilObject``)."""
+    assert complaint(None).startswith("no reference can be made from None: it has no kind, no apiVersion")
+
+
+@pytest.mark.parametrize("missing", ["kind", "apiVersion"])
+def test_manifest_without_kind(missing: str) -> None:
+    """Pitfall 15: an item of a list as a dictionary has no kind; the complaint says what is missing and what to do."""
+    body = manifest()
+    del body[missing]
+    expected = (
+        f"no reference can be made from an object of type dict: it has no {missing}; "
+        "set apiVersion and kind (the items of a list come without), or give a kevents.ObjectReference"
+    )
+    assert expected == complaint(body)
+
+
+def test_object_without_kind() -> None:
+    """Pitfall 15: for a class of one's own the complaint names it and ``kevents.register``."""
+    obj = Attributes(metadata=Attributes(name="x"))
+    expected = (
+        f"no reference can be made from an object of type {__name__}.Attributes: it has no kind, no apiVersion; set "
+        f"them, or tell them once for the class: kevents.register({__name__}.Attributes, api_version, kind)"
+    )
+    assert expected == complaint(obj)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"name": ""}, {"name": None, "generateName": "web-"}, [], "text", 7, None])
+def test_no_name(metadata: object) -> None:
+    """Pitfall 17: without a name there is no reference, whatever stands in the place of metadata."""
+    body = {**manifest(), "metadata": metadata}
+    assert "it has no metadata.name; correct it, or give a kevents.ObjectReference" in complaint(body)
+
+
+@pytest.mark.parametrize("value", [7, True, 1.5, b"web-0", ["web-0"], {"a": 1}, object()])
+@pytest.mark.parametrize("field", ["name", "namespace", "uid", "resourceVersion"])
+def test_no_text(field: str, value: object) -> None:
+    """A field that is no text is refused by name: it is neither guessed at nor left out, nor is its value shown."""
+    body = manifest()
+    body["metadata"][field] = value
+    assert f"{field} is an object of type {type(value).__name__}, not a str" in complaint(body)
+
+
+@pytest.mark.parametrize("texts", range(6))
+def test_no_texts_at_all(texts: int) -> None:
+    """Several fields that are no texts, all of one type, are refused as one is: the short way does not compare them."""
+    values = [*["v1"] * texts, *[7] * (6 - texts)]
+    for fields in (values, values[::-1]):
+        kind, api_version, name, namespace, uid, resource_version = fields
+        metadata = {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": resource_version}
+        assert "is an object of type int, not a str" in complaint(
+            {"kind": kind, "apiVersion": api_version, "metadata": metadata}
+        )
+
+
+@pytest.mark.parametrize("obj", [None, "web-0", b"web-0", 7, [manifest()]])
+def test_advice_to_those_without_an_object(obj: object) -> None:
+    """Who gives no object is told what one is, and nothing of registering its class."""
+    assert complaint(obj).endswith("; give a Kubernetes object, its manifest or a kevents.ObjectReference")
+
+
+def test_long_type_name() -> None:
+    """Of a type's name a hundred characters are shown."""
+    obj = type("x" * 300, (Attributes,), {"__module__": "builtins"})()
+    assert f"type {'x' * 100}: " in complaint(obj)
+
+
+@pytest.mark.parametrize("obj", ["web-0", b"web-0", 7, 1.5, [manifest()], (), {1}, object(), Attributes, ..., len])
+def test_no_object_at_all(obj: object) -> None:
+    """Something that is no Kubernetes object is refused with the name of its type."""
+    assert type(obj).__qualname__ in complaint(obj)
+
+
+@pytest.mark.parametrize("api_version", ["v1", "events.k8s.io/v1", "events.k8s.io/v1beta1"])
+def test_event(api_version: str) -> None:
+    """Pitfall 19: an event about an Event is refused, however it is given."""
+    body = {**manifest(), "apiVersion": api_version, "kind": "Event"}
+    reference = ObjectReference(api_version=api_version, kind="Event", name="web-0.17", namespace="prod")
+    for obj in (body, Live(body), Attributes(**body), reference, reference.to_dict(), Attributes(raw=body)):
+        assert "it is an Event, and events about events are refused" in complaint(obj)
+
+
+def test_event_of_ours() -> None:
+    """Pitfall 19: so is our own event, and a reference to an Event that leaves the version out."""
+    event = Event(reference=WEB_0, type="Normal", reason="R", message="m", source=EventSource("c"), time=1, serial=1)
+    assert "it is an Event" in complaint(event)
+    assert "it is an Event" in complaint(ObjectReference(kind="Event", name="x"))
+
+
+def test_event_of_another_group() -> None:
+    """An Event of somebody else's group is an object like any other."""
+    body = {**manifest(), "apiVersion": "calendar.example.com/v1", "kind": "Event"}
+    assert "Event" == get_reference(body).kind
+
+
+def test_raising_property() -> None:
+    """An exception of the object's own becomes the cause of the complaint, which does not repeat its text."""
+
+    class Detached:
+        kind = "Pod"
+
+        @property
+        def metadata(self) -> object:
+            raise LookupError("the secret is hunter2")
+
+    expected = "Detached: reading it raised LookupError"
+    message = complaint(Detached())
+    assert message.endswith(expected)
+
+
+def test_value_is_never_shown() -> None:
+    """Pitfall 72: neither a value nor an unbounded name of a type gets into a complaint."""
+    huge = type("X" * 100_000 + "\x1b[2J\n", (), {"__repr__": lambda _: 1 / 0, "__str__": lambda _: 1 / 0})()
+    for obj in (huge, {**manifest(), "kind": huge}, Attributes(metadata=huge)):
+        assert isinstance(outcome(obj), str)
+
+
+def test_class_without_a_name() -> None:
+    """A class that does not even tell its name is refused like any other."""
+
+    class Secretive(type):
+        @property
+        def __module__(cls) -> str:  # type: ignore[override]
+            raise RuntimeError("never")
+
+    assert "an object of type (unknown): reading it raised RuntimeError" in complaint(Secretive("Nameless", (), {})())
+
+
+def test_liars() -> None:
+    """Objects that pretend to be a text or a reference, or raise when asked for their class, are refused."""
+
+    class Hidden:
+        @property  # type: ignore[misc]
+        def __class__(self) -> type:
+            raise RuntimeError("never")
+
+    reference = create_autospec(ObjectReference, instance=True)
+    lies: list[Any] = [Mock(spec=str), Mock(spec=ObjectReference), reference, Hidden()]
+    for lie in lies:
+        assert isinstance(outcome(lie), str)
+        assert isinstance(outcome({**manifest(), "kind": lie}), str)
+        assert isinstance(outcome({**manifest(), "metadata": {"name": "web-0", "uid": lie}}), str)
+        with pytest.raises(InvalidReferenceError):
+            get_partial_reference(WEB_0, lie)
+
+
+def test_cycles() -> None:
+    """An object that contains itself is refused or read like any other: nothing is followed."""
+    body = manifest()
+    body["spec"] = body["metadata"]["ownerReferences"] = body
+    assert WEB_0 == get_reference(body)
+    body["metadata"] = body
+    assert "no metadata.name" in complaint(body)
+    obj = Attributes()
+    obj.__dict__.update(metadata=obj, raw=obj, kind=obj, api_version=obj, name=obj)
+    assert "kind is an object of type" in complaint(obj)
+
+
+def test_endless_attributes() -> None:
+    """An object whose attributes never end, or recurse, is refused."""
+
+    class Recursing:
+        def __getattr__(self, name: str) -> object:
+            return getattr(self, name + "x")
+
+    with no_collection():
+        assert "RecursionError" in complaint(Recursing())
+
+
+@pytest.mark.parametrize(
+    "make", [Mock, MagicMock, lambda: Mock(spec=dict), lambda: create_autospec(dict, instance=True)]
+)
+def test_mock(make: Make) -> None:
+    """A mock, which answers anything with a mock, is refused; one that was told the fields is understood."""
+    assert isinstance(outcome(make()), str)
+
+
+def test_mock_with_texts() -> None:
+    """A mock in somebody's unit test is an object once its fields are texts."""
+    pod = MagicMock(api_version="v1", kind="Pod")
+    pod.metadata = Mock(namespace="prod", uid="u-1", resource_version="42")
+    pod.metadata.name = "web-0"
+    assert WEB_0 == get_reference(pod)
+
+
+# Classes of one's own.
+
+
+def test_register() -> None:
+    """A registered class gives the kind its objects do not have; subclasses too, unless registered themselves."""
+
+    class Widget:
+        def __init__(self) -> None:
+            self.metadata = {"name": "w", "namespace": "prod"}
+
+    class Special(Widget):
+        pass
+
+    class Gadget(Special):
+        pass
+
+    assert "kevents.register" in complaint(Widget())
+    register(Widget, "example.com/v1", "Widget")
+    register(Gadget, "example.com/v2", "Gadget")
+    expected = [("example.com/v1", "Widget"), ("example.com/v1", "Widget"), ("example.com/v2", "Gadget")]
+    references = [get_reference(cls()) for cls in (Widget, Special, Gadget)]
+    assert expected == [(reference.api_version, reference.kind) for reference in references]
+    assert "prod" == references[0].namespace
+
+
+def test_register_again() -> None:
+    """The last registration of a class counts."""
+    cls = type("Widget", (Attributes,), {})
+    for version in ("example.com/v1", "example.com/v2"):
+        register(cls, version, "Widget")
+        assert version == get_reference(cls(metadata={"name": "w"})).api_version
+
+
+def test_register_without_metadata() -> None:
+    """A registered object may carry name and namespace itself."""
+    cls = type("Widget", (Attributes,), {})
+    register(cls, "example.com/v1", "Widget")
+    expected = ObjectReference(kind="Widget", api_version="example.com/v1", name="w", namespace="prod")
+    assert expected == get_reference(cls(name="w", namespace="prod"))
+
+
+def test_register_yields_to_the_object() -> None:
+    """What an object says of itself counts before its class; a kind of another meaning does not."""
+
+    class Size(enum.Enum):
+        BIG = 1
+
+    cls = type("Widget", (Attributes,), {})
+    register(cls, "example.com/v1", "Widget")
+    own = get_reference(cls(apiVersion="example.com/v3", kind="Widget", metadata={"name": "w"}))
+    other = get_reference(cls(kind=Size.BIG, metadata={"name": "w"}))
+    assert ("example.com/v3", "example.com/v1") == (own.api_version, other.api_version)
+
+
+@pytest.mark.parametrize(
+    ("kind", "api_version"),
+    [("Gadget", None), (None, "v1"), ("Gadget", ""), ("", "v1"), ("Gadget", 7), (7, "v1"), (None, None)],
+)
+def test_register_wants_both(kind: object, api_version: object) -> None:
+    """An object that says but half of what it is counts as its class says."""
+    cls = type("Widget", (Attributes,), {})
+    register(cls, "example.com/v1", "Widget")
+    reference = get_reference(cls(kind=kind, apiVersion=api_version, metadata={"name": "w"}))
+    assert ("Widget", "example.com/v1") == (reference.kind, reference.api_version)
+
+
+@pytest.mark.parametrize("missing", ["group", "version", "kind"])
+def test_register_beside_half_a_resource(missing: str) -> None:
+    """A class whose own word on its kind (lightkube's) is not whole counts as it is registered."""
+    resource = SimpleNamespace(**{"group": "g", "version": "v1", "kind": "Gadget", missing: None})
+    cls = type("Widget", (Attributes,), {"_api_info": SimpleNamespace(resource=resource)})
+    register(cls, "example.com/v1", "Widget")
+    assert "example.com/v1" == get_reference(cls(metadata={"name": "w"})).api_version
+
+
+def test_register_mapping() -> None:
+    """A mapping's class counts as well, when it holds no kind."""
+
+    class Widget(UserDict[str, Any]):
+        pass
+
+    register(Widget, "example.com/v1", "Widget")
+    assert "Widget" == get_reference(Widget(metadata={"name": "w"})).kind
+
+
+def test_register_keeps_nothing_alive() -> None:
+    """A registered or merely seen class can be collected, and leaves nothing behind."""
+    gc.collect()
+    before = len(_reference._registered)
+    cls = type("Widget", (Attributes,), {"__module__": "kubernetes.client"})
+    register(cls, "example.com/v1", "Widget")
+    get_reference(cls(metadata={"name": "w"}))
+    gone = weakref.ref(cls)
+    del cls
+    gc.collect()
+    assert (None, before) == (gone(), len(_reference._registered))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ((Attributes(), "v1", "Pod"), TypeError, "wants a class"),
+        ((Attributes, 1, "Pod"), TypeError, "api_version is an object of type int"),
+        ((Attributes, "v1", None), TypeError, "kind is None"),
+        ((Attributes, "", "Pod"), ValueError, "api_version ''"),
+        ((Attributes, "Widget", "example.com/v1"), ValueError, "api_version 'Widget'"),
+        ((Attributes, "a/b/v1", "Pod"), ValueError, "api_version 'a/b/v1'"),
+        ((Attributes, "/v1", "Pod"), ValueError, "api_version '/v1'"),
+        ((Attributes, "v1", ""), ValueError, "kind ''"),
+        ((Attributes, "v1", "my kind"), ValueError, "kind 'my kind'"),
+        ((Attributes, "v1", "Pod\n"), ValueError, "kind"),
+    ],
+)
+def test_register_wrongly(arguments: tuple[Any, ...], error: type[Exception], text: str) -> None:
+    """Wrong arguments are refused when registering, in the programmer's face, and leave nothing behind."""
+    with pytest.raises(error, match=re.escape(text)):
+        register(*arguments)
+    assert "kevents.register" in complaint(Attributes(metadata={"name": "w"}))
+
+
+def test_threads() -> None:
+    """Classes come and go in many threads while references are made: no errors, no wrong answers."""
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for round_ in range(200):
+                cls = type(f"W{round_}", (Attributes,), {})
+                register(cls, f"g{number}.com/v{round_}", "Widget")
+                reference = get_reference(cls(metadata={"name": "w"}))
+                assert f"g{number}.com/v{round_}" == reference.api_version
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [] == failures
+
+
+# The table of the official client's classes.
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("V1Pod", ("v1", "Pod")),
+        ("V1PodList", ("v1", "PodList")),
+        ("V1Deployment", ("apps/v1", "Deployment")),
+        ("V2HorizontalPodAutoscaler", ("autoscaling/v2", "HorizontalPodAutoscaler")),
+        ("V1beta1LeaseCandidate", ("coordination.k8s.io/v1beta1", "LeaseCandidate")),
+        ("CoreV1Event", ("v1", "Event")),
+        ("EventsV1EventList", ("events.k8s.io/v1", "EventList")),
+        ("AuthenticationV1TokenRequest", ("authentication.k8s.io/v1", "TokenRequest")),
+        ("ResourceV1ResourceClaim", ("resource.k8s.io/v1", "ResourceClaim")),
+        ("V1ResourceClaimList", ("resource.k8s.io/v1", "ResourceClaimList")),
+        ("V1Eviction", ("policy/v1", "Eviction")),
+        ("V1alpha1Eviction", ("lifecycle.k8s.io/v1alpha1", "Eviction")),
+        ("V1Scale", ("autoscaling/v1", "Scale")),
+        ("V1alpha1StorageVersion", ("internal.apiserver.k8s.io/v1alpha1", "StorageVersion")),
+        ("CoreV1ResourceClaim", None),
+        ("StorageV1TokenRequest", None),
+        ("V1PodSpec", None),
+        ("V1", None),
+        ("Pod", None),
+    ],
+)
+def test_official_kind(name: str, expected: tuple[str, str] | None) -> None:
+    """A class name of the official client gives version and kind; names that only look alike give nothing."""
+    assert expected == official_kind("kubernetes.client.models.v1_pod", name)
+
+
+@pytest.mark.parametrize("module", ["kubernetesque.models", "my.kubernetes.client", "kubernetes", ""])
+def test_class_name_elsewhere(module: str) -> None:
+    """Pitfall 15: a class of somebody else's that is called like an official one gives no kind."""
+    assert official_kind(module, "V1Pod") is None
+    cls = type("V1Pod", (Attributes,), {"__module__": module})
+    assert "no kind" in complaint(cls(metadata={"name": "w"}))
+
+
+def official_classes(module: str) -> dict[str, str]:
+    """Name and type of the metadata of each class that is an object or a list of the API."""
+    client = pytest.importorskip(module, reason=f"{module} is not installed")
+    types = {name: getattr(getattr(client, name), "openapi_types", {}) for name in dir(client)}
+    wanted = {"api_version", "kind", "metadata"}
+    return {name: shown["metadata"] for name, shown in types.items() if wanted <= set(shown)}
+
+
+@pytest.mark.parametrize("module", ["kubernetes.client", "kubernetes.aio.client", "kubernetes_asyncio.client"])
+def test_table_is_complete(module: str) -> None:
+    """Pitfall 15: every class of the installed client with kind and metadata is in the table."""
+    classes = official_classes(module)
+    assert {"V1ObjectMeta", "V1ListMeta"} == set(classes.values())
+    missing = {name for name in classes if official_kind(module, name) is None}
+    exempt = {name for name in classes if re.fullmatch(r"V\w+APIGroupDiscovery(List)?", name)}
+    assert exempt == missing
+
+
+def test_table_is_right() -> None:
+    """The apiVersion of each list class is the path of the API whose calls answer with it."""
+    api = importlib.import_module("kubernetes.client.api")
+    paths: dict[str, set[str]] = {}
+    for file in Path(str(api.__file__)).parent.glob("*_v[0-9]*_api.py"):
+        text = file.read_text(encoding="utf-8")
+        versions = set(re.findall(r"['\"]/(?:apis/|api/)((?:[a-z0-9.]+/)?v[a-z0-9]+)/", text))
+        for name in set(re.findall(r"\b(?:[A-Z][a-z]+)?V\d+(?:alpha\d+|beta\d+)?\w+List\b", text)):
+            paths.setdefault(name, set()).update(versions)
+    del paths["V1APIResourceList"]
+    assert {"V1PodList", "V1DeploymentList"} <= set(paths)
+    table = {name: official_kind("kubernetes.client", name) for name in paths}
+    assert paths == {name: {known[0]} for name, known in table.items() if known is not None}
+
+
+# Whatever it is given.
+
+KEYS = st.sampled_from(
+    [
+        *("apiVersion", "api_version", "kind", "metadata", "name", "namespace", "uid"),
+        *("resourceVersion", "resource_version", "fieldPath", "field_path", "items", "raw", "generateName"),
+    ]
+)
+TEXTS = st.sampled_from(["v1", "apps/v1", "Pod", "PodList", "Event", "events.k8s.io/v1", ""]) | st.text(max_size=5)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.binary(max_size=3) | st.just(object())
+MAPPINGS = (dict, UserDict, MappingProxyType, Live, ChainMap, lambda body: SimpleNamespace(**body))
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.builds(lambda make, body: make(body), st.sampled_from(MAPPINGS), st.dictionaries(KEYS, inner))
+    ),
+    max_leaves=12,
+)
+ERRORS = (AttributeError, ValueError, KeyError, RuntimeError, RecursionError, MemoryError, StopIteration, OSError)
+
+
+@given(ANYTHING)
+def test_anything(obj: object) -> None:
+    """Whatever it is given: a reference of real texts or an InvalidReferenceError."""
+    outcome(obj)
+
+
+@given(
+    metadata=st.dictionaries(KEYS, SCALARS),
+    rest=st.dictionaries(KEYS, ANYTHING),
+    make=st.sampled_from(MAPPINGS),
+)
+def test_nearly_right(metadata: dict[str, object], rest: dict[str, object], make: Make) -> None:
+    """An object that is nearly right, with a few fields replaced: a reference or an InvalidReferenceError."""
+    body = manifest()
+    outcome(make(body | {"metadata": make(body["metadata"] | metadata)}))
+    outcome(make(body | rest))
+
+
+@given(st.dictionaries(KEYS, st.sampled_from(ERRORS) | TEXTS), st.sampled_from(ERRORS), st.booleans())
+def test_raising_objects(answers: dict[str, Any], other: type[Exception], nested: bool) -> None:  # noqa: FBT001
+    """Objects and mappings that raise when read: a reference or an InvalidReferenceError."""
+
+    def answer(name: str) -> object:
+        value = answers.get(name, other)
+        if isinstance(value, str):
+            return value
+        raise value(name)
+
+    class Raising:
+        def __getattr__(self, name: str) -> object:
+            return answer(name)
+
+    class RaisingMapping(dict[str, object]):
+        def get(self, key: str, default: object = None) -> object:
+            return answer(key)
+
+    for obj in (Raising(), RaisingMapping()):
+        outcome({**manifest(), "metadata": obj} if nested else obj)
+
+
+@given(
+    kind=st.text(min_size=1).filter(lambda kind: kind != "Event"),
+    api_version=st.text(min_size=1),
+    name=st.text(min_size=1),
+    namespace=st.text() | st.none(),
+    uid=st.text() | st.none(),
+    resource_version=st.text() | st.none(),
+)
+def test_all_shapes_agree(kind: str, api_version: str, **fields: str | None) -> None:
+    """Pitfall 16: the same object in any shape gives the same reference, by the short ways and the long one."""
+    camel = {{"resource_version": "resourceVersion"}.get(field, field): value for field, value in fields.items()}
+    expected = ObjectReference(kind=kind, api_version=api_version, **{k: v or "" for k, v in fields.items()})
+    model = type("V1Pod", (Attributes,), {"__module__": "kubernetes.client.models.v1_pod"})
+    shapes = [
+        {"apiVersion": api_version, "kind": kind, "metadata": camel},
+        {"apiVersion": api_version, "kind": kind, "metadata": fields},
+        {"api_version": api_version, "kind": kind, "metadata": fields},
+        UserDict({"apiVersion": api_version, "kind": kind, "metadata": UserDict(camel)}),
+        SimpleNamespace(apiVersion=api_version, kind=kind, metadata=SimpleNamespace(**camel)),
+        model(api_version=api_version, kind=kind, metadata=SimpleNamespace(**fields)),
+        SimpleNamespace(raw={"apiVersion": api_version, "kind": kind, "metadata": camel}),
+        {"apiVersion": api_version, "kind": kind, **camel},
+        expected,
+    ]
+    assert [expected] * len(shapes) == [get_reference(shape) for shape in shapes]
+
+
+@settings(max_examples=10)
+@given(st.integers(min_value=1, max_value=5))
+def test_quick(magnitude: int) -> None:
+    """The cost does not grow with the object: a manifest of 100,000 labels is read as quickly as an empty one."""
+    body = manifest()
+    body["metadata"]["labels"] = dict.fromkeys(map(str, range(10**magnitude)), "")
+    body["status"] = [body] * 10**magnitude
+    begin = time.thread_time()
+    assert WEB_0 == get_reference(body)
+    assert time.thread_time() - begin < SOON

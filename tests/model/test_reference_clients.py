@@ -1,0 +1,288 @@
+"""References from the objects of real client libraries, as far as they are installed."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kevents._model.objects import ObjectReference
+from kevents._model.reference import get_partial_reference, get_reference
+from kevents.exceptions import InvalidReferenceError
+
+Client = Any  # a module of a client library: none has types that hold for all of them
+Model = Any
+
+METADATA = {"name": "web-0", "namespace": "prod", "uid": "u-1", "resourceVersion": "42"}
+POD = {"apiVersion": "v1", "kind": "Pod", "metadata": METADATA}
+WEB_0 = ObjectReference(kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u-1", resource_version="42")
+WIDGET = ObjectReference(
+    kind="Widget", api_version="example.com/v1", namespace="prod", name="web-0", uid="u-1", resource_version="42"
+)
+
+
+def fresh(body: dict[str, Any]) -> dict[str, Any]:
+    """A copy that a client may write into."""
+    return copy.deepcopy(body)
+
+
+def library(name: str) -> Client:
+    """A client library, or a skipped test."""
+    return pytest.importorskip(name, reason=f"{name} is not installed")
+
+
+def deserialize(client: Client, body: dict[str, Any], response_type: str) -> Model:
+    """The model that a client's own deserializer makes of a response, in whichever generation."""
+
+    async def within_a_loop() -> Model:
+        api = client.ApiClient()  # the asynchronous ones open their session here
+        try:
+            if len(inspect.signature(api.deserialize).parameters) > 2:
+                return api.deserialize(json.dumps(body), response_type, "application/json")
+            return api.deserialize(SimpleNamespace(data=json.dumps(body)), response_type)
+        finally:
+            closing = api.close()
+            if inspect.isawaitable(closing):
+                await closing
+
+    return asyncio.run(within_a_loop())
+
+
+@pytest.fixture(params=["kubernetes.client", "kubernetes.aio.client", "kubernetes_asyncio.client"])
+def client(request: pytest.FixtureRequest) -> Client:
+    """Each flavour of the official client."""
+    return library(request.param)
+
+
+def model(client: Client, name: str = "V1Pod", **fields: object) -> Model:
+    """A model of a pod as user code builds it."""
+    metadata = client.V1ObjectMeta(name="web-0", namespace="prod", uid="u-1", resource_version="42")
+    return getattr(client, name)(metadata=metadata, **fields)
+
+
+# The official client.
+
+
+def test_model(client: Client) -> None:
+    """A model from a get or a create gives its reference."""
+    assert WEB_0 == get_reference(deserialize(client, POD, "V1Pod"))
+
+
+def test_list_and_items(client: Client) -> None:
+    """Pitfall 15: an item of a list has no kind, its class tells; the list itself has a reference without a name."""
+    body = {
+        "apiVersion": "v1",
+        "kind": "PodList",
+        "metadata": {"resourceVersion": "5"},
+        "items": [{"metadata": METADATA}],
+    }
+    pods = deserialize(client, body, "V1PodList")
+    assert (None, None) == (pods.items[0].kind, pods.items[0].api_version)
+    assert WEB_0 == get_reference(pods.items[0])
+    assert ObjectReference(kind="PodList", api_version="v1", resource_version="5") == get_reference(pods)
+
+
+def test_list_built_by_hand(client: Client) -> None:
+    """A list model without kind is known by its class, with and without metadata."""
+    pods = client.V1PodList(items=[], metadata=client.V1ListMeta(resource_version="5"))
+    assert ObjectReference(kind="PodList", api_version="v1", resource_version="5") == get_reference(pods)
+    assert ObjectReference(kind="NodeList", api_version="v1") == get_reference(client.V1NodeList(items=[]))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("V1Pod", ("v1", "Pod")),
+        ("V1PodDisruptionBudget", ("policy/v1", "PodDisruptionBudget")),
+        ("V1Job", ("batch/v1", "Job")),
+        ("V1Ingress", ("networking.k8s.io/v1", "Ingress")),
+        ("V1Lease", ("coordination.k8s.io/v1", "Lease")),
+    ],
+)
+def test_model_without_kind(client: Client, name: str, expected: tuple[str, str]) -> None:
+    """A model built by hand without kind is known by its class, in every group."""
+    reference = get_reference(model(client, name))
+    assert expected == (reference.api_version, reference.kind)
+    assert "u-1" == reference.uid
+
+
+def test_model_with_half_a_kind(client: Client) -> None:
+    """A model that says its kind but not its version gets both from its class."""
+    assert WEB_0 == get_reference(model(client, kind="Pod"))
+
+
+def test_subclass_of_a_model(client: Client) -> None:
+    """A subclass of one's own is what its official base is."""
+
+    class MyPod(client.V1Pod):  # type: ignore[misc]
+        pass
+
+    metadata = client.V1ObjectMeta(name="web-0", namespace="prod", uid="u-1", resource_version="42")
+    assert WEB_0 == get_reference(MyPod(metadata=metadata))
+
+
+def test_model_of_a_cluster_scoped_object(client: Client) -> None:
+    """Pitfall 32: a node has no namespace, and gets none."""
+    node = client.V1Node(metadata=client.V1ObjectMeta(name="node-1"))
+    assert ObjectReference(kind="Node", api_version="v1", name="node-1") == get_reference(node)
+
+
+def test_to_dict(client: Client) -> None:
+    """Pitfall 16: the snake_case dictionary of a model gives the same reference, if it holds a kind."""
+    pod = model(client, api_version="v1", kind="Pod")
+    assert WEB_0 == get_reference(pod.to_dict())
+    with pytest.raises(InvalidReferenceError, match="items of a list come without"):
+        get_reference(model(client).to_dict())
+
+
+def test_serialized_model(client: Client) -> None:
+    """The camelCase dictionary of a model gives the same reference."""
+
+    async def serialized() -> Model:
+        api = client.ApiClient()
+        body = api.sanitize_for_serialization(model(client, api_version="v1", kind="Pod"))
+        closing = api.close()
+        if inspect.isawaitable(closing):
+            await closing
+        return body
+
+    assert WEB_0 == get_reference(asyncio.run(serialized()))
+
+
+def test_manifest_with_metadata_model(client: Client) -> None:
+    """A dictionary with a V1ObjectMeta inside, which the official client takes as a body, is understood."""
+    metadata = client.V1ObjectMeta(name="web-0", namespace="prod", uid="u-1", resource_version="42")
+    assert WEB_0 == get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+
+
+def test_object_reference_model(client: Client) -> None:
+    """A V1ObjectReference passes through with every field."""
+    fields = {"api_version": "v1", "kind": "Pod", "name": "web-0", "namespace": "prod", "uid": "u-1"}
+    reference = client.V1ObjectReference(**fields, resource_version="42", field_path="spec.x")
+    expected = get_partial_reference(WEB_0, "spec.x")
+    assert expected == get_reference(reference)
+    assert expected == get_reference(reference.to_dict())
+
+
+def test_model_without_name(client: Client) -> None:
+    """Pitfall 17: a model without a name, or without metadata, is refused."""
+    for pod in (client.V1Pod(), client.V1Pod(metadata=client.V1ObjectMeta(generate_name="web-"))):
+        with pytest.raises(InvalidReferenceError, match=r"V1Pod: it has no metadata\.name"):
+            get_reference(pod)
+
+
+def test_model_of_an_event(client: Client) -> None:
+    """Pitfall 19: an Event is refused, as an item of a list too, in both groups."""
+    core = {"metadata": METADATA, "involvedObject": {}}
+    new = {"metadata": METADATA, "eventTime": "2026-07-24T09:00:00.000001Z"}
+    events = [
+        deserialize(client, {"items": [core]}, "CoreV1EventList").items[0],
+        deserialize(client, {"items": [new]}, "EventsV1EventList").items[0],
+    ]
+    for event in events:
+        with pytest.raises(InvalidReferenceError, match="events about events are refused"):
+            get_reference(event)
+
+
+def test_model_of_no_object(client: Client) -> None:
+    """A model that is no object of the API is refused."""
+    with pytest.raises(InvalidReferenceError, match="V1ObjectMeta: it has no kind, no apiVersion"):
+        get_reference(client.V1ObjectMeta(name="web-0"))
+
+
+# The official client's dynamic client.
+
+
+def dynamic_instance(body: dict[str, Any]) -> Model:
+    """An answer of the dynamic client."""
+    resource = library("kubernetes.dynamic.resource")
+    return resource.ResourceInstance(None, fresh(body))
+
+
+def test_dynamic_instance() -> None:
+    """An object of the dynamic client gives its reference; attributes it lacks are None there."""
+    assert WEB_0 == get_reference(dynamic_instance(POD))
+
+
+def test_dynamic_list() -> None:
+    """A list of the dynamic client has a reference without a name, its items have their own."""
+    body = {
+        "apiVersion": "v1",
+        "kind": "PodList",
+        "metadata": {"resourceVersion": "5"},
+        "items": [{"metadata": METADATA}],
+    }
+    pods = dynamic_instance(body)
+    assert ObjectReference(kind="PodList", api_version="v1", resource_version="5") == get_reference(pods)
+    assert WEB_0 == get_reference(pods.items[0])
+    assert WEB_0 == get_reference(pods.to_dict()["items"][0])
+
+
+def test_dynamic_part() -> None:
+    """A reference inside an object of the dynamic client passes through; any other part is refused."""
+    part = {"apiVersion": "v1", "kind": "Pod", "name": "web-0", "namespace": "prod", "uid": "u-1"}
+    endpoint = dynamic_instance({**POD, "kind": "Endpoint", "targetRef": part, "spec": {"replicas": 1}})
+    assert WEB_0.identity == get_reference(endpoint.targetRef).identity
+    with pytest.raises(InvalidReferenceError, match="it has no kind, no apiVersion"):
+        get_reference(endpoint.spec)
+
+
+# Other libraries.
+
+
+def test_kopf_body() -> None:
+    """A kopf body, a mapping but no dictionary, gives its reference, read now and not later."""
+    kopf = library("kopf")
+    body = fresh(POD)
+    reference = get_reference(kopf.Body(body))
+    body["metadata"]["name"] = "other"
+    assert WEB_0 == reference
+
+
+def test_kopf_reference() -> None:
+    """The reference kopf keeps on its log records (``k8s_ref``) passes through."""
+    bodies = library("kopf._cogs.structs.bodies")
+    reference = bodies.build_object_reference(bodies.Body(fresh(POD)))
+    assert WEB_0.identity == get_reference(reference).identity
+
+
+@pytest.mark.parametrize("body", [POD, {"metadata": METADATA}])
+def test_kr8s(body: dict[str, Any]) -> None:
+    """A kr8s object is read from its manifest: no call, and no credentials needed."""
+    objects = library("kr8s.asyncio.objects")
+    assert WEB_0 == get_reference(objects.Pod(fresh(body)))
+
+
+def test_kr8s_class_of_ones_own() -> None:
+    """So is an object of a class made for a custom resource."""
+    objects = library("kr8s.asyncio.objects")
+    widget = objects.new_class("Widget", "example.com/v1", asyncio=True)
+    assert WIDGET == get_reference(widget({"metadata": dict(METADATA)}))
+
+
+def test_lightkube_model() -> None:
+    """A lightkube object gives its reference, read from the server or built without a kind."""
+    pod = library("lightkube.resources.core_v1").Pod
+    metadata = library("lightkube.models.meta_v1").ObjectMeta(**METADATA)
+    assert WEB_0 == get_reference(pod.from_dict(fresh(POD), lazy=False))
+    assert WEB_0 == get_reference(pod(metadata=metadata))
+
+
+def test_lightkube_generic_resource() -> None:
+    """A generic resource, a dictionary whose metadata may be a model, is known by its class."""
+    widget = library("lightkube.generic_resource").create_namespaced_resource("example.com", "v1", "Widget", "widgets")
+    metadata = library("lightkube.models.meta_v1").ObjectMeta(**METADATA)
+    assert WIDGET == get_reference(widget({"metadata": dict(METADATA)}))
+    assert WIDGET == get_reference(widget(metadata=metadata))
+
+
+def test_lightkube_event() -> None:
+    """Pitfall 19: lightkube's Event is refused as well."""
+    event = library("lightkube.resources.core_v1").Event
+    with pytest.raises(InvalidReferenceError, match="events about events are refused"):
+        get_reference(event.from_dict({"metadata": dict(METADATA), "involvedObject": {}}, lazy=False))

@@ -1,0 +1,473 @@
+"""What the README and the pages of ``docs`` say is true: examples run, links lead somewhere, numbers are recomputed."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kevents
+from kevents import (
+    CorrelatorOptions,
+    DropReason,
+    Event,
+    EventBroadcaster,
+    EventCorrelator,
+    EventSource,
+    ObjectReference,
+)
+from kevents._cli.main import main as command
+from kevents._delivery.drop_reporter import ADVICE
+from kevents.export._config.file import parse
+from kevents.testing import APIServer, FakeSink
+from tests import simulation
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+BESIDE = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")]
+PAGES = [*BESIDE, *sorted((ROOT / "docs").glob("*.md"))]
+NAMESPACE = {**vars(kevents), "time": time}
+KUBECTL_COMMANDS = {"create", "describe", "events", "get", "label", "patch"}
+TUTORIAL = re.compile(r"# \w+\.py\n")  # files that a reader saves: tests/e2e/test_tutorial_e2e.py follows them
+COMMANDS = [
+    ["pip", "install", "."],
+    ["pip", "install", "-e", ".[test]"],
+    ["pip", "install", "-e", ".[test,lint,docs]"],
+    ["pip", "install", "kevents"],
+    ["pip", "install", "pytest"],
+    ["pytest"],
+    ["pytest", "test_backups.py"],
+]
+PREAMBLE = 'import json, os; pod = json.loads(os.environ["POD"])\n'
+
+
+def text_of(page: str) -> str:
+    """The text of a page."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def section(page: str, heading: str) -> str:
+    """The text under a heading, up to the next of its kind."""
+    return text_of(page).split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The rows of the tables in a text, without their heads."""
+    body = False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
+        if body and cells:
+            yield cells
+        body = bool(cells) and (body or set(cells) == {"---"})
+
+
+def spans(cell: str) -> list[str]:
+    """The code in a cell."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@dataclass
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+
+
+def blocks(*languages: str) -> list[Any]:
+    """The blocks in these languages of all pages, as pytest parameters."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in re.finditer(r"^```([^`\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, match.start()) + 1
+            if match[1] in languages and not TUTORIAL.match(match[2]):
+                block = Block(page, line, match[1], match[2])
+                found.append(pytest.param(block, id=f"{page.name}:{line}"))
+    return found
+
+
+# -- examples --------------------------------------------------------------------------------------------------------
+
+
+def run(server: APIServer, code: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """Run an example as a process of its own; ``pod`` is an object that the server holds."""
+    spec = {"containers": [{"name": "app", "image": "app:1"}]}
+    pod = server.create("v1", "pods", {"metadata": {"name": "web-0", "namespace": "default"}, "spec": spec})
+    path.write_text(PREAMBLE + code, encoding="utf-8")
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {"KUBECONFIG": str(server.kubeconfig()), "POD": json.dumps(pod), "PYTHONPATH": paths}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", str(path)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_example(block: Block, api_server: APIServer, tmp_path: Path) -> None:
+    """Each Python block runs by itself, without a warning; with the official client it leaves events at the server."""
+    if re.search(r"\baio\b", block.code):
+        pytest.importorskip("kubernetes.aio", reason="this client has no asynchronous one")
+    done = run(api_server, block.code, tmp_path / "example.py")
+    assert 0 == done.returncode, done.stderr
+    # asyncio's debug mode tells of slow steps by the clock on the wall, which a busy machine stops.
+    expected = ("dropped an event, invalid_type", "Executing <")
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(expected)]
+    assert [] == lines
+    writes = "V1EventSink" in block.code and "def test_" not in block.code  # tests run in test_pytest_plugin
+    assert writes == bool(api_server.events())
+
+
+def test_first_event(api_server: APIServer, tmp_path: Path) -> None:
+    """The first example of the README leaves exactly the event that it names."""
+    first = next(param.values[0] for param in blocks("python") if param.values[0].page.name == "README.md")
+    done = run(api_server, first.code, tmp_path / "example.py")
+    assert (0, "") == (done.returncode, done.stderr)
+    [event] = api_server.events()
+    expected = ("Warning", "BackupFailed", "the bucket is gone", 1, "backup-operator")
+    assert expected == (event["type"], event["reason"], event["message"], event["count"], event["source"]["component"])
+
+
+def test_shown_output(api_server: APIServer, tmp_path: Path) -> None:
+    """The second example of the README makes the rows that its picture of kubectl shows."""
+    second = [param.values[0] for param in blocks("python") if param.values[0].page.name == "README.md"][1]
+    assert 0 == run(api_server, second.code, tmp_path / "example.py").returncode
+    shown = section("README.md", "What it looks like")
+    for event in api_server.events():
+        assert 2 == len(re.findall(rf"{event['type']} +{event['reason']} .*{event['message']}", shown))
+        assert (event["count"] == 3) == bool(re.search(rf"{event['reason']} +\d+s \(x3 over", shown))
+    assert ["BackupFailed", "BackupStarted"] == sorted(event["reason"] for event in api_server.events())
+
+
+def test_landing_page(api_server: APIServer, tmp_path: Path) -> None:
+    """The example of the landing page makes the one row that its picture of kubectl shows."""
+    first = next(param.values[0] for param in blocks("python") if param.values[0].page.name == "index.md")
+    assert 0 == run(api_server, first.code, tmp_path / "example.py").returncode
+    [event] = api_server.events()
+    row = rf"{event['type']} +{event['reason']} +\d+s \(x{event['count']} over \d+s\) +\S+ +{event['message']}"
+    assert re.search(row, text_of("docs/index.md"))
+
+
+def test_sigterm_recipe(api_server: APIServer, tmp_path: Path) -> None:
+    """With the recipe for SIGTERM a signal is an ordinary end: what waited is delivered."""
+    [recipe] = [param.values[0] for param in blocks("python") if "SIGTERM" in param.values[0].code]
+    done = run(api_server, recipe.code, tmp_path / "example.py")
+    assert (0, "") == (done.returncode, done.stderr)
+    assert ["Started"] == [event["reason"] for event in api_server.events()]
+
+
+def completed(code: str) -> str:
+    """A configuration from a part of one: with sinks for its routes, or a route for its sinks."""
+    tables = tomllib.loads(code)
+    routes = tables.get("routes", [{"to": list(tables.get("sinks", {})) or "out"}])
+    to = [route.get("to", []) for route in routes]
+    ends = {name for names in to for name in ([names] if isinstance(names, str) else names)}
+    sinks = "".join(f'\n[sinks.{name}]\ntype = "stdout"\n' for name in ends - set(tables.get("sinks", {})))
+    end = "" if "routes" in tables else f"\n[[routes]]\nto = {json.dumps(sorted(ends))}\nall = true\n"
+    return code + sinks + end
+
+
+@pytest.mark.parametrize("block", blocks("toml"))
+def test_configurations(block: Block) -> None:
+    """Each configuration, and each part of one, is one that `kevents check` takes."""
+    assert parse(completed(block.code)).sinks
+
+
+@pytest.mark.parametrize("block", blocks("shell", "console"))
+def test_commands(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands shown exist, with their options and extras; nothing else is shown as one."""
+    lines = block.code.splitlines()
+    if block.language == "console":
+        lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    for part in [part.strip() for line in lines for part in line.split("&&")]:
+        program, *arguments = part.replace('"', "").split()
+        if program == "kubectl":
+            assert arguments[0] in KUBECTL_COMMANDS
+        elif program == "kind":
+            assert ["create", "cluster"] == arguments
+        elif program == "kevents":
+            with pytest.raises(SystemExit) as ended:
+                command([*arguments, "--help"])
+            assert 0 == ended.value.code
+            told = capsys.readouterr().out
+            assert [] == [argument for argument in arguments if argument.startswith("--") and argument not in told]
+        elif not TUTORIAL.search(f"# {arguments[0]}\n"):
+            assert ("python", "-m") == (program, arguments[0])
+            assert arguments[1:] in COMMANDS
+
+
+def test_modules_to_run() -> None:
+    """What the pages say to run with ``python -m`` can be found."""
+    for page in PAGES:
+        for module in re.findall(r"`python -m (?!pip )([\w.]+)", page.read_text(encoding="utf-8")):
+            found = [ROOT / f"{module.replace('.', '/')}.py", ROOT / module.replace(".", "/") / "__main__.py"]
+            assert any(path.exists() for path in found), module
+
+
+# -- links and citations ---------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as the usual viewers make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links(page: Path) -> None:
+    """Each relative link leads to a file, and to a heading in it."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.is_file(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_cited_tests(page: Path) -> None:
+    """Each test that a page names exists; a name that is no test's is a method of a Hypothesis machine."""
+    for file, names in re.findall(r"`(tests/[\w/]+\.py)::([\w:]+)`", page.read_text(encoding="utf-8")):
+        body = ast.parse(text_of(file)).body
+        for name in names.split("::"):
+            named = [n for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == name]
+            assert 1 == len(named), f"{file}::{names}"
+            body = named[0].body
+
+
+def test_readme_names_every_page() -> None:
+    """The README leads to every page of docs, or to the file beside it that the page shows."""
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name in {"changelog.md", "security.md"} or f"](docs/{page.name})" in text_of("README.md")
+
+
+def test_readme_names_every_extra() -> None:
+    """The README lists the extras that are for users, those of `all`, and no other."""
+    extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
+    [together] = extras["all"]
+    users = together.removeprefix("kevents[").removesuffix("]").split(",")
+    assert [*users, "all"] == [spans(cells[0])[0] for cells in rows(section("README.md", "Install"))]
+
+
+def test_number_of_traces() -> None:
+    """The number of traces that the pages name is that of the traces replayed."""
+    traces = len(list((ROOT / "tests/traces/correlate").glob("*.json")))
+    assert f"[{traces} recorded runs of client-go]" in text_of("README.md")
+    assert f"all {traces} correlator traces" in text_of("docs/differences.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_machine(page: Path) -> None:
+    """No page holds a path of somebody's machine, or a mark left over."""
+    assert [] == re.findall(r"/(?:work|home|tmp|usr)/\w+|TODO|TEST\?|@@", page.read_text(encoding="utf-8"))
+
+
+# -- architecture ----------------------------------------------------------------------------------------------------
+
+
+def test_rooms() -> None:
+    """The architecture lists every room with its docstring's first paragraph, and no other."""
+    listed = {cells[0].strip("`"): cells[1] for cells in rows(section("docs/architecture.md", "Rooms"))}
+    expected = {}
+    for path in [*(ROOT / "kevents").glob("*.py"), *(ROOT / "kevents").glob("*/__init__.py")]:
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        name = path.name if path.parent.name == "kevents" else f"{path.parent.name}/"
+        expected[name] = " ".join(docstring.split("\n\n")[0].replace("``", "`").split())
+    assert expected == listed
+
+
+def rooms_imported(paths: list[Path]) -> set[str]:
+    """The rooms that these files import from."""
+    imports = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    modules = [node.module.split(".") for node in imports if isinstance(node, ast.ImportFrom) and node.module]
+    return {parts[1] for parts in modules if parts[0] == "kevents" and len(parts) > 1}
+
+
+def test_picture_of_imports() -> None:
+    """The picture of imports holds every room once, and each room imports from lines below its own only."""
+    lines = section("docs/architecture.md", "Who may import whom").split("```")[1].split("\n")[1:-1]
+    place = [(room, number) for number, line in enumerate(lines) for room in line.split(" | ")]
+    paths = [path for path in (ROOT / "kevents").glob("*.py") if path.name != "__init__.py"]
+    rooms = {path.stem: [path] for path in paths}
+    rooms |= {room: list((ROOT / "kevents" / room).glob("*.py")) for room in ("export", "testing")}
+    assert sorted(rooms) == sorted(room for room, _ in place)
+    for room, number in place:
+        below = {other for other, deeper in place if deeper > number}
+        assert set() == rooms_imported(rooms[room]) - below - {room}, room
+
+
+# -- options ---------------------------------------------------------------------------------------------------------
+
+
+def start(**options: Any) -> object:
+    """Start to record to a sink with these options, and end."""
+    with EventBroadcaster() as broadcaster:
+        return broadcaster.start_recording_to_sink(**{"sink": FakeSink(), **options})
+
+
+BUILDERS: dict[str, tuple[Callable[..., object], Callable[..., object]]] = {
+    "EventBroadcaster": (EventBroadcaster, EventBroadcaster),
+    "start_recording_to_sink": (EventBroadcaster.start_recording_to_sink, start),
+    "CorrelatorOptions": (CorrelatorOptions, CorrelatorOptions),
+    "CoreV1EventSink": (kevents.CoreV1EventSink, kevents.CoreV1EventSink),
+}
+OPTIONS = [
+    pytest.param(heading, cells, id=f"{heading}-{cells[0].strip('`')}")
+    for heading in BUILDERS
+    for cells in rows(section("docs/options.md", heading))
+]
+
+
+@pytest.mark.parametrize("heading", BUILDERS)
+def test_option_defaults(heading: str) -> None:
+    """Each option of a signature is listed in its order with its real default, and no other."""
+    parameters = [p for p in inspect.signature(BUILDERS[heading][0]).parameters.values() if p.name != "self"]
+    expected = [(p.name, p.default) for p in parameters]
+    listed = list(rows(section("docs/options.md", heading)))
+    empty = inspect.Parameter.empty
+    defaults = [eval(spans(cells[1])[0], dict(NAMESPACE)) if cells[1] else empty for cells in listed]
+    assert expected == list(zip([spans(cells[0])[0] for cells in listed], defaults, strict=True))
+
+
+@pytest.mark.parametrize(("heading", "cells"), OPTIONS)
+def test_option_refused(heading: str, cells: list[str]) -> None:
+    """Each value listed as refused raises the error named with it, as soon as it is given."""
+    name, build = spans(cells[0])[0], BUILDERS[heading][1]
+    *values, error = spans(cells[5]) or ["ValueError"]
+    for value in values:
+        with pytest.raises({"ValueError": ValueError, "TypeError": TypeError}[error]):
+            build(**{name: eval(value, dict(NAMESPACE))})
+
+
+@pytest.mark.parametrize(("heading", "cells"), OPTIONS)
+def test_option_none(heading: str, cells: list[str]) -> None:
+    """None is refused where the page says so, and legal everywhere else."""
+    name, build = spans(cells[0])[0], BUILDERS[heading][1]
+    if cells[4] == "refused":
+        with pytest.raises((ValueError, TypeError)):
+            build(**{name: None})
+    else:
+        build(**{name: None})
+
+
+@pytest.mark.parametrize("name", ["flush", "shutdown", "stop"])
+def test_timeouts_of_calls(name: str) -> None:
+    """The time-outs of the calls are those of the signatures."""
+    call = getattr(kevents.Watcher if name == "stop" else EventBroadcaster, name)
+    [default] = [
+        cells[1] for cells in rows(section("docs/options.md", "Time-outs of calls")) if f".{name}(" in cells[0]
+    ]
+    assert eval(spans(default)[0]) == inspect.signature(call).parameters["timeout"].default
+
+
+def sent(options: CorrelatorOptions, reasons: str) -> tuple[int, int, int, list[int]]:
+    """Twelve messages about one object, five times over, no time passing: creates, patches, skips, final counts."""
+    correlator = EventCorrelator(replace(options, clock=lambda: 0))
+    reference = ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u")
+    creates = patches = skips = 0
+    counts: dict[str, int] = {}
+    for number in range(60):
+        event = Event(
+            reference=reference,
+            type="Warning",
+            reason=reasons[number % len(reasons)],
+            message=f"message {number % 12}",
+            source=EventSource("operator"),
+            time=0,
+            serial=number + 1,
+        )
+        result = correlator.event_correlate(event)
+        skips += result.skip
+        creates += result.event is not None and result.patch is None
+        patches += result.patch is not None
+        if result.event is not None:
+            counts[result.event.name] = result.event.count
+    return creates, patches, skips, sorted(counts.values(), reverse=True)
+
+
+def expanded(counts: str) -> list[int]:
+    """``6, 3, 8 x 2`` written out."""
+    written = []
+    for part in counts.split(", "):
+        times, _, count = part.rpartition(" x ")
+        written += [int(count)] * int(times or 1)
+    return written
+
+
+@pytest.mark.parametrize(
+    "cells", list(rows(section("docs/options.md", "Recipes: what counts as the same"))), ids=lambda cells: cells[0]
+)
+def test_recipes(cells: list[str]) -> None:
+    """The numbers of each recipe are those that the correlator gives."""
+    wish, options, creates, patches, skips, counts = cells
+    reasons = "AB" if wish.endswith("two reasons") else "A"
+    expected = int(creates), int(patches), int(skips), expanded(counts)
+    assert expected == sent(eval(spans(options)[0], dict(NAMESPACE)), reasons)
+
+
+# -- reliability -----------------------------------------------------------------------------------------------------
+
+
+def test_drop_reasons() -> None:
+    """Every reason of a loss is explained, in the code's order, with the code's own advice."""
+    listed = [
+        (cells[0].strip("`"), cells[3]) for cells in rows(section("docs/reliability.md", "Why an event is dropped"))
+    ]
+    assert [(reason.value, ADVICE[reason]) for reason in DropReason] == listed
+
+
+def test_log_lines() -> None:
+    """The beginnings of log lines are in the code."""
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "kevents").glob("*.py"))
+    for cells in rows(section("docs/reliability.md", "What is logged")):
+        [begins] = spans(cells[0])
+        if not begins.startswith("dropped an event"):
+            assert begins.removeprefix("... ") in code
+
+
+def test_fields_of_the_ledgers() -> None:
+    """The sums of the ledgers are made of fields that the statistics have, and hold."""
+    with EventBroadcaster() as broadcaster:
+        broadcaster.start_recording_to_sink(FakeSink())
+        recorder = broadcaster.new_recorder("operator")
+        for _ in range(40):
+            recorder.event(ObjectReference(kind="Pod", name="web-0"), "Normal", "Started", "it runs")
+        recorder.event(None, "Normal", "Started", "about nothing")
+        assert broadcaster.flush(10)
+        statistics = broadcaster.statistics()
+    ledgers = [statistics, statistics.watchers[0], statistics.watchers[0].sink]
+    sums = [spans(cells[1])[0] for cells in rows(section("docs/reliability.md", "What is counted")) if "=" in cells[1]]
+    assert len(ledgers) == len(sums)
+    for ledger, equation in zip(ledgers, sums, strict=True):
+        fields = {name: getattr(ledger, name) for name in type(ledger).__slots__} | {"sum": sum}
+        left, right = equation.split(" = ")
+        assert eval(left, fields) == eval(right, fields), equation
+
+
+def test_simulation(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table of simulated outages is what the simulation prints."""
+    simulation.main()
+    table = capsys.readouterr().out.strip()
+    assert table in section("docs/reliability.md", "Simulated outages")

@@ -1,0 +1,325 @@
+"""The examples, run as they are: against the embedded and the real API server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.error import HTTPError, URLError
+
+import pytest
+from kubernetes import client, config
+
+import kevents
+from kevents.export import read_records
+from tests.export.moto import HOW_TO_GET, SECRET, program, served
+from tests.support.polling import poll
+from tests.support.real_server import RealServer
+
+if TYPE_CHECKING:
+    from kevents.testing import APIServer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DEADLINE: Final = 60.0
+MINIMAL = [("Pod/web-0", "Normal", "Greeted", "hello from Python", "minimal-example", "")]
+BATCH_JOB = [
+    ("Job/tonight", "Normal", "Copied", "table orders is copied", "batch-job", "tonight-x"),
+    ("Job/tonight", "Normal", "Copied", "table users is copied", "batch-job", "tonight-x"),
+    ("Job/tonight", "Warning", "CopyFailed", "ConnectionError: the bucket is gone", "batch-job", "tonight-x"),
+]
+CLIENT_GO = [
+    ("Namespace/default", "Normal", "Checking", "100 % of the objects are checked", "checker", "checker-0"),
+    ("Namespace/default", "Normal", "Checking", "50 % of the objects are checked", "checker", "checker-0"),
+    ("Namespace/default", "Normal", "Checking", "75 % of the objects are checked", "checker", "checker-0"),
+    ("Namespace/default", "Warning", "QuotaNear", "9 of 9", "checker", "checker-0"),
+]
+CONTROLLER = [
+    ("ConfigMap/bad", "Warning", "BackupFailed", "ConnectionError: the bucket old is gone", "backup-controller", ""),
+    ("ConfigMap/good", "Normal", "BackupDone", "everything is in the bucket", "backup-controller", ""),
+]
+SERVICE = [
+    ("Pod/service-0", "Normal", "BackupDone", "everything is in the bucket", "backup-service", "service-0"),
+    ("Pod/service-0", "Warning", "BackupRefused", "there is no bucket old", "backup-service", "service-0"),
+]
+
+
+def surroundings(kubeconfig: Path, **environment: str) -> dict[str, str]:
+    """The environment of an example."""
+    return {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(EXAMPLES.parent), **environment}
+
+
+def run(example: str, kubeconfig: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run an example with a kubeconfig, warnings being errors."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / example)],
+        env=surroundings(kubeconfig, **environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def run_batch_job(kubeconfig: Path, namespace: str) -> subprocess.CompletedProcess[str]:
+    """Run the batch job as its pod template would."""
+    return run("batch_job.py", kubeconfig, JOB_NAME="tonight", POD_NAMESPACE=namespace, POD_NAME="tonight-x")
+
+
+@contextmanager
+def running(command: list[str], kubeconfig: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A program in the background; it is to end by itself on SIGTERM."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", *command],
+        env=surroundings(kubeconfig, **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def terminate(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """End a program as Kubernetes does; give its exit status and what it has said."""
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=DEADLINE)
+    return process.returncode, said
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until something is so, as long as the program lives."""
+    if not poll(condition, DEADLINE, lambda: process.poll() is None):
+        process.kill()
+        pytest.fail(process.communicate()[0])
+
+
+def told(events: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """What the events say, sorted."""
+    return sorted(
+        (
+            f"{event['involvedObject']['kind']}/{event['involvedObject']['name']}",
+            event["type"],
+            event["reason"],
+            event["message"],
+            event["source"]["component"],
+            event["source"].get("host", ""),
+        )
+        for event in events
+    )
+
+
+def real_events(server: RealServer, namespace: str, component: str) -> list[tuple[str, ...]]:
+    """What a real server holds of a component's events."""
+    items = server.request("GET", f"/api/v1/namespaces/{namespace}/events?fieldSelector=source={component}").body
+    return told(items["items"])
+
+
+@pytest.mark.wire
+def test_minimal(api_server: APIServer) -> None:
+    """The smallest program delivers its event before it ends."""
+    done = run("minimal.py", api_server.kubeconfig())
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert MINIMAL == told(api_server.events())
+
+
+@pytest.mark.wire
+def test_minimal_without_a_server(api_server: APIServer) -> None:
+    """The smallest program says so when its event could not be delivered."""
+    path = api_server.kubeconfig()
+    api_server.stop_listening()
+    done = run("minimal.py", path)
+    assert 1 == done.returncode
+    assert "not delivered" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.wire
+def test_batch_job(api_server: APIServer) -> None:
+    """The job's events are about the Job of its environment; the failure is a Warning, and logged as well."""
+    api_server.create_namespace("jobs")
+    done = run_batch_job(api_server.kubeconfig(), "jobs")
+    assert 1 == done.returncode
+    assert 3 == done.stderr.count("Event(ObjectReference(kind='Job'")
+    assert BATCH_JOB == told(api_server.events("jobs"))
+
+
+@pytest.mark.wire
+def test_client_go(api_server: APIServer) -> None:
+    """The program moved from Go says what the Go one would, and logs it too."""
+    done = run("client_go.py", api_server.kubeconfig(), POD_NAME="checker-0")
+    assert 0 == done.returncode, done.stderr
+    shown = "INFO Event occurred object=default reason=Checking '50 % of the objects are checked'"
+    assert (4, shown) == (len(done.stderr.splitlines()), done.stderr.splitlines()[0])
+    assert CLIENT_GO == told(api_server.events())
+    [warning] = [event for event in api_server.events() if event["type"] == "Warning"]
+    assert {"run": "7"} == warning["metadata"]["annotations"]
+
+
+def plans(create: Callable[[dict[str, Any]], object]) -> None:
+    """Two ConfigMaps to be backed up, one of which cannot be, and one that nobody asked for."""
+    for name, bucket, labels in (("good", "main", {"backup": ""}), ("bad", "old", {"backup": ""}), ("other", "x", {})):
+        metadata = {"name": name, "namespace": "default", "labels": labels}
+        create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"bucket": bucket}})
+
+
+def control(kubeconfig: Path, events: Callable[[], list[tuple[str, ...]]]) -> None:
+    """Run the controller until both plans are told of, and end it."""
+    pytest.importorskip("kubernetes.aio")
+    # Whether aiohttp has closed the connection of a cancelled watch before the loop ends is up to the client.
+    command = ["-W", "ignore:unclosed:ResourceWarning", str(EXAMPLES / "asyncio_controller.py")]
+    with running(command, kubeconfig) as controller:
+        wait_until(lambda: set(CONTROLLER) <= set(events()), controller)
+        assert (0, "") == terminate(controller)
+    # A real server that others use, too, may hold plans of theirs.
+    assert set(CONTROLLER) <= set(events())
+
+
+@pytest.mark.wire
+def test_asyncio_controller(api_server: APIServer) -> None:
+    """The controller tells of each plan with its label, and ends on a signal with nothing left open."""
+    plans(lambda body: api_server.create("v1", "configmaps", body))
+    control(api_server.kubeconfig(), lambda: told(api_server.events()))
+
+
+def tell(api_server: APIServer) -> None:
+    """A Normal and a Warning event, each about a pod."""
+    pod = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u-1")
+    with kevents.EventBroadcaster() as broadcaster:
+        api = client.CoreV1Api(config.new_client_from_config(str(api_server.kubeconfig())))
+        broadcaster.start_recording_to_sink(kevents.CoreV1EventSink(api))
+        recorder = broadcaster.new_recorder("teller")
+        recorder.event(pod, "Normal", "BackupStarted", "writing")
+        recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
+        assert broadcaster.flush(10)
+    api.api_client.close()
+
+
+def exported(api_server: APIServer, folder: Path, *url: str, done: Callable[[], object], **environment: str) -> None:
+    """Run the export until it has done its work, and end it."""
+    command = [str(EXAMPLES / "export_events.py"), str(folder), *url]
+    with running(command, api_server.kubeconfig(), **environment) as export:
+        wait_until(done, export)
+        status, said = terminate(export)
+    assert (0, 0) == (status, said.count("Traceback")), said
+
+
+def is_watching(api_server: APIServer) -> bool:
+    """Whether the export has read what there was, and waits for more."""
+    return any("watch" in request.query for request in api_server.requests)
+
+
+def reasons(folder: Path) -> list[str]:
+    """What has been exported into a folder."""
+    if not any(folder.rglob("*.jsonl.gz*")):
+        return []
+    return [record["reason"] for record in read_records(str(folder))]
+
+
+@pytest.mark.wire
+def test_export_to_a_file(api_server: APIServer, tmp_path: Path) -> None:
+    """Every event is in the folder once, also after the export was begun again."""
+    tell(api_server)
+    for _ in range(2):
+        api_server.clear_requests()
+        exported(api_server, tmp_path, done=lambda: is_watching(api_server) and len(reasons(tmp_path)) == 2)
+    assert ["BackupFailed", "BackupStarted"] == sorted(reasons(tmp_path))
+
+
+@pytest.mark.wire
+def test_export_to_s3(api_server: APIServer, tmp_path: Path) -> None:
+    """Warnings are in the bucket as well."""
+    if program() is None:
+        pytest.skip(HOW_TO_GET)
+    tell(api_server)
+    with served(tmp_path) as moto:
+        moto.make_bucket("bucket")
+        environment = {
+            "AWS_ACCESS_KEY_ID": "AKIAEXAMPLEEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+            "S3_ENDPOINT": f"http://127.0.0.1:{moto.port}",
+        }
+        url = "s3://bucket/events"
+        done = lambda: b".jsonl.gz" in moto.request("GET", "/bucket?list-type=2")[1]  # noqa: E731 - asked at once
+        exported(api_server, tmp_path / "folder", url, done=done, **environment)
+        assert ["BackupFailed"] == [record["reason"] for record in read_records(url, options=moto.options())]
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def ask(method: str, url: str) -> int:
+    """The status of a request; 0 when nobody answers."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=DEADLINE) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        with error:
+            return error.code
+    except URLError:
+        return 0
+
+
+@pytest.mark.wire
+@pytest.mark.skipif(sys.platform == "win32", reason="gunicorn forks, and Windows does not")
+@pytest.mark.parametrize("preload", [["--preload"], []], ids=["preload", "no preload"])
+def test_service(api_server: APIServer, preload: list[str]) -> None:
+    """Whichever worker is asked, its events arrive, the application being loaded before the fork or after it."""
+    url = f"http://127.0.0.1:{free_port()}"
+    gunicorn = ["-m", "gunicorn", "--chdir", str(EXAMPLES), "--workers", "2", "--no-control-socket"]
+    command = [*gunicorn, "--bind", url.removeprefix("http://"), *preload, "service:app"]
+    with running(command, api_server.kubeconfig(), POD_NAME="service-0") as service:
+        wait_until(lambda: ask("GET", f"{url}/events") == 200, service)
+        assert 201 == ask("POST", f"{url}/backups/main")
+        assert 404 == ask("POST", f"{url}/backups/old")
+        status, said = terminate(service)
+    assert (0, 0) == (status, said.count("Traceback")), said
+    assert SERVICE == told(api_server.events())
+
+
+@pytest.mark.e2e
+def test_client_go_on_a_real_server(real_server: RealServer) -> None:
+    """A real API server takes the events of the program moved from Go."""
+    assert 0 == run("client_go.py", real_server.kubeconfig(), POD_NAME="checker-0").returncode
+    assert CLIENT_GO == real_events(real_server, "default", "checker")
+
+
+@pytest.mark.e2e
+def test_asyncio_controller_on_a_real_server(real_server: RealServer) -> None:
+    """The controller watches a real API server, which takes its events."""
+    plans(lambda body: real_server.request("POST", "/api/v1/namespaces/default/configmaps", body))
+    control(real_server.kubeconfig(), lambda: real_events(real_server, "default", "backup-controller"))
+
+
+@pytest.mark.e2e
+def test_minimal_on_a_real_server(real_server: RealServer) -> None:
+    """A real API server takes the event of the smallest program."""
+    assert 0 == run("minimal.py", real_server.kubeconfig()).returncode
+    assert MINIMAL == real_events(real_server, "default", "minimal-example")
+
+
+@pytest.mark.e2e
+def test_batch_job_on_a_real_server(real_server: RealServer) -> None:
+    """A real API server takes the events of the job, whose user may create and patch events and nothing else."""
+    assert 1 == run_batch_job(real_server.kubeconfig("recorder"), "default").returncode
+    assert BATCH_JOB == real_events(real_server, "default", "batch-job")
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_short(path: Path) -> None:
+    """An example fits on a page: fewer than 60 lines."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 60

@@ -1,0 +1,107 @@
+"""What is shipped: the same bytes from each build, everything that is needed in them, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import kevents
+
+ROOT: Final = Path(__file__).parents[2]
+EPOCH: Final = "1763769600"  # any moment: what counts is that it is told
+
+
+def build(source: Path, target: Path, kind: str) -> Path:
+    """Build a wheel or an sdist of a folder, with the tools that are installed; give the file."""
+    command = [sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", str(target), str(source)]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    [built] = target.glob("*.whl" if kind == "wheel" else "*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The wheel and the sdist of this checkout."""
+    if not (ROOT / "kevents").is_dir():
+        pytest.skip("these tests run against an installed wheel: there is nothing to build")
+    folder = tmp_path_factory.mktemp("dist")
+    return build(ROOT, folder, "wheel"), build(ROOT, folder, "sdist")
+
+
+def digest(path: Path) -> str:
+    """What tells one file from another."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def metadata(wheel: Path) -> Message:
+    """The metadata of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return Parser().parsestr(archive.read(name).decode())
+
+
+def test_reproducible(built: tuple[Path, Path], tmp_path: Path) -> None:
+    """What is built from the sdist, in another folder and at another time, is what was built here, byte for byte."""
+    wheel, sdist = built
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [source] = tmp_path.iterdir()
+    for path in source.rglob("*"):
+        os.utime(path, (1, 1))
+    assert digest(wheel) == digest(build(source, tmp_path / "again", "wheel"))
+    assert digest(sdist) == digest(build(source, tmp_path / "again", "sdist"))
+    shutil.rmtree(tmp_path / "again")
+
+
+def test_wheel(built: tuple[Path, Path]) -> None:
+    """The wheel has each module and the mark that it is typed, and nothing but the package beside its own notes."""
+    with zipfile.ZipFile(built[0]) as archive:
+        names = set(archive.namelist())
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kevents").rglob("*.py")}
+    notes = f"kevents-{kevents.__version__}.dist-info/"
+    assert modules | {"kevents/py.typed"} == {name for name in names if not name.startswith(notes)}
+    assert {"entry_points.txt", "licenses/LICENSE", "METADATA", "RECORD", "WHEEL"} == {
+        name.removeprefix(notes) for name in names if name.startswith(notes)
+    }
+
+
+def test_sdist(built: tuple[Path, Path]) -> None:
+    """The sdist has what a packager needs to build, test and document it, and nothing that lies about."""
+    with tarfile.open(built[1]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "docs/conf.py", "examples/minimal.py"}
+    assert set() == (needed | {"kevents/py.typed", "tests/conftest.py"}) - names
+    assert [] == [name for name in names if "__pycache__" in name or name.startswith((".ci", ".github", "dist/"))]
+
+
+def test_metadata(built: tuple[Path, Path]) -> None:
+    """The metadata says which Pythons it is for; its version is the module's, and each extra is one that can be had."""
+    told = metadata(built[0])
+    assert kevents.__version__ == told["Version"]
+    assert ">=3.10" == told["Requires-Python"]
+    assert "Typing :: Typed" in told.get_all("Classifier", [])
+    plain = [line for line in told.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert ["cachetools", "kubernetes", "tenacity"] == sorted(re.split(r"[<>=!]", line)[0] for line in plain)
+    assert {"aio", "all", "export", "kopf", "otlp", "prometheus"} <= set(told.get_all("Provides-Extra", []))
+
+
+def test_version_is_said_once() -> None:
+    """The version stands in one place; the changelog's newest entry is about it."""
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] in {"Unreleased", kevents.__version__}
+    assert f'version = "{kevents.__version__}"' not in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

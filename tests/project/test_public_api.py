@@ -1,0 +1,330 @@
+"""What is promised: the exported names, their signatures and docstrings, and what an import costs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+
+import kevents
+from kevents import testing
+
+ROOT: Final = Path(__file__).parents[2]
+
+CONSTANTS: Final = {"EVENT_TYPE_NORMAL", "EVENT_TYPE_WARNING"}
+NAMES: Final = {
+    *CONSTANTS,
+    "BoundRecorder",
+    "CoreV1EventSink",
+    "CorrelatorOptions",
+    "DropReason",
+    "Event",
+    "EventAggregator",
+    "EventBroadcaster",
+    "EventCorrelateResult",
+    "EventCorrelator",
+    "EventRecorder",
+    "EventSink",
+    "EventSource",
+    "EventSourceObjectSpamFilter",
+    "InvalidEventError",
+    "InvalidMessageError",
+    "InvalidReferenceError",
+    "InvalidTypeError",
+    "KeventsError",
+    "ObjectReference",
+    "Recorder",
+    "SinkError",
+    "SinkStatistics",
+    "Statistics",
+    "StatusError",
+    "UnavailableError",
+    "Watcher",
+    "WatcherStatistics",
+    "default_host",
+    "event_aggregator_by_reason_func",
+    "event_aggregator_by_reason_message_func",
+    "get_partial_reference",
+    "get_reference",
+    "get_spam_key",
+    "register",
+    "spam_key_by_object_and_reason",
+}
+
+RECORDING: Final = {
+    "event": "self, object, eventtype, reason, message, *, annotations=None, labels=None",
+    "eventf": "self, object, eventtype, reason, message_fmt, *args",
+    "annotated_eventf": "self, object, annotations, eventtype, reason, message_fmt, *args",
+    "for_object": "self, object",
+}
+SIGNATURES: Final = {
+    "ObjectReference": (
+        "*, kind='', api_version='', namespace='', name='', uid='', resource_version='', field_path=''"
+    ),
+    "EventSource": "component='', host=''",
+    "Event.from_dict": "body",
+    "Event.to_dict": "self",
+    "EventBroadcaster": (
+        "*, correlator_options=None, sleep_duration=10.0, queue_length=10000, clock=time_ns, strict=False, "
+        "on_drop=None, max_message_bytes=None"
+    ),
+    "EventBroadcaster.start_recording_to_sink": (
+        "self, sink, *, senders=4, backlog=4096, max_age=3600.0, retry_wait=None"
+    ),
+    "EventBroadcaster.start_logging": "self, logf",
+    "EventBroadcaster.start_structured_logging": "self, level=20, *, logger=None",
+    "EventBroadcaster.start_event_watcher": "self, handler",
+    "EventBroadcaster.new_recorder": "self, source",
+    "EventBroadcaster.shutdown": "self, timeout=5.0",
+    "EventBroadcaster.flush": "self, timeout=None",
+    "EventBroadcaster.statistics": "self",
+    "Watcher.stop": "self, timeout=5.0",
+    **{f"EventRecorder.{name}": signature for name, signature in RECORDING.items()},
+    **{f"Recorder.{name}": signature for name, signature in RECORDING.items()},
+    **{f"testing.FakeRecorder.{name}": signature for name, signature in RECORDING.items()},
+    "EventRecorder.with_logger": "self, logger",
+    "BoundRecorder.normal": "self, reason, message",
+    "BoundRecorder.warning": "self, reason, message",
+    "BoundRecorder.exception": "self, reason, error",
+    "BoundRecorder.event": "self, eventtype, reason, message, *, annotations=None, labels=None",
+    "EventSink.create": "self, namespace, body, /",
+    "EventSink.patch": "self, namespace, name, patch, /",
+    "StatusError": "code, reason='', message='', causes=(), retry_after=None",
+    "UnavailableError": "message='the API server is unavailable', *, retry_after=None",
+    "CoreV1EventSink": "api=None, *, request_timeout=(5, 15)",
+    "CoreV1EventSink.create": "self, namespace, body, /",
+    "CoreV1EventSink.patch": "self, namespace, name, patch, /",
+    "CoreV1EventSink.after_fork": "self",
+    "CorrelatorOptions": (
+        "*, lru_cache_size=4096, burst_size=25, qps=0.0033333333333333335, key_func=event_aggregator_by_reason_func, "
+        "message_func=event_aggregator_by_reason_message_func, max_events=10, max_interval_in_seconds=600, "
+        "count_identical=True, spam_key_func=get_spam_key, clock=monotonic_ns"
+    ),
+    "event_aggregator_by_reason_func": "event",
+    "event_aggregator_by_reason_message_func": "event",
+    "get_spam_key": "event",
+    "spam_key_by_object_and_reason": "event",
+    "EventCorrelator": "options=None",
+    "EventCorrelator.event_correlate": "self, event",
+    "EventCorrelator.update_state": "self, event",
+    "EventAggregator.event_aggregate": "self, event",
+    "EventSourceObjectSpamFilter.filter": "self, event",
+    "get_reference": "obj",
+    "get_partial_reference": "obj, field_path",
+    "register": "cls, api_version, kind",
+}
+
+# What a plain install does not bring, or what only a sink needs.
+NOT_LOADED: Final = {
+    "aiohttp",
+    "httpx",
+    "kopf",
+    "kr8s",
+    "kubernetes",
+    "kubernetes_asyncio",
+    "lightkube",
+    "msgspec",
+    "obstore",
+    "opentelemetry",
+    "prometheus_client",
+    "pydantic",
+    "pytest",
+    "requests",
+    "urllib3",
+    "yaml",
+}
+
+
+def found(path: str) -> Any:
+    """What a dotted name is, seen from `kevents`."""
+    thing: Any = {"testing": testing}.get(path.partition(".")[0], kevents)
+    for name in path.removeprefix("testing.").split("."):
+        thing = getattr(thing, name)
+    return thing
+
+
+def signature_of(thing: Callable[..., object]) -> str:
+    """A signature without annotations; a function that is a default by its name."""
+    signature = inspect.signature(thing)
+    parameters = []
+    for parameter in signature.parameters.values():
+        default = parameter.default
+        if callable(default) and default is not parameter.empty:
+            default = _Named(default.__name__)
+        parameters.append(parameter.replace(annotation=parameter.empty, default=default))
+    return str(signature.replace(parameters=parameters, return_annotation=signature.empty))[1:-1]
+
+
+class _Named:
+    """Shows as a name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def public(thing: object) -> list[str]:
+    """The public names that a class itself defines."""
+    return [name for name in vars(thing) if not name.startswith("_")]
+
+
+# Names
+
+
+def test_names() -> None:
+    """Exactly the promised names are exported: constants, then classes, then functions, each in order, each once."""
+    expected = sorted(NAMES, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    assert expected == kevents.__all__
+
+
+def test_nothing_else_is_public() -> None:
+    """Whatever has a public name in `kevents` is in `__all__`, modules aside."""
+    seen = {name for name, value in vars(kevents).items() if name[0] != "_" and not isinstance(value, ModuleType)}
+    assert NAMES == seen
+
+
+def test_star() -> None:
+    """A star import gives the names, and nothing else."""
+    namespace: dict[str, object] = {}
+    exec("from kevents import *", namespace)
+    assert NAMES == namespace.keys() - {"__builtins__"}
+
+
+def test_version() -> None:
+    """The version is a version."""
+    assert kevents.__version__.split(".")[:2] == ["0", "1"]
+
+
+@pytest.mark.parametrize("path", SIGNATURES)
+def test_signature(path: str) -> None:
+    """Each signature is the promised one."""
+    assert SIGNATURES[path] == signature_of(found(path))
+
+
+def test_event_attributes() -> None:
+    """An event shows what was promised; a result of the correlator too."""
+    promised = {"reference", "type", "reason", "message", "source", "count", "name", "namespace", "annotations"}
+    assert promised | {"labels", "from_dict", "to_dict"} <= set(public(kevents.Event))
+    assert {"event", "patch", "skip"} <= set(public(kevents.EventCorrelateResult)) | set(
+        getattr(kevents.EventCorrelateResult, "__slots__", ())
+    )
+
+
+def test_statistics() -> None:
+    """The three ledgers have the promised fields."""
+    sink = {"accepted", "spam_filtered", "delivered", "dropped", "backlog", "created", "patched", "merged", "retried"}
+    sink |= {"recreated", "rejected_by_code", "aggregated", "fallbacks", "in_flight", "oldest_age", "gate_open"}
+    assert sink <= {field.name for field in fields(kevents.SinkStatistics)}
+    watcher = {"offered", "queue_full", "shutdown", "handled", "failed", "waiting", "sink"}
+    assert watcher <= {field.name for field in fields(kevents.WatcherStatistics)}
+    assert {"recorded", "refused", "no_watcher", "published", "watchers"} == {
+        field.name for field in fields(kevents.Statistics)
+    }
+
+
+def test_drop_reasons() -> None:
+    """The reasons of a loss are a closed set, and plain strings for metrics."""
+    expected = (
+        "no_watcher invalid_reference invalid_type invalid_message recursion queue_full spam_filtered backlog_full "
+        "rejected retries_exhausted expired handler_failed shutdown"
+    )
+    assert expected.split() == [str(reason) for reason in kevents.DropReason]
+
+
+def test_errors() -> None:
+    """Errors are one tree; those of a caller's mistake are ValueErrors, those of a sink are not."""
+    errors = {name: value for name, value in vars(kevents).items() if name.endswith("Error")}
+    assert all(issubclass(error, kevents.KeventsError) for error in errors.values())
+    mistakes = {name for name, error in errors.items() if issubclass(error, ValueError)}
+    assert {"InvalidEventError", "InvalidMessageError", "InvalidReferenceError", "InvalidTypeError"} == mistakes
+    assert {"SinkError", "StatusError", "UnavailableError"} == {
+        name for name, error in errors.items() if issubclass(error, kevents.SinkError)
+    }
+
+
+def test_protocols() -> None:
+    """Recorders, real and fake, and sinks satisfy their protocols."""
+    recorder = kevents.EventBroadcaster().new_recorder("c")
+    assert isinstance(recorder, kevents.Recorder)
+    assert isinstance(testing.FakeRecorder(), kevents.Recorder)
+    assert issubclass(kevents.CoreV1EventSink, kevents.EventSink)
+
+
+# Docstrings
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - CONSTANTS))
+def test_docstring(name: str) -> None:
+    """Each public class and function says what it is for, and since when it is there."""
+    text = inspect.getdoc(vars(kevents)[name]) or ""
+    assert ".. versionadded:: 0.1" in text.splitlines()
+    assert text.splitlines()[0].endswith((".", ")."))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in NAMES if isinstance(vars(kevents)[name], type)))
+def test_docstrings_of_methods(name: str) -> None:
+    """Each public method and property has a docstring of its own."""
+    members = vars(vars(kevents)[name])
+    described = {key: value for key, value in members.items() if key[0] != "_" and _can_be_described(value)}
+    assert [] == [key for key, value in described.items() if not inspect.getdoc(value)]
+
+
+def _can_be_described(member: object) -> bool:
+    return callable(member) or isinstance(member, property | classmethod | staticmethod)
+
+
+# Imports
+
+
+@pytest.fixture(scope="module")
+def loaded() -> set[str]:
+    """The top-level modules that `import kevents` loads, in a process of its own."""
+    script = (
+        "import sys; before = set(sys.modules); import kevents, json; print(json.dumps([*set(sys.modules) - before]))"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=ROOT, capture_output=True, check=True)
+    return {name.partition(".")[0] for name in json.loads(done.stdout)} | set(json.loads(done.stdout))
+
+
+def test_import_loads_no_optional_package(loaded: set[str]) -> None:
+    """`import kevents` loads neither the official client, nor what that needs, nor an optional package."""
+    assert set() == loaded & NOT_LOADED
+
+
+def test_import_loads_its_dependencies_only(loaded: set[str]) -> None:
+    """Beside itself and the standard library, `import kevents` loads cachetools and tenacity, and what those need."""
+    foreign = {name for name in loaded if "." not in name} - set(sys.stdlib_module_names)
+    assert {"kevents", "cachetools", "tenacity"} == foreign - {"tornado", "typing_extensions"}
+
+
+def test_import_loads_no_door(loaded: set[str]) -> None:
+    """`import kevents` loads no door: not the fakes, not asyncio's face, not the command."""
+    rooms = {name for name in loaded if name.startswith("kevents.")}
+    assert {"kevents.exceptions"} == {name for name in rooms if not name.startswith("kevents._")}
+    assert {"kevents._cli.main", "kevents._cli.demo.main"} & rooms == set()
+
+
+def test_import_starts_nothing() -> None:
+    """`import kevents` starts no thread, and prints and logs nothing."""
+    script = "import threading, kevents; assert threading.active_count() == 1"
+    command = [sys.executable, "-W", "error", "-X", "dev", "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert (0, b"", b"") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_import_contracts() -> None:
+    """Who may import whom is as `pyproject.toml` draws it."""
+    script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    command = [sys.executable, "-c", script, "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stdout + done.stderr

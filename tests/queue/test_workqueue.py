@@ -1,0 +1,904 @@
+"""The work queue, sentence by sentence of its design. The laws over all orders of calls are in ``test_laws``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kevents._model.statistics import DropReason
+from kevents._queue.notifications import CLOSED, Dropped, ServerBack, ServerLost, Wait
+from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb, Verdict
+from kevents._queue.work_item import Attempt
+from kevents._queue.workqueue import MOST_TRIES, WorkQueue
+from tests.simulation import Occurrence
+
+CREATE, PATCH = Verb.CREATE, Verb.PATCH
+DOWN = Unavailable("refused")
+BROKEN = Failed("broken")
+
+
+def make_queue(**options: Any) -> WorkQueue:
+    """A queue whose jitter waits the whole pause."""
+    given = {"senders": 4, "backlog": 4096, "max_age": 3600.0, "sleep_duration": 10.0, "jitter": lambda: 1.0}
+    return WorkQueue(**{**given, **options})
+
+
+def offer(queue: WorkQueue, name: str, count: int = 1, now: float = 0.0, due: float | None = None) -> None:
+    """Offer the count-th occurrence, as a correlator does."""
+    queue.offer(Occurrence(name, count), now, there=count > 1, due=due)
+
+
+def take(queue: WorkQueue, now: float = 0.0) -> Attempt:
+    """The attempt that there must be."""
+    step = queue.take(now)
+    assert isinstance(step, Attempt), step
+    return step
+
+
+def wait(queue: WorkQueue, now: float = 0.0) -> float | None:
+    """How long there is nothing to do."""
+    step = queue.take(now)
+    assert isinstance(step, Wait), step
+    return step.seconds
+
+
+def request(attempt: Attempt) -> tuple[Verb, str, int]:
+    """What an attempt asks for."""
+    return attempt.verb, attempt.name, attempt.body["count"]
+
+
+def write(queue: WorkQueue, verdict: Verdict, now: float = 0.0, pause: float = 1.0) -> tuple[Verb, str, int]:
+    """One attempt with that verdict; what was asked for."""
+    attempt = take(queue, now)
+    queue.done(attempt, verdict, now, pause)
+    return request(attempt)
+
+
+def drops(queue: WorkQueue) -> list[tuple[str, str, int, int]]:
+    """The losses told: reason, name, count of the state, events."""
+    return [
+        (str(fact.reason), fact.state.name, fact.state.count, fact.events)  # type: ignore[attr-defined]
+        for fact in queue.facts
+        if isinstance(fact, Dropped)
+    ]
+
+
+class TestOffer:
+    """One slot for each API object; what waits is merged."""
+
+    def test_first(self) -> None:
+        """What was never written is created, what was written before is patched."""
+        queue = make_queue()
+        offer(queue, "new", 1)
+        offer(queue, "known", 7)
+        assert (CREATE, "new", 1) == write(queue, Delivered())
+        assert (PATCH, "known", 7) == write(queue, Delivered())
+        assert wait(queue) is None
+        assert (2, 0, {CREATE: 1, PATCH: 1}) == (queue.delivered, queue.events, queue.written)
+
+    def test_order(self) -> None:
+        """Keys go out in the order in which they were offered."""
+        queue = make_queue()
+        for name in "cab":
+            offer(queue, name)
+        assert ["c", "a", "b"] == [take(queue).name for _ in "abc"]
+
+    def test_merge_waiting(self) -> None:
+        """States of one object that wait become one: the newest wins, and a create stays a create."""
+        queue = make_queue()
+        for count in (1, 2, 3):
+            offer(queue, "a", count)
+        assert (1, 3, 2) == (queue.keys, queue.events, queue.merged)
+        assert (CREATE, "a", 3) == write(queue, Delivered())
+        assert (3, 0) == (queue.delivered, queue.events)
+
+    def test_merge_in_flight(self) -> None:
+        """While an attempt is under way its key is not handed out; what came goes out after it, as a patch."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        attempt = take(queue)
+        offer(queue, "a", 2)
+        offer(queue, "a", 3)
+        assert wait(queue) is None
+        queue.done(attempt, Delivered(), 0.0, 1.0)
+        assert (1, 2) == (queue.delivered, queue.events)
+        assert (PATCH, "a", 3) == write(queue, Delivered())
+        assert (1, 3, 0, 0) == (queue.merged, queue.delivered, queue.events, queue.keys)
+
+    def test_writes_and_merges(self) -> None:
+        """Without a loss, each delivered event was a write or merged into one."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        attempt = take(queue)
+        offer(queue, "a", 2)
+        queue.done(attempt, BROKEN, 0.0, 1.0)
+        offer(queue, "a", 3)
+        write(queue, Delivered(), 1.0)
+        assert (3, 2, 1) == (queue.delivered, queue.merged, queue.written.total())
+
+    def test_same_name_elsewhere(self) -> None:
+        """A key is namespace and name: the same name in two namespaces is two objects."""
+        queue = make_queue()
+        for namespace in ("a", "b"):
+            queue.offer(Occurrence("x", 1, namespace), 0.0, there=False)
+        assert ["a", "b"] == [take(queue).namespace, take(queue).namespace]
+
+    def test_backlog_full(self) -> None:
+        """A full backlog refuses new keys and merges known ones, those in flight too."""
+        queue = make_queue(backlog=2)
+        offer(queue, "a")
+        offer(queue, "b")
+        take(queue)
+        offer(queue, "c")
+        offer(queue, "a", 2)
+        offer(queue, "b", 2)
+        assert [("backlog_full", "c", 1, 1)] == drops(queue)
+        assert (2, 4) == (queue.keys, queue.events)
+
+    def test_backlog_full_expires_first(self) -> None:
+        """A full backlog first gives up what is overdue."""
+        queue = make_queue(backlog=2, max_age=10.0)
+        offer(queue, "a", now=0.0)
+        offer(queue, "b", now=5.0)
+        offer(queue, "c", now=10.0)
+        assert [("expired", "a", 1, 1)] == drops(queue)
+        assert 2 == queue.keys
+
+    def test_after_close(self) -> None:
+        """After the end each event is a drop."""
+        queue = make_queue()
+        queue.close()
+        offer(queue, "a")
+        assert [("shutdown", "a", 1, 1)] == drops(queue)
+        assert (0, 0) == (queue.events, queue.keys)
+
+
+class TestBelief:
+    """Each row of the table of beliefs, against each verdict."""
+
+    @staticmethod
+    def believing(belief: str, queue: WorkQueue) -> None:
+        """Bring the key "a" into that belief, with one event, due at 100."""
+        offer(queue, "a", 7 if belief == "there" else 1, now=99.0)
+        if belief == "maybe":
+            write(queue, BROKEN, 99.0, 1.0)
+
+    @pytest.mark.parametrize("belief", ["new", "maybe", "there"])
+    def test_delivered(self, belief: str) -> None:
+        """Delivered ends it, whatever was believed."""
+        queue = make_queue()
+        self.believing(belief, queue)
+        assert (PATCH if belief == "there" else CREATE) is write(queue, Delivered(), 100.0)[0]
+        assert (1, 0, 0) == (queue.delivered, queue.keys, queue.in_flight)
+
+    @pytest.mark.parametrize("belief", ["new", "maybe", "there"])
+    def test_rejected(self, belief: str) -> None:
+        """A rejection drops what the attempt carried, with the verb, the answer and its code."""
+        queue = make_queue()
+        self.believing(belief, queue)
+        verdict = Rejected(422, "Invalid", "no")
+        verb, _, count = write(queue, verdict, 100.0)
+        assert Dropped(DropReason.REJECTED, Occurrence("a", count), 1, verb, verdict) == queue.facts[-1]
+        assert ({422: 1}, 0) == (queue.rejected_by_code, queue.keys)
+
+    @pytest.mark.parametrize("belief", ["new", "maybe", "there"])
+    @pytest.mark.parametrize("verdict", [BROKEN, DOWN])
+    def test_failed(self, belief: str, verdict: Verdict) -> None:
+        """A failure waits and asks for the same again, a create now being ambiguous."""
+        queue = make_queue()
+        self.believing(belief, queue)
+        before = write(queue, verdict, 100.0, 3.0)
+        assert 3.0 == wait(queue, 100.0)
+        assert before == write(queue, Exists(), 103.0)
+        if before[0] is CREATE:
+            assert (PATCH, "a", 1) == write(queue, Delivered(), 103.0)
+
+    def test_new_exists(self) -> None:
+        """A first create that meets AlreadyExists met somebody else's event: dropped, quietly."""
+        queue = make_queue()
+        offer(queue, "a")
+        write(queue, Exists())
+        verdict = Rejected(409, "AlreadyExists", "", quiet=True)
+        assert [Dropped(DropReason.REJECTED, Occurrence("a"), 1, CREATE, verdict)] == queue.facts
+        assert {409: 1} == queue.rejected_by_code
+
+    def test_maybe_exists(self) -> None:
+        """Pitfall 38: a create that timed out but landed is patched with the present state; the count is whole."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        attempt = take(queue)
+        offer(queue, "a", 2)
+        queue.done(attempt, DOWN, 0.0, 1.0)
+        offer(queue, "a", 3)
+        assert (CREATE, "a", 3) == write(queue, Exists(), 1.0)
+        assert (PATCH, "a", 3) == write(queue, Delivered(), 1.0)
+        assert (3, 0) == (queue.delivered, queue.dropped.total())
+
+    def test_there_gone(self) -> None:
+        """Pitfall 36: a patch that meets 404 becomes one create at once, with the same name and count."""
+        queue = make_queue()
+        offer(queue, "a", 5)
+        assert (PATCH, "a", 5) == write(queue, Gone())
+        assert (CREATE, "a", 5) == write(queue, Delivered())
+        assert (1, 1, 0) == (queue.recreated, queue.delivered, queue.retried)
+
+    def test_gone_then_exists(self) -> None:
+        """Pitfall 37: a patch 404 whose create meets 409 is patched again at once."""
+        queue = make_queue()
+        offer(queue, "a", 5)
+        verbs = [write(queue, verdict)[0] for verdict in (Gone(), Exists(), Delivered())]
+        assert [PATCH, CREATE, PATCH] == verbs
+
+    def test_changes_go_first(self) -> None:
+        """A change of belief is due at the head, before keys that have waited longer."""
+        queue = make_queue()
+        offer(queue, "a", 5)
+        attempt = take(queue)
+        offer(queue, "b")
+        offer(queue, "a", 6)
+        queue.done(attempt, Gone(), 5.0, 1.0)
+        assert (CREATE, "a", 6) == request(take(queue, 5.0))
+
+    def test_ping_pong(self) -> None:
+        """More than twelve changes of belief in a row are charged as failures, each with a wait; twelve end it."""
+        queue = make_queue()
+        offer(queue, "a", 5)
+        verdicts = [Gone(), Exists()] * 12
+        for verdict in verdicts[:12]:
+            write(queue, verdict, 0.0, 7.0)
+        assert 0 == queue.retried
+        for tries, verdict in enumerate(verdicts[:11]):
+            write(queue, verdict, tries * 7.0, 7.0)
+            assert 7.0 == wait(queue, tries * 7.0)
+        write(queue, Exists(), 77.0, 7.0)
+        assert [("retries_exhausted", "a", 5, 1)] == drops(queue)
+
+    def test_changes_in_a_row(self) -> None:
+        """A failure between two changes of belief ends the row."""
+        queue = make_queue()
+        offer(queue, "a", 5)
+        for verdict in [Gone(), Exists()] * 6:
+            write(queue, verdict)
+        write(queue, BROKEN, 0.0, 1.0)
+        for verdict in [Gone(), Exists()] * 6:
+            write(queue, verdict, 1.0)
+        assert (PATCH, "a", 5) == write(queue, Delivered(), 1.0)
+
+    @pytest.mark.parametrize("verdict", [Delivered(), Rejected(422, "Invalid")])
+    def test_next_after_final(self, verdict: Verdict) -> None:
+        """After a final verdict what came meanwhile goes on as a patch, due now, with nothing charged yet."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        for tries in range(MOST_TRIES - 1):
+            write(queue, BROKEN, float(tries), 1.0)
+        attempt = take(queue, 11.0)
+        offer(queue, "a", 2, now=11.0)
+        queue.done(attempt, verdict, 11.0, 1.0)
+        for tries in range(MOST_TRIES - 1):
+            assert (PATCH, "a", 2) == write(queue, BROKEN, 11.0 + tries, 1.0)
+        assert 1 == queue.events
+
+    def test_next_after_failure(self) -> None:
+        """After a verdict that is not final what came meanwhile joins what was carried."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        attempt = take(queue)
+        offer(queue, "a", 2)
+        queue.done(attempt, BROKEN, 0.0, 1.0)
+        attempt = take(queue, 1.0)
+        assert ((CREATE, "a", 2), 2) == (request(attempt), attempt.events)
+
+
+class TestTries:
+    """What is charged, how long a key waits, and when it is given up."""
+
+    def test_failed_is_charged(self) -> None:
+        """The twelfth failure of a request ends it; it drops only what it carried."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        for tries in range(11):
+            write(queue, BROKEN, tries * 10.0, 10.0)
+        attempt = take(queue, 110.0)
+        offer(queue, "a", 2, now=110.0)
+        queue.done(attempt, BROKEN, 110.0, 10.0)
+        assert [("retries_exhausted", "a", 1, 1)] == drops(queue)
+        assert BROKEN == queue.facts[-1].verdict  # type: ignore[union-attr]
+        assert (PATCH, "a", 2) == write(queue, Delivered(), 110.0)
+        assert 11 == queue.retried
+
+    def test_unreachable_server_charges_nothing(self) -> None:
+        """Pitfall 40: while nobody is answered, no key loses a try."""
+        queue = make_queue()
+        offer(queue, "a")
+        for tries in range(100):
+            write(queue, DOWN, tries * 10.0, 10.0)
+        assert (1, {}) == (queue.keys, queue.dropped)
+
+    def test_own_answers_charge_nothing(self) -> None:
+        """An answer to the key itself says nothing of the others: no try is charged for it."""
+        queue = make_queue()
+        offer(queue, "a", 5)
+        for tries in range(20):
+            write(queue, Gone(), tries * 1.0)
+            write(queue, DOWN, tries * 1.0, 0.5)
+            write(queue, Exists(), tries * 1.0 + 0.5)
+            write(queue, DOWN, tries * 1.0 + 0.5, 0.5)
+        assert {} == queue.dropped
+
+    def test_poisonous_event(self) -> None:
+        """A key that stays unavailable while others are answered ends after twelve tries, and blocks nobody."""
+        queue = make_queue()
+        offer(queue, "poison")
+        attempts = 0
+        for tries in range(14):
+            now = tries * 10.0
+            offer(queue, f"good{tries}", now=now)
+            for _ in range(2):
+                step = queue.take(now)
+                if isinstance(step, Attempt):
+                    poison = step.name == "poison"
+                    attempts += poison
+                    queue.done(step, DOWN if poison else Delivered(), now, 10.0)
+        assert (14, {DropReason.RETRIES_EXHAUSTED: 1}) == (queue.delivered, queue.dropped)
+        assert 13 == attempts  # the first was not charged: nobody had been answered since it began
+
+    def test_first_attempt_is_charged_by_its_own_time(self) -> None:
+        """The first attempt is charged only for answers since it began, not for those while it waited."""
+        for answered_during in (False, True):
+            queue = make_queue()
+            offer(queue, "a")
+            offer(queue, "b")
+            attempt = take(queue)
+            if not answered_during:
+                queue.done(attempt, Delivered(), 0.0, 1.0)
+            other = take(queue)
+            if answered_during:
+                queue.done(attempt, Delivered(), 0.0, 1.0)
+            queue.done(other, DOWN, 0.0, 1.0)
+            for tries in range(1, 12):
+                assert 1 == queue.keys
+                write(queue, BROKEN, float(tries), 1.0)
+            assert (0 if answered_during else 1) == queue.keys
+
+    def test_an_answer_is_charged_once(self) -> None:
+        """One answer to another key charges the next attempt only, not all that follow."""
+        queue = make_queue()
+        offer(queue, "a")
+        write(queue, DOWN, 0.0, 10.0)
+        offer(queue, "b")
+        write(queue, Delivered())
+        for tries in range(1, 30):
+            write(queue, DOWN, tries * 10.0, 10.0)
+        assert (1, {}) == (queue.keys, queue.dropped)
+
+    def test_wait_is_the_longer(self) -> None:
+        """A key waits as long as it is told, and never shorter than the server asks."""
+        for pause, after, expected in ((3.0, 5.0, 5.0), (5.0, 3.0, 5.0), (5.0, None, 5.0)):
+            for verdict in (Failed("x", after), Unavailable("x", after)):
+                queue = make_queue()
+                offer(queue, "a")
+                write(queue, verdict, 0.0, pause)
+                assert expected == wait(queue)
+
+    def test_attempt_knows_its_waits(self) -> None:
+        """An attempt says how often its write has waited, so that the next wait can be chosen."""
+        queue = make_queue()
+        offer(queue, "a")
+        waits = []
+        for now in (0.0, 1.0, 2.0):
+            attempt = take(queue, now)
+            waits.append(attempt.waits)
+            queue.done(attempt, DOWN, now, 1.0)
+        assert [0, 1, 2] == waits
+
+    def test_expired(self) -> None:
+        """A write is given up when it is max_age old, counted from its newest event."""
+        queue = make_queue(max_age=100.0)
+        offer(queue, "a", 1, now=0.0)
+        write(queue, DOWN, 0.0, 60.0)
+        offer(queue, "a", 2, now=50.0)
+        version = queue.version
+        assert 10.0 == wait(queue, 50.0)
+        write(queue, DOWN, 149.0, 60.0)
+        assert wait(queue, 150.0) is None
+        assert [("expired", "a", 2, 2)] == drops(queue)
+        assert version < queue.version
+
+    def test_expired_after_a_wait_by_choice(self) -> None:
+        """The time that a write waited by choice makes it no older: it has max_age from the moment it was due."""
+        queue = make_queue(max_age=100.0)
+        offer(queue, "a", 2, 0.0, due=400.0)
+        write(queue, DOWN, 400.0)
+        assert (PATCH, "a", 2) == write(queue, DOWN, 499.9, pause=10.0)
+        assert wait(queue, 500.0) is None
+        assert [("expired", "a", 2, 1)] == drops(queue)
+
+    def test_in_flight_does_not_expire(self) -> None:
+        """An attempt under way is waited for; only if it fails is its write too old."""
+        queue = make_queue(max_age=100.0)
+        offer(queue, "a")
+        attempt = take(queue)
+        assert wait(queue, 200.0) is None
+        assert 1 == queue.keys
+        queue.done(attempt, DOWN, 200.0, 1.0)
+        wait(queue, 200.0)
+        assert [("expired", "a", 1, 1)] == drops(queue)
+
+    def test_forbidden_after_restart(self) -> None:
+        """Pitfall 83: a 403 within 30 s of the last Unavailable is tried again; later, or quiet, it is final."""
+        forbidden = Rejected(403, "Forbidden")
+        for moment, verdict, kept in (
+            (30.0, forbidden, 1),
+            (30.1, forbidden, 0),
+            (1.0, Rejected(403, "Forbidden", quiet=True), 0),
+            (1.0, Rejected(422, "Invalid"), 0),
+        ):
+            queue = make_queue()
+            offer(queue, "a")
+            write(queue, DOWN, 0.0, 1.0)
+            write(queue, verdict, moment, 1.0)
+            assert kept == queue.keys
+
+
+class TestFairness:
+    """Keys that fail leave room for the others."""
+
+    def test_failing_keys_leave_a_sender(self) -> None:
+        """Pitfall 47: keys that have failed before hold all senders but one at most."""
+        queue = make_queue(senders=3)
+        for name in "abcd":
+            offer(queue, name)
+            write(queue, BROKEN, 0.0, 1.0)
+        held = [take(queue, 1.0).name for _ in range(2)]
+        assert ["a", "b"] == held
+        assert wait(queue, 1.0) is None
+        offer(queue, "fresh", now=1.0)
+        assert "fresh" == take(queue, 1.0).name
+
+    def test_a_held_sender_is_given_back(self) -> None:
+        """When a failing key's attempt ends, the next failing key may go."""
+        queue = make_queue(senders=2)
+        for name in "ab":
+            offer(queue, name)
+            write(queue, BROKEN, 0.0, 1.0)
+        attempt = take(queue, 1.0)
+        assert wait(queue, 1.0) is None
+        queue.done(attempt, Delivered(), 1.0, 1.0)
+        assert "b" == take(queue, 1.0).name
+
+    def test_one_sender(self) -> None:
+        """A single sender may be held by a failing key."""
+        queue = make_queue(senders=1)
+        offer(queue, "a")
+        write(queue, BROKEN, 0.0, 1.0)
+        assert "a" == take(queue, 1.0).name
+
+
+class TestGate:
+    """An unreachable server is asked by one request at a time."""
+
+    @staticmethod
+    def closed(senders: int = 4, keys: int = 6) -> WorkQueue:
+        """A queue with keys k0, k1, ... whose gate closed at 1.0; the first ones wait for an hour."""
+        queue = make_queue(senders=senders, max_age=1e6)
+        for number in range(keys):
+            offer(queue, f"k{number}")
+        attempts = [take(queue) for _ in range(senders)]
+        for attempt in attempts:
+            queue.done(attempt, DOWN, 1.0, 3600.0)
+        assert queue.gate.closed
+        return queue
+
+    def test_closes(self) -> None:
+        """It closes when as many different keys in a row as there are senders were unavailable."""
+        queue = make_queue(senders=3)
+        for name in "abc":
+            offer(queue, name)
+        for name in "abc":
+            assert not queue.gate.closed
+            attempt = take(queue)
+            assert name == attempt.name
+            queue.done(attempt, DOWN, 0.25, 10.0)
+        assert queue.gate.closed
+
+    def test_same_key_does_not_close(self) -> None:
+        """One key alone never closes it, however often it fails."""
+        queue = make_queue(senders=1)
+        offer(queue, "a")
+        for tries in range(20):
+            write(queue, DOWN, float(tries), 1.0)
+        assert not queue.gate.closed
+
+    def test_answer_between(self) -> None:
+        """An answer between, whatever it says, begins the row anew."""
+        for verdict in (Delivered(), BROKEN, Rejected(422, "")):
+            queue = make_queue(senders=3)
+            for name in "abcd":
+                offer(queue, name)
+            attempts = [take(queue) for _ in "abcd"]
+            for attempt, answer in zip(attempts, (DOWN, DOWN, verdict, DOWN), strict=True):
+                queue.done(attempt, answer, 1.0, 1.0)
+            assert not queue.gate.closed
+
+    def test_a_burst_of_failures_closes_for_a_moment(self) -> None:
+        """Pitfall 85: failures within a quarter of a second are no outage yet: it is asked again at once."""
+        queue = make_queue(senders=2)
+        for name in "abc":
+            offer(queue, name)
+        write(queue, DOWN, 0.0, 10.0)
+        write(queue, DOWN, 0.1, 10.0)
+        assert queue.gate.closed
+        assert pytest.approx(0.025) == wait(queue, 0.1)
+        write(queue, Delivered(), 0.125, 10.0)
+        assert not queue.gate.closed
+
+    def test_single_probes(self) -> None:
+        """While it is closed there is one request at a time, after waits that double up to sleep_duration."""
+        queue = self.closed()
+        now, waits = 1.0, []
+        for _ in range(8):
+            pause = wait(queue, now)
+            assert pause is not None
+            waits.append(pause)
+            now += pause
+            probe = take(queue, now)
+            assert wait(queue, now) is None
+            queue.done(probe, DOWN, now, 1.0)
+        assert [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0] == waits
+
+    def test_least_recent_probes(self) -> None:
+        """Each probe is the least recently attempted key, whatever its own wait."""
+        queue = self.closed()
+        names = []
+        for tries in range(8):
+            now = 20.0 * (tries + 1)
+            attempt = take(queue, now)
+            names.append(attempt.name)
+            queue.done(attempt, DOWN, now, 3600.0)
+        assert ["k4", "k5", "k0", "k1", "k2", "k3", "k4", "k5"] == names
+
+    def test_older_attempts_do_not_lengthen(self) -> None:
+        """Only an attempt that began after the closing lengthens the probes' waits."""
+        queue = make_queue(senders=2)
+        for name in "abcd":
+            offer(queue, name)
+        attempts = [take(queue) for _ in "abcd"]
+        for attempt in attempts:
+            queue.done(attempt, DOWN, 1.0, 10.0)
+        assert 0.25 == wait(queue, 1.0)
+
+    def test_old_probe_after_reopening(self) -> None:
+        """A probe that comes back after the gate opened and closed again neither ends nor lengthens the new probing."""
+        queue = make_queue(senders=2)
+        for name in "abcdef":
+            offer(queue, name)
+        late = take(queue)
+        write(queue, DOWN, 1.0, 100.0)
+        write(queue, DOWN, 1.0, 100.0)
+        old = take(queue, 2.0)
+        queue.done(late, Delivered(), 2.0, 1.0)
+        write(queue, DOWN, 3.0, 100.0)
+        write(queue, DOWN, 4.0, 100.0)
+        assert queue.gate.closed
+        take(queue, 5.0)
+        queue.done(old, DOWN, 6.0, 100.0)
+        assert wait(queue, 6.0) is None
+
+    def test_probe_is_let_go(self) -> None:
+        """A queue that was closed while a probe was under way holds on to it no longer."""
+        queue = self.closed()
+        probe = take(queue, 2.0)
+        assert probe is queue.gate.probing
+        queue.close()
+        assert queue.gate.probing is None
+
+    @pytest.mark.parametrize("verdict", [Delivered(), BROKEN, Rejected(422, ""), Gone()])
+    def test_any_answer_opens(self, verdict: Verdict) -> None:
+        """Any answer opens it; the keys in back-off keep their own waits, the others go at once."""
+        queue = self.closed()
+        write(queue, verdict, 2.0, 50.0)
+        assert not queue.gate.closed
+        assert "k5" in [take(queue, 2.0).name for _ in range(2 if verdict == Gone() else 1)]
+
+    def test_server_s_wait_counts(self) -> None:
+        """A server's Retry-After is kept by the probes."""
+        queue = self.closed()
+        write(queue, Unavailable("busy", 45.0), 2.0, 1.0)
+        assert 45.0 == wait(queue, 2.0)
+
+    def test_facts(self) -> None:
+        """The first Unavailable and the first answer after it are told, with cause, duration and how many waited."""
+        queue = self.closed()
+        assert [ServerLost("refused")] == queue.facts
+        write(queue, Delivered(), 11.0)
+        assert [ServerLost("refused"), ServerBack(10.0, 6)] == queue.facts
+        write(queue, Delivered(), 11.0)
+        assert 2 == len(queue.facts)
+
+    def test_hasten_probes_at_once(self) -> None:
+        """A flush makes one probe at once."""
+        queue = self.closed()
+        queue.hasten(1.0)
+        take(queue, 1.0)
+        assert wait(queue, 1.0) is None
+
+
+class TestSeries:
+    """Writes that wait by choice."""
+
+    def test_due(self) -> None:
+        """A write with a due time waits for it; each offer moves it; one without makes it due now."""
+        queue = make_queue()
+        offer(queue, "a", 2, due=100.0)
+        assert 100.0 == wait(queue)
+        offer(queue, "a", 3, due=200.0)
+        assert 200.0 == wait(queue)
+        offer(queue, "a", 4, now=5.0)
+        assert (PATCH, "a", 4) == request(take(queue, 5.0))
+
+    def test_first_write_keeps_its_time(self) -> None:
+        """A first write, or a retry, keeps its time whatever due says."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        offer(queue, "a", 2, due=100.0)
+        write(queue, BROKEN, 0.0, 3.0)
+        offer(queue, "a", 3, due=100.0)
+        assert 3.0 == wait(queue)
+
+    def test_due_while_in_flight(self) -> None:
+        """Of the offers during an attempt the last due time holds, unless one of them was at once."""
+        for dues, expected in (([100.0, 200.0], 200.0), ([100.0, None], None), ([None, 100.0], None)):
+            queue = make_queue()
+            offer(queue, "a", 1)
+            attempt = take(queue)
+            for count, due in enumerate(dues, 2):
+                offer(queue, "a", count, due=due)
+            queue.done(attempt, Delivered(), 0.0, 1.0)
+            if expected is None:
+                take(queue)
+            else:
+                assert expected == wait(queue)
+
+    def test_outside_backlog_and_age(self) -> None:
+        """It takes no place in the backlog, does not age, and is in the ledger."""
+        queue = make_queue(backlog=1, max_age=10.0)
+        for name in "abc":
+            offer(queue, name, 2, due=1800.0)
+        offer(queue, "d")
+        assert (4, 4, {}) == (queue.keys, queue.events, queue.dropped)
+        write(queue, Delivered())
+        assert 700.0 == wait(queue, 1100.0)
+        assert 0.0 == queue.oldest_age(1100.0)
+
+    def test_age_counts_from_due(self) -> None:
+        """Once it is under way its age is counted from when it was due."""
+        queue = make_queue()
+        offer(queue, "a", 2, due=100.0)
+        take(queue, 103.0)
+        assert 4.0 == queue.oldest_age(104.0)
+
+    def test_not_a_probe_before_it_is_due(self) -> None:
+        """A closed gate does not probe with it, until it is due."""
+        queue = make_queue(senders=2, max_age=1.0)
+        offer(queue, "series", 2, due=100.0)
+        for name in "ab":
+            offer(queue, name)
+        attempts = [take(queue), take(queue)]
+        for attempt in attempts:
+            queue.done(attempt, DOWN, 0.5, 10.0)
+        assert 95.0 == wait(queue, 5.0)
+        assert "series" == take(queue, 100.0).name
+
+    def test_hasten_one(self) -> None:
+        """A forgotten series is written at once; a key in back-off and a closed gate are not hurried by that."""
+        queue = make_queue(senders=2)
+        offer(queue, "series", 2, due=1800.0)
+        offer(queue, "a")
+        write(queue, BROKEN, 0.0, 50.0)
+        for name in ("series", "a", "unknown"):
+            queue.hasten(0.0, ("default", name))
+        assert "series" == take(queue).name
+        assert 50.0 == wait(queue)
+        queue = TestGate.closed()
+        queue.hasten(1.0, ("default", "k0"))
+        assert 0.25 == wait(queue, 1.0)
+
+    def test_hasten_while_trying(self) -> None:
+        """What fails while a flush waits for it is tried again at once, once, unless the server asks for a pause."""
+        for verdict, due in ((BROKEN, 1.0), (Failed("busy", 3.0), 4.0)):
+            queue = make_queue()
+            offer(queue, "a")
+            attempt = take(queue)
+            queue.hasten(0.5)
+            queue.done(attempt, verdict, 1.0, 50.0)
+            if due > 1.0:
+                assert due - 1.0 == wait(queue, 1.0)
+            again = take(queue, due)
+            queue.done(again, BROKEN, due, 50.0)
+            assert 50.0 == wait(queue, due)
+
+    def test_hasten_while_in_flight(self) -> None:
+        """A flush hurries also what waits for an attempt to end before its own waiting by choice."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        attempt = take(queue)
+        offer(queue, "a", 2, due=1800.0)
+        queue.hasten(1.0)
+        queue.done(attempt, Delivered(), 1.0, 1.0)
+        assert (PATCH, "a", 2) == request(take(queue, 1.0))
+
+    def test_drain_hurries_later_ones(self) -> None:
+        """While it drains, a series that comes waits neither for its interval nor for the pause between two tries."""
+        queue = make_queue()
+        queue.drain(0.0, 0.25, 5.0)
+        offer(queue, "a", 2, due=1800.0)
+        assert (PATCH, "a", 2) == request(take(queue))
+
+
+class TestFlush:
+    """A mark is settled when what came before it has ended."""
+
+    def test_mark(self) -> None:
+        """What was offered before counts, what is merged or offered later does not."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        attempt = take(queue)
+        mark = queue.mark()
+        offer(queue, "a", 2)
+        offer(queue, "b")
+        assert not queue.settled(mark)
+        queue.done(attempt, Delivered(), 0.0, 1.0)
+        assert queue.settled(mark)
+        assert not queue.settled(queue.mark())
+
+    def test_dropped_is_settled(self) -> None:
+        """An event dropped for a reason has ended."""
+        queue = make_queue()
+        offer(queue, "a")
+        mark = queue.mark()
+        write(queue, Rejected(422, ""))
+        assert queue.settled(mark)
+
+    def test_failed_is_not_settled(self) -> None:
+        """A write that is to be tried again has not ended, nor has what joined it."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        mark = queue.mark()
+        attempt = take(queue)
+        offer(queue, "a", 2)
+        queue.done(attempt, BROKEN, 0.0, 1.0)
+        assert not queue.settled(mark)
+
+    def test_hasten(self) -> None:
+        """Keys in back-off, and those that wait by choice, are due at once; those under way are left."""
+        queue = make_queue()
+        for name in "abc":
+            offer(queue, name)
+        write(queue, BROKEN, 0.0, 50.0)
+        take(queue)
+        offer(queue, "s", 2, due=1800.0)
+        before = queue.version
+        queue.hasten(1.0)
+        assert {"a", "c", "s"} == {take(queue, 1.0).name for _ in "acs"}
+        assert before < queue.version
+
+
+class TestEnd:
+    """Draining, sealing, closing."""
+
+    def test_drain_caps_waits(self) -> None:
+        """Every key is due at once, then no wait is longer than told: keys', probes', nor a server's own."""
+        queue = TestGate.closed()
+        queue.drain(2.0, 0.25, 7.0)
+        for tries in range(12):
+            write(queue, Unavailable("busy", 60.0), 2.0 + tries * 0.25, 10.0)
+            assert 0.25 == wait(queue, 2.0 + tries * 0.25)
+
+    def test_drain_charges_nothing(self) -> None:
+        """No try is charged while it drains."""
+        queue = make_queue()
+        offer(queue, "a")
+        queue.drain(0.0, 0.25, 100.0)
+        for tries in range(30):
+            write(queue, BROKEN, tries * 0.25, 10.0)
+        assert 1 == queue.keys
+
+    def test_drain_ends(self) -> None:
+        """At its deadline the queue closes; nobody waits beyond it."""
+        queue = make_queue()
+        offer(queue, "a")
+        take(queue)
+        queue.drain(0.0, 0.25, 5.0)
+        assert 4.0 == wait(queue, 1.0)
+        assert CLOSED is queue.take(5.0)
+        assert [("shutdown", "a", 1, 1)] == drops(queue)
+
+    def test_seal(self) -> None:
+        """When nothing more is to come, the queue closes once it is empty."""
+        queue = make_queue()
+        offer(queue, "a")
+        attempt = take(queue)
+        queue.seal()
+        assert wait(queue) is None
+        queue.done(attempt, Delivered(), 0.0, 1.0)
+        assert CLOSED is queue.take(0.0)
+        assert queue.closed
+
+    def test_close(self) -> None:
+        """What is left is given up, in flight and merged too; a late answer changes nothing, a repeat gives 0."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        attempt = take(queue)
+        offer(queue, "a", 2)
+        offer(queue, "b", 1)
+        assert 3 == queue.close()
+        assert [("shutdown", "a", 2, 2), ("shutdown", "b", 1, 1)] == drops(queue)
+        queue.done(attempt, Delivered(), 0.0, 1.0)
+        assert (0, 0, 0, 0) == (queue.delivered, queue.events, queue.in_flight, queue.close())
+        assert CLOSED is queue.take(0.0)
+
+    def test_oldest_age(self) -> None:
+        """The oldest write that has not ended tells how far behind the sink is."""
+        queue = make_queue()
+        assert 0.0 == queue.oldest_age(9.0)
+        offer(queue, "a", now=1.0)
+        offer(queue, "a", 2, now=3.0)
+        offer(queue, "b", now=2.0)
+        assert 8.0 == queue.oldest_age(9.0)
+
+    def test_version(self) -> None:
+        """Whatever can end a wait changes the version that the wait was told."""
+        queue = make_queue()
+        step = queue.take(0.0)
+        assert isinstance(step, Wait)
+        changes = (lambda: offer(queue, "a"), lambda: queue.hasten(0.0), queue.seal, queue.close)
+        for change in changes:
+            before = queue.version
+            change()
+            assert before < queue.version
+
+
+class TestWaking:
+    """Who waits for a change hears of it, and a hurry reaches what it is meant for."""
+
+    def test_version(self) -> None:
+        """Whatever may give a sender work is another version: an offer, a verdict, what expires, a seal, the end."""
+        queue = make_queue(max_age=50.0)
+        versions = [queue.version]
+        for change in (
+            lambda: offer(queue, "a"),
+            lambda: queue.done(take(queue), BROKEN, 0.0, 1.0),
+            lambda: queue.hasten(0.0),
+            lambda: queue.take(60.0),
+            queue.seal,
+            queue.close,
+        ):
+            change()
+            versions.append(queue.version)
+        assert sorted(set(versions)) == versions
+
+    def test_due_is_a_moment(self) -> None:
+        """A write that can wait is due when it says, at whatever hour."""
+        queue = make_queue()
+        offer(queue, "a", now=1000.0, due=1006.0)
+        assert 6.0 == wait(queue, 1000.0)
+
+    def test_drain_makes_due(self) -> None:
+        """A drain makes what waits due at once, by choice or after a failure."""
+        queue = make_queue()
+        offer(queue, "series", due=60.0)
+        offer(queue, "failed")
+        write(queue, BROKEN, pause=30.0)
+        queue.drain(1.0, 0.25, 9.0)
+        assert {"series", "failed"} == {take(queue, 1.0).name for _ in "ab"}
+
+    def test_hasten_one(self) -> None:
+        """A hurry for one key that is under way leaves the wait after its failure as it is; one for all does not."""
+        for key, expected in ((("default", "a"), 7.0), (None, 0.0)):
+            queue = make_queue()
+            offer(queue, "a")
+            attempt = take(queue)
+            queue.hasten(0.0, key)
+            queue.done(attempt, BROKEN, 0.0, 7.0)
+            assert expected == (wait(queue) if expected else float(take(queue).slot.due))

@@ -1,0 +1,120 @@
+"""The end and the forking of processes, each in a child process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+def run(module: str, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a script of ``tests/processes`` under ``-X dev``."""
+    command = [sys.executable, "-X", "dev", "-m", f"tests.processes.{module}", *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def written(path: Path) -> list[dict[str, Any]]:
+    """What the file sink was asked to write."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def counts(requests: list[dict[str, Any]]) -> dict[tuple[int, str], dict[str, int]]:
+    """For each process and message, the last count of each name."""
+    last: dict[tuple[int, str], dict[str, int]] = defaultdict(dict)
+    for request in requests:
+        last[request["pid"], request["message"]][request["name"]] = request["count"]
+    return last
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "messages"),
+    [
+        ("return", 0, ["return"]),
+        ("raise", 1, ["raise"]),
+        ("sys.exit", 3, ["sys.exit"]),
+        ("thread", 0, ["thread"]),
+        ("atexit", 0, ["atexit", "from a hook"]),
+        ("atexit-before", 0, ["atexit-before", "from an older hook"]),
+    ],
+)
+def test_ending(tmp_path: Path, how: str, code: int, messages: list[str]) -> None:
+    """Pitfalls 61, 82: however a process ends by itself, its last event is delivered, nothing held or started by it."""
+    out = tmp_path / "out"
+    done = run("ending", str(out), how)
+    assert code == done.returncode, done.stderr
+    assert sorted(messages) == sorted(request["message"] for request in written(out))
+
+
+def test_ending_after_an_interrupted_shutdown(tmp_path: Path) -> None:
+    """A shutdown that Ctrl-C has interrupted is gone on with by the exit hook."""
+    out = tmp_path / "out"
+    done = run("interrupted", str(out))
+    assert 0 == done.returncode, done.stderr
+    assert ["interrupted"] == [request["message"] for request in written(out)]
+
+
+def test_ending_with_many_events(tmp_path: Path) -> None:
+    """Two thousand events recorded just before the end are delivered, each once."""
+    out = tmp_path / "out"
+    done = run("ending", str(out), "many")
+    assert 0 == done.returncode, done.stderr
+    assert sorted(["many", *(f"number {n}" for n in range(2000))]) == sorted(r["message"] for r in written(out))
+
+
+@pytest.mark.parametrize("how", ["refuse", "hang"])
+def test_ending_with_a_dead_sink(tmp_path: Path, how: str) -> None:
+    """A sink that refuses or hangs keeps no process from ending; what was given up is said."""
+    begun = monotonic()
+    done = run("dead", str(tmp_path / "out"), how)
+    assert 0 == done.returncode, done.stderr
+    assert monotonic() - begun < 20, "the exit hook has two seconds"
+    assert "shutdown" in done.stderr
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("situation", "in_parent", "children"),
+    [
+        ("before", 1, 1),
+        ("queued", 51, 1),
+        ("locked", 2, 1),
+        ("multiprocessing", 2, 1),
+        ("prefork", 1, 3),
+        ("two", 2, 1),
+    ],
+)
+def test_forking(tmp_path: Path, situation: str, in_parent: int, children: int) -> None:
+    """Pitfall 21: neither side hangs, sends the other's events or patches the other's counts; the child records."""
+    out = tmp_path / "out"
+    done = run("forking", str(out), situation)
+    assert 0 == done.returncode, done.stderr
+    by_process = counts(written(out))
+    same = {pid: names for (pid, message), names in by_process.items() if message == "same"}
+    assert [1] * children + [in_parent] == sorted(sum(names.values()) for names in same.values())
+    assert children + 1 == len({name for names in same.values() for name in names}), "each side has its own object"
+    assert children == sum(message == "child" for _, message in by_process)
+
+
+@needs_fork
+@pytest.mark.slow
+def test_forking_in_the_middle_of_everything(tmp_path: Path) -> None:
+    """Twenty forks while four threads record without a pause: every child delivers its own two events and ends."""
+    out = tmp_path / "out"
+    done = run("forking", str(out), "busy")
+    assert 0 == done.returncode, done.stderr
+    by_process = counts(written(out))
+    assert 20 == sum(message == "child" for _, message in by_process)
+    assert 21 == len({pid for pid, _ in by_process})
+    same = [sum(names.values()) for (_, message), names in by_process.items() if message == "same"]
+    assert [1] * 20 == sorted(same)[:20]

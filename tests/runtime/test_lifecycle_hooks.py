@@ -1,0 +1,404 @@
+"""What the process tells those that live in it when it ends or forks: its hooks, called as the interpreter does.
+
+Whole processes are in ``test_process.py``. Here a child of a fork is what it is to its one thread: the threads that its
+parent had started are gone, for none was to be had.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakSet
+
+import pytest
+
+import kevents
+from kevents import DropReason, aio
+from kevents._broadcast import publisher as _publisher
+from kevents._runtime import lifecycle as _process
+from kevents._runtime.reentrant import Turn
+from tests.broadcast.test_watcher import Station, no_threads
+from tests.support.aio import AsyncSink, run
+from tests.support.sinks import PATIENCE, ScriptedSink, check_ledgers, join_all, pod, statistics_of, thread_names
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody but what the test makes live in the process."""
+    monkeypatch.setattr(_process, "_residents", WeakSet())
+    turn = Turn()
+    monkeypatch.setattr(_publisher, "TURN", turn)
+    monkeypatch.setattr(_process, "TURN", turn)
+
+
+class Resident:
+    """Notes what it is told, with the deadline."""
+
+    def __init__(self, name: str, told: list[tuple[str, str, float]]) -> None:
+        """Live in the process."""
+        self._name = name
+        self._told = told
+        _process.enlist(self)
+
+    def begin_shutdown(self, deadline: float) -> bool:
+        """Note it."""
+        self._told.append(("begin", self._name, deadline))
+        return True
+
+    def end_shutdown(self, deadline: float) -> int:
+        """Note it."""
+        self._told.append(("end", self._name, deadline))
+        return 0
+
+    def flush_at_exit(self, deadline: float) -> None:
+        """Note it."""
+        self._told.append(("flush", self._name, deadline))
+
+    def after_fork(self) -> None:
+        """Note it."""
+        self._told.append(("fork", self._name, 0.0))
+
+
+class ForkedSink(ScriptedSink):
+    """A sink that counts the forks it has gone through."""
+
+    forks = 0
+
+    def after_fork(self) -> None:
+        """Count it."""
+        self.forks += 1
+
+
+def record(broadcaster: kevents.EventBroadcaster, *messages: str) -> None:
+    """Record events about a pod each."""
+    recorder = broadcaster.new_recorder("c")
+    for message in messages:
+        recorder.event(pod(message), "Normal", "R", message)
+
+
+# -- the hooks -------------------------------------------------------------------------------------------------------
+
+
+def test_all_begin_their_end_before_any_is_waited_for() -> None:
+    """At exit all residents hurry before one is waited for, and all share a deadline."""
+    told: list[tuple[str, str, float]] = []
+    residents = [Resident(name, told) for name in "ab"]
+    _process._at_exit()
+    assert ["begin", "begin", "end", "end"] == [what for what, *_ in told]
+    assert len(residents) == len({name for _, name, _ in told})
+    assert 1 == len({deadline for *_, deadline in told})
+
+
+def test_each_is_told() -> None:
+    """Each resident is told to flush, by one deadline, and of a fork."""
+    told: list[tuple[str, str, float]] = []
+    residents = [Resident(name, told) for name in "ab"]
+    _process._flush_at_exit()
+    assert 1 == len({deadline for *_, deadline in told})
+    _process._after_fork_in_child()
+    assert [("flush", "a"), ("flush", "b"), ("fork", "a"), ("fork", "b")] == [
+        *sorted((what, name) for what, name, _ in told[: len(residents)]),
+        *sorted((what, name) for what, name, _ in told[len(residents) :]),
+    ]
+
+
+# -- the end ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_flush_leaves_it_open() -> None:
+    """The flush at exit delivers what there is; what a later hook records is delivered by the end."""
+    sink = ScriptedSink()
+    broadcaster = kevents.EventBroadcaster()
+    broadcaster.start_recording_to_sink(sink)
+    record(broadcaster, "a")
+    _process._flush_at_exit()
+    assert ["a"] == sink.messages
+    record(broadcaster, "b")
+    _process._at_exit()
+    assert ["a", "b"] == sink.messages
+    assert [] == thread_names()
+
+
+def test_an_end_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 82: where no thread is to be had, the flush at exit delivers all itself, and that is the end."""
+    sink, seen = ScriptedSink(), []
+    broadcaster = kevents.EventBroadcaster()
+    broadcaster.start_event_watcher(lambda event: seen.append(event.message))
+    broadcaster.start_recording_to_sink(sink)
+    with no_threads(monkeypatch):
+        record(broadcaster, "a", "b")
+        assert [] == [*seen, *sink.calls]
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        _process._flush_at_exit()
+    assert (["a", "b"], ["a", "b"]) == (seen, sorted(sink.messages))
+    assert {threading.current_thread().name} == {call.thread for call in sink.calls}
+    record(broadcaster, "late")
+    assert {DropReason.SHUTDOWN: 1} == broadcaster.statistics().refused
+    _process._at_exit()
+    check_ledgers(broadcaster.statistics())
+
+
+def refuse(_: threading.Thread) -> None:
+    """Start no thread."""
+    raise RuntimeError("can't start new thread")
+
+
+# -- a fork ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def parent(monkeypatch: pytest.MonkeyPatch, sink: ScriptedSink) -> Iterator[kevents.EventBroadcaster]:
+    """A broadcaster with events that its threads had no time to take."""
+    with kevents.EventBroadcaster() as broadcaster:
+        broadcaster.start_event_watcher(bool)
+        broadcaster.start_recording_to_sink(sink)
+        with no_threads(monkeypatch):
+            record(broadcaster, "same", "same", "parent")
+        yield broadcaster
+
+
+def test_a_child_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 21: nothing that the parent recorded is in the child, which records, counts and delivers its own."""
+    sink = ForkedSink()
+    with parent(monkeypatch, sink) as broadcaster:
+        assert (3, 3, 3) == (broadcaster.statistics().recorded, *(w.waiting for w in broadcaster.statistics().watchers))
+        _process._after_fork_in_child()
+        statistics = broadcaster.statistics()
+        assert (0, 0, 0) == (statistics.recorded, *(watcher.offered for watcher in statistics.watchers))
+        record(broadcaster, "same")
+        assert broadcaster.flush(PATIENCE)
+        assert [("create", "same", 1)] == [(call.verb, call.message, call.count) for call in sink.calls]
+        assert 1 == broadcaster.statistics().recorded
+        check_ledgers(broadcaster.statistics())
+    assert 1 == sink.forks
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_in_a_child(monkeypatch: pytest.MonkeyPatch, order: int) -> None:
+    """Of two broadcasters in a process both begin anew in a child, whichever is told first: both flush and end."""
+    first, second = ForkedSink(), ForkedSink()
+    with parent(monkeypatch, first) as one, parent(monkeypatch, second) as other:
+        monkeypatch.setattr(_process, "_residents", [one._publisher, other._publisher][::order])
+        _process._after_fork_in_child()
+        for broadcaster in (one, other):
+            record(broadcaster, "child")
+            assert broadcaster.flush(PATIENCE)
+            assert 0 == broadcaster.shutdown()
+    assert [["child"]] * 2 == [first.messages, second.messages]
+
+
+def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broadcaster that was shut down is so in the child too: nobody waits there for an end that has been."""
+    with parent(monkeypatch, ForkedSink()) as broadcaster:
+        assert 0 == broadcaster.shutdown()
+        _process._after_fork_in_child()
+        record(broadcaster, "late")
+        assert {DropReason.SHUTDOWN: 1} == broadcaster.statistics().refused
+        assert 0 == broadcaster.shutdown(timeout=3600)
+    assert [] == thread_names()
+
+
+def test_a_lock_that_another_thread_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock that a thread of the parent's held in the moment of the fork is free in the child."""
+    with parent(monkeypatch, ForkedSink()) as broadcaster:
+        held = _process.TURN.lock
+        held.acquire()
+        try:
+            done = threading.Thread(target=lambda: (_process._after_fork_in_child(), record(broadcaster, "child")))
+            done.start()
+            done.join(PATIENCE)
+            assert not done.is_alive()
+        finally:
+            held.release()
+        assert 1 == broadcaster.statistics().recorded
+
+
+def test_a_handler_that_forks() -> None:
+    """In the child of a handler's own fork that batch is the parent's: its thread ends, another handles what comes."""
+    threads: list[str] = []
+    forked = threading.Event()
+
+    def handler(_: object) -> None:
+        threads.append(f"{threading.get_ident()}")
+        if not forked.is_set():
+            station.turn.renew()
+            station.watcher.after_fork()
+            forked.set()
+
+    station = Station(handler)
+    station.publish()
+    assert forked.wait(PATIENCE)
+    join_all()
+    assert station.ledger() == station.watcher.statistics()
+    station.publish()
+    assert station.watcher.flush(None)
+    assert station.ledger(offered=1, handled=1) == station.watcher.statistics()
+    assert 0 == station.watcher.stop()
+    assert 2 == len(threads)
+
+
+def test_a_sink_that_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the child of a sink's own fork that request is the parent's: its sender ends without a word about it."""
+    forked = threading.Event()
+
+    def fork(_: object) -> None:
+        if not forked.is_set():
+            _process._after_fork_in_child()
+            forked.set()
+
+    sink = ForkedSink(always=fork)
+    with kevents.EventBroadcaster() as broadcaster:
+        broadcaster.start_recording_to_sink(sink)
+        with no_threads(monkeypatch):  # so that the sender is the only thread there is, as in a child
+            record(broadcaster, "parent")
+            watcher = broadcaster._publisher.watchers[0]
+            crew: Any = watcher.handler
+            crew.handle([watcher._mailbox.popleft()])
+        assert forked.wait(PATIENCE)
+        join_all()
+        assert 0 == statistics_of(broadcaster).offered
+        record(broadcaster, "child")
+        assert broadcaster.flush(PATIENCE)
+        ledger = statistics_of(broadcaster).sink
+        assert ledger is not None
+        assert (1, 1) == (ledger.accepted, ledger.delivered)
+        assert ["parent", "child"] == sink.messages
+
+
+# -- bare threads ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def only_bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no thread of `threading` be had, but bare ones."""
+    start = threading.Thread.start
+
+    def bare(function: Callable[..., object], arguments: tuple[object, ...]) -> int:
+        start(threading.Thread(target=function, args=arguments, name="kevents-bare", daemon=True))
+        return 0
+
+    monkeypatch.setattr(_thread, "start_new_thread", bare)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+@pytest.mark.usefixtures("only_bare")
+def test_bare_threads_will_do() -> None:
+    """Where only bare threads are to be had, one handles and one sends, and each is the watcher's own."""
+    own: list[bool] = []
+    sink = ScriptedSink(always=lambda _: own.append(broadcaster._publisher.owns_this_thread()))
+    broadcaster = kevents.EventBroadcaster()
+    broadcaster.start_recording_to_sink(sink)
+    record(broadcaster, "a", "b")
+    assert broadcaster.flush(PATIENCE)
+    assert (["a", "b"], [True, True]) == (sorted(sink.messages), own)
+    assert {"kevents-bare"} == {call.thread for call in sink.calls}
+    assert 0 == broadcaster.shutdown()
+    join_all()
+    assert not broadcaster._publisher.owns_this_thread()
+
+
+def test_a_crew_without_even_a_bare_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that could not be started is forgotten: the next start tries again."""
+    sink = ScriptedSink()
+    with kevents.EventBroadcaster() as broadcaster:
+        crew: Any = broadcaster.start_recording_to_sink(sink).handler
+        with no_threads(monkeypatch):
+            with pytest.raises(RuntimeError, match="can't create new thread"):
+                crew.start()
+            assert [] == crew._threads
+        crew.start()
+        crew.start()
+        assert 1 == len(crew._threads)
+        record(broadcaster, "a")
+        assert broadcaster.flush(PATIENCE)
+    assert ["a"] == sink.messages
+
+
+# -- the asyncio face ------------------------------------------------------------------------------------------------
+
+
+class ForkedAsyncSink(AsyncSink):
+    """A sink of coroutines that counts the forks it has gone through."""
+
+    forks = 0
+
+    def after_fork(self) -> None:
+        """Count it."""
+        self.forks += 1
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_coroutine_that_forks(monkeypatch: pytest.MonkeyPatch, *, cancelled: bool) -> None:
+    """In the child of a fork in a loop that goes on, the parent's tasks end without a word, however they end."""
+
+    def fork(_: object) -> None:
+        if not sink.forks:
+            _process._after_fork_in_child()
+            if cancelled:
+                raise asyncio.CancelledError
+
+    sink = ForkedAsyncSink(always=fork)
+
+    async def main() -> None:
+        async with aio.EventBroadcaster() as events:
+            watcher = events.start_recording_to_sink(sink, senders=1)._watcher
+            with no_threads(monkeypatch):
+                events.new_recorder("c").event(pod("parent"), "Normal", "R", "parent")
+                watcher.handler.handle([watcher._mailbox.popleft()])
+            await sink.wait_calls(1)
+            await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name().startswith("kevents-")])
+            assert 0 == watcher.statistics().offered
+            events.new_recorder("c").event(pod("child"), "Normal", "R", "child")
+            assert await events.flush(PATIENCE)
+            ledger = watcher.statistics().sink
+            assert ledger is not None
+            assert (1, 1, 0) == (ledger.accepted, ledger.delivered, sink.closed)
+
+    run(main())
+    assert (["child"] if cancelled else ["parent", "child"]) == sink.messages
+    assert (1, 1) == (sink.forks, sink.closed)
+
+
+def test_several_broadcasters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All broadcasters of a process begin anew in a child, of either kind; their sinks need not know of forks."""
+
+    async def main() -> None:
+        assert await events.flush(PATIENCE)
+        assert 0 == await events.shutdown()
+
+    plain, coroutines = ScriptedSink(), AsyncSink()
+    with kevents.EventBroadcaster() as broadcaster:
+        events = aio.EventBroadcaster()
+        broadcaster.start_recording_to_sink(plain)
+        events.start_recording_to_sink(coroutines)
+        with no_threads(monkeypatch):
+            broadcaster.new_recorder("c").event(pod(), "Normal", "R", "parent")
+        _process._after_fork_in_child()
+        for recorder in (broadcaster.new_recorder("c"), events.new_recorder("c")):
+            recorder.event(pod(), "Normal", "R", "child")
+        run(main())
+        assert broadcaster.flush(PATIENCE)
+    assert (["child"], ["child"]) == (plain.messages, coroutines.messages)
+
+
+def test_a_stream_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was handed over to whoever iterates in the parent does not come in the child."""
+
+    async def main() -> list[str]:
+        async with aio.EventBroadcaster() as events, events.start_event_watcher() as stream:
+            watcher = events._core._publisher.watchers[0]
+            with no_threads(monkeypatch):
+                events.new_recorder("c").event(pod(), "Normal", "R", "parent")
+                watcher.handler.drain(0.0)
+                watcher.handler.handle([watcher._mailbox.popleft()])
+            _process._after_fork_in_child()
+            events.new_recorder("c").event(pod(), "Normal", "R", "child")
+            async for event in stream:
+                return [event.message]
+        return []
+
+    assert ["child"] == run(main())

@@ -1,0 +1,236 @@
+"""What kevents itself logs: few lines, each one line, whatever the log's handlers do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextvars import copy_context
+
+import pytest
+
+from kevents._model.statistics import DropReason
+from kevents._queue.outcome import Verb
+from kevents._runtime.log import LimitedLog, is_speaking, say, speaking
+from tests.support.interrupts import interrupted
+from tests.support.sinks import PATIENCE
+
+
+class Broken(logging.Handler):
+    """A log handler that raises."""
+
+    def __init__(self, error: BaseException) -> None:
+        """Keep the error."""
+        super().__init__()
+        self._error = error
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise."""
+        raise self._error
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self, log: LimitedLog, period: float) -> None:
+        """Replace the log's clock."""
+        from cachetools import TTLCache
+
+        self.now = 0.0
+        log._said = TTLCache(maxsize=256, ttl=period, timer=lambda: self.now)
+
+
+@pytest.fixture
+def broken(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The logger of kevents has a handler that raises the parameter."""
+    handler = Broken(request.param)
+    logging.getLogger("kevents").addHandler(handler)
+    yield
+    logging.getLogger("kevents").removeHandler(handler)
+
+
+def test_the_first_at_once_then_a_sum(caplog: pytest.LogCaptureFixture) -> None:
+    """The first line of a kind is logged at once, later ones are counted into the next after the period."""
+    log = LimitedLog(period=60.0)
+    clock = Clock(log, 60.0)
+    for number in range(10):
+        log.say("k", f"line {number}", events=2)
+    assert ["line 0"] == caplog.messages
+    clock.now = 61.0
+    log.say("k", "line 10")
+    assert ["line 0", "line 10 (and 18 more like it since the last such line)"] == caplog.messages
+
+
+def test_kinds_and_levels_are_apart(caplog: pytest.LogCaptureFixture) -> None:
+    """A line of another kind, or level, is not silenced by the first."""
+    caplog.set_level(logging.INFO, "kevents")
+    log = LimitedLog()
+    log.say("a", "a")
+    log.say("b", "b")
+    log.say("a", "c", level=logging.INFO)
+    assert ["a", "b", "c"] == caplog.messages
+
+
+def test_a_line_that_is_not_said_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
+    """In a storm the text of a loss costs nothing: it is made for the first of its kind only."""
+    made: list[str] = []
+
+    def text() -> str:
+        made.append("a loss")
+        return made[-1]
+
+    log = LimitedLog()
+    for _ in range(100):
+        log.say("loss", text)
+    assert (["a loss"], ["a loss"]) == (made, caplog.messages)
+
+
+def test_sum_up(caplog: pytest.LogCaptureFixture) -> None:
+    """At the end what was silenced is said, once."""
+    log = LimitedLog()
+    for _ in range(5):
+        log.say(("queue_full", "w-1"), "dropped", events=3)
+    log.sum_up()
+    log.sum_up()
+    assert ["dropped", "12 more like the last line about queue_full, w-1"] == caplog.messages
+
+
+def test_the_end_of_speaking() -> None:
+    """What was begun while kevents spoke, and goes on in a copy of the context, is its echo until the end of that."""
+    with speaking():
+        task = copy_context()
+        assert task.run(is_speaking)
+    assert not task.run(is_speaking)
+    assert not is_speaking()
+
+
+def test_a_kind_is_named_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    """What a sum is about is told in the log's own words, however a kind is made up."""
+    log = LimitedLog()
+    for kind in ((DropReason.REJECTED, (Verb.PATCH, 403)), (DropReason.SHUTDOWN, None), "clock"):
+        for _ in range(2):
+            log.say(kind, "dropped")
+    log.sum_up()
+    about = ["rejected, patch, 403", "shutdown", "clock"]
+    assert [f"1 more like the last line about {each}" for each in about] == caplog.messages[3:]
+
+
+def test_renewed(caplog: pytest.LogCaptureFixture) -> None:
+    """After a fork everything is said anew."""
+    log = LimitedLog()
+    log.say("k", "parent")
+    log.renew()
+    log.say("k", "child")
+    assert ["parent", "child"] == caplog.messages
+
+
+def test_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Pitfall 71: line breaks and control characters in what kevents logs are escaped: one line a record."""
+    say(logging.WARNING, "a\nb\r\x1b[31mc\x00 % d %s \u202e \ud800")
+    (message,) = caplog.messages
+    assert message.isprintable()
+    assert r"a\nb\r\x1b[31mc\x00 % d %s" == message[:26]
+
+
+def test_what_is_logged_is_an_echo() -> None:
+    """While kevents logs, that thread is speaking; other threads are not."""
+    heard: list[tuple[bool, bool]] = []
+
+    class Curious(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            others: list[bool] = []
+            thread = threading.Thread(target=lambda: others.append(is_speaking()))
+            thread.start()
+            thread.join(PATIENCE)
+            heard.append((is_speaking(), others[0]))
+
+    handler = Curious()
+    logging.getLogger("kevents").addHandler(handler)
+    say(logging.WARNING, "x")
+    logging.getLogger("kevents").removeHandler(handler)
+    assert [(True, False)] == heard
+    assert not is_speaking()
+
+
+@pytest.mark.parametrize("broken", [ValueError(), SystemExit(), GeneratorExit()], indirect=True, ids=repr)
+@pytest.mark.usefixtures("broken")
+def test_a_broken_handler(capfd: pytest.CaptureFixture[str]) -> None:
+    """A log handler that raises breaks nobody: the standard error is told, as seldom as the log."""
+    log = LimitedLog()
+    for _ in range(100):
+        log.say("k", "x")
+    assert 1 == capfd.readouterr().err.count("kevents: a log handler raised")
+    assert not is_speaking()
+
+
+@pytest.mark.parametrize("broken", [KeyboardInterrupt()], indirect=True)
+@pytest.mark.usefixtures("broken")
+def test_ctrl_c() -> None:
+    """Ctrl-C while kevents is logging is the user's: it passes, and the thread speaks no more."""
+    with pytest.raises(KeyboardInterrupt):
+        say(logging.WARNING, "x")
+    assert not is_speaking()
+
+
+@pytest.mark.parametrize("broken", [ValueError()], indirect=True)
+@pytest.mark.usefixtures("broken")
+def test_a_broken_handler_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is not even a standard error, nobody is told, and nothing breaks."""
+    monkeypatch.setattr("sys.stderr", None)
+    say(logging.WARNING, "x")
+
+
+def test_speaking_ends_with_the_block() -> None:
+    """Speaking nests, and ends with the outermost block, also with an error."""
+    with pytest.raises(ValueError, match="x"), speaking(), speaking():
+        raise ValueError("x")
+    assert not is_speaking()
+
+
+def test_interrupted_anywhere(caplog: pytest.LogCaptureFixture) -> None:
+    """A line that comes in the middle of another's is said or counted: none is lost, none twice, nobody waits."""
+    at, more = 0, True
+    while more:
+        at += 1
+        caplog.clear()
+        log = LimitedLog()
+        more = interrupted(lambda log=log: log.say("k", "outer"), at, lambda log=log: log.say("k", "inner"))  # type: ignore[misc]
+        log.sum_up()
+        assert (2 if more else 1) == sum(1 + message.count("(and 1 more") for message in caplog.messages)
+        assert not is_speaking()
+
+
+def test_ctrl_c_anywhere() -> None:
+    """Ctrl-C at any call within a line leaves a log that goes on."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    at, more = 0, True
+    while more:
+        at += 1
+        log = LimitedLog()
+        try:
+            more = interrupted(lambda log=log: log.say("k", "outer"), at, interrupt, where="call")  # type: ignore[misc]
+        except KeyboardInterrupt:
+            more = True
+        assert not log._looking
+        assert not is_speaking()
+    assert at > 3
+
+
+def test_many_threads(caplog: pytest.LogCaptureFixture) -> None:
+    """Of many threads with one thing to say, one says it, and the sum is exact."""
+    log = LimitedLog()
+
+    def work() -> None:
+        for _ in range(500):
+            log.say("k", "x")
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    log.sum_up()
+    assert ["x", "3999 more like the last line about k"] == caplog.messages

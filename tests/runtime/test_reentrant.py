@@ -1,0 +1,191 @@
+"""A turn: one action at a time, also against an interruption of oneself."""
+
+from __future__ import annotations
+
+import math
+import threading
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from kevents._runtime.reentrant import Turn, time_left
+from tests.support.interrupts import interrupted
+from tests.support.sinks import PATIENCE
+
+
+def _new() -> tuple[Turn, list[Any]]:
+    """A turn, and what was done in it."""
+    return Turn(), []
+
+
+def test_one_at_a_time() -> None:
+    """Actions of many threads never overlap."""
+    turn, inside, overlaps = Turn(), [], []
+    begin = threading.Barrier(8)
+
+    def action(number: int) -> None:
+        inside.append(number)
+        if len(inside) > 1:
+            overlaps.append(list(inside))
+        inside.remove(number)
+
+    def work(number: int) -> None:
+        begin.wait(PATIENCE)
+        for _ in range(2000):
+            turn.run(action, number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert [] == overlaps
+
+
+def test_an_action_within_another_comes_after_it() -> None:
+    """What comes in the middle of an action is put off to its end, in the order of coming."""
+    turn, done = _new()
+
+    def outer(name: str) -> None:
+        turn.run(done.append, "first")
+        turn.run(done.append, "second")
+        done.append(name)
+
+    turn.run(outer, "outer")
+    assert ["outer", "first", "second"] == done
+
+
+def test_an_action_put_off_twice() -> None:
+    """What comes in the middle of what was put off comes after that."""
+    turn, done = _new()
+
+    def middle(name: str) -> None:
+        turn.run(done.append, "inner")
+        done.append(name)
+
+    def outer(name: str) -> None:
+        turn.run(middle, "middle")
+        done.append(name)
+
+    turn.run(outer, "outer")
+    assert ["outer", "middle", "inner"] == done
+
+
+def test_afterwards_the_lock_is_free() -> None:
+    """What is left for afterwards runs in order, when the lock is free."""
+    turn, seen = Turn(), []
+
+    def action(_: None) -> None:
+        turn.afterwards(lambda: seen.append(("first", turn.is_mine())))
+        turn.afterwards(lambda: seen.append(("second", turn.is_mine())))
+        seen.append(("action", turn.is_mine()))
+
+    turn.run(action, None)
+    assert [("action", True), ("first", False), ("second", False)] == seen
+
+
+def test_afterwards_of_an_interruption() -> None:
+    """What an action in the middle of another leaves for afterwards waits until the outer one has left the lock."""
+    turn, seen = Turn(), []
+
+    def inner(_: None) -> None:
+        turn.afterwards(lambda: seen.append(turn.is_mine()))
+
+    with turn.lock:  # an interrupted reader, in the middle of no action
+        turn.run(inner, None)
+        assert [] == seen
+    turn.run(inner, None)
+    assert [False, False] == seen
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_action_that_raises(error: type[BaseException]) -> None:
+    """It leaves the turn free; what was put off, and what was left for afterwards, is done all the same."""
+    turn, done = _new()
+
+    def action(_: None) -> None:
+        turn.run(done.append, "put off")
+        turn.afterwards(lambda: done.append("afterwards"))
+        raise error
+
+    with pytest.raises(error):
+        turn.run(action, None)
+    assert ["put off", "afterwards"] == done
+    turn.run(done.append, "next")
+    assert "next" == done[-1]
+    assert not turn.is_mine()
+
+
+def test_interrupted_anywhere() -> None:
+    """An action that comes before any step of another is done exactly once, and never in the middle of it."""
+    at, more = 0, True
+    while more:
+        at += 1
+        turn, done = _new()
+
+        def action(name: str, done: list[str] = done) -> None:
+            done.append(name)
+            done.append(name)
+
+        more = interrupted(
+            lambda turn=turn, action=action: turn.run(action, "outer"),  # type: ignore[misc]
+            at,
+            lambda turn=turn, action=action: turn.run(action, "inner"),  # type: ignore[misc]
+        )
+        expected = [["inner"] * 2 + ["outer"] * 2, ["outer"] * 2 + ["inner"] * 2] if more else [["outer"] * 2]
+        assert done in expected
+    assert at > 10
+
+
+def test_two_interruptions_keep_their_order() -> None:
+    """Of two actions that come one after the other, in the middle of a third, the first is done first."""
+    at, more = 0, True
+    while more:
+        at += 1
+        turn, done = _new()
+
+        def both(turn: Turn = turn, done: list[int] = done) -> None:
+            turn.run(done.append, 1)
+            turn.run(done.append, 2)
+
+        more = interrupted(lambda turn=turn: turn.run(lambda _: None, None), at, both)  # type: ignore[misc]
+        assert ([1, 2] if more else []) == done
+
+
+def test_serial_numbers() -> None:
+    """A serial number is the time, or one more than the last: a clock that stands or goes back makes no equal ones."""
+    turn = Turn()
+    assert [10, 11, 12, 20, 21, 22] == [turn.serial(time) for time in (10, 10, 10, 20, 5, 0)]
+
+
+def test_renewed() -> None:
+    """After :meth:`renew` the turn is free, whoever held it; serial numbers go on growing."""
+    turn, done = _new()
+    turn.serial(100)
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            over.wait(PATIENCE)
+
+    lock = turn.lock
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(PATIENCE)
+    turn.renew()
+    turn.run(done.append, "free")
+    assert ["free"] == done
+    assert 101 == turn.serial(50)
+    over.set()
+    thread.join(PATIENCE)
+
+
+def test_time_left() -> None:
+    """The time to a deadline is what a wait on a lock takes: never negative, never too long."""
+    assert time_left(None) is None
+    assert [0.0, 0.0, threading.TIMEOUT_MAX] == [time_left(-1.0), time_left(math.nan), time_left(math.inf)]
+    left = time_left(monotonic() + 100)
+    assert left is not None
+    assert 90 < left <= 100

@@ -1,0 +1,512 @@
+"""What options make of a request: dry runs, deletes with conditions, finalizers, lists and watches of a version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.subjects import JSON_PATCH, MERGE, STRATEGIC, TABLE
+from tests.testing.test_api_server_contract import MICRO, causes, failure, names
+
+if TYPE_CHECKING:
+    from tests.support.subjects import Wire
+
+FINALIZER = "example.com/kevents"
+TOO_OLD = "The resourceVersion for the provided list is too old."
+
+
+def widgets(wire: Wire) -> str:
+    """The path of custom resources."""
+    wire.subject.register_widgets()
+    return f"/apis/example.com/v1/namespaces/{wire.namespace}/widgets"
+
+
+def made(wire: Wire, name: str = "a", **metadata: Any) -> str:
+    """Create a custom resource, and give its path."""
+    body = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name, **metadata}, "spec": {}}
+    wire.ok("POST", widgets(wire), body)
+    return f"{widgets(wire)}/{name}"
+
+
+def listed(wire: Wire, query: str = "") -> list[str]:
+    """The names of the events that a list gives."""
+    return names(wire.ok("GET", f"{wire.events}?{query}"))
+
+
+class TestDryRun:
+    """What is only tried is checked as the deed would be, and changes nothing."""
+
+    def test_create_is_checked(self, wire: Wire) -> None:
+        """A create that would be refused is, whether for the event, its name or its namespace."""
+        wire.ok("POST", wire.events, wire.event())
+        tried = [
+            wire.request("POST", f"{wire.events}?dryRun=All", wire.event("b", involvedObject={"namespace": "o"})),
+            wire.request("POST", f"{wire.events}?dryRun=All", wire.event()),
+            wire.request("POST", "/api/v1/namespaces/none/events?dryRun=All", {"metadata": {"name": "a"}}),
+        ]
+        assert [422, 409, 404] == [response.status for response in tried]
+
+    def test_put(self, wire: Wire) -> None:
+        """A put that is only tried replaces nothing and creates nothing."""
+        wire.ok("POST", wire.events, wire.event())
+        assert wire.ok("PUT", f"{wire.events}/pod.1?dryRun=All", wire.event(count=7))["count"] == 7
+        assert wire.request("PUT", f"{wire.events}/pod.2?dryRun=All", wire.event("pod.2")).status == 201
+        assert [1] == [item["count"] for item in wire.ok("GET", wire.events)["items"]]
+
+    def test_delete_collection(self, wire: Wire) -> None:
+        """A delete of the collection that is only tried tells what it would delete, and deletes none."""
+        wire.ok("POST", wire.events, wire.event())
+        assert names(wire.ok("DELETE", f"{wire.events}?dryRun=All")) == ["pod.1"] == listed(wire)
+
+    @pytest.mark.parametrize("name", ["", "/pod.1"], ids=["all", "one"])
+    def test_in_the_body(self, wire: Wire, name: str) -> None:
+        """A delete may say so in its body, as kubectl does."""
+        wire.ok("POST", wire.events, wire.event())
+        assert wire.request("DELETE", wire.events + name, {"dryRun": ["All"]}).status == 200
+        assert ["pod.1"] == listed(wire)
+
+    def test_a_body_goes_before_the_query(self, wire: Wire) -> None:
+        """What a delete's query says does not count beside a body."""
+        wire.ok("POST", wire.events, wire.event())
+        wire.ok("DELETE", f"{wire.events}/pod.1?dryRun=All", {"gracePeriodSeconds": 0})
+        assert [] == listed(wire)
+
+    def test_of_a_namespace(self, wire: Wire) -> None:
+        """A namespace whose delete is only tried stays as it is."""
+        path = f"/api/v1/namespaces/{wire.namespace}"
+        wire.ok("DELETE", f"{path}?dryRun=All")
+        assert wire.ok("GET", path)["status"]["phase"] == "Active"
+
+    @pytest.mark.parametrize(
+        ("method", "kind"), [("POST", "CreateOptions"), ("PUT", "UpdateOptions"), ("DELETE", "DeleteOptions")]
+    )
+    def test_another_word(self, wire: Wire, method: str, kind: str) -> None:
+        """Nothing but `All` can be tried."""
+        path = wire.events if method == "POST" else f"{wire.events}/pod.1"
+        if method == "DELETE":
+            wire.ok("POST", wire.events, wire.event())
+        response = wire.request(method, f"{path}?dryRun=Some", None if method == "DELETE" else wire.event())
+        cause = {
+            "reason": "FieldValueNotSupported",
+            "message": 'Unsupported value: ["Some"]: supported values: "All"',
+            "field": "dryRun",
+        }
+        message = f'{kind}.meta.k8s.io "" is invalid: dryRun: {cause["message"]}'
+        details = {"group": "meta.k8s.io", "kind": kind, "causes": [cause]}
+        assert (422, failure(422, "Invalid", message, details)) == (response.status, response.body)
+
+
+class TestDelete:
+    """Deletes with conditions, and of what has finalizers."""
+
+    @pytest.mark.parametrize(
+        ("key", "text"),
+        [
+            ("uid", "the UID in the precondition (x) does not match the UID in record ({})"),
+            (
+                "resourceVersion",
+                "the ResourceVersion in the precondition (x) does not match the ResourceVersion in record ({})",
+            ),
+        ],
+        ids=["uid", "version"],
+    )
+    def test_preconditions(self, wire: Wire, key: str, text: str) -> None:
+        """A delete of another object than the one that is there is 409, and deletes nothing."""
+        found = wire.ok("POST", wire.events, wire.event())["metadata"]
+        response = wire.request("DELETE", f"{wire.events}/pod.1", {"preconditions": {key: "x"}})
+        assert (409, "Conflict") == (response.status, response.body["reason"])
+        assert text.format(found[key]) in response.body["message"]
+        wire.ok("DELETE", f"{wire.events}/pod.1", {"preconditions": {key: found[key]}})
+        assert [] == listed(wire)
+
+    @pytest.mark.parametrize("body", [b"{nonsense", b"[]"])
+    def test_body(self, wire: Wire, body: bytes) -> None:
+        """A delete with a body that is none is 400, and deletes nothing."""
+        wire.ok("POST", wire.events, wire.event())
+        response = wire.request("DELETE", f"{wire.events}/pod.1", body)
+        assert (400, "BadRequest", ["pod.1"]) == (response.status, response.body["reason"], listed(wire))
+        assert response.body["message"].startswith("couldn't get version/kind; json parse error: ")
+
+    @pytest.mark.parametrize(
+        ("body", "text"),
+        [
+            ({"dryRun": "All"}, "string into Go struct field DeleteOptions.dryRun of type []string"),
+            ({"dryRun": [1]}, "number into Go struct field DeleteOptions.dryRun of type string"),
+            ({"preconditions": 1}, "number into Go struct field DeleteOptions.preconditions of type v1.Preconditions"),
+            ({"preconditions": {"uid": 1}}, "number into Go struct field Preconditions.preconditions.uid of type "),
+            ({"gracePeriodSeconds": "x"}, "string into Go struct field DeleteOptions.gracePeriodSeconds of type int64"),
+        ],
+        ids=str,
+    )
+    def test_options_of_another_shape(self, wire: Wire, body: dict[str, Any], text: str) -> None:
+        """An option of another shape is 400, and the text names it."""
+        wire.ok("POST", wire.events, wire.event())
+        response = wire.request("DELETE", f"{wire.events}/pod.1", body)
+        assert (400, ["pod.1"]) == (response.status, listed(wire))
+        assert f"json: cannot unmarshal {text}" in response.body["message"]
+
+    def test_without_namespace(self, wire: Wire) -> None:
+        """The events of all namespaces cannot be deleted at once."""
+        wire.ok("POST", wire.events, wire.event())
+        assert wire.request("DELETE", f"/api/v1/events?fieldSelector=metadata.namespace={wire.namespace}").status == 405
+        assert ["pod.1"] == listed(wire)
+
+    def test_finalizers(self, wire: Wire) -> None:
+        """What has finalizers is marked, and goes when the last one is taken away."""
+        path = made(wire, finalizers=[FINALIZER])
+        version = wire.ok("GET", widgets(wire))["metadata"]["resourceVersion"]
+        marked = wire.ok("DELETE", path)
+        assert ("Widget", 2, 0) == (
+            marked["kind"],
+            marked["metadata"]["generation"],
+            marked["metadata"]["deletionGracePeriodSeconds"],
+        )
+        assert marked == wire.ok("DELETE", path) == wire.ok("GET", path)
+        last = wire.ok("PATCH", path, [{"op": "remove", "path": "/metadata/finalizers/0"}], JSON_PATCH)
+        assert "finalizers" not in last["metadata"]
+        assert wire.request("GET", path).status == 404
+        with wire.watching(f"{widgets(wire)}?watch=1&timeoutSeconds=1&resourceVersion={version}") as lines:
+            told = [(line["type"], line["object"]["metadata"].get("finalizers")) for line in lines]
+        assert [("MODIFIED", [FINALIZER]), ("DELETED", [FINALIZER])] == told
+
+    def test_finalizers_of_an_event(self, wire: Wire) -> None:
+        """An event has them as well; a put ends it too."""
+        body = wire.event()
+        body["metadata"]["finalizers"] = [FINALIZER]
+        wire.ok("POST", wire.events, body)
+        assert wire.ok("DELETE", f"{wire.events}/pod.1")["kind"] == "Event"
+        assert wire.request("PUT", f"{wire.events}/pod.1", wire.event()).status == 200
+        assert [] == listed(wire)
+
+    def test_finalizers_in_a_collection(self, wire: Wire) -> None:
+        """Of a collection, what has finalizers stays, marked."""
+        path = made(wire, "a", finalizers=[FINALIZER])
+        made(wire, "b")
+        wire.ok("DELETE", widgets(wire))
+        assert ["a"] == names(wire.ok("GET", widgets(wire)))
+        assert "deletionTimestamp" in wire.ok("GET", path)["metadata"]
+
+    def test_no_more_finalizers(self, wire: Wire) -> None:
+        """What is being deleted gets no new finalizers, and stays marked whatever a patch says."""
+        path = made(wire, finalizers=[FINALIZER])
+        wire.ok("DELETE", path)
+        more = {"metadata": {"finalizers": [FINALIZER, "example.com/late"]}}
+        response = wire.request("PATCH", path, more, content_type=MERGE)
+        assert (422, {("metadata.finalizers", "FieldValueForbidden")}) == (response.status, set(causes(response)))
+        assert '[]string{"example.com/late"}' in response.body["message"]
+        kept = wire.ok("PATCH", path, {"metadata": {"deletionTimestamp": None}}, MERGE)
+        assert "deletionTimestamp" in kept["metadata"]
+
+    def test_only_a_delete_begins_a_deletion(self, wire: Wire) -> None:
+        """A patch cannot mark an object as being deleted."""
+        wire.ok("POST", wire.events, wire.event())
+        response = wire.patch("pod.1", {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
+        assert (422, [("metadata.deletionTimestamp", "FieldValueInvalid")]) == (response.status, causes(response))
+        assert ["pod.1"] == listed(wire)
+
+
+class TestPut:
+    """Puts and versions."""
+
+    def test_of_a_version_that_is_gone(self, wire: Wire) -> None:
+        """A put of an event that has gone creates it again, whatever version it had."""
+        body = wire.event()
+        body["metadata"]["resourceVersion"] = "5"
+        assert wire.request("PUT", f"{wire.events}/pod.1", body).status == 201
+
+    def test_of_a_custom_resource(self, wire: Wire) -> None:
+        """A put of a custom resource must say of which version it is."""
+        path = made(wire)
+        found = wire.ok("GET", path)
+        version = found["metadata"].pop("resourceVersion")
+        response = wire.request("PUT", path, found)
+        assert (422, [("metadata.resourceVersion", "FieldValueInvalid")]) == (response.status, causes(response))
+        found["metadata"]["resourceVersion"] = version
+        assert wire.request("PUT", path, found).status == 200
+
+
+class TestLists:
+    """Lists of a version, and pages of what is selected."""
+
+    def test_the_last_page_may_be_empty(self, wire: Wire) -> None:
+        """A page that is full goes on, though nothing that is left may be selected."""
+        for name, reason in (("a", "x"), ("b", "x"), ("c", "y")):
+            wire.ok("POST", wire.events, wire.event(name, reason=reason))
+        path = f"{wire.events}?limit=2&fieldSelector=reason%3Dx"
+        first = wire.ok("GET", path)
+        assert (["a", "b"], False) == (names(first), "remainingItemCount" in first["metadata"])
+        last = wire.ok("GET", f"{path}&continue={first['metadata']['continue']}")
+        assert ([], {"resourceVersion"}) == (names(last), set(last["metadata"]))
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ("resourceVersionMatch=Exact", ["a"]),
+            ("limit=9", ["a"]),
+            ("resourceVersionMatch=NotOlderThan", ["a", "b"]),
+            ("limit=9&resourceVersionMatch=NotOlderThan", ["a", "b"]),
+            ("", ["a", "b"]),
+        ],
+    )
+    def test_of_a_version(self, wire: Wire, query: str, expected: list[str]) -> None:
+        """A list may be of exactly one version, which a limit alone means too."""
+        wire.ok("POST", wire.events, wire.event("a"))
+        version = wire.ok("GET", wire.events)["metadata"]["resourceVersion"]
+        wire.ok("POST", wire.events, wire.event("b"))
+        found = wire.ok("GET", f"{wire.events}?resourceVersion={version}&{query}")
+        assert (expected, len(expected) == 1) == (names(found), found["metadata"]["resourceVersion"] == version)
+
+    def test_of_a_forgotten_version(self, wire: Wire) -> None:
+        """Exactly a version that is forgotten is 410."""
+        version = wire.ok("GET", wire.events)["metadata"]["resourceVersion"]
+        for name in "ab":
+            wire.ok("POST", wire.events, wire.event(name))
+        wire.subject.compact()
+        response = wire.request("GET", f"{wire.events}?resourceVersion={version}&resourceVersionMatch=Exact")
+        assert (410, failure(410, "Expired", TOO_OLD)) == (response.status, response.body)
+
+    @pytest.mark.parametrize(
+        ("query", "fields"),
+        [
+            ("resourceVersionMatch=Exact", ["resourceVersionMatch"]),
+            ("resourceVersionMatch=Some&resourceVersion=1", ["resourceVersionMatch"]),
+            ("resourceVersionMatch=Exact&resourceVersion=0", ["resourceVersionMatch"]),
+            ("resourceVersionMatch=Exact&resourceVersion=1&continue=x", ["resourceVersionMatch"]),
+            ("sendInitialEvents=true", ["sendInitialEvents"]),
+            ("watch=1&resourceVersionMatch=NotOlderThan", ["resourceVersionMatch"]),
+            ("watch=1&sendInitialEvents=true", ["resourceVersionMatch"]),
+            ("watch=1&sendInitialEvents=true&resourceVersionMatch=Exact", ["resourceVersionMatch"] * 2),
+        ],
+    )
+    def test_a_match_that_does_not_fit(self, wire: Wire, query: str, fields: list[str]) -> None:
+        """A `resourceVersionMatch` that the rest does not allow is 422."""
+        response = wire.request("GET", f"{wire.events}?{query}")
+        assert (422, fields) == (response.status, [field for field, _ in causes(response)])
+        assert response.body["message"].startswith('ListOptions.meta.k8s.io "" is invalid: ')
+
+    @pytest.mark.parametrize(
+        ("limit", "text"), [("x", "invalid syntax"), ("1.5", "invalid syntax"), (str(1 << 63), "value out of range")]
+    )
+    def test_limit(self, wire: Wire, limit: str, text: str) -> None:
+        """A limit that is no number is 400."""
+        response = wire.request("GET", f"{wire.events}?limit={limit}")
+        message = f'strconv.ParseInt: parsing "{limit}": {text}'
+        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+
+    def test_limit_below_zero(self, wire: Wire) -> None:
+        """A limit below 0 is none."""
+        for name in "ab":
+            wire.ok("POST", wire.events, wire.event(name))
+        assert ["a", "b"] == listed(wire, "limit=-1")
+
+    @pytest.mark.parametrize(
+        ("include", "kind"), [("", "PartialObjectMetadata"), ("Object", "Event"), ("Metadata", "PartialObjectMetadata")]
+    )
+    def test_objects_in_tables(self, wire: Wire, include: str, kind: str) -> None:
+        """A table's rows hold as much of the objects as is asked for: kubectl sorts by that."""
+        wire.ok("POST", wire.events, wire.event())
+        [row] = wire.request("GET", f"{wire.events}?includeObject={include}", accept=TABLE).body["rows"]
+        assert (kind, "pod.1") == (row["object"]["kind"], row["object"]["metadata"]["name"])
+
+    def test_no_objects_in_tables(self, wire: Wire) -> None:
+        """They may hold nothing of them, and a word that is none of these is 400."""
+        wire.ok("POST", wire.events, wire.event())
+        [row] = wire.request("GET", f"{wire.events}?includeObject=None", accept=TABLE).body["rows"]
+        assert row["object"] is None
+        assert wire.request("GET", f"{wire.events}?includeObject=some", accept=TABLE).status == 400
+
+
+class TestWatches:
+    """Watches that begin with a list."""
+
+    LIST_FIRST = "watch=1&timeoutSeconds=1&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+
+    @pytest.mark.parametrize("new", [False, True], ids=["core", "events"])
+    def test_end_of_the_list(self, wire: Wire, new: bool) -> None:  # noqa: FBT001 - a parameter of the test
+        """A bookmark tells where what there was ends, as informers of client-go wait for."""
+        version = wire.ok("POST", wire.events, wire.event())["metadata"]["resourceVersion"]
+        path = wire.new_events if new else wire.events
+        with wire.watching(f"{path}?{self.LIST_FIRST}&sendInitialEvents=true") as lines:
+            first, end = list(lines)
+        assert ("ADDED", "BOOKMARK") == (first["type"], end["type"])
+        assert first["object"]["apiVersion"] == end["object"]["apiVersion"]
+        metadata = end["object"]["metadata"]
+        assert {"k8s.io/initial-events-end": "true"} == metadata["annotations"]
+        assert int(metadata["resourceVersion"]) >= int(version)
+
+    def test_end_of_the_list_in_a_table(self, wire: Wire) -> None:
+        """As a table the bookmark is a row without a name."""
+        with wire.watching(f"{wire.events}?{self.LIST_FIRST}&sendInitialEvents=true", TABLE) as lines:
+            [end] = list(lines)
+        [row] = end["object"]["rows"]
+        assert ("BOOKMARK", "") == (end["type"], row["cells"][-1])
+
+    def test_without_the_list(self, wire: Wire) -> None:
+        """A watch that is to leave out what there is begins now."""
+        wire.ok("POST", wire.events, wire.event())
+        with wire.watching(f"{wire.events}?{self.LIST_FIRST}&sendInitialEvents=false") as lines:
+            assert [] == list(lines)
+
+    def test_timeout_that_is_none(self, wire: Wire) -> None:
+        """A time-out that is no number is 400."""
+        response = wire.request("GET", f"{wire.events}?watch=1&timeoutSeconds=soon")
+        message = 'strconv.ParseInt: parsing "soon": invalid syntax'
+        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+
+    @pytest.mark.parametrize(
+        ("word", "kind"), [("", "ADDED"), ("yes", "ADDED"), ("0", "EventList"), ("False", "EventList")]
+    )
+    def test_words_for_true(self, wire: Wire, word: str, kind: str) -> None:
+        """Whatever does not say no asks for a watch."""
+        wire.ok("POST", wire.events, wire.event())
+        body = wire.request("GET", f"{wire.events}?timeoutSeconds=1&watch={word}").body
+        assert kind == body.get("type", body.get("kind"))
+
+
+class TestObjects:
+    """What objects and patches may hold."""
+
+    @pytest.mark.parametrize(("length", "status"), [(262_143, 201), (262_144, 422)])
+    def test_size_of_annotations(self, wire: Wire, length: int, status: int) -> None:
+        """Keys and values of annotations have 256 KiB together."""
+        body = wire.event()
+        body["metadata"]["annotations"] = {"a": "x" * length}
+        response = wire.request("POST", wire.events, body)
+        assert status == response.status
+        if status != 201:
+            assert [("metadata.annotations", "FieldValueTooLong")] == causes(response)
+
+    @pytest.mark.parametrize("content_type", [STRATEGIC, MERGE])
+    def test_unknown_fields_in_a_patch(self, wire: Wire, content_type: str) -> None:
+        """A patch's unknown fields are told of as a create's, and refused or passed over if that is asked for."""
+        path = f"{wire.events}/pod.1"
+        wire.ok("POST", wire.events, wire.event())
+        told = {
+            word: wire.request("PATCH", f"{path}?fieldValidation={word}", {"no": 1}, content_type=content_type)
+            for word in ("Warn", "Ignore", "Strict")
+        }
+        assert [200, 200, 422] == [response.status for response in told.values()]
+        assert ['299 - "unknown field \\"no\\""', None] == [
+            told[word].headers.get("warning") for word in ("Warn", "Ignore")
+        ]
+        assert told["Strict"].body["message"].endswith(': strict decoding error: unknown field "no"')
+
+    @pytest.mark.parametrize(
+        "metadata", [{}, {"name": "a/b"}, {"name": "a", "labels": {"a b": ""}}], ids=["no name", "name", "label"]
+    )
+    def test_order_in_core(self, wire: Wire, metadata: dict[str, Any]) -> None:
+        """In core/v1 what is wrong with the event is told alone, and its metadata once that is mended."""
+        response = wire.request("POST", wire.events, {"metadata": metadata, "involvedObject": {"namespace": "o"}})
+        assert ["involvedObject.namespace"] == [field for field, _ in causes(response)]
+
+    @pytest.mark.parametrize(
+        ("metadata", "field"),
+        [
+            ({}, "metadata.name"),
+            ({"name": "A"}, "metadata.name"),
+            ({"name": "a", "labels": {"a b": ""}}, "metadata.labels"),
+        ],
+        ids=["no name", "name", "label"],
+    )
+    def test_order_in_events(self, wire: Wire, metadata: dict[str, Any], field: str) -> None:
+        """In events.k8s.io all is told at once: the reference, the metadata, and the rest."""
+        response = wire.request("POST", wire.new_events, {"metadata": metadata})
+        expected = ["involvedObject.namespace", field, "eventTime", "type"]
+        assert expected == [found for found, _ in causes(response)]
+
+    @pytest.mark.parametrize("value", [1, "x", {}, True, [1], [[]]], ids=repr)
+    @pytest.mark.parametrize("field", ["finalizers", "ownerReferences", "managedFields"])
+    def test_lists_of_another_shape(self, wire: Wire, field: str, value: object) -> None:
+        """What is no list of the right things is 400 in a create, and 422 in a patch."""
+        wire.ok("POST", wire.events, wire.event())
+        metadata = {field: value}
+        made = wire.request("POST", wire.events, {**wire.event(), "metadata": {"name": "a", **metadata}})
+        changed = [wire.patch("pod.1", {"metadata": metadata}, kind).status for kind in (STRATEGIC, MERGE)]
+        assert (400, [422, 422]) == (made.status, changed)
+        assert f"into Go struct field ObjectMeta.metadata.{field} of type " in made.body["message"]
+
+    @pytest.mark.parametrize("value", [[], [1], ["x"]], ids=repr)
+    def test_a_list_for_a_number(self, wire: Wire, value: object) -> None:
+        """A patch that puts a list where a number is, is 422."""
+        wire.ok("POST", wire.events, wire.event())
+        assert 422 == wire.patch("pod.1", {"count": value}).status
+
+    def test_annotation_of_null(self, wire: Wire) -> None:
+        """An annotation that is null is an empty one."""
+        body = wire.event()
+        body["metadata"]["annotations"] = {"a": None}
+        assert {"a": ""} == wire.ok("POST", wire.events, body)["metadata"]["annotations"]
+
+    def test_long_generate_name(self, wire: Wire) -> None:
+        """A generated name has 63 characters at most."""
+        body = {**wire.event(), "metadata": {"generateName": "g" * 100}}
+        name = wire.ok("POST", wire.events, body)["metadata"]["name"]
+        assert ("g" * 58, 63) == (name[:58], len(name))
+
+    def test_lone_surrogates(self, wire: Wire) -> None:
+        """Half of a character becomes the sign for what cannot be read; a whole one stays."""
+        message = wire.ok("POST", wire.events, wire.event(message="a\ud83d b\U0001f389"))["message"]
+        assert message == "a\ufffd b\U0001f389"
+
+    def test_not_a_number(self, wire: Wire) -> None:
+        """NaN, which Python writes and reads, is no JSON."""
+        assert wire.request("POST", wire.events, wire.event(count=float("nan"))).status == 400
+
+    def test_series_without_a_time(self, wire: Wire) -> None:
+        """A series shows its time, be it null."""
+        series = wire.ok("POST", wire.events, wire.event(series={"count": 2}))["series"]
+        assert {"count": 2, "lastObservedTime": None} == series
+        whole = {"count": 2, "lastObservedTime": MICRO}
+        assert whole == wire.ok("POST", wire.new_events, wire.new_event("b", series=whole))["series"]
+
+    @pytest.mark.parametrize("path", ["events", "configmaps"])
+    def test_no_status(self, wire: Wire, path: str) -> None:
+        """What has no status has no path for it."""
+        where = f"/api/v1/namespaces/{wire.namespace}/{path}"
+        wire.ok("POST", where, wire.event() if path == "events" else {"metadata": {"name": "pod.1"}})
+        assert wire.request("GET", f"{where}/pod.1/status").status == 404
+
+    @pytest.mark.parametrize(
+        ("operation", "labels"),
+        [
+            ({"op": "replace", "path": "/metadata/labels/b", "value": "2"}, {"a": "1", "b": "2"}),
+            ({"op": "replace", "path": "/metadata/labels/a", "value": "2"}, {"a": "2"}),
+            ({"op": "test", "path": "/metadata/finalizers/0", "value": FINALIZER}, {"a": "1"}),
+            ({"op": "replace", "path": "/metadata/finalizers/0", "value": "example.com/b"}, {"a": "1"}),
+            ({"op": "replace", "path": "/metadata/finalizers/1", "value": "example.com/b"}, 422),
+            ({"op": "test", "path": "/metadata/labels/b", "value": None}, {"a": "1"}),
+            ({"op": "copy", "from": "/metadata/no", "path": "/metadata/labels"}, None),
+            ({"op": "replace", "path": "/metadata/annotations/b", "value": "2"}, 422),
+            ({"op": "move", "from": "/metadata/labels/b", "path": "/metadata/labels/c"}, 422),
+            ({"op": "remove", "path": "/metadata/labels/b"}, 422),
+        ],
+        ids=[
+            "replace none",
+            "replace",
+            "test in list",
+            "replace in list",
+            "replace none in list",
+            "test none",
+            "copy none",
+            "replace in none",
+            "move none",
+            "remove none",
+        ],
+    )
+    def test_json_patch_of_nothing(self, wire: Wire, operation: dict[str, Any], labels: object) -> None:
+        """What is not there can be replaced, copied and found to be null, but neither moved nor removed."""
+        body = wire.event()
+        body["metadata"] |= {"labels": {"a": "1"}, "finalizers": [FINALIZER]}
+        wire.ok("POST", wire.events, body)
+        response = wire.patch("pod.1", [operation], JSON_PATCH)
+        assert labels == (response.body["metadata"].get("labels") if response.status == 200 else response.status)
+
+    @pytest.mark.parametrize(
+        ("selector", "expected"), [("a>3", ["a"]), ("a<3", []), ("a>5", []), ("a<6", ["a"]), ("a+>+0", ["a"])]
+    )
+    def test_labels_in_order(self, wire: Wire, selector: str, expected: list[str]) -> None:
+        """A label that is a number may be compared; one that is none, or missing, is neither more nor less."""
+        for name, labels in (("a", {"a": "5"}), ("b", {"a": "x"}), ("c", {})):
+            wire.ok("POST", wire.events, {**wire.event(), "metadata": {"name": name, "labels": labels}})
+        assert expected == listed(wire, f"labelSelector={selector}")

@@ -1,0 +1,838 @@
+"""What only the embedded API server has: faults, the log, users at run time, a life of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
+
+import pytest
+
+from kevents import StatusError
+from kevents.testing import LostAnswer
+from kevents.testing._apiserver import certificate as _certificate
+from kevents.testing._apiserver.kubeconfig import kubeconfig
+from kevents.testing._apiserver.listener import Connection
+from kevents.testing._apiserver.rules import json_fault
+from kevents.testing._apiserver.server import APIError, APIServer, Cause, Delay, Garbage, Hang, Reset, Status
+from tests.support.real_server import Response, send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+EVENTS = "/api/v1/namespaces/default/events"
+MERGE = "application/merge-patch+json"
+
+
+def ask(
+    server: APIServer, method: str = "GET", path: str = EVENTS, body: object = None, token: str | None = None
+) -> Response:
+    """Send one request over a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    content_type = MERGE if method == "PATCH" else "application/json"
+    given = server.token if token is None else token
+    return send(connection, method, path, body, token=given, content_type=content_type)
+
+
+def event(name: str = "pod.1") -> dict[str, Any]:
+    """Give the body of an event."""
+    return {"metadata": {"name": name}, "involvedObject": {"name": "pod", "namespace": "default"}, "count": 1}
+
+
+def create(server: APIServer, name: str = "pod.1") -> Response:
+    """Create an event."""
+    return ask(server, "POST", EVENTS, event(name))
+
+
+@contextlib.contextmanager
+def connected(server: APIServer, timeout: float = 10) -> Iterator[http.client.HTTPConnection]:
+    """Give a connection that is kept."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)
+    with contextlib.closing(connection):
+        connection.connect()
+        yield connection
+
+
+def bearer(server: APIServer) -> dict[str, str]:
+    """Give the headers of the administrator."""
+    return {"Authorization": f"Bearer {server.token}"}
+
+
+class Clock:
+    """A wall clock that stands still."""
+
+    def __init__(self) -> None:
+        """Stand at a fixed time."""
+        self.now = 1_784_883_600_000_000_000
+
+    def __call__(self) -> int:
+        """Give the time in nanoseconds."""
+        return self.now
+
+
+class TestStatusFaults:
+    """Answers that are scripted."""
+
+    def test_count(self, api_server: APIServer) -> None:
+        """A rule with `times` is for so many requests."""
+        api_server.fail(503, times=2)
+        assert [create(api_server, name).status for name in "abc"] == [503, 503, 201]
+        assert [found["metadata"]["name"] for found in api_server.events()] == ["c"]
+
+    def test_block(self, api_server: APIServer) -> None:
+        """A rule as a context manager is for the block, and counts what it met."""
+        with api_server.fail(500) as rule:
+            statuses = [create(api_server).status for _ in range(3)]
+        assert (statuses, rule.hits, create(api_server).status) == ([500, 500, 500], 3, 201)
+
+    def test_remove(self, api_server: APIServer) -> None:
+        """A rule can be removed, twice as well."""
+        rule = api_server.fail(500)
+        rule.remove()
+        rule.remove()
+        assert create(api_server).status == 201
+
+    def test_body(self, api_server: APIServer) -> None:
+        """Code, reason, message, causes and both ways to say when to come back are as told."""
+        cause = Cause("NamespaceTerminating", "namespace x is being terminated", "metadata.namespace")
+        fault = Status(429, "TooManyRequests", "slow down", (cause,), retry_after=3, retry_after_seconds=7)
+        with api_server.fail(fault):
+            response = create(api_server)
+        assert (response.status, response.headers["retry-after"]) == (429, "3")
+        assert response.body == {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": "slow down",
+            "reason": "TooManyRequests",
+            "details": {"causes": [cause.as_dict()], "retryAfterSeconds": 7},
+            "code": 429,
+        }
+
+    @pytest.mark.parametrize("retry_after", [0, "Fri, 24 Jul 2026 09:00:00 GMT", "-5", "99999999999"])
+    def test_retry_after(self, api_server: APIServer, retry_after: str | int) -> None:
+        """Retry-After goes out as it is given."""
+        with api_server.fail(Status(503, retry_after=retry_after)):
+            assert create(api_server).headers["retry-after"] == str(retry_after)
+
+    def test_matching(self, api_server: APIServer) -> None:
+        """Method, part of the path and a function choose the requests."""
+        api_server.fail(501, method="PATCH")
+        api_server.fail(502, path="/pods")
+        api_server.fail(503, when=lambda request: isinstance(request.body, dict) and request.body.get("count") == 5)
+        statuses = [
+            create(api_server).status,
+            ask(api_server, "PATCH", f"{EVENTS}/pod.1", {"count": 2}).status,
+            ask(api_server, path="/api/v1/namespaces/default/pods").status,
+            ask(api_server, "POST", EVENTS, {**event("b"), "count": 5}).status,
+        ]
+        assert statuses == [201, 501, 502, 503]
+
+    def test_oldest_first(self, api_server: APIServer) -> None:
+        """Of two rules the older one decides, until it is used up."""
+        api_server.fail(501, times=1)
+        api_server.fail(502, times=1)
+        assert [create(api_server).status for _ in range(3)] == [501, 502, 201]
+
+    def test_clear(self, api_server: APIServer) -> None:
+        """All rules can be removed at once."""
+        api_server.fail(500)
+        api_server.fail(501)
+        api_server.clear_faults()
+        assert create(api_server).status == 201
+
+    @pytest.mark.parametrize(
+        ("fault", "error"),
+        [
+            (StatusError(503), TypeError),
+            (LostAnswer(), TypeError),
+            ("503", TypeError),
+            (True, TypeError),
+            (Status, TypeError),
+            (99, ValueError),
+            (Status(1000), ValueError),
+        ],
+        ids=repr,
+    )
+    def test_no_fault(self, api_server: APIServer, fault: Any, error: type[Exception]) -> None:
+        """What is no fault is refused where it is given, and is no reset of connections."""
+        with pytest.raises(error, match=r"fault|status"):
+            api_server.fail(fault)
+        assert ask(api_server).status == 200
+
+    def test_times_below_zero(self, api_server: APIServer) -> None:
+        """A fault cannot happen less often than never."""
+        with pytest.raises(ValueError, match="not -1"):
+            api_server.fail(503, times=-1)
+
+    def test_method_in_lower_case(self, api_server: APIServer) -> None:
+        """A method may be written as one likes."""
+        with api_server.fail(503, method="get") as rule:
+            assert ask(api_server).status == 503
+        assert rule.hits == 1
+
+
+class TestConnectionFaults:
+    """Connections that break."""
+
+    def test_reset(self, api_server: APIServer) -> None:
+        """A reset comes before the work."""
+        with api_server.fail(Reset()), pytest.raises(ConnectionResetError):
+            create(api_server)
+        assert (api_server.events(), api_server.requests[0].status) == ([], 0)
+
+    def test_reset_after_processing(self, api_server: APIServer) -> None:
+        """A reset after the work loses the answer, not the write."""
+        with api_server.fail(Reset(after_processing=True)), pytest.raises(ConnectionResetError):
+            create(api_server)
+        assert [found["metadata"]["name"] for found in api_server.events()] == ["pod.1"]
+
+    def test_hang(self, api_server: APIServer) -> None:
+        """A request that hangs is not done, and its connection is closed when the rule goes."""
+        with ThreadPoolExecutor(1) as pool, api_server.fail(Hang()) as rule:
+            answer = pool.submit(create, api_server)
+            assert api_server.wait_for(lambda: rule.hits == 1)
+            assert not answer.done()
+            rule.remove()
+            with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+                answer.result(10)
+        assert api_server.events() == []
+
+    def test_hang_after_processing(self, api_server: APIServer) -> None:
+        """A request that hangs after its work has been done."""
+        with ThreadPoolExecutor(1) as pool, api_server.fail(Hang(after_processing=True)) as rule:
+            answer = pool.submit(create, api_server)
+            assert api_server.wait_for(api_server.events)
+            rule.remove()
+            assert isinstance(answer.exception(10), (http.client.RemoteDisconnected, ConnectionResetError))
+
+    def test_one_hangs(self, api_server: APIServer) -> None:
+        """Others are served while one hangs."""
+        with ThreadPoolExecutor(1) as pool, api_server.fail(Hang(), times=1) as rule:
+            answer = pool.submit(create, api_server, "a")
+            assert api_server.wait_for(lambda: rule.hits == 1)
+            assert create(api_server, "b").status == 201
+            rule.remove()
+            assert answer.exception(10) is not None
+
+    def test_delay(self, api_server: APIServer) -> None:
+        """A delay comes before the work, and a later rule may still apply."""
+        api_server.fail(Delay(0.05))
+        api_server.fail(503, times=1)
+        before = time.monotonic()
+        assert [create(api_server).status, create(api_server).status] == [503, 201]
+        assert time.monotonic() - before >= 0.1
+
+    def test_delay_ends_with_its_rule(self, api_server: APIServer) -> None:
+        """A delay that is removed lets the request go on at once."""
+        with ThreadPoolExecutor(1) as pool, api_server.fail(Delay(3600)) as rule:
+            answer = pool.submit(create, api_server)
+            assert api_server.wait_for(lambda: rule.hits == 1)
+            rule.remove()
+            assert answer.result(10).status == 201
+
+    def test_rules_outlive_a_stop(self) -> None:
+        """A rule made before a stop, or after it, holds nobody meanwhile, and does so again from the next start."""
+        server = APIServer()
+        with server:
+            rules = [server.fail(Hang())]
+        rules.append(server.fail(Hang()))
+        assert [rule.released.is_set() for rule in rules] == [True, True]
+        with server:
+            assert [rule.released.is_set() for rule in rules] == [False, False]
+
+    def test_away(self, api_server: APIServer) -> None:
+        """While the server is away connections are refused; afterwards the port is the same."""
+        create(api_server)
+        port = api_server.port
+        api_server.stop_listening()
+        with pytest.raises(ConnectionRefusedError):
+            create(api_server)
+        api_server.listen_again()
+        assert (create(api_server).status, api_server.port) == (409, port)
+
+    def test_away_closes_connections(self, api_server: APIServer) -> None:
+        """Going away closes what is open."""
+        with connected(api_server) as connection:
+            connection.request("GET", "/readyz")
+            connection.getresponse().read()
+            api_server.stop_listening()
+            assert connection.sock.recv(1) == b""
+
+    def test_away_keeps_connections(self, api_server: APIServer) -> None:
+        """It may also keep them."""
+        with connected(api_server) as connection:
+            connection.request("GET", "/readyz")
+            connection.getresponse().read()
+            api_server.stop_listening(disconnect=False)
+            connection.request("GET", "/readyz")
+            assert connection.getresponse().read() == b"ok"
+
+
+class TestGarbage:
+    """Answers that are no API objects."""
+
+    @pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"null"])
+    def test_after_the_write(self, api_server: APIServer, body: bytes) -> None:
+        """Nonsense instead of the answer, with the status that was earned."""
+        with api_server.fail(Garbage(body, content_type="text/html")):
+            assert create(api_server) == Response(
+                201,
+                {"cache-control": "no-cache, private", "content-type": "text/html", "content-length": f"{len(body)}"},
+                body.decode(),
+            )
+        assert len(api_server.events()) == 1
+
+    def test_instead_of_the_write(self, api_server: APIServer) -> None:
+        """Nonsense from something that is no API server."""
+        with api_server.fail(Garbage(b"hello", status=200, content_type="text/plain", after_processing=False)):
+            assert create(api_server).body == "hello"
+        assert api_server.events() == []
+
+    def test_huge(self, api_server: APIServer) -> None:
+        """A huge body has the length that is asked for, and the connection goes on."""
+        with connected(api_server) as connection:
+            with api_server.fail(Garbage(b"abc", size=20_000_001)):
+                connection.request("GET", EVENTS, headers=bearer(api_server))
+                with connection.getresponse() as answer:
+                    assert len(answer.read()) == 20_000_001
+            connection.request("GET", EVENTS, headers=bearer(api_server))
+            assert connection.getresponse().status == 200
+
+
+class TestLog:
+    """What clients have asked for."""
+
+    def test_entry(self, api_server: APIServer) -> None:
+        """An entry has everything about a request and the status of its answer."""
+        ask(api_server, "PATCH", f"{EVENTS}/A%20b?dryRun=All&x=1", {"count": 2})
+        (entry,) = api_server.requests
+        assert (entry.method, entry.path, entry.query) == ("PATCH", f"{EVENTS}/A b", {"dryRun": "All", "x": "1"})
+        assert (entry.body, entry.connection, entry.status) == ({"count": 2}, 1, 404)
+        assert entry.headers["content-type"] == MERGE
+        assert 0 <= time.monotonic() - entry.started < 60
+
+    def test_snapshot(self, api_server: APIServer) -> None:
+        """The log that was taken does not change."""
+        create(api_server)
+        before = api_server.requests
+        create(api_server)
+        assert (len(before), len(api_server.requests)) == (1, 2)
+
+    def test_clear(self, api_server: APIServer) -> None:
+        """The log can be cleared."""
+        create(api_server)
+        api_server.clear_requests()
+        assert api_server.requests == ()
+
+    def test_body_that_is_no_json(self, api_server: APIServer) -> None:
+        """Bytes stay bytes, no body is None."""
+        ask(api_server, "POST", EVENTS, b"{")
+        ask(api_server)
+        assert [entry.body for entry in api_server.requests] == [b"{", None]
+
+    def test_connections(self, api_server: APIServer) -> None:
+        """Connections are counted, and kept for many requests."""
+        with connected(api_server) as connection:
+            for name in "abc":
+                connection.request("POST", EVENTS, json.dumps(event(name)), bearer(api_server))
+                connection.getresponse().read()
+        create(api_server, "d")
+        assert api_server.connections == 2
+        assert [entry.connection for entry in api_server.requests] == [1, 1, 1, 2]
+
+    def test_limit(self) -> None:
+        """The log forgets the oldest."""
+        with APIServer(log_length=2) as server:
+            for name in "abc":
+                create(server, name)
+            assert [entry.body["metadata"]["name"] for entry in server.requests] == ["b", "c"]
+
+    def test_wait_for(self, api_server: APIServer) -> None:
+        """Waiting ends when the predicate holds, and says when it does not."""
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(api_server.wait_for, lambda: len(api_server.requests) == 2)
+            create(api_server, "a")
+            create(api_server, "b")
+            assert waiting.result(10) is True
+        assert api_server.wait_for(lambda: False, timeout=0.01) is False
+
+
+class TestUsers:
+    """Users that come and go."""
+
+    def test_default_token(self) -> None:
+        """Each server has a token of its own."""
+        assert APIServer().token != APIServer().token
+
+    def test_given_token(self) -> None:
+        """The token can be given."""
+        with APIServer(token="mine") as server:
+            assert ask(server, token="mine").status == 200
+
+    def test_run_time(self, api_server: APIServer) -> None:
+        """Users may be added, changed, removed and restored at run time."""
+        api_server.add_user("t", "bob", {"list"})
+        statuses = [ask(api_server, token="t").status]
+        api_server.add_user("t", "bob", ())
+        statuses.append(ask(api_server, token="t").status)
+        api_server.remove_user("bob")
+        statuses.append(ask(api_server, token="t").status)
+        api_server.add_user("t", "bob")
+        statuses.append(ask(api_server, token="t").status)
+        assert statuses == [200, 403, 401, 200]
+
+    def test_admin(self, api_server: APIServer) -> None:
+        """So may the administrator."""
+        api_server.remove_user("admin")
+        assert ask(api_server).status == 401
+        api_server.add_user(api_server.token, "admin")
+        assert ask(api_server).status == 200
+
+
+class TestObjects:
+    """What tests look at and prepare."""
+
+    def test_copies(self, api_server: APIServer) -> None:
+        """What is given out is a copy."""
+        create(api_server)
+        api_server.events()[0]["involvedObject"]["name"] = "changed"
+        assert api_server.events()[0]["involvedObject"]["name"] == "pod"
+
+    def test_namespace(self, api_server: APIServer) -> None:
+        """Events of one namespace, or of all."""
+        api_server.create_namespace("a")
+        api_server.create("v1", "events", {"metadata": {"name": "x"}, "involvedObject": {"namespace": "a"}}, "a")
+        create(api_server)
+        assert [found["metadata"]["name"] for found in api_server.events("a")] == ["x"]
+        assert [found["metadata"]["name"] for found in api_server.events()] == ["x", "pod.1"]
+
+    def test_refused(self, api_server: APIServer) -> None:
+        """What a client could not create cannot be prepared either."""
+        with pytest.raises(APIError, match='namespaces "a" not found'):
+            api_server.create("v1", "events", event(), "a")
+
+    def test_unknown_resource(self, api_server: APIServer) -> None:
+        """A resource that is not registered is a LookupError."""
+        with pytest.raises(LookupError, match=r"no resource 'widgets' in 'example\.com/v1'"):
+            api_server.objects("example.com/v1", "widgets")
+
+    def test_register(self, api_server: APIServer) -> None:
+        """A kind can be registered while the server runs, outside of namespaces too."""
+        api_server.register("example.com/v1", "Planet", "planets", namespaced=False)
+        api_server.create("example.com/v1", "planets", {"metadata": {"name": "mars"}, "spec": {"moons": 2}})
+        assert ask(api_server, path="/apis/example.com/v1/planets/mars").body["spec"] == {"moons": 2}
+
+    def test_terminate(self, api_server: APIServer) -> None:
+        """A namespace may be left Terminating."""
+        api_server.create_namespace("a")
+        api_server.terminate_namespace("a")
+        response = ask(api_server, "POST", "/api/v1/namespaces/a/events", {"metadata": {"name": "x"}})
+        assert response.body["details"]["causes"][0]["reason"] == "NamespaceTerminating"
+
+    def test_remove_namespace(self, api_server: APIServer) -> None:
+        """A namespace goes with all that is in it."""
+        api_server.create_namespace("a")
+        api_server.create("v1", "events", {"metadata": {"name": "x"}, "involvedObject": {"namespace": "a"}}, "a")
+        api_server.remove_namespace("a")
+        assert (api_server.events(), ask(api_server, path="/api/v1/namespaces/a").status) == ([], 404)
+
+    def test_finalize(self) -> None:
+        """With `finalize_namespaces` a deleted namespace is gone at once."""
+        with APIServer(finalize_namespaces=True) as server:
+            server.create_namespace("a")
+            ask(server, "DELETE", "/api/v1/namespaces/a")
+            assert ask(server, path="/api/v1/namespaces/a").status == 404
+
+    def test_expire(self, api_server: APIServer) -> None:
+        """Events can be made to expire, by name or all."""
+        for name in "abc":
+            create(api_server, name)
+        assert (api_server.expire("b"), len(api_server.events())) == (1, 2)
+        assert (api_server.expire(), api_server.events()) == (2, [])
+        assert ask(api_server, "PATCH", f"{EVENTS}/a", {"count": 2}).status == 404
+
+    def test_time_to_live(self) -> None:
+        """An event lives for its time after its last write; other objects stay."""
+        clock = Clock()
+        with APIServer(event_ttl=3600, clock=clock) as server:
+            create(server, "a")
+            create(server, "b")
+            clock.now += 3_000_000_000_000
+            ask(server, "PATCH", f"{EVENTS}/a", {"count": 2})
+            clock.now += 1_000_000_000_000
+            assert [found["metadata"]["name"] for found in server.events()] == ["a"]
+            clock.now += 3_600_000_000_000
+            assert (server.events(), len(server.objects("v1", "namespaces"))) == ([], 4)
+
+    def test_no_time_to_live(self) -> None:
+        """Without one events stay."""
+        clock = Clock()
+        with APIServer(event_ttl=None, clock=clock) as server:
+            create(server)
+            clock.now += 10**18
+            assert len(server.events()) == 1
+
+    def test_clock(self) -> None:
+        """The server's times are its clock's."""
+        with APIServer(clock=Clock()) as server:
+            create(server)
+            assert server.events()[0]["metadata"]["creationTimestamp"] == "2026-07-24T09:00:00Z"
+
+
+class TestWatches:
+    """Watches, as far as they cannot be tested on a real server."""
+
+    def test_expiry(self) -> None:
+        """A watch is told when an event's time has come."""
+        with APIServer(event_ttl=0.05) as server, connected(server) as connection:
+            create(server)
+            connection.request("GET", f"{EVENTS}?watch=1&resourceVersion=1", headers=bearer(server))
+            with connection.getresponse() as answer:
+                lines = (json.loads(line) for line in iter(answer.readline, b""))
+                assert next(line["type"] for line in lines if line["type"] != "ADDED") == "DELETED"
+
+    def test_compacted(self, api_server: APIServer) -> None:
+        """A watch from a forgotten version is told 410."""
+        create(api_server)
+        api_server.compact()
+        response = ask(api_server, path=f"{EVENTS}?watch=1&resourceVersion=2")
+        assert (response.body["type"], response.body["object"]["code"]) == ("ERROR", 410)
+        assert response.body["object"]["reason"] == "Expired"
+
+    @pytest.mark.parametrize(("gone", "status", "code"), [("event", 200, 410), ("status", 410, 410), ("empty", 200, 0)])
+    def test_forms_of_gone(self, gone: Any, status: int, code: int) -> None:
+        """A forgotten version is told by an event, by the status, or by nothing."""
+        with APIServer(gone=gone) as server:
+            create(server)
+            server.compact()
+            response = ask(server, path=f"{EVENTS}?watch=1&resourceVersion=2")
+        body = response.body.get("object", response.body) if response.body else {}
+        assert (response.status, body.get("code", 0)) == (status, code)
+
+    def test_history(self) -> None:
+        """Only so many changes are kept."""
+        with APIServer(history=3) as server:
+            versions = [create(server, name).body["metadata"]["resourceVersion"] for name in "abcd"]
+            told = ask(server, path=f"{EVENTS}?watch=1&timeoutSeconds=1&resourceVersion={versions[2]}")
+            gone = ask(server, path=f"{EVENTS}?watch=1&resourceVersion={int(versions[0]) - 1}")
+        assert (told.body["object"]["metadata"]["name"], gone.body["type"]) == ("d", "ERROR")
+
+    def test_history_age(self) -> None:
+        """What is older than that is forgotten, but for the last change."""
+        clock = Clock()
+        with APIServer(clock=clock, history_age=300) as server:
+            first, second = (create(server, name).body["metadata"]["resourceVersion"] for name in "ab")
+            clock.now += 301_000_000_000
+            told = ask(server, path=f"{EVENTS}?watch=1&timeoutSeconds=1&resourceVersion={first}")
+            gone = ask(server, path=f"{EVENTS}?watch=1&resourceVersion={int(first) - 1}")
+        assert (told.body["object"]["metadata"]["resourceVersion"], gone.body["type"]) == (second, "ERROR")
+
+    def test_slow(self) -> None:
+        """A watch that falls too far behind is cut, in the middle of a line or not."""
+        with APIServer(watch_buffer=50, event_ttl=None) as server, connected(server) as connection:
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            create(server, "first")
+            connection.request("GET", f"{EVENTS}?watch=1", headers=bearer(server))
+            answer = connection.getresponse()
+            answer.readline()  # before the first line, what is made would be its beginning and not what it is behind
+            for number in range(400):
+                server.create("v1", "events", {**event(f"pod.{number}"), "message": "x" * 40_000})
+            with answer, pytest.raises(http.client.IncompleteRead):
+                answer.read()
+
+    def test_restore(self) -> None:
+        """A server can go back to what it held before, and cuts the watches."""
+        with APIServer() as server, connected(server) as connection:
+            made = create(server, "a").body
+            backup = server.backup()
+            create(server, "b")
+            connection.request("GET", f"{EVENTS}?watch=1", headers=bearer(server))
+            with connection.getresponse() as answer:
+                answer.readline()
+                server.restore(backup)
+                with pytest.raises(http.client.IncompleteRead):
+                    answer.read()
+            listed = ask(server).body
+        assert [item["metadata"]["name"] for item in listed["items"]] == ["a"]
+        assert listed["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+
+    def test_client_goes(self, api_server: APIServer) -> None:
+        """A watch ends when its client goes, though nothing happens."""
+        threads = threading.active_count()
+        with connected(api_server) as connection:
+            connection.request("GET", f"{EVENTS}?watch=1", headers=bearer(api_server))
+            connection.getresponse()
+        deadline = time.monotonic() + 10
+        while threading.active_count() > threads and time.monotonic() < deadline:
+            threading.Event().wait(0.001)
+        assert threading.active_count() == threads
+
+
+class TestLife:
+    """Start, stop, and what is left."""
+
+    def test_loopback(self, api_server: APIServer) -> None:
+        """The server is on the loopback interface."""
+        assert api_server.url == f"http://127.0.0.1:{api_server.port}"
+        assert api_server._listener.host == "127.0.0.1"
+
+    @pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+    def test_ipv6(self) -> None:
+        """It may be on the other one."""
+        try:
+            server = APIServer(host="::1").start()
+        except OSError:
+            pytest.skip("no IPv6 on this machine")
+        with server, urllib.request.urlopen(f"{server.url}/readyz") as answer:
+            assert answer.read() == b"ok"
+
+    def test_building_starts_nothing(self) -> None:
+        """A server that is not started has neither thread nor port."""
+        threads = threading.active_count()
+        server = APIServer()
+        assert (threading.active_count(), server.port) == (threads, 0)
+
+    def test_stop_is_idempotent(self) -> None:
+        """Stop may come twice, and before start."""
+        server = APIServer()
+        server.stop()
+        server.start()
+        server.stop()
+        server.stop()
+        with pytest.raises(ConnectionRefusedError):
+            create(server)
+
+    def test_start_again(self) -> None:
+        """A stopped server starts again on its port with its objects."""
+        server = APIServer()
+        with server:
+            create(server)
+            port = server.port
+        with server:
+            assert (server.port, create(server).status) == (port, 409)
+
+    def test_port_taken(self, api_server: APIServer) -> None:
+        """A port that is taken is an OSError, and nothing is left."""
+        threads = threading.active_count()
+        with pytest.raises(OSError, match="in use"):
+            APIServer(port=api_server.port).start()
+        assert threading.active_count() == threads
+
+    def test_nothing_is_left(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stop ends idle connections, watches, requests that hang or wait, and removes the files."""
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        threads = set(threading.enumerate())
+        server = APIServer().start()
+        server.kubeconfig()
+        hang, delay = server.fail(Hang(), path="/hang"), server.fail(Delay(3600), path="/delay")
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connected(server)) for _ in range(4)]
+            clients[1].request("GET", f"{EVENTS}?watch=1", headers=bearer(server))
+            clients[2].request("GET", "/hang")
+            clients[3].request("GET", "/delay")
+            assert server.wait_for(lambda: len(server.requests) == 3 and hang.hits == delay.hits == 1)
+            before = time.monotonic()
+            server.stop()
+            assert time.monotonic() - before < 5
+        assert (set(threading.enumerate()) - threads, list(tmp_path.iterdir())) == (set(), [])
+
+    def test_stop_while_sending(self) -> None:
+        """Stop ends an answer that nobody reads."""
+        server = APIServer().start()
+        server.fail(Garbage(b"x", size=1 << 30))
+        with connected(server) as connection:
+            connection.request("GET", "/readyz")
+            assert server.wait_for(lambda: bool(server.requests and server.requests[0].status))
+            server.stop()
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("kevents-apiserver")]
+
+    def test_stop_in_a_handshake(self) -> None:
+        """Stop ends a client that began with TLS and said no more."""
+        with APIServer() as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"\x16\x03\x01")
+            create(server)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("kevents-apiserver")]
+
+    def test_many(self) -> None:
+        """Many servers leave no threads."""
+        threads = threading.active_count()
+        for _ in range(50):
+            with APIServer() as server:
+                create(server)
+        assert threading.active_count() == threads
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"\r\n\r\n",
+            b"GET\r\n\r\n",
+            b"GET / HTTP/1.1\r\nbad\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: " + b"1" * 5_000 + b"\r\n\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        ],
+    )
+    def test_no_http(self, api_server: APIServer, raw: bytes) -> None:
+        """What is no HTTP ends the connection, and nothing else."""
+        with socket.create_connection(("127.0.0.1", api_server.port), timeout=10) as client:
+            client.sendall(raw)
+            assert client.recv(100) == b""
+        assert create(api_server).status == 201
+
+    def test_a_mistake_of_ours(self) -> None:
+        """A mistake in answering ends the connection, and is not taken for the client's end."""
+        ours, theirs = socket.socketpair()
+        connection = Connection(1, ours)
+        with ours, theirs:
+            theirs.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with pytest.raises(ValueError, match=r"^ours$"):
+                connection.serve(ssl.create_default_context, Mock(side_effect=ValueError("ours")))
+            assert theirs.recv(100) == b""
+
+    @pytest.mark.parametrize(
+        ("raw", "fault"),
+        [
+            (b"{}", ""),
+            (b"", "unexpected end of JSON input"),
+            (b"[x]", "invalid character 'x' looking for beginning of value"),
+            (b"{x}", "invalid character 'x' looking for beginning of object key string"),
+            (b'"\xff"', "invalid UTF-8"),
+        ],
+    )
+    def test_no_json(self, raw: bytes, fault: str) -> None:
+        """What is wrong with a body is said in the server's words, and nothing of one that is JSON."""
+        assert json_fault(raw) == fault
+
+    def test_chunked_body(self, api_server: APIServer) -> None:
+        """A body may come in chunks."""
+        with connected(api_server) as connection:
+            body = iter([json.dumps(event()).encode()[:10], json.dumps(event()).encode()[10:]])
+            connection.request("POST", EVENTS, body, bearer(api_server), encode_chunked=True)
+            assert connection.getresponse().status == 201
+
+    @pytest.mark.parametrize("head", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
+    def test_half_a_body(self, api_server: APIServer, head: bytes) -> None:
+        """A client that goes in the middle of a body has asked for nothing."""
+        with socket.create_connection(("127.0.0.1", api_server.port), timeout=10) as client:
+            client.sendall(b"POST /readyz HTTP/1.1\r\n" + head + b"\r\n\r\n9\r\n{")
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(100) == b""
+        assert api_server.requests == ()
+
+    def test_body_that_waits(self, api_server: APIServer) -> None:
+        """A client that asks first whether its body is wanted, hears that it is."""
+        body = json.dumps(event()).encode()
+        head = f"POST {EVENTS} HTTP/1.1\r\nAuthorization: Bearer {api_server.token}\r\nContent-Length: {len(body)}\r\n"
+        with socket.create_connection(("127.0.0.1", api_server.port), timeout=10) as client:
+            client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            with client.makefile("rb") as answers:
+                assert [answers.readline(), answers.readline()] == [b"HTTP/1.1 100 Continue\r\n", b"\r\n"]
+                client.sendall(body)
+                assert answers.readline().startswith(b"HTTP/1.1 201 ")
+
+    def test_parallel(self, api_server: APIServer) -> None:
+        """Many clients at a time get different versions."""
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(lambda number: create(api_server, f"e{number}").body, range(100)))
+        assert len({body["metadata"]["resourceVersion"] for body in made}) == 100
+
+
+class TestKubeconfig:
+    """The file that clients take."""
+
+    def test_content(self, api_server: APIServer) -> None:
+        """It holds the address, the certificate and the token, and only its owner may read it."""
+        path = api_server.kubeconfig()
+        config = json.loads(path.read_text(encoding="utf-8"))
+        assert config["clusters"][0]["cluster"]["server"] == api_server.tls_url
+        assert config["users"][0]["user"] == {"token": api_server.token}
+        assert path.stat().st_mode & 0o077 == 0
+
+    def test_path(self, api_server: APIServer, tmp_path: Path) -> None:
+        """A file of one's own stays, with a user of one's choice."""
+        path = api_server.kubeconfig(tmp_path / "config", token="other")
+        api_server.stop()
+        assert json.loads(path.read_text(encoding="utf-8"))["users"][0]["user"] == {"token": "other"}
+
+    def test_removed(self) -> None:
+        """A temporary one goes with the server."""
+        with APIServer() as server:
+            path = server.kubeconfig()
+        assert not path.parent.exists()
+
+    def test_official_client(self, api_server: APIServer) -> None:
+        """The official client works with it."""
+        kubernetes = pytest.importorskip("kubernetes")
+        configuration = kubernetes.client.Configuration()
+        kubernetes.config.load_kube_config(str(api_server.kubeconfig()), client_configuration=configuration)
+        create(api_server)
+        with kubernetes.client.ApiClient(configuration) as client:
+            api = kubernetes.client.CoreV1Api(client)
+            listed = api.list_namespaced_event("default")
+            patched = api.patch_namespaced_event("pod.1", "default", {"count": 2})
+        assert ([item.metadata.name for item in listed.items], patched.count) == (["pod.1"], 2)
+
+    @pytest.mark.parametrize(("url", "unchecked"), [("https://10.0.0.1", True), ("http://10.0.0.1", None)])
+    def test_without_authority(self, url: str, unchecked: bool | None) -> None:  # noqa: FBT001 - a parameter of the test
+        """Without a certificate authority the certificate of a server that has one is not checked."""
+        cluster = json.loads(kubeconfig(url, "t"))["clusters"][0]["cluster"]
+        assert {"server": url, "insecure-skip-tls-verify": unchecked} == {"insecure-skip-tls-verify": None, **cluster}
+
+
+class TestTLS:
+    """The same port speaks TLS."""
+
+    def test_points(self) -> None:
+        """On the curve of its keys a point and its mirror image sum to none, as that many times the base does."""
+        x, y = _certificate._BASE
+        mirrored = (x, _certificate._P - y)
+        assert _certificate._add((x, y), mirrored) is None
+        assert _certificate._times(_certificate._ORDER - 1, (x, y)) == mirrored
+        with pytest.raises(ArithmeticError):
+            _certificate._times(_certificate._ORDER, (x, y))
+
+    def test_trusted(self, api_server: APIServer) -> None:
+        """The certificate passes the strictest checks."""
+        context = ssl.create_default_context(cadata=api_server.ca)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        with urllib.request.urlopen(f"{api_server.tls_url}/readyz", context=context) as answer:
+            assert answer.read() == b"ok"
+
+    def test_not_trusted(self, api_server: APIServer) -> None:
+        """Another server's certificate does not do."""
+        with APIServer() as other:
+            context = ssl.create_default_context(cadata=other.ca)
+        connection = http.client.HTTPSConnection("127.0.0.1", api_server.port, timeout=10, context=context)
+        with contextlib.closing(connection), pytest.raises(ssl.SSLCertVerificationError):
+            connection.request("GET", "/readyz")
+        assert create(api_server).status == 201
+
+    def test_given_context(self) -> None:
+        """A context of one's own is used."""
+        with APIServer() as first:
+            context, ca = first._identity.context(), first.ca
+        with APIServer(ssl_context=context, ca=ca) as server:
+            assert server.ca == ca
+            trusting = ssl.create_default_context(cadata=ca)
+            with urllib.request.urlopen(f"{server.tls_url}/readyz", context=trusting) as answer:
+                assert answer.read() == b"ok"
+
+    @pytest.mark.parametrize("after", [False, True])
+    def test_reset(self, api_server: APIServer, after: bool) -> None:  # noqa: FBT001 - a parameter of the test
+        """Faults work over TLS as well."""
+        context = ssl.create_default_context(cadata=api_server.ca)
+        connection = http.client.HTTPSConnection("127.0.0.1", api_server.port, timeout=10, context=context)
+        with api_server.fail(Reset(after_processing=after)), pytest.raises(ConnectionError):
+            send(connection, "POST", EVENTS, event(), token=api_server.token)
+        assert len(api_server.events()) == after
