@@ -35,7 +35,7 @@ from kevents._model.objects import NO_TEXTS, EventSource
 from kevents._model.reference import get_reference
 from kevents._model.series_event import Publishing, SeriesEvent
 from kevents._model.wire import EVENTS_GROUP, clip, is_qualified_name
-from kevents._runtime.log import LOGGER, is_speaking
+from kevents._runtime.log import LOGGER, is_in_kevents
 from kevents.exceptions import InvalidMessageError, InvalidReferenceError
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class EventRecorder:
         annotations: Texts | None,
         labels: Texts | None,
     ) -> SeriesEvent:
-        if is_speaking():
+        if is_in_kevents():
             raise EchoError("recorded by what kevents was logging or sending")
         reference = get_reference(regarding)
         return SeriesEvent(

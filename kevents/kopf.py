@@ -33,10 +33,10 @@ except ImportError as missing:
 
 from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.recorder import EventRecorder, Formatted, Texts, default_host
-from kevents._clients.kopf_login import sink_of
+from kevents._clients.kopf_login import LoginSink
 from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, EventSource
 from kevents._model.statistics import DropReason
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._runtime.aio_threads import in_thread
 from kevents.exceptions import InvalidReferenceError
 
@@ -122,7 +122,7 @@ class KopfRecorder(EventRecorder):
         plain = broadcaster.new_recorder(EventSource(component, default_host()))
         super().__init__(plain.source, plain._publish, plain._refuse)  # noqa: SLF001 - a recorder of the same kind
         self.broadcaster: Final = broadcaster
-        self._login = sink_of(broadcaster).login
+        self._login = _sink_of(broadcaster).login
 
     # -- recording -----------------------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class KopfRecorder(EventRecorder):
         try:
             objects = list(_each(object))
         except Exception as error:  # noqa: BLE001 - whatever the caller's iterable does
-            trouble = InvalidReferenceError(f"the objects cannot be listed: {told(error)}")
+            trouble = InvalidReferenceError(f"the objects cannot be listed: {format_error(error)}")
             self._refuse(DropReason.INVALID_REFERENCE, trouble, self._logger)
             return
         for each in objects:
@@ -171,7 +171,7 @@ class KopfRecorder(EventRecorder):
         """
         error = sys.exc_info()[1] if exc is None else exc
         if error is not None:
-            text = told(error)
+            text = format_error(error)
             message = text if _is_missing(message) else Formatted("%s %s", (message, text))
         if _is_missing(reason):
             reason = "Error" if error is None else type(error).__name__
@@ -278,4 +278,14 @@ class _Text:
     def __str__(self) -> str:
         error = self._record.exc_info[1] if self._record.exc_info else None
         text = self._record.getMessage()
-        return text if error is None else f"{text} {told(error)}"
+        return text if error is None else f"{text} {format_error(error)}"
+
+
+def _sink_of(broadcaster: EventBroadcaster) -> LoginSink:
+    """The sink on which a broadcaster is started for kopf: one for all its recorders, or each event is sent twice."""
+    for watcher in broadcaster._publisher.watchers:  # noqa: SLF001 - its listeners are known to itself only
+        if isinstance(watcher.handler.sink, LoginSink):
+            return watcher.handler.sink
+    sink = LoginSink()
+    broadcaster.start_recording_to_sink(sink)
+    return sink

@@ -242,7 +242,7 @@ _FAMILIES: Final = (
     _Family("sink_backlog_events", "Events still to be written.", _field("backlog"), _GAUGE),
     _Family("sink_in_flight_requests", "Requests under way.", _field("in_flight"), _GAUGE),
     _Family("sink_oldest_age_seconds", "Age of the oldest unfinished write.", _field("oldest_age"), _GAUGE),
-    _Family("sink_gate_open", "0 while the API server is taken for unreachable.", _field("gate_open"), _GAUGE),
+    _Family("sink_gate_open", "0 while the API server is taken for unreachable.", _field("server_available"), _GAUGE),
     _Family("sink_cache_keys", "Keys that the correlator holds.", _by_key("cache_sizes"), _GAUGE, ("cache",)),
     _Family("sink_cache_evictions", "Keys forgotten for lack of room.", _by_key("cache_evictions"), labels=("cache",)),
 )

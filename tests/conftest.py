@@ -35,7 +35,7 @@ def no_leaked_threads() -> Iterator[None]:
     for thread in set(threading.enumerate()) - before:
         thread._started.wait(max(deadline - monotonic(), 0.0))  # type: ignore[attr-defined]
         thread.join(max(deadline - monotonic(), 0.0))
-    assert [] == [thread.name for thread in set(threading.enumerate()) - before if "pytest_timeout" not in thread.name]
+    assert [thread.name for thread in set(threading.enumerate()) - before if "pytest_timeout" not in thread.name] == []
 
 
 @pytest.fixture(autouse=True)

@@ -101,9 +101,9 @@ def test_delivers(*, debug: bool) -> None:
                 recorder.event(about(), "Normal", "Step", f"number {number}")
 
     run(main(), debug=debug)
-    assert [f"number {number}" for number in range(20)] == sorted(sink.messages, key=lambda text: int(text[7:]))
-    assert [] == sink.doubled
-    assert 1 == sink.closed
+    assert sorted(sink.messages, key=lambda text: int(text[7:])) == [f"number {number}" for number in range(20)]
+    assert sink.doubled == []
+    assert sink.closed == 1
 
 
 def test_counts() -> None:
@@ -118,7 +118,7 @@ def test_counts() -> None:
                 assert await events.flush()
 
     run(main())
-    assert [("create", 1), ("patch", 2), ("patch", 3)] == [(call.verb, call.count) for call in sink.written]
+    assert [(call.verb, call.count) for call in sink.written] == [("create", 1), ("patch", 2), ("patch", 3)]
 
 
 def test_several_at_once() -> None:
@@ -131,12 +131,12 @@ def test_several_at_once() -> None:
             for number in range(9):
                 events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
             await sink.wait_calls(3)
-            assert 3 == sink_statistics(events).in_flight
+            assert sink_statistics(events).in_flight == 3
             sink.release()
             assert await events.flush()
 
     run(main())
-    assert (9, 3, []) == (len(sink.written), sink.most_at_once, sink.doubled)
+    assert (len(sink.written), sink.most_at_once, sink.doubled) == (9, 3, [])
 
 
 def test_busy_loop() -> None:
@@ -149,11 +149,11 @@ def test_busy_loop() -> None:
             recorder = events.new_recorder("c")
             with ThreadPoolExecutor(2) as pool:  # its end blocks the loop
                 list(pool.map(lambda n: recorder.event(about(), "Normal", "Step", f"number {n}"), range(50)))
-            assert [] == sink.calls
+            assert sink.calls == []
             assert await events.flush()
 
     run(main())
-    assert 50 == len(sink.written)
+    assert len(sink.written) == 50
 
 
 def test_bare_thread() -> None:
@@ -170,7 +170,7 @@ def test_bare_thread() -> None:
             thread.join()
 
     run(main())
-    assert ["from a thread"] == sink.messages
+    assert sink.messages == ["from a thread"]
 
 
 def test_before_the_loop(caplog: pytest.LogCaptureFixture) -> None:
@@ -188,8 +188,8 @@ def test_before_the_loop(caplog: pytest.LogCaptureFixture) -> None:
             await sink.wait_written(5)
 
     run(main())
-    assert 5 == sink_statistics(watcher).delivered
-    assert 1 >= sum("no event loop yet" in record.getMessage() for record in caplog.records)
+    assert sink_statistics(watcher).delivered == 5
+    assert sum("no event loop yet" in record.getMessage() for record in caplog.records) <= 1
 
 
 def test_without_a_loop(caplog: pytest.LogCaptureFixture) -> None:
@@ -199,9 +199,9 @@ def test_without_a_loop(caplog: pytest.LogCaptureFixture) -> None:
     events.start_recording_to_sink(sink)
     events.new_recorder("c").event(about(), "Normal", "Step", "early")
     assert poll(lambda: "no event loop yet: events wait until `async with` the broadcaster" in caplog.text, 30)
-    assert 1 == sink_statistics(events).backlog
+    assert sink_statistics(events).backlog == 1
     run(events.shutdown())
-    assert ["early"] == sink.messages
+    assert sink.messages == ["early"]
 
 
 def test_without_entering() -> None:
@@ -213,8 +213,8 @@ def test_without_entering() -> None:
 
     async def main() -> None:
         assert await events.flush(10)
-        assert ["early"] == sink.messages
-        assert 0 == await events.shutdown()
+        assert sink.messages == ["early"]
+        assert await events.shutdown() == 0
 
     run(main())
 
@@ -239,7 +239,7 @@ def test_two_loops() -> None:
     async def second() -> None:
         recorder.event(about(), "Normal", "Step", "second")
         assert await events.flush(10)
-        assert ["first", "second"] == sorted(sink.messages)
+        assert sorted(sink.messages) == ["first", "second"]
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(run, first())
@@ -248,7 +248,7 @@ def test_two_loops() -> None:
             run(second())
         finally:
             done.set()
-        assert {future.result()} == loops
+        assert loops == {future.result()}
 
 
 def test_keeps_nobody_waiting() -> None:
@@ -275,7 +275,7 @@ def test_keeps_nobody_waiting() -> None:
                 await asyncio.sleep(0)
 
     run(main())
-    assert [1] * 199 == turns[:199]
+    assert turns[:199] == [1] * 199
 
 
 def test_context() -> None:
@@ -293,7 +293,7 @@ def test_context() -> None:
         await events.shutdown()
 
     run(main())
-    assert ["nobody's"] == seen
+    assert seen == ["nobody's"]
 
 
 def test_echo() -> None:
@@ -309,8 +309,8 @@ async def _echo(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
     recorder.event(about(), "Normal", "Step", "meanwhile")
     sink.release()
     assert await events.flush()
-    assert ["first", "meanwhile"] == sorted(sink.messages)
-    assert {DropReason.RECURSION: 1} == events.statistics().dropped
+    assert sorted(sink.messages) == ["first", "meanwhile"]
+    assert events.statistics().dropped == {DropReason.RECURSION: 1}
 
 
 def test_what_a_sink_leaves_running() -> None:
@@ -335,8 +335,8 @@ def test_what_a_sink_leaves_running() -> None:
         over.set()
         await later[0]
         assert await events.flush()
-        assert ["first", "after the request"] == sink.messages
-        assert {DropReason.RECURSION: 1} == events.statistics().refused
+        assert sink.messages == ["first", "after the request"]
+        assert events.statistics().refused == {DropReason.RECURSION: 1}
 
     with_events(body, AsyncSink())
 
@@ -352,7 +352,7 @@ def test_outage() -> None:
             events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
         await sink.wait_written(20)
         assert await events.flush()
-        assert 20 == sink_statistics(events).delivered
+        assert sink_statistics(events).delivered == 20
 
     with_events(body, AsyncSink({number: UnavailableError("away") for number in range(1, 15)}))
 
@@ -367,7 +367,7 @@ def test_whatever_a_sink_raises(error: BaseException) -> None:
 
     sink = AsyncSink({1: error})
     with_events(body, sink, sleep_duration=0.01)
-    assert ["create", "create"] == [call.verb for call in sink.calls]
+    assert [call.verb for call in sink.calls] == ["create", "create"]
 
 
 def test_a_timeout_of_asyncio() -> None:
@@ -387,7 +387,7 @@ def test_a_timeout_of_asyncio() -> None:
     queue.offer(Occurrence("a"), 0.0, there=False)
     attempt = queue.take(0.0)
     assert isinstance(attempt, Attempt)
-    assert Unavailable("TimeoutError: too slow") == run(send(Sink(), attempt))
+    assert run(send(Sink(), attempt)) == Unavailable("TimeoutError: too slow")
 
 
 def test_a_sink_that_ends_its_task() -> None:
@@ -396,8 +396,8 @@ def test_a_sink_that_ends_its_task() -> None:
     async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
         events.new_recorder("c").event(about(), "Normal", "Step", "x")
         assert await events.flush(PATIENCE)
-        assert ["x"] == sink.messages
-        assert 0 == sink_statistics(events).in_flight
+        assert sink.messages == ["x"]
+        assert sink_statistics(events).in_flight == 0
 
     with_events(body, AsyncSink({1: GeneratorExit()}), senders=1)
 
@@ -414,9 +414,9 @@ def test_interrupted() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
-    assert 0 == run(events.shutdown())
-    assert ["x"] == sink.messages
-    assert 1 == sink_statistics(events).delivered
+    assert run(events.shutdown()) == 0
+    assert sink.messages == ["x"]
+    assert sink_statistics(events).delivered == 1
 
 
 def test_refused() -> None:
@@ -426,8 +426,8 @@ def test_refused() -> None:
         for text in ("bad", "good"):
             events.new_recorder("c").event(about(), "Normal", "Step", text)
             assert await events.flush()
-        assert {422: 1} == sink_statistics(events).rejected_by_code
-        assert ["good"] == sink.messages
+        assert sink_statistics(events).rejected_by_code == {422: 1}
+        assert sink.messages == ["good"]
 
     with_events(body, AsyncSink({1: StatusError(422, "Invalid")}))
 
@@ -448,20 +448,20 @@ def test_cancelled_in_the_middle(*, debug: bool) -> None:
             events.new_recorder("c").event(about(), "Normal", "Step", "x")
             await sink.wait_calls(1)
             tasks = sender_tasks()
-            assert 4 == len(tasks)
+            assert len(tasks) == 4
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            assert [True] * 4 == [task.cancelled() for task in tasks]
-            assert (1, 0) == (sink_statistics(events).backlog, sink_statistics(events).in_flight)
-            assert 1 == sink.closed
+            assert [task.cancelled() for task in tasks] == [True] * 4
+            assert (sink_statistics(events).backlog, sink_statistics(events).in_flight) == (1, 0)
+            assert sink.closed == 1
             sink.release()
             await sink.wait_written(1)
             assert await events.flush()
             check_ledgers(events.statistics())
 
     run(main(), debug=debug)
-    assert ["x"] == sink.messages
+    assert sink.messages == ["x"]
 
 
 def test_a_sink_that_cancels() -> None:
@@ -480,7 +480,7 @@ def test_a_sink_that_cancels() -> None:
 
     sink = AsyncSink()
     with_events(body, sink, sleep_duration=0.01)
-    assert {"a", "b", "c"} == set(sink.messages)
+    assert set(sink.messages) == {"a", "b", "c"}
 
 
 def test_close_fails() -> None:
@@ -495,7 +495,7 @@ def test_close_fails() -> None:
 
     sink = Unclosable()
     with_events(body, sink)
-    assert ["x"] == sink.messages
+    assert sink.messages == ["x"]
 
 
 # -- waiting and ending ----------------------------------------------------------------------------------------------
@@ -517,7 +517,7 @@ def test_flush_at_its_time_out(*, debug: bool) -> None:
             assert True is await events.flush(10)
 
     run(main(), debug=debug)
-    assert ["x"] == sink.messages
+    assert sink.messages == ["x"]
 
 
 def test_cancelled_flush() -> None:
@@ -536,7 +536,7 @@ def test_cancelled_flush() -> None:
             left = [thread for thread in threading.enumerate() if thread.name == "kevents-flush"]
             for thread in left:
                 await asyncio.to_thread(thread.join, 10)
-            assert [] == [thread for thread in left if thread.is_alive()]
+            assert [thread for thread in left if thread.is_alive()] == []
             sink.release()
             assert await anext(stream)
 
@@ -562,7 +562,7 @@ def test_flush_where_it_cannot_wait() -> None:
         assert await events.flush()
 
     with_events(body, AsyncSink())
-    assert [False] * 3 == found
+    assert found == [False] * 3
 
 
 def test_hung_sink_at_the_end() -> None:
@@ -577,15 +577,15 @@ def test_hung_sink_at_the_end() -> None:
             events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
         await sink.wait_calls(4)
         began = time.monotonic()
-        assert 30 == await events.shutdown(0.2)
+        assert await events.shutdown(0.2) == 30
         assert time.monotonic() - began < 5
-        assert [] == sender_tasks()
-        assert [] == sink._under_way
+        assert sender_tasks() == []
+        assert sink._under_way == []
         check_ledgers(events.statistics())
 
     run(main(), debug=True)
-    assert [(DropReason.SHUTDOWN, 1)] * 30 == drops
-    assert 1 == sink.closed
+    assert drops == [(DropReason.SHUTDOWN, 1)] * 30
+    assert sink.closed == 1
 
 
 def test_dead_sink_at_the_end() -> None:
@@ -597,7 +597,7 @@ def test_dead_sink_at_the_end() -> None:
         events.start_recording_to_sink(sink)
         for number in range(500):
             events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
-        assert 500 == await events.shutdown(0.3)
+        assert await events.shutdown(0.3) == 500
         check_ledgers(events.statistics())
 
     run(main())
@@ -617,7 +617,7 @@ def test_stubborn_sink() -> None:
         events.start_recording_to_sink(AsyncSink(always=stay))
         events.new_recorder("c").event(about(), "Normal", "Step", "x")
         began = time.monotonic()
-        assert 1 == await events.shutdown(0.1)
+        assert await events.shutdown(0.1) == 1
         assert time.monotonic() - began < 5
         release.set()
 
@@ -635,8 +635,8 @@ def test_patient(timeout: float) -> None:
         events.start_recording_to_sink(other)
         events.new_recorder("c").event(about(), "Normal", "Step", "m")
         assert await events.flush(timeout)
-        assert 0 == await watcher.stop(timeout)
-        assert 0 == await events.shutdown(timeout)
+        assert await watcher.stop(timeout) == 0
+        assert await events.shutdown(timeout) == 0
 
     run(main())
     assert ["m"] == sink.messages == other.messages
@@ -656,18 +656,18 @@ def test_repeated_shutdown() -> None:
         await asyncio.sleep(0)
         assert not second.done()
         sink.release()
-        assert 0 == await first
-        assert 0 == await second
+        assert await first == 0
+        assert await second == 0
         recorder.event(about(), "Normal", "Step", "too late")
-        assert {DropReason.SHUTDOWN: 1} == events.statistics().refused
-        assert 0 == await events.shutdown()
+        assert events.statistics().refused == {DropReason.SHUTDOWN: 1}
+        assert await events.shutdown() == 0
         assert True is await events.flush()
         late = events.start_recording_to_sink(AsyncSink())
-        assert 0 == await late.stop()
-        assert 0 == await broadcaster().shutdown()
+        assert await late.stop() == 0
+        assert await broadcaster().shutdown() == 0
 
     run(main())
-    assert ["x"] == sink.messages
+    assert sink.messages == ["x"]
 
 
 def test_cancelled_shutdown() -> None:
@@ -682,10 +682,10 @@ def test_cancelled_shutdown() -> None:
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(events.shutdown(30), 0.01)
         sink.release()
-        assert 0 == await events.shutdown(30)
+        assert await events.shutdown(30) == 0
 
     run(main())
-    assert (["x"], 1) == (sink.messages, sink.closed)
+    assert (sink.messages, sink.closed) == (["x"], 1)
 
 
 def test_shutdown_in_a_sink() -> None:
@@ -693,7 +693,7 @@ def test_shutdown_in_a_sink() -> None:
 
     async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
         async def end(_: object) -> None:
-            assert 0 == await events.shutdown()
+            assert await events.shutdown() == 0
 
         sink._always = end
         events.start_event_watcher(lambda _: asyncio.run(events.shutdown()))
@@ -716,8 +716,8 @@ def test_shutdown_during_one_from_a_watcher(monkeypatch: pytest.MonkeyPatch) -> 
         events.start_event_watcher(lambda _: gate.pass_through())
         events.new_recorder("c").event(about(), "Normal", "Step", "x")
         assert await asyncio.get_running_loop().run_in_executor(None, begun.wait, PATIENCE)
-        assert 0 == await asyncio.wait_for(events.shutdown(3600), PATIENCE)
-        assert ["x"] == sink.messages
+        assert await asyncio.wait_for(events.shutdown(3600), PATIENCE) == 0
+        assert sink.messages == ["x"]
 
     with_events(body, AsyncSink())
 
@@ -732,13 +732,13 @@ def test_stopping_one_watcher() -> None:
             async with events.start_recording_to_sink(sink) as watcher:
                 assert events.start_recording_to_sink(sink) is watcher
                 events.new_recorder("c").event(about(), "Normal", "Step", "both")
-            assert (["both"], 1, 0) == (sink.messages, sink.closed, other.closed)
+            assert (sink.messages, sink.closed, other.closed) == (["both"], 1, 0)
             events.new_recorder("c").event(about(), "Normal", "Step", "other")
             await other.wait_written(2)
             async with events.start_recording_to_sink(sink):
                 events.new_recorder("c").event(about(), "Normal", "Step", "again")
-        assert {"both", "other", "again"} == set(other.messages)
-        assert {"both", "again"} == set(sink.messages)
+        assert set(other.messages) == {"both", "other", "again"}
+        assert set(sink.messages) == {"both", "again"}
 
     run(main())
 
@@ -752,9 +752,9 @@ def test_many_cycles() -> None:
             async with broadcaster() as events:
                 events.start_recording_to_sink(sink)
                 events.new_recorder("c").event(about(), "Normal", "Step", "x")
-            assert ["x"] == sink.messages
-        assert [] == sender_tasks()
-        assert [] == [thread.name for thread in threading.enumerate() if thread.name.startswith("kevents-sink")]
+            assert sink.messages == ["x"]
+        assert sender_tasks() == []
+        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("kevents-sink")] == []
 
     run(main())
 
@@ -768,7 +768,7 @@ def test_idle() -> None:
         assert await events.flush()
         loop: Any = asyncio.get_running_loop()
         ours = [handle for handle in loop._scheduled if "bell" in repr(handle) or "kevents" in repr(handle)]
-        assert [] == [handle for handle in ours if not handle.cancelled()]
+        assert [handle for handle in ours if not handle.cancelled()] == []
 
     with_events(body, AsyncSink())
 
@@ -788,7 +788,7 @@ def test_stopping_in_its_own_thread() -> None:
             await events.flush(10)
 
     run(main())
-    assert [0] == given_up
+    assert given_up == [0]
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
@@ -837,11 +837,11 @@ def test_loop_ends_before_shutdown(ended: list[aio.EventBroadcaster], caplog: py
         await sink.wait_calls(1)
 
     run(main())
-    assert 1 == sink.closed
+    assert sink.closed == 1
     recorder.event(about(), "Normal", "Step", "after the loop")
     assert False is events._core.flush(0.05)
-    assert 2 == events._core.shutdown(30)
-    assert {DropReason.SHUTDOWN: 2} == events.statistics().dropped
+    assert events._core.shutdown(30) == 2
+    assert events.statistics().dropped == {DropReason.SHUTDOWN: 2}
     check_ledgers(events.statistics())
     logged = [record.getMessage() for record in caplog.records]
     assert any("the event loop of sink-1 is closed" in line for line in logged)
@@ -862,12 +862,12 @@ def test_next_loop() -> None:
     async def second() -> None:
         sink.release()
         assert await events.flush(30)
-        assert 0 == await events.shutdown()
+        assert await events.shutdown() == 0
 
     run(first())
     recorder.event(about(), "Normal", "Step", "between")
     run(second())
-    assert {"under way", "between"} == set(sink.messages)
+    assert set(sink.messages) == {"under way", "between"}
 
 
 @pytest.mark.parametrize("idle", [False, True])
@@ -890,10 +890,10 @@ def test_loop_closed_by_force(idle: bool) -> None:  # noqa: FBT001
 
     async def second() -> None:
         sink.release()
-        assert 0 == await events.shutdown(30)
+        assert await events.shutdown(30) == 0
 
     run(second())
-    assert {f"number {number}" for number in range(10)} == set(sink.messages)
+    assert set(sink.messages) == {f"number {number}" for number in range(10)}
     check_ledgers(events.statistics())
 
 
@@ -911,7 +911,7 @@ def test_loop_that_pauses() -> None:
     async def second() -> None:
         events.new_recorder("c").event(about(), "Normal", "Step", "second")
         assert await events.flush(30)
-        assert 0 == await events.shutdown()
+        assert await events.shutdown() == 0
 
     async def third() -> None:
         await asyncio.wait(sender_tasks())
@@ -920,7 +920,7 @@ def test_loop_that_pauses() -> None:
     run(second())
     loop.run_until_complete(third())
     loop.close()
-    assert ["first", "second"] == sink.messages
+    assert sink.messages == ["first", "second"]
 
 
 def test_wait_in_another_loop() -> None:
@@ -945,11 +945,11 @@ def test_wait_in_another_loop() -> None:
         await asyncio.wrap_future(future)
         sink.release()
         assert await flushing
-        assert 0 == await events.shutdown()
+        assert await events.shutdown() == 0
 
     with ThreadPoolExecutor(1) as pool:
         run(second(pool))
-    assert ["m"] == sink.messages
+    assert sink.messages == ["m"]
 
 
 def test_late_call_of_a_loop_that_was_left() -> None:
@@ -968,7 +968,7 @@ def test_late_call_of_a_loop_that_was_left() -> None:
     async def second() -> None:
         assert await events.flush(30)
         await asyncio.to_thread(left.run_until_complete, third())
-        assert 0 == await events.shutdown()
+        assert await events.shutdown() == 0
 
     async def third() -> None:
         await asyncio.wait(sender_tasks())
@@ -979,8 +979,8 @@ def test_late_call_of_a_loop_that_was_left() -> None:
     assert poll(lambda: crew._ringing, 30)
     run(second(), debug=True)
     left.close()
-    assert [] == troubles
-    assert ["first", "second"] == sink.messages
+    assert troubles == []
+    assert sink.messages == ["first", "second"]
 
 
 def test_late_finding_of_a_closed_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1011,12 +1011,12 @@ def test_late_finding_of_a_closed_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await asyncio.to_thread(poll, lambda: events.statistics().watchers[0].handled, 30)
         sink.release()
         assert await events.flush(30)
-        assert 0 == await events.shutdown()
+        assert await events.shutdown() == 0
 
     left.run_until_complete(first())
     left.close()
     run(second())
-    assert ["m"] == [call.message for call in sink.calls]
+    assert [call.message for call in sink.calls] == ["m"]
 
 
 COMMON = """
@@ -1071,11 +1071,11 @@ def test_process_ends(end: str, held: bool) -> None:  # noqa: FBT001
     """Pitfall 67: however the loop ends, the process ends without a word of tasks, and tells what is left."""
     code = textwrap.dedent(COMMON).replace("HELD", str(held)) + textwrap.dedent(end)
     done = script(code)
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     for word in ("never awaited", "was destroyed", "Warning", "Traceback"):
         assert word not in done.stderr, done.stderr
     if held or "begin" in end:
-        assert ["shutdown 1"] * 5 == done.stdout.splitlines(), done.stdout
+        assert done.stdout.splitlines() == ["shutdown 1"] * 5, done.stdout
         assert "gave up 5 events" in done.stderr
 
 
@@ -1097,12 +1097,12 @@ def test_loop_that_never_goes_on(ended: list[aio.EventBroadcaster]) -> None:
 
     loop.run_until_complete(first())
     crew: Any = events._core._publisher.watchers[0].handler
-    assert 1 == events._core.shutdown(0.05)
+    assert events._core.shutdown(0.05) == 1
     crew.await_end(time.monotonic() + 3600)
     loop.run_until_complete(second())
     loop.close()
     check_ledgers(events.statistics())
-    assert {DropReason.SHUTDOWN: 1} == events.statistics().dropped
+    assert events.statistics().dropped == {DropReason.SHUTDOWN: 1}
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")
@@ -1145,9 +1145,9 @@ def test_fork() -> None:
         print(sink.messages, flush=True)
         """
     )
-    assert ["['child']", "['parent']"] == done.stdout.splitlines(), done.stderr
+    assert done.stdout.splitlines() == ["['child']", "['parent']"], done.stderr
     # asyncio's debug mode tells of slow steps by the clock on the wall, which a busy machine stops.
-    assert [] == [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
+    assert [line for line in done.stderr.splitlines() if not line.startswith("Executing <")] == []
 
 
 # -- streams ---------------------------------------------------------------------------------------------------------
@@ -1172,7 +1172,7 @@ def test_stream(*, debug: bool) -> None:
         check_ledgers(events.statistics())
         return await reading
 
-    assert [*(f"number {number}" for number in range(200)), "from a thread"] == run(main(), debug=debug)
+    assert run(main(), debug=debug) == [*(f"number {number}" for number in range(200)), "from a thread"]
 
 
 def test_flush_where_events_are_waited_for() -> None:
@@ -1184,7 +1184,7 @@ def test_flush_where_events_are_waited_for() -> None:
             for number in range(2):
                 events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
             event = await asyncio.wait_for(anext(stream), 30)
-            assert "number 0" == event.message
+            assert event.message == "number 0"
             with pytest.raises(StopIteration) as ended:  # at once: it is not even begun to wait
                 events.flush().send(None)
             assert False is ended.value.value
@@ -1203,13 +1203,13 @@ def test_slow_reader() -> None:
             recorder.event(about(), "Normal", "Step", f"number {number}")
         dropped = stream.statistics().queue_full
         assert 500 - 10 - 64 <= dropped <= 500 - 10
-        assert 500 == stream.statistics().offered
+        assert stream.statistics().offered == 500
         assert False is await events.flush(0.01)
-        assert 0 == await events.shutdown(10)
+        assert await events.shutdown(10) == 0
         check_ledgers(events.statistics())
         read = [event.message async for event in stream]
-        assert 500 - dropped == len(read)
-        assert "number 0" == read[0]
+        assert len(read) == 500 - dropped
+        assert read[0] == "number 0"
 
     run(main())
 
@@ -1224,17 +1224,17 @@ def test_reader_that_leaves() -> None:
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(anext_of(stream), 0.001)
-        assert [] == stream._handler._waiting, "nothing is kept of who has left"
+        assert stream._handler._waiting == [], "nothing is kept of who has left"
         recorder.event(about(), "Normal", "Step", "x")
-        assert "x" == (await anext_of(stream)).message
+        assert (await anext_of(stream)).message == "x"
 
     async def other() -> None:
         recorder.event(about(), "Normal", "Step", "y")
-        assert "y" == (await anext_of(stream)).message
+        assert (await anext_of(stream)).message == "y"
         async with stream:
             recorder.event(about(), "Normal", "Step", "z")
-        assert ["z"] == [event.message async for event in stream]
-        assert 0 == await events.shutdown()
+        assert [event.message async for event in stream] == ["z"]
+        assert await events.shutdown() == 0
 
     run(impatient())
     run(other())
@@ -1257,10 +1257,10 @@ def test_other_watchers(caplog: pytest.LogCaptureFixture) -> None:
             assert watcher.name.startswith("watcher-")
             events.new_recorder("c").event(about(), "Normal", "Step", "x")
             assert await events.flush()
-            assert 1 == watcher.statistics().handled
+            assert watcher.statistics().handled == 1
 
     run(main())
-    assert ["x"] == seen
+    assert seen == ["x"]
     assert {"plain", "structured"} <= {record.name for record in caplog.records}
 
 
@@ -1328,7 +1328,7 @@ def test_imports() -> None:
         print([name for name in ("kubernetes", "kubernetes_asyncio", "aiohttp", "urllib3") if name in sys.modules])
         """
     )
-    assert "[]" == done.stdout.strip(), done.stderr
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 # -- many at once ----------------------------------------------------------------------------------------------------
@@ -1439,13 +1439,13 @@ def test_load(stopwatch: Stopwatch, capsys: pytest.CaptureFixture[str]) -> None:
 
     took, statistics = run(main())
     check_ledgers(statistics)
-    assert (LOAD, LOAD, {}) == (statistics.recorded, statistics.published, statistics.dropped)
-    assert LOAD == sink_statistics_of(statistics).delivered
-    assert [] == sink.doubled
+    assert (statistics.recorded, statistics.published, statistics.dropped) == (LOAD, LOAD, {})
+    assert sink_statistics_of(statistics).delivered == LOAD
+    assert sink.doubled == []
     counts: dict[str, int] = {}
     for call in sink.written:
         counts[call.name] = max(counts.get(call.name, 0), call.count)
-    assert LOAD == sum(counts.values())
+    assert sum(counts.values()) == LOAD
     with capsys.disabled():
         figures = {name: f"{longest * 1000:.2f} ms" for name, longest in stopwatch.longest.items()}
         print(  # noqa: T201
@@ -1468,7 +1468,7 @@ def test_full_backlog_at_the_end(stopwatch: Stopwatch, dead: bool) -> None:  # n
         for number in range(4096):
             events.new_recorder("c").event(about(f"web-{number % 100}"), "Normal", "Step", f"number {number}")
         assert False is await events.flush(0.5)
-        assert 4096 == await events.shutdown(0.5)
+        assert await events.shutdown(0.5) == 4096
         check_ledgers(events.statistics())
 
     run(main())

@@ -55,19 +55,19 @@ def test_series(*, debug: bool) -> None:
             for expected in (["create"], ["create", "patch"], ["create", "patch", "patch"]):
                 record(recorder)
                 assert await events.flush(LIMIT)
-                assert expected == [call.verb for call in sink.calls]
+                assert [call.verb for call in sink.calls] == expected
         check_ledgers(events.statistics())
 
     run(main(), debug=debug)
     create, *patches = sink.written
-    assert ("example.com/c", "c-1", "note 0", "prod") == (
+    assert (
         create.body["reportingController"],
         create.body["reportingInstance"],
         create.body["note"],
         create.namespace,
-    )
-    assert [2, 3] == [patch.body["series"]["count"] for patch in patches]
-    assert (1, []) == (sink.closed, sink.doubled)
+    ) == ("example.com/c", "c-1", "note 0", "prod")
+    assert [patch.body["series"]["count"] for patch in patches] == [2, 3]
+    assert (sink.closed, sink.doubled) == (1, [])
 
 
 def test_shutdown() -> None:
@@ -81,7 +81,7 @@ def test_shutdown() -> None:
             record(events.new_recorder("c"), times=50)
 
     run(main())
-    assert {"Pulled": 52} == counts(sink.written)
+    assert counts(sink.written) == {"Pulled": 52}
 
 
 def test_same_requests_as_with_threads() -> None:
@@ -114,7 +114,7 @@ def test_same_requests_as_with_threads() -> None:
     written = [call.body for call in sink.written]
     for bodies in (plain.written, written):
         assert bodies[0]["metadata"].pop("name").startswith("web-0.")
-    assert plain.written == written
+    assert written == plain.written
 
 
 def test_coroutines_and_threads() -> None:
@@ -140,7 +140,7 @@ def test_coroutines_and_threads() -> None:
             check_ledgers(events.statistics())
 
     run(main())
-    assert {"R0": 8 * each, **{f"R{number}": 4 * each for number in range(1, 5)}} == counts(sink.written)
+    assert counts(sink.written) == {"R0": 8 * each, **{f"R{number}": 4 * each for number in range(1, 5)}}
 
 
 def test_before_the_loop() -> None:
@@ -154,7 +154,7 @@ def test_before_the_loop() -> None:
             assert await events.flush(LIMIT)
 
     run(main())
-    assert {"Pulled": 3} == counts(sink.written)
+    assert counts(sink.written) == {"Pulled": 3}
 
 
 def test_built_in_the_loop() -> None:
@@ -165,10 +165,10 @@ def test_built_in_the_loop() -> None:
         events = broadcaster(sink)
         record(events.new_recorder("c"))
         await sink.wait_written(1)
-        assert 0 == await events.shutdown()
+        assert await events.shutdown() == 0
 
     run(main())
-    assert {"Pulled": 1} == counts(sink.written)
+    assert counts(sink.written) == {"Pulled": 1}
 
 
 def test_next_loop() -> None:
@@ -184,12 +184,12 @@ def test_next_loop() -> None:
 
     async def second() -> None:
         sink.release()
-        assert 0 == await events.shutdown()
+        assert await events.shutdown() == 0
 
     run(first())
     record(recorder, times=4)
     run(second())
-    assert {"Pulled": 5} == counts(sink.written)
+    assert counts(sink.written) == {"Pulled": 5}
 
 
 def test_recorded_after_the_loop() -> None:
@@ -204,8 +204,8 @@ def test_recorded_after_the_loop() -> None:
 
     run(main())
     record(recorder, "Late", times=3)
-    assert 3 == events._core.shutdown(LIMIT)
-    assert {kevents.DropReason.SHUTDOWN: 3} == events.statistics().dropped
+    assert events._core.shutdown(LIMIT) == 3
+    assert events.statistics().dropped == {kevents.DropReason.SHUTDOWN: 3}
     check_ledgers(events.statistics())
 
 
@@ -218,7 +218,7 @@ def test_long_note() -> None:
             events.new_recorder("c").event(about(), "Normal", "R", "A", "🔥" * 1250)
 
     run(main())
-    assert ["🔥" * 255 + "..."] == [call.body["note"] for call in sink.written]
+    assert [call.body["note"] for call in sink.written] == ["🔥" * 255 + "..."]
 
 
 def test_gone() -> None:
@@ -232,8 +232,8 @@ def test_gone() -> None:
                 assert await events.flush(LIMIT)
 
     run(main())
-    assert ["create", "patch", "create"] == [call.verb for call in sink.calls]
-    assert (sink.calls[0].name, 2) == (sink.calls[2].name, sink.calls[2].body["series"]["count"])
+    assert [call.verb for call in sink.calls] == ["create", "patch", "create"]
+    assert (sink.calls[2].name, sink.calls[2].body["series"]["count"]) == (sink.calls[0].name, 2)
 
 
 def test_watchers() -> None:
@@ -245,7 +245,7 @@ def test_watchers() -> None:
             record(events.new_recorder("c"))
             event = await stream.__anext__()
             assert isinstance(event, door.SeriesEvent)
-            assert ("Pulling", "note 0", "c") == (event.action, event.note, event.reporting_controller)
+            assert (event.action, event.note, event.reporting_controller) == ("Pulling", "note 0", "c")
             await stream.stop()
 
     run(main())
@@ -258,10 +258,10 @@ def test_refused() -> None:
     async def main() -> None:
         async with broadcaster(sink) as events:
             events.new_recorder("c").event(about(), "Normal", "R", "", "n")
-            assert {kevents.DropReason.INVALID_MESSAGE: 1} == events.statistics().refused
+            assert events.statistics().refused == {kevents.DropReason.INVALID_MESSAGE: 1}
 
     run(main())
-    assert [] == sink.calls
+    assert sink.calls == []
 
 
 def test_options() -> None:
@@ -276,8 +276,8 @@ def test_options() -> None:
     )
     for threads, tasks in pairs:
         expected, found = inspect.signature(threads).parameters, inspect.signature(tasks).parameters
-        assert [(p.name, p.default, p.kind) for p in expected.values()] == [
-            (p.name, p.default, p.kind) for p in found.values()
+        assert [(p.name, p.default, p.kind) for p in found.values()] == [
+            (p.name, p.default, p.kind) for p in expected.values()
         ]
     for options in ({"series_options": {}}, {"senders": 0}, {"clock": None}, {"retry_wait": 3}):
         with pytest.raises(ValueError, match=next(iter(options))):

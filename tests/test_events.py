@@ -162,18 +162,21 @@ class TestEventf:
         """`eventf` takes what client-go's takes, in its order, and formats the note."""
         recorder.eventf(POD, NODE, "Warning", "Failed", "Binding", "%d of %s", 3, "five")
         body = written(broadcaster, sink)
-        assert ("Warning", "Failed", "Binding", "3 of five") == tuple(
-            body[name] for name in ("type", "reason", "action", "note")
+        assert tuple(body[name] for name in ("type", "reason", "action", "note")) == (
+            "Warning",
+            "Failed",
+            "Binding",
+            "3 of five",
         )
-        assert (POD.to_dict(), {"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "n"}) == (
+        assert (
             body["regarding"],
             body["related"],
-        )
-        assert ("example.com/c", "c-1", "prod") == (
+        ) == (POD.to_dict(), {"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "n"})
+        assert (
             body["reportingController"],
             body["reportingInstance"],
             body["metadata"]["namespace"],
-        )
+        ) == ("example.com/c", "c-1", "prod")
 
     def test_no_related(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
@@ -190,24 +193,24 @@ class TestEventf:
         recorder.annotated_eventf(POD, None, annotations, "Normal", "R", "A", "%s", "n")
         annotations["a"] = "c"
         body = written(broadcaster, sink)
-        assert ({"a": "b"}, "n") == (body["metadata"]["annotations"], body["note"])
+        assert (body["metadata"]["annotations"], body["note"]) == ({"a": "b"}, "n")
 
     def test_labels(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
         """`event` takes labels too."""
         record(recorder, labels={"a": "b"})
-        assert {"a": "b"} == written(broadcaster, sink)["metadata"]["labels"]
+        assert written(broadcaster, sink)["metadata"]["labels"] == {"a": "b"}
 
     def test_verbatim(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
         """Pitfall 8: without arguments nothing is formatted."""
         recorder.eventf(POD, None, "Normal", "R", "A", "100% of %s done %d")
-        assert "100% of %s done %d" == written(broadcaster, sink)["note"]
+        assert written(broadcaster, sink)["note"] == "100% of %s done %d"
 
     def test_bad_format(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
     ) -> None:
         """Pitfall 9: where format and arguments do not fit, both are recorded."""
         recorder.eventf(POD, None, "Normal", "R", "A", "%d", "x")
-        assert "%d %!(BADFORMAT 'x')" == written(broadcaster, sink)["note"]
+        assert written(broadcaster, sink)["note"] == "%d %!(BADFORMAT 'x')"
 
     def test_cluster_scoped(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
@@ -215,12 +218,12 @@ class TestEventf:
         """Pitfall 32: an event about an object without namespace lives in `default`."""
         record(recorder, regarding=NODE)
         body = written(broadcaster, sink)
-        assert ("default", None) == (body["metadata"]["namespace"], body["regarding"].get("namespace"))
+        assert (body["metadata"]["namespace"], body["regarding"].get("namespace")) == ("default", None)
 
     def test_no_name(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
         """An explicit reference without a name gets an event with a UUID for a name."""
         record(recorder, regarding=ObjectReference(kind="Pod", namespace="prod"))
-        assert 36 == len(written(broadcaster, sink)["metadata"]["name"])
+        assert len(written(broadcaster, sink)["metadata"]["name"]) == 36
 
     def test_microsecond_zero(self, sink: MemorySink) -> None:
         """Pitfall 22: at microsecond 0 the time goes out as `.000001`, in creates and in series."""
@@ -230,7 +233,7 @@ class TestEventf:
             record(recorder)
             body = written(broadcaster, sink)
         expected = "2026-07-24T09:00:00.000001Z"
-        assert (expected, expected) == (body["eventTime"], body["series"]["lastObservedTime"])
+        assert (body["eventTime"], body["series"]["lastObservedTime"]) == (expected, expected)
 
 
 class TestLimits:
@@ -255,7 +258,7 @@ class TestLimits:
     ) -> None:
         """Pitfall 29: a note of at most 1024 bytes, an empty one too, is left alone."""
         record(recorder, note=note)
-        assert note == written(broadcaster, sink)["note"]
+        assert written(broadcaster, sink)["note"] == note
 
     def test_note_of_a_series(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
@@ -263,7 +266,7 @@ class TestLimits:
         """Pitfall 27: nothing is put before the note of what is repeated, so one that fitted goes on fitting."""
         for _ in range(60):
             record(recorder, note="x" * 1020)
-        assert "x" * 1020 == written(broadcaster, sink)["note"]
+        assert written(broadcaster, sink)["note"] == "x" * 1020
 
     @pytest.mark.parametrize("name", ["reason", "action"])
     def test_words(
@@ -271,7 +274,7 @@ class TestLimits:
     ) -> None:
         """Pitfall 13: a reason or action of 129 bytes is cut to 128; one with spaces is taken."""
         record(recorder, **{name: "a " + "x" * 127})
-        assert "a " + "x" * 123 + "..." == written(broadcaster, sink)[name]
+        assert written(broadcaster, sink)[name] == "a " + "x" * 123 + "..."
 
     @pytest.mark.parametrize("name", ["reason", "action"])
     @pytest.mark.parametrize("value", ["", None, b""])
@@ -287,7 +290,7 @@ class TestLimits:
         """Pitfall 13: an empty reason or action is refused, counted and told, and never meets the server."""
         record(recorder, **{name: value})
         assert broadcaster.flush(LIMIT)
-        assert ({DropReason.INVALID_MESSAGE: 1}, []) == (refusals(broadcaster), sink.requests)
+        assert (refusals(broadcaster), sink.requests) == ({DropReason.INVALID_MESSAGE: 1}, [])
         assert f"{name} is empty: events.k8s.io takes no event without one" in caplog.text
 
     def test_controller(self, broadcaster: door.EventBroadcaster) -> None:
@@ -299,7 +302,7 @@ class TestLimits:
     def test_instance(self, broadcaster: door.EventBroadcaster) -> None:
         """Pitfall 30: a long instance is cut to 128 bytes."""
         recorder = broadcaster.new_recorder("c", reporting_instance="é" * 100)
-        assert "é" * 62 + "..." == recorder.reporting_instance
+        assert recorder.reporting_instance == "é" * 62 + "..."
 
     @pytest.mark.parametrize("instance", ["", 7])
     def test_no_instance(self, broadcaster: door.EventBroadcaster, instance: Any) -> None:
@@ -311,8 +314,8 @@ class TestLimits:
         """The instance is the controller and the host, unless it is given."""
         monkeypatch.setenv("POD_NAME", "pod-7")
         recorder = broadcaster.new_recorder("example.com/c")
-        assert ("example.com/c", "example.com/c-pod-7") == (recorder.reporting_controller, recorder.reporting_instance)
-        assert "<EventRecorder 'example.com/c'>" == repr(recorder)
+        assert (recorder.reporting_controller, recorder.reporting_instance) == ("example.com/c", "example.com/c-pod-7")
+        assert repr(recorder) == "<EventRecorder 'example.com/c'>"
 
 
 class TestRefused:
@@ -344,7 +347,7 @@ class TestRefused:
         """It is counted under its reason, and nothing is written."""
         record(recorder, **fields)
         assert broadcaster.flush(LIMIT)
-        assert ({reason: 1}, []) == (refusals(broadcaster), sink.requests)
+        assert (refusals(broadcaster), sink.requests) == ({reason: 1}, [])
 
     @pytest.mark.parametrize(("fields", "reason", "error"), CASES)
     def test_strict(self, sink: MemorySink, fields: dict[str, Any], reason: DropReason, error: type[Exception]) -> None:
@@ -382,7 +385,7 @@ class TestRefused:
                 raise RuntimeError
 
         record(recorder, note=Mute())
-        assert {DropReason.INVALID_MESSAGE: 1} == refusals(broadcaster)
+        assert refusals(broadcaster) == {DropReason.INVALID_MESSAGE: 1}
 
     def test_echo(self, broadcaster: door.EventBroadcaster, sink: MemorySink) -> None:
         """What is recorded by the logging of kevents itself is refused."""
@@ -390,13 +393,13 @@ class TestRefused:
         broadcaster.start_logging(lambda *_: record(recorder, reason="Echo"))
         record(recorder)
         assert broadcaster.flush(LIMIT)
-        assert {DropReason.RECURSION: 1} == refusals(broadcaster)
+        assert refusals(broadcaster) == {DropReason.RECURSION: 1}
 
     def test_with_logger(self, broadcaster: door.EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
         """`with_logger` says where refusals are logged."""
         recorder = broadcaster.new_recorder("c").with_logger(logging.getLogger("mine"))
         record(recorder, regarding=None)
-        assert ["mine"] == [entry.name for entry in caplog.records]
+        assert [entry.name for entry in caplog.records] == ["mine"]
 
 
 class TestSeries:
@@ -413,10 +416,12 @@ class TestSeries:
         for reason in ("Pulled", "Pulled", "Other"):
             record(recorder, reason=reason)
         sink.await_requests(3)
-        assert [("create", 1), ("patch", 2), ("create", 1)] == [
-            (verb, body.get("series", {"count": 1})["count"]) for verb, body in sink.requests
+        assert [(verb, body.get("series", {"count": 1})["count"]) for verb, body in sink.requests] == [
+            ("create", 1),
+            ("patch", 2),
+            ("create", 1),
         ]
-        assert 1 == sink.count(reason="Other")
+        assert sink.count(reason="Other") == 1
 
     def test_flush(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
         """Flush writes the present count of every series, again and again."""
@@ -425,8 +430,8 @@ class TestSeries:
                 for _ in range(20):
                     record(recorder, reason=reason)
             assert broadcaster.flush(LIMIT)
-            assert (20 * number, 20 * number) == (sink.count(reason="A"), sink.count(reason="B"))
-        assert 2 == len(sink.stored)
+            assert (sink.count(reason="A"), sink.count(reason="B")) == (20 * number, 20 * number)
+        assert len(sink.stored) == 2
 
     def test_shutdown(self, sink: MemorySink) -> None:
         """Shutdown writes the final count of every series and gives up nothing."""
@@ -435,7 +440,7 @@ class TestSeries:
         for _ in range(3):
             record(recorder)
             sink.await_requests(1)
-        assert (0, 3) == (broadcaster.shutdown(LIMIT), sink.count())
+        assert (broadcaster.shutdown(LIMIT), sink.count()) == (0, 3)
 
     def test_silence(self, sink: MemorySink) -> None:
         """After the silence the final count is written without anybody's asking."""
@@ -446,7 +451,7 @@ class TestSeries:
             for _ in range(4):
                 record(recorder)
             with sink.changed:
-                assert sink.changed.wait_for(lambda: 5 == sink.count(), LIMIT)
+                assert sink.changed.wait_for(lambda: sink.count() == 5, LIMIT)
 
     def test_eviction(self, sink: MemorySink) -> None:
         """A series forgotten for lack of room has its count written without anybody's asking."""
@@ -458,10 +463,10 @@ class TestSeries:
             record(recorder, reason="A")
             record(recorder, reason="B")
             with sink.changed:
-                assert sink.changed.wait_for(lambda: (3, 1) == (sink.count(reason="A"), sink.count(reason="B")), LIMIT)
+                assert sink.changed.wait_for(lambda: (sink.count(reason="A"), sink.count(reason="B")) == (3, 1), LIMIT)
             found = broadcaster.statistics().watchers[0].sink
         assert found is not None
-        assert ({"series": 1}, {"series": 1}) == (found.cache_sizes, found.cache_evictions)
+        assert (found.cache_sizes, found.cache_evictions) == ({"series": 1}, {"series": 1})
 
     def test_gone(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
         """Pitfall 36: an event that has expired is created again with its series, under its name."""
@@ -471,11 +476,11 @@ class TestSeries:
         sink.stored.clear()
         record(recorder)
         body = written(broadcaster, sink)
-        assert (name, 2, ["create", "patch", "create"]) == (
+        assert (
             body["metadata"]["name"],
             body["series"]["count"],
             sink.verbs,
-        )
+        ) == (name, 2, ["create", "patch", "create"])
 
     def test_lost_answer(self, sink: MemorySink) -> None:
         """Pitfall 38: a create whose answer was lost is not doubled, and a series of one is never sent."""
@@ -491,7 +496,7 @@ class TestSeries:
         with door.EventBroadcaster(sink, sleep_duration=0.01) as broadcaster:
             record(broadcaster.new_recorder("c"))
             assert "series" not in written(broadcaster, sink)
-        assert (["create", "create", "patch"], {"metadata": {}}) == (sink.verbs, sink.requests[-1][1])
+        assert (sink.verbs, sink.requests[-1][1]) == (["create", "create", "patch"], {"metadata": {}})
 
     def test_many_threads(self, broadcaster: door.EventBroadcaster, sink: MemorySink) -> None:
         """Any number of threads may record; every occurrence is in a count."""
@@ -507,10 +512,10 @@ class TestSeries:
         for thread in threads:
             thread.join()
         assert broadcaster.flush(LIMIT)
-        assert [400] * 5 == [sink.count(reason=f"R{number}") for number in range(5)]
+        assert [sink.count(reason=f"R{number}") for number in range(5)] == [400] * 5
         found = broadcaster.statistics().watchers[0].sink
         assert found is not None
-        assert (2000, 2000, 0) == (found.accepted, found.delivered, found.backlog)
+        assert (found.accepted, found.delivered, found.backlog) == (2000, 2000, 0)
 
     def test_forbidden(self, sink: MemorySink, caplog: pytest.LogCaptureFixture) -> None:
         """Pitfall 44: a refused patch is told with the rule that is missing, under the right API group."""
@@ -522,7 +527,7 @@ class TestSeries:
             assert broadcaster.flush(LIMIT)
             record(recorder)
             assert broadcaster.flush(LIMIT)
-            assert {DropReason.REJECTED: 1} == broadcaster.statistics().dropped
+            assert broadcaster.statistics().dropped == {DropReason.REJECTED: 1}
             assert told.wait(LIMIT)
         assert 'grant apiGroups: ["events.k8s.io"], resources: ["events"], verbs: ["create", "patch"]' in caplog.text
 
@@ -535,7 +540,7 @@ class TestBroadcaster:
         before = threading.active_count()
         with door.EventBroadcaster(sink) as broadcaster:
             broadcaster.new_recorder("c")
-            assert before == threading.active_count()
+            assert threading.active_count() == before
 
     def test_watchers(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder) -> None:
         """A watcher's handler gets events with all their fields; the logging watchers log them."""
@@ -546,16 +551,16 @@ class TestBroadcaster:
         record(recorder, related=NODE)
         assert broadcaster.flush(LIMIT)
         (event,) = seen
-        assert (POD, "Pulling", "n", "node-1") == (event.regarding, event.action, event.note, event.related.name)  # type: ignore[union-attr]
+        assert (event.regarding, event.action, event.note, event.related.name) == (POD, "Pulling", "n", "node-1")  # type: ignore[union-attr]
         assert lines[0].endswith("type: 'Normal' reason: 'Pulled' action: 'Pulling' n")
 
     def test_after_shutdown(self, sink: MemorySink) -> None:
         """What is recorded after shutdown is a counted drop."""
         broadcaster = door.EventBroadcaster(sink)
         recorder = broadcaster.new_recorder("c")
-        assert 0 == broadcaster.shutdown()
+        assert broadcaster.shutdown() == 0
         record(recorder)
-        assert {DropReason.SHUTDOWN: 1} == broadcaster.statistics().dropped
+        assert broadcaster.statistics().dropped == {DropReason.SHUTDOWN: 1}
 
     def test_on_drop(self, sink: MemorySink) -> None:
         """`on_drop` is told which event was lost, of which it knows all fields."""
@@ -571,7 +576,7 @@ class TestBroadcaster:
             record(broadcaster.new_recorder("c"))
             assert told.wait(LIMIT)
         ((reason, event, number),) = lost
-        assert (DropReason.REJECTED, "Pulling", 1) == (reason, event.action, number)
+        assert (reason, event.action, number) == (DropReason.REJECTED, "Pulling", 1)
 
     def test_core_sink(self) -> None:
         """A sink for core/v1, which would send what the server refuses, is a TypeError."""
@@ -600,11 +605,11 @@ class TestBroadcaster:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", FORKING], check=True, capture_output=True, text=True, timeout=60
         )
-        assert ["parent create", "parent patch", "child create", "parent patch"] == done.stdout.split("\n")[:-1]
+        assert done.stdout.split("\n")[:-1] == ["parent create", "parent patch", "child create", "parent patch"]
 
     def test_public_names(self) -> None:
         """Everything public is importable, and listed in order."""
-        assert door.__all__ == sorted(door.__all__)
+        assert sorted(door.__all__) == door.__all__
         assert all(hasattr(door, name) for name in door.__all__)
 
     def test_light(self) -> None:
@@ -613,7 +618,7 @@ class TestBroadcaster:
             "import sys, tenacity; before = {*sys.modules}; import kevents.events; "
             "sys.exit(bool({'kubernetes', 'asyncio'} & ({*sys.modules} - before)))"
         )
-        assert 0 == subprocess.run([sys.executable, "-c", program], check=False).returncode
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.wire
@@ -642,8 +647,9 @@ class TestSink:
         series = {"count": 2, "lastObservedTime": "2026-07-24T09:00:07.000001Z"}
         sink.patch(wire.namespace, "pod.1", {"series": series})
         stored = wire.ok("GET", f"{wire.new_events}/pod.1")
-        assert {**body, "series": series} == {name: stored[name] for name in (*body, "series")} | {
-            "metadata": body["metadata"]
+        assert {name: stored[name] for name in (*body, "series")} | {"metadata": body["metadata"]} == {
+            **body,
+            "series": series,
         }
 
     def test_patch_of_nothing(self, wire: Wire, make: Callable[..., door.EventsV1EventSink]) -> None:
@@ -652,7 +658,7 @@ class TestSink:
         sink.create(wire.namespace, wire.new_event())
         before = wire.ok("GET", f"{wire.new_events}/pod.1")
         sink.patch(wire.namespace, "pod.1", {"metadata": {}})
-        assert before == wire.ok("GET", f"{wire.new_events}/pod.1")
+        assert wire.ok("GET", f"{wire.new_events}/pod.1") == before
 
     @pytest.mark.parametrize("fraction", ["000001", "120000", "999999"])
     def test_microseconds(self, wire: Wire, make: Callable[..., door.EventsV1EventSink], fraction: str) -> None:
@@ -661,7 +667,7 @@ class TestSink:
         series = {"count": 2, "lastObservedTime": moment}
         make().create(wire.namespace, wire.new_event(eventTime=moment, series=series))
         stored = wire.ok("GET", f"{wire.new_events}/pod.1")
-        assert (moment, series) == (stored["eventTime"], stored["series"])
+        assert (stored["eventTime"], stored["series"]) == (moment, series)
 
     def test_refusals(self, wire: Wire, make: Callable[..., door.EventsV1EventSink]) -> None:
         """409, 404, 422 and 403 are told with the server's words."""
@@ -685,7 +691,7 @@ class TestSink:
         for code, call, args in calls:
             with pytest.raises(StatusError) as caught:
                 call(*args)
-            assert code == caught.value.code
+            assert caught.value.code == code
 
     def test_wrong_api(self) -> None:
         """An api of the other group is a TypeError, for both sinks; the right one and an ApiClient are taken."""

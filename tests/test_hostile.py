@@ -58,12 +58,12 @@ class Subject:
 
     def end(self) -> None:
         """The broadcaster still works, ends, gives nothing up, and its ledgers are exact."""
-        assert 0 == self.broadcaster.shutdown(PATIENCE)
+        assert self.broadcaster.shutdown(PATIENCE) == 0
         statistics = self.broadcaster.statistics()
         check_ledgers(statistics)
         for watcher in statistics.watchers:
-            assert 0 == watcher.waiting
-        assert [] == self.sink.doubled
+            assert watcher.waiting == 0
+        assert self.sink.doubled == []
 
 
 # -- signal handlers ---------------------------------------------------------------------------------------------------
@@ -95,10 +95,10 @@ def test_an_event_in_the_middle_of_anything(call: str) -> None:
         # After the end it is refused, and while this thread is logging for kevents it is an echo.
         refused = sum(statistics.refused.get(reason, 0) for reason in (DropReason.SHUTDOWN, DropReason.RECURSION))
         recorded = (at % 2) + (call == "event") + more
-        assert recorded == statistics.published + refused
+        assert statistics.published + refused == recorded
         if call != "stop":
-            assert recorded == len(subject.heard) + refused
-        assert recorded == len(subject.sink.written) + refused
+            assert len(subject.heard) + refused == recorded
+        assert len(subject.sink.written) + refused == recorded
         checked += more
     assert checked > 3
 
@@ -201,12 +201,12 @@ def test_real_signals(timer: Callable[[Callable[[], object]], None]) -> None:
         subject.broadcaster.statistics()
         assert subject.broadcaster.flush(PATIENCE)
         subject.broadcaster.start_event_watcher(lambda _: None).stop(PATIENCE)
-    assert 0 == subject.broadcaster.shutdown(PATIENCE)
+    assert subject.broadcaster.shutdown(PATIENCE) == 0
     signal.setitimer(signal.ITIMER_REAL, 0)
     statistics = subject.broadcaster.statistics()
     check_ledgers(statistics)
-    assert recorded + len(signals) == statistics.recorded
-    assert statistics.published == len(subject.heard)
+    assert statistics.recorded == recorded + len(signals)
+    assert len(subject.heard) == statistics.published
 
 
 @needs_timer
@@ -234,7 +234,7 @@ def test_real_interrupts() -> None:
             storm(subject, 0.0002 + number * 1e-5)
         subject.record("after")
         assert subject.broadcaster.flush(PATIENCE)
-        assert "after" == subject.heard[-1]
+        assert subject.heard[-1] == "after"
         subject.end()
     signal.signal(signal.SIGALRM, before)
 
@@ -288,7 +288,7 @@ def test_finalisers_that_record() -> None:
     subject.end()
     statistics = subject.broadcaster.statistics()
     recursion = statistics.refused.get(DropReason.RECURSION, 0)  # those that came while kevents was sending
-    assert 4 * 400 + len(finalised) == statistics.recorded
+    assert statistics.recorded == 4 * 400 + len(finalised)
     assert statistics.recorded - recursion == statistics.published == len(subject.heard)
     assert len(finalised) >= 4 * 400 * 3
 
@@ -321,8 +321,8 @@ def test_a_sink_that_calls_back(callback: str) -> None:
     subject.broadcaster.flush(PATIENCE)
     subject.broadcaster.shutdown(PATIENCE)
     join_all()
-    assert 1 == len(subject.sink.written)
-    assert (callback == "event") == (DropReason.RECURSION in subject.broadcaster.statistics().refused)
+    assert len(subject.sink.written) == 1
+    assert (DropReason.RECURSION in subject.broadcaster.statistics().refused) == (callback == "event")
     check_ledgers(subject.broadcaster.statistics())
 
 
@@ -342,7 +342,7 @@ def test_a_handler_that_calls_back(callback: str) -> None:
     subject.broadcaster.flush(PATIENCE)
     subject.broadcaster.shutdown(PATIENCE)
     join_all()
-    assert (["m"], ["m"]) == (subject.heard, subject.sink.messages)
+    assert (subject.heard, subject.sink.messages) == (["m"], ["m"])
     check_ledgers(subject.broadcaster.statistics())
 
 
@@ -360,9 +360,9 @@ def test_a_handler_that_records() -> None:
     subject.record()
     while len(seen) < 1000:
         assert subject.broadcaster.flush(PATIENCE)
-    assert 1 == len(set(seen))
+    assert len(set(seen)) == 1
     subject.end()
-    assert 1000 == len(subject.heard)
+    assert len(subject.heard) == 1000
 
 
 def test_two_handlers_that_shut_down() -> None:
@@ -391,10 +391,10 @@ def test_a_sink_that_hangs_delays_nobody() -> None:
     for number in range(20_000):
         subject.record(number, f"web-{number % 100}")
     assert subject.watcher.flush(monotonic() + PATIENCE)
-    assert [str(number) for number in range(20_000)] == subject.heard
+    assert subject.heard == [str(number) for number in range(20_000)]
     ledger = statistics_of(subject.broadcaster, 1)
     assert ledger.sink is not None
-    assert (20_000, 0, 0) == (ledger.offered, ledger.queue_full, ledger.sink.delivered)
+    assert (ledger.offered, ledger.queue_full, ledger.sink.delivered) == (20_000, 0, 0)
     assert ledger.sink.in_flight <= 4
     assert subject.sink.most_at_once <= 4
     gate.open()
@@ -415,7 +415,7 @@ def test_a_deadline_with_a_hanging_sink(end: str) -> None:
         assert not subject.broadcaster.flush(0.2)
     else:
         given_up = subject.sink_watcher.stop(0.2) if end == "stop" else subject.broadcaster.shutdown(0.2)
-        assert 10 == given_up
+        assert given_up == 10
     assert 0.1 < monotonic() - began < 1.5
     before = subject.sink_watcher.statistics()
     gate.open()
@@ -423,7 +423,7 @@ def test_a_deadline_with_a_hanging_sink(end: str) -> None:
         subject.watcher.stop(PATIENCE)
     if end != "flush":
         join_all()
-        assert before == subject.sink_watcher.statistics()
+        assert subject.sink_watcher.statistics() == before
     subject.broadcaster.shutdown(PATIENCE)
     check_ledgers(subject.broadcaster.statistics())
 
@@ -437,9 +437,9 @@ def test_shutdown_while_a_flush_waits() -> None:
     results: list[bool] = []
     thread = threading.Thread(target=lambda: results.append(subject.broadcaster.flush()))
     thread.start()
-    assert 1 == subject.broadcaster.shutdown(0.1)
+    assert subject.broadcaster.shutdown(0.1) == 1
     thread.join(PATIENCE)
-    assert [True] == results
+    assert results == [True]
     gate.open()
 
 
@@ -451,7 +451,7 @@ def test_a_sink_that_raises_its_own_mutable_error() -> None:
     for number in range(50):
         subject.record(number)
     subject.end()
-    assert 50 == len(set(subject.sink.messages))
+    assert len(set(subject.sink.messages)) == 50
 
 
 # -- logs and on_drop --------------------------------------------------------------------------------------------------
@@ -501,9 +501,9 @@ def test_a_log_handler_that_records(root_logger: logging.Logger) -> None:
     statistics = subject.broadcaster.statistics()
     own = handler.records.count("mine")
     echoes = len(handler.records) - own
-    assert (1, 21) == (own, statistics.published)
-    assert (echoes, 20) == (statistics.refused[DropReason.RECURSION], statistics.refused[DropReason.INVALID_REFERENCE])
-    assert len(sink.calls) == handler.records.count(chatter.name)
+    assert (own, statistics.published) == (1, 21)
+    assert (statistics.refused[DropReason.RECURSION], statistics.refused[DropReason.INVALID_REFERENCE]) == (echoes, 20)
+    assert handler.records.count(chatter.name) == len(sink.calls)
     assert 1 <= echoes - len(sink.calls) < 10, "kevents' own lines are few"
     assert DropReason.RECURSION not in subject.drops
 
@@ -549,8 +549,8 @@ def test_a_broken_log_handler(root_logger: logging.Logger, error: type[BaseExcep
         subject.recorder.event(about(), "Bad", "R", "m")
     subject.end()
     root_logger.removeHandler(handler)
-    assert 100 == len(subject.heard)
-    assert 99 == len(subject.sink.written)
+    assert len(subject.heard) == 100
+    assert len(subject.sink.written) == 99
 
 
 ON_DROP: dict[str, Callable[[EventBroadcaster], object]] = {
@@ -586,7 +586,7 @@ def test_on_drop_that_does_what_it_should_not(on_drop: str) -> None:
     statistics = subject.broadcaster.statistics()
     check_ledgers(statistics)
     assert {DropReason.SPAM_FILTERED, DropReason.HANDLER_FAILED, DropReason.INVALID_REFERENCE} <= set(told)
-    assert (on_drop == "records") == (DropReason.RECURSION in statistics.refused)
+    assert (DropReason.RECURSION in statistics.refused) == (on_drop == "records")
     assert DropReason.RECURSION not in told
 
 
@@ -604,12 +604,12 @@ def test_log_lines_are_few(caplog: pytest.LogCaptureFixture) -> None:
     gate.wait_entered()
     for _ in range(1001):
         recorder.event(about(), "Normal", "R", "m")
-    assert 4 == len(caplog.messages)
+    assert len(caplog.messages) == 4
     gate.open()
-    assert 0 == broadcaster.shutdown(PATIENCE)
+    assert broadcaster.shutdown(PATIENCE) == 0
     sums = [message for message in caplog.messages if message.startswith("999 more like the last line about ")]
-    assert 4 == len(sums)
-    assert 8 == len(caplog.messages)
+    assert len(sums) == 4
+    assert len(caplog.messages) == 8
     check_ledgers(broadcaster.statistics())
 
 
@@ -633,7 +633,7 @@ def _cycle(number: int) -> None:
     if number % 3 == 1:
         subject.watcher.stop(PATIENCE)
     subject.end()
-    assert [str(number)] == subject.sink.messages
+    assert subject.sink.messages == [str(number)]
 
 
 @pytest.mark.parametrize("cycles", [300, pytest.param(1000, marks=pytest.mark.slow)])
@@ -648,8 +648,8 @@ def test_cycles(cycles: int) -> None:
         _cycle(number)
     join_all()
     gc.collect()
-    assert files == _open_files()
-    assert threads == thread_names()
+    assert _open_files() == files
+    assert thread_names() == threads
     deadline = monotonic() + PATIENCE
     while before < _broadcasters() and monotonic() < deadline:  # a bare thread may just be ending
         gc.collect()
@@ -677,7 +677,7 @@ def test_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(50):
         assert subject.broadcaster.flush(PATIENCE)
         subject.broadcaster.statistics()
-    assert (None, number) == (waits[-1], len(waits))
+    assert (waits[-1], len(waits)) == (None, number)
     subject.end()
 
 
@@ -705,4 +705,4 @@ def test_many_threads_and_watchers_that_come_and_go() -> None:
     for thread in others:
         thread.join(PATIENCE)
     subject.end()
-    assert 32 * 200 == len(subject.heard)
+    assert len(subject.heard) == 32 * 200

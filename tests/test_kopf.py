@@ -102,7 +102,7 @@ def test_habits(
         ("web-0", "Warning", "ConnectionError", "while writing: ConnectionError: the bucket is gone"),
         ("web-0", "Warning", "Error", "nothing at hand"),
     ]
-    assert expected == told(broadcaster, seen)
+    assert told(broadcaster, seen) == expected
 
 
 def test_several_objects(
@@ -112,7 +112,7 @@ def test_several_objects(
     for several in ([POD, OTHER], (POD, [OTHER]), iter([POD, OTHER]), {1: POD, 2: OTHER}.values(), [], [[]]):
         recorder.event(several, "Normal", "R", "m")
     recorder.for_object([POD, OTHER]).normal("R", "m")
-    assert ["web-0", "web-1"] * 5 == [name for name, *_ in told(broadcaster, seen)]
+    assert [name for name, *_ in told(broadcaster, seen)] == ["web-0", "web-1"] * 5
 
 
 def test_one_object(
@@ -122,7 +122,7 @@ def test_one_object(
     reference = kubernetes.client.V1ObjectReference(api_version="v1", kind="Pod", name="web-0", namespace="default")
     for one in (POD, kopf.Body(POD), reference, kevents.get_reference(POD)):
         recorder.event(one, "Normal", "R", "m")
-    assert ["web-0"] * 4 == [name for name, *_ in told(broadcaster, seen)]
+    assert [name for name, *_ in told(broadcaster, seen)] == ["web-0"] * 4
 
 
 class Hostile:
@@ -148,7 +148,7 @@ def test_never_raises(recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.
         recorder.info(objects, "R", "m")
     recorder.exception(POD, message=Hostile(), exc=LookupError())
     refused = broadcaster.statistics().refused
-    assert {kevents.DropReason.INVALID_REFERENCE: 8, kevents.DropReason.INVALID_MESSAGE: 1} == refused
+    assert refused == {kevents.DropReason.INVALID_REFERENCE: 8, kevents.DropReason.INVALID_MESSAGE: 1}
 
 
 def test_strict(api_server: APIServer) -> None:
@@ -167,8 +167,8 @@ def test_is_a_recorder(recorder: kevents.kopf.KopfRecorder, caplog: pytest.LogCa
     other = recorder.with_logger(logging.getLogger("mine"))
     with caplog.at_level(logging.WARNING, logger="mine"):
         other.warn([None], "R")
-    assert ["mine"] == [record.name for record in caplog.records]
-    assert recorder.source == other.source
+    assert [record.name for record in caplog.records] == ["mine"]
+    assert other.source == recorder.source
 
 
 def test_two_recorders_of_a_broadcaster(
@@ -180,7 +180,7 @@ def test_two_recorders_of_a_broadcaster(
     recorder.info(POD, "One", "m")
     other.info(POD, "Two", "m")
     assert broadcaster.flush(10)
-    assert ["One", "Two"] == sorted(event["reason"] for event in api_server.events())
+    assert sorted(event["reason"] for event in api_server.events()) == ["One", "Two"]
     (watcher,) = broadcaster.statistics().watchers
     assert watcher.sink is not None
     assert 2 == watcher.sink.delivered == len(api_server.requests)
@@ -207,8 +207,8 @@ def test_exception_with_what_cannot_be_asked(
         ("web-0", "Warning", "R", "m LookupError: e"),
         ("web-0", "Warning", "LookupError", "LookupError: e"),
     ]
-    assert expected == told(broadcaster, seen)
-    assert {kevents.DropReason.INVALID_MESSAGE: 1} == broadcaster.statistics().refused
+    assert told(broadcaster, seen) == expected
+    assert broadcaster.statistics().refused == {kevents.DropReason.INVALID_MESSAGE: 1}
 
 
 @pytest.mark.parametrize("value", [7, "b", object()])
@@ -240,10 +240,10 @@ def test_drain_is_off_the_loop(
         return await draining
 
     assert asyncio.run(clean_up())
-    assert ["R"] == [event["reason"] for event in api_server.events()]
+    assert [event["reason"] for event in api_server.events()] == ["R"]
     recorder.info(POD, "Later", "m")
     broadcaster.shutdown()
-    assert ["Later", "R"] == sorted(event["reason"] for event in api_server.events())
+    assert sorted(event["reason"] for event in api_server.events()) == ["Later", "R"]
 
 
 def test_drain_beside_a_full_executor(
@@ -265,7 +265,7 @@ def test_drain_beside_a_full_executor(
             await blocked
 
     assert asyncio.run(clean_up())
-    assert ["R"] == [event["reason"] for event in api_server.events()]
+    assert [event["reason"] for event in api_server.events()] == ["R"]
     broadcaster.shutdown()
 
 
@@ -277,8 +277,8 @@ def test_drain_ends(
     api_server.fail(503)
     recorder.info(POD, "R", "m")
     assert not asyncio.run(recorder.cleanup(0.05))
-    assert {} == broadcaster.statistics().dropped
-    assert 1 == broadcaster.shutdown(0.05)
+    assert broadcaster.statistics().dropped == {}
+    assert broadcaster.shutdown(0.05) == 1
 
 
 def test_drain_without_login(
@@ -290,8 +290,8 @@ def test_drain_without_login(
     )  # nothing is loaded
     recorder.info(POD, "R", "m")
     assert not asyncio.run(asyncio.wait_for(recorder.cleanup(1000), 30))
-    assert {} == broadcaster.statistics().dropped
-    assert 1 == broadcaster.shutdown(0.05)
+    assert broadcaster.statistics().dropped == {}
+    assert broadcaster.shutdown(0.05) == 1
 
 
 # -- credentials of a login handler ----------------------------------------------------------------------------------
@@ -331,8 +331,8 @@ def test_later_login(api_server: APIServer) -> None:
     api_server.add_user("second", "operator")
     login.keep(connection(api_server, token="second"))
     sink.create("default", event(name="b"))
-    assert ["a", "b"] == [e["metadata"]["name"] for e in api_server.events()]
-    assert ["Bearer first", "Bearer second"] == [r.headers["authorization"] for r in api_server.requests]
+    assert [e["metadata"]["name"] for e in api_server.events()] == ["a", "b"]
+    assert [r.headers["authorization"] for r in api_server.requests] == ["Bearer first", "Bearer second"]
 
 
 def test_no_credentials_twice(api_server: APIServer) -> None:
@@ -340,7 +340,7 @@ def test_no_credentials_twice(api_server: APIServer) -> None:
     login, sink = sink_of(connection(api_server), None)
     assert login.info is not None
     sink.create("default", event())
-    assert 1 == len(api_server.events())
+    assert len(api_server.events()) == 1
 
 
 def test_loaded_configuration(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +354,7 @@ def test_loaded_configuration(api_server: APIServer, monkeypatch: pytest.MonkeyP
     kubernetes.client.Configuration.set_default(configuration)
     assert login.is_there()
     sink.create("default", event())
-    assert ["pod.1"] == [e["metadata"]["name"] for e in api_server.events()]
+    assert [e["metadata"]["name"] for e in api_server.events()] == ["pod.1"]
     made: Any = login.api()
     retries = made._loaded.api_client.configuration.retries
     assert False is retries  # kevents tries again, at times of its own
@@ -373,7 +373,7 @@ def test_login_after_the_first_event(api_server: APIServer, monkeypatch: pytest.
     sink.create("default", event(name="b"))
     sink.patch("default", "b", {"count": 2})
     used = [request.headers["authorization"] for request in api_server.requests]
-    assert ["Bearer loaded"] * 2 + [f"Bearer {api_server.token}"] * 2 == used
+    assert used == ["Bearer loaded"] * 2 + [f"Bearer {api_server.token}"] * 2
 
 
 def test_a_login_with_nothing() -> None:
@@ -391,15 +391,15 @@ def test_several_threads(api_server: APIServer) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 8 == len(api_server.events())
+    assert len(api_server.events()) == 8
 
 
 @pytest.mark.parametrize("name", ["../../../pods/x", "a/b?c=d", "100%", "é"])
 def test_paths(api_server: APIServer, name: str) -> None:
     """Pitfall 25: a namespace or a name never leads to another path."""
     part = quote(name, safe="")
-    assert f"/api/v1/namespaces/{part}/events" == _path(name)
-    assert f"/api/v1/namespaces/{part}/events/{part}" == _path(name, name)
+    assert _path(name) == f"/api/v1/namespaces/{part}/events"
+    assert _path(name, name) == f"/api/v1/namespaces/{part}/events/{part}"
     _, sink = sink_of(connection(api_server))
     with pytest.raises(kevents.StatusError):
         sink.create(name, event(name))
@@ -428,7 +428,7 @@ def test_unusable_credentials(api_server: APIServer, fields: dict[str, Any]) -> 
     assert "newline" not in str(caught.value)
     login.keep(connection(api_server))
     sink.create("default", event())
-    assert 1 == len(api_server.events())
+    assert len(api_server.events()) == 1
 
 
 def test_insecure(api_server: APIServer) -> None:
@@ -446,17 +446,17 @@ def test_password(api_server: APIServer) -> None:
     _, sink = sink_of(connection(api_server, token=None, username="me", password="secret"))
     with pytest.raises(kevents.StatusError) as caught:
         sink.create("default", event())
-    assert 403 == caught.value.code  # to the server it is nobody
+    assert caught.value.code == 403  # to the server it is nobody
     [request] = api_server.requests
-    assert "Basic " + base64.b64encode(b"me:secret").decode() == request.headers["authorization"]
+    assert request.headers["authorization"] == "Basic " + base64.b64encode(b"me:secret").decode()
 
 
 def test_password_without_a_header() -> None:
     """A name and a password of which kopf makes no header, as its 1.44 does not, are sent all the same."""
     info: Any = SimpleNamespace(as_http_headers=dict, username="me", password="secret")
-    assert {"authorization": "Basic " + base64.b64encode(b"me:secret").decode()} == _authorization(info)
+    assert _authorization(info) == {"authorization": "Basic " + base64.b64encode(b"me:secret").decode()}
     info.password = None
-    assert {} == _authorization(info)
+    assert _authorization(info) == {}
 
 
 def proxy_of(info: kopf.ConnectionInfo) -> tuple[str | None, dict[str, str]]:
@@ -471,14 +471,14 @@ def test_proxy(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("https_proxy", "http://env:3128")
     secret = {"proxy-authorization": "Basic " + base64.b64encode(b"me:pw").decode()}
-    assert (None, {}) == proxy_of(connection(api_server))
-    assert ("http://env:3128", {}) == proxy_of(connection(api_server, trust_env=True))
+    assert proxy_of(connection(api_server)) == (None, {})
+    assert proxy_of(connection(api_server, trust_env=True)) == ("http://env:3128", {})
     proxy, headers = proxy_of(connection(api_server, trust_env=True, proxy_url="http://me:pw@own:3128"))
-    assert secret == headers
+    assert headers == secret
     assert proxy is not None
     assert proxy.endswith("own:3128")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    assert (None, {}) == proxy_of(connection(api_server, trust_env=True))
+    assert proxy_of(connection(api_server, trust_env=True)) == (None, {})
 
 
 def test_unusable_kind_of_login(caplog: pytest.LogCaptureFixture) -> None:
@@ -488,7 +488,7 @@ def test_unusable_kind_of_login(caplog: pytest.LogCaptureFixture) -> None:
         session = object()
         assert session is recorder.logged_in(session)
         assert None is recorder.logged_in(None)
-    assert ["events cannot be sent by a object: log in with a kopf.ConnectionInfo"] == caplog.messages
+    assert caplog.messages == ["events cannot be sent by a object: log in with a kopf.ConnectionInfo"]
 
 
 # -- the log handler -------------------------------------------------------------------------------------------------
@@ -530,7 +530,7 @@ def test_log_records(log: logging.Logger, broadcaster: kevents.EventBroadcaster,
         ("n", "Warning", "Logging", "bad"),
         ("n", "Warning", "Logging", "failed: ConnectionError: gone"),
     ]
-    assert expected == told(broadcaster, seen)
+    assert told(broadcaster, seen) == expected
 
 
 def test_log_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:
@@ -539,7 +539,7 @@ def test_log_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: k
     for text, value in (("%d", "no number"), ("%s", Hostile())):
         record = log.makeRecord("x", logging.WARNING, "x.py", 1, text, (value,), None, **extra())
         handler.handle(record)
-    assert {kevents.DropReason.INVALID_MESSAGE: 2} == broadcaster.statistics().refused
+    assert broadcaster.statistics().refused == {kevents.DropReason.INVALID_MESSAGE: 2}
 
 
 def test_log_record_of_a_strict_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,7 +550,7 @@ def test_log_record_of_a_strict_recorder(monkeypatch: pytest.MonkeyPatch) -> Non
         handler = kevents.kopf.ObjectLogHandler(kevents.kopf.KopfRecorder("an-operator", broadcaster))
         record = logging.makeLogRecord({"levelno": logging.ERROR, "msg": "m", "k8s_ref": {"kind": "Pod"}})
         handler.handle(record)
-    assert [record] == failed
+    assert failed == [record]
 
 
 # -- kopf running ----------------------------------------------------------------------------------------------------
@@ -592,10 +592,10 @@ def test_operator(api_server: APIServer, tmp_path: Path) -> None:
     """One line is enough: an operator records, and ends without a word."""
     with operator(tmp_path, api_server) as running:
         assert api_server.wait_for(lambda: written(api_server) == ["Created"], 60), running.log
-        assert 0 == running.end(), running.log
-        assert [] == running.said(r"\] kevents |Traceback|Warning")
+        assert running.end() == 0, running.log
+        assert running.said(r"\] kevents |Traceback|Warning") == []
     [event] = api_server.events()
-    assert ("an-operator", "w") == (event["source"]["component"], event["involvedObject"]["name"])
+    assert (event["source"]["component"], event["involvedObject"]["name"]) == ("an-operator", "w")
 
 
 def test_no_login(api_server: APIServer, tmp_path: Path) -> None:
@@ -603,11 +603,11 @@ def test_no_login(api_server: APIServer, tmp_path: Path) -> None:
     with operator(tmp_path, api_server, login=SILENT_LOGIN) as running:
         running.wait_until(lambda: running.said("kopf has not logged in yet"))
         running.wait_until(lambda: running.said("Creation is processed: 1 succeeded"))
-        assert 0 == running.end(), running.log
+        assert running.end() == 0, running.log
         [line] = running.said("kopf has not logged in yet")
         assert "let that return recorder.logged_in(...)" in line
         assert running.said("shutdown gave up 1 event at its deadline")
-    assert [] == written(api_server)
+    assert written(api_server) == []
 
 
 def test_no_kubeconfig(api_server: APIServer, tmp_path: Path) -> None:
@@ -617,7 +617,7 @@ def test_no_kubeconfig(api_server: APIServer, tmp_path: Path) -> None:
         running.wait()
         assert running.said("kopf has not logged in yet"), running.log
         assert running.said("Cannot authenticate|LoginError|no credentials"), running.log
-    assert () == api_server.requests
+    assert api_server.requests == ()
 
 
 def test_two_recorders(api_server: APIServer, tmp_path: Path) -> None:
@@ -631,12 +631,12 @@ def test_two_recorders(api_server: APIServer, tmp_path: Path) -> None:
     )
     with operator(tmp_path, api_server, options=options, login=f"{widget}\n{login}") as running:
         assert api_server.wait_for(lambda: written(api_server) == ["Created"], 60), running.log
-        assert 0 == running.end(), running.log
-        assert ["cleanup-1", "cleanup-2"] == [
+        assert running.end() == 0, running.log
+        assert [
             line.split("'")[1].removeprefix("kevents-") for line in running.said("'kevents-cleanup-.' succeeded")
-        ]
+        ] == ["cleanup-1", "cleanup-2"]
     late = {event["source"]["component"] for event in api_server.events() if event["reason"] == "Late"}
-    assert {"an-operator", "another"} == late
+    assert late == {"an-operator", "another"}
 
 
 @pytest.mark.slow
@@ -645,7 +645,7 @@ def test_server_away_at_the_end(api_server: APIServer, tmp_path: Path) -> None:
     with operator(tmp_path, api_server) as running:
         api_server.fail(Hang(), path="/events")
         running.wait_until(lambda: running.said("Creation is processed: 1 succeeded"))
-        assert 0 == running.end(), running.log
+        assert running.end() == 0, running.log
         assert running.said("shutdown gave up 1 event at its deadline")
 
 
@@ -675,7 +675,7 @@ def test_run_twice(api_server: APIServer, broadcaster: kevents.EventBroadcaster)
         stopper.join()
         assert not settings.posting.enabled
         drained.append(len(api_server.events()))
-        assert 2 * run == drained[-1]
+        assert drained[-1] == 2 * run
     gc.collect()
 
 
@@ -683,7 +683,7 @@ def test_without_kopf() -> None:
     """Without kopf the import says which extra brings it."""
     code = "import sys; sys.modules['kopf'] = None; import kevents.kopf"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert 1 == done.returncode
+    assert done.returncode == 1
     assert "ImportError: kevents.kopf needs kopf: pip install 'kevents[kopf]'" in done.stderr
 
 
@@ -695,4 +695,4 @@ def test_bodies_of_kopf(
     body = kopf.Body(source)
     recorder.info(body, "R", "m")
     source["metadata"]["name"] = "changed"
-    assert ["web-0"] == [name for name, *_ in told(broadcaster, seen)]
+    assert [name for name, *_ in told(broadcaster, seen)] == ["web-0"]

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kevents._model.statistics import DropReason
 from kevents._queue.notifications import CLOSED, Dropped, ServerBack, ServerLost, Wait
-from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb, Verdict, judge
+from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb, judge
 from kevents._queue.work_item import Attempt
 from kevents._queue.workqueue import WorkQueue
 from kevents.exceptions import StatusError, UnavailableError
@@ -139,14 +139,14 @@ class QueueMachine(RuleBasedStateMachine):
             return
         if isinstance(step, Wait):
             assert step.seconds is None or step.seconds > 0
-            assert self.queue.version == step.version
+            assert step.version == self.queue.version
             if not gate_closed:
-                assert pytest.approx(self._next_due()) == (None if step.seconds is None else self.now + step.seconds)
+                assert (None if step.seconds is None else self.now + step.seconds) == pytest.approx(self._next_due())
             return
         assert isinstance(step, Attempt)
         model = self.models[step.name]
         assert model.attempt is None
-        assert (model.verb, model.state, len(model.carried)) == (step.verb, step.state, step.events)
+        assert (step.verb, step.state, step.events) == (model.verb, model.state, len(model.carried))
         if gate_closed:
             assert not one_probes
             self.probe = step
@@ -187,7 +187,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def mark(self) -> None:
         """A flush begins."""
-        assert self.offers == self.queue.mark()
+        assert self.queue.mark() == self.offers
         self.marks.append(self.offers)
 
     @rule()
@@ -217,15 +217,15 @@ class QueueMachine(RuleBasedStateMachine):
     def close(self) -> None:
         """A deadline passed: everything is given up, in flight or not, and late answers change nothing."""
         pending = sum(len(model.carried) + len(model.later) for model in self.models.values())
-        assert pending == self.queue.close()
+        assert self.queue.close() == pending
         self.closed = True
         late = self._under_way()
         self._read_facts()
-        assert {} == self.models
+        assert self.models == {}
         for attempt in late:
             before = vars(self.queue).copy()
             self.queue.done(attempt, Delivered(), self.now, 0.0)
-            assert before == vars(self.queue)
+            assert vars(self.queue) == before
 
     @precondition(lambda self: self.ended)
     @rule(data=st.data())
@@ -233,7 +233,7 @@ class QueueMachine(RuleBasedStateMachine):
         """An attempt that has ended cannot end again."""
         before = vars(self.queue).copy()
         self.queue.done(data.draw(st.sampled_from(self.ended)), Rejected(422, ""), self.now, 0.0)
-        assert before == vars(self.queue)
+        assert vars(self.queue) == before
 
     # -- laws ----------------------------------------------------------------------------------------------------
 
@@ -243,10 +243,10 @@ class QueueMachine(RuleBasedStateMachine):
         if not hasattr(self, "queue"):
             return
         queue = self.queue
-        assert self.offers == queue.delivered + queue.dropped.total() + queue.events
-        assert (self.delivered, self.lost) == (queue.delivered, queue.dropped)
-        assert self.lost[DropReason.REJECTED] == queue.rejected_by_code.total()
-        assert [] == queue.facts
+        assert queue.delivered + queue.dropped.total() + queue.events == self.offers
+        assert (queue.delivered, queue.dropped) == (self.delivered, self.lost)
+        assert queue.rejected_by_code.total() == self.lost[DropReason.REJECTED]
+        assert queue.facts == []
 
     @invariant()
     def pending(self) -> None:
@@ -254,17 +254,17 @@ class QueueMachine(RuleBasedStateMachine):
         if not hasattr(self, "queue"):
             return
         carried = [len(model.carried) + len(model.later) for model in self.models.values()]
-        assert (len(carried), sum(carried)) == (self.queue.keys, self.queue.events)
-        assert len(self._under_way()) == self.queue.in_flight
+        assert (self.queue.keys, self.queue.events) == (len(carried), sum(carried))
+        assert self.queue.in_flight == len(self._under_way())
         oldest = min((model.carried[0] for model in self.models.values()), default=math.inf)
         for mark in self.marks:
-            assert (oldest > mark) == self.queue.settled(mark)
+            assert self.queue.settled(mark) == (oldest > mark)
 
     @invariant()
     def gate(self) -> None:
         """The gate is closed exactly when the rule says so."""
         if hasattr(self, "queue"):
-            assert self.gate_closed == self.queue.gate.closed
+            assert self.queue.gate.closed == self.gate_closed
 
     def teardown(self) -> None:
         """In the end everything is delivered or expires, and the server holds at least what it acknowledged."""
@@ -280,7 +280,7 @@ class QueueMachine(RuleBasedStateMachine):
                 self.now += math.nextafter(step.seconds, math.inf)
             else:
                 break
-        assert (0, {}) == (self.queue.events, self.models)
+        assert (self.queue.events, self.models) == (0, {})
         for name, count in self.acknowledged.items():
             assert count <= self.server.counts[name]  # more, if a write landed whose answer was lost
 
@@ -341,12 +341,12 @@ class QueueMachine(RuleBasedStateMachine):
             self.lost[fact.reason] += fact.events
             if fact.state is refused:
                 expected = DropReason.SHUTDOWN if self.closed else DropReason.BACKLOG_FULL
-                assert (expected, 1) == (fact.reason, fact.events)
+                assert (fact.reason, fact.events) == (expected, 1)
                 self._last_refused = True
             elif fact.reason in (DropReason.EXPIRED, DropReason.SHUTDOWN):
                 self._ended_waiting(fact)
             else:
-                assert fact == self.expected_drop
+                assert self.expected_drop == fact
                 self.expected_drop = None
         assert self.expected_drop is None
 
@@ -355,9 +355,9 @@ class QueueMachine(RuleBasedStateMachine):
     def _ended_waiting(self, fact: Dropped) -> None:
         model = self.models.pop(fact.state.name)
         assert self._overdue(model) or self.closed
-        assert (model.state, len(model.carried) + len(model.later)) == (fact.state, fact.events)
+        assert (fact.state, fact.events) == (model.state, len(model.carried) + len(model.later))
 
-    def _settle(self, attempt: Attempt, verdict: Verdict, wait: float) -> None:
+    def _settle(self, attempt: Attempt, verdict: Outcome, wait: float) -> None:
         """The table of beliefs and verdicts."""
         model = self.models[attempt.name]
         model.attempt = None
@@ -372,7 +372,7 @@ class QueueMachine(RuleBasedStateMachine):
                 assert isinstance(attempt.state, Occurrence)
                 self.delivered += attempt.events
                 self.acknowledged[attempt.name] = attempt.state.count
-                assert attempt.state.count == self.server.counts[attempt.name]
+                assert self.server.counts[attempt.name] == attempt.state.count
                 self._end(attempt)
             case "there", Gone():
                 self._change(attempt, "maybe", verdict, wait)
@@ -390,7 +390,7 @@ class QueueMachine(RuleBasedStateMachine):
             case unexpected:
                 raise AssertionError(unexpected)
 
-    def _change(self, attempt: Attempt, belief: str, verdict: Verdict, wait: float) -> None:
+    def _change(self, attempt: Attempt, belief: str, verdict: Outcome, wait: float) -> None:
         model = self.models[attempt.name]
         model.belief = belief
         model.changes += 1
@@ -399,7 +399,7 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             self._join(model, -math.inf)
 
-    def _retry(self, attempt: Attempt, verdict: Verdict, wait: float, *, charged: bool) -> None:
+    def _retry(self, attempt: Attempt, verdict: Outcome, wait: float, *, charged: bool) -> None:
         model = self.models[attempt.name]
         model.belief = "maybe" if model.belief == "new" else model.belief
         model.failed = True
@@ -414,7 +414,7 @@ class QueueMachine(RuleBasedStateMachine):
         model.later, model.later_due = [], None
         model.due = due
 
-    def _drop(self, attempt: Attempt, reason: DropReason, verb: Verb | None, verdict: Verdict) -> None:
+    def _drop(self, attempt: Attempt, reason: DropReason, verb: Verb | None, verdict: Outcome) -> None:
         self.expected_drop = Dropped(reason, attempt.state, attempt.events, verb, verdict)
         self._end(attempt)
 
@@ -425,7 +425,7 @@ class QueueMachine(RuleBasedStateMachine):
             fresh = Model("there", due, model.ages_from, by_choice, model.state, model.later)
             self.models[attempt.name] = fresh
 
-    def _listen(self, attempt: Attempt, verdict: Verdict) -> None:
+    def _listen(self, attempt: Attempt, verdict: Outcome) -> None:
         if isinstance(verdict, Unavailable):
             self.last_unavailable = self.now
             self.streak.add(attempt.name)

@@ -106,9 +106,9 @@ def test_memory_is_bounded(kind: type[DeadSink | RefusingSink]) -> None:
     given_up = broadcaster.shutdown(2)
     found = broadcaster.statistics()
     check_ended(found, EVENTS + 1)
-    assert EVENTS + 1 == sum(found.dropped.values())
-    assert given_up == found.dropped[kevents.DropReason.SHUTDOWN]
-    assert lost.by_reason == found.dropped
+    assert sum(found.dropped.values()) == EVENTS + 1
+    assert found.dropped[kevents.DropReason.SHUTDOWN] == given_up
+    assert found.dropped == lost.by_reason
     assert BACKLOG <= given_up < BACKLOG + QUEUE
 
 
@@ -126,4 +126,4 @@ def test_events_of_a_dead_sink_are_let_go() -> None:
     gc.collect()
     events = [thing for thing in gc.get_objects() if isinstance(thing, kevents.Event)]
     check_ended(broadcaster.statistics(), 20_000)
-    assert 0 == sum(event.source is recorder.source for event in events)
+    assert sum(event.source is recorder.source for event in events) == 0

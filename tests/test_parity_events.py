@@ -75,7 +75,7 @@ def replay(trace: dict[str, Any], key_func: Callable[[SeriesEvent], Hashable]) -
         wiring.recorder.eventf(regarding, related, call["type"], call["reason"], call["action"], call["note"])
         made = world.requests[before:]
         if wiring.refused > refused:
-            assert [] == call["requests"], "only what client-go refuses is refused"
+            assert call["requests"] == [], "only what client-go refuses is refused"
         requests.append([{"verb": request.verb, "body": comparable(request.body)} for request in made])
     return requests
 
@@ -107,7 +107,7 @@ def expected_of(trace: dict[str, Any]) -> list[list[dict[str, Any]]]:
 @pytest.mark.parametrize("trace", load())
 def test_with_client_go_identity(trace: dict[str, Any]) -> None:
     """With client-go's identity every call makes the requests that client-go made of it."""
-    assert expected_of(trace) == replay(trace, client_go_key)
+    assert replay(trace, client_go_key) == expected_of(trace)
 
 
 @pytest.mark.parametrize("trace", load())
@@ -116,11 +116,11 @@ def test_with_default_identity(trace: dict[str, Any]) -> None:
     expected = expected_of(trace)
     if trace["name"] == DIFFERENT:
         expected[1] = [{"verb": "patch", "body": {"series": {"count": 2, "lastObservedTime": "<micro time>"}}}]
-    assert expected == replay(trace, key_without_note)
+    assert replay(trace, key_without_note) == expected
 
 
 def test_all_traces() -> None:
     """There are traces, and the one that differs is among them."""
     names = [path.stem for path in TRACES.glob("*.json")]
-    assert 7 == len(names)
+    assert len(names) == 7
     assert DIFFERENT in names

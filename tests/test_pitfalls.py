@@ -142,16 +142,16 @@ def named_rows() -> dict[int, list[str]]:
 
 def test_the_list() -> None:
     """The list has every row once, in order, under a short name of its own."""
-    assert list(range(1, 86)) == list(PITFALLS)
-    assert len(PITFALLS) == len(set(PITFALLS.values()))
+    assert list(PITFALLS) == list(range(1, 86))
+    assert len(set(PITFALLS.values())) == len(PITFALLS)
 
 
 def test_every_row_has_a_test() -> None:
     """Each row is named by a test, or waits for the work that brings its subject; and no test names another."""
     named = named_rows()
     missing = {number: name for number, name in PITFALLS.items() if number not in named and number not in WAITING}
-    assert {} == missing
-    assert set() == (set(named) | set(WAITING)) - set(PITFALLS)
+    assert missing == {}
+    assert (set(named) | set(WAITING)) - set(PITFALLS) == set()
 
 
 # Rows at home in no other module
@@ -196,10 +196,10 @@ def test_coroutine_in_debug_mode(
             recorder.event(POD, "Normal", "Awaited", f"number {number}")
 
     asyncio.run(main(), debug=True)
-    assert [] == [record.getMessage() for record in caplog.records if record.name == "asyncio" and "took" in record.msg]
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio" and "took" in record.msg] == []
     sink.release()
     assert broadcaster.flush(PATIENCE)
-    assert 100 == len(messages(sink))
+    assert len(messages(sink)) == 100
 
 
 def test_limit_includes_the_aggregates_prefix(sink: FakeSink) -> None:
@@ -212,8 +212,8 @@ def test_limit_includes_the_aggregates_prefix(sink: FakeSink) -> None:
             recorder.event(POD, "Normal", "Long", f"{number}" + "m" * 1019)
         assert broadcaster.flush(PATIENCE)
     sizes = {message[:9]: len(message.encode()) for message in messages(sink)}
-    assert {"0mmmmmmmm": 1020, "(combined": 1024} == sizes
-    assert [True] == [message.endswith("...") for message in messages(sink) if message.startswith("(combined")]
+    assert sizes == {"0mmmmmmmm": 1020, "(combined": 1024}
+    assert [message.endswith("...") for message in messages(sink) if message.startswith("(combined")] == [True]
 
 
 @pytest.mark.parametrize(
@@ -240,8 +240,8 @@ def test_functions_that_fail(sink: FakeSink, what: str, gives: object) -> None:
         assert broadcaster.flush(PATIENCE)
         found = watcher.statistics().sink
     assert found is not None
-    assert 3 == found.fallbacks
-    assert [("(combined from similar events): number 2", 3)] == [(e["message"], e["count"]) for e in sink.events()]
+    assert found.fallbacks == 3
+    assert [(e["message"], e["count"]) for e in sink.events()] == [("(combined from similar events): number 2", 3)]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signal")
@@ -260,8 +260,8 @@ def test_shutdown_in_a_signal_handler(sink: FakeSink, broadcaster: kevents.Event
         signal.raise_signal(signal.SIGUSR1)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert [0] == given_up
-    assert ["begun", "going"] == messages(sink)
+    assert given_up == [0]
+    assert messages(sink) == ["begun", "going"]
 
 
 def test_loopback_and_a_token() -> None:
@@ -270,9 +270,9 @@ def test_loopback_and_a_token() -> None:
         context = ssl._create_unverified_context()
         for token, status in {"": 403, "wrong": 401, server.token: 200}.items():
             client = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=PATIENCE, context=context)
-            assert status == send(client, "GET", "/api/v1/namespaces/default/events", None, token=token).status
+            assert send(client, "GET", "/api/v1/namespaces/default/events", None, token=token).status == status
         addresses = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
         for address in {address for address in addresses if not address.startswith("127.")}:
             with socket.socket() as outside:
                 outside.settimeout(1)
-                assert 0 != outside.connect_ex((address, server.port))
+                assert outside.connect_ex((address, server.port)) != 0

@@ -53,10 +53,10 @@ def scrape(url: str) -> Samples:
     with urllib.request.urlopen(url, timeout=10) as answer:
         text = answer.read().decode()
     families = list(text_string_to_metric_families(text))
-    assert len({family.name for family in families}) == len(families)
+    assert len(families) == len({family.name for family in families})
     samples = [(s.name, frozenset(s.labels.items()), s.value) for family in families for s in family.samples]
     found = {(name, labels): value for name, labels, value in samples}
-    assert len(samples) == len(found)
+    assert len(found) == len(samples)
     return found
 
 
@@ -100,20 +100,20 @@ def test_scraped_over_http(registry: CollectorRegistry, url: str) -> None:
         samples = scrape(url)
         sink = broadcaster.statistics().watchers[0].sink
     assert sink is not None
-    assert {(): 61.0} == of_name(samples, "kevents_recorded_events_total")
-    assert {(): 60.0} == of_name(samples, "kevents_published_events_total")
-    assert {(): 60.0} == of_name(samples, "kevents_watcher_offered_events_total")
-    assert {(): 60.0} == of_name(samples, "kevents_watcher_handled_events_total")
-    assert {(): 0.0} == of_name(samples, "kevents_watcher_waiting_events")
-    assert {(): 60.0} == of_name(samples, "kevents_sink_accepted_events_total")
-    assert {(): 25.0} == of_name(samples, "kevents_sink_delivered_events_total")
-    assert {(): 0.0} == of_name(samples, "kevents_sink_backlog_events")
+    assert of_name(samples, "kevents_recorded_events_total") == {(): 61.0}
+    assert of_name(samples, "kevents_published_events_total") == {(): 60.0}
+    assert of_name(samples, "kevents_watcher_offered_events_total") == {(): 60.0}
+    assert of_name(samples, "kevents_watcher_handled_events_total") == {(): 60.0}
+    assert of_name(samples, "kevents_watcher_waiting_events") == {(): 0.0}
+    assert of_name(samples, "kevents_sink_accepted_events_total") == {(): 60.0}
+    assert of_name(samples, "kevents_sink_delivered_events_total") == {(): 25.0}
+    assert of_name(samples, "kevents_sink_backlog_events") == {(): 0.0}
     writes = {("create",): float(sink.created), ("patch",): float(sink.patched)}
-    assert writes == of_name(samples, "kevents_sink_writes_total")
-    assert {(): 1.0} == of_name(samples, "kevents_sink_gate_open")
-    assert {(): 0.0} == of_name(samples, "kevents_sink_oldest_age_seconds")
+    assert of_name(samples, "kevents_sink_writes_total") == writes
+    assert of_name(samples, "kevents_sink_gate_open") == {(): 1.0}
+    assert of_name(samples, "kevents_sink_oldest_age_seconds") == {(): 0.0}
     keys = {(cache,): float(size) for cache, size in sink.cache_sizes.items()}
-    assert keys == of_name(samples, "kevents_sink_cache_keys")
+    assert of_name(samples, "kevents_sink_cache_keys") == keys
 
 
 def test_reasons_begin_with_zero(scraped: Samples) -> None:
@@ -122,12 +122,12 @@ def test_reasons_begin_with_zero(scraped: Samples) -> None:
     lost = dict.fromkeys(("backlog_full", "rejected", "retries_exhausted", "expired", "shutdown"), 0.0)
     by_watcher = dict.fromkeys(("queue_full", "handler_failed", "shutdown"), 0.0)
     every = {(r,): v for r, v in {**refused, "invalid_type": 1.0}.items()}
-    assert every == of_name(scraped, "kevents_refused_events_total")
-    assert {(r,): v for r, v in by_watcher.items()} == of_name(scraped, "kevents_watcher_dropped_events_total")
+    assert of_name(scraped, "kevents_refused_events_total") == every
+    assert of_name(scraped, "kevents_watcher_dropped_events_total") == {(r,): v for r, v in by_watcher.items()}
     every = {(r,): v for r, v in {**lost, "spam_filtered": 35.0}.items()}
-    assert every == of_name(scraped, "kevents_sink_dropped_events_total")
+    assert of_name(scraped, "kevents_sink_dropped_events_total") == every
     told = {r for (r,) in of_name(scraped, "kevents_refused_events_total")} | set(lost) | set(by_watcher)
-    assert {reason.value for reason in kevents.DropReason} == told | {"spam_filtered"}
+    assert told | {"spam_filtered"} == {reason.value for reason in kevents.DropReason}
 
 
 def test_rejections_by_code(registry: CollectorRegistry, url: str) -> None:
@@ -139,7 +139,7 @@ def test_rejections_by_code(registry: CollectorRegistry, url: str) -> None:
         broadcaster.new_recorder("a-test").event(POD, "Normal", "R", "m")
         assert broadcaster.flush(10)
         rejected = of_name(scrape(url), "kevents_sink_rejected_events_total")
-    assert {("400",): 0.0, ("403",): 0.0, ("404",): 0.0, ("418",): 1.0, ("422",): 0.0} == rejected
+    assert rejected == {("400",): 0.0, ("403",): 0.0, ("404",): 0.0, ("418",): 1.0, ("422",): 0.0}
 
 
 def test_closed_gate(registry: CollectorRegistry, url: str) -> None:
@@ -154,16 +154,16 @@ def test_closed_gate(registry: CollectorRegistry, url: str) -> None:
     broadcaster.flush(1.0)
     samples = scrape(url)
     broadcaster.shutdown(0.1)
-    assert {(): 0.0} == of_name(samples, "kevents_sink_gate_open")
-    assert {(): 20.0} == of_name(samples, "kevents_sink_backlog_events")
+    assert of_name(samples, "kevents_sink_gate_open") == {(): 0.0}
+    assert of_name(samples, "kevents_sink_backlog_events") == {(): 20.0}
     assert of_name(samples, "kevents_sink_oldest_age_seconds")[()] > 0
 
 
 def test_no_object_in_a_label(scraped: Samples) -> None:
     """An object's name is in no label: their number would have no bound."""
     labels = {pair for _, labels in scraped for pair in labels}
-    assert {"broadcaster", "watcher", "reason", "verb", "code", "cache"} == {key for key, _ in labels}
-    assert [] == [value for _, value in labels if POD.name in value]
+    assert {key for key, _ in labels} == {"broadcaster", "watcher", "reason", "verb", "code", "cache"}
+    assert [value for _, value in labels if POD.name in value] == []
 
 
 def test_names_follow_the_conventions(registry: CollectorRegistry) -> None:
@@ -173,10 +173,10 @@ def test_names_follow_the_conventions(registry: CollectorRegistry) -> None:
         kevents.prometheus.register(broadcaster, registry=registry)
         record(broadcaster)
         families: list[Any] = list(registry.collect())
-    assert [] == [f.name for f in families if not re.fullmatch(r"kevents_[a-z]+(_[a-z]+)+", f.name)]
-    assert [] == [f.name for f in families if not f.documentation.endswith(".")]
-    assert [] == [s.name for f in families if f.type == "counter" for s in f.samples if not s.name.endswith("_total")]
-    assert [] == [f.name for f in families if "age" in f.name.split("_") and not f.name.endswith("_seconds")]
+    assert [f.name for f in families if not re.fullmatch(r"kevents_[a-z]+(_[a-z]+)+", f.name)] == []
+    assert [f.name for f in families if not f.documentation.endswith(".")] == []
+    assert [s.name for f in families if f.type == "counter" for s in f.samples if not s.name.endswith("_total")] == []
+    assert [f.name for f in families if "age" in f.name.split("_") and not f.name.endswith("_seconds")] == []
 
 
 # -- registering -----------------------------------------------------------------------------------------------------
@@ -197,8 +197,8 @@ def test_several_broadcasters(registry: CollectorRegistry, url: str) -> None:
         collector.remove("two")
         collector.remove("never there")
         left = {dict(labels)["broadcaster"] for _, labels in scrape(url)}
-    assert {"one": 0.0, "two": 1.0} == both
-    assert {"one"} == left
+    assert both == {"one": 0.0, "two": 1.0}
+    assert left == {"one"}
 
 
 def test_twice(registry: CollectorRegistry) -> None:
@@ -221,7 +221,7 @@ def test_no_broadcaster(thing: Any, registry: CollectorRegistry) -> None:
     """What has no ledgers is refused when it is given: it would make every scrape of its registry fail."""
     with pytest.raises(TypeError, match="broadcaster must be one of kevents, not "):
         kevents.prometheus.register(thing, registry=registry)
-    assert b"" == generate_latest(registry)
+    assert generate_latest(registry) == b""
 
 
 @pytest.mark.parametrize("name", [None, 5, b"one"])
@@ -232,14 +232,14 @@ def test_no_name(name: Any, registry: CollectorRegistry) -> None:
         pytest.raises(TypeError, match="name must be a text, not "),
     ):
         kevents.prometheus.register(broadcaster, name=name, registry=registry)
-    assert b"" == generate_latest(registry)
+    assert generate_latest(registry) == b""
 
 
 def test_half_a_character(registry: CollectorRegistry) -> None:
     """A name that no scrape could give as UTF-8 is refused when it is given."""
     with kevents.EventBroadcaster() as broadcaster, pytest.raises(ValueError, match="is no valid Unicode"):
         kevents.prometheus.register(broadcaster, name="\ud800", registry=registry)
-    assert b"" == generate_latest(registry)
+    assert generate_latest(registry) == b""
 
 
 def test_after_shutdown(registry: CollectorRegistry, url: str) -> None:
@@ -248,14 +248,14 @@ def test_after_shutdown(registry: CollectorRegistry, url: str) -> None:
         broadcaster.start_recording_to_sink(FakeSink())
         kevents.prometheus.register(broadcaster, registry=registry)
         record(broadcaster)
-    assert {(): 25.0} == of_name(scrape(url), "kevents_sink_delivered_events_total")
+    assert of_name(scrape(url), "kevents_sink_delivered_events_total") == {(): 25.0}
 
 
 def test_without_prometheus_client() -> None:
     """Without prometheus_client the import says which extra brings it."""
     code = "import sys; sys.modules['prometheus_client'] = None; import kevents.prometheus"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert 1 == done.returncode
+    assert done.returncode == 1
     assert "ImportError: kevents.prometheus needs prometheus_client: pip install 'kevents[prometheus]'" in done.stderr
 
 
@@ -290,14 +290,14 @@ def expressions() -> list[str]:
 def tokens(expression: str) -> list[str]:
     """The tokens of a PromQL expression: nothing is left over, and the brackets match."""
     found = [match[0] for match in TOKEN.finditer(expression)]
-    assert expression == "".join(found)
+    assert "".join(found) == expression
     depth: list[str] = []
     for token in found:
         if token in "({":
             depth.append({"(": ")", "{": "}"}[token])
         elif token in ")}":
-            assert token == depth.pop()
-    assert [] == depth
+            assert depth.pop() == token
+    assert depth == []
     return [token for token in found if not token.isspace()]
 
 
@@ -307,8 +307,8 @@ def test_expression(expression: str, scraped: Samples) -> None:
     words = {token for token in tokens(expression) if re.fullmatch(r"[A-Za-z_]\w*", token)}
     metrics = {word for word in words if word.startswith("kevents_")}
     assert metrics
-    assert set() == metrics - {name for name, _ in scraped}
-    assert set() == words - metrics - WORDS - LABELS
+    assert metrics - {name for name, _ in scraped} == set()
+    assert words - metrics - WORDS - LABELS == set()
     for counter in re.findall(r"kevents_\w+_total", expression):
         assert re.search(rf"(?:rate|increase)\({counter}\b", expression), "a counter is only good for its increase"
 
@@ -324,28 +324,28 @@ def test_dashboard() -> None:
     """Every panel has a place of its own, and all data comes from the source that the reader chooses."""
     dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     assert dashboard["schemaVersion"] >= 36
-    assert ["datasource", "namespace", "broadcaster"] == [v["name"] for v in dashboard["templating"]["list"]]
+    assert [v["name"] for v in dashboard["templating"]["list"]] == ["datasource", "namespace", "broadcaster"]
     squares = [
         (x, y)
         for place in (panel["gridPos"] for panel in dashboard["panels"])
         for x in range(place["x"], place["x"] + place["w"])
         for y in range(place["y"], place["y"] + place["h"])
     ]
-    assert len(set(squares)) == len(squares)
+    assert len(squares) == len(set(squares))
     assert max(x for x, _ in squares) < 24
-    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    assert len(dashboard["panels"]) == len({panel["id"] for panel in dashboard["panels"]})
     parts = [dashboard, *dashboard["panels"], *dashboard["templating"]["list"]]
     parts += [target for panel in dashboard["panels"] for target in panel["targets"]]
     sources = [part["datasource"] for part in parts if "datasource" in part]
-    assert [] == [s for s in sources if s != {"type": "prometheus", "uid": "${datasource}"}]
+    assert [s for s in sources if s != {"type": "prometheus", "uid": "${datasource}"}] == []
     queries = [v["query"]["query"] for v in dashboard["templating"]["list"] if v["type"] == "query"]
     names = [v["name"] for v in dashboard["templating"]["list"] if v["type"] == "query"]
-    assert [f"label_values(kevents_recorded_events_total, {name})" for name in names] == queries
+    assert queries == [f"label_values(kevents_recorded_events_total, {name})" for name in names]
 
 
 def test_alerts() -> None:
     """Every alert has a severity, tells what is wrong, and its templates use labels that its expression keeps."""
-    assert len({rule["alert"] for rule in rules()}) == len(rules())
+    assert len(rules()) == len({rule["alert"] for rule in rules()})
     for rule in rules():
         assert {"warning", "info"} >= {rule["labels"]["severity"]}
         text = " ".join(rule["annotations"].values())
@@ -354,7 +354,7 @@ def test_alerts() -> None:
         assert all(
             re.fullmatch(r"\{\{ \$(labels\.\w+|value \| humanizeDuration) \}\}", t) for t in TEMPLATED.findall(text)
         )
-        assert {"summary", "description"} == set(rule["annotations"])
+        assert set(rule["annotations"]) == {"summary", "description"}
 
 
 def test_page(registry: CollectorRegistry) -> None:
@@ -369,11 +369,11 @@ def test_page(registry: CollectorRegistry) -> None:
             name = f"{family.name}_total" if family.type == "counter" else family.name
             labels = ", ".join(f"`{label}`" for label in family._labelnames)  # type: ignore[attr-defined]
             expected.append((name, family.type, labels, family.documentation))
-    assert expected == listed
+    assert listed == expected
 
 
 def test_alerts_of_the_page() -> None:
     """The page explains every alert, in the file's order."""
-    assert [rule["alert"] for rule in rules()] == re.findall(
-        r"^\| `(Kevents\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    assert re.findall(r"^\| `(Kevents\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE) == [
+        rule["alert"] for rule in rules()
+    ]

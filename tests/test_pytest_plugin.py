@@ -44,7 +44,7 @@ def outcome(done: subprocess.CompletedProcess[str]) -> str:
 def test_page(code: str, tmp_path: Path) -> None:
     """Each block of the page is a file of tests that pass."""
     done = run_pytest(tmp_path, code, *PLUGIN)
-    assert f"{code.count('def test_')} passed" == outcome(done), done.stdout + done.stderr
+    assert outcome(done) == f"{code.count('def test_')} passed", done.stdout + done.stderr
 
 
 FIXTURES = """
@@ -73,7 +73,7 @@ def test_server(events_api_server):
 def test_fixtures(tmp_path: Path) -> None:
     """Each fixture is new for each test, and of the class that the page says."""
     done = run_pytest(tmp_path, FIXTURES, *PLUGIN)
-    assert "3 passed" == outcome(done), done.stdout + done.stderr
+    assert outcome(done) == "3 passed", done.stdout + done.stderr
     listed = set(re.findall(r"^\| `(\w+)` \| `(\w+)`", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
     expected = {
         ("fake_recorder", "FakeRecorder"),
@@ -81,7 +81,7 @@ def test_fixtures(tmp_path: Path) -> None:
         ("event_clock", "FakeClock"),
         ("events_api_server", "APIServer"),
     }
-    assert expected == listed
+    assert listed == expected
 
 
 def test_server_ends(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_later():
     assert [t.name for t in threading.enumerate() if t is not threading.main_thread()] == []
 """
     done = run_pytest(tmp_path, code, *PLUGIN, "-p", "no:randomly", "-p", "no:timeout")
-    assert "1 failed, 1 passed" == outcome(done), done.stdout
+    assert outcome(done) == "1 failed, 1 passed", done.stdout
 
 
 LOADED = """
@@ -112,7 +112,7 @@ def test_loaded():
 def test_cheap(tmp_path: Path) -> None:
     """Nothing heavy is imported before a fixture is asked for: every pytest run of every user has the plugin."""
     done = run_pytest(tmp_path, LOADED, *PLUGIN)
-    assert "1 passed" == outcome(done), done.stdout
+    assert outcome(done) == "1 passed", done.stdout
 
 
 def entry_point(folder: Path) -> None:
@@ -129,9 +129,9 @@ def test_found_by_its_entry_point(tmp_path: Path) -> None:
     site.mkdir()
     entry_point(site)
     code = "def test_it(fake_recorder):\n    assert fake_recorder.events == ()\n"
-    assert "1 passed" == outcome(run_pytest(tmp_path, code, path=(site,)))
+    assert outcome(run_pytest(tmp_path, code, path=(site,))) == "1 passed"
     without = run_pytest(tmp_path, code, "-p", "no:kevents", path=(site,))
-    assert "1 error" == outcome(without)
+    assert outcome(without) == "1 error"
     assert "fixture 'fake_recorder' not found" in without.stdout
 
 

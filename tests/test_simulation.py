@@ -35,7 +35,7 @@ def test_nothing_is_lost_silently(title: str) -> None:
     """Each event is delivered or a counted loss, and kevents never loses more than client-go would."""
     scenario, ours, theirs = outcomes(title)
     for outcome in (ours, theirs):
-        assert len(scenario.arrivals) == len(outcome.lags) + outcome.losses
+        assert len(outcome.lags) + outcome.losses == len(scenario.arrivals)
     assert ours.losses <= theirs.losses
 
 
@@ -47,14 +47,14 @@ def test_counts_are_whole(title: str) -> None:
         expected: dict[str, int] = {}
         for _, state in scenario.occurrences():
             expected[state.name] = state.count
-        assert expected == ours.counts
+        assert ours.counts == expected
 
 
 @pytest.mark.parametrize("title", ["no connection for 60 s", "429 with Retry-After"])
 def test_outage_of_a_minute(title: str) -> None:
     """An outage of a minute loses nothing, costs few calls more than events, and ends within seconds of its end."""
     scenario, ours, _ = outcomes(title)
-    assert 0 == ours.losses
+    assert ours.losses == 0
     assert len(scenario.arrivals) <= ours.calls <= len(scenario.arrivals) + 50
     assert ours.worst < 80
 
@@ -62,14 +62,14 @@ def test_outage_of_a_minute(title: str) -> None:
 def test_outage_with_counting() -> None:
     """Pitfall 48: 300 s without a server at 50 events/s on 500 objects: none lost, each object written about once."""
     _, ours, _ = outcomes("no connection for 300 s, 50/s on 500")
-    assert 0 == ours.losses
+    assert ours.losses == 0
     assert ours.calls < 2000 + 100
 
 
 def test_more_keys_than_backlog() -> None:
     """Pitfall 48: more new events than the backlog holds: those beyond it are counted as such, memory is bounded."""
     _, ours, _ = outcomes("no connection for 300 s, 50 new")
-    assert {"backlog_full"} == set(ours.lost)
+    assert set(ours.lost) == {"backlog_full"}
     assert 15_000 - 4096 <= ours.losses <= 15_000 - 4096 + 500
 
 
@@ -77,14 +77,14 @@ def test_more_keys_than_backlog() -> None:
 def test_3000_keys_and_503(when: str) -> None:
     """Pitfall 81: 300 s of 503 with 3,000 keys: none lost, about as many calls as keys."""
     _, ours, theirs = outcomes(f"503 for 300 s, 3,000 new events {when}")
-    assert (0, 3000) == (ours.losses, theirs.losses)
+    assert (ours.losses, theirs.losses) == (0, 3000)
     assert ours.calls < 3300
 
 
 def test_store_gone() -> None:
     """Pitfall 84: five minutes of 500 and time-outs mixed: nothing lost, hardly a call wasted."""
     scenario, ours, _ = outcomes("500 and time-outs mixed")
-    assert 0 == ours.losses
+    assert ours.losses == 0
     assert ours.calls < len(scenario.arrivals) + 100
 
 
@@ -111,7 +111,7 @@ def test_half_of_the_calls_by_other_chances(seed: int) -> None:
 def test_keeps_up() -> None:
     """200 new events a second on a server that needs 20 ms: four senders keep up, where one falls behind."""
     _, ours, theirs = outcomes("a server that needs 20 ms, 200")
-    assert (0, 12_000) == (ours.losses, ours.calls)
+    assert (ours.losses, ours.calls) == (0, 12_000)
     assert ours.worst < 0.1
     assert theirs.losses > 7000
 
@@ -119,7 +119,7 @@ def test_keeps_up() -> None:
 def test_merges() -> None:
     """1,000 events a second on 20 objects: merged into what the server can take, every count whole."""
     _, ours, theirs = outcomes("a server that needs 20 ms, 1,000")
-    assert (0, 60_000) == (ours.losses, sum(ours.counts.values()))
+    assert (ours.losses, sum(ours.counts.values())) == (0, 60_000)
     assert ours.calls < 12_100
     assert ours.worst < 0.3
     assert theirs.losses > 50_000
@@ -129,14 +129,14 @@ def test_poisonous_events() -> None:
     """Events that the server cannot take end after twelve tries, and delay no other."""
     _, ours, _ = outcomes("every 100th")
     assert {"retries_exhausted"} >= set(ours.lost) - {"expired"}
-    assert 119 == ours.losses
+    assert ours.losses == 119
     assert ours.worst < 0.1
 
 
 def test_hanging_event() -> None:
     """Pitfall 47: one event whose requests hang is given up, and delays no other."""
     _, ours, theirs = outcomes("one event always times out")
-    assert {"retries_exhausted": 1} == ours.lost
+    assert ours.lost == {"retries_exhausted": 1}
     assert ours.worst < 0.1
     assert theirs.worst > 100
 
@@ -144,12 +144,12 @@ def test_hanging_event() -> None:
 def test_landed() -> None:
     """Pitfall 38: a create that timed out but landed costs one patch, and the count is whole."""
     _, ours, _ = outcomes("the first create")
-    assert (0, {"e0": 10}) == (ours.losses, ours.counts)
-    assert 3 == ours.calls
+    assert (ours.losses, ours.counts) == (0, {"e0": 10})
+    assert ours.calls == 3
 
 
 def test_one_at_a_time_for_ever() -> None:
     """An outage with less keys than senders never closes the gate, and costs each its own back-off only."""
     ours = Kevents(Scenario("few keys", steady(1, 300, 2), out_until(300, lambda _: REFUSED))).run()
-    assert 0 == ours.losses
+    assert ours.losses == 0
     assert ours.calls < 100

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from kevents._broadcast.aio_watcher import EventStream, StreamHandler, Watcher, await_tasks, bind
 from kevents._broadcast.broadcaster import Broadcaster
-from kevents._delivery.sender_tasks import TaskCrew
+from kevents._delivery.sender_tasks import SenderTaskPool
 from kevents._model.objects import Event
 from kevents._model.validation import is_asynchronous, require_async_sink
 from kevents._runtime.aio_threads import in_thread, watched
-from kevents._runtime.log import is_speaking
+from kevents._runtime.log import is_in_kevents
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kevents._broadcast.watcher import Watcher as ThreadedWatcher
-    from kevents._delivery.dispatcher import Delivery
+    from kevents._delivery.dispatcher import Dispatcher
     from kevents._delivery.handlers import Handler
     from kevents._model.statistics import Statistics
 
@@ -35,8 +35,8 @@ E = TypeVar("E", bound=Event)
 class TaskBroadcaster(Broadcaster[E]):
     """The inside: what a threads' broadcaster becomes with tasks for senders, and its waits one by one."""
 
-    def _new_crew(self, new_delivery: Callable[..., Delivery], sink: Any, senders: int, name: str) -> Handler:  # noqa: ANN401
-        return TaskCrew(new_delivery, sink, senders, name, self._losses.log)
+    def _new_crew(self, new_delivery: Callable[..., Dispatcher], sink: Any, senders: int, name: str) -> Handler:  # noqa: ANN401
+        return SenderTaskPool(new_delivery, sink, senders, name, self._losses.log)
 
     def _require_sink(self, sink: object) -> None:
         require_async_sink(sink, self._api_group)
@@ -165,7 +165,7 @@ class AsyncBroadcaster(Generic[E]):
             cannot be waited for: in a thread of one of the watchers, in a sink, in the task that reads a stream.
         """
         self._core.bind()
-        if is_speaking() or self._core.is_busy_here():
+        if is_in_kevents() or self._core.is_busy_here():
             return False
         given_up = threading.Event()
         try:
@@ -198,7 +198,7 @@ class AsyncBroadcaster(Generic[E]):
         if self._core.owns_this_thread():
             return end(deadline)
         given_up = in_thread("kevents-shutdown", end, deadline)
-        return 0 if is_speaking() else await watched(given_up, self._core.bind)
+        return 0 if is_in_kevents() else await watched(given_up, self._core.bind)
 
     def statistics(self) -> Statistics:
         """A snapshot of the ledgers, each exact in itself."""

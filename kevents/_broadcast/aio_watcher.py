@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from kevents._broadcast.watcher import Watcher as ThreadedWatcher
 from kevents._delivery.handlers import CallHandler, Handled
-from kevents._delivery.sender_tasks import TaskCrew
+from kevents._delivery.sender_tasks import SenderTaskPool
 from kevents._model.objects import Event
 from kevents._runtime.aio_threads import in_thread, watched
-from kevents._runtime.log import is_speaking
+from kevents._runtime.log import is_in_kevents
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -59,7 +59,7 @@ class Watcher:
         if self._watcher.owns_this_thread():
             return self._watcher.stop(timeout)
         stopped = in_thread(f"kevents-stop-{self.name}", self._stop, monotonic() + timeout)
-        return 0 if is_speaking() else await watched(stopped, partial(bind, self._watcher))
+        return 0 if is_in_kevents() else await watched(stopped, partial(bind, self._watcher))
 
     def _stop(self, deadline: float | None) -> int:
         until = monotonic() if deadline is None else deadline
@@ -204,11 +204,11 @@ def _release(future: asyncio.Future[None]) -> None:
 
 def bind(watcher: ThreadedWatcher) -> None:
     """Its tasks may live in the running loop."""
-    if isinstance(watcher.handler, TaskCrew):
+    if isinstance(watcher.handler, SenderTaskPool):
         watcher.handler.bind()
 
 
 def await_tasks(watcher: ThreadedWatcher, deadline: float) -> None:
     """Wait until its tasks have ended."""
-    if isinstance(watcher.handler, TaskCrew):
+    if isinstance(watcher.handler, SenderTaskPool):
         watcher.handler.await_end(deadline)

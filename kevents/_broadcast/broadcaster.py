@@ -15,15 +15,15 @@ from kevents._broadcast.recorder import EventRecorder, source_of
 from kevents._broadcast.watcher import Watcher
 from kevents._correlation.decisions import CoreDecider
 from kevents._correlation.options import CorrelatorOptions
-from kevents._delivery.dispatcher import Delivery
-from kevents._delivery.drop_reporter import Losses, OnDrop
+from kevents._delivery.dispatcher import Dispatcher
+from kevents._delivery.drop_reporter import DropReporter, OnDrop
 from kevents._delivery.event_logging import log_plainly, log_structured
 from kevents._delivery.handlers import CallHandler
-from kevents._delivery.sender_threads import SenderCrew
+from kevents._delivery.sender_threads import SenderThreadPool
 from kevents._model.objects import Event
 from kevents._model.validation import require_callable, require_count, require_positive, require_sink
 from kevents._model.wire import CORE_GROUP
-from kevents._runtime.log import LimitedLog, say
+from kevents._runtime.log import LimitedLog, log_limited
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,7 +63,7 @@ class Broadcaster(Generic[E]):
         self._sleep_duration = require_positive("sleep_duration", sleep_duration)
         self._queue_length = require_count("queue_length", queue_length)
         self._api_group = api_group
-        self._losses = Losses(LimitedLog(), on_drop, api_group)
+        self._losses = DropReporter(LimitedLog(), on_drop, api_group)
         self._publisher = Publisher(self._losses, clock, strict=strict)
         self._numbers = count(1)
 
@@ -122,7 +122,7 @@ class Broadcaster(Generic[E]):
         if retry_wait is not None:
             require_callable("retry_wait", retry_wait)
         new_delivery = partial(
-            Delivery,
+            Dispatcher,
             self._losses,
             new_decider,
             senders=require_count("senders", senders),
@@ -134,9 +134,9 @@ class Broadcaster(Generic[E]):
         name = self._name("sink")
         return self._start(name, self._new_crew(new_delivery, sink, senders, name))
 
-    def _new_crew(self, new_delivery: Callable[..., Delivery], sink: EventSink, senders: int, name: str) -> Handler:
+    def _new_crew(self, new_delivery: Callable[..., Dispatcher], sink: EventSink, senders: int, name: str) -> Handler:
         """What sends: threads, unless a face of another kind says otherwise."""
-        return SenderCrew(new_delivery(), sink, senders, name)
+        return SenderThreadPool(new_delivery(), sink, senders, name)
 
     def _require_sink(self, sink: object) -> None:
         """A sink that what sends can call, and that writes these events."""
@@ -153,11 +153,11 @@ class Broadcaster(Generic[E]):
         )
         added = self._publisher.add(watcher)
         if added is None:
-            say(logging.ERROR, f"{name} was started after shutdown: it is stopped already")
+            log_limited(logging.ERROR, f"{name} was started after shutdown: it is stopped already")
             watcher.begin_stop(monotonic())
             return watcher
         if added is not watcher:
-            say(logging.WARNING, f"this sink is recorded to already, by {added.name}; it is not started again")
+            log_limited(logging.WARNING, f"this sink is recorded to already, by {added.name}; it is not started again")
         return added
 
     def _name(self, kind: str) -> str:

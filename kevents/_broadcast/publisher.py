@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents._model.statistics import DropReason, Statistics
-from kevents._model.wire import counted, told
+from kevents._model.wire import format_error, pluralize
 from kevents._runtime.lifecycle import enlist
-from kevents._runtime.log import say
-from kevents._runtime.reentrant import TURN, time_left
+from kevents._runtime.log import log_limited
+from kevents._runtime.reentrant import SECTION, time_left
 
 if TYPE_CHECKING:
     from kevents._broadcast.recorder import Texts
     from kevents._broadcast.watcher import Watcher
-    from kevents._delivery.drop_reporter import Losses
+    from kevents._delivery.drop_reporter import DropReporter
     from kevents.exceptions import InvalidEventError
 
 _LATEST = 1 << 63
@@ -40,9 +40,9 @@ class Publisher:
         strict: Whether a refused event raises.
     """
 
-    def __init__(self, losses: Losses, clock: Callable[[], int], *, strict: bool) -> None:
+    def __init__(self, losses: DropReporter, clock: Callable[[], int], *, strict: bool) -> None:
         """Open, with no watcher."""
-        self.turn = TURN
+        self.turn = SECTION
         self.open = True
         self.watchers: tuple[Watcher, ...] = ()
         self._losses = losses
@@ -90,16 +90,16 @@ class Publisher:
         self._recorded += 1
         if not self.open:
             self._refused[DropReason.SHUTDOWN] += 1
-            self.turn.afterwards(partial(self._losses.tell, DropReason.SHUTDOWN, event, why="recorded too late"))
+            self.turn.defer(partial(self._losses.tell, DropReason.SHUTDOWN, event, why="recorded too late"))
             return
         event.serial = self.turn.serial(event.time)
         watchers = self.watchers
         if not watchers:
             self._no_watcher += 1
-            self.turn.afterwards(partial(self._losses.tell, DropReason.NO_WATCHER, event))
+            self.turn.defer(partial(self._losses.tell, DropReason.NO_WATCHER, event))
         for watcher in watchers:
             if not watcher.offer(event):
-                self.turn.afterwards(partial(self._losses.tell, DropReason.QUEUE_FULL, event, kind=watcher.name))
+                self.turn.defer(partial(self._losses.tell, DropReason.QUEUE_FULL, event, kind=watcher.name))
 
     def refuse(self, reason: DropReason, error: InvalidEventError, logger: logging.Logger) -> None:
         """Count an event that cannot be recorded.
@@ -120,13 +120,15 @@ class Publisher:
         """
         if self._strict:
             raise error
-        self._losses.log.say(("doubt", type(error)), f"an event is recorded without a part: {error}", logger=logger)
+        self._losses.log.log_limited(
+            ("doubt", type(error)), f"an event is recorded without a part: {error}", logger=logger
+        )
 
     def _count_refused(self, refusal: tuple[DropReason, Callable[[], None]]) -> None:
         reason, tell = refusal
         self._recorded += 1
         self._refused[reason] += 1
-        self.turn.afterwards(tell)
+        self.turn.defer(tell)
 
     def _guarded_clock(self, clock: Callable[[], int]) -> int:
         try:
@@ -135,10 +137,10 @@ class Publisher:
                 return now
             trouble = f"gave {now!r}, no nanoseconds since the epoch"
         except Exception as error:  # noqa: BLE001 - a user's clock must not lose an event
-            trouble = f"raised {told(error)}"
+            trouble = f"raised {format_error(error)}"
         text = f"the clock {trouble}; the system's is used"
-        self.turn.afterwards(partial(self._losses.log.say, "clock", text, level=logging.ERROR))
-        self.turn.clear_up()
+        self.turn.defer(partial(self._losses.log.log_limited, "clock", text, level=logging.ERROR))
+        self.turn.run_deferred()
         return time.time_ns()
 
     # -- watchers ------------------------------------------------------------------------------------------------
@@ -218,7 +220,7 @@ class Publisher:
         self._leave()
         self._losses.log.sum_up()
         if given_up:
-            say(logging.WARNING, f"shutdown gave up {counted(given_up, 'event')} at its deadline")
+            log_limited(logging.WARNING, f"shutdown gave up {pluralize(given_up, 'event')} at its deadline")
         return given_up
 
     def _leave(self) -> None:

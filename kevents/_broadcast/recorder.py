@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, NO_TEXTS, EventSource, ObjectReference
 from kevents._model.reference import get_reference
 from kevents._model.statistics import DropReason
-from kevents._model.wire import told
-from kevents._runtime.log import LOGGER, is_speaking
+from kevents._model.wire import format_error
+from kevents._runtime.log import LOGGER, is_in_kevents
 from kevents.exceptions import InvalidEventError, InvalidMessageError, InvalidReferenceError, InvalidTypeError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class EventRecorder:
             labels: For the event.
         """
         try:
-            if is_speaking():
+            if is_in_kevents():
                 raise EchoError("recorded by what kevents was logging or sending")  # noqa: TRY301 - as all refusals
             reference = get_reference(object)
             if type(eventtype) is not str or eventtype not in TYPES:
@@ -202,7 +202,7 @@ class BoundRecorder:
 
     def exception(self, reason: str, error: BaseException) -> None:
         """Record a ``Warning`` event with the error's type and text."""
-        self._recorder.event(self._object, EVENT_TYPE_WARNING, reason, told(error))
+        self._recorder.event(self._object, EVENT_TYPE_WARNING, reason, format_error(error))
 
 
 class EchoError(InvalidEventError):
@@ -271,7 +271,9 @@ def text_of(value: object) -> str:
     try:
         text = value if isinstance(value, str) else str(value)
     except Exception as error:
-        raise InvalidMessageError(f"the text of a {type(value).__name__} cannot be had: {told(error)}") from error
+        raise InvalidMessageError(
+            f"the text of a {type(value).__name__} cannot be had: {format_error(error)}"
+        ) from error
     return str.__str__(text)  # an exact str also of a subclass
 
 
@@ -298,4 +300,4 @@ def refusal_of(error: Exception) -> tuple[DropReason, InvalidEventError]:
         case InvalidEventError():
             return DropReason.INVALID_MESSAGE, error
         case _:
-            return DropReason.INVALID_MESSAGE, InvalidMessageError(told(error))
+            return DropReason.INVALID_MESSAGE, InvalidMessageError(format_error(error))

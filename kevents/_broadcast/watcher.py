@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from kevents._broadcast.ledger import Ledger
 from kevents._model.statistics import DropReason
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._runtime.reentrant import time_left
 from kevents._runtime.worker import State, Worker
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kevents._broadcast.ledger import Done
-    from kevents._delivery.drop_reporter import Losses
+    from kevents._delivery.drop_reporter import DropReporter
     from kevents._delivery.handlers import Handled, Handler
     from kevents._model.objects import Event
     from kevents._model.statistics import WatcherStatistics
-    from kevents._runtime.reentrant import Turn
+    from kevents._runtime.reentrant import ReentrantSection
 
 _AWAKE = State.AWAKE
 _PRESSING = 4
@@ -45,10 +45,10 @@ class Watcher:
         self,
         name: str,
         handler: Handler,
-        turn: Turn,
+        turn: ReentrantSection,
         *,
         queue_length: int,
-        losses: Losses,
+        losses: DropReporter,
         on_end: Callable[[Watcher], None],
     ) -> None:
         """Listen to nothing yet; a broadcaster makes watchers. The thread starts with the first event."""
@@ -102,7 +102,7 @@ class Watcher:
                     return  # the handler forked, and this is the child: it begins anew, in another thread
                 self._account(done, len(batch), result)
                 for event, error in result.failed:
-                    why = f"the handler of {self.name} raised {told(error)}"
+                    why = f"the handler of {self.name} raised {format_error(error)}"
                     self._losses.tell(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
         self.handler.finish()
         with self._turn.lock:
@@ -176,13 +176,13 @@ class Watcher:
             if self._mailbox:
                 self._worker.rouse()
         try:
-            self._turn.clear_up()
+            self._turn.run_deferred()
             self.handler.hasten()
             yield mark
         finally:
             with self._turn.lock:
                 self._worker.hurry -= 1
-            self._turn.clear_up()
+            self._turn.run_deferred()
 
     def await_flush(self, mark: int, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
         """Wait until so many events have ended, and all that the handler was given.
@@ -199,14 +199,14 @@ class Watcher:
             return False
         with self._turn.lock:
             handled = self._wait_for(lambda: self._ledger.ended() >= mark or given_up(), deadline)
-        self._turn.clear_up()
+        self._turn.run_deferred()
         return handled and self.handler.flush(deadline, given_up)
 
     def nudge(self) -> None:
         """Whoever waits asks again whether to go on waiting."""
         with self._turn.lock:
             self._worker.changed.notify_all()
-        self._turn.clear_up()
+        self._turn.run_deferred()
         self.handler.nudge()
 
     def _wait_for(self, true: Callable[[], bool], deadline: float | None) -> bool:
@@ -222,7 +222,7 @@ class Watcher:
         self._turn.run(self._begin_stop, deadline)
 
     def _begin_stop(self, deadline: float) -> None:
-        self._turn.afterwards(partial(self.handler.drain, deadline))
+        self._turn.defer(partial(self.handler.drain, deadline))
         if not self._closing:
             self._worker.hurry += 1
             self._worker.rouse()
@@ -255,7 +255,7 @@ class Watcher:
     def _tell_given_up(self, events: int) -> None:
         if events:
             why = f"still in the mailbox of {self.name} at the deadline"
-            self._turn.afterwards(partial(self._losses.tell, DropReason.SHUTDOWN, None, events, why=why))
+            self._turn.defer(partial(self._losses.tell, DropReason.SHUTDOWN, None, events, why=why))
 
     def stop(self, timeout: float = 5.0) -> int:
         """Stop listening: deal with what is in the mailbox, then end. Other watchers go on.
@@ -276,7 +276,7 @@ class Watcher:
         sink = self.handler.statistics()
         with self._turn.lock:
             statistics = self._ledger.statistics(self.name, len(self._mailbox), sink)
-        self._turn.clear_up()
+        self._turn.run_deferred()
         return statistics
 
     def __enter__(self) -> Watcher:

@@ -8,7 +8,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kevents._model.wire import CORE_GROUP, EVENTS_GROUP, told
+from kevents._model.wire import CORE_GROUP, EVENTS_GROUP, format_error
 from kevents._runtime.lifecycle import come_first
 from kevents.exceptions import UnavailableError
 
@@ -27,7 +27,7 @@ _SECRET = re.compile(r"(?<=Invalid header value ).*|(?<=Failed to parse: ).*|(?<
 
 def told_safely(error: BaseException) -> str:
     """An error as one line, without what may be a credential: the header or URL that was wrong, user and password."""
-    return _SECRET.sub("(not shown)", " ".join(told(error).split()))
+    return _SECRET.sub("(not shown)", " ".join(format_error(error).split()))
 
 
 class Api(NamedTuple):

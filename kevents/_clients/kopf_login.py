@@ -20,8 +20,6 @@ from kevents.exceptions import UnavailableError
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from kevents._broadcast.broadcaster import EventBroadcaster
-
 
 _NOT_LOGGED_IN: Final = (
     "kopf has not logged in yet; if its login handler is your own, let that return recorder.logged_in(...)"
@@ -70,16 +68,6 @@ class LoginSink(CoreV1EventSink):
         """Not logged in yet."""
         self.login: Final = Login()
         super().__init__(self.login.api)
-
-
-def sink_of(broadcaster: EventBroadcaster) -> LoginSink:
-    """The sink on which a broadcaster is started for kopf: one for all its recorders, or each event is sent twice."""
-    for watcher in broadcaster._publisher.watchers:  # noqa: SLF001 - its listeners are known to itself only
-        if isinstance(watcher.handler.sink, LoginSink):
-            return watcher.handler.sink
-    sink = LoginSink()
-    broadcaster.start_recording_to_sink(sink)
-    return sink
 
 
 def _configuration() -> Any:  # noqa: ANN401 - the official client has no usable types

@@ -19,15 +19,15 @@ from tenacity.wait import wait_base, wait_exponential
 
 from kevents._delivery.handlers import Handled
 from kevents._model.statistics import DropReason, SinkStatistics
-from kevents._model.wire import counted, told
-from kevents._queue.notifications import CLOSED, Closed, Dropped, Fact, ServerLost, Wait
-from kevents._queue.outcome import Delivered, Failed, Unavailable, Verb, Verdict, reconsider
+from kevents._model.wire import format_error, pluralize
+from kevents._queue.notifications import CLOSED, Closed, Dropped, Notification, ServerLost, Wait
+from kevents._queue.outcome import Delivered, Failed, Outcome, Unavailable, Verb, reconsider
 from kevents._queue.workqueue import WorkQueue
 from kevents._runtime.reentrant import time_left
 
 if TYPE_CHECKING:
     from kevents._correlation.decisions import Decider, Write
-    from kevents._delivery.drop_reporter import Losses
+    from kevents._delivery.drop_reporter import DropReporter
     from kevents._model.objects import Event
     from kevents._queue.work_item import Attempt
 
@@ -52,7 +52,7 @@ def default_retry_wait(sleep_duration: float) -> wait_base:
     return wait_share(wait_exponential(multiplier=1, max=sleep_duration))
 
 
-class Delivery:
+class Dispatcher:
     """From recorded events to attempts, and from verdicts back to the ledger.
 
     Args:
@@ -70,7 +70,7 @@ class Delivery:
 
     def __init__(
         self,
-        losses: Losses,
+        losses: DropReporter,
         new_decider: Callable[[], Decider],
         *,
         senders: int,
@@ -171,7 +171,7 @@ class Delivery:
                 finally:
                     self._idle -= 1
 
-    def done(self, attempt: Attempt, verdict: Verdict, now: float) -> None:
+    def done(self, attempt: Attempt, verdict: Outcome, now: float) -> None:
         """Settle an attempt."""
         wait = 0.0 if isinstance(verdict, Delivered) else self._next_wait(attempt.waits + 1, verdict, now)
         with self._lock:
@@ -183,7 +183,7 @@ class Delivery:
             facts = self._facts()
         self._report(facts)
 
-    def _next_wait(self, number: int, verdict: Verdict, now: float) -> float:
+    def _next_wait(self, number: int, verdict: Outcome, now: float) -> float:
         """The n-th wait of a write, if it must; the user's function is asked if so, may fail, and needs no lock."""
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = number
@@ -195,8 +195,8 @@ class Delivery:
                 return wait
             trouble = f"gave {wait}, no seconds to wait"
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the sender either
-            trouble = f"raised {told(error)}"
-        self._losses.log.say("retry_wait", f"retry_wait {trouble}; the default decides")
+            trouble = f"raised {format_error(error)}"
+        self._losses.log.log_limited("retry_wait", f"retry_wait {trouble}; the default decides")
         with self._lock:
             self._wait_fallbacks += 1
         return float(self._default_wait(state))
@@ -273,22 +273,22 @@ class Delivery:
 
     # -- telling -------------------------------------------------------------------------------------------------
 
-    def _facts(self) -> list[Fact]:
+    def _facts(self) -> list[Notification]:
         facts, self._queue.facts = self._queue.facts, []  # an empty list too: others append to what they find
         if facts:
             self._ends.notify_all()  # what has expired has ended as well
         return facts
 
-    def _report(self, facts: Sequence[Fact]) -> None:
+    def _report(self, facts: Sequence[Notification]) -> None:
         for fact in facts:
             if isinstance(fact, Dropped):
                 self._losses.tell_dropped(fact)
             elif isinstance(fact, ServerLost):
-                self._losses.log.say("lost", f"the API server is unavailable, events wait for it: {fact.cause}")
+                self._losses.log.log_limited("lost", f"the API server is unavailable, events wait for it: {fact.cause}")
             else:
-                waited = counted(fact.waiting, "write")
+                waited = pluralize(fact.waiting, "write")
                 text = f"the API server answers again after {fact.after:.1f} s; {waited} waited for it"
-                self._losses.log.say("back", text, level=logging.INFO)
+                self._losses.log.log_limited("back", text, level=logging.INFO)
 
     def statistics(self) -> SinkStatistics:
         """A snapshot of the sink's ledger."""
@@ -313,5 +313,5 @@ class Delivery:
                 cache_evictions={name: evicted for name, (_, evicted) in caches.items()},
                 in_flight=queue.in_flight,
                 oldest_age=queue.oldest_age(monotonic()),
-                gate_open=not queue.gate.closed,
+                server_available=not queue.gate.closed,
             )

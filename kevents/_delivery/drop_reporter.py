@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from kevents._model.objects import Event
 from kevents._model.statistics import DropReason
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._queue.notifications import Dropped
 from kevents._queue.outcome import Failed, Rejected, Unavailable, Verb
-from kevents._runtime.log import LOGGER, LimitedLog, speaking
+from kevents._runtime.log import LOGGER, LimitedLog, in_kevents
 
 if TYPE_CHECKING:
-    from kevents._queue.outcome import Verdict
+    from kevents._queue.outcome import Outcome
 
 OnDrop = Callable[[DropReason, "Event | None", int], object]
 
@@ -41,7 +41,7 @@ _FORBIDDEN = 403
 _RULE = 'apiGroups: ["{}"], resources: ["events"], verbs: ["create", "patch"]'
 
 
-class Losses:
+class DropReporter:
     """Tells of each loss once.
 
     Args:
@@ -70,19 +70,19 @@ class Losses:
     ) -> None:
         """Log the loss of events, and call ``on_drop``; never raises."""
         text = partial(_told_loss, reason, event, events, why)  # made only if it is said: in a storm most are not
-        self.log.say((reason, kind), text, events=events, level=level, logger=logger)
+        self.log.log_limited((reason, kind), text, events=events, level=level, logger=logger)
         # Of an echo nobody is told: that could go on for ever.
         if self._on_drop is not None and reason is not DropReason.RECURSION:
             self._call(self._on_drop, reason, event, events)
 
     def _call(self, on_drop: OnDrop, reason: DropReason, event: Event | None, events: int) -> None:
-        with speaking():
+        with in_kevents():
             try:
                 on_drop(reason, event, events)
             except KeyboardInterrupt:
                 raise  # the user's, in his thread
             except BaseException as error:  # noqa: BLE001 - the user's function must not break who records, or a worker
-                self.log.say("on_drop", f"on_drop raised {told(error)}", level=logging.ERROR)
+                self.log.log_limited("on_drop", f"on_drop raised {format_error(error)}", level=logging.ERROR)
 
     def tell_dropped(self, dropped: Dropped) -> None:
         """Log a loss that the work queue reports."""
@@ -102,7 +102,7 @@ def _told_loss(reason: DropReason, event: Event | None, events: int, why: str) -
     return f"dropped {dropped}{about}, {reason}: {why or ADVICE[reason]}"
 
 
-def _cause(verdict: Verdict | None) -> str:
+def _cause(verdict: Outcome | None) -> str:
     if isinstance(verdict, Failed | Unavailable):
         return f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last answer: {verdict.cause}"
     return ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kevents._model.series_event import SeriesEvent
 from kevents._model.wire import printable
-from kevents._runtime.log import speaking
+from kevents._runtime.log import in_kevents
 
 if TYPE_CHECKING:
     import logging
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def log_plainly(logf: Callable[..., object], event: Event) -> None:
     """One line through a printf-like function (client-go: ``StartLogging``)."""
     action = f"action: '{printable(event.action)}' " if isinstance(event, SeriesEvent) else ""
-    with speaking():
+    with in_kevents():
         logf(
             "Event(%s): type: '%s' reason: '%s' %s%s",
             printable(repr(event.reference)),
@@ -44,5 +44,5 @@ def log_structured(logger: logging.Logger, level: int, event: Event) -> None:
         fields |= {"action": event.action, "note": event.note}
     else:
         fields["event_message"] = event.message  # "message" is the record's own
-    with speaking():
+    with in_kevents():
         logger.log(level, "Event occurred", extra={name: printable(value) for name, value in fields.items()})

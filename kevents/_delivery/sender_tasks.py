@@ -14,16 +14,16 @@ from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._queue.notifications import Wait
-from kevents._queue.outcome import Unavailable, Verb, Verdict, judge
+from kevents._queue.outcome import Outcome, Unavailable, Verb, judge
 from kevents._queue.work_item import Attempt
-from kevents._runtime.log import speaking
+from kevents._runtime.log import in_kevents
 from kevents._runtime.reentrant import time_left
 
 if TYPE_CHECKING:
     from kevents._clients.aio_sink import EventSink
-    from kevents._delivery.dispatcher import Delivery
+    from kevents._delivery.dispatcher import Dispatcher
     from kevents._delivery.handlers import Handled
     from kevents._model.objects import Event
     from kevents._model.statistics import SinkStatistics
@@ -40,10 +40,10 @@ _parents: list[object] = []
 """In a forked child: what belongs to the parent's loop, and must not be finalised here."""
 
 
-async def send(sink: EventSink, attempt: Attempt) -> Verdict:
+async def send(sink: EventSink, attempt: Attempt) -> Outcome:
     """Make one request; whatever the sink raises becomes a verdict, unless it is meant for the task."""
     try:
-        with speaking():
+        with in_kevents():
             if attempt.verb is Verb.PATCH:
                 await sink.patch(attempt.namespace, attempt.name, attempt.body)
             else:
@@ -57,7 +57,7 @@ async def send(sink: EventSink, attempt: Attempt) -> Verdict:
     return judge(attempt.verb, None)
 
 
-class TaskCrew:
+class SenderTaskPool:
     """A watcher's handler: a delivery, and the tasks that send for it.
 
     Args:
@@ -69,7 +69,7 @@ class TaskCrew:
     """
 
     def __init__(
-        self, new_delivery: Callable[..., Delivery], sink: EventSink, senders: int, name: str, log: LimitedLog
+        self, new_delivery: Callable[..., Dispatcher], sink: EventSink, senders: int, name: str, log: LimitedLog
     ) -> None:
         """Start no task yet."""
         self.sink = sink
@@ -108,11 +108,11 @@ class TaskCrew:
         loop = self._loop
         if loop is None:
             text = "no event loop yet: events wait until `async with` the broadcaster, or an await of it"
-            self._log.say((self._name, "no loop"), f"{self._name} has {text}")
+            self._log.log_limited((self._name, "no loop"), f"{self._name} has {text}")
         elif loop.is_closed():
             self._abandon(loop)
             text = "is closed: events wait for another, and are given up at the end; await shutdown() in time"
-            self._log.say((self._name, "closed loop"), f"the event loop of {self._name} {text}")
+            self._log.log_limited((self._name, "closed loop"), f"the event loop of {self._name} {text}")
         return handled
 
     def drain(self, deadline: float) -> None:
@@ -226,7 +226,7 @@ class TaskCrew:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.say((self._name, "task"), f"a task of {self._name} ended with {told(error)}")
+            self._log.log_limited((self._name, "task"), f"a task of {self._name} ended with {format_error(error)}")
             self._rest()
         if not self._tasks:
             self._gone.set()
@@ -313,4 +313,6 @@ class TaskCrew:
         try:
             await close()
         except Exception as error:  # noqa: BLE001 - the events are written, or counted
-            self._log.say((self._name, "close"), f"closing the sink of {self._name} raised {told(error)}")
+            self._log.log_limited(
+                (self._name, "close"), f"closing the sink of {self._name} raised {format_error(error)}"
+            )

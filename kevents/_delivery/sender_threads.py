@@ -8,14 +8,14 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from kevents._queue.notifications import CLOSED, Wait
-from kevents._queue.outcome import Verb, Verdict, judge
+from kevents._queue.outcome import Outcome, Verb, judge
 from kevents._queue.work_item import Attempt
-from kevents._runtime.log import speaking
+from kevents._runtime.log import in_kevents
 from kevents._runtime.worker import A_MOMENT, join, spawn
 
 if TYPE_CHECKING:
     from kevents._clients.sink import EventSink
-    from kevents._delivery.dispatcher import Delivery
+    from kevents._delivery.dispatcher import Dispatcher
     from kevents._delivery.handlers import Handled
     from kevents._model.objects import Event
     from kevents._model.statistics import SinkStatistics
@@ -29,10 +29,10 @@ def _nothing_to_begin() -> threading.Event:
     return begun
 
 
-def send(sink: EventSink, attempt: Attempt) -> Verdict:
+def send(sink: EventSink, attempt: Attempt) -> Outcome:
     """Make one request; whatever the sink raises becomes a verdict."""
     try:
-        with speaking():
+        with in_kevents():
             if attempt.verb is Verb.PATCH:
                 sink.patch(attempt.namespace, attempt.name, attempt.body)
             else:
@@ -42,7 +42,7 @@ def send(sink: EventSink, attempt: Attempt) -> Verdict:
     return judge(attempt.verb, None)
 
 
-class SenderCrew:
+class SenderThreadPool:
     """A watcher's handler: a delivery, and the threads that send for it.
 
     The first thread starts with the first event, further ones as the backlog needs them.
@@ -54,7 +54,7 @@ class SenderCrew:
         name: For the threads' names.
     """
 
-    def __init__(self, delivery: Delivery, sink: EventSink, senders: int, name: str) -> None:
+    def __init__(self, delivery: Dispatcher, sink: EventSink, senders: int, name: str) -> None:
         """Start no thread yet."""
         self.sink = sink
         self.most = delivery.most

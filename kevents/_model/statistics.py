@@ -54,7 +54,7 @@ class SinkStatistics:
         cache_evictions: Keys forgotten by them for lack of room.
         in_flight: Requests under way.
         oldest_age: Seconds since the oldest unfinished write was offered; 0 without one.
-        gate_open: False while the server is taken for unreachable.
+        server_available: False while the server is taken for unreachable.
 
     .. versionadded:: 0.1
     """
@@ -76,7 +76,7 @@ class SinkStatistics:
     cache_evictions: Mapping[str, int] = field(default_factory=dict)
     in_flight: int = 0
     oldest_age: float = 0.0
-    gate_open: bool = True
+    server_available: bool = True
 
 
 @dataclass(frozen=True, slots=True)

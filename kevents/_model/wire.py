@@ -147,12 +147,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in clean(text))
 
 
-def counted(number: int, thing: str) -> str:
+def pluralize(number: int, thing: str) -> str:
     """A number of things as a text: ``1 event``, ``2 events``."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def told(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """An error as a short text, ``ValueError: no such thing``, even if its own text raises."""
     try:
         return clip(f"{type(error).__name__}: {error}", _TOLD_LIMIT)

@@ -20,7 +20,7 @@ _GLANCE = 0.025
 _FIRST_WAIT = 0.25
 
 
-class Gate:
+class CircuitBreaker:
     """Pure: told what came back, and when.
 
     Args:

@@ -7,12 +7,12 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kevents._queue.work_item import Slot
+    from kevents._queue.work_item import WorkItem
 
-_Entry = tuple[float, int, "Slot"]
+_Entry = tuple[float, int, "WorkItem"]
 
 
-class Agenda:
+class DelayQueue:
     """Two heaps by due time, of slots never tried and of slots that failed.
 
     An entry is live while its order is its slot's; putting a slot again, or beginning it, makes older entries stale,
@@ -31,7 +31,7 @@ class Agenda:
         self._failing = 0
         self._live = 0
 
-    def put(self, slot: Slot, due: float) -> None:
+    def put(self, slot: WorkItem, due: float) -> None:
         """The slot waits until it is due; what was said of it before no longer holds."""
         self.forget(slot)
         slot.due = due
@@ -43,7 +43,7 @@ class Agenda:
             heapq.heapify(heap)
         heapq.heappush(heap, (due, slot.order, slot))
 
-    def forget(self, slot: Slot) -> None:
+    def forget(self, slot: WorkItem) -> None:
         """The slot waits no more."""
         self._live -= slot.order > 0
         slot.order = 0
@@ -54,16 +54,16 @@ class Agenda:
         self._failed.clear()
         self._live = 0
 
-    def begin(self, slot: Slot) -> None:
+    def begin(self, slot: WorkItem) -> None:
         """The slot is under way."""
         self.forget(slot)
         self._failing += slot.failed
 
-    def end(self, slot: Slot) -> None:
+    def end(self, slot: WorkItem) -> None:
         """The slot is no longer under way."""
         self._failing -= slot.failed
 
-    def next(self, now: float) -> Slot | float | None:
+    def next(self, now: float) -> WorkItem | float | None:
         """The slot that is due, else when the next one will be, else None."""
         heads = [self._head(self._fresh)]
         if self._failing < self._most_failing:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from kevents._model.statistics import DropReason
-    from kevents._queue.outcome import Verb, Verdict
+    from kevents._queue.outcome import Outcome, Verb
     from kevents._queue.work_item import State
 
 
@@ -37,7 +37,7 @@ class Dropped:
     state: State
     events: int
     verb: Verb | None = None
-    verdict: Verdict | None = None
+    verdict: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +55,4 @@ class ServerBack:
     waiting: int
 
 
-Fact: TypeAlias = "Dropped | ServerLost | ServerBack"
+Notification: TypeAlias = "Dropped | ServerLost | ServerBack"

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-from kevents._model.wire import clip, told
+from kevents._model.wire import clip, format_error
 from kevents.exceptions import StatusError, UnavailableError
 
 LONGEST_RETRY_AFTER: Final = 60.0
@@ -76,10 +76,10 @@ class Unavailable:
     after: float | None = None
 
 
-Verdict: TypeAlias = Delivered | Gone | Exists | Rejected | Failed | Unavailable
+Outcome: TypeAlias = Delivered | Gone | Exists | Rejected | Failed | Unavailable
 
 
-def judge(verb: Verb, error: BaseException | None) -> Verdict:
+def judge(verb: Verb, error: BaseException | None) -> Outcome:
     """The verdict on an attempt; never raises, whatever the error is made of.
 
     Args:
@@ -92,27 +92,27 @@ def judge(verb: Verb, error: BaseException | None) -> Verdict:
         return Failed(type(error).__name__)
 
 
-def _judge(verb: Verb, error: BaseException | None) -> Verdict:
-    verdict: Verdict
+def _judge(verb: Verb, error: BaseException | None) -> Outcome:
+    verdict: Outcome
     match error:
         case None:
             verdict = Delivered()
         case StatusError():
             verdict = _judge_status(verb, error)
         case UnavailableError():
-            verdict = Unavailable(told(error), sane_delay(error.retry_after))
+            verdict = Unavailable(format_error(error), sane_delay(error.retry_after))
         case OSError():  # before ValueError: a certificate error is both
-            verdict = Unavailable(told(error))
+            verdict = Unavailable(format_error(error))
         case ValueError() | TypeError():
-            verdict = Rejected(0, type(error).__name__, told(error))
+            verdict = Rejected(0, type(error).__name__, format_error(error))
         case Exception():
-            verdict = Failed(told(error))
+            verdict = Failed(format_error(error))
         case _:  # cancelled, or interrupted: nothing was said about the request
-            verdict = Unavailable(told(error))
+            verdict = Unavailable(format_error(error))
     return verdict
 
 
-def _judge_status(verb: Verb, error: StatusError) -> Verdict:
+def _judge_status(verb: Verb, error: StatusError) -> Outcome:
     code, after = error.code, sane_delay(error.retry_after)
     if 200 <= code < 300:  # noqa: PLR2004 - a success that a sink reports as an error is a success
         return Delivered()
@@ -120,15 +120,15 @@ def _judge_status(verb: Verb, error: StatusError) -> Verdict:
         return Gone()
     if code == _CONFLICT:
         exists = verb is Verb.CREATE and error.reason in ("AlreadyExists", "")
-        return Exists() if exists else Failed(told(error), after)
+        return Exists() if exists else Failed(format_error(error), after)
     server = code in _UNAVAILABLE_CODES or code >= _SERVER_ERROR
     if server and not any(words in error.message for words in _TOO_LARGE):
-        return Unavailable(told(error), after)
+        return Unavailable(format_error(error), after)
     quiet = code == _FORBIDDEN and "NamespaceTerminating" in error.causes
     return Rejected(code, error.reason, clip(error.message, _CAUSE_LIMIT), quiet)
 
 
-def reconsider(verdict: Verdict, unavailable: float | None, now: float) -> Verdict:
+def reconsider(verdict: Outcome, unavailable: float | None, now: float) -> Outcome:
     """A 403 soon after the server was unavailable is no refusal.
 
     A restarted server refuses ordinary users until its permission caches are filled.

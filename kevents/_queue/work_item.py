@@ -31,12 +31,12 @@ class State(Protocol):
         """The body of a patch."""
 
 
-class Belief(Enum):
+class ServerState(Enum):
     """What is known of the object at the server."""
 
-    NEW = "new"
-    MAYBE = "maybe"
-    THERE = "there"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+    PRESENT = "present"
 
 
 class Attempt:
@@ -44,13 +44,13 @@ class Attempt:
 
     __slots__ = ("began", "events", "slot", "state", "verb")
 
-    def __init__(self, slot: Slot, now: float) -> None:
+    def __init__(self, slot: WorkItem, now: float) -> None:
         """Take the slot's present state along."""
         self.slot = slot
         self.began = now
         self.state = slot.state
         self.events = slot.events
-        self.verb = Verb.PATCH if slot.belief is Belief.THERE else Verb.CREATE
+        self.verb = Verb.PATCH if slot.belief is ServerState.PRESENT else Verb.CREATE
 
     @property
     def namespace(self) -> str:
@@ -73,7 +73,7 @@ class Attempt:
         return self.slot.waits
 
 
-class Slot:
+class WorkItem:
     """One API object's pending write."""
 
     __slots__ = (
@@ -96,7 +96,7 @@ class Slot:
         self.next_first_offer = 0
         self.next_due: float | None = None
 
-    def restart(self, state: State, belief: Belief, events: int, first_offer: int, now: float) -> None:
+    def restart(self, state: State, belief: ServerState, events: int, first_offer: int, now: float) -> None:
         """Begin a write: nothing tried yet. Offers are numbered."""
         self.state = state
         self.belief = belief

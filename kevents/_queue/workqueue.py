@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Final
 
 from kevents._model.statistics import DropReason
 from kevents._queue.backlog import Backlog
-from kevents._queue.circuit_breaker import Gate
-from kevents._queue.delay_queue import Agenda
-from kevents._queue.notifications import CLOSED, Closed, Dropped, Fact, ServerBack, ServerLost, Wait
-from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb, Verdict, reconsider
-from kevents._queue.work_item import Attempt, Belief, Key, Slot, State
+from kevents._queue.circuit_breaker import CircuitBreaker
+from kevents._queue.delay_queue import DelayQueue
+from kevents._queue.notifications import CLOSED, Closed, Dropped, Notification, ServerBack, ServerLost, Wait
+from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb, reconsider
+from kevents._queue.work_item import Attempt, Key, ServerState, State, WorkItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +52,8 @@ class WorkQueue:
         self, *, senders: int, backlog: int, max_age: float, sleep_duration: float, jitter: Callable[[], float]
     ) -> None:
         """Start empty, the gate open."""
-        self.gate = Gate(senders, sleep_duration, jitter)
-        self.facts: list[Fact] = []
+        self.gate = CircuitBreaker(senders, sleep_duration, jitter)
+        self.facts: list[Notification] = []
         self.version = 0
         self.events = 0
         self.in_flight = 0
@@ -63,7 +63,7 @@ class WorkQueue:
         self.dropped: Counter[DropReason] = Counter()
         self.rejected_by_code: Counter[int] = Counter()
         self._backlog = Backlog(backlog, max_age)
-        self._agenda = Agenda(senders)
+        self._agenda = DelayQueue(senders)
         self._offers = 0
         self._attempts = 0
         self._longest_wait = self._until = _NEVER
@@ -93,12 +93,12 @@ class WorkQueue:
         elif due is None and not self._has_room(now):
             self._drop(Dropped(DropReason.BACKLOG_FULL, state, 1))
         else:
-            slot = Slot((state.namespace, state.name), now)
+            slot = WorkItem((state.namespace, state.name), now)
             self._backlog.slots[slot.key] = slot
-            slot.restart(state, Belief.THERE if there else Belief.NEW, 1, self._offers, now)
+            slot.restart(state, ServerState.PRESENT if there else ServerState.ABSENT, 1, self._offers, now)
             self._begin_wait(slot, now, due)
 
-    def _merge(self, slot: Slot, state: State, now: float, due: float | None) -> None:
+    def _merge(self, slot: WorkItem, state: State, now: float, due: float | None) -> None:
         if slot.attempt is not None:
             self.merged += slot.merge_next(state, now, self._offers, due)
             return
@@ -122,12 +122,12 @@ class WorkQueue:
             return CLOSED
         self._expire(now)
         slot = self._probe(now) if self.gate.closed else self._agenda.next(now)
-        if isinstance(slot, Slot):
+        if isinstance(slot, WorkItem):
             return self._start(slot, now)
         due = min(self._until, _NEVER if slot is None else slot)
         return Wait(None if due == _NEVER else due - now, self.version)
 
-    def _start(self, slot: Slot, now: float) -> Attempt:
+    def _start(self, slot: WorkItem, now: float) -> Attempt:
         slot.attempt = attempt = Attempt(slot, now)
         self._attempts += 1
         slot.attempted = self._attempts
@@ -140,14 +140,14 @@ class WorkQueue:
         self.gate.began(attempt)
         return attempt
 
-    def _probe(self, now: float) -> Slot | float | None:
+    def _probe(self, now: float) -> WorkItem | float | None:
         if self.gate.probing:
             return None
         return self.gate.probe_due if now < self.gate.probe_due else self._backlog.least_recent(now)
 
     # -- what came of it -----------------------------------------------------------------------------------------
 
-    def done(self, attempt: Attempt, verdict: Verdict, now: float, wait: float) -> None:
+    def done(self, attempt: Attempt, verdict: Outcome, now: float, wait: float) -> None:
         """Settle an attempt.
 
         Args:
@@ -175,9 +175,9 @@ class WorkQueue:
                 self._end(slot, now)
             case Gone():
                 self.recreated += 1
-                self._change(slot, Belief.MAYBE, verdict, now, wait)
-            case Exists() if slot.belief is Belief.MAYBE:
-                self._change(slot, Belief.THERE, verdict, now, wait)
+                self._change(slot, ServerState.UNKNOWN, verdict, now, wait)
+            case Exists() if slot.belief is ServerState.UNKNOWN:
+                self._change(slot, ServerState.PRESENT, verdict, now, wait)
             case Exists():  # somebody else's name
                 self._reject(attempt, Rejected(_CONFLICT, "AlreadyExists", quiet=True), now)
             case Rejected():
@@ -187,7 +187,7 @@ class WorkQueue:
                 wait = max(slot.wait_after(wait), verdict.after or 0.0)
                 self._retry(slot, verdict, now, wait, charged=charged)
 
-    def _listen(self, attempt: Attempt, verdict: Verdict, now: float) -> None:
+    def _listen(self, attempt: Attempt, verdict: Outcome, now: float) -> None:
         lost_at = self.gate.lost_at
         if isinstance(verdict, Unavailable):
             if lost_at is None:
@@ -198,7 +198,7 @@ class WorkQueue:
             self.facts.append(ServerBack(now - lost_at, self._backlog.size))
         self.gate.answered(attempt.slot.key)
 
-    def _change(self, slot: Slot, belief: Belief, verdict: Verdict, now: float, wait: float) -> None:
+    def _change(self, slot: WorkItem, belief: ServerState, verdict: Outcome, now: float, wait: float) -> None:
         """The belief was wrong: try the other verb at once, unless that goes on and on."""
         slot.belief = belief
         slot.changes += 1
@@ -208,9 +208,9 @@ class WorkQueue:
         self.merged += slot.absorb_next()
         self._begin_wait(slot, _AT_ONCE)
 
-    def _retry(self, slot: Slot, verdict: Verdict, now: float, wait: float, *, charged: bool) -> None:
-        if slot.belief is Belief.NEW:
-            slot.belief = Belief.MAYBE
+    def _retry(self, slot: WorkItem, verdict: Outcome, now: float, wait: float, *, charged: bool) -> None:
+        if slot.belief is ServerState.ABSENT:
+            slot.belief = ServerState.UNKNOWN
         slot.failed = True
         slot.waits += 1
         slot.tries += charged and self._longest_wait == _NEVER  # none is charged while draining
@@ -226,17 +226,17 @@ class WorkQueue:
         self._drop(Dropped(DropReason.REJECTED, attempt.state, attempt.events, attempt.verb, verdict))
         self._end(attempt.slot, now)
 
-    def _end(self, slot: Slot, now: float) -> None:
+    def _end(self, slot: WorkItem, now: float) -> None:
         """What the attempt carried has ended; what was merged meanwhile goes on as a write of its own."""
         state, events, offer, due = slot.next_state, slot.next_events, slot.next_first_offer, slot.next_due
         if state is None:
             self._remove(slot)
             return
         slot.forget_next()
-        slot.restart(state, Belief.THERE, events, offer, now)
+        slot.restart(state, ServerState.PRESENT, events, offer, now)
         self._begin_wait(slot, now, due)
 
-    def _begin_wait(self, slot: Slot, now: float, due: float | None = None) -> None:
+    def _begin_wait(self, slot: WorkItem, now: float, due: float | None = None) -> None:
         """The slot waits until ``due``, by choice; without it, until ``now``, because it has to."""
         self._agenda.put(slot, now if due is None else due)
         self._backlog.wait(slot, by_choice=due is not None)
@@ -246,7 +246,7 @@ class WorkQueue:
         self.dropped[loss.reason] += loss.events
         self.facts.append(loss)
 
-    def _remove(self, slot: Slot) -> None:
+    def _remove(self, slot: WorkItem) -> None:
         self._backlog.remove(slot)
         self._agenda.forget(slot)
 

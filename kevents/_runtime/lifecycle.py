@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 from weakref import WeakSet
 
-from kevents._runtime.reentrant import TURN
+from kevents._runtime.reentrant import SECTION
 
 EXIT_TIMEOUT = 2.0
 """Seconds that all broadcasters together have at the interpreter's exit: half to flush, half to end."""
@@ -60,7 +60,7 @@ def _at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    TURN.renew()  # once, and first: what residents make anew waits on its lock
+    SECTION.renew()  # once, and first: what residents make anew waits on its lock
     for resident in list(_residents):
         resident.after_fork()
 

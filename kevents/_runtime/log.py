@@ -21,13 +21,13 @@ _speaking: ContextVar[Sequence[bool]] = ContextVar("kevents_speaking", default=(
 """A mark that is shared with the tasks which are begun meanwhile, so that it ends for them too."""
 
 
-def is_speaking() -> bool:
+def is_in_kevents() -> bool:
     """Whether this thread, or task, is in the middle of logging or sending for kevents."""
     return _speaking.get()[0]
 
 
 @contextmanager
-def speaking() -> Iterator[None]:
+def in_kevents() -> Iterator[None]:
     """What is recorded within is kevents' own echo; what is begun within speaks for itself after the end."""
     before, mark = _speaking.get(), [True]
     try:
@@ -57,7 +57,7 @@ class LimitedLog:
         self._silent: dict[tuple[Hashable, int], int] = {}
         self._looking = False
 
-    def say(
+    def log_limited(
         self,
         kind: Hashable,
         text: str | Callable[[], str],
@@ -71,7 +71,7 @@ class LimitedLog:
         if hidden is not None:
             line = text if isinstance(text, str) else text()
             more = f" (and {hidden} more like it since the last such line)" if hidden else ""
-            say(level, line + more, logger=logger)
+            log_limited(level, line + more, logger=logger)
 
     def _admit(self, kind: tuple[Hashable, int], events: int) -> int | None:
         """How many were kept silent since the last line; None if this one is to be silent too."""
@@ -92,7 +92,7 @@ class LimitedLog:
         with self._lock:
             silent, self._silent = self._silent, {}
         for (kind, level), events in silent.items():
-            say(level, f"{events} more like the last line about {_name(kind)}")
+            log_limited(level, f"{events} more like the last line about {_name(kind)}")
 
 
 def _name(kind: Hashable) -> str:
@@ -108,9 +108,9 @@ def _parts(kind: Hashable) -> Iterator[Hashable]:
         yield kind
 
 
-def say(level: int, text: str, *, logger: logging.Logger = LOGGER) -> None:
+def log_limited(level: int, text: str, *, logger: logging.Logger = LOGGER) -> None:
     """Log one line, as one line. A handler that records an event hears only its own echo."""
-    with speaking():
+    with in_kevents():
         try:
             logger.log(level, "%s", printable(text))
         except KeyboardInterrupt:

@@ -22,7 +22,7 @@ def time_left(deadline: float | None) -> float | None:
     return None if deadline is None else min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
 
 
-class Turn:
+class ReentrantSection:
     """Runs actions under one lock, then what they left to be done outside it."""
 
     __slots__ = ("_after", "_busy", "_later", "_serial", "lock")
@@ -57,9 +57,9 @@ class Turn:
                     self._busy = False
         finally:
             if self._after or self._later:
-                self.clear_up()
+                self.run_deferred()
 
-    def clear_up(self) -> None:
+    def run_deferred(self) -> None:
         """Do what was left, unless this thread is in the middle of another turn, which will do it."""
         if self.is_mine():
             return
@@ -76,7 +76,7 @@ class Turn:
         """Whether the calling thread holds the lock: a signal handler or a finaliser, which then must not wait."""
         return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return] # noqa: SLF001
 
-    def afterwards(self, what: Callable[[], None]) -> None:
+    def defer(self, what: Callable[[], None]) -> None:
         """From within an action: do this, which may wait or log, when the lock is free."""
         self._after.append(what)
 
@@ -93,5 +93,5 @@ def _nothing(_: None) -> None:
     """Take a turn only for what was put off."""
 
 
-TURN: Final = Turn()
+SECTION: Final = ReentrantSection()
 """One for the process: serial numbers grow strictly over all broadcasters."""

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from kevents._runtime.reentrant import Turn
+    from kevents._runtime.reentrant import ReentrantSection
 
 _LINGER = 0.005
 A_MOMENT: Final = 0.1
@@ -72,7 +72,7 @@ class Worker:
         changed: A condition with the turn's lock, for whoever waits for its end, or for what it does.
     """
 
-    def __init__(self, name: str, turn: Turn, begin: Callable[[], None], work: Callable[[], None]) -> None:
+    def __init__(self, name: str, turn: ReentrantSection, begin: Callable[[], None], work: Callable[[], None]) -> None:
         """Not begun."""
         self._name = name
         self._turn = turn
@@ -98,7 +98,7 @@ class Worker:
         """There is something to do, or so much that it must not linger. Within a turn."""
         if self.state is State.ABSENT:
             self.state = State.STARTING
-            self._turn.afterwards(self.start)
+            self._turn.defer(self.start)
         elif self.state is State.PARKED or pressing:
             self.rouse()
 

@@ -4,7 +4,7 @@ from kevents.export._config.secrets import Secret
 from kevents.export._enrich.enricher import Enricher, EnricherStatistics
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, Progress, StreamStatistics
-from kevents.export._model.types import Batch, Chunk, Mark, Record, Reject, Retry, Sink, Stream
+from kevents.export._model.types import Batch, Chunk, Position, Record, Reject, Retry, Sink, Stream
 from kevents.export._pipeline.exporter import Exporter
 from kevents.export._read.reader import Damage, ReadError, read_records
 from kevents.export._route.routes import Route, Router
@@ -36,9 +36,9 @@ __all__ = [
     "ExportStatistics",
     "Exporter",
     "FileSink",
-    "Mark",
     "ObjectStoreSink",
     "OtlpSink",
+    "Position",
     "Progress",
     "QueueOptions",
     "ReadError",

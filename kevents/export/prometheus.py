@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from kevents.export._model.statistics import ExportStatistics, Progress
-    from kevents.export._model.types import Mark
+    from kevents.export._model.types import Position
 
 __all__ = ["ExportCollector", "register"]
 
@@ -164,7 +164,7 @@ def _version(name: str) -> Callable[[Any], _Numbers]:
     return lambda ledger: _of_mark(getattr(ledger, name), lambda mark: float(mark.rv))
 
 
-def _of_mark(mark: Mark | None, read: Callable[[Mark], float]) -> _Numbers:
+def _of_mark(mark: Position | None, read: Callable[[Position], float]) -> _Numbers:
     return {} if mark is None else {(): read(mark)}
 
 

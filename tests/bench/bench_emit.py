@@ -61,11 +61,11 @@ def test_emit(benchmark: BenchmarkFixture, broadcaster: kevents.EventBroadcaster
 
     benchmark.pedantic(record, setup=consume, rounds=100, warmup_rounds=2)
     broadcaster.flush()
-    assert 102 * BURST == broadcaster.statistics().published
-    assert {} == broadcaster.statistics().dropped
+    assert broadcaster.statistics().published == 102 * BURST
+    assert broadcaster.statistics().dropped == {}
 
 
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_reference(benchmark: BenchmarkFixture, kind: str) -> None:
     """A reference is made of each of them."""
-    assert "web-0" == benchmark(kevents.get_reference, OBJECTS[kind]()).name
+    assert benchmark(kevents.get_reference, OBJECTS[kind]()).name == "web-0"

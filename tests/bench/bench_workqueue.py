@@ -38,7 +38,7 @@ def test_different_keys(benchmark: BenchmarkFixture) -> None:
         for state in states:
             waiting.offer(state, 0.0, there=False)
         work_off(waiting)
-        assert WRITES == waiting.delivered
+        assert waiting.delivered == WRITES
 
     benchmark.pedantic(offer_and_work_off, setup=lambda: ((queue(),), {}), rounds=20)
 
@@ -51,6 +51,6 @@ def test_merged(benchmark: BenchmarkFixture) -> None:
         for state in states:
             waiting.offer(state, 0.0, there=True)
         work_off(waiting)
-        assert (WRITES - 1, WRITES) == (waiting.merged, waiting.delivered)
+        assert (waiting.merged, waiting.delivered) == (WRITES - 1, WRITES)
 
     benchmark.pedantic(offer_and_work_off, setup=lambda: ((queue(),), {}), rounds=20)

@@ -123,7 +123,7 @@ def emit(*, threads: int = 1, watchers: int = 1, broadcasters: int = 1, number: 
             broadcaster.flush()
         handled = process_time() - used
         published = sum(broadcaster.statistics().published for broadcaster in opened)
-    assert share * threads == published
+    assert published == share * threads
     return {
         "threads": threads,
         "watchers": watchers,

@@ -92,9 +92,9 @@ def test_event(case: dict[str, Any]) -> None:
         assert re.fullmatch(OUR_NAMES[case["name"]], found), name
         assert len(name) <= 253
     else:
-        assert case["name_shape"] == found
-    assert {"apiVersion": "v1", "kind": "Event"} == {key: body.pop(key) for key in ("apiVersion", "kind")}
-    assert expected(case, name) == body
+        assert found == case["name_shape"]
+    assert {key: body.pop(key) for key in ("apiVersion", "kind")} == {"apiVersion": "v1", "kind": "Event"}
+    assert body == expected(case, name)
 
 
 def expected(case: dict[str, Any], name: str) -> dict[str, Any]:
@@ -111,13 +111,13 @@ def test_refused(case: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.WARNING, "kevents"):
         seen, broadcaster = recorded(case)
     statistics = broadcaster.statistics()
-    assert ([], 1, {DropReason.INVALID_TYPE: 1}) == (seen, statistics.recorded, statistics.dropped)
+    assert (seen, statistics.recorded, statistics.dropped) == ([], 1, {DropReason.INVALID_TYPE: 1})
     assert f"event type {case['type']!r} is not supported" in caplog.text
 
 
 def test_every_case() -> None:
     """No case of the trace is left out, and those that differ on purpose are in it."""
-    assert 14 == len(CASES)
+    assert len(CASES) == 14
     assert OUR_NAMES.keys() < CASES.keys()
 
 
@@ -126,7 +126,7 @@ def test_none(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "kevents"), EventBroadcaster() as broadcaster:
         broadcaster.start_event_watcher(lambda event: None)
         broadcaster.new_recorder("c").event(None, "Normal", "Reason", "m")
-        assert {DropReason.INVALID_REFERENCE: 1} == broadcaster.statistics().dropped
+        assert broadcaster.statistics().dropped == {DropReason.INVALID_REFERENCE: 1}
     assert "None" in caplog.text
 
 
@@ -137,4 +137,4 @@ def test_events_about_events(api_version: str) -> None:
     with EventBroadcaster() as broadcaster:
         broadcaster.start_event_watcher(lambda event: None)
         broadcaster.new_recorder("c").event(event, "Normal", "Reason", "m")
-        assert {DropReason.INVALID_REFERENCE: 1} == broadcaster.statistics().dropped
+        assert broadcaster.statistics().dropped == {DropReason.INVALID_REFERENCE: 1}

@@ -24,7 +24,7 @@ from kevents import (
     ObjectReference,
     Recorder,
 )
-from kevents._runtime.log import speaking
+from kevents._runtime.log import in_kevents
 from kevents.testing import FakeRecorder
 from tests.support.sinks import PATIENCE, about, pod, statistics_of
 
@@ -44,7 +44,7 @@ class Ear:
 
     def events(self) -> list[Event]:
         """What was heard, at the end."""
-        assert 0 == self.broadcaster.shutdown(PATIENCE)
+        assert self.broadcaster.shutdown(PATIENCE) == 0
         return self.heard
 
     def event(self) -> Event:
@@ -114,7 +114,7 @@ def test_messages(message: object, text: str) -> None:
     ear = Ear()
     ear.recorder.event(about(), "Normal", "R", message)
     event = ear.event()
-    assert (text, str) == (event.message, type(event.message))
+    assert (event.message, type(event.message)) == (text, str)
 
 
 @pytest.mark.parametrize("what", ["message", "reason", "annotation", "label", "key"])
@@ -130,9 +130,9 @@ def test_a_text_that_raises(what: str) -> None:
         annotations={mute if what == "key" else "a": mute if what == "annotation" else "b"},  # type: ignore[dict-item]
         labels={"a": mute} if what == "label" else None,  # type: ignore[dict-item]
     )
-    assert [] == ear.events()
-    assert {DropReason.INVALID_MESSAGE: 1} == ear.broadcaster.statistics().refused
-    assert [(DropReason.INVALID_MESSAGE, None)] == ear.drops
+    assert ear.events() == []
+    assert ear.broadcaster.statistics().refused == {DropReason.INVALID_MESSAGE: 1}
+    assert ear.drops == [(DropReason.INVALID_MESSAGE, None)]
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ def test_wrong_types(eventtype: Any) -> None:
     """Pitfall 12: a type other than the two is not sent, and is counted as such."""
     ear = Ear()
     ear.recorder.event(about(), eventtype, "R", "m")
-    assert [] == ear.events()
-    assert {DropReason.INVALID_TYPE: 1} == ear.broadcaster.statistics().refused
+    assert ear.events() == []
+    assert ear.broadcaster.statistics().refused == {DropReason.INVALID_TYPE: 1}
 
 
 @pytest.mark.parametrize("eventtype", [Type.WARNING, b"Warning", Text("Warning")])
@@ -152,7 +152,7 @@ def test_types_of_another_class(eventtype: Any) -> None:
     ear = Ear()
     ear.recorder.event(about(), eventtype, "R", "m")
     event = ear.event()
-    assert ("Warning", str) == (event.type, type(event.type))
+    assert (event.type, type(event.type)) == ("Warning", str)
 
 
 @pytest.mark.parametrize("reason", ["", "with spaces", "x" * 129, "umläut"])
@@ -160,7 +160,7 @@ def test_reasons(reason: str) -> None:
     """Pitfall 13: in core/v1 a reason goes out as it is: the server takes it."""
     ear = Ear()
     ear.recorder.event(about(), "Normal", reason, "m")
-    assert reason == ear.event().to_dict()["reason"]
+    assert ear.event().to_dict()["reason"] == reason
 
 
 def test_later_changes_change_nothing() -> None:
@@ -172,7 +172,7 @@ def test_later_changes_change_nothing() -> None:
     annotations["b"] = "new"
     manifest["metadata"]["name"] = "other"
     event = ear.event()
-    assert ({"a": "1"}, {"l": "1"}, "web-0") == (dict(event.annotations), dict(event.labels), event.reference.name)
+    assert (dict(event.annotations), dict(event.labels), event.reference.name) == ({"a": "1"}, {"l": "1"}, "web-0")
     with pytest.raises(TypeError):
         event.annotations["a"] = "3"  # type: ignore[index]
 
@@ -183,9 +183,9 @@ def test_annotations_of_any_value() -> None:
     values: Any = {"a": 1, Colour.RED: None, Text("t"): b"x"}
     ear.recorder.event(about(), "Normal", "R", "m", annotations=values, labels={})
     event = ear.event()
-    assert {"a": "1", "red": "", "t": "x"} == dict(event.annotations)
-    assert {str} == {type(text) for pair in event.annotations.items() for text in pair}
-    assert {} == dict(event.labels)
+    assert dict(event.annotations) == {"a": "1", "red": "", "t": "x"}
+    assert {type(text) for pair in event.annotations.items() for text in pair} == {str}
+    assert dict(event.labels) == {}
 
 
 @pytest.mark.parametrize("annotations", ["a=b", 7, ["a"], [("a", "b")]])
@@ -193,8 +193,8 @@ def test_annotations_that_are_no_mapping(annotations: Any) -> None:
     """Annotations must be a mapping; anything else drops the event, counted."""
     ear = Ear()
     ear.recorder.event(about(), "Normal", "R", "m", annotations=annotations)
-    assert [] == ear.events()
-    assert {DropReason.INVALID_MESSAGE: 1} == ear.broadcaster.statistics().refused
+    assert ear.events() == []
+    assert ear.broadcaster.statistics().refused == {DropReason.INVALID_MESSAGE: 1}
 
 
 def test_annotations_that_change_meanwhile() -> None:
@@ -216,7 +216,7 @@ def test_annotations_that_change_meanwhile() -> None:
         ear.recorder.event(about(), "Normal", "R", "m", annotations=annotations)
     over.set()
     thread.join(PATIENCE)
-    assert 3000 == len(ear.events())
+    assert len(ear.events()) == 3000
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,8 @@ def test_formats(arguments: tuple[Any, ...], text: str) -> None:
     ear.recorder.eventf(about(), "Normal", "R", *arguments)
     ear.recorder.annotated_eventf(about(), {"a": "b"}, "Normal", "R", *arguments)
     plain, annotated = ear.events()
-    assert [text, text] == [plain.message, annotated.message]
-    assert {"a": "b"} == dict(annotated.annotations)
+    assert [plain.message, annotated.message] == [text, text]
+    assert dict(annotated.annotations) == {"a": "b"}
 
 
 def test_a_format_of_a_thing_without_text() -> None:
@@ -254,8 +254,8 @@ def test_a_format_of_a_thing_without_text() -> None:
     ear = Ear()
     ear.recorder.eventf(about(), "Normal", "R", "%s", Mute())
     ear.recorder.eventf(about(), "Normal", "R", "%s", MuteAtAll())
-    assert "%s %!(BADFORMAT <" == ear.event().message[:17]
-    assert {DropReason.INVALID_MESSAGE: 1} == ear.broadcaster.statistics().refused
+    assert ear.event().message[:17] == "%s %!(BADFORMAT <"
+    assert ear.broadcaster.statistics().refused == {DropReason.INVALID_MESSAGE: 1}
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_objects_without_a_reference(thing: object) -> None:
     ear.recorder.event(thing, "Normal", "R", "m")
     bound = ear.recorder.for_object(thing)
     bound.normal("R", "m")
-    assert [] == ear.events()
-    assert {DropReason.INVALID_REFERENCE: 2} == ear.broadcaster.statistics().refused
+    assert ear.events() == []
+    assert ear.broadcaster.statistics().refused == {DropReason.INVALID_REFERENCE: 2}
 
 
 def test_a_bound_recorder() -> None:
@@ -284,10 +284,10 @@ def test_a_bound_recorder() -> None:
     bound.exception("D", KeyError())
     bound.event("Normal", "E", "e", annotations={"a": "1"}, labels={"l": "2"})
     events = ear.events()
-    assert ["Normal", "Warning", "Warning", "Warning", "Normal"] == [event.type for event in events]
-    assert ["a", "b", "ValueError: c", "KeyError: ", "e"] == [event.message for event in events]
-    assert {"web-0"} == {event.reference.name for event in events}
-    assert ({"a": "1"}, {"l": "2"}) == (dict(events[-1].annotations), dict(events[-1].labels))
+    assert [event.type for event in events] == ["Normal", "Warning", "Warning", "Warning", "Normal"]
+    assert [event.message for event in events] == ["a", "b", "ValueError: c", "KeyError: ", "e"]
+    assert {event.reference.name for event in events} == {"web-0"}
+    assert (dict(events[-1].annotations), dict(events[-1].labels)) == ({"a": "1"}, {"l": "2"})
 
 
 @pytest.mark.parametrize(
@@ -307,20 +307,20 @@ def test_a_strict_broadcaster(call: Callable[[kevents.EventRecorder], None], err
         call(ear.recorder)
     ear.recorder.event(about(), "Normal", "R", "m")
     statistics = ear.broadcaster.statistics()
-    assert (2, 1) == (statistics.recorded, sum(statistics.refused.values()))
-    assert 1 == len(ear.events())
+    assert (statistics.recorded, sum(statistics.refused.values())) == (2, 1)
+    assert len(ear.events()) == 1
     ear.recorder.event(about(), "Normal", "R", "too late")
-    assert 1 == ear.broadcaster.statistics().refused[DropReason.SHUTDOWN]
+    assert ear.broadcaster.statistics().refused[DropReason.SHUTDOWN] == 1
 
 
 def test_strict_does_not_raise_an_echo() -> None:
     """An echo is dropped as recursion, never raised: it would end up in somebody's log handler."""
     ear = Ear(strict=True)
-    with speaking():
+    with in_kevents():
         ear.recorder.event(about(), "Normal", "R", "m")
-    assert [] == ear.events()
-    assert {DropReason.RECURSION: 1} == ear.broadcaster.statistics().refused
-    assert [] == ear.drops
+    assert ear.events() == []
+    assert ear.broadcaster.statistics().refused == {DropReason.RECURSION: 1}
+    assert ear.drops == []
 
 
 def test_another_logger(caplog: pytest.LogCaptureFixture) -> None:
@@ -328,7 +328,7 @@ def test_another_logger(caplog: pytest.LogCaptureFixture) -> None:
     ear = Ear()
     recorder = ear.recorder.with_logger(logging.getLogger("mine"))
     recorder.event(None, "Normal", "R", "m")
-    assert ["mine"] == [record.name for record in caplog.records]
+    assert [record.name for record in caplog.records] == ["mine"]
     assert ear.recorder.source is recorder.source
     ear.events()
 
@@ -339,7 +339,7 @@ def test_from_a_thread_pool() -> None:
     with ThreadPoolExecutor(4) as pool:
         for number in range(100):
             pool.submit(Context().run, ear.recorder.event, about(), "Normal", "R", str(number))
-    assert {str(number) for number in range(100)} == {event.message for event in ear.events()}
+    assert {event.message for event in ear.events()} == {str(number) for number in range(100)}
 
 
 def test_both_recorders_have_one_face() -> None:
@@ -349,7 +349,7 @@ def test_both_recorders_have_one_face() -> None:
         assert isinstance(recorder, Recorder)
         for name in ("event", "eventf", "annotated_eventf", "for_object"):
             expected = list(inspect.signature(getattr(Recorder, name)).parameters)[1:]
-            assert expected == list(inspect.signature(getattr(recorder, name)).parameters)
+            assert list(inspect.signature(getattr(recorder, name)).parameters) == expected
     ear.events()
 
 
@@ -362,25 +362,25 @@ def test_a_fake_recorder_never_blocks() -> None:
     for number in range(10_000):
         recorder.event(about(), "Normal", "R", str(number))
     thread.join(PATIENCE)
-    assert 10_000 == len(recorder.events)
+    assert len(recorder.events) == 10_000
     for snapshot in snapshots:
-        assert [str(number) for number in range(len(snapshot))] == [event.message for event in snapshot]
+        assert [event.message for event in snapshot] == [str(number) for number in range(len(snapshot))]
 
 
 def test_repr() -> None:
     """A recorder shows whose events it records."""
     ear = Ear()
-    assert "<EventRecorder 'tester'>" == repr(ear.recorder)
+    assert repr(ear.recorder) == "<EventRecorder 'tester'>"
     ear.events()
 
 
 def test_default_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host is the pod's name, else the machine's."""
     monkeypatch.setenv("POD_NAME", "operator-0")
-    assert "operator-0" == kevents.default_host()
+    assert kevents.default_host() == "operator-0"
     monkeypatch.delenv("POD_NAME")
     monkeypatch.setattr("socket.gethostname", lambda: "machine")
-    assert "machine" == kevents.default_host()
+    assert kevents.default_host() == "machine"
 
 
 def test_an_explicit_reference_without_a_name() -> None:
@@ -389,9 +389,9 @@ def test_an_explicit_reference_without_a_name() -> None:
     for _ in range(2):
         ear.recorder.event(ObjectReference(), "Normal", "R", "m")
     first, second = ear.events()
-    assert 36 == len(first.name)
+    assert len(first.name) == 36
     assert first.name != second.name
-    assert 2 == statistics_of(ear.broadcaster).handled
+    assert statistics_of(ear.broadcaster).handled == 2
 
 
 def test_a_mapping_of_ones_own() -> None:
@@ -409,5 +409,5 @@ def test_a_mapping_of_ones_own() -> None:
 
     ear = Ear()
     ear.recorder.event(about(), "Normal", "R", "m", annotations=Broken())
-    assert [] == ear.events()
-    assert {DropReason.INVALID_MESSAGE: 1} == ear.broadcaster.statistics().refused
+    assert ear.events() == []
+    assert ear.broadcaster.statistics().refused == {DropReason.INVALID_MESSAGE: 1}

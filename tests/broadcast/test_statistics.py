@@ -66,7 +66,7 @@ class Storm:
         self._over.set()
         for thread in threads:
             thread.join(PATIENCE)
-        assert ([], True) == (self.errors, looked)
+        assert (self.errors, looked) == ([], True)
         return given_up
 
     def _guard(self, job: Callable[[], None]) -> None:
@@ -95,7 +95,7 @@ class Storm:
                 if watcher.sink is not None:
                     growing[f"{watcher.name} accepted"] = watcher.sink.accepted
                     growing[f"{watcher.name} delivered"] = watcher.sink.delivered
-            assert [] == [name for name, value in growing.items() if value < previous.get(name, 0)]
+            assert [name for name, value in growing.items() if value < previous.get(name, 0)] == []
             previous |= growing
             self._looks.release()
 
@@ -108,8 +108,8 @@ class Storm:
                 watcher = watchers.pop(chance.randrange(len(watchers)))
                 given_up = watcher.stop(PATIENCE)
                 ledger = watcher.statistics()
-                assert (0, 0) == (given_up, ledger.waiting)
-                assert ledger.offered == ledger.queue_full + ledger.handled + ledger.failed
+                assert (given_up, ledger.waiting) == (0, 0)
+                assert ledger.queue_full + ledger.handled + ledger.failed == ledger.offered
         for watcher in watchers:
             watcher.stop(PATIENCE)
 
@@ -145,21 +145,21 @@ def test_in_a_storm(seed: int, *, shut_down_in_between: bool) -> None:
     for sink in sinks:
         broadcaster.start_recording_to_sink(sink, backlog=50, retry_wait=lambda _: 0.01)
     given_up = storm.run(shut_down_in_between=shut_down_in_between)
-    assert 0 == given_up, "a request that is given up under way may be written all the same, beside the ledger"
+    assert given_up == 0, "a request that is given up under way may be written all the same, beside the ledger"
     statistics = broadcaster.statistics()
     check_ledgers(statistics)
     refused = statistics.refused
-    assert THREADS * 1000 == statistics.recorded - refused.get(DropReason.INVALID_REFERENCE, 0)
+    assert statistics.recorded - refused.get(DropReason.INVALID_REFERENCE, 0) == THREADS * 1000
     listener, first, second = statistics.watchers[:3]
-    assert {statistics.published} == {watcher.offered for watcher in (listener, first, second)}
-    assert len(storm.heard) == listener.handled
+    assert {watcher.offered for watcher in (listener, first, second)} == {statistics.published}
+    assert listener.handled == len(storm.heard)
     for sink, ledger in zip(sinks, (first, second), strict=True):
         assert ledger.sink is not None
-        assert (ledger.handled, 0, 0) == (ledger.sink.accepted, ledger.sink.backlog, ledger.waiting)
-        assert [] == sink.doubled
+        assert (ledger.sink.accepted, ledger.sink.backlog, ledger.waiting) == (ledger.handled, 0, 0)
+        assert sink.doubled == []
         assert sink.most_at_once <= 4
-        assert len(sink.written) == ledger.sink.created + ledger.sink.patched
-    assert sum(watcher.shutdown + _given_up(watcher.sink) for watcher in statistics.watchers) == given_up
+        assert ledger.sink.created + ledger.sink.patched == len(sink.written)
+    assert given_up == sum(watcher.shutdown + _given_up(watcher.sink) for watcher in statistics.watchers)
 
 
 def _given_up(sink: Any) -> int:
@@ -180,13 +180,13 @@ def test_order_of_each_thread() -> None:
             recorder.event(about(), "Normal", "R", str(number))
 
     _run(work)
-    assert 0 == broadcaster.shutdown(PATIENCE)
+    assert broadcaster.shutdown(PATIENCE) == 0
     serials = [event.serial for event in heard]
-    assert sorted(set(serials)) == serials
+    assert serials == sorted(set(serials))
     messages: dict[str, list[str]] = defaultdict(list)
     for event in heard:
         messages[event.source.component].append(event.message)
-    assert [[str(number) for number in range(500)]] * THREADS == list(messages.values())
+    assert list(messages.values()) == [[str(number) for number in range(500)]] * THREADS
 
 
 CLOCKS: dict[str, Callable[[], Callable[[], Any]]] = {
@@ -212,14 +212,14 @@ def test_serials_over_broadcasters(clock: str) -> None:
 
     _run(work)
     for broadcaster, events in zip(broadcasters, heard, strict=True):
-        assert 0 == broadcaster.shutdown(PATIENCE)
+        assert broadcaster.shutdown(PATIENCE) == 0
         serials = [event.serial for event in events]
-        assert sorted(serials) == serials
+        assert serials == sorted(serials)
     everything = sorted(heard[0] + heard[1], key=lambda event: event.serial)
     assert THREADS * 100 == len({event.serial for event in everything}) == len({event.name for event in everything})
     for thread in range(THREADS):
         messages = [int(event.message) for event in everything if event.source.component == str(thread)]
-        assert sorted(messages) == messages
+        assert messages == sorted(messages)
 
 
 def _run(work: Callable[[int], None]) -> None:
@@ -303,9 +303,9 @@ def test_in_any_order(  # noqa: C901, PLR0912 - a step a case
     await_end(broadcaster, *stopped)
     statistics = broadcaster.statistics()
     check_ledgers(statistics)
-    assert 0 == given_up
+    assert given_up == 0
     for watcher in main:
         ledger = watcher.statistics()
-        assert (statistics.published, 0) == (ledger.offered, ledger.waiting)
-        assert ledger.sink is None or (ledger.sink.accepted, 0) == (ledger.handled, ledger.sink.backlog)
-        assert shut or 0 == ledger.shutdown
+        assert (ledger.offered, ledger.waiting) == (statistics.published, 0)
+        assert ledger.sink is None or (ledger.handled, ledger.sink.backlog) == (ledger.sink.accepted, 0)
+        assert shut or ledger.shutdown == 0

@@ -14,16 +14,16 @@ import pytest
 
 from kevents import Event, EventSource, WatcherStatistics
 from kevents._broadcast.watcher import Watcher
-from kevents._delivery.drop_reporter import Losses
+from kevents._delivery.drop_reporter import DropReporter
 from kevents._delivery.handlers import CallHandler, Handled
 from kevents._model.statistics import DropReason
 from kevents._runtime.log import LimitedLog
-from kevents._runtime.reentrant import Turn
+from kevents._runtime.reentrant import ReentrantSection
 from kevents._runtime.worker import State, Worker
 from tests.support.sinks import PATIENCE, Gate, about, thread_names
 
 
-class SlotlessTurn(Turn):
+class SlotlessTurn(ReentrantSection):
     """A turn in which a test can replace a method."""
 
 
@@ -35,7 +35,7 @@ class Station:
         self.turn = SlotlessTurn()
         self.drops: list[tuple[DropReason, int]] = []
         self.ended: list[Watcher] = []
-        losses = Losses(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events)))
+        losses = DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events)))
         self.watcher = Watcher(
             "w", CallHandler(handler), self.turn, queue_length=queue_length, losses=losses, on_end=self.ended.append
         )
@@ -73,11 +73,11 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_nothing_starts_before_the_first_event() -> None:
     """A watcher has no thread until its first event, and one from then on."""
     station = Station(lambda _: None)
-    assert [] == thread_names("kevents-w")
+    assert thread_names("kevents-w") == []
     station.publish()
     assert station.watcher.flush(None)
-    assert ["kevents-w"] == thread_names("kevents-w")
-    assert 0 == station.watcher.stop()
+    assert thread_names("kevents-w") == ["kevents-w"]
+    assert station.watcher.stop() == 0
 
 
 def test_every_event_in_order() -> None:
@@ -86,9 +86,9 @@ def test_every_event_in_order() -> None:
     station = Station(lambda event: seen.append(event.serial))
     station.publish(5000)
     assert station.watcher.flush(None)
-    assert list(range(1, 5001)) == seen
-    assert station.ledger(offered=5000, handled=5000) == station.watcher.statistics()
-    assert 0 == station.watcher.stop()
+    assert seen == list(range(1, 5001))
+    assert station.watcher.statistics() == station.ledger(offered=5000, handled=5000)
+    assert station.watcher.stop() == 0
 
 
 def test_a_full_mailbox_drops_exactly_what_does_not_fit() -> None:
@@ -98,11 +98,11 @@ def test_a_full_mailbox_drops_exactly_what_does_not_fit() -> None:
     station.publish()
     gate.wait_entered()
     station.publish(10_000)
-    assert station.ledger(offered=10_001, queue_full=9_900, waiting=101) == station.watcher.statistics()
+    assert station.watcher.statistics() == station.ledger(offered=10_001, queue_full=9_900, waiting=101)
     gate.open()
     assert station.watcher.flush(None)
-    assert station.ledger(offered=10_001, queue_full=9_900, handled=101) == station.watcher.statistics()
-    assert 0 == station.watcher.stop()
+    assert station.watcher.statistics() == station.ledger(offered=10_001, queue_full=9_900, handled=101)
+    assert station.watcher.stop() == 0
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
@@ -117,9 +117,9 @@ def test_a_handler_that_raises(error: type[BaseException], caplog: pytest.LogCap
     station = Station(handler)
     station.publish(100)
     assert station.watcher.flush(None)
-    assert station.ledger(offered=100, handled=50, failed=50) == station.watcher.statistics()
-    assert 0 == station.watcher.stop()
-    assert [(DropReason.HANDLER_FAILED, 1)] * 50 == station.drops
+    assert station.watcher.statistics() == station.ledger(offered=100, handled=50, failed=50)
+    assert station.watcher.stop() == 0
+    assert station.drops == [(DropReason.HANDLER_FAILED, 1)] * 50
     assert [f"{error.__name__}: odd" in message for message in caplog.messages] == [True]
 
 
@@ -136,8 +136,8 @@ def test_an_error_that_cannot_be_told() -> None:
     station = Station(handler)
     station.publish(3)
     assert station.watcher.flush(None)
-    assert station.ledger(offered=3, failed=3) == station.watcher.statistics()
-    assert 0 == station.watcher.stop()
+    assert station.watcher.statistics() == station.ledger(offered=3, failed=3)
+    assert station.watcher.stop() == 0
 
 
 def test_a_handler_stops_its_watcher() -> None:
@@ -148,8 +148,8 @@ def test_a_handler_stops_its_watcher() -> None:
     station.watcher._on_end = lambda _: ends.set() if station.watcher._worker.ended else None
     station.publish(3)
     assert ends.wait(PATIENCE)
-    assert [0, 0, 0] == results
-    assert station.ledger(offered=3, handled=3) == station.watcher.statistics()
+    assert results == [0, 0, 0]
+    assert station.watcher.statistics() == station.ledger(offered=3, handled=3)
 
 
 def test_a_handler_does_not_flush() -> None:
@@ -158,8 +158,8 @@ def test_a_handler_does_not_flush() -> None:
     station = Station(lambda _: results.append(station.watcher.flush(None)))
     station.publish(2)
     assert station.watcher.flush(None)
-    assert [False, False] == results
-    assert 0 == station.watcher.stop()
+    assert results == [False, False]
+    assert station.watcher.stop() == 0
 
 
 def test_flush_waits_for_what_was_there() -> None:
@@ -177,9 +177,9 @@ def test_flush_waits_for_what_was_there() -> None:
     station.publish(5)
     first.open()
     waiting.join(PATIENCE)
-    assert [True] == flushed
+    assert flushed == [True]
     later.open()
-    assert 0 == station.watcher.stop()
+    assert station.watcher.stop() == 0
 
 
 def _until(station: Station, true: Callable[[], bool]) -> None:
@@ -205,8 +205,8 @@ def test_flush_ends_the_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     _until(station, lambda: station.watcher._worker.state is State.PARKED)
     station.publish()
     _until(station, lambda: station.watcher._worker.state is State.LINGERING)
-    assert 0 == station.watcher.stop(PATIENCE)
-    assert station.ledger(offered=3, handled=3) == station.watcher.statistics()
+    assert station.watcher.stop(PATIENCE) == 0
+    assert station.watcher.statistics() == station.ledger(offered=3, handled=3)
 
 
 def test_a_mailbox_that_fills_ends_the_linger(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_a_mailbox_that_fills_ends_the_linger(monkeypatch: pytest.MonkeyPatch) -
     _until(station, lambda: station.watcher._worker.state is State.LINGERING)
     station.publish(2)
     done.wait_entered(4)
-    assert 0 == station.watcher.stop()
+    assert station.watcher.stop() == 0
 
 
 def test_a_turn_is_taken_for_many_events() -> None:
@@ -241,8 +241,8 @@ def test_a_turn_is_taken_for_many_events() -> None:
     station.publish(500)
     gate.open()
     gate.wait_entered(501)
-    assert 0 == station.watcher.stop()
-    assert 12 >= turns  # to take one, eight times at most 64, to see that none is left, and to end
+    assert station.watcher.stop() == 0
+    assert turns <= 12  # to take one, eight times at most 64, to see that none is left, and to end
 
 
 def test_events_are_given_up_in_the_middle_of_a_batch() -> None:
@@ -251,11 +251,11 @@ def test_events_are_given_up_in_the_middle_of_a_batch() -> None:
     station = Station(lambda event: held.pass_through() if event.serial > 2 else None)
     station.turn.run(lambda _: [station._offer(None) for _ in range(5)].clear(), None)
     held.wait_entered()
-    assert 3 == station.watcher.stop(0.0)
-    assert station.ledger(offered=5, handled=2, shutdown=3) == station.watcher.statistics()
+    assert station.watcher.stop(0.0) == 3
+    assert station.watcher.statistics() == station.ledger(offered=5, handled=2, shutdown=3)
     held.open()
     _join("kevents-w")
-    assert station.ledger(offered=5, handled=2, shutdown=3) == station.watcher.statistics()
+    assert station.watcher.statistics() == station.ledger(offered=5, handled=2, shutdown=3)
 
 
 def test_a_later_stop_has_a_deadline_of_its_own() -> None:
@@ -265,8 +265,8 @@ def test_a_later_stop_has_a_deadline_of_its_own() -> None:
     station.watcher.handler.drain = drained.append  # type: ignore[method-assign]
     station.watcher.begin_stop(1.0)
     station.watcher.begin_stop(10.0)
-    assert [1.0, 10.0] == drained
-    assert 0 == station.watcher.stop()
+    assert drained == [1.0, 10.0]
+    assert station.watcher.stop() == 0
 
 
 def test_idle_means_parked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,11 +285,11 @@ def test_idle_means_parked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(station.watcher, "_take", observed)
     for _ in range(100):
         assert station.watcher.flush(None)
-    assert [] == takes
+    assert takes == []
     station.publish()
     assert station.watcher.flush(None)
     assert 1 <= len(takes) <= 2
-    assert 0 == station.watcher.stop()
+    assert station.watcher.stop() == 0
 
 
 def test_stop_handles_what_is_there() -> None:
@@ -297,9 +297,9 @@ def test_stop_handles_what_is_there() -> None:
     seen: list[int] = []
     station = Station(lambda event: seen.append(event.serial))
     station.publish(1000)
-    assert [0, 0] == [station.watcher.stop(), station.watcher.stop()]
-    assert 1000 == len(seen)
-    assert {station.watcher} == set(station.ended)
+    assert [station.watcher.stop(), station.watcher.stop()] == [0, 0]
+    assert len(seen) == 1000
+    assert set(station.ended) == {station.watcher}
 
 
 def test_stop_at_the_deadline() -> None:
@@ -308,15 +308,15 @@ def test_stop_at_the_deadline() -> None:
     station = Station(gate.pass_through)
     station.publish(5)
     gate.wait_entered()
-    assert 5 == station.watcher.stop(0.05)
-    assert [(DropReason.SHUTDOWN, 5)] == station.drops
-    assert station.ledger(offered=5, shutdown=5) == station.watcher.statistics()
+    assert station.watcher.stop(0.05) == 5
+    assert station.drops == [(DropReason.SHUTDOWN, 5)]
+    assert station.watcher.statistics() == station.ledger(offered=5, shutdown=5)
     gate.open()
     _join("kevents-w")
-    assert station.ledger(offered=5, shutdown=5) == station.watcher.statistics()
-    assert 1 == gate.entered
-    assert 0 == station.watcher.stop()
-    assert [(DropReason.SHUTDOWN, 5)] == station.drops
+    assert station.watcher.statistics() == station.ledger(offered=5, shutdown=5)
+    assert gate.entered == 1
+    assert station.watcher.stop() == 0
+    assert station.drops == [(DropReason.SHUTDOWN, 5)]
 
 
 def _join(name: str) -> None:
@@ -330,7 +330,7 @@ def test_stop_before_any_event() -> None:
     station = Station(lambda _: None)
     with station.watcher as watcher:
         assert station.watcher is watcher
-    assert [] == thread_names("kevents-w")
+    assert thread_names("kevents-w") == []
     assert station.watcher.flush(None)
 
 
@@ -341,7 +341,7 @@ def test_stop_with_any_timeout(timeout: float) -> None:
     station.publish()
     assert station.watcher.flush(None)
     given_up = station.watcher.stop(timeout)
-    assert 0 == given_up
+    assert given_up == 0
     station.watcher.flush(monotonic() + timeout)
 
 
@@ -362,8 +362,8 @@ def test_stop_in_many_threads_at_once() -> None:
             thread.start()
         for thread in threads:
             thread.join(PATIENCE)
-        assert [0] * 4 == results
-        assert station.ledger(offered=3, handled=3) == station.watcher.statistics()
+        assert results == [0] * 4
+        assert station.watcher.statistics() == station.ledger(offered=3, handled=3)
 
 
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,10 +372,10 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     station = Station(lambda _: threads.append(threading.current_thread()))
     with no_threads(monkeypatch):
         station.publish(3)
-        assert station.ledger(offered=3, waiting=3) == station.watcher.statistics()
-        assert 0 == station.watcher.stop()
-    assert [threading.current_thread()] * 3 == threads
-    assert station.ledger(offered=3, handled=3) == station.watcher.statistics()
+        assert station.watcher.statistics() == station.ledger(offered=3, waiting=3)
+        assert station.watcher.stop() == 0
+    assert threads == [threading.current_thread()] * 3
+    assert station.watcher.statistics() == station.ledger(offered=3, handled=3)
 
 
 def test_a_handler_that_stops_in_the_callers_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,8 +384,8 @@ def test_a_handler_that_stops_in_the_callers_thread(monkeypatch: pytest.MonkeyPa
     station = Station(lambda _: results.extend((station.watcher.stop(PATIENCE), station.watcher.flush(None))))
     with no_threads(monkeypatch):
         station.publish(2)
-        assert 0 == station.watcher.stop(2 * PATIENCE)
-    assert [0, False, 0, False] == results
+        assert station.watcher.stop(2 * PATIENCE) == 0
+    assert results == [0, False, 0, False]
 
 
 @pytest.mark.parametrize("then", ["event", "flush"])
@@ -397,8 +397,8 @@ def test_a_thread_later(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
     if then == "event":
         station.publish()
     assert station.watcher.flush(None)
-    assert (4 if then == "event" else 3) == station.watcher.statistics().handled
-    assert 0 == station.watcher.stop()
+    assert station.watcher.statistics().handled == (4 if then == "event" else 3)
+    assert station.watcher.stop() == 0
 
 
 def test_only_a_bare_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,8 +415,8 @@ def test_only_a_bare_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", refuse)
     station.publish(3)
     assert station.watcher.flush(None)
-    assert [1, 2, 3] == seen
-    assert 0 == station.watcher.stop()
+    assert seen == [1, 2, 3]
+    assert station.watcher.stop() == 0
 
 
 @pytest.mark.parametrize("end", ["flush", "stop"])
@@ -424,11 +424,11 @@ def test_a_start_that_was_interrupted(end: str, monkeypatch: pytest.MonkeyPatch)
     """A start of which Ctrl-C left nothing is made up for by flush, and by the end."""
     station = Station(lambda _: None)
     with monkeypatch.context() as patch:
-        patch.setattr(station.turn, "afterwards", lambda _: None)
+        patch.setattr(station.turn, "defer", lambda _: None)
         station.publish(2)
     assert station.watcher.flush(None) if end == "flush" else station.watcher.stop() == 0
-    assert 2 == station.watcher.statistics().handled
-    assert 0 == station.watcher.stop()
+    assert station.watcher.statistics().handled == 2
+    assert station.watcher.stop() == 0
 
 
 def test_only_one_worker() -> None:
@@ -440,16 +440,16 @@ def test_only_one_worker() -> None:
         for _ in range(5):
             station.watcher._worker.start()
         assert station.watcher.flush(None)
-        assert list(range(1, 21)) == seen
-        assert 0 == station.watcher.stop()
+        assert seen == list(range(1, 21))
+        assert station.watcher.stop() == 0
 
 
 def test_a_failing_watcher_ends() -> None:
     """A watcher whose every event fails still drains and ends."""
     station = Station(lambda _: 1 / 0)
     station.publish(500)
-    assert 0 == station.watcher.stop()
-    assert station.ledger(offered=500, failed=500) == station.watcher.statistics()
+    assert station.watcher.stop() == 0
+    assert station.watcher.statistics() == station.ledger(offered=500, failed=500)
 
 
 def test_a_batch_that_came_too_late() -> None:
@@ -463,27 +463,27 @@ def test_a_batch_that_came_too_late() -> None:
     station.watcher.handler = Late(bool)
     station.publish(3)
     assert station.watcher.flush(None)
-    assert station.ledger(offered=3, failed=1, shutdown=2) == station.watcher.statistics()
-    assert 2 == station.watcher.stop()
-    assert [(DropReason.HANDLER_FAILED, 1), (DropReason.SHUTDOWN, 1), (DropReason.SHUTDOWN, 1)] == sorted(station.drops)
+    assert station.watcher.statistics() == station.ledger(offered=3, failed=1, shutdown=2)
+    assert station.watcher.stop() == 2
+    assert sorted(station.drops) == [(DropReason.HANDLER_FAILED, 1), (DropReason.SHUTDOWN, 1), (DropReason.SHUTDOWN, 1)]
 
 
 def test_work_is_done_once() -> None:
     """Work that was begun elsewhere, or has ended, is not done again."""
     done: list[int] = []
-    worker = Worker("w", Turn(), bool, lambda: done.append(1))
+    worker = Worker("w", ReentrantSection(), bool, lambda: done.append(1))
     worker.run()
     worker.run()
-    assert [1] == done
+    assert done == [1]
     worker.renew()
     worker.ended = True
     worker.run()
-    assert [1] == done
+    assert done == [1]
 
 
 def test_roused_before_it_sleeps() -> None:
     """A worker that is roused, parks again before it has slept, and is roused once more, wakes at once."""
-    worker = Worker("w", Turn(), bool, bool)
+    worker = Worker("w", ReentrantSection(), bool, bool)
     worker.hurry = 1
     for _ in range(2):
         worker.park()
@@ -500,10 +500,10 @@ def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) 
     seen: list[int] = []
     station = Station(lambda event: seen.append(event.serial))
     station.publish()
-    assert 0 == station.watcher.stop()
+    assert station.watcher.stop() == 0
     station.turn.renew()
     station.watcher.after_fork()
     with no_threads(monkeypatch):
         station.publish()
     station.watcher._worker.run()
-    assert [1] == seen
+    assert seen == [1]

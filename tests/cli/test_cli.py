@@ -46,7 +46,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def refused(run: Run, path: object) -> str:
     """The one line that a kubeconfig is refused with."""
     status, out, err = run("demo", "--server", path)
-    assert (2, "", 1) == (status, out, err.count("\n"))
+    assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("kevents: ")
     assert SECRET not in err
     return err
@@ -55,7 +55,7 @@ def refused(run: Run, path: object) -> str:
 def test_help(run: Run) -> None:
     """The help names the commands, and shows how kevents is used."""
     status, out, err = run("--help")
-    assert (0, "") == (status, err)
+    assert (status, err) == (0, "")
     for part in ("kevents demo", "--server", "start_recording_to_sink", "BackupFailed"):
         assert part in out
     assert all(len(line) <= 120 for line in out.splitlines())
@@ -74,13 +74,13 @@ def test_help_fills_the_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, comm
     """Paragraphs and tables go to the end of the terminal and no further; examples are left as they are."""
     monkeypatch.setenv("COLUMNS", str(columns))
     status, out, _ = run(*filter(None, [command]), "--help")
-    assert 0 == status
+    assert status == 0
     examples = re.compile(r" +(kevents|import|kubectl|with|broadcaster|recorder|AWS)")
-    assert [] == [line for line in out.splitlines() if len(line) > columns - 2 and not examples.match(line)]
+    assert [line for line in out.splitlines() if len(line) > columns - 2 and not examples.match(line)] == []
     paragraph = out.split("\n\n")[1].split("\n")  # behind the usage
     words = [line.split()[0] for line in paragraph[1:]]
     assert words
-    assert [] == [word for line, word in zip(paragraph, words, strict=False) if len(f"{line} {word}") <= columns - 2]
+    assert [word for line, word in zip(paragraph, words, strict=False) if len(f"{line} {word}") <= columns - 2] == []
 
 
 def test_help_keeps_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,13 +101,13 @@ def test_help_says_where_tail_begins(run: Run, monkeypatch: pytest.MonkeyPatch) 
 def test_no_command(run: Run) -> None:
     """Without a command there is the help, and the status of a wrong usage."""
     status, out, err = run()
-    assert (2, "") == (status, out)
+    assert (status, out) == (2, "")
     assert "kevents demo" in err
 
 
 def test_version(run: Run) -> None:
     """The version is the package's."""
-    assert (0, f"kevents {kevents.__version__}\n", "") == run("--version")
+    assert run("--version") == (0, f"kevents {kevents.__version__}\n", "")
 
 
 def test_module() -> None:
@@ -115,14 +115,14 @@ def test_module() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "kevents", "--version"], capture_output=True, text=True, check=False
     )
-    assert (0, f"kevents {kevents.__version__}\n", "") == (done.returncode, done.stdout, done.stderr)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"kevents {kevents.__version__}\n", "")
 
 
 @pytest.mark.parametrize("seconds", ["2.9", "61", "nan", "-5", "soon", ""])
 def test_wrong_seconds(run: Run, seconds: str) -> None:
     """A wrong length is named, with what it may be."""
     status, _, err = run("demo", f"--seconds={seconds}")
-    assert 2 == status
+    assert status == 2
     assert f"argument --seconds: must be a number from 3 to 60, not {seconds!r}" in err
 
 
@@ -181,7 +181,7 @@ def test_refused_user(run: Run, api_server: APIServer, verbs: set[str], missing:
     assert f"refused to {missing} events" in line
     assert 'User "weak-user"' in line
     assert 'verbs: ["create", "patch", "list", "delete"]' in line
-    assert [] == api_server.events()
+    assert api_server.events() == []
 
 
 @pytest.mark.wire
@@ -254,11 +254,11 @@ def test_seconds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demonstration takes as long as it is asked to, within bounds that are told."""
     given: list[float] = []
     monkeypatch.setattr(_cli, "demonstrate", lambda settings, _: given.append(settings.seconds) or 0)
-    assert (0, "", "") == run("demo", "--seconds", "7.5")
-    assert [7.5] == given
+    assert run("demo", "--seconds", "7.5") == (0, "", "")
+    assert given == [7.5]
     for wrong in ("2.9", "61", "nan", "soon"):
         status, _, err = run("demo", "--seconds", wrong)
-        assert (2, True) == (status, f"must be a number from 3 to 60, not '{wrong}'" in err)
+        assert (status, f"must be a number from 3 to 60, not '{wrong}'" in err) == (2, True)
 
 
 def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +268,7 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_cli, "demonstrate", interrupt)
-    assert (130, "", "\nkevents: interrupted\n") == run("demo")
+    assert run("demo") == (130, "", "\nkevents: interrupted\n")
 
 
 def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     with os.fdopen(here, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
         monkeypatch.setattr(_cli, "demonstrate", lambda _, out: out.writelines(["a line"]) or out.flush())
-        assert 141 == _cli.main(["demo"])
+        assert _cli.main(["demo"]) == 141
         monkeypatch.undo()
 
 
@@ -286,5 +286,5 @@ def test_a_bug_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of kevents itself that is missing is a bug: nobody is told to install something for it."""
     monkeypatch.delattr("kevents.export._operate.commands", raising=False)
     monkeypatch.setitem(sys.modules, "kevents.export._operate.commands", None)
-    with pytest.raises(ModuleNotFoundError, match="_commands"):
+    with pytest.raises(ModuleNotFoundError, match="_operate.commands"):
         _cli.main(["tail"])

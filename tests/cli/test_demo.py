@@ -66,7 +66,7 @@ def numbers(text: str) -> dict[str, int]:
 
 def test_ends_well(plain: subprocess.CompletedProcess[str]) -> None:
     """The demonstration ends by itself, with status 0 and nothing on stderr, and all its checks hold."""
-    assert (0, "") == (plain.returncode, plain.stderr)
+    assert (plain.returncode, plain.stderr) == (0, "")
     assert re.search(r"^All \d+ checks hold\.$", plain.stdout, re.MULTILINE)
     assert "✗" not in plain.stdout
 
@@ -83,9 +83,9 @@ def test_table(plain: subprocess.CompletedProcess[str]) -> None:
         *(("6", "Warning", "ShardFailed", f"job/shard-{number}") for number in range(4)),
         ("1", "Normal", "Finished", "backup/nightly"),
     ]
-    assert expected == rows(plain.stdout)
+    assert rows(plain.stdout) == expected
     heads = [line.split() for line in plain.stdout.splitlines() if "LAST SEEN" in line]
-    assert [["LAST", "SEEN", "COUNT", "TYPE", "REASON", "OBJECT", "MESSAGE"]] * 6 == heads
+    assert heads == [["LAST", "SEEN", "COUNT", "TYPE", "REASON", "OBJECT", "MESSAGE"]] * 6
     assert "(combined from similar events): part 14" in plain.stdout
 
 
@@ -94,8 +94,8 @@ def test_numbers(plain: subprocess.CompletedProcess[str]) -> None:
     found = numbers(plain.stdout)
     expected = {"recorded": RECORDED, "refused": 2, "published": RECORDED - 2, "filtered": 175, "dropped": 0}
     expected |= {"delivered": RECORDED - 2 - 175, "created": 18, "aggregated": 5, "recreated": 1}
-    assert expected == {name: found[name] for name in expected}
-    assert found["delivered"] == found["created"] + found["patched"] + found["merged"]
+    assert {name: found[name] for name in expected} == expected
+    assert found["created"] + found["patched"] + found["merged"] == found["delivered"]
     assert found["retried"] >= 1
     assert "1 invalid_type, 1 invalid_reference" in plain.stdout
     assert "spam_filtered" in plain.stdout
@@ -114,9 +114,9 @@ def test_shows_what_is_logged(plain: subprocess.CompletedProcess[str]) -> None:
 
 def test_nothing_raw(plain: subprocess.CompletedProcess[str]) -> None:
     """Pitfall 71: in a pipe there are no colours, and a message's own escapes are shown as text."""
-    assert [] == [char for char in plain.stdout if char != "\n" and not char.isprintable()]
+    assert [char for char in plain.stdout if char != "\n" and not char.isprintable()] == []
     assert r"the store said: \x1b[31;5m4 shards missing\x1b[0m" in plain.stdout
-    assert [] == [line for line in plain.stdout.splitlines() if len(line) > 100 and not re.match(r" +\d+s ", line)]
+    assert [line for line in plain.stdout.splitlines() if len(line) > 100 and not re.match(r" +\d+s ", line)] == []
 
 
 def test_broken_number() -> None:
@@ -132,7 +132,7 @@ def test_broken_number() -> None:
             "sink.create = forgetful\n"
         ),
     )
-    assert (1, "") == (done.returncode, done.stderr)
+    assert (done.returncode, done.stderr) == (1, "")
     assert "x the server's count: backup/nightly Finished: not there, but must be 1" in done.stdout
     assert "\n  + the server's count: pod/uploader-1 BackOff: 201\n" in done.stdout
     assert "checks failed: this is a bug in kevents" in done.stdout
@@ -147,8 +147,8 @@ def test_broken_pipe() -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert "" == process.stderr.read()
-        assert 141 == process.wait(30)
+        assert process.stderr.read() == ""
+        assert process.wait(30) == 141
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
@@ -161,14 +161,14 @@ def test_interrupted() -> None:
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
-    assert (130, "\nkevents: interrupted\n") == (process.returncode, err)
+    assert (process.returncode, err) == (130, "\nkevents: interrupted\n")
 
 
 @pytest.mark.slow
 def test_takes_under_15_seconds() -> None:
     """Left to itself it is over within 15 seconds."""
     began = time.monotonic()
-    assert 0 == subprocess.run([*COMMAND[:-2]], capture_output=True, check=False, env=environment()).returncode
+    assert subprocess.run([*COMMAND[:-2]], capture_output=True, check=False, env=environment()).returncode == 0
     assert time.monotonic() - began < 15
 
 
@@ -203,24 +203,24 @@ def test_on_a_terminal(columns: int, lines: int, no_color: str) -> None:
     """On a terminal it redraws in place, in colours unless NO_COLOR is set; no frame is larger than the screen."""
     status, text = on_terminal(columns, lines, NO_COLOR=no_color)
     frames = re.split(r"\x1b\[\d+F", text)
-    assert 0 == status
-    assert 10 < len(frames)
+    assert status == 0
+    assert len(frames) > 10
     assert max(frame.partition("\x1b[J")[0].count("\n") for frame in frames) < lines
     assert columns > max(
         len(line) for frame in frames for line in ESCAPES.sub("", frame.partition("\x1b[J")[0]).split("\n")
     )
-    assert ["\x1b[?25l", "\x1b[?25h"] == re.findall(r"\x1b\[\?25[lh]", text)
-    assert bool(no_color) == (not re.search(r"\x1b\[[0-9;]*m", text))
-    assert (lines == 30) == ("is not written again" in text)
+    assert re.findall(r"\x1b\[\?25[lh]", text) == ["\x1b[?25l", "\x1b[?25h"]
+    assert (not re.search(r"\x1b\[[0-9;]*m", text)) == bool(no_color)
+    assert ("is not written again" in text) == (lines == 30)
     assert "checks hold." in text
     last = ESCAPES.sub("", frames[-1])
-    assert (6, "6. Mistakes" in last) == (len(re.findall(r"^ ✓ \d\.", last, re.MULTILINE)), True)
+    assert (len(re.findall(r"^ ✓ \d\.", last, re.MULTILINE)), True) == (6, "6. Mistakes" in last)
 
 
 def test_plain_on_a_terminal() -> None:
     """Asked to, it appends lines on a terminal as well."""
     status, text = on_terminal(80, 24, "--plain")
-    assert (0, False, 18) == (status, "\x1b" in text, len(rows(text)))
+    assert (status, "\x1b" in text, len(rows(text))) == (0, False, 18)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a terminal of that system")
@@ -229,7 +229,7 @@ def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch, kind: str, expected: boo
     """A terminal that can do nothing else gets lines appended."""
     monkeypatch.setenv("TERM", kind)
     terminal: Any = type("Terminal", (), {"isatty": lambda self: True})()
-    assert expected == is_terminal(terminal)
+    assert is_terminal(terminal) == expected
 
 
 @pytest.mark.e2e
@@ -238,11 +238,11 @@ def test_on_a_real_server(real_server: RealServer) -> None:
     before = real_server.kubectl("get", "events", "-A", "-o", "name")
     done = play("--server", real_server.kubeconfig())
     text = " ".join(done.stdout.split())
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
     assert "A real API server is not stopped for a demonstration" in text
     assert "have been removed from the cluster" in text
-    assert RECORDED == numbers(done.stdout)["recorded"]
-    assert before == real_server.kubectl("get", "events", "-A", "-o", "name")
+    assert numbers(done.stdout)["recorded"] == RECORDED
+    assert real_server.kubectl("get", "events", "-A", "-o", "name") == before
 
 
 @pytest.mark.e2e
@@ -258,8 +258,8 @@ def test_interrupted_on_a_real_server(real_server: RealServer) -> None:
             pass
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
-    assert 130 == process.returncode
-    assert before == real_server.kubectl("get", "events", "-A", "-o", "name")
+    assert process.returncode == 130
+    assert real_server.kubectl("get", "events", "-A", "-o", "name") == before
 
 
 # -- its parts ---------------------------------------------------------------------------------------------------
@@ -289,28 +289,28 @@ def paper(*, colour: bool = False) -> tuple[Paper, Stream]:
 
 def test_expectations_are_those_of_the_design() -> None:
     """What must be is computed from client-go's defaults: 25 at once, combined from the tenth, a token in 300 s."""
-    assert (175, 5) == (_demo_story.FILTERED, _demo_story.AGGREGATED)
+    assert (_demo_story.FILTERED, _demo_story.AGGREGATED) == (175, 5)
     stages = _demo_story.stages("-x", "{0}", 1.0)
     counts = {key: value for stage in stages for key, value in stage.expected.items()}
     assert {
         ("backup/nightly-x", "ConnectFailed"): (9,),
         ("pod/uploader-1-x", "BackOff"): (201,),
     }.items() <= counts.items()
-    assert (1,) * 9 + (5,) == counts["pod/uploader-0-x", "UploadFailed"]
+    assert counts["pod/uploader-0-x", "UploadFailed"] == (1,) * 9 + (5,)
 
 
 @pytest.mark.parametrize("length", ["title", "result"])
 def test_stages_fit_into_80_columns(length: str) -> None:
     """A stage's title and result stand on one line of a small terminal."""
     limits = {"title": 33, "result": 39}
-    assert [] == [s.title for s in _demo_story.stages("", "", 1.0) if len(getattr(s, length)) > limits[length]]
+    assert [s.title for s in _demo_story.stages("", "", 1.0) if len(getattr(s, length)) > limits[length]] == []
 
 
 def test_failed_check_says_what_must_be() -> None:
     """A check that fails shows what is, and what must be; one that holds shows what is."""
     board, stream = paper()
     board.write(*check_list([Check("good", 1, 1), Check("bad", {"a": 1}, {})], board))
-    assert "  ✓ good: 1\n  ✗ bad: none, but must be 1 a\n" == stream.text
+    assert stream.text == "  ✓ good: 1\n  ✗ bad: none, but must be 1 a\n"
 
 
 @pytest.mark.parametrize("broken", ["count", "missing", "more"])
@@ -323,7 +323,7 @@ def test_every_object_is_checked(broken: str) -> None:
     watcher: Any = type("W", (), {"sink": None, "queue_full": 0, "shutdown": 0, "failed": 0})()
     outcome = _demo_report.Outcome(0, 0.0, _with(statistics, watcher), events, 0, expected)
     server = [check for check in _demo_report.checks(outcome) if "server" in check.text]
-    assert [True] * 3 == [check.good for check in server]
+    assert [check.good for check in server] == [True] * 3
     outcome = _demo_report.Outcome(0, 0.0, _with(statistics, watcher), held, 0, expected)
     assert not all(check.good for check in _demo_report.checks(outcome) if "server" in check.text)
 
@@ -358,14 +358,14 @@ def test_table_escapes_and_aligns() -> None:
         r"7s         1      Warning  R       pod/a\x1bb  one\ntwo",
         "7s         200    Normal   R       pod/b       m",
     ]
-    assert expected == text_of(table([event("a\x1bb", 1, "one\ntwo"), event("b", 200, kind="Normal")], now))
+    assert text_of(table([event("a\x1bb", 1, "one\ntwo"), event("b", 200, kind="Normal")], now)) == expected
 
 
 def test_fitted() -> None:
     """A line that is too long is cut with a mark, whatever its styles are."""
     board, _ = paper()
     line = [("abc", "bold"), ("def", "")]
-    assert ["abcdef", "abcd…", "ab…"] == ["".join(t for t, _ in board.fitted(line, width)) for width in (6, 5, 3)]
+    assert ["".join(t for t, _ in board.fitted(line, width)) for width in (6, 5, 3)] == ["abcdef", "abcd…", "ab…"]
 
 
 STAGE = Stage("title", "result", "what it does", "the same.", lambda _: iter(()))
@@ -398,5 +398,5 @@ def test_live_screen_keeps_what_changed_last(monkeypatch: pytest.MonkeyPatch) ->
     screen.close()
     last = re.split(r"\x1b\[\d+F", stream.text)[-1]
     shown = re.findall(r"pod/(\w)", last)
-    assert ("b", sorted(shown)) == (shown[0], shown)
+    assert (shown[0], shown) == ("b", sorted(shown))
     assert f"… and {10 - len(shown)} more" in last

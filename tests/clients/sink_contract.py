@@ -207,29 +207,29 @@ class PlainRequests:
         assert sink.patch(wire.namespace, "pod.1", dict(self.shape.patch)) is None
         after = self.stored(wire)
         assert before["metadata"].pop("resourceVersion") != after["metadata"].pop("resourceVersion")
-        assert {**before, **self.shape.patch} == after
+        assert after == {**before, **self.shape.patch}
 
     def test_annotations_and_labels(self, wire: Wire, sink: EventSink) -> None:
         """Annotations and labels arrive, also with an empty value."""
         annotations, labels = {"example.com/a": "1 🔥\n", "b": ""}, {"app": "web", "x": ""}
         sink.create(wire.namespace, self.shape.event(wire.namespace, annotations=annotations, labels=labels))
         metadata = self.stored(wire)["metadata"]
-        assert (annotations, labels) == (metadata["annotations"], metadata["labels"])
+        assert (metadata["annotations"], metadata["labels"]) == (annotations, labels)
 
     @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
     def test_texts(self, wire: Wire, sink: EventSink, text: str) -> None:
         """Pitfall 28: every text arrives as it is, a lone surrogate as the replacement character; in patches too."""
         sink.create(wire.namespace, self.shape.event(wire.namespace, text=text, reason=text))
-        assert (clean(text), clean(text)) == (self.stored(wire)[self.shape.text], self.stored(wire)["reason"])
+        assert (self.stored(wire)[self.shape.text], self.stored(wire)["reason"]) == (clean(text), clean(text))
         sink.patch(wire.namespace, "pod.1", self.shape.patch_to(2, clean(text) * 2))
-        assert self.shape.patched(clean(text), clean(text) * 2) == self.stored(wire)[self.shape.text]
+        assert self.stored(wire)[self.shape.text] == self.shape.patched(clean(text), clean(text) * 2)
 
     def test_longest_text(self, wire: Wire, sink: EventSink) -> None:
         """The longest text, in core/v1 one of 1 MiB, is created and patched."""
         before, after = "m" * self.shape.longest, "n" * self.shape.longest
         sink.create(wire.namespace, self.shape.event(wire.namespace, text=before))
         sink.patch(wire.namespace, "pod.1", self.shape.patch_to(2, after))
-        assert self.shape.patched(before, after) == self.stored(wire)[self.shape.text]
+        assert self.stored(wire)[self.shape.text] == self.shape.patched(before, after)
 
     @pytest.mark.parametrize("size", [1_600_000, 2 << 20, 4 << 20])
     def test_too_large(self, wire: Wire, sink: EventSink, size: int) -> None:
@@ -242,24 +242,24 @@ class PlainRequests:
         """Pitfall 22: a MicroTime arrives with its six digits."""
         moment = f"2026-07-24T09:00:00.{fraction}Z"
         sink.create(wire.namespace, {**self.shape.event(wire.namespace), "eventTime": moment, "action": "Starting"})
-        assert moment == self.stored(wire)["eventTime"]
+        assert self.stored(wire)["eventTime"] == moment
 
     def test_name_in_use(self, wire: Wire, sink: EventSink) -> None:
         """A second event of the same name is refused: 409, AlreadyExists."""
         sink.create(wire.namespace, self.shape.event(wire.namespace))
         error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace))
-        assert (409, "AlreadyExists") == (error.code, error.reason)
+        assert (error.code, error.reason) == (409, "AlreadyExists")
 
     def test_unknown_event(self, wire: Wire, sink: EventSink) -> None:
         """Pitfall 36: a patch of an event that is not there is refused: 404, NotFound."""
         error = refusal(sink.patch, wire.namespace, "pod.9", dict(self.shape.patch))
         said = f'{self.shape.resource} "pod.9" not found'
-        assert (404, "NotFound", said) == (error.code, error.reason, error.message)
+        assert (error.code, error.reason, error.message) == (404, "NotFound", said)
 
     def test_unknown_namespace(self, sink: EventSink) -> None:
         """A namespace that is not there is refused: 404, with its name in the message."""
         error = refusal(sink.create, "no-such-namespace", self.shape.event("no-such-namespace"))
-        assert (404, "NotFound") == (error.code, error.reason)
+        assert (error.code, error.reason) == (404, "NotFound")
         assert "no-such-namespace" in error.message
 
     def test_terminating_namespace(self, wire: Wire, sink: EventSink) -> None:
@@ -267,14 +267,14 @@ class PlainRequests:
         sink.create(wire.namespace, self.shape.event(wire.namespace))
         wire.request("DELETE", f"/api/v1/namespaces/{wire.namespace}")
         error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace, name="pod.2"))
-        assert (403, "Forbidden", ("NamespaceTerminating",)) == (error.code, error.reason, error.causes)
+        assert (error.code, error.reason, error.causes) == (403, "Forbidden", ("NamespaceTerminating",))
 
     def test_invalid(self, wire: Wire, sink: EventSink) -> None:
         """Pitfall 41: what the server finds invalid is refused with its words: 422, Invalid."""
         field, value = self.shape.invalid
         body = {**self.shape.event(wire.namespace), field: value}
         error = refusal(sink.create, wire.namespace, body)
-        assert (422, "Invalid") == (error.code, error.reason)
+        assert (error.code, error.reason) == (422, "Invalid")
         assert field in error.message
 
     def test_forbidden_patch(self, wire: Wire, make_sink: MakeSink, tmp_path: Path) -> None:
@@ -282,14 +282,14 @@ class PlainRequests:
         sink = make_sink(kubeconfig(wire.subject.server, tmp_path, wire.subject.tokens["creator"]), TIMES)
         sink.create(wire.namespace, self.shape.event(wire.namespace))
         error = refusal(sink.patch, wire.namespace, "pod.1", dict(self.shape.patch))
-        assert (403, "Forbidden") == (error.code, error.reason)
+        assert (error.code, error.reason) == (403, "Forbidden")
         assert 'cannot patch resource "events"' in error.message
 
     def test_forbidden_create(self, wire: Wire, make_sink: MakeSink, tmp_path: Path) -> None:
         """Pitfall 43: a user without any right is refused with the server's words."""
         sink = make_sink(kubeconfig(wire.subject.server, tmp_path, wire.subject.tokens["stranger"]), TIMES)
         error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace))
-        assert (403, "Forbidden", ()) == (error.code, error.reason, error.causes)
+        assert (error.code, error.reason, error.causes) == (403, "Forbidden", ())
         assert 'User "stranger" cannot create resource "events"' in error.message
 
     def test_unknown_token(self, wire: Wire, make_sink: MakeSink, tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ class PlainRequests:
         token = secrets.token_hex(16)
         sink = make_sink(kubeconfig(wire.subject.server, tmp_path, token), TIMES)
         error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace))
-        assert (401, "Unauthorized") == (error.code, error.reason)
+        assert (error.code, error.reason) == (401, "Unauthorized")
         assert token not in f"{error!r} {error} {error.__dict__} {sink!r}"
 
 
@@ -326,19 +326,19 @@ class Faults:
             refusal(troubled.patch, "default", "pod.1", dict(self.shape.patch)),
         ]
         for error in refusals:
-            assert (code, "Because", "so it is") == (error.code, error.reason, error.message)
-            assert (None, ()) == (error.retry_after, error.causes)
+            assert (error.code, error.reason, error.message) == (code, "Because", "so it is")
+            assert (error.retry_after, error.causes) == (None, ())
 
     def test_redirect(self, api_server: APIServer, troubled: EventSink) -> None:
         """Pitfall 75: a redirect without a place to go is a StatusError like any other."""
         api_server.fail(307, times=1)
-        assert 307 == refusal(troubled.create, "default", self.shape.event()).code
+        assert refusal(troubled.create, "default", self.shape.event()).code == 307
 
     def test_causes(self, api_server: APIServer, troubled: EventSink) -> None:
         """Pitfall 45: the causes of a Status body are told."""
         causes = (Cause("NamespaceTerminating", "m"), Cause("Other", "n", "f"))
         api_server.fail(Status(403, "Forbidden", causes=causes), times=1)
-        assert ("NamespaceTerminating", "Other") == refusal(troubled.create, "default", self.shape.event()).causes
+        assert refusal(troubled.create, "default", self.shape.event()).causes == ("NamespaceTerminating", "Other")
 
     @pytest.mark.parametrize(
         ("header", "seconds", "expected"),
@@ -365,7 +365,7 @@ class Faults:
     ) -> None:
         """Pitfall 39: a sane Retry-After is told in seconds, else the body's, capped; absurd ones are ignored."""
         api_server.fail(Status(429, "TooManyRequests", retry_after=header, retry_after_seconds=seconds), times=1)
-        assert expected == refusal(troubled.create, "default", self.shape.event()).retry_after
+        assert refusal(troubled.create, "default", self.shape.event()).retry_after == expected
 
     def test_retry_after_a_date(self, api_server: APIServer, troubled: EventSink) -> None:
         """Pitfall 39: Retry-After may be a date."""
@@ -382,7 +382,7 @@ class Faults:
         api_server.fail(Garbage(body, code, after_processing=False), times=1)
         with no_collection():
             error = refusal(troubled.create, "default", self.shape.event())
-        assert (code, "", ()) == (error.code, error.reason, error.causes)
+        assert (error.code, error.reason, error.causes) == (code, "", ())
         assert error.retry_after in {None, 60.0}
         assert isinstance(error.message, str)
 
@@ -394,7 +394,7 @@ class Faults:
         api_server.fail(Garbage(body, code), times=2)
         troubled.create("default", self.shape.event())
         troubled.patch("default", "pod.1", dict(self.shape.patch))
-        assert [2] == [self.shape.count(stored) for stored in api_server.events()]
+        assert [self.shape.count(stored) for stored in api_server.events()] == [2]
 
     def test_null_times(self, api_server: APIServer, troubled: EventSink) -> None:
         """Pitfall 34: an answer whose eventTime is null is a success."""
@@ -412,7 +412,7 @@ class Faults:
         finally:
             tracemalloc.stop()
         troubled.patch("default", "pod.1", self.shape.patch_to(3))
-        assert [3] == [self.shape.count(stored) for stored in api_server.events()]
+        assert [self.shape.count(stored) for stored in api_server.events()] == [3]
 
     @pytest.mark.parametrize("after_processing", [False, True])
     def test_reset(self, api_server: APIServer, troubled: EventSink, *, after_processing: bool) -> None:
@@ -420,9 +420,9 @@ class Faults:
         api_server.fail(Reset(after_processing=after_processing), times=1)
         with pytest.raises(self.unavailable):
             troubled.create("default", self.shape.event())
-        assert int(after_processing) == len(api_server.events())
+        assert len(api_server.events()) == int(after_processing)
         troubled.create("default", self.shape.event(name="pod.2"))
-        assert 2 == len([request for request in api_server.requests if request.method == "POST"])
+        assert len([request for request in api_server.requests if request.method == "POST"]) == 2
 
     @pytest.mark.parametrize("after_processing", [False, True])
     def test_hang(self, api_server: APIServer, hurried: EventSink, *, after_processing: bool) -> None:
@@ -431,7 +431,7 @@ class Faults:
         with api_server.fail(Hang(after_processing=after_processing)), pytest.raises(self.unavailable):
             hurried.create("default", self.shape.event())
         assert time.monotonic() - began < 5
-        assert 1 == len(api_server.requests)
+        assert len(api_server.requests) == 1
 
     def test_away(self, api_server: APIServer, troubled: EventSink) -> None:
         """Pitfall 40: a server that is away is unavailable, and found again on its return."""
@@ -442,7 +442,7 @@ class Faults:
                 troubled.patch("default", "pod.1", dict(self.shape.patch))
         api_server.listen_again()
         troubled.patch("default", "pod.1", dict(self.shape.patch))
-        assert [2] == [self.shape.count(stored) for stored in api_server.events()]
+        assert [self.shape.count(stored) for stored in api_server.events()] == [2]
 
     @pytest.mark.parametrize("value", [object(), {1, 2}, b"\xff", 1j])
     def test_unsendable(self, api_server: APIServer, troubled: EventSink, value: object) -> None:
@@ -450,7 +450,7 @@ class Faults:
         with pytest.raises((ValueError, TypeError)) as caught:
             troubled.create("default", {**self.shape.event(), self.shape.text: value})
         assert not isinstance(caught.value, OSError)
-        assert () == api_server.requests
+        assert api_server.requests == ()
 
     def test_requests(self, api_server: APIServer, troubled: EventSink) -> None:
         """Pitfall 31: a create and a patch are one request each: path, content type, and the body as it was given."""
@@ -458,11 +458,11 @@ class Faults:
         troubled.create("default", body)
         troubled.patch("default", "pod.1", dict(self.shape.patch))
         create, patch = api_server.requests
-        assert ("POST", f"{self.shape.base}/namespaces/default/events") == (create.method, create.path)
+        assert (create.method, create.path) == ("POST", f"{self.shape.base}/namespaces/default/events")
         assert create.headers.get("content-type", "application/json") == "application/json"
         assert contains(without_times(body), without_times(create.body))
-        assert ("PATCH", f"{self.shape.base}/namespaces/default/events/pod.1") == (patch.method, patch.path)
-        assert (STRATEGIC, self.shape.patch) == (patch.headers["content-type"], patch.body)
+        assert (patch.method, patch.path) == ("PATCH", f"{self.shape.base}/namespaces/default/events/pod.1")
+        assert (patch.headers["content-type"], patch.body) == (STRATEGIC, self.shape.patch)
 
     def test_nothing_is_changed(self, troubled: EventSink) -> None:
         """A sink does not change what it is given."""
@@ -470,7 +470,7 @@ class Faults:
         before = json.dumps([body, patch])
         troubled.create("default", body)
         troubled.patch("default", "pod.1", patch)
-        assert before == json.dumps([body, patch])
+        assert json.dumps([body, patch]) == before
 
     def test_one_connection(self, api_server: APIServer, troubled: EventSink) -> None:
         """A hundred requests, one after the other, refused ones and broken answers among them, need one connection."""
@@ -479,7 +479,7 @@ class Faults:
         for number in range(100):
             with contextlib.suppress(StatusError):
                 troubled.create("default", self.shape.event(name=f"pod.{number}"))
-        assert (100, 1) == (len(api_server.requests), api_server.connections)
+        assert (len(api_server.requests), api_server.connections) == (100, 1)
 
     def test_connections_of_threads(self, api_server: APIServer, troubled: EventSink) -> None:
         """Four threads at once need at most four connections."""
@@ -487,7 +487,7 @@ class Faults:
             list(
                 pool.map(lambda number: troubled.create("default", self.shape.event(name=f"pod.{number}")), range(100))
             )
-        assert 100 == len(api_server.events())
+        assert len(api_server.events()) == 100
         assert api_server.connections <= 4
 
 

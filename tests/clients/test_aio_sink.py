@@ -175,8 +175,8 @@ def test_what_is_given_stays_open(api_server: APIServer, package: str, client: A
     loop.run(sink.create("default", event()))
     loop.run(sink.close())
     loop.run(api.create_namespaced_event("default", event(name="pod.2")))
-    assert ["pod.1", "pod.2"] == [stored["metadata"]["name"] for stored in api_server.events()]
-    assert 1 == api_server.connections
+    assert [stored["metadata"]["name"] for stored in api_server.events()] == ["pod.1", "pod.2"]
+    assert api_server.connections == 1
 
 
 def test_what_a_callable_makes_is_closed(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
@@ -188,14 +188,14 @@ def test_what_a_callable_makes_is_closed(api_server: APIServer, package: str, pa
         return made[-1]
 
     sink = aio.CoreV1EventSink(make)
-    assert [] == made
+    assert made == []
     for number in (1, 2):
         loop.run(sink.create("default", event(name=f"pod.{number}")))
-        assert number == len(made)
+        assert len(made) == number
         loop.run(sink.close())
         assert made[-1].rest_client.pool_manager.closed
     loop.run(sink.close())
-    assert 2 == len(api_server.events())
+    assert len(api_server.events()) == 2
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -213,7 +213,7 @@ def test_refused_credentials(api_server: APIServer, package: str, path: Path, lo
         loop.run(sink.create("default", event()))
     assert made[0].rest_client.pool_manager.closed
     loop.run(sink.create("default", event()))
-    assert 2 == len(made)
+    assert len(made) == 2
     loop.run(sink.close())
 
 
@@ -227,7 +227,7 @@ def test_environment(
     sink = aio.CoreV1EventSink()
     loop.run(sink.create("default", event()))
     loop.run(sink.close())
-    assert 1 == len(api_server.events())
+    assert len(api_server.events()) == 1
     assert client_of(package).Configuration._default is default
 
 
@@ -243,7 +243,7 @@ def test_loaded_configuration(
     sink = aio.CoreV1EventSink()
     loop.run(sink.create("default", event()))
     loop.run(sink.close())
-    assert 1 == len(api_server.events())
+    assert len(api_server.events()) == 1
 
 
 def test_no_configuration(package: str, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +322,7 @@ def test_broken_token(api_server: APIServer, package: str, client: Any, loop: Lo
     with pytest.raises(UnavailableError) as caught:
         loop.run(aio.CoreV1EventSink(client).create("default", event()))
     assert "secret" not in f"{caught.value!r} {caught.value}"
-    assert () == api_server.requests
+    assert api_server.requests == ()
 
 
 def test_two_loops(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
@@ -337,7 +337,7 @@ def test_two_loops(api_server: APIServer, package: str, path: Path, loop: Loop) 
     asyncio.run(here())
     loop.run(sink.create("default", event(name="pod.3")))
     loop.run(sink.close())
-    assert (3, 2) == (len(api_server.events()), api_server.connections)
+    assert (len(api_server.events()), api_server.connections) == (3, 2)
 
 
 def test_cancelled_request(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
@@ -352,7 +352,7 @@ def test_cancelled_request(api_server: APIServer, package: str, path: Path, loop
         loop.run(cancelled())
     loop.run(sink.create("default", event(name="pod.2")))
     loop.run(sink.close())
-    assert ["pod.2"] == [stored["metadata"]["name"] for stored in api_server.events()]
+    assert [stored["metadata"]["name"] for stored in api_server.events()] == ["pod.2"]
 
 
 @pytest.mark.parametrize("end", ["shutdown", "run"])
@@ -376,10 +376,10 @@ def test_nothing_stays_open(api_server: APIServer, package: str, path: Path, end
     """
     command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     for word in ("Unclosed", "unclosed", "never awaited", "was destroyed", "Traceback"):
         assert word not in done.stderr, done.stderr
-    assert 1 == len(api_server.events())
+    assert len(api_server.events()) == 1
 
 
 def test_broadcaster(api_server: APIServer, package: str, path: Path) -> None:
@@ -393,7 +393,7 @@ def test_broadcaster(api_server: APIServer, package: str, path: Path) -> None:
                 events.new_recorder("c").event(POD, "Normal", "Step", f"number {number}")
 
     asyncio.run(main(), debug=True)
-    assert 100 == len(api_server.events())
+    assert len(api_server.events()) == 100
     assert api_server.connections <= 4
 
 
@@ -410,9 +410,9 @@ def test_broadcaster_of_series(api_server: APIServer, package: str, path: Path) 
 
     asyncio.run(main(), debug=True)
     found = {event["reason"]: event["series"]["count"] for event in api_server.events()}
-    assert {f"R{number}": 100 for number in range(10)} == found
-    assert {"/apis/events.k8s.io/v1/namespaces/default/events"} == {
-        request.path for request in api_server.requests if request.method == "POST"
+    assert found == {f"R{number}": 100 for number in range(10)}
+    assert {request.path for request in api_server.requests if request.method == "POST"} == {
+        "/apis/events.k8s.io/v1/namespaces/default/events"
     }
 
 
@@ -467,7 +467,7 @@ def test_a_double(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = aio.CoreV1EventSink(api, request_timeout=(2, 3))
     loop.run(sink.create("default", event(name="a")))
     loop.run(sink.close())
-    assert ([("a", (2.0, 3.0))], 0) == (api.calls, api.closed)
+    assert (api.calls, api.closed) == ([("a", (2.0, 3.0))], 0)
 
 
 def test_a_class_is_no_client(loop: Loop) -> None:
@@ -482,7 +482,7 @@ def test_a_class_is_no_client(loop: Loop) -> None:
     sink = aio.CoreV1EventSink(Made)
     loop.run(sink.create("default", event(name="a")))
     loop.run(sink.close())
-    assert [(["a"], 1)] == [(api.names, api.closed) for api in made]
+    assert [(api.names, api.closed) for api in made] == [(["a"], 1)]
 
 
 @pytest.mark.parametrize(
@@ -499,7 +499,7 @@ def test_what_an_api_raises(loop: Loop, error: Exception, raised: type[Exception
     """A refusal is one by its class's name; trouble with the connection is that; what nobody knows stays what it is."""
     with pytest.raises(raised) as caught:
         loop.run(aio.CoreV1EventSink(Api(error)).create("default", event()))
-    assert (raised is LookupError) == (caught.value is error)
+    assert (caught.value is error) == (raised is LookupError)
 
 
 def test_no_credentials_yet(loop: Loop) -> None:
@@ -528,10 +528,10 @@ def test_one_connection_for_all(loop: Loop) -> None:
         return await asyncio.gather(*requests, return_exceptions=True)
 
     sink = aio.CoreV1EventSink(make)
-    assert [StatusError, StatusError] == [type(answer) for answer in loop.run(both(sink))]
-    assert [None, None] == loop.run(both(sink))
+    assert [type(answer) for answer in loop.run(both(sink))] == [StatusError, StatusError]
+    assert loop.run(both(sink)) == [None, None]
     loop.run(sink.close())
-    assert [(["a", "b"], 1)] * 2 == [(api.names, api.closed) for api in made]
+    assert [(api.names, api.closed) for api in made] == [(["a", "b"], 1)] * 2
 
 
 def test_lets_go_of_a_loop() -> None:
@@ -549,7 +549,7 @@ def test_lets_go_of_a_loop() -> None:
     sink = aio.CoreV1EventSink(make)
     loops = [asyncio.run(both()) for _ in range(3)]
     gc.collect()
-    assert [None] * 3 == [loop() for loop in loops]
+    assert [loop() for loop in loops] == [None] * 3
 
 
 def test_a_child_connects_anew(loop: Loop) -> None:
@@ -565,7 +565,7 @@ def test_a_child_connects_anew(loop: Loop) -> None:
     sink.after_fork()
     loop.run(sink.create("default", event(name="child")))
     loop.run(sink.close())
-    assert [(["parent"], 0), (["child"], 1)] == [(api.names, api.closed) for api in made]
+    assert [(api.names, api.closed) for api in made] == [(["parent"], 0), (["child"], 1)]
 
 
 def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -578,9 +578,9 @@ def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytes
         aio.CoreV1EventSink()
 
     loop.run(build())
-    assert [] == imported
+    assert imported == []
     aio.CoreV1EventSink()
-    assert [package] == imported
+    assert imported == [package]
 
 
 def test_a_module_of_nowhere(package: str, monkeypatch: pytest.MonkeyPatch) -> None:

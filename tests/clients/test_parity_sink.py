@@ -112,10 +112,10 @@ def test_case(api_server: APIServer, name: str) -> None:
     case, outcome = CASES[name], {**SAME, **DIFFERENCES}[name]
     ledger = replay(api_server, case)
     theirs = [(request["method"], request["content_type"], request["count"]) for request in case["requests"]]
-    assert (outcome.requests or theirs) == [request_of(request) for request in api_server.requests]
-    assert (outcome.delivered, outcome.dropped) == (ledger.delivered, dict(ledger.dropped))
-    assert (case["identical_events"], 0) == (ledger.accepted, ledger.backlog)
-    assert outcome.codes == dict(ledger.rejected_by_code)
+    assert [request_of(request) for request in api_server.requests] == (outcome.requests or theirs)
+    assert (ledger.delivered, dict(ledger.dropped)) == (outcome.delivered, outcome.dropped)
+    assert (ledger.accepted, ledger.backlog) == (case["identical_events"], 0)
+    assert dict(ledger.rejected_by_code) == outcome.codes
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -126,17 +126,17 @@ def test_names_and_bodies(api_server: APIServer, name: str) -> None:
     for request in api_server.requests:
         if request.method == "PATCH":
             names.add(request.path.rpartition("/")[2])
-            assert {"count", "lastTimestamp", "message"} == request.body.keys()
+            assert request.body.keys() == {"count", "lastTimestamp", "message"}
         else:
             names.add(request.body["metadata"]["name"])
             assert "resourceVersion" not in request.body["metadata"]
             assert {"name": "web-0", "uid": "u-1"}.items() <= request.body["involvedObject"].items()
-    assert 1 == len(names)
+    assert len(names) == 1
 
 
 def test_every_case() -> None:
     """No trace is left out, and none is called the same that differs."""
-    assert CASES.keys() == SAME.keys() | DIFFERENCES.keys()
+    assert SAME.keys() | DIFFERENCES.keys() == CASES.keys()
     assert not SAME.keys() & DIFFERENCES.keys()
     for name, outcome in DIFFERENCES.items():
         assert len(outcome.requests or ()) != len(CASES[name]["requests"])
@@ -146,8 +146,8 @@ def test_409_after_an_unseen_answer(api_server: APIServer) -> None:
     """Pitfall 38: a create whose answer was lost meets 409 and is patched here; in client-go a 409 is final."""
     api_server.fail(Reset(after_processing=True), times=1)
     ledger = replay(api_server, {"answers": [], "identical_events": 1})
-    assert ["POST", "POST", "PATCH"] == [request.method for request in api_server.requests]
-    assert ([1], 1) == ([stored["count"] for stored in api_server.events()], ledger.delivered)
+    assert [request.method for request in api_server.requests] == ["POST", "POST", "PATCH"]
+    assert ([stored["count"] for stored in api_server.events()], ledger.delivered) == ([1], 1)
 
 
 def test_merged_while_waiting(api_server: APIServer) -> None:
@@ -163,4 +163,4 @@ def test_merged_while_waiting(api_server: APIServer) -> None:
         assert not broadcaster.flush(0.05)
         api_server.listen_again()
         assert broadcaster.flush(20)
-    assert [("POST", 20)] == [(request.method, request.body["count"]) for request in api_server.requests]
+    assert [(request.method, request.body["count"]) for request in api_server.requests] == [("POST", 20)]

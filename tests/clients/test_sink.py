@@ -122,14 +122,14 @@ def test_forms(api_server: APIServer, server_config: Path, form: Callable[[Path]
     sink = CoreV1EventSink(form(server_config))
     sink.create("default", event())
     sink.patch("default", "pod.1", dict(PATCH))
-    assert ([2], 1) == ([stored["count"] for stored in api_server.events()], api_server.connections)
+    assert ([stored["count"] for stored in api_server.events()], api_server.connections) == ([2], 1)
 
 
 def test_a_class_is_a_callable(api_server: APIServer, server_config: Path) -> None:
     """The class CoreV1Api is a callable that gives an api, for the process-wide default configuration."""
     config.load_kube_config(str(server_config))
     CoreV1EventSink(client.CoreV1Api).create("default", event())
-    assert ["pod.1"] == names(api_server)
+    assert names(api_server) == ["pod.1"]
 
 
 def test_process_wide_default(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,8 +139,8 @@ def test_process_wide_default(api_server: APIServer, server_config: Path, monkey
     config.load_kube_config(str(server_config))
     before = dict(vars(client.Configuration._default))
     sink.create("default", event())
-    assert ["pod.1"] == names(api_server)
-    assert before == vars(client.Configuration._default)
+    assert names(api_server) == ["pod.1"]
+    assert vars(client.Configuration._default) == before
 
 
 def test_in_cluster(api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_in_cluster(api_server: APIServer, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(api_server.port))
     monkeypatch.setenv("KUBECONFIG", "no-such-file")
     CoreV1EventSink().create("default", event())
-    assert ["pod.1"] == names(api_server)
+    assert names(api_server) == ["pod.1"]
 
 
 def test_several_kubeconfigs(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_several_kubeconfigs(api_server: APIServer, server_config: Path, monkeyp
     sink = CoreV1EventSink()
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join([str(server_config), str(server_config)]))
     sink.create("default", event())
-    assert ["pod.1"] == names(api_server)
+    assert names(api_server) == ["pod.1"]
 
 
 def test_credentials_that_come_later(api_server: APIServer, server_config: Path) -> None:
@@ -183,15 +183,15 @@ def test_credentials_that_come_later(api_server: APIServer, server_config: Path)
         return answer
 
     sink = CoreV1EventSink(factory)
-    assert [] == asked
+    assert asked == []
     with pytest.raises(UnavailableError, match="not logged in yet") as caught:
         sink.create("default", event())
-    assert 3 == caught.value.retry_after
+    assert caught.value.retry_after == 3
     with pytest.raises(UnavailableError, match="raised ValueError: no"):
         sink.create("default", event())
     for number in range(3):
         sink.create("default", event(name=f"pod.{number}"))
-    assert (3, 3) == (len(asked), len(api_server.events()))
+    assert (len(asked), len(api_server.events())) == (3, 3)
 
 
 def test_waiting_for_credentials(api_server: APIServer, server_config: Path) -> None:
@@ -210,7 +210,7 @@ def test_waiting_for_credentials(api_server: APIServer, server_config: Path) -> 
         assert asked.wait(10)
         ready.set()
         assert broadcaster.flush(10)
-    assert ["Early"] == [stored["reason"] for stored in api_server.events()]
+    assert [stored["reason"] for stored in api_server.events()] == ["Early"]
 
 
 @pytest.mark.parametrize("answer", [None, "x", 7, object(), object])
@@ -336,7 +336,7 @@ def child(script: str, **environment: str) -> dict[str, Any]:
     env = {**os.environ, "PYTHONWARNINGS": "error::ResourceWarning", **environment}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -356,8 +356,8 @@ late = sorted(name for name in set(sys.modules) - before if name.startswith(("ku
 print(json.dumps({"seen": seen, "late": late, "default": client.Configuration._default is not None}))
 """.replace("BODY", repr(event()))
     result = child(script, KUBECONFIG=str(server_config))
-    assert {"seen": [False, True], "late": [], "default": False} == result
-    assert ["pod.1"] == names(api_server)
+    assert result == {"seen": [False, True], "late": [], "default": False}
+    assert names(api_server) == ["pod.1"]
 
 
 def test_building_connects_to_nothing(
@@ -368,7 +368,7 @@ def test_building_connects_to_nothing(
     monkeypatch.setenv("KUBECONFIG", "no-such-file")
     CoreV1EventSink()
     CoreV1EventSink(connected(server_config))
-    assert (0, threads) == (api_server.connections, threading.active_count())
+    assert (api_server.connections, threading.active_count()) == (0, threads)
 
 
 def test_the_default_is_never_set(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +376,7 @@ def test_the_default_is_never_set(api_server: APIServer, server_config: Path, mo
     monkeypatch.setenv("KUBECONFIG", str(server_config))
     CoreV1EventSink().create("default", event())
     assert client.Configuration._default is None
-    assert ["pod.1"] == names(api_server)
+    assert names(api_server) == ["pod.1"]
 
 
 # How it connects
@@ -392,7 +392,7 @@ def test_retries_are_off(api_server: APIServer, server_config: Path, monkeypatch
     api_server.fail(Reset())
     with pytest.raises(UnavailableError):
         sink.create("default", event())
-    assert (1, 1) == (len(api_server.requests), api_server.connections)
+    assert (len(api_server.requests), api_server.connections) == (1, 1)
 
 
 def test_a_dead_port_is_tried_once(monkeypatch: pytest.MonkeyPatch, server_config: Path) -> None:
@@ -403,7 +403,7 @@ def test_a_dead_port_is_tried_once(monkeypatch: pytest.MonkeyPatch, server_confi
     monkeypatch.setattr(socket.socket, "connect", lambda sock, address: tries.append(address) or _refuse())
     with pytest.raises(UnavailableError):
         CoreV1EventSink().create("default", event())
-    assert 1 == len(tries)
+    assert len(tries) == 1
 
 
 def _refuse() -> None:
@@ -497,8 +497,8 @@ def test_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         answer = f"HTTP/1.1 307 Moved\r\nLocation: {other.url}/x\r\nContent-Length: 0\r\n\r\n".encode()
         with raw_server(answer, hold=False) as url:
             monkeypatch.setenv("KUBECONFIG", str(edited(server_config, server=url)))
-            assert 307 == refusal(CoreV1EventSink().create, "default", event()).code
-        assert () == other.requests
+            assert refusal(CoreV1EventSink().create, "default", event()).code == 307
+        assert other.requests == ()
 
 
 # Credentials
@@ -509,10 +509,10 @@ def test_renewed_credentials(api_server: APIServer, server_config: Path) -> None
     api_server.add_user(SECRET, "late")
     tokens = ["expired", SECRET]
     sink = CoreV1EventSink(lambda: connected(edited(server_config, token=tokens.pop(0))))
-    assert 401 == refusal(sink.create, "default", event()).code
+    assert refusal(sink.create, "default", event()).code == 401
     sink.create("default", event())
     sink.create("default", event(name="pod.2"))
-    assert (["pod.1", "pod.2"], []) == (names(api_server), tokens)
+    assert (names(api_server), tokens) == (["pod.1", "pod.2"], [])
 
 
 def test_renewed_kubeconfig(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,10 +520,10 @@ def test_renewed_kubeconfig(api_server: APIServer, server_config: Path, monkeypa
     path = edited(server_config, token="expired")
     monkeypatch.setenv("KUBECONFIG", str(path))
     sink = CoreV1EventSink()
-    assert 401 == refusal(sink.create, "default", event()).code
+    assert refusal(sink.create, "default", event()).code == 401
     path.write_text(server_config.read_text(encoding="utf-8"), encoding="utf-8")
     sink.create("default", event())
-    assert ["pod.1"] == names(api_server)
+    assert names(api_server) == ["pod.1"]
 
 
 def test_refused_credentials_of_a_client(api_server: APIServer, server_config: Path) -> None:
@@ -531,9 +531,9 @@ def test_refused_credentials_of_a_client(api_server: APIServer, server_config: P
     sink = CoreV1EventSink(connected(server_config))
     api_server.fail(401, times=2)
     for _ in range(2):
-        assert 401 == refusal(sink.create, "default", event()).code
+        assert refusal(sink.create, "default", event()).code == 401
     sink.create("default", event())
-    assert 1 == api_server.connections
+    assert api_server.connections == 1
 
 
 def edited(path: Path, *, server: str = "", token: str = "", ca: str = "") -> Path:
@@ -622,7 +622,7 @@ def assert_told(sink: EventSink, *said: str) -> None:
     with pytest.raises(UnavailableError) as caught:
         sink.create("default", event())
     text = str(caught.value)
-    assert [] == [part for part in said if part not in text], text
+    assert [part for part in said if part not in text] == [], text
     assert "\n" not in text
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
@@ -674,7 +674,7 @@ def test_no_secret_is_told(
         assert warned.once.wait(10)
         broadcaster.shutdown(0)
     assert "kevents" in caplog.text
-    assert [] == [text for text in (*shown, caplog.text, str(broadcaster.statistics())) if SECRET in text]
+    assert [text for text in (*shown, caplog.text, str(broadcaster.statistics())) if SECRET in text] == []
 
 
 class Warned(logging.Handler):
@@ -722,7 +722,7 @@ def test_after_fork(api_server: APIServer, server_config: Path, form: Callable[[
     child_.create("default", event(name="pod.2"))
     parent.create("default", event(name="pod.3"))
     child_.create("default", event(name="pod.4"))
-    assert [1, 2, 1, 2] == [request.connection for request in api_server.requests]
+    assert [request.connection for request in api_server.requests] == [1, 2, 1, 2]
 
 
 def test_after_fork_of_one_shared_client(api_server: APIServer, server_config: Path) -> None:
@@ -733,7 +733,7 @@ def test_after_fork_of_one_shared_client(api_server: APIServer, server_config: P
     sink.create("default", event(name="pod.1"))
     sink.after_fork()
     sink.create("default", event(name="pod.2"))
-    assert [(1, "yes"), (2, "yes")] == [(seen.connection, seen.headers.get("x-kept")) for seen in api_server.requests]
+    assert [(seen.connection, seen.headers.get("x-kept")) for seen in api_server.requests] == [(1, "yes"), (2, "yes")]
 
 
 def test_after_fork_while_connecting(api_server: APIServer, server_config: Path) -> None:
@@ -742,7 +742,7 @@ def test_after_fork_while_connecting(api_server: APIServer, server_config: Path)
     with sink._source._lock:
         sink.after_fork()
         sink.create("default", event())
-    assert ["pod.1"] == names(api_server)
+    assert names(api_server) == ["pod.1"]
 
 
 @needs_fork
@@ -765,8 +765,8 @@ print(json.dumps({{"status": status}}))
 """
     for number in (1, 2, 3):
         script = script.replace(f"BODY{number}", repr(event(name=f"pod.{number}")))
-    assert {"status": 0} == child(script, KUBECONFIG=str(server_config))
-    assert [1, 2, 1] == [request.connection for request in api_server.requests]
+    assert child(script, KUBECONFIG=str(server_config)) == {"status": 0}
+    assert [request.connection for request in api_server.requests] == [1, 2, 1]
 
 
 # Doubles of an api
@@ -805,7 +805,7 @@ def test_after_fork_of_a_double() -> None:
     sink.create("default", event(name="pod.1"))
     sink.after_fork()
     sink.create("default", event(name="pod.2"))
-    assert ["pod.1", "pod.2"] == double.names
+    assert double.names == ["pod.1", "pod.2"]
 
 
 @pytest.mark.parametrize(
@@ -815,7 +815,7 @@ def test_a_client_that_stumbles(stumble: Exception) -> None:
     """A refusal over whose text the client stumbles, as its 36 does, is that refusal; any other stumbling is not."""
     with pytest.raises(StatusError) as caught:
         CoreV1EventSink(Double(client.ApiException(status=422, reason="no"), stumble)).create("default", event())
-    assert 422 == caught.value.code
+    assert caught.value.code == 422
     with pytest.raises(Exception, match=str(stumble)[:10]) as odd:
         CoreV1EventSink(Double(LookupError(), stumble)).create("default", event())
     assert not isinstance(odd.value, StatusError | UnavailableError)
@@ -837,6 +837,6 @@ def test_threads_on_a_real_server(real_server: Any, tmp_path: Path, monkeypatch:
         assert broadcaster.flush(30)
         sink = broadcaster.statistics().watchers[0].sink
     assert sink is not None
-    assert (100, {}) == (sink.delivered, dict(sink.dropped))
+    assert (sink.delivered, dict(sink.dropped)) == (100, {})
     found = real_server.kubectl("get", "events", "--field-selector=reason=Threaded", "-o", "name").split()
-    assert 100 == len(found)
+    assert len(found) == 100

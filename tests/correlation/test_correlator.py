@@ -58,20 +58,20 @@ class TestGoldenNumbers:
         world = World()
         for number in range(60):
             world.record(f"message {number}")
-        assert (10, 15, 35) == world.writes
-        assert [1] * 9 + [16] == list(world.counts.values())
-        assert 51 == world.correlator.aggregated
+        assert world.writes == (10, 15, 35)
+        assert list(world.counts.values()) == [1] * 9 + [16]
+        assert world.correlator.aggregated == 51
 
     def test_identical(self) -> None:
         """Pitfall 49: 60 identical events are 1 create, 24 patches, 35 skips; the next one through carries 61."""
         world = World()
         for _ in range(60):
             world.record()
-        assert (1, 24, 35) == world.writes
-        assert [25] == list(world.counts.values())
+        assert world.writes == (1, 24, 35)
+        assert list(world.counts.values()) == [25]
         world.now = 300 * NANO
         world.record()
-        assert [61] == list(world.counts.values())
+        assert list(world.counts.values()) == [61]
 
 
 # 12 messages about one object and reason in turns, 5 times each, no time passing: creates, patches, and the counts at
@@ -102,15 +102,15 @@ class TestRecipes:
         for _ in range(5):
             for number in range(12):
                 world.record(f"message {number}")
-        assert (creates, patches, 60 - creates - patches, counts) == (*world.writes, list(world.counts.values()))
+        assert (*world.writes, list(world.counts.values())) == (creates, patches, 60 - creates - patches, counts)
 
     def test_latest_message(self) -> None:
         """One row for each object, type and reason shows the latest message."""
         world = World(max_events=1, message_func=lambda event: event.message)
         for message in ("first", "second", "third"):
             world.record(message)
-        assert ["first", "second", "third"] == world.messages
-        assert [3] == list(world.counts.values())
+        assert world.messages == ["first", "second", "third"]
+        assert list(world.counts.values()) == [3]
 
     def test_budget_for_each_reason(self) -> None:
         """Pitfall 50: 25 noisy events use up an important one's budget, unless each reason has its own."""
@@ -119,7 +119,7 @@ class TestRecipes:
             for _ in range(25):
                 world.record("noise", reason="Noisy")
             important = world.record("important", reason="OOMKilled")
-            assert expected == (important and important.reason)
+            assert (important and important.reason) == expected
 
 
 class TestSame:
@@ -138,28 +138,33 @@ class TestSame:
         world = World()
         for version in range(20):
             world.record(reference=ObjectReference(kind="Pod", name="a", uid="u", resource_version=str(version)))
-        assert [20] == list(world.counts.values())
+        assert list(world.counts.values()) == [20]
 
     def test_no_separator(self) -> None:
         """Pitfall 54: namespace "a" with name "bc" is another object than namespace "ab" with name "c"."""
-        assert 2 == self.rows(
-            ObjectReference(kind="Pod", namespace="a", name="bc"), ObjectReference(kind="Pod", namespace="ab", name="c")
+        assert (
+            self.rows(
+                ObjectReference(kind="Pod", namespace="a", name="bc"),
+                ObjectReference(kind="Pod", namespace="ab", name="c"),
+            )
+            == 2
         )
 
     def test_recreated(self) -> None:
         """Pitfall 55: an object made anew under the same name, with a new uid, has rows of its own."""
-        assert 2 == self.rows(
-            ObjectReference(kind="Pod", name="a", uid="1"), ObjectReference(kind="Pod", name="a", uid="2")
+        assert (
+            self.rows(ObjectReference(kind="Pod", name="a", uid="1"), ObjectReference(kind="Pod", name="a", uid="2"))
+            == 2
         )
 
     def test_part(self) -> None:
         """Two containers of a pod are two rows, with one budget and one aggregate."""
         parts = [ObjectReference(kind="Pod", name="a", uid="1", field_path=f"spec.containers{{{n}}}") for n in "ab"]
-        assert 2 == self.rows(*parts)
+        assert self.rows(*parts) == 2
         world = World()
         for number in range(40):
             world.record("m", reference=parts[number % 2])
-        assert 15 == world.did["skip"]
+        assert world.did["skip"] == 15
 
     @pytest.mark.parametrize("field", ["type", "reason", "message", "source"])
     def test_fields(self, field: str) -> None:
@@ -168,14 +173,16 @@ class TestSame:
         other = {"type": "Warning", "reason": "Other", "message": "other", "source": EventSource("other")}[field]
         world.record()
         world.record(**{field: other})  # type: ignore[arg-type]
-        assert [1, 1] == list(world.counts.values())
+        assert list(world.counts.values()) == [1, 1]
 
     def test_wall_clock_going_back(self) -> None:
         """Pitfalls 24, 52: what is written of an event last happened at its first time, or later; never before."""
         world = World()
         written = [world.record(time=time * NANO) for time in (50, 40, 60)]
-        assert [(50, 50), (50, 50), (50, 60)] == [
-            (each.first_time // NANO, each.time // NANO) for each in written if each is not None
+        assert [(each.first_time // NANO, each.time // NANO) for each in written if each is not None] == [
+            (50, 50),
+            (50, 50),
+            (50, 60),
         ]
 
 
@@ -190,7 +197,7 @@ class TestAggregate:
                 world.record(f"m{number}")
             world.now = 600 * NANO + late
             world.record("m10")
-            assert expected == world.messages[-1]
+            assert world.messages[-1] == expected
 
     def test_clock_going_back(self) -> None:
         """Pitfall 52: a clock that goes back by hours neither opens nor freezes a window."""
@@ -202,7 +209,7 @@ class TestAggregate:
         world.record("m9")
         world.now = 601 * NANO
         world.record("m10")
-        assert ["(combined from similar events): m9", "m10"] == world.messages[-2:]
+        assert world.messages[-2:] == ["(combined from similar events): m9", "m10"]
 
     def test_carries(self) -> None:
         """Pitfall 56: an aggregate carries annotations, labels, name and times of the occurrence that creates it."""
@@ -211,22 +218,22 @@ class TestAggregate:
         aggregate = world.correlator.event_correlate(recorded).event
         assert aggregate is not None
         body = aggregate.to_dict()
-        assert {**recorded.to_dict(), "message": "(combined from similar events): m"} == body
-        assert ("kubelet", "node-1") == (body["reportingComponent"], body["reportingInstance"])
+        assert body == {**recorded.to_dict(), "message": "(combined from similar events): m"}
+        assert (body["reportingComponent"], body["reportingInstance"]) == ("kubelet", "node-1")
 
     def test_known_messages_pass(self) -> None:
         """The first nine messages stay rows of their own, also after others were combined."""
         world = World(burst_size=None)
         for number in (*range(12), 0, 8):
             world.record(f"m{number}")
-        assert ["m0", "m8"] == world.messages[-2:]
+        assert world.messages[-2:] == ["m0", "m8"]
 
     def test_alone(self) -> None:
         """The aggregator can be used by itself, as client-go's."""
         aggregator = EventAggregator(CorrelatorOptions(max_events=2))
         first, key = aggregator.event_aggregate(event("a"))
         second, other = aggregator.event_aggregate(event("b"))
-        assert ("a", "(combined from similar events): b") == (first.message, second.message)
+        assert (first.message, second.message) == ("a", "(combined from similar events): b")
         assert key != other
 
 
@@ -240,7 +247,7 @@ class TestFilter:
         for now, skips in ((300 * NANO - 1, 1), (300 * NANO, 1), (300 * NANO, 2)):
             world.now = now
             world.record()
-            assert skips == world.did["skip"]
+            assert world.did["skip"] == skips
 
     def test_first_filtered(self) -> None:
         """Pitfall 60: of an event whose first occurrence was filtered the next one carries the whole count."""
@@ -250,7 +257,7 @@ class TestFilter:
         world.now = 300 * NANO
         written = world.record("late")
         assert written is not None
-        assert (2, "late") == (written.count, written.message)
+        assert (written.count, written.message) == (2, "late")
 
     def test_types_have_their_own(self) -> None:
         """Normal events do not use up the budget of warnings."""
@@ -261,7 +268,7 @@ class TestFilter:
     def test_alone(self) -> None:
         """The filter can be used by itself: True means skip."""
         spam_filter = EventSourceObjectSpamFilter(CorrelatorOptions(burst_size=1, clock=lambda: 0))
-        assert [False, True] == [spam_filter.filter(event()), spam_filter.filter(event())]
+        assert [spam_filter.filter(event()), spam_filter.filter(event())] == [False, True]
 
 
 def raises(_: Event) -> Any:
@@ -291,8 +298,8 @@ class TestUserFunctions:
         world = World(key_func=function)
         for number in range(10):
             world.record(f"m{number}")
-        assert (10, 10) == (world.did["create"], world.correlator.fallbacks)
-        assert "(combined from similar events): m9" == world.messages[-1]
+        assert (world.did["create"], world.correlator.fallbacks) == (10, 10)
+        assert world.messages[-1] == "(combined from similar events): m9"
 
     @pytest.mark.parametrize("function", [raises, lambda _: None, lambda _: b"x", lambda _: 5, lambda: "x"])
     def test_message_func(self, function: Any) -> None:
@@ -300,8 +307,8 @@ class TestUserFunctions:
         world = World(max_events=1, message_func=function)
         world.record("a")
         world.record("b")
-        assert ["(combined from similar events): a", "(combined from similar events): b"] == world.messages
-        assert 2 == world.correlator.fallbacks
+        assert world.messages == ["(combined from similar events): a", "(combined from similar events): b"]
+        assert world.correlator.fallbacks == 2
 
     @pytest.mark.parametrize("function", [raises, lambda _: None, lambda _: [], lambda _: ("a", []), lambda: "x"])
     def test_spam_key_func(self, function: Any) -> None:
@@ -309,7 +316,7 @@ class TestUserFunctions:
         world = World(spam_key_func=function)
         for _ in range(30):
             world.record()
-        assert (5, 30) == (world.did["skip"], world.correlator.fallbacks)
+        assert (world.did["skip"], world.correlator.fallbacks) == (5, 30)
 
     @pytest.mark.parametrize("clock", [lambda: 1 // 0, lambda: None, lambda: 1.5, lambda _: 5])
     def test_clock(self, clock: Any) -> None:
@@ -317,31 +324,31 @@ class TestUserFunctions:
         options = CorrelatorOptions(clock=clock)
         correlator = EventCorrelator(options)
         written = [correlator.correlate(event(serial=serial)) for serial in (1, 2, 3)]
-        assert [1, 2, 3] == [each.count for each in written if each is not None]
-        assert 3 == correlator.fallbacks
+        assert [each.count for each in written if each is not None] == [1, 2, 3]
+        assert correlator.fallbacks == 3
         assert not EventSourceObjectSpamFilter(options).filter(event())
-        assert "m" == EventAggregator(options).event_aggregate(event())[0].message
+        assert EventAggregator(options).event_aggregate(event())[0].message == "m"
 
     def test_only_that_event(self) -> None:
         """An event on which the function works is not affected by one on which it failed."""
         world = World(burst_size=1, spam_key_func=lambda event: {"good": "key"}[event.message])
         for message in ("good", "bad", "good"):
             world.record(message)
-        assert (2, 1, 1) == (world.did["create"], world.did["skip"], world.correlator.fallbacks)
+        assert (world.did["create"], world.did["skip"], world.correlator.fallbacks) == (2, 1, 1)
 
     def test_all_of_them(self) -> None:
         """Each function is counted by itself."""
         world = World(max_events=1, key_func=raises, message_func=raises, spam_key_func=raises)
         world.record()
-        assert (3, 1) == (world.correlator.fallbacks, world.did["create"])
+        assert (world.correlator.fallbacks, world.did["create"]) == (3, 1)
 
     def test_own_keys(self) -> None:
         """Any hashables are keys."""
         world = World(max_events=2, burst_size=None, key_func=lambda event: (event.reason, len(event.message)))
         for message in ("aa", "bb", "ccc"):
             world.record(message)
-        assert ["aa", "bb", "(combined from similar events): ccc"] == world.messages
-        assert 0 == world.correlator.fallbacks
+        assert world.messages == ["aa", "bb", "(combined from similar events): ccc"]
+        assert world.correlator.fallbacks == 0
 
     def test_spam_key_sees_the_write(self) -> None:
         """A user's spam key is made of what would be written: the count so far, the combined message."""
@@ -349,7 +356,7 @@ class TestUserFunctions:
         world = World(max_events=2, spam_key_func=lambda event: seen.append((event.count, event.message)) or "key")
         for message in ("a", "a", "b"):
             world.record(message)
-        assert [(1, "a"), (2, "a"), (1, "(combined from similar events): b")] == seen
+        assert seen == [(1, "a"), (2, "a"), (1, "(combined from similar events): b")]
 
 
 class TestMemory:
@@ -361,8 +368,8 @@ class TestMemory:
         pods = [ObjectReference(kind="Pod", name=f"p{number}") for number in range(5)]
         for pod in (*pods, pods[0], pods[4]):
             world.record(reference=pod)
-        assert {"aggregate": (3, 3), "observe": (3, 3), "filter": (3, 3)} == world.correlator.caches
-        assert (6, 1) == (world.did["create"], world.did["patch"])
+        assert world.correlator.caches == {"aggregate": (3, 3), "observe": (3, 3), "filter": (3, 3)}
+        assert (world.did["create"], world.did["patch"]) == (6, 1)
 
     def test_update_state(self) -> None:
         """What a server answered is remembered as the event's count, name and first time."""
@@ -370,15 +377,15 @@ class TestMemory:
         correlator.update_state(event(serial=1, count=41, name="known", first_time=0))
         result = correlator.event_correlate(event(serial=9)).event
         assert result is not None
-        assert (42, "known", 0, 9 * NANO) == (result.count, result.name, result.first_time, result.time)
+        assert (result.count, result.name, result.first_time, result.time) == (42, "known", 0, 9 * NANO)
 
     def test_result(self) -> None:
         """A result holds the event and its patch, or says that it is skipped."""
         correlator = EventCorrelator(CorrelatorOptions(burst_size=2))
         create, patch, skip = (correlator.event_correlate(event(serial=serial)) for serial in (1, 2, 3))
-        assert (True, None, False) == (create.event is not None, create.patch, create.skip)
-        assert {"count": 2, "lastTimestamp": "1970-01-01T00:00:02Z", "message": "m"} == patch.patch
-        assert (None, None, True) == (skip.event, skip.patch, skip.skip)
+        assert (create.event is not None, create.patch, create.skip) == (True, None, False)
+        assert patch.patch == {"count": 2, "lastTimestamp": "1970-01-01T00:00:02Z", "message": "m"}
+        assert (skip.event, skip.patch, skip.skip) == (None, None, True)
 
     def test_events_do_not_change(self) -> None:
         """A recorded event, which other watchers hold too, is never changed."""
@@ -386,4 +393,4 @@ class TestMemory:
         recorded = [event(serial=serial) for serial in (1, 2)]
         for one in recorded:
             correlator.event_correlate(one)
-        assert [(1, "web-0.1"), (1, "web-0.2")] == [(one.count, one.name) for one in recorded]
+        assert [(one.count, one.name) for one in recorded] == [(1, "web-0.1"), (1, "web-0.2")]

@@ -23,9 +23,9 @@ def test_as_cachetools(size: int, steps: list[tuple[bool, int]]) -> None:
             ours.put(key, number)
             theirs[key] = number
         else:
-            assert theirs.get(key) == ours.get(key)
-        assert (len(theirs), forgotten) == (len(ours), ours.evictions)
-    assert set(theirs) == {key for key in range(10) if ours.get(key) is not None}
+            assert ours.get(key) == theirs.get(key)
+        assert (len(ours), ours.evictions) == (len(theirs), forgotten)
+    assert {key for key in range(10) if ours.get(key) is not None} == set(theirs)
 
 
 def test_a_read_counts_as_use() -> None:
@@ -35,7 +35,7 @@ def test_a_read_counts_as_use() -> None:
     cache.put("b", 2)
     cache.get("a")
     cache.put("c", 3)
-    assert (1, None, 3, 1) == (cache.get("a"), cache.get("b"), cache.get("c"), cache.evictions)
+    assert (cache.get("a"), cache.get("b"), cache.get("c"), cache.evictions) == (1, None, 3, 1)
 
 
 def test_a_known_key_forgets_nothing() -> None:
@@ -45,13 +45,13 @@ def test_a_known_key_forgets_nothing() -> None:
     cache.put("b", 2)
     cache.put("a", 3)
     cache.put("c", 4)
-    assert (3, None, 4, 1) == (cache.get("a"), cache.get("b"), cache.get("c"), cache.evictions)
+    assert (cache.get("a"), cache.get("b"), cache.get("c"), cache.evictions) == (3, None, 4, 1)
 
 
 def test_what_was_forgotten() -> None:
     """A write gives back the value that had to go for it, if one had."""
     cache: LRU[str, int] = LRU(1)
-    assert [None, None, 2] == [cache.put("a", 1), cache.put("a", 2), cache.put("b", 3)]
+    assert [cache.put("a", 1), cache.put("a", 2), cache.put("b", 3)] == [None, None, 2]
 
 
 def test_reads_in_turns() -> None:
@@ -59,6 +59,6 @@ def test_reads_in_turns() -> None:
     cache: LRU[str, int] = LRU(2)
     cache.put("a", 1)
     cache.put("b", 2)
-    assert [1, 2] == [cache.get("a"), cache.get("b")]
+    assert [cache.get("a"), cache.get("b")] == [1, 2]
     cache.put("c", 3)
-    assert (None, 2, 3) == (cache.get("a"), cache.get("b"), cache.get("c"))
+    assert (cache.get("a"), cache.get("b"), cache.get("c")) == (None, 2, 3)

@@ -107,8 +107,8 @@ def test_defaults() -> None:
     """The defaults are client-go's."""
     options = CorrelatorOptions()
     actual = (options.lru_cache_size, options.burst_size, options.max_events, options.max_interval_in_seconds)
-    assert (4096, 25, 10, 600) == actual
-    assert 1 / 300 == options.qps
+    assert actual == (4096, 25, 10, 600)
+    assert options.qps == 1 / 300
 
 
 def test_options_do_not_change() -> None:

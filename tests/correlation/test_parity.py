@@ -48,7 +48,7 @@ def as_recorded(step: dict[str, Any]) -> Event:
     body = step["event"]
     metadata = {key: body[key] for key in ("name", "namespace", "annotations") if key in body}
     event = Event.from_dict({**body, "metadata": metadata, "firstTimestamp": step["at"], "lastTimestamp": step["at"]})
-    assert step["at"][:19] == event.to_dict()["firstTimestamp"][:19]
+    assert event.to_dict()["firstTimestamp"][:19] == step["at"][:19]
     return event
 
 
@@ -106,7 +106,7 @@ def test_correlate(trace: dict[str, Any]) -> None:
         now = parse_time(step["at"])
         server.expire(step.get("expire") or [])
         result = correlator.event_correlate(as_recorded(step))
-        assert step["skip"] == result.skip, number
+        assert result.skip == step["skip"], number
         if result.event is None:
             continue
         requests, stored = server.write(result.event, result.patch)
@@ -115,5 +115,5 @@ def test_correlate(trace: dict[str, Any]) -> None:
         aggregate = "reportingComponent" not in expected[-1]["body"] and expected[-1]["verb"] == "create"
         if aggregate:  # difference: an aggregate carries the reporting fields and annotations of its occurrence
             expected, actual = [[without_carried(r) for r in requests] for requests in (expected, actual)]
-        assert expected == actual, number
+        assert actual == expected, number
         correlator.update_state(Event.from_dict(stored))

@@ -33,15 +33,15 @@ class TestWhen:
         world.record()
         world.advance(10)
         world.record()
-        assert [(0, CREATE, 1), (10, PATCH, 2)] == world.writes
-        assert {"series": {"count": 2, "lastObservedTime": "2026-07-24T09:00:10.123456Z"}} == world.requests[1].body
+        assert world.writes == [(0, CREATE, 1), (10, PATCH, 2)]
+        assert world.requests[1].body == {"series": {"count": 2, "lastObservedTime": "2026-07-24T09:00:10.123456Z"}}
 
     def test_a_burst_is_one_create(self) -> None:
         """Occurrences that come before the create has left are in it."""
         world = World()
         world.record_batch([{}] * 100)
-        assert [(0, CREATE, 100)] == world.writes
-        assert 100 == world.queue.delivered
+        assert world.writes == [(0, CREATE, 100)]
+        assert world.queue.delivered == 100
 
     def test_later_ones_wait(self) -> None:
         """From the third on occurrences are counted in memory only."""
@@ -49,8 +49,8 @@ class TestWhen:
         for _ in range(50):
             world.record()
             world.advance(2)
-        assert [(0, CREATE, 1), (2, PATCH, 2)] == world.writes
-        assert 48 == world.queue.events
+        assert world.writes == [(0, CREATE, 1), (2, PATCH, 2)]
+        assert world.queue.events == 48
 
     def test_refreshed_every_half_hour(self) -> None:
         """A series that goes on is patched with its present count every 30 minutes."""
@@ -59,7 +59,7 @@ class TestWhen:
             world.record()
             world.advance(60)
         patches = [(60, PATCH, 2), (1860, PATCH, 31), (3660, PATCH, 61), (5460, PATCH, 91), (7260, PATCH, 121)]
-        assert [(0, CREATE, 1), *patches] == [write for write in world.writes if write[0] < 8000]
+        assert [write for write in world.writes if write[0] < 8000] == [(0, CREATE, 1), *patches]
 
     def test_ends_after_six_minutes(self) -> None:
         """Six minutes after the last occurrence its final count is patched, at its time."""
@@ -68,9 +68,9 @@ class TestWhen:
             world.record()
             world.advance(100)
         world.advance(10_000)
-        assert [(0, CREATE, 1), (100, PATCH, 2), (760, PATCH, 5)] == world.writes
-        assert "2026-07-24T09:06:40.123456Z" == world.requests[-1].body["series"]["lastObservedTime"]
-        assert 0 == world.queue.keys
+        assert world.writes == [(0, CREATE, 1), (100, PATCH, 2), (760, PATCH, 5)]
+        assert world.requests[-1].body["series"]["lastObservedTime"] == "2026-07-24T09:06:40.123456Z"
+        assert world.queue.keys == 0
 
     def test_each_occurrence_moves_the_end(self) -> None:
         """As long as the silences are shorter than six minutes the series goes on."""
@@ -78,7 +78,7 @@ class TestWhen:
         for _ in range(4):
             world.record()
             world.advance(359)
-        assert [(0, CREATE, 1), (359, PATCH, 2)] == world.writes
+        assert world.writes == [(0, CREATE, 1), (359, PATCH, 2)]
 
     def test_silence_forgets(self) -> None:
         """An identity unseen for six minutes starts anew, under a new name."""
@@ -86,8 +86,8 @@ class TestWhen:
         world.record()
         world.advance(360)
         world.record()
-        assert [(0, CREATE, 1), (360, CREATE, 1)] == world.writes
-        assert 2 == len({request.name for request in world.requests})
+        assert world.writes == [(0, CREATE, 1), (360, CREATE, 1)]
+        assert len({request.name for request in world.requests}) == 2
 
     def test_starts_anew_beside_its_final_count(self) -> None:
         """An identity that comes again in the very moment of its end does not take the final count away."""
@@ -97,7 +97,7 @@ class TestWhen:
         world.now = 360.0
         world.record()
         first, second = world.requests[0].name, world.requests[-1].name
-        assert {(PATCH, first, 3), (CREATE, second, 1)} == {(r.verb, r.name, r.count) for r in world.requests[2:]}
+        assert {(r.verb, r.name, r.count) for r in world.requests[2:]} == {(PATCH, first, 3), (CREATE, second, 1)}
 
     def test_shorter_interval(self) -> None:
         """A count that grows is written at most once in `series_interval`."""
@@ -105,7 +105,7 @@ class TestWhen:
         for _ in range(40):
             world.record()
             world.advance(1)
-        assert [(0, CREATE, 1), (1, PATCH, 2), (11, PATCH, 11), (21, PATCH, 21), (31, PATCH, 31)] == world.writes
+        assert world.writes == [(0, CREATE, 1), (1, PATCH, 2), (11, PATCH, 11), (21, PATCH, 21), (31, PATCH, 31)]
 
     def test_after_a_quiet_interval_at_once(self) -> None:
         """What comes when the interval is over and nothing waited is written at once."""
@@ -114,7 +114,7 @@ class TestWhen:
             world.advance(moment - world.now)
             world.record()
         expected = [(0, CREATE, 1), (1, PATCH, 2), (11, PATCH, 3), (30, PATCH, 4), (40, PATCH, 5), (100, PATCH, 6)]
-        assert expected == world.writes
+        assert world.writes == expected
 
     def test_flush_writes_the_count(self) -> None:
         """A flush writes each present count; what comes later waits again."""
@@ -123,18 +123,18 @@ class TestWhen:
             world.record()
         world.flush()
         world.record()
-        assert [(0, CREATE, 1), (0, PATCH, 2), (0, PATCH, 7)] == world.writes
+        assert world.writes == [(0, CREATE, 1), (0, PATCH, 2), (0, PATCH, 7)]
         world.advance(360)
-        assert (360, PATCH, 8) == world.writes[-1]
+        assert world.writes[-1] == (360, PATCH, 8)
 
     def test_eviction_writes_the_count(self) -> None:
         """An identity forgotten for lack of room has its present count written, in the same moment."""
         world = World(lru_cache_size=2)
         for reason in "AAAABC":
             world.record(reason=reason)
-        assert [(CREATE, 1), (PATCH, 2), (CREATE, 1), (CREATE, 1), (PATCH, 4)] == [w[1:] for w in world.writes]
+        assert [w[1:] for w in world.writes] == [(CREATE, 1), (PATCH, 2), (CREATE, 1), (CREATE, 1), (PATCH, 4)]
         world.record(reason="A")
-        assert (0, CREATE, 1) == world.writes[-1], "it starts anew"
+        assert world.writes[-1] == (0, CREATE, 1), "it starts anew"
 
     def test_eviction_in_one_batch(self) -> None:
         """An eviction in the batch that brought the occurrences still writes them all."""
@@ -142,8 +142,9 @@ class TestWhen:
         world.record(reason="A")
         world.record(reason="A")
         world.record_batch([{"reason": "A"}] * 3 + [{"reason": "B"}])
-        assert {("A", 5), ("B", 1)} == {
-            (body["reason"], body.get("series", {}).get("count", 1)) for body in world.stored.values()
+        assert {(body["reason"], body.get("series", {}).get("count", 1)) for body in world.stored.values()} == {
+            ("A", 5),
+            ("B", 1),
         }
 
     def test_bounded(self) -> None:
@@ -151,8 +152,8 @@ class TestWhen:
         world = World(lru_cache_size=16)
         for number in range(100):
             world.record(reason=f"R{number}")
-        assert {"series": (16, 84)} == world.decider.caches
-        assert 100 == len(world.stored)
+        assert world.decider.caches == {"series": (16, 84)}
+        assert len(world.stored) == 100
 
     def test_waiting_takes_no_room(self) -> None:
         """Series that wait for their time do not count against the backlog."""
@@ -160,7 +161,7 @@ class TestWhen:
         for number in range(10):
             for _ in range(3):
                 world.record(reason=f"R{number}")
-        assert (10, 10, {}) == (world.queue.keys, world.queue.events, world.queue.dropped)
+        assert (world.queue.keys, world.queue.events, world.queue.dropped) == (10, 10, {})
 
     def test_gone_is_created_with_its_series(self) -> None:
         """Pitfall 36: a patch of an expired event becomes a create of the same name with the series, and no other."""
@@ -169,13 +170,13 @@ class TestWhen:
         world.stored.clear()
         world.advance(5)
         world.record(note="later")
-        assert [(0, CREATE, 1), (5, PATCH, 2), (5, CREATE, 2)] == world.writes
+        assert world.writes == [(0, CREATE, 1), (5, PATCH, 2), (5, CREATE, 2)]
         first, _, again = world.requests
-        assert {**first.body, **world.requests[1].body} == again.body
+        assert again.body == {**first.body, **world.requests[1].body}
 
     def test_nothing_to_patch_in_a_first_one(self) -> None:
         """A create whose answer was lost, met by 409, is patched with nothing: a series of one is refused."""
-        assert {"metadata": {}} == series_event().to_patch()
+        assert series_event().to_patch() == {"metadata": {}}
 
     @given(
         steps=st.lists(
@@ -192,10 +193,10 @@ class TestWhen:
         world.flush()
         stored = [(body["reason"], body.get("series", {}).get("count", 1)) for body in world.stored.values()]
         recorded = [reason for reason, _ in steps]
-        assert {r: recorded.count(r) for r in set(recorded)} == {
-            r: sum(count for reason, count in stored if reason == r) for r in set(recorded)
+        assert {r: sum(count for reason, count in stored if r == reason) for r in set(recorded)} == {
+            r: recorded.count(r) for r in set(recorded)
         }
-        assert len(steps) == world.queue.delivered
+        assert world.queue.delivered == len(steps)
 
 
 class TestIdentity:
@@ -226,7 +227,7 @@ class TestIdentity:
     )
     def test_different(self, fields: dict[str, Any]) -> None:
         """Type, reason, action, controller, instance, regarding and related make a difference."""
-        assert 2 == self.series({}, fields)
+        assert self.series({}, fields) == 2
 
     @pytest.mark.parametrize(
         "fields",
@@ -241,16 +242,16 @@ class TestIdentity:
     )
     def test_same(self, fields: dict[str, Any]) -> None:
         """Note, the object's version and part, annotations and labels make none: an object may change in a series."""
-        assert 1 == self.series({}, fields)
+        assert self.series({}, fields) == 1
 
     def test_versions_of_related(self) -> None:
         """Of the related object, too, only the version may change."""
         newer = ObjectReference(kind="Node", api_version="v1", name="node-1", uid="n", resource_version="8")
-        assert 1 == self.series({"related": NODE}, {"related": newer})
+        assert self.series({"related": NODE}, {"related": newer}) == 1
 
     def test_with_note(self) -> None:
         """`key_with_note` makes a series of each note."""
-        assert 2 == self.series({}, {"note": "other"}, {}, key_func=key_with_note)
+        assert self.series({}, {"note": "other"}, {}, key_func=key_with_note) == 2
 
     def test_series_is_its_first_event(self) -> None:
         """All that is written of a series but its count and time is its first event's."""
@@ -259,19 +260,19 @@ class TestIdentity:
         world.stored.clear()
         world.record(note="two", regarding=pod(resource_version="2"), annotations={"a": "2"})
         (stored,) = world.stored.values()
-        assert ("one", "1", {"a": "1"}) == (
+        assert (
             stored["note"],
             stored["regarding"]["resourceVersion"],
             stored["metadata"]["annotations"],
-        )
+        ) == ("one", "1", {"a": "1"})
 
     def test_own_key(self) -> None:
         """A `key_func` of one's own decides."""
         world = World(key_func=lambda event: event.reason)
         world.record()
         world.record(regarding=pod(name="web-1"))
-        assert [(0, CREATE, 1), (0, PATCH, 2)] == world.writes
-        assert 0 == world.decider.fallbacks
+        assert world.writes == [(0, CREATE, 1), (0, PATCH, 2)]
+        assert world.decider.fallbacks == 0
 
     @pytest.mark.parametrize("key", [None, [], {"a": 1}, ({},)], ids=["None", "list", "dict", "tuple of a dict"])
     def test_no_key(self, key: object) -> None:
@@ -279,8 +280,8 @@ class TestIdentity:
         world = World(key_func=lambda _: key)
         world.record()
         world.record()
-        assert [(0, CREATE, 1), (0, PATCH, 2)] == world.writes
-        assert 2 == world.decider.fallbacks
+        assert world.writes == [(0, CREATE, 1), (0, PATCH, 2)]
+        assert world.decider.fallbacks == 2
 
     def test_failing_key(self) -> None:
         """A `key_func` that raises loses no event: the default decides, and it is counted."""
@@ -291,13 +292,13 @@ class TestIdentity:
         world = World(key_func=fail)
         world.record()
         world.record()
-        assert ([(0, CREATE, 1), (0, PATCH, 2)], 2) == (world.writes, world.decider.fallbacks)
+        assert (world.writes, world.decider.fallbacks) == ([(0, CREATE, 1), (0, PATCH, 2)], 2)
 
     def test_counted_as_aggregated(self) -> None:
         """Each occurrence that joins a series is counted."""
         world = World()
         world.record_batch([{}] * 5 + [{"reason": "B"}])
-        assert 4 == world.decider.aggregated
+        assert world.decider.aggregated == 4
 
     def test_foreign_event(self) -> None:
         """An event of core/v1 is none of its."""
@@ -314,7 +315,7 @@ class TestBody:
         event = series_event(related=NODE, annotations={"a": "b"}, labels={"c": "d"})
         name = f"web-0.{START:x}"
         regarding = {"kind": "Pod", "apiVersion": "v1", "namespace": "prod", "name": "web-0", "uid": "u-1"}
-        assert {
+        assert event.to_dict() == {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": name, "namespace": "prod", "annotations": {"a": "b"}, "labels": {"c": "d"}},
@@ -327,43 +328,43 @@ class TestBody:
             "related": {"kind": "Node", "apiVersion": "v1", "name": "node-1", "uid": "n"},
             "note": "n",
             "type": "Normal",
-        } == event.to_dict()
+        }
 
     def test_series(self) -> None:
         """A series begins with two: count and last time, in the create as in the patch."""
         event = series_event().replace(count=3, time=START + 7 * NANO)
         series = {"count": 3, "lastObservedTime": "2026-07-24T09:00:07.123456Z"}
-        assert (series, "2026-07-24T09:00:00.123456Z") == (event.to_dict()["series"], event.to_dict()["eventTime"])
-        assert {"series": series} == event.to_patch()
+        assert (event.to_dict()["series"], event.to_dict()["eventTime"]) == (series, "2026-07-24T09:00:00.123456Z")
+        assert event.to_patch() == {"series": series}
 
     def test_cluster_scoped(self) -> None:
         """Pitfall 32: an event about an object without namespace lives in `default`, the reference stays without."""
         body = series_event(regarding=NODE).to_dict()
-        assert ("default", None) == (body["metadata"]["namespace"], body["regarding"].get("namespace"))
+        assert (body["metadata"]["namespace"], body["regarding"].get("namespace")) == ("default", None)
 
     @pytest.mark.parametrize("texts", ["a\ud800b", "a\x00b\n", "🔥 世界"])
     def test_texts(self, texts: str) -> None:
         """Pitfall 28: every text becomes valid Unicode, a lone surrogate the replacement character."""
         body = series_event(note=texts, reason=texts, action=texts).to_dict()
         expected = texts.replace("\ud800", "\ufffd")
-        assert [expected] * 3 == [body[name] for name in ("note", "reason", "action")]
+        assert [body[name] for name in ("note", "reason", "action")] == [expected] * 3
 
     def test_clock_set_back(self) -> None:
         """Pitfall 24: an occurrence that seems to come before the first is taken to come with it."""
         world = World()
         world.record()
         world.record(time=START - 5 * NANO)
-        assert "2026-07-24T09:00:00.123456Z" == world.requests[1].body["series"]["lastObservedTime"]
+        assert world.requests[1].body["series"]["lastObservedTime"] == "2026-07-24T09:00:00.123456Z"
 
     def test_names(self) -> None:
         """What core/v1 calls reference, message and source has its own names here."""
         event = series_event()
-        assert (POD, "n", "example.com/c", "c-1") == (
+        assert (
             event.regarding,
             event.note,
             event.reporting_controller,
             event.reporting_instance,
-        )
+        ) == (POD, "n", "example.com/c", "c-1")
 
     def test_read_back(self) -> None:
         """What was written is read back, to the microsecond."""
@@ -371,12 +372,12 @@ class TestBody:
             count=3, time=START + NANO
         )
         again = SeriesEvent.from_dict(event.to_dict())
-        assert event.to_dict() == again.to_dict()
-        assert (3, event.time // 1000, event.first_time // 1000) == (
+        assert again.to_dict() == event.to_dict()
+        assert (
             again.count,
             again.time // 1000,
             again.first_time // 1000,
-        )
+        ) == (3, event.time // 1000, event.first_time // 1000)
 
     @pytest.mark.parametrize(
         "body", [None, "an event", {"series": "x"}, {"series": {"count": [1]}}, {"related": "x"}, {"regarding": [1]}]
@@ -400,7 +401,7 @@ class TestBody:
         }
         event = SeriesEvent.from_dict(body)
         moments = (parse_time("2026-07-24T09:00:00Z"), parse_time("2026-07-24T09:00:09Z"))
-        assert ("x", "m", "kubelet", "node-1", 4, *moments) == (
+        assert (
             event.regarding.name,
             event.note,
             event.reporting_controller,
@@ -408,7 +409,7 @@ class TestBody:
             event.count,
             event.first_time,
             event.time,
-        )
+        ) == ("x", "m", "kubelet", "node-1", 4, *moments)
 
 
 class TestWire:
@@ -427,7 +428,7 @@ class TestWire:
     )
     def test_micro_time(self, nanoseconds: int, expected: str) -> None:
         """Pitfall 22: always six digits, and never microsecond 0."""
-        assert expected == format_micro_time(nanoseconds)
+        assert format_micro_time(nanoseconds) == expected
 
     @pytest.mark.parametrize(
         "name",
@@ -468,12 +469,12 @@ class TestOptions:
     def test_defaults(self) -> None:
         """The defaults are client-go's, and a bound on its cache."""
         options = SeriesOptions()
-        assert (1800.0, 360.0, 4096, key_without_note) == (
+        assert (
             options.series_interval,
             options.finish_after,
             options.lru_cache_size,
             options.key_func,
-        )
+        ) == (1800.0, 360.0, 4096, key_without_note)
 
     @pytest.mark.parametrize("name", ["series_interval", "finish_after", "lru_cache_size"])
     @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "10", None, True], ids=repr)

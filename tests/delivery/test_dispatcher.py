@@ -13,8 +13,8 @@ from tenacity.wait import wait_fixed
 
 from kevents import CorrelatorOptions, Event, EventSource, UnavailableError
 from kevents._correlation.decisions import CoreDecider
-from kevents._delivery.dispatcher import Delivery, default_retry_wait
-from kevents._delivery.drop_reporter import Losses
+from kevents._delivery.dispatcher import Dispatcher, default_retry_wait
+from kevents._delivery.drop_reporter import DropReporter
 from kevents._delivery.handlers import Handled
 from kevents._model.statistics import DropReason
 from kevents._queue.notifications import CLOSED, Wait
@@ -36,8 +36,8 @@ class Office:
         """Begin with nothing."""
         self.drops: list[tuple[DropReason, str, int]] = []
         settings = {"senders": 4, "backlog": 100, "max_age": 3600.0, "sleep_duration": 10.0, "retry_wait": None}
-        losses = Losses(LimitedLog(), self._dropped)
-        self.delivery = Delivery(losses, partial(CoreDecider, options, None), **(settings | changes))
+        losses = DropReporter(LimitedLog(), self._dropped)
+        self.delivery = Dispatcher(losses, partial(CoreDecider, options, None), **(settings | changes))
         self._serial = 0
 
     def _dropped(self, reason: DropReason, event: Event | None, events: int) -> None:
@@ -77,13 +77,13 @@ def background(call: Callable[[], object]) -> tuple[threading.Thread, list[objec
 def test_an_event_is_one_request() -> None:
     """What is accepted is handed out once, as a create, and ends with its verdict."""
     office = Office()
-    assert Handled([]) == office.accept("a")
+    assert office.accept("a") == Handled([])
     attempt = office.take()
-    assert (Verb.CREATE, "prod", "a") == (attempt.verb, attempt.namespace, attempt.body["message"])
+    assert (attempt.verb, attempt.namespace, attempt.body["message"]) == (Verb.CREATE, "prod", "a")
     assert isinstance(office.delivery.take(monotonic()), Wait)
     office.done(attempt, DELIVERED)
     statistics = office.delivery.statistics()
-    assert (1, 1, 0, 1) == (statistics.accepted, statistics.delivered, statistics.backlog, statistics.created)
+    assert (statistics.accepted, statistics.delivered, statistics.backlog, statistics.created) == (1, 1, 0, 1)
     assert office.delivery.flush(monotonic())
 
 
@@ -101,10 +101,10 @@ def test_a_loss_is_told_once() -> None:
 
     office.delivery._losses._on_drop = while_the_worker_tells
     office.delivery.accept([office.event("filtered", "written")])
-    assert [
+    assert office.drops == [
         (DropReason.SPAM_FILTERED, "filtered", 1),
         (DropReason.REJECTED, "written", 1),
-    ] == office.drops
+    ]
 
 
 def test_filtered_events_are_told() -> None:
@@ -112,8 +112,8 @@ def test_filtered_events_are_told() -> None:
     office = Office(CorrelatorOptions(burst_size=2))
     office.delivery.accept([office.event("same") for _ in range(5)])
     statistics = office.delivery.statistics()
-    assert (5, 3, 2) == (statistics.accepted, statistics.spam_filtered, statistics.backlog)
-    assert [(DropReason.SPAM_FILTERED, "same", 1)] * 3 == office.drops
+    assert (statistics.accepted, statistics.spam_filtered, statistics.backlog) == (5, 3, 2)
+    assert office.drops == [(DropReason.SPAM_FILTERED, "same", 1)] * 3
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
@@ -129,18 +129,18 @@ def test_a_clock_of_the_options_that_raises(error: type[BaseException]) -> None:
     office = Office(CorrelatorOptions(clock=clock))
     event = office.event("a")
     handled = office.delivery.accept([event])
-    assert [(event, error)] == [(failed, type(why)) for failed, why in handled.failed]
+    assert [(failed, type(why)) for failed, why in handled.failed] == [(event, error)]
     broken.clear()
-    assert Handled([]) == office.accept("b")
-    assert (2, 1) == (office.delivery.taken(), office.delivery.statistics().accepted)
+    assert office.accept("b") == Handled([])
+    assert (office.delivery.taken(), office.delivery.statistics().accepted) == (2, 1)
 
 
 def test_too_late() -> None:
     """After the end nothing is accepted: the batch came too late."""
     office = Office()
     office.delivery.close()
-    assert Handled([], too_late=True) == office.accept("a")
-    assert 0 == office.delivery.statistics().accepted
+    assert office.accept("a") == Handled([], too_late=True)
+    assert office.delivery.statistics().accepted == 0
 
 
 def test_flush_hastens_and_waits() -> None:
@@ -153,7 +153,7 @@ def test_flush_hastens_and_waits() -> None:
     attempt = _next(office)
     office.done(attempt, DELIVERED)
     thread.join(PATIENCE)
-    assert [True] == results
+    assert results == [True]
 
 
 def _next(office: Office) -> Attempt:
@@ -180,8 +180,8 @@ def test_flush_ends_when_events_expire() -> None:
         elif isinstance(step, Attempt):
             office.done(step, Failed("broken"))
     thread.join(PATIENCE)
-    assert [True] == results
-    assert [(DropReason.EXPIRED, "a", 1)] == office.drops
+    assert results == [True]
+    assert office.drops == [(DropReason.EXPIRED, "a", 1)]
 
 
 def test_flush_does_not_wait_for_later_events() -> None:
@@ -195,7 +195,7 @@ def test_flush_does_not_wait_for_later_events() -> None:
     office.done(attempt, DELIVERED)
     office.done(_next(office), DELIVERED)
     thread.join(PATIENCE)
-    assert [True] == results
+    assert results == [True]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_retry_wait_that_makes_no_sense(waits: list[Any]) -> None:
     assert isinstance(step, Wait)
     assert step.seconds is not None
     assert 0.3 < step.seconds <= 1.0
-    assert 1 == office.delivery.statistics().fallbacks
+    assert office.delivery.statistics().fallbacks == 1
 
 
 def test_a_retry_wait_is_asked_for_what_waits() -> None:
@@ -233,12 +233,12 @@ def test_a_retry_wait_is_asked_for_what_waits() -> None:
     office.accept("a")
     for verdict in (Gone(), Exists(), Rejected(422, "Invalid")):
         office.done(office.take(), verdict)
-    assert [] == asked
+    assert asked == []
     office.accept("b")
     for verdict in (Failed("broken"), Unavailable("refused"), Rejected(403, "Forbidden")):
         office.done(office.take(), verdict)
-    assert [1, 2, 3] == asked
-    assert {DropReason.REJECTED: 1} == office.delivery.statistics().dropped
+    assert asked == [1, 2, 3]
+    assert office.delivery.statistics().dropped == {DropReason.REJECTED: 1}
 
 
 def test_a_wait_beyond_any_clock() -> None:
@@ -250,7 +250,7 @@ def test_a_wait_beyond_any_clock() -> None:
     assert isinstance(step, Wait)
     thread, _ = background(lambda: office.delivery.wait(step.version, step.seconds))
     _until_idle(office)
-    assert 1 == office.delivery.close()
+    assert office.delivery.close() == 1
     thread.join(PATIENCE)
     assert not thread.is_alive()
 
@@ -290,7 +290,7 @@ def test_any_deadline(timeout: float) -> None:
     office.delivery.drain(deadline)
     office.delivery.finish()
     office.delivery.settle(deadline)
-    assert 0 == office.delivery.close()
+    assert office.delivery.close() == 0
 
 
 def test_close_gives_up_what_is_left() -> None:
@@ -299,14 +299,14 @@ def test_close_gives_up_what_is_left() -> None:
     office.accept("a", "b")
     late = office.take()
     thread, results = background(lambda: office.delivery.flush(None))
-    assert 2 == office.delivery.close()
+    assert office.delivery.close() == 2
     thread.join(PATIENCE)
-    assert [True] == results
+    assert results == [True]
     before = office.delivery.statistics()
     office.done(late, DELIVERED)
-    assert before == office.delivery.statistics()
-    assert {DropReason.SHUTDOWN: 2} == before.dropped
-    assert [(DropReason.SHUTDOWN, "a", 1), (DropReason.SHUTDOWN, "b", 1)] == sorted(office.drops)
+    assert office.delivery.statistics() == before
+    assert before.dropped == {DropReason.SHUTDOWN: 2}
+    assert sorted(office.drops) == [(DropReason.SHUTDOWN, "a", 1), (DropReason.SHUTDOWN, "b", 1)]
     assert CLOSED is office.delivery.take(monotonic())
 
 
@@ -316,7 +316,7 @@ def test_what_the_queue_gave_up_itself_is_counted() -> None:
     office.accept("a", "b", "c")
     office.delivery.drain(monotonic())
     assert CLOSED is office.delivery.take(monotonic())
-    assert 3 == office.delivery.close()
+    assert office.delivery.close() == 3
 
 
 def test_a_drained_queue_is_closed() -> None:
@@ -329,9 +329,9 @@ def test_a_drained_queue_is_closed() -> None:
     thread, results = background(lambda: office.delivery.settle(monotonic() + PATIENCE))
     office.done(attempt, DELIVERED)
     thread.join(PATIENCE)
-    assert [None] == results
+    assert results == [None]
     assert CLOSED is office.delivery.take(monotonic())
-    assert 0 == office.delivery.close()
+    assert office.delivery.close() == 0
 
 
 def test_a_waiting_sender_is_woken() -> None:
@@ -355,7 +355,7 @@ def test_a_waiting_sender_is_woken() -> None:
     _until_idle(office)
     office.delivery.finish()
     thread.join(PATIENCE)
-    assert ["a"] == [attempt.body["message"] for attempt in attempts]
+    assert [attempt.body["message"] for attempt in attempts] == ["a"]
 
 
 def test_no_wait_if_something_changed() -> None:
@@ -380,7 +380,7 @@ def test_senders_are_lacking() -> None:
     assert office.delivery.lacks_senders()
     office.delivery.close()
     assert not office.delivery.lacks_senders()
-    assert "a" == attempt.body["message"]
+    assert attempt.body["message"] == "a"
 
 
 def test_verdicts_reach_the_ledger() -> None:
@@ -393,17 +393,17 @@ def test_verdicts_reach_the_ledger() -> None:
     office.done(gone, DELIVERED)
     office.delivery.accept([office.event("gone", "gone")])
     patch = office.take()
-    assert (Verb.PATCH, 2) == (patch.verb, patch.body["count"])
+    assert (patch.verb, patch.body["count"]) == (Verb.PATCH, 2)
     office.done(patch, Gone())
     again = office.take()
-    assert (Verb.CREATE, 2, patch.name) == (again.verb, again.body["count"], again.name)
+    assert (again.verb, again.body["count"], again.name) == (Verb.CREATE, 2, patch.name)
     office.done(again, Unavailable("refused"))
     office.done(_next(office), DELIVERED)
     statistics = office.delivery.statistics()
-    assert (3, 2, 0) == (statistics.accepted, statistics.delivered, statistics.backlog)
-    assert ({422: 1}, {DropReason.REJECTED: 1}) == (statistics.rejected_by_code, statistics.dropped)
-    assert (1, 1, 2) == (statistics.recreated, statistics.retried, statistics.created)
-    assert [(DropReason.REJECTED, "refused", 1)] == office.drops
+    assert (statistics.accepted, statistics.delivered, statistics.backlog) == (3, 2, 0)
+    assert (statistics.rejected_by_code, statistics.dropped) == ({422: 1}, {DropReason.REJECTED: 1})
+    assert (statistics.recreated, statistics.retried, statistics.created) == (1, 1, 2)
+    assert office.drops == [(DropReason.REJECTED, "refused", 1)]
 
 
 def test_an_interrupted_owner_must_not_wait() -> None:
@@ -437,6 +437,6 @@ def test_an_error_of_the_sink_is_the_cause(caplog: pytest.LogCaptureFixture) -> 
         office.done(office.take(), Unavailable(str(UnavailableError("no route"))))
     for _ in range(2):
         office.done(_next(office), DELIVERED)
-    assert 2 == len(caplog.messages)
-    assert "the API server is unavailable, events wait for it: no route" == caplog.messages[0]
+    assert len(caplog.messages) == 2
+    assert caplog.messages[0] == "the API server is unavailable, events wait for it: no route"
     assert "the API server answers again after " in caplog.messages[1]

@@ -7,10 +7,10 @@ import logging
 import pytest
 
 from kevents import DropReason, Event, EventSource
-from kevents._delivery.drop_reporter import ADVICE, Losses
+from kevents._delivery.drop_reporter import ADVICE, DropReporter
 from kevents._queue.notifications import Dropped
 from kevents._queue.outcome import Failed, Rejected, Unavailable, Verb
-from kevents._runtime.log import LimitedLog, is_speaking
+from kevents._runtime.log import LimitedLog, is_in_kevents
 from tests.support.sinks import about
 
 RULE = 'apiGroups: [""], resources: ["events"], verbs: ["create", "patch"]'
@@ -19,25 +19,25 @@ EVENT = Event(reference=about(), type="Normal", reason="R", message="m", source=
 
 def test_every_reason_has_advice() -> None:
     """There is no loss without a word on what to do about it."""
-    assert set(DropReason) == set(ADVICE)
+    assert set(ADVICE) == set(DropReason)
 
 
 @pytest.mark.parametrize("reason", list(DropReason))
 def test_a_loss_is_told_twice(reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
     """In the log once, and to the function each time, save for an echo, which nobody is told of."""
     calls: list[tuple[DropReason, Event | None, int]] = []
-    losses = Losses(LimitedLog(), lambda *args: calls.append(args))
+    losses = DropReporter(LimitedLog(), lambda *args: calls.append(args))
     for _ in range(3):
         losses.tell(reason, EVENT, 2)
     expected = f"dropped 2 events about v1/Pod prod/web-0 (reason R), {reason.value}: {ADVICE[reason]}"
-    assert [expected] == caplog.messages
-    assert ([] if reason is DropReason.RECURSION else [(reason, EVENT, 2)] * 3) == calls
+    assert caplog.messages == [expected]
+    assert calls == ([] if reason is DropReason.RECURSION else [(reason, EVENT, 2)] * 3)
 
 
 def test_without_an_event(caplog: pytest.LogCaptureFixture) -> None:
     """A loss may be about nothing in particular, and have a reason of its own."""
-    Losses(LimitedLog(), None).tell(DropReason.SHUTDOWN, None, why="recorded too late")
-    assert ["dropped an event, shutdown: recorded too late"] == caplog.messages
+    DropReporter(LimitedLog(), None).tell(DropReason.SHUTDOWN, None, why="recorded too late")
+    assert caplog.messages == ["dropped an event, shutdown: recorded too late"]
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit("x"), GeneratorExit("x")])
@@ -47,13 +47,13 @@ def test_a_function_that_raises(error: BaseException, caplog: pytest.LogCaptureF
     def on_drop(*_: object) -> None:
         raise error
 
-    losses = Losses(LimitedLog(), on_drop)
+    losses = DropReporter(LimitedLog(), on_drop)
     for _ in range(3):
         losses.tell(DropReason.QUEUE_FULL, EVENT)
-    assert 2 == len(caplog.messages)
-    assert f"on_drop raised {type(error).__name__}: x" == caplog.messages[1]
-    assert [logging.WARNING, logging.ERROR] == [record.levelno for record in caplog.records]
-    assert not is_speaking()
+    assert len(caplog.messages) == 2
+    assert caplog.messages[1] == f"on_drop raised {type(error).__name__}: x"
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
+    assert not is_in_kevents()
 
 
 def test_ctrl_c() -> None:
@@ -63,15 +63,15 @@ def test_ctrl_c() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Losses(LimitedLog(), on_drop).tell(DropReason.QUEUE_FULL, EVENT)
-    assert not is_speaking()
+        DropReporter(LimitedLog(), on_drop).tell(DropReason.QUEUE_FULL, EVENT)
+    assert not is_in_kevents()
 
 
 def test_the_function_speaks_for_kevents() -> None:
     """What `on_drop` records is an echo."""
     heard: list[bool] = []
-    Losses(LimitedLog(), lambda *_: heard.append(is_speaking())).tell(DropReason.QUEUE_FULL, EVENT)
-    assert [True] == heard
+    DropReporter(LimitedLog(), lambda *_: heard.append(is_in_kevents())).tell(DropReason.QUEUE_FULL, EVENT)
+    assert heard == [True]
 
 
 @pytest.mark.parametrize(
@@ -113,21 +113,21 @@ def test_the_function_speaks_for_kevents() -> None:
 def test_what_the_queue_dropped(dropped: Dropped, level: int, text: str, caplog: pytest.LogCaptureFixture) -> None:
     """Pitfalls 43, 44, 45: a refusal is told with what the server said, and for a 403 with the rule that is missing."""
     caplog.set_level(logging.DEBUG, "kevents")
-    Losses(LimitedLog(), None).tell_dropped(dropped)
-    assert [f"dropped an event about v1/Pod prod/web-0 (reason R), {dropped.reason.value}: {text}"] == caplog.messages
-    assert [level] == [record.levelno for record in caplog.records]
+    DropReporter(LimitedLog(), None).tell_dropped(dropped)
+    assert caplog.messages == [f"dropped an event about v1/Pod prod/web-0 (reason R), {dropped.reason.value}: {text}"]
+    assert [record.levelno for record in caplog.records] == [level]
 
 
 def test_codes_and_verbs_are_apart(caplog: pytest.LogCaptureFixture) -> None:
     """The first refusal with each code, and of each verb, is told; those after it are summed up."""
-    losses = Losses(LimitedLog(), None)
+    losses = DropReporter(LimitedLog(), None)
     for verb in (Verb.CREATE, Verb.PATCH):
         for code in (403, 422):
             for _ in range(10):
                 losses.tell_dropped(Dropped(DropReason.REJECTED, EVENT, 1, verb, Rejected(code, "R", "m")))
-    assert 4 == len(caplog.messages)
+    assert len(caplog.messages) == 4
     losses.log.sum_up()
-    assert 8 == len(caplog.messages)
+    assert len(caplog.messages) == 8
 
 
 def test_a_hostile_name_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -141,7 +141,7 @@ def test_a_hostile_name_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
         time=0,
         serial=1,
     )
-    Losses(LimitedLog(), None).tell(DropReason.QUEUE_FULL, event)
+    DropReporter(LimitedLog(), None).tell(DropReason.QUEUE_FULL, event)
     (message,) = caplog.messages
     assert message.isprintable()
     assert r"v1/Pod prod/a\nb\x1b[2J (reason R\r\nx)" in message

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kevents import Event, EventBroadcaster, EventSource, ObjectReference
 from kevents._delivery.event_logging import log_plainly, log_structured
-from kevents._runtime.log import is_speaking
+from kevents._runtime.log import is_in_kevents
 from kevents.events import SeriesEvent
 from tests.support.sinks import PATIENCE, about
 
@@ -30,7 +30,7 @@ def test_plainly() -> None:
     lines: list[str] = []
     log_plainly(lambda text, *args: lines.append(text % args), event())
     reference = "ObjectReference(kind='Pod', api_version='v1', namespace='prod', name='web-0', uid='uid-web-0')"
-    assert [f"Event({reference}): type: 'Warning' reason: 'R' it happened"] == lines
+    assert lines == [f"Event({reference}): type: 'Warning' reason: 'R' it happened"]
 
 
 def test_structured(caplog: pytest.LogCaptureFixture) -> None:
@@ -39,13 +39,13 @@ def test_structured(caplog: pytest.LogCaptureFixture) -> None:
     log_structured(logging.getLogger("mine"), logging.INFO, event())
     log_structured(logging.getLogger("mine"), logging.INFO, event(reference=ObjectReference(kind="Node", name="n-1")))
     first, second = caplog.records
-    assert ("mine", logging.INFO, "Event occurred") == (first.name, first.levelno, first.getMessage())
+    assert (first.name, first.levelno, first.getMessage()) == ("mine", logging.INFO, "Event occurred")
     expected = {
         "object": "prod/web-0", "field_path": "", "kind": "Pod", "api_version": "v1", "type": "Warning", "reason": "R",
         "event_message": "it happened",
     }  # fmt: skip
-    assert expected == {name: getattr(first, name) for name in expected}
-    assert "n-1" == second.object  # type: ignore[attr-defined]
+    assert {name: getattr(first, name) for name in expected} == expected
+    assert second.object == "n-1"  # type: ignore[attr-defined]
 
 
 def test_series_event(caplog: pytest.LogCaptureFixture) -> None:
@@ -66,8 +66,12 @@ def test_series_event(caplog: pytest.LogCaptureFixture) -> None:
     log_structured(logging.getLogger("mine"), logging.INFO, series)
     assert lines[0].endswith(r"type: 'Warning' reason: 'R' action: 'A\n' n\x1b")
     (record,) = caplog.records
-    assert ("prod/web-0", "Warning", "R", r"A\n", r"n\x1b") == tuple(
-        getattr(record, name) for name in ("object", "type", "reason", "action", "note")
+    assert tuple(getattr(record, name) for name in ("object", "type", "reason", "action", "note")) == (
+        "prod/web-0",
+        "Warning",
+        "R",
+        r"A\n",
+        r"n\x1b",
     )
     assert not hasattr(record, "event_message")
 
@@ -82,16 +86,16 @@ def test_escaped(caplog: pytest.LogCaptureFixture) -> None:
     (record,) = caplog.records
     texts = [lines[0], record.getMessage()]
     texts += [getattr(record, name) for name in ("object", "field_path", "kind", "reason", "event_message")]
-    assert [] == [text for text in texts if not text.isprintable()]
-    assert HOSTILE == hostile.message
+    assert [text for text in texts if not text.isprintable()] == []
+    assert hostile.message == HOSTILE
 
 
 def test_a_logged_event_is_an_echo(caplog: pytest.LogCaptureFixture) -> None:
     """What a log handler records while an event is logged is an echo."""
     heard: list[bool] = []
-    log_plainly(lambda *_: heard.append(is_speaking()), event())
-    assert [True] == heard
-    assert not is_speaking()
+    log_plainly(lambda *_: heard.append(is_in_kevents()), event())
+    assert heard == [True]
+    assert not is_in_kevents()
 
 
 def test_watchers(caplog: pytest.LogCaptureFixture) -> None:
@@ -104,16 +108,16 @@ def test_watchers(caplog: pytest.LogCaptureFixture) -> None:
     recorder = broadcaster.new_recorder("c")
     for number in range(20):
         recorder.event(about(), "Normal", "R", str(number))
-    assert 0 == broadcaster.shutdown(PATIENCE)
+    assert broadcaster.shutdown(PATIENCE) == 0
     levels = {"plain": logging.INFO, "kevents.events": logging.INFO, "mine": logging.DEBUG}
     for name, level in levels.items():
         records = [record for record in caplog.records if record.name == name]
-        assert [level] * 20 == [record.levelno for record in records]
-    assert [str(number) for number in range(20)] == [
+        assert [record.levelno for record in records] == [level] * 20
+    assert [
         record.event_message  # type: ignore[attr-defined]
         for record in caplog.records
         if record.name == "mine"
-    ]
+    ] == [str(number) for number in range(20)]
 
 
 def test_a_function_that_raises() -> None:
@@ -121,5 +125,5 @@ def test_a_function_that_raises() -> None:
     broadcaster = EventBroadcaster()
     broadcaster.start_logging(lambda *_: 1 / 0)
     broadcaster.new_recorder("c").event(about(), "Normal", "R", "m")
-    assert 0 == broadcaster.shutdown(PATIENCE)
-    assert 1 == broadcaster.statistics().watchers[0].failed
+    assert broadcaster.shutdown(PATIENCE) == 0
+    assert broadcaster.statistics().watchers[0].failed == 1

@@ -13,13 +13,13 @@ import pytest
 
 from kevents import Event, EventSource, StatusError, UnavailableError
 from kevents._correlation.decisions import CoreDecider
-from kevents._delivery.dispatcher import Delivery
-from kevents._delivery.drop_reporter import Losses
-from kevents._delivery.sender_threads import SenderCrew, send
+from kevents._delivery.dispatcher import Dispatcher
+from kevents._delivery.drop_reporter import DropReporter
+from kevents._delivery.sender_threads import SenderThreadPool, send
 from kevents._model.statistics import DropReason
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb
 from kevents._queue.work_item import Attempt
-from kevents._runtime.log import LimitedLog, is_speaking
+from kevents._runtime.log import LimitedLog, is_in_kevents
 from tests.support.sinks import PATIENCE, Call, Gate, ScriptedSink, about, thread_names
 
 
@@ -46,12 +46,12 @@ class Crew:
         """Start nothing."""
         self.sink = sink
         self.drops: list[tuple[DropReason, int]] = []
-        self.delivery = Delivery(
-            Losses(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events))),
+        self.delivery = Dispatcher(
+            DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events))),
             partial(CoreDecider, None, None),
             senders=senders, backlog=10_000, max_age=3600.0, sleep_duration=10.0, retry_wait=retry_wait,
         )  # fmt: skip
-        self.crew = SenderCrew(self.delivery, sink, senders, "s")
+        self.crew = SenderThreadPool(self.delivery, sink, senders, "s")
         self._serial = 0
 
     def handle(self, *messages: str) -> None:
@@ -88,8 +88,8 @@ def crew(sink: ScriptedSink, **settings: Any) -> Iterator[Crew]:
     yield made
     made.crew.finish()
     made.crew.settle(monotonic() + PATIENCE)
-    assert 0 == made.delivery.statistics().backlog
-    assert [] == sink.doubled
+    assert made.delivery.statistics().backlog == 0
+    assert sink.doubled == []
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_whatever_a_sink_raises_is_a_verdict(error: BaseException | None, verdic
     """Nothing that a sink raises reaches the sender's thread."""
     office = Crew(ScriptedSink(always=error))
     attempt = office.attempt()
-    assert verdict == send(office.sink, attempt)
+    assert send(office.sink, attempt) == verdict
 
 
 def test_a_status_of_nonsense_is_a_verdict() -> None:
@@ -128,19 +128,19 @@ def test_a_status_of_nonsense_is_a_verdict() -> None:
 def test_the_verb_and_the_body() -> None:
     """A create carries the whole body, a patch the name and the patch; both speak for kevents."""
     speaking: list[bool] = []
-    sink = ScriptedSink(always=lambda _: speaking.append(is_speaking()))
+    sink = ScriptedSink(always=lambda _: speaking.append(is_in_kevents()))
     office = Crew(sink)
     attempt = office.attempt()
-    assert Delivered() == send(sink, attempt)
+    assert send(sink, attempt) == Delivered()
     attempt.verb = Verb.PATCH
-    assert Delivered() == send(sink, attempt)
+    assert send(sink, attempt) == Delivered()
     create, patch = sink.calls
-    assert ("create", "prod", attempt.name, "m") == (create.verb, create.namespace, create.name, create.body["message"])
-    assert ("patch", "prod", attempt.name, {"count", "lastTimestamp", "message"}) == (
+    assert (create.verb, create.namespace, create.name, create.body["message"]) == ("create", "prod", attempt.name, "m")
+    assert (
         patch.verb, patch.namespace, patch.name, set(patch.body),
-    )  # fmt: skip
-    assert [True, True] == speaking
-    assert not is_speaking()
+    ) == ("patch", "prod", attempt.name, {"count", "lastTimestamp", "message"})  # fmt: skip
+    assert speaking == [True, True]
+    assert not is_in_kevents()
 
 
 def test_gone_of_a_patch() -> None:
@@ -148,26 +148,26 @@ def test_gone_of_a_patch() -> None:
     sink = ScriptedSink(always=StatusError(404, "NotFound"))
     office = Crew(sink)
     attempt = office.attempt()
-    assert Rejected(404, "NotFound") == send(sink, attempt)
+    assert send(sink, attempt) == Rejected(404, "NotFound")
     attempt.verb = Verb.PATCH
-    assert Gone() == send(sink, attempt)
+    assert send(sink, attempt) == Gone()
 
 
 def test_threads_come_as_they_are_needed() -> None:
     """No thread before the first event, one for one event at a time, never more than senders."""
     gate = Gate()
     with crew(ScriptedSink(gate=gate), senders=3) as office:
-        assert [] == thread_names("kevents-s-sender")
+        assert thread_names("kevents-s-sender") == []
         office.handle("a")
-        assert ["kevents-s-sender-1"] == thread_names("kevents-s-sender")
+        assert thread_names("kevents-s-sender") == ["kevents-s-sender-1"]
         assert office.delivery.flush(None)
         gate.shut()
         office.handle(*[f"e{number}" for number in range(10)])
         gate.wait_entered(4)
-        assert 3 == len(thread_names("kevents-s-sender"))
+        assert len(thread_names("kevents-s-sender")) == 3
         gate.open()
-    assert 3 == office.sink.most_at_once
-    assert 11 == len(office.sink.written)
+    assert office.sink.most_at_once == 3
+    assert len(office.sink.written) == 11
 
 
 def test_never_two_at_once_for_one_event() -> None:
@@ -190,9 +190,9 @@ def test_never_two_at_once_for_one_event() -> None:
             ]
             office.crew.handle(batch)
         gate.open()
-    assert 1 == office.sink.most_at_once
-    assert ["create", "patch"] == [call.verb for call in office.sink.written]
-    assert 21 == office.sink.written[-1].count
+    assert office.sink.most_at_once == 1
+    assert [call.verb for call in office.sink.written] == ["create", "patch"]
+    assert office.sink.written[-1].count == 21
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, RuntimeError, MuteError, FatalError])
@@ -201,7 +201,7 @@ def test_a_sender_survives(error: type[BaseException]) -> None:
     with crew(ScriptedSink(faults={1: error()}), senders=1) as office:
         office.handle("a", "b")
         assert office.delivery.flush(None)
-    assert {"a", "b"} == set(office.sink.messages)
+    assert set(office.sink.messages) == {"a", "b"}
 
 
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,12 +215,12 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
             with monkeypatch.context() as patch:
                 patch.setattr(threading.Thread, "start", refuse)
                 office.handle("a")
-            assert [] == office.crew._threads
+            assert office.crew._threads == []
             if later:
                 office.handle("b")
                 assert office.delivery.flush(None)
-        assert (["a", "b"] if later else ["a"]) == sorted(office.sink.messages)
-        assert later == (threading.current_thread().name not in [call.thread for call in office.sink.calls])
+        assert sorted(office.sink.messages) == (["a", "b"] if later else ["a"])
+        assert (threading.current_thread().name not in [call.thread for call in office.sink.calls]) == later
 
 
 def test_its_threads_are_its_own() -> None:
@@ -229,11 +229,11 @@ def test_its_threads_are_its_own() -> None:
     office = Crew(ScriptedSink(always=lambda _: answers.append(office.crew.owns_this_thread())))
     office.handle("a", "b", "c", "d")
     assert office.delivery.flush(None)
-    assert [True] * 4 == answers
+    assert answers == [True] * 4
     assert not office.crew.owns_this_thread()
     office.crew.finish()
     office.crew.settle(monotonic() + PATIENCE)
-    assert 0 == office.delivery.statistics().backlog
+    assert office.delivery.statistics().backlog == 0
 
 
 def test_a_sink_that_returns_late() -> None:
@@ -244,13 +244,13 @@ def test_a_sink_that_returns_late() -> None:
     gate.wait_entered(2)
     office.crew.finish()
     office.crew.settle(monotonic() + 0.01)
-    assert 2 == office.crew.close()
+    assert office.crew.close() == 2
     before = office.delivery.statistics()
     gate.open()
     for thread in list(office.crew._threads):
         thread.join(PATIENCE)
-    assert before == office.delivery.statistics()
-    assert [(DropReason.SHUTDOWN, 1)] * 2 == office.drops
+    assert office.delivery.statistics() == before
+    assert office.drops == [(DropReason.SHUTDOWN, 1)] * 2
 
 
 def test_order_of_one_event() -> None:
@@ -271,9 +271,9 @@ def test_order_of_one_event() -> None:
             if number % 3 == 0:
                 assert office.delivery.flush(None)
     counts = [call.count for call in office.sink.written]
-    assert sorted(counts) == counts
-    assert 20 == counts[-1]
-    assert 1 == len({call.name for call in office.sink.calls})
+    assert counts == sorted(counts)
+    assert counts[-1] == 20
+    assert len({call.name for call in office.sink.calls}) == 1
 
 
 def test_call_repr() -> None:

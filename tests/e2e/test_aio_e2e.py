@@ -78,10 +78,10 @@ def test_the_lines_of_the_readme(server: RealServer, tmp_path: Path, page: str, 
         timeout=60,
         check=False,
     )
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
     [event] = server.request("GET", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events").body["items"]
-    assert ("BackupFailed", text) == (event["reason"], event["note"])
-    assert 1 == event.get("deprecatedCount", 1)
+    assert (event["reason"], event["note"]) == ("BackupFailed", text)
+    assert event.get("deprecatedCount", 1) == 1
     assert "series" not in event
 
 
@@ -120,8 +120,8 @@ def test_many_at_once(server: RealServer, monkeypatch: pytest.MonkeyPatch) -> No
 
     statistics = asyncio.run(main())
     check_ledgers(statistics)
-    assert ((coroutines + threads) * each, {}) == (statistics.recorded, statistics.dropped)
-    assert statistics.recorded == sum(faults.events_on(server, namespace).values())
+    assert (statistics.recorded, statistics.dropped) == ((coroutines + threads) * each, {})
+    assert sum(faults.events_on(server, namespace).values()) == statistics.recorded
 
 
 @pytest.mark.parametrize("package", ["kubernetes.aio", "kubernetes_asyncio"])
@@ -151,12 +151,12 @@ def test_series(server: RealServer, package: str) -> None:
 
     statistics = asyncio.run(main(), debug=True)
     check_ledgers(statistics)
-    assert (5001, {}) == (statistics.recorded, statistics.dropped)
+    assert (statistics.recorded, statistics.dropped) == (5001, {})
     columns = "custom-columns=R:.reason,A:.action,C:.reportingController,N:.series.count"
     table = server.kubectl("get", "events.events.k8s.io", "-n", namespace, "-o", columns)
     expected = [["R0", "Stepping", "example.com/c", "501"]]
     expected += [[f"R{number}", "Stepping", "example.com/c", "500"] for number in range(1, 10)]
-    assert expected == sorted(line.split() for line in table.splitlines()[1:])
+    assert sorted(line.split() for line in table.splitlines()[1:]) == expected
     assert re.search(r"\(x501 over .*\)\s+Normal\s+R0\s+Pod/web-0", server.kubectl("events", "-n", namespace))
 
 

@@ -124,26 +124,26 @@ def test_labels_and_owners(space: Space, make: Callable[..., Enricher]) -> None:
     enricher.enrich(records)
     involved = records[-1].body["involvedObject"]
     expected = ({"app": "web"}, {"note": "n"}, False, replicas["uid"])
-    assert expected == (
+    assert (
         involved["labels"],
         involved["annotations"],
         involved["deleted"],
         involved["ownerReferences"][0]["uid"],
-    )
+    ) == expected
     top = {
         "kind": "Deployment",
         "name": "web",
         "uid": deployment["uid"],
         "path": ["ReplicaSet/web-5d", "Deployment/web"],
     }
-    assert {"object": {"state": "live", "stale": False}, "topOwner": top} == about(records[-1])
+    assert about(records[-1]) == {"object": {"state": "live", "stale": False}, "topOwner": top}
     figures = enricher.statistics()
-    assert (19, 1, 2, 3) == (
+    assert (
         figures.kube_api_read_cache_hits,
         figures.kube_api_read_cache_misses,
         figures.owner_reads,
         figures.requests["get"],
-    )
+    ) == (19, 1, 2, 3)
 
 
 def test_changed(space: Space, make: Callable[..., Enricher]) -> None:
@@ -155,8 +155,8 @@ def test_changed(space: Space, make: Callable[..., Enricher]) -> None:
     new = space.ok("PATCH", space.path("pods", "web-0"), patch, content_type="application/merge-patch+json")["metadata"]
     records = [space.record("Pod", new), space.record("Pod", old)]
     enricher.enrich(records)
-    assert [{"app": "new"}] * 2 == [each.body["involvedObject"]["labels"] for each in records]
-    assert 2 == enricher.statistics().kube_api_read_cache_misses
+    assert [each.body["involvedObject"]["labels"] for each in records] == [{"app": "new"}] * 2
+    assert enricher.statistics().kube_api_read_cache_misses == 2
 
 
 def test_deleted_and_recreated(space: Space, make: Callable[..., Enricher]) -> None:
@@ -170,19 +170,19 @@ def test_deleted_and_recreated(space: Space, make: Callable[..., Enricher]) -> N
     later = {**first, "resourceVersion": str(int(unseen["resourceVersion"]) + 1000)}
     [gone, unknown] = records = [space.record("Pod", later), space.record("Pod", unseen)]
     enricher.enrich(records)
-    assert {"state": "gone", "stale": True} == gone.body["kevents"]["object"]
-    assert ({"generation": "1"}, True) == (
+    assert gone.body["kevents"]["object"] == {"state": "gone", "stale": True}
+    assert (
         gone.body["involvedObject"]["labels"],
         gone.body["involvedObject"]["deleted"],
-    )
-    assert {"state": "gone", "stale": False} == unknown.body["kevents"]["object"]
+    ) == ({"generation": "1"}, True)
+    assert unknown.body["kevents"]["object"] == {"state": "gone", "stale": False}
     second = space.pod("b", labels={"generation": "2"})
     ghost = {**unseen, "uid": "00000000-0000-4000-8000-000000000001"}
     [replaced, live] = records = [space.record("Pod", ghost), space.record("Pod", second)]
     enricher.enrich(records)
-    assert {"state": "replaced", "stale": False} == replaced.body["kevents"]["object"]
-    assert (True, None) == (replaced.body["involvedObject"]["deleted"], replaced.body["involvedObject"].get("labels"))
-    assert {"generation": "2"} == live.body["involvedObject"]["labels"]
+    assert replaced.body["kevents"]["object"] == {"state": "replaced", "stale": False}
+    assert (replaced.body["involvedObject"]["deleted"], replaced.body["involvedObject"].get("labels")) == (True, None)
+    assert live.body["involvedObject"]["labels"] == {"generation": "2"}
 
 
 def test_terminating(space: Space, make: Callable[..., Enricher]) -> None:
@@ -192,7 +192,7 @@ def test_terminating(space: Space, make: Callable[..., Enricher]) -> None:
     done = space.record("Pod", pod)
     done.body["involvedObject"]["resourceVersion"] = ""
     make().enrich([done])
-    assert ("terminating", True) == (done.body["kevents"]["object"]["state"], done.body["involvedObject"]["deleted"])
+    assert (done.body["kevents"]["object"]["state"], done.body["involvedObject"]["deleted"]) == ("terminating", True)
     patch = {"metadata": {"finalizers": None}}
     space.ok("PATCH", space.path("pods", "web-0"), patch, content_type="application/merge-patch+json")
 
@@ -205,7 +205,7 @@ def test_secret(space: Space, make: Callable[..., Enricher]) -> None:
     )
     done = space.record("Secret", made["metadata"])
     make().enrich([done])
-    assert {"note": "n"} == done.body["involvedObject"]["annotations"]
+    assert done.body["involvedObject"]["annotations"] == {"note": "n"}
     assert "hunter2" not in done.line().decode()
 
 
@@ -230,15 +230,15 @@ def test_forbidden(space: Space, make: Callable[..., Enricher], caplog: pytest.L
     space.server._wait_status(200, "GET", space.path("pods", "web-0"), None, space.server.tokens["stranger"])
     records = [*(space.record("ConfigMap", each) for each in maps), space.record("Pod", pod)]
     enricher.enrich(records)
-    assert ["forbidden"] * 3 + ["live"] == [each.body["kevents"]["object"]["state"] for each in records]
-    assert 2 == enricher.statistics().requests["get"]
+    assert [each.body["kevents"]["object"]["state"] for each in records] == ["forbidden"] * 3 + ["live"]
+    assert enricher.statistics().requests["get"] == 2
     assert 'allow apiGroups: [""], resources: ["configmaps"], verbs: ["get"]' in caplog.text
     for passed, requests in ((299.0, 2), (301.0, 3)):
         now = passed
         again = space.record("ConfigMap", maps[0])
         again.read_at += passed
         enricher.enrich([again])
-        assert requests == enricher.statistics().requests["get"]
+        assert enricher.statistics().requests["get"] == requests
 
 
 def test_kind_of_later(space: Space, make: Callable[..., Enricher]) -> None:
@@ -249,8 +249,8 @@ def test_kind_of_later(space: Space, make: Callable[..., Enricher]) -> None:
     kinds = [f"{group}/v1", "Widget"]
     [before] = [record("Widget", "w", "u", apiVersion=kinds[0], namespace=space.name, read_at=monotonic())]
     enricher.enrich([before, before])
-    assert "skipped" == before.body["kevents"]["object"]["state"]
-    assert {"discover": 1} == enricher.statistics().requests
+    assert before.body["kevents"]["object"]["state"] == "skipped"
+    assert enricher.statistics().requests == {"discover": 1}
     space.server.register(kinds[0], "Widget", "widgets")
     listed_when(space, group)
     body = {"apiVersion": kinds[0], "kind": "Widget", "metadata": {"name": "w", "labels": {"a": "b"}}}
@@ -260,7 +260,7 @@ def test_kind_of_later(space: Space, make: Callable[..., Enricher]) -> None:
         later = space.record("Widget", made, kinds[0])
         later.read_at += passed
         enricher.enrich([later])
-        assert state == later.body["kevents"]["object"]["state"]
+        assert later.body["kevents"]["object"]["state"] == state
 
 
 def test_node(space: Space, make: Callable[..., Enricher]) -> None:
@@ -275,8 +275,8 @@ def test_node(space: Space, make: Callable[..., Enricher]) -> None:
     node = record("Node", name, name, time="2099-01-01T00:00:00Z", read_at=monotonic())
     enricher = make()
     enricher.enrich([pod, node])
-    assert [{"addresses": ["10.0.0.9", "1.2.3.4"]}] * 2 == [each.body["kevents"]["node"] for each in (pod, node)]
-    assert {"zone": "a"} == node.body["involvedObject"]["labels"]
+    assert [each.body["kevents"]["node"] for each in (pod, node)] == [{"addresses": ["10.0.0.9", "1.2.3.4"]}] * 2
+    assert node.body["involvedObject"]["labels"] == {"zone": "a"}
 
 
 def test_services(space: Space, make: Callable[..., Enricher]) -> None:
@@ -293,12 +293,12 @@ def test_services(space: Space, make: Callable[..., Enricher]) -> None:
 
     space.ok("POST", slices, slice_of("web"))
     with make(services=True) as enricher:
-        assert ["web"] == names_when(enricher, space, pod, ["web"])
+        assert names_when(enricher, space, pod, ["web"]) == ["web"]
         space.ok("POST", slices, slice_of("api"))
-        assert ["api", "web"] == names_when(enricher, space, pod, ["api", "web"])
+        assert names_when(enricher, space, pod, ["api", "web"]) == ["api", "web"]
         space.ok("DELETE", f"{slices}/web-x")
         space.ok("POST", slices, slice_of("last"))  # when it is seen, the deletion has been seen
-        assert ["api", "last", "web"] == names_when(enricher, space, pod, ["api", "last", "web"])
+        assert names_when(enricher, space, pod, ["api", "last", "web"]) == ["api", "last", "web"]
         assert {"list", "watch"} <= set(enricher.statistics().requests)
 
 

@@ -83,7 +83,7 @@ def test_kubectl(real_server: RealServer, server: Wire, new_broadcaster: NewBroa
     assert re.search(r"\(x3 over .*\)\s+Warning\s+BackupFailed\s+Pod/web-0\s+no room, try 0", everything), everything
     assert re.search(r"Normal\s+BackupDone\s+Pod/web-1\s+42 files", everything), everything
     of_one = real_server.kubectl("events", "-n", server.namespace, "--for", "pod/web-1")
-    assert (True, False) == ("BackupDone" in of_one, "BackupFailed" in of_one)
+    assert ("BackupDone" in of_one, "BackupFailed" in of_one) == (True, False)
     for resource in (GROUP, "events"):
         table = real_server.kubectl("get", resource, "-n", server.namespace)
         assert re.search(r"Warning\s+BackupFailed\s+pod/web-0\s+no room, try 0", table), table
@@ -112,7 +112,7 @@ def test_all_fields(server: Wire, new_broadcaster: NewBroadcaster) -> None:
     recorder.event(pod(server), "Normal", "R", "A", "🔥 é\n", related=related, **extra)
     assert broadcaster.flush(LIMIT)
     (event,) = stored(server)
-    assert ("🔥 é\n", "web-0", "web-1", "example.com/c", "c-1", {"a": "b"}, {"c": "d"}) == (
+    assert (
         event["note"],
         event["regarding"]["name"],
         event["related"]["name"],
@@ -120,7 +120,7 @@ def test_all_fields(server: Wire, new_broadcaster: NewBroadcaster) -> None:
         event["reportingInstance"],
         event["metadata"]["annotations"],
         event["metadata"]["labels"],
-    )
+    ) == ("🔥 é\n", "web-0", "web-1", "example.com/c", "c-1", {"a": "b"}, {"c": "d"})
 
 
 def test_final_counts(server: Wire, new_broadcaster: NewBroadcaster) -> None:
@@ -130,12 +130,12 @@ def test_final_counts(server: Wire, new_broadcaster: NewBroadcaster) -> None:
     for number in range(500):
         recorder.eventf(pod(server), None, "Normal", f"R{number % 5}", "A", "n")
     assert broadcaster.flush(LIMIT)
-    assert {f"R{number}": 100 for number in range(5)} == counts(server)
+    assert counts(server) == {f"R{number}": 100 for number in range(5)}
     for _ in range(50):
         recorder.eventf(pod(server), None, "Normal", "R0", "A", "n")
-    assert 0 == broadcaster.shutdown(LIMIT)
-    assert 150 == counts(server)["R0"]
-    assert {} == broadcaster.statistics().dropped
+    assert broadcaster.shutdown(LIMIT) == 0
+    assert counts(server)["R0"] == 150
+    assert broadcaster.statistics().dropped == {}
 
 
 def test_expired(server: Wire, new_broadcaster: NewBroadcaster) -> None:
@@ -150,14 +150,14 @@ def test_expired(server: Wire, new_broadcaster: NewBroadcaster) -> None:
     recorder.eventf(pod(server), None, "Normal", "R", "A", "n")
     assert broadcaster.flush(LIMIT)
     (after,) = stored(server)
-    assert (before["metadata"]["name"], before["eventTime"], 3) == (
+    assert (
         after["metadata"]["name"],
         after["eventTime"],
         after["series"]["count"],
-    )
+    ) == (before["metadata"]["name"], before["eventTime"], 3)
     found = broadcaster.statistics().watchers[0].sink
     assert found is not None
-    assert 1 == found.recreated
+    assert found.recreated == 1
 
 
 @pytest.mark.parametrize("moment", [START // NANO * NANO, START // NANO * NANO + 120_000_000])
@@ -171,9 +171,9 @@ def test_times(server: Wire, new_broadcaster: NewBroadcaster, moment: int) -> No
     recorder.eventf(pod(server), None, "Normal", "Single", "A", "n")
     assert broadcaster.flush(LIMIT)
     expected = "2026-07-24T09:00:00.000001Z" if moment % NANO == 0 else "2026-07-24T09:00:00.120000Z"
-    assert {("Single", 2), ("Merged", 3)} == set(counts(server).items())
+    assert set(counts(server).items()) == {("Single", 2), ("Merged", 3)}
     times = [(event["eventTime"], event["series"]["lastObservedTime"]) for event in stored(server)]
-    assert [(expected, expected)] * 2 == times
+    assert times == [(expected, expected)] * 2
 
 
 @pytest.mark.parametrize("controller", ["c" * 63, f"{'p.' * 126}p/{'n' * 63}", "a_b.C-1"])
@@ -186,8 +186,8 @@ def test_limits(server: Wire, new_broadcaster: NewBroadcaster, controller: str) 
         recorder.event(pod(server, "A_b:7"), "Normal", text, text, text)
     recorder.event(pod(server), "Normal", "R", "A", "")
     assert broadcaster.flush(LIMIT)
-    assert {} == broadcaster.statistics().dropped
-    assert len(texts) + 1 == len(stored(server))
+    assert broadcaster.statistics().dropped == {}
+    assert len(stored(server)) == len(texts) + 1
     assert {128} >= {len(event["reportingInstance"].encode()) for event in stored(server)} - {127}
 
 
@@ -205,8 +205,8 @@ def test_patch_of_a_lost_answer(server: Wire, new_broadcaster: NewBroadcaster) -
     sink.create = forgetful
     broadcaster.new_recorder("c").eventf(pod(server), None, "Normal", "R", "A", "n")
     assert broadcaster.flush(LIMIT)
-    assert {"R": 1} == counts(server)
-    assert {} == broadcaster.statistics().dropped
+    assert counts(server) == {"R": 1}
+    assert broadcaster.statistics().dropped == {}
 
 
 def test_no_permission(server: Wire, new_broadcaster: NewBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
@@ -218,7 +218,7 @@ def test_no_permission(server: Wire, new_broadcaster: NewBroadcaster, caplog: py
     for number in range(5):
         recorder.eventf(pod(server), None, "Normal", f"R{number}", "A", "n")
     assert broadcaster.flush(LIMIT)
-    assert {DropReason.REJECTED: 5} == broadcaster.statistics().dropped
+    assert broadcaster.statistics().dropped == {DropReason.REJECTED: 5}
     assert all(told.acquire(timeout=LIMIT) for _ in range(5))
     (line,) = [record.getMessage() for record in caplog.records if record.name == "kevents"]
     assert 'cannot create resource "events" in API group "events.k8s.io"' in line

@@ -117,15 +117,15 @@ class Run:
             f"{self.sink().retried} retried"
         )
         check_ended(self.broadcaster.statistics(), recorded)
-        assert {} == self.broadcaster.statistics().dropped
-        assert self.witness.counts == found
-        assert recorded == sum(found.values())
-        assert recorded == self.sink().delivered
+        assert self.broadcaster.statistics().dropped == {}
+        assert found == self.witness.counts
+        assert sum(found.values()) == recorded
+        assert self.sink().delivered == recorded
         load.check_never_waited()
 
     def check_lines(self, lost: int, back: int) -> None:
         """Check how many lines say that the server was lost, and came back."""
-        assert (lost, back) == (len(self.lines(LOST)), len(self.lines(BACK)))
+        assert (len(self.lines(LOST)), len(self.lines(BACK))) == (lost, back)
 
     def close(self) -> None:
         """End the broadcaster and the client's connections."""
@@ -158,7 +158,7 @@ def proxy(server: RealServer) -> Iterator[Proxy]:
 def make_namespace(server: RealServer) -> str:
     """Make a namespace."""
     name = f"t-{secrets.token_hex(6)}"
-    assert 201 == server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).status
+    assert server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).status == 201
     return name
 
 
@@ -245,7 +245,7 @@ def test_token_revoked_and_restored(server: RealServer, new_run: Callable[..., R
         load.go_on(1)
         restart(server, {name: value for name, value in server.tokens.items() if name != "recorder"})
         try:
-            assert 401 == server.request("POST", path, {}, token=token).status
+            assert server.request("POST", path, {}, token=token).status == 401
             load.go_on(OUTAGE)
         finally:
             restart(server, {**server.tokens, "recorder": token})
@@ -288,7 +288,7 @@ def test_slow_network(proxy: Proxy, new_run: Callable[..., Run]) -> None:
         load.go_on(OUTAGE)
     run.check_nothing_lost(load, "slow network")
     run.check_lines(lost=0, back=0)
-    assert 0 == run.sink().retried
+    assert run.sink().retried == 0
 
 
 def test_lossy_network(proxy: Proxy, new_run: Callable[..., Run]) -> None:
@@ -301,7 +301,7 @@ def test_lossy_network(proxy: Proxy, new_run: Callable[..., Run]) -> None:
         load.go_on(2)
     run.check_nothing_lost(load, f"lossy network, {sum(proxy.cuts.values())} cuts")
     run.check_lines(lost=1, back=1)
-    assert set(Cut) == set(proxy.cuts)
+    assert set(proxy.cuts) == set(Cut)
 
 
 @pytest.mark.parametrize("mode", [BlackHole(), Refuse()], ids=["black-hole", "refuse"])
@@ -323,7 +323,7 @@ def test_namespace_deleted(server: RealServer, new_run: Callable[..., Run]) -> N
     run = new_run()
     with run.load() as load:
         load.go_on(1)
-        assert 200 == server.request("DELETE", f"/api/v1/namespaces/{run.namespace}").status
+        assert server.request("DELETE", f"/api/v1/namespaces/{run.namespace}").status == 200
         load.go_on(3)
     assert run.broadcaster.flush(FLUSH)
     before = run.sink()
@@ -334,11 +334,11 @@ def test_namespace_deleted(server: RealServer, new_run: Callable[..., Run]) -> N
     found = run.sink()
     print(f"\nnamespace deleted: {load}; delivered {found.delivered}, rejected {dict(found.rejected_by_code)}")  # noqa: T201
     check_ended(run.broadcaster.statistics(), load.recorded + 3)
-    assert found.delivered == sum(run.on_the_server().values())
-    assert {kevents.DropReason.REJECTED: load.recorded + 3 - found.delivered} == found.dropped
-    assert {403: load.recorded + 3 - found.delivered} == found.rejected_by_code
-    assert 3 == found.rejected_by_code[403] - before.rejected_by_code[403]
-    assert [] == run.loud()
+    assert sum(run.on_the_server().values()) == found.delivered
+    assert found.dropped == {kevents.DropReason.REJECTED: load.recorded + 3 - found.delivered}
+    assert found.rejected_by_code == {403: load.recorded + 3 - found.delivered}
+    assert found.rejected_by_code[403] - before.rejected_by_code[403] == 3
+    assert run.loud() == []
     load.check_never_waited()
 
 
@@ -351,14 +351,14 @@ def test_certificate_of_another_authority(tmp_path: Path, new_run: Callable[...,
         load.go_on(3)
     assert not run.broadcaster.flush(0.5)
     waiting = run.sink()
-    assert load.recorded == waiting.backlog
-    assert {} == waiting.dropped
+    assert waiting.backlog == load.recorded
+    assert waiting.dropped == {}
     (line,) = run.loud()
     assert line.startswith(LOST)
     assert "certificate verify failed" in line
-    assert load.recorded == run.broadcaster.shutdown(1)
+    assert run.broadcaster.shutdown(1) == load.recorded
     check_ended(run.broadcaster.statistics(), load.recorded)
-    assert {kevents.DropReason.SHUTDOWN: load.recorded} == run.broadcaster.statistics().dropped
+    assert run.broadcaster.statistics().dropped == {kevents.DropReason.SHUTDOWN: load.recorded}
     print(f"\nanother authority: {load}; all of them waited, {waiting.retried} retried, and were given up")  # noqa: T201
     load.check_never_waited()
 
@@ -385,8 +385,8 @@ def test_kubeconfig_of_the_environment(server: RealServer) -> None:
         timeout=60,
         check=False,
     )
-    assert (0, "") == (done.returncode, done.stderr)
-    assert [20, 20] == list(events_on(server, namespace).values())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(events_on(server, namespace).values()) == [20, 20]
 
 
 def test_proxy_forwards_nothing_once_the_client_has_closed() -> None:
@@ -400,7 +400,7 @@ def test_proxy_forwards_nothing_once_the_client_has_closed() -> None:
             server.settimeout(10)
             with pytest.raises(ConnectionResetError):
                 server.recv(1)
-        assert (1, 0) == (proxy.accepted, proxy.forwarded)
+        assert (proxy.accepted, proxy.forwarded) == (1, 0)
 
 
 def test_proxy_modes() -> None:
@@ -411,7 +411,7 @@ def test_proxy_modes() -> None:
             server, _ = listener.accept()
             with server:
                 client.sendall(b"ping")
-                assert b"ping" == server.recv(4)
+                assert server.recv(4) == b"ping"
                 proxy.become(BlackHole())
                 server.sendall(b"swallowed")
                 client.settimeout(0.2)
@@ -425,8 +425,8 @@ def test_proxy_modes() -> None:
         proxy.become(Lossy(share=1.0))
         for _ in range(30):
             exchange(address, listener)
-        assert 30 == sum(proxy.cuts.values())
-        assert set(Cut) == set(proxy.cuts)
+        assert sum(proxy.cuts.values()) == 30
+        assert set(proxy.cuts) == set(Cut)
 
 
 def exchange(address: tuple[str, int], listener: socket.socket) -> None:
@@ -438,9 +438,9 @@ def exchange(address: tuple[str, int], listener: socket.socket) -> None:
             try:
                 client.sendall(b"question")
                 asked = server.recv(8)
-                assert b"question" == asked
+                assert asked == b"question"
                 server.sendall(b"answer")
-                assert b"ans" == client.recv(8)
-                assert b"" == client.recv(8)
+                assert client.recv(8) == b"ans"
+                assert client.recv(8) == b""
             except ConnectionResetError:
                 return

@@ -40,7 +40,7 @@ ENDED = {"SyncDaemonEnded", "AsyncDaemonEnded", "AtCleanup", "AfterDrain"}
 def new_namespace(server: RealServer) -> str:
     """Create a namespace."""
     name = f"kopf-{secrets.token_hex(4)}"
-    assert 201 == server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).status
+    assert server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).status == 201
     return name
 
 
@@ -49,7 +49,7 @@ def create(server: RealServer, namespace: str, name: str, spec: dict[str, Any], 
     kind = plural.removesuffix("s").capitalize()
     body = {"apiVersion": "example.com/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
     answer = server.request("POST", f"/apis/example.com/v1/namespaces/{namespace}/{plural}", body)
-    assert 201 == answer.status, answer.body
+    assert answer.status == 201, answer.body
 
 
 def events(server: RealServer, namespace: str, component: str) -> list[dict[str, Any]]:
@@ -132,69 +132,69 @@ def life(real_server: RealServer, tmp_path_factory: pytest.TempPathFactory, logi
 
 def test_everywhere(life: Life) -> None:
     """Pitfalls 1, 3: handlers of both kinds, daemons, timers and bare threads; everything arrives, and once."""
-    assert (0, BEGUN | ENDED) == (life.status, reasons(life.events)), life.log
-    assert [("w", "Normal", "in a thread of kopf's", 1)] == life.of("SyncHandler")
-    assert [("w", "Warning", "in a thread of its own", 1)] == life.of("BareThread")
-    assert [("w", "Normal", "ticked", 1)] == life.of("Timer")
+    assert (life.status, reasons(life.events)) == (0, BEGUN | ENDED), life.log
+    assert life.of("SyncHandler") == [("w", "Normal", "in a thread of kopf's", 1)]
+    assert life.of("BareThread") == [("w", "Warning", "in a thread of its own", 1)]
+    assert life.of("Timer") == [("w", "Normal", "ticked", 1)]
     for reason in ("SyncDaemon", "AsyncDaemon"):
-        assert [("w", "Normal", "began", 1)] == life.of(reason)
+        assert life.of(reason) == [("w", "Normal", "began", 1)]
 
 
 def test_before_login_and_in_cleanup(life: Life, login: str) -> None:
     """What is recorded before login waits; what cleanup handlers record, even after our own, arrives."""
-    assert [("notes", "Normal", "before anything", 1)] == life.of("AtImport")
-    assert [("notes", "Normal", "before login", 1)] == life.of("AtStartup")
+    assert life.of("AtImport") == [("notes", "Normal", "before anything", 1)]
+    assert life.of("AtStartup") == [("notes", "Normal", "before login", 1)]
     for reason in ("SyncDaemonEnded", "AsyncDaemonEnded"):
-        assert [("w", "Normal", "ended", 1)] == life.of(reason)
-    assert [("notes", "Normal", "after everything", 1)] == life.of("AfterDrain")
-    assert [("notes", "Normal", {"client": "loaded", "own": "unset"}[login], 1)] == life.of("AtCleanup")
+        assert life.of(reason) == [("w", "Normal", "ended", 1)]
+    assert life.of("AfterDrain") == [("notes", "Normal", "after everything", 1)]
+    assert life.of("AtCleanup") == [("notes", "Normal", {"client": "loaded", "own": "unset"}[login], 1)]
 
 
 def test_order_of_cleanup(life: Life) -> None:
     """Our cleanup handler comes after those of the operator's module, though it was installed first."""
     ended = re.findall(r"kopf\.activities\.clea.*Activity '([^']+)' succeeded", life.log)
-    assert ["cleanup", "kevents-cleanup-1", "latest"] == [name.rpartition(".")[2] for name in ended]
+    assert [name.rpartition(".")[2] for name in ended] == ["cleanup", "kevents-cleanup-1", "latest"]
 
 
 def test_thirty_failures(life: Life) -> None:
     """A handler that fails thirty times leaves one event with a count, not thirty events."""
-    assert [("w", "Warning", "ConnectionError: the bucket is gone", 30)] == life.of("Failed")
+    assert life.of("Failed") == [("w", "Warning", "ConnectionError: the bucket is gone", 30)]
 
 
 def test_several_objects(life: Life) -> None:
     """An event about a list of objects is one about each."""
     expected = [("notes", "Normal", "about both", 1), ("w", "Normal", "about both", 1)]
-    assert expected == life.of("AsyncHandler")
+    assert life.of("AsyncHandler") == expected
 
 
 def test_log_handler(life: Life) -> None:
     """A handler's warnings become events about its object; lower levels, and what kopf does not want posted, do not."""
     seen = life.of("Logged")
-    assert {"w"} == {name for name, *_ in seen}
-    assert {"Warning"} == {eventtype for _, eventtype, *_ in seen}
+    assert {name for name, *_ in seen} == {"w"}
+    assert {eventtype for _, eventtype, *_ in seen} == {"Warning"}
     assert ("w", "Warning", "seen by its logger", 1) in seen
-    assert [] == [message for *_, message, _ in seen if "worth" in message or "\n" in message]
+    assert [message for *_, message, _ in seen if "worth" in message or "\n" in message] == []
 
 
 def test_kopf_s_own_posting(life: Life, login: str) -> None:
     """Posting by kopf itself is left alone unless asked; what waits there when the operator ends is kopf's loss."""
     if login == "own":
-        assert [] == life.by_kopf
+        assert life.by_kopf == []
     else:
-        assert ["kopf's own"] == [event["message"] for event in life.by_kopf]
+        assert [event["message"] for event in life.by_kopf] == ["kopf's own"]
 
 
 def test_references(life: Life) -> None:
     """Events are about the object itself: kubectl describe finds them by its uid."""
     about = [event["involvedObject"] for event in life.events if event["involvedObject"]["name"] == "w"]
-    assert {("example.com/v1", "Widget")} == {(ref["apiVersion"], ref["kind"]) for ref in about}
-    assert 1 == len({ref["uid"] for ref in about})
+    assert {(ref["apiVersion"], ref["kind"]) for ref in about} == {("example.com/v1", "Widget")}
+    assert len({ref["uid"] for ref in about}) == 1
 
 
 def test_quiet(life: Life) -> None:
     """Nothing was lost, and kevents has said nothing but that it waited for the login."""
     lines = [line for line in life.log.splitlines() if re.search(r"\] kevents ", line)]
-    assert [] == [line for line in lines if not re.search("has not logged in yet|answers again", line)]
+    assert [line for line in lines if not re.search("has not logged in yet|answers again", line)] == []
     assert "Traceback" not in life.log
 
 
@@ -219,12 +219,12 @@ def test_example(real_server: RealServer, tmp_path: Path) -> None:
         change = '{"spec":{"bucket":"main"}}'
         real_server.kubectl("patch", "-n", namespace, "backup", "bad", "--type=merge", "-p", change)
         operator.wait_until(lambda: ("bad", "BackupDone") in counts())
-        assert 0 == operator.end(signal.SIGINT), operator.log
+        assert operator.end(signal.SIGINT) == 0, operator.log
     [row] = re.findall(r"Warning +BackupFailed .*", described)
     assert re.search(r"\(x\d+ over .*backup-operator +ConnectionError: the bucket old is gone", row)
     assert ("good", "BackupDone") in counts()
     assert ("good", "BackupFailed") not in counts()
-    assert len(counts()) == len(events(real_server, namespace, "backup-operator"))
+    assert len(events(real_server, namespace, "backup-operator")) == len(counts())
 
 
 def test_permissions_of_the_example(real_server: RealServer, tmp_path: Path) -> None:
@@ -241,15 +241,15 @@ def test_permissions_of_the_example(real_server: RealServer, tmp_path: Path) -> 
     create(real_server, namespace, "good", {"bucket": "main"}, "backups")
     with Operator(EXAMPLE, tmp_path, path) as operator:
         operator.wait_until(lambda: {"BackupDone"} == reasons(events(real_server, namespace, "backup-operator")))
-        assert 0 == operator.end(), operator.log
-        assert [] == operator.said("orbidden")
+        assert operator.end() == 0, operator.log
+        assert operator.said("orbidden") == []
 
 
 def test_readme(real_server: RealServer, tmp_path: Path) -> None:
     """The lines of the README are an operator that records."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     [code] = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "kevents.kopf" in block]
-    assert 3 == len([line for line in code.splitlines() if re.search("kevents|recorder", line)])
+    assert len([line for line in code.splitlines() if re.search("kevents|recorder", line)]) == 3
     file = tmp_path / "operator.py"
     file.write_text(code, encoding="utf-8")
     real_server.register("example.com/v1", "Widget", "widgets")
@@ -257,7 +257,7 @@ def test_readme(real_server: RealServer, tmp_path: Path) -> None:
     create(real_server, namespace, "w", {})
     with Operator(file, tmp_path, real_server.kubeconfig("admin"), namespace=namespace) as operator:
         operator.wait_until(lambda: events(real_server, namespace, "widget-operator"))
-        assert 0 == operator.end(), operator.log
+        assert operator.end() == 0, operator.log
     [event] = events(real_server, namespace, "widget-operator")
-    assert ("Widget", "w", 1) == (event["involvedObject"]["kind"], event["involvedObject"]["name"], event["count"])
+    assert (event["involvedObject"]["kind"], event["involvedObject"]["name"], event["count"]) == ("Widget", "w", 1)
     assert f'"{event["reason"]}", "{event["message"]}"' in code

@@ -131,7 +131,7 @@ class Warnings(logging.Handler):
         """The lines, of which there must be so many, and no more."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.messages) >= number, 10)
-            assert number == len(self.messages), self.messages
+            assert len(self.messages) == number, self.messages
             return self.messages
 
 
@@ -153,9 +153,9 @@ def test_sixty_identical_events(namespace: Namespace) -> None:
         for _ in range(60):
             session.recorder.event(namespace.reference("same"), "Warning", "BackOff", "the bucket is gone")
         session.flush()
-        assert (60, 35, 25) == (session.ledger.accepted, session.ledger.spam_filtered, session.ledger.delivered)
+        assert (session.ledger.accepted, session.ledger.spam_filtered, session.ledger.delivered) == (60, 35, 25)
     (event,) = namespace.events()
-    assert (25, "the bucket is gone") == (event["count"], event["message"])
+    assert (event["count"], event["message"]) == (25, "the bucket is gone")
 
 
 def test_sixty_messages(namespace: Namespace) -> None:
@@ -167,7 +167,7 @@ def test_sixty_messages(namespace: Namespace) -> None:
     columns = "custom-columns=COUNT:.count,MESSAGE:.message"
     rows = namespace.table("get", "events", "--sort-by=.metadata.name", "-o", columns)
     combined = ["16", "(combined", "from", "similar", "events):", "message", "24"]
-    assert [*(["1", "message", str(number)] for number in range(9)), combined] == rows
+    assert rows == [*(["1", "message", str(number)] for number in range(9)), combined]
 
 
 def test_one_after_the_other(namespace: Namespace) -> None:
@@ -176,8 +176,8 @@ def test_one_after_the_other(namespace: Namespace) -> None:
         for _ in range(4):
             session.recorder.event(namespace.reference("slow"), "Normal", "Tick", "tick")
             session.flush()
-        assert (1, 3) == (session.ledger.created, session.ledger.patched)
-    assert [4] == [event["count"] for event in namespace.events()]
+        assert (session.ledger.created, session.ledger.patched) == (1, 3)
+    assert [event["count"] for event in namespace.events()] == [4]
 
 
 def test_describe(namespace: Namespace) -> None:
@@ -187,9 +187,9 @@ def test_describe(namespace: Namespace) -> None:
         for _ in range(3):
             session.recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
     row = namespace.server.kubectl("-n", namespace.name, "describe", "pod", "web-0").splitlines()[-1]
-    assert ["Warning", "BackupFailed"] == row.split()[:2]
+    assert row.split()[:2] == ["Warning", "BackupFailed"]
     assert "(x3 over" in row
-    assert ["e2e-operator", "the", "bucket", "is", "gone"] == row.split()[-5:]
+    assert row.split()[-5:] == ["e2e-operator", "the", "bucket", "is", "gone"]
 
 
 def test_get_and_events(namespace: Namespace) -> None:
@@ -197,9 +197,9 @@ def test_get_and_events(namespace: Namespace) -> None:
     pod = namespace.pod()
     with namespace.recording() as session:
         session.recorder.for_object(pod).normal("Started", "it runs")
-    assert [["Normal", "Started", "pod/web-0", "it", "runs"]] == [row[1:] for row in namespace.table("get", "events")]
+    assert [row[1:] for row in namespace.table("get", "events")] == [["Normal", "Started", "pod/web-0", "it", "runs"]]
     rows = namespace.table("events", "--for=pod/web-0")
-    assert [["Normal", "Started", "Pod/web-0", "it", "runs"]] == [row[1:] for row in rows]
+    assert [row[1:] for row in rows] == [["Normal", "Started", "Pod/web-0", "it", "runs"]]
 
 
 # Users and namespaces
@@ -213,7 +213,7 @@ def test_forbidden(namespace: Namespace, warnings: Warnings) -> None:
             session.flush()
             warnings.first(1)
         ledger = session.ledger
-    assert ({DropReason.REJECTED: 5}, {403: 5}, 0) == (ledger.dropped, ledger.rejected_by_code, ledger.retried)
+    assert (ledger.dropped, ledger.rejected_by_code, ledger.retried) == ({DropReason.REJECTED: 5}, {403: 5}, 0)
     first, last = warnings.first(2)
     assert 'User "stranger" cannot create resource "events"' in first
     assert first.endswith(f"the role lacks a rule, grant {RULE}")
@@ -227,11 +227,11 @@ def test_patch_forbidden(namespace: Namespace, warnings: Warnings) -> None:
             session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
             session.flush()
         ledger = session.ledger
-    assert (1, {DropReason.REJECTED: 1}, {403: 1}) == (ledger.delivered, ledger.dropped, ledger.rejected_by_code)
+    assert (ledger.delivered, ledger.dropped, ledger.rejected_by_code) == (1, {DropReason.REJECTED: 1}, {403: 1})
     (line,) = warnings.first(1)
     assert 'cannot patch resource "events"' in line
     assert line.endswith(f"the patch verb may be forgotten, grant {RULE}")
-    assert [1] == [event["count"] for event in namespace.events()]
+    assert [event["count"] for event in namespace.events()] == [1]
 
 
 def test_terminating_namespace(namespace: Namespace, warnings: Warnings) -> None:
@@ -240,8 +240,8 @@ def test_terminating_namespace(namespace: Namespace, warnings: Warnings) -> None
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
         session.flush()
-        assert ({DropReason.REJECTED: 1}, {403: 1}) == (session.ledger.dropped, session.ledger.rejected_by_code)
-    assert [] == warnings.messages
+        assert (session.ledger.dropped, session.ledger.rejected_by_code) == ({DropReason.REJECTED: 1}, {403: 1})
+    assert warnings.messages == []
 
 
 def test_unknown_namespace(namespace: Namespace, warnings: Warnings) -> None:
@@ -250,7 +250,7 @@ def test_unknown_namespace(namespace: Namespace, warnings: Warnings) -> None:
         session.recorder.event(namespace.reference("n", namespace="no-such"), "Normal", "Reason", "m")
         session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
         session.flush()
-        assert (1, {404: 1}) == (session.ledger.delivered, session.ledger.rejected_by_code)
+        assert (session.ledger.delivered, session.ledger.rejected_by_code) == (1, {404: 1})
     (line,) = warnings.first(1)
     assert 'namespaces "no-such" not found' in line
 
@@ -264,9 +264,9 @@ def test_deleted_event(namespace: Namespace) -> None:
         namespace.server.kubectl("-n", namespace.name, "delete", "event", before["metadata"]["name"])
         session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
         session.flush()
-        assert (2, 1) == (session.ledger.delivered, session.ledger.recreated)
+        assert (session.ledger.delivered, session.ledger.recreated) == (2, 1)
     (after,) = namespace.events()
-    assert (before["metadata"]["name"], 2) == (after["metadata"]["name"], after["count"])
+    assert (after["metadata"]["name"], after["count"]) == (before["metadata"]["name"], 2)
     assert before["metadata"]["uid"] != after["metadata"]["uid"]
 
 
@@ -280,7 +280,7 @@ def test_node(namespace: Namespace) -> None:
     with namespace.recording() as session:
         session.recorder.event(node, "Warning", "Rebooted", "it was rebooted")
     (event,) = namespace.events("default", **{"involvedObject.name": name})
-    assert {"apiVersion", "kind", "name", "resourceVersion", "uid"} == event["involvedObject"].keys()
+    assert event["involvedObject"].keys() == {"apiVersion", "kind", "name", "resourceVersion", "uid"}
     assert "it was rebooted" in namespace.server.kubectl("describe", "node", name)
 
 
@@ -290,7 +290,7 @@ def test_namespace(namespace: Namespace) -> None:
     with namespace.recording() as session:
         session.recorder.event(about, "Normal", "Labelled", "m")
     (event,) = namespace.events("default", **{"involvedObject.name": namespace.name})
-    assert ("default", "Namespace") == (event["metadata"]["namespace"], event["involvedObject"]["kind"])
+    assert (event["metadata"]["namespace"], event["involvedObject"]["kind"]) == ("default", "Namespace")
 
 
 @pytest.mark.parametrize(
@@ -309,10 +309,10 @@ def test_names(namespace: Namespace, name: str, prefix: str) -> None:
         for number in range(12):
             session.recorder.event(namespace.reference(name), "Normal", "Reason", f"message {number}")
         session.flush()
-        assert {} == session.ledger.dropped
+        assert session.ledger.dropped == {}
     events = namespace.events()
-    assert (10, {name}) == (len(events), {event["involvedObject"]["name"] for event in events})
-    assert [] == [event["metadata"]["name"] for event in events if not event["metadata"]["name"].startswith(prefix)]
+    assert (len(events), {event["involvedObject"]["name"] for event in events}) == (10, {name})
+    assert [event["metadata"]["name"] for event in events if not event["metadata"]["name"].startswith(prefix)] == []
 
 
 # What it says
@@ -324,10 +324,10 @@ def test_long_messages(namespace: Namespace, size: int) -> None:
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n"), "Normal", "Reason", "x" * size)
         session.flush()
-        assert 1 == session.ledger.delivered
+        assert session.ledger.delivered == 1
     (event,) = namespace.events()
     ending = "..." if size > MEBIBYTE else "xxx"
-    assert (MEBIBYTE, ending) == (len(event["message"]), event["message"][-3:])
+    assert (len(event["message"]), event["message"][-3:]) == (MEBIBYTE, ending)
 
 
 def test_long_message_patched(namespace: Namespace) -> None:
@@ -336,9 +336,9 @@ def test_long_message_patched(namespace: Namespace) -> None:
         for _ in range(2):
             session.recorder.event(namespace.reference("n"), "Normal", "Reason", "x" * 2_000_000)
             session.flush()
-        assert (1, 1) == (session.ledger.created, session.ledger.patched)
+        assert (session.ledger.created, session.ledger.patched) == (1, 1)
     (event,) = namespace.events()
-    assert (2, MEBIBYTE) == (event["count"], len(event["message"]))
+    assert (event["count"], len(event["message"])) == (2, MEBIBYTE)
 
 
 @pytest.mark.parametrize("character", ["é", "🔥", "\n\x00"], ids=["é", "emoji", "control characters"])
@@ -347,8 +347,8 @@ def test_long_messages_of_other_characters(namespace: Namespace, character: str)
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n"), "Normal", "Reason", character * (2_000_000 // len(character)))
         session.flush()
-        assert {} == session.ledger.dropped
-    assert [1] == [event["count"] for event in namespace.events()]
+        assert session.ledger.dropped == {}
+    assert [event["count"] for event in namespace.events()] == [1]
 
 
 @pytest.mark.parametrize("reason", ["r" * (MEBIBYTE + 4096)], ids=["over 2 MiB together"])
@@ -358,7 +358,7 @@ def test_what_can_never_be_stored(namespace: Namespace, reason: str) -> None:
         session.recorder.event(namespace.reference("n"), "Normal", reason, "x" * MEBIBYTE)
         ended = session.broadcaster.flush(5)
         session.broadcaster.shutdown(0)
-        assert (True, {DropReason.REJECTED: 1}) == (ended, session.ledger.dropped)
+        assert (ended, session.ledger.dropped) == (True, {DropReason.REJECTED: 1})
 
 
 def test_long_reason(namespace: Namespace) -> None:
@@ -367,9 +367,11 @@ def test_long_reason(namespace: Namespace) -> None:
         session.recorder.event(namespace.reference("n"), "Normal", "R" * 10_000, "m")
         session.recorder.event(namespace.reference("n"), "Normal", "", "m")
         session.recorder.event(namespace.reference("n"), "Normal", "with spaces, and more", "m")
-    assert ["", "R" * 10_000, "with spaces, and more"] == sorted(
-        event.get("reason", "") for event in namespace.events()
-    )
+    assert sorted(event.get("reason", "") for event in namespace.events()) == [
+        "",
+        "R" * 10_000,
+        "with spaces, and more",
+    ]
 
 
 @pytest.mark.parametrize("text", ["🔥 世界 é", "a\ud800b", "a\x00b", "one\ntwo\r\n", "100% of %s done %d", ""])
@@ -385,11 +387,11 @@ def test_texts(namespace: Namespace, text: str) -> None:
             labels={"app": "web"},
         )
         session.flush()
-        assert 1 == session.ledger.delivered
+        assert session.ledger.delivered == 1
     (event,) = namespace.events()
-    assert clean(text) == event.get("message", "")
-    assert {"example.com/a": clean(text)} == event["metadata"]["annotations"]
-    assert {"app": "web"} == event["metadata"]["labels"]
+    assert event.get("message", "") == clean(text)
+    assert event["metadata"]["annotations"] == {"example.com/a": clean(text)}
+    assert event["metadata"]["labels"] == {"app": "web"}
 
 
 def test_labels_select(namespace: Namespace) -> None:
@@ -397,7 +399,7 @@ def test_labels_select(namespace: Namespace) -> None:
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("a"), "Normal", "Reason", "m", labels={"app": "a"})
         session.recorder.event(namespace.reference("b"), "Normal", "Reason", "m", labels={"app": "b"})
-    assert [["widget/b"]] == [row[3:4] for row in namespace.table("get", "events", "-l", "app=b")]
+    assert [row[3:4] for row in namespace.table("get", "events", "-l", "app=b")] == [["widget/b"]]
 
 
 # Outages
@@ -425,8 +427,8 @@ def test_restart() -> None:
             recorded.stop()
             session.flush(60)
             ledger = session.ledger
-        assert (recorded.count, {}) == (ledger.delivered, ledger.dropped)
-        assert recorded.count == sum(event["count"] for event in namespace.events())
+        assert (ledger.delivered, ledger.dropped) == (recorded.count, {})
+        assert sum(event["count"] for event in namespace.events()) == recorded.count
 
 
 class Steady:
@@ -485,12 +487,12 @@ def test_expired_event() -> None:
             for count in (1, 2):
                 session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
                 session.flush()
-                assert [count] == [event["count"] for event in namespace.events()]
+                assert [event["count"] for event in namespace.events()] == [count]
                 wait_until_forgotten(namespace)
-            assert (2, 1) == (session.ledger.delivered, session.ledger.recreated)
+            assert (session.ledger.delivered, session.ledger.recreated) == (2, 1)
 
 
 def wait_until_forgotten(namespace: Namespace) -> None:
     """Wait until the server tells a watch that it has no event any more."""
     namespace.server.kubectl("-n", namespace.name, "wait", "--for=delete", "events", "--all", "--timeout=60s")
-    assert [] == namespace.events()
+    assert namespace.events() == []

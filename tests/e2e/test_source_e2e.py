@@ -84,7 +84,7 @@ def test_list_and_watch(real_server: RealServer, namespace: str) -> None:
     assert reading.deltas == [1] * 40
     body = reading.records[-1].body
     assert (body["count"], body["kevents"]["verb"], body["involvedObject"]["deleted"]) == (20, "MODIFIED", False)
-    assert {"kind", "apiVersion"} & body.keys() == set()
+    assert set() == {"kind", "apiVersion"} & body.keys()
     assert "managedFields" not in body["metadata"]
 
 
@@ -98,7 +98,7 @@ def test_same_revision(real_server: RealServer, namespace: str) -> None:
     (stream,) = source(real_server, namespaces=[namespace]).open()
     with Reading(stream) as listed:
         listed.wait_listed()
-    assert [record.line() for record in watched.records] == [record.line() for record in listed.records]
+    assert [record.line() for record in listed.records] == [record.line() for record in watched.records]
 
 
 def test_resume(real_server: RealServer, namespace: str) -> None:
@@ -138,7 +138,7 @@ def test_other_view(real_server: RealServer, namespace: str) -> None:
         reading.wait_for(2)
     own = [record.body["kevents"] for record in reading.records]
     assert [found["countDelta"] for found in own] == [1, 4]
-    assert [found["time"] for found in own] == [body["eventTime"], series["series"]["lastObservedTime"]]
+    assert [body["eventTime"], series["series"]["lastObservedTime"]] == [found["time"] for found in own]
     assert reading.records[1].body["message"] == "text"
 
 
@@ -189,7 +189,7 @@ def test_cluster(real_server: RealServer) -> None:
     """A cluster is known by the UID of kube-system, and quietness is no trouble."""
     uid = real_server.request("GET", "/api/v1/namespaces/kube-system").body["metadata"]["uid"]
     (stream,) = source(real_server, namespaces=["kube-node-lease"], watch=1).open()
-    assert stream.stream.cluster == uid
+    assert uid == stream.stream.cluster
     with Reading(stream) as reading:
         reading.wait(lambda: len(reading.chunks) == 4)
     statistics = stream.statistics()

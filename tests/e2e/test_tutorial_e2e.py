@@ -64,13 +64,13 @@ class Reader:
         program, *arguments = shlex.split(command)
         if program == "kubectl":
             return self.server.kubectl(*arguments)
-        assert "python" == program
+        assert program == "python"
         if arguments == ["backups.py"]:
             self.operator = self.start(arguments)
             return ""
         process = self.start(arguments)
         told, _ = process.communicate(timeout=DEADLINE)
-        assert 0 == process.returncode, told
+        assert process.returncode == 0, told
         return told
 
     def start(self, arguments: list[str]) -> subprocess.Popen[str]:
@@ -115,13 +115,13 @@ def test_tutorial(real_server: RealServer, tmp_path: Path, number: signal.Signal
             if command.startswith(ELSEWHERE):
                 continue
             told = [gist(line) for line in reader.follow(command).splitlines()]
-            assert [] == [line for line in shown if line != "..." and gist(line) not in told], told
+            assert [line for line in shown if line != "..." and gist(line) not in told] == [], told
             if command in AFTER:
                 reader.look_on(*AFTER[command])
         assert reader.operator is not None
         reader.operator.send_signal(number)
         told, _ = reader.operator.communicate(timeout=DEADLINE)
-        assert (0, "") == (reader.operator.returncode, told)
+        assert (reader.operator.returncode, told) == (0, "")
 
 
 def test_permission(real_server: RealServer, tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_permission(real_server: RealServer, tmp_path: Path) -> None:
     account = "--as=system:serviceaccount:default:default"
     allowed = real_server.kubectl("auth", "can-i", "--list", account, "-n", "elsewhere")
     rules = {line.split()[0]: line.split("[")[-1].rstrip("]") for line in allowed.splitlines() if line[:1].islower()}
-    assert ("create patch", "list watch") == (rules["events"], rules["configmaps"])
-    assert set() == rules.keys() & {"pods", "secrets", "*.*"}
+    assert (rules["events"], rules["configmaps"]) == ("create patch", "list watch")
+    assert rules.keys() & {"pods", "secrets", "*.*"} == set()
     real_server.kubectl("delete", "-f", str(tmp_path / "rbac.yaml"))
 
 
@@ -147,10 +147,10 @@ def test_permission_of_the_readme(real_server: RealServer, tmp_path: Path) -> No
     account = "--as=system:serviceaccount:default:default"
     for namespace, expected in (("default", True), ("elsewhere", False)):
         allowed = real_server.kubectl("auth", "can-i", "--list", account, "-n", namespace)
-        assert expected == bool(re.search(r"^events .*\[create patch\]$", allowed, re.MULTILINE))
+        assert bool(re.search(r"^events .*\[create patch\]$", allowed, re.MULTILINE)) == expected
     real_server.kubectl("delete", "rolebinding,role", "event-recorder", "-n", "default")
 
 
 def test_every_wait_is_for_a_command_of_the_tutorial() -> None:
     """No command that is waited for has been reworded away."""
-    assert set() == AFTER.keys() - {command for command, _ in commands()}
+    assert AFTER.keys() - {command for command, _ in commands()} == set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from kevents.export import Batch, Mark, Record, Stream
+from kevents.export import Batch, Position, Record, Stream
 
 CLUSTER: Final = "6f1c2d34-0000-4000-8000-00000000c1a5"
 STREAM: Final = Stream(CLUSTER)
@@ -52,9 +52,9 @@ def record(rv: int, message: str = "", stream: Stream = STREAM, **fields: Any) -
     return Record(stream, rv, body(rv, message, **fields), 0.0)
 
 
-def mark(rv: int, stream: Stream = STREAM, seconds: float = 0.0) -> Mark:
+def mark(rv: int, stream: Stream = STREAM, seconds: float = 0.0) -> Position:
     """A mark, so many seconds after nine o'clock."""
-    return Mark(stream, rv, AT + int(seconds * SECOND))
+    return Position(stream, rv, AT + int(seconds * SECOND))
 
 
 def batch(rvs: Iterable[int], stream: Stream = STREAM, upto: int | None = None, seconds: float = 0.0) -> Batch:

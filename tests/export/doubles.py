@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from kevents.export import Batch, Chunk, Mark, Record, Stream
+from kevents.export import Batch, Chunk, Position, Record, Stream
 
 STREAM = Stream("cluster-1")
 PATIENCE = 30.0
@@ -42,9 +42,9 @@ def records(first: int, last: int, stream: Stream = STREAM) -> list[Record]:
     return [record(rv, stream) for rv in range(first, last + 1)]
 
 
-def mark(rv: int, stream: Stream = STREAM, time: int = 0) -> Mark:
+def mark(rv: int, stream: Stream = STREAM, time: int = 0) -> Position:
     """A mark."""
-    return Mark(stream, rv, time)
+    return Position(stream, rv, time)
 
 
 def chunk(first: int, last: int, stream: Stream = STREAM) -> Chunk:
@@ -65,7 +65,7 @@ class ScriptedStream:
     ) -> None:
         """Keep the script; after it comes the error, if there is one."""
         self.stream = stream
-        self.after: list[Mark | None] = []
+        self.after: list[Position | None] = []
         self.given = 0
         self._chunks = list(chunks)
         self._error = error
@@ -78,7 +78,7 @@ class ScriptedStream:
             self._chunks += chunks
             self._changed.notify_all()
 
-    def read(self, after: Mark | None, furthest: Mark | None = None) -> Iterator[Chunk]:
+    def read(self, after: Position | None, furthest: Position | None = None) -> Iterator[Chunk]:
         """Give what is above the mark."""
         self.after.append(after)
         lowest = -1 if after is None else after.rv
@@ -157,7 +157,7 @@ class MemorySink:
     faults: dict[int, Fault] = field(default_factory=dict)
     always: Fault | None = None
     ask_faults: dict[int, BaseException] = field(default_factory=dict)
-    marks: dict[Stream, Mark] = field(default_factory=dict)
+    marks: dict[Stream, Position] = field(default_factory=dict)
     batches: list[Batch] = field(default_factory=list)
     holds_marks: bool = True
     calls: int = 0
@@ -188,7 +188,7 @@ class MemorySink:
             self.marks[batch.mark.stream] = batch.mark
             self.changed.notify_all()
 
-    def last_mark(self, stream: Stream) -> Mark | None:
+    def last_mark(self, stream: Stream) -> Position | None:
         """How far it holds a stream."""
         with self.changed:
             self.asked += 1

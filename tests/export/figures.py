@@ -31,7 +31,7 @@ from kevents.export import (
     Enricher,
     Exporter,
     FileSink,
-    Mark,
+    Position,
     Retry,
     Route,
     Sink,
@@ -105,7 +105,7 @@ class Dead:
         if not self.alive:
             raise Retry("dead")
 
-    def last_mark(self, stream: Stream) -> Mark | None:
+    def last_mark(self, stream: Stream) -> Position | None:
         """Nothing."""
         return None
 

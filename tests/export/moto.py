@@ -51,7 +51,7 @@ class Moto:
 
     def make_bucket(self, name: str) -> None:
         """Make a bucket."""
-        assert 200 == self.request("PUT", f"/{name}")[0]
+        assert self.request("PUT", f"/{name}")[0] == 200
 
 
 @contextlib.contextmanager

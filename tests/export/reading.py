@@ -12,12 +12,12 @@ import kubernetes.client
 import kubernetes.config
 from typing_extensions import Self
 
-from kevents.export import Chunk, ClusterEventSource, EventStream, Mark, Record
+from kevents.export import Chunk, ClusterEventSource, EventStream, Position, Record
 from kevents.testing import APIServer
 
 PATIENCE: Final = 30.0
 QUICK: Final = (0.001, 0.01)
-"""Waits after failures that nobody has to wait for."""
+"""RetryWaits after failures that nobody has to wait for."""
 
 
 def client(server: APIServer, *, tls: bool = False, token: str = "") -> Any:
@@ -56,7 +56,7 @@ class Reading:
         chunks: What has been given.
     """
 
-    def __init__(self, stream: EventStream, after: Mark | None = None) -> None:
+    def __init__(self, stream: EventStream, after: Position | None = None) -> None:
         """Start nothing yet."""
         self.stream = stream
         self.chunks: list[Chunk] = []
@@ -86,7 +86,7 @@ class Reading:
         return [own["gap"] for own in (record.body["kevents"] for record in self.records) if "gap" in own]
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> Position:
         """The last mark."""
         return self.chunks[-1].mark
 

@@ -68,38 +68,38 @@ class SinkContract:
         """Records arrive in order, batch after batch, whole."""
         for first in (1, 11, 21):
             sink.write(batch(range(first, first + 10)))
-        assert ids_of(range(1, 31)) == ids(place.received())
-        assert body(30) == place.received()[-1]
+        assert ids(place.received()) == ids_of(range(1, 31))
+        assert place.received()[-1] == body(30)
 
     def test_durable_on_return(self, place: Place, sink: Sink) -> None:
         """What was written is there when `write` returns; nothing waits for the next batch or the end."""
         sink.write(batch([1]))
-        assert ids_of([1]) == ids(place.received())
+        assert ids(place.received()) == ids_of([1])
 
     def test_empty_batch(self, place: Place, sink: Sink) -> None:
         """A batch without records, which only moves the mark, adds no record."""
         sink.write(batch([], upto=5))
         sink.write(batch([6], upto=9))
         sink.write(batch([], upto=12))
-        assert ids_of([6]) == ids(place.received())
+        assert ids(place.received()) == ids_of([6])
 
     @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
     def test_texts(self, place: Place, sink: Sink, text: str) -> None:
         """Every text arrives as it is, and breaks nothing around it."""
         sink.write(Batch([record(1), record(2, text), record(3)], mark(3)))
-        assert ["message 1", text, "message 3"] == [found["message"] for found in place.received()]
+        assert [found["message"] for found in place.received()] == ["message 1", text, "message 3"]
 
     def test_huge_record(self, place: Place, sink: Sink) -> None:
         """A record of 3 MiB arrives, and the next one too."""
         sink.write(Batch([record(1, "x" * (3 << 20))], mark(1)))
         sink.write(batch([2]))
-        assert [3 << 20, 9] == [len(found["message"]) for found in place.received()]
+        assert [len(found["message"]) for found in place.received()] == [3 << 20, 9]
 
     def test_nothing_is_changed(self, sink: Sink) -> None:
         """A sink leaves the records as they are: others get the same."""
         found = record(1)
         sink.write(Batch([found], mark(1)))
-        assert (body(1), 1, STREAM) == (found.body, found.rv, found.stream)
+        assert (found.body, found.rv, found.stream) == (body(1), 1, STREAM)
 
     def test_unknown_stream(self, sink: Sink) -> None:
         """Of a stream that nothing was written of, a destination holds no mark."""
@@ -110,7 +110,7 @@ class SinkContract:
         sink = place.make()
         sink.close()
         sink.close()
-        assert [] == place.received()
+        assert place.received() == []
 
 
 class MarkContract(SinkContract):
@@ -119,17 +119,17 @@ class MarkContract(SinkContract):
     def test_mark(self, sink: Sink) -> None:
         """The mark is the batch's, not the last record's; its time too."""
         sink.write(batch([1, 2], upto=7, seconds=1.5))
-        assert mark(7, seconds=1.5) == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == mark(7, seconds=1.5)
 
     def test_mark_of_an_empty_batch(self, place: Place, sink: Sink) -> None:
         """A batch without records moves the mark, before the first record and after one."""
         sink.write(batch([], upto=5))
-        assert mark(5) == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == mark(5)
         sink.write(batch([6]))
         sink.write(batch([], upto=9, seconds=60))
         sink.close()
         with place.sink() as again:
-            assert mark(9, seconds=60) == again.last_mark(STREAM)
+            assert again.last_mark(STREAM) == mark(9, seconds=60)
 
     def test_mark_is_found_again(self, place: Place, sink: Sink) -> None:
         """A new process finds the mark of the last batch, and goes on there."""
@@ -137,10 +137,10 @@ class MarkContract(SinkContract):
         sink.write(batch([3, 4], upto=8, seconds=10))
         sink.close()
         with place.sink() as again:
-            assert mark(8, seconds=10) == again.last_mark(STREAM)
+            assert again.last_mark(STREAM) == mark(8, seconds=10)
             again.write(batch([9]))
-            assert mark(9) == again.last_mark(STREAM)
-        assert ids_of([1, 2, 3, 4, 9]) == ids(place.received())
+            assert again.last_mark(STREAM) == mark(9)
+        assert ids(place.received()) == ids_of([1, 2, 3, 4, 9])
 
     def test_the_same_batch_again(self, place: Place, sink: Sink) -> None:
         """A batch that comes again is written once, in the same process and in the next."""
@@ -149,7 +149,7 @@ class MarkContract(SinkContract):
         sink.close()
         with place.sink() as again:
             again.write(batch([1, 2], upto=3))
-        assert ids_of([1, 2]) == ids(place.received())
+        assert ids(place.received()) == ids_of([1, 2])
 
     def test_overlap(self, place: Place, sink: Sink) -> None:
         """What the destination holds of a batch is left out."""
@@ -157,8 +157,8 @@ class MarkContract(SinkContract):
         sink.close()
         with place.sink() as again:
             again.write(batch([2, 3, 4]))
-            assert mark(4) == again.last_mark(STREAM)
-        assert ids_of([1, 2, 3, 4]) == ids(place.received())
+            assert again.last_mark(STREAM) == mark(4)
+        assert ids(place.received()) == ids_of([1, 2, 3, 4])
 
     def test_streams(self, place: Place, sink: Sink) -> None:
         """Several streams have a mark each."""
@@ -166,8 +166,8 @@ class MarkContract(SinkContract):
         sink.write(batch([1, 2], OTHER))
         sink.close()
         with place.sink() as again:
-            assert [mark(6), mark(2, OTHER)] == [again.last_mark(STREAM), again.last_mark(OTHER)]
-        assert sorted(ids_of([1, 2, 5, 6])) == sorted(ids(place.received()))
+            assert [again.last_mark(STREAM), again.last_mark(OTHER)] == [mark(6), mark(2, OTHER)]
+        assert sorted(ids(place.received())) == sorted(ids_of([1, 2, 5, 6]))
 
     def test_long_resource_versions(self, place: Place, sink: Sink) -> None:
         """ResourceVersions of any length are in order, and come back."""
@@ -176,8 +176,8 @@ class MarkContract(SinkContract):
         sink.write(batch([long]))
         sink.close()
         with place.sink() as again:
-            assert mark(long) == again.last_mark(STREAM)
-        assert ids_of([10**19 - 1, 10**20 + 1, long]) == ids(place.received())
+            assert again.last_mark(STREAM) == mark(long)
+        assert ids(place.received()) == ids_of([10**19 - 1, 10**20 + 1, long])
 
     def test_held_already(self, place: Place, sink: Sink) -> None:
         """Marks only grow: what ends below the own mark is held already, and does not move it back."""
@@ -185,9 +185,9 @@ class MarkContract(SinkContract):
         sink.write(batch([3, 4], seconds=1))
         sink.close()
         with place.sink() as again:
-            assert mark(200) == again.last_mark(STREAM)
+            assert again.last_mark(STREAM) == mark(200)
             again.write(batch([100, 150], seconds=2))
             again.write(batch([201], seconds=3))
         with place.sink() as again:
-            assert mark(201, seconds=3) == again.last_mark(STREAM)
-        assert ids_of([100, 200, 201]) == ids(place.received())
+            assert again.last_mark(STREAM) == mark(201, seconds=3)
+        assert ids(place.received()) == ids_of([100, 200, 201])

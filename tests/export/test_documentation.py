@@ -12,7 +12,7 @@ import pytest
 
 from kevents._cli import main as _cli
 from kevents.export._config.file import ConfigError, parse
-from kevents.export._config.table_reader import duration, size
+from kevents.export._model.units import duration, size
 from kevents.export._route.matchers import CONDITIONS
 from kevents.export.prometheus import _FAMILIES, _LABELS
 from tests.export.operate.test_check import CONFIG
@@ -58,14 +58,14 @@ def test_keys_of_tables(heading: str) -> None:
     """The page lists the keys of each table, and no other."""
     _, keys = asked(TABLES[heading] + '[sinks.a]\ntype = "stdout"\n' + ROUTE)
     more = {"cluster", "source", "enrich", "sinks", "routes", "health"} if "own" in heading else set()
-    assert keys - more == {spans(cells[0])[0] for cells in rows(subsection(heading))}
+    assert {spans(cells[0])[0] for cells in rows(subsection(heading))} == keys - more
 
 
 @pytest.mark.parametrize("kind", SINKS)
 def test_keys_of_sinks(kind: str) -> None:
     """The page lists the keys of each kind of sink, and no other."""
     _, keys = asked(f'checkpoints = "c"\n[sinks.a]\ntype = "{kind}"\n{SINKS[kind]}\nzzzz = 1\n{ROUTE}')
-    assert keys - COMMON == {spans(cells[0])[0] for cells in rows(subsection(kind))}
+    assert {spans(cells[0])[0] for cells in rows(subsection(kind))} == keys - COMMON
 
 
 @pytest.mark.parametrize("table", ["batch", "queue"])
@@ -73,19 +73,19 @@ def test_keys_of_batches(table: str) -> None:
     """The page lists the limits of batches and queues."""
     _, keys = asked(f'[sinks.a]\ntype = "stdout"\n{table} = {{ zzzz = 1 }}\n{ROUTE}')
     text = subsection("sinks").split(f"In `{table}`", 1)[1].split("\nIn `", 1)[0]
-    assert keys == {spans(cells[0])[0] for cells in rows(text)}
+    assert {spans(cells[0])[0] for cells in rows(text)} == keys
 
 
 def test_keys_of_all_sinks() -> None:
     """The page lists the keys that all sinks have."""
-    assert COMMON == {spans(cells[0])[0] for cells in rows(subsection("sinks").split("\nIn `batch`", 1)[0])}
+    assert {spans(cells[0])[0] for cells in rows(subsection("sinks").split("\nIn `batch`", 1)[0])} == COMMON
 
 
 def test_conditions() -> None:
     """The page lists every condition, in the code's order, and the keys that are none."""
     text = subsection("Routes")
     listed = [spans(cells[0])[0] for cells in rows(text)]
-    assert ["to", "all", "stop", "id", *CONDITIONS] == listed
+    assert listed == ["to", "all", "stop", "id", *CONDITIONS]
 
 
 DEFAULTS: dict[tuple[str, str], Callable[[Any], Any]] = {
@@ -135,7 +135,7 @@ def test_shown_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
         '[source]\n\n[sinks.archive]\ntype = "file"\npath = "x"\ncompress = "gzipp"\n\n[[routes]]\nto = "archive"\n'
     )
     Path("cfg.toml").write_text(config + 'kindd = "Pod"\n', encoding="utf-8")
-    assert 2 == _cli.main(["check", "-c", "cfg.toml"])
+    assert _cli.main(["check", "-c", "cfg.toml"]) == 2
     assert capsys.readouterr().err in text_of(CONFIGURATION)
 
 
@@ -145,7 +145,7 @@ def test_shown_routes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     config = CONFIG.replace('reason = { glob = "Back*" }', 'reason = { glob = "Back*" }\nstop = true')
     Path("cfg.toml").write_text(config, encoding="utf-8")
     Path("event.json").write_text(json.dumps(EVENT), encoding="utf-8")
-    assert 0 == _cli.main(["check", "-c", "cfg.toml", "--event", "event.json"])
+    assert _cli.main(["check", "-c", "cfg.toml", "--event", "event.json"]) == 0
     assert capsys.readouterr().out in text_of(CONFIGURATION)
 
 
@@ -158,7 +158,7 @@ def test_metrics() -> None:
         name = family.name + ("_total" if kind == "counter" else "")
         expected.append((name, kind, [*_LABELS[family.level], *family.labels], family.text))
     listed = [(spans(c[0])[0], c[1], spans(c[2]), c[3]) for c in rows(section(OPERATION, "Metrics"))]
-    assert expected == listed
+    assert listed == expected
 
 
 def test_alerts_name_metrics() -> None:
@@ -175,7 +175,7 @@ def test_permission() -> None:
     shown = yaml.safe_load(section(OPERATION, "Permission").split("```yaml\n")[1].split("```")[0])
     manifests = list(yaml.safe_load_all((ROOT / "examples/export/rbac.yaml").read_text(encoding="utf-8")))
     [role] = [m for m in manifests if m["kind"] == "ClusterRole" and m["metadata"]["name"] == "kevents-export"]
-    assert shown["rules"] == role["rules"]
+    assert role["rules"] == shown["rules"]
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("json") if "export-operation" in str(block.id)])

@@ -114,7 +114,7 @@ def test_an_operator_s_events(
     def read(sink: str) -> list[dict[str, Any]]:
         """What a sink holds of the namespace."""
         capsys.readouterr()
-        assert 0 == _cli.main(["read", "-c", str(config), sink, "--json", "--duplicates", "-n", namespace])
+        assert _cli.main(["read", "-c", str(config), sink, "--json", "--duplicates", "-n", namespace]) == 0
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     def is_read(sink: str) -> bool:
@@ -130,21 +130,21 @@ def test_an_operator_s_events(
         first = export()
         operator.wait_until(lambda: count("BackupFailed") >= 2)
         first.wait_until(lambda: any((tmp_path / "events").rglob("*.gz*")))
-        assert 0 == first.end(), first.log
+        assert first.end() == 0, first.log
         failed = count("BackupFailed")
         operator.wait_until(lambda: count("BackupFailed") > failed)
         second = export()
         change = '{"spec":{"bucket":"main"}}'
         real_server.kubectl("patch", "-n", namespace, "backup", "bad", "--type=merge", "-p", change)
         operator.wait_until(lambda: ("bad", "BackupDone") in {about(item) for item in held().values()})
-        assert 0 == operator.end(), operator.log
+        assert operator.end() == 0, operator.log
     second.wait_until(lambda: is_read("archive") and is_read("bucket"))
-    assert 0 == second.end(), second.log
+    assert second.end() == 0, second.log
 
     archive, bucket = read("archive"), read("bucket")
     ids = Counter(record["kevents"]["id"] for record in archive)
-    assert ids == Counter(record["kevents"]["id"] for record in bucket)
-    assert {1} == set(ids.values())
-    assert count("BackupFailed") == max(each["count"] for each in archive if each["reason"] == "BackupFailed")
+    assert Counter(record["kevents"]["id"] for record in bucket) == ids
+    assert set(ids.values()) == {1}
+    assert max(each["count"] for each in archive if each["reason"] == "BackupFailed") == count("BackupFailed")
     assert {"forbidden", "skipped"} >= {record["kevents"]["object"]["state"] for record in archive}  # by the manifests
-    assert {("e2e", "Backup")} == {(record["clusterName"], record["involvedObject"]["kind"]) for record in archive}
+    assert {(record["clusterName"], record["involvedObject"]["kind"]) for record in archive} == {("e2e", "Backup")}

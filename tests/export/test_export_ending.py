@@ -73,7 +73,7 @@ def test_grace(api_server: APIServer, export: Callable[[str], Exporting], tmp_pa
     running = export(to_webhook(api_server, tmp_path, silence, "1s"))
     running.wait_until(lambda: waiting(running))
     began = time.monotonic()
-    assert 1 == running.end(), running.log
+    assert running.end() == 1, running.log
     assert time.monotonic() - began < 15
     assert "1 record not acknowledged in time; the next run reads again what is missing" in running.log
     assert "Traceback" not in running.log
@@ -97,7 +97,7 @@ def test_a_request_without_an_answer(
     running = export(f'grace = "1h"\n{configuration(api_server, tmp_path)}')
     running.wait_until(lambda: asked.hits)
     began = time.monotonic()
-    assert 0 == running.end(), running.log
+    assert running.end() == 0, running.log
     assert time.monotonic() - began < 10  # its time-out is 15 s, that of a watch longer
     assert "Traceback" not in running.log
 
@@ -115,7 +115,7 @@ def test_a_second_signal(
         return running.process.poll() is not None
 
     assert poll(ended, 30)
-    assert -signal.SIGTERM == running.process.returncode
+    assert running.process.returncode == -signal.SIGTERM
 
 
 def test_a_corrupt_checkpoint(api_server: APIServer, export: Callable[[str], Exporting], tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_corrupt_checkpoint(api_server: APIServer, export: Callable[[str], Exp
     (tmp_path / "marks").mkdir()
     (tmp_path / "marks/archive.json").write_text("{", encoding="utf-8")
     running = export(to_webhook(api_server, tmp_path, "http://127.0.0.1:9", "1s"))
-    assert 2 == running.process.wait(30), running.log
+    assert running.process.wait(30) == 2, running.log
     assert "archive.json cannot be understood" in running.log
     assert "put an earlier one back, or remove it" in running.log
     assert "Traceback" not in running.log
@@ -192,7 +192,7 @@ def test_status_line(api_server: APIServer, terminal: Callable[..., Terminal], t
     assert re.search(r"\d\d:\d\d:\d\d INFO the export begins\r\n", shown.text)
     shown.process.send_signal(signal.SIGINT)
     shown.wait_for(r"\r\x1b\[K\d\d:\d\d:\d\d INFO the export has ended after SIGINT\r\n")
-    assert 0 == shown.process.wait(30)
+    assert shown.process.wait(30) == 0
 
 
 def test_colours(api_server: APIServer, terminal: Callable[..., Terminal]) -> None:
@@ -202,7 +202,7 @@ def test_colours(api_server: APIServer, terminal: Callable[..., Terminal]) -> No
     shown.wait_for(r"\x1b\[33mWarning\x1b\[0m .*\\x1b\]0;owned\\x07")
     assert "\x1b]0" not in shown.text
     shown.process.send_signal(signal.SIGINT)
-    assert 130 == shown.process.wait(30)
+    assert shown.process.wait(30) == 130
 
 
 def test_from_now_on(api_server: APIServer, terminal: Callable[..., Terminal]) -> None:

@@ -123,8 +123,8 @@ def killed(server: APIServer, sinks: dict[str, str], kills: int, hook: Hook, **p
         happened = [event["metadata"] for event in server.events()]
         happened.sort(key=lambda one: int(one["resourceVersion"]))
         exports.begin(upto={one["namespace"]: int(one["resourceVersion"]) for one in happened})
-        assert 0 == exports.end(), "the last one was to end by itself, with nothing left"
-    assert [-signal.SIGKILL] * kills == exports.ends[:-1]
+        assert exports.end() == 0, "the last one was to end by itself, with nothing left"
+    assert exports.ends[:-1] == [-signal.SIGKILL] * kills
     return sorted(f"{one['uid']}:{one['resourceVersion']}" for one in happened)
 
 
@@ -159,7 +159,7 @@ class Hook(ThreadingHTTPServer):
     def wait_heard(self) -> None:
         """Wait until this life has sent something."""
         with self.changed:
-            assert self.changed.wait_for(lambda: self.heard and self.heard[-1][0] == self.life, PATIENCE)
+            assert self.changed.wait_for(lambda: self.heard and self.life == self.heard[-1][0], PATIENCE)
 
     def handle_error(self, *_: object) -> None:
         """A sender that is killed is no news."""
@@ -218,9 +218,9 @@ def test_killed(server: APIServer, tmp_path: Path, hook: Hook) -> None:
     }
     happened = killed(server, sinks, KILLS, hook, namespaces=["default", "prod"])
     assert len(happened) > 4 * KILLS
-    assert happened == sorted(ids_in_folder(tmp_path / "folder"))
-    assert happened == sorted(ids_in_store(f"file://{tmp_path}/store"))
-    assert happened == sorted({one for _, one in hook.heard})
+    assert sorted(ids_in_folder(tmp_path / "folder")) == happened
+    assert sorted(ids_in_store(f"file://{tmp_path}/store")) == happened
+    assert sorted({one for _, one in hook.heard}) == happened
     again = doubled(hook.heard)
     assert max(again.values(), default=0) <= 2 * LARGEST_BATCH  # a batch for each of the two streams
     print(f"{sum(again.values())} records doubled after {len(again)} of {KILLS} kills")  # noqa: T201 - for people
@@ -236,7 +236,7 @@ def test_killed_with_a_bucket(server: APIServer, tmp_path: Path, hook: Hook, mot
         "webhook": f"Checkpointed(WebhookSink({hook.url!r}), {str(tmp_path / 'webhook.json')!r})",
     }
     happened = killed(server, sinks, KILLS, hook)
-    assert happened == sorted(ids_in_store("s3://kills/events", moto.options()))
+    assert sorted(ids_in_store("s3://kills/events", moto.options())) == happened
 
 
 def doubled(heard: list[tuple[int, str]]) -> Counter[int]:

@@ -137,7 +137,7 @@ class Export:
         self.exporter.stop()
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
-        assert [] == self.errors
+        assert self.errors == []
 
 
 @pytest.fixture
@@ -165,8 +165,8 @@ def test_outage(world: World, away: str, seconds: float) -> None:
     with world.exporting() as export:
         world.happen(5)
         export.wait(lambda: world.happened[-1] in world.held)
-    assert sorted(world.happened) == world.held
-    assert [] == world.gaps
+    assert world.held == sorted(world.happened)
+    assert world.gaps == []
 
 
 @pytest.mark.parametrize("away", ["server", "export"])
@@ -180,15 +180,15 @@ def test_outage_longer_than_an_events_life(world: World, away: str) -> None:
             world.pass_time(2 * LIFE, events=50)
             world.server.listen_again()
             export.wait(lambda: export.stream().gaps)
-            assert 1 == export.stream().gaps
+            assert export.stream().gaps == 1
     if away == "export":
         world.pass_time(2 * LIFE, events=50)
     with world.exporting() as export:
         world.happen(5)
         export.wait(lambda: world.happened[-1] in world.held)
-        assert (away == "export") == export.stream().gaps
+        assert export.stream().gaps == (away == "export")
     [gap] = world.gaps
-    assert "expired" == gap["why"]
+    assert gap["why"] == "expired"
     kept = {one for one in world.held if not one.startswith("gap:")}
     assert kept < set(world.happened)
     assert set(world.happened[-25:]) <= kept
@@ -204,8 +204,8 @@ def test_count_from_1_to_20(world: World) -> None:
             world.server._store.modify("events", "default", "again", lambda old, new=counted: {**old, **new})
         export.wait(lambda: export.written() == 20)
     bodies = bodies_in_folder(world.folder)
-    assert list(range(1, 21)) == [body["count"] for body in bodies]
-    assert 20 == sum(body["kevents"]["countDelta"] for body in bodies)
+    assert [body["count"] for body in bodies] == list(range(1, 21))
+    assert sum(body["kevents"]["countDelta"] for body in bodies) == 20
 
 
 def test_a_route_that_rarely_matches(world: World) -> None:
@@ -218,12 +218,12 @@ def test_a_route_that_rarely_matches(world: World) -> None:
             world.pass_time(LIFE / 2, events=10)
             last = int(world.happened[-1].rpartition(":")[2])
             export.wait(lambda last=last: export.stream().read_up_to.rv >= last)
-        assert 1 == export.written()
+        assert export.written() == 1
     world.pass_time(LIFE / 2, events=10)
     with world.exporting(routes=rarely) as export:
         put(world.server, "rare-too", type="Warning")
         export.wait(lambda: len(world.held) == 2)
-    assert [] == world.gaps
+    assert world.gaps == []
 
 
 def test_one_of_two_is_dead_for_ten_minutes(tmp_path: Path) -> None:
@@ -242,8 +242,8 @@ def test_one_of_two_is_dead_for_ten_minutes(tmp_path: Path) -> None:
             gate.open()
             export.wait(lambda: export.written("dead") == len(world.happened))
             export.wait(lambda: export.written() == len(world.happened))
-    assert sorted(world.happened) == world.held
-    assert sorted(world.happened) == sorted(one.id for batch in dead.batches for one in batch.records)
+    assert world.held == sorted(world.happened)
+    assert sorted(one.id for batch in dead.batches for one in batch.records) == sorted(world.happened)
 
 
 def test_namespaces_from_their_marks(tmp_path: Path) -> None:
@@ -261,9 +261,9 @@ def test_namespaces_from_their_marks(tmp_path: Path) -> None:
                 world.happen(7, "blue")
                 export.wait(lambda: len(world.held) == 37 * round_)  # noqa: B023
             world.pass_time(10 * MINUTE)
-    assert sorted(world.happened) == world.held
-    assert sorted(world.happened) == sorted(one.id for batch in memory.batches for one in batch.records)
-    assert {"red", "blue"} == {mark.stream.scope for mark in memory.marks.values()}
+    assert world.held == sorted(world.happened)
+    assert sorted(one.id for batch in memory.batches for one in batch.records) == sorted(world.happened)
+    assert {mark.stream.scope for mark in memory.marks.values()} == {"red", "blue"}
 
 
 def test_the_storage_was_reset(world: World) -> None:
@@ -276,12 +276,12 @@ def test_the_storage_was_reset(world: World) -> None:
         world.server.restore(backup)  # a watch from a version that is yet to come is told nothing until it ends
         world.happen(5)
         export.wait(lambda: world.happened[-1] in world.held)
-    assert ["reset"] == [gap["why"] for gap in world.gaps]
+    assert [gap["why"] for gap in world.gaps] == ["reset"]
     with world.exporting() as export:
         world.happen(5)
         export.wait(lambda: world.happened[-1] in world.held)
     assert set(world.happened) <= set(world.held)
-    assert ["reset"] == [gap["why"] for gap in world.gaps]
+    assert [gap["why"] for gap in world.gaps] == ["reset"]
 
 
 def test_the_whole(world: World) -> None:
@@ -303,9 +303,9 @@ def test_the_whole(world: World) -> None:
         put(world.server, "a", "b", type="Normal", involvedObject=involved)
         put(world.server, "c", type="Warning", involvedObject=involved)
         export.wait(lambda: export.written() == 3 and export.written("warnings") == 1)
-    assert [labels] * 3 == [body["involvedObject"]["labels"] for body in bodies_in_folder(world.folder)]
-    assert ["c"] == [one.body["metadata"]["name"] for batch in warnings.batches for one in batch.records]
-    assert (2, 1) == (
+    assert [body["involvedObject"]["labels"] for body in bodies_in_folder(world.folder)] == [labels] * 3
+    assert [one.body["metadata"]["name"] for batch in warnings.batches for one in batch.records] == ["c"]
+    assert (
         enricher.statistics().kube_api_read_cache_hits,
         enricher.statistics().kube_api_read_cache_misses,
-    )
+    ) == (2, 1)

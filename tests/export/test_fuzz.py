@@ -14,21 +14,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kevents.exceptions import UnavailableError
-from kevents.export import Mark, Stream, read_records
+from kevents.export import Position, Stream, read_records
 from kevents.export._config.file import ConfigError, parse
-from kevents.export._config.table_reader import duration, size
 from kevents.export._enrich.discovery import Discovery, Unread
 from kevents.export._model.paths import decoded, encoded, place_of, segment_name, stream_of
 from kevents.export._model.position_format import mark_as_json, mark_from_json
+from kevents.export._model.units import duration, size
 from kevents.export._route.conditions import ConditionError, compiled
 from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
-from kevents.export._sinks.members import Gzip, Held, Plain, held_in_header, held_in_line
+from kevents.export._sinks.members import BatchHeader, Gzip, Plain, held_in_header, held_in_line
 from kevents.export._sinks.template import Template
 from kevents.export._source.backlog import Backlog
 from kevents.export._source.listing import collect
 from kevents.export._source.response_stream import CutError, Unchunker
-from kevents.export._source.revision_filter import Intake
-from kevents.export._source.watch_decoder import Following
+from kevents.export._source.revision_filter import RevisionFilter
+from kevents.export._source.watch_decoder import WatchDecoder
 from tests.export.batches import body, mark
 from tests.support.collector import no_collection
 from tests.support.foreign import ANYTHING, JSON, TEXTS, spoilt, tried
@@ -77,10 +77,10 @@ def as_json(value: Any) -> bytes:
 def test_watches(told: list[Any], faults: list[tuple[str, float, int]], piece: int) -> None:
     """A watch gives records that can be written, or is in trouble; it raises nothing."""
     data = spoil(b"".join(as_json(line) + b"\n" for line in told), faults)
-    following = Following(Intake(Stream("c"), None), "1")
+    following = WatchDecoder(RevisionFilter(Stream("c"), None), "1")
     for at in range(0, len(data), piece):
         for record in following.take(data[at : at + piece], 10**18, 1.0):
-            assert json.loads(record.line())["kevents"]["id"] == record.id
+            assert record.id == json.loads(record.line())["kevents"]["id"]
         if following.trouble is not None:
             break
     assert following.version
@@ -91,9 +91,9 @@ def test_watches(told: list[Any], faults: list[tuple[str, float, int]], piece: i
 def test_watches_that_are_deep(piece: str, depth: int) -> None:
     """A line that is nested without end is no watch."""
     line = piece * depth
-    following = Following(Intake(Stream("c"), None), "1")
+    following = WatchDecoder(RevisionFilter(Stream("c"), None), "1")
     with no_collection():
-        assert [] == following.take(line.encode() + b"\n", 0, 0.0)
+        assert following.take(line.encode() + b"\n", 0, 0.0) == []
     assert isinstance(following.trouble, UnavailableError)
 
 
@@ -120,7 +120,7 @@ def test_lists(page: Any, items: list[Any], faults: list[tuple[str, float, int]]
         page["items"] = items
     if isinstance(page, dict) and isinstance(page.get("metadata"), dict):
         page["metadata"].pop("continue", None)
-    intake = Intake(Stream("c"), Mark(Stream("c"), 3, 0))
+    intake = RevisionFilter(Stream("c"), Position(Stream("c"), 3, 0))
     backlog = Backlog(1 << 20)
     line = Pages(spoil(as_json(page), faults))
     listed = tried(collect, line, intake, backlog, 500, intake.order.reset, refusal=UnavailableError)
@@ -141,7 +141,7 @@ def test_chunks(chunks: list[bytes], faults: list[tuple[str, float, int]], piece
     except CutError:
         assert faults
     else:
-        assert faults or b"".join(chunks) == found
+        assert faults or found == b"".join(chunks)
 
 
 @fuzz
@@ -166,7 +166,7 @@ def segment(form: Gzip | Plain, batches: int) -> bytes:
     """A segment of so many batches, three records each."""
     lines = [as_json(body(rv)) for rv in range(1, 1 + 3 * batches)]
     parts = (lines[at : at + 3] for at in range(0, len(lines), 3))
-    return b"".join(form.encode(part, Held(mark(3 * at + 3), 3 * at + 1, 3)) for at, part in enumerate(parts))
+    return b"".join(form.encode(part, BatchHeader(mark(3 * at + 3), 3 * at + 1, 3)) for at, part in enumerate(parts))
 
 
 @fuzz
@@ -178,9 +178,9 @@ def test_segments(tmp_path_factory: pytest.TempPathFactory, form: Any, batches: 
     file.write_bytes(data)
     damages: list[Any] = []
     found = list(read_records(file, on_damage=damages.append))
-    assert all(str(file) == damage.file and 0 <= damage.offset <= len(data) for damage in damages)
+    assert all(damage.file == str(file) and 0 <= damage.offset <= len(data) for damage in damages)
     if not faults:
-        assert ([body(rv) for rv in range(1, 1 + 3 * batches)], []) == (found, damages)
+        assert (found, damages) == ([body(rv) for rv in range(1, 1 + 3 * batches)], [])
 
 
 @fuzz
@@ -189,9 +189,9 @@ def test_batches_in_segments(form: Any, batches: int, faults: Any) -> None:
     """Whole batches are found in order, none of them beyond the end; the rest is no batch."""
     data = spoil(segment(form, batches), faults)
     ends = [0, *(whole.end for whole in form.scan(BytesIO(data), 0))]
-    assert sorted(set(ends)) == ends
+    assert ends == sorted(set(ends))
     assert ends[-1] <= len(data)
-    assert faults or (len(data), batches + 1) == (ends[-1], len(ends))
+    assert faults or (ends[-1], len(ends)) == (len(data), batches + 1)
     behind = form.after(BytesIO(data), ends[-1])
     assert behind is None or ends[-1] <= behind <= len(data)
 
@@ -203,7 +203,7 @@ def test_batches_in_segments(form: Any, batches: int, faults: Any) -> None:
 def test_marks_in_segments(value: Any) -> None:
     """What a batch says of itself is a mark or nothing, in a member's header and in a line."""
     text = value.encode() if value == DEEP else as_json(value)
-    head = Gzip().encode([], Held(mark(5), 5, 0))[:10]
+    head = Gzip().encode([], BatchHeader(mark(5), 5, 0))[:10]
     extra = b"kE" + len(text[:60_000]).to_bytes(2, "little") + text[:60_000]
     for held in (
         held_in_header(head + len(extra).to_bytes(2, "little") + extra),
@@ -219,7 +219,7 @@ def test_marks(value: Any) -> None:
     """A mark that can be written again as it was, or a ValueError."""
     found = tried(mark_from_json, value)
     if found is not None:
-        assert found == mark_from_json(mark_as_json(found))
+        assert mark_from_json(mark_as_json(found)) == found
 
 
 @fuzz
@@ -241,7 +241,7 @@ def test_places(cluster: str, scope: str, resource: str) -> None:
     stream = Stream(cluster, scope, resource)
     place = tried(place_of, stream)
     if place is not None:
-        assert stream == stream_of(place) or not resource
+        assert stream_of(place) == stream or not resource
         assert all(part and not part.startswith(".") for part in place.split("/"))
         assert place.count("/") == 1
 
@@ -252,9 +252,9 @@ def test_names_of_places(text: str) -> None:
     """A part of a path stands for one name only, or for none; so does the name of a segment."""
     name = tried(decoded, text)
     if name is not None:
-        assert len(text) > 60 or name == decoded(encoded(name))
+        assert len(text) > 60 or decoded(encoded(name)) == name
     found = segment_name(f"{text}.jsonl")
-    assert found is None or found == segment_name(found.file(".jsonl"))
+    assert found is None or segment_name(found.file(".jsonl")) == found
 
 
 # -- what a person writes -------------------------------------------------------------------------------------------

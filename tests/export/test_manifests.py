@@ -43,12 +43,12 @@ def pod() -> dict[str, Any]:
 def test_least_privilege() -> None:
     """Nothing may be written, nothing of Secrets or ConfigMaps read, and no wildcard stands anywhere."""
     rules = [rule for each in manifests("rbac.yaml") if each["kind"] == "ClusterRole" for rule in each["rules"]]
-    assert {"get", "list", "watch"} == {verb for rule in rules for verb in rule["verbs"]}
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
     resources = {resource for rule in rules for resource in rule["resources"]}
-    assert set() == resources & {"*", "secrets", "configmaps"}
+    assert resources & {"*", "secrets", "configmaps"} == set()
     assert not any("*" in rule["apiGroups"] for rule in rules)
     listed = {resource for rule in rules if "list" in rule["verbs"] for resource in rule["resources"]}
-    assert {"events", "endpointslices"} == listed
+    assert listed == {"events", "endpointslices"}
 
 
 def test_bindings() -> None:
@@ -56,17 +56,17 @@ def test_bindings() -> None:
     objects = manifests("rbac.yaml")
     roles = {each["metadata"]["name"] for each in objects if each["kind"] == "ClusterRole"}
     bindings = [each for each in objects if each["kind"] == "ClusterRoleBinding"]
-    assert roles == {binding["roleRef"]["name"] for binding in bindings}
+    assert {binding["roleRef"]["name"] for binding in bindings} == roles
     account = one("rbac.yaml", "ServiceAccount")["metadata"]
     for binding in bindings:
-        assert [(account["name"], account["namespace"])] == [(s["name"], s["namespace"]) for s in binding["subjects"]]
+        assert [(s["name"], s["namespace"]) for s in binding["subjects"]] == [(account["name"], account["namespace"])]
 
 
 def test_deployment(pod: dict[str, Any]) -> None:
     """One replica, never two at a time, as the service account, without any privilege."""
     deployment = one("deployment.yaml", "Deployment")
-    assert (1, "Recreate") == (deployment["spec"]["replicas"], deployment["spec"]["strategy"]["type"])
-    assert one("rbac.yaml", "ServiceAccount")["metadata"]["name"] == pod["serviceAccountName"]
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]["type"]) == (1, "Recreate")
+    assert pod["serviceAccountName"] == one("rbac.yaml", "ServiceAccount")["metadata"]["name"]
     [container] = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"]
     security = container["securityContext"]
@@ -82,23 +82,25 @@ def test_probes(pod: dict[str, Any]) -> None:
     [container] = pod["containers"]
     [port] = container["ports"]
     pages = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
-    assert {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"} == {
-        k: v["path"] for k, v in pages.items()
+    assert {k: v["path"] for k, v in pages.items()} == {
+        "startup": "/livez",
+        "liveness": "/livez",
+        "readiness": "/readyz",
     }
-    assert {port["name"]} == {page["port"] for page in pages.values()}
+    assert {page["port"] for page in pages.values()} == {port["name"]}
     for path in CONFIGS:
         health = load(path).health
-        assert ("0.0.0.0", port["containerPort"]) == (health.host, health.port)
+        assert (health.host, health.port) == ("0.0.0.0", port["containerPort"])
 
 
 def test_arguments(pod: dict[str, Any]) -> None:
     """The arguments are those of the command, and name a file that is mounted; the grace ends before the pod's."""
     [container] = pod["containers"]
     options = _cli._parser().parse_args(container["args"])
-    assert "export" == options.command
+    assert options.command == "export"
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     assert str(Path(options.config).parent) in mounts
-    assert {volume["name"] for volume in pod["volumes"]} == set(mounts.values())
+    assert set(mounts.values()) == {volume["name"] for volume in pod["volumes"]}
     for path in CONFIGS:
         assert load(path).grace < pod["terminationGracePeriodSeconds"]
 
@@ -111,7 +113,7 @@ def test_paths(path: Path, pod: dict[str, Any]) -> None:
     places += [place for place in (config.checkpoints, config.dead_letters) if place]
     [container] = pod["containers"]
     data = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "data"]
-    assert [] == [place for place in places if not place.startswith(f"{data[0]}/")]
+    assert [place for place in places if not place.startswith(f"{data[0]}/")] == []
 
 
 def test_image(pod: dict[str, Any]) -> None:
@@ -120,16 +122,16 @@ def test_image(pod: dict[str, Any]) -> None:
         line for line in (FOLDER / "Dockerfile").read_text(encoding="utf-8").splitlines() if line[:1] not in ("", "#")
     ]
     steps = [line.split(maxsplit=1) for line in lines]
-    assert {"FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "ENTRYPOINT", "CMD"} == {step for step, _ in steps}
+    assert {step for step, _ in steps} == {"FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "ENTRYPOINT", "CMD"}
     for step, text in steps:
         if step == "COPY" and "--from" not in text:
             assert all((ROOT / name).exists() for name in shlex.split(text)[:-1])
         if step in ("ENTRYPOINT", "CMD"):
             assert json.loads(text)
     security = pod["securityContext"]
-    assert f"{security['runAsUser']}:{security['runAsGroup']}" == dict(steps)["USER"]
+    assert dict(steps)["USER"] == f"{security['runAsUser']}:{security['runAsGroup']}"
     extras = re.findall(r'"\.\[(\w+)\]"', (FOLDER / "Dockerfile").read_text(encoding="utf-8"))
-    assert ["otlp"] == extras
+    assert extras == ["otlp"]
     assert all(f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8") for extra in extras)
 
 
@@ -137,7 +139,7 @@ def test_readme() -> None:
     """The page beside them leads to every file."""
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     names = {path.name for path in FOLDER.iterdir()} - {"README.md"}
-    assert names == set(re.findall(r"\]\(([^)/]+)\)", text))
+    assert set(re.findall(r"\]\(([^)/]+)\)", text)) == names
 
 
 @pytest.mark.e2e

@@ -48,41 +48,41 @@ class TestReference:
 
     def test_to_dict(self) -> None:
         """The API's names, without what is empty."""
-        assert POD_BODY == POD.to_dict()
-        assert {"kind": "Node", "name": "n"} == ObjectReference(kind="Node", name="n").to_dict()
+        assert POD.to_dict() == POD_BODY
+        assert ObjectReference(kind="Node", name="n").to_dict() == {"kind": "Node", "name": "n"}
 
     def test_from_dict(self) -> None:
         """The way back; unknown keys are ignored, missing and null ones empty."""
-        assert POD == ObjectReference.from_dict(POD_BODY)
-        assert ObjectReference(name="a") == ObjectReference.from_dict({"name": "a", "uid": None, "x": 1})
+        assert ObjectReference.from_dict(POD_BODY) == POD
+        assert ObjectReference.from_dict({"name": "a", "uid": None, "x": 1}) == ObjectReference(name="a")
 
     @pytest.mark.parametrize("field", [field for field in ObjectReference.__slots__ if field != "identity"])
     def test_equality(self, field: str) -> None:
         """References are equal, and have one hash, if every field is."""
         assert ObjectReference() == ObjectReference()
         assert ObjectReference() != ObjectReference(**{field: "x"})
-        assert 1 == len({ObjectReference(**{field: "x"}), ObjectReference(**{field: "x"})})
+        assert len({ObjectReference(**{field: "x"}), ObjectReference(**{field: "x"})}) == 1
         assert ObjectReference() != "x"
 
     @pytest.mark.parametrize("field", ["kind", "namespace", "name", "uid", "api_version"])
     def test_identity(self, field: str) -> None:
         """Version and part do not belong to the identity, all else does."""
         assert ObjectReference(**{field: "x"}).identity != ObjectReference().identity
-        assert ObjectReference().identity == ObjectReference(resource_version="7", field_path="spec").identity
+        assert ObjectReference(resource_version="7", field_path="spec").identity == ObjectReference().identity
 
     def test_texts(self) -> None:
         """For people: short in a log line, exact in a debugger."""
-        assert ("v1/Pod prod/web-0", "v1/Node n") == (
+        assert (
             str(POD),
             str(ObjectReference(kind="Node", api_version="v1", name="n")),
-        )
-        assert "?/? " == str(ObjectReference())
-        assert "ObjectReference(kind='Node', name='n')" == repr(ObjectReference(kind="Node", name="n"))
-        assert POD == eval(repr(POD))
+        ) == ("v1/Pod prod/web-0", "v1/Node n")
+        assert str(ObjectReference()) == "?/? "
+        assert repr(ObjectReference(kind="Node", name="n")) == "ObjectReference(kind='Node', name='n')"
+        assert eval(repr(POD)) == POD
 
     def test_copies(self) -> None:
         """A reference can be copied and pickled."""
-        assert [POD, POD] == [copy.deepcopy(POD), pickle.loads(pickle.dumps(POD))]
+        assert [copy.deepcopy(POD), pickle.loads(pickle.dumps(POD))] == [POD, POD]
 
 
 class TestSource:
@@ -90,16 +90,16 @@ class TestSource:
 
     def test_values(self) -> None:
         """Two fields, of which empty ones are left out."""
-        assert {"component": "c", "host": "h"} == EventSource("c", "h").to_dict()
-        assert {} == EventSource().to_dict()
-        assert ("c", "h") == EventSource("c", "h").identity
+        assert EventSource("c", "h").to_dict() == {"component": "c", "host": "h"}
+        assert EventSource().to_dict() == {}
+        assert EventSource("c", "h").identity == ("c", "h")
 
     def test_equality(self) -> None:
         """Equal in both."""
         assert EventSource("c", "h") == EventSource("c", "h")
-        assert 3 == len({EventSource("c", "h"), EventSource("c"), EventSource("", "h"), EventSource("c", "h")})
+        assert len({EventSource("c", "h"), EventSource("c"), EventSource("", "h"), EventSource("c", "h")}) == 3
         assert EventSource() != ("", "")
-        assert "EventSource(component='c', host='h')" == repr(EventSource("c", "h"))
+        assert repr(EventSource("c", "h")) == "EventSource(component='c', host='h')"
 
 
 class TestEvent:
@@ -107,7 +107,7 @@ class TestEvent:
 
     def test_create_body(self) -> None:
         """The core/v1 body as client-go makes it."""
-        assert {
+        assert event(annotations={"a": "1"}, labels={"l": "2"}, count=2, first_time=3 * SECOND).to_dict() == {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"name": "web-0.ff", "namespace": "prod", "annotations": {"a": "1"}, "labels": {"l": "2"}},
@@ -121,41 +121,41 @@ class TestEvent:
             "type": "Normal",
             "reportingComponent": "kubelet",
             "reportingInstance": "node-1",
-        } == event(annotations={"a": "1"}, labels={"l": "2"}, count=2, first_time=3 * SECOND).to_dict()
+        }
 
     def test_create_without_extras(self) -> None:
         """Annotations and labels are absent when none were given; the first time is the last."""
         body = event().to_dict()
-        assert {"name": "web-0.ff", "namespace": "prod"} == body["metadata"]
-        assert body["firstTimestamp"] == body["lastTimestamp"]
+        assert body["metadata"] == {"name": "web-0.ff", "namespace": "prod"}
+        assert body["lastTimestamp"] == body["firstTimestamp"]
 
     def test_patch_body(self) -> None:
         """Pitfall 31: count, lastTimestamp and, unless empty, the message; nothing else."""
         patch = {"count": 3, "lastTimestamp": "1970-01-01T00:00:05Z"}
-        assert {**patch, "message": "up"} == event(count=3).to_patch()
-        assert patch == event(count=3, message="").to_patch()
+        assert event(count=3).to_patch() == {**patch, "message": "up"}
+        assert event(count=3, message="").to_patch() == patch
 
     def test_cluster_scoped(self) -> None:
         """Pitfall 32: of an object without namespace the event lives in "default", its reference has none."""
         body = event(reference=ObjectReference(kind="Node", name="n")).to_dict()
-        assert "default" == body["metadata"]["namespace"]
-        assert {"kind": "Node", "name": "n"} == body["involvedObject"]
+        assert body["metadata"]["namespace"] == "default"
+        assert body["involvedObject"] == {"kind": "Node", "name": "n"}
 
     def test_name(self) -> None:
         """A name that was given is kept; else it follows from reference and serial."""
-        assert ("web-0.ff", "mine") == (event().name, event(name="mine").name)
-        assert event().name == event(message="other").name
+        assert (event().name, event(name="mine").name) == ("web-0.ff", "mine")
+        assert event(message="other").name == event().name
 
     def test_replace(self) -> None:
         """A changed copy has the same name, whether that was asked for before or not; the first stays as it was."""
         first = event()
         copies = [first.replace(count=2), first.replace(count=2)]
-        assert [first.name] * 2 == [one.name for one in copies]
+        assert [one.name for one in copies] == [first.name] * 2
         other = first.replace(message="m", count=9, first_time=1, name="n")
-        assert ("m", 9, 1, "n") == (other.message, other.count, other.first_time, other.name)
-        assert ("up", 1, 5 * SECOND) == (first.message, first.count, first.first_time)
-        assert (first.time, first.serial, first.source) == (other.time, other.serial, other.source)
-        assert ("", "mine") == (first.replace(message="").message, event(name="mine").replace(count=2).name)
+        assert (other.message, other.count, other.first_time, other.name) == ("m", 9, 1, "n")
+        assert (first.message, first.count, first.first_time) == ("up", 1, 5 * SECOND)
+        assert (other.time, other.serial, other.source) == (first.time, first.serial, first.source)
+        assert (first.replace(message="").message, event(name="mine").replace(count=2).name) == ("", "mine")
 
     @given(message=TEXTS, reason=TEXTS, key=TEXTS, value=TEXTS, name=TEXTS)
     def test_always_json(self, message: str, reason: str, key: str, value: str, name: str) -> None:
@@ -169,12 +169,12 @@ class TestEvent:
             source=EventSource(name, name),
         )
         for body in (made.to_dict(), made.to_patch()):
-            assert body == json.loads(json.dumps(body, ensure_ascii=False).encode())
+            assert json.loads(json.dumps(body, ensure_ascii=False).encode()) == body
 
     def test_from_dict(self) -> None:
         """What was written is read again."""
         written = event(annotations={"a": "1"}, labels={"l": "2"}, count=4, first_time=3 * SECOND)
-        assert written.to_dict() == Event.from_dict(written.to_dict()).to_dict()
+        assert Event.from_dict(written.to_dict()).to_dict() == written.to_dict()
 
     def test_from_other_s_body(self) -> None:
         """An event of events.k8s.io, with eventTime only, and one with null fields are read too."""
@@ -191,9 +191,9 @@ class TestEvent:
             "message": None,
         }
         read = Event.from_dict(body)
-        assert (5_000_001_000, 5_000_001_000, 1, "") == (read.time, read.first_time, read.count, read.message)
-        assert (EventSource("c", "h"), "x", ObjectReference()) == (read.source, read.name, read.reference)
-        assert (0, 1) == (Event.from_dict({}).time, Event.from_dict({}).count)
+        assert (read.time, read.first_time, read.count, read.message) == (5_000_001_000, 5_000_001_000, 1, "")
+        assert (read.source, read.name, read.reference) == (EventSource("c", "h"), "x", ObjectReference())
+        assert (Event.from_dict({}).time, Event.from_dict({}).count) == (0, 1)
 
     def test_from_dict_bad_time(self) -> None:
         """A time without a zone is refused."""
@@ -212,7 +212,7 @@ class TestEvent:
 
     def test_repr(self) -> None:
         """A debugger shows it without the message's whole length: eighty characters."""
-        assert f"x1 '{'x' * 80}'>" == repr(event(message="x" * 80))[-86:]
-        assert f"x1 '{'x' * 77}...'>" == repr(event(message="x" * 81))[-86:]
-        assert "<Event v1/Pod prod/web-0 Normal Started x1 'up'>" == repr(event())
+        assert repr(event(message="x" * 80))[-86:] == f"x1 '{'x' * 80}'>"
+        assert repr(event(message="x" * 81))[-86:] == f"x1 '{'x' * 77}...'>"
+        assert repr(event()) == "<Event v1/Pod prod/web-0 Normal Started x1 'up'>"
         assert len(repr(event(message="x" * 10_000))) < 160

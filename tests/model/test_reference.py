@@ -67,7 +67,7 @@ def outcome(obj: object) -> ObjectReference | str:
     except InvalidReferenceError as error:
         text = str(error)
     else:
-        assert {str} == {type(getattr(reference, field)) for field in FIELDS}
+        assert {type(getattr(reference, field)) for field in FIELDS} == {str}
         return reference
     assert 0 < len(text) <= LONGEST_COMPLAINT
     assert text.isprintable()
@@ -110,7 +110,7 @@ class Live(Mapping[str, Any]):
 @pytest.mark.parametrize("body", [manifest, snake])
 def test_mapping(make: Make, body: Make) -> None:
     """Pitfall 16: a mapping gives the same reference in camelCase and snake_case, dictionary or not."""
-    assert WEB_0 == get_reference(make(body()))
+    assert get_reference(make(body())) == WEB_0
 
 
 @pytest.mark.parametrize("metadata", [dict, MappingProxyType, lambda fields: Attributes(**fields)])
@@ -119,18 +119,18 @@ def test_attributes(metadata: Make, spelling: str) -> None:
     """Any object with api_version or apiVersion, kind and metadata is understood, in both spellings."""
     body = snake() if spelling == "api_version" else manifest()
     obj = Attributes(**{spelling: "v1"}, kind="Pod", metadata=metadata(body["metadata"]))
-    assert WEB_0 == get_reference(obj)
+    assert get_reference(obj) == WEB_0
 
 
 def test_manifest_with_a_model_inside() -> None:
     """A dictionary may hold its metadata as an object, as the official client accepts it."""
     metadata = Attributes(name="web-0", namespace="prod", uid="u-1", resource_version="42")
-    assert WEB_0 == get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+    assert get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": metadata}) == WEB_0
 
 
 def test_spellings_mixed() -> None:
     """No field is lost to a spelling: camelCase outside, snake_case inside."""
-    assert WEB_0 == get_reference({**snake(), "apiVersion": "v1"})
+    assert get_reference({**snake(), "apiVersion": "v1"}) == WEB_0
 
 
 def test_raw() -> None:
@@ -143,13 +143,13 @@ def test_raw() -> None:
         def metadata(self) -> object:
             raise RuntimeError("asks the server")
 
-    assert WEB_0 == get_reference(Lazy())
+    assert get_reference(Lazy()) == WEB_0
 
 
 def test_raw_of_another_meaning() -> None:
     """A ``raw`` that holds no manifest is left alone."""
-    assert WEB_0 == get_reference(Attributes(raw={"header": "x"}, **manifest()))
-    assert WEB_0 == get_reference(Attributes(raw=b"bytes", **manifest()))
+    assert get_reference(Attributes(raw={"header": "x"}, **manifest())) == WEB_0
+    assert get_reference(Attributes(raw=b"bytes", **manifest())) == WEB_0
 
 
 @pytest.mark.parametrize("make", [dict, Live, lambda fields: Attributes(**fields)])
@@ -158,7 +158,7 @@ def test_reference_of_another_making(make: Make, camel: bool) -> None:  # noqa: 
     """A reference as a dictionary or a model keeps every field, resourceVersion and fieldPath too."""
     expected = get_partial_reference(WEB_0, "spec.containers{app}")
     fields = expected.to_dict() if camel else {field: getattr(expected, field) for field in FIELDS}
-    assert expected == get_reference(make(fields))
+    assert get_reference(make(fields)) == expected
 
 
 def test_reference_is_itself() -> None:
@@ -174,7 +174,7 @@ def test_reference_with_odd_fields() -> None:
         NODE = "Node"
 
     odd = ObjectReference(kind=Kinds.NODE, api_version="v1", name="n", namespace=None)  # type: ignore[arg-type]
-    assert ObjectReference(kind="Node", api_version="v1", name="n") == outcome(odd)
+    assert outcome(odd) == ObjectReference(kind="Node", api_version="v1", name="n")
     assert "name is an object of type int" in complaint(ObjectReference(name=7))  # type: ignore[arg-type]
 
 
@@ -182,15 +182,15 @@ def test_reference_with_odd_fields() -> None:
 def test_list(items: object) -> None:
     """A list of objects gives kind, apiVersion and resourceVersion only (client-go: trace ``list``)."""
     body = {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "5"}, "items": items}
-    assert ObjectReference(kind="PodList", api_version="v1", resource_version="5") == get_reference(body)
+    assert get_reference(body) == ObjectReference(kind="PodList", api_version="v1", resource_version="5")
     del body["metadata"]
-    assert ObjectReference(kind="PodList", api_version="v1") == get_reference(body)
+    assert get_reference(body) == ObjectReference(kind="PodList", api_version="v1")
 
 
 def test_list_as_object() -> None:
     """A list is known by its kind and its ``items``, as an attribute too."""
     pods = Attributes(api_version="v1", kind="PodList", metadata=Attributes(resource_version="5"), items=[])
-    assert ObjectReference(kind="PodList", api_version="v1", resource_version="5") == get_reference(pods)
+    assert get_reference(pods) == ObjectReference(kind="PodList", api_version="v1", resource_version="5")
 
 
 def test_object_called_list() -> None:
@@ -199,7 +199,7 @@ def test_object_called_list() -> None:
     assert "no metadata.name" in complaint(shopping)
     shopping["metadata"] = {"name": "x-1"}
     expected = ObjectReference(kind="ShoppingList", api_version="example.com/v1", name="x-1")
-    assert expected == get_reference({**shopping, "items": ["milk"]})
+    assert get_reference({**shopping, "items": ["milk"]}) == expected
 
 
 def test_partial_object_metadata() -> None:
@@ -215,13 +215,13 @@ def test_partial_object_metadata() -> None:
 def test_cluster_scoped(absent: dict[str, None]) -> None:
     """Pitfalls 17 and 32: without namespace, uid or resourceVersion these stay empty; a null is the same as nothing."""
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", **absent}}
-    assert ObjectReference(kind="Node", api_version="v1", name="node-1") == get_reference(node)
+    assert get_reference(node) == ObjectReference(kind="Node", api_version="v1", name="node-1")
 
 
 @pytest.mark.parametrize("name", ["fd00:10:233::103", "A_b", "x" * 253, "a/b%c", "\ud800", "名前", "x" * 1_000_000])
 def test_name_as_it_is(name: str) -> None:
     """Pitfall 25: the object's name is kept as it is, however odd; only the event's name is made valid."""
-    assert name == get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}}).name
+    assert get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}}).name == name
 
 
 def test_str_subclasses() -> None:
@@ -234,7 +234,7 @@ def test_str_subclasses() -> None:
             return "lie"
 
     body = {"apiVersion": Lying("v1"), "kind": Lying("Pod"), "metadata": {"name": Lying("web-0"), "uid": Lying("u")}}
-    assert ObjectReference(kind="Pod", api_version="v1", name="web-0", uid="u") == outcome(body)
+    assert outcome(body) == ObjectReference(kind="Pod", api_version="v1", name="web-0", uid="u")
 
 
 # What a reference is: a copy, and the identity of an object.
@@ -248,7 +248,7 @@ def test_later_changes(make: Make, body: Make) -> None:
     reference = get_reference(make(fields))
     fields["kind"] = "Node"
     fields["metadata"].update(name="other", uid="u-2")
-    assert WEB_0 == reference
+    assert reference == WEB_0
 
 
 def test_resource_version_is_no_identity() -> None:
@@ -256,7 +256,7 @@ def test_resource_version_is_no_identity() -> None:
     later = manifest()
     later["metadata"]["resourceVersion"] = "43"
     assert get_reference(later) != WEB_0
-    assert WEB_0.identity == get_reference(later).identity
+    assert get_reference(later).identity == WEB_0.identity
 
 
 def test_identities_differ() -> None:
@@ -266,7 +266,7 @@ def test_identities_differ() -> None:
     for namespace, name, uid in cases:
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": namespace, "name": name, "uid": uid}}
         identities.add(get_reference(body).identity)
-    assert len(cases) == len(identities)
+    assert len(identities) == len(cases)
 
 
 def test_partial_reference() -> None:
@@ -278,8 +278,8 @@ def test_partial_reference() -> None:
 def test_partial_reference_changes_nothing() -> None:
     """A reference of which a part is wanted is copied (client-go changes it)."""
     partial = get_partial_reference(WEB_0, "spec.x")
-    assert ("", "spec.x") == (WEB_0.field_path, partial.field_path)
-    assert WEB_0.identity == partial.identity
+    assert (WEB_0.field_path, partial.field_path) == ("", "spec.x")
+    assert partial.identity == WEB_0.identity
 
 
 def test_partial_reference_refuses() -> None:
@@ -307,7 +307,7 @@ def test_manifest_without_kind(missing: str) -> None:
         f"no reference can be made from an object of type dict: it has no {missing}; "
         "set apiVersion and kind (the items of a list come without), or give a kevents.ObjectReference"
     )
-    assert expected == complaint(body)
+    assert complaint(body) == expected
 
 
 def test_object_without_kind() -> None:
@@ -317,7 +317,7 @@ def test_object_without_kind() -> None:
         f"no reference can be made from an object of type {__name__}.Attributes: it has no kind, no apiVersion; set "
         f"them, or tell them once for the class: kevents.register({__name__}.Attributes, api_version, kind)"
     )
-    assert expected == complaint(obj)
+    assert complaint(obj) == expected
 
 
 @pytest.mark.parametrize("metadata", [{}, {"name": ""}, {"name": None, "generateName": "web-"}, [], "text", 7, None])
@@ -385,7 +385,7 @@ def test_event_of_ours() -> None:
 def test_event_of_another_group() -> None:
     """An Event of somebody else's group is an object like any other."""
     body = {**manifest(), "apiVersion": "calendar.example.com/v1", "kind": "Event"}
-    assert "Event" == get_reference(body).kind
+    assert get_reference(body).kind == "Event"
 
 
 def test_raising_property() -> None:
@@ -443,7 +443,7 @@ def test_cycles() -> None:
     """An object that contains itself is refused or read like any other: nothing is followed."""
     body = manifest()
     body["spec"] = body["metadata"]["ownerReferences"] = body
-    assert WEB_0 == get_reference(body)
+    assert get_reference(body) == WEB_0
     body["metadata"] = body
     assert "no metadata.name" in complaint(body)
     obj = Attributes()
@@ -475,7 +475,7 @@ def test_mock_with_texts() -> None:
     pod = MagicMock(api_version="v1", kind="Pod")
     pod.metadata = Mock(namespace="prod", uid="u-1", resource_version="42")
     pod.metadata.name = "web-0"
-    assert WEB_0 == get_reference(pod)
+    assert get_reference(pod) == WEB_0
 
 
 # Classes of one's own.
@@ -499,8 +499,8 @@ def test_register() -> None:
     register(Gadget, "example.com/v2", "Gadget")
     expected = [("example.com/v1", "Widget"), ("example.com/v1", "Widget"), ("example.com/v2", "Gadget")]
     references = [get_reference(cls()) for cls in (Widget, Special, Gadget)]
-    assert expected == [(reference.api_version, reference.kind) for reference in references]
-    assert "prod" == references[0].namespace
+    assert [(reference.api_version, reference.kind) for reference in references] == expected
+    assert references[0].namespace == "prod"
 
 
 def test_register_again() -> None:
@@ -508,7 +508,7 @@ def test_register_again() -> None:
     cls = type("Widget", (Attributes,), {})
     for version in ("example.com/v1", "example.com/v2"):
         register(cls, version, "Widget")
-        assert version == get_reference(cls(metadata={"name": "w"})).api_version
+        assert get_reference(cls(metadata={"name": "w"})).api_version == version
 
 
 def test_register_without_metadata() -> None:
@@ -516,7 +516,7 @@ def test_register_without_metadata() -> None:
     cls = type("Widget", (Attributes,), {})
     register(cls, "example.com/v1", "Widget")
     expected = ObjectReference(kind="Widget", api_version="example.com/v1", name="w", namespace="prod")
-    assert expected == get_reference(cls(name="w", namespace="prod"))
+    assert get_reference(cls(name="w", namespace="prod")) == expected
 
 
 def test_register_yields_to_the_object() -> None:
@@ -529,7 +529,7 @@ def test_register_yields_to_the_object() -> None:
     register(cls, "example.com/v1", "Widget")
     own = get_reference(cls(apiVersion="example.com/v3", kind="Widget", metadata={"name": "w"}))
     other = get_reference(cls(kind=Size.BIG, metadata={"name": "w"}))
-    assert ("example.com/v3", "example.com/v1") == (own.api_version, other.api_version)
+    assert (own.api_version, other.api_version) == ("example.com/v3", "example.com/v1")
 
 
 @pytest.mark.parametrize(
@@ -541,7 +541,7 @@ def test_register_wants_both(kind: object, api_version: object) -> None:
     cls = type("Widget", (Attributes,), {})
     register(cls, "example.com/v1", "Widget")
     reference = get_reference(cls(kind=kind, apiVersion=api_version, metadata={"name": "w"}))
-    assert ("Widget", "example.com/v1") == (reference.kind, reference.api_version)
+    assert (reference.kind, reference.api_version) == ("Widget", "example.com/v1")
 
 
 @pytest.mark.parametrize("missing", ["group", "version", "kind"])
@@ -550,7 +550,7 @@ def test_register_beside_half_a_resource(missing: str) -> None:
     resource = SimpleNamespace(**{"group": "g", "version": "v1", "kind": "Gadget", missing: None})
     cls = type("Widget", (Attributes,), {"_api_info": SimpleNamespace(resource=resource)})
     register(cls, "example.com/v1", "Widget")
-    assert "example.com/v1" == get_reference(cls(metadata={"name": "w"})).api_version
+    assert get_reference(cls(metadata={"name": "w"})).api_version == "example.com/v1"
 
 
 def test_register_mapping() -> None:
@@ -560,7 +560,7 @@ def test_register_mapping() -> None:
         pass
 
     register(Widget, "example.com/v1", "Widget")
-    assert "Widget" == get_reference(Widget(metadata={"name": "w"})).kind
+    assert get_reference(Widget(metadata={"name": "w"})).kind == "Widget"
 
 
 def test_register_keeps_nothing_alive() -> None:
@@ -573,7 +573,7 @@ def test_register_keeps_nothing_alive() -> None:
     gone = weakref.ref(cls)
     del cls
     gc.collect()
-    assert (None, before) == (gone(), len(_reference._registered))
+    assert (gone(), len(_reference._registered)) == (None, before)
 
 
 @pytest.mark.parametrize(
@@ -608,7 +608,7 @@ def test_threads() -> None:
                 cls = type(f"W{round_}", (Attributes,), {})
                 register(cls, f"g{number}.com/v{round_}", "Widget")
                 reference = get_reference(cls(metadata={"name": "w"}))
-                assert f"g{number}.com/v{round_}" == reference.api_version
+                assert reference.api_version == f"g{number}.com/v{round_}"
         except BaseException as error:  # noqa: BLE001
             failures.append(error)
 
@@ -617,7 +617,7 @@ def test_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [] == failures
+    assert failures == []
 
 
 # The table of the official client's classes.
@@ -649,7 +649,7 @@ def test_threads() -> None:
 )
 def test_official_kind(name: str, expected: tuple[str, str] | None) -> None:
     """A class name of the official client gives version and kind; names that only look alike give nothing."""
-    assert expected == official_kind("kubernetes.client.models.v1_pod", name)
+    assert official_kind("kubernetes.client.models.v1_pod", name) == expected
 
 
 @pytest.mark.parametrize("module", ["kubernetesque.models", "my.kubernetes.client", "kubernetes", ""])
@@ -672,10 +672,10 @@ def official_classes(module: str) -> dict[str, str]:
 def test_table_is_complete(module: str) -> None:
     """Pitfall 15: every class of the installed client with kind and metadata is in the table."""
     classes = official_classes(module)
-    assert {"V1ObjectMeta", "V1ListMeta"} == set(classes.values())
+    assert set(classes.values()) == {"V1ObjectMeta", "V1ListMeta"}
     missing = {name for name in classes if official_kind(module, name) is None}
     exempt = {name for name in classes if re.fullmatch(r"V\w+APIGroupDiscovery(List)?", name)}
-    assert exempt == missing
+    assert missing == exempt
 
 
 def test_table_is_right() -> None:
@@ -690,7 +690,7 @@ def test_table_is_right() -> None:
     del paths["V1APIResourceList"]
     assert {"V1PodList", "V1DeploymentList"} <= set(paths)
     table = {name: official_kind("kubernetes.client", name) for name in paths}
-    assert paths == {name: {known[0]} for name, known in table.items() if known is not None}
+    assert {name: {known[0]} for name, known in table.items() if known is not None} == paths
 
 
 # Whatever it is given.
@@ -779,7 +779,7 @@ def test_all_shapes_agree(kind: str, api_version: str, **fields: str | None) -> 
         {"apiVersion": api_version, "kind": kind, **camel},
         expected,
     ]
-    assert [expected] * len(shapes) == [get_reference(shape) for shape in shapes]
+    assert [get_reference(shape) for shape in shapes] == [expected] * len(shapes)
 
 
 @settings(max_examples=10)
@@ -790,5 +790,5 @@ def test_quick(magnitude: int) -> None:
     body["metadata"]["labels"] = dict.fromkeys(map(str, range(10**magnitude)), "")
     body["status"] = [body] * 10**magnitude
     begin = time.thread_time()
-    assert WEB_0 == get_reference(body)
+    assert get_reference(body) == WEB_0
     assert time.thread_time() - begin < SOON

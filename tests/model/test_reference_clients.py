@@ -70,7 +70,7 @@ def model(client: Client, name: str = "V1Pod", **fields: object) -> Model:
 
 def test_model(client: Client) -> None:
     """A model from a get or a create gives its reference."""
-    assert WEB_0 == get_reference(deserialize(client, POD, "V1Pod"))
+    assert get_reference(deserialize(client, POD, "V1Pod")) == WEB_0
 
 
 def test_list_and_items(client: Client) -> None:
@@ -82,16 +82,16 @@ def test_list_and_items(client: Client) -> None:
         "items": [{"metadata": METADATA}],
     }
     pods = deserialize(client, body, "V1PodList")
-    assert (None, None) == (pods.items[0].kind, pods.items[0].api_version)
-    assert WEB_0 == get_reference(pods.items[0])
-    assert ObjectReference(kind="PodList", api_version="v1", resource_version="5") == get_reference(pods)
+    assert (pods.items[0].kind, pods.items[0].api_version) == (None, None)
+    assert get_reference(pods.items[0]) == WEB_0
+    assert get_reference(pods) == ObjectReference(kind="PodList", api_version="v1", resource_version="5")
 
 
 def test_list_built_by_hand(client: Client) -> None:
     """A list model without kind is known by its class, with and without metadata."""
     pods = client.V1PodList(items=[], metadata=client.V1ListMeta(resource_version="5"))
-    assert ObjectReference(kind="PodList", api_version="v1", resource_version="5") == get_reference(pods)
-    assert ObjectReference(kind="NodeList", api_version="v1") == get_reference(client.V1NodeList(items=[]))
+    assert get_reference(pods) == ObjectReference(kind="PodList", api_version="v1", resource_version="5")
+    assert get_reference(client.V1NodeList(items=[])) == ObjectReference(kind="NodeList", api_version="v1")
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_list_built_by_hand(client: Client) -> None:
 def test_model_without_kind(client: Client, name: str, expected: tuple[str, str]) -> None:
     """A model built by hand without kind is known by its class, in every group."""
     reference = get_reference(model(client, name))
-    assert expected == (reference.api_version, reference.kind)
-    assert "u-1" == reference.uid
+    assert (reference.api_version, reference.kind) == expected
+    assert reference.uid == "u-1"
 
 
 def test_model_with_half_a_kind(client: Client) -> None:
     """A model that says its kind but not its version gets both from its class."""
-    assert WEB_0 == get_reference(model(client, kind="Pod"))
+    assert get_reference(model(client, kind="Pod")) == WEB_0
 
 
 def test_subclass_of_a_model(client: Client) -> None:
@@ -123,19 +123,19 @@ def test_subclass_of_a_model(client: Client) -> None:
         pass
 
     metadata = client.V1ObjectMeta(name="web-0", namespace="prod", uid="u-1", resource_version="42")
-    assert WEB_0 == get_reference(MyPod(metadata=metadata))
+    assert get_reference(MyPod(metadata=metadata)) == WEB_0
 
 
 def test_model_of_a_cluster_scoped_object(client: Client) -> None:
     """Pitfall 32: a node has no namespace, and gets none."""
     node = client.V1Node(metadata=client.V1ObjectMeta(name="node-1"))
-    assert ObjectReference(kind="Node", api_version="v1", name="node-1") == get_reference(node)
+    assert get_reference(node) == ObjectReference(kind="Node", api_version="v1", name="node-1")
 
 
 def test_to_dict(client: Client) -> None:
     """Pitfall 16: the snake_case dictionary of a model gives the same reference, if it holds a kind."""
     pod = model(client, api_version="v1", kind="Pod")
-    assert WEB_0 == get_reference(pod.to_dict())
+    assert get_reference(pod.to_dict()) == WEB_0
     with pytest.raises(InvalidReferenceError, match="items of a list come without"):
         get_reference(model(client).to_dict())
 
@@ -151,13 +151,13 @@ def test_serialized_model(client: Client) -> None:
             await closing
         return body
 
-    assert WEB_0 == get_reference(asyncio.run(serialized()))
+    assert get_reference(asyncio.run(serialized())) == WEB_0
 
 
 def test_manifest_with_metadata_model(client: Client) -> None:
     """A dictionary with a V1ObjectMeta inside, which the official client takes as a body, is understood."""
     metadata = client.V1ObjectMeta(name="web-0", namespace="prod", uid="u-1", resource_version="42")
-    assert WEB_0 == get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+    assert get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": metadata}) == WEB_0
 
 
 def test_object_reference_model(client: Client) -> None:
@@ -165,8 +165,8 @@ def test_object_reference_model(client: Client) -> None:
     fields = {"api_version": "v1", "kind": "Pod", "name": "web-0", "namespace": "prod", "uid": "u-1"}
     reference = client.V1ObjectReference(**fields, resource_version="42", field_path="spec.x")
     expected = get_partial_reference(WEB_0, "spec.x")
-    assert expected == get_reference(reference)
-    assert expected == get_reference(reference.to_dict())
+    assert get_reference(reference) == expected
+    assert get_reference(reference.to_dict()) == expected
 
 
 def test_model_without_name(client: Client) -> None:
@@ -206,7 +206,7 @@ def dynamic_instance(body: dict[str, Any]) -> Model:
 
 def test_dynamic_instance() -> None:
     """An object of the dynamic client gives its reference; attributes it lacks are None there."""
-    assert WEB_0 == get_reference(dynamic_instance(POD))
+    assert get_reference(dynamic_instance(POD)) == WEB_0
 
 
 def test_dynamic_list() -> None:
@@ -218,16 +218,16 @@ def test_dynamic_list() -> None:
         "items": [{"metadata": METADATA}],
     }
     pods = dynamic_instance(body)
-    assert ObjectReference(kind="PodList", api_version="v1", resource_version="5") == get_reference(pods)
-    assert WEB_0 == get_reference(pods.items[0])
-    assert WEB_0 == get_reference(pods.to_dict()["items"][0])
+    assert get_reference(pods) == ObjectReference(kind="PodList", api_version="v1", resource_version="5")
+    assert get_reference(pods.items[0]) == WEB_0
+    assert get_reference(pods.to_dict()["items"][0]) == WEB_0
 
 
 def test_dynamic_part() -> None:
     """A reference inside an object of the dynamic client passes through; any other part is refused."""
     part = {"apiVersion": "v1", "kind": "Pod", "name": "web-0", "namespace": "prod", "uid": "u-1"}
     endpoint = dynamic_instance({**POD, "kind": "Endpoint", "targetRef": part, "spec": {"replicas": 1}})
-    assert WEB_0.identity == get_reference(endpoint.targetRef).identity
+    assert get_reference(endpoint.targetRef).identity == WEB_0.identity
     with pytest.raises(InvalidReferenceError, match="it has no kind, no apiVersion"):
         get_reference(endpoint.spec)
 
@@ -241,44 +241,44 @@ def test_kopf_body() -> None:
     body = fresh(POD)
     reference = get_reference(kopf.Body(body))
     body["metadata"]["name"] = "other"
-    assert WEB_0 == reference
+    assert reference == WEB_0
 
 
 def test_kopf_reference() -> None:
     """The reference kopf keeps on its log records (``k8s_ref``) passes through."""
     bodies = library("kopf._cogs.structs.bodies")
     reference = bodies.build_object_reference(bodies.Body(fresh(POD)))
-    assert WEB_0.identity == get_reference(reference).identity
+    assert get_reference(reference).identity == WEB_0.identity
 
 
 @pytest.mark.parametrize("body", [POD, {"metadata": METADATA}])
 def test_kr8s(body: dict[str, Any]) -> None:
     """A kr8s object is read from its manifest: no call, and no credentials needed."""
     objects = library("kr8s.asyncio.objects")
-    assert WEB_0 == get_reference(objects.Pod(fresh(body)))
+    assert get_reference(objects.Pod(fresh(body))) == WEB_0
 
 
 def test_kr8s_class_of_ones_own() -> None:
     """So is an object of a class made for a custom resource."""
     objects = library("kr8s.asyncio.objects")
     widget = objects.new_class("Widget", "example.com/v1", asyncio=True)
-    assert WIDGET == get_reference(widget({"metadata": dict(METADATA)}))
+    assert get_reference(widget({"metadata": dict(METADATA)})) == WIDGET
 
 
 def test_lightkube_model() -> None:
     """A lightkube object gives its reference, read from the server or built without a kind."""
     pod = library("lightkube.resources.core_v1").Pod
     metadata = library("lightkube.models.meta_v1").ObjectMeta(**METADATA)
-    assert WEB_0 == get_reference(pod.from_dict(fresh(POD), lazy=False))
-    assert WEB_0 == get_reference(pod(metadata=metadata))
+    assert get_reference(pod.from_dict(fresh(POD), lazy=False)) == WEB_0
+    assert get_reference(pod(metadata=metadata)) == WEB_0
 
 
 def test_lightkube_generic_resource() -> None:
     """A generic resource, a dictionary whose metadata may be a model, is known by its class."""
     widget = library("lightkube.generic_resource").create_namespaced_resource("example.com", "v1", "Widget", "widgets")
     metadata = library("lightkube.models.meta_v1").ObjectMeta(**METADATA)
-    assert WIDGET == get_reference(widget({"metadata": dict(METADATA)}))
-    assert WIDGET == get_reference(widget(metadata=metadata))
+    assert get_reference(widget({"metadata": dict(METADATA)})) == WIDGET
+    assert get_reference(widget(metadata=metadata)) == WIDGET
 
 
 def test_lightkube_event() -> None:

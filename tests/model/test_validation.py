@@ -38,8 +38,8 @@ def test_no_number(value: Any) -> None:
 
 def test_what_is_right() -> None:
     """What is right is given back."""
-    assert [1, 10**30] == [require_count("n", value) for value in (1, 10**30)]
-    assert [1.0, 0.5, 1e-9, 1e9] == [require_positive("n", value) for value in (1, 0.5, 1e-9, 1e9)]
+    assert [require_count("n", value) for value in (1, 10**30)] == [1, 10**30]
+    assert [require_positive("n", value) for value in (1, 0.5, 1e-9, 1e9)] == [1.0, 0.5, 1e-9, 1e9]
     require_callable("f", print)
     require_sink(ScriptedSink())
 
@@ -147,7 +147,7 @@ def test_options_of_a_sink(option: str, values: list[Any]) -> None:
     for value in values:
         with pytest.raises(ValueError, match=f"^{option} must be "):
             broadcaster.start_recording_to_sink(ScriptedSink(), **{option: value})
-    assert () == broadcaster.statistics().watchers
+    assert broadcaster.statistics().watchers == ()
 
 
 @pytest.mark.parametrize(
@@ -164,11 +164,11 @@ def test_watchers_of_nonsense(start: Callable[[EventBroadcaster], object]) -> No
     broadcaster = EventBroadcaster()
     with pytest.raises(ValueError, match=" must be "):
         start(broadcaster)
-    assert () == broadcaster.statistics().watchers
+    assert broadcaster.statistics().watchers == ()
 
 
 def test_sources() -> None:
     """A recorder's source is an `EventSource`, or the component's name."""
     broadcaster = EventBroadcaster()
-    assert EventSource("c") == broadcaster.new_recorder("c").source
-    assert EventSource("c", "h") == broadcaster.new_recorder(EventSource("c", "h")).source
+    assert broadcaster.new_recorder("c").source == EventSource("c")
+    assert broadcaster.new_recorder(EventSource("c", "h")).source == EventSource("c", "h")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents._model.wire import clean, clip, counted, event_name, format_time, parse_time, printable, told
+from kevents._model.wire import clean, clip, event_name, format_error, format_time, parse_time, pluralize, printable
 
 NOW = 1_784_883_600_123_456_789
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -23,7 +23,7 @@ class TestName:
     @pytest.mark.parametrize("name", ["web-0", "a", "0", "a.b-c.d", "a" * 236])
     def test_valid(self, name: str) -> None:
         """A valid name that leaves room is kept (client-go: the same)."""
-        assert f"{name}.{NOW:x}" == event_name(name, NOW)
+        assert event_name(name, NOW) == f"{name}.{NOW:x}"
 
     @pytest.mark.parametrize(
         "name",
@@ -62,8 +62,8 @@ class TestName:
 
     def test_different_stay_different(self) -> None:
         """Names that look the same when made valid stay apart, by a short hash."""
-        assert 3 == len({event_name(name, NOW) for name in ("A_b", "a_b", "A b")})
-        assert 2 == len({event_name("x" * 300 + end, NOW) for end in "ab"})
+        assert len({event_name(name, NOW) for name in ("A_b", "a_b", "A b")}) == 3
+        assert len({event_name("x" * 300 + end, NOW) for end in "ab"}) == 2
 
     @given(name=TEXTS, serial=st.integers(0, 2**64 - 1))
     def test_any(self, name: str, serial: int) -> None:
@@ -71,7 +71,7 @@ class TestName:
         made = event_name(name, serial)
         assert SUBDOMAIN.fullmatch(made)
         assert len(made) <= 253
-        assert made == event_name(name, serial)
+        assert event_name(name, serial) == made
 
 
 class TestTime:
@@ -89,7 +89,7 @@ class TestTime:
     )
     def test_format(self, nanoseconds: int, expected: str) -> None:
         """Whole seconds, cut; four digits of the year, also for Go's zero time."""
-        assert expected == format_time(nanoseconds)
+        assert format_time(nanoseconds) == expected
 
     @pytest.mark.parametrize(
         ("text", "expected"),
@@ -109,7 +109,7 @@ class TestTime:
     )
     def test_parse(self, text: object, expected: int) -> None:
         """Any zone, any number of digits, and aware datetimes are read to the nanosecond."""
-        assert expected == parse_time(text)
+        assert parse_time(text) == expected
 
     @pytest.mark.parametrize(
         "text",
@@ -139,7 +139,7 @@ class TestTime:
     @given(st.integers(-62_135_596_800, 253_402_300_799))
     def test_back_and_forth(self, second: int) -> None:
         """What was written is read as the same second, in all years that have four digits."""
-        assert second * 10**9 == parse_time(format_time(second * 10**9))
+        assert parse_time(format_time(second * 10**9)) == second * 10**9
 
 
 class TestText:
@@ -163,26 +163,26 @@ class TestText:
     )
     def test_clip(self, text: str, limit: int, expected: str) -> None:
         """Pitfalls 26, 29: cut to so many bytes on a character, visibly; what fits, or is empty, is left alone."""
-        assert expected == clip(text, limit)
+        assert clip(text, limit) == expected
 
     @given(text=TEXTS, limit=st.integers(0, 60))
     def test_clip_any(self, text: str, limit: int) -> None:
         """Never more bytes than the limit, always valid, and a beginning of the text."""
         clipped = clean(clip(text, limit))
         assert len(clipped.encode()) <= limit
-        assert clipped == clean(text) or clean(text).startswith(clipped[: -min(limit, 3) or None])
+        assert clean(text) == clipped or clean(text).startswith(clipped[: -min(limit, 3) or None])
 
     @given(TEXTS)
     def test_clean(self, text: str) -> None:
         """Pitfall 28: lone surrogates become the replacement character, all else stays; JSON is always valid."""
         paired = re.sub("[\ud800-\udbff][\udc00-\udfff]", lambda pair: json.loads(json.dumps(pair[0])), text)
-        assert re.sub("[\ud800-\udfff]", "\ufffd", paired) == clean(text)
-        assert clean(text) == json.loads(json.dumps(clean(text), ensure_ascii=False).encode())
+        assert clean(text) == re.sub("[\ud800-\udfff]", "\ufffd", paired)
+        assert json.loads(json.dumps(clean(text), ensure_ascii=False).encode()) == clean(text)
 
     def test_clean_examples(self) -> None:
         """Pitfall 28: control characters and newlines stay in the text that is sent."""
-        assert "a\x00b\nc\ufffdd" == clean("a\x00b\nc\ud83dd")
-        assert "😀" == clean("\ud83d\ude00")
+        assert clean("a\x00b\nc\ud83dd") == "a\x00b\nc\ufffdd"
+        assert clean("\ud83d\ude00") == "😀"
 
     @pytest.mark.parametrize(
         ("text", "expected"),
@@ -196,7 +196,7 @@ class TestText:
     )
     def test_printable(self, text: str, expected: str) -> None:
         """Pitfall 71: for a terminal, control characters are escaped and everything is one line."""
-        assert expected == printable(text)
+        assert printable(text) == expected
 
     @given(TEXTS)
     def test_printable_any(self, text: str) -> None:
@@ -205,7 +205,7 @@ class TestText:
 
     def test_counted(self) -> None:
         """One is one, and not several."""
-        assert ["0 events", "1 event", "2 events"] == [counted(number, "event") for number in range(3)]
+        assert [pluralize(number, "event") for number in range(3)] == ["0 events", "1 event", "2 events"]
 
     def test_told(self) -> None:
         """An error is told shortly, even if its own text raises."""
@@ -214,6 +214,6 @@ class TestText:
             def __str__(self) -> str:
                 raise RuntimeError
 
-        assert "ValueError: no" == told(ValueError("no"))
-        assert "Unspeakable" == told(Unspeakable())
-        assert 500 == len(told(ValueError("x" * 9999)))
+        assert format_error(ValueError("no")) == "ValueError: no"
+        assert format_error(Unspeakable()) == "Unspeakable"
+        assert len(format_error(ValueError("x" * 9999))) == 500

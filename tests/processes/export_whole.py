@@ -88,7 +88,7 @@ def warm(plan: dict[str, Any]) -> None:
     """Import what is imported late; no thread, and no connection, may be there before a fork."""
     ClusterEventSource(connected(plan))
     WebhookSink("http://127.0.0.1:1/").close()
-    assert 1 == threading.active_count()
+    assert threading.active_count() == 1
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 
-from kevents._runtime.reentrant import TURN
+from kevents._runtime.reentrant import SECTION
 from tests.processes.common import REFERENCE, broadcast
 
 warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what this is about
@@ -51,7 +51,7 @@ elif situation == "locked":
 
     def hold() -> None:
         """Hold the lock that recording takes, while the other thread forks."""
-        with TURN.lock:
+        with SECTION.lock:
             holding.set()
             done.wait(10)
 

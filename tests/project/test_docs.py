@@ -130,40 +130,40 @@ def test_example(block: Block, api_server: APIServer, tmp_path: Path) -> None:
     if re.search(r"\baio\b", block.code):
         pytest.importorskip("kubernetes.aio", reason="this client has no asynchronous one")
     done = run(api_server, block.code, tmp_path / "example.py")
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     # asyncio's debug mode tells of slow steps by the clock on the wall, which a busy machine stops.
     expected = ("dropped an event, invalid_type", "Executing <")
     lines = [line for line in done.stderr.splitlines() if not line.startswith(expected)]
-    assert [] == lines
+    assert lines == []
     writes = "V1EventSink" in block.code and "def test_" not in block.code  # tests run in test_pytest_plugin
-    assert writes == bool(api_server.events())
+    assert bool(api_server.events()) == writes
 
 
 def test_first_event(api_server: APIServer, tmp_path: Path) -> None:
     """The first example of the README leaves exactly the event that it names."""
     first = next(param.values[0] for param in blocks("python") if param.values[0].page.name == "README.md")
     done = run(api_server, first.code, tmp_path / "example.py")
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
     [event] = api_server.events()
     expected = ("Warning", "BackupFailed", "the bucket is gone", 1, "backup-operator")
-    assert expected == (event["type"], event["reason"], event["message"], event["count"], event["source"]["component"])
+    assert (event["type"], event["reason"], event["message"], event["count"], event["source"]["component"]) == expected
 
 
 def test_shown_output(api_server: APIServer, tmp_path: Path) -> None:
     """The second example of the README makes the rows that its picture of kubectl shows."""
     second = [param.values[0] for param in blocks("python") if param.values[0].page.name == "README.md"][1]
-    assert 0 == run(api_server, second.code, tmp_path / "example.py").returncode
+    assert run(api_server, second.code, tmp_path / "example.py").returncode == 0
     shown = section("README.md", "What it looks like")
     for event in api_server.events():
-        assert 2 == len(re.findall(rf"{event['type']} +{event['reason']} .*{event['message']}", shown))
-        assert (event["count"] == 3) == bool(re.search(rf"{event['reason']} +\d+s \(x3 over", shown))
-    assert ["BackupFailed", "BackupStarted"] == sorted(event["reason"] for event in api_server.events())
+        assert len(re.findall(rf"{event['type']} +{event['reason']} .*{event['message']}", shown)) == 2
+        assert bool(re.search(rf"{event['reason']} +\d+s \(x3 over", shown)) == (event["count"] == 3)
+    assert sorted(event["reason"] for event in api_server.events()) == ["BackupFailed", "BackupStarted"]
 
 
 def test_landing_page(api_server: APIServer, tmp_path: Path) -> None:
     """The example of the landing page makes the one row that its picture of kubectl shows."""
     first = next(param.values[0] for param in blocks("python") if param.values[0].page.name == "index.md")
-    assert 0 == run(api_server, first.code, tmp_path / "example.py").returncode
+    assert run(api_server, first.code, tmp_path / "example.py").returncode == 0
     [event] = api_server.events()
     row = rf"{event['type']} +{event['reason']} +\d+s \(x{event['count']} over \d+s\) +\S+ +{event['message']}"
     assert re.search(row, text_of("docs/index.md"))
@@ -173,8 +173,8 @@ def test_sigterm_recipe(api_server: APIServer, tmp_path: Path) -> None:
     """With the recipe for SIGTERM a signal is an ordinary end: what waited is delivered."""
     [recipe] = [param.values[0] for param in blocks("python") if "SIGTERM" in param.values[0].code]
     done = run(api_server, recipe.code, tmp_path / "example.py")
-    assert (0, "") == (done.returncode, done.stderr)
-    assert ["Started"] == [event["reason"] for event in api_server.events()]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [event["reason"] for event in api_server.events()] == ["Started"]
 
 
 def completed(code: str) -> str:
@@ -205,15 +205,15 @@ def test_commands(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
         if program == "kubectl":
             assert arguments[0] in KUBECTL_COMMANDS
         elif program == "kind":
-            assert ["create", "cluster"] == arguments
+            assert arguments == ["create", "cluster"]
         elif program == "kevents":
             with pytest.raises(SystemExit) as ended:
                 command([*arguments, "--help"])
-            assert 0 == ended.value.code
+            assert ended.value.code == 0
             told = capsys.readouterr().out
-            assert [] == [argument for argument in arguments if argument.startswith("--") and argument not in told]
+            assert [argument for argument in arguments if argument.startswith("--") and argument not in told] == []
         elif not TUTORIAL.search(f"# {arguments[0]}\n"):
-            assert ("python", "-m") == (program, arguments[0])
+            assert (program, arguments[0]) == ("python", "-m")
             assert arguments[1:] in COMMANDS
 
 
@@ -253,7 +253,7 @@ def test_cited_tests(page: Path) -> None:
         body = ast.parse(text_of(file)).body
         for name in names.split("::"):
             named = [n for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == name]
-            assert 1 == len(named), f"{file}::{names}"
+            assert len(named) == 1, f"{file}::{names}"
             body = named[0].body
 
 
@@ -268,7 +268,7 @@ def test_readme_names_every_extra() -> None:
     extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
     [together] = extras["all"]
     users = together.removeprefix("kevents[").removesuffix("]").split(",")
-    assert [*users, "all"] == [spans(cells[0])[0] for cells in rows(section("README.md", "Install"))]
+    assert [spans(cells[0])[0] for cells in rows(section("README.md", "Install"))] == [*users, "all"]
 
 
 def test_number_of_traces() -> None:
@@ -281,41 +281,36 @@ def test_number_of_traces() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_machine(page: Path) -> None:
     """No page holds a path of somebody's machine, or a mark left over."""
-    assert [] == re.findall(r"/(?:work|home|tmp|usr)/\w+|TODO|TEST\?|@@", page.read_text(encoding="utf-8"))
+    assert re.findall(r"/(?:work|home|tmp|usr)/\w+|TODO|TEST\?|@@", page.read_text(encoding="utf-8")) == []
 
 
 # -- architecture ----------------------------------------------------------------------------------------------------
 
 
-def test_rooms() -> None:
-    """The architecture lists every room with its docstring's first paragraph, and no other."""
-    listed = {cells[0].strip("`"): cells[1] for cells in rows(section("docs/architecture.md", "Rooms"))}
-    expected = {}
-    for path in [*(ROOT / "kevents").glob("*.py"), *(ROOT / "kevents").glob("*/__init__.py")]:
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        name = path.name if path.parent.name == "kevents" else f"{path.parent.name}/"
-        expected[name] = " ".join(docstring.split("\n\n")[0].replace("``", "`").split())
-    assert expected == listed
+def first_paragraph(path: Path) -> str:
+    """The first paragraph of a module's docstring, on one line."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(docstring.split("\n\n")[0].replace("``", "`").split())
 
 
-def rooms_imported(paths: list[Path]) -> set[str]:
-    """The rooms that these files import from."""
-    imports = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
-    modules = [node.module.split(".") for node in imports if isinstance(node, ast.ImportFrom) and node.module]
-    return {parts[1] for parts in modules if parts[0] == "kevents" and len(parts) > 1}
+def test_packages() -> None:
+    """The architecture lists every package and public module with its docstring's first paragraph, and no other."""
+    listed = {cells[0].strip("`"): cells[1] for cells in rows(section("docs/architecture.md", "Packages"))}
+    code = ROOT / "kevents"
+    expected = {path.name: first_paragraph(path) for path in code.glob("*.py")}
+    for path in [*code.glob("*/__init__.py"), *code.glob("export/*/__init__.py"), *code.glob("testing/*/__init__.py")]:
+        expected[f"{path.parent.relative_to(code)}/"] = first_paragraph(path)
+    assert listed == expected
 
 
 def test_picture_of_imports() -> None:
-    """The picture of imports holds every room once, and each room imports from lines below its own only."""
-    lines = section("docs/architecture.md", "Who may import whom").split("```")[1].split("\n")[1:-1]
-    place = [(room, number) for number, line in enumerate(lines) for room in line.split(" | ")]
-    paths = [path for path in (ROOT / "kevents").glob("*.py") if path.name != "__init__.py"]
-    rooms = {path.stem: [path] for path in paths}
-    rooms |= {room: list((ROOT / "kevents" / room).glob("*.py")) for room in ("export", "testing")}
-    assert sorted(rooms) == sorted(room for room, _ in place)
-    for room, number in place:
-        below = {other for other, deeper in place if deeper > number}
-        assert set() == rooms_imported(rooms[room]) - below - {room}, room
+    """The pictures of imports are the layers of the import contracts."""
+    pictures = section("docs/architecture.md", "Who may import whom").split("```")[1::2]
+    drawn = [picture.strip().removeprefix("text\n").split("\n") for picture in pictures]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    assert drawn == [contract["layers"] for contract in contracts if contract["type"] == "layers"]
 
 
 # -- options ---------------------------------------------------------------------------------------------------------
@@ -348,7 +343,7 @@ def test_option_defaults(heading: str) -> None:
     listed = list(rows(section("docs/options.md", heading)))
     empty = inspect.Parameter.empty
     defaults = [eval(spans(cells[1])[0], dict(NAMESPACE)) if cells[1] else empty for cells in listed]
-    assert expected == list(zip([spans(cells[0])[0] for cells in listed], defaults, strict=True))
+    assert list(zip([spans(cells[0])[0] for cells in listed], defaults, strict=True)) == expected
 
 
 @pytest.mark.parametrize(("heading", "cells"), OPTIONS)
@@ -379,7 +374,7 @@ def test_timeouts_of_calls(name: str) -> None:
     [default] = [
         cells[1] for cells in rows(section("docs/options.md", "Time-outs of calls")) if f".{name}(" in cells[0]
     ]
-    assert eval(spans(default)[0]) == inspect.signature(call).parameters["timeout"].default
+    assert inspect.signature(call).parameters["timeout"].default == eval(spans(default)[0])
 
 
 def sent(options: CorrelatorOptions, reasons: str) -> tuple[int, int, int, list[int]]:
@@ -424,7 +419,7 @@ def test_recipes(cells: list[str]) -> None:
     wish, options, creates, patches, skips, counts = cells
     reasons = "AB" if wish.endswith("two reasons") else "A"
     expected = int(creates), int(patches), int(skips), expanded(counts)
-    assert expected == sent(eval(spans(options)[0], dict(NAMESPACE)), reasons)
+    assert sent(eval(spans(options)[0], dict(NAMESPACE)), reasons) == expected
 
 
 # -- reliability -----------------------------------------------------------------------------------------------------
@@ -435,12 +430,12 @@ def test_drop_reasons() -> None:
     listed = [
         (cells[0].strip("`"), cells[3]) for cells in rows(section("docs/reliability.md", "Why an event is dropped"))
     ]
-    assert [(reason.value, ADVICE[reason]) for reason in DropReason] == listed
+    assert listed == [(reason.value, ADVICE[reason]) for reason in DropReason]
 
 
 def test_log_lines() -> None:
     """The beginnings of log lines are in the code."""
-    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "kevents").glob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "kevents").rglob("*.py"))
     for cells in rows(section("docs/reliability.md", "What is logged")):
         [begins] = spans(cells[0])
         if not begins.startswith("dropped an event"):
@@ -459,11 +454,11 @@ def test_fields_of_the_ledgers() -> None:
         statistics = broadcaster.statistics()
     ledgers = [statistics, statistics.watchers[0], statistics.watchers[0].sink]
     sums = [spans(cells[1])[0] for cells in rows(section("docs/reliability.md", "What is counted")) if "=" in cells[1]]
-    assert len(ledgers) == len(sums)
+    assert len(sums) == len(ledgers)
     for ledger, equation in zip(ledgers, sums, strict=True):
         fields = {name: getattr(ledger, name) for name in type(ledger).__slots__} | {"sum": sum}
         left, right = equation.split(" = ")
-        assert eval(left, fields) == eval(right, fields), equation
+        assert eval(right, fields) == eval(left, fields), equation
 
 
 def test_simulation(capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,8 +128,8 @@ def real_events(server: RealServer, namespace: str, component: str) -> list[tupl
 def test_minimal(api_server: APIServer) -> None:
     """The smallest program delivers its event before it ends."""
     done = run("minimal.py", api_server.kubeconfig())
-    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
-    assert MINIMAL == told(api_server.events())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert told(api_server.events()) == MINIMAL
 
 
 @pytest.mark.wire
@@ -138,7 +138,7 @@ def test_minimal_without_a_server(api_server: APIServer) -> None:
     path = api_server.kubeconfig()
     api_server.stop_listening()
     done = run("minimal.py", path)
-    assert 1 == done.returncode
+    assert done.returncode == 1
     assert "not delivered" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -148,21 +148,21 @@ def test_batch_job(api_server: APIServer) -> None:
     """The job's events are about the Job of its environment; the failure is a Warning, and logged as well."""
     api_server.create_namespace("jobs")
     done = run_batch_job(api_server.kubeconfig(), "jobs")
-    assert 1 == done.returncode
-    assert 3 == done.stderr.count("Event(ObjectReference(kind='Job'")
-    assert BATCH_JOB == told(api_server.events("jobs"))
+    assert done.returncode == 1
+    assert done.stderr.count("Event(ObjectReference(kind='Job'") == 3
+    assert told(api_server.events("jobs")) == BATCH_JOB
 
 
 @pytest.mark.wire
 def test_client_go(api_server: APIServer) -> None:
     """The program moved from Go says what the Go one would, and logs it too."""
     done = run("client_go.py", api_server.kubeconfig(), POD_NAME="checker-0")
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     shown = "INFO Event occurred object=default reason=Checking '50 % of the objects are checked'"
-    assert (4, shown) == (len(done.stderr.splitlines()), done.stderr.splitlines()[0])
-    assert CLIENT_GO == told(api_server.events())
+    assert (len(done.stderr.splitlines()), done.stderr.splitlines()[0]) == (4, shown)
+    assert told(api_server.events()) == CLIENT_GO
     [warning] = [event for event in api_server.events() if event["type"] == "Warning"]
-    assert {"run": "7"} == warning["metadata"]["annotations"]
+    assert warning["metadata"]["annotations"] == {"run": "7"}
 
 
 def plans(create: Callable[[dict[str, Any]], object]) -> None:
@@ -179,7 +179,7 @@ def control(kubeconfig: Path, events: Callable[[], list[tuple[str, ...]]]) -> No
     command = ["-W", "ignore:unclosed:ResourceWarning", str(EXAMPLES / "asyncio_controller.py")]
     with running(command, kubeconfig) as controller:
         wait_until(lambda: set(CONTROLLER) <= set(events()), controller)
-        assert (0, "") == terminate(controller)
+        assert terminate(controller) == (0, "")
     # A real server that others use, too, may hold plans of theirs.
     assert set(CONTROLLER) <= set(events())
 
@@ -210,7 +210,7 @@ def exported(api_server: APIServer, folder: Path, *url: str, done: Callable[[], 
     with running(command, api_server.kubeconfig(), **environment) as export:
         wait_until(done, export)
         status, said = terminate(export)
-    assert (0, 0) == (status, said.count("Traceback")), said
+    assert (status, said.count("Traceback")) == (0, 0), said
 
 
 def is_watching(api_server: APIServer) -> bool:
@@ -232,7 +232,7 @@ def test_export_to_a_file(api_server: APIServer, tmp_path: Path) -> None:
     for _ in range(2):
         api_server.clear_requests()
         exported(api_server, tmp_path, done=lambda: is_watching(api_server) and len(reasons(tmp_path)) == 2)
-    assert ["BackupFailed", "BackupStarted"] == sorted(reasons(tmp_path))
+    assert sorted(reasons(tmp_path)) == ["BackupFailed", "BackupStarted"]
 
 
 @pytest.mark.wire
@@ -252,7 +252,7 @@ def test_export_to_s3(api_server: APIServer, tmp_path: Path) -> None:
         url = "s3://bucket/events"
         done = lambda: b".jsonl.gz" in moto.request("GET", "/bucket?list-type=2")[1]  # noqa: E731 - asked at once
         exported(api_server, tmp_path / "folder", url, done=done, **environment)
-        assert ["BackupFailed"] == [record["reason"] for record in read_records(url, options=moto.options())]
+        assert [record["reason"] for record in read_records(url, options=moto.options())] == ["BackupFailed"]
 
 
 def free_port() -> int:
@@ -284,18 +284,18 @@ def test_service(api_server: APIServer, preload: list[str]) -> None:
     command = [*gunicorn, "--bind", url.removeprefix("http://"), *preload, "service:app"]
     with running(command, api_server.kubeconfig(), POD_NAME="service-0") as service:
         wait_until(lambda: ask("GET", f"{url}/events") == 200, service)
-        assert 201 == ask("POST", f"{url}/backups/main")
-        assert 404 == ask("POST", f"{url}/backups/old")
+        assert ask("POST", f"{url}/backups/main") == 201
+        assert ask("POST", f"{url}/backups/old") == 404
         status, said = terminate(service)
-    assert (0, 0) == (status, said.count("Traceback")), said
-    assert SERVICE == told(api_server.events())
+    assert (status, said.count("Traceback")) == (0, 0), said
+    assert told(api_server.events()) == SERVICE
 
 
 @pytest.mark.e2e
 def test_client_go_on_a_real_server(real_server: RealServer) -> None:
     """A real API server takes the events of the program moved from Go."""
-    assert 0 == run("client_go.py", real_server.kubeconfig(), POD_NAME="checker-0").returncode
-    assert CLIENT_GO == real_events(real_server, "default", "checker")
+    assert run("client_go.py", real_server.kubeconfig(), POD_NAME="checker-0").returncode == 0
+    assert real_events(real_server, "default", "checker") == CLIENT_GO
 
 
 @pytest.mark.e2e
@@ -308,15 +308,15 @@ def test_asyncio_controller_on_a_real_server(real_server: RealServer) -> None:
 @pytest.mark.e2e
 def test_minimal_on_a_real_server(real_server: RealServer) -> None:
     """A real API server takes the event of the smallest program."""
-    assert 0 == run("minimal.py", real_server.kubeconfig()).returncode
-    assert MINIMAL == real_events(real_server, "default", "minimal-example")
+    assert run("minimal.py", real_server.kubeconfig()).returncode == 0
+    assert real_events(real_server, "default", "minimal-example") == MINIMAL
 
 
 @pytest.mark.e2e
 def test_batch_job_on_a_real_server(real_server: RealServer) -> None:
     """A real API server takes the events of the job, whose user may create and patch events and nothing else."""
-    assert 1 == run_batch_job(real_server.kubeconfig("recorder"), "default").returncode
-    assert BATCH_JOB == real_events(real_server, "default", "batch-job")
+    assert run_batch_job(real_server.kubeconfig("recorder"), "default").returncode == 1
+    assert real_events(real_server, "default", "batch-job") == BATCH_JOB
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -53,19 +53,19 @@ def blocks_kept(record: Callable[[], None]) -> int:
 def test_an_event_about_a_reference_keeps_two_blocks(held: kevents.EventRecorder) -> None:
     """The event, and its time, which is its serial number as well."""
     about = reference()
-    assert 2 == blocks_kept(lambda: held.event(about, "Normal", "BackOff", "again"))
+    assert blocks_kept(lambda: held.event(about, "Normal", "BackOff", "again")) == 2
 
 
 def test_an_event_about_a_manifest_keeps_four_blocks(held: kevents.EventRecorder) -> None:
     """The same, the reference and its identity; the texts are the manifest's own."""
     pod = manifest()
-    assert 4 == blocks_kept(lambda: held.event(pod, "Normal", "BackOff", "again"))
+    assert blocks_kept(lambda: held.event(pod, "Normal", "BackOff", "again")) == 4
 
 
 def test_a_bound_recorder_keeps_no_more_than_a_reference(held: kevents.EventRecorder) -> None:
     """The reference is made once."""
     bound = held.for_object(manifest())
-    assert 2 == blocks_kept(lambda: bound.normal("BackOff", "again"))
+    assert blocks_kept(lambda: bound.normal("BackOff", "again")) == 2
 
 
 # -- what the correlator looks up ------------------------------------------------------------------------------------
@@ -129,19 +129,19 @@ def correlator() -> kevents.EventCorrelator:
 
 def test_a_storm_is_one_look_up_a_memory(correlator: kevents.EventCorrelator) -> None:
     """Found in each of three memories, where it is the most recently used already; nothing is written into them."""
-    assert [3, 3, 3] == [lookups(correlator) for _ in range(3)]
+    assert [lookups(correlator) for _ in range(3)] == [3, 3, 3]
 
 
 def test_a_repeat_is_two_look_ups_a_memory(correlator: kevents.EventCorrelator) -> None:
     """Found, and made the most recently used in place of another."""
     lookups(correlator, name="web-1")
-    assert [6, 6, 6] == [lookups(correlator, name=f"web-{number % 2}") for number in range(3)]
+    assert [lookups(correlator, name=f"web-{number % 2}") for number in range(3)] == [6, 6, 6]
 
 
 def test_a_skip_costs_what_a_repeat_costs() -> None:
     """Being over the budget costs no further look-up."""
     correlator = kevents.EventCorrelator(kevents.CorrelatorOptions(burst_size=1))
-    assert [6, 3, 3] == [lookups(correlator) for _ in range(3)]
+    assert [lookups(correlator) for _ in range(3)] == [6, 3, 3]
     assert correlator.event_correlate(event_about(pod("web-0"), "again")).skip
 
 
@@ -149,12 +149,12 @@ def test_a_combined_event_costs_what_a_repeat_costs(correlator: kevents.EventCor
     """From the second combined one on: its key is one text more, not one look-up."""
     for number in range(20):
         lookups(correlator, message=f"number {number}")
-    assert 3 == lookups(correlator, message="a new one")
+    assert lookups(correlator, message="a new one") == 3
 
 
 def test_a_new_object_is_two_look_ups_a_memory(correlator: kevents.EventCorrelator) -> None:
     """Missed, and written."""
-    assert 6 == lookups(correlator, name="web-1")
+    assert lookups(correlator, name="web-1") == 6
 
 
 # -- what a storm asks of the API server -----------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Filtered:
         """Until so many were kept back, and nothing else was lost."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._events.total() >= number, PATIENCE), self._events
-            assert {DropReason.SPAM_FILTERED: number} == self._events
+            assert self._events == {DropReason.SPAM_FILTERED: number}
 
 
 def storm(events: int, text: Callable[[int], str], passed: int) -> list[Any]:
@@ -199,13 +199,13 @@ def storm(events: int, text: Callable[[int], str], passed: int) -> list[Any]:
 
 def test_a_storm_of_one_event_is_two_requests() -> None:
     """5,000 identical events: 25 pass the rate limit, one creates, the others are one patch with the last's count."""
-    assert [("create", 1), ("patch", 25)] == storm(5_000, lambda _: "again", passed=25)
+    assert storm(5_000, lambda _: "again", passed=25) == [("create", 1), ("patch", 25)]
 
 
 def test_a_storm_of_messages_is_ten_requests() -> None:
     """5,000 different messages: nine events of their own, and one for all others that pass, combined."""
     expected = [("create", 1)] * 9 + [("create", 16)]
-    assert expected == storm(5_000, "number {}".format, passed=25)
+    assert storm(5_000, "number {}".format, passed=25) == expected
 
 
 # -- connections -----------------------------------------------------------------------------------------------------
@@ -218,4 +218,4 @@ def test_one_connection_for_each_sender(senders: int) -> None:
     with serving() as server:
         deliver(kevents.CoreV1EventSink(api_for(f"{server.url}/20")), 12 * senders, senders)
         counted = server.counters()
-    assert (14 * senders, senders + 1) == (counted["created"], counted["connections"])
+    assert (counted["created"], counted["connections"]) == (14 * senders, senders + 1)

@@ -28,7 +28,7 @@ def build(source: Path, target: Path, kind: str) -> Path:
     command = [sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", str(target), str(source)]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
-    assert 0 == done.returncode, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     [built] = target.glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return built
 
@@ -62,8 +62,8 @@ def test_reproducible(built: tuple[Path, Path], tmp_path: Path) -> None:
     [source] = tmp_path.iterdir()
     for path in source.rglob("*"):
         os.utime(path, (1, 1))
-    assert digest(wheel) == digest(build(source, tmp_path / "again", "wheel"))
-    assert digest(sdist) == digest(build(source, tmp_path / "again", "sdist"))
+    assert digest(build(source, tmp_path / "again", "wheel")) == digest(wheel)
+    assert digest(build(source, tmp_path / "again", "sdist")) == digest(sdist)
     shutil.rmtree(tmp_path / "again")
 
 
@@ -73,9 +73,13 @@ def test_wheel(built: tuple[Path, Path]) -> None:
         names = set(archive.namelist())
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kevents").rglob("*.py")}
     notes = f"kevents-{kevents.__version__}.dist-info/"
-    assert modules | {"kevents/py.typed"} == {name for name in names if not name.startswith(notes)}
-    assert {"entry_points.txt", "licenses/LICENSE", "METADATA", "RECORD", "WHEEL"} == {
-        name.removeprefix(notes) for name in names if name.startswith(notes)
+    assert {name for name in names if not name.startswith(notes)} == modules | {"kevents/py.typed"}
+    assert {name.removeprefix(notes) for name in names if name.startswith(notes)} == {
+        "entry_points.txt",
+        "licenses/LICENSE",
+        "METADATA",
+        "RECORD",
+        "WHEEL",
     }
 
 
@@ -84,18 +88,18 @@ def test_sdist(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "docs/conf.py", "examples/minimal.py"}
-    assert set() == (needed | {"kevents/py.typed", "tests/conftest.py"}) - names
-    assert [] == [name for name in names if "__pycache__" in name or name.startswith((".ci", ".github", "dist/"))]
+    assert (needed | {"kevents/py.typed", "tests/conftest.py"}) - names == set()
+    assert [name for name in names if "__pycache__" in name or name.startswith((".ci", ".github", "dist/"))] == []
 
 
 def test_metadata(built: tuple[Path, Path]) -> None:
     """The metadata says which Pythons it is for; its version is the module's, and each extra is one that can be had."""
     told = metadata(built[0])
-    assert kevents.__version__ == told["Version"]
-    assert ">=3.10" == told["Requires-Python"]
+    assert told["Version"] == kevents.__version__
+    assert told["Requires-Python"] == ">=3.10"
     assert "Typing :: Typed" in told.get_all("Classifier", [])
     plain = [line for line in told.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert ["cachetools", "kubernetes", "tenacity"] == sorted(re.split(r"[<>=!]", line)[0] for line in plain)
+    assert sorted(re.split(r"[<>=!]", line)[0] for line in plain) == ["cachetools", "kubernetes", "tenacity"]
     assert {"aio", "all", "export", "kopf", "otlp", "prometheus"} <= set(told.get_all("Provides-Extra", []))
 
 

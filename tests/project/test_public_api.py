@@ -184,20 +184,20 @@ def public(thing: object) -> list[str]:
 def test_names() -> None:
     """Exactly the promised names are exported: constants, then classes, then functions, each in order, each once."""
     expected = sorted(NAMES, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
-    assert expected == kevents.__all__
+    assert kevents.__all__ == expected
 
 
 def test_nothing_else_is_public() -> None:
     """Whatever has a public name in `kevents` is in `__all__`, modules aside."""
     seen = {name for name, value in vars(kevents).items() if name[0] != "_" and not isinstance(value, ModuleType)}
-    assert NAMES == seen
+    assert seen == NAMES
 
 
 def test_star() -> None:
     """A star import gives the names, and nothing else."""
     namespace: dict[str, object] = {}
     exec("from kevents import *", namespace)
-    assert NAMES == namespace.keys() - {"__builtins__"}
+    assert namespace.keys() - {"__builtins__"} == NAMES
 
 
 def test_version() -> None:
@@ -208,7 +208,7 @@ def test_version() -> None:
 @pytest.mark.parametrize("path", SIGNATURES)
 def test_signature(path: str) -> None:
     """Each signature is the promised one."""
-    assert SIGNATURES[path] == signature_of(found(path))
+    assert signature_of(found(path)) == SIGNATURES[path]
 
 
 def test_event_attributes() -> None:
@@ -223,12 +223,16 @@ def test_event_attributes() -> None:
 def test_statistics() -> None:
     """The three ledgers have the promised fields."""
     sink = {"accepted", "spam_filtered", "delivered", "dropped", "backlog", "created", "patched", "merged", "retried"}
-    sink |= {"recreated", "rejected_by_code", "aggregated", "fallbacks", "in_flight", "oldest_age", "gate_open"}
+    sink |= {"recreated", "rejected_by_code", "aggregated", "fallbacks", "in_flight", "oldest_age", "server_available"}
     assert sink <= {field.name for field in fields(kevents.SinkStatistics)}
     watcher = {"offered", "queue_full", "shutdown", "handled", "failed", "waiting", "sink"}
     assert watcher <= {field.name for field in fields(kevents.WatcherStatistics)}
-    assert {"recorded", "refused", "no_watcher", "published", "watchers"} == {
-        field.name for field in fields(kevents.Statistics)
+    assert {field.name for field in fields(kevents.Statistics)} == {
+        "recorded",
+        "refused",
+        "no_watcher",
+        "published",
+        "watchers",
     }
 
 
@@ -238,7 +242,7 @@ def test_drop_reasons() -> None:
         "no_watcher invalid_reference invalid_type invalid_message recursion queue_full spam_filtered backlog_full "
         "rejected retries_exhausted expired handler_failed shutdown"
     )
-    assert expected.split() == [str(reason) for reason in kevents.DropReason]
+    assert [str(reason) for reason in kevents.DropReason] == expected.split()
 
 
 def test_errors() -> None:
@@ -246,9 +250,11 @@ def test_errors() -> None:
     errors = {name: value for name, value in vars(kevents).items() if name.endswith("Error")}
     assert all(issubclass(error, kevents.KeventsError) for error in errors.values())
     mistakes = {name for name, error in errors.items() if issubclass(error, ValueError)}
-    assert {"InvalidEventError", "InvalidMessageError", "InvalidReferenceError", "InvalidTypeError"} == mistakes
-    assert {"SinkError", "StatusError", "UnavailableError"} == {
-        name for name, error in errors.items() if issubclass(error, kevents.SinkError)
+    assert mistakes == {"InvalidEventError", "InvalidMessageError", "InvalidReferenceError", "InvalidTypeError"}
+    assert {name for name, error in errors.items() if issubclass(error, kevents.SinkError)} == {
+        "SinkError",
+        "StatusError",
+        "UnavailableError",
     }
 
 
@@ -276,7 +282,7 @@ def test_docstrings_of_methods(name: str) -> None:
     """Each public method and property has a docstring of its own."""
     members = vars(vars(kevents)[name])
     described = {key: value for key, value in members.items() if key[0] != "_" and _can_be_described(value)}
-    assert [] == [key for key, value in described.items() if not inspect.getdoc(value)]
+    assert [key for key, value in described.items() if not inspect.getdoc(value)] == []
 
 
 def _can_be_described(member: object) -> bool:
@@ -298,20 +304,20 @@ def loaded() -> set[str]:
 
 def test_import_loads_no_optional_package(loaded: set[str]) -> None:
     """`import kevents` loads neither the official client, nor what that needs, nor an optional package."""
-    assert set() == loaded & NOT_LOADED
+    assert loaded & NOT_LOADED == set()
 
 
 def test_import_loads_its_dependencies_only(loaded: set[str]) -> None:
     """Beside itself and the standard library, `import kevents` loads cachetools and tenacity, and what those need."""
     foreign = {name for name in loaded if "." not in name} - set(sys.stdlib_module_names)
-    assert {"kevents", "cachetools", "tenacity"} == foreign - {"tornado", "typing_extensions"}
+    assert foreign - {"tornado", "typing_extensions"} == {"kevents", "cachetools", "tenacity"}
 
 
 def test_import_loads_no_door(loaded: set[str]) -> None:
     """`import kevents` loads no door: not the fakes, not asyncio's face, not the command."""
     rooms = {name for name in loaded if name.startswith("kevents.")}
-    assert {"kevents.exceptions"} == {name for name in rooms if not name.startswith("kevents._")}
-    assert {"kevents._cli.main", "kevents._cli.demo.main"} & rooms == set()
+    assert {name for name in rooms if not name.startswith("kevents._")} == {"kevents.exceptions"}
+    assert set() == {"kevents._cli.main", "kevents._cli.demo.main"} & rooms
 
 
 def test_import_starts_nothing() -> None:
@@ -319,7 +325,7 @@ def test_import_starts_nothing() -> None:
     script = "import threading, kevents; assert threading.active_count() == 1"
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    assert (0, b"", b"") == (done.returncode, done.stdout, done.stderr)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_import_contracts() -> None:
@@ -327,4 +333,4 @@ def test_import_contracts() -> None:
     script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     command = [sys.executable, "-c", script, "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert 0 == done.returncode, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert 0 == done.returncode, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
@@ -55,10 +55,10 @@ def test_every_public_name_is_documented(site: Path, door: str) -> None:
     documented = {name for kind, names in inventory.items() if kind.startswith("py:") for name in names}
     module = importlib.import_module(door)
     exported = {f"{door}.{name}" for name in getattr(module, "__all__", ())}
-    assert set() == exported - documented
+    assert exported - documented == set()
     homes = {getattr(getattr(module, name.rpartition(".")[2]), "__module__", "") for name in exported}
     sources = {home: site / "_modules" / f"{home.replace('.', '/')}.html" for home in homes if "kevents" in home}
-    assert [] == [home for home, source in sources.items() if not source.is_file()]
+    assert [home for home, source in sources.items() if not source.is_file()] == []
 
 
 def test_pictures_are_drawn_by_their_script() -> None:
@@ -70,4 +70,4 @@ def test_pictures_are_drawn_by_their_script() -> None:
     specification.loader.exec_module(picture)
     for theme in picture.COLOURS:
         drawn = (picture.FOLDER / f"an-events-way-{theme}.svg").read_text(encoding="utf-8")
-        assert picture.draw(theme) == drawn
+        assert drawn == picture.draw(theme)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from kevents._queue.backlog import Backlog
-from kevents._queue.work_item import Belief, Slot
+from kevents._queue.work_item import ServerState, WorkItem
 from tests.simulation import Occurrence
 
 
-def slot(backlog: Backlog, name: str, now: float = 0.0) -> Slot:
+def slot(backlog: Backlog, name: str, now: float = 0.0) -> WorkItem:
     """A slot of the backlog."""
-    made = Slot(("default", name), now)
-    made.restart(Occurrence(name), Belief.NEW, 1, 1, now)
+    made = WorkItem(("default", name), now)
+    made.restart(Occurrence(name), ServerState.ABSENT, 1, 1, now)
     backlog.slots[made.key] = made
     return made
 
@@ -21,9 +21,9 @@ def test_by_choice_takes_no_room() -> None:
     waiting = slot(backlog, "a")
     backlog.wait(waiting, by_choice=True)
     backlog.wait(waiting, by_choice=True)
-    assert (0, True) == (backlog.size, backlog.has_room)
+    assert (backlog.size, backlog.has_room) == (0, True)
     backlog.begin(waiting)
-    assert (1, False) == (backlog.size, backlog.has_room)
+    assert (backlog.size, backlog.has_room) == (1, False)
 
 
 def test_removed() -> None:
@@ -33,7 +33,7 @@ def test_removed() -> None:
         ended = slot(backlog, "a")
         backlog.wait(ended, by_choice=by_choice)
         backlog.remove(ended)
-        assert (0, {}) == (backlog.size, backlog.slots)
+        assert (backlog.size, backlog.slots) == (0, {})
 
 
 def test_cleared() -> None:
@@ -41,7 +41,7 @@ def test_cleared() -> None:
     backlog = Backlog(4, 100.0)
     waiting = [slot(backlog, name) for name in "ab"]
     backlog.wait(waiting[0], by_choice=True)
-    assert (waiting, 0, {}) == (backlog.clear(), backlog.size, backlog.slots)
+    assert (backlog.clear(), backlog.size, backlog.slots) == (waiting, 0, {})
 
 
 def test_overdue() -> None:
@@ -51,9 +51,9 @@ def test_overdue() -> None:
     for each in (first, second):
         backlog.wait(each)
     backlog.wait(series, by_choice=True)
-    assert [[], [first]] == [backlog.overdue(99.0), backlog.overdue(100.0)]
+    assert [backlog.overdue(99.0), backlog.overdue(100.0)] == [[], [first]]
     backlog.remove(first)
-    assert [[], [second]] == [backlog.overdue(149.0), backlog.overdue(150.0)]
+    assert [backlog.overdue(149.0), backlog.overdue(150.0)] == [[], [second]]
 
 
 def test_age() -> None:
@@ -65,8 +65,8 @@ def test_age() -> None:
     backlog.wait(waiting)
     series.due = 12.0
     backlog.wait(series, by_choice=True)
-    assert 10.0 == backlog.oldest_age(20.0)
+    assert backlog.oldest_age(20.0) == 10.0
     backlog.remove(waiting)
-    assert 0.0 == backlog.oldest_age(20.0)
+    assert backlog.oldest_age(20.0) == 0.0
     backlog.begin(series)
-    assert 8.0 == backlog.oldest_age(20.0)
+    assert backlog.oldest_age(20.0) == 8.0

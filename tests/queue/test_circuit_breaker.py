@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents._queue.circuit_breaker import Gate
-from kevents._queue.work_item import Attempt, Belief, Slot
+from kevents._queue.circuit_breaker import CircuitBreaker
+from kevents._queue.work_item import Attempt, ServerState, WorkItem
 from tests.simulation import Occurrence
 
 
 def attempt(key: str, began: float = 0.0) -> Attempt:
     """A request of that key."""
-    slot = Slot(("default", key), 0.0)
-    slot.restart(Occurrence(key), Belief.NEW, 1, 1, 0.0)
+    slot = WorkItem(("default", key), 0.0)
+    slot.restart(Occurrence(key), ServerState.ABSENT, 1, 1, 0.0)
     return Attempt(slot, began)
 
 
-def closed_gate(longest_wait: float = 10.0, jitter: float = 1.0) -> Gate:
+def closed_gate(longest_wait: float = 10.0, jitter: float = 1.0) -> CircuitBreaker:
     """A gate that closed at 1.0."""
-    gate = Gate(2, longest_wait, lambda: jitter)
+    gate = CircuitBreaker(2, longest_wait, lambda: jitter)
     for key in "ab":
         gate.unavailable(attempt(key), 1.0, 0.0)
     assert gate.closed
@@ -29,7 +29,7 @@ def closed_gate(longest_wait: float = 10.0, jitter: float = 1.0) -> Gate:
 
 def test_at_least_two() -> None:
     """With one sender, two different keys close it."""
-    gate = Gate(1, 10.0, lambda: 1.0)
+    gate = CircuitBreaker(1, 10.0, lambda: 1.0)
     gate.unavailable(attempt("a"), 1.0, 0.0)
     assert not gate.closed
     gate.unavailable(attempt("b"), 1.0, 0.0)
@@ -39,15 +39,15 @@ def test_at_least_two() -> None:
 def test_glances() -> None:
     """Pitfall 85: for a quarter of a second forty probes a second; what hung counts from its begin."""
     for began, pause in ((0.7, 0.25), (0.75, 0.25), (0.8, 0.025)):
-        gate = Gate(2, 10.0, lambda: 1.0)
+        gate = CircuitBreaker(2, 10.0, lambda: 1.0)
         for key in "ab":
             gate.unavailable(attempt(key, began), 1.0, 0.0)
-        assert 1.0 + pause == gate.probe_due
+        assert gate.probe_due == 1.0 + pause
 
 
 def test_glances_then_doubling_pauses() -> None:
     """The pauses that double begin when the row has lasted a quarter of a second."""
-    gate = Gate(2, 10.0, lambda: 1.0)
+    gate = CircuitBreaker(2, 10.0, lambda: 1.0)
     for key in "ab":
         gate.unavailable(attempt(key, 0.99), 1.0, 0.0)
     pauses, now = [], 1.0
@@ -57,24 +57,24 @@ def test_glances_then_doubling_pauses() -> None:
         probe = attempt("a", now)
         gate.began(probe)
         gate.unavailable(probe, now, 0.0)
-    assert pytest.approx([0.025] * 10 + [0.25, 0.5, 1.0]) == pauses
+    assert pauses == pytest.approx([0.025] * 10 + [0.25, 0.5, 1.0])
 
 
 def test_row_begins_anew() -> None:
     """After an answer the row, and the time that it lasts, begin anew."""
-    gate = Gate(2, 10.0, lambda: 1.0)
+    gate = CircuitBreaker(2, 10.0, lambda: 1.0)
     gate.unavailable(attempt("a", 0.0), 1.0, 0.0)
     gate.answered("x")
     gate.unavailable(attempt("a", 1.0), 1.0, 0.0)
     assert not gate.closed
     gate.unavailable(attempt("b", 1.0), 1.0, 0.0)
-    assert (True, 1.025) == (gate.closed, gate.probe_due)
+    assert (gate.closed, gate.probe_due) == (True, 1.025)
 
 
 def test_jitter() -> None:
     """A share of each pause is waited."""
     gate = closed_gate(jitter=0.5)
-    assert 1.125 == gate.probe_due
+    assert gate.probe_due == 1.125
 
 
 def test_pause_is_capped() -> None:
@@ -87,7 +87,7 @@ def test_pause_is_capped() -> None:
         assert gate.probe_due <= 15.0
     gate.began(probe)
     gate.unavailable(probe, 5.0, 45.0)
-    assert 50.0 == gate.probe_due
+    assert gate.probe_due == 50.0
 
 
 def test_pause_begins_anew() -> None:
@@ -100,42 +100,42 @@ def test_pause_begins_anew() -> None:
     gate.answered("a")
     for key in "ab":
         gate.unavailable(attempt(key), 9.0, 0.0)
-    assert 9.25 == gate.probe_due
+    assert gate.probe_due == 9.25
 
 
 def test_hasten_and_cap() -> None:
     """A hurry probes now; a cap shortens every later pause, and never lengthens one."""
     gate = closed_gate()
     gate.hasten(1.0)
-    assert 1.0 == gate.probe_due
+    assert gate.probe_due == 1.0
     gate.cap(0.125)
     gate.cap(5.0)
     probe = attempt("a")
     gate.began(probe)
     gate.unavailable(probe, 2.0, 0.0)
-    assert 2.125 == gate.probe_due
+    assert gate.probe_due == 2.125
     gate.hasten(3.0)
-    assert 2.125 == gate.probe_due
+    assert gate.probe_due == 2.125
 
 
 def test_lost() -> None:
     """It knows since when nothing is answered, and when that was last seen."""
-    gate = Gate(4, 10.0, lambda: 1.0)
-    assert (None, None) == (gate.lost_at, gate.last_unavailable)
+    gate = CircuitBreaker(4, 10.0, lambda: 1.0)
+    assert (gate.lost_at, gate.last_unavailable) == (None, None)
     gate.unavailable(attempt("a"), 1.0, 0.0)
     gate.unavailable(attempt("a"), 2.0, 0.0)
-    assert (1.0, 2.0) == (gate.lost_at, gate.last_unavailable)
+    assert (gate.lost_at, gate.last_unavailable) == (1.0, 2.0)
     gate.answered("a")
-    assert (None, 2.0) == (gate.lost_at, gate.last_unavailable)
+    assert (gate.lost_at, gate.last_unavailable) == (None, 2.0)
 
 
 @given(keys=st.lists(st.sampled_from("abc"), max_size=20), key=st.sampled_from("abc"), data=st.data())
 def test_answered_another(keys: list[str], key: str, data: st.DataObject) -> None:
     """Whether another key was answered since a moment is exact, for every order of answers and every moment."""
-    gate = Gate(4, 10.0, lambda: 1.0)
+    gate = CircuitBreaker(4, 10.0, lambda: 1.0)
     moments = [gate.answers]
     for answered in keys:
         gate.answered(answered)
         moments.append(gate.answers)
     since = data.draw(st.integers(0, len(keys)))
-    assert any(other != key for other in keys[since:]) == gate.answered_another(key, moments[since])
+    assert gate.answered_another(key, moments[since]) == any(other != key for other in keys[since:])

@@ -5,51 +5,51 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents._queue.delay_queue import Agenda
-from kevents._queue.work_item import Slot
+from kevents._queue.delay_queue import DelayQueue
+from kevents._queue.work_item import WorkItem
 
 
-def slot(name: str, *, failed: bool = False) -> Slot:
+def slot(name: str, *, failed: bool = False) -> WorkItem:
     """A slot, as far as an agenda looks at it."""
-    made = Slot(("default", name), 0.0)
+    made = WorkItem(("default", name), 0.0)
     made.failed = failed
     return made
 
 
 def test_order() -> None:
     """The earliest first, and of those due at once the one that was put first."""
-    agenda = Agenda(4)
+    agenda = DelayQueue(4)
     slots = {name: slot(name) for name in "abcd"}
     for name, due in (("a", 3.0), ("b", 1.0), ("c", 1.0), ("d", 2.0)):
         agenda.put(slots[name], due)
     order = []
-    while isinstance(following := agenda.next(9.0), Slot):
+    while isinstance(following := agenda.next(9.0), WorkItem):
         order.append(following.key[1])
         agenda.begin(following)
-    assert (["b", "c", "d", "a"], None) == (order, following)
+    assert (order, following) == (["b", "c", "d", "a"], None)
 
 
 def test_not_early() -> None:
     """Before the first is due, its time is told."""
-    agenda = Agenda(4)
+    agenda = DelayQueue(4)
     waiting = slot("a")
     agenda.put(waiting, 5.0)
-    assert 5.0 == agenda.next(4.999)
+    assert agenda.next(4.999) == 5.0
     assert waiting is agenda.next(5.0)
 
 
 def test_put_again() -> None:
     """Of a slot that is put again only the newest time holds, earlier or later."""
-    agenda = Agenda(4)
+    agenda = DelayQueue(4)
     waiting = slot("a")
     for due in (5.0, 9.0, 7.0):
         agenda.put(waiting, due)
-    assert 7.0 == agenda.next(0.0)
+    assert agenda.next(0.0) == 7.0
 
 
 def test_forgotten() -> None:
     """A slot that was forgotten does not come."""
-    agenda = Agenda(4)
+    agenda = DelayQueue(4)
     waiting = slot("a")
     agenda.put(waiting, 5.0)
     agenda.forget(waiting)
@@ -59,7 +59,7 @@ def test_forgotten() -> None:
 
 def test_failing_leave_a_sender() -> None:
     """Of slots that failed only as many are under way as there are senders but one, whatever is due."""
-    agenda = Agenda(3)
+    agenda = DelayQueue(3)
     failing = [slot(name, failed=True) for name in "abc"]
     for each in failing:
         agenda.put(each, 1.0)
@@ -76,28 +76,28 @@ def test_failing_leave_a_sender() -> None:
 
 def test_memory() -> None:
     """Moving slots for ever leaves at most twice as many entries and 64, in order, and forgets none that waits."""
-    agenda = Agenda(4)
+    agenda = DelayQueue(4)
     for _ in range(2):  # what was cleared begins anew
         slots = [slot(str(number), failed=number >= 10) for number in range(20)]
         longest = 0
         for moves in range(500):
             agenda.put(slots[moves % 20], float(hash(moves * 0.37) % 1009))
             entries = [*agenda._fresh, *agenda._failed]
-            assert min(moves + 1, 20) == len({made for _, order, made in entries if made.order == order})
-            assert all(heap[0] == min(heap) for heap in (agenda._fresh, agenda._failed) if heap)
+            assert len({made for _, order, made in entries if order == made.order}) == min(moves + 1, 20)
+            assert all(min(heap) == heap[0] for heap in (agenda._fresh, agenda._failed) if heap)
             longest = max(longest, len(agenda._fresh), len(agenda._failed))
-        assert 2 * 20 + 64 + 1 == longest
-        assert sorted(slots, key=lambda each: each.due) == waiting(agenda)
+        assert longest == 2 * 20 + 64 + 1
+        assert waiting(agenda) == sorted(slots, key=lambda each: each.due)
         for each in slots:
             agenda.put(each, 0.0)
         agenda.clear()
-        assert (None, [], []) == (agenda.next(0.0), agenda._fresh, agenda._failed)
+        assert (agenda.next(0.0), agenda._fresh, agenda._failed) == (None, [], [])
 
 
-def waiting(agenda: Agenda) -> list[Slot]:
+def waiting(agenda: DelayQueue) -> list[WorkItem]:
     """All that waits, taken out in order."""
     order = []
-    while isinstance(following := agenda.next(1e9), Slot):
+    while isinstance(following := agenda.next(1e9), WorkItem):
         order.append(following)
         agenda.forget(following)
     return order
@@ -110,7 +110,7 @@ def waiting(agenda: Agenda) -> list[Slot]:
 )
 def test_any_order(steps: list[tuple[str, int, int]]) -> None:
     """In any order of calls the next is the earliest of those that wait, first come first."""
-    agenda = Agenda(100)
+    agenda = DelayQueue(100)
     slots = [slot(str(number)) for number in range(6)]
     waiting: dict[int, tuple[float, int]] = {}
     under_way: set[int] = set()

@@ -18,10 +18,10 @@ from kevents._queue.outcome import (
     Exists,
     Failed,
     Gone,
+    Outcome,
     Rejected,
     Unavailable,
     Verb,
-    Verdict,
     judge,
     reconsider,
     retry_after,
@@ -60,15 +60,15 @@ class TestTable:
 
     def test_delivered(self, verb: Verb) -> None:
         """Pitfalls 34, 35: what the sink returned from is delivered; a 2xx told as an error too."""
-        assert Delivered() == judge(verb, None)
-        assert Delivered() == judge(verb, StatusError(200))
-        assert Delivered() == judge(verb, StatusError(HTTPStatus.CREATED))
-        assert Delivered() == judge(verb, StatusError(299))
+        assert judge(verb, None) == Delivered()
+        assert judge(verb, StatusError(200)) == Delivered()
+        assert judge(verb, StatusError(HTTPStatus.CREATED)) == Delivered()
+        assert judge(verb, StatusError(299)) == Delivered()
 
     def test_not_found(self, verb: Verb) -> None:
         """404 means that a patch met no event; on a create the namespace is gone, which is final."""
         expected = Gone() if verb is PATCH else Rejected(404, "NotFound", "namespaces x not found")
-        assert expected == judge(verb, StatusError(404, "NotFound", "namespaces x not found"))
+        assert judge(verb, StatusError(404, "NotFound", "namespaces x not found")) == expected
 
     @pytest.mark.parametrize("reason", ["AlreadyExists", ""])
     def test_exists(self, verb: Verb, reason: str) -> None:
@@ -78,32 +78,32 @@ class TestTable:
 
     def test_conflict(self, verb: Verb) -> None:
         """Any other 409 concerns this request only, and says when to come back."""
-        assert Failed("StatusError: 409 Conflict: quota", 7.0) == judge(
-            verb, StatusError(409, "Conflict", "quota", retry_after=7)
+        assert judge(verb, StatusError(409, "Conflict", "quota", retry_after=7)) == Failed(
+            "StatusError: 409 Conflict: quota", 7.0
         )
 
     def test_namespace_terminating(self, verb: Verb) -> None:
         """Pitfall 45: a namespace that is being deleted is a quiet rejection."""
         error = StatusError(403, "Forbidden", "no", ["Other", "NamespaceTerminating"])
-        assert Rejected(403, "Forbidden", "no", quiet=True) == judge(verb, error)
+        assert judge(verb, error) == Rejected(403, "Forbidden", "no", quiet=True)
 
     @pytest.mark.parametrize(
         "code", [199, 300, 301, 307, 400, 402, 403, 405, 406, 410, 413, 415, 418, 422, 451, 460, 499]
     )
     def test_rejected(self, verb: Verb, code: int) -> None:
         """Pitfalls 41, 44, 46: what will never be taken is final, with its code and reason, and loud."""
-        assert Rejected(code, "Why", "text", quiet=False) == judge(verb, StatusError(code, "Why", "text"))
+        assert judge(verb, StatusError(code, "Why", "text")) == Rejected(code, "Why", "text", quiet=False)
 
     @pytest.mark.parametrize("code", [0, 401, 408, 429, 500, 502, 503, 504, 520, 599])
     def test_unavailable(self, verb: Verb, code: int) -> None:
         """Pitfalls 39, 40, 42: what says nothing of the request is the server's trouble, with its Retry-After."""
         error = StatusError(code, "Busy", "later", retry_after=3)
-        assert Unavailable(f"StatusError: {code} Busy: later", 3.0) == judge(verb, error)
+        assert judge(verb, error) == Unavailable(f"StatusError: {code} Busy: later", 3.0)
 
     def test_too_large(self, verb: Verb) -> None:
         """A body that etcd refuses comes as a 500, and is final in truth."""
         message = "etcdserver: request is too large"
-        assert Rejected(500, "", message) == judge(verb, StatusError(500, "", message))
+        assert judge(verb, StatusError(500, "", message)) == Rejected(500, "", message)
 
     @pytest.mark.parametrize(
         "error",
@@ -126,12 +126,12 @@ class TestTable:
     def test_unavailable_error(self, verb: Verb) -> None:
         """A sink says itself that the server cannot be reached, and for how long to wait."""
         error = UnavailableError("no credentials yet", retry_after=2)
-        assert Unavailable("UnavailableError: no credentials yet", 2.0) == judge(verb, error)
+        assert judge(verb, error) == Unavailable("UnavailableError: no credentials yet", 2.0)
 
     @pytest.mark.parametrize("error", [ValueError("bad"), TypeError("bad"), UnicodeError("bad")], ids=repr)
     def test_cannot_be_built(self, verb: Verb, error: Exception) -> None:
         """A request that cannot be built is final."""
-        assert Rejected(0, type(error).__name__, f"{type(error).__name__}: bad") == judge(verb, error)
+        assert judge(verb, error) == Rejected(0, type(error).__name__, f"{type(error).__name__}: bad")
 
     @pytest.mark.parametrize("error", [RuntimeError("bad"), KeyError("bad"), ZeroDivisionError()], ids=repr)
     def test_any_other(self, verb: Verb, error: Exception) -> None:
@@ -196,10 +196,10 @@ class TestReconsider:
             (Gone(), 99.0, True),
         ],
     )
-    def test_rows(self, verdict: Verdict, lost: float | None, final: bool) -> None:  # noqa: FBT001
+    def test_rows(self, verdict: Outcome, lost: float | None, final: bool) -> None:  # noqa: FBT001
         """A 403 within 30 s of the last Unavailable is a failure, with its text; nothing else changes."""
         expected = verdict if final else Failed("403 Forbidden: no")
-        assert expected == reconsider(verdict, lost, 100.0)
+        assert reconsider(verdict, lost, 100.0) == expected
 
 
 def header(value: Any, name: str = "Retry-After") -> float | None:
@@ -241,16 +241,16 @@ class TestRetryAfter:
     )
     def test_header(self, value: Any, expected: float | None) -> None:
         """Seconds or a date; negative and absurd ones are ignored, long ones capped."""
-        assert expected == header(value)
+        assert header(value) == expected
 
     @pytest.mark.parametrize("name", ["retry-after", "RETRY-AFTER", "Retry-after"])
     def test_case(self, name: str) -> None:
         """A header's name is found in any case of letters."""
-        assert 3.0 == header("3", name)
+        assert header("3", name) == 3.0
 
     def test_strange_headers(self) -> None:
         """Keys that are no text, or no headers at all, do no harm."""
-        assert 3.0 == retry_after({None: "1", 5: "2", b"x": "3", "retry-after": "3"}, {})  # type: ignore[dict-item]
+        assert retry_after({None: "1", 5: "2", b"x": "3", "retry-after": "3"}, {}) == 3.0  # type: ignore[dict-item]
         assert retry_after(None, None) is None
 
     @pytest.mark.parametrize(
@@ -272,12 +272,12 @@ class TestRetryAfter:
     )
     def test_details(self, status: dict[str, Any], expected: float | None) -> None:
         """Pitfall 45: without a header the Status body's details count; malformed ones are ignored."""
-        assert expected == retry_after({}, status)
-        assert expected == retry_after({"Retry-After": "soon"}, status)
+        assert retry_after({}, status) == expected
+        assert retry_after({"Retry-After": "soon"}, status) == expected
 
     def test_header_first(self) -> None:
         """The header comes before the body."""
-        assert 3.0 == retry_after({"Retry-After": "3"}, {"details": {"retryAfterSeconds": 9}})
+        assert retry_after({"Retry-After": "3"}, {"details": {"retryAfterSeconds": 9}}) == 3.0
 
     @given(
         value=st.text(max_size=40)
@@ -313,13 +313,13 @@ class TestRetryAfter:
 )
 def test_sane_delay(value: object, expected: float | None) -> None:
     """A sink's own retry_after is trusted no more than a header."""
-    assert expected == sane_delay(value)
+    assert sane_delay(value) == expected
 
 
 def test_long_refusal() -> None:
     """Of what the server says about a refusal 500 bytes are kept."""
     verdict = judge(CREATE, StatusError(422, "Invalid", "x" * 1000))
-    assert Rejected(422, "Invalid", "x" * 497 + "...") == verdict
+    assert verdict == Rejected(422, "Invalid", "x" * 497 + "...")
 
 
 @pytest.mark.parametrize(
@@ -331,4 +331,4 @@ def test_unchangeable(verdict: Any) -> None:
         with pytest.raises((AttributeError, TypeError)):
             setattr(verdict, name, 1)
     assert not hasattr(verdict, "__dict__")
-    assert {verdict} == {verdict, verdict}
+    assert {verdict, verdict} == {verdict}

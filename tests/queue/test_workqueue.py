@@ -8,7 +8,7 @@ import pytest
 
 from kevents._model.statistics import DropReason
 from kevents._queue.notifications import CLOSED, Dropped, ServerBack, ServerLost, Wait
-from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb, Verdict
+from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb
 from kevents._queue.work_item import Attempt
 from kevents._queue.workqueue import MOST_TRIES, WorkQueue
 from tests.simulation import Occurrence
@@ -48,7 +48,7 @@ def request(attempt: Attempt) -> tuple[Verb, str, int]:
     return attempt.verb, attempt.name, attempt.body["count"]
 
 
-def write(queue: WorkQueue, verdict: Verdict, now: float = 0.0, pause: float = 1.0) -> tuple[Verb, str, int]:
+def write(queue: WorkQueue, verdict: Outcome, now: float = 0.0, pause: float = 1.0) -> tuple[Verb, str, int]:
     """One attempt with that verdict; what was asked for."""
     attempt = take(queue, now)
     queue.done(attempt, verdict, now, pause)
@@ -72,26 +72,26 @@ class TestOffer:
         queue = make_queue()
         offer(queue, "new", 1)
         offer(queue, "known", 7)
-        assert (CREATE, "new", 1) == write(queue, Delivered())
-        assert (PATCH, "known", 7) == write(queue, Delivered())
+        assert write(queue, Delivered()) == (CREATE, "new", 1)
+        assert write(queue, Delivered()) == (PATCH, "known", 7)
         assert wait(queue) is None
-        assert (2, 0, {CREATE: 1, PATCH: 1}) == (queue.delivered, queue.events, queue.written)
+        assert (queue.delivered, queue.events, queue.written) == (2, 0, {CREATE: 1, PATCH: 1})
 
     def test_order(self) -> None:
         """Keys go out in the order in which they were offered."""
         queue = make_queue()
         for name in "cab":
             offer(queue, name)
-        assert ["c", "a", "b"] == [take(queue).name for _ in "abc"]
+        assert [take(queue).name for _ in "abc"] == ["c", "a", "b"]
 
     def test_merge_waiting(self) -> None:
         """States of one object that wait become one: the newest wins, and a create stays a create."""
         queue = make_queue()
         for count in (1, 2, 3):
             offer(queue, "a", count)
-        assert (1, 3, 2) == (queue.keys, queue.events, queue.merged)
-        assert (CREATE, "a", 3) == write(queue, Delivered())
-        assert (3, 0) == (queue.delivered, queue.events)
+        assert (queue.keys, queue.events, queue.merged) == (1, 3, 2)
+        assert write(queue, Delivered()) == (CREATE, "a", 3)
+        assert (queue.delivered, queue.events) == (3, 0)
 
     def test_merge_in_flight(self) -> None:
         """While an attempt is under way its key is not handed out; what came goes out after it, as a patch."""
@@ -102,9 +102,9 @@ class TestOffer:
         offer(queue, "a", 3)
         assert wait(queue) is None
         queue.done(attempt, Delivered(), 0.0, 1.0)
-        assert (1, 2) == (queue.delivered, queue.events)
-        assert (PATCH, "a", 3) == write(queue, Delivered())
-        assert (1, 3, 0, 0) == (queue.merged, queue.delivered, queue.events, queue.keys)
+        assert (queue.delivered, queue.events) == (1, 2)
+        assert write(queue, Delivered()) == (PATCH, "a", 3)
+        assert (queue.merged, queue.delivered, queue.events, queue.keys) == (1, 3, 0, 0)
 
     def test_writes_and_merges(self) -> None:
         """Without a loss, each delivered event was a write or merged into one."""
@@ -115,14 +115,14 @@ class TestOffer:
         queue.done(attempt, BROKEN, 0.0, 1.0)
         offer(queue, "a", 3)
         write(queue, Delivered(), 1.0)
-        assert (3, 2, 1) == (queue.delivered, queue.merged, queue.written.total())
+        assert (queue.delivered, queue.merged, queue.written.total()) == (3, 2, 1)
 
     def test_same_name_elsewhere(self) -> None:
         """A key is namespace and name: the same name in two namespaces is two objects."""
         queue = make_queue()
         for namespace in ("a", "b"):
             queue.offer(Occurrence("x", 1, namespace), 0.0, there=False)
-        assert ["a", "b"] == [take(queue).namespace, take(queue).namespace]
+        assert [take(queue).namespace, take(queue).namespace] == ["a", "b"]
 
     def test_backlog_full(self) -> None:
         """A full backlog refuses new keys and merges known ones, those in flight too."""
@@ -133,8 +133,8 @@ class TestOffer:
         offer(queue, "c")
         offer(queue, "a", 2)
         offer(queue, "b", 2)
-        assert [("backlog_full", "c", 1, 1)] == drops(queue)
-        assert (2, 4) == (queue.keys, queue.events)
+        assert drops(queue) == [("backlog_full", "c", 1, 1)]
+        assert (queue.keys, queue.events) == (2, 4)
 
     def test_backlog_full_expires_first(self) -> None:
         """A full backlog first gives up what is overdue."""
@@ -142,16 +142,16 @@ class TestOffer:
         offer(queue, "a", now=0.0)
         offer(queue, "b", now=5.0)
         offer(queue, "c", now=10.0)
-        assert [("expired", "a", 1, 1)] == drops(queue)
-        assert 2 == queue.keys
+        assert drops(queue) == [("expired", "a", 1, 1)]
+        assert queue.keys == 2
 
     def test_after_close(self) -> None:
         """After the end each event is a drop."""
         queue = make_queue()
         queue.close()
         offer(queue, "a")
-        assert [("shutdown", "a", 1, 1)] == drops(queue)
-        assert (0, 0) == (queue.events, queue.keys)
+        assert drops(queue) == [("shutdown", "a", 1, 1)]
+        assert (queue.events, queue.keys) == (0, 0)
 
 
 class TestBelief:
@@ -170,7 +170,7 @@ class TestBelief:
         queue = make_queue()
         self.believing(belief, queue)
         assert (PATCH if belief == "there" else CREATE) is write(queue, Delivered(), 100.0)[0]
-        assert (1, 0, 0) == (queue.delivered, queue.keys, queue.in_flight)
+        assert (queue.delivered, queue.keys, queue.in_flight) == (1, 0, 0)
 
     @pytest.mark.parametrize("belief", ["new", "maybe", "there"])
     def test_rejected(self, belief: str) -> None:
@@ -179,20 +179,20 @@ class TestBelief:
         self.believing(belief, queue)
         verdict = Rejected(422, "Invalid", "no")
         verb, _, count = write(queue, verdict, 100.0)
-        assert Dropped(DropReason.REJECTED, Occurrence("a", count), 1, verb, verdict) == queue.facts[-1]
-        assert ({422: 1}, 0) == (queue.rejected_by_code, queue.keys)
+        assert queue.facts[-1] == Dropped(DropReason.REJECTED, Occurrence("a", count), 1, verb, verdict)
+        assert (queue.rejected_by_code, queue.keys) == ({422: 1}, 0)
 
     @pytest.mark.parametrize("belief", ["new", "maybe", "there"])
     @pytest.mark.parametrize("verdict", [BROKEN, DOWN])
-    def test_failed(self, belief: str, verdict: Verdict) -> None:
+    def test_failed(self, belief: str, verdict: Outcome) -> None:
         """A failure waits and asks for the same again, a create now being ambiguous."""
         queue = make_queue()
         self.believing(belief, queue)
         before = write(queue, verdict, 100.0, 3.0)
-        assert 3.0 == wait(queue, 100.0)
-        assert before == write(queue, Exists(), 103.0)
+        assert wait(queue, 100.0) == 3.0
+        assert write(queue, Exists(), 103.0) == before
         if before[0] is CREATE:
-            assert (PATCH, "a", 1) == write(queue, Delivered(), 103.0)
+            assert write(queue, Delivered(), 103.0) == (PATCH, "a", 1)
 
     def test_new_exists(self) -> None:
         """A first create that meets AlreadyExists met somebody else's event: dropped, quietly."""
@@ -200,8 +200,8 @@ class TestBelief:
         offer(queue, "a")
         write(queue, Exists())
         verdict = Rejected(409, "AlreadyExists", "", quiet=True)
-        assert [Dropped(DropReason.REJECTED, Occurrence("a"), 1, CREATE, verdict)] == queue.facts
-        assert {409: 1} == queue.rejected_by_code
+        assert queue.facts == [Dropped(DropReason.REJECTED, Occurrence("a"), 1, CREATE, verdict)]
+        assert queue.rejected_by_code == {409: 1}
 
     def test_maybe_exists(self) -> None:
         """Pitfall 38: a create that timed out but landed is patched with the present state; the count is whole."""
@@ -211,24 +211,24 @@ class TestBelief:
         offer(queue, "a", 2)
         queue.done(attempt, DOWN, 0.0, 1.0)
         offer(queue, "a", 3)
-        assert (CREATE, "a", 3) == write(queue, Exists(), 1.0)
-        assert (PATCH, "a", 3) == write(queue, Delivered(), 1.0)
-        assert (3, 0) == (queue.delivered, queue.dropped.total())
+        assert write(queue, Exists(), 1.0) == (CREATE, "a", 3)
+        assert write(queue, Delivered(), 1.0) == (PATCH, "a", 3)
+        assert (queue.delivered, queue.dropped.total()) == (3, 0)
 
     def test_there_gone(self) -> None:
         """Pitfall 36: a patch that meets 404 becomes one create at once, with the same name and count."""
         queue = make_queue()
         offer(queue, "a", 5)
-        assert (PATCH, "a", 5) == write(queue, Gone())
-        assert (CREATE, "a", 5) == write(queue, Delivered())
-        assert (1, 1, 0) == (queue.recreated, queue.delivered, queue.retried)
+        assert write(queue, Gone()) == (PATCH, "a", 5)
+        assert write(queue, Delivered()) == (CREATE, "a", 5)
+        assert (queue.recreated, queue.delivered, queue.retried) == (1, 1, 0)
 
     def test_gone_then_exists(self) -> None:
         """Pitfall 37: a patch 404 whose create meets 409 is patched again at once."""
         queue = make_queue()
         offer(queue, "a", 5)
         verbs = [write(queue, verdict)[0] for verdict in (Gone(), Exists(), Delivered())]
-        assert [PATCH, CREATE, PATCH] == verbs
+        assert verbs == [PATCH, CREATE, PATCH]
 
     def test_changes_go_first(self) -> None:
         """A change of belief is due at the head, before keys that have waited longer."""
@@ -238,7 +238,7 @@ class TestBelief:
         offer(queue, "b")
         offer(queue, "a", 6)
         queue.done(attempt, Gone(), 5.0, 1.0)
-        assert (CREATE, "a", 6) == request(take(queue, 5.0))
+        assert request(take(queue, 5.0)) == (CREATE, "a", 6)
 
     def test_ping_pong(self) -> None:
         """More than twelve changes of belief in a row are charged as failures, each with a wait; twelve end it."""
@@ -247,12 +247,12 @@ class TestBelief:
         verdicts = [Gone(), Exists()] * 12
         for verdict in verdicts[:12]:
             write(queue, verdict, 0.0, 7.0)
-        assert 0 == queue.retried
+        assert queue.retried == 0
         for tries, verdict in enumerate(verdicts[:11]):
             write(queue, verdict, tries * 7.0, 7.0)
-            assert 7.0 == wait(queue, tries * 7.0)
+            assert wait(queue, tries * 7.0) == 7.0
         write(queue, Exists(), 77.0, 7.0)
-        assert [("retries_exhausted", "a", 5, 1)] == drops(queue)
+        assert drops(queue) == [("retries_exhausted", "a", 5, 1)]
 
     def test_changes_in_a_row(self) -> None:
         """A failure between two changes of belief ends the row."""
@@ -263,10 +263,10 @@ class TestBelief:
         write(queue, BROKEN, 0.0, 1.0)
         for verdict in [Gone(), Exists()] * 6:
             write(queue, verdict, 1.0)
-        assert (PATCH, "a", 5) == write(queue, Delivered(), 1.0)
+        assert write(queue, Delivered(), 1.0) == (PATCH, "a", 5)
 
     @pytest.mark.parametrize("verdict", [Delivered(), Rejected(422, "Invalid")])
-    def test_next_after_final(self, verdict: Verdict) -> None:
+    def test_next_after_final(self, verdict: Outcome) -> None:
         """After a final verdict what came meanwhile goes on as a patch, due now, with nothing charged yet."""
         queue = make_queue()
         offer(queue, "a", 1)
@@ -276,8 +276,8 @@ class TestBelief:
         offer(queue, "a", 2, now=11.0)
         queue.done(attempt, verdict, 11.0, 1.0)
         for tries in range(MOST_TRIES - 1):
-            assert (PATCH, "a", 2) == write(queue, BROKEN, 11.0 + tries, 1.0)
-        assert 1 == queue.events
+            assert write(queue, BROKEN, 11.0 + tries, 1.0) == (PATCH, "a", 2)
+        assert queue.events == 1
 
     def test_next_after_failure(self) -> None:
         """After a verdict that is not final what came meanwhile joins what was carried."""
@@ -287,7 +287,7 @@ class TestBelief:
         offer(queue, "a", 2)
         queue.done(attempt, BROKEN, 0.0, 1.0)
         attempt = take(queue, 1.0)
-        assert ((CREATE, "a", 2), 2) == (request(attempt), attempt.events)
+        assert (request(attempt), attempt.events) == ((CREATE, "a", 2), 2)
 
 
 class TestTries:
@@ -302,10 +302,10 @@ class TestTries:
         attempt = take(queue, 110.0)
         offer(queue, "a", 2, now=110.0)
         queue.done(attempt, BROKEN, 110.0, 10.0)
-        assert [("retries_exhausted", "a", 1, 1)] == drops(queue)
-        assert BROKEN == queue.facts[-1].verdict  # type: ignore[union-attr]
-        assert (PATCH, "a", 2) == write(queue, Delivered(), 110.0)
-        assert 11 == queue.retried
+        assert drops(queue) == [("retries_exhausted", "a", 1, 1)]
+        assert queue.facts[-1].verdict == BROKEN  # type: ignore[union-attr]
+        assert write(queue, Delivered(), 110.0) == (PATCH, "a", 2)
+        assert queue.retried == 11
 
     def test_unreachable_server_charges_nothing(self) -> None:
         """Pitfall 40: while nobody is answered, no key loses a try."""
@@ -313,7 +313,7 @@ class TestTries:
         offer(queue, "a")
         for tries in range(100):
             write(queue, DOWN, tries * 10.0, 10.0)
-        assert (1, {}) == (queue.keys, queue.dropped)
+        assert (queue.keys, queue.dropped) == (1, {})
 
     def test_own_answers_charge_nothing(self) -> None:
         """An answer to the key itself says nothing of the others: no try is charged for it."""
@@ -324,7 +324,7 @@ class TestTries:
             write(queue, DOWN, tries * 1.0, 0.5)
             write(queue, Exists(), tries * 1.0 + 0.5)
             write(queue, DOWN, tries * 1.0 + 0.5, 0.5)
-        assert {} == queue.dropped
+        assert queue.dropped == {}
 
     def test_poisonous_event(self) -> None:
         """A key that stays unavailable while others are answered ends after twelve tries, and blocks nobody."""
@@ -340,8 +340,8 @@ class TestTries:
                     poison = step.name == "poison"
                     attempts += poison
                     queue.done(step, DOWN if poison else Delivered(), now, 10.0)
-        assert (14, {DropReason.RETRIES_EXHAUSTED: 1}) == (queue.delivered, queue.dropped)
-        assert 13 == attempts  # the first was not charged: nobody had been answered since it began
+        assert (queue.delivered, queue.dropped) == (14, {DropReason.RETRIES_EXHAUSTED: 1})
+        assert attempts == 13  # the first was not charged: nobody had been answered since it began
 
     def test_first_attempt_is_charged_by_its_own_time(self) -> None:
         """The first attempt is charged only for answers since it began, not for those while it waited."""
@@ -357,9 +357,9 @@ class TestTries:
                 queue.done(attempt, Delivered(), 0.0, 1.0)
             queue.done(other, DOWN, 0.0, 1.0)
             for tries in range(1, 12):
-                assert 1 == queue.keys
+                assert queue.keys == 1
                 write(queue, BROKEN, float(tries), 1.0)
-            assert (0 if answered_during else 1) == queue.keys
+            assert queue.keys == (0 if answered_during else 1)
 
     def test_an_answer_is_charged_once(self) -> None:
         """One answer to another key charges the next attempt only, not all that follow."""
@@ -370,7 +370,7 @@ class TestTries:
         write(queue, Delivered())
         for tries in range(1, 30):
             write(queue, DOWN, tries * 10.0, 10.0)
-        assert (1, {}) == (queue.keys, queue.dropped)
+        assert (queue.keys, queue.dropped) == (1, {})
 
     def test_wait_is_the_longer(self) -> None:
         """A key waits as long as it is told, and never shorter than the server asks."""
@@ -379,7 +379,7 @@ class TestTries:
                 queue = make_queue()
                 offer(queue, "a")
                 write(queue, verdict, 0.0, pause)
-                assert expected == wait(queue)
+                assert wait(queue) == expected
 
     def test_attempt_knows_its_waits(self) -> None:
         """An attempt says how often its write has waited, so that the next wait can be chosen."""
@@ -390,7 +390,7 @@ class TestTries:
             attempt = take(queue, now)
             waits.append(attempt.waits)
             queue.done(attempt, DOWN, now, 1.0)
-        assert [0, 1, 2] == waits
+        assert waits == [0, 1, 2]
 
     def test_expired(self) -> None:
         """A write is given up when it is max_age old, counted from its newest event."""
@@ -399,10 +399,10 @@ class TestTries:
         write(queue, DOWN, 0.0, 60.0)
         offer(queue, "a", 2, now=50.0)
         version = queue.version
-        assert 10.0 == wait(queue, 50.0)
+        assert wait(queue, 50.0) == 10.0
         write(queue, DOWN, 149.0, 60.0)
         assert wait(queue, 150.0) is None
-        assert [("expired", "a", 2, 2)] == drops(queue)
+        assert drops(queue) == [("expired", "a", 2, 2)]
         assert version < queue.version
 
     def test_expired_after_a_wait_by_choice(self) -> None:
@@ -410,9 +410,9 @@ class TestTries:
         queue = make_queue(max_age=100.0)
         offer(queue, "a", 2, 0.0, due=400.0)
         write(queue, DOWN, 400.0)
-        assert (PATCH, "a", 2) == write(queue, DOWN, 499.9, pause=10.0)
+        assert write(queue, DOWN, 499.9, pause=10.0) == (PATCH, "a", 2)
         assert wait(queue, 500.0) is None
-        assert [("expired", "a", 2, 1)] == drops(queue)
+        assert drops(queue) == [("expired", "a", 2, 1)]
 
     def test_in_flight_does_not_expire(self) -> None:
         """An attempt under way is waited for; only if it fails is its write too old."""
@@ -420,10 +420,10 @@ class TestTries:
         offer(queue, "a")
         attempt = take(queue)
         assert wait(queue, 200.0) is None
-        assert 1 == queue.keys
+        assert queue.keys == 1
         queue.done(attempt, DOWN, 200.0, 1.0)
         wait(queue, 200.0)
-        assert [("expired", "a", 1, 1)] == drops(queue)
+        assert drops(queue) == [("expired", "a", 1, 1)]
 
     def test_forbidden_after_restart(self) -> None:
         """Pitfall 83: a 403 within 30 s of the last Unavailable is tried again; later, or quiet, it is final."""
@@ -438,7 +438,7 @@ class TestTries:
             offer(queue, "a")
             write(queue, DOWN, 0.0, 1.0)
             write(queue, verdict, moment, 1.0)
-            assert kept == queue.keys
+            assert queue.keys == kept
 
 
 class TestFairness:
@@ -451,10 +451,10 @@ class TestFairness:
             offer(queue, name)
             write(queue, BROKEN, 0.0, 1.0)
         held = [take(queue, 1.0).name for _ in range(2)]
-        assert ["a", "b"] == held
+        assert held == ["a", "b"]
         assert wait(queue, 1.0) is None
         offer(queue, "fresh", now=1.0)
-        assert "fresh" == take(queue, 1.0).name
+        assert take(queue, 1.0).name == "fresh"
 
     def test_a_held_sender_is_given_back(self) -> None:
         """When a failing key's attempt ends, the next failing key may go."""
@@ -465,14 +465,14 @@ class TestFairness:
         attempt = take(queue, 1.0)
         assert wait(queue, 1.0) is None
         queue.done(attempt, Delivered(), 1.0, 1.0)
-        assert "b" == take(queue, 1.0).name
+        assert take(queue, 1.0).name == "b"
 
     def test_one_sender(self) -> None:
         """A single sender may be held by a failing key."""
         queue = make_queue(senders=1)
         offer(queue, "a")
         write(queue, BROKEN, 0.0, 1.0)
-        assert "a" == take(queue, 1.0).name
+        assert take(queue, 1.0).name == "a"
 
 
 class TestGate:
@@ -498,7 +498,7 @@ class TestGate:
         for name in "abc":
             assert not queue.gate.closed
             attempt = take(queue)
-            assert name == attempt.name
+            assert attempt.name == name
             queue.done(attempt, DOWN, 0.25, 10.0)
         assert queue.gate.closed
 
@@ -529,7 +529,7 @@ class TestGate:
         write(queue, DOWN, 0.0, 10.0)
         write(queue, DOWN, 0.1, 10.0)
         assert queue.gate.closed
-        assert pytest.approx(0.025) == wait(queue, 0.1)
+        assert wait(queue, 0.1) == pytest.approx(0.025)
         write(queue, Delivered(), 0.125, 10.0)
         assert not queue.gate.closed
 
@@ -545,7 +545,7 @@ class TestGate:
             probe = take(queue, now)
             assert wait(queue, now) is None
             queue.done(probe, DOWN, now, 1.0)
-        assert [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0] == waits
+        assert waits == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
 
     def test_least_recent_probes(self) -> None:
         """Each probe is the least recently attempted key, whatever its own wait."""
@@ -556,7 +556,7 @@ class TestGate:
             attempt = take(queue, now)
             names.append(attempt.name)
             queue.done(attempt, DOWN, now, 3600.0)
-        assert ["k4", "k5", "k0", "k1", "k2", "k3", "k4", "k5"] == names
+        assert names == ["k4", "k5", "k0", "k1", "k2", "k3", "k4", "k5"]
 
     def test_older_attempts_do_not_lengthen(self) -> None:
         """Only an attempt that began after the closing lengthens the probes' waits."""
@@ -566,7 +566,7 @@ class TestGate:
         attempts = [take(queue) for _ in "abcd"]
         for attempt in attempts:
             queue.done(attempt, DOWN, 1.0, 10.0)
-        assert 0.25 == wait(queue, 1.0)
+        assert wait(queue, 1.0) == 0.25
 
     def test_old_probe_after_reopening(self) -> None:
         """A probe that comes back after the gate opened and closed again neither ends nor lengthens the new probing."""
@@ -594,27 +594,27 @@ class TestGate:
         assert queue.gate.probing is None
 
     @pytest.mark.parametrize("verdict", [Delivered(), BROKEN, Rejected(422, ""), Gone()])
-    def test_any_answer_opens(self, verdict: Verdict) -> None:
+    def test_any_answer_opens(self, verdict: Outcome) -> None:
         """Any answer opens it; the keys in back-off keep their own waits, the others go at once."""
         queue = self.closed()
         write(queue, verdict, 2.0, 50.0)
         assert not queue.gate.closed
-        assert "k5" in [take(queue, 2.0).name for _ in range(2 if verdict == Gone() else 1)]
+        assert "k5" in [take(queue, 2.0).name for _ in range(2 if Gone() == verdict else 1)]
 
     def test_server_s_wait_counts(self) -> None:
         """A server's Retry-After is kept by the probes."""
         queue = self.closed()
         write(queue, Unavailable("busy", 45.0), 2.0, 1.0)
-        assert 45.0 == wait(queue, 2.0)
+        assert wait(queue, 2.0) == 45.0
 
     def test_facts(self) -> None:
         """The first Unavailable and the first answer after it are told, with cause, duration and how many waited."""
         queue = self.closed()
-        assert [ServerLost("refused")] == queue.facts
+        assert queue.facts == [ServerLost("refused")]
         write(queue, Delivered(), 11.0)
-        assert [ServerLost("refused"), ServerBack(10.0, 6)] == queue.facts
+        assert queue.facts == [ServerLost("refused"), ServerBack(10.0, 6)]
         write(queue, Delivered(), 11.0)
-        assert 2 == len(queue.facts)
+        assert len(queue.facts) == 2
 
     def test_hasten_probes_at_once(self) -> None:
         """A flush makes one probe at once."""
@@ -631,11 +631,11 @@ class TestSeries:
         """A write with a due time waits for it; each offer moves it; one without makes it due now."""
         queue = make_queue()
         offer(queue, "a", 2, due=100.0)
-        assert 100.0 == wait(queue)
+        assert wait(queue) == 100.0
         offer(queue, "a", 3, due=200.0)
-        assert 200.0 == wait(queue)
+        assert wait(queue) == 200.0
         offer(queue, "a", 4, now=5.0)
-        assert (PATCH, "a", 4) == request(take(queue, 5.0))
+        assert request(take(queue, 5.0)) == (PATCH, "a", 4)
 
     def test_first_write_keeps_its_time(self) -> None:
         """A first write, or a retry, keeps its time whatever due says."""
@@ -644,7 +644,7 @@ class TestSeries:
         offer(queue, "a", 2, due=100.0)
         write(queue, BROKEN, 0.0, 3.0)
         offer(queue, "a", 3, due=100.0)
-        assert 3.0 == wait(queue)
+        assert wait(queue) == 3.0
 
     def test_due_while_in_flight(self) -> None:
         """Of the offers during an attempt the last due time holds, unless one of them was at once."""
@@ -658,7 +658,7 @@ class TestSeries:
             if expected is None:
                 take(queue)
             else:
-                assert expected == wait(queue)
+                assert wait(queue) == expected
 
     def test_outside_backlog_and_age(self) -> None:
         """It takes no place in the backlog, does not age, and is in the ledger."""
@@ -666,17 +666,17 @@ class TestSeries:
         for name in "abc":
             offer(queue, name, 2, due=1800.0)
         offer(queue, "d")
-        assert (4, 4, {}) == (queue.keys, queue.events, queue.dropped)
+        assert (queue.keys, queue.events, queue.dropped) == (4, 4, {})
         write(queue, Delivered())
-        assert 700.0 == wait(queue, 1100.0)
-        assert 0.0 == queue.oldest_age(1100.0)
+        assert wait(queue, 1100.0) == 700.0
+        assert queue.oldest_age(1100.0) == 0.0
 
     def test_age_counts_from_due(self) -> None:
         """Once it is under way its age is counted from when it was due."""
         queue = make_queue()
         offer(queue, "a", 2, due=100.0)
         take(queue, 103.0)
-        assert 4.0 == queue.oldest_age(104.0)
+        assert queue.oldest_age(104.0) == 4.0
 
     def test_not_a_probe_before_it_is_due(self) -> None:
         """A closed gate does not probe with it, until it is due."""
@@ -687,8 +687,8 @@ class TestSeries:
         attempts = [take(queue), take(queue)]
         for attempt in attempts:
             queue.done(attempt, DOWN, 0.5, 10.0)
-        assert 95.0 == wait(queue, 5.0)
-        assert "series" == take(queue, 100.0).name
+        assert wait(queue, 5.0) == 95.0
+        assert take(queue, 100.0).name == "series"
 
     def test_hasten_one(self) -> None:
         """A forgotten series is written at once; a key in back-off and a closed gate are not hurried by that."""
@@ -698,11 +698,11 @@ class TestSeries:
         write(queue, BROKEN, 0.0, 50.0)
         for name in ("series", "a", "unknown"):
             queue.hasten(0.0, ("default", name))
-        assert "series" == take(queue).name
-        assert 50.0 == wait(queue)
+        assert take(queue).name == "series"
+        assert wait(queue) == 50.0
         queue = TestGate.closed()
         queue.hasten(1.0, ("default", "k0"))
-        assert 0.25 == wait(queue, 1.0)
+        assert wait(queue, 1.0) == 0.25
 
     def test_hasten_while_trying(self) -> None:
         """What fails while a flush waits for it is tried again at once, once, unless the server asks for a pause."""
@@ -713,10 +713,10 @@ class TestSeries:
             queue.hasten(0.5)
             queue.done(attempt, verdict, 1.0, 50.0)
             if due > 1.0:
-                assert due - 1.0 == wait(queue, 1.0)
+                assert wait(queue, 1.0) == due - 1.0
             again = take(queue, due)
             queue.done(again, BROKEN, due, 50.0)
-            assert 50.0 == wait(queue, due)
+            assert wait(queue, due) == 50.0
 
     def test_hasten_while_in_flight(self) -> None:
         """A flush hurries also what waits for an attempt to end before its own waiting by choice."""
@@ -726,14 +726,14 @@ class TestSeries:
         offer(queue, "a", 2, due=1800.0)
         queue.hasten(1.0)
         queue.done(attempt, Delivered(), 1.0, 1.0)
-        assert (PATCH, "a", 2) == request(take(queue, 1.0))
+        assert request(take(queue, 1.0)) == (PATCH, "a", 2)
 
     def test_drain_hurries_later_ones(self) -> None:
         """While it drains, a series that comes waits neither for its interval nor for the pause between two tries."""
         queue = make_queue()
         queue.drain(0.0, 0.25, 5.0)
         offer(queue, "a", 2, due=1800.0)
-        assert (PATCH, "a", 2) == request(take(queue))
+        assert request(take(queue)) == (PATCH, "a", 2)
 
 
 class TestFlush:
@@ -780,7 +780,7 @@ class TestFlush:
         offer(queue, "s", 2, due=1800.0)
         before = queue.version
         queue.hasten(1.0)
-        assert {"a", "c", "s"} == {take(queue, 1.0).name for _ in "acs"}
+        assert {take(queue, 1.0).name for _ in "acs"} == {"a", "c", "s"}
         assert before < queue.version
 
 
@@ -793,7 +793,7 @@ class TestEnd:
         queue.drain(2.0, 0.25, 7.0)
         for tries in range(12):
             write(queue, Unavailable("busy", 60.0), 2.0 + tries * 0.25, 10.0)
-            assert 0.25 == wait(queue, 2.0 + tries * 0.25)
+            assert wait(queue, 2.0 + tries * 0.25) == 0.25
 
     def test_drain_charges_nothing(self) -> None:
         """No try is charged while it drains."""
@@ -802,7 +802,7 @@ class TestEnd:
         queue.drain(0.0, 0.25, 100.0)
         for tries in range(30):
             write(queue, BROKEN, tries * 0.25, 10.0)
-        assert 1 == queue.keys
+        assert queue.keys == 1
 
     def test_drain_ends(self) -> None:
         """At its deadline the queue closes; nobody waits beyond it."""
@@ -810,9 +810,9 @@ class TestEnd:
         offer(queue, "a")
         take(queue)
         queue.drain(0.0, 0.25, 5.0)
-        assert 4.0 == wait(queue, 1.0)
+        assert wait(queue, 1.0) == 4.0
         assert CLOSED is queue.take(5.0)
-        assert [("shutdown", "a", 1, 1)] == drops(queue)
+        assert drops(queue) == [("shutdown", "a", 1, 1)]
 
     def test_seal(self) -> None:
         """When nothing more is to come, the queue closes once it is empty."""
@@ -832,20 +832,20 @@ class TestEnd:
         attempt = take(queue)
         offer(queue, "a", 2)
         offer(queue, "b", 1)
-        assert 3 == queue.close()
-        assert [("shutdown", "a", 2, 2), ("shutdown", "b", 1, 1)] == drops(queue)
+        assert queue.close() == 3
+        assert drops(queue) == [("shutdown", "a", 2, 2), ("shutdown", "b", 1, 1)]
         queue.done(attempt, Delivered(), 0.0, 1.0)
-        assert (0, 0, 0, 0) == (queue.delivered, queue.events, queue.in_flight, queue.close())
+        assert (queue.delivered, queue.events, queue.in_flight, queue.close()) == (0, 0, 0, 0)
         assert CLOSED is queue.take(0.0)
 
     def test_oldest_age(self) -> None:
         """The oldest write that has not ended tells how far behind the sink is."""
         queue = make_queue()
-        assert 0.0 == queue.oldest_age(9.0)
+        assert queue.oldest_age(9.0) == 0.0
         offer(queue, "a", now=1.0)
         offer(queue, "a", 2, now=3.0)
         offer(queue, "b", now=2.0)
-        assert 8.0 == queue.oldest_age(9.0)
+        assert queue.oldest_age(9.0) == 8.0
 
     def test_version(self) -> None:
         """Whatever can end a wait changes the version that the wait was told."""
@@ -876,13 +876,13 @@ class TestWaking:
         ):
             change()
             versions.append(queue.version)
-        assert sorted(set(versions)) == versions
+        assert versions == sorted(set(versions))
 
     def test_due_is_a_moment(self) -> None:
         """A write that can wait is due when it says, at whatever hour."""
         queue = make_queue()
         offer(queue, "a", now=1000.0, due=1006.0)
-        assert 6.0 == wait(queue, 1000.0)
+        assert wait(queue, 1000.0) == 6.0
 
     def test_drain_makes_due(self) -> None:
         """A drain makes what waits due at once, by choice or after a failure."""
@@ -891,7 +891,7 @@ class TestWaking:
         offer(queue, "failed")
         write(queue, BROKEN, pause=30.0)
         queue.drain(1.0, 0.25, 9.0)
-        assert {"series", "failed"} == {take(queue, 1.0).name for _ in "ab"}
+        assert {take(queue, 1.0).name for _ in "ab"} == {"series", "failed"}
 
     def test_hasten_one(self) -> None:
         """A hurry for one key that is under way leaves the wait after its failure as it is; one for all does not."""
@@ -901,4 +901,4 @@ class TestWaking:
             attempt = take(queue)
             queue.hasten(0.0, key)
             queue.done(attempt, BROKEN, 0.0, 7.0)
-            assert expected == (wait(queue) if expected else float(take(queue).slot.due))
+            assert (wait(queue) if expected else float(take(queue).slot.due)) == expected

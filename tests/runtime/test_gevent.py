@@ -90,7 +90,7 @@ def run(script: str, *args: str) -> None:
     """Run a script that must succeed and say nothing but that one event was too late."""
     done = interpret(script, *args)
     said = [line for line in done.stderr.splitlines() if not line.endswith("shutdown: recorded too late")]
-    assert (0, []) == (done.returncode, said), done.stderr
+    assert (done.returncode, said) == (0, []), done.stderr
 
 
 not_at_exit = pytest.mark.xfail(
@@ -132,14 +132,14 @@ def counts(server: APIServer) -> dict[str, int]:
 def test_development_mode(api_server: APIServer) -> None:
     """A full life under `-X dev -W error` ends without a warning: no socket, file or thread is left behind."""
     run(LIFE, str(api_server.kubeconfig()))
-    assert {"Started": 20, "Ended": 1} == counts(api_server)
+    assert counts(api_server) == {"Started": 20, "Ended": 1}
 
 
 @needs_gevent
 def test_gevent(api_server: APIServer) -> None:
     """Under gevent, patched first, a full life in a greenlet delivers everything, and other greenlets go on."""
     run(patched(LIFE), str(api_server.kubeconfig()))
-    assert {"Started": 20, "Ended": 1} == counts(api_server)
+    assert counts(api_server) == {"Started": 20, "Ended": 1}
 
 
 @pytest.mark.parametrize("first", ["", pytest.param(PATCH, marks=[needs_gevent, not_at_exit])], ids=["plain", "gevent"])
@@ -149,6 +149,6 @@ def test_at_exit(api_server: APIServer, first: str, given: bool) -> None:  # noq
     kubeconfig = api_server.kubeconfig()
     assert "certificate-authority-data" in kubeconfig.read_text(encoding="utf-8")
     done = interpret(first + ENDING, str(kubeconfig) if given else "", KUBECONFIG=str(kubeconfig))
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     assert "dropped" not in done.stderr
-    assert {"Begun": 1, **{f"Ended{number}": 1 for number in range(20)}} == counts(api_server)
+    assert counts(api_server) == {"Begun": 1, **{f"Ended{number}": 1 for number in range(20)}}

@@ -52,24 +52,24 @@ def test_ending(tmp_path: Path, how: str, code: int, messages: list[str]) -> Non
     """Pitfalls 61, 82: however a process ends by itself, its last event is delivered, nothing held or started by it."""
     out = tmp_path / "out"
     done = run("ending", str(out), how)
-    assert code == done.returncode, done.stderr
-    assert sorted(messages) == sorted(request["message"] for request in written(out))
+    assert done.returncode == code, done.stderr
+    assert sorted(request["message"] for request in written(out)) == sorted(messages)
 
 
 def test_ending_after_an_interrupted_shutdown(tmp_path: Path) -> None:
     """A shutdown that Ctrl-C has interrupted is gone on with by the exit hook."""
     out = tmp_path / "out"
     done = run("interrupted", str(out))
-    assert 0 == done.returncode, done.stderr
-    assert ["interrupted"] == [request["message"] for request in written(out)]
+    assert done.returncode == 0, done.stderr
+    assert [request["message"] for request in written(out)] == ["interrupted"]
 
 
 def test_ending_with_many_events(tmp_path: Path) -> None:
     """Two thousand events recorded just before the end are delivered, each once."""
     out = tmp_path / "out"
     done = run("ending", str(out), "many")
-    assert 0 == done.returncode, done.stderr
-    assert sorted(["many", *(f"number {n}" for n in range(2000))]) == sorted(r["message"] for r in written(out))
+    assert done.returncode == 0, done.stderr
+    assert sorted(r["message"] for r in written(out)) == sorted(["many", *(f"number {n}" for n in range(2000))])
 
 
 @pytest.mark.parametrize("how", ["refuse", "hang"])
@@ -77,7 +77,7 @@ def test_ending_with_a_dead_sink(tmp_path: Path, how: str) -> None:
     """A sink that refuses or hangs keeps no process from ending; what was given up is said."""
     begun = monotonic()
     done = run("dead", str(tmp_path / "out"), how)
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     assert monotonic() - begun < 20, "the exit hook has two seconds"
     assert "shutdown" in done.stderr
 
@@ -98,12 +98,12 @@ def test_forking(tmp_path: Path, situation: str, in_parent: int, children: int) 
     """Pitfall 21: neither side hangs, sends the other's events or patches the other's counts; the child records."""
     out = tmp_path / "out"
     done = run("forking", str(out), situation)
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     by_process = counts(written(out))
     same = {pid: names for (pid, message), names in by_process.items() if message == "same"}
-    assert [1] * children + [in_parent] == sorted(sum(names.values()) for names in same.values())
-    assert children + 1 == len({name for names in same.values() for name in names}), "each side has its own object"
-    assert children == sum(message == "child" for _, message in by_process)
+    assert sorted(sum(names.values()) for names in same.values()) == [1] * children + [in_parent]
+    assert len({name for names in same.values() for name in names}) == children + 1, "each side has its own object"
+    assert sum(message == "child" for _, message in by_process) == children
 
 
 @needs_fork
@@ -112,9 +112,9 @@ def test_forking_in_the_middle_of_everything(tmp_path: Path) -> None:
     """Twenty forks while four threads record without a pause: every child delivers its own two events and ends."""
     out = tmp_path / "out"
     done = run("forking", str(out), "busy")
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     by_process = counts(written(out))
-    assert 20 == sum(message == "child" for _, message in by_process)
-    assert 21 == len({pid for pid, _ in by_process})
+    assert sum(message == "child" for _, message in by_process) == 20
+    assert len({pid for pid, _ in by_process}) == 21
     same = [sum(names.values()) for (_, message), names in by_process.items() if message == "same"]
-    assert [1] * 20 == sorted(same)[:20]
+    assert sorted(same)[:20] == [1] * 20

@@ -20,7 +20,7 @@ import kevents
 from kevents import DropReason, aio
 from kevents._broadcast import publisher as _publisher
 from kevents._runtime import lifecycle as _process
-from kevents._runtime.reentrant import Turn
+from kevents._runtime.reentrant import ReentrantSection
 from tests.broadcast.test_watcher import Station, no_threads
 from tests.support.aio import AsyncSink, run
 from tests.support.sinks import PATIENCE, ScriptedSink, check_ledgers, join_all, pod, statistics_of, thread_names
@@ -30,9 +30,9 @@ from tests.support.sinks import PATIENCE, ScriptedSink, check_ledgers, join_all,
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody but what the test makes live in the process."""
     monkeypatch.setattr(_process, "_residents", WeakSet())
-    turn = Turn()
-    monkeypatch.setattr(_publisher, "TURN", turn)
-    monkeypatch.setattr(_process, "TURN", turn)
+    turn = ReentrantSection()
+    monkeypatch.setattr(_publisher, "SECTION", turn)
+    monkeypatch.setattr(_process, "SECTION", turn)
 
 
 class Resident:
@@ -88,9 +88,9 @@ def test_all_begin_their_end_before_any_is_waited_for() -> None:
     told: list[tuple[str, str, float]] = []
     residents = [Resident(name, told) for name in "ab"]
     _process._at_exit()
-    assert ["begin", "begin", "end", "end"] == [what for what, *_ in told]
-    assert len(residents) == len({name for _, name, _ in told})
-    assert 1 == len({deadline for *_, deadline in told})
+    assert [what for what, *_ in told] == ["begin", "begin", "end", "end"]
+    assert len({name for _, name, _ in told}) == len(residents)
+    assert len({deadline for *_, deadline in told}) == 1
 
 
 def test_each_is_told() -> None:
@@ -98,12 +98,12 @@ def test_each_is_told() -> None:
     told: list[tuple[str, str, float]] = []
     residents = [Resident(name, told) for name in "ab"]
     _process._flush_at_exit()
-    assert 1 == len({deadline for *_, deadline in told})
+    assert len({deadline for *_, deadline in told}) == 1
     _process._after_fork_in_child()
-    assert [("flush", "a"), ("flush", "b"), ("fork", "a"), ("fork", "b")] == [
+    assert [
         *sorted((what, name) for what, name, _ in told[: len(residents)]),
         *sorted((what, name) for what, name, _ in told[len(residents) :]),
-    ]
+    ] == [("flush", "a"), ("flush", "b"), ("fork", "a"), ("fork", "b")]
 
 
 # -- the end ---------------------------------------------------------------------------------------------------------
@@ -116,11 +116,11 @@ def test_a_flush_leaves_it_open() -> None:
     broadcaster.start_recording_to_sink(sink)
     record(broadcaster, "a")
     _process._flush_at_exit()
-    assert ["a"] == sink.messages
+    assert sink.messages == ["a"]
     record(broadcaster, "b")
     _process._at_exit()
-    assert ["a", "b"] == sink.messages
-    assert [] == thread_names()
+    assert sink.messages == ["a", "b"]
+    assert thread_names() == []
 
 
 def test_an_end_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,13 +131,13 @@ def test_an_end_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     broadcaster.start_recording_to_sink(sink)
     with no_threads(monkeypatch):
         record(broadcaster, "a", "b")
-        assert [] == [*seen, *sink.calls]
+        assert [*seen, *sink.calls] == []
         monkeypatch.setattr(threading.Thread, "start", refuse)
         _process._flush_at_exit()
-    assert (["a", "b"], ["a", "b"]) == (seen, sorted(sink.messages))
-    assert {threading.current_thread().name} == {call.thread for call in sink.calls}
+    assert (seen, sorted(sink.messages)) == (["a", "b"], ["a", "b"])
+    assert {call.thread for call in sink.calls} == {threading.current_thread().name}
     record(broadcaster, "late")
-    assert {DropReason.SHUTDOWN: 1} == broadcaster.statistics().refused
+    assert broadcaster.statistics().refused == {DropReason.SHUTDOWN: 1}
     _process._at_exit()
     check_ledgers(broadcaster.statistics())
 
@@ -165,16 +165,16 @@ def test_a_child_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 21: nothing that the parent recorded is in the child, which records, counts and delivers its own."""
     sink = ForkedSink()
     with parent(monkeypatch, sink) as broadcaster:
-        assert (3, 3, 3) == (broadcaster.statistics().recorded, *(w.waiting for w in broadcaster.statistics().watchers))
+        assert (broadcaster.statistics().recorded, *(w.waiting for w in broadcaster.statistics().watchers)) == (3, 3, 3)
         _process._after_fork_in_child()
         statistics = broadcaster.statistics()
-        assert (0, 0, 0) == (statistics.recorded, *(watcher.offered for watcher in statistics.watchers))
+        assert (statistics.recorded, *(watcher.offered for watcher in statistics.watchers)) == (0, 0, 0)
         record(broadcaster, "same")
         assert broadcaster.flush(PATIENCE)
-        assert [("create", "same", 1)] == [(call.verb, call.message, call.count) for call in sink.calls]
-        assert 1 == broadcaster.statistics().recorded
+        assert [(call.verb, call.message, call.count) for call in sink.calls] == [("create", "same", 1)]
+        assert broadcaster.statistics().recorded == 1
         check_ledgers(broadcaster.statistics())
-    assert 1 == sink.forks
+    assert sink.forks == 1
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -187,25 +187,25 @@ def test_two_in_a_child(monkeypatch: pytest.MonkeyPatch, order: int) -> None:
         for broadcaster in (one, other):
             record(broadcaster, "child")
             assert broadcaster.flush(PATIENCE)
-            assert 0 == broadcaster.shutdown()
-    assert [["child"]] * 2 == [first.messages, second.messages]
+            assert broadcaster.shutdown() == 0
+    assert [first.messages, second.messages] == [["child"]] * 2
 
 
 def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broadcaster that was shut down is so in the child too: nobody waits there for an end that has been."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
-        assert 0 == broadcaster.shutdown()
+        assert broadcaster.shutdown() == 0
         _process._after_fork_in_child()
         record(broadcaster, "late")
-        assert {DropReason.SHUTDOWN: 1} == broadcaster.statistics().refused
-        assert 0 == broadcaster.shutdown(timeout=3600)
-    assert [] == thread_names()
+        assert broadcaster.statistics().refused == {DropReason.SHUTDOWN: 1}
+        assert broadcaster.shutdown(timeout=3600) == 0
+    assert thread_names() == []
 
 
 def test_a_lock_that_another_thread_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock that a thread of the parent's held in the moment of the fork is free in the child."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
-        held = _process.TURN.lock
+        held = _process.SECTION.lock
         held.acquire()
         try:
             done = threading.Thread(target=lambda: (_process._after_fork_in_child(), record(broadcaster, "child")))
@@ -214,7 +214,7 @@ def test_a_lock_that_another_thread_held(monkeypatch: pytest.MonkeyPatch) -> Non
             assert not done.is_alive()
         finally:
             held.release()
-        assert 1 == broadcaster.statistics().recorded
+        assert broadcaster.statistics().recorded == 1
 
 
 def test_a_handler_that_forks() -> None:
@@ -233,12 +233,12 @@ def test_a_handler_that_forks() -> None:
     station.publish()
     assert forked.wait(PATIENCE)
     join_all()
-    assert station.ledger() == station.watcher.statistics()
+    assert station.watcher.statistics() == station.ledger()
     station.publish()
     assert station.watcher.flush(None)
-    assert station.ledger(offered=1, handled=1) == station.watcher.statistics()
-    assert 0 == station.watcher.stop()
-    assert 2 == len(threads)
+    assert station.watcher.statistics() == station.ledger(offered=1, handled=1)
+    assert station.watcher.stop() == 0
+    assert len(threads) == 2
 
 
 def test_a_sink_that_forks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,13 +260,13 @@ def test_a_sink_that_forks(monkeypatch: pytest.MonkeyPatch) -> None:
             crew.handle([watcher._mailbox.popleft()])
         assert forked.wait(PATIENCE)
         join_all()
-        assert 0 == statistics_of(broadcaster).offered
+        assert statistics_of(broadcaster).offered == 0
         record(broadcaster, "child")
         assert broadcaster.flush(PATIENCE)
         ledger = statistics_of(broadcaster).sink
         assert ledger is not None
-        assert (1, 1) == (ledger.accepted, ledger.delivered)
-        assert ["parent", "child"] == sink.messages
+        assert (ledger.accepted, ledger.delivered) == (1, 1)
+        assert sink.messages == ["parent", "child"]
 
 
 # -- bare threads ----------------------------------------------------------------------------------------------------
@@ -294,9 +294,9 @@ def test_bare_threads_will_do() -> None:
     broadcaster.start_recording_to_sink(sink)
     record(broadcaster, "a", "b")
     assert broadcaster.flush(PATIENCE)
-    assert (["a", "b"], [True, True]) == (sorted(sink.messages), own)
-    assert {"kevents-bare"} == {call.thread for call in sink.calls}
-    assert 0 == broadcaster.shutdown()
+    assert (sorted(sink.messages), own) == (["a", "b"], [True, True])
+    assert {call.thread for call in sink.calls} == {"kevents-bare"}
+    assert broadcaster.shutdown() == 0
     join_all()
     assert not broadcaster._publisher.owns_this_thread()
 
@@ -309,13 +309,13 @@ def test_a_crew_without_even_a_bare_thread(monkeypatch: pytest.MonkeyPatch) -> N
         with no_threads(monkeypatch):
             with pytest.raises(RuntimeError, match="can't create new thread"):
                 crew.start()
-            assert [] == crew._threads
+            assert crew._threads == []
         crew.start()
         crew.start()
-        assert 1 == len(crew._threads)
+        assert len(crew._threads) == 1
         record(broadcaster, "a")
         assert broadcaster.flush(PATIENCE)
-    assert ["a"] == sink.messages
+    assert sink.messages == ["a"]
 
 
 # -- the asyncio face ------------------------------------------------------------------------------------------------
@@ -351,16 +351,16 @@ def test_a_coroutine_that_forks(monkeypatch: pytest.MonkeyPatch, *, cancelled: b
                 watcher.handler.handle([watcher._mailbox.popleft()])
             await sink.wait_calls(1)
             await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name().startswith("kevents-")])
-            assert 0 == watcher.statistics().offered
+            assert watcher.statistics().offered == 0
             events.new_recorder("c").event(pod("child"), "Normal", "R", "child")
             assert await events.flush(PATIENCE)
             ledger = watcher.statistics().sink
             assert ledger is not None
-            assert (1, 1, 0) == (ledger.accepted, ledger.delivered, sink.closed)
+            assert (ledger.accepted, ledger.delivered, sink.closed) == (1, 1, 0)
 
     run(main())
-    assert (["child"] if cancelled else ["parent", "child"]) == sink.messages
-    assert (1, 1) == (sink.forks, sink.closed)
+    assert sink.messages == (["child"] if cancelled else ["parent", "child"])
+    assert (sink.forks, sink.closed) == (1, 1)
 
 
 def test_several_broadcasters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +368,7 @@ def test_several_broadcasters(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def main() -> None:
         assert await events.flush(PATIENCE)
-        assert 0 == await events.shutdown()
+        assert await events.shutdown() == 0
 
     plain, coroutines = ScriptedSink(), AsyncSink()
     with kevents.EventBroadcaster() as broadcaster:
@@ -382,7 +382,7 @@ def test_several_broadcasters(monkeypatch: pytest.MonkeyPatch) -> None:
             recorder.event(pod(), "Normal", "R", "child")
         run(main())
         assert broadcaster.flush(PATIENCE)
-    assert (["child"], ["child"]) == (plain.messages, coroutines.messages)
+    assert (plain.messages, coroutines.messages) == (["child"], ["child"])
 
 
 def test_a_stream_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,4 +401,4 @@ def test_a_stream_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
                 return [event.message]
         return []
 
-    assert ["child"] == run(main())
+    assert run(main()) == ["child"]

@@ -11,7 +11,7 @@ import pytest
 
 from kevents._model.statistics import DropReason
 from kevents._queue.outcome import Verb
-from kevents._runtime.log import LimitedLog, is_speaking, say, speaking
+from kevents._runtime.log import LimitedLog, in_kevents, is_in_kevents, log_limited
 from tests.support.interrupts import interrupted
 from tests.support.sinks import PATIENCE
 
@@ -54,21 +54,21 @@ def test_the_first_at_once_then_a_sum(caplog: pytest.LogCaptureFixture) -> None:
     log = LimitedLog(period=60.0)
     clock = Clock(log, 60.0)
     for number in range(10):
-        log.say("k", f"line {number}", events=2)
-    assert ["line 0"] == caplog.messages
+        log.log_limited("k", f"line {number}", events=2)
+    assert caplog.messages == ["line 0"]
     clock.now = 61.0
-    log.say("k", "line 10")
-    assert ["line 0", "line 10 (and 18 more like it since the last such line)"] == caplog.messages
+    log.log_limited("k", "line 10")
+    assert caplog.messages == ["line 0", "line 10 (and 18 more like it since the last such line)"]
 
 
 def test_kinds_and_levels_are_apart(caplog: pytest.LogCaptureFixture) -> None:
     """A line of another kind, or level, is not silenced by the first."""
     caplog.set_level(logging.INFO, "kevents")
     log = LimitedLog()
-    log.say("a", "a")
-    log.say("b", "b")
-    log.say("a", "c", level=logging.INFO)
-    assert ["a", "b", "c"] == caplog.messages
+    log.log_limited("a", "a")
+    log.log_limited("b", "b")
+    log.log_limited("a", "c", level=logging.INFO)
+    assert caplog.messages == ["a", "b", "c"]
 
 
 def test_a_line_that_is_not_said_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
@@ -81,27 +81,27 @@ def test_a_line_that_is_not_said_is_not_made(caplog: pytest.LogCaptureFixture) -
 
     log = LimitedLog()
     for _ in range(100):
-        log.say("loss", text)
-    assert (["a loss"], ["a loss"]) == (made, caplog.messages)
+        log.log_limited("loss", text)
+    assert (made, caplog.messages) == (["a loss"], ["a loss"])
 
 
 def test_sum_up(caplog: pytest.LogCaptureFixture) -> None:
     """At the end what was silenced is said, once."""
     log = LimitedLog()
     for _ in range(5):
-        log.say(("queue_full", "w-1"), "dropped", events=3)
+        log.log_limited(("queue_full", "w-1"), "dropped", events=3)
     log.sum_up()
     log.sum_up()
-    assert ["dropped", "12 more like the last line about queue_full, w-1"] == caplog.messages
+    assert caplog.messages == ["dropped", "12 more like the last line about queue_full, w-1"]
 
 
 def test_the_end_of_speaking() -> None:
     """What was begun while kevents spoke, and goes on in a copy of the context, is its echo until the end of that."""
-    with speaking():
+    with in_kevents():
         task = copy_context()
-        assert task.run(is_speaking)
-    assert not task.run(is_speaking)
-    assert not is_speaking()
+        assert task.run(is_in_kevents)
+    assert not task.run(is_in_kevents)
+    assert not is_in_kevents()
 
 
 def test_a_kind_is_named_in_words(caplog: pytest.LogCaptureFixture) -> None:
@@ -109,27 +109,27 @@ def test_a_kind_is_named_in_words(caplog: pytest.LogCaptureFixture) -> None:
     log = LimitedLog()
     for kind in ((DropReason.REJECTED, (Verb.PATCH, 403)), (DropReason.SHUTDOWN, None), "clock"):
         for _ in range(2):
-            log.say(kind, "dropped")
+            log.log_limited(kind, "dropped")
     log.sum_up()
     about = ["rejected, patch, 403", "shutdown", "clock"]
-    assert [f"1 more like the last line about {each}" for each in about] == caplog.messages[3:]
+    assert caplog.messages[3:] == [f"1 more like the last line about {each}" for each in about]
 
 
 def test_renewed(caplog: pytest.LogCaptureFixture) -> None:
     """After a fork everything is said anew."""
     log = LimitedLog()
-    log.say("k", "parent")
+    log.log_limited("k", "parent")
     log.renew()
-    log.say("k", "child")
-    assert ["parent", "child"] == caplog.messages
+    log.log_limited("k", "child")
+    assert caplog.messages == ["parent", "child"]
 
 
 def test_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """Pitfall 71: line breaks and control characters in what kevents logs are escaped: one line a record."""
-    say(logging.WARNING, "a\nb\r\x1b[31mc\x00 % d %s \u202e \ud800")
+    log_limited(logging.WARNING, "a\nb\r\x1b[31mc\x00 % d %s \u202e \ud800")
     (message,) = caplog.messages
     assert message.isprintable()
-    assert r"a\nb\r\x1b[31mc\x00 % d %s" == message[:26]
+    assert message[:26] == r"a\nb\r\x1b[31mc\x00 % d %s"
 
 
 def test_what_is_logged_is_an_echo() -> None:
@@ -139,17 +139,17 @@ def test_what_is_logged_is_an_echo() -> None:
     class Curious(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             others: list[bool] = []
-            thread = threading.Thread(target=lambda: others.append(is_speaking()))
+            thread = threading.Thread(target=lambda: others.append(is_in_kevents()))
             thread.start()
             thread.join(PATIENCE)
-            heard.append((is_speaking(), others[0]))
+            heard.append((is_in_kevents(), others[0]))
 
     handler = Curious()
     logging.getLogger("kevents").addHandler(handler)
-    say(logging.WARNING, "x")
+    log_limited(logging.WARNING, "x")
     logging.getLogger("kevents").removeHandler(handler)
-    assert [(True, False)] == heard
-    assert not is_speaking()
+    assert heard == [(True, False)]
+    assert not is_in_kevents()
 
 
 @pytest.mark.parametrize("broken", [ValueError(), SystemExit(), GeneratorExit()], indirect=True, ids=repr)
@@ -158,9 +158,9 @@ def test_a_broken_handler(capfd: pytest.CaptureFixture[str]) -> None:
     """A log handler that raises breaks nobody: the standard error is told, as seldom as the log."""
     log = LimitedLog()
     for _ in range(100):
-        log.say("k", "x")
-    assert 1 == capfd.readouterr().err.count("kevents: a log handler raised")
-    assert not is_speaking()
+        log.log_limited("k", "x")
+    assert capfd.readouterr().err.count("kevents: a log handler raised") == 1
+    assert not is_in_kevents()
 
 
 @pytest.mark.parametrize("broken", [KeyboardInterrupt()], indirect=True)
@@ -168,8 +168,8 @@ def test_a_broken_handler(capfd: pytest.CaptureFixture[str]) -> None:
 def test_ctrl_c() -> None:
     """Ctrl-C while kevents is logging is the user's: it passes, and the thread speaks no more."""
     with pytest.raises(KeyboardInterrupt):
-        say(logging.WARNING, "x")
-    assert not is_speaking()
+        log_limited(logging.WARNING, "x")
+    assert not is_in_kevents()
 
 
 @pytest.mark.parametrize("broken", [ValueError()], indirect=True)
@@ -177,14 +177,14 @@ def test_ctrl_c() -> None:
 def test_a_broken_handler_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is not even a standard error, nobody is told, and nothing breaks."""
     monkeypatch.setattr("sys.stderr", None)
-    say(logging.WARNING, "x")
+    log_limited(logging.WARNING, "x")
 
 
 def test_speaking_ends_with_the_block() -> None:
     """Speaking nests, and ends with the outermost block, also with an error."""
-    with pytest.raises(ValueError, match="x"), speaking(), speaking():
+    with pytest.raises(ValueError, match="x"), in_kevents(), in_kevents():
         raise ValueError("x")
-    assert not is_speaking()
+    assert not is_in_kevents()
 
 
 def test_interrupted_anywhere(caplog: pytest.LogCaptureFixture) -> None:
@@ -194,10 +194,12 @@ def test_interrupted_anywhere(caplog: pytest.LogCaptureFixture) -> None:
         at += 1
         caplog.clear()
         log = LimitedLog()
-        more = interrupted(lambda log=log: log.say("k", "outer"), at, lambda log=log: log.say("k", "inner"))  # type: ignore[misc]
+        more = interrupted(
+            lambda log=log: log.log_limited("k", "outer"), at, lambda log=log: log.log_limited("k", "inner")
+        )  # type: ignore[misc]
         log.sum_up()
-        assert (2 if more else 1) == sum(1 + message.count("(and 1 more") for message in caplog.messages)
-        assert not is_speaking()
+        assert sum(1 + message.count("(and 1 more") for message in caplog.messages) == (2 if more else 1)
+        assert not is_in_kevents()
 
 
 def test_ctrl_c_anywhere() -> None:
@@ -211,11 +213,11 @@ def test_ctrl_c_anywhere() -> None:
         at += 1
         log = LimitedLog()
         try:
-            more = interrupted(lambda log=log: log.say("k", "outer"), at, interrupt, where="call")  # type: ignore[misc]
+            more = interrupted(lambda log=log: log.log_limited("k", "outer"), at, interrupt, where="call")  # type: ignore[misc]
         except KeyboardInterrupt:
             more = True
         assert not log._looking
-        assert not is_speaking()
+        assert not is_in_kevents()
     assert at > 3
 
 
@@ -225,7 +227,7 @@ def test_many_threads(caplog: pytest.LogCaptureFixture) -> None:
 
     def work() -> None:
         for _ in range(500):
-            log.say("k", "x")
+            log.log_limited("k", "x")
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -233,4 +235,4 @@ def test_many_threads(caplog: pytest.LogCaptureFixture) -> None:
     for thread in threads:
         thread.join(PATIENCE)
     log.sum_up()
-    assert ["x", "3999 more like the last line about k"] == caplog.messages
+    assert caplog.messages == ["x", "3999 more like the last line about k"]

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from kevents._runtime.reentrant import Turn, time_left
+from kevents._runtime.reentrant import ReentrantSection, time_left
 from tests.support.interrupts import interrupted
 from tests.support.sinks import PATIENCE
 
 
-def _new() -> tuple[Turn, list[Any]]:
+def _new() -> tuple[ReentrantSection, list[Any]]:
     """A turn, and what was done in it."""
-    return Turn(), []
+    return ReentrantSection(), []
 
 
 def test_one_at_a_time() -> None:
     """Actions of many threads never overlap."""
-    turn, inside, overlaps = Turn(), [], []
+    turn, inside, overlaps = ReentrantSection(), [], []
     begin = threading.Barrier(8)
 
     def action(number: int) -> None:
@@ -40,7 +40,7 @@ def test_one_at_a_time() -> None:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    assert [] == overlaps
+    assert overlaps == []
 
 
 def test_an_action_within_another_comes_after_it() -> None:
@@ -53,7 +53,7 @@ def test_an_action_within_another_comes_after_it() -> None:
         done.append(name)
 
     turn.run(outer, "outer")
-    assert ["outer", "first", "second"] == done
+    assert done == ["outer", "first", "second"]
 
 
 def test_an_action_put_off_twice() -> None:
@@ -69,34 +69,34 @@ def test_an_action_put_off_twice() -> None:
         done.append(name)
 
     turn.run(outer, "outer")
-    assert ["outer", "middle", "inner"] == done
+    assert done == ["outer", "middle", "inner"]
 
 
 def test_afterwards_the_lock_is_free() -> None:
     """What is left for afterwards runs in order, when the lock is free."""
-    turn, seen = Turn(), []
+    turn, seen = ReentrantSection(), []
 
     def action(_: None) -> None:
-        turn.afterwards(lambda: seen.append(("first", turn.is_mine())))
-        turn.afterwards(lambda: seen.append(("second", turn.is_mine())))
+        turn.defer(lambda: seen.append(("first", turn.is_mine())))
+        turn.defer(lambda: seen.append(("second", turn.is_mine())))
         seen.append(("action", turn.is_mine()))
 
     turn.run(action, None)
-    assert [("action", True), ("first", False), ("second", False)] == seen
+    assert seen == [("action", True), ("first", False), ("second", False)]
 
 
 def test_afterwards_of_an_interruption() -> None:
     """What an action in the middle of another leaves for afterwards waits until the outer one has left the lock."""
-    turn, seen = Turn(), []
+    turn, seen = ReentrantSection(), []
 
     def inner(_: None) -> None:
-        turn.afterwards(lambda: seen.append(turn.is_mine()))
+        turn.defer(lambda: seen.append(turn.is_mine()))
 
     with turn.lock:  # an interrupted reader, in the middle of no action
         turn.run(inner, None)
-        assert [] == seen
+        assert seen == []
     turn.run(inner, None)
-    assert [False, False] == seen
+    assert seen == [False, False]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -106,14 +106,14 @@ def test_an_action_that_raises(error: type[BaseException]) -> None:
 
     def action(_: None) -> None:
         turn.run(done.append, "put off")
-        turn.afterwards(lambda: done.append("afterwards"))
+        turn.defer(lambda: done.append("afterwards"))
         raise error
 
     with pytest.raises(error):
         turn.run(action, None)
-    assert ["put off", "afterwards"] == done
+    assert done == ["put off", "afterwards"]
     turn.run(done.append, "next")
-    assert "next" == done[-1]
+    assert done[-1] == "next"
     assert not turn.is_mine()
 
 
@@ -145,18 +145,18 @@ def test_two_interruptions_keep_their_order() -> None:
         at += 1
         turn, done = _new()
 
-        def both(turn: Turn = turn, done: list[int] = done) -> None:
+        def both(turn: ReentrantSection = turn, done: list[int] = done) -> None:
             turn.run(done.append, 1)
             turn.run(done.append, 2)
 
         more = interrupted(lambda turn=turn: turn.run(lambda _: None, None), at, both)  # type: ignore[misc]
-        assert ([1, 2] if more else []) == done
+        assert done == ([1, 2] if more else [])
 
 
 def test_serial_numbers() -> None:
     """A serial number is the time, or one more than the last: a clock that stands or goes back makes no equal ones."""
-    turn = Turn()
-    assert [10, 11, 12, 20, 21, 22] == [turn.serial(time) for time in (10, 10, 10, 20, 5, 0)]
+    turn = ReentrantSection()
+    assert [turn.serial(time) for time in (10, 10, 10, 20, 5, 0)] == [10, 11, 12, 20, 21, 22]
 
 
 def test_renewed() -> None:
@@ -176,8 +176,8 @@ def test_renewed() -> None:
     assert held.wait(PATIENCE)
     turn.renew()
     turn.run(done.append, "free")
-    assert ["free"] == done
-    assert 101 == turn.serial(50)
+    assert done == ["free"]
+    assert turn.serial(50) == 101
     over.set()
     thread.join(PATIENCE)
 
@@ -185,7 +185,7 @@ def test_renewed() -> None:
 def test_time_left() -> None:
     """The time to a deadline is what a wait on a lock takes: never negative, never too long."""
     assert time_left(None) is None
-    assert [0.0, 0.0, threading.TIMEOUT_MAX] == [time_left(-1.0), time_left(math.nan), time_left(math.inf)]
+    assert [time_left(-1.0), time_left(math.nan), time_left(math.inf)] == [0.0, 0.0, threading.TIMEOUT_MAX]
     left = time_left(monotonic() + 100)
     assert left is not None
     assert 90 < left <= 100

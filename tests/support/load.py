@@ -164,18 +164,18 @@ class Witness:
 def check_ended(found: kevents.Statistics, recorded: int) -> None:
     """Check the three ledgers of a broadcaster that nobody records to, and whose watchers have nothing in hand."""
     check_ledgers(found)
-    assert recorded == found.recorded
+    assert found.recorded == recorded
     for watcher in found.watchers:
-        assert found.published == watcher.offered
-        assert 0 == watcher.waiting
+        assert watcher.offered == found.published
+        assert watcher.waiting == 0
         if watcher.sink is not None:
-            assert watcher.handled == watcher.sink.accepted
+            assert watcher.sink.accepted == watcher.handled
 
 
 def counts_on(events: list[dict[str, Any]]) -> dict[str, int]:
     """From the names of API objects to their counts; a name can be there once only."""
     names = Counter(event["metadata"]["name"] for event in events)
-    assert [] == [name for name, times in names.items() if times > 1]
+    assert [name for name, times in names.items() if times > 1] == []
     return {event["metadata"]["name"]: event["count"] for event in events}
 
 

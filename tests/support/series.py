@@ -10,7 +10,7 @@ from kevents._correlation.series import SeriesDecider, SeriesOptions
 from kevents._model.objects import EventSource, ObjectReference
 from kevents._model.series_event import SeriesEvent
 from kevents._queue.notifications import Wait
-from kevents._queue.outcome import Delivered, Exists, Gone, Verb, Verdict
+from kevents._queue.outcome import Delivered, Exists, Gone, Outcome, Verb
 from kevents._queue.work_item import Attempt, Key
 from kevents._queue.workqueue import WorkQueue
 
@@ -97,7 +97,7 @@ class World:
         self.queue.hasten(self.now)
         self.deliver()
 
-    def _answer(self, attempt: Attempt) -> Verdict:
+    def _answer(self, attempt: Attempt) -> Outcome:
         key, body = (attempt.namespace, attempt.name), attempt.body
         self.requests.append(Request(self.now, attempt.verb.value, attempt.name, body))
         if attempt.verb is Verb.CREATE:

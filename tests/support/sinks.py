@@ -213,17 +213,17 @@ def statistics_of(broadcaster: kevents.EventBroadcaster, number: int = 0) -> kev
 def check_ledgers(statistics: kevents.Statistics) -> None:
     """The three laws of the ledgers, and that nothing in them is negative."""
     values = [statistics.recorded, statistics.no_watcher, statistics.published, *statistics.refused.values()]
-    assert statistics.recorded == sum(statistics.refused.values()) + statistics.no_watcher + statistics.published
+    assert sum(statistics.refused.values()) + statistics.no_watcher + statistics.published == statistics.recorded
     for watcher in statistics.watchers:
         ended = (watcher.queue_full, watcher.shutdown, watcher.handled, watcher.failed, watcher.waiting)
-        assert watcher.offered == sum(ended)
+        assert sum(ended) == watcher.offered
         values += ended
         if watcher.sink is not None:
             values += _checked_sink(watcher.sink)
-    assert [] == [value for value in values if value < 0]
+    assert [value for value in values if value < 0] == []
 
 
 def _checked_sink(sink: kevents.SinkStatistics) -> Iterable[int]:
     ended = (sink.spam_filtered, sink.delivered, *sink.dropped.values(), sink.backlog)
-    assert sink.accepted == sum(ended)
+    assert sum(ended) == sink.accepted
     return [*ended, sink.in_flight, sink.merged]

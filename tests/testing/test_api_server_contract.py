@@ -63,7 +63,7 @@ class TestCreate:
             "reportingComponent",
             "reportingInstance",
         ]
-        assert made == {**wire.event(), "metadata": metadata, "eventTime": None}
+        assert {**wire.event(), "metadata": metadata, "eventTime": None} == made
         assert list(metadata) == ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
 
     def test_metadata_of_the_server(self, wire: Wire) -> None:
@@ -71,7 +71,7 @@ class TestCreate:
         body = wire.event()
         body["metadata"] = {"name": "a", "uid": "mine", "creationTimestamp": "2020-01-01T00:00:00Z", "selfLink": "x"}
         metadata = wire.ok("POST", wire.events, body)["metadata"]
-        assert metadata["namespace"] == wire.namespace
+        assert wire.namespace == metadata["namespace"]
         assert metadata["uid"] != "mine"
         assert metadata["creationTimestamp"] > "2026"
         assert set(metadata) == {"name", "namespace", "uid", "resourceVersion", "creationTimestamp"}
@@ -86,7 +86,7 @@ class TestCreate:
         involved = {"namespace": wire.namespace}
         made = wire.ok("POST", wire.events, {"metadata": {"name": "a"}, "involvedObject": involved})
         del made["metadata"]
-        assert made == {
+        assert {
             "kind": "Event",
             "apiVersion": "v1",
             "involvedObject": involved,
@@ -96,7 +96,7 @@ class TestCreate:
             "eventTime": None,
             "reportingComponent": "",
             "reportingInstance": "",
-        }
+        } == made
 
     def test_same_name_again(self, wire: Wire) -> None:
         """A second create under the same name is 409 AlreadyExists."""
@@ -131,12 +131,12 @@ class TestCreate:
     def test_core_accepts(self, wire: Wire, fields: dict[str, Any]) -> None:
         """Without eventTime, core/v1 takes nearly everything."""
         made = wire.ok("POST", wire.events, wire.event(**fields))
-        assert {key: made.get(key) or None for key in fields} == {key: value or None for key, value in fields.items()}
+        assert {key: value or None for key, value in fields.items()} == {key: made.get(key) or None for key in fields}
 
     @pytest.mark.parametrize("name", ["A b:7", "q" * 300, "fd00:10::103", "ü"])
     def test_core_names(self, wire: Wire, name: str) -> None:
         """In core/v1 an event may have any name that fits into a path."""
-        assert wire.ok("POST", wire.events, wire.event(name))["metadata"]["name"] == name
+        assert name == wire.ok("POST", wire.events, wire.event(name))["metadata"]["name"]
 
     @pytest.mark.parametrize("name", ["a/b", "a%b", "..", "."])
     def test_names_that_do_not_fit(self, wire: Wire, name: str) -> None:
@@ -194,7 +194,7 @@ class TestCreate:
     def test_unicode(self, wire: Wire) -> None:
         """Text comes back as it went in."""
         message = 'ß 漢 🎉 "quoted" \\ \n\t<&>'
-        assert wire.ok("POST", wire.events, wire.event(message=message))["message"] == message
+        assert message == wire.ok("POST", wire.events, wire.event(message=message))["message"]
 
 
 class TestRefusals:
@@ -216,7 +216,7 @@ class TestRefusals:
     def test_cluster_scoped(self, wire: Wire, namespace: str, status: int) -> None:
         """An event about something outside namespaces belongs into `default`."""
         body = {"metadata": {"generateName": "node."}, "involvedObject": {"kind": "Node", "name": "n"}}
-        assert wire.request("POST", f"/api/v1/namespaces/{namespace}/events", body).status == status
+        assert status == wire.request("POST", f"/api/v1/namespaces/{namespace}/events", body).status
 
     @pytest.mark.parametrize(("namespace", "status"), [("default", 201), ("kube-system", 201), ("", 422)])
     def test_cluster_scoped_with_event_time(self, wire: Wire, namespace: str, status: int) -> None:
@@ -224,7 +224,7 @@ class TestRefusals:
         where = namespace or wire.namespace
         body = wire.event(eventTime=MICRO, action="A", involvedObject={"kind": "Node", "name": "n"})
         body["metadata"] = {"generateName": "node."}
-        assert wire.request("POST", f"/api/v1/namespaces/{where}/events", body).status == status
+        assert status == wire.request("POST", f"/api/v1/namespaces/{where}/events", body).status
 
     def test_namespace_of_the_body(self, wire: Wire) -> None:
         """A namespace in the body that is not that of the path is 400."""
@@ -232,13 +232,13 @@ class TestRefusals:
         body["metadata"]["namespace"] = "default"
         response = wire.request("POST", wire.events, body)
         message = "the namespace of the provided object does not match the namespace sent on the request"
-        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
+        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
 
     def test_other_version(self, wire: Wire) -> None:
         """A body of another API version is 400."""
         response = wire.request("POST", wire.events, wire.event(apiVersion="events.k8s.io/v1"))
         message = "the API version in the data (events.k8s.io/v1) does not match the expected API version (v1)"
-        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
+        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
 
     def test_other_kind(self, wire: Wire) -> None:
         """A body of another kind is 400."""
@@ -246,7 +246,7 @@ class TestRefusals:
         message = (
             'Pod in version "v1" cannot be handled as a Event: converting (v1.Pod) to (core.Event): unknown conversion'
         )
-        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
+        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
 
     @pytest.mark.parametrize("body", [b"{not json", b"", b"[]", b'"x"', b"\xff"])
     def test_no_json(self, wire: Wire, body: bytes) -> None:
@@ -269,7 +269,7 @@ class TestRefusals:
             "the body of the request was in an unknown format - accepted media types include: "
             "application/json, application/yaml, application/vnd.kubernetes.protobuf"
         )
-        assert (response.status, response.body) == (415, failure(415, "UnsupportedMediaType", message))
+        assert (415, failure(415, "UnsupportedMediaType", message)) == (response.status, response.body)
 
     @pytest.mark.parametrize(
         ("fields", "text"),
@@ -308,7 +308,7 @@ class TestRefusals:
         """With fieldValidation=Strict it is 400."""
         response = wire.request("POST", f"{wire.events}?fieldValidation=Strict", wire.event(bogus=1))
         message = 'Event in version "v1" cannot be handled as a Event: strict decoding error: unknown field "bogus"'
-        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
+        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
 
     @pytest.mark.parametrize("field", ["labels", "annotations"])
     def test_label_keys(self, wire: Wire, field: str) -> None:
@@ -316,7 +316,7 @@ class TestRefusals:
         body = wire.event()
         body["metadata"][field] = {"a b": "c"}
         response = wire.request("POST", wire.events, body)
-        assert (response.status, causes(response)) == (422, [(f"metadata.{field}", "FieldValueInvalid")])
+        assert (422, [(f"metadata.{field}", "FieldValueInvalid")]) == (response.status, causes(response))
 
     def test_label_value(self, wire: Wire) -> None:
         """A label's value is limited, an annotation's is not."""
@@ -328,7 +328,7 @@ class TestRefusals:
     def test_too_large_for_etcd(self, wire: Wire) -> None:
         """A body over about 1.5 MB is 500, not 413."""
         response = wire.request("POST", wire.events, wire.event(message="x" * 1_600_000))
-        assert (response.status, response.body) == (500, failure(500, "", "etcdserver: request is too large"))
+        assert (500, failure(500, "", "etcdserver: request is too large")) == (response.status, response.body)
 
     def test_one_megabyte(self, wire: Wire) -> None:
         """A body of 1.2 MB is stored."""
@@ -338,7 +338,7 @@ class TestRefusals:
         """A body over 3 MiB is 413."""
         response = wire.request("POST", wire.events, wire.event(message="x" * 3_200_000))
         message = "Request entity too large: limit is 3145728"
-        assert (response.status, response.body) == (413, failure(413, "RequestEntityTooLarge", message))
+        assert (413, failure(413, "RequestEntityTooLarge", message)) == (response.status, response.body)
 
 
 class TestTimes:
@@ -353,7 +353,7 @@ class TestTimes:
     )
     def test_seconds(self, wire: Wire, given: str, stored: str) -> None:
         """Timestamps are kept in whole seconds, UTC."""
-        assert wire.ok("POST", wire.events, wire.event(lastTimestamp=given))["lastTimestamp"] == stored
+        assert stored == wire.ok("POST", wire.events, wire.event(lastTimestamp=given))["lastTimestamp"]
 
     @pytest.mark.parametrize(
         ("given", "stored"),
@@ -366,7 +366,7 @@ class TestTimes:
     def test_micro(self, wire: Wire, given: str, stored: str) -> None:
         """EventTime is kept in microseconds, UTC."""
         made = wire.ok("POST", wire.events, wire.event(eventTime=given, action="A"))
-        assert made["eventTime"] == stored
+        assert stored == made["eventTime"]
 
     @pytest.mark.parametrize(
         "given", ["2026-07-24T09:00:00Z", "2026-07-24T09:00:00+00:00", "2026-07-24T09:00:00.123Z", "x"]
@@ -395,7 +395,7 @@ class TestEventsV1:
             "deprecatedFirstTimestamp": None,
             "deprecatedLastTimestamp": None,
         }
-        assert made == {**wire.new_event(), "metadata": made["metadata"], **always}
+        assert {**wire.new_event(), "metadata": made["metadata"], **always} == made
         assert list(made)[3:6] == ["eventTime", "reportingController", "reportingInstance"]
 
     @pytest.mark.parametrize(
@@ -492,7 +492,7 @@ class TestViews:
     def test_core_as_events_v1(self, wire: Wire) -> None:
         """A core/v1 event is readable through events.k8s.io, under that group's names."""
         metadata = wire.ok("POST", wire.events, wire.event())["metadata"]
-        assert wire.ok("GET", f"{wire.new_events}/pod.1") == {
+        assert {
             "kind": "Event",
             "apiVersion": "events.k8s.io/v1",
             "metadata": metadata,
@@ -507,7 +507,7 @@ class TestViews:
             "deprecatedFirstTimestamp": "2026-07-24T09:00:00Z",
             "deprecatedLastTimestamp": "2026-07-24T09:00:00Z",
             "deprecatedCount": 1,
-        }
+        } == wire.ok("GET", f"{wire.new_events}/pod.1")
 
     def test_events_v1_as_core(self, wire: Wire) -> None:
         """An events.k8s.io event is readable through core/v1, under that group's names."""
@@ -515,7 +515,7 @@ class TestViews:
         related = {"kind": "Node", "name": "n"}
         body = wire.new_event(series=series, related=related)
         metadata = wire.ok("POST", wire.new_events, body)["metadata"]
-        assert wire.ok("GET", f"{wire.events}/pod.1") == {
+        assert {
             "kind": "Event",
             "apiVersion": "v1",
             "metadata": metadata,
@@ -532,7 +532,7 @@ class TestViews:
             "related": related,
             "reportingComponent": "c",
             "reportingInstance": "h",
-        }
+        } == wire.ok("GET", f"{wire.events}/pod.1")
 
     def test_delete_through_either(self, wire: Wire) -> None:
         """What one view deletes is gone from the other."""
@@ -553,7 +553,7 @@ class TestPatch:
         after = bare(response.body)
         version = after["metadata"].pop("resourceVersion")
         assert int(version) > int(made["metadata"].pop("resourceVersion"))
-        assert (response.status, after) == (200, {**made, **change})
+        assert (200, {**made, **change}) == (response.status, after)
 
     def test_json_patch(self, wire: Wire) -> None:
         """A JSON Patch is applied operation by operation."""
@@ -580,7 +580,7 @@ class TestPatch:
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", [operation], JSON_PATCH)
         message = "the server rejected our request due to an error in our request"
-        assert (response.status, response.body) == (422, failure(422, "Invalid", message, {}))
+        assert (422, failure(422, "Invalid", message, {})) == (response.status, response.body)
 
     @pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
     def test_content_type(self, wire: Wire, content_type: str) -> None:
@@ -611,7 +611,7 @@ class TestPatch:
     def test_nothing_changes(self, wire: Wire) -> None:
         """A patch that changes nothing keeps the resourceVersion."""
         made = wire.ok("POST", wire.events, wire.event())
-        assert bare(wire.patch("pod.1", {"count": 1, "bogus": 7}).body) == made
+        assert made == bare(wire.patch("pod.1", {"count": 1, "bogus": 7}).body)
 
     def test_merges_deeply(self, wire: Wire) -> None:
         """Maps are merged key by key."""
@@ -645,7 +645,7 @@ class TestPatch:
         """A patch that cannot be read is 400."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", body, content_type)
-        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
+        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
 
     @pytest.mark.parametrize(
         ("change", "text"),
@@ -688,7 +688,7 @@ class TestPatch:
         """A patch cannot rename an event, nor be for an older version of it."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", {"metadata": metadata, "count": 5})
-        assert (response.status, response.body["reason"]) == (status, reason)
+        assert (status, reason) == (response.status, response.body["reason"])
 
     def test_conflict(self, wire: Wire) -> None:
         """A conflict says what to do."""
@@ -698,7 +698,7 @@ class TestPatch:
             'Operation cannot be fulfilled on events "pod.1": the object has been modified; '
             "please apply your changes to the latest version and try again"
         )
-        assert response.body == failure(409, "Conflict", message, {"name": "pod.1", "kind": "events"})
+        assert failure(409, "Conflict", message, {"name": "pod.1", "kind": "events"}) == response.body
 
     def test_involved_namespace(self, wire: Wire) -> None:
         """A patched core/v1 event must still be about its own namespace."""
@@ -710,7 +710,7 @@ class TestPatch:
         """A patch that makes the event too large for etcd is 500."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", {"message": "x" * 1_600_000}, MERGE)
-        assert (response.status, response.body) == (500, failure(500, "", "etcdserver: request is too large"))
+        assert (500, failure(500, "", "etcdserver: request is too large")) == (response.status, response.body)
 
     def test_dry_run(self, wire: Wire) -> None:
         """A patch with dryRun changes nothing."""
@@ -748,7 +748,7 @@ class TestPatch:
         """Through events.k8s.io nothing else may change."""
         wire.ok("POST", wire.new_events, wire.new_event())
         response = wire.patch("pod.1", change, new=True)
-        assert (response.status, [field for field, _ in causes(response)]) == (422, fields)
+        assert (422, fields) == (response.status, [field for field, _ in causes(response)])
 
     @pytest.mark.parametrize(
         ("change", "text"),
@@ -773,7 +773,7 @@ class TestPatch:
         """The text shows the value that was refused."""
         wire.ok("POST", wire.new_events, wire.new_event())
         response = wire.patch("pod.1", change, new=True)
-        assert response.body["message"] == f'Event "pod.1" is invalid: {text.replace("NS", wire.namespace)}'
+        assert f'Event "pod.1" is invalid: {text.replace("NS", wire.namespace)}' == response.body["message"]
 
     def test_core_patch_of_events_v1(self, wire: Wire) -> None:
         """Through core/v1 all fields of an events.k8s.io event may change."""
@@ -795,7 +795,7 @@ class TestPut:
         """A put replaces the event and keeps its identity."""
         made = wire.ok("POST", wire.events, wire.event())
         after = wire.ok("PUT", f"{wire.events}/pod.1", wire.event(count=9))
-        assert (after["count"], after["metadata"]["uid"]) == (9, made["metadata"]["uid"])
+        assert (9, made["metadata"]["uid"]) == (after["count"], after["metadata"]["uid"])
 
     def test_creates(self, wire: Wire) -> None:
         """A put of an event that is not there creates it."""
@@ -805,7 +805,7 @@ class TestPut:
         """The body's name must be that of the path."""
         response = wire.request("PUT", f"{wire.events}/pod.2", wire.event())
         message = "the name of the object (pod.1) does not match the name on the URL (pod.2)"
-        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
+        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
 
     def test_old_version(self, wire: Wire) -> None:
         """A put for an older version is a conflict."""
@@ -821,7 +821,7 @@ class TestRead:
     def test_get(self, wire: Wire) -> None:
         """A get gives what the create gave."""
         made = wire.ok("POST", wire.events, wire.event())
-        assert wire.ok("GET", f"{wire.events}/pod.1") == made
+        assert made == wire.ok("GET", f"{wire.events}/pod.1")
 
     def test_escaped_name(self, wire: Wire) -> None:
         """Names in paths may be escaped."""
@@ -869,13 +869,13 @@ class TestRead:
     def test_delete(self, wire: Wire) -> None:
         """A delete is answered with a Status of success that names the object."""
         made = wire.ok("POST", wire.events, wire.event())
-        assert wire.ok("DELETE", f"{wire.events}/pod.1") == {
+        assert {
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
             "status": "Success",
             "details": {"name": "pod.1", "kind": "events", "uid": made["metadata"]["uid"]},
-        }
+        } == wire.ok("DELETE", f"{wire.events}/pod.1")
         assert wire.request("GET", f"{wire.events}/pod.1").status == 404
 
     def test_delete_collection(self, wire: Wire) -> None:
@@ -890,7 +890,7 @@ class TestRead:
         """A method that the path does not have is 405."""
         response = wire.request(method, wire.events + suffix, {})
         message = "the server does not allow this method on the requested resource"
-        assert (response.status, response.body) == (405, failure(405, "MethodNotAllowed", message, {}))
+        assert (405, failure(405, "MethodNotAllowed", message, {})) == (response.status, response.body)
 
     def test_create_without_namespace(self, wire: Wire) -> None:
         """Events cannot be created without a namespace in the path."""
@@ -901,7 +901,7 @@ class TestRead:
         """A resource that is not there is 404 without details."""
         response = wire.request("GET", path)
         message = "the server could not find the requested resource"
-        assert (response.status, response.body) == (404, failure(404, "NotFound", message, {}))
+        assert (404, failure(404, "NotFound", message, {})) == (response.status, response.body)
 
     @pytest.mark.parametrize("path", ["/nope", "/apis/nope.io/v1", "/apis/nope.io/v1/things"])
     def test_unknown_path(self, wire: Wire, path: str) -> None:
@@ -961,7 +961,7 @@ class TestSelect:
     def test_bad_fields(self, wire: Wire, new: bool, selector: str, message: str) -> None:  # noqa: FBT001 - a parameter of the test
         """A field selector that the server does not know is 400."""
         response = wire.request("GET", f"{wire.new_events if new else wire.events}?fieldSelector={selector}")
-        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
+        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
 
     @pytest.mark.parametrize(
         ("selector", "expected"),
@@ -1018,7 +1018,7 @@ class TestSelect:
         wire.ok("POST", wire.events, wire.event("bb"))
         rest = wire.ok("GET", f"{wire.events}?continue={first['metadata']['continue']}")
         assert [(item["metadata"]["name"], item["count"]) for item in rest["items"]] == [("c", 1), ("d", 1)]
-        assert rest["metadata"] == {"resourceVersion": first["metadata"]["resourceVersion"]}
+        assert {"resourceVersion": first["metadata"]["resourceVersion"]} == rest["metadata"]
 
     def test_expired_page(self, wire: Wire) -> None:
         """A page of a moment that is forgotten is 410, with a token for a rest that is of another moment."""
@@ -1047,7 +1047,7 @@ class TestSelect:
         token = wire.ok("GET", f"{wire.events}?limit=1")["metadata"]["continue"]
         response = wire.request("GET", f"{wire.events}?limit=1&resourceVersion=1&continue={token}")
         message = "specifying resource version is not allowed when using continue"
-        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
+        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
 
     @pytest.mark.parametrize("query", ["limit=x", "continue=bogus", "resourceVersion=abc"])
     def test_bad_parameters(self, wire: Wire, query: str) -> None:
@@ -1070,7 +1070,7 @@ class TestNamespaces:
         """A namespace is Active and labelled with its name."""
         found = wire.ok("GET", f"/api/v1/namespaces/{wire.namespace}")
         assert (found["kind"], found["status"]) == ("Namespace", {"phase": "Active"})
-        assert found["metadata"]["labels"] == {"kubernetes.io/metadata.name": wire.namespace}
+        assert {"kubernetes.io/metadata.name": wire.namespace} == found["metadata"]["labels"]
         assert found["spec"] == {"finalizers": ["kubernetes"]}
 
     def test_create_again(self, wire: Wire) -> None:
@@ -1095,14 +1095,14 @@ class TestNamespaces:
         """The namespace `default` cannot be deleted."""
         response = wire.request("DELETE", "/api/v1/namespaces/default")
         why = 'namespaces "default" is forbidden: this namespace may not be deleted'
-        assert (response.status, response.body["message"]) == (403, why)
+        assert (403, why) == (response.status, response.body["message"])
 
     def test_terminating(self, wire: Wire) -> None:
         """A deleted namespace is Terminating until a controller has emptied it."""
         gone = wire.ok("DELETE", f"/api/v1/namespaces/{wire.namespace}")
         assert gone["status"] == {"phase": "Terminating"}
         assert gone["metadata"]["deletionTimestamp"] > "2026"
-        assert wire.ok("DELETE", f"/api/v1/namespaces/{wire.namespace}") == gone
+        assert gone == wire.ok("DELETE", f"/api/v1/namespaces/{wire.namespace}")
 
     @pytest.mark.parametrize("new", [False, True])
     def test_create_while_terminating(self, wire: Wire, new: bool) -> None:  # noqa: FBT001 - a parameter of the test
@@ -1124,7 +1124,7 @@ class TestNamespaces:
             f"unable to create new content in namespace {wire.namespace} because it is being terminated"
         )
         details = {"name": "pod.1", **group, "kind": "events", "causes": [cause]}
-        assert (response.status, response.body) == (403, failure(403, "Forbidden", message, details))
+        assert (403, failure(403, "Forbidden", message, details)) == (response.status, response.body)
 
     def test_patch_while_terminating(self, wire: Wire) -> None:
         """What is in it can still be patched."""
@@ -1139,7 +1139,7 @@ class TestAccess:
     def test_bad_token(self, wire: Wire) -> None:
         """A token that is not known is 401."""
         response = wire.request("GET", wire.events, token="bad")
-        assert (response.status, response.body) == (401, failure(401, "Unauthorized", "Unauthorized"))
+        assert (401, failure(401, "Unauthorized", "Unauthorized")) == (response.status, response.body)
 
     def test_no_token(self, wire: Wire) -> None:
         """Without a token one is nobody, who may do nothing: 403."""
@@ -1148,7 +1148,7 @@ class TestAccess:
             'events is forbidden: User "system:anonymous" cannot create resource "events" in API group "" '
             f'in the namespace "{wire.namespace}"'
         )
-        assert (response.status, response.body) == (403, failure(403, "Forbidden", message, {"kind": "events"}))
+        assert (403, failure(403, "Forbidden", message, {"kind": "events"})) == (response.status, response.body)
 
     @pytest.mark.parametrize(
         ("method", "suffix", "verb"),
@@ -1176,7 +1176,7 @@ class TestAccess:
         )
         details = {"name": "x", "group": group, "kind": "events"}
         expected = {key: value for key, value in details.items() if value and (key != "name" or "x" in suffix)}
-        assert (response.status, response.body) == (403, failure(403, "Forbidden", message, expected))
+        assert (403, failure(403, "Forbidden", message, expected)) == (response.status, response.body)
 
     def test_cluster_scope(self, wire: Wire) -> None:
         """Outside of namespaces the text says so."""
@@ -1185,7 +1185,7 @@ class TestAccess:
             'nodes "x" is forbidden: User "stranger" cannot get resource "nodes" in API group "" at the cluster scope'
         )
         details = {"name": "x", "kind": "nodes"}
-        assert (response.status, response.body) == (403, failure(403, "Forbidden", message, details))
+        assert (403, failure(403, "Forbidden", message, details)) == (response.status, response.body)
 
     def test_unknown_resource(self, wire: Wire) -> None:
         """Permission is asked for before existence."""
@@ -1214,7 +1214,7 @@ class TestAccess:
             'events "pod.1" is forbidden: User "creator" cannot patch resource "events" in API group "" '
             f'in the namespace "{wire.namespace}"'
         )
-        assert (response.status, response.body["message"]) == (403, message)
+        assert (403, message) == (response.status, response.body["message"])
 
     def test_paths(self, wire: Wire) -> None:
         """Health and version are for everybody, discovery is for those with a token."""
@@ -1228,7 +1228,7 @@ class TestAccess:
     def test_path_text(self, wire: Wire) -> None:
         """A path that is refused is named."""
         message = 'forbidden: User "system:anonymous" cannot get path "/api"'
-        assert wire.request("GET", "/api", token="").body == failure(403, "Forbidden", message, {})
+        assert failure(403, "Forbidden", message, {}) == wire.request("GET", "/api", token="").body
 
 
 class TestShapes:
@@ -1320,7 +1320,7 @@ class TestShapes:
         """Namespaces have three columns."""
         body = wire.request("GET", f"/api/v1/namespaces/{wire.namespace}", accept=TABLE).body
         assert [column["name"] for column in body["columnDefinitions"]] == ["Name", "Status", "Age"]
-        assert body["rows"][0]["cells"][:2] == [wire.namespace, "Active"]
+        assert [wire.namespace, "Active"] == body["rows"][0]["cells"][:2]
 
     def test_metadata_only(self, wire: Wire) -> None:
         """An object's metadata can be had alone."""
@@ -1328,7 +1328,7 @@ class TestShapes:
         accept = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
         response = wire.request("GET", f"{wire.events}/pod.1", accept=accept)
         head = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
-        assert bare(response.body) == {**head, "metadata": made["metadata"]}
+        assert {**head, "metadata": made["metadata"]} == bare(response.body)
 
     def test_metadata_only_in_lists(self, wire: Wire) -> None:
         """So it can in lists."""
@@ -1337,7 +1337,7 @@ class TestShapes:
         body = bare(wire.request("GET", wire.events, accept=accept).body)
         item = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": made["metadata"]}
         assert (body["kind"], body["apiVersion"]) == ("PartialObjectMetadataList", "meta.k8s.io/v1")
-        assert body["items"] == [item]
+        assert [item] == body["items"]
 
     @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html, application/json"])
     def test_json(self, wire: Wire, accept: str) -> None:
@@ -1371,10 +1371,10 @@ class TestWatch:
             after = bare(wire.patch("pod.1", {"count": 2}).body)
             wire.ok("DELETE", f"{wire.events}/pod.1")
             told = list(itertools.islice(lines, 3))
-        assert told[:2] == [{"type": "ADDED", "object": made}, {"type": "MODIFIED", "object": after}]
+        assert [{"type": "ADDED", "object": made}, {"type": "MODIFIED", "object": after}] == told[:2]
         last = told[2]["object"]["metadata"].pop("resourceVersion")
         assert int(last) > int(after["metadata"].pop("resourceVersion"))
-        assert told[2] == {"type": "DELETED", "object": after}
+        assert {"type": "DELETED", "object": after} == told[2]
 
     def test_from_the_past(self, wire: Wire) -> None:
         """A watch begins after the version that it names."""
@@ -1382,27 +1382,27 @@ class TestWatch:
         second = wire.ok("POST", wire.events, wire.event("b"))
         version = first["metadata"]["resourceVersion"]
         with wire.watching(f"{wire.events}?watch=true&resourceVersion={version}") as lines:
-            assert next(lines) == {"type": "ADDED", "object": second}
+            assert {"type": "ADDED", "object": second} == next(lines)
 
     @pytest.mark.parametrize("query", ["", "&resourceVersion=0"])
     def test_from_the_present(self, wire: Wire, query: str) -> None:
         """Without a version a watch begins with what there is."""
         made = wire.ok("POST", wire.events, wire.event())
         with wire.watching(f"{wire.events}?watch=1{query}") as lines:
-            assert next(lines) == {"type": "ADDED", "object": made}
+            assert {"type": "ADDED", "object": made} == next(lines)
 
     @pytest.mark.parametrize("true", ["1", "true", "True", "t"])
     def test_true(self, wire: Wire, true: str) -> None:
         """That it is to be a watch is said in any of Go's ways; the client 31 says `True`."""
         made = wire.ok("POST", wire.events, wire.event())
         with wire.watching(f"{wire.events}?watch={true}") as lines:
-            assert next(lines) == {"type": "ADDED", "object": made}
+            assert {"type": "ADDED", "object": made} == next(lines)
 
     def test_other_view(self, wire: Wire) -> None:
         """A watch through events.k8s.io tells of core/v1 events in its own form."""
         with wire.watching(f"{wire.new_events}?watch=1") as lines:
             wire.ok("POST", wire.events, wire.event())
-            assert next(lines) == {"type": "ADDED", "object": wire.ok("GET", f"{wire.new_events}/pod.1")}
+            assert {"type": "ADDED", "object": wire.ok("GET", f"{wire.new_events}/pod.1")} == next(lines)
 
     def test_selector(self, wire: Wire) -> None:
         """What comes to be selected is ADDED, what ceases to be is DELETED."""
@@ -1438,7 +1438,7 @@ class TestWatch:
         with wire.watching(f"{wire.events}?watch=1&resourceVersion={version}") as lines:
             told = list(lines)
         gone = failure(410, "Expired", "The resourceVersion for the provided watch is too old.")
-        assert told == [{"type": "ERROR", "object": gone}]
+        assert [{"type": "ERROR", "object": gone}] == told
 
     def test_last_change_is_kept(self, wire: Wire) -> None:
         """What was written last is never forgotten."""
@@ -1451,7 +1451,7 @@ class TestWatch:
                 found = next(lines)
             if found["type"] == "ADDED":  # else the real server has written a lease of its own in between
                 break
-        assert found == {"type": "ADDED", "object": last}
+        assert {"type": "ADDED", "object": last} == found
 
     def test_future(self, wire: Wire) -> None:
         """A watch from a version yet to come is told nothing of what comes before it, and does not complain."""
@@ -1471,7 +1471,7 @@ class TestWatch:
         """A version that is none is 500."""
         response = wire.request("GET", f"{wire.events}?watch=1&resourceVersion=abc")
         message = 'resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax'
-        assert (response.status, response.body) == (500, failure(500, "", message))
+        assert (500, failure(500, "", message)) == (response.status, response.body)
 
 
 class TestOtherKinds:
@@ -1501,9 +1501,9 @@ class TestOtherKinds:
             told = next(lines)
         accept = accept.replace(shape, f"{shape}List") if shape else ""
         listed = wire.request("GET", path, accept=accept).body["items"]
-        assert (told["type"], told["object"]["metadata"]) == ("ADDED", made["metadata"])
-        assert [item["metadata"]["labels"] for item in listed] == [labels]
-        assert ("endpoints" in told["object"], "endpoints" in listed[0]) == (not shape, not shape)
+        assert ("ADDED", made["metadata"]) == (told["type"], told["object"]["metadata"])
+        assert [labels] == [item["metadata"]["labels"] for item in listed]
+        assert (not shape, not shape) == ("endpoints" in told["object"], "endpoints" in listed[0])
 
     def test_config_map_name(self, wire: Wire) -> None:
         """Its name is a DNS subdomain."""
@@ -1544,7 +1544,7 @@ class TestOtherKinds:
         path = f"/apis/example.com/v1/namespaces/{wire.namespace}/widgets"
         message = 'widgets.example.com "no" not found'
         details = {"name": "no", "group": "example.com", "kind": "widgets"}
-        assert wire.request("GET", f"{path}/no").body == failure(404, "NotFound", message, details)
+        assert failure(404, "NotFound", message, details) == wire.request("GET", f"{path}/no").body
         assert wire.request("PATCH", f"{path}/no", {}, content_type=STRATEGIC).status == 415
         assert wire.request("POST", path, {"metadata": {"name": "w"}}).status == 400
 
@@ -1564,7 +1564,7 @@ class TestDiscovery:
         version = {"groupVersion": "events.k8s.io/v1", "version": "v1"}
         group = {"name": "events.k8s.io", "versions": [version], "preferredVersion": version}
         assert group in wire.ok("GET", "/apis")["groups"]
-        assert wire.ok("GET", "/apis/events.k8s.io") == {"kind": "APIGroup", "apiVersion": "v1", **group}
+        assert {"kind": "APIGroup", "apiVersion": "v1", **group} == wire.ok("GET", "/apis/events.k8s.io")
 
     @pytest.mark.parametrize("path", ["/api/v1", "/apis/events.k8s.io/v1"])
     def test_resources(self, wire: Wire, path: str) -> None:

@@ -44,7 +44,7 @@ class TestStrategicMerge:
     def test_directives_of_a_map(self, wire: Wire, data: dict[str, Any], after: dict[str, str] | None) -> None:
         """A map can be replaced, deleted, or reduced to some of its keys."""
         path = made(wire, {"x": "1", "y": "2"})
-        assert after == (wire.ok("PATCH", path, {"data": data}, STRATEGIC).get("data") or None)
+        assert (wire.ok("PATCH", path, {"data": data}, STRATEGIC).get("data") or None) == after
 
     @pytest.mark.parametrize(
         ("owners", "uids"),
@@ -61,23 +61,23 @@ class TestStrategicMerge:
         path = made(wire, ownerReferences=[OWNER])
         metadata = wire.ok("PATCH", path, {"metadata": {"ownerReferences": owners}}, STRATEGIC)["metadata"]
         found = metadata.get("ownerReferences")
-        assert uids == (found and sorted(owner["uid"] for owner in found))
+        assert (found and sorted(owner["uid"] for owner in found)) == uids
 
     def test_an_item_is_merged(self, wire: Wire) -> None:
         """Of an item that is there already, only what is given changes."""
         path = made(wire, ownerReferences=[OWNER])
         change = {"metadata": {"ownerReferences": [{"uid": "u-1", "name": "q"}]}}
         owners = wire.ok("PATCH", path, change, STRATEGIC)["metadata"]["ownerReferences"]
-        assert [{**OWNER, "name": "q"}] == owners
+        assert owners == [{**OWNER, "name": "q"}]
 
     def test_lists_that_are_sets(self, wire: Wire) -> None:
         """Finalizers are added to those there are, and taken away by a directive."""
         path = made(wire, finalizers=["example.com/a"])
         more = {"metadata": {"finalizers": ["example.com/b", "example.com/a"]}}
         found = wire.ok("PATCH", path, more, STRATEGIC)["metadata"]["finalizers"]
-        assert ["example.com/a", "example.com/b"] == sorted(found)
+        assert sorted(found) == ["example.com/a", "example.com/b"]
         less = {"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/a"]}}
-        assert ["example.com/b"] == wire.ok("PATCH", path, less, STRATEGIC)["metadata"]["finalizers"]
+        assert wire.ok("PATCH", path, less, STRATEGIC)["metadata"]["finalizers"] == ["example.com/b"]
 
     def test_other_lists_are_replaced(self, wire: Wire) -> None:
         """A list that has no key is replaced as a whole, and so is every list of a merge patch."""
@@ -87,13 +87,13 @@ class TestStrategicMerge:
         for content_type, address in ((STRATEGIC, "10.1.2.4"), (MERGE, "10.1.2.5")):
             change = {"endpoints": [{"addresses": [address]}]}
             found = wire.ok("PATCH", f"{path}/s", change, content_type)["endpoints"]
-            assert [[address]] == [endpoint["addresses"] for endpoint in found]
+            assert [endpoint["addresses"] for endpoint in found] == [[address]]
 
     def test_wrong_type_of_a_list(self, wire: Wire) -> None:
         """A list where a text should be is shown as the server's language shows it."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", {"reason": ["a", True, None]})
-        assert (422, [("patch", "FieldValueInvalid")]) == (response.status, causes(response))
+        assert (response.status, causes(response)) == (422, [("patch", "FieldValueInvalid")])
         assert '"map[reason:[a true <nil>]]"' in response.body["message"]
 
 
@@ -109,13 +109,13 @@ class TestJsonPatch:
             {"op": "remove", "path": "/metadata/finalizers/1"},
         ]
         found = wire.ok("PATCH", path, patch, JSON_PATCH)["metadata"]["finalizers"]
-        assert ["example.com/a", "example.com/c"] == found
+        assert found == ["example.com/a", "example.com/c"]
 
     def test_a_path_without_its_slash(self, wire: Wire) -> None:
         """A path begins with a slash: another does not fit, and is 422."""
         response = wire.request("PATCH", made(wire), [{"op": "remove", "path": "data"}], content_type=JSON_PATCH)
         message = "the server rejected our request due to an error in our request"
-        assert (422, failure(422, "Invalid", message, {})) == (response.status, response.body)
+        assert (response.status, response.body) == (422, failure(422, "Invalid", message, {}))
 
 
 class TestMetadata:
@@ -133,7 +133,7 @@ class TestMetadata:
     def test_labels(self, wire: Wire, labels: dict[str, str], text: str) -> None:
         """A label that is none is 422, with what is wrong with it."""
         response = wire.request("POST", config_maps(wire), {"metadata": {"name": "a", "labels": labels}})
-        assert (422, [("metadata.labels", "FieldValueInvalid")]) == (response.status, causes(response))
+        assert (response.status, causes(response)) == (422, [("metadata.labels", "FieldValueInvalid")])
         assert text in response.body["message"]
 
     @pytest.mark.parametrize(
@@ -146,19 +146,19 @@ class TestMetadata:
     def test_a_name_that_is_too_long(self, wire: Wire, path: str, length: int, text: str) -> None:
         """A name that is too long for its kind is 422."""
         response = wire.request("POST", path.format(wire.namespace), {"metadata": {"name": "a" * length}})
-        assert (422, ("metadata.name", "FieldValueInvalid")) == (response.status, causes(response)[0])
+        assert (response.status, causes(response)[0]) == (422, ("metadata.name", "FieldValueInvalid"))
         assert text in response.body["message"]
 
     @pytest.mark.parametrize("metadata", [{"labels": ["a"]}, {"labels": {"a": 1}}, {"labels": "a"}], ids=str)
     def test_labels_of_another_shape(self, wire: Wire, metadata: dict[str, Any]) -> None:
         """Labels that map no text to text are 400."""
         response = wire.request("POST", config_maps(wire), {"metadata": {"name": "a", **metadata}})
-        assert (400, "BadRequest") == (response.status, response.body["reason"])
+        assert (response.status, response.body["reason"]) == (400, "BadRequest")
 
     def test_metadata_of_another_shape(self, wire: Wire) -> None:
         """Metadata that is no object is 400."""
         response = wire.request("POST", config_maps(wire), {"metadata": ["a"]})
-        assert (400, "BadRequest") == (response.status, response.body["reason"])
+        assert (response.status, response.body["reason"]) == (400, "BadRequest")
 
 
 class TestLists:
@@ -174,11 +174,13 @@ class TestLists:
         wire.ok("POST", wire.events, wire.event("e1", reason="Anew"))
         wire.ok("POST", wire.events, wire.event("e9"))
         made(wire)
-        assert ["e0", "e1", "e2", "e3", "e9"] == names(wire.ok("GET", wire.events))
+        assert names(wire.ok("GET", wire.events)) == ["e0", "e1", "e2", "e3", "e9"]
         rest = wire.ok("GET", f"{wire.events}?limit=9&continue={first['metadata']['continue']}")
-        assert ["e0"] == names(first)
-        assert [("e1", "Started", 1), ("e2", "Started", 1), ("e3", "Started", 1)] == [
-            (item["metadata"]["name"], item["reason"], item["count"]) for item in rest["items"]
+        assert names(first) == ["e0"]
+        assert [(item["metadata"]["name"], item["reason"], item["count"]) for item in rest["items"]] == [
+            ("e1", "Started", 1),
+            ("e2", "Started", 1),
+            ("e3", "Started", 1),
         ]
 
     def test_a_version_that_was(self, wire: Wire) -> None:
@@ -191,18 +193,18 @@ class TestLists:
         """A list that is to be newer than there is anything, is 504 with the cause."""
         response = wire.request("GET", f"{wire.events}?resourceVersion=99999999")
         [cause] = response.body["details"]["causes"]
-        assert (504, "Timeout", "ResourceVersionTooLarge") == (
+        assert (
             response.status,
             response.body["reason"],
             cause["reason"],
-        )
+        ) == (504, "Timeout", "ResourceVersionTooLarge")
         assert "Too large resource version: 99999999, current: " in response.body["message"]
 
     def test_config_maps_as_a_table(self, wire: Wire) -> None:
         """A row of a config map says how much it holds."""
         made(wire, {"x": "1", "y": "2"})
         rows = wire.request("GET", config_maps(wire), accept=TABLE).body["rows"]
-        assert [["a", 2]] == [row["cells"][:2] for row in rows if row["cells"][0] == "a"]
+        assert [row["cells"][:2] for row in rows if row["cells"][0] == "a"] == [["a", 2]]
 
 
 class TestChanges:
@@ -212,7 +214,7 @@ class TestChanges:
         """A put of what is not there creates an event, but no pod."""
         path = f"/api/v1/namespaces/{wire.namespace}/pods/no"
         body = {"metadata": {"name": "no"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
-        assert (404, "NotFound") == ((response := wire.request("PUT", path, body)).status, response.body["reason"])
+        assert ((response := wire.request("PUT", path, body)).status, response.body["reason"]) == (404, "NotFound")
 
     def test_a_pod_is_deleted(self, wire: Wire) -> None:
         """The delete of a pod is answered with the pod."""
@@ -220,20 +222,20 @@ class TestChanges:
         body = {"metadata": {"name": "pod"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
         wire.ok("POST", path, body)
         answered = wire.ok("DELETE", f"{path}/pod")
-        assert ("Pod", "pod") == (answered["kind"], answered["metadata"]["name"])
+        assert (answered["kind"], answered["metadata"]["name"]) == ("Pod", "pod")
 
     def test_a_delete_that_is_only_tried(self, wire: Wire) -> None:
         """A delete with dryRun is answered as another, and deletes nothing."""
         path = made(wire)
-        assert "Success" == wire.ok("DELETE", f"{path}?dryRun=All")["status"]
-        assert "a" == wire.ok("GET", path)["metadata"]["name"]
+        assert wire.ok("DELETE", f"{path}?dryRun=All")["status"] == "Success"
+        assert wire.ok("GET", path)["metadata"]["name"] == "a"
 
     @pytest.mark.parametrize(("validation", "warned"), [("Warn", True), ("Ignore", False)])
     def test_unknown_fields(self, wire: Wire, validation: str, *, warned: bool) -> None:
         """A field that is not known is warned of, unless the client says that it does not care."""
         body = {**wire.event(), "bogus": 1}
         response = wire.request("POST", f"{wire.events}?fieldValidation={validation}", body)
-        assert (201, warned) == (response.status, "warning" in response.headers)
+        assert (response.status, "warning" in response.headers) == (201, warned)
 
 
 class TestPaths:
@@ -244,10 +246,10 @@ class TestPaths:
         paths = wire.ok("GET", "/")["paths"]
         expected = {"/api", "/api/v1", "/apis", "/apis/events.k8s.io", "/apis/events.k8s.io/v1", "/healthz", "/version"}
         assert expected <= set(paths)
-        assert sorted(paths) == paths
+        assert paths == sorted(paths)
 
     def test_an_escaped_slash(self, wire: Wire) -> None:
         """A path whose slash is escaped names a resource as another does: what is not there is 404 with a Status."""
         response = wire.request("GET", "/api/v1%2Fnope")
         message = "the server could not find the requested resource"
-        assert (404, failure(404, "NotFound", message, {})) == (response.status, response.body)
+        assert (response.status, response.body) == (404, failure(404, "NotFound", message, {}))

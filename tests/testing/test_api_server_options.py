@@ -45,14 +45,14 @@ class TestDryRun:
             wire.request("POST", f"{wire.events}?dryRun=All", wire.event()),
             wire.request("POST", "/api/v1/namespaces/none/events?dryRun=All", {"metadata": {"name": "a"}}),
         ]
-        assert [422, 409, 404] == [response.status for response in tried]
+        assert [response.status for response in tried] == [422, 409, 404]
 
     def test_put(self, wire: Wire) -> None:
         """A put that is only tried replaces nothing and creates nothing."""
         wire.ok("POST", wire.events, wire.event())
         assert wire.ok("PUT", f"{wire.events}/pod.1?dryRun=All", wire.event(count=7))["count"] == 7
         assert wire.request("PUT", f"{wire.events}/pod.2?dryRun=All", wire.event("pod.2")).status == 201
-        assert [1] == [item["count"] for item in wire.ok("GET", wire.events)["items"]]
+        assert [item["count"] for item in wire.ok("GET", wire.events)["items"]] == [1]
 
     def test_delete_collection(self, wire: Wire) -> None:
         """A delete of the collection that is only tried tells what it would delete, and deletes none."""
@@ -64,13 +64,13 @@ class TestDryRun:
         """A delete may say so in its body, as kubectl does."""
         wire.ok("POST", wire.events, wire.event())
         assert wire.request("DELETE", wire.events + name, {"dryRun": ["All"]}).status == 200
-        assert ["pod.1"] == listed(wire)
+        assert listed(wire) == ["pod.1"]
 
     def test_a_body_goes_before_the_query(self, wire: Wire) -> None:
         """What a delete's query says does not count beside a body."""
         wire.ok("POST", wire.events, wire.event())
         wire.ok("DELETE", f"{wire.events}/pod.1?dryRun=All", {"gracePeriodSeconds": 0})
-        assert [] == listed(wire)
+        assert listed(wire) == []
 
     def test_of_a_namespace(self, wire: Wire) -> None:
         """A namespace whose delete is only tried stays as it is."""
@@ -94,7 +94,7 @@ class TestDryRun:
         }
         message = f'{kind}.meta.k8s.io "" is invalid: dryRun: {cause["message"]}'
         details = {"group": "meta.k8s.io", "kind": kind, "causes": [cause]}
-        assert (422, failure(422, "Invalid", message, details)) == (response.status, response.body)
+        assert (response.status, response.body) == (422, failure(422, "Invalid", message, details))
 
 
 class TestDelete:
@@ -115,17 +115,17 @@ class TestDelete:
         """A delete of another object than the one that is there is 409, and deletes nothing."""
         found = wire.ok("POST", wire.events, wire.event())["metadata"]
         response = wire.request("DELETE", f"{wire.events}/pod.1", {"preconditions": {key: "x"}})
-        assert (409, "Conflict") == (response.status, response.body["reason"])
+        assert (response.status, response.body["reason"]) == (409, "Conflict")
         assert text.format(found[key]) in response.body["message"]
         wire.ok("DELETE", f"{wire.events}/pod.1", {"preconditions": {key: found[key]}})
-        assert [] == listed(wire)
+        assert listed(wire) == []
 
     @pytest.mark.parametrize("body", [b"{nonsense", b"[]"])
     def test_body(self, wire: Wire, body: bytes) -> None:
         """A delete with a body that is none is 400, and deletes nothing."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.request("DELETE", f"{wire.events}/pod.1", body)
-        assert (400, "BadRequest", ["pod.1"]) == (response.status, response.body["reason"], listed(wire))
+        assert (response.status, response.body["reason"], listed(wire)) == (400, "BadRequest", ["pod.1"])
         assert response.body["message"].startswith("couldn't get version/kind; json parse error: ")
 
     @pytest.mark.parametrize(
@@ -143,32 +143,32 @@ class TestDelete:
         """An option of another shape is 400, and the text names it."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.request("DELETE", f"{wire.events}/pod.1", body)
-        assert (400, ["pod.1"]) == (response.status, listed(wire))
+        assert (response.status, listed(wire)) == (400, ["pod.1"])
         assert f"json: cannot unmarshal {text}" in response.body["message"]
 
     def test_without_namespace(self, wire: Wire) -> None:
         """The events of all namespaces cannot be deleted at once."""
         wire.ok("POST", wire.events, wire.event())
         assert wire.request("DELETE", f"/api/v1/events?fieldSelector=metadata.namespace={wire.namespace}").status == 405
-        assert ["pod.1"] == listed(wire)
+        assert listed(wire) == ["pod.1"]
 
     def test_finalizers(self, wire: Wire) -> None:
         """What has finalizers is marked, and goes when the last one is taken away."""
         path = made(wire, finalizers=[FINALIZER])
         version = wire.ok("GET", widgets(wire))["metadata"]["resourceVersion"]
         marked = wire.ok("DELETE", path)
-        assert ("Widget", 2, 0) == (
+        assert (
             marked["kind"],
             marked["metadata"]["generation"],
             marked["metadata"]["deletionGracePeriodSeconds"],
-        )
+        ) == ("Widget", 2, 0)
         assert marked == wire.ok("DELETE", path) == wire.ok("GET", path)
         last = wire.ok("PATCH", path, [{"op": "remove", "path": "/metadata/finalizers/0"}], JSON_PATCH)
         assert "finalizers" not in last["metadata"]
         assert wire.request("GET", path).status == 404
         with wire.watching(f"{widgets(wire)}?watch=1&timeoutSeconds=1&resourceVersion={version}") as lines:
             told = [(line["type"], line["object"]["metadata"].get("finalizers")) for line in lines]
-        assert [("MODIFIED", [FINALIZER]), ("DELETED", [FINALIZER])] == told
+        assert told == [("MODIFIED", [FINALIZER]), ("DELETED", [FINALIZER])]
 
     def test_finalizers_of_an_event(self, wire: Wire) -> None:
         """An event has them as well; a put ends it too."""
@@ -177,14 +177,14 @@ class TestDelete:
         wire.ok("POST", wire.events, body)
         assert wire.ok("DELETE", f"{wire.events}/pod.1")["kind"] == "Event"
         assert wire.request("PUT", f"{wire.events}/pod.1", wire.event()).status == 200
-        assert [] == listed(wire)
+        assert listed(wire) == []
 
     def test_finalizers_in_a_collection(self, wire: Wire) -> None:
         """Of a collection, what has finalizers stays, marked."""
         path = made(wire, "a", finalizers=[FINALIZER])
         made(wire, "b")
         wire.ok("DELETE", widgets(wire))
-        assert ["a"] == names(wire.ok("GET", widgets(wire)))
+        assert names(wire.ok("GET", widgets(wire))) == ["a"]
         assert "deletionTimestamp" in wire.ok("GET", path)["metadata"]
 
     def test_no_more_finalizers(self, wire: Wire) -> None:
@@ -193,7 +193,7 @@ class TestDelete:
         wire.ok("DELETE", path)
         more = {"metadata": {"finalizers": [FINALIZER, "example.com/late"]}}
         response = wire.request("PATCH", path, more, content_type=MERGE)
-        assert (422, {("metadata.finalizers", "FieldValueForbidden")}) == (response.status, set(causes(response)))
+        assert (response.status, set(causes(response))) == (422, {("metadata.finalizers", "FieldValueForbidden")})
         assert '[]string{"example.com/late"}' in response.body["message"]
         kept = wire.ok("PATCH", path, {"metadata": {"deletionTimestamp": None}}, MERGE)
         assert "deletionTimestamp" in kept["metadata"]
@@ -202,8 +202,8 @@ class TestDelete:
         """A patch cannot mark an object as being deleted."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
-        assert (422, [("metadata.deletionTimestamp", "FieldValueInvalid")]) == (response.status, causes(response))
-        assert ["pod.1"] == listed(wire)
+        assert (response.status, causes(response)) == (422, [("metadata.deletionTimestamp", "FieldValueInvalid")])
+        assert listed(wire) == ["pod.1"]
 
 
 class TestPut:
@@ -221,7 +221,7 @@ class TestPut:
         found = wire.ok("GET", path)
         version = found["metadata"].pop("resourceVersion")
         response = wire.request("PUT", path, found)
-        assert (422, [("metadata.resourceVersion", "FieldValueInvalid")]) == (response.status, causes(response))
+        assert (response.status, causes(response)) == (422, [("metadata.resourceVersion", "FieldValueInvalid")])
         found["metadata"]["resourceVersion"] = version
         assert wire.request("PUT", path, found).status == 200
 
@@ -235,9 +235,9 @@ class TestLists:
             wire.ok("POST", wire.events, wire.event(name, reason=reason))
         path = f"{wire.events}?limit=2&fieldSelector=reason%3Dx"
         first = wire.ok("GET", path)
-        assert (["a", "b"], False) == (names(first), "remainingItemCount" in first["metadata"])
+        assert (names(first), "remainingItemCount" in first["metadata"]) == (["a", "b"], False)
         last = wire.ok("GET", f"{path}&continue={first['metadata']['continue']}")
-        assert ([], {"resourceVersion"}) == (names(last), set(last["metadata"]))
+        assert (names(last), set(last["metadata"])) == ([], {"resourceVersion"})
 
     @pytest.mark.parametrize(
         ("query", "expected"),
@@ -255,7 +255,7 @@ class TestLists:
         version = wire.ok("GET", wire.events)["metadata"]["resourceVersion"]
         wire.ok("POST", wire.events, wire.event("b"))
         found = wire.ok("GET", f"{wire.events}?resourceVersion={version}&{query}")
-        assert (expected, len(expected) == 1) == (names(found), found["metadata"]["resourceVersion"] == version)
+        assert (names(found), version == found["metadata"]["resourceVersion"]) == (expected, len(expected) == 1)
 
     def test_of_a_forgotten_version(self, wire: Wire) -> None:
         """Exactly a version that is forgotten is 410."""
@@ -264,7 +264,7 @@ class TestLists:
             wire.ok("POST", wire.events, wire.event(name))
         wire.subject.compact()
         response = wire.request("GET", f"{wire.events}?resourceVersion={version}&resourceVersionMatch=Exact")
-        assert (410, failure(410, "Expired", TOO_OLD)) == (response.status, response.body)
+        assert (response.status, response.body) == (410, failure(410, "Expired", TOO_OLD))
 
     @pytest.mark.parametrize(
         ("query", "fields"),
@@ -282,7 +282,7 @@ class TestLists:
     def test_a_match_that_does_not_fit(self, wire: Wire, query: str, fields: list[str]) -> None:
         """A `resourceVersionMatch` that the rest does not allow is 422."""
         response = wire.request("GET", f"{wire.events}?{query}")
-        assert (422, fields) == (response.status, [field for field, _ in causes(response)])
+        assert (response.status, [field for field, _ in causes(response)]) == (422, fields)
         assert response.body["message"].startswith('ListOptions.meta.k8s.io "" is invalid: ')
 
     @pytest.mark.parametrize(
@@ -292,13 +292,13 @@ class TestLists:
         """A limit that is no number is 400."""
         response = wire.request("GET", f"{wire.events}?limit={limit}")
         message = f'strconv.ParseInt: parsing "{limit}": {text}'
-        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     def test_limit_below_zero(self, wire: Wire) -> None:
         """A limit below 0 is none."""
         for name in "ab":
             wire.ok("POST", wire.events, wire.event(name))
-        assert ["a", "b"] == listed(wire, "limit=-1")
+        assert listed(wire, "limit=-1") == ["a", "b"]
 
     @pytest.mark.parametrize(
         ("include", "kind"), [("", "PartialObjectMetadata"), ("Object", "Event"), ("Metadata", "PartialObjectMetadata")]
@@ -307,7 +307,7 @@ class TestLists:
         """A table's rows hold as much of the objects as is asked for: kubectl sorts by that."""
         wire.ok("POST", wire.events, wire.event())
         [row] = wire.request("GET", f"{wire.events}?includeObject={include}", accept=TABLE).body["rows"]
-        assert (kind, "pod.1") == (row["object"]["kind"], row["object"]["metadata"]["name"])
+        assert (row["object"]["kind"], row["object"]["metadata"]["name"]) == (kind, "pod.1")
 
     def test_no_objects_in_tables(self, wire: Wire) -> None:
         """They may hold nothing of them, and a word that is none of these is 400."""
@@ -329,10 +329,10 @@ class TestWatches:
         path = wire.new_events if new else wire.events
         with wire.watching(f"{path}?{self.LIST_FIRST}&sendInitialEvents=true") as lines:
             first, end = list(lines)
-        assert ("ADDED", "BOOKMARK") == (first["type"], end["type"])
-        assert first["object"]["apiVersion"] == end["object"]["apiVersion"]
+        assert (first["type"], end["type"]) == ("ADDED", "BOOKMARK")
+        assert end["object"]["apiVersion"] == first["object"]["apiVersion"]
         metadata = end["object"]["metadata"]
-        assert {"k8s.io/initial-events-end": "true"} == metadata["annotations"]
+        assert metadata["annotations"] == {"k8s.io/initial-events-end": "true"}
         assert int(metadata["resourceVersion"]) >= int(version)
 
     def test_end_of_the_list_in_a_table(self, wire: Wire) -> None:
@@ -340,19 +340,19 @@ class TestWatches:
         with wire.watching(f"{wire.events}?{self.LIST_FIRST}&sendInitialEvents=true", TABLE) as lines:
             [end] = list(lines)
         [row] = end["object"]["rows"]
-        assert ("BOOKMARK", "") == (end["type"], row["cells"][-1])
+        assert (end["type"], row["cells"][-1]) == ("BOOKMARK", "")
 
     def test_without_the_list(self, wire: Wire) -> None:
         """A watch that is to leave out what there is begins now."""
         wire.ok("POST", wire.events, wire.event())
         with wire.watching(f"{wire.events}?{self.LIST_FIRST}&sendInitialEvents=false") as lines:
-            assert [] == list(lines)
+            assert list(lines) == []
 
     def test_timeout_that_is_none(self, wire: Wire) -> None:
         """A time-out that is no number is 400."""
         response = wire.request("GET", f"{wire.events}?watch=1&timeoutSeconds=soon")
         message = 'strconv.ParseInt: parsing "soon": invalid syntax'
-        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     @pytest.mark.parametrize(
         ("word", "kind"), [("", "ADDED"), ("yes", "ADDED"), ("0", "EventList"), ("False", "EventList")]
@@ -361,7 +361,7 @@ class TestWatches:
         """Whatever does not say no asks for a watch."""
         wire.ok("POST", wire.events, wire.event())
         body = wire.request("GET", f"{wire.events}?timeoutSeconds=1&watch={word}").body
-        assert kind == body.get("type", body.get("kind"))
+        assert body.get("type", body.get("kind")) == kind
 
 
 class TestObjects:
@@ -373,9 +373,9 @@ class TestObjects:
         body = wire.event()
         body["metadata"]["annotations"] = {"a": "x" * length}
         response = wire.request("POST", wire.events, body)
-        assert status == response.status
+        assert response.status == status
         if status != 201:
-            assert [("metadata.annotations", "FieldValueTooLong")] == causes(response)
+            assert causes(response) == [("metadata.annotations", "FieldValueTooLong")]
 
     @pytest.mark.parametrize("content_type", [STRATEGIC, MERGE])
     def test_unknown_fields_in_a_patch(self, wire: Wire, content_type: str) -> None:
@@ -386,9 +386,10 @@ class TestObjects:
             word: wire.request("PATCH", f"{path}?fieldValidation={word}", {"no": 1}, content_type=content_type)
             for word in ("Warn", "Ignore", "Strict")
         }
-        assert [200, 200, 422] == [response.status for response in told.values()]
-        assert ['299 - "unknown field \\"no\\""', None] == [
-            told[word].headers.get("warning") for word in ("Warn", "Ignore")
+        assert [response.status for response in told.values()] == [200, 200, 422]
+        assert [told[word].headers.get("warning") for word in ("Warn", "Ignore")] == [
+            '299 - "unknown field \\"no\\""',
+            None,
         ]
         assert told["Strict"].body["message"].endswith(': strict decoding error: unknown field "no"')
 
@@ -398,7 +399,7 @@ class TestObjects:
     def test_order_in_core(self, wire: Wire, metadata: dict[str, Any]) -> None:
         """In core/v1 what is wrong with the event is told alone, and its metadata once that is mended."""
         response = wire.request("POST", wire.events, {"metadata": metadata, "involvedObject": {"namespace": "o"}})
-        assert ["involvedObject.namespace"] == [field for field, _ in causes(response)]
+        assert [field for field, _ in causes(response)] == ["involvedObject.namespace"]
 
     @pytest.mark.parametrize(
         ("metadata", "field"),
@@ -413,7 +414,7 @@ class TestObjects:
         """In events.k8s.io all is told at once: the reference, the metadata, and the rest."""
         response = wire.request("POST", wire.new_events, {"metadata": metadata})
         expected = ["involvedObject.namespace", field, "eventTime", "type"]
-        assert expected == [found for found, _ in causes(response)]
+        assert [found for found, _ in causes(response)] == expected
 
     @pytest.mark.parametrize("value", [1, "x", {}, True, [1], [[]]], ids=repr)
     @pytest.mark.parametrize("field", ["finalizers", "ownerReferences", "managedFields"])
@@ -423,26 +424,26 @@ class TestObjects:
         metadata = {field: value}
         made = wire.request("POST", wire.events, {**wire.event(), "metadata": {"name": "a", **metadata}})
         changed = [wire.patch("pod.1", {"metadata": metadata}, kind).status for kind in (STRATEGIC, MERGE)]
-        assert (400, [422, 422]) == (made.status, changed)
+        assert (made.status, changed) == (400, [422, 422])
         assert f"into Go struct field ObjectMeta.metadata.{field} of type " in made.body["message"]
 
     @pytest.mark.parametrize("value", [[], [1], ["x"]], ids=repr)
     def test_a_list_for_a_number(self, wire: Wire, value: object) -> None:
         """A patch that puts a list where a number is, is 422."""
         wire.ok("POST", wire.events, wire.event())
-        assert 422 == wire.patch("pod.1", {"count": value}).status
+        assert wire.patch("pod.1", {"count": value}).status == 422
 
     def test_annotation_of_null(self, wire: Wire) -> None:
         """An annotation that is null is an empty one."""
         body = wire.event()
         body["metadata"]["annotations"] = {"a": None}
-        assert {"a": ""} == wire.ok("POST", wire.events, body)["metadata"]["annotations"]
+        assert wire.ok("POST", wire.events, body)["metadata"]["annotations"] == {"a": ""}
 
     def test_long_generate_name(self, wire: Wire) -> None:
         """A generated name has 63 characters at most."""
         body = {**wire.event(), "metadata": {"generateName": "g" * 100}}
         name = wire.ok("POST", wire.events, body)["metadata"]["name"]
-        assert ("g" * 58, 63) == (name[:58], len(name))
+        assert (name[:58], len(name)) == ("g" * 58, 63)
 
     def test_lone_surrogates(self, wire: Wire) -> None:
         """Half of a character becomes the sign for what cannot be read; a whole one stays."""
@@ -456,9 +457,9 @@ class TestObjects:
     def test_series_without_a_time(self, wire: Wire) -> None:
         """A series shows its time, be it null."""
         series = wire.ok("POST", wire.events, wire.event(series={"count": 2}))["series"]
-        assert {"count": 2, "lastObservedTime": None} == series
+        assert series == {"count": 2, "lastObservedTime": None}
         whole = {"count": 2, "lastObservedTime": MICRO}
-        assert whole == wire.ok("POST", wire.new_events, wire.new_event("b", series=whole))["series"]
+        assert wire.ok("POST", wire.new_events, wire.new_event("b", series=whole))["series"] == whole
 
     @pytest.mark.parametrize("path", ["events", "configmaps"])
     def test_no_status(self, wire: Wire, path: str) -> None:
@@ -500,7 +501,7 @@ class TestObjects:
         body["metadata"] |= {"labels": {"a": "1"}, "finalizers": [FINALIZER]}
         wire.ok("POST", wire.events, body)
         response = wire.patch("pod.1", [operation], JSON_PATCH)
-        assert labels == (response.body["metadata"].get("labels") if response.status == 200 else response.status)
+        assert (response.body["metadata"].get("labels") if response.status == 200 else response.status) == labels
 
     @pytest.mark.parametrize(
         ("selector", "expected"), [("a>3", ["a"]), ("a<3", []), ("a>5", []), ("a<6", ["a"]), ("a+>+0", ["a"])]
@@ -509,4 +510,4 @@ class TestObjects:
         """A label that is a number may be compared; one that is none, or missing, is neither more nor less."""
         for name, labels in (("a", {"a": "5"}), ("b", {"a": "x"}), ("c", {})):
             wire.ok("POST", wire.events, {**wire.event(), "metadata": {"name": name, "labels": labels}})
-        assert expected == listed(wire, f"labelSelector={selector}")
+        assert listed(wire, f"labelSelector={selector}") == expected

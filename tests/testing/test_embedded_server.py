@@ -108,7 +108,7 @@ class TestStatusFaults:
         with api_server.fail(fault):
             response = create(api_server)
         assert (response.status, response.headers["retry-after"]) == (429, "3")
-        assert response.body == {
+        assert {
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
@@ -117,13 +117,13 @@ class TestStatusFaults:
             "reason": "TooManyRequests",
             "details": {"causes": [cause.as_dict()], "retryAfterSeconds": 7},
             "code": 429,
-        }
+        } == response.body
 
     @pytest.mark.parametrize("retry_after", [0, "Fri, 24 Jul 2026 09:00:00 GMT", "-5", "99999999999"])
     def test_retry_after(self, api_server: APIServer, retry_after: str | int) -> None:
         """Retry-After goes out as it is given."""
         with api_server.fail(Status(503, retry_after=retry_after)):
-            assert create(api_server).headers["retry-after"] == str(retry_after)
+            assert str(retry_after) == create(api_server).headers["retry-after"]
 
     def test_matching(self, api_server: APIServer) -> None:
         """Method, part of the path and a function choose the requests."""
@@ -259,7 +259,7 @@ class TestConnectionFaults:
         with pytest.raises(ConnectionRefusedError):
             create(api_server)
         api_server.listen_again()
-        assert (create(api_server).status, api_server.port) == (409, port)
+        assert (409, port) == (create(api_server).status, api_server.port)
 
     def test_away_closes_connections(self, api_server: APIServer) -> None:
         """Going away closes what is open."""
@@ -286,11 +286,11 @@ class TestGarbage:
     def test_after_the_write(self, api_server: APIServer, body: bytes) -> None:
         """Nonsense instead of the answer, with the status that was earned."""
         with api_server.fail(Garbage(body, content_type="text/html")):
-            assert create(api_server) == Response(
+            assert Response(
                 201,
                 {"cache-control": "no-cache, private", "content-type": "text/html", "content-length": f"{len(body)}"},
                 body.decode(),
-            )
+            ) == create(api_server)
         assert len(api_server.events()) == 1
 
     def test_instead_of_the_write(self, api_server: APIServer) -> None:
@@ -317,7 +317,7 @@ class TestLog:
         """An entry has everything about a request and the status of its answer."""
         ask(api_server, "PATCH", f"{EVENTS}/A%20b?dryRun=All&x=1", {"count": 2})
         (entry,) = api_server.requests
-        assert (entry.method, entry.path, entry.query) == ("PATCH", f"{EVENTS}/A b", {"dryRun": "All", "x": "1"})
+        assert ("PATCH", f"{EVENTS}/A b", {"dryRun": "All", "x": "1"}) == (entry.method, entry.path, entry.query)
         assert (entry.body, entry.connection, entry.status) == ({"count": 2}, 1, 404)
         assert entry.headers["content-type"] == MERGE
         assert 0 <= time.monotonic() - entry.started < 60
@@ -518,7 +518,7 @@ class TestWatches:
             server.compact()
             response = ask(server, path=f"{EVENTS}?watch=1&resourceVersion=2")
         body = response.body.get("object", response.body) if response.body else {}
-        assert (response.status, body.get("code", 0)) == (status, code)
+        assert (status, code) == (response.status, body.get("code", 0))
 
     def test_history(self) -> None:
         """Only so many changes are kept."""
@@ -536,7 +536,7 @@ class TestWatches:
             clock.now += 301_000_000_000
             told = ask(server, path=f"{EVENTS}?watch=1&timeoutSeconds=1&resourceVersion={first}")
             gone = ask(server, path=f"{EVENTS}?watch=1&resourceVersion={int(first) - 1}")
-        assert (told.body["object"]["metadata"]["resourceVersion"], gone.body["type"]) == (second, "ERROR")
+        assert (second, "ERROR") == (told.body["object"]["metadata"]["resourceVersion"], gone.body["type"])
 
     def test_slow(self) -> None:
         """A watch that falls too far behind is cut, in the middle of a line or not."""
@@ -565,7 +565,7 @@ class TestWatches:
                     answer.read()
             listed = ask(server).body
         assert [item["metadata"]["name"] for item in listed["items"]] == ["a"]
-        assert listed["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+        assert made["metadata"]["resourceVersion"] == listed["metadata"]["resourceVersion"]
 
     def test_client_goes(self, api_server: APIServer) -> None:
         """A watch ends when its client goes, though nothing happens."""
@@ -576,7 +576,7 @@ class TestWatches:
         deadline = time.monotonic() + 10
         while threading.active_count() > threads and time.monotonic() < deadline:
             threading.Event().wait(0.001)
-        assert threading.active_count() == threads
+        assert threads == threading.active_count()
 
 
 class TestLife:
@@ -584,7 +584,7 @@ class TestLife:
 
     def test_loopback(self, api_server: APIServer) -> None:
         """The server is on the loopback interface."""
-        assert api_server.url == f"http://127.0.0.1:{api_server.port}"
+        assert f"http://127.0.0.1:{api_server.port}" == api_server.url
         assert api_server._listener.host == "127.0.0.1"
 
     @pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
@@ -601,7 +601,7 @@ class TestLife:
         """A server that is not started has neither thread nor port."""
         threads = threading.active_count()
         server = APIServer()
-        assert (threading.active_count(), server.port) == (threads, 0)
+        assert (threads, 0) == (threading.active_count(), server.port)
 
     def test_stop_is_idempotent(self) -> None:
         """Stop may come twice, and before start."""
@@ -620,14 +620,14 @@ class TestLife:
             create(server)
             port = server.port
         with server:
-            assert (server.port, create(server).status) == (port, 409)
+            assert (port, 409) == (server.port, create(server).status)
 
     def test_port_taken(self, api_server: APIServer) -> None:
         """A port that is taken is an OSError, and nothing is left."""
         threads = threading.active_count()
         with pytest.raises(OSError, match="in use"):
             APIServer(port=api_server.port).start()
-        assert threading.active_count() == threads
+        assert threads == threading.active_count()
 
     def test_nothing_is_left(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Stop ends idle connections, watches, requests that hang or wait, and removes the files."""
@@ -645,7 +645,7 @@ class TestLife:
             before = time.monotonic()
             server.stop()
             assert time.monotonic() - before < 5
-        assert (set(threading.enumerate()) - threads, list(tmp_path.iterdir())) == (set(), [])
+        assert (set(), []) == (set(threading.enumerate()) - threads, list(tmp_path.iterdir()))
 
     def test_stop_while_sending(self) -> None:
         """Stop ends an answer that nobody reads."""
@@ -670,7 +670,7 @@ class TestLife:
         for _ in range(50):
             with APIServer() as server:
                 create(server)
-        assert threading.active_count() == threads
+        assert threads == threading.active_count()
 
     @pytest.mark.parametrize(
         "raw",
@@ -712,7 +712,7 @@ class TestLife:
     )
     def test_no_json(self, raw: bytes, fault: str) -> None:
         """What is wrong with a body is said in the server's words, and nothing of one that is JSON."""
-        assert json_fault(raw) == fault
+        assert fault == json_fault(raw)
 
     def test_chunked_body(self, api_server: APIServer) -> None:
         """A body may come in chunks."""
@@ -755,8 +755,8 @@ class TestKubeconfig:
         """It holds the address, the certificate and the token, and only its owner may read it."""
         path = api_server.kubeconfig()
         config = json.loads(path.read_text(encoding="utf-8"))
-        assert config["clusters"][0]["cluster"]["server"] == api_server.tls_url
-        assert config["users"][0]["user"] == {"token": api_server.token}
+        assert api_server.tls_url == config["clusters"][0]["cluster"]["server"]
+        assert {"token": api_server.token} == config["users"][0]["user"]
         assert path.stat().st_mode & 0o077 == 0
 
     def test_path(self, api_server: APIServer, tmp_path: Path) -> None:
@@ -787,7 +787,7 @@ class TestKubeconfig:
     def test_without_authority(self, url: str, unchecked: bool | None) -> None:  # noqa: FBT001 - a parameter of the test
         """Without a certificate authority the certificate of a server that has one is not checked."""
         cluster = json.loads(kubeconfig(url, "t"))["clusters"][0]["cluster"]
-        assert {"server": url, "insecure-skip-tls-verify": unchecked} == {"insecure-skip-tls-verify": None, **cluster}
+        assert {"insecure-skip-tls-verify": None, **cluster} == {"server": url, "insecure-skip-tls-verify": unchecked}
 
 
 class TestTLS:
@@ -798,7 +798,7 @@ class TestTLS:
         x, y = _certificate._BASE
         mirrored = (x, _certificate._P - y)
         assert _certificate._add((x, y), mirrored) is None
-        assert _certificate._times(_certificate._ORDER - 1, (x, y)) == mirrored
+        assert mirrored == _certificate._times(_certificate._ORDER - 1, (x, y))
         with pytest.raises(ArithmeticError):
             _certificate._times(_certificate._ORDER, (x, y))
 
@@ -823,7 +823,7 @@ class TestTLS:
         with APIServer() as first:
             context, ca = first._identity.context(), first.ca
         with APIServer(ssl_context=context, ca=ca) as server:
-            assert server.ca == ca
+            assert ca == server.ca
             trusting = ssl.create_default_context(cadata=ca)
             with urllib.request.urlopen(f"{server.tls_url}/readyz", context=trusting) as answer:
                 assert answer.read() == b"ok"
@@ -835,4 +835,4 @@ class TestTLS:
         connection = http.client.HTTPSConnection("127.0.0.1", api_server.port, timeout=10, context=context)
         with api_server.fail(Reset(after_processing=after)), pytest.raises(ConnectionError):
             send(connection, "POST", EVENTS, event(), token=api_server.token)
-        assert len(api_server.events()) == after
+        assert after == len(api_server.events())

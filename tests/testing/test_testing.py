@@ -65,7 +65,7 @@ PATCH = {"count": 2, "lastTimestamp": "2026-07-24T09:00:07Z", "message": "again"
 @pytest.mark.parametrize("room", [clock_room, recorder_room, sink_room], ids=lambda room: room.__name__)
 def test_docstrings(room: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Every example in a docstring is true."""
-    assert 0 == doctest.testmod(room).failed
+    assert doctest.testmod(room).failed == 0
 
 
 # -- FakeRecorder ------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_same_event_as_the_real_one(call: Call) -> None:
         call(broadcaster.new_recorder("fake"))
     fake = FakeRecorder()
     call(fake)
-    assert real == list(fake.events)
+    assert list(fake.events) == real
 
 
 @pytest.mark.parametrize(("call", "reason"), BAD)
@@ -136,7 +136,7 @@ def test_same_refusal_as_the_real_one(call: Call, reason: DropReason, caplog: py
     fake = FakeRecorder()
     with pytest.raises(real.type, match=re.escape(str(real.value))):
         call(fake)
-    assert ((), [reason]) == (fake.events, [refusal.reason for refusal in fake.refused])
+    assert (fake.events, [refusal.reason for refusal in fake.refused]) == ((), [reason])
 
 
 @pytest.mark.parametrize(("call", "reason"), BAD)
@@ -144,8 +144,8 @@ def test_not_strict(call: Call, reason: DropReason, caplog: pytest.LogCaptureFix
     """With `strict=False` a refusal raises nothing; it is kept and logged, as by the real recorder."""
     fake = FakeRecorder(strict=False)
     call(fake)
-    assert [reason] == [refusal.reason for refusal in fake.refused]
-    assert [("kevents", logging.WARNING)] == [(record.name, record.levelno) for record in caplog.records]
+    assert [refusal.reason for refusal in fake.refused] == [reason]
+    assert [(record.name, record.levelno) for record in caplog.records] == [("kevents", logging.WARNING)]
     assert f"refused an event, {reason}: " in caplog.text
 
 
@@ -154,10 +154,10 @@ def test_structured() -> None:
     fake = FakeRecorder(kevents.EventSource("operator", "node-1"))
     fake.event(POD, "Warning", "Failed", "why", annotations={"a": "1"}, labels={"b": "2"})
     (event,) = fake.events
-    assert ("Pod", "prod", "web-0") == (event.reference.kind, event.reference.namespace, event.reference.name)
-    assert ("Warning", "Failed", "why") == (event.type, event.reason, event.message)
-    assert ({"a": "1"}, {"b": "2"}) == (dict(event.annotations), dict(event.labels))
-    assert ("operator", "node-1") == (event.source.component, event.source.host)
+    assert (event.reference.kind, event.reference.namespace, event.reference.name) == ("Pod", "prod", "web-0")
+    assert (event.type, event.reason, event.message) == ("Warning", "Failed", "why")
+    assert (dict(event.annotations), dict(event.labels)) == ({"a": "1"}, {"b": "2"})
+    assert (event.source.component, event.source.host) == ("operator", "node-1")
     with pytest.raises(AttributeError):
         event.reason = "Other"  # type: ignore[misc]
 
@@ -171,8 +171,8 @@ def test_later_changes_change_nothing() -> None:
     pod["metadata"]["name"] = "other"  # type: ignore[index]
     texts["a"] = "2"
     bound.normal("Started", "up")
-    assert ["web-0", "web-0"] == [event.reference.name for event in fake.events]
-    assert ("1", "1") == (fake.events[0].annotations["a"], fake.events[0].labels["a"])
+    assert [event.reference.name for event in fake.events] == ["web-0", "web-0"]
+    assert (fake.events[0].annotations["a"], fake.events[0].labels["a"]) == ("1", "1")
 
 
 def test_never_blocks() -> None:
@@ -188,7 +188,7 @@ def test_never_blocks() -> None:
     sizes = [len(snapshot) for snapshot in snapshots]
     for thread in threads:
         thread.join()
-    assert 10_000 == len(fake.events)
+    assert len(fake.events) == 10_000
     assert sizes == [len(snapshot) for snapshot in snapshots] == sorted(sizes)
 
 
@@ -197,11 +197,11 @@ def test_strings() -> None:
     fake = FakeRecorder()
     fake.event(POD, "Normal", "Started", "up")
     fake.event(POD, "Warning", "Failed", "why", annotations={"b": "2", "a": "1"})
-    assert ["Normal Started up", "Warning Failed why map[a:1 b:2]"] == fake.strings()
-    assert [
+    assert fake.strings() == ["Normal Started up", "Warning Failed why map[a:1 b:2]"]
+    assert fake.strings(include_object=True) == [
         "Normal Started up involvedObject{kind=Pod,apiVersion=v1}",
         "Warning Failed why involvedObject{kind=Pod,apiVersion=v1} map[a:1 b:2]",
-    ] == fake.strings(include_object=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_find_and_assert(wanted: dict[str, Any], found: int) -> None:
     with pytest.raises(AssertionError):
         fake.assert_event(**wanted, times=found + 1)
     if found:
-        assert fake.find(**wanted) == fake.assert_event(**wanted)
+        assert fake.assert_event(**wanted) == fake.find(**wanted)
     else:
         with pytest.raises(AssertionError):
             fake.assert_event(**wanted)
@@ -246,9 +246,9 @@ def test_failure_shows_what_was_recorded() -> None:
         fake.assert_event("Warning", "Failed", message="disk", object=POD, times=2)
     first, *lines = str(caught.value).splitlines()
     expected = "type 'Warning', reason 'Failed', a message with 'disk', object v1/Pod prod/web-0 2 times"
-    assert f"expected an event with {expected}, found 0 among 2 recorded" == first
-    assert "  Normal Started up\\x1b[2J (v1/Pod prod/web-0)   <- other type, reason, message" == lines[0]
-    assert "  Warning Failed disk two (v1/Pod prod/web-1)   <- other object" == lines[1]
+    assert first == f"expected an event with {expected}, found 0 among 2 recorded"
+    assert lines[0] == "  Normal Started up\\x1b[2J (v1/Pod prod/web-0)   <- other type, reason, message"
+    assert lines[1] == "  Warning Failed disk two (v1/Pod prod/web-1)   <- other object"
     assert lines[2].startswith("  refused, invalid_reference: ")
 
 
@@ -260,7 +260,7 @@ def test_failure_stays_short() -> None:
     with pytest.raises(AssertionError) as caught:
         fake.assert_event("Warning")
     lines = str(caught.value).splitlines()
-    assert (22, "  ... 80 earlier ones, and then") == (len(lines), lines[1])
+    assert (len(lines), lines[1]) == (22, "  ... 80 earlier ones, and then")
     assert "event 99" in lines[-1]
 
 
@@ -277,9 +277,9 @@ def test_wait_for() -> None:
 
     thread = threading.Thread(target=record)
     thread.start()
-    assert ["one"] == [event.message for event in fake.wait_for("Normal")]
+    assert [event.message for event in fake.wait_for("Normal")] == ["one"]
     halfway.set()
-    assert ["one", "two"] == [event.message for event in fake.wait_for("Normal", times=2)]
+    assert [event.message for event in fake.wait_for("Normal", times=2)] == ["one", "two"]
     thread.join()
 
 
@@ -305,7 +305,7 @@ def test_clear() -> None:
     fake.event(None, "Normal", "Started", "up")
     before = fake.events
     fake.clear()
-    assert (1, (), ()) == (len(before), fake.events, fake.refused)
+    assert (len(before), fake.events, fake.refused) == (1, (), ())
 
 
 # -- FakeEventsV1Recorder ----------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ def test_same_series_event_as_the_real_one(call: Call) -> None:
     call(fake)
     [event], [expected] = fake.events, real
     for name in ("reference", "related", "type", "reason", "action", "message", "annotations", "labels", "source"):
-        assert getattr(expected, name) == getattr(event, name), name
+        assert getattr(event, name) == getattr(expected, name), name
 
 
 @pytest.mark.parametrize(("call", "reason"), SERIES_BAD)
@@ -360,7 +360,7 @@ def test_related_object_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
         FakeEventsV1Recorder().eventf(POD, 7, "Normal", "Started", "Starting", "up")
     fake = FakeEventsV1Recorder(strict=False)
     fake.eventf(POD, 7, "Normal", "Started", "Starting", "up")
-    assert [None] == [event.related for event in fake.events]
+    assert [event.related for event in fake.events] == [None]
     assert "recorded an event without a part: related" in caplog.text
 
 
@@ -371,17 +371,17 @@ def test_series_event_is_looked_for() -> None:
     fake.eventf(POD, OTHER, "Warning", "Failed", "Pulling", "no room")
     fake.eventf(POD, None, "Warning", "Failed", "Starting", "no room")
     [event] = fake.assert_event("Warning", "Failed", action="Pulling", message="room", object=POD, times=1)
-    assert ("web-1", "fake") == (event.related.name if event.related else "", event.source.component)
-    assert ["Warning Failed no room"] * 2 == fake.strings()
-    assert 2 == len(fake.wait_for(reason="Failed", times=2))
+    assert (event.related.name if event.related else "", event.source.component) == ("web-1", "fake")
+    assert fake.strings() == ["Warning Failed no room"] * 2
+    assert len(fake.wait_for(reason="Failed", times=2)) == 2
     with pytest.raises(AssertionError) as caught:
         fake.assert_event(action="Stopping")
     first, second, _ = str(caught.value).splitlines()
-    assert "expected an event with action 'Stopping', found 0 among 2 recorded" == first
-    assert "  Warning Failed no room (v1/Pod prod/web-0, Pulling)   <- other action" == second
-    assert "<FakeEventsV1Recorder 'fake', 2 events>" == repr(fake)
+    assert first == "expected an event with action 'Stopping', found 0 among 2 recorded"
+    assert second == "  Warning Failed no room (v1/Pod prod/web-0, Pulling)   <- other action"
+    assert repr(fake) == "<FakeEventsV1Recorder 'fake', 2 events>"
     fake.clear()
-    assert () == fake.events
+    assert fake.events == ()
 
 
 def test_name_of_a_controller() -> None:
@@ -412,9 +412,10 @@ def test_create_and_patch() -> None:
     sink.patch("prod", "web-0.1", PATCH)
     (event,) = sink.events()
     expected = {"count": 2, "lastTimestamp": "2026-07-24T09:00:07Z", "message": "again", "reason": "Started"}
-    assert expected == {key: event[key] for key in expected}
-    assert [("create", "prod", "web-0.1"), ("patch", "prod", "web-0.1")] == [
-        (request.verb, request.namespace, request.name) for request in sink.requests
+    assert {key: event[key] for key in expected} == expected
+    assert [(request.verb, request.namespace, request.name) for request in sink.requests] == [
+        ("create", "prod", "web-0.1"),
+        ("patch", "prod", "web-0.1"),
     ]
 
 
@@ -442,16 +443,16 @@ def test_refuses_what_a_server_refuses(call: Call, expected: tuple[int, str]) ->
     sink = FakeSink(namespaces=["default", "dev", "kube-system", "prod"])
     sink.create("prod", body())
     before = sink.events()
-    assert expected == refused(lambda: call(sink))
-    assert before == sink.events()
-    assert [None, expected[0]] == [getattr(request.error, "code", None) for request in sink.requests]
+    assert refused(lambda: call(sink)) == expected
+    assert sink.events() == before
+    assert [getattr(request.error, "code", None) for request in sink.requests] == [None, expected[0]]
 
 
 def test_accepts_what_a_server_accepts() -> None:
     """core/v1 takes long messages, long reasons, odd types and odd names."""
     sink = FakeSink()
     sink.create("default", body("A b:7", "default", involvedObject={}, message="m" * 5000, reason="r" * 200, type="?"))
-    assert ["A b:7"] == [event["metadata"]["name"] for event in sink.events("default")]
+    assert [event["metadata"]["name"] for event in sink.events("default")] == ["A b:7"]
 
 
 def test_what_is_no_json_cannot_be_sent() -> None:
@@ -459,7 +460,7 @@ def test_what_is_no_json_cannot_be_sent() -> None:
     sink = FakeSink()
     with pytest.raises(TypeError):
         sink.create("prod", body(message=object()))
-    assert ((), 0) == (sink.requests, sink.under_way)
+    assert (sink.requests, sink.under_way) == ((), 0)
 
 
 def test_faults_by_number() -> None:
@@ -470,8 +471,8 @@ def test_faults_by_number() -> None:
     sink.create("prod", body())
     with pytest.raises(UnavailableError, match="gone"):
         sink.patch("prod", "web-0.1", PATCH)
-    assert [503, None, None] == [getattr(request.error, "code", None) for request in sink.requests]
-    assert [1] == [event["count"] for event in sink.events()]
+    assert [getattr(request.error, "code", None) for request in sink.requests] == [503, None, None]
+    assert [event["count"] for event in sink.events()] == [1]
 
 
 def test_faults_by_function() -> None:
@@ -486,7 +487,7 @@ def test_faults_by_function() -> None:
     sink.create("prod", body())
     with pytest.raises(OSError, match="reset"):
         sink.patch("prod", "web-0.1", PATCH)
-    assert [(1, "create"), (2, "patch")] == [(request.number, request.verb) for request in asked]
+    assert [(request.number, request.verb) for request in asked] == [(1, "create"), (2, "patch")]
 
 
 @pytest.mark.parametrize(
@@ -520,7 +521,7 @@ def test_lost_answer() -> None:
         sink.create("prod", body())
     with pytest.raises(TimeoutError, match="read"):
         sink.patch("prod", "web-0.1", PATCH)
-    assert [2] == [event["count"] for event in sink.events()]
+    assert [event["count"] for event in sink.events()] == [2]
 
 
 def test_lost_answer_under_a_broadcaster() -> None:
@@ -531,9 +532,9 @@ def test_lost_answer_under_a_broadcaster() -> None:
         for _ in range(5):
             broadcaster.new_recorder("op").event(POD, "Normal", "Started", "up")
         assert broadcaster.flush(5)
-    assert [5] == [event["count"] for event in sink.events()]
-    assert ["create", "create", "patch"] == [request.verb for request in sink.requests[:3]]
-    assert [None, 409, None] == [getattr(request.error, "code", None) for request in sink.requests[:3]]
+    assert [event["count"] for event in sink.events()] == [5]
+    assert [request.verb for request in sink.requests[:3]] == ["create", "create", "patch"]
+    assert [getattr(request.error, "code", None) for request in sink.requests[:3]] == [None, 409, None]
 
 
 def test_expire() -> None:
@@ -547,8 +548,8 @@ def test_expire() -> None:
             recorder.event(POD, "Normal", "Started", "up")
             assert broadcaster.flush(5)
             forget()
-    assert [3] == [event["count"] for event in sink.events()]
-    assert ["create", "patch", "create", "patch", "create"] == [request.verb for request in sink.requests]
+    assert [event["count"] for event in sink.events()] == [3]
+    assert [request.verb for request in sink.requests] == ["create", "patch", "create", "patch", "create"]
 
 
 def test_series() -> None:
@@ -559,17 +560,17 @@ def test_series() -> None:
         for number in range(5):
             recorder.eventf(POD, None, "Normal", "Started", "Starting", "up %d", number)
     [event] = sink.events()
-    assert ("events.k8s.io/v1", "up 0", "Starting", 5) == (
+    assert (
         event["apiVersion"],
         event["note"],
         event["action"],
         event["series"]["count"],
-    )
-    assert (422, "Invalid") == refused(
+    ) == ("events.k8s.io/v1", "up 0", "Starting", 5)
+    assert refused(
         lambda: sink.create("prod", {**event, "metadata": {"name": "n", "namespace": "prod"}, "action": ""})
-    )
-    assert (422, "Invalid") == refused(lambda: sink.patch("prod", event["metadata"]["name"], {"note": "other"}))
-    assert () == sink.violations
+    ) == (422, "Invalid")
+    assert refused(lambda: sink.patch("prod", event["metadata"]["name"], {"note": "other"})) == (422, "Invalid")
+    assert sink.violations == ()
 
 
 def test_group_of_a_sink() -> None:
@@ -590,13 +591,13 @@ def test_hang_and_release() -> None:
     for thread in threads:
         thread.start()
     assert sink.wait_for(lambda: sink.under_way == 3)
-    assert [(False, None)] * 3 == [(request.done, request.error) for request in sink.requests]
-    assert [] == sink.events()
+    assert [(request.done, request.error) for request in sink.requests] == [(False, None)] * 3
+    assert sink.events() == []
     sink.release()
     for thread in threads:
         thread.join()
-    assert (0, 3, ()) == (sink.under_way, sink.most_at_once, sink.violations)
-    assert 3 == len(sink.events())
+    assert (sink.under_way, sink.most_at_once, sink.violations) == (0, 3, ())
+    assert len(sink.events()) == 3
 
 
 def test_two_at_once_for_one_event() -> None:
@@ -618,8 +619,8 @@ def test_two_at_once_for_one_event() -> None:
     sink.release()
     for thread in threads:
         thread.join()
-    assert ["two calls at once for prod/web-0.1"] == [str(error) for error in errors]
-    assert [2] == [request.number for request in sink.violations]
+    assert [str(error) for error in errors] == ["two calls at once for prod/web-0.1"]
+    assert [request.number for request in sink.violations] == [2]
 
 
 def test_a_broadcaster_never_has_two_at_once() -> None:
@@ -631,8 +632,8 @@ def test_a_broadcaster_never_has_two_at_once() -> None:
         for number in range(200):
             recorder.event({**POD, "metadata": {"name": f"web-{number % 10}"}}, "Normal", "Started", "up")
         assert broadcaster.flush(20)
-    assert () == sink.violations
-    assert [20] * 10 == [event["count"] for event in sink.events()]
+    assert sink.violations == ()
+    assert [event["count"] for event in sink.events()] == [20] * 10
 
 
 def test_wait_in_vain() -> None:
@@ -647,7 +648,7 @@ def test_copies() -> None:
     given = body()
     sink.create("prod", given)
     given["reason"] = sink.events()[0]["reason"] = "Changed"
-    assert ("Started", "Started") == (sink.events()[0]["reason"], sink.requests[0].body["reason"])
+    assert (sink.events()[0]["reason"], sink.requests[0].body["reason"]) == ("Started", "Started")
 
 
 # -- FakeClock ---------------------------------------------------------------------------------------------------
@@ -656,14 +657,14 @@ def test_copies() -> None:
 def test_clock() -> None:
     """The clock stands still, goes on and back by seconds, and can be set."""
     clock = FakeClock(1_000)
-    assert (1_000, 1_000) == (clock(), clock())
+    assert (clock(), clock()) == (1_000, 1_000)
     clock.advance(1.5)
-    assert 1_500_001_000 == clock()
+    assert clock() == 1_500_001_000
     clock.advance(-1)
-    assert 500_001_000 == clock()
+    assert clock() == 500_001_000
     clock.set(datetime(1970, 1, 2, tzinfo=timezone.utc))
-    assert 86_400 * 10**9 == clock()
-    assert datetime(1970, 1, 2, tzinfo=timezone.utc) == clock.now
+    assert clock() == 86_400 * 10**9
+    assert clock.now == datetime(1970, 1, 2, tzinfo=timezone.utc)
 
 
 def test_clock_needs_a_zone() -> None:
@@ -685,11 +686,11 @@ def test_clock_of_a_broadcaster() -> None:
             recorder.event(POD, "Normal", "Started", "up")
             assert broadcaster.flush(5)
     (event,) = sink.events()
-    assert ("2026-07-24T09:00:00Z", "2026-07-24T09:05:00Z", 3) == (
+    assert (
         event["firstTimestamp"],
         event["lastTimestamp"],
         event["count"],
-    )
+    ) == ("2026-07-24T09:00:00Z", "2026-07-24T09:05:00Z", 3)
 
 
 # -- what they say of themselves ----------------------------------------------------------------------------------
@@ -701,14 +702,14 @@ def test_fakes_say_how_much_they_hold() -> None:
     fake.event(POD, "Normal", "Started", "up")
     sink.create("prod", body())
     sink.patch("prod", "web-0.1", PATCH)
-    assert "<FakeRecorder 'operator', 1 events>" == repr(fake)
-    assert "<FakeSink 1 events, 2 requests>" == repr(sink)
-    assert "<FakeClock 2026-07-24T09:00:00+00:00>" == repr(FakeClock(datetime(2026, 7, 24, 9, tzinfo=timezone.utc)))
+    assert repr(fake) == "<FakeRecorder 'operator', 1 events>"
+    assert repr(sink) == "<FakeSink 1 events, 2 requests>"
+    assert repr(FakeClock(datetime(2026, 7, 24, 9, tzinfo=timezone.utc))) == "<FakeClock 2026-07-24T09:00:00+00:00>"
 
 
 def test_an_event_to_compare_with() -> None:
     """An event built by a test has no annotations and labels unless they are given, and nobody can add any."""
     event = RecordedEvent(kevents.ObjectReference(name="web-0"), "Normal", "Started", "up")
-    assert ({}, {}, kevents.EventSource()) == (event.annotations, event.labels, event.source)
+    assert (event.annotations, event.labels, event.source) == ({}, {}, kevents.EventSource())
     with pytest.raises(TypeError):
         event.labels["a"] = "1"  # type: ignore[index]

@@ -246,7 +246,7 @@ def statistics(broadcaster: EventBroadcaster) -> None:
         if watcher.sink is not None:
             assert_type(watcher.sink.delivered, int)
             assert_type(watcher.sink.rejected_by_code, Mapping[int, int])
-            assert_type((watcher.sink.oldest_age, watcher.sink.gate_open), tuple[float, bool])
+            assert_type((watcher.sink.oldest_age, watcher.sink.server_available), tuple[float, bool])
 
     snapshot.recorded = 0  # type: ignore[misc]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents._clients.sink import CoreV1EventSink
-from kevents._model.wire import printable, told
+from kevents._model.wire import format_error, printable
 from kevents.exceptions import StatusError
 from kevents.testing import APIServer
 
@@ -193,7 +193,7 @@ class RealCluster:
             wrong = self._refusal(method.partition("_")[0], error) if error.status else self._silence(error.reason)
             raise (_MissingError if error.status == _NOT_FOUND else ClusterError)(wrong) from None
         except (HTTPError, OSError) as error:
-            raise ClusterError(self._silence(told(error))) from None
+            raise ClusterError(self._silence(format_error(error))) from None
         return data
 
     def _silence(self, why: object) -> str:

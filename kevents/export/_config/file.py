@@ -10,7 +10,7 @@ from typing import Final
 from kevents.export._config.lines import Lines
 from kevents.export._config.schema import read
 from kevents.export._config.settings import Config
-from kevents.export._config.table_reader import Problems, Section
+from kevents.export._config.table_reader import Problems, TableReader
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -69,7 +69,7 @@ def parse(text: str, file: str = "configuration") -> Config:
     except RecursionError:
         raise ConfigError([f"{file}: is nested too deeply"]) from None
     problems = Problems()
-    config = read(Section(table, (), problems), file)
+    config = read(TableReader(table, (), problems), file)
     if problems:
         raise ConfigError(problems.told(file, Lines(text)))
     return config

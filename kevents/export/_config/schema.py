@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from kevents.export._config.settings import ClusterConfig, Config, EnrichConfig, HealthConfig, SourceConfig
 from kevents.export._config.sinks import SinkConfig, read_sink
-from kevents.export._config.table_reader import Section
+from kevents.export._config.table_reader import TableReader
 from kevents.export._model.suggestions import shown, unknown
 from kevents.export._route.conditions import ConditionError
 from kevents.export._route.matchers import CONDITIONS, questions
@@ -22,7 +22,7 @@ _LISTEN: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]/]*
 _LARGEST_PORT: Final = 65_535
 
 
-def read(top: Section, file: str) -> Config:
+def read(top: TableReader, file: str) -> Config:
     """Read a whole configuration.
 
     Args:
@@ -46,13 +46,13 @@ def read(top: Section, file: str) -> Config:
     return config
 
 
-def _cluster(section: Section) -> ClusterConfig:
+def _cluster(section: TableReader) -> ClusterConfig:
     config = ClusterConfig(*(section.text(key) for key in ("kubeconfig", "context", "name", "id")))
     section.done()
     return config
 
 
-def _source(section: Section) -> SourceConfig:
+def _source(section: TableReader) -> SourceConfig:
     config = SourceConfig(
         section.texts("namespaces"),
         section.text("start", "resume", choices=_STARTS),
@@ -69,7 +69,7 @@ def _source(section: Section) -> SourceConfig:
     return config
 
 
-def _enrich(section: Section) -> EnrichConfig:
+def _enrich(section: TableReader) -> EnrichConfig:
     config = EnrichConfig(
         section.count("cache_size", 1024, least=0),
         section.flag("top_owner", default=True),
@@ -79,7 +79,7 @@ def _enrich(section: Section) -> EnrichConfig:
     return config
 
 
-def _health(section: Section) -> HealthConfig:
+def _health(section: TableReader) -> HealthConfig:
     listen = section.text("listen")
     limits = section.duration("stale_after", 300.0), section.duration("unacknowledged_after", 60.0)
     section.done()
@@ -103,7 +103,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _sinks(section: Section) -> dict[str, SinkConfig]:
+def _sinks(section: TableReader) -> dict[str, SinkConfig]:
     sinks = {}
     for name in section.keys():  # noqa: SIM118 - it is no dictionary
         if not _NAME.fullmatch(name):
@@ -112,7 +112,7 @@ def _sinks(section: Section) -> dict[str, SinkConfig]:
     return sinks
 
 
-def _routes(sections: list[Section]) -> tuple[Route, ...]:
+def _routes(sections: list[TableReader]) -> tuple[Route, ...]:
     seen: set[str] = set()
     routes = []
     for section in sections:
@@ -124,7 +124,7 @@ def _routes(sections: list[Section]) -> tuple[Route, ...]:
     return tuple(route for route in routes if route is not None)
 
 
-def _route(section: Section, identity: str) -> Route | None:
+def _route(section: TableReader, identity: str) -> Route | None:
     """Read a route: each condition by itself first, so that each that is wrong is told."""
     to: Any = section.texts("to") if section.is_list("to") else (section.text("to") or ())
     everything, stop = section.flag("all", default=False), section.flag("stop", default=False)
@@ -139,7 +139,7 @@ def _route(section: Section, identity: str) -> Route | None:
         return None
 
 
-def _is_condition(section: Section, key: str, value: Any) -> bool:  # noqa: ANN401
+def _is_condition(section: TableReader, key: str, value: Any) -> bool:  # noqa: ANN401
     if key not in CONDITIONS:
         section.wrong(key, unknown("key", key, ("to", "all", "stop", "id", *CONDITIONS)))
         return False
@@ -150,7 +150,7 @@ def _is_condition(section: Section, key: str, value: Any) -> bool:  # noqa: ANN4
         return False
 
 
-def _check_ends(config: Config, top: Section) -> None:
+def _check_ends(config: Config, top: TableReader) -> None:
     """Hold routes and sinks against each other."""
     names, routes = list(config.sinks), top.table.get("routes") or []
     if not names and not top.problems.about(("sinks",)):
@@ -182,7 +182,7 @@ def _ends(routes: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 yield ("routes", number, "to", position), name
 
 
-def _check_marks(config: Config, top: Section) -> None:
+def _check_marks(config: Config, top: TableReader) -> None:
     """A destination that cannot hold how far it got needs a checkpoint beside it, or a restart doubles an hour."""
     for name, sink in config.sinks.items():
         if sink.needs_checkpoint and not config.checkpoints:
@@ -193,7 +193,7 @@ def _check_marks(config: Config, top: Section) -> None:
             )
 
 
-def _check_places(config: Config, top: Section) -> None:
+def _check_places(config: Config, top: TableReader) -> None:
     places: dict[str, str] = {}
     for name, sink in config.sinks.items():
         other = places.setdefault(sink.place, name) if sink.place else name

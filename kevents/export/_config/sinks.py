@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kevents.export._config.secrets import Secret
-from kevents.export._config.table_reader import Section
+from kevents.export._config.table_reader import TableReader
 from kevents.export._model.options import BatchOptions, QueueOptions
 from kevents.export._model.suggestions import listed, shown
 from kevents.export._sinks.template import Template
@@ -69,7 +69,7 @@ class SinkConfig:
         return "store:" + str(self.options["url"]).rstrip("/") if self.type == "object-store" else ""
 
 
-def read_sink(name: str, section: Section) -> SinkConfig:
+def read_sink(name: str, section: TableReader) -> SinkConfig:
     """Read a table ``[sinks.NAME]``."""
     kind = section.text("type", required="file", choices=tuple(_READERS), meant=_MEANT)
     if kind not in _READERS:
@@ -86,7 +86,7 @@ def read_sink(name: str, section: Section) -> SinkConfig:
     return SinkConfig(name, kind, options, **common)  # type: ignore[arg-type]
 
 
-def _batch(section: Section) -> BatchOptions:
+def _batch(section: TableReader) -> BatchOptions:
     standard = BatchOptions()
     config = BatchOptions(
         section.count("max_items", standard.max_items),
@@ -97,18 +97,18 @@ def _batch(section: Section) -> BatchOptions:
     return config
 
 
-def _queue(section: Section) -> QueueOptions:
+def _queue(section: TableReader) -> QueueOptions:
     standard = QueueOptions()
     config = QueueOptions(section.count("max_items", standard.max_items), section.size("max_bytes", standard.max_bytes))
     section.done()
     return config
 
 
-def _stdout(section: Section) -> dict[str, Any]:  # noqa: ARG001 - it has no options
+def _stdout(section: TableReader) -> dict[str, Any]:  # noqa: ARG001 - it has no options
     return {}
 
 
-def _file(section: Section) -> dict[str, Any]:
+def _file(section: TableReader) -> dict[str, Any]:
     return {
         "path": section.text("path", required="events/"),
         "compress": section.text("compress", "gzip", choices=_COMPRESS),
@@ -120,7 +120,7 @@ def _file(section: Section) -> dict[str, Any]:
     }
 
 
-def _object_store(section: Section) -> dict[str, Any]:
+def _object_store(section: TableReader) -> dict[str, Any]:
     url = section.url("url", "s3://bucket/events")
     if isinstance(url, str) and url and not url.startswith(_SCHEMES):
         section.wrong("url", f"must begin with {listed(_SCHEMES)}, not {shown(url.partition('//')[0])}")
@@ -131,7 +131,7 @@ def _object_store(section: Section) -> dict[str, Any]:
     }
 
 
-def _options(section: Section) -> dict[str, str | bool | Secret]:
+def _options(section: TableReader) -> dict[str, str | bool | Secret]:
     """Options of the store itself, named as obstore does; whatever looks like a secret must be a reference."""
     found: dict[str, str | bool | Secret] = {}
     for key in section.keys():  # noqa: SIM118 - it is no dictionary
@@ -142,7 +142,7 @@ def _options(section: Section) -> dict[str, str | bool | Secret]:
     return found
 
 
-def _webhook(section: Section) -> dict[str, Any]:
+def _webhook(section: TableReader) -> dict[str, Any]:
     return {
         "url": _http_url(section, "url", "https://hooks.example.com/events"),
         "method": section.text("method", "POST", choices=("POST", "PUT")),
@@ -152,7 +152,7 @@ def _webhook(section: Section) -> dict[str, Any]:
     }
 
 
-def _body(section: Section) -> str | None:
+def _body(section: TableReader) -> str | None:
     """The body of a webhook, compiled to see whether it means something."""
     text = section.text("body")
     if not text:
@@ -164,7 +164,7 @@ def _body(section: Section) -> str | None:
     return text
 
 
-def _otlp(section: Section) -> dict[str, Any]:
+def _otlp(section: TableReader) -> dict[str, Any]:
     return {
         "endpoint": _http_url(section, "endpoint", "http://collector:4318/v1/logs"),
         "headers": _headers(section.section("headers")),
@@ -173,14 +173,14 @@ def _otlp(section: Section) -> dict[str, Any]:
     }
 
 
-def _http_url(section: Section, key: str, example: str) -> str | Secret:
+def _http_url(section: TableReader, key: str, example: str) -> str | Secret:
     url = section.url(key, example)
     if isinstance(url, str) and url and not url.startswith(("https://", "http://")):
         section.wrong(key, f"must begin with {listed(('https://', 'http://'))}; for example {shown(example)}")
     return url
 
 
-def _headers(section: Section) -> dict[str, str | Secret]:
+def _headers(section: TableReader) -> dict[str, str | Secret]:
     """Headers by name; one that carries a credential must be a reference."""
     found: dict[str, str | Secret] = {}
     for name in section.keys():  # noqa: SIM118 - it is no dictionary
@@ -191,7 +191,7 @@ def _headers(section: Section) -> dict[str, str | Secret]:
     return found
 
 
-_READERS: Final[Mapping[str, Callable[[Section], dict[str, Any]]]] = {
+_READERS: Final[Mapping[str, Callable[[TableReader], dict[str, Any]]]] = {
     "stdout": _stdout,
     "file": _file,
     "object-store": _object_store,

@@ -12,19 +12,14 @@ from kevents._model.wire import printable
 from kevents.export._config.lines import Lines, Path
 from kevents.export._config.secrets import Secret
 from kevents.export._model.suggestions import did_you_mean, listed, shown, unknown
+from kevents.export._model.units import duration, size
 
 _T = TypeVar("_T")
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_BYTES: Final = {"B": 1, "kB": 10**3, "KB": 10**3, "KiB": 2**10, "MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30}
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
-_SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*([A-Za-z]+)", re.ASCII)
 _CREDENTIALS: Final = re.compile(r"//[^/\s]*@")
 _LONGEST: Final = 120
 _NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST: Final = 10**12
-_LONGEST_DURATION: Final = 10**9  # thirty years; what waits can wait no longer than three hundred
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,7 @@ def _colon(path: Path) -> str:
     return f"{text}: " if text else ""
 
 
-class Section:
+class TableReader:
     """A table that is being read: each method takes one key out, checks it, and gives a default for a wrong one.
 
     Args:
@@ -181,15 +176,15 @@ class Section:
 
     # Tables
 
-    def section(self, key: str) -> Section:
+    def section(self, key: str) -> TableReader:
         """Take a table; an empty one without."""
         value: dict[str, Any] = self._take(key, {}, lambda value: isinstance(value, dict), f"a table: [{key}]")
-        return Section(value, (*self.path, key), self.problems)
+        return TableReader(value, (*self.path, key), self.problems)
 
-    def sections(self, key: str) -> list[Section]:
+    def sections(self, key: str) -> list[TableReader]:
         """Take an array of tables."""
         value: list[dict[str, Any]] = self._take(key, [], _is_tables, f"an array of tables: [[{key}]]")
-        return [Section(table, (*self.path, key, number), self.problems) for number, table in enumerate(value)]
+        return [TableReader(table, (*self.path, key, number), self.problems) for number, table in enumerate(value)]
 
     def keys(self) -> list[str]:
         """Give the keys that are left: for tables whose keys are names."""
@@ -233,32 +228,6 @@ class Section:
             self.wrong(key, 'must be { env = "NAME" } or { file = "/path" }')
             return None
         return Secret(**{kind: value})
-
-
-def duration(text: str) -> float:
-    """Seconds from ``10s``, ``1h30m``, ``250ms``, ``7d``.
-
-    Raises:
-        ValueError: If it is none, zero or more than thirty years.
-    """
-    if not _DURATION.fullmatch(text):
-        raise ValueError(f"no duration: {text!r}")
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    if not 0 < seconds <= _LONGEST_DURATION:
-        raise ValueError(f"a duration of {seconds} seconds")
-    return seconds
-
-
-def size(text: str) -> int:
-    """Bytes from ``5MiB``, ``512kB``, ``100B``.
-
-    Raises:
-        ValueError: If it is none, or zero.
-    """
-    match = _SIZE.fullmatch(text)
-    if not match or match[2] not in _BYTES or not (found := int(float(match[1]) * _BYTES[match[2]])):
-        raise ValueError(f"no size: {text!r}")
-    return found
 
 
 def _brief(value: object) -> str:

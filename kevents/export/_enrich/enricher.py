@@ -10,14 +10,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents._model.validation import require_count, require_positive
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.export._enrich.cache import LIVE, REPLACED, SKIPPED, STATES, Cache, Entry
 from kevents.export._enrich.fetcher import Fetcher
 from kevents.export._enrich.metadata import LAST_APPLIED, Reference
 from kevents.export._enrich.owners import IncompleteError, top_owner
 from kevents.export._enrich.services import ServiceIndex
-from kevents.export._enrich.single_flight import Lookup
+from kevents.export._enrich.single_flight import SingleFlight
 from kevents.export._enrich.slices import SliceWatch
 from kevents.export._model.types import Record
 from kevents.export._source.requests import ApiReader
@@ -126,8 +126,8 @@ class Enricher:
         self._errors = 0
         self._states: Counter[str] = Counter()
 
-    def _lookup(self, *lives: float) -> Lookup:
-        return Lookup(Cache(max(self._size, 1), *lives), self._fetcher.fetch, self._clock)
+    def _lookup(self, *lives: float) -> SingleFlight:
+        return SingleFlight(Cache(max(self._size, 1), *lives), self._fetcher.fetch, self._clock)
 
     # Life
 
@@ -175,7 +175,7 @@ class Enricher:
             except Exception as error:  # noqa: BLE001 - no event is lost for what its author wrote into it
                 errors += 1
                 record.body.get("kevents", {})["object"] = _UNTOLD.about
-                self._log.say("enricher", f"an event could not be enriched: {told(error)}")
+                self._log.log_limited("enricher", f"an event could not be enriched: {format_error(error)}")
         with self._lock:
             self._hits += hits
             self._errors += errors
@@ -225,7 +225,7 @@ class Enricher:
         found = self._objects.find(reference, rv, record.read_at, record.read_at + self._patience)
         return found or self._objects.last(reference, SKIPPED)
 
-    def _ask(self, lookup: Lookup, reference: Reference, rv: str, record: Record) -> Entry | None:
+    def _ask(self, lookup: SingleFlight, reference: Reference, rv: str, record: Record) -> Entry | None:
         known = lookup.known(reference, rv, record.read_at, self._clock())
         return known or lookup.find(reference, rv, record.read_at, record.read_at + self._patience)
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import UnavailableError
 from kevents.export._enrich.discovery import Discovery, Resource, Unread
@@ -25,8 +25,8 @@ from kevents.export._enrich.metadata import (
     read_row,
     unwanted,
 )
-from kevents.export._enrich.negative_cache import Refusals
-from kevents.export._enrich.rate_limiter import Pace
+from kevents.export._enrich.negative_cache import NegativeCache
+from kevents.export._enrich.rate_limiter import RateLimiter
 from kevents.export._source.requests import JSON, Answer, UnansweredError
 
 _SHORTEST = 0.5
@@ -116,9 +116,9 @@ class Fetcher:
         self._log = log
         self._closed = threading.Event()
         self._lock = threading.Lock()  # guards what follows; never held while waiting
-        self._pace = Pace(rate, burst)
+        self._pace = RateLimiter(rate, burst)
         self._discovery = Discovery()
-        self._refusals = Refusals()
+        self._refusals = NegativeCache()
         self._failures = 0
         self._requests: Counter[str] = Counter()
 
@@ -180,11 +180,13 @@ class Fetcher:
             try:
                 self._discovery.learn(path, answer.body if answer.status == _OK else None, self._clock())
             except ValueError as error:
-                trouble = told(error)
+                trouble = format_error(error)
             else:
                 trouble = f"{path} was answered with 403" if answer.status == _FORBIDDEN else ""
         if trouble:
-            self._log.say(("discovery", path), f"kinds cannot be looked up, their events are not enriched: {trouble}")
+            self._log.log_limited(
+                ("discovery", path), f"kinds cannot be looked up, their events are not enriched: {trouble}"
+            )
 
     # Whether it may be asked for
 
@@ -216,7 +218,9 @@ class Fetcher:
                 self._fail(what)
             else:
                 self._hold(None)
-            self._log.say("unavailable", f"an event's object could not be looked up: {error}", level=logging.INFO)
+            self._log.log_limited(
+                "unavailable", f"an event's object could not be looked up: {error}", level=logging.INFO
+            )
             raise _TooLateError from None
         with self._lock:
             self._failures = 0
@@ -244,7 +248,7 @@ class Fetcher:
         try:
             found = (read_row if node else read_metadata)(body, self._unwanted)
         except ValueError as error:
-            self._suspend(resource, told(error))
+            self._suspend(resource, format_error(error))
             return Unknown()
         with self._lock:
             self._refusals.allow(resource.full_name)
@@ -258,7 +262,7 @@ class Fetcher:
             with self._lock:
                 self._refusals.forbid(name, namespace, now)
             rule = f'apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["get"]'
-            self._log.say(
+            self._log.log_limited(
                 ("forbidden", name), f"events about {name} are not enriched: the server says 403; allow {rule}"
             )
             return Forbidden()
@@ -293,4 +297,6 @@ class Fetcher:
     def _suspend(self, resource: Resource, why: str) -> None:
         with self._lock:
             self._refusals.suspend(resource.full_name, self._clock())
-        self._log.say(("no metadata", resource.full_name), f"events about {resource.full_name} are not enriched: {why}")
+        self._log.log_limited(
+            ("no metadata", resource.full_name), f"events about {resource.full_name} are not enriched: {why}"
+        )

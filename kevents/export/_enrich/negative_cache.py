@@ -16,7 +16,7 @@ _EVERYWHERE = ""
 _TOO_MANY = 5
 
 
-class Refusals:
+class NegativeCache:
     """Remembers refusals by kind; not for several threads.
 
     A kind that was forbidden in five namespaces, and allowed in none, is taken for forbidden in all.

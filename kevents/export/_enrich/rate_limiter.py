@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Pace:
+class RateLimiter:
     """At most ``rate`` requests a second, ``burst`` of them at once; not for several threads.
 
     Unlike the recorder's bucket it says when the next request may go, so that nobody has to ask again and again.

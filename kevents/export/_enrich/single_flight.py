@@ -14,7 +14,7 @@ Fetch = Callable[[Reference, float], "tuple[Outcome, bool]"]
 _NEVER_SEEN = {state: Entry(state) for state in (FORBIDDEN, SKIPPED)}
 
 
-class Lookup:
+class SingleFlight:
     """Finds objects for several threads at once.
 
     Args:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import UnavailableError
 from kevents.export._enrich.services import ServiceIndex
@@ -74,7 +74,9 @@ class SliceWatch:
     def _pause(self, error: Exception) -> None:
         if self._stopped.is_set():
             return
-        self._log.say("services", f"the services of pods are not up to date, trying again: {told(error)}")
+        self._log.log_limited(
+            "services", f"the services of pods are not up to date, trying again: {format_error(error)}"
+        )
         self._rest()
 
     def _rest(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kevents.export._model.types import EVENTS, Mark, Stream
+from kevents.export._model.types import EVENTS, Position, Stream
 
 VERSION: Final = 1
 
 
-def mark_as_json(mark: Mark) -> dict[str, Any]:
+def mark_as_json(mark: Position) -> dict[str, Any]:
     """Give a mark as plain values, with its stream."""
     stream = mark.stream
     values: dict[str, Any] = {"v": VERSION, "cluster": stream.cluster, "scope": stream.scope}
@@ -19,7 +19,7 @@ def mark_as_json(mark: Mark) -> dict[str, Any]:
     return {**values, "rv": mark.rv, "time": mark.time}
 
 
-def mark_from_json(value: object) -> Mark:
+def mark_from_json(value: object) -> Position:
     """Read a mark.
 
     Raises:
@@ -30,7 +30,7 @@ def mark_from_json(value: object) -> Mark:
     if value.get("v") != VERSION:
         raise ValueError(f"a mark of version {value.get('v')!r}: this kevents knows version {VERSION}")
     stream = Stream(_text(value, "cluster"), _text(value, "scope"), _text(value, "resource", EVENTS))
-    return Mark(stream, _number(value, "rv"), _number(value, "time"))
+    return Position(stream, _number(value, "rv"), _number(value, "time"))
 
 
 def _text(value: Mapping[str, Any], key: str, default: object = None) -> str:

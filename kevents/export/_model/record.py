@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from kevents.export._model.types import Mark, Record
+from kevents.export._model.types import Position, Record
 
 Body = dict[str, Any]
 
@@ -80,7 +80,7 @@ def time_of(event: Body) -> str:
     return str(found or "")
 
 
-def gap_record(mark: Mark, rv: int, why: str, now: int, read_at: float, cluster_name: str = "") -> Record:
+def gap_record(mark: Position, rv: int, why: str, now: int, read_at: float, cluster_name: str = "") -> Record:
     """Give the record of a gap: what happened between two moments may be missing, and nobody can tell what.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kevents.export._model.types import Mark, Stream
+from kevents.export._model.types import Position, Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Progress:
     .. versionadded:: 0.1
     """
 
-    read_up_to: Mark | None = None
-    durable_up_to: Mark | None = None
+    read_up_to: Position | None = None
+    durable_up_to: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class StreamStatistics:
     failed: int = 0
     waiting: int = 0
     deliveries: int = 0
-    read_up_to: Mark | None = None
+    read_up_to: Position | None = None
     silent_for: float = 0.0
 
 

@@ -29,7 +29,7 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Position:
     """How far a stream has been read, or how far a destination holds it.
 
     Attributes:
@@ -87,7 +87,7 @@ class Chunk:
     """
 
     records: Sequence[Record]
-    mark: Mark
+    mark: Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Batch:
     """
 
     records: Sequence[Record]
-    mark: Mark
+    mark: Position
 
 
 class Retry(Exception):  # noqa: N818  (an answer, not an error: the batch is tried again)
@@ -145,7 +145,7 @@ class Sink(Protocol):
         """
         ...
 
-    def last_mark(self, stream: Stream) -> Mark | None:
+    def last_mark(self, stream: Stream) -> Position | None:
         """Give how far the destination holds a stream; None: nothing of it, or it cannot know."""
         ...
 

@@ -10,14 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from kevents._model.wire import parse_time, printable, told
+from kevents._model.wire import format_error, parse_time, printable
 from kevents.exceptions import KeventsError
 from kevents.export._config.cluster import ClusterError, client_of
 from kevents.export._config.file import ConfigError, load
 from kevents.export._config.secrets import KNOWN, SecretError
 from kevents.export._config.settings import ClusterConfig
-from kevents.export._config.table_reader import duration
 from kevents.export._model.record import time_of
+from kevents.export._model.units import duration
 from kevents.export._operate.build import build, place_of_sink
 from kevents.export._operate.check import EventFileError, check
 from kevents.export._operate.columns import Columns, colourful
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     except Exception as error:
         if options.debug:
             raise
-        _tell(f"kevents: {told(error)}; with --debug it is shown where this happened")
+        _tell(f"kevents: {format_error(error)}; with --debug it is shown where this happened")
         return FAILED
 
 

@@ -10,7 +10,7 @@ from kevents.export._model.types import Chunk, Record
 from kevents.export._operate.columns import Columns
 from kevents.export._pipeline.stream_worker import EventStream
 from kevents.export._route.routes import Router
-from kevents.export._source.bounded_queue import HandOff
+from kevents.export._source.bounded_queue import BoundedQueue
 
 _A_MOMENT: Final = 1.0
 _PATIENCE: Final = 5.0
@@ -28,7 +28,7 @@ def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record]
         Exception: What a stream raised.
         BrokenPipeError: If nobody reads any more.
     """
-    news, failures = HandOff(), list[BaseException]()
+    news, failures = BoundedQueue(), list[BaseException]()
     threads = [
         threading.Thread(target=_read, args=(each, news, failures), name="kevents-tail", daemon=True)
         for each in streams
@@ -49,7 +49,7 @@ def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record]
             thread.join(_PATIENCE)
 
 
-def _all(news: HandOff) -> Iterator[Chunk]:
+def _all(news: BoundedQueue) -> Iterator[Chunk]:
     """Give what comes until one of the streams has failed."""
     while True:
         try:
@@ -61,7 +61,7 @@ def _all(news: HandOff) -> Iterator[Chunk]:
         yield chunk
 
 
-def _read(stream: EventStream, news: HandOff, failures: list[BaseException]) -> None:
+def _read(stream: EventStream, news: BoundedQueue, failures: list[BaseException]) -> None:
     try:
         for chunk in stream.read(None):
             if not news.put(chunk):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kevents.export._model.statistics import DestinationStatistics, Progress
-from kevents.export._model.types import Mark, Stream
+from kevents.export._model.types import Position, Stream
 from kevents.export._pipeline.batcher import Batcher
 
 
@@ -26,8 +26,8 @@ class Account:
     def __init__(self, name: str, write_timeout: float, now: float) -> None:
         """Nothing has happened."""
         self.accounted = 0
-        self.read: dict[Stream, Mark | None] = {}
-        self.durable: dict[Stream, Mark | None] = {}
+        self.read: dict[Stream, Position | None] = {}
+        self.durable: dict[Stream, Position | None] = {}
         self.answered = now
         self.writing_since: float | None = None
         self._name = name
@@ -36,7 +36,7 @@ class Account:
         self._batches = self._bytes = self._retries = self._failing = 0
         self._last_error = ""
 
-    def begin(self, stream: Stream, read: Mark | None, held: Mark | None) -> None:
+    def begin(self, stream: Stream, read: Position | None, held: Position | None) -> None:
         """A stream is read from a mark on, and held up to another."""
         self.read[stream] = read
         self.durable[stream] = held

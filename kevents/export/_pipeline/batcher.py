@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import inf
 
 from kevents.export._model.options import BatchOptions, QueueOptions
-from kevents.export._model.types import Batch, Mark, Record, Stream
+from kevents.export._model.types import Batch, Position, Record, Stream
 
 IDLE = 60.0
 """Seconds after which a mark that moved without a record is written by itself."""
@@ -25,7 +25,7 @@ class _Slice:
     """What one chunk left to be written, how far the stream was read with it, and up to when before it."""
 
     records: Sequence[Record]
-    mark: Mark
+    mark: Position
     since: float
     before: int
     done: int = 0
@@ -36,14 +36,14 @@ class _Line:
 
     __slots__ = ("bytes", "items", "read", "slices", "taken", "touched")
 
-    def __init__(self, now: float, held: Mark | None) -> None:
+    def __init__(self, now: float, held: Position | None) -> None:
         self.slices: deque[_Slice] = deque()
         self.items = self.bytes = 0
-        self.read: Mark | None = None
+        self.read: Position | None = None
         self.taken = held
         self.touched = now
 
-    def add(self, records: Sequence[Record], size: int, mark: Mark, now: float) -> None:
+    def add(self, records: Sequence[Record], size: int, mark: Position, now: float) -> None:
         if records:
             self.slices.append(_Slice(records, mark, now, (self.read or self.taken or mark).time))
             self.items += len(records)
@@ -96,11 +96,11 @@ class Batcher:
         """How many records the batch has that is being written."""
         return self._in_hand[0]
 
-    def begin(self, stream: Stream, held: Mark | None, now: float) -> None:
+    def begin(self, stream: Stream, held: Position | None, now: float) -> None:
         """Know a stream, and how far the destination holds it."""
         self._lines[stream] = _Line(now, held)
 
-    def add(self, stream: Stream, records: Sequence[Record], mark: Mark, now: float) -> None:
+    def add(self, stream: Stream, records: Sequence[Record], mark: Position, now: float) -> None:
         """Take in what a chunk holds for this destination, maybe nothing, and how far the stream was read with it."""
         size = sum([len(record.line()) + 1 for record in records])
         self._lines[stream].add(records, size, mark, now)
@@ -136,7 +136,7 @@ class Batcher:
             size = self._fill(records, size, first)
             if first.done < len(first.records):
                 if len(records) > before:  # the mark of the whole slice would promise what is still to come
-                    mark = Mark(stream, records[-1].rv, first.before)
+                    mark = Position(stream, records[-1].rv, first.before)
                 break
             mark = first.mark
             line.slices.popleft()

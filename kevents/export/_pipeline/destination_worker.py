@@ -13,11 +13,11 @@ from contextlib import suppress
 from math import inf
 from time import monotonic
 
-from kevents._model.wire import counted, told
+from kevents._model.wire import format_error, pluralize
 from kevents._runtime.log import LimitedLog
 from kevents.export._model.options import Destination
 from kevents.export._model.statistics import DestinationStatistics
-from kevents.export._model.types import Batch, Mark, Record, Stream
+from kevents.export._model.types import Batch, Position, Record, Stream
 from kevents.export._pipeline.account import Account
 from kevents.export._pipeline.batcher import Batcher
 from kevents.export._pipeline.writer import Letters, OverError, Writer
@@ -28,7 +28,7 @@ Fail = Callable[[BaseException], None]
 _HURRIED_WAIT = 0.25
 
 
-class Lane:
+class DestinationWorker:
     """A destination's queue, and the thread that writes.
 
     Args:
@@ -61,8 +61,8 @@ class Lane:
         self._wakes = -inf
         self._hurried = self._sealed = self._over = False
         self._begun = threading.Event()
-        self._held: dict[Stream, Mark | None] = {}
-        self._skip: dict[Stream, Mark] = {}
+        self._held: dict[Stream, Position | None] = {}
+        self._skip: dict[Stream, Position] = {}
         self._account = Account(name, destination.write_timeout, clock())
         self._writer = Writer(name, destination, dead_letters, log, self._lock, self._account, self._pause, clock)
         self._thread: threading.Thread | None = None
@@ -80,7 +80,7 @@ class Lane:
         """Wait until the sink has said what it holds; False if it has not yet."""
         return self._begun.wait(seconds)
 
-    def held(self, stream: Stream) -> Mark | None:
+    def held(self, stream: Stream) -> Position | None:
         """How far the sink held a stream when the lane began; None: nothing of it."""
         return self._held.get(stream)
 
@@ -89,7 +89,7 @@ class Lane:
         """Whether the sink, which may drop, could not be asked of all streams."""
         return bool(self._writer.unknown)
 
-    def begin(self, stream: Stream, after: Mark | None) -> None:
+    def begin(self, stream: Stream, after: Position | None) -> None:
         """Say from where a stream is read: what the sink holds of it is not written again."""
         held = self._held.get(stream)
         with self._lock:
@@ -100,7 +100,7 @@ class Lane:
 
     # -- the reading side ----------------------------------------------------------------------------------------
 
-    def offer(self, stream: Stream, records: Sequence[Record], mark: Mark, room: threading.Event) -> bool:
+    def offer(self, stream: Stream, records: Sequence[Record], mark: Position, room: threading.Event) -> bool:
         """Take records in, in order, and how far the stream has been read with them. Does not wait.
 
         Args:
@@ -132,7 +132,7 @@ class Lane:
             return records
         return [record for record in records if record.rv > skip.rv]
 
-    def _take_in(self, stream: Stream, records: Sequence[Record], mark: Mark) -> None:
+    def _take_in(self, stream: Stream, records: Sequence[Record], mark: Position) -> None:
         self._account.read[stream] = mark
         if stream in self._skip:
             if mark.rv < self._skip[stream].rv:
@@ -143,8 +143,8 @@ class Lane:
             self._changed.notify()
 
     def _tell_dropped(self, records: int) -> None:
-        text = f"dropped {counted(records, 'record')} for {self.name}: its queue is full and when_full is 'drop'"
-        self._log.say(("dropped", self.name), text, events=records)
+        text = f"dropped {pluralize(records, 'record')} for {self.name}: its queue is full and when_full is 'drop'"
+        self._log.log_limited(("dropped", self.name), text, events=records)
 
     # -- the thread ----------------------------------------------------------------------------------------------
 
@@ -241,7 +241,9 @@ class Lane:
         try:
             self._sink.close()
         except BaseException as error:  # noqa: BLE001 - the end must come, and what was acknowledged is durable
-            self._log.say(("close", self.name), f"closing {self.name} raised {told(error)}", level=logging.ERROR)
+            self._log.log_limited(
+                ("close", self.name), f"closing {self.name} raised {format_error(error)}", level=logging.ERROR
+            )
 
     # -- looking on ----------------------------------------------------------------------------------------------
 
@@ -251,7 +253,7 @@ class Lane:
             seconds = self._account.writing_for(self._clock())
         if seconds > self._options.write_timeout:
             text = f"{self.name} has not answered a write for {seconds:.0f} s; it is waited for, in order"
-            self._log.say(("overdue", self.name), text)
+            self._log.log_limited(("overdue", self.name), text)
 
     def statistics(self) -> DestinationStatistics:
         """A snapshot of the account."""

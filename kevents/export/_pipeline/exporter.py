@@ -13,12 +13,12 @@ from time import monotonic
 from typing import Protocol
 
 from kevents._model.validation import require_positive
-from kevents._model.wire import counted, told
+from kevents._model.wire import format_error, pluralize
 from kevents._runtime.log import LimitedLog
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions, WhenFull
 from kevents.export._model.statistics import ExportStatistics
-from kevents.export._model.types import Mark, Sink, Stream
-from kevents.export._pipeline.destination_worker import Lane
+from kevents.export._model.types import Position, Sink, Stream
+from kevents.export._pipeline.destination_worker import DestinationWorker
 from kevents.export._pipeline.stream_worker import Enricher, EventStream, Reader, Routes
 from kevents.export._pipeline.writer import Letters
 from kevents.export._route.routes import Route, Router
@@ -96,7 +96,7 @@ class Exporter:
             for name, sink in sinks.items()
         }
         self._lanes = {
-            name: Lane(name, destination, self._dead_letters, self._log)
+            name: DestinationWorker(name, destination, self._dead_letters, self._log)
             for name, destination in self._destinations.items()
         }
         self._readers: list[Reader] = []
@@ -185,7 +185,7 @@ class Exporter:
                 return opened[0]
         return None
 
-    def _wait_begun(self, lane: Lane) -> bool:
+    def _wait_begun(self, lane: DestinationWorker) -> bool:
         """Wait until a destination has said what it holds; False if the export is to end before that."""
         while not lane.wait_begun(0.0 if self._stopping else _A_MOMENT):
             self._beat = monotonic()
@@ -196,7 +196,7 @@ class Exporter:
     def _reader(self, source: EventStream) -> Reader:
         return Reader(source, self._lanes, self._router, self._enricher, self._dead_letters, self._log, fail=self._fail)
 
-    def _marks(self, stream: Stream) -> tuple[Mark | None, Mark | None]:
+    def _marks(self, stream: Stream) -> tuple[Position | None, Position | None]:
         """From where a stream is read: the lowest mark of those destinations that can hold one; and the highest."""
         counted = [
             lane.held(stream)
@@ -256,11 +256,14 @@ class Exporter:
         closing.start()
         hanging = [name for name, lane in self._lanes.items() if not lane.join(max(deadline - monotonic(), 0.0))]
         for name in hanging:
-            self._log.say(("hangs", name), f"{name} has not returned from a call; it is left behind, not closed")
+            self._log.log_limited(
+                ("hangs", name), f"{name} has not returned from a call; it is left behind, not closed"
+            )
         closing.join(max(deadline - monotonic(), 0.0))
         if left := self.statistics().waiting:
-            self._log.say(
-                "left", f"{counted(left, 'record')} not acknowledged in time; the next run reads again what is missing"
+            self._log.log_limited(
+                "left",
+                f"{pluralize(left, 'record')} not acknowledged in time; the next run reads again what is missing",
             )
 
     def _close_enricher(self) -> None:
@@ -268,7 +271,7 @@ class Exporter:
             if self._enricher is not None:
                 self._enricher.close()
         except BaseException as error:  # noqa: BLE001 - the end must come
-            self._log.say("enricher", f"closing the enricher raised {told(error)}", level=logging.ERROR)
+            self._log.log_limited("enricher", f"closing the enricher raised {format_error(error)}", level=logging.ERROR)
 
     # -- looking on ----------------------------------------------------------------------------------------------
 
@@ -282,7 +285,7 @@ class Exporter:
         )
 
 
-def _number(mark: Mark) -> int:
+def _number(mark: Position) -> int:
     return mark.rv
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tenacity.wait import wait_base
 
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.export._model.types import Retry
 
@@ -39,6 +39,6 @@ class wait_as_asked(wait_base):  # noqa: N801 - tenacity's way of naming waits
                 return wait
             trouble = f"gave {wait}, no seconds to wait"
         except Exception as failed:  # noqa: BLE001 - the user's function must not end the destination
-            trouble = f"raised {told(failed)}"
-        self._log.say("retry_wait", f"retry_wait {trouble}; the default decides")
+            trouble = f"raised {format_error(failed)}"
+        self._log.log_limited("retry_wait", f"retry_wait {trouble}; the default decides")
         return float(self._fallback(retry_state))

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import Protocol
 
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.export._model.statistics import StreamStatistics
-from kevents.export._model.types import Chunk, Mark, Record, Stream
-from kevents.export._pipeline.destination_worker import Fail, Lane
+from kevents.export._model.types import Chunk, Position, Record, Stream
+from kevents.export._pipeline.destination_worker import DestinationWorker, Fail
 from kevents.export._pipeline.writer import Letters
-from kevents.export._source.bounded_queue import HandOff, pieces
+from kevents.export._source.bounded_queue import BoundedQueue, pieces
 
 
 class EventStream(Protocol):
@@ -26,7 +26,7 @@ class EventStream(Protocol):
 
     stream: Stream
 
-    def read(self, after: Mark | None, furthest: Mark | None = None) -> Iterator[Chunk]:
+    def read(self, after: Position | None, furthest: Position | None = None) -> Iterator[Chunk]:
         """Give what comes after a mark, for ever; it ends after :meth:`stop` only.
 
         Args:
@@ -81,7 +81,7 @@ class Reader:
     def __init__(
         self,
         source: EventStream,
-        lanes: dict[str, Lane],
+        lanes: dict[str, DestinationWorker],
         router: Routes,
         enricher: Enricher | None,
         dead_letters: Letters | None,
@@ -99,19 +99,19 @@ class Reader:
         self._log = log
         self._fail = fail
         self._clock = clock
-        self._between = HandOff()
+        self._between = BoundedQueue()
         self._room = threading.Event()
         self._ending = self._abandoned = self._passing_on = self._left_behind = False
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()  # guards the counts
         self._read = self._gaps = self._routed = self._unrouted = self._failed = self._deliveries = 0
-        self._mark: Mark | None = None
-        self._furthest: Mark | None = None
+        self._mark: Position | None = None
+        self._furthest: Position | None = None
         self._heard = clock()
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def start(self, after: Mark | None, furthest: Mark | None = None) -> None:
+    def start(self, after: Position | None, furthest: Position | None = None) -> None:
         """Start both threads; what the source gives after the mark is read.
 
         Args:
@@ -178,8 +178,8 @@ class Reader:
         try:
             self._enricher.enrich(records)
         except Exception as error:  # noqa: BLE001 - a record that is not complete is worth more than none
-            self._log.say(
-                "enrich", f"the enricher raised {told(error)}; records go on as they are", level=logging.ERROR
+            self._log.log_limited(
+                "enrich", f"the enricher raised {format_error(error)}; records go on as they are", level=logging.ERROR
             )
 
     def _hand_over(self, chunk: Chunk) -> bool:
@@ -205,7 +205,7 @@ class Reader:
             self._deliveries += sum(map(len, shares.values()))
         return True
 
-    def _offer(self, shares: dict[str, list[Record]], mark: Mark) -> bool:
+    def _offer(self, shares: dict[str, list[Record]], mark: Position) -> bool:
         """To each lane as soon as it has room, so that one that is full keeps nothing from the others."""
         left = [(self._lanes[name], records) for name, records in shares.items()]
         while True:
@@ -220,7 +220,7 @@ class Reader:
         try:
             targets = self._router.targets(record)
         except Exception as error:  # noqa: BLE001 - a record that breaks a route must not stop those behind it
-            self._set_aside(record, f"routing it raised {told(error)}")
+            self._set_aside(record, f"routing it raised {format_error(error)}")
             return None
         for name in targets:
             if name not in self._lanes:
@@ -235,10 +235,10 @@ class Reader:
                 self._dead_letters.write("routes", [record], why)
                 where = "in the dead letters"
         except Exception as error:  # noqa: BLE001 - it is said that the record is lost; the others go on
-            where = f"lost: the dead letters raised {told(error)}"
+            where = f"lost: the dead letters raised {format_error(error)}"
         with self._lock:
             self._failed += 1
-        self._log.say("routes", f"a record could not be routed and is {where}: {why}", level=logging.ERROR)
+        self._log.log_limited("routes", f"a record could not be routed and is {where}: {why}", level=logging.ERROR)
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -10,10 +10,10 @@ from typing import Protocol, TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_not_exception_type
 from tenacity.stop import stop_after_attempt, stop_base, stop_never
 
-from kevents._model.wire import counted, told
+from kevents._model.wire import format_error, pluralize
 from kevents._runtime.log import LimitedLog
 from kevents.export._model.options import Destination, default_retry_wait
-from kevents.export._model.types import Batch, Mark, Record, Reject, Retry, Stream
+from kevents.export._model.types import Batch, Position, Record, Reject, Retry, Stream
 from kevents.export._pipeline.account import Account
 from kevents.export._pipeline.retry_waits import wait_as_asked
 
@@ -45,7 +45,7 @@ class Writer:
         log: Keeps the lines few.
         lock: The lane's, which guards the account.
         account: What is told of what happened.
-        pause: Waits so many seconds, or raises :class:`OverError`.
+        pause: RetryWaits so many seconds, or raises :class:`OverError`.
         clock: Seconds that only grow.
 
     Attributes:
@@ -65,7 +65,7 @@ class Writer:
     ) -> None:
         """Touch no sink yet."""
         self.unknown: set[Stream] = set()
-        self._late: dict[Stream, Mark] = {}  # what it said later
+        self._late: dict[Stream, Position] = {}  # what it said later
         self._name = name
         self._sink = destination.sink
         self._stop = destination.retry_stop
@@ -80,7 +80,7 @@ class Writer:
         default = default_retry_wait()
         self._wait = wait_as_asked(destination.retry_wait or default, default, log)
 
-    def ask(self, stream: Stream) -> Mark | None:
+    def ask(self, stream: Stream) -> Position | None:
         """How far the sink holds a stream; one that may drop is not waited for."""
         stop = stop_after_attempt(_FIRST_ASKS) if self._drops else stop_never
         try:
@@ -89,8 +89,8 @@ class Writer:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, it was said; the others must not wait
             self.unknown.add(stream)
-            text = f"{self._name} does not say what it holds ({told(error)}): it is asked again before it is written to"
-            self._log.say(("unknown", self._name), text)
+            text = f"{self._name} does not say what it holds ({format_error(error)}): asked again before the next write"
+            self._log.log_limited(("unknown", self._name), text)
             return None
 
     def deliver(self, batch: Batch) -> None:
@@ -110,7 +110,7 @@ class Writer:
         except self._final:
             raise
         except BaseException as error:  # noqa: BLE001 - retry_stop has given up on it
-            self._bury(batch.records, f"given up: {told(error)}")
+            self._bury(batch.records, f"given up: {format_error(error)}")
         else:
             self._count_written(batch, without=())
             with self._lock:
@@ -155,8 +155,8 @@ class Writer:
         with self._lock:
             self._account.refused(len(records), kept=letters is not None)
         where = "kept in the dead letters" if letters is not None else "lost: give dead_letters a path"
-        text = f"{self._name} refused {counted(len(records), 'record')}, {where}: {why}"
-        self._log.say(("refused", self._name), text, events=len(records), level=logging.ERROR)
+        text = f"{self._name} refused {pluralize(len(records), 'record')}, {where}: {why}"
+        self._log.log_limited(("refused", self._name), text, events=len(records), level=logging.ERROR)
 
     def _count_written(self, batch: Batch, without: Sequence[Record]) -> None:
         size = _size(batch.records) - _size(without)
@@ -164,7 +164,7 @@ class Writer:
             failing = self._account.wrote(len(batch.records) - len(without), size, self._clock())
         if failing:
             text = f"{self._name} takes records again after {failing} failed tries"
-            self._log.say(("back", self._name), text, level=logging.INFO)
+            self._log.log_limited(("back", self._name), text, level=logging.INFO)
 
     # -- trying again --------------------------------------------------------------------------------------------
 
@@ -182,14 +182,14 @@ class Writer:
 
     def _tell_failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        said = str(error) if isinstance(error, Retry) else told(error) if error is not None else ""
+        said = str(error) if isinstance(error, Retry) else format_error(error) if error is not None else ""
         with self._lock:
             self._account.failed(said)
         text = f"{self._name} does not take records now, they wait and are tried again: {said}"
-        self._log.say(("retry", self._name), text)
+        self._log.log_limited(("retry", self._name), text)
 
 
-def _number(mark: Mark) -> int:
+def _number(mark: Position) -> int:
     return mark.rv
 
 

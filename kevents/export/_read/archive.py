@@ -145,7 +145,7 @@ class _Ranges(io.RawIOBase):
         try:
             return ask(obstore, self._store.opened())
         except failures() as error:
-            raise ArchiveError(self._store.told(error)) from None
+            raise ArchiveError(self._store.format_error(error)) from None
 
     def readable(self) -> bool:
         return True
@@ -176,7 +176,7 @@ def _keys(store: Store) -> list[str]:
         pages = obstore.list(store.opened(), chunk_size=1000)
         return [found["path"] for page in pages for found in page if found["path"].endswith(_ENDINGS)]
     except failures() as error:
-        raise ArchiveError(f"cannot list {store}: {store.told(error)}") from None
+        raise ArchiveError(f"cannot list {store}: {store.format_error(error)}") from None
 
 
 def _order(path: str) -> tuple[str, bool, SegmentName, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.export._model.suggestions import shown
 from kevents.export._route.conditions import Condition, ConditionError, compiled
@@ -108,7 +108,9 @@ class Question:
         try:
             return bool(self.condition.matches(self.read(body)))
         except Exception as error:  # noqa: BLE001 - whatever it raises, no event may be lost by it
-            _log.say(("route", self.about), f"a route's test of {self.about} raised {told(error)}; taken as a match")
+            _log.log_limited(
+                ("route", self.about), f"a route's test of {self.about} raised {format_error(error)}; taken as a match"
+            )
             return True
 
     def answer(self, body: Body) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kevents.exceptions import KeventsError
 from kevents.export._model.position_format import VERSION, mark_as_json, mark_from_json
-from kevents.export._model.types import Batch, Mark, Sink, Stream
+from kevents.export._model.types import Batch, Position, Sink, Stream
 from kevents.export._sinks.disk import make_folder, replace, retried
 
 
@@ -39,7 +39,7 @@ class Checkpointed:
         self._sink = sink
         self.final_errors = (CheckpointError, *getattr(sink, "final_errors", ()))
         self._path = Path(path)
-        self._marks: dict[Stream, Mark] | None = None
+        self._marks: dict[Stream, Position] | None = None
         self._taken: Batch | None = None  # by the destination, while its mark is not in the file
 
     def write(self, batch: Batch) -> None:
@@ -59,7 +59,7 @@ class Checkpointed:
             replace(self._path, _as_text(marks))
         self._marks, self._taken = marks, None
 
-    def last_mark(self, stream: Stream) -> Mark | None:
+    def last_mark(self, stream: Stream) -> Position | None:
         """Give the mark that the file holds.
 
         Raises:
@@ -68,7 +68,7 @@ class Checkpointed:
         """
         return self._read().get(stream)
 
-    def _read(self) -> dict[Stream, Mark]:
+    def _read(self) -> dict[Stream, Position]:
         if self._marks is None:
             with retried("cannot read the checkpoint", self._path):
                 try:
@@ -87,12 +87,12 @@ class Checkpointed:
         return f"{type(self).__name__}({self._sink!r}, {str(self._path)!r})"
 
 
-def _as_text(marks: dict[Stream, Mark]) -> bytes:
+def _as_text(marks: dict[Stream, Position]) -> bytes:
     value: dict[str, Any] = {"v": VERSION, "marks": [mark_as_json(mark) for mark in marks.values()]}
     return json.dumps(value, indent=1).encode() + b"\n"
 
 
-def _from_text(data: bytes, path: Path) -> dict[Stream, Mark]:
+def _from_text(data: bytes, path: Path) -> dict[Stream, Position]:
     try:
         value = json.loads(data)
         if not isinstance(value, dict) or value.get("v") != VERSION or not isinstance(value.get("marks"), list):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kevents.export._model.types import Batch, Mark, Record
+from kevents.export._model.types import Batch, Position, Record
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Unwritten:
     """What of a batch is to be written.
 
     Attributes:
@@ -22,7 +22,7 @@ class News:
     """
 
     records: Sequence[Record]
-    mark: Mark
+    mark: Position
 
     @property
     def first(self) -> int:
@@ -30,7 +30,7 @@ class News:
         return min((record.rv for record in self.records), default=self.mark.rv)
 
 
-def news(batch: Batch, own: Mark | None) -> News | None:
+def news(batch: Batch, own: Position | None) -> Unwritten | None:
     """Leave out what the destination holds: the last batch that comes again, and what overlaps with it.
 
     Args:
@@ -41,7 +41,7 @@ def news(batch: Batch, own: Mark | None) -> News | None:
         None if it holds all of it, its mark too.
     """
     if own is None:
-        return News(batch.records, batch.mark)
+        return Unwritten(batch.records, batch.mark)
     if (batch.mark.rv, batch.mark.time) <= (own.rv, own.time):
         return None
-    return News([record for record in batch.records if record.rv > own.rv], batch.mark)
+    return Unwritten([record for record in batch.records if record.rv > own.rv], batch.mark)

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from kevents._model.validation import require_count, require_positive
 from kevents.export._model.paths import place_of
-from kevents.export._model.types import Batch, Mark, Stream
+from kevents.export._model.types import Batch, Position, Stream
 from kevents.export._sinks.dedup import news
 from kevents.export._sinks.disk import retried
 from kevents.export._sinks.members import format_of
@@ -72,7 +72,7 @@ class FileSink:
         if new is not None:
             folder.write(new)
 
-    def last_mark(self, stream: Stream) -> Mark | None:
+    def last_mark(self, stream: Stream) -> Position | None:
         """Give how far the folder holds a stream; opening it cuts off what a crash has torn.
 
         Raises:

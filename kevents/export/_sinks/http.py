@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from kevents import __version__
 from kevents._model.validation import require_positive
-from kevents._model.wire import clip, told
+from kevents._model.wire import clip, format_error
 from kevents._queue.outcome import retry_after
 from kevents.export._model.types import Retry
 from kevents.export._sinks.redact import Redactor
@@ -97,7 +97,7 @@ class Place:
             finally:
                 response.close()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError, OSError, ValueError) as error:
-            raise Retry(f"{self}: {self._redacted(told(error))}") from None
+            raise Retry(f"{self}: {self._redacted(format_error(error))}") from None
         return self._judged(response, data)
 
     def _request(self, body: bytes, headers: Mapping[str, str]) -> httpx.Request:

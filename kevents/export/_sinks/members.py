@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, Protocol
 
 from kevents._model.validation import require_count
 from kevents.export._model.position_format import mark_as_json, mark_from_json
-from kevents.export._model.types import Mark
+from kevents.export._model.types import Position
 
 MAGIC: Final = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff"  # an extra field, no time: the same batch, the same bytes
 SUBFIELD: Final = b"kE"
@@ -28,7 +28,7 @@ _LONGEST_LINE: Final = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class BatchHeader:
     """What one batch in a segment says of itself.
 
     Attributes:
@@ -37,7 +37,7 @@ class Held:
         records: How many it holds.
     """
 
-    mark: Mark
+    mark: Position
     first: int
     records: int
 
@@ -47,7 +47,7 @@ class Held:
         return json.dumps(values, separators=(",", ":")).encode()
 
 
-def held_from_json(value: object) -> Held:
+def held_from_json(value: object) -> BatchHeader:
     """Read it.
 
     Raises:
@@ -58,11 +58,11 @@ def held_from_json(value: object) -> Held:
     first, records = value.get("first"), value.get("records")
     if not (isinstance(first, int) and isinstance(records, int) and first >= 0 and records >= 0):
         raise ValueError(f"a batch's numbers are {first!r} and {records!r}")
-    return Held(mark, first, records)
+    return BatchHeader(mark, first, records)
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class CompleteBatch:
     """The end of one whole batch in a file.
 
     Attributes:
@@ -70,7 +70,7 @@ class Whole:
         end: The offset after it.
     """
 
-    held: Held | None
+    held: BatchHeader | None
     end: int
 
 
@@ -79,11 +79,11 @@ class Format(Protocol):
 
     suffix: str
 
-    def encode(self, lines: Iterable[bytes], held: Held) -> bytes:
+    def encode(self, lines: Iterable[bytes], held: BatchHeader) -> bytes:
         """Give a batch as bytes that can be appended."""
         ...
 
-    def scan(self, file: BinaryIO, start: int) -> Iterator[Whole]:
+    def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
         """Go from whole batch to whole batch, up to the end or to what is no whole one."""
         ...
 
@@ -105,7 +105,7 @@ class Gzip:
         """Keep the level."""
         self._level = level
 
-    def encode(self, lines: Iterable[bytes], held: Held) -> bytes:
+    def encode(self, lines: Iterable[bytes], held: BatchHeader) -> bytes:
         """Give a batch as a member."""
         plain = _joined(lines)
         packer = zlib.compressobj(self._level, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -114,7 +114,7 @@ class Gzip:
         end = struct.pack("<II", zlib.crc32(plain), len(plain) & 0xFFFFFFFF)
         return MAGIC + struct.pack("<H", len(extra)) + extra + packer.compress(plain) + packer.flush() + end
 
-    def scan(self, file: BinaryIO, start: int) -> Iterator[Whole]:
+    def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
         """Go from member to member; each is checked by its checksum."""
         while True:
             file.seek(start)
@@ -122,7 +122,7 @@ class Gzip:
             end = _member_end(file, start)
             if end is None:
                 return
-            yield Whole(held, end)
+            yield CompleteBatch(held, end)
             start = end
 
     def after(self, file: BinaryIO, start: int) -> int | None:
@@ -138,7 +138,7 @@ class Gzip:
         return None
 
 
-def held_in_header(head: bytes) -> Held | None:
+def held_in_header(head: bytes) -> BatchHeader | None:
     """Read what a member of ours says of itself from its first bytes; None if it is not ours."""
     start = len(MAGIC) + 2
     if head[: len(MAGIC)] != MAGIC or head[start : start + 2] != SUBFIELD or len(head) < start + 4:
@@ -171,13 +171,13 @@ class Plain:
 
     suffix = ".jsonl"
 
-    def encode(self, lines: Iterable[bytes], held: Held) -> bytes:
+    def encode(self, lines: Iterable[bytes], held: BatchHeader) -> bytes:
         """Give a batch as lines."""
         plain = _joined(lines)
         check = f',"bytes":{len(plain)},"crc32":{zlib.crc32(plain)}}}}}\n'
         return plain + MARK_LINE + held.text() + check.encode()
 
-    def scan(self, file: BinaryIO, start: int) -> Iterator[Whole]:
+    def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
         """Go from mark to mark; each block is checked by its checksum."""
         file.seek(start)
         check, length, end = 0, 0, start
@@ -189,7 +189,7 @@ class Plain:
             held = _checked(line, length, check)
             if held is None:
                 return
-            yield Whole(held, end)
+            yield CompleteBatch(held, end)
             check, length = 0, 0
 
     def after(self, file: BinaryIO, start: int) -> int | None:
@@ -201,7 +201,7 @@ class Plain:
         return None
 
 
-def _checked(line: bytes, length: int, check: int) -> Held | None:
+def _checked(line: bytes, length: int, check: int) -> BatchHeader | None:
     try:
         told = json.loads(line)["kevents"]
         return held_from_json(told["mark"]) if (told["bytes"], told["crc32"]) == (length, check) else None
@@ -209,7 +209,7 @@ def _checked(line: bytes, length: int, check: int) -> Held | None:
         return None
 
 
-def held_in_line(line: bytes) -> Held | None:
+def held_in_line(line: bytes) -> BatchHeader | None:
     """Read what a block of ours says of itself from its last line; None if that is no mark."""
     try:
         return held_from_json(json.loads(line)["kevents"]["mark"]) if is_mark(line) else None

@@ -16,9 +16,9 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kevents.export._model.paths import SegmentName, place_of, segment_name
-from kevents.export._model.types import Batch, Mark, Retry, Stream
-from kevents.export._sinks.dedup import News, news
-from kevents.export._sinks.members import Held, format_of, held_from_json, held_in_header, held_in_line, is_mark
+from kevents.export._model.types import Batch, Position, Retry, Stream
+from kevents.export._sinks.dedup import Unwritten, news
+from kevents.export._sinks.members import BatchHeader, format_of, held_from_json, held_in_header, held_in_line, is_mark
 from kevents.export._sinks.stores import GiveOptions, Options, Store, failures
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class ObjectStoreSink:
         """Check what was given; connect to nothing."""
         self._form = format_of(compress, level)
         self._store = Store(url, options, timeout)
-        self._held: dict[Stream, Held | None] = {}
+        self._held: dict[Stream, BatchHeader | None] = {}
 
     def write(self, batch: Batch) -> None:
         """Create the batch's object; what the bucket holds already is left out.
@@ -77,14 +77,14 @@ class ObjectStoreSink:
         new = news(batch, held.mark if held else None)
         if new is None:
             return
-        next_held = Held(new.mark, new.first, len(new.records))
+        next_held = BatchHeader(new.mark, new.first, len(new.records))
         if new.records:
             self._create(next_held, new)
         else:
             self._put(f"{place_of(stream)}/{_MARK}", next_held.text(), "overwrite")
         self._held[stream] = next_held
 
-    def last_mark(self, stream: Stream) -> Mark | None:
+    def last_mark(self, stream: Stream) -> Position | None:
         """Give how far the bucket holds a stream; asked once, remembered then.
 
         Raises:
@@ -103,7 +103,7 @@ class ObjectStoreSink:
 
     # -- writing
 
-    def _create(self, held: Held, new: News) -> None:
+    def _create(self, held: BatchHeader, new: Unwritten) -> None:
         name = SegmentName(held.mark.rv, held.first).file(self._form.suffix)
         key = f"{place_of(held.mark.stream)}/dt={_date(held.mark.time)}/{name}"
         data = self._form.encode((record.line() for record in new.records), held)
@@ -136,7 +136,7 @@ class ObjectStoreSink:
 
     # -- finding the mark
 
-    def _last(self, stream: Stream) -> Held | None:
+    def _last(self, stream: Stream) -> BatchHeader | None:
         if stream not in self._held:
             found = [self._newest_object(stream), self._mark_object(stream)]
             known = [held for held in found if held is not None]
@@ -144,7 +144,7 @@ class ObjectStoreSink:
             self._held[stream] = max(known, key=key, default=None)
         return self._held[stream]
 
-    def _newest_object(self, stream: Stream) -> Held | None:
+    def _newest_object(self, stream: Stream) -> BatchHeader | None:
         newest = max(self._objects(place_of(stream)), default=None, key=lambda found: found[0])
         if newest is None:
             return None
@@ -152,9 +152,9 @@ class ObjectStoreSink:
         held = self._says(key)
         if held is not None and held.mark.rv == name.last:
             return held
-        return Held(Mark(stream, name.last, modified), name.first, 0)
+        return BatchHeader(Position(stream, name.last, modified), name.first, 0)
 
-    def _says(self, key: str) -> Held | None:
+    def _says(self, key: str) -> BatchHeader | None:
         if key.endswith(".gz"):
             return held_in_header(self._read(key, _HEAD) or b"")
         return held_in_line((self._read(key, -_HEAD) or b"").rstrip(b"\n").rpartition(b"\n")[2])
@@ -175,7 +175,7 @@ class ObjectStoreSink:
         except failures() as error:
             raise self._store.retry("list", error) from None
 
-    def _mark_object(self, stream: Stream) -> Held | None:
+    def _mark_object(self, stream: Stream) -> BatchHeader | None:
         key = f"{place_of(stream)}/{_MARK}"
         data = self._read(key, _HEAD)
         try:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from typing import Final, Literal
 
-from kevents._model.wire import counted
-from kevents.export._model.types import Batch, Mark, Record, Reject, Stream
+from kevents._model.wire import pluralize
+from kevents.export._model.types import Batch, Position, Record, Reject, Stream
 from kevents.export._sinks.http import Place, Text
 from kevents.export._sinks.log_record import request_of
 from kevents.export._sinks.split import Delivery
@@ -97,11 +97,11 @@ class OtlpSink:
         if refused > 0:
             which = "which it does not say: " if refused < len(records) else ""
             self._taken_in_part.extend(records)
-            self._why = f"{self._place}: {refused} of {counted(len(records), 'record')} refused, {which}{why}"
+            self._why = f"{self._place}: {refused} of {pluralize(len(records), 'record')} refused, {which}{why}"
         elif why:
             _LOGGER.warning("%s warns: %s", self._place, why)
 
-    def last_mark(self, stream: Stream) -> Mark | None:  # noqa: ARG002 - a collector cannot be asked
+    def last_mark(self, stream: Stream) -> Position | None:  # noqa: ARG002 - a collector cannot be asked
         """Give None: the collector cannot be asked."""
         return None
 

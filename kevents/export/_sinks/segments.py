@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from kevents.export._model.paths import SegmentName, segment_name
-from kevents.export._model.types import Mark, Stream
-from kevents.export._sinks.dedup import News
+from kevents.export._model.types import Position, Stream
+from kevents.export._sinks.dedup import Unwritten
 from kevents.export._sinks.disk import FolderLock, make_folder, replace, retried, sync_folder, write_all
-from kevents.export._sinks.members import Format, Gzip, Held, Plain, Whole
+from kevents.export._sinks.members import BatchHeader, CompleteBatch, Format, Gzip, Plain
 
 _LOGGER: Final = logging.getLogger("kevents.export")
 _NANO: Final = 1_000_000_000
@@ -52,8 +52,8 @@ class Scanned:
         damaged: Whether something before it is no whole batch.
     """
 
-    first: Held | None
-    last: Held | None
+    first: BatchHeader | None
+    last: BatchHeader | None
     end: int
     damaged: bool
 
@@ -72,7 +72,7 @@ def scanned(path: Path, form: Format) -> Scanned:
     return Scanned(first, last, end, damaged)
 
 
-def _with_records(whole: Whole) -> Held | None:
+def _with_records(whole: CompleteBatch) -> BatchHeader | None:
     return whole.held if whole.held and whole.held.records else None
 
 
@@ -95,8 +95,8 @@ class SegmentFolder:
         self._folder, self._stream, self._form, self._rotation = folder, stream, form, rotation
         self._part = _part(folder, form)
         self._size = 0
-        self._first: Held | None = None  # of the open segment
-        self._last: Held | None = None  # of all
+        self._first: BatchHeader | None = None  # of the open segment
+        self._last: BatchHeader | None = None  # of all
         self._looked = 0  # for segments to remove
         self._named = True  # whether the folder's names have changed since it was made durable, maybe by one before
         make_folder(folder)
@@ -108,7 +108,7 @@ class SegmentFolder:
             raise
 
     @property
-    def mark(self) -> Mark | None:
+    def mark(self) -> Position | None:
         """How far the stream is held."""
         return self._last.mark if self._last else None
 
@@ -123,7 +123,7 @@ class SegmentFolder:
         for form in (Plain(), Gzip()):
             self._adopt(form)
 
-    def _newest_closed(self) -> Held | None:
+    def _newest_closed(self) -> BatchHeader | None:
         found = self._closed()
         if not found:
             return None
@@ -131,7 +131,7 @@ class SegmentFolder:
         last = scanned(path, Gzip() if path.name.endswith(Gzip.suffix) else Plain()).last
         if last is not None and last.mark.rv == name.last:
             return last
-        return Held(Mark(self._stream, name.last, path.stat().st_mtime_ns), name.first, 0)
+        return BatchHeader(Position(self._stream, name.last, path.stat().st_mtime_ns), name.first, 0)
 
     def _adopt(self, form: Format) -> None:
         part = _part(self._folder, form)
@@ -167,13 +167,13 @@ class SegmentFolder:
 
     # -- writing
 
-    def write(self, new: News) -> None:
+    def write(self, new: Unwritten) -> None:
         """Append a batch; it is durable when this returns.
 
         Raises:
             Retry: If the disk does not take it; nothing of it remains then.
         """
-        held = Held(new.mark, new.first, len(new.records))
+        held = BatchHeader(new.mark, new.first, len(new.records))
         data = self._form.encode((record.line() for record in new.records), held)
         with retried("cannot write", self._part):
             if self._is_due(held, len(data)):
@@ -188,7 +188,7 @@ class SegmentFolder:
         self._last = held
         self._remove_old(new.mark.time)
 
-    def _is_due(self, held: Held, more: int) -> bool:
+    def _is_due(self, held: BatchHeader, more: int) -> bool:
         if self._first is None or self._last is None:
             return False
         age = (held.mark.time - self._first.mark.time) / _NANO
@@ -217,7 +217,7 @@ class SegmentFolder:
             self._rename(self._part, self._form, self._first, self._last)
         self._size, self._first, self._looked = 0, None, 0
 
-    def _rename(self, part: Path, form: Format, first: Held, last: Held) -> None:
+    def _rename(self, part: Path, form: Format, first: BatchHeader, last: BatchHeader) -> None:
         name = SegmentName(last.mark.rv, first.first).file(form.suffix)
         with suppress(FileNotFoundError):  # somebody has removed it: there is nothing to close
             os.replace(part, self._folder / name)  # noqa: PTH105 - beside its kin of os
@@ -251,5 +251,5 @@ def _part(folder: Path, form: Format) -> Path:
     return folder / f"current{form.suffix}.part"
 
 
-def _order(held: Held) -> tuple[int, int]:
+def _order(held: BatchHeader) -> tuple[int, int]:
     return held.mark.rv, held.mark.time

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeAlias
 
-from kevents.export._model.types import Batch, Mark, Record, Reject
+from kevents.export._model.types import Batch, Position, Record, Reject
 from kevents.export._sinks.http import RefusedError
 
 MOST_REQUESTS: Final = 64
 """How many requests narrowing down costs at most, for a batch; what is left then is refused as a whole."""
 
-_Key: TypeAlias = tuple[Mark, int, str]
+_Key: TypeAlias = tuple[Position, int, str]
 
 
 class Delivery:

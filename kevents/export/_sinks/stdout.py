@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Protocol
 
-from kevents.export._model.types import Batch, Mark, Retry, Stream
+from kevents.export._model.types import Batch, Position, Retry, Stream
 
 
 class Writable(Protocol):
@@ -73,7 +73,7 @@ class StdoutSink:
             self._left = self._left[taken:]
         stream.flush()
 
-    def last_mark(self, stream: Stream) -> Mark | None:  # noqa: ARG002 - what was written is out of reach
+    def last_mark(self, stream: Stream) -> Position | None:  # noqa: ARG002 - what was written is out of reach
         """Give None: what was written cannot be asked."""
         return None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from kevents._model.validation import require_positive
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents.export._model.types import Retry
 from kevents.export._sinks.redact import Redactor
 
@@ -93,7 +93,7 @@ class Store:
         try:
             return dict(self._options())
         except Exception as error:  # noqa: BLE001 - the user's function, whose secret may not be there yet
-            raise ValueError(f"cannot get the options of {self}: {told(error)}") from None
+            raise ValueError(f"cannot get the options of {self}: {format_error(error)}") from None
 
     def _open(self, options: dict[str, str | bool]) -> Any:  # noqa: ANN401 - obstore's overloads differ by version
         import obstore  # noqa: PLC0415 - an optional package
@@ -117,7 +117,7 @@ class Store:
                 retry_config={"max_retries": 0},  # the export's own retries know when to give way
             )
         except (obstore.exceptions.BaseError, OSError, ValueError, TypeError) as error:
-            raise ValueError(f"cannot open {self}: {self.told(error)}") from None
+            raise ValueError(f"cannot open {self}: {self.format_error(error)}") from None
 
     def retry(self, doing: str, error: Exception) -> Retry:
         """Give an error as a sink tells it, and open anew next time: credentials may have been renewed.
@@ -127,9 +127,9 @@ class Store:
             error: What obstore raised.
         """
         self._store = None
-        return Retry(f"cannot {doing} {self}: {self.told(error)}")
+        return Retry(f"cannot {doing} {self}: {self.format_error(error)}")
 
-    def told(self, error: Exception) -> str:
+    def format_error(self, error: Exception) -> str:
         """Give an error as one line: what the store answered, if it did, without secrets."""
         text = str(error).partition("\n\nDebug source:")[0]
         if isinstance(error, FileNotFoundError) and "404" in text and "<Code>" not in text:

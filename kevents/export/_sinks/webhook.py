@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from kevents.export._model.types import Batch, Mark, Record, Stream
+from kevents.export._model.types import Batch, Position, Record, Stream
 from kevents.export._sinks.http import Place, Text
 from kevents.export._sinks.split import Delivery
 from kevents.export._sinks.template import Template
@@ -73,7 +73,7 @@ class WebhookSink:
         else:
             self._place.send(self._template.fill(records[0].body), _JSON)
 
-    def last_mark(self, stream: Stream) -> Mark | None:  # noqa: ARG002 - a server cannot be asked
+    def last_mark(self, stream: Stream) -> Position | None:  # noqa: ARG002 - a server cannot be asked
         """Give None: the server cannot be asked."""
         return None
 

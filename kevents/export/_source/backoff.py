@@ -6,7 +6,7 @@ import random
 
 
 class Backoff:
-    """Waits that grow with each failure in a row: a random part of `first`, of twice that, and so on up to `most`.
+    """RetryWaits that grow with each failure in a row: a random part of `first`, of twice that, and so on up to `most`.
 
     Args:
         first: Seconds that the first wait takes at most.

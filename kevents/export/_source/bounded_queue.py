@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from kevents.export._model.types import Chunk, Mark
+from kevents.export._model.types import Chunk, Position
 
 PIECE: Final = 500
 """Records that are handed over at once, and that a hand-off holds before it is full."""
 
 
-class HandOff:
+class BoundedQueue:
     """A short queue between two threads; the writing side waits while it is full.
 
     Args:
@@ -69,7 +69,7 @@ class HandOff:
             self._changed.notify_all()
 
 
-def pieces(chunk: Chunk, before: Mark | None, size: int = PIECE) -> Iterator[Chunk]:
+def pieces(chunk: Chunk, before: Position | None, size: int = PIECE) -> Iterator[Chunk]:
     """Cut a long chunk, so that no hand-over is large; records of one resourceVersion stay together.
 
     Args:
@@ -87,6 +87,6 @@ def pieces(chunk: Chunk, before: Mark | None, size: int = PIECE) -> Iterator[Chu
             end += 1
         if end == len(records):
             break
-        yield Chunk(records[start:end], Mark(chunk.mark.stream, records[end - 1].rv, time))
+        yield Chunk(records[start:end], Position(chunk.mark.stream, records[end - 1].rv, time))
         start = end
     yield Chunk(records[start:], chunk.mark) if start else chunk

@@ -11,7 +11,7 @@ import msgspec
 from kevents._clients.client import ClientSource, told_safely
 from kevents._clients.sink import status_error
 from kevents.exceptions import StatusError, UnavailableError
-from kevents.export._source.response_stream import Feed
+from kevents.export._source.response_stream import ResponseStream
 
 _GONE: Final = 410
 _UNAUTHORIZED: Final = 401
@@ -105,7 +105,7 @@ class EventsApi:
                 raise self._refused(api, error.__context__) from None
             raise UnavailableError(told_safely(error)) from None  # a header made of credentials with a line break
 
-    def read(self, feed: Feed, most: int | None = None) -> bytes:
+    def read(self, feed: ResponseStream, most: int | None = None) -> bytes:
         """Read what has come of an answer, or with `most` the whole of it.
 
         Raises:
@@ -150,7 +150,7 @@ class Requests:
         self._api = api
         self._scope = scope
         self._lock = threading.Lock()
-        self._feed: Feed | None = None
+        self._feed: ResponseStream | None = None
         self._ended = False
 
     def page(self, limit: int, token: str = "") -> bytes:
@@ -165,9 +165,9 @@ class Requests:
         """Begin a watch from a resourceVersion that the server ends after so many seconds; a context manager."""
         timeout = (self._api.timeout[0], seconds + _SLACK)
         options: dict[str, object] = {"watch": True, "resource_version": version, "timeout_seconds": seconds}
-        return _Answer(self, Feed(self._events(timeout, options), live=True))
+        return _Answer(self, ResponseStream(self._events(timeout, options), live=True))
 
-    def read(self, feed: Feed) -> bytes:
+    def read(self, feed: ResponseStream) -> bytes:
         """Wait for more of a watch; empty at its end."""
         return self._api.read(feed)
 
@@ -200,9 +200,9 @@ class Requests:
         return self._api.ask("list_event_for_all_namespaces", timeout=timeout, **options)
 
     def _open(self, response: Any) -> _Answer:  # noqa: ANN401
-        return _Answer(self, Feed(response))
+        return _Answer(self, ResponseStream(response))
 
-    def hold(self, feed: Feed | None) -> None:
+    def hold(self, feed: ResponseStream | None) -> None:
         """Note what is being read, so that it can be ended."""
         with self._lock:
             self._feed = feed
@@ -213,11 +213,11 @@ class Requests:
 class _Answer:
     """An answer that is being read: ended with the thread's requests, closed with its block."""
 
-    def __init__(self, requests: Requests, feed: Feed) -> None:
+    def __init__(self, requests: Requests, feed: ResponseStream) -> None:
         self._requests = requests
         self._feed = feed
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> ResponseStream:
         """Note it."""
         self._requests.hold(self._feed)
         return self._feed

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from kevents.export._model.position import AGE, Order, number_of
-from kevents.export._model.types import Mark
-from kevents.export._source.listing import Listed
+from kevents.export._model.types import Position
+from kevents.export._source.listing import ListResult
 
 EXPIRED = "expired"
 RESET = "reset"
 
 
-def why_gap(before: Mark, listed: Listed, order: Order, now: int, life: float) -> str:
+def why_gap(before: Position, listed: ListResult, order: Order, now: int, life: float) -> str:
     """Tell whether events may be missing between a mark and a list, and why; empty if none can be.
 
     Events expire in the order in which they were last written. So nothing written after the mark has expired while one
@@ -30,7 +30,7 @@ def why_gap(before: Mark, listed: Listed, order: Order, now: int, life: float) -
     return EXPIRED if end_of_gap(listed, order, now) > order.last else ""
 
 
-def end_of_gap(listed: Listed, order: Order, now: int) -> int:
+def end_of_gap(listed: ListResult, order: Order, now: int) -> int:
     """Give the last place where something may be missing: a destination that is beyond it lacks nothing of the gap.
 
     Args:

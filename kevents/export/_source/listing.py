@@ -13,7 +13,7 @@ from kevents.export._model.depth_limit import decoded
 from kevents.export._model.position import number_of
 from kevents.export._source.backlog import Backlog
 from kevents.export._source.events_api import Requests
-from kevents.export._source.revision_filter import Head, Intake
+from kevents.export._source.revision_filter import EventHeader, RevisionFilter
 
 PAGE: Final = 500
 
@@ -29,11 +29,11 @@ class _Page(msgspec.Struct):
 
 
 _PAGE: Final = msgspec.json.Decoder(_Page)
-_HEAD: Final = msgspec.json.Decoder(Head)
+_HEAD: Final = msgspec.json.Decoder(EventHeader)
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListResult:
     """What a list was.
 
     Attributes:
@@ -52,7 +52,9 @@ class Listed:
     unreadable: int
 
 
-def collect(requests: Requests, intake: Intake, backlog: Backlog, limit: int, on_reset: Callable[[], None]) -> Listed:
+def collect(
+    requests: Requests, intake: RevisionFilter, backlog: Backlog, limit: int, on_reset: Callable[[], None]
+) -> ListResult:
     """List all events, and put those that have not been read into the backlog.
 
     Args:
@@ -89,7 +91,7 @@ def collect(requests: Requests, intake: Intake, backlog: Backlog, limit: int, on
             lowest = number if lowest is None or number < lowest else lowest
             backlog.add(number, bytes(raw))
         if not page.metadata.more:
-            return Listed(version, items, reaches_back, lowest, unreadable)
+            return ListResult(version, items, reaches_back, lowest, unreadable)
         page = page_of(requests.page(limit, page.metadata.more))
 
 
@@ -108,7 +110,7 @@ def page_of(body: bytes) -> _Page:
     return page
 
 
-def is_reset(intake: Intake, version: str) -> bool:
+def is_reset(intake: RevisionFilter, version: str) -> bool:
     """Tell whether a list of this resourceVersion is older than what has been read."""
     number = number_of(version)
     return number is not None and intake.order.is_reset(number)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from kevents.export._model.types import Chunk, Mark, Record
+from kevents.export._model.types import Chunk, Position, Record
 
 _MOST: Final = 10_000
 
@@ -41,7 +41,7 @@ class Window:
         self._seconds = seconds
         self._most = most
         self._records: dict[str, Record] = {}
-        self._mark: Mark | None = None
+        self._mark: Position | None = None
         self._ends = math.inf
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Window:
         """Give how many seconds of it are left, by the monotonic clock; infinite while it is empty."""
         return self._ends - now
 
-    def add(self, records: Iterable[Record], mark: Mark, now: float) -> None:
+    def add(self, records: Iterable[Record], mark: Position, now: float) -> None:
         """Take what has been read, in the order of the stream, and how far that was."""
         for record in records:
             key = _key(record)

@@ -65,7 +65,7 @@ class Unchunker:
         self._left = size + 2  # with the line end behind it
 
 
-class Feed:
+class ResponseStream:
     """The body of an answer; read from one thread, ended by any.
 
     Args:

@@ -8,7 +8,7 @@ import msgspec
 
 from kevents.export._model.position import Counts, Ledger, Order, number_of
 from kevents.export._model.record import ADDED, MODIFIED, body_of, count_of, key_of, moment
-from kevents.export._model.types import Mark, Record, Stream
+from kevents.export._model.types import Position, Record, Stream
 
 _DOUBT: Final = 60_000_000_000
 """By how many nanoseconds the clocks of this machine and of the API server may differ without anything being lost."""
@@ -28,7 +28,7 @@ class Metadata(msgspec.Struct):
     resourceVersion: str = ""  # noqa: N815 - the API's name
 
 
-class Head(msgspec.Struct):
+class EventHeader(msgspec.Struct):
     """What is looked at of a listed event before its turn comes."""
 
     metadata: Metadata
@@ -47,7 +47,7 @@ class Head(msgspec.Struct):
         return count if count is not None and count > 0 else 1
 
 
-class Intake:
+class RevisionFilter:
     """One stream's memory: how far it has been read, and what of.
 
     Args:
@@ -61,8 +61,8 @@ class Intake:
     def __init__(
         self,
         stream: Stream,
-        after: Mark | None,
-        furthest: Mark | None = None,
+        after: Position | None,
+        furthest: Position | None = None,
         *,
         first_only: bool = False,
         cluster_name: str = "",
@@ -78,7 +78,7 @@ class Intake:
         self._after = after
         self._whole = after is None
 
-    def sift(self, head: Head) -> int | None:
+    def sift(self, head: EventHeader) -> int | None:
         """Look at a listed event; give where it stands in the stream, None if it has been read.
 
         The count of one that has been read is remembered: what comes of it next is compared with that.

@@ -136,7 +136,7 @@ class ClusterEventSource:
                 wait = backoff.next(getattr(error, "retry_after", None))
                 if monotonic() + wait > deadline:
                     raise _explained(error, advice) from None
-                self._log.say("open", f"{_happened(error)}: {error}")
+                self._log.log_limited("open", f"{_happened(error)}: {error}")
                 time.sleep(wait)
 
     def __repr__(self) -> str:

@@ -15,18 +15,18 @@ import msgspec
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.record import gap_record
-from kevents.export._model.types import Chunk, Mark, Record, Stream
+from kevents.export._model.types import Chunk, Position, Record, Stream
 from kevents.export._source.backlog import Backlog
 from kevents.export._source.backoff import Backoff
 from kevents.export._source.events_api import GoneError, Requests
 from kevents.export._source.gaps import end_of_gap, why_gap
-from kevents.export._source.listing import Listed, collect, is_reset, page_of
+from kevents.export._source.listing import ListResult, collect, is_reset, page_of
 from kevents.export._source.options import StreamOptions
 from kevents.export._source.repeats import Window
-from kevents.export._source.response_stream import Feed
-from kevents.export._source.revision_filter import Intake
+from kevents.export._source.response_stream import ResponseStream
+from kevents.export._source.revision_filter import RevisionFilter
 from kevents.export._source.tally import SourceStatistics, Tally
-from kevents.export._source.watch_decoder import Following
+from kevents.export._source.watch_decoder import WatchDecoder
 
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 _REFUSALS: Final = (StatusError, UnavailableError)
@@ -57,14 +57,14 @@ class EventStream:
         self._backoff = Backoff(*options.retry)
         self._distrust = Backoff(*options.retry)  # of watches: only a watch that goes well ends it
         self._window = Window(options.repeats.window) if options.repeats.window else None
-        self._intake = Intake(stream, None)
-        self._mark: Mark | None = None
-        self._given: Mark | None = None
+        self._intake = RevisionFilter(stream, None)
+        self._mark: Position | None = None
+        self._given: Position | None = None
         self._version = ""  # from where a watch goes on; empty: a list is due
         self._page = options.page
         self._until = 0  # what a watch tells is no younger: a process that was suspended reads it long after
 
-    def read(self, after: Mark | None, furthest: Mark | None = None) -> Iterator[Chunk]:
+    def read(self, after: Position | None, furthest: Position | None = None) -> Iterator[Chunk]:
         """Give what comes after a mark, for ever; it ends after :meth:`stop` only, and is called once.
 
         Args:
@@ -76,7 +76,7 @@ class EventStream:
         """
         options = self._options
         self._mark = None if options.start == "all" else after
-        self._intake = Intake(
+        self._intake = RevisionFilter(
             self.stream,
             self._mark,
             furthest,
@@ -132,7 +132,7 @@ class EventStream:
         self._version = listed.version
         yield self._chunk((), self._options.clock())
 
-    def _collect(self, backlog: Backlog) -> Listed | None:
+    def _collect(self, backlog: Backlog) -> ListResult | None:
         try:
             listed = collect(self._requests, self._intake, backlog, self._page, self._reset)
         except GoneError as error:  # the pages took longer than the server remembers: fewer then
@@ -178,7 +178,7 @@ class EventStream:
             return None
         return self._intake.listed(event, self._options.clock(), read_at)
 
-    def _gap(self, listed: Listed) -> Record | None:
+    def _gap(self, listed: ListResult) -> Record | None:
         """The record of what may be missing between the mark and a list."""
         before, order, now = self._mark, self._intake.order, self._options.clock()
         why = "" if before is None else why_gap(before, listed, order, now, self._options.event_life)
@@ -194,7 +194,7 @@ class EventStream:
     def _watch(self) -> Iterator[Chunk]:
         """Give what happens from now on, until the watch ends, which it does in many ways."""
         began, seconds = monotonic(), self._seconds()
-        following = Following(self._intake, self._version)
+        following = WatchDecoder(self._intake, self._version)
         try:
             with self._requests.watch(self._version, seconds) as feed:
                 self._until = self._options.clock() + seconds * 1_000_000_000
@@ -207,7 +207,7 @@ class EventStream:
         except _REFUSALS as error:
             self._broken(error, following)
 
-    def _follow(self, feed: Feed, following: Following) -> Iterator[Chunk]:
+    def _follow(self, feed: ResponseStream, following: WatchDecoder) -> Iterator[Chunk]:
         while data := self._requests.read(feed):
             records = following.take(data, self._options.clock(), monotonic())
             self._version = following.version
@@ -226,7 +226,7 @@ class EventStream:
                 self._version = ""
                 return
 
-    def _ended(self, following: Following, lasted: float) -> Iterator[Chunk]:
+    def _ended(self, following: WatchDecoder, lasted: float) -> Iterator[Chunk]:
         """A watch came to its end: at its time, or at once, which is a way to say that the version is gone."""
         if self._stopping.is_set():
             return
@@ -246,7 +246,7 @@ class EventStream:
         if self._distrust.failures > 1:
             self._stopping.wait(wait)
 
-    def _broken(self, error: Exception, following: Following) -> None:
+    def _broken(self, error: Exception, following: WatchDecoder) -> None:
         """A watch failed: go on where it was, at once if it had given anything."""
         if following.lines and not isinstance(error, StatusError):
             return
@@ -296,7 +296,7 @@ class EventStream:
             yield chunk
 
     def _chunk(self, records: Sequence[Record], time: int) -> Chunk:
-        self._mark = Mark(self.stream, self._intake.order.last, time)
+        self._mark = Position(self.stream, self._intake.order.last, time)
         return Chunk(records, self._mark)
 
     def _failed(self, error: Exception) -> None:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from kevents._model.wire import told
+from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import StatusError
 
@@ -94,7 +94,7 @@ class Tally:
         self.counted = replace(self.counted, failures=self.counted.failures + 1)
         if self._failing is None:
             self._failing = monotonic()
-        kind, text = type(error).__name__, told(error)
+        kind, text = type(error).__name__, format_error(error)
         if isinstance(error, StatusError):
             kind = str(error.code)
             if error.code == _FORBIDDEN:
@@ -108,4 +108,4 @@ class Tally:
             self._say("again", f"{self._what} are read again after {seconds:.0f} s", logging.INFO)
 
     def _say(self, kind: str, text: str, level: int) -> None:
-        self._log.say((self._what, kind), text, level=level)
+        self._log.log_limited((self._what, kind), text, level=level)

@@ -11,7 +11,7 @@ from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.depth_limit import decoded
 from kevents.export._model.types import Record
 from kevents.export._source.events_api import GoneError
-from kevents.export._source.revision_filter import Intake
+from kevents.export._source.revision_filter import RevisionFilter
 
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 _TOLD: Final = ("ADDED", "MODIFIED")  # no set: what stands there may be anything
@@ -20,7 +20,7 @@ _GONE: Final = 410
 _SHOWN: Final = 200
 
 
-class Following:
+class WatchDecoder:
     """Takes a watch apart; one for each watch.
 
     Args:
@@ -34,7 +34,7 @@ class Following:
         trouble: What the server told instead of an event, which is the end of the watch; None: nothing.
     """
 
-    def __init__(self, intake: Intake, version: str) -> None:
+    def __init__(self, intake: RevisionFilter, version: str) -> None:
         """Begin."""
         self.version = version
         self.lines = 0

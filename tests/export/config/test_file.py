@@ -10,7 +10,7 @@ from kevents.export._config import sinks as _sinkconfig
 from kevents.export._config.file import ConfigError, load, parse
 from kevents.export._config.secrets import Secret
 from kevents.export._config.settings import ClusterConfig, EnrichConfig, HealthConfig, SourceConfig
-from kevents.export._config.table_reader import duration, size
+from kevents.export._model.units import duration, size
 from kevents.export._operate import build as _build
 from kevents.export._route.routes import Route
 from tests.support.collector import no_collection
@@ -82,7 +82,7 @@ def errors(text: str) -> list[str]:
     """What is wrong with a configuration."""
     with pytest.raises(ConfigError) as error:
         parse(text, "cfg.toml")
-    assert "\n".join(error.value.lines) == str(error.value)
+    assert str(error.value) == "\n".join(error.value.lines)
     return error.value.lines
 
 
@@ -92,15 +92,15 @@ def errors(text: str) -> list[str]:
 def test_everything() -> None:
     """Every key says what it says."""
     config = parse(FULL)
-    assert (20.0, "state/", "dead.jsonl") == (config.grace, config.checkpoints, config.dead_letters)
-    assert ClusterConfig("~/.kube/config", "prod", "production", "main") == config.cluster
-    assert SourceConfig(("shop", "jobs"), "now", "30s", 7200.0) == config.source
-    assert EnrichConfig(0, top_owner=False, services=True) == config.enrich
-    assert HealthConfig("127.0.0.1", 9090, 120.0, 30.0) == config.health
-    assert ["out", "archive", "bucket", "hook", "collector"] == list(config.sinks)
+    assert (config.grace, config.checkpoints, config.dead_letters) == (20.0, "state/", "dead.jsonl")
+    assert config.cluster == ClusterConfig("~/.kube/config", "prod", "production", "main")
+    assert config.source == SourceConfig(("shop", "jobs"), "now", "30s", 7200.0)
+    assert config.enrich == EnrichConfig(0, top_owner=False, services=True)
+    assert config.health == HealthConfig("127.0.0.1", 9090, 120.0, 30.0)
+    assert list(config.sinks) == ["out", "archive", "bucket", "hook", "collector"]
     pager, archive = config.routes
-    assert ("pager", ("hook", "out"), True, {"min": 3}) == (pager.id, pager.sinks, pager.stop, pager.count)
-    assert Route(to=("archive", "bucket", "collector"), all=True) == archive
+    assert (pager.id, pager.sinks, pager.stop, pager.count) == ("pager", ("hook", "out"), True, {"min": 3})
+    assert archive == Route(to=("archive", "bucket", "collector"), all=True)
 
 
 def test_a_switch_of_a_store() -> None:
@@ -115,38 +115,41 @@ def test_sinks() -> None:
     """Each kind of sink has its options; secrets are references."""
     sinks = parse(FULL).sinks
     archive = sinks["archive"]
-    assert (10, 1024, 0.5) == (archive.batch.max_items, archive.batch.max_bytes, archive.batch.max_age)
-    assert (50, 2**20, "drop", 5.0) == (
+    assert (archive.batch.max_items, archive.batch.max_bytes, archive.batch.max_age) == (10, 1024, 0.5)
+    assert (
         archive.queue.max_items,
         archive.queue.max_bytes,
         archive.when_full,
         archive.timeout,
+    ) == (50, 2**20, "drop", 5.0)
+    assert tuple(archive.options[key] for key in ("path", "compress", "keep", "keep_for")) == (
+        "events/",
+        "none",
+        10,
+        604_800.0,
     )
-    assert ("events/", "none", 10, 604_800.0) == tuple(
-        archive.options[key] for key in ("path", "compress", "keep", "keep_for")
-    )
-    assert {
+    assert sinks["bucket"].options["options"] == {
         "region": "eu-1",
         "access_key_id": Secret(env="ID"),
         "secret_access_key": Secret(file="/run/key"),
-    } == sinks["bucket"].options["options"]
-    assert Secret(env="HOOK") == sinks["hook"].options["url"]
-    assert {"Authorization": Secret(env="TOKEN"), "X-Team": "one"} == sinks["hook"].options["headers"]
-    assert "http://collector:4318/v1/logs" == sinks["collector"].options["endpoint"]
+    }
+    assert sinks["hook"].options["url"] == Secret(env="HOOK")
+    assert sinks["hook"].options["headers"] == {"Authorization": Secret(env="TOKEN"), "X-Team": "one"}
+    assert sinks["collector"].options["endpoint"] == "http://collector:4318/v1/logs"
 
 
 def test_defaults() -> None:
     """Little need be said."""
     config = parse(SMALL)
-    assert (SourceConfig(), EnrichConfig(), ClusterConfig()) == (config.source, config.enrich, config.cluster)
-    assert (None, "", "") == (config.health.host, config.checkpoints, config.dead_letters)
+    assert (config.source, config.enrich, config.cluster) == (SourceConfig(), EnrichConfig(), ClusterConfig())
+    assert (config.health.host, config.checkpoints, config.dead_letters) == (None, "", "")
     out = config.sinks["out"]
-    assert (1000, 5 * 2**20, 10.0, "block") == (
+    assert (
         out.batch.max_items,
         out.batch.max_bytes,
         out.batch.max_age,
         out.when_full,
-    )
+    ) == (1000, 5 * 2**20, 10.0, "block")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ def test_defaults() -> None:
 )
 def test_durations(text: str, expected: float) -> None:
     """A time says its unit."""
-    assert expected == duration(text)
+    assert duration(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "10", "s", "10 s", "-1s", "1x", "0s", "1e3s", "٣s"])
@@ -168,7 +171,7 @@ def test_no_durations(text: str) -> None:
 @pytest.mark.parametrize(("text", "expected"), [("5MiB", 5 * 2**20), ("512kB", 512_000), ("1.5KiB", 1536), ("7 B", 7)])
 def test_sizes(text: str, expected: int) -> None:
     """A size says its unit."""
-    assert expected == size(text)
+    assert size(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "5", "MiB", "-5MiB", "5 mib", "0B", "0.1B"])
@@ -191,14 +194,14 @@ def test_no_sizes(text: str) -> None:
 def test_listen(listen: str, expected: tuple[str, int]) -> None:
     """Pitfall 77: without an address it is loopback; all addresses are said, not assumed."""
     health = parse(f'health = {{ listen = "{listen}" }}\n{SMALL}').health
-    assert expected == (health.host, health.port)
+    assert (health.host, health.port) == expected
 
 
 def test_windows_line_ends(tmp_path: Path) -> None:
     """A file with a byte order mark and the line ends of Windows is read; its lines are counted right."""
     path = tmp_path / "cfg.toml"
     path.write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
-    assert ["out"] == list(load(path).sinks)
+    assert list(load(path).sinks) == ["out"]
     path.write_bytes(SMALL.replace("true", "1").replace("\n", "\r\n").encode())
     with pytest.raises(ConfigError, match=r":5: routes.0..all: must be true or false"):
         load(path)
@@ -258,8 +261,8 @@ def test_all_at_once() -> None:
     """Every error of a file is told at once, in its order: file, line, key, value and fix."""
     told = errors(WRONG)
     *expected, regex = TOLD.split("\n")
-    assert [*expected, *TOLD_LAST.split("\n")] == [line for line in told if not line.startswith(regex)]
-    assert len(told) == len(expected) + 3
+    assert [line for line in told if not line.startswith(regex)] == [*expected, *TOLD_LAST.split("\n")]
+    assert len(expected) + 3 == len(told)
 
 
 @pytest.mark.parametrize(
@@ -322,15 +325,15 @@ def test_wrong(text: str, expected: str) -> None:
     """Each error is told with its place, the value and the fix."""
     with no_collection():
         found = errors(text)
-    assert 1 == len([line for line in found if expected in line]), found
+    assert len([line for line in found if expected in line]) == 1, found
 
 
 def test_same_place() -> None:
     """Two sinks that would write to the same place are refused: each would take the other's marks for its own."""
     text = '[sinks.{}]\ntype = "file"\npath = "{}"\n'
-    assert ['cfg.toml:4: sinks.b: writes to the same place as the sink "a": give it another'] == errors(
+    assert errors(
         text.format("a", "x/") + text.format("b", "x/../x") + '[[routes]]\nto = ["a", "b"]\nall = true\n'
-    )
+    ) == ['cfg.toml:4: sinks.b: writes to the same place as the sink "a": give it another']
 
 
 def test_unreadable(tmp_path: Path) -> None:
@@ -366,7 +369,7 @@ def test_unreadable(tmp_path: Path) -> None:
 def test_secrets_in_the_file(lines: str) -> None:
     """Pitfall 72: a secret is refused in the file, and what stood there is not told."""
     found = errors(f'checkpoints = "c"\n[sinks.a]\n{lines}\n[[routes]]\nto = "a"\nall = true\n')
-    assert 1 == len(found)
+    assert len(found) == 1
     assert found[0].startswith("cfg.toml:")
     assert "hunter2" not in found[0]
 
@@ -375,11 +378,11 @@ def test_repr_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 72: what a configuration shows of itself holds no secret."""
     monkeypatch.setenv("TOKEN", "hunter2")
     config = parse(FULL)
-    assert "hunter2" == config.sinks["hook"].options["headers"]["Authorization"].reveal()
+    assert config.sinks["hook"].options["headers"]["Authorization"].reveal() == "hunter2"
     assert "hunter2" not in repr(config)
     assert "Secret(env='TOKEN', file='')" in repr(config)
 
 
 def test_every_kind_is_made() -> None:
     """Each kind of destination that a configuration may name is also made from it."""
-    assert sorted(_sinkconfig._READERS) == sorted(_build._MAKERS)
+    assert sorted(_build._MAKERS) == sorted(_sinkconfig._READERS)

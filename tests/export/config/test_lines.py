@@ -75,15 +75,15 @@ EXPECTED = {
 def test_line(path: tuple[str | int, ...]) -> None:
     """Each key stands on the line where it is written."""
     assert tomllib.loads(TEXT)
-    assert EXPECTED[path] == Lines(TEXT).of(path)
+    assert Lines(TEXT).of(path) == EXPECTED[path]
 
 
 def test_no_such_key() -> None:
     """What is not there is looked for in the table around it, and else at the top."""
-    assert 18 == Lines(TEXT).of(("list", 0, "x", "y"))
-    assert 17 == Lines(TEXT).of(("list", 0, "missing"))
-    assert 1 == Lines(TEXT).of(("missing",))
-    assert 1 == Lines("").of(())
+    assert Lines(TEXT).of(("list", 0, "x", "y")) == 18
+    assert Lines(TEXT).of(("list", 0, "missing")) == 17
+    assert Lines(TEXT).of(("missing",)) == 1
+    assert Lines("").of(()) == 1
 
 
 KEYS = st.sampled_from(["a", "b-c", '"d e"', "'f.g'", '"\\u00e9\\n"', "h.i", "1"])

@@ -19,18 +19,18 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A secret is what the environment variable holds now, not what it held at the start."""
     secret = Secret(env="KEVENTS_TEST")
     monkeypatch.setenv("KEVENTS_TEST", "first-value")
-    assert "first-value" == secret.reveal()
+    assert secret.reveal() == "first-value"
     monkeypatch.setenv("KEVENTS_TEST", "second-value")
-    assert "second-value" == secret.reveal()
+    assert secret.reveal() == "second-value"
 
 
 def test_file(tmp_path: Path) -> None:
     """A secret is what the file holds, without the line break at its end: a mounted one is renewed in place."""
     path = tmp_path / "token"
     path.write_bytes(b" spaces stay \r\n")
-    assert " spaces stay " == Secret(file=str(path)).reveal()
+    assert Secret(file=str(path)).reveal() == " spaces stay "
     path.write_bytes(b"another")
-    assert "another" == Secret(file=str(path)).reveal()
+    assert Secret(file=str(path)).reveal() == "another"
 
 
 def test_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,18 +55,18 @@ def test_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEVENTS_TEST", VALUE)
     secret = Secret(env="KEVENTS_TEST")
     secret.reveal()
-    assert "Secret(env='KEVENTS_TEST', file='')" == repr(secret)
+    assert repr(secret) == "Secret(env='KEVENTS_TEST', file='')"
     assert VALUE not in f"{secret}{secret!r}"
 
 
 def test_redaction() -> None:
     """Pitfall 72: a value that has been read is taken out of texts, quoted for a URL too; a very short one is not."""
     redactor = Redactor()
-    assert VALUE == redactor.clean(VALUE)
+    assert redactor.clean(VALUE) == VALUE
     redactor.remember(VALUE)
     redactor.remember("ab")
     expected = "a (not shown) b (not shown) c (not shown) ab"
-    assert expected == redactor.clean(f"a {VALUE} b hunter2%2Fwith%2Bsigns c hunter2/with%2Bsigns ab")
+    assert redactor.clean(f"a {VALUE} b hunter2%2Fwith%2Bsigns c hunter2/with%2Bsigns ab") == expected
 
 
 @pytest.mark.parametrize("value", ['tok"en', "to\\ken", "tö-ken", "it's", "-----BEGIN KEY-----\nabcd\nefgh", " token "])
@@ -75,13 +75,13 @@ def test_forms(value: str) -> None:
     redactor = Redactor([value])
     quoted = (repr(value), json.dumps(value), json.dumps(value, ensure_ascii=False))
     for form in (value, value.strip(), printable(value), *(text[1:-1] for text in quoted)):
-        assert "for <(not shown)>" == redactor(f"for <{form}>")
+        assert redactor(f"for <{form}>") == "for <(not shown)>"
 
 
 def test_cut() -> None:
     """Pitfall 72: a text is cut only after the values are out of it, or half of one would be left."""
     found = Redactor([VALUE])(f"{'x' * 590} {VALUE} {'y' * 100}")
-    assert f"{'x' * 590} (not s..." == found
+    assert found == f"{'x' * 590} (not s..."
 
 
 def test_a_long_text() -> None:

@@ -32,14 +32,14 @@ def test_version(rv: str, state: str | None) -> None:
     """A reading answers for the resourceVersion that it showed and for all before it, however long ago."""
     cache = Cache(4)
     cache.put(POD, found(rv="10"), "8", 0.0)
-    assert state == seen(cache, rv, now=1e6, read_at=1e6)
+    assert seen(cache, rv, now=1e6, read_at=1e6) == state
 
 
 def test_version_asked() -> None:
     """A version that the server did not show when it was asked for it is not asked for again."""
     cache = Cache(4)
     cache.put(POD, found(rv="10"), "99", 0.0)
-    assert [LIVE, None] == [seen(cache, rv, now=1e6) for rv in ("99", "98")]
+    assert [seen(cache, rv, now=1e6) for rv in ("99", "98")] == [LIVE, None]
 
 
 @pytest.mark.parametrize(("age", "state"), [(59.9, LIVE), (60.0, None)])
@@ -48,14 +48,14 @@ def test_no_version(rv: str, age: float, state: str | None) -> None:
     """For a reference without a version, or with one that is no number, a reading answers for a minute."""
     cache = Cache(4)
     cache.put(POD, found(), "", 0.0)
-    assert state == seen(cache, rv, now=age)
+    assert seen(cache, rv, now=age) == state
 
 
 def test_gone_for_good() -> None:
     """An object that is gone never comes back under its UID."""
     cache = Cache(4)
     cache.put(POD, None, "5", 0.0)
-    assert GONE == seen(cache, "9999", now=1e9, read_at=1e9)
+    assert seen(cache, "9999", now=1e9, read_at=1e9) == GONE
 
 
 def test_gone_keeps_labels() -> None:
@@ -64,26 +64,26 @@ def test_gone_keeps_labels() -> None:
     cache.put(POD, found(), "", 0.0)
     entry = cache.put(POD, None, "11", 1.0)
     expected = ({"state": GONE, "stale": True}, {"labels": {"of": UIDS(1)}, "deleted": True})
-    assert expected == (entry.about, entry.fields)
+    assert (entry.about, entry.fields) == expected
 
 
 def test_replaced() -> None:
     """Labels of an object that took the name over are not attached; those last known of the one meant are."""
     cache = Cache(4)
     fresh = cache.put(POD, found(UIDS(2)), "", 0.0)
-    assert (REPLACED, {"deleted": True}) == (fresh.state, fresh.fields)
+    assert (fresh.state, fresh.fields) == (REPLACED, {"deleted": True})
     cache.put(POD, found(), "", 1.0)
     known = cache.put(POD, found(UIDS(2)), "11", 2.0)
-    assert (REPLACED, {"of": UIDS(1)}, True) == (known.state, known.fields["labels"], known.about["stale"])
-    assert REPLACED == seen(cache, "12", now=1e9)
+    assert (known.state, known.fields["labels"], known.about["stale"]) == (REPLACED, {"of": UIDS(1)}, True)
+    assert seen(cache, "12", now=1e9) == REPLACED
 
 
 def test_terminating() -> None:
     """An object with a deletionTimestamp counts as deleted; for an event with a newer version it is read again."""
     cache = Cache(4)
     entry = cache.put(POD, found(terminating=True), "", 0.0)
-    assert (TERMINATING, True) == (entry.state, entry.fields["deleted"])
-    assert [TERMINATING, None] == [seen(cache, rv) for rv in ("10", "11")]
+    assert (entry.state, entry.fields["deleted"]) == (TERMINATING, True)
+    assert [seen(cache, rv) for rv in ("10", "11")] == [TERMINATING, None]
 
 
 def test_gone_do_not_push_out() -> None:
@@ -92,7 +92,7 @@ def test_gone_do_not_push_out() -> None:
     cache.put(POD, found(), "", 0.0)
     for number in range(2, 10):
         cache.put(POD._replace(uid=UIDS(number)), None, "", 0.0)
-    assert (LIVE, 1) == (seen(cache, "10"), len(cache))
+    assert (seen(cache, "10"), len(cache)) == (LIVE, 1)
 
 
 def test_gone_are_bounded() -> None:
@@ -101,7 +101,7 @@ def test_gone_are_bounded() -> None:
     for number in range(9):
         cache.put(POD._replace(uid=UIDS(number)), None, "", 0.0)
     states = [seen(cache, reference=POD._replace(uid=UIDS(number))) for number in range(9)]
-    assert [None, *[GONE] * 8] == states
+    assert states == [None, *[GONE] * 8]
 
 
 def test_large_counts_as_several() -> None:
@@ -111,16 +111,16 @@ def test_large_counts_as_several() -> None:
     for number, reference in enumerate(references):
         cache.put(reference, found(UIDS(number)), "", 0.0)
     cache.put(POD._replace(name="big"), found(size=100 * 1024), "", 0.0)
-    assert 2 == len(cache)
+    assert len(cache) == 2
     cache.put(POD._replace(name="huge"), found(size=100 * 1024 * 1024), "", 0.0)
-    assert 1 == len(cache)
+    assert len(cache) == 1
 
 
 def test_no_uid() -> None:
     """Pitfall 17: without a UID a reading answers for events read before it was asked for, never for later ones."""
     cache = Cache(4)
     cache.put(NAMELESS, found(), "", 5.0)
-    assert [LIVE, None] == [seen(cache, "10", read_at, 5.1, NAMELESS) for read_at in (5.0, 5.05)]
+    assert [seen(cache, "10", read_at, 5.1, NAMELESS) for read_at in (5.0, 5.05)] == [LIVE, None]
 
 
 def test_no_uid_is_no_key() -> None:
@@ -131,7 +131,7 @@ def test_no_uid_is_no_key() -> None:
         NAMELESS._replace(**{field: "other"})  # type: ignore[arg-type]
         for field in ("api_version", "kind", "namespace", "name")
     ]
-    assert [None] * 4 == [seen(cache, "", 1.0, 5.0, other) for other in others]
+    assert [seen(cache, "", 1.0, 5.0, other) for other in others] == [None] * 4
 
 
 def test_uid_is_not_enough() -> None:
@@ -146,7 +146,7 @@ def test_node(age: float, state: str | None) -> None:
     """A Node by its name is trusted for ten seconds."""
     cache = Cache(4)
     cache.put(NODE, found(), "", 0.0)
-    assert state == seen(cache, "", age, age, NODE)
+    assert seen(cache, "", age, age, NODE) == state
 
 
 @pytest.mark.parametrize(("age", "state"), [(59.9, GONE), (60.0, None)])
@@ -154,30 +154,30 @@ def test_static_pod(age: float, state: str | None) -> None:
     """A UID that the kubelet made up may come back with its mirror pod: that it is gone holds for a minute."""
     cache = Cache(4)
     cache.put(STATIC, None, "", 0.0)
-    assert state == seen(cache, "", age, age, STATIC)
+    assert seen(cache, "", age, age, STATIC) == state
 
 
 def test_mirror_pod() -> None:
     """The mirror of a static pod stands for it, though it has a UID of its own."""
-    assert LIVE == Cache(4).put(STATIC, found(mirrors=STATIC.uid), "", 0.0).state
-    assert REPLACED == Cache(4).put(STATIC, found(mirrors="another"), "", 0.0).state
+    assert Cache(4).put(STATIC, found(mirrors=STATIC.uid), "", 0.0).state == LIVE
+    assert Cache(4).put(STATIC, found(mirrors="another"), "", 0.0).state == REPLACED
 
 
 def test_false_mirror() -> None:
     """A pod that claims to mirror one with a UID of the server's does not stand for it."""
-    assert REPLACED == Cache(4).put(POD, found(UIDS(2), mirrors=POD.uid), "", 0.0).state
+    assert Cache(4).put(POD, found(UIDS(2), mirrors=POD.uid), "", 0.0).state == REPLACED
 
 
 def test_aged() -> None:
     """Without an answer the last labels are told as stale, and nothing is said about a deletion."""
     entry = Entry(LIVE, found()).aged(SKIPPED)
-    assert ({"state": SKIPPED, "stale": True}, {"labels": {"of": UIDS(1)}}) == (entry.about, entry.fields)
-    assert ({"state": FORBIDDEN, "stale": False}, {}) == (Entry(FORBIDDEN).about, Entry(FORBIDDEN).fields)
+    assert (entry.about, entry.fields) == ({"state": SKIPPED, "stale": True}, {"labels": {"of": UIDS(1)}})
+    assert (Entry(FORBIDDEN).about, Entry(FORBIDDEN).fields) == ({"state": FORBIDDEN, "stale": False}, {})
 
 
 def test_empty_fields_are_left_out() -> None:
     """What an object does not have is not there, as in event-exporter's JSON; `deleted` always is."""
-    assert {"deleted": False} == Entry(LIVE, Found("u", "1", "", False, {}, {}, [])).fields
+    assert Entry(LIVE, Found("u", "1", "", False, {}, {}, [])).fields == {"deleted": False}
 
 
 NUMBERS = st.integers(1, 10**30)
@@ -186,10 +186,10 @@ NUMBERS = st.integers(1, 10**30)
 @given(fetched=NUMBERS, rv=NUMBERS)
 def test_versions_compare_as_numbers(fetched: int, rv: int) -> None:
     """Versions of any length compare as whole numbers."""
-    assert (rv <= fetched) == covers(str(fetched), str(rv))
+    assert covers(str(fetched), str(rv)) == (rv <= fetched)
 
 
 @pytest.mark.parametrize("rv", ["", "x", "01", "-1", "1.0", "٣", " 1", "1" * 5000])
 def test_what_is_no_number(rv: str) -> None:
     """A version that is no whole number is covered by itself only; one of 5,000 digits is a large number."""
-    assert [False, True] == [covers("10", rv), covers(rv, rv)]
+    assert [covers("10", rv), covers(rv, rv)] == [False, True]

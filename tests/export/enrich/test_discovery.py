@@ -65,13 +65,13 @@ class Asked:
 def test_found_once() -> None:
     """A group and version is read when one of its kinds is first asked for, and then no more."""
     find = Asked()
-    assert ["pods", "nodes", "deployments"] == [
+    assert [
         getattr(find(version, kind), "name", None)
         for version, kind in (("v1", "Pod"), ("v1", "Node"), ("apps/v1", "Deployment"))
-    ]
+    ] == ["pods", "nodes", "deployments"]
     for _ in range(9):
         find("apps/v1", "Deployment", 1e6)
-    assert ["/api/v1", "/apis", "/apis/apps/v1"] == find.paths
+    assert find.paths == ["/api/v1", "/apis", "/apis/apps/v1"]
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_unknown(version: str, kind: str) -> None:
     for now in (0.0, 1.0, 59.0):
         assert find(version, kind, now) is None
     first = find.paths[before:]
-    assert len(set(first)) == len(first)
+    assert len(first) == len(set(first))
     find(version, kind, 60.0)
-    assert first[-1] == find.paths[-1]
+    assert find.paths[-1] == first[-1]
     assert len(find.paths) > before + len(first)
 
 
@@ -99,7 +99,7 @@ def test_many_unknown() -> None:
         find(f"g{number}.example.com/v1", "Widget", 1.0)
         find(f"v{number + 2}", "Widget", 1.0)
         find("apps/v1", f"Widget{number}", 1.0)
-    assert ["/apis", "/api/v1", "/apis/apps/v1"] == find.paths
+    assert find.paths == ["/apis", "/api/v1", "/apis/apps/v1"]
 
 
 def test_comes_later() -> None:
@@ -108,16 +108,16 @@ def test_comes_later() -> None:
     find = Asked({**pages, "/apis": {"groups": []}})
     assert find("example.com/v2", "Widget", 0.0) is None
     find.pages = pages
-    assert [None, "widgets"] == [getattr(find("example.com/v2", "Widget", now), "name", None) for now in (59.9, 60.0)]
+    assert [getattr(find("example.com/v2", "Widget", now), "name", None) for now in (59.9, 60.0)] == [None, "widgets"]
 
 
 def test_old_version() -> None:
     """A version that is no longer served stands for the one that its group prefers, and so does none."""
     find = Asked()
-    assert ["widgets", "pods", "pods"] == [
+    assert [
         getattr(find(version, kind), "name", None)
         for version, kind in (("example.com/v1beta1", "Widget"), ("", "Pod"), ("v0", "Pod"))
-    ]
+    ] == ["widgets", "pods", "pods"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_old_version() -> None:
 def test_no_version(version: str) -> None:
     """What is no apiVersion is asked nobody for."""
     find = Asked()
-    assert (None, []) == (find(version, "Pod"), find.paths)
+    assert (find(version, "Pod"), find.paths) == (None, [])
 
 
 def test_unreadable() -> None:
@@ -144,7 +144,7 @@ def test_nonsense(body: bytes) -> None:
     discovery = Discovery()
     with pytest.raises(ValueError, match="/api/v1 is no discovery document"):
         discovery.learn("/api/v1", body, 0.0)
-    assert [None, Unread("/api/v1")] == [discovery.resolve("v1", "Pod", now) for now in (59.9, 60.0)]
+    assert [discovery.resolve("v1", "Pod", now) for now in (59.9, 60.0)] == [None, Unread("/api/v1")]
 
 
 def test_forgotten() -> None:
@@ -155,8 +155,8 @@ def test_forgotten() -> None:
     find.discovery.forget(deployments)
     del find.paths[:]
     assert find("apps/v1", "Deployment", 59.0) is None
-    assert [] == find.paths
-    assert deployments == find("apps/v1", "Deployment", 60.0)
+    assert find.paths == []
+    assert find("apps/v1", "Deployment", 60.0) == deployments
 
 
 PODS = Resource("", "v1", "pods", namespaced=True)
@@ -167,23 +167,23 @@ DEPLOYMENTS = Resource("apps", "v1", "deployments", namespaced=True)
 def test_paths() -> None:
     """Objects are where the API says; the namespace of an object that lives in none is ignored; names are quoted."""
     reference = Reference("v1", "Pod", "default", "web:0 é", "")
-    assert [
+    assert [each.path(reference) for each in (PODS, NODES, DEPLOYMENTS)] == [
         "/api/v1/namespaces/default/pods/web%3A0%20%C3%A9",
         "/api/v1/nodes/web%3A0%20%C3%A9",
         "/apis/apps/v1/namespaces/default/deployments/web%3A0%20%C3%A9",
-    ] == [each.path(reference) for each in (PODS, NODES, DEPLOYMENTS)]
+    ]
 
 
 @pytest.mark.parametrize("bad", ["", ".", "..", "a/b", "../secrets/s", "a%2fb", "a\n/b", "a" * 254])
 def test_no_path(bad: str) -> None:
     """Pitfall 74: a name that no object can have leads nowhere, least of all to another resource."""
-    assert [None, None, None] == [
+    assert [
         PODS.path(Reference("v1", "Pod", bad, "web-0", "")),
         PODS.path(Reference("v1", "Pod", "default", bad, "")),
         NODES.path(Reference("v1", "Node", "", bad, "")),
-    ]
+    ] == [None, None, None]
 
 
 def test_full_name() -> None:
     """A resource has one name whatever its version."""
-    assert ["pods", "deployments.apps"] == [each.full_name for each in (PODS, DEPLOYMENTS)]
+    assert [each.full_name for each in (PODS, DEPLOYMENTS)] == ["pods", "deployments.apps"]

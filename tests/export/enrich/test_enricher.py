@@ -67,9 +67,9 @@ def test_names_of_144(bench: Bench) -> None:
     records = [record(uid=UIDS(1), rv=rv) for _ in range(3)]
     bench.enrich(*records)
     expected = {"labels": {"a": "b"}, "annotations": {"c": "d"}, "ownerReferences": owners, "deleted": False}
-    assert expected == {key: involved(records[2])[key] for key in expected}
+    assert {key: involved(records[2])[key] for key in expected} == expected
     figures = bench.enricher.statistics()
-    assert (2, 1, 3) == (figures.kube_api_read_cache_hits, figures.kube_api_read_cache_misses, figures.states["live"])
+    assert (figures.kube_api_read_cache_hits, figures.kube_api_read_cache_misses, figures.states["live"]) == (2, 1, 3)
 
 
 def test_reference_is_kept(bench: Bench) -> None:
@@ -78,7 +78,7 @@ def test_reference_is_kept(bench: Bench) -> None:
     done = record(uid=UIDS(1), rv="7", fieldPath="spec.containers{web}")
     before = dict(involved(done))
     bench.enrich(done)
-    assert before == {key: involved(done)[key] for key in before}
+    assert {key: involved(done)[key] for key in before} == before
 
 
 def test_metadata_only(bench: Bench) -> None:
@@ -89,11 +89,11 @@ def test_metadata_only(bench: Bench) -> None:
     bench.enrich(done)
     asked = {path: accept for path, accept in bench.cluster.accepts.items() if path in bench.cluster.objects_read()}
     form = "application/json;as={};g=meta.k8s.io;v=v1"
-    assert {
+    assert asked == {
         "/api/v1/namespaces/default/secrets/s": form.format("PartialObjectMetadata"),
         "/api/v1/nodes/n1": form.format("Table"),
-    } == asked
-    assert {"a": "b"} == involved(done)["annotations"]
+    }
+    assert involved(done)["annotations"] == {"a": "b"}
 
 
 def test_annotations_of_choice() -> None:
@@ -102,20 +102,20 @@ def test_annotations_of_choice() -> None:
     bench.cluster.put("Pod", "web-0", UIDS(1), annotations={LAST_APPLIED: "{}", "secret.example.com/a": "b"})
     done = record(uid=UIDS(1))
     bench.enrich(done)
-    assert {LAST_APPLIED: "{}"} == involved(done)["annotations"]
+    assert involved(done)["annotations"] == {LAST_APPLIED: "{}"}
 
 
 def test_gone_and_replaced(bench: Bench) -> None:
     """An object that is gone is asked for once; what took its name over is told apart, and known from then on."""
     gone, other = record("Pod", "gone", UIDS(1), "5"), record("Pod", "web-0", UIDS(2), "5")
     rv = bench.cluster.put("Pod", "web-0", UIDS(3), labels={"new": "yes"})
-    assert [("gone", False), ("replaced", False)] == [bench.state(each) for each in (gone, other)]
-    assert [True, True] == [involved(each)["deleted"] for each in (gone, other)]
+    assert [bench.state(each) for each in (gone, other)] == [("gone", False), ("replaced", False)]
+    assert [involved(each)["deleted"] for each in (gone, other)] == [True, True]
     assert "labels" not in involved(other)
     reads_so_far = len(bench.cluster.requests)
     again = [record("Pod", "gone", UIDS(1), "99"), record("Pod", "web-0", UIDS(2)), record("Pod", "web-0", UIDS(3), rv)]
-    assert ["gone", "replaced", "live"] == [about["state"] for about in bench.enrich(*again)]
-    assert reads_so_far == len(bench.cluster.requests)
+    assert [about["state"] for about in bench.enrich(*again)] == ["gone", "replaced", "live"]
+    assert len(bench.cluster.requests) == reads_so_far
 
 
 def test_static_pod(bench: Bench) -> None:
@@ -124,8 +124,8 @@ def test_static_pod(bench: Bench) -> None:
         "Pod", "etcd-n1", UIDS(1), labels={"tier": "cp"}, annotations={"kubernetes.io/config.hash": "f00d"}
     )
     done = record("Pod", "etcd-n1", "f00d")
-    assert ("live", False) == bench.state(done)
-    assert {"tier": "cp"} == involved(done)["labels"]
+    assert bench.state(done) == ("live", False)
+    assert involved(done)["labels"] == {"tier": "cp"}
 
 
 def test_no_uid_created_later(bench: Bench) -> None:
@@ -133,8 +133,8 @@ def test_no_uid_created_later(bench: Bench) -> None:
     bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"}, creationTimestamp="2026-11-22T12:00:05Z")
     times = ("2026-11-22T12:00:04Z", "2026-11-22T12:00:05.500000Z", "2026-11-22T13:00:00Z")
     records = [record(time=time) for time in times]
-    assert ["replaced", "live", "live"] == [about["state"] for about in bench.enrich(*records)]
-    assert [None, {"a": "b"}, {"a": "b"}] == [involved(each).get("labels") for each in records]
+    assert [about["state"] for about in bench.enrich(*records)] == ["replaced", "live", "live"]
+    assert [involved(each).get("labels") for each in records] == [None, {"a": "b"}, {"a": "b"}]
 
 
 def test_no_uid_recreated(bench: Bench) -> None:
@@ -144,7 +144,7 @@ def test_no_uid_recreated(bench: Bench) -> None:
         done = record(rv="5")
         bench.enrich(done)
         bench.now += 0.01
-        assert str(number) == involved(done)["labels"]["number"]
+        assert involved(done)["labels"]["number"] == str(number)
 
 
 def test_too_late(bench: Bench) -> None:
@@ -156,9 +156,9 @@ def test_too_late(bench: Bench) -> None:
     records = [record("Pod", name, uid, version, read_at=bench.now - 2.1) for name, uid, version in names]
     bench.enricher.enrich(records)
     expected = [("live", False), ("skipped", True), ("skipped", False)]
-    assert expected == [tuple(each.body["kevents"]["object"].values()) for each in records]
-    assert [{"a": "b"}, {"a": "b"}, None] == [involved(each).get("labels") for each in records]
-    assert [] == bench.cluster.requests
+    assert [tuple(each.body["kevents"]["object"].values()) for each in records] == expected
+    assert [involved(each).get("labels") for each in records] == [{"a": "b"}, {"a": "b"}, None]
+    assert bench.cluster.requests == []
 
 
 def test_rate() -> None:
@@ -167,8 +167,8 @@ def test_rate() -> None:
     for number in range(10):
         bench.cluster.put("Pod", f"p{number}", UIDS(number))
     abouts = bench.enrich(*(record("Pod", f"p{number}", UIDS(number)) for number in range(10)))
-    assert ["live"] * 4 + ["skipped"] * 6 == [about["state"] for about in abouts]
-    assert {"discover": 1, "get": 4} == bench.enricher.statistics().requests
+    assert [about["state"] for about in abouts] == ["live"] * 4 + ["skipped"] * 6
+    assert bench.enricher.statistics().requests == {"discover": 1, "get": 4}
 
 
 def test_gap(bench: Bench) -> None:
@@ -176,8 +176,8 @@ def test_gap(bench: Bench) -> None:
     body = {"kevents": {"v": 1, "id": "gap:1", "gap": {"why": "expired"}}}
     before = json.dumps(body)
     bench.enricher.enrich([Record(STREAM, 1, body, bench.now)])
-    assert before == json.dumps(body)
-    assert 0 == sum(bench.enricher.statistics().states.values())
+    assert json.dumps(body) == before
+    assert sum(bench.enricher.statistics().states.values()) == 0
 
 
 ODD: Final[list[dict[str, Any]]] = [
@@ -203,9 +203,9 @@ def test_odd_reference(bench: Bench, odd: dict[str, Any]) -> None:
     broken, fine = record(), record(uid=UIDS(1), rv=rv)
     broken.body["involvedObject"] = dict(odd)
     bench.enrich(broken, fine)
-    assert "live" == fine.body["kevents"]["object"]["state"]
-    assert "skipped" == broken.body["kevents"]["object"]["state"] or "name" in odd
-    assert [] == [path for path in bench.cluster.objects_read() if not path.startswith(PODS + "/") or ".." in path]
+    assert fine.body["kevents"]["object"]["state"] == "live"
+    assert broken.body["kevents"]["object"]["state"] == "skipped" or "name" in odd
+    assert [path for path in bench.cluster.objects_read() if not path.startswith(PODS + "/") or ".." in path] == []
 
 
 @pytest.mark.parametrize("source", [None, "text", {"host": 7}, {"host": ["n"]}, {"host": "../namespaces/x"}, []])
@@ -215,7 +215,7 @@ def test_odd_source(bench: Bench, source: object) -> None:
     done = record(uid=UIDS(1))
     done.body["source"] = source
     bench.enrich(done)
-    assert {"a": "b"} == involved(done)["labels"]
+    assert involved(done)["labels"] == {"a": "b"}
 
 
 def test_owner(bench: Bench) -> None:
@@ -237,9 +237,9 @@ def test_owner(bench: Bench) -> None:
         bench.now += passed
         done = record(uid=UIDS(1), rv=rv)
         bench.enrich(done)
-        assert expected == done.body["kevents"]["topOwner"]
-        assert owner_reads == bench.enricher.statistics().owner_reads
-    assert 1 == bench.enricher.statistics().kube_api_read_cache_misses
+        assert done.body["kevents"]["topOwner"] == expected
+        assert bench.enricher.statistics().owner_reads == owner_reads
+    assert bench.enricher.statistics().kube_api_read_cache_misses == 1
 
 
 def test_an_owner_that_is_no_controller(bench: Bench) -> None:
@@ -247,7 +247,7 @@ def test_an_owner_that_is_no_controller(bench: Bench) -> None:
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": UIDS(2)}
     bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=[owner])
     done = record(uid=UIDS(1))
-    assert ("live", False) == bench.state(done)
+    assert bench.state(done) == ("live", False)
     assert "topOwner" not in done.body["kevents"]
 
 
@@ -258,12 +258,12 @@ def test_owner_too_late() -> None:
     rv = bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=owners)
     bench.cluster.put("Deployment", "web", UIDS(2))
     done = record(uid=UIDS(1), rv=rv)
-    assert ("live", False) == bench.state(done)
+    assert bench.state(done) == ("live", False)
     assert "topOwner" not in done.body["kevents"]
     for _ in range(3):
         bench.now += 1000.0
         bench.state(done)
-    assert "Deployment" == done.body["kevents"]["topOwner"]["kind"]
+    assert done.body["kevents"]["topOwner"]["kind"] == "Deployment"
 
 
 def test_switched_off() -> None:
@@ -274,7 +274,7 @@ def test_switched_off() -> None:
         bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=owners)
         done = record(uid=UIDS(1), host="n1")
         bench.enrich(done)
-        assert reads_made == len(bench.cluster.objects_read())
+        assert len(bench.cluster.objects_read()) == reads_made
         assert not {"topOwner", "node", "services"} & set(done.body["kevents"])
 
 
@@ -286,9 +286,9 @@ def test_node(bench: Bench) -> None:
         bench.now += passed
         records = [record(uid=UIDS(2), host=host) for host in ("n1", "n1", "some-controller-7d9", "")]
         bench.enrich(*records)
-        assert node_reads == bench.enricher.statistics().node_reads
+        assert bench.enricher.statistics().node_reads == node_reads
         addresses = {"addresses": ["10.0.0.9"]}
-        assert [addresses, addresses, None, None] == [each.body["kevents"].get("node") for each in records]
+        assert [each.body["kevents"].get("node") for each in records] == [addresses, addresses, None, None]
 
 
 def test_node_by_name(bench: Bench) -> None:
@@ -296,11 +296,11 @@ def test_node_by_name(bench: Bench) -> None:
     bench.cluster.put("Node", "n1", UIDS(1), labels={"zone": "a"}, address="10.0.0.9")
     records = [record("Node", "n1", "n1", host="n1") for _ in range(5)]
     bench.enrich(*records)
-    assert ({"zone": "a"}, {"addresses": ["10.0.0.9"]}) == (
+    assert (
         involved(records[4])["labels"],
         records[4].body["kevents"]["node"],
-    )
-    assert ["/api/v1/nodes/n1"] == bench.cluster.objects_read()
+    ) == ({"zone": "a"}, {"addresses": ["10.0.0.9"]})
+    assert bench.cluster.objects_read() == ["/api/v1/nodes/n1"]
 
 
 REFUSALS: Final = [
@@ -325,10 +325,10 @@ def test_refused(status: int, state: str, later: float, asked: int) -> None:
     headers = {"Retry-After": "7"} if status == 429 else {}
     bench.cluster.answer = lambda path: Reply(status, b"{}", headers) if path.startswith(PODS) else None
     for number in range(3):
-        assert (state, False) == bench.state(record(uid=UIDS(1 + number), rv="5"))
+        assert bench.state(record(uid=UIDS(1 + number), rv="5")) == (state, False)
     bench.now += later
     bench.state(record(uid=UIDS(9), rv="5"))
-    assert asked == len(bench.cluster.objects_read())
+    assert len(bench.cluster.objects_read()) == asked
 
 
 def test_one_kind_fails(bench: Bench) -> None:
@@ -338,8 +338,8 @@ def test_one_kind_fails(bench: Bench) -> None:
     abouts = bench.enrich(
         *(record("Secret", f"s{number}", UIDS(number)) for number in range(2, 9)), record(uid=UIDS(1))
     )
-    assert ["skipped"] * 7 + ["live"] == [about["state"] for about in abouts]
-    assert 2 == len(bench.cluster.objects_read())
+    assert [about["state"] for about in abouts] == ["skipped"] * 7 + ["live"]
+    assert len(bench.cluster.objects_read()) == 2
 
 
 @pytest.mark.parametrize("status", [400, 414, 422, 431])
@@ -348,7 +348,7 @@ def test_one_reference_is_refused(bench: Bench, status: int) -> None:
     bench.cluster.answer = lambda path: Reply(status, b"{}") if path.endswith("/odd") else None
     bench.cluster.put("Pod", "web-0", UIDS(1))
     abouts = bench.enrich(record("Pod", "odd", UIDS(2)), record(uid=UIDS(1)))
-    assert ["skipped", "live"] == [about["state"] for about in abouts]
+    assert [about["state"] for about in abouts] == ["skipped", "live"]
 
 
 def test_one_group_is_down(bench: Bench) -> None:
@@ -361,8 +361,8 @@ def test_one_group_is_down(bench: Bench) -> None:
         bench.now += 0.5
         bench.enrich(record("PodMetrics", apiVersion="metrics.k8s.io/v1", uid=UIDS(2)))
         asked.append(bench.cluster.counts()["/apis/metrics.k8s.io/v1"])
-    assert (1, 4) == (asked[0], asked[-1])
-    assert ("live", False) == bench.state(record(uid=UIDS(1)))
+    assert (asked[0], asked[-1]) == (1, 4)
+    assert bench.state(record(uid=UIDS(1))) == ("live", False)
 
 
 def test_one_kind_hangs(bench: Bench) -> None:
@@ -378,8 +378,8 @@ def test_one_kind_hangs(bench: Bench) -> None:
     abouts = bench.enrich(
         *(record("Secret", f"s{number}", UIDS(number)) for number in range(2, 9)), record(uid=UIDS(1))
     )
-    assert ["skipped"] * 7 + ["live"] == [about["state"] for about in abouts]
-    assert 2 == len(bench.cluster.objects_read())
+    assert [about["state"] for about in abouts] == ["skipped"] * 7 + ["live"]
+    assert len(bench.cluster.objects_read()) == 2
 
 
 def test_forbidden_keeps_labels(bench: Bench) -> None:
@@ -388,9 +388,9 @@ def test_forbidden_keeps_labels(bench: Bench) -> None:
     bench.state(record(uid=UIDS(1), rv=rv))
     bench.cluster.answer = lambda path: Reply(403, b"{}") if path.startswith(PODS) else None
     done = record(uid=UIDS(1), rv="999")
-    assert [("forbidden", True)] * 2 == [bench.state(done), bench.state(done)]
-    assert {"a": "b"} == involved(done)["labels"]
-    assert 2 == len(bench.cluster.objects_read())
+    assert [bench.state(done), bench.state(done)] == [("forbidden", True)] * 2
+    assert involved(done)["labels"] == {"a": "b"}
+    assert len(bench.cluster.objects_read()) == 2
 
 
 @pytest.mark.parametrize("body", [b"404 page not found\n", b'{"kind": "Status", "code": 404, "details": {}}', b""])
@@ -398,27 +398,27 @@ def test_kind_is_gone(bench: Bench, body: bytes) -> None:
     """A 404 that does not name the object says that its kind is gone: nothing is said about the object."""
     bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"})
     bench.cluster.answer = lambda path: Reply(404, body) if path.startswith(PODS) else None
-    assert [("skipped", False)] * 2 == [bench.state(record(uid=UIDS(1))) for _ in range(2)]
-    assert 1 == len(bench.cluster.objects_read())
+    assert [bench.state(record(uid=UIDS(1))) for _ in range(2)] == [("skipped", False)] * 2
+    assert len(bench.cluster.objects_read()) == 1
     bench.cluster.answer = lambda path: None
     bench.now += 61.0
-    assert ("live", False) == bench.state(record(uid=UIDS(1)))
+    assert bench.state(record(uid=UIDS(1))) == ("live", False)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"metadata": {"labels": {"a": 1}}}', b"{" * 100_000])
 def test_nonsense(bench: Bench, body: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """A 200 that holds no metadata is told once, and its kind is left alone."""
     bench.cluster.answer = lambda path: Reply(200, body) if path.startswith(PODS) else None
-    assert [("skipped", False)] * 5 == [bench.state(record(uid=UIDS(number))) for number in range(5)]
-    assert 1 == len(bench.cluster.objects_read())
-    assert 1 == caplog.text.count("events about pods are not enriched")
+    assert [bench.state(record(uid=UIDS(number))) for number in range(5)] == [("skipped", False)] * 5
+    assert len(bench.cluster.objects_read()) == 1
+    assert caplog.text.count("events about pods are not enriched") == 1
 
 
 def test_huge_answer(bench: Bench) -> None:
     """Pitfall 78: an answer of more than 16 MiB is not read to its end."""
     huge = Reply(200, b" " * (17 << 20))
     bench.cluster.answer = lambda path: huge if path.startswith(PODS) else None
-    assert ("skipped", False) == bench.state(record(uid=UIDS(1)))
+    assert bench.state(record(uid=UIDS(1))) == ("skipped", False)
     assert huge.body
 
 
@@ -437,9 +437,9 @@ def test_no_answer(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     asked = []
     for passed in (0.0, 0.6, 0.5, 1.6, 0.5):
         bench.now += passed
-        assert ("skipped", False) == bench.state(record(uid=UIDS(1)))
+        assert bench.state(record(uid=UIDS(1))) == ("skipped", False)
         asked.append(len(bench.cluster.requests))
-    assert [1, 1, 2, 2, 3] == asked
+    assert asked == [1, 1, 2, 2, 3]
     assert "could not be looked up" in caplog.text
     assert "hunter2" not in caplog.text
 
@@ -447,8 +447,8 @@ def test_no_answer(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
 def test_discovery_refused(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """A server that does not tell its kinds is told of in the log; records go on, and it is asked again in a minute."""
     bench.cluster.answer = lambda path: Reply(403, b"{}") if path == "/api/v1" else None
-    assert [("skipped", False)] * 3 == [bench.state(record(uid=UIDS(1))) for _ in range(3)]
-    assert (["/api/v1"], True) == (bench.cluster.requests, "/api/v1 was answered with 403" in caplog.text)
+    assert [bench.state(record(uid=UIDS(1))) for _ in range(3)] == [("skipped", False)] * 3
+    assert (bench.cluster.requests, "/api/v1 was answered with 403" in caplog.text) == (["/api/v1"], True)
 
 
 @pytest.mark.parametrize("status", [401, 429])
@@ -456,18 +456,18 @@ def test_discovery_held_up(bench: Bench, status: int) -> None:
     """Who must wait, or has no credentials any more, asks for nothing in the meantime, and goes on afterwards."""
     bench.cluster.put("Pod", "web-0", UIDS(1))
     bench.cluster.answer = lambda _: Reply(status, b"{}", {"Retry-After": "7"})
-    assert [("skipped", False)] * 3 == [bench.state(record(uid=UIDS(1))) for _ in range(3)]
-    assert ["/api/v1"] == bench.cluster.requests
+    assert [bench.state(record(uid=UIDS(1))) for _ in range(3)] == [("skipped", False)] * 3
+    assert bench.cluster.requests == ["/api/v1"]
     bench.cluster.answer = lambda _: None
     bench.now += 60
-    assert ("live", False) == bench.state(record(uid=UIDS(1)))
+    assert bench.state(record(uid=UIDS(1))) == ("live", False)
 
 
 def test_discovery_nonsense(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """A server that answers with something else when it is asked for its kinds is told of; records go on."""
     bench.cluster.answer = lambda path: Reply(200, b"<html>") if path == "/api/v1" else None
-    assert [("skipped", False)] * 3 == [bench.state(record(uid=UIDS(1))) for _ in range(3)]
-    assert ["/api/v1"] == bench.cluster.requests
+    assert [bench.state(record(uid=UIDS(1))) for _ in range(3)] == [("skipped", False)] * 3
+    assert bench.cluster.requests == ["/api/v1"]
     assert "kinds cannot be looked up, their events are not enriched" in caplog.text
 
 
@@ -492,8 +492,8 @@ def test_one_read_at_a_time() -> None:
     leave.set()
     for thread in threads:
         thread.join(10)
-    assert [{"a": "b"}] * 8 == [involved(each).get("labels") for each in records]
-    assert (1, 8) == (cluster.counts()[f"{PODS}/web-0"], enricher.statistics().states["live"])
+    assert [involved(each).get("labels") for each in records] == [{"a": "b"}] * 8
+    assert (cluster.counts()[f"{PODS}/web-0"], enricher.statistics().states["live"]) == (1, 8)
 
 
 def test_many_threads() -> None:
@@ -515,10 +515,10 @@ def test_many_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert [] == wrong
-    assert {1} == {count for path, count in cluster.counts().items() if path.startswith(PODS)}
+    assert wrong == []
+    assert {count for path, count in cluster.counts().items() if path.startswith(PODS)} == {1}
     figures = enricher.statistics()
-    assert (6000, 50, 0) == (figures.states["live"], figures.kube_api_read_cache_misses, figures.errors)
+    assert (figures.states["live"], figures.kube_api_read_cache_misses, figures.errors) == (6000, 50, 0)
 
 
 def test_closed() -> None:
@@ -535,7 +535,7 @@ def test_closed() -> None:
     waiting.join(10)
     assert not waiting.is_alive()
     enricher.enrich([known])
-    assert ["live", "skipped"] == [each.body["kevents"]["object"]["state"] for each in (known, unknown)]
+    assert [each.body["kevents"]["object"]["state"] for each in (known, unknown)] == ["live", "skipped"]
 
 
 def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -548,8 +548,8 @@ def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(bench.enricher._objects, "_fetch", fail)
         bench.enrich(record(uid=UIDS(1)))
-    assert 1 == bench.enricher.statistics().errors
-    assert ("live", False) == bench.state(record(uid=UIDS(1)))
+    assert bench.enricher.statistics().errors == 1
+    assert bench.state(record(uid=UIDS(1))) == ("live", False)
 
 
 @pytest.mark.parametrize(
@@ -609,13 +609,13 @@ def test_reads(rule: Callable[[reads.World], reads.Score], trace: reads.Trace, m
     """On the reference trace an event costs at most 0.30 reads; if its objects go while it runs, a little more."""
     score = rule(reads.World(trace, 1))
     assert score.reads / score.events <= most
-    assert (50_000, 0) == (score.events, score.wrong)
+    assert (score.events, score.wrong) == (50_000, 0)
 
 
 def test_wrong_metadata() -> None:
     """Where objects are created anew and events lack UIDs, no label is wrong; by the pull request's key many are."""
     ours, theirs = (rule(reads.World(reads.HOSTILE, 1)) for rule in (reads.by_kevents, reads.by_uid_and_version))
-    assert 0 == ours.wrong
+    assert ours.wrong == 0
     assert theirs.wrong > 1000
 
 
@@ -633,4 +633,4 @@ def test_fetcher_is_told_the_timeout(bench: Bench) -> None:
     reader.get = timed
     done = record(uid=UIDS(1), read_at=bench.now - 1.25)
     bench.enricher.enrich([done])
-    assert [0.75, 0.75] == timeouts
+    assert timeouts == [0.75, 0.75]

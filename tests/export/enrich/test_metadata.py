@@ -32,7 +32,7 @@ def test_read() -> None:
     """All that events are completed with is there, as the server wrote it."""
     found = read(META)
     expected = ("u-1", "7", "2026-11-22T12:00:00Z", False, META["labels"], META["annotations"], META["ownerReferences"])
-    assert expected == (
+    assert (
         found.uid,
         found.rv,
         found.created,
@@ -40,14 +40,14 @@ def test_read() -> None:
         found.labels,
         found.annotations,
         found.owners,
-    )
+    ) == expected
 
 
 def test_bare() -> None:
     """An object without any of it is an object all the same; null is nothing."""
     for metadata in ({}, {"labels": None, "annotations": None, "ownerReferences": None, "deletionTimestamp": None}):
         found = read(metadata)
-        assert ("", {}, {}, [], False) == (found.uid, found.labels, found.annotations, found.owners, found.terminating)
+        assert (found.uid, found.labels, found.annotations, found.owners, found.terminating) == ("", {}, {}, [], False)
 
 
 def test_terminating() -> None:
@@ -68,7 +68,7 @@ def test_terminating() -> None:
 )
 def test_unwanted(without: list[str], left: set[str]) -> None:
     """Pitfall 76: annotations are left out by their whole name, in which a star stands for anything."""
-    assert left == set(read(META, without).annotations)
+    assert set(read(META, without).annotations) == left
 
 
 def test_mirror_survives_filter() -> None:
@@ -115,14 +115,14 @@ def table(columns: list[str], *rows: list[Any]) -> bytes:
 def test_row(internal: str, external: str, expected: tuple[str, ...]) -> None:
     """A Node's addresses stand in the columns of its table, its metadata beside them."""
     found = read_row(table(["Name", "External-IP", "Internal-IP"], ["n", external, internal]), NOTHING)
-    assert (expected, "u-1") == (found.addresses, found.uid)
+    assert (found.addresses, found.uid) == (expected, "u-1")
 
 
 def test_odd_rows() -> None:
     """A table without such columns, or with too few cells, has no addresses; one without rows, or with two, is none."""
-    assert [(), ()] == [
+    assert [
         read_row(table(columns, ["n"]), NOTHING).addresses for columns in (["Name", "Age"], ["Name", "Internal-IP"])
-    ]
+    ] == [(), ()]
     for body in (table(["Name"]), table(["Name"], ["a"], ["b"])):
         with pytest.raises(ValueError, match="one row"):
             read_row(body, NOTHING)

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from kevents.export._enrich.negative_cache import Refusals
+from kevents.export._enrich.negative_cache import NegativeCache
 
 
 @pytest.mark.parametrize(("now", "expected"), [(0.0, True), (299.9, True), (300.0, False)])
 def test_five_minutes(now: float, expected: bool) -> None:  # noqa: FBT001
     """A 403 is remembered for five minutes, for its kind and namespace."""
-    refusals = Refusals()
+    refusals = NegativeCache()
     refusals.forbid("secrets", "a", 0.0)
-    assert expected == refusals.forbidden("secrets", "a", now)
+    assert refusals.forbidden("secrets", "a", now) == expected
     assert not refusals.forbidden("secrets", "b", now)
     assert not refusals.forbidden("pods", "a", now)
 
 
 def test_everywhere() -> None:
     """A kind that was forbidden in five namespaces is not asked for in the sixth."""
-    refusals = Refusals()
+    refusals = NegativeCache()
     answers = []
     for number in range(6):
         answers.append(refusals.forbidden("secrets", f"n{number}", 0.0))
         refusals.forbid("secrets", f"n{number}", 0.0)
-    assert [False] * 5 + [True] == answers
+    assert answers == [False] * 5 + [True]
 
 
 def test_allowed_somewhere() -> None:
     """A kind that may be read in one namespace is asked for in each, however many refuse it."""
-    refusals = Refusals()
+    refusals = NegativeCache()
     refusals.allow("secrets")
     for number in range(9):
         refusals.forbid("secrets", f"n{number}", 0.0)
@@ -38,28 +38,28 @@ def test_allowed_somewhere() -> None:
 
 def test_failing() -> None:
     """A kind that fails is left alone for twice as long each time, a minute at most, until it answers."""
-    refusals, now, pauses = Refusals(), 0.0, []
+    refusals, now, pauses = NegativeCache(), 0.0, []
     for _ in range(8):
         refusals.fail("widgets", now)
         pause = next(second for second in range(1, 100) if not refusals.failing("widgets", now + second))
         pauses.append(pause)
         now += pause
-    assert [1, 2, 4, 8, 16, 32, 60, 60] == pauses
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     refusals.allow("widgets")
     refusals.fail("widgets", now)
-    assert [True, False] == [refusals.failing("widgets", now + later) for later in (0.9, 1.0)]
+    assert [refusals.failing("widgets", now + later) for later in (0.9, 1.0)] == [True, False]
 
 
 def test_failing_for_years() -> None:
     """A kind that has failed thousands of times is still asked for once a minute."""
-    refusals = Refusals()
+    refusals = NegativeCache()
     for _ in range(5000):
         refusals.fail("widgets", 0.0)
-    assert [True, False] == [refusals.failing("widgets", now) for now in (59.9, 60.0)]
+    assert [refusals.failing("widgets", now) for now in (59.9, 60.0)] == [True, False]
 
 
 def test_suspended() -> None:
     """A kind without metadata to give is left alone for five minutes."""
-    refusals = Refusals()
+    refusals = NegativeCache()
     refusals.suspend("bindings", 0.0)
-    assert [True, False] == [refusals.failing("bindings", now) for now in (299.9, 300.0)]
+    assert [refusals.failing("bindings", now) for now in (299.9, 300.0)] == [True, False]

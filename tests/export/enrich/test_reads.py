@@ -32,26 +32,26 @@ def test_aim() -> None:
     """By the table an event costs at most 0.30 reads, less than by the pull request's rule, and no label is wrong."""
     cells = {row[0]: row[1:] for row in section("What it costs")}
     ours, theirs = cells["kevents"], cells["event-exporter with 144"]
-    assert [True, True] == [float(ours[column]) <= 0.30 for column in (0, 2)]
-    assert [True, True] == [float(ours[column]) < float(theirs[column]) for column in (0, 2)]
-    assert ["0"] * 3 == ours[1::2]
+    assert [float(ours[column]) <= 0.30 for column in (0, 2)] == [True, True]
+    assert [float(ours[column]) < float(theirs[column]) for column in (0, 2)] == [True, True]
+    assert ours[1::2] == ["0"] * 3
 
 
 def test_states() -> None:
     """Each state has its row."""
-    assert [f"`{state}`" for state in STATES] == [row[0] for row in section("States")]
+    assert [row[0] for row in section("States")] == [f"`{state}`" for state in STATES]
 
 
 def test_options() -> None:
     """Each option has its row with its default."""
     parameters = list(inspect.signature(Enricher).parameters.values())
     listed = section("Options")
-    assert [f"`{each.name}`" for each in parameters] == [row[0] for row in listed]
+    assert [row[0] for row in listed] == [f"`{each.name}`" for each in parameters]
     defaults = {row[0].strip("`"): row[1].strip("`").replace('"', "'") for row in listed[:-1]}
-    assert {each.name: repr(each.default) for each in parameters[:-1]} == defaults
+    assert defaults == {each.name: repr(each.default) for each in parameters[:-1]}
 
 
 def test_figures() -> None:
     """Each figure of the statistics has its place."""
     named = [name.strip("` ") for row in section("Figures") for name in row[0].split(",")]
-    assert list(EnricherStatistics.__dataclass_fields__) == named
+    assert named == list(EnricherStatistics.__dataclass_fields__)

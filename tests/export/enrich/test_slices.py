@@ -90,17 +90,17 @@ def test_pages(api_server: APIServer) -> None:
     for number in range(5):
         put(api_server, f"s{number}", "a")
     with following(api_server) as (index, counts):
-        assert [f"s{number}" for number in range(5)] == index.when("a", [f"s{number}" for number in range(5)])
-        assert 3 == counts["list"]
+        assert index.when("a", [f"s{number}" for number in range(5)]) == [f"s{number}" for number in range(5)]
+        assert counts["list"] == 3
 
 
 def test_watched(api_server: APIServer) -> None:
     """What comes later arrives by the watch, without another list."""
     with following(api_server) as (index, counts):
-        assert [] == index.when("a", [])
+        assert index.when("a", []) == []
         put(api_server, "web", "a")
-        assert ["web"] == index.when("a", ["web"])
-        assert 1 == counts["list"]
+        assert index.when("a", ["web"]) == ["web"]
+        assert counts["list"] == 1
 
 
 FAULTS = {
@@ -119,21 +119,21 @@ def test_faults(api_server: APIServer, fault: Any) -> None:
     """After three lists or watches that went wrong, in whatever way, all is known again."""
     put(api_server, "web", "a")
     with api_server.fail(fault, times=3, path=SLICES), following(api_server) as (index, _):
-        assert ["web"] == index.when("a", ["web"])
+        assert index.when("a", ["web"]) == ["web"]
         put(api_server, "api", "a")
-        assert ["api", "web"] == index.when("a", ["api", "web"])
+        assert index.when("a", ["api", "web"]) == ["api", "web"]
 
 
 def test_restart(api_server: APIServer) -> None:
     """After the server was away, with its history forgotten meanwhile, the difference is made up."""
     put(api_server, "web", "a")
     with following(api_server) as (index, _):
-        assert ["web"] == index.when("a", ["web"])
+        assert index.when("a", ["web"]) == ["web"]
         api_server.stop_listening()
         put(api_server, "api", "a")
         api_server.compact()
         api_server.listen_again()
-        assert ["api", "web"] == index.when("a", ["api", "web"])
+        assert index.when("a", ["api", "web"]) == ["api", "web"]
 
 
 def test_forbidden(api_server: APIServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -146,13 +146,13 @@ def test_forbidden(api_server: APIServer, caplog: pytest.LogCaptureFixture) -> N
         assert not index.synced
         assert 'allow apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"]' in caplog.text
         api_server.add_user("poor-token", "poor")
-        assert ["web"] == index.when("a", ["web"])
+        assert index.when("a", ["web"]) == ["web"]
 
 
 def test_close_in_a_watch(api_server: APIServer) -> None:
     """A watch on which nothing happens ends at once when it is told to."""
     with following(api_server) as (index, _):
-        assert [] == index.when("a", [])
+        assert index.when("a", []) == []
         start = monotonic()
     assert monotonic() - start < 2
 
@@ -190,11 +190,11 @@ def test_a_watch_at_its_time(api_server: APIServer) -> None:
     listed = str(api_server._store.version)
     before = str(api_server._store.version - 1)
     with api_server.fail(lines(bookmark(before)), times=1, when=is_watch), following(api_server) as (index, counts):
-        assert ["api", "web"] == index.when("a", ["api", "web"])
+        assert index.when("a", ["api", "web"]) == ["api", "web"]
         assert api_server.wait_for(lambda: len(list(filter(is_watch, api_server.requests))) == 2)
-        assert (1, 2) == (counts["list"], counts["watch"])
+        assert (counts["list"], counts["watch"]) == (1, 2)
     asked = [request.query["resourceVersion"] for request in api_server.requests if is_watch(request)]
-    assert [listed, before] == asked
+    assert asked == [listed, before]
 
 
 @pytest.mark.parametrize(("code", "said"), [(410, False), (500, True)])
@@ -203,8 +203,8 @@ def test_an_error_in_a_watch(api_server: APIServer, caplog: pytest.LogCaptureFix
     error = {"type": "ERROR", "object": {"kind": "Status", "code": code, "message": "broken"}}
     with api_server.fail(lines(error), times=1, when=is_watch), following(api_server) as (index, counts):
         assert api_server.wait_for(lambda: len(list(filter(is_watch, api_server.requests))) == 2)
-        assert (2, []) == (counts["list"], index.when("a", []))
-    assert said == (f"trying again: UnavailableError: a watch said {code} broken" in caplog.text)
+        assert (counts["list"], index.when("a", [])) == (2, [])
+    assert (f"trying again: UnavailableError: a watch said {code} broken" in caplog.text) == said
 
 
 class Lines:
@@ -238,7 +238,7 @@ def test_an_end_in_the_middle() -> None:
     reader: Any = Lines(bookmark("1"), bookmark("2"))
     watch = SliceWatch(reader, Ending(), lambda verb: counts.update([verb]), LimitedLog())
     watch._follow("0")
-    assert {"watch": 1, "applied 1": 1} == counts
+    assert counts == {"watch": 1, "applied 1": 1}
 
 
 class Idle(Lines):
@@ -269,8 +269,8 @@ def test_a_watch_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, events: list
     reader: Any = Idle(*events)
     watch = SliceWatch(reader, ServiceIndex(), count, LimitedLog())
     watch._run()
-    assert {"list": 3, "watch": 3} == counts
-    assert ([2, 2, 2] if events == [bookmark("5")] else [2, 3, 4]) == attempts
+    assert counts == {"list": 3, "watch": 3}
+    assert attempts == ([2, 2, 2] if [bookmark("5")] == events else [2, 3, 4])
 
 
 def test_services_of_a_pod(api_server: APIServer) -> None:
@@ -281,8 +281,8 @@ def test_services_of_a_pod(api_server: APIServer) -> None:
         assert poll(lambda: enricher._services is not None and enricher._services.synced, 10)
         done, other = record(uid=UIDS(1), read_at=monotonic()), record("Node", "n1", UIDS(2), read_at=monotonic())
         enricher.enrich([done, other])
-        assert ["web"] == done.body["kevents"]["services"]
+        assert done.body["kevents"]["services"] == ["web"]
         assert "services" not in other.body["kevents"]
         assert api_server.wait_for(lambda: [request for request in api_server.requests if is_watch(request)])
-    assert (1, 1) == tuple(enricher._fetcher.requests()[verb] for verb in ("list", "watch"))
+    assert tuple(enricher._fetcher.requests()[verb] for verb in ("list", "watch")) == (1, 1)
     client.rest_client.pool_manager.clear()

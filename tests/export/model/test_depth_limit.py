@@ -34,15 +34,15 @@ def test_what_lies_deep_is_null() -> None:
     texts = ['}]"\\', "\\", "[" * 100, {"{[": "]"}]
     value = [*texts, nested(62, [[1], {"b": [2]}, 3]), nested(201, 0), *texts]
     expected = [*texts, nested(62, [None, None, 3]), nested(63, None), *texts]
-    assert expected == json.loads(shallow(json.dumps(value, indent=1).encode()))
+    assert json.loads(shallow(json.dumps(value, indent=1).encode())) == expected
 
 
 def test_decoded() -> None:
     """What can be read is read as it is; what is too deep, without its depth; what is no JSON, not at all."""
-    assert nested(100, 7) == decoded(DECODER, json.dumps(nested(100, 7)).encode())
+    assert decoded(DECODER, json.dumps(nested(100, 7)).encode()) == nested(100, 7)
     deep = b'{"a":1,"b":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
     with no_collection():
-        assert [1, None] == [decoded(DECODER, deep)["a"], inmost(decoded(DECODER, deep)["b"])]
+        assert [decoded(DECODER, deep)["a"], inmost(decoded(DECODER, deep)["b"])] == [1, None]
         for data in (b"[" * 50_000, b"[" * 50_000 + b"{" * 9, b"[" * 50_000 + b'"'):
             with pytest.raises(msgspec.DecodeError):
                 decoded(DECODER, data)

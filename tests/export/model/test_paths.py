@@ -17,7 +17,7 @@ STREAMS = st.builds(Stream, st.text(min_size=1, max_size=8), NAMES, st.text(min_
 def test_names_come_back(name: str) -> None:
     """Pitfall 74: any text becomes one part of a path, and comes back."""
     part = encoded(name)
-    assert name == decoded(part)
+    assert decoded(part) == name
     assert not set(part) - set("abcdefghijklmnopqrstuvwxyz0123456789-._")
     assert not part.startswith(".")
 
@@ -26,8 +26,8 @@ def test_names_come_back(name: str) -> None:
 def test_streams_come_back(stream: Stream) -> None:
     """Pitfall 74: any stream has a folder of two parts, and the folder tells the stream."""
     place = place_of(stream)
-    assert stream == stream_of(place)
-    assert 2 == len([part for part in place.split("/") if part.strip(".")])
+    assert stream_of(place) == stream
+    assert len([part for part in place.split("/") if part.strip(".")]) == 2
 
 
 @pytest.mark.parametrize("stream", [Stream("x" * 201), Stream("c", "ü" * 34), Stream("c", "x" * 120, "y" * 120)])
@@ -39,11 +39,12 @@ def test_too_long(stream: Stream) -> None:
 
 def test_usual_names() -> None:
     """What Kubernetes calls things stays as it is."""
-    assert "6f1c2d34-0000-4000-8000-00000000c1a5/kube-system" == place_of(
-        Stream("6f1c2d34-0000-4000-8000-00000000c1a5", "kube-system")
+    assert (
+        place_of(Stream("6f1c2d34-0000-4000-8000-00000000c1a5", "kube-system"))
+        == "6f1c2d34-0000-4000-8000-00000000c1a5/kube-system"
     )
-    assert "c/_all" == place_of(Stream("c"))
-    assert "c/widgets_of__all" == place_of(Stream("c", "", "widgets"))
+    assert place_of(Stream("c")) == "c/_all"
+    assert place_of(Stream("c", "", "widgets")) == "c/widgets_of__all"
 
 
 @pytest.mark.parametrize("part", ["..", ".a", "a/b", "_zz", "A", "_all"])

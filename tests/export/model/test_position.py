@@ -29,7 +29,7 @@ from kevents.export._model.position import AGE, Counts, Ledger, Order, number_of
 )
 def test_number(version: str, number: int | None) -> None:
     """A resourceVersion is a number of any length, digits only and without a leading zero, or it is none."""
-    assert number_of(version) == number
+    assert number == number_of(version)
 
 
 class TestOrder:
@@ -49,7 +49,7 @@ class TestOrder:
         assert (order.is_reset(70), order.is_reset(69)) == (False, True)
         began = order.reset()
         assert 70 < began < order.place(5)
-        assert order.last == began
+        assert began == order.last
 
     def test_restart_after_a_reset(self) -> None:
         """A mark of a later age tells the age, so that a restart sees no reset where there is none."""
@@ -62,9 +62,9 @@ class TestOrder:
     def test_what_any_destination_holds(self, last: int) -> None:
         """The age is the latest that any destination has seen, and a list below its mark is an earlier storage's."""
         order = Order(last, AGE + 50)
-        assert (max(last, AGE), AGE + 51) == (order.last, order.place(51))
+        assert (order.last, order.place(51)) == (max(last, AGE), AGE + 51)
         assert (order.is_reset(50), order.is_reset(49)) == (False, True)
-        assert 2 * AGE == order.reset()
+        assert order.reset() == 2 * AGE
 
     @given(st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1), st.integers(0, 8))
     def test_as_text(self, old: int, new: int, age: int) -> None:
@@ -153,15 +153,15 @@ class TestLedger:
 def test_memory_of_revisions() -> None:
     """A ledger remembers as many events as its limit, and forgets the one that was longest not read."""
     ledger = Ledger(limit=2)
-    assert [True] * 3 == [ledger.is_new(*revision) for revision in (("a", "1"), ("b", "1"), ("a", "2"))]
-    assert [False] * 2 == [ledger.is_new(*revision) for revision in (("b", "1"), ("a", "2"))]
+    assert [ledger.is_new(*revision) for revision in (("a", "1"), ("b", "1"), ("a", "2"))] == [True] * 3
+    assert [ledger.is_new(*revision) for revision in (("b", "1"), ("a", "2"))] == [False] * 2
     assert ledger.is_new("a", "3")
     assert ledger.is_new("c", "1")
-    assert [False, True] == [ledger.is_new("a", "3"), ledger.is_new("b", "1")]
+    assert [ledger.is_new("a", "3"), ledger.is_new("b", "1")] == [False, True]
 
 
 def test_ages_are_longer_than_any_version() -> None:
     """Whatever an unsigned number of 64 bits can say fits into one age; a stream begins at 0."""
     assert AGE > 2**64
     order = Order()
-    assert (0, AGE, AGE + 1) == (order.last, order.reset(), order.place(1))
+    assert (order.last, order.reset(), order.place(1)) == (0, AGE, AGE + 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kevents.export import Mark, Stream
+from kevents.export import Position, Stream
 from kevents.export._model.record import body_of, count_of, gap_record, id_of, key_of, moment, time_of
 
 STREAM = Stream("c-1", "prod")
@@ -62,7 +62,7 @@ def test_shape() -> None:
     )
     body = body_of(event(), "MODIFIED", 3, "blue")
     own = body.pop("kevents")
-    assert exported == body
+    assert body == exported
     assert own == {"v": 1, "id": "u-1:71", "verb": "MODIFIED", "time": "2026-07-24T09:05:00Z", "countDelta": 3}
 
 
@@ -71,7 +71,7 @@ def test_list_and_watch() -> None:
     watched = event()
     listed = copy.deepcopy(watched)
     del listed["kind"], listed["apiVersion"]
-    assert body_of(watched, "ADDED", 1) == body_of(listed, "ADDED", 1)
+    assert body_of(listed, "ADDED", 1) == body_of(watched, "ADDED", 1)
 
 
 @pytest.mark.parametrize("involved", [None, {}])
@@ -103,7 +103,7 @@ def test_no_uid() -> None:
 )
 def test_count(fields: dict[str, Any], count: int) -> None:
     """The series counts before the count, and an event without either stands for itself."""
-    assert count_of(event(**fields)) == count
+    assert count == count_of(event(**fields))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_time(fields: dict[str, Any], expected: str) -> None:
 
 def test_gap() -> None:
     """A gap says between which moments, in which stream, after which version and why; its id does not change."""
-    mark = Mark(STREAM, 70, NOW)
+    mark = Position(STREAM, 70, NOW)
     record = gap_record(mark, 71, "expired", NOW + 7_200_000_000_000, 5.0, "blue")
     gap = {
         "why": "expired",
@@ -136,9 +136,9 @@ def test_gap() -> None:
         "until": "2026-07-24T11:00:00Z",
     }
     own = {"v": 1, "id": "gap:c-1:prod:70", "time": "2026-07-24T11:00:00Z", "gap": gap}
-    assert record.body == {"clusterName": "blue", "kevents": own}
+    assert {"clusterName": "blue", "kevents": own} == record.body
     assert (record.stream, record.rv, record.read_at, record.id) == (STREAM, 71, 5.0, "gap:c-1:prod:70")
-    assert gap_record(mark, 71, "expired", NOW + 9, 6.0).id == record.id
+    assert record.id == gap_record(mark, 71, "expired", NOW + 9, 6.0).id
 
 
 def test_moment() -> None:

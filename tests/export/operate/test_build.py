@@ -14,7 +14,7 @@ from kevents.export._config.cluster import ClusterError, client_of
 from kevents.export._config.file import load, parse
 from kevents.export._config.secrets import SecretError
 from kevents.export._config.settings import ClusterConfig, Config
-from kevents.export._model.types import Batch, Mark, Record, Stream
+from kevents.export._model.types import Batch, Position, Record, Stream
 from kevents.export._operate.build import build, check_secrets, destination
 from tests.export.config.test_file import FULL, SMALL
 from tests.export.route.test_routes import EVENT
@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples/export"
 CONFIGS = sorted((EXAMPLES / "configs").glob("*.toml"))
 SECRET = "do-not-tell"
 STREAM = Stream("cluster")
-BATCH = Batch([Record(STREAM, 1, EVENT, 0.0)], Mark(STREAM, 1, 0))
+BATCH = Batch([Record(STREAM, 1, EVENT, 0.0)], Position(STREAM, 1, 0))
 
 
 @pytest.fixture
@@ -57,24 +57,24 @@ def test_kinds(everything: Config) -> None:
         "hook": WebhookSink,
         "collector": OtlpSink,
     }
-    assert expected == {name: type(sink) for name, sink in sinks(everything).items()}
-    assert ["key"] == [path.name for path in Path.cwd().iterdir()]
+    assert {name: type(sink) for name, sink in sinks(everything).items()} == expected
+    assert [path.name for path in Path.cwd().iterdir()] == ["key"]
 
 
 def test_how_they_are_fed(everything: Config) -> None:
     """Batch, queue, and what happens when it is full are the destination's; a write may take twice its time-out."""
     made = destination(everything.sinks["archive"], "")
-    assert (10, 1024, 0.5) == (made.batch.max_items, made.batch.max_bytes, made.batch.max_age)
-    assert (50, 2**20, "drop", 60.0) == (made.queue.max_items, made.queue.max_bytes, made.when_full, made.write_timeout)
+    assert (made.batch.max_items, made.batch.max_bytes, made.batch.max_age) == (10, 1024, 0.5)
+    assert (made.queue.max_items, made.queue.max_bytes, made.when_full, made.write_timeout) == (50, 2**20, "drop", 60.0)
     slow = parse(SMALL.replace("type =", 'timeout = "2m"\ntype =')).sinks["out"]
-    assert 240.0 == destination(slow, "").write_timeout
+    assert destination(slow, "").write_timeout == 240.0
 
 
 def test_checkpoints(everything: Config) -> None:
     """Sinks that cannot hold their mark are given a file for it, each its own; the others hold it themselves."""
     made = {name: destination(sink, everything.checkpoints).sink for name, sink in everything.sinks.items()}
     kept = {name: Path(sink._path).as_posix() for name, sink in made.items() if isinstance(sink, Checkpointed)}
-    assert {name: f"state/{name}.json" for name in ("out", "hook", "collector")} == kept
+    assert kept == {name: f"state/{name}.json" for name in ("out", "hook", "collector")}
     assert isinstance(destination(parse(SMALL).sinks["out"], "").sink, StdoutSink)
 
 
@@ -98,10 +98,10 @@ def test_missing_secrets(everything: Config, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(SecretError) as error:
         check_secrets(everything)
     fix = "is not set: set it, or name another with { env = ... }"
-    assert [
+    assert str(error.value).splitlines() == [
         f"sinks.bucket.options.access_key_id: the environment variable ID {fix}",
         f"sinks.hook.headers.Authorization: the environment variable TOKEN {fix}",
-    ] == str(error.value).splitlines()
+    ]
 
 
 def test_a_secret_that_goes_away(everything: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_renewed_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         (tmp_path / "url").write_text(f"{value}\n", encoding="utf-8")
         with pytest.raises(ValueError, match="is no sink"):
             destination(config.sinks["a"], "")
-    assert ["https://one", "https://two"] == asked
+    assert asked == ["https://one", "https://two"]
 
 
 # -- the rest --------------------------------------------------------------------------------------------------------
@@ -140,8 +140,8 @@ def test_a_renewed_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 def test_parts(tmp_path: Path) -> None:
     """Without enrichment and without an address there is no enricher and no server."""
     parts = build(parse(f'enrich = {{ cache_size = 0 }}\ndead_letters = "{tmp_path}/dead"\n{SMALL}'))
-    assert (None, None) == (parts.enricher, parts.health)
-    assert "new" == parts.exporter.statistics().state
+    assert (parts.enricher, parts.health) == (None, None)
+    assert parts.exporter.statistics().state == "new"
 
 
 def test_cluster(api_server: APIServer, tmp_path: Path) -> None:
@@ -151,9 +151,9 @@ def test_cluster(api_server: APIServer, tmp_path: Path) -> None:
     context = re.findall(r'current-context["\']?: ?["\']?([\w-]+)', path.read_text(encoding="utf-8"))[0]
     make = client_of(ClusterConfig(str(path), context))
     assert make is not None
-    assert api_server.tls_url == make().configuration.host
+    assert make().configuration.host == api_server.tls_url
     path.write_text(path.read_text(encoding="utf-8").replace(api_server.tls_url, "https://elsewhere"), encoding="utf-8")
-    assert "https://elsewhere" == make().configuration.host
+    assert make().configuration.host == "https://elsewhere"
 
 
 def test_no_cluster(api_server: APIServer, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_example(path: Path, tmp_path: Path) -> None:
     (tmp_path / "cfg.toml").write_text(text, encoding="utf-8")
     parts = build(load(tmp_path / "cfg.toml"))
     assert parts.health is not None
-    assert set(load(path).sinks) == {each.name for each in parts.exporter.statistics().destinations}
+    assert {each.name for each in parts.exporter.statistics().destinations} == set(load(path).sinks)
 
 
 _SECRETS = {
@@ -200,5 +200,5 @@ _SECRETS = {
 def test_an_example_for_each_sink() -> None:
     """There is an example for each kind of sink, and for each cloud."""
     found = {sink.type for path in CONFIGS for sink in load(path).sinks.values()}
-    assert {"stdout", "file", "object-store", "webhook", "otlp"} == found
+    assert found == {"stdout", "file", "object-store", "webhook", "otlp"}
     assert {"s3", "gcs", "azure"} <= {path.stem for path in CONFIGS}

@@ -60,18 +60,18 @@ def check(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
 
 def test_good(check: Check) -> None:
     """A good configuration is said to be good, with what is in it; secrets need not be there to check it."""
-    assert (0, "cfg.toml: good; 3 routes, sinks: archive (file), pager (webhook)\n", "") == check()
+    assert check() == (0, "cfg.toml: good; 3 routes, sinks: archive (file), pager (webhook)\n", "")
 
 
 def test_bad(check: Check) -> None:
     """A bad one is a usage error, and each of its errors a line."""
     status, out, err = check(CONFIG.replace("glob", "globb").replace('"webhook"', '"x"'))
-    assert (2, "") == (status, out)
-    assert [
+    assert (status, out) == (2, "")
+    assert err.splitlines() == [
         'cfg.toml:6: sinks.pager.type: must be "stdout", "file", "object-store", "webhook" or "otlp", not "x"',
         'cfg.toml:15: routes[1].reason.globb: unknown key "globb" of a condition; did you mean "glob"?',
         "kevents: 2 errors",
-    ] == err.splitlines()
+    ]
 
 
 STORE, HOOK = 'type = "object-store"\nurl = ', 'type = "webhook"\nurl = '
@@ -107,7 +107,7 @@ SINKS = [
 def test_a_sink_that_cannot_be_made(check: Check, sink: str, why: str) -> None:
     """What an export could make nothing of is told by the check, too; nothing is connected to."""
     config = f'checkpoints = "s"\n[sinks.o]\n{sink}\n[[routes]]\nto = "o"\nall = true\n'
-    assert (2, "", f"cfg.toml: sinks.o: {why}\nkevents: 1 error\n") == check(config)
+    assert check(config) == (2, "", f"cfg.toml: sinks.o: {why}\nkevents: 1 error\n")
     with pytest.raises(ConfigError, match=f"^{re.escape(f'cfg.toml: sinks.o: {why}')}$"):
         build(load("cfg.toml"))
 
@@ -117,59 +117,59 @@ def test_sinks_without_their_secrets(check: Check) -> None:
     missing = '{ env = "KEVENTS_NOT_SET" }'
     store = f'{STORE}{missing}\n[sinks.p]\n{STORE}"az://b/x"\noptions = {{ account_key = {missing} }}'
     config = f'[sinks.o]\n{store}\n[[routes]]\nto = ["o", "p"]\nall = true\n'
-    assert (0, "cfg.toml: good; 1 route, sinks: o (object-store), p (object-store)\n", "") == check(config)
+    assert check(config) == (0, "cfg.toml: good; 1 route, sinks: o (object-store), p (object-store)\n", "")
 
 
 def test_event(check: Check) -> None:
     """For an event it says which route matched and why, and where the event goes."""
     status, out, err = check(CONFIG, EVENT)
-    assert (0, "") == (status, err)
-    assert [
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
         "Warning BackOff about Pod/web-0 in shop",
         '  route 1 (noise) does not match: kind is "Lease", not "Pod"',
         '  route 2 matches and leads to pager: type is "Warning"; reason is like "Back*"',
         '  route 3 matches and leads to archive: kind is one of "Pod" or "Node"',
         "  -> pager, archive",
-    ] == out.splitlines()
+    ]
 
 
 def test_nowhere(check: Check) -> None:
     """An event that goes nowhere gives a status of its own; what a stop hides is said not to be asked."""
     lease = {"involvedObject": {"kind": "Lease", "name": "l"}, "type": "Normal", "reason": "LeaderElection"}
     status, out, _ = check(CONFIG, lease)
-    assert 1 == status
-    assert [
+    assert status == 1
+    assert out.splitlines() == [
         "Normal LeaderElection about Lease/l",
         '  route 1 (noise) matches and leads to nowhere, and stops: kind is "Lease"',
         "  route 2 is not asked: an earlier one says stop",
         "  route 3 is not asked: an earlier one says stop",
         "  -> nowhere",
-    ] == out.splitlines()
+    ]
 
 
 def test_a_gap(check: Check) -> None:
     """The word about a gap goes everywhere."""
-    assert (0, "a gap\n  a gap goes to every sink that a route names\n  -> pager, archive\n", "") == check(CONFIG, GAP)
+    assert check(CONFIG, GAP) == (0, "a gap\n  a gap goes to every sink that a route names\n  -> pager, archive\n", "")
 
 
 def test_a_list(check: Check) -> None:
     """A list of kubectl's, or lines of an export, are several events."""
     for events in ({"kind": "List", "items": [EVENT, EVENT]}, f"{json.dumps(EVENT)}\n\n{json.dumps(EVENT)}\n"):
         status, out, _ = check(CONFIG, events)
-        assert (0, 2) == (status, out.count("  -> pager, archive\n"))
+        assert (status, out.count("  -> pager, archive\n")) == (0, 2)
 
 
 def test_an_event_of_the_new_api(check: Check) -> None:
     """An event as events.k8s.io/v1 shows it is read in its own names."""
     event = {"regarding": EVENT["involvedObject"], "note": "n", "type": "Warning", "reason": "BackOff"}
     status, out, _ = check(CONFIG, event)
-    assert (0, True) == (status, out.endswith("  -> pager, archive\n"))
+    assert (status, out.endswith("  -> pager, archive\n")) == (0, True)
 
 
 def test_standard_input(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     """An event may come from kubectl through a pipe."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(EVENT).encode())))
-    assert 0 == check(CONFIG, None, "--event", "-")[0]
+    assert check(CONFIG, None, "--event", "-")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -187,22 +187,22 @@ def test_standard_input(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_event(check: Check, event: str, why: str) -> None:
     """What is no event is named, with what to give."""
     status, out, err = check(CONFIG, event)
-    assert (2, "") == (status, out)
+    assert (status, out) == (2, "")
     assert err.startswith(f"kevents: {why}")
-    assert 1 == err.count("\n")
+    assert err.count("\n") == 1
 
 
 def test_no_text(check: Check) -> None:
     """A file that is no text is named, with where that is seen."""
     Path("e.bin").write_bytes(b'{"kind": "\xff"}')
     status, _, err = check(CONFIG, None, "--event", "e.bin")
-    assert (2, "kevents: e.bin: is not UTF-8 text (byte 10)\n") == (status, err)
+    assert (status, err) == (2, "kevents: e.bin: is not UTF-8 text (byte 10)\n")
 
 
 def test_no_file(check: Check) -> None:
     """A file that is not there is named."""
     status, _, err = check(CONFIG, None, "--event", "none.json")
-    assert (2, "kevents: none.json: cannot be read (No such file or directory)\n") == (status, err)
+    assert (status, err) == (2, "kevents: none.json: cannot be read (No such file or directory)\n")
 
 
 def test_escapes(check: Check) -> None:
@@ -223,7 +223,7 @@ def test_a_bug(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("kevents.export._operate.commands.check", broken)
     expected = "kevents: RuntimeError: never\\nforeseen; with --debug it is shown where this happened\n"
-    assert (1, "", expected) == check()
+    assert check() == (1, "", expected)
     with pytest.raises(RuntimeError):
         check(CONFIG, None, "--debug")
 
@@ -233,8 +233,8 @@ def test_without_the_packages(capsys: pytest.CaptureFixture[str], monkeypatch: p
     for name in [name for name in sys.modules if name.startswith("kevents.export")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "msgspec", None)
-    assert 2 == _cli.main(["check", "-c", "cfg.toml"])
+    assert _cli.main(["check", "-c", "cfg.toml"]) == 2
     expected = (
         "kevents: 'kevents check' needs packages that are not installed (msgspec): pip install 'kevents[export]'\n"
     )
-    assert expected == capsys.readouterr().err
+    assert capsys.readouterr().err == expected

@@ -24,16 +24,16 @@ class Terminal(io.StringIO):
 def test_columns() -> None:
     """The columns are those of kubectl's wide output, with the object's kind in small letters as kubectl has it."""
     columns = Columns(colour=False, dates=True)
-    assert [
+    assert list(reversed([columns.line(BODY), columns.head()])) == [
         "LAST SEEN             NAMESPACE   TYPE     REASON            OBJECT                    COUNT  MESSAGE",
         "2026-07-24T09:00:05Z  shop        Warning  BackOff           pod/web-0                 5      it failed",
-    ] == list(reversed([columns.line(BODY), columns.head()]))
+    ]
 
 
 def test_without_namespaces() -> None:
     """With one namespace there is no column for it."""
     columns = Columns(colour=False, namespaces=False, dates=True)
-    assert "2026-07-24T09:00:05Z  Warning  BackOff           pod/web-0" == columns.line(BODY)[:58]
+    assert columns.line(BODY)[:58] == "2026-07-24T09:00:05Z  Warning  BackOff           pod/web-0"
 
 
 def test_widths() -> None:
@@ -41,8 +41,8 @@ def test_widths() -> None:
     columns = Columns(colour=False, namespaces=False, dates=True)
     long = columns.line({**BODY, "reason": "R" * 30})
     short = columns.line(BODY)
-    assert long.index("pod/web-0") == short.index("pod/web-0") + 6
-    assert short.index("pod/web-0") == short.index("BackOff") + 24 + 2
+    assert short.index("pod/web-0") + 6 == long.index("pod/web-0")
+    assert short.index("BackOff") + 24 + 2 == short.index("pod/web-0")
 
 
 def test_colours() -> None:
@@ -83,7 +83,7 @@ def test_gap() -> None:
     word = {"why": "expired", "scope": "shop", "from": "2026-07-24T08:00:00Z", "until": "2026-07-24T10:00:00Z"}
     line = Columns(colour=True).line({"kevents": {"gap": word}})
     expected = "gap: events in shop between 2026-07-24T08:00:00Z and 2026-07-24T10:00:00Z may be missing (expired)"
-    assert f"\x1b[1;31m{expected}\x1b[0m" == line
+    assert line == f"\x1b[1;31m{expected}\x1b[0m"
     assert "between 1 and ? may be missing (unknown)" in Columns(colour=False).line(GAP)
 
 
@@ -104,14 +104,14 @@ def test_series() -> None:
     """The count of a series is its own, its time that of its last occurrence."""
     body = {**BODY, "count": None, "series": {"count": 7, "lastObservedTime": "2026-07-24T10:00:00.000001Z"}}
     line = Columns(colour=False, dates=True).line(body)
-    assert ("2026-07-24T10:00:00Z", " 7 ") == (line[:20], line[line.index(" 7 ") :][:3])
+    assert (line[:20], line[line.index(" 7 ") :][:3]) == ("2026-07-24T10:00:00Z", " 7 ")
 
 
 def test_colourful(monkeypatch: pytest.MonkeyPatch) -> None:
     """There are colours on a terminal only, not under NO_COLOR, not on a dumb one."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert (True, False) == (colourful(Terminal()), colourful(io.StringIO()))
+    assert (colourful(Terminal()), colourful(io.StringIO())) == (True, False)
     monkeypatch.setenv("NO_COLOR", "1")
     assert not colourful(Terminal())
     monkeypatch.delenv("NO_COLOR")

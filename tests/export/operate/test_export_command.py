@@ -114,9 +114,9 @@ def record(server: APIServer, number: int, namespace: str = "default", **fields:
 def read(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
     """What `kevents read --json` prints."""
     capsys.readouterr()
-    assert 0 == _cli.main(["read", "--json", *map(str, arguments)])
+    assert _cli.main(["read", "--json", *map(str, arguments)]) == 0
     written = capsys.readouterr()
-    assert "" == written.err
+    assert written.err == ""
     return [json.loads(line) for line in written.out.splitlines()]
 
 
@@ -150,18 +150,18 @@ def test_end_to_end(
         record(api_server, number)
     size = everywhere(folder)
     first.wait_until(lambda: everywhere(folder) > size)
-    assert 0 == first.end(), first.log
+    assert first.end() == 0, first.log
     for number in range(6, 9):
         record(api_server, number)
     second = export(config)
     second.wait_until(lambda: any(folder.rglob("*")) and "8" in messages(read(capsys, folder)))
-    assert 0 == second.end(), second.log
+    assert second.end() == 0, second.log
     records = read(capsys, folder)
-    assert [str(number) for number in range(9)] == messages(records)
+    assert messages(records) == [str(number) for number in range(9)]
     expected = [f"{event['metadata']['uid']}:{event['metadata']['resourceVersion']}" for event in api_server.events()]
-    assert sorted(expected) == sorted(record["kevents"]["id"] for record in records)
+    assert sorted(record["kevents"]["id"] for record in records) == sorted(expected)
     last = json.loads(second.log.splitlines()[-1])
-    assert ("the export has ended after SIGTERM", 3) == (last["message"], last["sinks"]["archive"]["durable"])
+    assert (last["message"], last["sinks"]["archive"]["durable"]) == ("the export has ended after SIGTERM", 3)
 
 
 def test_secrets(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_secrets(api_server: APIServer, export: Callable[..., Exporting], tmp_pa
         HOOK_KEY=f"broken\n{SECRET}",
     )
     running.wait_until(lambda: '"level": "warning"' in running.log and "hook" in running.log.partition("warning")[2])
-    assert 1 == running.end(), running.log
+    assert running.end() == 1, running.log
     assert api_server.token not in running.log
     assert SECRET not in running.log
 
@@ -187,7 +187,7 @@ def test_interrupt(api_server: APIServer, export: Callable[..., Exporting], tmp_
     """Ctrl-C ends it as SIGTERM does."""
     running = export(configuration(api_server, tmp_path / "events"))
     running.wait_until(lambda: "the export begins" in running.log)
-    assert 0 == running.end(signal.SIGINT), running.log
+    assert running.end(signal.SIGINT) == 0, running.log
     assert "the export has ended after SIGINT" in running.log
     assert "Traceback" not in running.log
 
@@ -203,10 +203,10 @@ def test_to_stdout(
     running = export(config)
     assert running.process.stdout
     line = running.process.stdout.readline()
-    assert 0 == running.end(), running.log
-    assert ["1"] == messages([json.loads(line)])
+    assert running.end() == 0, running.log
+    assert messages([json.loads(line)]) == ["1"]
     (tmp_path / "piped.jsonl").write_bytes(line)
-    assert ["1"] == messages(read(capsys, tmp_path / "piped.jsonl"))
+    assert messages(read(capsys, tmp_path / "piped.jsonl")) == ["1"]
 
 
 def test_probes(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
@@ -224,9 +224,9 @@ def test_probes(api_server: APIServer, export: Callable[..., Exporting], tmp_pat
             return str(answer.read().decode())
 
     running.wait_until(lambda: 'written_records_total{sink="archive"} 1.0' in page("/metrics"))
-    assert ("ok\n", "ok\n") == (page("/readyz"), page("/livez"))
+    assert (page("/readyz"), page("/livez")) == ("ok\n", "ok\n")
     assert "kube_api_read_cache_misses 1.0" in page("/metrics")
-    assert 0 == running.end()
+    assert running.end() == 0
 
 
 # -- what cannot begin -----------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_cannot_begin(
     if "webhook" in config:
         config = f'checkpoints = "{tmp_path}"\n' + config.replace('to = "archive"', 'to = ["archive", "a"]')
     running = export(config)
-    assert 2 == running.process.wait(PATIENCE), running.log
+    assert running.process.wait(PATIENCE) == 2, running.log
     assert expected in running.log
     assert "Traceback" not in running.log
 
@@ -270,9 +270,9 @@ def test_no_permission(
     running = export(config.replace(config.splitlines()[1], f"kubeconfig = {json.dumps(weak)}"))
     if verbs:
         running.wait_until(lambda: "list" in running.log and "events" in running.log)
-        assert 0 == running.end(), running.log
+        assert running.end() == 0, running.log
     else:
-        assert 2 == running.process.wait(PATIENCE), running.log
+        assert running.process.wait(PATIENCE) == 2, running.log
         assert '"namespaces" named "kube-system"' in running.log
         assert 'or give it an id of your own: id = "..." in [cluster]' in running.log
     assert SECRET not in running.log
@@ -289,5 +289,5 @@ def test_nobody_reads(api_server: APIServer, export: Callable[..., Exporting], t
     assert running.process.stdout
     running.process.stdout.close()
     record(api_server, 1)
-    assert 141 == running.process.wait(PATIENCE), running.log
+    assert running.process.wait(PATIENCE) == 141, running.log
     assert "Traceback" not in running.log

@@ -20,11 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 import kevents.export.prometheus
 from kevents.export._config.secrets import KNOWN
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, Progress, StreamStatistics
-from kevents.export._model.types import Mark, Stream
+from kevents.export._model.types import Position, Stream
 from kevents.export._operate.health import HealthServer, ListenError, unalive, unready
 
 SHOP = Stream("cluster", "shop")
-READ, DURABLE = Mark(SHOP, 90, 20_000_000_000), Mark(SHOP, 70, 15_000_000_000)
+READ, DURABLE = Position(SHOP, 90, 20_000_000_000), Position(SHOP, 70, 15_000_000_000)
 STREAM = StreamStatistics(SHOP, read=9, gaps=1, routed=6, unrouted=2, waiting=1, read_up_to=READ, silent_for=3.0)
 SINK = DestinationStatistics(
     "archive",
@@ -115,7 +115,7 @@ def with_stream(**changes: Any) -> ExportStatistics:
 )
 def test_ready(statistics: ExportStatistics, expected: list[str]) -> None:
     """Ready: all streams read, each mark fresh, each sink acknowledging; a moment's failure is no reason."""
-    assert expected == unready(statistics, 300.0, 60.0)
+    assert unready(statistics, 300.0, 60.0) == expected
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_ready(statistics: ExportStatistics, expected: list[str]) -> None:
 )
 def test_alive(statistics: ExportStatistics, expected: list[str]) -> None:
     """Alive: the loop beats. A destination that is down is no reason to be killed."""
-    assert expected == unalive(statistics)
+    assert unalive(statistics) == expected
 
 
 def test_over_http() -> None:
@@ -138,15 +138,16 @@ def test_over_http() -> None:
     export = Export()
     with HealthServer(export) as server:
         for page in ("/readyz", "/livez", "/readyz?verbose=1"):
-            assert (200, "text/plain; charset=utf-8", "ok\n") == get(server.address + page)
+            assert get(server.address + page) == (200, "text/plain; charset=utf-8", "ok\n")
         export.ledgers = with_sink(overdue=True, in_flight_for=70.0, last_error="a\x1b[31m\nb")
-        assert (503, "the sink archive has been writing for 70 s: a\\x1b[31m\\nb\n") == get(server.address + "/readyz")[
-            ::2
-        ]
-        assert (200, "ok\n") == get(server.address + "/livez")[::2]
-        assert (200, "") == get(server.address + "/livez", "HEAD")[::2]
-        assert (404, "there are /metrics, /readyz and /livez\n") == get(server.address + "/")[::2]
-        assert 501 == get(server.address + "/livez", "POST")[0]
+        assert get(server.address + "/readyz")[::2] == (
+            503,
+            "the sink archive has been writing for 70 s: a\\x1b[31m\\nb\n",
+        )
+        assert get(server.address + "/livez")[::2] == (200, "ok\n")
+        assert get(server.address + "/livez", "HEAD")[::2] == (200, "")
+        assert get(server.address + "/")[::2] == (404, "there are /metrics, /readyz and /livez\n")
+        assert get(server.address + "/livez", "POST")[0] == 501
 
 
 def test_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,14 +163,14 @@ def test_loopback() -> None:
     """Pitfall 77: metrics and probes are served on loopback unless told otherwise."""
     with HealthServer(Export()) as server:
         assert server.address.startswith("http://127.0.0.1:")
-    assert "" == server.address
+    assert server.address == ""
 
 
 def test_ipv6() -> None:
     """An IPv6 address is one too."""
     with HealthServer(Export(), host="::1") as server:
         assert server.address.startswith("http://[::1]:")
-        assert 200 == get(server.address + "/livez")[0]
+        assert get(server.address + "/livez")[0] == 200
 
 
 def test_taken() -> None:
@@ -190,7 +191,7 @@ def test_a_client_that_says_nothing() -> None:
         with socket.create_connection(("127.0.0.1", port)) as rubbish:
             rubbish.sendall(b"\x00\xff\r\n\r\n")
             assert rubbish.recv(100)
-        assert 200 == get(server.address + "/livez")[0]
+        assert get(server.address + "/livez")[0] == 200
 
 
 def test_the_end_waits_for_no_client() -> None:
@@ -264,7 +265,7 @@ def samples(text: str) -> dict[str, float]:
     """The samples of a page by name and labels, each there once."""
     found = [s for family in text_string_to_metric_families(text) for s in family.samples]
     named = {f"{s.name}{{{','.join(f'{k}={v}' for k, v in sorted(s.labels.items()))}}}": s.value for s in found}
-    assert len(found) == len(named)
+    assert len(named) == len(found)
     return named
 
 
@@ -272,18 +273,18 @@ def test_metrics() -> None:
     """Every figure of the ledgers is there over HTTP under its name; the cache's two under the names that are known."""
     with HealthServer(Export(), LookUps()) as server:
         status, kind, text = get(server.address + "/metrics")
-    assert (200, True) == (status, kind.startswith("text/plain; version="))
+    assert (status, kind.startswith("text/plain; version=")) == (200, True)
     found = samples(text)
-    assert EXPECTED == {name: found.get(name) for name in EXPECTED}
-    assert {name.partition("{")[0] for name in EXPECTED} == {name.partition("{")[0] for name in found}
+    assert {name: found.get(name) for name in EXPECTED} == EXPECTED
+    assert {name.partition("{")[0] for name in found} == {name.partition("{")[0] for name in EXPECTED}
 
 
 def test_metrics_of_the_beginning() -> None:
     """Before there is a mark there is none in the metrics, and without an enricher nothing of it."""
     with HealthServer(Export(ExportStatistics("starting", (StreamStatistics(SHOP),), ()))) as server:
         found = samples(get(server.address + "/metrics")[2])
-    assert 1 == found["kevents_export_state{state=starting}"]
-    assert [] == [name for name in found if "read_up_to" in name or "kube_api" in name]
+    assert found["kevents_export_state{state=starting}"] == 1
+    assert [name for name in found if "read_up_to" in name or "kube_api" in name] == []
 
 
 def test_openmetrics() -> None:
@@ -300,7 +301,7 @@ def test_register() -> None:
     """A program has its export's ledgers in its own registry, once."""
     registry = CollectorRegistry()
     kevents.export.prometheus.register(Export(), LookUps(), registry=registry)
-    assert 9 == registry.get_sample_value("kevents_export_stream_read_records_total", {"stream": "shop"})
+    assert registry.get_sample_value("kevents_export_stream_read_records_total", {"stream": "shop"}) == 9
     with pytest.raises(ValueError, match="collects an export's ledgers already"):
         kevents.export.prometheus.register(Export(), registry=registry)
 

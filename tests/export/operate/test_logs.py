@@ -36,11 +36,14 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json() -> None:
     """Pitfall 72: elsewhere than on a terminal each record is a JSON object with its figures, without secrets."""
     first, second = map(json.loads, logged(as_json=True))
-    assert ("info", "kevents.export", "progress 5", 7) == tuple(
-        first[k] for k in ("level", "logger", "message", "read")
+    assert tuple(first[k] for k in ("level", "logger", "message", "read")) == (
+        "info",
+        "kevents.export",
+        "progress 5",
+        7,
     )
     assert first["time"].endswith("+00:00")
-    assert "two\nlines \x1b[31m and (not shown)" == second["message"]
+    assert second["message"] == "two\nlines \x1b[31m and (not shown)"
     assert all(line.isprintable() for line in logged(as_json=True))
 
 
@@ -60,7 +63,7 @@ def test_any_secret(value: str, *, as_json: bool) -> None:
     with logging_to(stream, as_json=as_json):
         LOGGER.warning('%s, %r, "%s"', value, value, value)
     told = json.loads(stream.getvalue())["message"] if as_json else stream.getvalue().partition("WARNING ")[2].rstrip()
-    assert """(not shown), '(not shown)', "(not shown)\"""" == told
+    assert told == """(not shown), '(not shown)', "(not shown)\""""
 
 
 def test_tracebacks() -> None:
@@ -98,7 +101,7 @@ def test_certificates_that_are_not_verified() -> None:
             LOGGER.info("a request")
     lines = [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
     insecure = "WARNING certificates are not verified: the kubeconfig says so"
-    assert [insecure, *3 * ["INFO a request"]] == lines
+    assert lines == [insecure, *3 * ["INFO a request"]]
 
 
 def test_everything_is_put_back() -> None:
@@ -106,4 +109,4 @@ def test_everything_is_put_back() -> None:
     root, ours = logging.getLogger(), logging.getLogger("kevents")
     before = (root.handlers[:], root.level, ours.level)
     logged(as_json=True)
-    assert before == (root.handlers, root.level, ours.level)
+    assert (root.handlers, root.level, ours.level) == before

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kevents._cli import main as _cli
-from kevents.export import Batch, FileSink, Mark, ObjectStoreSink, Record, Stream
+from kevents.export import Batch, FileSink, ObjectStoreSink, Position, Record, Stream
 from tests.export.route.test_routes import EVENT, GAP
 
 STREAM = Stream("cluster")
@@ -40,7 +40,9 @@ BODIES = [
 
 def batch(bodies: list[dict[str, Any]]) -> Batch:
     """A batch of them."""
-    return Batch([Record(STREAM, n, each, 0.0) for n, each in enumerate(bodies, 1)], Mark(STREAM, len(bodies), 10**18))
+    return Batch(
+        [Record(STREAM, n, each, 0.0) for n, each in enumerate(bodies, 1)], Position(STREAM, len(bodies), 10**18)
+    )
 
 
 @pytest.fixture
@@ -77,16 +79,16 @@ def test_json_is_utf_8(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "ascii"}
     for more, expected in (["--json"], '"message":"über"'), ([], "\\xfcber"):
         done = subprocess.run([*command, *more], capture_output=True, env=environment, check=False)
-        assert (0, b"", True) == (done.returncode, done.stderr, expected in done.stdout.decode())
+        assert (done.returncode, done.stderr, expected in done.stdout.decode()) == (0, b"", True)
 
 
 def test_columns(run: Run, archive: Path) -> None:
     """For people there are columns, with dates, and a gap is a line of its own."""
     status, out, err = run(archive)
-    assert (0, "") == (status, err)
+    assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert 1 + len(BODIES) == len(lines)
-    assert "2026-07-24T09:00:00Z  shop        Warning  BackOff           pod/web-0" == lines[1][:70]
+    assert len(lines) == 1 + len(BODIES)
+    assert lines[1][:70] == "2026-07-24T09:00:00Z  shop        Warning  BackOff           pod/web-0"
     assert lines[-1].startswith("gap: ")
     assert "\x1b" not in out
 
@@ -94,7 +96,7 @@ def test_columns(run: Run, archive: Path) -> None:
 def test_json(run: Run, archive: Path) -> None:
     """With --json each record is the line that was written."""
     status, out, _ = run("--json", archive)
-    assert (0, BODIES) == (status, [json.loads(line) for line in out.splitlines()])
+    assert (status, [json.loads(line) for line in out.splitlines()]) == (0, BODIES)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_json(run: Run, archive: Path) -> None:
 )
 def test_filters(run: Run, archive: Path, options: list[str], expected: str) -> None:
     """The filters are those of tail; a gap is always told, since nobody knows what was in it."""
-    assert expected.split() == steps(run(archive, "--json", *options)[1])
+    assert steps(run(archive, "--json", *options)[1]) == expected.split()
 
 
 def test_duplicates(run: Run, archive: Path) -> None:
@@ -120,8 +122,8 @@ def test_duplicates(run: Run, archive: Path) -> None:
     [segment] = [path for path in archive.rglob("*") if path.is_file() and ".jsonl" in path.name]
     copy = archive.parent / "copy.jsonl.gz"
     copy.write_bytes(gzip.compress(b"".join(gzip.decompress(segment.read_bytes()) for _ in range(2))))
-    assert len(BODIES) == len(steps(run(copy, "--json")[1]))
-    assert 2 * len(BODIES) == len(steps(run(copy, "--json", "--duplicates")[1]))
+    assert len(steps(run(copy, "--json")[1])) == len(BODIES)
+    assert len(steps(run(copy, "--json", "--duplicates")[1])) == 2 * len(BODIES)
 
 
 def test_damage(run: Run, tmp_path: Path) -> None:
@@ -129,9 +131,9 @@ def test_damage(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "torn.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps(body(1)).encode() + b"\n") + gzip.compress(b'{"a": 1}\n' * 1000)[:-20])
     status, out, err = run(path, "--json")
-    assert (1, "1") == (status, steps(out)[0])
+    assert (status, steps(out)[0]) == (1, "1")
     assert err.startswith(f"kevents: {path}, at byte ")
-    assert 1 == err.count("\n")
+    assert err.count("\n") == 1
 
 
 def test_escapes(run: Run, tmp_path: Path) -> None:
@@ -140,29 +142,29 @@ def test_escapes(run: Run, tmp_path: Path) -> None:
     evil = [body(1, message="\x1b[31m\r\n\x07"), {"message": "\x1b"}, {"kevents": 5, "metadata": "\x1b", "series": []}]
     path.write_text("".join(f"{json.dumps(each)}\n" for each in evil), encoding="utf-8")
     status, out, _ = run(path)
-    assert 0 == status
+    assert status == 0
     assert all(line.isprintable() for line in out.splitlines())
-    assert 4 == len(out.splitlines())
+    assert len(out.splitlines()) == 4
 
 
 def test_nothing_there(run: Run, tmp_path: Path) -> None:
     """A place where nothing is is named, with what to give."""
     status, out, err = run(tmp_path / "none")
-    assert (2, "", 1) == (status, out, err.count("\n"))
+    assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"kevents: {tmp_path / 'none'} is not there: give a file, a folder or a URL")
 
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
     """A folder without a segment is not an archive of nothing, and is told."""
     (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
-    assert (2, "", f"kevents: {tmp_path} holds no segments of an export\n") == run(tmp_path)
+    assert run(tmp_path) == (2, "", f"kevents: {tmp_path} holds no segments of an export\n")
 
 
 def test_nothing_wanted(run: Run, tmp_path: Path) -> None:
     """Where something was written and nothing of it is wanted nothing is shown."""
     copy = tmp_path / "copy.jsonl"
     copy.write_text(json.dumps(body(1)), encoding="utf-8")
-    assert (0, "", "") == run(copy, "--reason", "Nothing")
+    assert run(copy, "--reason", "Nothing") == (0, "", "")
 
 
 def test_many_damages(run: Run, tmp_path: Path) -> None:
@@ -171,10 +173,10 @@ def test_many_damages(run: Run, tmp_path: Path) -> None:
     path.write_text(f"{json.dumps(body(1))}\n" + 1244 * "torn\n", encoding="utf-8")
     (tmp_path / "b.jsonl").write_text(f"{json.dumps(body(2))}\ntorn\n", encoding="utf-8")
     status, out, err = run(tmp_path, "--json")
-    assert (1, ["1", "2"]) == (status, steps(out))
+    assert (status, steps(out)) == (1, ["1", "2"])
     *places, more, last = err.splitlines()
-    assert 10 == len(places)
-    assert f"kevents: {path}: and 1,234 more in this file" == more
+    assert len(places) == 10
+    assert more == f"kevents: {path}: and 1,234 more in this file"
     assert last.startswith(f"kevents: {tmp_path / 'b.jsonl'}, at byte ")
 
 
@@ -183,11 +185,11 @@ def test_a_foreign_file(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "passwd"
     path.write_text("root:x:0:0\nbin:x:1:1\n", encoding="utf-8")
     status, out, err = run(path)
-    assert (1, "", 3) == (status, out, err.count("\n"))
-    assert f"kevents: {path}: nothing in it can be read: is this a file of an export?" == err.splitlines()[-1]
+    assert (status, out, err.count("\n")) == (1, "", 3)
+    assert err.splitlines()[-1] == f"kevents: {path}: nothing in it can be read: is this a file of an export?"
     (tmp_path / "folder.jsonl").mkdir()
     status, _, err = run(tmp_path)
-    assert (1, 1) == (status, err.count("\n"))
+    assert (status, err.count("\n")) == (1, 1)
     assert "folder.jsonl, at byte 0: cannot be read: " in err
 
 
@@ -212,15 +214,15 @@ all = true
 """,
         encoding="utf-8",
     )
-    assert ["1", "2", "3", "4", "gap"] == steps(run("-c", config, "archive", "--json")[1])
-    assert ["1"] == steps(run("-c", config, "bucket", "--json")[1])
+    assert steps(run("-c", config, "archive", "--json")[1]) == ["1", "2", "3", "4", "gap"]
+    assert steps(run("-c", config, "bucket", "--json")[1]) == ["1"]
     status, _, err = run("-c", config, "archiv")
-    assert (2, f'{config}: "archiv" is not a sink that can be read back; did you mean "archive"?') == (
+    assert (
         status,
         err.splitlines()[0],
-    )
+    ) == (2, f'{config}: "archiv" is not a sink that can be read back; did you mean "archive"?')
     refused = '"out" is not a sink that can be read back; these are: "archive" or "bucket"'
-    assert f"{config}: {refused}" == run("-c", config, "out")[2].splitlines()[0]
+    assert run("-c", config, "out")[2].splitlines()[0] == f"{config}: {refused}"
 
 
 def test_without_a_time(run: Run, tmp_path: Path) -> None:
@@ -228,8 +230,8 @@ def test_without_a_time(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "odd.jsonl"
     odd = [body(1, lastTimestamp="soon"), {"message": "step 2"}, body(3, metadata=None, lastTimestamp=None), body(4)]
     path.write_text("".join(f"{json.dumps(each)}\n" for each in odd), encoding="utf-8")
-    assert ["1", "2", "3", "4"] == steps(run(path, "--json", "--duplicates")[1])
-    assert ["4"] == steps(run(path, "--json", "--duplicates", "--since", "9999d")[1])
+    assert steps(run(path, "--json", "--duplicates")[1]) == ["1", "2", "3", "4"]
+    assert steps(run(path, "--json", "--duplicates", "--since", "9999d")[1]) == ["4"]
 
 
 def test_nobody_reads(archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,6 +240,6 @@ def test_nobody_reads(archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     os.close(there)
     with os.fdopen(here, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
-        assert 141 == _cli.main(["read", str(archive)])
+        assert _cli.main(["read", str(archive)]) == 141
         monkeypatch.undo()
-    assert "" == capsys.readouterr().err
+    assert capsys.readouterr().err == ""

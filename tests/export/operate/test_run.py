@@ -85,16 +85,16 @@ def test_a_signal_stops_it(number: signal.Signals, caplog: pytest.LogCaptureFixt
         meanwhile.extend(signal.getsignal(each) for each in SIGNALS)
 
     exporter = ScriptedExporter(during)
-    assert 0 == run_export(parts(exporter))
-    assert (1, [signal.SIG_DFL] * 2) == (exporter.stopped, meanwhile)
-    assert before == [signal.getsignal(each) for each in SIGNALS]
-    assert ["the export begins", f"the export has ended after {number.name}"] == caplog.messages
-    assert 1234 == caplog.records[-1].fields["read"]  # type: ignore[attr-defined]
+    assert run_export(parts(exporter)) == 0
+    assert (exporter.stopped, meanwhile) == (1, [signal.SIG_DFL] * 2)
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+    assert caplog.messages == ["the export begins", f"the export has ended after {number.name}"]
+    assert caplog.records[-1].fields["read"] == 1234  # type: ignore[attr-defined]
 
 
 def test_what_is_left() -> None:
     """What was read and not acknowledged in time is told by the status."""
-    assert LEFT == run_export(parts(ScriptedExporter(left=3)))
+    assert run_export(parts(ScriptedExporter(left=3))) == LEFT
 
 
 def test_an_export_that_fails(caplog: pytest.LogCaptureFixture) -> None:
@@ -107,8 +107,8 @@ def test_an_export_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
     with pytest.raises(OSError, match="no space"):
         run_export(parts(ScriptedExporter(during)))
-    assert "the export has ended" == caplog.messages[-1]
-    assert before == [signal.getsignal(each) for each in SIGNALS]
+    assert caplog.messages[-1] == "the export has ended"
+    assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
 def test_probes_while_it_runs(caplog: pytest.LogCaptureFixture) -> None:
@@ -122,8 +122,8 @@ def test_probes_while_it_runs(caplog: pytest.LogCaptureFixture) -> None:
 
     exporter = ScriptedExporter(during)
     health = HealthServer(exporter)
-    assert 0 == run_export(parts(exporter, health))
-    assert ([(200, True)], "") == (answers, health.address)
+    assert run_export(parts(exporter, health)) == 0
+    assert (answers, health.address) == ([(200, True)], "")
 
 
 # -- the log ---------------------------------------------------------------------------------------------------------
@@ -145,13 +145,13 @@ def test_for_whom_it_logs(*, terminal: bool, logs: str, shared: bool, line: bool
     stream = Terminal() if terminal else io.StringIO()
     with shown(stream, logs=logs, shared=shared) as status:
         logging.getLogger("kevents.export").info("hello")
-    assert (line, as_json) == (isinstance(status, StatusLine), stream.getvalue().startswith("{"))
+    assert (isinstance(status, StatusLine), stream.getvalue().startswith("{")) == (line, as_json)
 
 
 def test_who_looks() -> None:
     """A stream that is closed has nobody who looks at it."""
     stream = io.TextIOWrapper(io.BytesIO())
-    assert (True, False) == (is_terminal(Terminal()), is_terminal(stream))
+    assert (is_terminal(Terminal()), is_terminal(stream)) == (True, False)
     stream.close()
     assert not is_terminal(stream)
 
@@ -160,19 +160,19 @@ def test_an_export_on_a_terminal() -> None:
     """The log is above the line of status, which is taken away at the end."""
     stream = Terminal()
     exporter = ScriptedExporter(lambda: logging.getLogger("kevents.export").info("a detail"))
-    assert 0 == exported(parts(exporter), stream=stream)
+    assert exported(parts(exporter), stream=stream) == 0
     begun, detail, ended, erased = stream.getvalue().split("\n")
     assert begun.endswith(" INFO the export begins")
     assert detail.endswith(" INFO a detail")
-    assert (True, "\r\x1b[K") == (ended.endswith(" INFO the export has ended"), erased)
+    assert (ended.endswith(" INFO the export has ended"), erased) == (True, "\r\x1b[K")
 
 
 def test_where_it_logs(capsys: pytest.CaptureFixture[str]) -> None:
     """Without another stream the log goes to the standard error."""
-    assert 0 == exported(parts(ScriptedExporter()))
+    assert exported(parts(ScriptedExporter())) == 0
     out, err = capsys.readouterr()
-    assert "" == out
-    assert ["the export begins", "the export has ended"] == [json.loads(line)["message"] for line in err.splitlines()]
+    assert out == ""
+    assert [json.loads(line)["message"] for line in err.splitlines()] == ["the export begins", "the export has ended"]
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -200,10 +200,10 @@ def test_the_command(
     path = tmp_path / "cfg.toml"
     path.write_text(configuration(api_server, tmp_path / "events"), encoding="utf-8")
     monkeypatch.setattr(_commands, "build", build_and_end)
-    assert 0 == _cli.main(["export", "-c", str(path)])
+    assert _cli.main(["export", "-c", str(path)]) == 0
     out, err = capsys.readouterr()
-    assert ("", "the export has ended") == (out, json.loads(err.splitlines()[-1])["message"])
-    assert ["1"] == messages(read(capsys, tmp_path / "events"))
+    assert (out, json.loads(err.splitlines()[-1])["message"]) == ("", "the export has ended")
+    assert messages(read(capsys, tmp_path / "events")) == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_records_on_the_terminal(
     monkeypatch.setattr(_commands, "build", lambda config: config)
     monkeypatch.setattr(_commands, "is_terminal", lambda _: terminal)
     monkeypatch.setattr(_commands, "exported", lambda _, **options: given.append(options) or 7)
-    assert 7 == _cli.main(["export", "-c", str(path), "--logs", "text"])
-    assert [{"logs": "text", "shared": shared}] == given
+    assert _cli.main(["export", "-c", str(path), "--logs", "text"]) == 7
+    assert given == [{"logs": "text", "shared": shared}]
 
 
 def test_debug_shows_where(tmp_path: Path) -> None:
@@ -233,4 +233,4 @@ def test_debug_shows_where(tmp_path: Path) -> None:
     )
     with pytest.raises(Exception, match="/nowhere"):
         _cli.main(["export", "-c", str(path), "--debug"])
-    assert 2 == _cli.main(["export", "-c", str(path)])
+    assert _cli.main(["export", "-c", str(path)]) == 2

@@ -30,13 +30,13 @@ BAD = ExportStatistics(
 
 def test_status() -> None:
     """The line says what was read, how fast, and what each sink holds and lacks."""
-    assert "running: 1,234 read, 250/s | archive: 1,200 durable, 34 waiting" == status(GOOD, 250.4)
+    assert status(GOOD, 250.4) == "running: 1,234 read, 250/s | archive: 1,200 durable, 34 waiting"
 
 
 def test_troubles() -> None:
     """Pitfall 71: what goes wrong is in the line, escaped."""
     hook = "hook: 0 durable, 0 waiting, 3 dead letters, 3 lost, failing: no\\x1b[31m\\nroute"
-    assert f"running: 9 read, 0/s | {hook} | 1 gaps" == status(BAD, 0)
+    assert status(BAD, 0) == f"running: 9 read, 0/s | {hook} | 1 gaps"
 
 
 def test_pitfall_72(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,9 +50,10 @@ def test_pitfall_72(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_figures() -> None:
     """The figures of a log line are those of the ledgers."""
     sink = {"durable": 1200, "waiting": 34, "retries": 2, "dead_letters": 0, "lost": 0}
-    assert {"state": "running", "read": 1234, "gaps": 0, "sinks": {"archive": sink}} == figures(GOOD)
-    assert {"dead_letters": 3, "lost": 3} == {
-        key: figures(BAD)["sinks"]["hook"][key] for key in ("dead_letters", "lost")
+    assert figures(GOOD) == {"state": "running", "read": 1234, "gaps": 0, "sinks": {"archive": sink}}
+    assert {key: figures(BAD)["sinks"]["hook"][key] for key in ("dead_letters", "lost")} == {
+        "dead_letters": 3,
+        "lost": 3,
     }
 
 
@@ -65,7 +66,7 @@ def test_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     line.show("s" * 40)
     line.write("a log line\n")
     line.show("")
-    assert f"before\n\r\x1b[K{'s' * 29}\r\x1b[Ka log line\n{'s' * 29}\r\x1b[K" == stream.getvalue()
+    assert stream.getvalue() == f"before\n\r\x1b[K{'s' * 29}\r\x1b[Ka log line\n{'s' * 29}\r\x1b[K"
 
 
 def test_passed_on() -> None:
@@ -73,13 +74,13 @@ def test_passed_on() -> None:
     below = io.BytesIO()
     line = StatusLine(io.TextIOWrapper(below, encoding="utf-8"))
     line.write("a log line\n")
-    assert b"" == below.getvalue()
+    assert below.getvalue() == b""
     line.flush()
-    assert b"a log line\n" == below.getvalue()
+    assert below.getvalue() == b"a log line\n"
 
 
 class Told:
-    """Waits for what a thread says."""
+    """RetryWaits for what a thread says."""
 
     def __init__(self) -> None:
         """Nothing has been said."""
@@ -105,7 +106,7 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         told.wait()
     assert told.lines[0].startswith("running: 1,234 read, ")
     assert told.lines[1].startswith("running: 1,234 read, 0/s")
-    assert "" == told.lines[-1]
+    assert told.lines[-1] == ""
 
 
 def test_progress_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +120,7 @@ def test_progress_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     with Progress(lambda: GOOD, None, logger):
         told.wait()
     logger.removeHandler(handler)
-    assert f"progress {figures(GOOD)}" == told.lines[0]
+    assert told.lines[0] == f"progress {figures(GOOD)}"
 
 
 class _Handler(logging.Handler):

@@ -18,13 +18,13 @@ import pytest
 
 from kevents._cli import main as _cli
 from kevents.export import ClusterEventSource
-from kevents.export._model.types import Chunk, Mark, Record, Stream
+from kevents.export._model.types import Chunk, Position, Record, Stream
 from kevents.export._operate import commands as _commands
 from kevents.export._operate import tail as _tail
 from kevents.export._operate.columns import Columns
 from kevents.export._operate.tail import as_columns, as_json, tail
 from kevents.export._route.routes import Route, Router
-from kevents.export._source.bounded_queue import HandOff
+from kevents.export._source.bounded_queue import BoundedQueue
 from kevents.testing import APIServer
 from tests.export.operate.test_export_command import record
 from tests.export.route.test_routes import EVENT
@@ -46,12 +46,12 @@ class Feed:
         self._stopped = threading.Event()
         self.given = 0
 
-    def read(self, after: Mark | None) -> Iterator[Chunk]:
+    def read(self, after: Position | None) -> Iterator[Chunk]:
         """Give one record after the other, and wait."""
         assert after is None
         for number, body in enumerate(self._bodies, 1):
             self.given = number
-            yield Chunk([Record(STREAM, number, body, 0.0)], Mark(STREAM, number, 0))
+            yield Chunk([Record(STREAM, number, body, 0.0)], Position(STREAM, number, 0))
         if self._error is not None:
             raise self._error
         self._stopped.wait(30)
@@ -98,41 +98,41 @@ def test_lines() -> None:
     ):
         show(record_)
         show(record_)
-        assert flushed == stream.flushed
-    assert record_.line() + b"\n" == data.getvalue().splitlines(keepends=True)[0]
+        assert stream.flushed == flushed
+    assert data.getvalue().splitlines(keepends=True)[0] == record_.line() + b"\n"
 
 
 def test_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing comes it looks again and again, so that Ctrl-C is noticed; what comes then is shown."""
     waits: list[float] = []
 
-    class Slow(HandOff):
+    class Slow(BoundedQueue):
         def get(self, timeout: float | None = None) -> Chunk | None:
             waits.append(timeout or 0.0)
             return super().get(0.0 if len(waits) == 1 else PATIENCE)
 
-    monkeypatch.setattr(_tail, "HandOff", Slow)
+    monkeypatch.setattr(_tail, "BoundedQueue", Slow)
     shown: list[str] = []
     with pytest.raises(ValueError, match="broken"):
         tail([Feed([body("a")], ValueError("broken"))], EVERYTHING, lambda record: shown.append(record.body["message"]))
-    assert ["a"] == shown
+    assert shown == ["a"]
     assert all(0 < wait <= 1 for wait in waits)
 
 
 def test_a_silent_start() -> None:
     """A hand-off that nothing comes to says so, after as long as it was to wait."""
     with pytest.raises(TimeoutError):
-        HandOff().get(0.0)
+        BoundedQueue().get(0.0)
 
 
 def test_a_pager_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not shown yet is not read either: memory is bounded while nobody reads on."""
-    monkeypatch.setattr(_tail, "HandOff", lambda: HandOff(limit=1))
+    monkeypatch.setattr(_tail, "BoundedQueue", lambda: BoundedQueue(limit=1))
     feed = Feed([body("a")] * 1000, ValueError("broken"))
     ahead: list[int] = []
     with pytest.raises(ValueError, match="broken"):
         tail([feed], EVERYTHING, lambda record: ahead.append(feed.given - record.rv))
-    assert (1000, True) == (len(ahead), max(ahead) <= 2)
+    assert (len(ahead), max(ahead) <= 2) == (1000, True)
 
 
 class Flushed(io.StringIO):
@@ -203,14 +203,14 @@ def test_live(api_server: APIServer, run: Tail) -> None:
     record(api_server, 1)
     process = run("--since", "9999d")
     head, first = lines(process, 2)
-    assert ["LAST", "SEEN", "NAMESPACE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"] == head.split()
-    assert ["default", "Warning", "Stepped", "pod/web-1", "1", "step", "1"] == first.split()[1:]
+    assert head.split() == ["LAST", "SEEN", "NAMESPACE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
+    assert first.split()[1:] == ["default", "Warning", "Stepped", "pod/web-1", "1", "step", "1"]
     record(api_server, 2, message="two\nlines \x1b[31m")
     [line] = lines(process, 1)
     assert line.endswith("pod/web-2                 1      two\\nlines \\x1b[31m")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert (130, "", "") == (process.returncode, out, err)
+    assert (process.returncode, out, err) == (130, "", "")
 
 
 @pytest.mark.wire
@@ -228,7 +228,7 @@ def test_filters(api_server: APIServer, run: Tail) -> None:
     record(api_server, 12, "default", lastTimestamp="2999-01-01T00:00:00Z")
     record(api_server, 113, "default", lastTimestamp="2999-01-01T00:00:00Z", reason="Seen")
     seen = [json.loads(line)["involvedObject"]["name"] for line in lines(process, 2)]
-    assert ["web-1", "web-113"] == sorted(seen)
+    assert sorted(seen) == ["web-1", "web-113"]
 
 
 @pytest.mark.wire
@@ -238,7 +238,7 @@ def test_from_now_on(api_server: APIServer, run: Tail) -> None:
     process = run("--json")
     assert api_server.wait_for(lambda: [r for r in api_server.requests if "watch" in r.query], timeout=30)
     record(api_server, 2)
-    assert "step 2" == json.loads(lines(process, 1)[0])["message"]
+    assert json.loads(lines(process, 1)[0])["message"] == "step 2"
 
 
 @pytest.mark.wire
@@ -266,10 +266,10 @@ def test_in_this_process(
     shown: list[int] = []
     monkeypatch.setattr(_commands, "tail", interrupted)
     monkeypatch.setattr(_commands, "is_terminal", lambda _: True)
-    assert 130 == _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig()), *arguments])
+    assert _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig()), *arguments]) == 130
     out, err = capsys.readouterr()
-    assert ("", [arguments.count("-n") or 1]) == (out, shown)
-    assert told == err if not told else err.startswith(told)
+    assert (out, shown) == ("", [arguments.count("-n") or 1])
+    assert err == told if not told else err.startswith(told)
 
 
 @pytest.mark.wire
@@ -280,7 +280,7 @@ def test_a_user_of_one_namespace(api_server: APIServer, run: Tail) -> None:
     process = run(
         "-n", "default", "--json", "--since", "9999d", "--kubeconfig", str(api_server.kubeconfig(token="poor-token"))
     )
-    assert "step 1" == json.loads(lines(process, 1)[0])["message"]
+    assert json.loads(lines(process, 1)[0])["message"] == "step 1"
 
 
 # -- what is wrong ---------------------------------------------------------------------------------------------------
@@ -299,9 +299,9 @@ def test_a_user_of_one_namespace(api_server: APIServer, run: Tail) -> None:
 )
 def test_wrong(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What the user got wrong is one line, with what to do."""
-    assert 2 == _cli.main(["tail", *arguments])
+    assert _cli.main(["tail", *arguments]) == 2
     out, err = capsys.readouterr()
-    assert ("", True, 1) == (out, err.startswith(expected), err.count("\n"))
+    assert (out, err.startswith(expected), err.count("\n")) == ("", True, 1)
 
 
 @pytest.mark.wire
@@ -309,9 +309,9 @@ def test_no_cluster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     """Without any cluster the command says how to name one, as its user can."""
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    assert 2 == _cli.main(["tail"])
+    assert _cli.main(["tail"]) == 2
     out, err = capsys.readouterr()
-    assert ("", 1) == (out, err.count("\n"))
+    assert (out, err.count("\n")) == ("", 1)
     assert "; set KUBECONFIG, or name a kubeconfig (--kubeconfig of tail; kubeconfig in the table [cluster]" in err
     assert "CoreV1EventSink" not in err
 
@@ -321,12 +321,12 @@ def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str
     """A cluster that does not answer is told after some patience."""
     path = str(api_server.kubeconfig())
     api_server.stop_listening()
-    assert 2 == _cli.main(["tail", "--kubeconfig", path])
+    assert _cli.main(["tail", "--kubeconfig", path]) == 2
     *tried, last = capsys.readouterr().err.splitlines()
     assert last.startswith(f"kevents: no answer from the API server at {api_server.tls_url} (NewConnectionError: ")
     assert "Connection refused" in last
     assert last.endswith("): is the cluster running, and does 'kubectl get events' work?")
-    assert [] == [line for line in tried if "WARNING the cluster cannot be reached, which is tried again: " not in line]
+    assert [line for line in tried if "WARNING the cluster cannot be reached, which is tried again: " not in line] == []
 
 
 @pytest.mark.wire
@@ -334,7 +334,7 @@ def test_refused(api_server: APIServer, capsys: pytest.CaptureFixture[str], monk
     """A cluster that refuses has been reached, and is not said to be out of reach."""
     monkeypatch.setattr(_commands, "ClusterEventSource", partial(ClusterEventSource, patience=1.0))
     api_server.add_user("t", "stranger", set())
-    assert 2 == _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig(token="t"))])
+    assert _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig(token="t"))]) == 2
     first, *_, last = capsys.readouterr().err.splitlines()
     assert " WARNING the cluster refuses, which is tried again for a few seconds: 403 Forbidden: " in first
     assert last.startswith("kevents: 403 Forbidden: ")

@@ -33,7 +33,7 @@ def rvs(batch: Batch | None) -> list[int]:
 def test_nothing_is_due_of_nothing() -> None:
     """Without records and marks nothing is ever due."""
     waiting = batcher()
-    assert (None, inf) == (waiting.take(1e9), waiting.due())
+    assert (waiting.take(1e9), waiting.due()) == (None, inf)
 
 
 def test_age_counts_from_the_first_record() -> None:
@@ -41,9 +41,9 @@ def test_age_counts_from_the_first_record() -> None:
     waiting = batcher()
     waiting.add(STREAM, records(1, 2), mark(2), 100.0)
     waiting.add(STREAM, records(3, 3), mark(3), 109.0)
-    assert (None, 110.0) == (waiting.take(109.9), waiting.due())
+    assert (waiting.take(109.9), waiting.due()) == (None, 110.0)
     batch = waiting.take(110.0)
-    assert ([1, 2, 3], mark(3)) == (rvs(batch), batch.mark)  # type: ignore[union-attr]
+    assert (rvs(batch), batch.mark) == ([1, 2, 3], mark(3))  # type: ignore[union-attr]
 
 
 def test_closes_when_full() -> None:
@@ -53,9 +53,9 @@ def test_closes_when_full() -> None:
     assert waiting.take(100.0) is None
     waiting.add(STREAM, records(1000, 1500), mark(1500), 101.0)
     batch = waiting.take(101.0)
-    assert (list(range(1, 1001)), mark(1000)) == (rvs(batch), batch.mark)  # type: ignore[union-attr]
-    assert (None, 111.0) == (waiting.take(101.0), waiting.due())
-    assert [*range(1001, 1501)] == rvs(waiting.take(111.0))
+    assert (rvs(batch), batch.mark) == (list(range(1, 1001)), mark(1000))  # type: ignore[union-attr]
+    assert (waiting.take(101.0), waiting.due()) == (None, 111.0)
+    assert rvs(waiting.take(111.0)) == [*range(1001, 1501)]
 
 
 def test_closes_by_bytes() -> None:
@@ -63,22 +63,22 @@ def test_closes_by_bytes() -> None:
     waiting = batcher(BatchOptions(max_bytes=300))
     sizes = [100, 100, 99, 400, 100]
     waiting.add(STREAM, [record(rv, size=size) for rv, size in enumerate(sizes, 1)], mark(5), 0.0)
-    assert [1, 2] == rvs(waiting.take(0.0))  # with its end a line of 100 bytes is 101
-    assert [3] == rvs(waiting.take(0.0))
-    assert [4] == rvs(waiting.take(0.0))
+    assert rvs(waiting.take(0.0)) == [1, 2]  # with its end a line of 100 bytes is 101
+    assert rvs(waiting.take(0.0)) == [3]
+    assert rvs(waiting.take(0.0)) == [4]
     assert waiting.take(0.0) is None
-    assert [5] == rvs(waiting.take(10.0))
+    assert rvs(waiting.take(10.0)) == [5]
 
 
 def test_the_mark_of_a_piece_of_a_chunk() -> None:
     """A batch that ends within a chunk promises its last record only; one that ends with it the chunk's mark."""
     waiting = batcher(BatchOptions(max_items=2))
     waiting.add(STREAM, [record(1)], mark(1, time=5), 0.0)
-    assert mark(1, time=5) == waiting.take(99.0).mark  # type: ignore[union-attr]
+    assert waiting.take(99.0).mark == mark(1, time=5)  # type: ignore[union-attr]
     waiting.done()
     waiting.add(STREAM, [record(2), record(4), record(6)], mark(9, time=7), 0.0)
     first, second = waiting.take(0.0), waiting.take(10.0)
-    assert [mark(4, time=5), mark(9, time=7)] == [batch.mark for batch in (first, second) if batch]
+    assert [batch.mark for batch in (first, second) if batch] == [mark(4, time=5), mark(9, time=7)]
 
 
 def test_the_time_of_a_piece_of_the_first_chunk() -> None:
@@ -87,7 +87,7 @@ def test_the_time_of_a_piece_of_the_first_chunk() -> None:
     waiting.begin(OTHER, mark(1, OTHER, time=3), 0.0)
     for stream, time in ((OTHER, 3), (STREAM, 7)):
         waiting.add(stream, records(2, 4, stream), mark(4, stream, time=7), 0.0)
-        assert mark(3, stream, time=time) == waiting.take(0.0).mark  # type: ignore[union-attr]
+        assert waiting.take(0.0).mark == mark(3, stream, time=time)  # type: ignore[union-attr]
         waiting.take(10.0)
 
 
@@ -97,14 +97,14 @@ def test_the_mark_at_the_seam_of_two_chunks() -> None:
     waiting.add(STREAM, records(1, 2), mark(5), 0.0)
     waiting.add(STREAM, records(6, 6), mark(6), 0.0)
     batch = waiting.take(0.0)
-    assert ([1, 2], mark(5)) == (rvs(batch), batch.mark)  # type: ignore[union-attr]
+    assert (rvs(batch), batch.mark) == ([1, 2], mark(5))  # type: ignore[union-attr]
 
 
 def test_one_resource_version_stays_together() -> None:
     """Records of one resourceVersion are never parted: a mark between them would lose the second."""
     waiting = batcher(BatchOptions(max_items=2))
     waiting.add(STREAM, [record(1), record(2), record(2), record(3)], mark(3), 0.0)
-    assert [1, 2, 2] == rvs(waiting.take(0.0))
+    assert rvs(waiting.take(0.0)) == [1, 2, 2]
 
 
 def test_what_a_route_leaves_out_moves_the_mark() -> None:
@@ -112,20 +112,20 @@ def test_what_a_route_leaves_out_moves_the_mark() -> None:
     waiting = batcher()
     waiting.add(STREAM, records(1, 1), mark(1), 0.0)
     waiting.add(STREAM, [], mark(50, time=3), 5.0)
-    assert mark(50, time=3) == waiting.take(10.0).mark  # type: ignore[union-attr]
+    assert waiting.take(10.0).mark == mark(50, time=3)  # type: ignore[union-attr]
 
 
 def test_an_idle_mark() -> None:
     """A mark that moves without a record is written by itself, once a minute."""
     waiting = batcher()
     waiting.add(STREAM, [], mark(7), 10.0)
-    assert IDLE == waiting.due()
+    assert waiting.due() == IDLE
     batch = waiting.take(IDLE)
-    assert ([], mark(7)) == (rvs(batch), batch.mark)  # type: ignore[union-attr]
+    assert (rvs(batch), batch.mark) == ([], mark(7))  # type: ignore[union-attr]
     waiting.done()
-    assert inf == waiting.due()
+    assert waiting.due() == inf
     waiting.add(STREAM, [], mark(8), 61.0)
-    assert 2 * IDLE == waiting.due()
+    assert waiting.due() == 2 * IDLE
 
 
 def test_a_mark_that_the_destination_holds() -> None:
@@ -133,9 +133,9 @@ def test_a_mark_that_the_destination_holds() -> None:
     waiting = Batcher(BatchOptions(), QueueOptions())
     waiting.begin(STREAM, mark(7), 0.0)
     waiting.add(STREAM, [], mark(7), 1.0)
-    assert inf == waiting.due()
+    assert waiting.due() == inf
     waiting.add(STREAM, [], mark(7, time=9), 1.0)  # nothing new, but it was looked at later
-    assert mark(7, time=9) == waiting.take(IDLE).mark  # type: ignore[union-attr]
+    assert waiting.take(IDLE).mark == mark(7, time=9)  # type: ignore[union-attr]
 
 
 def test_streams_apart() -> None:
@@ -143,8 +143,8 @@ def test_streams_apart() -> None:
     waiting = batcher()
     waiting.add(OTHER, records(5, 6, OTHER), mark(6, OTHER), 1.0)
     waiting.add(STREAM, records(1, 2), mark(2), 0.5)
-    assert [1, 2] == rvs(waiting.take(20.0))
-    assert [5, 6] == rvs(waiting.take(20.0))
+    assert rvs(waiting.take(20.0)) == [1, 2]
+    assert rvs(waiting.take(20.0)) == [5, 6]
 
 
 def test_a_full_queue_is_due() -> None:
@@ -152,12 +152,12 @@ def test_a_full_queue_is_due() -> None:
     waiting = batcher(queue=QueueOptions(max_items=10))
     waiting.add(STREAM, records(1, 4), mark(4), 2.0)
     waiting.add(OTHER, records(1, 6, OTHER), mark(6, OTHER), 1.0)
-    assert (True, 0) == (waiting.full, waiting.room)
-    assert [1, 2, 3, 4, 5, 6] == rvs(waiting.take(2.0))
+    assert (waiting.full, waiting.room) == (True, 0)
+    assert rvs(waiting.take(2.0)) == [1, 2, 3, 4, 5, 6]
     assert waiting.full  # what is in hand needs its room until it has ended
-    assert 6 == waiting.in_hand
+    assert waiting.in_hand == 6
     waiting.done()
-    assert (False, 6, 0) == (waiting.full, waiting.room, waiting.in_hand)
+    assert (waiting.full, waiting.room, waiting.in_hand) == (False, 6, 0)
     assert waiting.take(2.0) is None
 
 
@@ -165,10 +165,10 @@ def test_full_by_bytes() -> None:
     """The queue is full by bytes as well."""
     waiting = batcher(queue=QueueOptions(max_bytes=500))
     waiting.add(STREAM, [record(1, size=499)], mark(1), 0.0)
-    assert (True, 500) == (waiting.full, waiting.bytes)
-    assert [1] == rvs(waiting.take(0.0))
+    assert (waiting.full, waiting.bytes) == (True, 500)
+    assert rvs(waiting.take(0.0)) == [1]
     waiting.done()
-    assert (False, 0) == (waiting.full, waiting.bytes)
+    assert (waiting.full, waiting.bytes) == (False, 0)
 
 
 def test_hurry() -> None:
@@ -177,21 +177,21 @@ def test_hurry() -> None:
     waiting.add(STREAM, records(1, 1), mark(1), 50.0)
     waiting.add(OTHER, [], mark(9, OTHER), 50.0)
     waiting.hurry()
-    assert {0, 1} == {len(rvs(waiting.take(50.0))), len(rvs(waiting.take(50.0)))}
+    assert {len(rvs(waiting.take(50.0))), len(rvs(waiting.take(50.0)))} == {0, 1}
     assert waiting.take(50.0) is None
 
 
 def test_the_oldest() -> None:
     """The age of what waits longest counts from when it came, in hand or not."""
     waiting = batcher()
-    assert inf == waiting.oldest()
+    assert waiting.oldest() == inf
     waiting.add(STREAM, records(1, 1), mark(1), 3.0)
     waiting.add(OTHER, records(1, 1, OTHER), mark(1, OTHER), 5.0)
-    assert 3.0 == waiting.oldest()
+    assert waiting.oldest() == 3.0
     waiting.take(13.0)
-    assert 3.0 == waiting.oldest()
+    assert waiting.oldest() == 3.0
     waiting.done()
-    assert 5.0 == waiting.oldest()
+    assert waiting.oldest() == 5.0
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_laws(chunks: list[tuple[int, int, float]], limits: BatchOptions, bound:
         assert batch.mark.rv >= promised
         promised = batch.mark.rv
         left.extend(one.rv for one in batch.records)
-        assert [one for one in came if one <= promised] == left  # nothing up to the mark is still to come
+        assert left == [one for one in came if one <= promised]  # nothing up to the mark is still to come
         waiting.done()
 
     for count, skipped, seconds in chunks:
@@ -248,5 +248,5 @@ def test_laws(chunks: list[tuple[int, int, float]], limits: BatchOptions, bound:
     waiting.hurry()
     while (batch := waiting.take(now)) is not None:
         check(batch)
-    assert (came, 0, 0) == (left, waiting.items, waiting.bytes)
-    assert rv == (promised if chunks else 0)
+    assert (left, waiting.items, waiting.bytes) == (came, 0, 0)
+    assert (promised if chunks else 0) == rv

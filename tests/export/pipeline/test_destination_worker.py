@@ -13,10 +13,10 @@ from tenacity import stop_after_attempt, wait_fixed, wait_none
 from tenacity.wait import wait_base
 
 from kevents._runtime.log import LimitedLog
-from kevents.export import Batch, Mark, Record, Reject, Retry, Stream
+from kevents.export import Batch, Position, Record, Reject, Retry, Stream
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions, default_retry_wait
 from kevents.export._model.statistics import DestinationStatistics, Progress
-from kevents.export._pipeline.destination_worker import Lane
+from kevents.export._pipeline.destination_worker import DestinationWorker
 from kevents.export._pipeline.retry_waits import LONGEST_ASKED, wait_as_asked
 from tests.export.doubles import PATIENCE, STREAM, Clock, MemoryLetters, MemorySink, mark, record, records
 from tests.support.sinks import Gate
@@ -40,12 +40,14 @@ def lane(
     sink: MemorySink,
     letters: MemoryLetters | None = None,
     *streams: Stream,
-    after: Mark | None = None,
+    after: Position | None = None,
     clock: Clock | None = None,
     **options: object,
-) -> Iterator[Lane]:
+) -> Iterator[DestinationWorker]:
     """A lane that runs; at the end it writes what there is, and its ledger balances."""
-    made = Lane("archive", destination(sink, **options), letters, LimitedLog(), *([clock] if clock else []))
+    made = DestinationWorker(
+        "archive", destination(sink, **options), letters, LimitedLog(), *([clock] if clock else [])
+    )
     made.start(streams or (STREAM,), fail)
     assert made.wait_begun(PATIENCE)
     for stream in streams or (STREAM,):
@@ -65,10 +67,10 @@ def lane(
 def check(seen: DestinationStatistics) -> None:
     """What was offered is somewhere, once."""
     parts = (seen.held, seen.written, seen.dead_lettered, seen.refused, seen.dropped, seen.waiting)
-    assert seen.offered == sum(parts), seen
+    assert sum(parts) == seen.offered, seen
 
 
-def offer(to: Lane, *chunks: list[Record]) -> None:
+def offer(to: DestinationWorker, *chunks: list[Record]) -> None:
     """Offer chunks, each with the mark of its last record; wait for room."""
     for chunk in chunks:
         room = threading.Event()
@@ -82,12 +84,12 @@ def test_in_order_and_one_at_a_time() -> None:
     sink = MemorySink()
     with lane(sink) as archive:
         offer(archive, records(1, 3), records(4, 9))
-    assert list(range(1, 10)) == sink.rvs()
-    assert (1, 1) == (sink.most_at_once, sink.closed)
+    assert sink.rvs() == list(range(1, 10))
+    assert (sink.most_at_once, sink.closed) == (1, 1)
     seen = archive.statistics()
-    assert (9, 9, 0) == (seen.offered, seen.written, seen.waiting)
-    assert {STREAM: Progress(mark(9), mark(9))} == seen.progress
-    assert sum(len(one.line()) + 1 for one in records(1, 9)) == seen.bytes
+    assert (seen.offered, seen.written, seen.waiting) == (9, 9, 0)
+    assert seen.progress == {STREAM: Progress(mark(9), mark(9))}
+    assert seen.bytes == sum(len(one.line()) + 1 for one in records(1, 9))
 
 
 def test_the_mark_waits_for_the_bytes() -> None:
@@ -98,11 +100,11 @@ def test_the_mark_waits_for_the_bytes() -> None:
         offer(archive, records(1, 2), records(3, 3))
         gate.wait_entered()
         seen = archive.statistics()
-        assert {STREAM: Progress(read_up_to=mark(3), durable_up_to=None)} == seen.progress
-        assert (3, 2, 0) == (seen.waiting, seen.in_flight, seen.written)
+        assert seen.progress == {STREAM: Progress(read_up_to=mark(3), durable_up_to=None)}
+        assert (seen.waiting, seen.in_flight, seen.written) == (3, 2, 0)
         gate.open()
         sink.wait(lambda: sink.marks)
-    assert mark(3) == sink.marks[STREAM]
+    assert sink.marks[STREAM] == mark(3)
 
 
 @pytest.mark.parametrize(
@@ -120,12 +122,12 @@ def test_tried_until_it_has_it(error: BaseException, caplog: pytest.LogCaptureFi
     sink = MemorySink(faults=dict.fromkeys(range(1, 30), error))
     with caplog.at_level(logging.INFO), lane(sink) as archive:
         offer(archive, records(1, 4))
-    assert [1, 2, 3, 4] == sink.rvs()
+    assert sink.rvs() == [1, 2, 3, 4]
     seen = archive.statistics()
-    assert (29, 0, "") == (seen.retries, seen.failing, seen.last_error)
+    assert (seen.retries, seen.failing, seen.last_error) == (29, 0, "")
     failed, back = caplog.messages  # one line of a kind, however many tries
     assert "archive does not take records now, they wait and are tried again: " in failed
-    assert "archive takes records again after 29 failed tries" == back
+    assert back == "archive takes records again after 29 failed tries"
 
 
 def test_failing_is_seen_from_outside() -> None:
@@ -138,7 +140,7 @@ def test_failing_is_seen_from_outside() -> None:
         _until(lambda: archive.statistics().failing)
         clock.now += 50
         seen = archive.statistics()
-        assert (1, "the bucket is gone", 2) == (seen.failing, seen.last_error, seen.waiting)
+        assert (seen.failing, seen.last_error, seen.waiting) == (1, "the bucket is gone", 2)
         assert 50.0 <= seen.oldest_age <= seen.silent_for < 50.0 + PATIENCE
         sink.always = None
 
@@ -164,13 +166,13 @@ def test_rejected_to_the_dead_letters() -> None:
     sink = MemorySink(faults={1: refuse, 2: lambda batch: seen_at_mark.append(len(letters.letters))})
     with lane(sink, letters) as archive:
         offer(archive, records(1, 2))
-    assert [("archive", "too long", 2)] == letters.letters
-    assert [1] == seen_at_mark
-    assert [Batch((), mark(2))] == sink.batches
+    assert letters.letters == [("archive", "too long", 2)]
+    assert seen_at_mark == [1]
+    assert sink.batches == [Batch((), mark(2))]
     seen = archive.statistics()
-    assert (1, 1, 0, {STREAM: Progress(mark(2), mark(2))}) == (
+    assert (
         seen.written, seen.dead_lettered, seen.refused, seen.progress,
-    )  # fmt: skip
+    ) == (1, 1, 0, {STREAM: Progress(mark(2), mark(2))})  # fmt: skip
 
 
 def test_rejected_without_dead_letters(caplog: pytest.LogCaptureFixture) -> None:
@@ -183,7 +185,7 @@ def test_rejected_without_dead_letters(caplog: pytest.LogCaptureFixture) -> None
     with lane(sink) as archive:
         offer(archive, records(1, 2))
     seen = archive.statistics()
-    assert (0, 2, mark(2)) == (seen.written, seen.refused, sink.marks[STREAM])
+    assert (seen.written, seen.refused, sink.marks[STREAM]) == (0, 2, mark(2))
     assert "archive refused 2 records, lost: give dead_letters a path: too long" in caplog.messages
 
 
@@ -198,8 +200,8 @@ def test_dead_letters_that_fail() -> None:
     sink = MemorySink(faults={1: refuse})
     with lane(sink, letters) as archive:
         offer(archive, records(1, 2))
-    assert ([1, 2], 3) == ([rv for _, _, rv in letters.letters], letters.calls)
-    assert mark(2) == sink.marks[STREAM]
+    assert ([rv for _, _, rv in letters.letters], letters.calls) == ([1, 2], 3)
+    assert sink.marks[STREAM] == mark(2)
 
 
 def test_a_sink_that_rejects_everything() -> None:
@@ -212,8 +214,8 @@ def test_a_sink_that_rejects_everything() -> None:
     sink = MemorySink(always=refuse)
     with lane(sink, letters) as archive:
         offer(archive, records(1, 4))
-    assert [1, 2, 3, 4] == [rv for _, _, rv in letters.letters]
-    assert (0, 4) == (archive.statistics().written, archive.statistics().dead_lettered)
+    assert [rv for _, _, rv in letters.letters] == [1, 2, 3, 4]
+    assert (archive.statistics().written, archive.statistics().dead_lettered) == (0, 4)
 
 
 def test_given_up_when_it_is_asked_to() -> None:
@@ -222,9 +224,9 @@ def test_given_up_when_it_is_asked_to() -> None:
     sink = MemorySink(faults=dict.fromkeys((1, 2, 3), Retry("no")))
     with lane(sink, letters, retry_stop=stop_after_attempt(3)) as archive:
         offer(archive, records(1, 4))
-    assert [("archive", "given up: Retry: no", rv) for rv in (1, 2)] == letters.letters
-    assert [3, 4] == sink.rvs()
-    assert (2, 2) == (archive.statistics().dead_lettered, archive.statistics().written)
+    assert letters.letters == [("archive", "given up: Retry: no", rv) for rv in (1, 2)]
+    assert sink.rvs() == [3, 4]
+    assert (archive.statistics().dead_lettered, archive.statistics().written) == (2, 2)
 
 
 def test_block() -> None:
@@ -237,11 +239,11 @@ def test_block() -> None:
         assert not archive.offer(STREAM, records(5, 6), mark(6), room)
         assert archive.offer(STREAM, [], mark(4, time=5), room)  # a mark needs no room
         gate.wait_entered()
-        assert (4, 0, False) == (archive.statistics().offered, archive.statistics().dropped, room.is_set())
+        assert (archive.statistics().offered, archive.statistics().dropped, room.is_set()) == (4, 0, False)
         gate.open()
         assert room.wait(PATIENCE)
         offer(archive, records(5, 6))
-    assert [1, 2, 3, 4, 5, 6] == sink.rvs()
+    assert sink.rvs() == [1, 2, 3, 4, 5, 6]
 
 
 def test_drop(caplog: pytest.LogCaptureFixture) -> None:
@@ -250,9 +252,9 @@ def test_drop(caplog: pytest.LogCaptureFixture) -> None:
     sink = MemorySink(always=lambda _: gate.pass_through())
     with lane(sink, queue=QueueOptions(max_items=4), when_full="drop") as archive:
         offer(archive, records(1, 7), records(8, 9))
-        assert (9, 5, 4) == (archive.statistics().offered, archive.statistics().dropped, archive.statistics().waiting)
+        assert (archive.statistics().offered, archive.statistics().dropped, archive.statistics().waiting) == (9, 5, 4)
         gate.open()
-    assert ([1, 2, 3, 4], mark(9)) == (sink.rvs(), sink.marks[STREAM])
+    assert (sink.rvs(), sink.marks[STREAM]) == ([1, 2, 3, 4], mark(9))
     assert "dropped 3 records for archive: its queue is full and when_full is 'drop'" in caplog.messages
 
 
@@ -260,12 +262,12 @@ def test_what_it_held_before() -> None:
     """What the sink held when the lane began is not written again, and its mark never goes back."""
     sink = MemorySink(marks={STREAM: mark(5)})
     with lane(sink, after=mark(1)) as archive:
-        assert mark(5) == archive.held(STREAM)
+        assert archive.held(STREAM) == mark(5)
         offer(archive, records(2, 3))
-        assert {STREAM: Progress(mark(3), mark(5))} == archive.statistics().progress
+        assert archive.statistics().progress == {STREAM: Progress(mark(3), mark(5))}
         offer(archive, records(4, 7))
-    assert [6, 7] == sink.rvs()
-    assert (6, 4, 2) == (archive.statistics().offered, archive.statistics().held, archive.statistics().written)
+    assert sink.rvs() == [6, 7]
+    assert (archive.statistics().offered, archive.statistics().held, archive.statistics().written) == (6, 4, 2)
 
 
 def test_streams_have_marks_of_their_own() -> None:
@@ -273,22 +275,22 @@ def test_streams_have_marks_of_their_own() -> None:
     sink = MemorySink(marks={OTHER: mark(100, OTHER)})
     with lane(sink, None, STREAM, OTHER) as archive:
         offer(archive, records(1, 2), records(99, 102, OTHER))
-    assert ([1, 2], [101, 102]) == (sink.rvs(STREAM), sink.rvs(OTHER))
-    assert {STREAM: mark(2), OTHER: mark(102, OTHER)} == sink.marks
+    assert (sink.rvs(STREAM), sink.rvs(OTHER)) == ([1, 2], [101, 102])
+    assert sink.marks == {STREAM: mark(2), OTHER: mark(102, OTHER)}
 
 
 def test_asked_until_it_answers() -> None:
     """A sink that cannot say what it holds is asked until it can: without it nobody knows where to begin."""
     sink = MemorySink(marks={STREAM: mark(3)}, ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with lane(sink) as archive:
-        assert (mark(3), False) == (archive.held(STREAM), archive.unknown)
+        assert (archive.held(STREAM), archive.unknown) == (mark(3), False)
 
 
 def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     """A sink that may lose records is asked three times: a dead one must not keep the others from beginning."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with lane(sink, when_full="drop") as archive:
-        assert (None, True, 3) == (archive.held(STREAM), archive.unknown, sink.asked)
+        assert (archive.held(STREAM), archive.unknown, sink.asked) == (None, True, 3)
     assert any("archive does not say what it holds" in line for line in caplog.messages)
 
 
@@ -299,11 +301,11 @@ def test_one_that_drops_is_asked_again() -> None:
     with lane(sink, when_full="drop") as archive:
         offer(archive, records(1, 2))
         sink.wait(lambda: sink.batches)
-        assert ([], mark(5)) == (sink.rvs(), sink.marks[STREAM])
+        assert (sink.rvs(), sink.marks[STREAM]) == ([], mark(5))
         offer(archive, records(3, 7))
-    assert ([6, 7], mark(7), 6) == (sink.rvs(), sink.marks[STREAM], sink.asked)
-    assert (7, 5, 2) == (archive.statistics().offered, archive.statistics().held, archive.statistics().written)
-    assert {STREAM: Progress(mark(7), mark(7))} == archive.statistics().progress
+    assert (sink.rvs(), sink.marks[STREAM], sink.asked) == ([6, 7], mark(7), 6)
+    assert (archive.statistics().offered, archive.statistics().held, archive.statistics().written) == (7, 5, 2)
+    assert archive.statistics().progress == {STREAM: Progress(mark(7), mark(7))}
 
 
 def test_one_that_drops_and_holds_nothing() -> None:
@@ -311,7 +313,7 @@ def test_one_that_drops_and_holds_nothing() -> None:
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 6), Retry("no connection")))
     with lane(sink, when_full="drop") as archive:
         offer(archive, records(1, 2))
-    assert ([1, 2], 0, 6) == (sink.rvs(), archive.statistics().held, sink.asked)
+    assert (sink.rvs(), archive.statistics().held, sink.asked) == ([1, 2], 0, 6)
 
 
 def test_one_that_never_says_what_it_holds() -> None:
@@ -320,14 +322,14 @@ def test_one_that_never_says_what_it_holds() -> None:
     letters = MemoryLetters()
     with lane(sink, letters, when_full="drop", retry_stop=stop_after_attempt(2)) as archive:
         offer(archive, records(1, 2))
-    assert ([], [1, 2]) == (sink.rvs(), [rv for _, _, rv in letters.letters])
-    assert 2 == archive.statistics().dead_lettered
+    assert (sink.rvs(), [rv for _, _, rv in letters.letters]) == ([], [1, 2])
+    assert archive.statistics().dead_lettered == 2
 
 
 def test_an_end_that_nothing_hinders() -> None:
     """A lane whose sink fails for ever ends when it must; what waited is counted as waiting, and nobody is kept."""
     sink = MemorySink(always=Retry("dead"))
-    archive = Lane("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
+    archive = DestinationWorker("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
     archive.start([STREAM], fail)
     assert archive.wait_begun(PATIENCE)
     archive.begin(STREAM, None)
@@ -335,7 +337,7 @@ def test_an_end_that_nothing_hinders() -> None:
     archive.end()
     assert archive.join(PATIENCE)
     offer(archive, records(3, 4))
-    assert (4, 4, 1) == (archive.statistics().waiting, archive.statistics().offered, sink.closed)
+    assert (archive.statistics().waiting, archive.statistics().offered, sink.closed) == (4, 4, 1)
     check(archive.statistics())
 
 
@@ -345,7 +347,7 @@ def test_hurry_ends_a_long_pause() -> None:
     with lane(sink) as archive:
         offer(archive, records(1, 2))
         _until(lambda: archive.statistics().failing)
-    assert [1, 2] == sink.rvs()
+    assert sink.rvs() == [1, 2]
 
 
 def test_a_write_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
@@ -363,7 +365,7 @@ def test_a_write_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
         assert archive.statistics().overdue
         assert 61.0 <= archive.statistics().in_flight_for < 61.0 + PATIENCE
         gate.open()
-    assert 1 == sink.most_at_once
+    assert sink.most_at_once == 1
     assert any(
         re.match(r"archive has not answered a write for 6\d s; it is waited for", one) for one in caplog.messages
     )
@@ -375,18 +377,18 @@ def test_a_sink_that_cannot_be_closed(caplog: pytest.LogCaptureFixture) -> None:
     sink.close = lambda: (_ for _ in ()).throw(OSError("gone"))  # type: ignore[method-assign]
     with lane(sink), caplog.at_level(logging.ERROR):
         pass
-    assert ["closing archive raised OSError: gone"] == caplog.messages
+    assert caplog.messages == ["closing archive raised OSError: gone"]
 
 
 def test_what_nothing_expected_is_told() -> None:
     """An error of the lane's own is told to whoever runs the export, and the sink is closed."""
     errors: list[BaseException] = []
     sink = MemorySink()
-    archive = Lane("archive", destination(sink), None, LimitedLog())
+    archive = DestinationWorker("archive", destination(sink), None, LimitedLog())
     archive._batcher.take = lambda now: 1 / 0  # type: ignore[assignment, method-assign, return-value]
     archive.start([STREAM], errors.append)
     assert archive.join(PATIENCE)
-    assert ([ZeroDivisionError], 1) == ([type(error) for error in errors], sink.closed)
+    assert ([type(error) for error in errors], sink.closed) == ([ZeroDivisionError], 1)
 
 
 def test_one_whose_thread_has_died() -> None:
@@ -395,7 +397,7 @@ def test_one_whose_thread_has_died() -> None:
     sink = MemorySink(always=lambda _: gate.pass_through() or 1 / 0)
     sink.final_errors = (ZeroDivisionError,)  # type: ignore[attr-defined]
     errors: list[BaseException] = []
-    archive = Lane("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
+    archive = DestinationWorker("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
     archive.start([STREAM], errors.append)
     assert archive.wait_begun(PATIENCE)
     archive.begin(STREAM, None)
@@ -407,16 +409,16 @@ def test_one_whose_thread_has_died() -> None:
     assert room.wait(PATIENCE)
     offer(archive, records(3, 4), records(5, 6))
     assert archive.join(PATIENCE)
-    assert ([ZeroDivisionError], 6) == ([type(error) for error in errors], archive.statistics().waiting)
+    assert ([type(error) for error in errors], archive.statistics().waiting) == ([ZeroDivisionError], 6)
     check(archive.statistics())
 
 
 def test_one_that_never_began() -> None:
     """A lane that was never started closes its sink at the end as well."""
     sink = MemorySink()
-    archive = Lane("archive", destination(sink), None, LimitedLog())
+    archive = DestinationWorker("archive", destination(sink), None, LimitedLog())
     archive.end()
-    assert (True, 1) == (archive.join(0.0), sink.closed)
+    assert (archive.join(0.0), sink.closed) == (True, 1)
 
 
 class _Broken(wait_base):
@@ -446,10 +448,10 @@ def test_waits() -> None:
     """A destination's own wish counts, up to a minute; else the wait's; a broken wait gives way to the default."""
     asked = wait_as_asked(wait_fixed(7), wait_fixed(9), LimitedLog())
     for wish, expected in ((3.0, 3.0), (0.0, 0.0), (1e9, LONGEST_ASKED), (-1.0, 7), (float("nan"), 7), (None, 7)):
-        assert expected == asked(_State(Retry("", after=wish)))  # type: ignore[arg-type]
-    assert 7 == asked(_State(OSError()))  # type: ignore[arg-type]
+        assert asked(_State(Retry("", after=wish))) == expected  # type: ignore[arg-type]
+    assert asked(_State(OSError())) == 7  # type: ignore[arg-type]
     for broken in (ValueError("no"), float("inf"), -1.0, "soon", None):
-        assert 9 == wait_as_asked(_Broken(broken), wait_fixed(9), LimitedLog())(_State(OSError()))  # type: ignore[arg-type]
+        assert wait_as_asked(_Broken(broken), wait_fixed(9), LimitedLog())(_State(OSError())) == 9  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("number", "longest"), [(1, 0.5), (2, 1.0), (5, 8.0), (8, 60.0), (100_000, 60.0)])

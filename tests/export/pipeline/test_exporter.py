@@ -24,7 +24,7 @@ from kevents.export import (
     Destination,
     Exporter,
     ExportStatistics,
-    Mark,
+    Position,
     QueueOptions,
     Reject,
     Retry,
@@ -100,10 +100,10 @@ def running(export: Exporter) -> Iterator[Run]:
 def check(seen: ExportStatistics) -> None:
     """What was read is somewhere, and what was handed over too."""
     for stream in seen.streams:
-        assert stream.read == stream.routed + stream.unrouted + stream.failed + stream.waiting, stream
+        assert stream.routed + stream.unrouted + stream.failed + stream.waiting == stream.read, stream
     for one in seen.destinations:
         parts = (one.held, one.written, one.dead_lettered, one.refused, one.dropped, one.waiting)
-        assert one.offered == sum(parts), one
+        assert sum(parts) == one.offered, one
     assert sum(stream.deliveries for stream in seen.streams) <= sum(one.offered for one in seen.destinations)
 
 
@@ -115,15 +115,15 @@ def test_from_the_source_to_the_sinks() -> None:
         sinks={"archive": archive, "pager": pager},
         routes=By(lambda record: ["archive", "pager"] if record.rv % 100 == 0 else ["archive"]),
     )
-    assert "new" == export.statistics().state
+    assert export.statistics().state == "new"
     with running(export) as run:
         archive.wait(lambda: len(archive.rvs()) == 300)
-        assert "running" == export.statistics().state
-    assert list(range(1, 301)) == archive.rvs()
-    assert [100, 200, 300] == pager.rvs()
-    assert (0, "ended", 0) == (run.left, export.statistics().state, export.statistics().waiting)
+        assert export.statistics().state == "running"
+    assert archive.rvs() == list(range(1, 301))
+    assert pager.rvs() == [100, 200, 300]
+    assert (run.left, export.statistics().state, export.statistics().waiting) == (0, "ended", 0)
     assert mark(300) == archive.marks[STREAM] == pager.marks[STREAM]
-    assert (1, 1) == (archive.closed, pager.closed)
+    assert (archive.closed, pager.closed) == (1, 1)
 
 
 def test_routes_as_a_list() -> None:
@@ -131,7 +131,7 @@ def test_routes_as_a_list() -> None:
     sink = MemorySink()
     with running(exporter(ScriptedStream([chunk(1, 3)]), sinks={"a": sink}, routes=[Route(to="a", all=True)])):
         sink.wait(sink.rvs)
-    assert [1, 2, 3] == sink.rvs()
+    assert sink.rvs() == [1, 2, 3]
     with pytest.raises(ValueError, match="a route leads to 'b', but the sinks are 'a'"):
         exporter(ScriptedStream(), sinks={"a": sink}, routes=[Route(to="b", all=True)])
 
@@ -143,9 +143,9 @@ def test_begins_at_the_lowest_mark() -> None:
     with running(exporter(stream, sinks={"ahead": ahead, "behind": behind})):
         behind.wait(lambda: 200 in behind.rvs())
         ahead.wait(lambda: 200 in ahead.rvs())
-    assert [mark(30)] == stream.after
-    assert list(range(31, 201)) == behind.rvs()
-    assert list(range(151, 201)) == ahead.rvs()
+    assert stream.after == [mark(30)]
+    assert behind.rvs() == list(range(31, 201))
+    assert ahead.rvs() == list(range(151, 201))
 
 
 def test_a_sink_that_holds_nothing_yet() -> None:
@@ -155,8 +155,8 @@ def test_a_sink_that_holds_nothing_yet() -> None:
     with running(exporter(stream, sinks={"old": old, "new": new})):
         new.wait(lambda: 100 in new.rvs())
         old.wait(lambda: 100 in old.rvs())
-    assert [None] == stream.after
-    assert (list(range(1, 101)), list(range(61, 101))) == (new.rvs(), old.rvs())
+    assert stream.after == [None]
+    assert (new.rvs(), old.rvs()) == (list(range(1, 101)), list(range(61, 101)))
 
 
 def test_a_sink_that_never_holds_marks() -> None:
@@ -166,7 +166,7 @@ def test_a_sink_that_never_holds_marks() -> None:
         archive, screen = MemorySink(marks=dict(marks)), MemorySink(holds_marks=False)
         with running(exporter(stream, sinks={"archive": archive, "screen": screen})):
             screen.wait(lambda screen=screen: 100 in screen.rvs())
-        assert [after] == stream.after
+        assert stream.after == [after]
 
 
 def test_restarted_again_and_again() -> None:
@@ -193,8 +193,8 @@ def test_streams_apart() -> None:
     sink.marks[STREAM] = mark(10)
     with running(export):
         sink.wait(lambda: 100 in sink.rvs(STREAM) and 80 in sink.rvs(OTHER))
-    assert ([mark(10)], [mark(50, OTHER)]) == (streams[0].after, streams[1].after)
-    assert (list(range(11, 101)), list(range(51, 81))) == (sink.rvs(STREAM), sink.rvs(OTHER))
+    assert (streams[0].after, streams[1].after) == ([mark(10)], [mark(50, OTHER)])
+    assert (sink.rvs(STREAM), sink.rvs(OTHER)) == (list(range(11, 101)), list(range(51, 81)))
 
 
 def test_one_of_two_is_dead() -> None:
@@ -210,7 +210,7 @@ def test_one_of_two_is_dead() -> None:
         assert stream.given < 20
         statistics = {one.name: one for one in run.export.statistics().destinations}
         assert statistics["dead"].progress[STREAM].durable_up_to is None
-        assert well.marks[STREAM] == statistics["well"].progress[STREAM].durable_up_to
+        assert statistics["well"].progress[STREAM].durable_up_to == well.marks[STREAM]
         gate.open()
         dead.wait(lambda: 10_000 in dead.rvs())
     assert list(range(1, 10_001)) == dead.rvs() == well.rvs()
@@ -226,9 +226,9 @@ def test_dropping_for_one_that_is_dead() -> None:
         well.wait(lambda: 5_000 in well.rvs())
         gate.open()
     seen = {one.name: one for one in run.export.statistics().destinations}
-    assert list(range(1, 5_001)) == well.rvs()
-    assert (5_000, 5_000 - len(dead.rvs())) == (seen["dead"].offered, seen["dead"].dropped)
-    assert mark(5_000) == dead.marks[STREAM]
+    assert well.rvs() == list(range(1, 5_001))
+    assert (seen["dead"].offered, seen["dead"].dropped) == (5_000, 5_000 - len(dead.rvs()))
+    assert dead.marks[STREAM] == mark(5_000)
 
 
 def test_a_sink_that_fails_for_a_while() -> None:
@@ -240,7 +240,7 @@ def test_a_sink_that_fails_for_a_while() -> None:
     stream = ScriptedStream([chunk(first, first + 99) for first in range(1, 5_001, 100)])
     with running(exporter(stream, sinks={"a": destination(sink)})):
         sink.wait(lambda: 5_000 in sink.rvs())
-    assert list(range(1, 5_001)) == sink.rvs()
+    assert sink.rvs() == list(range(1, 5_001))
 
 
 def test_stopped_within_the_grace(caplog: pytest.LogCaptureFixture) -> None:
@@ -255,7 +255,7 @@ def test_stopped_within_the_grace(caplog: pytest.LogCaptureFixture) -> None:
     export.stop()
     run.wait()
     assert monotonic() - before < 0.5 + 1.0
-    assert (1000, 1, None) == (run.left, sink.closed, run.error)
+    assert (run.left, sink.closed, run.error) == (1000, 1, None)
     assert "1000 records not acknowledged in time; the next run reads again what is missing" in caplog.messages
     check(export.statistics())
 
@@ -269,7 +269,7 @@ def test_a_sink_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> N
     gate.wait_entered()
     export.stop()
     run.wait()
-    assert (10, 0) == (run.left, sink.closed)
+    assert (run.left, sink.closed) == (10, 0)
     assert "a has not returned from a call; it is left behind, not closed" in caplog.messages
     gate.open()
     sink.wait(lambda: sink.closed)
@@ -288,7 +288,7 @@ def test_a_sink_that_has_died_does_not_hold_up_the_end() -> None:
     assert monotonic() - before < PATIENCE / 2
     seen = run.export.statistics()
     check(seen)
-    assert [*range(1, seen.streams[0].read + 1)] == well.rvs()
+    assert well.rvs() == [*range(1, seen.streams[0].read + 1)]
 
 
 class Unanswered(ScriptedStream):
@@ -299,7 +299,7 @@ class Unanswered(ScriptedStream):
         super().__init__(chunks)
         self._gate = gate
 
-    def read(self, after: Mark | None, furthest: Mark | None = None) -> Iterator[Chunk]:
+    def read(self, after: Position | None, furthest: Position | None = None) -> Iterator[Chunk]:
         """Give the chunks, wait, and give one more."""
         for found in super().read(after, furthest):
             yield found
@@ -320,7 +320,7 @@ def test_a_request_without_an_answer_does_not_hold_up_the_end() -> None:
     assert monotonic() - before < PATIENCE / 2
     gate.open()
     join_all()
-    assert ([*range(1, 11)], 0, None, 10) == (sink.rvs(), run.left, run.error, export.statistics().streams[0].read)
+    assert (sink.rvs(), run.left, run.error, export.statistics().streams[0].read) == ([*range(1, 11)], 0, None, 10)
 
 
 def test_what_was_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +337,7 @@ def test_what_was_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not run.export._readers[0].join(monotonic() + 0.1)  # for longer than one that waits for its server
     gate.open()
     run.wait()
-    assert ([*range(1, 2001)], 0) == (sink.rvs(), run.left)
+    assert (sink.rvs(), run.left) == ([*range(1, 2001)], 0)
 
 
 class Unopened(ScriptedSource):
@@ -361,7 +361,7 @@ def test_stopped_while_it_connects() -> None:
     gate.wait_entered()
     run.export.stop()
     run.wait()
-    assert (0, None, 1) == (run.left, run.error, sink.closed)
+    assert (run.left, run.error, sink.closed) == (0, None, 1)
     gate.open()
     join_all()
 
@@ -379,7 +379,7 @@ def test_stopped_before_it_began(early: bool) -> None:  # noqa: FBT001
         sink.wait(lambda: sink.asked)
     export.stop()
     run.wait()
-    assert (0, None, 1, []) == (run.left, run.error, sink.closed, stream.after)
+    assert (run.left, run.error, sink.closed, stream.after) == (0, None, 1, [])
 
 
 def test_stopped_by_a_signal() -> None:
@@ -392,11 +392,11 @@ def test_stopped_by_a_signal() -> None:
             target=lambda: (sink.wait(sink.rvs), signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM))  # type: ignore[arg-type]
         )
         killer.start()
-        assert 0 == export.run()
+        assert export.run() == 0
         killer.join(PATIENCE)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert list(range(1, 11)) == sink.rvs()
+    assert sink.rvs() == list(range(1, 11))
 
 
 def test_a_source_that_cannot_open() -> None:
@@ -405,7 +405,7 @@ def test_a_source_that_cannot_open() -> None:
     export = exporter(ScriptedSource(error=PermissionError("events is forbidden")), sinks={"a": sink})
     with pytest.raises(PermissionError, match="events is forbidden"):
         export.run()
-    assert (1, "ended") == (sink.closed, export.statistics().state)
+    assert (sink.closed, export.statistics().state) == (1, "ended")
 
 
 def test_a_source_that_fails() -> None:
@@ -414,7 +414,7 @@ def test_a_source_that_fails() -> None:
     export = exporter(ScriptedStream([chunk(1, 500)], error=RuntimeError("a bug")), sinks={"a": sink})
     with pytest.raises(RuntimeError, match="a bug"):
         export.run()
-    assert list(range(1, 501)) == sink.rvs()
+    assert sink.rvs() == list(range(1, 501))
 
 
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:
@@ -425,7 +425,7 @@ def test_a_damaged_checkpoint(tmp_path: Path) -> None:
     export = exporter(stream, sinks={"a": destination(Checkpointed(MemorySink(), path))})  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match=r"the checkpoint .* cannot be understood"):
         export.run()
-    assert [] == stream.after
+    assert stream.after == []
 
 
 def test_nobody_reads_the_standard_output() -> None:
@@ -437,7 +437,7 @@ def test_nobody_reads_the_standard_output() -> None:
         export = exporter(ScriptedStream([chunk(1, 5)]), sinks={"a": sink, "b": StdoutSink(pipe)})
         with pytest.raises(BrokenPipeError):
             export.run()
-    assert [1, 2, 3, 4, 5] == sink.rvs()
+    assert sink.rvs() == [1, 2, 3, 4, 5]
 
 
 def test_dead_letters_by_path(tmp_path: Path) -> None:
@@ -451,18 +451,18 @@ def test_dead_letters_by_path(tmp_path: Path) -> None:
     with running(exporter(ScriptedStream([chunk(1, 5)]), sinks={"a": sink}, dead_letters=path)):
         sink.wait(lambda: sink.marks)
     [letter] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert ("uid-1:1", "a", "too long") == (
+    assert (
         letter["kevents"]["id"],
         letter["kevents"]["rejected"]["sink"],
         letter["kevents"]["rejected"]["why"],
-    )
+    ) == ("uid-1:1", "a", "too long")
 
 
 def test_it_runs_once() -> None:
     """A second run is refused: parts that have ended do not begin again."""
     export = exporter(ScriptedStream(), sinks={"a": MemorySink()})
     export.stop()
-    assert 0 == export.run()
+    assert export.run() == 0
     with pytest.raises(RuntimeError, match="an Exporter runs once: make another one"):
         export.run()
 
@@ -492,7 +492,7 @@ def test_the_enricher_is_begun_and_ended() -> None:
     enricher, sink = Enricher(), MemorySink()
     with running(exporter(ScriptedStream([chunk(1, 2)]), sinks={"a": sink}, enrich=enricher)):
         sink.wait(sink.rvs)
-    assert ["start", "enrich", "close"] == enricher.calls
+    assert enricher.calls == ["start", "enrich", "close"]
 
 
 def test_an_enricher_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
@@ -504,7 +504,7 @@ def test_an_enricher_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
     sink.wait(sink.rvs)
     run.export.stop()
     run.wait()
-    assert (0, None) == (run.left, run.error)
+    assert (run.left, run.error) == (0, None)
     gate.open()
     join_all()
     assert "closing the enricher raised ZeroDivisionError: division by zero" in caplog.messages

@@ -13,9 +13,9 @@ from kevents._runtime.log import LimitedLog
 from kevents.export import Chunk, Record
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions
 from kevents.export._model.statistics import StreamStatistics
-from kevents.export._pipeline.destination_worker import Lane
+from kevents.export._pipeline.destination_worker import DestinationWorker
 from kevents.export._pipeline.stream_worker import Reader, Routes
-from kevents.export._source.bounded_queue import HandOff, pieces
+from kevents.export._source.bounded_queue import BoundedQueue, pieces
 from tests.export.doubles import (
     PATIENCE,
     STREAM,
@@ -43,7 +43,7 @@ class Rig:
         queue = parts.pop("queue", QueueOptions())
         log = LimitedLog()
         self.lanes = {
-            name: Lane(
+            name: DestinationWorker(
                 name,
                 Destination(sink, BatchOptions(max_age=0.001), queue, retry_wait=wait_none()),  # type: ignore[arg-type]
                 None,
@@ -81,7 +81,7 @@ class Rig:
 
 def check(seen: StreamStatistics) -> None:
     """What was read is somewhere, once."""
-    assert seen.read == seen.routed + seen.unrouted + seen.failed + seen.waiting, seen
+    assert seen.routed + seen.unrouted + seen.failed + seen.waiting == seen.read, seen
 
 
 def by_rv(record: Record) -> Sequence[str]:
@@ -94,12 +94,12 @@ def test_routed_and_in_order() -> None:
     stream = ScriptedStream([chunk(1, 7), chunk(8, 14), Chunk([], mark(20))])
     with Rig(stream, By(by_rv), {"even": MemorySink(), "large": MemorySink()}).running() as rig:
         rig.sinks["large"].wait(lambda: 14 in rig.sinks["large"].rvs())
-    assert [2, 4, 6, 8, 10, 12, 14] == rig.sinks["even"].rvs()
-    assert [11, 12, 13, 14] == rig.sinks["large"].rvs()
+    assert rig.sinks["even"].rvs() == [2, 4, 6, 8, 10, 12, 14]
+    assert rig.sinks["large"].rvs() == [11, 12, 13, 14]
     seen = rig.reader.statistics()
-    assert (14, 9, 5, 0, 11) == (seen.read, seen.routed, seen.unrouted, seen.waiting, seen.deliveries)
+    assert (seen.read, seen.routed, seen.unrouted, seen.waiting, seen.deliveries) == (14, 9, 5, 0, 11)
     assert mark(20) == seen.read_up_to == rig.sinks["even"].marks[STREAM] == rig.sinks["large"].marks[STREAM]
-    assert [] == rig.errors
+    assert rig.errors == []
 
 
 class Enricher:
@@ -132,7 +132,7 @@ def test_completed_before_it_is_routed() -> None:
     stream = ScriptedStream([chunk(1, 3), chunk(4, 5)])
     with Rig(stream, router, {"all": MemorySink()}, enricher=enricher).running() as rig:
         rig.sinks["all"].wait(lambda: len(rig.sinks["all"].rvs()) == 5)
-    assert {"kevents-export-sort-all"} == enricher.threads
+    assert enricher.threads == {"kevents-export-sort-all"}
 
 
 def test_an_enricher_that_fails(caplog: pytest.LogCaptureFixture) -> None:
@@ -140,7 +140,7 @@ def test_an_enricher_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     stream = ScriptedStream([chunk(1, 3), chunk(4, 5)])
     with Rig(stream, Everywhere("all"), {"all": MemorySink()}, enricher=Enricher(2)).running() as rig:
         rig.sinks["all"].wait(lambda: len(rig.sinks["all"].rvs()) == 5)
-    assert [1, 2, 3, 4, 5] == rig.sinks["all"].rvs()
+    assert rig.sinks["all"].rvs() == [1, 2, 3, 4, 5]
     assert "the enricher raised ValueError: a bug; records go on as they are" in caplog.messages
 
 
@@ -157,14 +157,14 @@ def test_a_route_that_fails(answer: object, caplog: pytest.LogCaptureFixture) ->
 
     with Rig(ScriptedStream([chunk(1, 3)]), By(targets), {"all": MemorySink()}).running() as rig:
         rig.sinks["all"].wait(lambda: 3 in rig.sinks["all"].rvs())
-    assert [1, 3] == rig.sinks["all"].rvs()
+    assert rig.sinks["all"].rvs() == [1, 3]
     why = (
         "routing it raised ZeroDivisionError: odd"
         if answer != ["nowhere"]
         else "a route leads to 'nowhere', which is no destination"
     )
-    assert [("routes", why, 2)] == rig.letters.letters
-    assert (1, 2) == (rig.reader.statistics().failed, rig.reader.statistics().routed)
+    assert rig.letters.letters == [("routes", why, 2)]
+    assert (rig.reader.statistics().failed, rig.reader.statistics().routed) == (1, 2)
     assert f"a record could not be routed and is in the dead letters: {why}" in caplog.messages
 
 
@@ -176,7 +176,7 @@ def test_a_route_that_fails_without_dead_letters(letters: bool, caplog: pytest.L
     rig.letters.faults[1] = OSError("disk full")
     with rig.running():
         rig.sinks["all"].wait(lambda: True)
-    assert 1 == rig.reader.statistics().failed
+    assert rig.reader.statistics().failed == 1
     lost = "lost: the dead letters raised OSError: disk full" if letters else "lost: give dead_letters a path"
     assert f"a record could not be routed and is {lost}" in "".join(caplog.messages)
 
@@ -188,7 +188,7 @@ def test_gaps_are_counted() -> None:
     stream = ScriptedStream([Chunk([gap, record(6)], mark(6))])
     with Rig(stream, Everywhere("all"), {"all": MemorySink()}).running() as rig:
         rig.sinks["all"].wait(lambda: 6 in rig.sinks["all"].rvs())
-    assert (2, 1) == (rig.reader.statistics().read, rig.reader.statistics().gaps)
+    assert (rig.reader.statistics().read, rig.reader.statistics().gaps) == (2, 1)
 
 
 def test_one_that_is_full_keeps_nothing_from_the_others() -> None:
@@ -217,8 +217,8 @@ def test_abandoned_while_it_waits_for_room() -> None:
         rig.reader._threads[1].join(PATIENCE)
         gate.open()
     seen = rig.reader.statistics()
-    assert (100, seen.read - 100, []) == (seen.routed, seen.waiting, rig.errors)
-    assert [*range(1, 101)] == sinks["dead"].rvs()
+    assert (seen.routed, seen.waiting, rig.errors) == (100, seen.read - 100, [])
+    assert sinks["dead"].rvs() == [*range(1, 101)]
 
 
 def test_an_error_of_the_source() -> None:
@@ -226,7 +226,7 @@ def test_an_error_of_the_source() -> None:
     rig = Rig(ScriptedStream([chunk(1, 3)], error=PermissionError("no")), Everywhere("all"), {"all": MemorySink()})
     with rig.running():
         rig.sinks["all"].wait(lambda: 3 in rig.sinks["all"].rvs())
-    assert ["PermissionError"] == [type(error).__name__ for error in rig.errors]
+    assert [type(error).__name__ for error in rig.errors] == ["PermissionError"]
 
 
 def test_a_stream_that_ends_by_itself() -> None:
@@ -235,7 +235,7 @@ def test_a_stream_that_ends_by_itself() -> None:
     stream.read = lambda *_: iter([chunk(1, 1)])  # type: ignore[method-assign]
     with Rig(stream, Everywhere("all"), {"all": MemorySink()}).running() as rig:
         rig.sinks["all"].wait(lambda: 1 in rig.sinks["all"].rvs())
-    assert ["the stream of all namespaces ended without being stopped"] == [str(error) for error in rig.errors]
+    assert [str(error) for error in rig.errors] == ["the stream of all namespaces ended without being stopped"]
 
 
 class Heard(list[BaseException]):
@@ -261,35 +261,37 @@ def test_an_error_nobody_expected() -> None:
     rig.reader._fail = rig.errors.append
     with rig.running():
         assert told.wait(PATIENCE)
-    assert ["ZeroDivisionError"] == [type(error).__name__ for error in rig.errors]
+    assert [type(error).__name__ for error in rig.errors] == ["ZeroDivisionError"]
     assert rig.reader.statistics().waiting == rig.reader.statistics().read > 0
 
 
 def test_pieces() -> None:
     """A long chunk is cut into pieces with marks of their own; one resourceVersion is never parted."""
     short = chunk(1, 5)
-    assert [short] == list(pieces(short, None, 5))
+    assert list(pieces(short, None, 5)) == [short]
     found = list(pieces(Chunk(records(1, 12), mark(20, time=3)), mark(0, time=2), 5))
-    assert [(1, 5, mark(5, time=2)), (6, 10, mark(10, time=2)), (11, 12, mark(20, time=3))] == [
-        (piece.records[0].rv, piece.records[-1].rv, piece.mark) for piece in found
+    assert [(piece.records[0].rv, piece.records[-1].rv, piece.mark) for piece in found] == [
+        (1, 5, mark(5, time=2)),
+        (6, 10, mark(10, time=2)),
+        (11, 12, mark(20, time=3)),
     ]
     twins = Chunk([record(rv) for rv in (1, 2, 2, 2, 3)], mark(3))
-    assert [[1, 2, 2, 2], [3]] == [[one.rv for one in piece.records] for piece in pieces(twins, None, 2)]
+    assert [[one.rv for one in piece.records] for piece in pieces(twins, None, 2)] == [[1, 2, 2, 2], [3]]
     last = Chunk([record(rv) for rv in (1, 2, 3, 3)], mark(9))
-    assert [last.mark] == [piece.mark for piece in pieces(last, None, 3)]
+    assert [piece.mark for piece in pieces(last, None, 3)] == [last.mark]
 
 
 def test_hand_off_ends() -> None:
     """Closed, what is there is still taken; abandoned, nothing is; who waits is woken."""
-    between = HandOff(limit=2)
+    between = BoundedQueue(limit=2)
     assert between.put(chunk(1, 2))
     answers: list[bool] = []
     writer = threading.Thread(target=lambda: answers.append(between.put(chunk(3, 4))))
     writer.start()
     between.close()
     writer.join(PATIENCE)
-    assert ([False], chunk(1, 2).mark, None) == (answers, between.get().mark, between.get())  # type: ignore[union-attr]
-    between = HandOff()
+    assert (answers, between.get().mark, between.get()) == ([False], chunk(1, 2).mark, None)  # type: ignore[union-attr]
+    between = BoundedQueue()
     assert between.put(chunk(1, 2))
     between.abandon()
-    assert (None, False) == (between.get(), between.put(chunk(3, 3)))
+    assert (between.get(), between.put(chunk(3, 3))) == (None, False)

@@ -19,7 +19,7 @@ from obstore.store import S3Store
 
 from kevents.export import Damage, DeadLetters, FileSink, ObjectStoreSink, ReadError, Stream, read_records
 from kevents.export._read.decode import LONGEST_LINE
-from kevents.export._sinks.members import Gzip, Held
+from kevents.export._sinks.members import BatchHeader, Gzip
 from tests.export.batches import CLUSTER, batch, body, ids, ids_of, mark, record
 from tests.export.moto import SECRET, Moto
 from tests.export.sinks.test_file import FOLDER, compress, files, part
@@ -40,7 +40,7 @@ def damaged(source: Any, **values: Any) -> tuple[list[str], list[Damage]]:
     found = read(source, on_damage=damages.append, **values)
     with pytest.raises(ReadError) as caught:
         list(read_records(source, **values))
-    assert (damages, len(damages)) == (caught.value.damages, caught.value.total)
+    assert (caught.value.damages, caught.value.total) == (damages, len(damages))
     return found, damages
 
 
@@ -54,7 +54,7 @@ def test_a_folder(tmp_path: Path, compress: Any) -> None:
             sink.write(batch([rv]))
             sink.write(batch([], upto=rv, seconds=rv))
     assert len(files(tmp_path)) > 3
-    assert [body(rv) for rv in range(1, 30)] == list(read_records(tmp_path))
+    assert list(read_records(tmp_path)) == [body(rv) for rv in range(1, 30)]
 
 
 def test_a_file(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_file(tmp_path: Path) -> None:
         sink.write(batch([1]))
         sink.write(batch([2]))
     closed, opened = files(tmp_path)
-    assert (ids_of([1]), ids_of([2])) == (read(closed), read(str(opened)))
+    assert (read(closed), read(str(opened))) == (ids_of([1]), ids_of([2]))
 
 
 def test_numbers_of_any_length(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_numbers_of_any_length(tmp_path: Path) -> None:
     with closing(FileSink(tmp_path, max_bytes=1)) as sink:
         for rv in numbers:
             sink.write(batch([rv]))
-    assert ids_of(numbers) == read(tmp_path)
+    assert read(tmp_path) == ids_of(numbers)
 
 
 @pytest.mark.parametrize("deduplicate", [True, False])
@@ -85,7 +85,7 @@ def test_beside_an_export(tmp_path: Path, compress: Any, *, deduplicate: bool) -
         first = next(found)
         for rv in (4, 5):
             sink.write(batch([rv], seconds=20 * rv))
-        assert ids_of([1, 2, 3]) == ids([first, *found])
+        assert ids([first, *found]) == ids_of([1, 2, 3])
 
 
 def test_closed_while_it_is_listed(tmp_path: Path, compress: Any, part: Path) -> None:
@@ -94,7 +94,7 @@ def test_closed_while_it_is_listed(tmp_path: Path, compress: Any, part: Path) ->
         sink.write(batch([1]))
     os.link(part, part.with_name(part.name.removesuffix(".part").replace("current", f"{1:020d}-{1:020d}")))
     part.with_name("gone.jsonl.part").symlink_to("nowhere")
-    assert ids_of([1]) == read(tmp_path, deduplicate=False)
+    assert read(tmp_path, deduplicate=False) == ids_of([1])
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
@@ -104,9 +104,10 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.part").mkdir()
     (tmp_path / "b.jsonl").symlink_to("nowhere")
     found, damages = damaged(tmp_path)
-    assert ids_of([1]) == found
-    assert [("b.jsonl", "No such file or directory"), ("a.jsonl.part", "Is a directory")] == [
-        (Path(damage.file).name, damage.why.removeprefix("cannot be read: ")) for damage in damages
+    assert found == ids_of([1])
+    assert [(Path(damage.file).name, damage.why.removeprefix("cannot be read: ")) for damage in damages] == [
+        ("b.jsonl", "No such file or directory"),
+        ("a.jsonl.part", "Is a directory"),
     ]
 
 
@@ -115,7 +116,7 @@ def test_several_streams(tmp_path: Path) -> None:
     with closing(FileSink(tmp_path)) as sink:
         for rv, scope in ((1, "b"), (2, "a"), (3, "b")):
             sink.write(batch([rv], Stream(CLUSTER, scope)))
-    assert ids_of([2, 1, 3]) == read(tmp_path)
+    assert read(tmp_path) == ids_of([2, 1, 3])
 
 
 def test_duplicates(tmp_path: Path) -> None:
@@ -123,23 +124,23 @@ def test_duplicates(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         with closing(FileSink(tmp_path / folder)) as sink:
             sink.write(batch([1, 2] if folder == "a" else [2, 3]))
-    assert ids_of([1, 2, 3]) == read(tmp_path)
-    assert ids_of([1, 2, 2, 3]) == read(tmp_path, deduplicate=False)
-    assert ids_of([1, 2, 2, 3]) == read(tmp_path, remembered=0)
+    assert read(tmp_path) == ids_of([1, 2, 3])
+    assert read(tmp_path, deduplicate=False) == ids_of([1, 2, 2, 3])
+    assert read(tmp_path, remembered=0) == ids_of([1, 2, 2, 3])
 
 
 def test_where(tmp_path: Path) -> None:
     """A function says which records are given."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1, 2, 3]))
-    assert ids_of([2]) == read(tmp_path, where=lambda found: found["message"].endswith("2"))
+    assert read(tmp_path, where=lambda found: found["message"].endswith("2")) == ids_of([2])
 
 
 def test_dead_letters(tmp_path: Path) -> None:
     """Dead letters are read like any file."""
     DeadLetters(tmp_path / "dead.jsonl").write("pager", [record(1)], "no")
     [found] = read_records(tmp_path / "dead.jsonl")
-    assert "no" == found["kevents"]["rejected"]["why"]
+    assert found["kevents"]["rejected"]["why"] == "no"
 
 
 def test_files_of_others(tmp_path: Path) -> None:
@@ -147,14 +148,14 @@ def test_files_of_others(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"a":1}\n{"a":1}\n\n{"a":2}')
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"a":3}\n{"a":4}') + gzip.compress(b'{"a":5}\n'))
     (tmp_path / "notes.txt").write_text("no record")
-    assert [1, 1, 2, 3, 4, 5] == [found["a"] for found in read_records(tmp_path)]
+    assert [found["a"] for found in read_records(tmp_path)] == [1, 1, 2, 3, 4, 5]
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     """A place that is not there is an error, an empty folder is empty."""
     with pytest.raises(OSError, match=r"nowhere is not there: give a file, a folder or a URL as s3://bucket/prefix"):
         list(read_records(tmp_path / "nowhere"))
-    assert [] == read(tmp_path)
+    assert read(tmp_path) == []
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -176,10 +177,10 @@ def test_objects(store: tuple[str, dict[str, Any]]) -> None:
         for rv in range(1, 12):
             sink.write(batch([rv], seconds=rv * 40_000))
         sink.write(batch([], upto=20))
-    assert ids_of(range(1, 12)) == read(url, options=options)
-    assert ids_of(range(1, 12)) == read(f"{url}/{FOLDER}", options=options)
+    assert read(url, options=options) == ids_of(range(1, 12))
+    assert read(f"{url}/{FOLDER}", options=options) == ids_of(range(1, 12))
     one = f"{url}/{FOLDER}/dt=2026-07-24/{1:020d}-{1:020d}.jsonl.gz"
-    assert ids_of([1]) == read(one, options=options)
+    assert read(one, options=options) == ids_of([1])
 
 
 def test_no_objects(store: tuple[str, dict[str, Any]]) -> None:
@@ -188,7 +189,7 @@ def test_no_objects(store: tuple[str, dict[str, Any]]) -> None:
     with pytest.raises(OSError, match=r"nothing below .*: no object there ends with \.jsonl"):
         read(url, options=options)
     found, [damage] = damaged(f"{url}/none.jsonl", options=options)
-    assert ([], f"{url}/none.jsonl", 0) == (found, damage.file, damage.offset)
+    assert (found, damage.file, damage.offset) == ([], f"{url}/none.jsonl", 0)
     if url.startswith("s3"):
         with pytest.raises(OSError, match="cannot list s3://no-such-bucket: NoSuchBucket") as caught:
             read("s3://no-such-bucket", options=options)
@@ -205,7 +206,7 @@ def test_a_large_object(moto: Moto) -> None:
     del data
     tracemalloc.start()
     try:
-        assert 16_000 == sum(1 for _ in read_records(f"s3://{bucket}", deduplicate=False, options=moto.options()))
+        assert sum(1 for _ in read_records(f"s3://{bucket}", deduplicate=False, options=moto.options())) == 16_000
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
@@ -232,9 +233,9 @@ def test_pitfall_73_truncated(tmp_path: Path) -> None:
     for cut in range(sizes[1] + 1, sizes[2], 17):
         segment.write_bytes(data[:cut])
         found, [damage] = damaged(segment)
-        assert found[:2] == ids_of([1, 2])
+        assert ids_of([1, 2]) == found[:2]
         assert len(found) <= 4
-        assert Damage(str(segment), sizes[1], "a gzip member is cut off") == damage
+        assert damage == Damage(str(segment), sizes[1], "a gzip member is cut off")
 
 
 def test_pitfall_73_corrupt(tmp_path: Path) -> None:
@@ -245,8 +246,8 @@ def test_pitfall_73_corrupt(tmp_path: Path) -> None:
     for place in random.Random(3).sample(range(sizes[1] + 230, sizes[2]), 40):
         segment.write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
         found, damages = damaged(segment)
-        assert (ids_of([1, 2]), ids_of([5, 6])) == (found[:2], found[-2:])
-        assert {sizes[1]} == {damage.offset for damage in damages}
+        assert (found[:2], found[-2:]) == (ids_of([1, 2]), ids_of([5, 6]))
+        assert {damage.offset for damage in damages} == {sizes[1]}
         assert all("damaged gzip member" in damage.why or "no JSON" in damage.why for damage in damages), damages
 
 
@@ -257,8 +258,8 @@ def test_pitfall_73_noise(tmp_path: Path) -> None:
     segment = tmp_path / "noise.jsonl.gz"
     segment.write_bytes(data + bytes(100) + data[:200] + b"\x1f\x8bnoise" + data)
     found, damages = damaged(segment, deduplicate=False)
-    assert ids_of([1, 2, 3, 4, 5, 6] * 2) == found
-    assert [len(data), len(data) + 100] == [damage.offset for damage in damages][:2]
+    assert found == ids_of([1, 2, 3, 4, 5, 6] * 2)
+    assert [damage.offset for damage in damages][:2] == [len(data), len(data) + 100]
 
 
 def test_pitfall_73_corrupt_line(tmp_path: Path) -> None:
@@ -267,10 +268,10 @@ def test_pitfall_73_corrupt_line(tmp_path: Path) -> None:
     bad = [b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a":1} x']
     segment.write_bytes(b"\n".join([record(1).line(), *bad, record(2).line()]) + b"\n")
     found, damages = damaged(segment)
-    assert ids_of([1, 2]) == found
+    assert found == ids_of([1, 2])
     expected = [len(record(1).line()) + 1 + sum(len(line) + 1 for line in bad[:number]) for number in range(len(bad))]
-    assert expected == [damage.offset for damage in damages]
-    assert {"a line that is not a JSON object"} == {damage.why for damage in damages}
+    assert [damage.offset for damage in damages] == expected
+    assert {damage.why for damage in damages} == {"a line that is not a JSON object"}
 
 
 @pytest.mark.parametrize("content", [b"\0", b"\n", b"{}\n"])
@@ -282,8 +283,10 @@ def test_pitfall_73_a_bomb(tmp_path: Path, content: bytes, monkeypatch: pytest.M
     piece = content * ((1 << 20) // len(content))
     bomb = b"".join(packer.compress(piece) for _ in range(16)) + packer.flush()
     del piece
-    member = Gzip().encode([record(2).line()], Held(mark(2), 2, 1))
-    (tmp_path / "bomb.jsonl.gz").write_bytes(Gzip().encode([record(1).line()], Held(mark(1), 1, 1)) + bomb + member)
+    member = Gzip().encode([record(2).line()], BatchHeader(mark(2), 2, 1))
+    (tmp_path / "bomb.jsonl.gz").write_bytes(
+        Gzip().encode([record(1).line()], BatchHeader(mark(1), 1, 1)) + bomb + member
+    )
     damages: list[Damage] = []
     tracemalloc.start()
     try:
@@ -291,7 +294,7 @@ def test_pitfall_73_a_bomb(tmp_path: Path, content: bytes, monkeypatch: pytest.M
         assert tracemalloc.get_traced_memory()[1] < 14 << 20
     finally:
         tracemalloc.stop()
-    assert ids_of([1, 2]) == found
+    assert found == ids_of([1, 2])
     [damage] = damages
     assert damage.why in {"a line of more than 4 MiB", "a gzip member that expands to more than 6 MiB"}
 
@@ -313,7 +316,7 @@ def test_pitfall_73_a_long_line(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 * LONGEST_LINE
     finally:
         tracemalloc.stop()
-    assert (ids_of([1]), [Damage(str(segment), 0, "a line of more than 16 MiB")]) == found
+    assert found == (ids_of([1]), [Damage(str(segment), 0, "a line of more than 16 MiB")])
 
 
 def test_torn_end_of_an_open_segment(tmp_path: Path, compress: Any, part: Path) -> None:
@@ -322,7 +325,7 @@ def test_torn_end_of_an_open_segment(tmp_path: Path, compress: Any, part: Path) 
     data = part.read_bytes()
     for cut in (sizes[2] + 5, sizes[2] + 30, sizes[3] - 20, sizes[3] - 1):
         part.write_bytes(data[:cut])
-        assert ids_of([1, 2, 3, 4]) == read(tmp_path)[:4]
+        assert read(tmp_path)[:4] == ids_of([1, 2, 3, 4])
 
 
 def test_damage_in_the_middle_of_an_open_segment(tmp_path: Path) -> None:
@@ -333,7 +336,7 @@ def test_damage_in_the_middle_of_an_open_segment(tmp_path: Path) -> None:
     data[sizes[2] - 6] ^= 1
     segment.write_bytes(data)
     found, [damage] = damaged(tmp_path)
-    assert (ids_of([1, 2]), ids_of([5, 6]), sizes[1]) == (found[:2], found[-2:], damage.offset)
+    assert (found[:2], found[-2:], damage.offset) == (ids_of([1, 2]), ids_of([5, 6]), sizes[1])
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
@@ -341,7 +344,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     three(tmp_path, "gzip")
     (tmp_path / "a.jsonl").mkdir()
     found, [damage] = damaged(tmp_path)
-    assert (ids_of(range(1, 7)), "cannot be read: Is a directory") == (found, damage.why)
+    assert (found, damage.why) == (ids_of(range(1, 7)), "cannot be read: Is a directory")
 
 
 def test_very_much_damage(tmp_path: Path) -> None:
@@ -349,5 +352,5 @@ def test_very_much_damage(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"x\n" * 1000)
     with pytest.raises(ReadError) as caught:
         list(read_records(tmp_path))
-    assert (100, 1000) == (len(caught.value.damages), caught.value.total)
-    assert f"{tmp_path}/a.jsonl, at byte 0: a line that is not a JSON object (and 999 more)" == str(caught.value)
+    assert (len(caught.value.damages), caught.value.total) == (100, 1000)
+    assert str(caught.value) == f"{tmp_path}/a.jsonl, at byte 0: a line that is not a JSON object (and 999 more)"

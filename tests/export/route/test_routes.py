@@ -119,10 +119,10 @@ def test_every_condition_is_tried() -> None:
 )
 def test_labels(condition: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
     """All keys must hold; one that is not there fulfils nothing but a negation."""
-    assert expected == goes(Route(to="a", labels=condition))
+    assert goes(Route(to="a", labels=condition)) == expected
     as_annotations = copy.deepcopy(EVENT)
     as_annotations["involvedObject"]["annotations"] = as_annotations["involvedObject"]["labels"]
-    assert expected == goes(Route(to="a", annotations=condition), as_annotations)
+    assert goes(Route(to="a", annotations=condition), as_annotations) == expected
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_labels(condition: dict[str, Any], expected: bool) -> None:  # noqa: FBT
 )
 def test_count(condition: object, expected: bool) -> None:  # noqa: FBT001
     """A count is compared as a number; of a series it is the series' own, else 1."""
-    assert expected == goes(Route(to="a", count=condition))  # type: ignore[arg-type]
+    assert goes(Route(to="a", count=condition)) == expected  # type: ignore[arg-type]
     assert goes(Route(to="a", count=1), without("count"))
 
 
@@ -183,27 +183,27 @@ def test_a_function_that_raises(caplog: pytest.LogCaptureFixture) -> None:
 def test_targets() -> None:
     """A record goes to the sinks of every route that matches, each once, in order."""
     routes = [Route(to=["b", "a", "b"], type="Warning"), Route(to="c", kind="Node"), Route(to=("a", "d"), all=True)]
-    assert ("b", "a", "d") == Router(routes).targets(record(EVENT))
-    assert ("b", "a", "c", "d") == Router(routes).sinks
+    assert Router(routes).targets(record(EVENT)) == ("b", "a", "d")
+    assert Router(routes).sinks == ("b", "a", "c", "d")
 
 
 def test_stop() -> None:
     """A route that stops ends the list for what it matches, and only for that."""
     stop = Route(to="pager", kind="Pod", stop=True)
     everything = Route(to="archive", all=True)
-    assert ("pager",) == Router([stop, everything]).targets(record(EVENT))
-    assert ("archive",) == Router([stop, everything]).targets(record({**EVENT, "involvedObject": {"kind": "Node"}}))
+    assert Router([stop, everything]).targets(record(EVENT)) == ("pager",)
+    assert Router([stop, everything]).targets(record({**EVENT, "involvedObject": {"kind": "Node"}})) == ("archive",)
 
 
 def test_dropped() -> None:
     """A route to nowhere that stops drops what it matches."""
-    assert () == Router([Route(stop=True, kind="Pod"), Route(to="a", all=True)]).targets(record(EVENT))
+    assert Router([Route(stop=True, kind="Pod"), Route(to="a", all=True)]).targets(record(EVENT)) == ()
 
 
 def test_gap() -> None:
     """The word about a gap goes to every sink: each may lack what nobody has read."""
     routes = [Route(to="pager", type="Warning", stop=True), Route(to="archive", kind="Node")]
-    assert ("pager", "archive") == Router(routes).targets(record(GAP))
+    assert Router(routes).targets(record(GAP)) == ("pager", "archive")
 
 
 def test_explain() -> None:
@@ -214,11 +214,11 @@ def test_explain() -> None:
         Route(to="c", all=True),
     ]
     no, yes, not_asked = Router(routes).explain(EVENT)
-    assert (False, ('kind is one of "Node" or "Job", not "Pod"',)) == (no.matched, no.reasons)
-    assert (True, ('kind is "Pod"', 'labels.app is "web"')) == (yes.matched, yes.reasons)
-    assert (None, ()) == (not_asked.matched, not_asked.reasons)
+    assert (no.matched, no.reasons) == (False, ('kind is one of "Node" or "Job", not "Pod"',))
+    assert (yes.matched, yes.reasons) == (True, ('kind is "Pod"', 'labels.app is "web"'))
+    assert (not_asked.matched, not_asked.reasons) == (None, ())
     [everything] = Router(routes[2:]).explain(EVENT)
-    assert (True, ("all = true",)) == (everything.matched, everything.reasons)
+    assert (everything.matched, everything.reasons) == (True, ("all = true",))
 
 
 def test_explain_what_is_not_there() -> None:
@@ -268,12 +268,12 @@ def test_refused(conditions: dict[str, Any], path: tuple[str | int, ...], why: s
     """A condition that means nothing, or could never match, is refused: with its place, the value and the fix."""
     with pytest.raises(ConditionError) as error:
         Route(**{"to": "a", **conditions})
-    assert path == error.value.path
+    assert error.value.path == path
     assert why in error.value.why
     assert isinstance(error.value, ValueError)
 
 
 def test_shown() -> None:
     """Routes and routers show what they are."""
-    assert "Route(to='a', kind='Pod')" == repr(Route(to="a", kind="Pod"))
-    assert 'Router(2 routes to "a" or "b")' == repr(Router([Route(to="a", all=True), Route(to="b", all=True)]))
+    assert repr(Route(to="a", kind="Pod")) == "Route(to='a', kind='Pod')"
+    assert repr(Router([Route(to="a", all=True), Route(to="b", all=True)])) == 'Router(2 routes to "a" or "b")'

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kevents.export import Batch, Checkpointed, CheckpointError, Mark, Reject, Retry, StdoutSink, Stream
+from kevents.export import Batch, Checkpointed, CheckpointError, Position, Reject, Retry, StdoutSink, Stream
 from tests.export.batches import STREAM, batch, mark, record
 from tests.export.sink_contract import OTHER, Place, SinkContract
 
@@ -41,7 +41,7 @@ class Doubtful:
         if self.answer is not None:
             raise self.answer
 
-    def last_mark(self, stream: Stream) -> Mark | None:
+    def last_mark(self, stream: Stream) -> Position | None:
         """Know nothing."""
         return None
 
@@ -63,7 +63,7 @@ def test_found_again(path: Path) -> None:
         sink.write(batch([9], OTHER))
         sink.write(batch([], upto=7, seconds=3))
     with closing(Checkpointed(Doubtful(), path)) as sink:
-        assert [mark(7, seconds=3), mark(9, OTHER)] == [sink.last_mark(STREAM), sink.last_mark(OTHER)]
+        assert [sink.last_mark(STREAM), sink.last_mark(OTHER)] == [mark(7, seconds=3), mark(9, OTHER)]
 
 
 def test_after_the_acknowledgement(path: Path) -> None:
@@ -72,10 +72,10 @@ def test_after_the_acknowledgement(path: Path) -> None:
     sink = Checkpointed(inner, path)
     with pytest.raises(Retry, match="not now"):
         sink.write(batch([1]))
-    assert (None, False) == (sink.last_mark(STREAM), path.exists())
+    assert (sink.last_mark(STREAM), path.exists()) == (None, False)
     inner.answer = None
     sink.write(batch([1]))
-    assert mark(1) == Checkpointed(inner, path).last_mark(STREAM)
+    assert Checkpointed(inner, path).last_mark(STREAM) == mark(1)
 
 
 def test_rejected(path: Path) -> None:
@@ -86,7 +86,7 @@ def test_rejected(path: Path) -> None:
         sink.write(batch([1, 2]))
     assert sink.last_mark(STREAM) is None
     sink.write(Batch([], mark(2)))
-    assert (mark(2), 1) == (sink.last_mark(STREAM), len(inner.taken))
+    assert (sink.last_mark(STREAM), len(inner.taken)) == (mark(2), 1)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_corrupt(path: Path, data: bytes) -> None:
         sink.last_mark(STREAM)
     with pytest.raises(CheckpointError):
         sink.write(batch([1]))
-    assert (data, []) == (path.read_bytes(), inner.taken)
+    assert (path.read_bytes(), inner.taken) == (data, [])
 
 
 def test_half_written(path: Path) -> None:
@@ -125,9 +125,9 @@ def test_half_written(path: Path) -> None:
     sink.write(batch([1]))
     path.with_name("marks.json.tmp").write_bytes(b"half")
     again = Checkpointed(Doubtful(), path)
-    assert mark(1) == again.last_mark(STREAM)
+    assert again.last_mark(STREAM) == mark(1)
     again.write(batch([2]))
-    assert ["marks.json"] == [file.name for file in path.parent.iterdir()]
+    assert [file.name for file in path.parent.iterdir()] == ["marks.json"]
 
 
 def test_no_place(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_no_place(tmp_path: Path) -> None:
     inner = Doubtful()
     with pytest.raises(Retry, match=r"cannot read the checkpoint .*marks\.json: "):
         Checkpointed(inner, tmp_path / "file" / "marks.json").write(batch([1]))
-    assert [] == inner.taken
+    assert inner.taken == []
 
 
 def test_file_is_late(path: Path) -> None:
@@ -148,17 +148,17 @@ def test_file_is_late(path: Path) -> None:
     for _ in range(3):
         with pytest.raises(Retry, match=r"cannot write the checkpoint .*marks\.json: "):
             sink.write(taken)
-    assert ([taken], None) == (inner.taken, sink.last_mark(STREAM))
+    assert (inner.taken, sink.last_mark(STREAM)) == ([taken], None)
     in_the_way.rmdir()
     sink.write(taken)
-    assert ([taken], mark(1)) == (inner.taken, Checkpointed(inner, path).last_mark(STREAM))
+    assert (inner.taken, Checkpointed(inner, path).last_mark(STREAM)) == ([taken], mark(1))
     sink.write(batch([2]))
-    assert 2 == len(inner.taken)
+    assert len(inner.taken) == 2
 
 
 def test_checkpoint_repr(path: Path) -> None:
     """It shows the destination and the place of its marks."""
-    assert f"Checkpointed(a sink, {str(path)!r})" == repr(Checkpointed(Named(), path))
+    assert repr(Checkpointed(Named(), path)) == f"Checkpointed(a sink, {str(path)!r})"
 
 
 class Named(Doubtful):

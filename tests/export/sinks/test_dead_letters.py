@@ -34,14 +34,14 @@ def test_what_is_written(path: Path) -> None:
     told = {"sink": "pager", "why": "the server says 422", "time": "2026-07-24T09:00:00.000005Z"}
     expected = body(7)
     expected["kevents"]["rejected"] = told
-    assert ([expected], body(7), 1) == (letters(path), found.body, dead.written)
+    assert (letters(path), found.body, dead.written) == ([expected], body(7), 1)
 
 
 def test_appended(path: Path) -> None:
     """What another process wrote before stays."""
     for rv in (1, 2):
         DeadLetters(path).write("pager", [record(rv)], "no")
-    assert ids_of([1, 2]) == ids(letters(path))
+    assert ids(letters(path)) == ids_of([1, 2])
 
 
 @pytest.mark.parametrize("torn", [b'{"half', b"x" * 200_000])
@@ -51,7 +51,7 @@ def test_torn(path: Path, torn: bytes) -> None:
     with path.open("ab") as file:
         file.write(torn)
     DeadLetters(path).write("pager", [record(2)], "no")
-    assert ids_of([1, 2]) == ids(letters(path))
+    assert ids(letters(path)) == ids_of([1, 2])
 
 
 def test_a_long_reason(path: Path) -> None:
@@ -73,7 +73,7 @@ def test_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         patched.setattr("kevents.export._sinks.disk.os.write", write)
         with pytest.raises(Retry, match=r"cannot write dead letters to .*: No space left on device: make room"):
             dead.write("pager", [record(2)], "no")
-    assert (before, 1) == (path.read_bytes(), dead.written)
+    assert (path.read_bytes(), dead.written) == (before, 1)
 
 
 def test_several_threads(path: Path) -> None:
@@ -81,10 +81,10 @@ def test_several_threads(path: Path) -> None:
     dead = DeadLetters(path)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda rv: dead.write("pager", [record(rv)] * 3, "no"), range(40)))
-    assert sorted(ids_of(range(40)) * 3) == sorted(ids(letters(path)))
+    assert sorted(ids(letters(path))) == sorted(ids_of(range(40)) * 3)
     dead.close()
 
 
 def test_letters_repr(path: Path) -> None:
     """They show their place."""
-    assert f"DeadLetters({str(path)!r})" == repr(DeadLetters(path))
+    assert repr(DeadLetters(path)) == f"DeadLetters({str(path)!r})"

@@ -14,7 +14,7 @@ def test_nothing_held() -> None:
     """A destination without a mark takes all of it."""
     new = news(batch([3, 4], upto=9), None)
     assert new is not None
-    assert (2, mark(9), 3) == (len(new.records), new.mark, new.first)
+    assert (len(new.records), new.mark, new.first) == (2, mark(9), 3)
 
 
 @given(st.lists(st.integers(1, 50), unique=True, max_size=20), st.integers(1, 50), st.integers(0, 5))
@@ -27,7 +27,7 @@ def test_only_what_is_new(rvs: list[int], own: int, more: int) -> None:
         assert new is None
     else:
         assert new is not None
-        assert (fresh, upto) == ([found.rv for found in new.records], new.mark.rv)
+        assert ([found.rv for found in new.records], new.mark.rv) == (fresh, upto)
 
 
 def test_a_later_time() -> None:

@@ -84,7 +84,7 @@ def test_any_tool_reads_it(tmp_path: Path) -> None:
         sink.write(batch([1, 2], upto=4))
         sink.write(batch([], upto=8))
         sink.write(batch([9]))
-    assert [record(rv).line() for rv in (1, 2, 9)] == lines(tmp_path)
+    assert lines(tmp_path) == [record(rv).line() for rv in (1, 2, 9)]
 
 
 def test_synced(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_constructing_touches_nothing(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "a" / "b")
     assert sink.last_mark(STREAM) is None
     sink.close()
-    assert [] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_pitfall_74(tmp_path: Path, name: str) -> None:
         with closing(FileSink(place)) as sink:
             assert sink.last_mark(stream) is None
             sink.write(batch([number], stream))
-    assert [place] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [place]
     with closing(FileSink(place)) as sink:
-        assert [mark(n, stream) for n, stream in enumerate(streams, 1)] == [sink.last_mark(s) for s in streams]
+        assert [sink.last_mark(s) for s in streams] == [mark(n, stream) for n, stream in enumerate(streams, 1)]
 
 
 def test_a_name_too_long(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_one_writer(tmp_path: Path) -> None:
             second.last_mark(STREAM)
         first.close()
         second.write(batch([2]))
-    assert ids_of([1, 2]) == ids(bodies(tmp_path))
+    assert ids(bodies(tmp_path)) == ids_of([1, 2])
 
 
 def test_options_are_documented() -> None:
@@ -168,7 +168,7 @@ def test_options_are_documented() -> None:
     page = (Path(__file__).parents[3] / "docs" / "export-sinks.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", page.partition("\n## Object store")[0], re.MULTILINE)
     options = list(inspect.signature(FileSink).parameters.values())[1:]
-    assert [(option.name, option.default) for option in options] == [(name, eval(value)) for name, value in listed]
+    assert [(name, eval(value)) for name, value in listed] == [(option.name, option.default) for option in options]
 
 
 # -- after a crash --------------------------------------------------------------------------------------------------
@@ -195,9 +195,9 @@ def test_torn_anywhere(tmp_path: Path, compress: Any) -> None:
         files(path)[-1].write_bytes(data[:cut])
         held = sum(size <= cut for size in whole)
         with closing(FileSink(path, compress=compress)) as sink:
-            assert (mark(2 * held) if held else None) == sink.last_mark(STREAM)
+            assert sink.last_mark(STREAM) == (mark(2 * held) if held else None)
             sink.write(batch([2 * held + 1, 7]))
-        assert ids_of([*range(1, 2 * held + 1), 2 * held + 1, 7]) == ids(bodies(path)), cut
+        assert ids(bodies(path)) == ids_of([*range(1, 2 * held + 1), 2 * held + 1, 7]), cut
 
 
 def test_garbage_at_the_end(tmp_path: Path, compress: Any, part: Path) -> None:
@@ -208,8 +208,8 @@ def test_garbage_at_the_end(tmp_path: Path, compress: Any, part: Path) -> None:
         with part.open("ab") as file:
             file.write(tail)
     with closing(FileSink(tmp_path, compress=compress)) as sink:
-        assert mark(1) == sink.last_mark(STREAM)
-    assert ids_of([1]) == ids(bodies(tmp_path))
+        assert sink.last_mark(STREAM) == mark(1)
+    assert ids(bodies(tmp_path)) == ids_of([1])
 
 
 def test_damage_in_the_middle(tmp_path: Path, compress: Any, part: Path) -> None:
@@ -219,12 +219,12 @@ def test_damage_in_the_middle(tmp_path: Path, compress: Any, part: Path) -> None
     data[(first + second) // 2] ^= 0xFF
     part.write_bytes(data)
     with closing(FileSink(tmp_path, compress=compress)) as sink:
-        assert mark(6) == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == mark(6)
         sink.write(batch([7]))
     closed, opened = files(tmp_path)
-    assert bytes(data) == closed.read_bytes()
+    assert closed.read_bytes() == bytes(data)
     assert closed.name.startswith(f"{1:020d}-{6:020d}.jsonl")
-    assert part == opened
+    assert opened == part
 
 
 def test_damage_before_a_mark(tmp_path: Path, compress: Any, part: Path) -> None:
@@ -238,8 +238,8 @@ def test_damage_before_a_mark(tmp_path: Path, compress: Any, part: Path) -> None
     part.write_bytes(data)
     for _ in range(2):
         with closing(FileSink(tmp_path, compress=compress)) as sink:
-            assert mark(9) == sink.last_mark(STREAM)
-    assert [bytes(data)] == [file.read_bytes() for file in files(tmp_path)]
+            assert sink.last_mark(STREAM) == mark(9)
+    assert [file.read_bytes() for file in files(tmp_path)] == [bytes(data)]
 
 
 def test_torn_block_of_whole_lines(tmp_path: Path) -> None:
@@ -249,9 +249,9 @@ def test_torn_block_of_whole_lines(tmp_path: Path) -> None:
     with files(tmp_path)[-1].open("ab") as file:
         file.write(record(2).line() + b"\n" + record(3).line() + b"\n")
     with closing(FileSink(tmp_path, compress="none")) as sink:
-        assert mark(1) == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == mark(1)
         sink.write(batch([2, 3]))
-    assert ids_of([1, 2, 3]) == ids(bodies(tmp_path))
+    assert ids(bodies(tmp_path)) == ids_of([1, 2, 3])
 
 
 def test_crash_between_closing_and_opening(tmp_path: Path, compress: Any, part: Path) -> None:
@@ -262,7 +262,7 @@ def test_crash_between_closing_and_opening(tmp_path: Path, compress: Any, part: 
         sink.write(batch([5], seconds=3))
     part.unlink()
     with closing(FileSink(tmp_path, compress=compress)) as sink:
-        assert mark(4, seconds=2) == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == mark(4, seconds=2)
 
 
 def test_a_damaged_closed_segment(tmp_path: Path, part: Path, compress: Any) -> None:
@@ -275,7 +275,7 @@ def test_a_damaged_closed_segment(tmp_path: Path, part: Path, compress: Any) -> 
     closed.write_bytes(b"noise")
     os.utime(closed, ns=(AT, AT))
     with closing(FileSink(tmp_path, compress=compress)) as sink:
-        assert mark(1) == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == mark(1)
 
 
 def test_another_format(tmp_path: Path) -> None:
@@ -283,12 +283,12 @@ def test_another_format(tmp_path: Path) -> None:
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1], upto=2))
     with closing(FileSink(tmp_path, compress="none")) as sink:
-        assert mark(2) == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == mark(2)
         sink.write(batch([3]))
     with closing(FileSink(tmp_path)) as sink:
-        assert mark(3) == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == mark(3)
     names = [f"{1:020d}-{2:020d}.jsonl.gz", f"{3:020d}-{3:020d}.jsonl"]
-    assert names == [file.name for file in files(tmp_path)]
+    assert [file.name for file in files(tmp_path)] == names
 
 
 def test_another_format_with_a_mark_only(tmp_path: Path) -> None:
@@ -297,8 +297,8 @@ def test_another_format_with_a_mark_only(tmp_path: Path) -> None:
         sink.write(batch([], upto=2))
     for _ in range(2):
         with closing(FileSink(tmp_path, compress="none")) as sink:
-            assert mark(2) == sink.last_mark(STREAM)
-    assert ["current.jsonl.part"] == [file.name for file in files(tmp_path)]
+            assert sink.last_mark(STREAM) == mark(2)
+    assert [file.name for file in files(tmp_path)] == ["current.jsonl.part"]
 
 
 # -- segments -------------------------------------------------------------------------------------------------------
@@ -313,8 +313,8 @@ def test_closed_by_size(tmp_path: Path, compress: Any) -> None:
     assert all(file.stat().st_size <= 4000 for file in closed)
     assert len(closed) > 2
     numbers = [tuple(int(part) for part in file.name.split(".")[0].split("-")) for file in closed]
-    assert [1, *(last + 1 for _, last in numbers[:-1])] == [first for first, _ in numbers]
-    assert ids_of(range(1, 40)) == ids(bodies(tmp_path))
+    assert [first for first, _ in numbers] == [1, *(last + 1 for _, last in numbers[:-1])]
+    assert ids(bodies(tmp_path)) == ids_of(range(1, 40))
 
 
 def test_closed_by_age(tmp_path: Path) -> None:
@@ -323,11 +323,11 @@ def test_closed_by_age(tmp_path: Path) -> None:
         sink.write(batch([], upto=1))
         sink.write(batch([2], seconds=100))
         sink.write(batch([3], seconds=159))
-        assert 1 == len(files(tmp_path))
+        assert len(files(tmp_path)) == 1
     with closing(FileSink(tmp_path, max_age=60)) as sink:
         sink.write(batch([], upto=4, seconds=160))
     names = [f"{2:020d}-{3:020d}.jsonl.gz", "current.jsonl.gz.part"]
-    assert names == [file.name for file in files(tmp_path)]
+    assert [file.name for file in files(tmp_path)] == names
 
 
 def test_marks_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
@@ -338,7 +338,7 @@ def test_marks_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
             sink.write(batch([], upto=minute, seconds=60 * minute))
             sizes.add(files(tmp_path)[-1].stat().st_size)
         assert len(sizes) <= 2
-        assert mark(199, seconds=60 * 199) == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == mark(199, seconds=60 * 199)
 
 
 def test_retention_by_count(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_retention_by_count(tmp_path: Path) -> None:
     with closing(FileSink(tmp_path, max_bytes=1, keep=2)) as sink:
         for rv in range(1, 8):
             sink.write(batch([rv]))
-    assert ids_of([5, 6, 7]) == ids(bodies(tmp_path))
+    assert ids(bodies(tmp_path)) == ids_of([5, 6, 7])
 
 
 def test_retention_by_age(tmp_path: Path) -> None:
@@ -357,13 +357,13 @@ def test_retention_by_age(tmp_path: Path) -> None:
         for age, file in zip((3601, 1800), files(tmp_path), strict=False):
             os.utime(file, ns=(AT - age * SECOND,) * 2)
         sink.write(batch([], upto=4, seconds=61))
-        assert ids_of([2, 3]) == ids(bodies(tmp_path))
+        assert ids(bodies(tmp_path)) == ids_of([2, 3])
         for file in files(tmp_path):
             os.utime(file, ns=(AT, AT))
         sink.write(batch([], upto=5, seconds=4000))
-    assert [] == bodies(tmp_path)
+    assert bodies(tmp_path) == []
     with closing(FileSink(tmp_path)) as sink:
-        assert mark(5, seconds=4000) == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == mark(5, seconds=4000)
 
 
 # -- a disk on a bad day --------------------------------------------------------------------------------------------
@@ -388,10 +388,10 @@ def test_full_disk(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytes
             for _ in range(3):
                 with pytest.raises(Retry, match="No space left on device: make room"):
                     sink.write(batch([2, 3]))
-                assert before == part.read_bytes()
-        assert (before, mark(1)) == (part.read_bytes(), sink.last_mark(STREAM))
+                assert part.read_bytes() == before
+        assert (part.read_bytes(), sink.last_mark(STREAM)) == (before, mark(1))
         sink.write(batch([2, 3]))
-    assert ids_of([1, 2, 3]) == ids(bodies(tmp_path))
+    assert ids(bodies(tmp_path)) == ids_of([1, 2, 3])
 
 
 QUOTA = """
@@ -424,10 +424,10 @@ def test_real_quota(tmp_path: Path, compress: str) -> None:
     """With a real limit of the kernel: a clear reason, no torn batch in the file, and all of it once there is room."""
     command = [sys.executable, "-c", QUOTA, str(tmp_path), compress]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
     reason, last = done.stdout.splitlines()
     assert "File too large: make room, and it goes on by itself" in reason
-    assert ids_of(range(1, int(last) + 1)) == ids(bodies(tmp_path))
+    assert ids(bodies(tmp_path)) == ids_of(range(1, int(last) + 1))
 
 
 def test_no_folder_can_be_made(tmp_path: Path) -> None:
@@ -438,7 +438,7 @@ def test_no_folder_can_be_made(tmp_path: Path) -> None:
             sink.write(batch([1]))
         (tmp_path / "events").unlink()
         sink.write(batch([1]))
-    assert ids_of([1]) == ids(bodies(tmp_path))
+    assert ids(bodies(tmp_path)) == ids_of([1])
 
 
 def test_removed_under_way(tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ def test_removed_under_way(tmp_path: Path) -> None:
         sink.write(batch([1]))
         files(tmp_path)[-1].unlink()
         sink.write(Batch([record(2)], mark(2)))
-    assert ids_of([2]) == ids(bodies(tmp_path))
+    assert ids(bodies(tmp_path)) == ids_of([2])
 
 
 def test_a_file_that_cannot_take_its_place(tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_a_file_that_cannot_take_its_place(tmp_path: Path) -> None:
     (tmp_path / "mark.json").mkdir()
     with pytest.raises(OSError, match=r"mark\.json"):
         replace(tmp_path / "mark.json", b"{}")
-    assert ["mark.json"] == [path.name for path in tmp_path.iterdir()]
+    assert [path.name for path in tmp_path.iterdir()] == ["mark.json"]
 
 
 def test_a_folder_that_cannot_be_opened(tmp_path: Path, part: Path, compress: Any) -> None:
@@ -466,7 +466,7 @@ def test_a_folder_that_cannot_be_opened(tmp_path: Path, part: Path, compress: An
             sink.write(batch([1, 2]))
         part.rmdir()
         sink.write(batch([1, 2]))
-    assert ids_of([1, 2]) == ids(bodies(tmp_path))
+    assert ids(bodies(tmp_path)) == ids_of([1, 2])
 
 
 def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,7 +480,7 @@ def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "close", lambda handle, close=os.close: closed.append(handle) or close(handle))
     with pytest.raises(OSError, match="No locks available"):
         FolderLock(tmp_path)
-    assert 1 == len(closed)
+    assert len(closed) == 1
 
 
 def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -488,7 +488,7 @@ def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: p
     keeps = iter([False, True, False, True])
 
     def sync(folder: Path) -> None:
-        assert tmp_path / FOLDER == folder
+        assert folder == tmp_path / FOLDER
         if not next(keeps):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -498,11 +498,11 @@ def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: p
         for _ in range(2):
             with pytest.raises(Retry, match="Input/output error"):
                 sink.write(batch([2], seconds=100))
-            assert mark(1) == sink.last_mark(STREAM)
+            assert sink.last_mark(STREAM) == mark(1)
         sink.write(batch([2], seconds=100))
-        assert ([], mark(2, seconds=100)) == (list(keeps), sink.last_mark(STREAM))
-    assert 2 == len(files(tmp_path))
-    assert ids_of([1, 2]) == ids(bodies(tmp_path))
+        assert (list(keeps), sink.last_mark(STREAM)) == ([], mark(2, seconds=100))
+    assert len(files(tmp_path)) == 2
+    assert ids(bodies(tmp_path)) == ids_of([1, 2])
 
 
 def test_removed_before_it_is_closed(tmp_path: Path, compress: Any, part: Path) -> None:
@@ -511,5 +511,5 @@ def test_removed_before_it_is_closed(tmp_path: Path, compress: Any, part: Path) 
         sink.write(batch([1]))
         part.unlink()
         sink.write(batch([2], seconds=100))
-    assert [part] == files(tmp_path)
-    assert ids_of([2]) == ids(bodies(tmp_path))
+    assert files(tmp_path) == [part]
+    assert ids(bodies(tmp_path)) == ids_of([2])

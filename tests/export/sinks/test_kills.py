@@ -87,7 +87,7 @@ class Writers:
         pid = int(server.stdout.readline())
         time.sleep(seconds)  # the moment is what is random
         os.kill(pid, signal.SIGKILL)
-        assert signal.SIGKILL == int(server.stdout.readline()), "the writer ended by itself"
+        assert int(server.stdout.readline()) == signal.SIGKILL, "the writer ended by itself"
 
 
 def expected(upto: int) -> list[str]:
@@ -103,16 +103,16 @@ def test_file(tmp_path: Path, compress: str) -> None:
     with closing(FileSink(tmp_path / "events")) as healed:  # the last one was killed, too
         assert healed.last_mark(STREAM) is not None
     found = ids(bodies(tmp_path / "events"))
-    assert expected(acknowledged) == found[: len(expected(acknowledged))]
-    assert expected(acknowledged + 4)[: len(found)] == found
+    assert found[: len(expected(acknowledged))] == expected(acknowledged)
+    assert found == expected(acknowledged + 4)[: len(found)]
 
 
 def test_folder_of_objects(tmp_path: Path) -> None:
     """A folder as an object store holds each record once, in order, and nothing half written."""
     acknowledged = Writers(f"ObjectStoreSink('file://{tmp_path}/events')", tmp_path).run()
     found = ids(objects(LocalStore(tmp_path / "events")))
-    assert expected(acknowledged) == found[: len(expected(acknowledged))]
-    assert expected(acknowledged + 4)[: len(found)] == found
+    assert found[: len(expected(acknowledged))] == expected(acknowledged)
+    assert found == expected(acknowledged + 4)[: len(found)]
 
 
 def test_s3(tmp_path: Path, moto: Moto) -> None:
@@ -122,8 +122,8 @@ def test_s3(tmp_path: Path, moto: Moto) -> None:
     acknowledged = Writers(sink, tmp_path, 0.03).run()
     store = S3Store("killed", client_options={"allow_http": True}, **moto.options())
     found = ids(objects(store))
-    assert expected(acknowledged) == found[: len(expected(acknowledged))]
-    assert expected(acknowledged + 4)[: len(found)] == found
+    assert found[: len(expected(acknowledged))] == expected(acknowledged)
+    assert found == expected(acknowledged + 4)[: len(found)]
 
 
 def test_webhook(tmp_path: Path) -> None:
@@ -133,5 +133,5 @@ def test_webhook(tmp_path: Path) -> None:
         acknowledged = Writers(sink, tmp_path, 0.01).run()
         found = ids(json.loads(line) for asked in server.requests for line in asked.body.split(b"\n")[:-1])
     once = list(dict.fromkeys(found))
-    assert expected(acknowledged) == once[: len(expected(acknowledged))]
+    assert once[: len(expected(acknowledged))] == expected(acknowledged)
     assert len(found) - len(once) <= 4 * KILLS

@@ -108,7 +108,7 @@ def test_key(store: MemoryStore) -> None:
         f"{CLUSTER}/_all/dt=2026-07-24/00000000000000000003-00000000000000000009.jsonl.gz",
         f"{CLUSTER}/prod/dt=2026-07-25/00000000000000000012-00000000000000000012.jsonl.gz",
     ]
-    assert expected == keys(store)
+    assert keys(store) == expected
 
 
 def test_after_a_reset(store: MemoryStore) -> None:
@@ -132,9 +132,9 @@ def test_pitfall_74(tmp_path: Path, name: str) -> None:
         with closing(make()) as sink:
             for number, stream in enumerate(streams, 1):
                 sink.write(batch([number], stream))
-                assert mark(number, stream) == sink.last_mark(stream)
-    assert ["events"] == [path.name for path in tmp_path.iterdir()]
-    assert sorted(ids_of(range(1, 5))) == sorted(ids(bodies(LocalStore(tmp_path / "events"))))
+                assert sink.last_mark(stream) == mark(number, stream)
+    assert [path.name for path in tmp_path.iterdir()] == ["events"]
+    assert sorted(ids(bodies(LocalStore(tmp_path / "events")))) == sorted(ids_of(range(1, 5)))
 
 
 @pytest.mark.parametrize(
@@ -195,10 +195,10 @@ def test_clouds(url: str, options: dict[str, Any], kind: type[Any], config: dict
     sink = ObjectStoreSink(url, options=options, timeout=7)
     store: Any = sink._store.opened()
     assert isinstance(store, kind)
-    assert ("p/q" if url.endswith("q") else None) == store.prefix
-    assert config == {key: store.config[key] for key in config}
-    assert 0 == store.retry_config["max_retries"]
-    assert "7s" == str(store.client_options["timeout"]).replace(" ", "")
+    assert store.prefix == ("p/q" if url.endswith("q") else None)
+    assert {key: store.config[key] for key in config} == config
+    assert store.retry_config["max_retries"] == 0
+    assert str(store.client_options["timeout"]).replace(" ", "") == "7s"
 
 
 # -- the mark -------------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_newest_of_many_days(store: MemoryStore) -> None:
     with closing(ObjectStoreSink(store)) as sink:
         for day in range(40):
             sink.write(batch([day + 1], seconds=day * DAY))
-    assert mark(40, seconds=39 * DAY) == ObjectStoreSink(store).last_mark(STREAM)
+    assert ObjectStoreSink(store).last_mark(STREAM) == mark(40, seconds=39 * DAY)
 
 
 def test_a_clock_that_goes_back(store: MemoryStore) -> None:
@@ -218,7 +218,7 @@ def test_a_clock_that_goes_back(store: MemoryStore) -> None:
         sink.write(batch([1]))
         sink.write(batch([2], seconds=3000 * DAY))
         sink.write(batch([3], seconds=DAY))
-    assert mark(3, seconds=DAY) == ObjectStoreSink(store).last_mark(STREAM)
+    assert ObjectStoreSink(store).last_mark(STREAM) == mark(3, seconds=DAY)
 
 
 def test_an_object_of_somebody_elses(store: MemoryStore) -> None:
@@ -231,7 +231,7 @@ def test_an_object_of_somebody_elses(store: MemoryStore) -> None:
     obstore.put(store, f"{PLACE}/other/{99:020d}-{99:020d}.jsonl.gz", b"x")
     found = ObjectStoreSink(store).last_mark(STREAM)
     assert found is not None
-    assert (2, True) == (found.rv, found.time > mark(2).time)
+    assert (found.rv, found.time > mark(2).time) == (2, True)
 
 
 def test_a_damaged_mark_object(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
@@ -241,7 +241,7 @@ def test_a_damaged_mark_object(store: MemoryStore, caplog: pytest.LogCaptureFixt
         sink.write(batch([], upto=7))
     obstore.put(store, f"{PLACE}/mark.json", b"{")
     with caplog.at_level(logging.WARNING):
-        assert mark(2) == ObjectStoreSink(store).last_mark(STREAM)
+        assert ObjectStoreSink(store).last_mark(STREAM) == mark(2)
     assert "mark.json in MemoryStore cannot be understood" in caplog.text
 
 
@@ -272,7 +272,7 @@ def test_an_answer_is_lost(store: MemoryStore, lose_answers: Callable[[int], Non
         sink.write(batch([1, 2]))
     sink.write(batch([1, 2]))
     sink.write(batch([3]))
-    assert ids_of([1, 2, 3]) == ids(bodies(store))
+    assert ids(bodies(store)) == ids_of([1, 2, 3])
 
 
 def test_an_answer_is_lost_and_the_record_differs(store: MemoryStore, lose_answers: Callable[[int], None]) -> None:
@@ -282,7 +282,7 @@ def test_an_answer_is_lost_and_the_record_differs(store: MemoryStore, lose_answe
     with pytest.raises(Retry):
         sink.write(batch([1, 2]))
     sink.write(Batch([record(1, "other"), record(2)], mark(2)))
-    assert ["message 1", "message 2"] == [found["message"] for found in bodies(store)]
+    assert [found["message"] for found in bodies(store)] == ["message 1", "message 2"]
 
 
 def test_another_exporter(store: MemoryStore) -> None:
@@ -292,7 +292,7 @@ def test_another_exporter(store: MemoryStore) -> None:
     one.write(batch([1, 3]))
     with pytest.raises(Retry, match="another exporter writes to the same place; give each a prefix of its own"):
         other.write(batch([1, 2, 3]))
-    assert ids_of([1, 3]) == ids(bodies(store))
+    assert ids(bodies(store)) == ids_of([1, 3])
     [key] = keys(store)
     obstore.put(store, key, b"noise")
     with pytest.raises(Retry, match="another exporter"):
@@ -314,7 +314,7 @@ def test_no_bucket(moto: Moto) -> None:
         assert SECRET not in f"{caught.value!r} {sink!r} {sink._store!r} {vars(sink)}"
     moto.make_bucket(bucket)
     sink.write(batch([1]))
-    assert mark(1) == sink.last_mark(STREAM)
+    assert sink.last_mark(STREAM) == mark(1)
 
 
 def test_a_bucket_goes(moto: Moto) -> None:
@@ -323,13 +323,13 @@ def test_a_bucket_goes(moto: Moto) -> None:
     moto.make_bucket(bucket)
     sink = ObjectStoreSink(f"s3://{bucket}/", options=moto.options())
     assert sink.last_mark(STREAM) is None
-    assert 204 == moto.request("DELETE", f"/{bucket}")[0]
+    assert moto.request("DELETE", f"/{bucket}")[0] == 204
     for empty in ([], [1]):
         with pytest.raises(Retry, match="NoSuchBucket"):
             sink.write(batch(empty, upto=1))
     moto.make_bucket(bucket)
     sink.write(batch([1]))
-    assert mark(1) == ObjectStoreSink(f"s3://{bucket}/", options=moto.options()).last_mark(STREAM)
+    assert ObjectStoreSink(f"s3://{bucket}/", options=moto.options()).last_mark(STREAM) == mark(1)
 
 
 @pytest.fixture
@@ -373,7 +373,7 @@ def test_credentials_that_expire(scripted: Scripted, status: int, code: str) -> 
     assert "first-token" not in str(caught.value)
     sink.write(batch([2]))
     sent = [request.headers.get("x-amz-security-token") for request in scripted.requests]
-    assert ["first-token"] * 4 + ["second-token"] == sent
+    assert sent == ["first-token"] * 4 + ["second-token"]
 
 
 def test_options_that_cannot_be_had(scripted: Scripted) -> None:
@@ -393,7 +393,7 @@ def test_options_that_cannot_be_had(scripted: Scripted) -> None:
         sink.write(batch([1]))
     scripted.answers = list(NOTHING_HELD)
     sink.write(batch([1]))
-    assert ["GET", "HEAD", "PUT"] == [request.method for request in scripted.requests]
+    assert [request.method for request in scripted.requests] == ["GET", "HEAD", "PUT"]
 
 
 def test_requests(scripted: Scripted) -> None:
@@ -404,14 +404,14 @@ def test_requests(scripted: Scripted) -> None:
     sink.write(big)
     sink.write(batch([], upto=4))
     [put, idle] = scripted.requests[2:]
-    assert ("PUT", f"/bucket/p/{PLACE}/dt=2026-07-24/{1:020d}-{3:020d}.jsonl.gz", "*") == (
+    assert (
         put.method,
         put.path,
         put.headers["if-none-match"],
-    )
-    assert big.records[2].line() == gzip.decompress(put.body).split(b"\n")[2]
-    assert ("PUT", f"/bucket/p/{PLACE}/mark.json") == (idle.method, idle.path)
-    assert ("if-none-match" in idle.headers, 4) == (False, json.loads(idle.body)["rv"])
+    ) == ("PUT", f"/bucket/p/{PLACE}/dt=2026-07-24/{1:020d}-{3:020d}.jsonl.gz", "*")
+    assert gzip.decompress(put.body).split(b"\n")[2] == big.records[2].line()
+    assert (idle.method, idle.path) == ("PUT", f"/bucket/p/{PLACE}/mark.json")
+    assert (False, json.loads(idle.body)["rv"]) == ("if-none-match" in idle.headers, 4)
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
@@ -421,7 +421,7 @@ def test_trouble(scripted: Scripted, status: int) -> None:
     sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
     with pytest.raises(Retry, match="SlowDown: Please reduce your request rate"):
         sink.write(batch([1]))
-    assert 3 == len(scripted.requests)
+    assert len(scripted.requests) == 3
 
 
 def test_conflict(scripted: Scripted) -> None:
@@ -432,7 +432,7 @@ def test_conflict(scripted: Scripted) -> None:
     with pytest.raises(Retry, match="is there, and then that it is not"):
         sink.write(batch([1]))
     sink.write(batch([1]))
-    assert "PUT" == scripted.requests[-1].method
+    assert scripted.requests[-1].method == "PUT"
 
 
 def test_time_out(scripted: Scripted) -> None:
@@ -442,7 +442,7 @@ def test_time_out(scripted: Scripted) -> None:
     with pytest.raises(Retry, match="cannot write"):
         sink.write(batch([1]))
     sink.write(batch([1]))
-    assert mark(1) == sink.last_mark(STREAM)
+    assert sink.last_mark(STREAM) == mark(1)
 
 
 def test_nobody_there() -> None:
@@ -484,11 +484,11 @@ def test_what_lies_there_is_no_segment(found: bytes) -> None:
         obstore.put(store, key, found)
         with pytest.raises(Retry, match="with other records"):
             sink.write(batch([1, 2]))
-    assert found == bytes(obstore.get(store, key).bytes())
+    assert bytes(obstore.get(store, key).bytes()) == found
 
 
 def test_a_store_in_memory() -> None:
     """A store in memory, for tests, holds what it was given as long as its sink lives."""
     with closing(ObjectStoreSink("memory:///")) as sink:
         sink.write(batch([1, 2]))
-        assert batch([1, 2]).mark == sink.last_mark(STREAM)
+        assert sink.last_mark(STREAM) == batch([1, 2]).mark

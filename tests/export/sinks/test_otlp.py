@@ -42,11 +42,11 @@ def requests(server: Scripted) -> list[ExportLogsServiceRequest]:
     """What a receiver makes of what was sent."""
     found = []
     for asked in server.requests:
-        assert ("POST", "/v1/logs", "application/x-protobuf") == (
+        assert (
             asked.method,
             asked.path,
             asked.headers["content-type"],
-        )
+        ) == ("POST", "/v1/logs", "application/x-protobuf")
         packed = asked.headers.get("content-encoding") == "gzip"
         found.append(ExportLogsServiceRequest.FromString(gzip.decompress(asked.body) if packed else asked.body))
     return found
@@ -119,9 +119,9 @@ def test_as_the_receiver_maps_it(server: Scripted, sink: OtlpSink) -> None:
         "k8s.cluster.uid": CLUSTER,
         "k8s.cluster.name": "prod-1",
     }
-    assert expected == values(resource.resource.attributes)
+    assert values(resource.resource.attributes) == expected
     [scope] = resource.scope_logs
-    assert ("kevents", kevents.__version__) == (scope.scope.name, scope.scope.version)
+    assert (scope.scope.name, scope.scope.version) == ("kevents", kevents.__version__)
     [log] = scope.log_records
     expected_attributes = {
         "k8s.event.reason": "BackOff",
@@ -136,13 +136,13 @@ def test_as_the_receiver_maps_it(server: Scripted, sink: OtlpSink) -> None:
         "kevents.id": "uid-7:7",
         "kevents.count_delta": 1,
     }
-    assert expected_attributes == values(log.attributes)
-    assert ("message 7", SEVERITY_NUMBER_WARN, "Warning") == (
+    assert values(log.attributes) == expected_attributes
+    assert (
         log.body.string_value,
         log.severity_number,
         log.severity_text,
-    )
-    assert (AT + 5 * SECOND, AT + 9) == (log.time_unix_nano, log.observed_time_unix_nano)
+    ) == ("message 7", SEVERITY_NUMBER_WARN, "Warning")
+    assert (log.time_unix_nano, log.observed_time_unix_nano) == (AT + 5 * SECOND, AT + 9)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_severity(server: Scripted, sink: OtlpSink, kind: Any, number: int, text
     """The type is the severity; one that nobody knows is none."""
     sink.write(Batch([record(1, type=kind)], mark(1)))
     [log] = logs(server)
-    assert (number, text) == (log.severity_number, log.severity_text)
+    assert (log.severity_number, log.severity_text) == (number, text)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_severity(server: Scripted, sink: OtlpSink, kind: Any, number: int, text
 def test_time(server: Scripted, sink: OtlpSink, fields: dict[str, Any], seconds: float) -> None:
     """The time is the event's own, else its last, else its first."""
     sink.write(Batch([record(1, **fields)], mark(1)))
-    assert AT + int(seconds * SECOND) == logs(server)[0].time_unix_nano
+    assert logs(server)[0].time_unix_nano == AT + int(seconds * SECOND)
 
 
 def test_a_bare_event(server: Scripted, sink: OtlpSink) -> None:
@@ -184,13 +184,13 @@ def test_a_bare_event(server: Scripted, sink: OtlpSink) -> None:
     sink.write(Batch([Record(STREAM, 1, bare, 0.0)], mark(1)))
     [log] = logs(server)
     told = values(log.attributes)
-    assert ("x:1", "", False, False) == (
+    assert (
         told["kevents.id"],
         told["k8s.event.reason"],
         "k8s.event.count" in told,
         "kevents.count_delta" in told,
-    )
-    assert (0, AnyValue(string_value="")) == (log.time_unix_nano, log.body)
+    ) == ("x:1", "", False, False)
+    assert (log.time_unix_nano, log.body) == (0, AnyValue(string_value=""))
 
 
 def test_a_gap(server: Scripted, sink: OtlpSink) -> None:
@@ -198,14 +198,14 @@ def test_a_gap(server: Scripted, sink: OtlpSink) -> None:
     sink.write(Batch([gap_record(mark(3), 4, "expired", AT, 0.0)], mark(4)))
     [request] = requests(server)
     [resource] = request.resource_logs
-    assert {"k8s.cluster.uid": CLUSTER} == values(resource.resource.attributes)
+    assert values(resource.resource.attributes) == {"k8s.cluster.uid": CLUSTER}
     [log] = resource.scope_logs[0].log_records
-    assert (SEVERITY_NUMBER_WARN, f"gap:{CLUSTER}::3", "expired") == (
+    assert (
         log.severity_number,
         values(log.attributes)["kevents.id"],
         values(log.attributes)["kevents.gap"],
-    )
-    assert "expired" == json.loads(log.body.string_value.removeprefix("gap: "))["why"]
+    ) == (SEVERITY_NUMBER_WARN, f"gap:{CLUSTER}::3", "expired")
+    assert json.loads(log.body.string_value.removeprefix("gap: "))["why"] == "expired"
 
 
 def test_resources(server: Scripted, sink: OtlpSink) -> None:
@@ -215,10 +215,10 @@ def test_resources(server: Scripted, sink: OtlpSink) -> None:
     sink.write(Batch(records, mark(4)))
     [request] = requests(server)
     names = [values(resource.resource.attributes)["k8s.object.name"] for resource in request.resource_logs]
-    assert (["web-0", "web-1", "web-0"], ids_of([1, 2, 3, 4])) == (
+    assert (
         names,
         [values(log.attributes)["kevents.id"] for log in logs(server)],
-    )
+    ) == (["web-0", "web-1", "web-0"], ids_of([1, 2, 3, 4]))
 
 
 # -- answers ----------------------------------------------------------------------------------------------------
@@ -236,9 +236,9 @@ def test_partial_success(server: Scripted, sink: OtlpSink, rejected: int) -> Non
     server.answers = [partial(rejected, "too old")]
     with pytest.raises(Reject, match=f"{rejected} of 3 records refused, .*too old") as caught:
         sink.write(batch([1, 2, 3]))
-    assert (ids_of([1, 2, 3]), 1) == ([found.id for found in caught.value.records], len(server.requests))
+    assert ([found.id for found in caught.value.records], len(server.requests)) == (ids_of([1, 2, 3]), 1)
     sink.write(batch([4]))
-    assert 2 == len(server.requests)
+    assert len(server.requests) == 2
 
 
 def test_a_warning(server: Scripted, sink: OtlpSink, caplog: pytest.LogCaptureFixture) -> None:
@@ -258,7 +258,7 @@ def test_a_collector_that_repeats_a_secret(server: Scripted, caplog: pytest.LogC
             sink.write(batch([1]))
         with caplog.at_level(logging.WARNING):
             sink.write(batch([2]))
-    assert "x\\n(not shown)" == caplog.messages[0][-14:]
+    assert caplog.messages[0][-14:] == "x\\n(not shown)"
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff" * 20, b"<html>"])
@@ -266,7 +266,7 @@ def test_an_odd_success(server: Scripted, sink: OtlpSink, data: bytes) -> None:
     """Pitfall 35: a 2xx is a success, whatever its body holds."""
     server.answers = [Answer(200, data)]
     sink.write(batch([1]))
-    assert 1 == len(server.requests)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
@@ -275,7 +275,7 @@ def test_later(server: Scripted, sink: OtlpSink, status: int) -> None:
     server.answers = [Answer(status, headers={"Retry-After": "4"})]
     with pytest.raises(Retry) as caught:
         sink.write(batch([1]))
-    assert 4.0 == caught.value.after
+    assert caught.value.after == 4.0
 
 
 def test_refused(server: Scripted, sink: OtlpSink) -> None:
@@ -283,7 +283,7 @@ def test_refused(server: Scripted, sink: OtlpSink) -> None:
     server.answers = [Answer(400, b"no"), partial(1, "late"), Answer(400, b"no"), Answer(), Answer(400, b"not this")]
     with pytest.raises(Reject, match="not this") as caught:
         sink.write(batch([1, 2, 3, 4]))
-    assert sorted(ids_of([1, 2, 4])) == sorted(found.id for found in caught.value.records)
+    assert sorted(found.id for found in caught.value.records) == sorted(ids_of([1, 2, 4]))
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_pitfall_72(server: Scripted) -> None:
         with pytest.raises(Retry, match=r"401 unknown token \(not shown\)") as caught:
             sink.write(batch([1]))
         assert token not in f"{caught.value!r} {sink!r}"
-    assert token == server.requests[0].headers["x-api-key"]
+    assert server.requests[0].headers["x-api-key"] == token
 
 
 def test_wrong_values() -> None:
@@ -310,7 +310,7 @@ def test_wrong_values() -> None:
 
 def test_no_mark(sink: OtlpSink) -> None:
     """A collector cannot be asked how far it got."""
-    assert (None, False) == (sink.last_mark(STREAM), sink.holds_marks)
+    assert (sink.last_mark(STREAM), sink.holds_marks) == (None, False)
 
 
 def test_without_protobuf() -> None:

@@ -34,7 +34,7 @@ def test_the_standard_output() -> None:
         "StdoutSink().write(batch([1, 2]))\nos._exit(0)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, check=True)
-    assert (ids_of([1, 2]), b"") == (ids(json.loads(line) for line in done.stdout.splitlines()), done.stderr)
+    assert (ids(json.loads(line) for line in done.stdout.splitlines()), done.stderr) == (ids_of([1, 2]), b"")
 
 
 class Broken(io.RawIOBase):
@@ -102,7 +102,7 @@ def test_no_line_is_torn(room: int, *, buffered: bool) -> None:
     file.room = 10**6
     sink.write(written)
     sink.write(batch([4]))
-    assert lines(1, 2, 3, 4) == file.data
+    assert file.data == lines(1, 2, 3, 4)
 
 
 @pytest.mark.parametrize(("room", "whole"), [(1, [1]), (len(lines(1)), [1]), (len(lines(1)) + 5, [1, 2])])
@@ -116,7 +116,7 @@ def test_given_up(room: int, whole: list[int]) -> None:
     sink.write(batch([], upto=5))
     file.room = 10**6
     sink.write(batch([6]))
-    assert lines(*whole, 6) == file.data
+    assert file.data == lines(*whole, 6)
 
 
 def test_a_stream_that_does_not_wait() -> None:
@@ -135,4 +135,4 @@ def test_no_mark() -> None:
     sink = StdoutSink(io.BytesIO())
     sink.write(batch([1]))
     assert sink.last_mark(STREAM) is None
-    assert "StdoutSink()" == repr(sink)
+    assert repr(sink) == "StdoutSink()"

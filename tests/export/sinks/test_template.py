@@ -55,25 +55,25 @@ def test_filled(template: Any, expected: Any) -> None:
     """Places are filled with what the record holds there; a text that is one place becomes the value itself."""
     fields = {"owners": [{"name": "a"}, {"name": "b"}]}
     metadata = {**body(7)["metadata"], "labels": {"app.kubernetes.io/name": "web", "x": "y"}}
-    assert expected == filled(template, metadata=metadata, **fields)
+    assert filled(template, metadata=metadata, **fields) == expected
 
 
 def test_the_whole_record() -> None:
     """A dot is the whole record."""
-    assert {"event": body(7)} == filled({"event": "{.}"})
+    assert filled({"event": "{.}"}) == {"event": body(7)}
 
 
 @given(TEXT)
 def test_nothing_breaks_out(text: str) -> None:
     """Whatever a message holds, it stays in its text: quotes, braces, line breaks."""
     expected = {"text": f"said: {text}"}
-    assert expected == filled({"text": "said: {message}"}, message=text)
+    assert filled({"text": "said: {message}"}, message=text) == expected
 
 
 @given(JSON)
 def test_without_places(value: Any) -> None:
     """A template without places is what it says; its braces are written twice."""
-    assert value == json.loads(Template(json.dumps(doubled(value))).fill({}))
+    assert json.loads(Template(json.dumps(doubled(value))).fill({})) == value
 
 
 def doubled(value: Any) -> Any:

@@ -88,12 +88,12 @@ def test_a_batch_is_a_request(server: Scripted, sink: WebhookSink) -> None:
     sink.write(batch([], upto=4))
     sink.write(batch([5]))
     first, second = server.requests
-    assert (ids_of([1, 2, 3]), ids_of([5])) == (lines(first), lines(second))
-    assert ("POST", f"/hook/{TOKEN}?key={TOKEN}") == (first.method, first.path)
-    assert ("application/x-ndjson", f"Bearer {TOKEN}") == (
+    assert (lines(first), lines(second)) == (ids_of([1, 2, 3]), ids_of([5]))
+    assert (first.method, first.path) == ("POST", f"/hook/{TOKEN}?key={TOKEN}")
+    assert (
         first.headers["content-type"],
         first.headers["authorization"],
-    )
+    ) == ("application/x-ndjson", f"Bearer {TOKEN}")
     assert first.headers["user-agent"].startswith("kevents/")
 
 
@@ -102,9 +102,9 @@ def test_a_body_of_ones_own(server: Scripted) -> None:
     headers = {"Content-Type": "application/cloudevents+json"}
     with closing(WebhookSink(server.url, method="PUT", body=BODY, headers=headers)) as sink:
         sink.write(batch([1, 2]))
-    assert ["uid-1:1", "uid-2:2"] == [json.loads(asked.body)["id"] for asked in server.requests]
-    assert "Warning BackOff: message 1" == json.loads(server.requests[0].body)["text"]
-    assert {("PUT", "application/cloudevents+json")} == {(a.method, a.headers["content-type"]) for a in server.requests}
+    assert [json.loads(asked.body)["id"] for asked in server.requests] == ["uid-1:1", "uid-2:2"]
+    assert json.loads(server.requests[0].body)["text"] == "Warning BackOff: message 1"
+    assert {(a.method, a.headers["content-type"]) for a in server.requests} == {("PUT", "application/cloudevents+json")}
 
 
 def test_headers_are_asked_for(server: Scripted) -> None:
@@ -113,7 +113,7 @@ def test_headers_are_asked_for(server: Scripted) -> None:
     with closing(WebhookSink(lambda: server.url + "/x", headers={"X-Token": lambda: f" {next(tokens)}\n"})) as sink:
         sink.write(batch([1]))
         sink.write(batch([2]))
-    assert [("/x", "one"), ("/x", "two")] == [(asked.path, asked.headers["x-token"]) for asked in server.requests]
+    assert [(asked.path, asked.headers["x-token"]) for asked in server.requests] == [("/x", "one"), ("/x", "two")]
 
 
 def untold() -> str:
@@ -128,7 +128,7 @@ def test_a_header_that_cannot_be_had(server: Scripted, broken: Any) -> None:
         with pytest.raises(Retry, match=r"the header X-Token (cannot be had|is no text of one line)") as caught:
             sink.write(batch([1]))
         assert TOKEN not in str(caught.value)
-    assert [] == server.requests
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_success(server: Scripted, sink: WebhookSink, status: int) -> None:
     """Any 2xx is a success, whatever it says."""
     server.answers = [Answer(status, b"" if status == 204 else b"\xff{")]
     sink.write(batch([1]))
-    assert 1 == len(server.requests)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 407, 408, 410, 415, 425, 429, 500, 502, 503, 504, 599])
@@ -169,7 +169,7 @@ def test_later(server: Scripted, sink: WebhookSink, status: int) -> None:
     with pytest.raises(Retry, match=f"{status} because so"):
         sink.write(batch([1, 2]))
     sink.write(batch([1, 2]))
-    assert [ids_of([1, 2])] * 2 == [lines(asked) for asked in server.requests]
+    assert [lines(asked) for asked in server.requests] == [ids_of([1, 2])] * 2
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -179,7 +179,7 @@ def test_retry_after(server: Scripted, sink: WebhookSink, status: int, header: s
     server.answers = [Answer(status, headers={"Retry-After": header})]
     with pytest.raises(Retry) as caught:
         sink.write(batch([1]))
-    assert expected == caught.value.after
+    assert caught.value.after == expected
 
 
 def test_retry_after_a_date(server: Scripted, sink: WebhookSink) -> None:
@@ -225,13 +225,13 @@ def test_refused(status: int, refused: list[int]) -> None:
     with closing(Picky(*refused, status=status)) as server, closing(WebhookSink(server.url)) as sink:
         with pytest.raises(Reject, match=f"{status} I do not like one") as caught:
             sink.write(batch(range(1, 9)))
-        assert ids_of(refused) == [found.id for found in caught.value.records]
+        assert [found.id for found in caught.value.records] == ids_of(refused)
         taken = [lines(asked) for asked in server.requests if not set(lines(asked)) & server.refused]
-        assert [rv for rv in ids_of(range(1, 9)) if rv not in server.refused] == [
-            name for part in taken for name in part
+        assert [name for part in taken for name in part] == [
+            rv for rv in ids_of(range(1, 9)) if rv not in server.refused
         ]
         sink.write(batch([9]))
-        assert ids_of([9]) == lines(server.requests[-1])
+        assert lines(server.requests[-1]) == ids_of([9])
 
 
 def test_everything_is_refused() -> None:
@@ -240,7 +240,7 @@ def test_everything_is_refused() -> None:
         server.answers = [Answer(400)] * 2000
         with pytest.raises(Reject) as caught:
             sink.write(batch(range(1, 1001)))
-        assert ids_of(range(1, 1001)) == [found.id for found in caught.value.records]
+        assert [found.id for found in caught.value.records] == ids_of(range(1, 1001))
         assert MOST_REQUESTS <= len(server.requests) <= 2 * MOST_REQUESTS
 
 
@@ -249,7 +249,7 @@ def test_refused_with_a_body_of_ones_own(server: Scripted) -> None:
     server.answers = [Answer(), Answer(400, b"no"), Answer()]
     with closing(WebhookSink(server.url, body=BODY)) as sink, pytest.raises(Reject) as caught:
         sink.write(batch([1, 2, 3]))
-    assert (ids_of([2]), 3) == ([found.id for found in caught.value.records], len(server.requests))
+    assert ([found.id for found in caught.value.records], len(server.requests)) == (ids_of([2]), 3)
 
 
 def test_goes_on_where_it_was(server: Scripted) -> None:
@@ -261,10 +261,10 @@ def test_goes_on_where_it_was(server: Scripted) -> None:
                 sink.write(batch([1, 2, 3, 4]))
         with pytest.raises(Reject) as caught:
             sink.write(batch([1, 2, 3, 4]))
-        assert ids_of([2]) == [found.id for found in caught.value.records]
+        assert [found.id for found in caught.value.records] == ids_of([2])
         sink.write(batch([1, 2, 3, 4], seconds=1))
     asked = [json.loads(asked.body)["id"] for asked in server.requests]
-    assert ids_of([1, 2, 3, 3, 3, 4]) + ids_of([1, 2, 3, 4]) == asked
+    assert asked == ids_of([1, 2, 3, 3, 3, 4]) + ids_of([1, 2, 3, 4])
 
 
 # -- pitfall 75: redirects and certificates ---------------------------------------------------------------------------
@@ -277,9 +277,9 @@ def test_pitfall_75_redirect(server: Scripted, sink: WebhookSink, status: int) -
         server.answers = [Answer(status, headers={"Location": f"{other.url}/take?token={TOKEN}"})]
         with pytest.raises(Retry, match=f"{status}, a redirect to {other.url}, which is not followed") as caught:
             sink.write(batch([1]))
-        assert [] == other.requests
+        assert other.requests == []
         assert TOKEN not in str(caught.value)
-    assert 1 == len(server.requests)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("location", ["/elsewhere", "//", "http://[", ""])
@@ -308,7 +308,7 @@ def test_pitfall_75_unknown_certificate(tls: tuple[Scripted, Path]) -> None:
         pytest.raises(Retry, match=r"certificate verify failed: self.signed"),
     ):
         sink.write(batch([1]))
-    assert [] == server.requests
+    assert server.requests == []
 
 
 def test_pitfall_75_certificate_of_another(tls: tuple[Scripted, Path]) -> None:
@@ -317,7 +317,7 @@ def test_pitfall_75_certificate_of_another(tls: tuple[Scripted, Path]) -> None:
     why = r"IP address mismatch, certificate is not valid for '127\.0\.0\.1'"
     with closing(WebhookSink(server.url, ca_file=str(path))) as sink, pytest.raises(Retry, match=why):
         sink.write(batch([1]))
-    assert [] == server.requests
+    assert server.requests == []
 
 
 def test_ca_file(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_ca_file(tmp_path: Path) -> None:
     with closing(Scripted(certificate.context())) as server:
         with closing(WebhookSink(server.url, ca_file=str(tmp_path / "ca.pem"))) as sink:
             sink.write(batch([1]))
-        assert ids_of([1]) == lines(server.requests[0])
+        assert lines(server.requests[0]) == ids_of([1])
 
 
 # -- a server on a bad day --------------------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ def test_pitfall_78_endless_answer(server: Scripted, sink: WebhookSink) -> None:
     finally:
         tracemalloc.stop()
     sink.write(batch([2]))
-    assert ids_of([1, 2]) == ids(sent(server))
+    assert ids(sent(server)) == ids_of([1, 2])
 
 
 # -- pitfall 72: secrets ----------------------------------------------------------------------------------------------
@@ -410,7 +410,7 @@ def test_no_proxy_or_netrc(server: Scripted, monkeypatch: pytest.MonkeyPatch) ->
 def test_no_mark(sink: WebhookSink) -> None:
     """A server cannot be asked how far it got."""
     sink.write(Batch([record(1)], mark(1)))
-    assert (None, False) == (sink.last_mark(STREAM), sink.holds_marks)
+    assert (sink.last_mark(STREAM), sink.holds_marks) == (None, False)
 
 
 def test_closed_connections(server: Scripted) -> None:
@@ -433,4 +433,4 @@ def test_without_httpx() -> None:
 
 def test_tls_is_never_off(sink: WebhookSink) -> None:
     """There is no way to switch off the verification of certificates."""
-    assert (ssl.CERT_REQUIRED, True) == (sink._place._tls.verify_mode, sink._place._tls.check_hostname)
+    assert (sink._place._tls.verify_mode, sink._place._tls.check_hostname) == (ssl.CERT_REQUIRED, True)

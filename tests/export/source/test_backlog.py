@@ -19,10 +19,10 @@ def test_order(items: list[tuple[int, bytes]], most: int) -> None:
     with Backlog(most) as backlog:
         for number, item in items:
             backlog.add(number, item)
-        assert len(backlog) == len(items)
+        assert len(items) == len(backlog)
         found = list(backlog.in_order())
-    assert [number for number, _ in found] == sorted(number for number, _ in items)
-    assert sorted(found) == sorted(items)
+    assert sorted(number for number, _ in items) == [number for number, _ in found]
+    assert sorted(items) == sorted(found)
 
 
 def test_memory() -> None:
@@ -51,7 +51,7 @@ class TestBackoff:
     """How long to wait."""
 
     def test_limits(self) -> None:
-        """Waits grow up to their limit, are never above it, and begin anew when it went well."""
+        """RetryWaits grow up to their limit, are never above it, and begin anew when it went well."""
         backoff = Backoff(0.5, 60.0)
         for _ in range(3):
             waits = [backoff.next() for _ in range(2000)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kevents.export import Chunk, Mark, Record, Stream
+from kevents.export import Chunk, Position, Record, Stream
 from kevents.export._model.record import ADDED, MODIFIED, body_of, gap_record
 from kevents.export._source.options import parse_repeats
 from kevents.export._source.repeats import Repeats, Window
@@ -21,9 +21,9 @@ def record(name: str, rv: int, delta: int | None = 1, verb: str = MODIFIED) -> R
     return Record(STREAM, rv, body_of(event, verb, delta), 0.0)
 
 
-def mark(rv: int) -> Mark:
+def mark(rv: int) -> Position:
     """Give a mark."""
-    return Mark(STREAM, rv, rv)
+    return Position(STREAM, rv, rv)
 
 
 def told(chunk: Chunk | None) -> list[tuple[str, int, str, int | None]]:
@@ -49,7 +49,7 @@ def told(chunk: Chunk | None) -> list[tuple[str, int, str, int | None]]:
 )
 def test_option(value: str | float, repeats: Repeats) -> None:
     """`repeats` is `all`, `first`, or a window."""
-    assert parse_repeats(value, 3600.0) == repeats
+    assert repeats == parse_repeats(value, 3600.0)
 
 
 @pytest.mark.parametrize("value", ["", "none", "30", "-3s", "0s", 0, -1, math.inf, math.nan, True, None])
@@ -77,7 +77,7 @@ class TestWindow:
         chunk = window.take()
         assert told(chunk) == [("b", 2, MODIFIED, 5), ("c", 4, MODIFIED, 1), ("a", 5, ADDED, 7)]
         assert chunk is not None
-        assert chunk.mark == mark(6)
+        assert mark(6) == chunk.mark
 
     def test_unknown_count(self) -> None:
         """A sum with something unknown is not known."""
@@ -88,14 +88,14 @@ class TestWindow:
     def test_end(self) -> None:
         """It ends so many seconds after its first record, and the next begins with the next one."""
         window = Window(30.0)
-        assert window.left(0.0) == math.inf
+        assert math.inf == window.left(0.0)
         window.add([], mark(1), 5.0)
-        assert window.left(5.0) == math.inf
+        assert math.inf == window.left(5.0)
         window.add([record("a", 2)], mark(2), 10.0)
         window.add([record("b", 3)], mark(3), 20.0)
         assert window.left(20.0) == 20.0
         window.take()
-        assert (window.take(), window.left(40.0)) == (None, math.inf)
+        assert (None, math.inf) == (window.take(), window.left(40.0))
 
     def test_full(self) -> None:
         """It ends at once when it holds as many events as it may."""
@@ -112,4 +112,4 @@ class TestWindow:
         window.add([gap, record("a", 3)], mark(3), 0.0)
         chunk = window.take()
         assert chunk is not None
-        assert [entry.id for entry in chunk.records] == [gap.id, "a:3"]
+        assert [gap.id, "a:3"] == [entry.id for entry in chunk.records]

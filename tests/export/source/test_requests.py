@@ -38,15 +38,15 @@ def test_get(api_server: APIServer, reader: ApiReader) -> None:
     """An answer has its status and body, whatever the status; one connection serves many requests."""
     api_server.create("v1", "pods", {"metadata": {"name": "web-0"}})
     answers = [reader.get(f"{PODS}/{name}", JSON, 5.0) for name in ("web-0", "none", "web-0")]
-    assert [200, 404, 200] == [answer.status for answer in answers]
+    assert [answer.status for answer in answers] == [200, 404, 200]
     assert b'"web-0"' in answers[2].body
-    assert 1 == api_server.connections
+    assert api_server.connections == 1
 
 
 def test_retry_after(api_server: APIServer, reader: ApiReader) -> None:
     """How long the server asks to be left alone is told."""
     with api_server.fail(Garbage(b"{}", 429)):
-        assert (429, None) == ((answer := reader.get(PODS, JSON, 5.0)).status, answer.retry_after)
+        assert ((answer := reader.get(PODS, JSON, 5.0)).status, answer.retry_after) == (429, None)
 
 
 def test_credentials_renewed(api_server: APIServer) -> None:
@@ -57,7 +57,7 @@ def test_credentials_renewed(api_server: APIServer) -> None:
     ]
     given = iter(clients)
     reader = ApiReader(lambda: next(given))
-    assert [401, 200] == [reader.get(PODS, JSON, 5.0).status for _ in range(2)]
+    assert [reader.get(PODS, JSON, 5.0).status for _ in range(2)] == [401, 200]
     for each in clients:
         each.rest_client.pool_manager.clear()
 
@@ -67,7 +67,7 @@ def test_no_answer(api_server: APIServer, reader: ApiReader, fault: Any) -> None
     """A connection that is cut, or on which nothing comes, is one kind of error; the next request is another try."""
     with api_server.fail(fault), pytest.raises(UnavailableError):
         reader.get(PODS, JSON, 0.2)
-    assert 200 == reader.get(PODS, JSON, 5.0).status
+    assert reader.get(PODS, JSON, 5.0).status == 200
 
 
 def test_nobody(api_server: APIServer, reader: ApiReader) -> None:
@@ -116,8 +116,8 @@ def test_redirect() -> None:
         configuration = official.Configuration()
         configuration.host = f"http://127.0.0.1:{server.server_port}"
         api = official.ApiClient(configuration)
-        assert 302 == ApiReader(api).get(PODS, JSON, 5.0).status
-        assert [PODS] == Elsewhere.paths
+        assert ApiReader(api).get(PODS, JSON, 5.0).status == 302
+        assert Elsewhere.paths == [PODS]
         api.rest_client.pool_manager.clear()
         server.shutdown()
         thread.join(5)
@@ -177,7 +177,7 @@ def test_watch_at_its_end(api_server: APIServer, reader: ApiReader) -> None:
     """A watch that the server ends gives its whole lines; what is left of one is none."""
     with api_server.fail(Garbage(b'{"a":1}\n{"b":2}\n{"half"', 200)):
         watch = reader.watch(f"{PODS}?watch=1", 5.0)
-        assert [b'{"a":1}', b'{"b":2}'] == list(watch.lines())
+        assert list(watch.lines()) == [b'{"a":1}', b'{"b":2}']
 
 
 def test_watch_without_a_socket() -> None:
@@ -185,7 +185,7 @@ def test_watch_without_a_socket() -> None:
     response = SimpleNamespace(stream=lambda *_, **__: iter([b"one\ntwo\n"]), close=bool)
     watch = Watch(response, OSError)
     watch.close()
-    assert [b"one", b"two"] == list(watch.lines())
+    assert list(watch.lines()) == [b"one", b"two"]
 
 
 class Half(BaseHTTPRequestHandler):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kevents.export import BatchOptions, Exporter, Mark
+from kevents.export import BatchOptions, Exporter, Position
 from kevents.testing import APIServer, FakeClock
 from tests.export.doubles import Everywhere, MemorySink
 from tests.export.pipeline.test_exporter import running
@@ -43,7 +43,7 @@ def holding(server: APIServer, one: str, now: int = 0) -> MemorySink:
     """A sink that a killed export left with one event, and a mark there."""
     (stream,) = source(server, cluster="c").open()
     rv = int(one.rpartition(":")[2])
-    return MemorySink(marks={stream.stream: Mark(stream.stream, rv, now)})
+    return MemorySink(marks={stream.stream: Position(stream.stream, rv, now)})
 
 
 class TestReset:
@@ -62,8 +62,8 @@ class TestReset:
         run(api_server, {"old": old}, after)
         late = put(api_server, "late1", "late2")
         run(api_server, {"old": old, "new": new}, late[-1], **options)
-        assert late == ids(old)[-2:]
-        assert late == ids(new)[-2:]
+        assert ids(old)[-2:] == late
+        assert ids(new)[-2:] == late
 
     def test_a_reset_that_only_the_further_sink_can_tell(self, api_server: APIServer) -> None:
         """A list that is behind any sink's mark is of an earlier storage, also where another sink holds nothing."""
@@ -75,7 +75,7 @@ class TestReset:
         api_server.restore(backup)
         late = put(api_server, "late1", "late2")
         run(api_server, {"old": old, "new": new}, late[-1])
-        assert late == ids(old)[-2:]
+        assert ids(old)[-2:] == late
 
     def test_marks_of_two_ages(self, api_server: APIServer) -> None:
         """A sink that was away at the reset is told so, and both are given what comes."""
@@ -89,8 +89,8 @@ class TestReset:
         run(api_server, {"one": one}, after)
         late = put(api_server, *[f"late{n}" for n in range(5)])  # the server is beyond the lower mark again
         run(api_server, {"one": one, "other": other}, late[-1])
-        assert late == ids(one)[-5:]
-        assert [*kept, after, *late] == ids(other)[-7:]
+        assert ids(one)[-5:] == late
+        assert ids(other)[-7:] == [*kept, after, *late]
         assert ([*whys(one)], [*whys(other)]) == (["reset"], ["reset"])
 
 
@@ -106,4 +106,4 @@ class TestGap:
             clock.advance(7200)
             (lives,) = put(server, "lives")
             run(server, {"behind": behind, "further": further}, lives, clock=clock)
-        assert (["expired"], ["expired"]) == (whys(behind), whys(further))
+        assert (whys(behind), whys(further)) == (["expired"], ["expired"])

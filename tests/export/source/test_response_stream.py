@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents.export._source.response_stream import CutError, Feed, Unchunker
+from kevents.export._source.response_stream import CutError, ResponseStream, Unchunker
 from kevents.testing._apiserver.http import chunk
 
 
@@ -25,7 +25,7 @@ def test_any_cut(pieces: list[bytes], cuts: list[int]) -> None:
     frames = Unchunker()
     data = b"".join(chunk(piece) for piece in [*pieces, b""])
     found = [frames.feed(part) for part in split(data, cuts)]
-    assert (b"".join(found), frames.ended) == (b"".join(pieces), True)
+    assert (b"".join(pieces), True) == (b"".join(found), frames.ended)
 
 
 def test_as_it_comes() -> None:
@@ -61,6 +61,6 @@ def test_closed_before_it_is_given_back() -> None:
         close=lambda: done.append("response closed"),
         release_conn=lambda: done.append("given back"),
     )
-    Feed(response, live=True).close()
-    Feed(response).close()
-    assert ["response closed", "connection closed", "given back", "response closed", "given back"] == done
+    ResponseStream(response, live=True).close()
+    ResponseStream(response).close()
+    assert done == ["response closed", "connection closed", "given back", "response closed", "given back"]

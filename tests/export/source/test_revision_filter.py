@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from kevents.exceptions import StatusError, UnavailableError
-from kevents.export import Mark, Record, Stream
+from kevents.export import Position, Record, Stream
 from kevents.export._model.position import AGE, Order
 from kevents.export._source.events_api import GoneError
 from kevents.export._source.gaps import why_gap
-from kevents.export._source.listing import Listed
-from kevents.export._source.revision_filter import Head, Intake, Metadata, Series
-from kevents.export._source.watch_decoder import Following
+from kevents.export._source.listing import ListResult
+from kevents.export._source.revision_filter import EventHeader, Metadata, RevisionFilter, Series
+from kevents.export._source.watch_decoder import WatchDecoder
 
 STREAM = Stream("c-1")
 HOUR = 3_600_000_000_000
@@ -43,19 +43,19 @@ class TestIntake:
 
     def test_old(self) -> None:
         """A revision that is not above the mark is old: it is counted and not told."""
-        intake = Intake(STREAM, Mark(STREAM, 70, NOW))
+        intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
         found = [intake.watched("ADDED", event("a", version), NOW, 0.0) for version in ("70", "71", "71", "69", "72")]
         assert told(found) == [("prod/a:71", 71, 1), ("prod/a:72", 72, 1)]
         assert (intake.old, intake.order.last) == (3, 72)
 
     def test_long_numbers(self) -> None:
         """ResourceVersions are numbers of any length."""
-        intake = Intake(STREAM, Mark(STREAM, 999, NOW))
+        intake = RevisionFilter(STREAM, Position(STREAM, 999, NOW))
         assert told([intake.watched("ADDED", event("a", "1000"), NOW, 0.0)]) == [("prod/a:1000", 1000, 1)]
 
     def test_no_numbers(self) -> None:
         """Where they are none, a revision is new that was not seen, and gets a number from the clock."""
-        intake = Intake(STREAM, Mark(STREAM, NOW + 5, NOW))
+        intake = RevisionFilter(STREAM, Position(STREAM, NOW + 5, NOW))
         found = [
             intake.watched("ADDED", event("a", "x"), NOW, 0.0),
             intake.listed(event("a", "x"), NOW, 0.0),
@@ -66,24 +66,24 @@ class TestIntake:
 
     def test_sift(self) -> None:
         """Of a list what is above the mark is taken; of the others the counts are remembered."""
-        intake = Intake(STREAM, Mark(STREAM, 70, NOW))
-        heads = [Head(Metadata("a", "prod", "60"), 4), Head(Metadata("b", "prod", "71"), 1)]
+        intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
+        heads = [EventHeader(Metadata("a", "prod", "60"), 4), EventHeader(Metadata("b", "prod", "71"), 1)]
         assert [intake.sift(head) for head in heads] == [None, 71]
         assert told([intake.watched("MODIFIED", event("a", "72", count=6), NOW, 0.0)]) == [("prod/a:72", 72, 2)]
 
     @pytest.mark.parametrize(
         ("head", "occurrences"),
         [
-            (Head(Metadata(), 4), 4),
-            (Head(Metadata(), 4, Series(7)), 7),
-            (Head(Metadata(), None, Series(None)), 1),
-            (Head(Metadata(), 0), 1),
+            (EventHeader(Metadata(), 4), 4),
+            (EventHeader(Metadata(), 4, Series(7)), 7),
+            (EventHeader(Metadata(), None, Series(None)), 1),
+            (EventHeader(Metadata(), 0), 1),
         ],
         ids=str,
     )
-    def test_occurrences(self, head: Head, occurrences: int) -> None:
+    def test_occurrences(self, head: EventHeader, occurrences: int) -> None:
         """A listed event counts as it does elsewhere."""
-        assert head.occurrences == occurrences
+        assert occurrences == head.occurrences
 
     @pytest.mark.parametrize(
         ("created", "delta"),
@@ -95,22 +95,22 @@ class TestIntake:
         body = event("a", "71", count=5)
         if created:
             body["metadata"]["creationTimestamp"] = created
-        found = Intake(STREAM, Mark(STREAM, 70, NOW)).listed(body, NOW + HOUR, 0.0)
-        assert told([found]) == [("prod/a:71", 71, delta)]
+        found = RevisionFilter(STREAM, Position(STREAM, 70, NOW)).listed(body, NOW + HOUR, 0.0)
+        assert [("prod/a:71", 71, delta)] == told([found])
 
     def test_later_lists(self) -> None:
         """After a whole list, an event that is not known is new; after `now`, only what is counted as one is."""
-        intake = Intake(STREAM, Mark(STREAM, 70, NOW))
+        intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
         intake.listed_all()
         assert told([intake.listed(event("a", "71", count=5), NOW, 0.0)]) == [("prod/a:71", 71, 5)]
-        intake = Intake(STREAM, None)
+        intake = RevisionFilter(STREAM, None)
         intake.skip_to("70", NOW)
         found = [intake.listed(event("a", "71", count=5), NOW, 0.0), intake.listed(event("b", "72"), NOW, 0.0)]
         assert told(found) == [("prod/a:71", 71, None), ("prod/b:72", 72, 1)]
 
     def test_first_only(self) -> None:
         """With `first`, what was certainly there before the mark was told then; in doubt it is told again."""
-        intake = Intake(STREAM, Mark(STREAM, 70, NOW), first_only=True)
+        intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW), first_only=True)
         bodies = [event("a", "71", count=2), event("b", "72", count=2), event("b", "73", count=3)]
         bodies[0]["metadata"]["creationTimestamp"] = MINUTES_BEFORE
         assert told([intake.listed(body, NOW, 0.0) for body in bodies]) == [("prod/b:72", 72, None)]
@@ -118,7 +118,7 @@ class TestIntake:
 
     def test_skip_to_an_earlier_storage(self) -> None:
         """`now` on a storage that was reset begins a new age, so that destinations do not take it for old."""
-        intake = Intake(STREAM, Mark(STREAM, 70, NOW))
+        intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
         intake.skip_to("5", NOW)
         assert told([intake.watched("ADDED", event("a", "6"), NOW, 0.0)]) == [("prod/a:6", AGE + 6, 1)]
 
@@ -126,9 +126,9 @@ class TestIntake:
 class TestFollowing:
     """A watch taken apart."""
 
-    def take(self, *data: bytes) -> tuple[Following, list[Record]]:
+    def take(self, *data: bytes) -> tuple[WatchDecoder, list[Record]]:
         """Give what becomes of bytes as they come."""
-        following = Following(Intake(STREAM, None), "70")
+        following = WatchDecoder(RevisionFilter(STREAM, None), "70")
         records = [record for piece in data for record in following.take(piece, NOW, 0.0)]
         return following, records
 
@@ -160,12 +160,12 @@ class TestFollowing:
     def test_errors(self, status: object, kind: type[Exception]) -> None:
         """What is told instead of an event ends the watch; what came before it counts."""
         following, records = self.take(line("ADDED", event("a", "71")) + line("ERROR", status) + b"rubbish\n")
-        assert (type(following.trouble), len(records)) == (kind, 1)
+        assert (kind, 1) == (type(following.trouble), len(records))
 
     def test_no_json(self) -> None:
         """What is no JSON ends the watch, what has no end too; empty lines are nothing."""
         following, records = self.take(b"\n\n<html>\n")
-        assert (type(following.trouble), records) == (UnavailableError, [])
+        assert (UnavailableError, []) == (type(following.trouble), records)
         following, records = self.take(b"x" * (1 << 24), b"x")
         assert (str(following.trouble), records) == ("what came is no watch: a line without end", [])
 
@@ -188,23 +188,23 @@ class TestGaps:
     @pytest.mark.parametrize(
         ("pause", "listed", "why"),
         [
-            (2 * HOUR, Listed("90", 1, False, 80, 0), "expired"),
-            (2 * HOUR, Listed("90", 0, False, None, 0), "expired"),
-            (HOUR, Listed("90", 1, False, 80, 0), ""),
-            (2 * HOUR, Listed("90", 2, True, 80, 0), ""),
-            (2 * HOUR, Listed("90", 1, False, 71, 0), ""),
-            (2 * HOUR, Listed("70", 0, False, None, 0), ""),
-            (2 * HOUR, Listed("x", 1, False, 71, 0), "expired"),
-            (HOUR, Listed("x", 1, False, 71, 0), ""),
+            (2 * HOUR, ListResult("90", 1, False, 80, 0), "expired"),
+            (2 * HOUR, ListResult("90", 0, False, None, 0), "expired"),
+            (HOUR, ListResult("90", 1, False, 80, 0), ""),
+            (2 * HOUR, ListResult("90", 2, True, 80, 0), ""),
+            (2 * HOUR, ListResult("90", 1, False, 71, 0), ""),
+            (2 * HOUR, ListResult("70", 0, False, None, 0), ""),
+            (2 * HOUR, ListResult("x", 1, False, 71, 0), "expired"),
+            (HOUR, ListResult("x", 1, False, 71, 0), ""),
         ],
         ids=["some", "none left", "short", "older lives", "no room", "nothing written", "no order", "short, no order"],
     )
-    def test_expired(self, pause: int, listed: Listed, why: str) -> None:
+    def test_expired(self, pause: int, listed: ListResult, why: str) -> None:
         """Only after a pause longer than events live, where nothing older lives and there is room for something."""
-        assert why_gap(Mark(STREAM, 70, NOW), listed, Order(70), NOW + pause, 3600.0) == why
+        assert why == why_gap(Position(STREAM, 70, NOW), listed, Order(70), NOW + pause, 3600.0)
 
     def test_reset(self) -> None:
         """A storage that was reset is a gap however short the pause."""
         order = Order(70)
         order.reset()
-        assert why_gap(Mark(STREAM, 70, NOW), Listed("5", 0, False, None, 0), order, NOW, 3600.0) == "reset"
+        assert why_gap(Position(STREAM, 70, NOW), ListResult("5", 0, False, None, 0), order, NOW, 3600.0) == "reset"

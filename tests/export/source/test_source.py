@@ -13,7 +13,7 @@ import kubernetes.client
 import pytest
 
 from kevents.exceptions import StatusError, UnavailableError
-from kevents.export import ClusterEventSource, Mark
+from kevents.export import ClusterEventSource, Position
 from kevents.export._model.position import AGE
 from kevents.export._source import stream as _stream
 from kevents.export._source.backlog import Backlog
@@ -57,7 +57,7 @@ class TestOrder:
             expected += put(api_server, "b", "c")
             reading.wait_for(5)
         assert reading.ids == expected
-        assert reading.mark.rv == int(expected[-1].rpartition(":")[2])
+        assert int(expected[-1].rpartition(":")[2]) == reading.mark.rv
 
     def test_pages(self, api_server: APIServer) -> None:
         """A list comes in pages, and is in order over all of them, also when it does not fit into memory."""
@@ -84,7 +84,7 @@ class TestOrder:
         with Reading(stream, first.mark) as second:
             second.wait_listed()
         version = changed["metadata"]["resourceVersion"]
-        assert second.ids == [f"{changed['metadata']['uid']}:{version}", *expected]
+        assert [f"{changed['metadata']['uid']}:{version}", *expected] == second.ids
         assert second.deltas == [None, 1]  # nobody knows how often `a` was told of while it was counted
         assert [record.body["kevents"]["verb"] for record in second.records] == ["MODIFIED", "ADDED"]
 
@@ -105,7 +105,7 @@ class TestOrder:
         """From now on: nothing that there was is told, whatever the mark."""
         put(api_server, "a", "b")
         (stream,) = source(api_server, start="now").open()
-        with Reading(stream, Mark(stream.stream, 1, 0)) as reading:
+        with Reading(stream, Position(stream.stream, 1, 0)) as reading:
             reading.wait(lambda: reading.chunks)
             expected = put(api_server, "c")
             reading.wait_for(1)
@@ -116,7 +116,7 @@ class TestOrder:
         """With all there is, whatever the mark."""
         expected = put(api_server, "a", "b")
         (stream,) = source(api_server, start="all").open()
-        with Reading(stream, Mark(stream.stream, 10_000, 0)) as reading:
+        with Reading(stream, Position(stream.stream, 10_000, 0)) as reading:
             reading.wait_listed()
         assert reading.ids == expected
 
@@ -165,7 +165,7 @@ class TestOrder:
         with Reading(stream) as reading:
             reading.wait_listed()
         assert reading.deltas == [3]
-        assert reading.records[0].body["kevents"]["time"] == series["lastObservedTime"]
+        assert series["lastObservedTime"] == reading.records[0].body["kevents"]["time"]
         assert {request.path.split("/")[1] for request in api_server.requests} == {"api"}
 
     def test_tls(self, api_server: APIServer) -> None:
@@ -236,7 +236,7 @@ class TestCounts:
             (stream,) = source(server, repeats="first", clock=clock).open()
             with Reading(stream, first.mark) as second:
                 second.wait_listed()
-        assert (first.ids, second.ids) == (expected, later)
+        assert (expected, later) == (first.ids, second.ids)
 
     def test_window(self, api_server: APIServer) -> None:
         """With a window the latest revision is told at its end, with the sum of the counts."""
@@ -249,7 +249,7 @@ class TestCounts:
                 api_server._store.modify("events", "default", "a", lambda old, c=count: {**old, "count": c})
             reading.wait_for(1)
         assert (reading.deltas, reading.records[0].body["count"]) == ([4], 4)
-        assert reading.records[0].rv == before + 4
+        assert before + 4 == reading.records[0].rv
 
     def test_window_is_heard_of(self, api_server: APIServer) -> None:
         """While a window fills, what comes moves no mark, but is heard of."""
@@ -260,8 +260,8 @@ class TestCounts:
             for number in range(1, 4):
                 put(api_server, f"e{number}")
                 reading.wait(lambda number=number: len(reading.chunks) >= chunks + number)
-            assert (reading.records, {before}) == ([], {chunk.mark for chunk in reading.chunks[chunks:]})
-        assert (reading.deltas, before.rv + 3) == ([1, 1, 1], reading.mark.rv)
+            assert ([], {chunk.mark for chunk in reading.chunks[chunks:]}) == (reading.records, {before})
+        assert ([1, 1, 1], reading.mark.rv) == (reading.deltas, before.rv + 3)
 
     def test_window_at_the_end(self, api_server: APIServer) -> None:
         """What a window holds when the reading ends is told."""
@@ -343,7 +343,7 @@ class TestOutages:
             assert (reading.ids, reading.gaps) == (expected, [])
             # One more: a watch that is cut in the second in which it began is taken for one that is gone, too.
             assert stream.statistics().gone in {gone, gone + 1}
-            assert stream.statistics().lists == 1 + stream.statistics().gone
+            assert 1 + stream.statistics().gone == stream.statistics().lists
 
     def test_gap(self) -> None:
         """A longer one leaves one gap, which says between which moments; what still lives is told."""
@@ -365,8 +365,8 @@ class TestOutages:
                 server.listen_again()
                 reading.wait_for(4)
             gap = reading.records[1].id
-            assert reading.ids == [*expected, gap, *lives, *more]
-            assert reading.gaps == [
+            assert [*expected, gap, *lives, *more] == reading.ids
+            assert [
                 {
                     "why": "expired",
                     "cluster": stream.stream.cluster,
@@ -375,7 +375,7 @@ class TestOutages:
                     "from": "2026-01-01T00:00:00Z",
                     "until": "2026-01-01T01:06:40Z",
                 }
-            ]
+            ] == reading.gaps
             assert (stream.statistics().gaps, reading.records[1].body["clusterName"]) == (1, "blue")
 
     def test_gap_over_a_restart(self) -> None:
@@ -406,7 +406,7 @@ class TestOutages:
                 began = clock()
                 clock.advance(7200)
                 reading.wait(lambda: len(reading.chunks) == 2)
-        assert reading.chunks[1].mark.time == began + SECOND
+        assert began + SECOND == reading.chunks[1].mark.time
 
     def test_no_gap_while_something_lives(self) -> None:
         """After a longer pause there is no gap where an event from before it still lives: none has expired then."""
@@ -454,7 +454,7 @@ class TestReset:
             after = put(api_server, "after")
             reading.wait_for(7)
         assert [gap["why"] for gap in reading.gaps] == ["reset"]
-        assert reading.ids == [*kept, *lost, reading.ids[4], *kept, *after]
+        assert [*kept, *lost, reading.ids[4], *kept, *after] == reading.ids
         assert reading.records[4].rv == reading.records[5].rv - 1 > AGE
         statistics = stream.statistics()
         assert (statistics.resets, statistics.gaps) == (1, 1)
@@ -566,7 +566,7 @@ class TestFaults:
             reading.wait_listed()
         assert caplog.records
         told = [record.getMessage() for record in caplog.records]
-        assert [] == [text for text in [*told, repr(source(api_server))] if api_server.token in text]
+        assert [text for text in [*told, repr(source(api_server))] if api_server.token in text] == []
 
     def test_now_after_failures(self, api_server: APIServer) -> None:
         """Also a stream that begins with the present waits for a server that fails; the present is when it answers."""
@@ -652,7 +652,7 @@ class TestFaults:
         with no_collection(), Reading(stream) as reading:
             reading.wait_for(3)
         counted = stream.statistics()
-        assert (["/:60", "/:61", "/:71"], 0, 0) == (reading.ids[:3], counted.failures, counted.unreadable)
+        assert (reading.ids[:3], counted.failures, counted.unreadable) == (["/:60", "/:61", "/:71"], 0, 0)
 
     def test_bytes_that_are_no_text(self, api_server: APIServer) -> None:
         """An event whose text is no UTF-8 is counted, and keeps nothing from the others."""
@@ -814,7 +814,7 @@ class TestOpen:
         """Whoever needs no cluster's name can see beforehand whether the events can be read, of each namespace."""
         source(api_server, namespaces=["a", "b"]).reach()
         found = [(request.path.split("/")[-2:], request.query["limit"]) for request in api_server.requests]
-        assert [(["a", "events"], "1"), (["b", "events"], "1")] == found
+        assert found == [(["a", "events"], "1"), (["b", "events"], "1")]
         api_server.add_user("t", "nobody", {"get"})
         with pytest.raises(StatusError, match=r'403 .* a role must allow "list" and "watch" of "events"$'):
             source(api_server, token="t").reach()
