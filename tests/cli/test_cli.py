@@ -286,5 +286,5 @@ def test_a_bug_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of kevents itself that is missing is a bug: nobody is told to install something for it."""
     monkeypatch.delattr("kevents.export._operate.commands", raising=False)
     monkeypatch.setitem(sys.modules, "kevents.export._operate.commands", None)
-    with pytest.raises(ModuleNotFoundError, match="_operate.commands"):
+    with pytest.raises(ModuleNotFoundError, match=r"_operate\.commands"):
         _cli.main(["tail"])
