@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import compare, cost, growth, outage, sinks, versions
+from tests.bench import compare, cost, growth, outage, sinks, soak, versions
 from tests.bench.page import draw, keep
 from tests.bench.rig import ROOT, described, machine
 
@@ -40,11 +40,17 @@ def _versions(options: argparse.Namespace) -> tuple[Any, str]:
     return found, versions.table(found)
 
 
+def _soak(options: argparse.Namespace) -> tuple[Any, str]:
+    found = soak.measure(options.minutes)
+    return found, soak.table(found)
+
+
 OTHERS: Final[dict[str, tuple[str, Measure]]] = {
     "sinks": (sinks.__doc__ or "", _sinks),
     "growth": (growth.__doc__ or "", _growth),
     "cost": (cost.__doc__ or "", _cost),
     "outage": (outage.__doc__ or "", _outage),
+    "soak": (soak.__doc__ or "", _soak),
     "versions": (versions.__doc__ or "", _versions),
 }
 
@@ -76,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", nargs="?", default="compare", choices=["compare", *OTHERS])
     parser.add_argument("--rounds", type=int, default=5, help="of compare and versions, in which all take turns (5)")
     parser.add_argument("--scale", type=float, default=1.0, help="of compare: of the number of events in a round (1)")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of soak: how long (20)")
     parser.add_argument("--to", type=Path, default=ROOT / "docs", help="the folder of the page, JSON and plots (docs)")
     parser.add_argument(
         "--python",

@@ -11,11 +11,13 @@ from urllib.request import Request, urlopen
 import pytest
 
 import kevents
+from tests.bench import soak
 from tests.bench.ours import api_for, deliver
 from tests.bench.page import keep, put_table, read
 from tests.bench.rig import run_json, serving
 from tests.bench.rows import ROWS, Finding, Row, findings, markdown
 from tests.bench.subjects import realistic
+from tests.support.real_server import HOW_TO_GET, assets
 
 OURS = [sys.executable, "-m", "tests.bench.ours"]
 
@@ -124,3 +126,17 @@ def test_every_row_is_measured() -> None:
         found = run_json([*OURS, "--scale=0.05"])
         found["deliver"] = run_json([*OURS, f"--url={server.url}", '--deliver={"0":5,"1":5,"5":5,"20":5}'])
     assert len([finding for finding in findings([found], []) if finding.kevents > 0]) == len(ROWS)
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_short_soak_loses_nothing() -> None:
+    """Three recorders behind a faulty network: every recorded event is counted on the real API server."""
+    if assets() is None:
+        pytest.skip(HOW_TO_GET)
+    found = soak.measure(minutes=0.1, cycle_seconds=10.0)
+    for row in found["rows"]:
+        assert row["adds_up"], row
+        assert (row["dropped"], row["on_server"]) == (0, row["recorded"]), row
+    assert len(soak.table(found).splitlines()) == len(found["rows"]) + 5
