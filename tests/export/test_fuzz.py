@@ -22,8 +22,8 @@ from kevents.export._model.position_format import mark_as_json, mark_from_json
 from kevents.export._model.units import duration, size
 from kevents.export._route.conditions import ConditionError, compiled
 from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
-from kevents.export._sinks.members import BatchHeader, Gzip, Plain, held_in_header, held_in_line
-from kevents.export._sinks.template import Template
+from kevents.export._sinks.segments import BatchHeader, Gzip, Plain, held_in_header, held_in_line
+from kevents.export._sinks.webhook import Template
 from kevents.export._source.backlog import Backlog
 from kevents.export._source.listing import collect
 from kevents.export._source.response_stream import CutError, Unchunker

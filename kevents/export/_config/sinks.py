@@ -12,7 +12,7 @@ from kevents.export._config.secrets import Secret
 from kevents.export._config.table_reader import TableReader
 from kevents.export._model.options import BatchOptions, QueueOptions
 from kevents.export._model.suggestions import listed, shown
-from kevents.export._sinks.template import Template
+from kevents.export._sinks.webhook import Template
 
 _COMPRESS: Final = ("gzip", "none")
 _SCHEMES: Final = ("s3://", "gs://", "az://", "file:///", "memory:///")

@@ -22,10 +22,9 @@ from kevents.export._route.routes import Router
 from kevents.export._sinks.checkpoint import Checkpointed
 from kevents.export._sinks.dead_letters import DeadLetters
 from kevents.export._sinks.file import FileSink
-from kevents.export._sinks.object_store import ObjectStoreSink
+from kevents.export._sinks.object_store import ObjectStoreSink, check_options
 from kevents.export._sinks.otlp import OtlpSink
 from kevents.export._sinks.stdout import StdoutSink
-from kevents.export._sinks.stores import check_options
 from kevents.export._sinks.webhook import WebhookSink
 from kevents.export._source.source import ClusterEventSource
 

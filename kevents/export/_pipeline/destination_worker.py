@@ -18,9 +18,8 @@ from kevents._runtime.log import LimitedLog
 from kevents.export._model.options import Destination
 from kevents.export._model.statistics import DestinationStatistics
 from kevents.export._model.types import Batch, Position, Record, Stream
-from kevents.export._pipeline.account import Account
 from kevents.export._pipeline.batcher import Batcher
-from kevents.export._pipeline.writer import Letters, OverError, Writer
+from kevents.export._pipeline.writer import Account, Letters, OverError, Writer
 
 Fail = Callable[[BaseException], None]
 """Called with what ends the export: an error that no part expected."""

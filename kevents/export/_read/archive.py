@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, TypeVar
 
 from kevents.export._model.paths import SegmentName, segment_name
-from kevents.export._sinks.stores import GiveOptions, Options, Store, failures
+from kevents.export._sinks.object_store import GiveOptions, Options, Store, failures
 
 _A = TypeVar("_A")
 

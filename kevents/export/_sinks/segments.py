@@ -1,255 +1,274 @@
-"""One stream's folder of segments: the open one is appended to, healed and closed; old ones are removed.
+"""Batches as bytes that hold their mark: gzip members, and blocks of plain lines; and how much of such bytes is whole.
 
-The open segment is `current.jsonl.gz.part`. It always ends with a whole batch: what a crash has torn is cut off when it
-is opened. A closed one has the name `{first}-{last}.jsonl.gz`. The last whole batch tells how far the stream is held.
+A gzip member holds its mark in the header's extra field, so that `zcat` gives the records and nothing else. A block of
+plain lines ends with a line of its own for the mark, with the block's length and checksum: a block without is torn.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-from contextlib import suppress
+import json
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, Protocol
 
-from kevents.export._model.paths import SegmentName, segment_name
-from kevents.export._model.types import Position, Stream
-from kevents.export._sinks.dedup import Unwritten
-from kevents.export._sinks.disk import FolderLock, make_folder, replace, retried, sync_folder, write_all
-from kevents.export._sinks.members import BatchHeader, CompleteBatch, Format, Gzip, Plain
+from kevents._model.validation import require_count
+from kevents.export._model.position_format import mark_as_json, mark_from_json
+from kevents.export._model.types import Batch, Position, Record
 
-_LOGGER: Final = logging.getLogger("kevents.export")
-_NANO: Final = 1_000_000_000
-_BETWEEN_LOOKS: Final = 60 * _NANO
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """When a segment is closed, and how long closed ones are kept.
-
-    Attributes:
-        max_bytes: Of a segment.
-        max_age: Seconds from its first record to the present batch.
-        keep: How many closed ones of a stream, None: all.
-        keep_for: Seconds since a closed one was written last, None: for ever.
-    """
-
-    max_bytes: int
-    max_age: float
-    keep: int | None = None
-    keep_for: float | None = None
+MAGIC: Final = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff"  # an extra field, no time: the same batch, the same bytes
+SUBFIELD: Final = b"kE"
+MOST_HEADER: Final = len(MAGIC) + 2 + 0xFFFF
+MARK_LINE: Final = b'{"kevents":{"v":1,"mark":'
+_PIECE: Final = 1 << 18
+_HIGHEST_LEVEL: Final = 9
+_LONGEST_LINE: Final = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class Scanned:
-    """What a segment holds.
+class BatchHeader:
+    """What one batch in a segment says of itself.
 
     Attributes:
-        first: The first batch with records, if any.
-        last: The last batch, if any.
-        end: The offset after it.
-        damaged: Whether something before it is no whole batch.
+        mark: How far the stream is held with it.
+        first: The resourceVersion of its first record, that of the mark if it has none.
+        records: How many it holds.
     """
 
-    first: BatchHeader | None
-    last: BatchHeader | None
-    end: int
-    damaged: bool
+    mark: Position
+    first: int
+    records: int
+
+    def text(self) -> bytes:
+        """Give it as JSON."""
+        values = {**mark_as_json(self.mark), "first": self.first, "records": self.records}
+        return json.dumps(values, separators=(",", ":")).encode()
 
 
-def scanned(path: Path, form: Format) -> Scanned:
-    """Read a segment from its beginning to its last whole batch."""
-    first, last, end, damaged = None, None, 0, False
-    with path.open("rb") as file:
-        start: int | None = 0
-        while start is not None:
-            for whole in form.scan(file, start):
-                damaged = damaged or start > end
-                first, last, end = first or _with_records(whole), whole.held or last, whole.end
-                start = whole.end
-            start = form.after(file, start)
-    return Scanned(first, last, end, damaged)
-
-
-def _with_records(whole: CompleteBatch) -> BatchHeader | None:
-    return whole.held if whole.held and whole.held.records else None
-
-
-class SegmentFolder:
-    """Where one stream's batches are appended. For one writer at a time, in one thread.
-
-    Args:
-        folder: Its place; made if it is missing.
-        stream: Whose batches they are.
-        form: How batches lie in a segment.
-        rotation: When segments are closed and removed.
+def held_from_json(value: object) -> BatchHeader:
+    """Read it.
 
     Raises:
-        Retry: If another process writes here.
-        OSError: If the disk does not let it be opened.
+        ValueError: If it is none.
+    """
+    mark = mark_from_json(value)
+    assert isinstance(value, dict)  # noqa: S101 - `mark_from_json` has seen to it
+    first, records = value.get("first"), value.get("records")
+    if not (isinstance(first, int) and isinstance(records, int) and first >= 0 and records >= 0):
+        raise ValueError(f"a batch's numbers are {first!r} and {records!r}")
+    return BatchHeader(mark, first, records)
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteBatch:
+    """The end of one whole batch in a file.
+
+    Attributes:
+        held: What it says of itself; None for a member of somebody else's.
+        end: The offset after it.
     """
 
-    def __init__(self, folder: Path, stream: Stream, form: Format, rotation: Rotation) -> None:
-        """Open it: cut a torn tail, find the mark."""
-        self._folder, self._stream, self._form, self._rotation = folder, stream, form, rotation
-        self._part = _part(folder, form)
-        self._size = 0
-        self._first: BatchHeader | None = None  # of the open segment
-        self._last: BatchHeader | None = None  # of all
-        self._looked = 0  # for segments to remove
-        self._named = True  # whether the folder's names have changed since it was made durable, maybe by one before
-        make_folder(folder)
-        self._lock = FolderLock(folder)
-        try:
-            self._open()
-        except BaseException:
-            self._lock.release()
-            raise
+    held: BatchHeader | None
+    end: int
+
+
+class Format(Protocol):
+    """How batches lie in a segment."""
+
+    suffix: str
+
+    def encode(self, lines: Iterable[bytes], held: BatchHeader) -> bytes:
+        """Give a batch as bytes that can be appended."""
+        ...
+
+    def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
+        """Go from whole batch to whole batch, up to the end or to what is no whole one."""
+        ...
+
+    def after(self, file: BinaryIO, start: int) -> int | None:
+        """Give the offset of a batch that may begin after this one; None if there is no sign of any."""
+        ...
+
+
+class Gzip:
+    """One gzip member a batch (RFC 1952).
+
+    Args:
+        level: Of compression.
+    """
+
+    suffix = ".jsonl.gz"
+
+    def __init__(self, level: int = 6) -> None:
+        """Keep the level."""
+        self._level = level
+
+    def encode(self, lines: Iterable[bytes], held: BatchHeader) -> bytes:
+        """Give a batch as a member."""
+        plain = _joined(lines)
+        packer = zlib.compressobj(self._level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        text = held.text()
+        extra = SUBFIELD + struct.pack("<H", len(text)) + text
+        end = struct.pack("<II", zlib.crc32(plain), len(plain) & 0xFFFFFFFF)
+        return MAGIC + struct.pack("<H", len(extra)) + extra + packer.compress(plain) + packer.flush() + end
+
+    def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
+        """Go from member to member; each is checked by its checksum."""
+        while True:
+            file.seek(start)
+            held = held_in_header(file.read(MOST_HEADER))
+            end = _member_end(file, start)
+            if end is None:
+                return
+            yield CompleteBatch(held, end)
+            start = end
+
+    def after(self, file: BinaryIO, start: int) -> int | None:
+        """Give the offset of the next header of ours."""
+        file.seek(start + 1)
+        offset, before = start + 1, b""
+        while data := file.read(_PIECE):
+            found = (before + data).find(MAGIC)
+            if found >= 0:
+                return offset - len(before) + found
+            offset += len(data)
+            before = (before + data)[-len(MAGIC) :]
+        return None
+
+
+def held_in_header(head: bytes) -> BatchHeader | None:
+    """Read what a member of ours says of itself from its first bytes; None if it is not ours."""
+    start = len(MAGIC) + 2
+    if head[: len(MAGIC)] != MAGIC or head[start : start + 2] != SUBFIELD or len(head) < start + 4:
+        return None
+    (length,) = struct.unpack_from("<H", head, start + 2)
+    text = head[start + 4 : start + 4 + length]
+    try:
+        return held_from_json(json.loads(text)) if len(text) == length else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _member_end(file: BinaryIO, start: int) -> int | None:
+    file.seek(start)
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    data = b""
+    try:
+        while not unpacker.eof:
+            data = unpacker.unconsumed_tail or file.read(_PIECE)
+            if not data:
+                return None
+            unpacker.decompress(data, _PIECE)
+    except zlib.error:
+        return None
+    return file.tell() - len(unpacker.unused_data)
+
+
+class Plain:
+    """A block of lines a batch, and a line for its mark."""
+
+    suffix = ".jsonl"
+
+    def encode(self, lines: Iterable[bytes], held: BatchHeader) -> bytes:
+        """Give a batch as lines."""
+        plain = _joined(lines)
+        check = f',"bytes":{len(plain)},"crc32":{zlib.crc32(plain)}}}}}\n'
+        return plain + MARK_LINE + held.text() + check.encode()
+
+    def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
+        """Go from mark to mark; each block is checked by its checksum."""
+        file.seek(start)
+        check, length, end = 0, 0, start
+        while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
+            end += len(line)
+            if not line.startswith(MARK_LINE):
+                check, length = zlib.crc32(line, check), length + len(line)
+                continue
+            held = _checked(line, length, check)
+            if held is None:
+                return
+            yield CompleteBatch(held, end)
+            check, length = 0, 0
+
+    def after(self, file: BinaryIO, start: int) -> int | None:
+        """Give the offset after the next mark."""
+        file.seek(start)
+        while line := file.readline(_LONGEST_LINE):
+            if is_mark(line) and line.endswith(b"\n"):
+                return file.tell()
+        return None
+
+
+def _checked(line: bytes, length: int, check: int) -> BatchHeader | None:
+    try:
+        told = json.loads(line)["kevents"]
+        return held_from_json(told["mark"]) if (told["bytes"], told["crc32"]) == (length, check) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def held_in_line(line: bytes) -> BatchHeader | None:
+    """Read what a block of ours says of itself from its last line; None if that is no mark."""
+    try:
+        return held_from_json(json.loads(line)["kevents"]["mark"]) if is_mark(line) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def format_of(compress: str, level: int) -> Format:
+    """Give the format that an option names.
+
+    Raises:
+        ValueError: If it names none, or the level is none.
+    """
+    if compress not in {"gzip", "none"}:
+        raise ValueError(f"compress must be 'gzip' or 'none', not {compress!r}")
+    if require_count("level", level) > _HIGHEST_LEVEL:
+        raise ValueError(f"level must be 1 to {_HIGHEST_LEVEL}, not {level}")
+    return Gzip(level) if compress == "gzip" else Plain()
+
+
+def _joined(lines: Iterable[bytes]) -> bytes:
+    return b"".join(part for line in lines for part in (line, b"\n"))
+
+
+def is_mark(line: bytes) -> bool:
+    """Whether a line of a plain segment is no record, but a mark."""
+    return re.match(rb'\{"kevents":\{"v":\d+,"mark":', line) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """What of a batch is to be written.
+
+    Attributes:
+        records: In order; none if only the mark has moved.
+        mark: How far the stream is held with them.
+    """
+
+    records: Sequence[Record]
+    mark: Position
 
     @property
-    def mark(self) -> Position | None:
-        """How far the stream is held."""
-        return self._last.mark if self._last else None
-
-    def close(self) -> None:
-        """Let others in."""
-        self._lock.release()
-
-    # -- opening
-
-    def _open(self) -> None:
-        self._last = self._newest_closed()
-        for form in (Plain(), Gzip()):
-            self._adopt(form)
-
-    def _newest_closed(self) -> BatchHeader | None:
-        found = self._closed()
-        if not found:
-            return None
-        name, path = found[-1]
-        last = scanned(path, Gzip() if path.name.endswith(Gzip.suffix) else Plain()).last
-        if last is not None and last.mark.rv == name.last:
-            return last
-        return BatchHeader(Position(self._stream, name.last, path.stat().st_mtime_ns), name.first, 0)
-
-    def _adopt(self, form: Format) -> None:
-        part = _part(self._folder, form)
-        if not part.exists():
-            return
-        found = scanned(part, form)
-        self._cut(part, found.end)
-        if found.last and (not self._last or _order(found.last) >= _order(self._last)):
-            self._last = found.last
-        if part != self._part or found.damaged:
-            self._close_segment(part, form, found)
-        else:
-            self._size, self._first = found.end, found.first
-
-    def _cut(self, part: Path, end: int) -> None:
-        size = part.stat().st_size
-        if size == end:
-            return
-        _LOGGER.warning("%s: cut %d bytes of a batch that was not written whole", part, size - end)
-        with part.open("r+b") as file:
-            file.truncate(end)
-            os.fsync(file.fileno())
-
-    def _close_segment(self, part: Path, form: Format, found: Scanned) -> None:
-        if found.damaged:
-            _LOGGER.error("%s: damaged in the middle; it is closed as it is, and read as far as it can be", part)
-        if found.last and (found.damaged or found.first):
-            self._rename(part, form, found.first or found.last, found.last)
-        elif found.last:  # a mark and nothing else: in the format that is written now
-            replace(self._part, self._form.encode((), found.last))
-            self._size = self._part.stat().st_size
-            part.unlink()
-
-    # -- writing
-
-    def write(self, new: Unwritten) -> None:
-        """Append a batch; it is durable when this returns.
-
-        Raises:
-            Retry: If the disk does not take it; nothing of it remains then.
-        """
-        held = BatchHeader(new.mark, new.first, len(new.records))
-        data = self._form.encode((record.line() for record in new.records), held)
-        with retried("cannot write", self._part):
-            if self._is_due(held, len(data)):
-                self._rotate()
-            self._sync_names()
-            if self._first is None and not new.records:
-                replace(self._part, data)  # marks alone do not pile up
-                self._size = len(data)
-            else:
-                self._append(data)
-        self._first = self._first or (held if new.records else None)
-        self._last = held
-        self._remove_old(new.mark.time)
-
-    def _is_due(self, held: BatchHeader, more: int) -> bool:
-        if self._first is None or self._last is None:
-            return False
-        age = (held.mark.time - self._first.mark.time) / _NANO
-        return age >= self._rotation.max_age or self._size + more > self._rotation.max_bytes
-
-    def _append(self, data: bytes) -> None:
-        self._named = not self._part.exists()
-        handle = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            self._size = min(self._size, os.fstat(handle).st_size)  # less if somebody has removed the file
-            os.ftruncate(handle, self._size)  # what an attempt before could not take back
-            try:
-                write_all(handle, data)
-                os.fsync(handle)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(handle, self._size)
-                raise
-        finally:
-            os.close(handle)
-        self._sync_names()
-        self._size += len(data)
-
-    def _rotate(self) -> None:
-        if self._first and self._last:
-            self._rename(self._part, self._form, self._first, self._last)
-        self._size, self._first, self._looked = 0, None, 0
-
-    def _rename(self, part: Path, form: Format, first: BatchHeader, last: BatchHeader) -> None:
-        name = SegmentName(last.mark.rv, first.first).file(form.suffix)
-        with suppress(FileNotFoundError):  # somebody has removed it: there is nothing to close
-            os.replace(part, self._folder / name)  # noqa: PTH105 - beside its kin of os
-        self._named = True
-
-    def _sync_names(self) -> None:
-        if self._named:
-            sync_folder(self._folder)
-            self._named = False
-
-    # -- retention
-
-    def _closed(self) -> list[tuple[SegmentName, Path]]:
-        return sorted((name, path) for path in self._folder.iterdir() if (name := segment_name(path.name)))
-
-    def _remove_old(self, now: int) -> None:
-        """Remove closed segments; the open one holds the mark, so that any of them may go."""
-        keep, keep_for = self._rotation.keep, self._rotation.keep_for
-        if (keep is None and keep_for is None) or 0 <= now - self._looked < _BETWEEN_LOOKS:
-            return
-        self._looked = now
-        closed = [path for _, path in self._closed()]
-        surplus = closed[: max(len(closed) - keep, 0)] if keep is not None else []
-        with suppress(OSError):  # what cannot be removed now is removed after the next batch
-            for path in closed:
-                if path in surplus or (keep_for and (now - path.stat().st_mtime_ns) / _NANO >= keep_for):
-                    path.unlink()
+    def first(self) -> int:
+        """The lowest resourceVersion of the records, that of the mark without any."""
+        return min((record.rv for record in self.records), default=self.mark.rv)
 
 
-def _part(folder: Path, form: Format) -> Path:
-    return folder / f"current{form.suffix}.part"
+def news(batch: Batch, own: Position | None) -> Unwritten | None:
+    """Leave out what the destination holds: the last batch that comes again, and what overlaps with it.
 
+    Args:
+        batch: What is to be written.
+        own: How far the destination holds the stream.
 
-def _order(held: BatchHeader) -> tuple[int, int]:
-    return held.mark.rv, held.mark.time
+    Returns:
+        None if it holds all of it, its mark too.
+    """
+    if own is None:
+        return Unwritten(batch.records, batch.mark)
+    if (batch.mark.rv, batch.mark.time) <= (own.rv, own.time):
+        return None
+    return Unwritten([record for record in batch.records if record.rv > own.rv], batch.mark)

@@ -17,7 +17,7 @@ from kevents.export import Batch, Position, Record, Reject, Retry, Stream
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions, default_retry_wait
 from kevents.export._model.statistics import DestinationStatistics, Progress
 from kevents.export._pipeline.destination_worker import DestinationWorker
-from kevents.export._pipeline.retry_waits import LONGEST_ASKED, wait_as_asked
+from kevents.export._pipeline.writer import LONGEST_ASKED, wait_as_asked
 from tests.export.doubles import PATIENCE, STREAM, Clock, MemoryLetters, MemorySink, mark, record, records
 from tests.support.sinks import Gate
 

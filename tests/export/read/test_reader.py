@@ -18,8 +18,8 @@ import pytest
 from obstore.store import S3Store
 
 from kevents.export import Damage, DeadLetters, FileSink, ObjectStoreSink, ReadError, Stream, read_records
-from kevents.export._read.decode import LONGEST_LINE
-from kevents.export._sinks.members import BatchHeader, Gzip
+from kevents.export._read.reader import LONGEST_LINE
+from kevents.export._sinks.segments import BatchHeader, Gzip
 from tests.export.batches import CLUSTER, batch, body, ids, ids_of, mark, record
 from tests.export.moto import SECRET, Moto
 from tests.export.sinks.test_file import FOLDER, compress, files, part
@@ -277,8 +277,8 @@ def test_pitfall_73_corrupt_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"\0", b"\n", b"{}\n"])
 def test_pitfall_73_a_bomb(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 73: a member of some kilobytes that expands without end takes bounded memory; others are read."""
-    monkeypatch.setattr("kevents.export._read.decode.LONGEST_LINE", 4 << 20)
-    monkeypatch.setattr("kevents.export._read.decode.LARGEST_MEMBER", 6 << 20)
+    monkeypatch.setattr("kevents.export._read.reader.LONGEST_LINE", 4 << 20)
+    monkeypatch.setattr("kevents.export._read.reader.LARGEST_MEMBER", 6 << 20)
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     piece = content * ((1 << 20) // len(content))
     bomb = b"".join(packer.compress(piece) for _ in range(16)) + packer.flush()

@@ -21,7 +21,7 @@ import pytest
 from kevents.export import Batch, FileSink, Retry, Stream
 from kevents.export._model.paths import place_of
 from kevents.export._sinks.disk import FolderLock, replace
-from kevents.export._sinks.members import is_mark
+from kevents.export._sinks.segments import is_mark
 from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, ids, ids_of, mark, record
 from tests.export.sink_contract import MarkContract, Place
 
@@ -494,7 +494,7 @@ def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: p
 
     with closing(FileSink(tmp_path, compress=compress, max_age=10)) as sink:
         sink.write(batch([1]))
-        monkeypatch.setattr("kevents.export._sinks.segments.sync_folder", sync)
+        monkeypatch.setattr("kevents.export._sinks.file.sync_folder", sync)
         for _ in range(2):
             with pytest.raises(Retry, match="Input/output error"):
                 sink.write(batch([2], seconds=100))

@@ -20,7 +20,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 from kevents.export import Batch, ObjectStoreSink, Retry, Stream
 from kevents.export._model.paths import place_of
 from kevents.export._model.position import AGE
-from kevents.export._sinks.members import is_mark
+from kevents.export._sinks.segments import is_mark
 from tests.export.batches import CLUSTER, STREAM, batch, ids, ids_of, mark, record
 from tests.export.moto import SECRET, Moto
 from tests.export.receiver import Answer, Scripted

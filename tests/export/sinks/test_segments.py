@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents.export import Batch
-from kevents.export._sinks.dedup import news
+from kevents.export._sinks.segments import news
 from tests.export.batches import batch, mark, record
 
 
