@@ -13,7 +13,7 @@ A recorder emits into a broadcaster, whose watchers log, call handlers, or write
 from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.recorder import BoundRecorder, EventRecorder, Recorder, default_host
 from kevents._broadcast.watcher import Watcher
-from kevents._clients.sink import CoreV1EventSink, EventSink
+from kevents._clients.sync import CoreV1EventSink, EventSink
 from kevents._correlation.correlator import (
     EventAggregator,
     EventCorrelateResult,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kevents._broadcast.aio_broadcaster import AsyncBroadcaster, TaskBroadcaster
 from kevents._broadcast.aio_watcher import EventStream, Watcher, bind
 from kevents._broadcast.broadcaster import EventBroadcaster as ThreadedBroadcaster
-from kevents._clients.aio_sink import CoreV1EventSink, EventSink, EventsV1EventSink
+from kevents._clients.aio import CoreV1EventSink, EventSink, EventsV1EventSink
 from kevents._model.objects import Event
 from kevents._model.series_event import SeriesEvent
 from kevents.events import EventBroadcaster as ThreadedEventsV1Broadcaster

@@ -29,7 +29,7 @@ from kevents._broadcast.recorder import (
     text_of,
     texts_of,
 )
-from kevents._clients.sink import ClientEventSink
+from kevents._clients.sync import ClientEventSink
 from kevents._correlation.series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
 from kevents._model.objects import NO_TEXTS, EventSource
 from kevents._model.reference import get_reference
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from kevents._broadcast.recorder import Texts
-    from kevents._clients.sink import EventSink
+    from kevents._clients.sync import EventSink
     from kevents._delivery.drop_reporter import OnDrop
     from kevents._model.objects import ObjectReference
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
     from typing_extensions import Self
 
-    from kevents._clients.sink import EventSink
+    from kevents._clients.sync import EventSink
     from kevents._correlation.decisions import Decider
     from kevents._delivery.handlers import Handler
     from kevents._model.objects import EventSource

@@ -1,5 +1,5 @@
-"""Sinks over the Kubernetes clients, and the connections that they use.
+"""Sinks over the Kubernetes clients, and the connections they use.
 
-The only packages that may import the official client are this one and ``kevents.export``. Begin with ``sink.py``
-(threads) or ``aio_sink.py`` (asyncio).
+Only this package and ``kevents.export`` import a Kubernetes client. Begin with ``sync.py``, the sinks for threads.
+``aio.py`` has the sinks for asyncio, ``kopf_login.py`` a sink that uses kopf's credentials.
 """

@@ -12,8 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import kopf
 
-from kevents._clients.client import UNCONFIGURED_HOSTS, told_safely
-from kevents._clients.sink import MOST_READ, CoreV1EventSink
+from kevents._clients.sync import MOST_READ, UNCONFIGURED_HOSTS, CoreV1EventSink, format_redacted
 from kevents._model.objects import Json
 from kevents.exceptions import UnavailableError
 
@@ -167,7 +166,7 @@ class ConnectionApi:
         try:
             return info, _pool(info)
         except Exception as error:  # noqa: BLE001 - OSError, SSLError, binascii.Error ...
-            raise UnavailableError(f"kopf's credentials cannot be used: {told_safely(error)}") from None
+            raise UnavailableError(f"kopf's credentials cannot be used: {format_redacted(error)}") from None
 
 
 def _path(*names: str) -> str:

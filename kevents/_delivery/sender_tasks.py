@@ -22,7 +22,7 @@ from kevents._runtime.log import in_kevents
 from kevents._runtime.reentrant import time_left
 
 if TYPE_CHECKING:
-    from kevents._clients.aio_sink import EventSink
+    from kevents._clients.aio import EventSink
     from kevents._delivery.dispatcher import Dispatcher
     from kevents._delivery.handlers import Handled
     from kevents._model.objects import Event

@@ -14,7 +14,7 @@ from kevents._runtime.log import in_kevents
 from kevents._runtime.worker import A_MOMENT, join, spawn
 
 if TYPE_CHECKING:
-    from kevents._clients.sink import EventSink
+    from kevents._clients.sync import EventSink
     from kevents._delivery.dispatcher import Dispatcher
     from kevents._delivery.handlers import Handled
     from kevents._model.objects import Event

@@ -229,7 +229,7 @@ class AsyncRun(faults.Run):
 
 def aio_package() -> Any:
     """The module that reads kubeconfigs, of the package that is installed."""
-    from kevents._clients.aio_client import _installed
+    from kevents._clients.aio import _installed
 
     return __import__(f"{_installed()}.config", fromlist=["new_client_from_config"])
 

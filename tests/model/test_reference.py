@@ -21,9 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kevents._model import reference as _reference
-from kevents._model.kinds import official_kind
 from kevents._model.objects import Event, EventSource, ObjectReference
-from kevents._model.reference import get_partial_reference, get_reference, register
+from kevents._model.reference import get_partial_reference, get_reference, official_kind, register
 from kevents.exceptions import InvalidReferenceError
 from tests.support.collector import no_collection
 

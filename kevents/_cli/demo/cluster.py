@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents._clients.sink import CoreV1EventSink
+from kevents._clients.sync import CoreV1EventSink
 from kevents._model.wire import format_error, printable
 from kevents.exceptions import StatusError
 from kevents.testing import APIServer
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kevents._cli.demo.story import Cluster
-    from kevents._clients.sink import EventSink
+    from kevents._clients.sync import EventSink
     from kevents.testing import Rule
 
 _TIMEOUT: Final = (3, 10)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kevents._clients.client import told_safely
+from kevents._clients.sync import format_redacted
 from kevents._model.wire import printable
 from kevents.export._config.settings import ClusterConfig
 
@@ -45,7 +45,7 @@ def _client(path: Path, context: str) -> Any:  # noqa: ANN401 - the official cli
     except OSError as error:
         raise _unusable(path, context, error.strerror or type(error).__name__) from None
     except kubernetes.config.ConfigException as error:
-        raise _unusable(path, context, told_safely(error)) from None
+        raise _unusable(path, context, format_redacted(error)) from None
     except Exception as error:  # noqa: BLE001 - it may hold anything; its text stays where it is, with its secrets
         raise _unusable(path, context, f"it holds no configuration, {type(error).__name__}") from None
     configuration.retries = False  # the source retries, at times of its own

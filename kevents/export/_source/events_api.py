@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from kevents._clients.client import ClientSource, told_safely
-from kevents._clients.sink import status_error
+from kevents._clients.sync import ClientSource, format_redacted, status_error
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._source.response_stream import ResponseStream
 
@@ -97,13 +96,13 @@ class EventsApi:
         except self._refusal as error:
             raise self._refused(api, error) from None
         except self._transport as error:
-            raise NoAnswerError(told_safely(error), _host(api)) from None
+            raise NoAnswerError(format_redacted(error), _host(api)) from None
         except self._credentials as error:
-            raise UnavailableError(told_safely(error)) from None
+            raise UnavailableError(format_redacted(error)) from None
         except (ValueError, TypeError, AttributeError) as error:
             if isinstance(error.__context__, self._refusal):  # the client 36 stumbles over what is no UTF-8
                 raise self._refused(api, error.__context__) from None
-            raise UnavailableError(told_safely(error)) from None  # a header made of credentials with a line break
+            raise UnavailableError(format_redacted(error)) from None  # a header made of credentials with a line break
 
     def read(self, feed: ResponseStream, most: int | None = None) -> bytes:
         """Read what has come of an answer, or with `most` the whole of it.
@@ -116,9 +115,9 @@ class EventsApi:
         except UnavailableError:
             raise
         except self._transport as error:
-            raise UnavailableError(told_safely(error)) from None
+            raise UnavailableError(format_redacted(error)) from None
         except (ValueError, AttributeError) as error:  # a connection that was ended while it was read
-            raise UnavailableError(told_safely(error)) from None
+            raise UnavailableError(format_redacted(error)) from None
 
     def _refused(self, api: object, error: Exception) -> Exception:
         refusal = status_error(error)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kevents._clients.client import ClientSource, told_safely
+from kevents._clients.sync import ClientSource, format_redacted
 from kevents._queue.outcome import retry_after
 from kevents.exceptions import UnavailableError
 
@@ -79,7 +79,7 @@ class ApiReader:
             body = response.read(_MOST_READ + 1)
         except (self._urllib3.exceptions.HTTPError, OSError) as error:
             response.close()
-            raise UnansweredError(told_safely(error)) from None
+            raise UnansweredError(format_redacted(error)) from None
         if len(body) > _MOST_READ:
             response.close()
             raise UnansweredError(f"the answer to {path} is longer than {_MOST_READ} bytes")
@@ -125,9 +125,9 @@ class ApiReader:
                 preload_content=False,
             )
         except self._urllib3.exceptions.ReadTimeoutError as error:
-            raise UnansweredError(told_safely(error)) from None
+            raise UnansweredError(format_redacted(error)) from None
         except Exception as error:  # noqa: BLE001 - of the transport, or of whatever makes credentials
-            raise UnavailableError(told_safely(error)) from None
+            raise UnavailableError(format_redacted(error)) from None
 
 
 class Watch:
@@ -158,7 +158,7 @@ class Watch:
                     raise UnavailableError(f"a line of a watch is longer than {_MOST_READ} bytes")
                 yield from whole
         except (self._http_error, OSError, ValueError, AttributeError) as error:  # the last two: closed meanwhile
-            raise UnavailableError(told_safely(error)) from None
+            raise UnavailableError(format_redacted(error)) from None
         finally:
             self._response.close()
 

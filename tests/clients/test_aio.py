@@ -221,7 +221,7 @@ def test_environment(
     api_server: APIServer, package: str, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an api the environment's configuration is used, through either package, and the default is left alone."""
-    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", (package,))
+    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     monkeypatch.setenv("KUBECONFIG", str(path))
     default = client_of(package).Configuration._default
     sink = aio.CoreV1EventSink()
@@ -235,7 +235,7 @@ def test_loaded_configuration(
     api_server: APIServer, package: str, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The configuration that the process has loaded goes before a kubeconfig."""
-    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", (package,))
+    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     configuration = client_of(package).Configuration
     monkeypatch.setattr(configuration, "_default", None)
@@ -248,7 +248,7 @@ def test_loaded_configuration(
 
 def test_no_configuration(package: str, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 40: without any configuration the server is unavailable, and the error says what to set."""
-    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", (package,))
+    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     sink = aio.CoreV1EventSink()
     with pytest.raises(UnavailableError, match="set KUBECONFIG"):
@@ -302,7 +302,7 @@ def test_an_api_of_ones_own() -> None:
 
 def test_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where neither package is installed, the error names both."""
-    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", ("kevents.no_such", "kevents.neither"))
+    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", ("kevents.no_such", "kevents.neither"))
     with pytest.raises(ImportError, match=r"kubernetes\.aio.*kubernetes_asyncio"):
         aio.CoreV1EventSink()
 
@@ -361,7 +361,7 @@ def test_nothing_stays_open(api_server: APIServer, package: str, path: Path, end
     code = f"""
         import asyncio, importlib
         from kevents import aio
-        from tests.clients.test_aio_sink import POD
+        from tests.clients.test_aio import POD
 
         async def main():
             config = importlib.import_module("{package}.config")
@@ -570,9 +570,9 @@ def test_a_child_connects_anew(loop: Loop) -> None:
 
 def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sink that is built in a running loop imports nothing there; outside of one it does so at once."""
-    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", (package,))
+    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     imported: list[str] = []
-    monkeypatch.setattr("kevents._clients.aio_client.AsyncClientSource._prepare", lambda _, name: imported.append(name))
+    monkeypatch.setattr("kevents._clients.aio.AsyncClientSource._prepare", lambda _, name: imported.append(name))
 
     async def build() -> None:
         aio.CoreV1EventSink()
@@ -585,7 +585,7 @@ def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytes
 
 def test_a_module_of_nowhere(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What somebody has put in the place of aiohttp, and says nothing of where it is from, is not it."""
-    monkeypatch.setattr("kevents._clients.aio_client.ASYNCHRONOUS", (package,))
+    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     monkeypatch.setitem(sys.modules, "aiohttp", ModuleType("aiohttp"))
     with pytest.raises(ImportError, match="with aiohttp"):
         aio.CoreV1EventSink()
