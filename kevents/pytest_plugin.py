@@ -1,7 +1,7 @@
-"""Fixtures for those who test controllers that record events; pytest finds them by itself.
+"""Pytest fixtures for tests of controllers that record events. Pytest finds them by itself.
 
-``fake_recorder``, ``event_sink`` and ``event_clock`` are in memory, ``events_api_server`` speaks HTTP. Nothing else of
-kevents is needed before one of them is asked for, so ``kevents.testing`` is imported only then.
+``fake_recorder``, ``event_sink`` and ``event_clock`` are in memory; ``events_api_server`` speaks HTTP. Each fixture
+imports ``kevents.testing`` when a test asks for it, so that other tests do not pay for the import.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ __all__ = ["event_clock", "event_sink", "events_api_server", "fake_recorder"]
 
 @pytest.fixture
 def fake_recorder() -> FakeRecorder:
-    """Give a :class:`kevents.testing.FakeRecorder`: pass it for the recorder, then ``assert_event``.
+    """A :class:`kevents.testing.FakeRecorder`: give it to the code under test in place of a recorder.
 
     .. versionadded:: 0.1
     """
-    from kevents.testing import FakeRecorder  # noqa: PLC0415 - see above
+    from kevents.testing import FakeRecorder  # noqa: PLC0415 - imported on demand
 
     return FakeRecorder()
 
 
 @pytest.fixture
 def event_sink() -> FakeSink:
-    """Give a :class:`kevents.testing.FakeSink`: start a real broadcaster on it, and look at ``events()``.
+    """A :class:`kevents.testing.FakeSink`: start a real broadcaster on it, then look at ``events()``.
 
     .. versionadded:: 0.1
     """
-    from kevents.testing import FakeSink  # noqa: PLC0415 - see above
+    from kevents.testing import FakeSink  # noqa: PLC0415 - imported on demand
 
     return FakeSink()
 
 
 @pytest.fixture
 def event_clock() -> FakeClock:
-    """Give a :class:`kevents.testing.FakeClock`: for a broadcaster's and a correlator's ``clock``.
+    """A :class:`kevents.testing.FakeClock` for the ``clock`` of a broadcaster or a correlator.
 
     .. versionadded:: 0.1
     """
-    from kevents.testing import FakeClock  # noqa: PLC0415 - see above
+    from kevents.testing import FakeClock  # noqa: PLC0415 - imported on demand
 
     return FakeClock()
 
 
 @pytest.fixture
 def events_api_server() -> Iterator[APIServer]:
-    """Give a :class:`kevents.testing.APIServer`, started, ended with the test; ``kubeconfig()`` leads to it.
+    """A running :class:`kevents.testing.APIServer`; ``kubeconfig()`` gives clients access. It stops with the test.
 
     .. versionadded:: 0.1
     """
-    from kevents.testing import APIServer  # noqa: PLC0415 - see above
+    from kevents.testing import APIServer  # noqa: PLC0415 - imported on demand
 
     with APIServer() as server:
         yield server

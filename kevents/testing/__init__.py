@@ -1,10 +1,10 @@
-"""For the tests of those who record events: fakes in memory, and an embedded API server.
+"""Test doubles for code that records events: fakes in memory, and an embedded API server.
 
-From the smallest to the largest, take the first that can tell you what you ask:
+Use the smallest one that answers the question of the test:
 
-- :class:`FakeRecorder`, or :class:`FakeEventsV1Recorder`, in place of a recorder: was the event recorded?
-- :class:`FakeSink` under a real broadcaster: what is written, and what becomes of it when writing fails?
-- :class:`APIServer` under a real client: the same over HTTP, for ``kubectl`` too.
+- :class:`FakeRecorder` or :class:`FakeEventsV1Recorder` in place of a recorder: was the event recorded?
+- :class:`FakeSink` under a real broadcaster: which requests are made, and what happens when a request fails?
+- :class:`APIServer` under a real client: the same over HTTP, also for ``kubectl``.
 """
 
 from kevents.testing._apiserver.server import (
@@ -21,8 +21,7 @@ from kevents.testing._apiserver.server import (
     Status,
 )
 from kevents.testing.clock import FakeClock
-from kevents.testing.recorded import RecordedEvent, Refusal
-from kevents.testing.recorder import FakeEventsV1Recorder, FakeRecorder
+from kevents.testing.recorder import FakeEventsV1Recorder, FakeRecorder, RecordedEvent, Refusal
 from kevents.testing.sink import FakeSink, LostAnswer, SinkRequest
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told otherwise."""
+"""A clock that tests set by hand."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class FakeClock:
-    """Gives nanoseconds, for ``clock=`` of a broadcaster, of ``CorrelatorOptions``, a ``FakeSink`` or an ``APIServer``.
+    """A wall clock in nanoseconds that moves only when a test moves it.
 
-    What takes no clock goes by the system's: the waits between tries, ``max_age`` and the times of series.
+    It is for ``clock=`` of a broadcaster, of ``CorrelatorOptions``, of a ``FakeSink`` or of an ``APIServer``. Delays
+    between retries, ``max_age`` and the times of series use the system's clock.
 
     Args:
-        start: Where it stands first: an aware datetime, or nanoseconds since the epoch.
+        start: The initial time: an aware datetime, or nanoseconds since the epoch.
 
     Example:
         >>> clock = FakeClock()
@@ -30,30 +31,30 @@ class FakeClock:
     """
 
     def __init__(self, start: datetime | int = datetime(2026, 1, 1, tzinfo=timezone.utc)) -> None:
-        """Stand still."""
+        """Set the initial time."""
         self._lock = threading.Lock()
         self._now = _nanoseconds(start)
 
     def __call__(self) -> int:
-        """The moment, in nanoseconds since the epoch."""
+        """The time in nanoseconds since the epoch."""
         return self._now
 
     @property
     def now(self) -> datetime:
-        """The moment, for people; exact to the microsecond."""
+        """The time as an aware datetime, exact to the microsecond."""
         return _EPOCH + timedelta(microseconds=self._now // 1000)
 
     def advance(self, seconds: float) -> None:
-        """Go on by so many seconds; by a negative number, go back, as a wall clock may."""
+        """Move the clock forward, or back if ``seconds`` is negative."""
         with self._lock:
             self._now += round(seconds * _NANO)
 
     def set(self, when: datetime | int) -> None:
-        """Stand at another moment: an aware datetime, or nanoseconds since the epoch."""
+        """Set the time: an aware datetime, or nanoseconds since the epoch."""
         self._now = _nanoseconds(when)
 
     def __repr__(self) -> str:
-        """Where it stands."""
+        """The time as text."""
         return f"<FakeClock {self.now.isoformat()}>"
 
 

@@ -1,42 +1,219 @@
-"""Recorders that keep what is recorded, for tests of code that records."""
+"""Recorders that keep their events in memory, for tests of code that records."""
 
 from __future__ import annotations
 
+import re
+import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kevents import events as series
 from kevents._broadcast.recorder import EventRecorder, source_of
-from kevents._model.objects import ObjectReference
-from kevents.testing.recorded import Book, Message, RecordedEvent, Refusal, Wanted
+from kevents._model.objects import EventSource, ObjectReference
+from kevents._model.reference import get_reference
+from kevents._model.statistics import DropReason
+from kevents._model.wire import printable
 
 if TYPE_CHECKING:
-    from kevents._model.objects import EventSource
+    import logging
+
     from kevents._model.series_event import SeriesEvent
+    from kevents.exceptions import InvalidEventError
 
-__all__ = ["FakeEventsV1Recorder", "FakeRecorder"]
+__all__ = ["FakeEventsV1Recorder", "FakeRecorder", "RecordedEvent", "Refusal"]
+
+Message: TypeAlias = "str | re.Pattern[str]"
+
+_MOST_SHOWN: Final = 20
+"""An assertion error lists at most this many of the latest events."""
 
 
-class Looking:
-    """What a test may ask a fake recorder of either API."""
+def _no_texts() -> Mapping[str, str]:
+    return MappingProxyType({})
 
-    __slots__ = ()
 
-    _book: Book
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """The event that one call of a recorder would have made.
+
+    Attributes:
+        reference: The object, as it was at the call.
+        type: ``Normal`` or ``Warning``.
+        reason: The reason.
+        message: The message as text; for events.k8s.io/v1 the note.
+        annotations: The event's annotations; read-only.
+        labels: The event's labels; read-only.
+        source: The reporting component; for events.k8s.io/v1 the controller as component, its instance as host.
+        action: The action; empty in core/v1.
+        related: The second object; None in core/v1.
+
+    .. versionadded:: 0.1
+    """
+
+    reference: ObjectReference
+    type: str
+    reason: str
+    message: str
+    annotations: Mapping[str, str] = field(default_factory=_no_texts)
+    labels: Mapping[str, str] = field(default_factory=_no_texts)
+    source: EventSource = field(default_factory=EventSource)
+    action: str = ""
+    related: ObjectReference | None = None
+
+    def __str__(self) -> str:
+        """``Warning BackupFailed the bucket is gone``, in client-go's format."""
+        return f"{self.type} {self.reason} {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One call of a recorder that made no event.
+
+    Attributes:
+        reason: The drop reason that a real broadcaster counts in its ``statistics()``.
+        error: The exception that a strict broadcaster raises.
+
+    .. versionadded:: 0.1
+    """
+
+    reason: DropReason
+    error: InvalidEventError
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A description of events; None matches anything."""
+
+    type: str | None
+    reason: str | None
+    action: str | None
+    message: Message | None
+    reference: ObjectReference | None
+
+    @classmethod
+    def of(
+        cls, type_: str | None, reason: str | None, action: str | None, message: Message | None, about: object
+    ) -> _Wanted:
+        return cls(type_, reason, action, message, None if about is None else get_reference(about))
+
+    def differences(self, event: RecordedEvent) -> list[str]:
+        """Return the names of the fields that do not match."""
+        fits = {
+            "type": self.type in {None, event.type},
+            "reason": self.reason in {None, event.reason},
+            "action": self.action in {None, event.action},
+            "message": self._fits_message(event.message),
+            "object": self.reference is None or _same(self.reference, event.reference),
+        }
+        return [name for name, fit in fits.items() if not fit]
+
+    def _fits_message(self, text: str) -> bool:
+        if isinstance(self.message, re.Pattern):
+            return self.message.search(text) is not None
+        return self.message is None or self.message in text
+
+    def __str__(self) -> str:
+        words = {"type": self.type, "reason": self.reason, "action": self.action}
+        parts = [f"{name} {word!r}" for name, word in words.items() if word is not None]
+        if isinstance(self.message, re.Pattern):
+            parts.append(f"a message like {self.message.pattern!r}")
+        elif self.message is not None:
+            parts.append(f"a message with {self.message!r}")
+        parts += [f"object {printable(str(self.reference))}"] if self.reference is not None else []
+        return ", ".join(parts) or "anything in it"
+
+
+class _Book:
+    """Holds recorded events and refusals. Any thread may write and read at the same time.
+
+    Args:
+        strict: Whether a refused event raises.
+    """
+
+    def __init__(self, *, strict: bool) -> None:
+        self._strict = strict
+        # Re-entrant, like the real recorder's lock: a finaliser may record while another event is recorded.
+        self._changed = threading.Condition(threading.RLock())
+        self._events: list[RecordedEvent] = []
+        self._refusals: list[Refusal] = []
+
+    def keep(self, event: RecordedEvent) -> None:
+        """Add an event."""
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    def refuse(self, reason: DropReason, error: InvalidEventError, logger: logging.Logger) -> None:
+        """Add a refusal; raise its error if strict."""
+        with self._changed:
+            self._refusals.append(Refusal(reason, error))
+        if self._strict and reason is not DropReason.RECURSION:
+            raise error
+        logger.warning("refused an event, %s: %s", reason, printable(str(error)))
+
+    def doubt(self, error: InvalidEventError, logger: logging.Logger) -> None:
+        """Log that an optional part of an event was left out; raise the error if strict."""
+        if self._strict:
+            raise error
+        logger.warning("recorded an event without a part: %s", printable(str(error)))
 
     @property
     def events(self) -> tuple[RecordedEvent, ...]:
-        """What was recorded so far, the oldest first; a copy."""
+        with self._changed:
+            return tuple(self._events)
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        with self._changed:
+            return tuple(self._refusals)
+
+    def clear(self) -> None:
+        with self._changed:
+            self._events.clear()
+            self._refusals.clear()
+
+    def matching(self, wanted: _Wanted) -> tuple[RecordedEvent, ...]:
+        return tuple(event for event in self.events if not wanted.differences(event))
+
+    def wait_matching(self, wanted: _Wanted, times: int, timeout: float) -> tuple[RecordedEvent, ...]:
+        """Wait until ``times`` events match, for at most ``timeout`` seconds; return those that match."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self.matching(wanted)) >= times, timeout)
+            return self.matching(wanted)
+
+    def report(self, wanted: _Wanted, often: str, found: int) -> str:
+        """Return the text of an assertion error: the latest events, each with the fields that differ."""
+        events, refusals = self.events, self.refusals
+        lines = [f"expected an event with {wanted}{often}, found {found} among {len(events)} recorded"]
+        if len(events) > _MOST_SHOWN:
+            lines.append(f"  ... {len(events) - _MOST_SHOWN} earlier ones, and then")
+        lines += [f"  {_line(event)}{_marked(wanted.differences(event))}" for event in events[-_MOST_SHOWN:]]
+        lines += [f"  refused, {each.reason}: {printable(str(each.error))}" for each in refusals[-_MOST_SHOWN:]]
+        return "\n".join(lines)
+
+
+class _Assertions:
+    """The questions of a test, shared by the fake recorders of both APIs."""
+
+    __slots__ = ()
+
+    _book: _Book
+
+    @property
+    def events(self) -> tuple[RecordedEvent, ...]:
+        """The recorded events, oldest first; a copy."""
         return self._book.events
 
     @property
     def refused(self) -> tuple[Refusal, ...]:
-        """What was refused so far, the oldest first; a copy."""
+        """The refused calls, oldest first; a copy."""
         return self._book.refusals
 
     def strings(self, *, include_object: bool = False) -> list[str]:
-        """The events as client-go's ``FakeRecorder`` writes them: ``Warning Reason message map[key:value]``.
+        """The events in the format of client-go's ``FakeRecorder``: ``Warning Reason message map[key:value]``.
 
         Args:
             include_object: Whether to add ``involvedObject{kind=Pod,apiVersion=v1}`` (client-go: ``IncludeObject``).
@@ -44,7 +221,7 @@ class Looking:
         return [_string(event, include_object=include_object) for event in self.events]
 
     def clear(self) -> None:
-        """Forget what was recorded and refused."""
+        """Forget all recorded events and refusals."""
         self._book.clear()
 
     def find(
@@ -56,16 +233,16 @@ class Looking:
         message: Message | None = None,
         object: object = None,  # noqa: A002 - as in event()
     ) -> tuple[RecordedEvent, ...]:
-        """The events that fit all that is given.
+        """The events that match all given arguments.
 
         Args:
             type: The type.
             reason: The reason.
             action: The action; events of core/v1 have none.
-            message: A part of the message, or a compiled pattern to be found in it; of events.k8s.io/v1 the note.
-            object: What the event must be about: anything that can be recorded about. A uid counts if both have one.
+            message: A substring of the message, or a compiled pattern to search in it; for events.k8s.io/v1 the note.
+            object: The event's object, in any form that ``event()`` takes. Uids are compared if both have one.
         """
-        return self._book.fitting(Wanted.of(type, reason, action, message, object))
+        return self._book.matching(_Wanted.of(type, reason, action, message, object))
 
     def assert_event(
         self,
@@ -77,19 +254,19 @@ class Looking:
         object: object = None,  # noqa: A002
         times: int | None = None,
     ) -> tuple[RecordedEvent, ...]:
-        """Fail unless such an event was recorded, ``times`` exactly, 0 for never, or at least once.
+        """Fail unless such an event was recorded: exactly ``times`` times, 0 for never, or by default at least once.
 
-        All else is as for :meth:`find`.
+        The other arguments are those of :meth:`find`.
 
         Returns:
-            The events that fit.
+            The events that match.
 
         Raises:
-            AssertionError: With what was recorded, and in what it differs.
+            AssertionError: Lists the recorded events and the fields that differ.
         """
         __tracebackhide__ = True
-        wanted = Wanted.of(type, reason, action, message, object)
-        found = self._book.fitting(wanted)
+        wanted = _Wanted.of(type, reason, action, message, object)
+        found = self._book.matching(wanted)
         if len(found) == times or (times is None and found):
             return found
         raise AssertionError(self._book.report(wanted, "" if times is None else f" {_times(times)}", len(found)))
@@ -105,42 +282,40 @@ class Looking:
         times: int = 1,
         timeout: float = 5.0,
     ) -> tuple[RecordedEvent, ...]:
-        """Wait until such events were recorded, ``times`` at least, by whichever thread, for ``timeout`` seconds.
+        """Wait until any thread has recorded ``times`` such events or more, for at most ``timeout`` seconds.
 
-        It is woken, and does not poll. All else is as for :meth:`find`.
+        It does not poll. The other arguments are those of :meth:`find`.
 
         Returns:
-            The events that fit.
+            The events that match.
 
         Raises:
-            AssertionError: If the time is over, with what was recorded until then.
-            ValueError: If ``times`` is below 1: that nothing comes cannot be waited for.
+            AssertionError: The time is over. Lists the events that were recorded until then.
+            ValueError: ``times`` is below 1: the absence of an event cannot be waited for.
         """
         __tracebackhide__ = True
         if times < 1:
             raise ValueError(
                 f"times must be at least 1, not {times}; for never, assert_event(times=0) when all is done"
             )
-        wanted = Wanted.of(type, reason, action, message, object)
-        found = self._book.wait_fitting(wanted, times, timeout)
+        wanted = _Wanted.of(type, reason, action, message, object)
+        found = self._book.wait_matching(wanted, times, timeout)
         if len(found) >= times:
             return found
         raise AssertionError(self._book.report(wanted, f" {_times(times)} within {timeout:g} s", len(found)))
 
 
-class FakeRecorder(Looking, EventRecorder):
+class FakeRecorder(_Assertions, EventRecorder):
     """A recorder that keeps its events instead of sending them (client-go: ``FakeRecorder``).
 
-    It is an :class:`~kevents.EventRecorder`: the same code turns a call into an event or refuses it. It never blocks,
-    however many events nobody looks at (client-go's has a buffer, and blocks when that is full), and any thread may
-    record and look at the same time.
+    It is an :class:`~kevents.EventRecorder`: the same code makes an event from a call or refuses it. It never blocks
+    and has no limit (client-go's blocks when its buffer is full). Any thread may record and look at the same time.
 
-    Unlike a broadcaster it is strict unless told otherwise: in a test, an event that could not be recorded is a mistake
-    that should be seen where it is made.
+    It is strict by default, unlike a broadcaster: a test should fail at the call that could not be recorded.
 
     Args:
-        source: Or the component's name alone.
-        strict: Whether what a real recorder would refuse raises; if not, it is only kept in ``refused``.
+        source: The source, or the component's name alone.
+        strict: Whether a refused call raises. If not, it is only added to ``refused``.
 
     Example:
         >>> recorder = FakeRecorder()
@@ -156,8 +331,8 @@ class FakeRecorder(Looking, EventRecorder):
     __slots__ = ("_book",)
 
     def __init__(self, source: EventSource | str = "fake", *, strict: bool = True) -> None:
-        """Nothing recorded yet."""
-        self._book = Book(strict=strict)
+        """Start with no events."""
+        self._book = _Book(strict=strict)
         super().__init__(source_of(source), self._keep, self._book.refuse)
 
     def _keep(
@@ -173,21 +348,20 @@ class FakeRecorder(Looking, EventRecorder):
         self._book.keep(RecordedEvent(reference, eventtype, reason, message, annotations, labels, source))
 
     def __repr__(self) -> str:
-        """How much it holds."""
         return f"<FakeRecorder {self.source.component!r}, {len(self.events)} events>"
 
 
-class FakeEventsV1Recorder(Looking, series.EventRecorder):
+class FakeEventsV1Recorder(_Assertions, series.EventRecorder):
     """A recorder of events.k8s.io/v1 that keeps its events (client-go: ``FakeRecorder`` of ``tools/events``).
 
-    A :class:`kevents.events.EventRecorder`; in all else as :class:`FakeRecorder`.
+    It is a :class:`kevents.events.EventRecorder`; in all else it is like :class:`FakeRecorder`.
 
     Args:
-        reporting_controller: Whose events it records.
-        strict: Whether what a real recorder would refuse raises; if not, it is only kept in ``refused``.
+        reporting_controller: The name of the controller.
+        strict: Whether a refused call raises. If not, it is only added to ``refused``.
 
     Raises:
-        ValueError: If the API server would refuse the controller's name.
+        ValueError: The API server would refuse the controller's name.
 
     Example:
         >>> recorder = FakeEventsV1Recorder()
@@ -203,26 +377,24 @@ class FakeEventsV1Recorder(Looking, series.EventRecorder):
     __slots__ = ("_book",)
 
     def __init__(self, reporting_controller: str = "fake", *, strict: bool = True) -> None:
-        """Nothing recorded yet."""
-        self._book = Book(strict=strict)
-        super().__init__(series.reporting_source(reporting_controller, None), _Inside(self._book))
+        """Start with no events."""
+        self._book = _Book(strict=strict)
+        super().__init__(series.reporting_source(reporting_controller, None), _EventsV1Book(self._book))
 
     def __repr__(self) -> str:
-        """How much it holds."""
         return f"<FakeEventsV1Recorder {self.reporting_controller!r}, {len(self.events)} events>"
 
 
-class _Inside:
-    """What a recorder of events.k8s.io/v1 takes for the inside of its broadcaster."""
+class _EventsV1Book:
+    """The part of an events.k8s.io/v1 broadcaster that its recorders use, over a book."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: _Book) -> None:
         self._book = book
         self.refuse = book.refuse
         self.doubt = book.doubt
         self.now = time.time_ns
 
     def offer(self, event: SeriesEvent, /) -> None:
-        """Keep it."""
         self._book.keep(
             RecordedEvent(
                 event.reference,
@@ -236,6 +408,26 @@ class _Inside:
                 event.related,
             )
         )
+
+
+def _same(wanted: ObjectReference, found: ObjectReference) -> bool:
+    if wanted.uid and found.uid and wanted.uid != found.uid:
+        return False
+    return (wanted.kind, wanted.api_version, wanted.namespace, wanted.name) == (
+        found.kind,
+        found.api_version,
+        found.namespace,
+        found.name,
+    )
+
+
+def _line(event: RecordedEvent) -> str:
+    action = f", {event.action}" if event.action else ""
+    return printable(f"{event} ({event.reference}{action})")
+
+
+def _marked(differences: list[str]) -> str:
+    return f"   <- other {', '.join(differences)}" if differences else "   <- this fits"
 
 
 def _times(number: int) -> str:
