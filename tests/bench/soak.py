@@ -29,6 +29,7 @@ OPTIONS: Final = kevents.CorrelatorOptions(burst_size=None)
 """Without the rate limit every event must reach the server, so that a lost one shows."""
 TIMEOUT: Final = (2.0, 5.0)
 PODS: Final = 40
+LONGEST_ROUND: Final = 90.0
 PATIENCE: Final = 120.0
 PHASES: Final[tuple[tuple[Mode, float], ...]] = (
     (Pass(), 0.25),
@@ -37,7 +38,7 @@ PHASES: Final[tuple[tuple[Mode, float], ...]] = (
     (Slow(delay=0.2, bytes_per_second=100_000), 0.2),
     (BlackHole(), 0.15),
 )
-"""What the network does, and for which share of a cycle."""
+"""What the network does, and for which share of a round."""
 
 Row = dict[str, Any]
 
@@ -113,7 +114,8 @@ class Loop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
     def end(self) -> None:
-        """Stop the loop and wait for its thread."""
+        """Let connections that are being closed go, stop the loop and wait for its thread."""
+        self.run(asyncio.sleep(1.0))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
@@ -149,13 +151,12 @@ def environment(server: RealServer, proxy: Proxy) -> Iterator[None]:
                 os.environ["KUBECONFIG"] = before
 
 
-def measure(minutes: float, rate: float = 10.0, cycle_seconds: float = 90.0) -> dict[str, Any]:
+def measure(minutes: float, rate: float = 10.0) -> dict[str, Any]:
     """Record for some minutes through a network that changes, then compare the server with what was recorded.
 
     Args:
         minutes: How long to record.
         rate: Events a second of each of the three.
-        cycle_seconds: How long one round of network faults takes.
 
     Returns:
         The rows of the three broadcasters, and the resident memory after each round of faults, in bytes.
@@ -167,14 +168,12 @@ def measure(minutes: float, rate: float = 10.0, cycle_seconds: float = 90.0) -> 
             server.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         loop = Loop()
         try:
-            return _run(server, proxy, loop, minutes * 60, rate, cycle_seconds)
+            return _run(server, proxy, loop, minutes * 60, rate)
         finally:
             loop.end()
 
 
-def _run(
-    server: RealServer, proxy: Proxy, loop: Loop, seconds: float, rate: float, cycle_seconds: float
-) -> dict[str, Any]:
+def _run(server: RealServer, proxy: Proxy, loop: Loop, seconds: float, rate: float) -> dict[str, Any]:
     threads = kevents.EventBroadcaster(correlator_options=OPTIONS)
     threads.start_recording_to_sink(kevents.CoreV1EventSink(request_timeout=TIMEOUT))
     tasks: kevents.aio.EventBroadcaster = loop.run(asynchronous())
@@ -187,7 +186,7 @@ def _run(
     workers = [threading.Thread(target=load.run, args=(rate,), daemon=True) for load in loads]
     for worker in workers:
         worker.start()
-    memory = _change_network(proxy, seconds, cycle_seconds)
+    memory = _change_network(proxy, seconds, min(LONGEST_ROUND, seconds))
     for load, worker in zip(loads, workers, strict=True):
         load.end()
         worker.join(PATIENCE)
@@ -197,12 +196,12 @@ def _run(
     return {"rows": rows, "memory": memory, "cuts": sum(proxy.cuts.values())}
 
 
-def _change_network(proxy: Proxy, seconds: float, cycle_seconds: float) -> list[int]:
+def _change_network(proxy: Proxy, seconds: float, round_seconds: float) -> list[int]:
     """Go through the phases until the time is over; the memory at the end of each round."""
     memory, until, waits = [], monotonic() + seconds, threading.Event()
     for number, (mode, share) in enumerate(cycle(PHASES), start=1):
         proxy.become(mode)
-        waits.wait(share * cycle_seconds)
+        waits.wait(share * round_seconds)
         if number % len(PHASES) == 0:
             memory.append(resident())
             say(f"soak: {max(until - monotonic(), 0) / 60:.1f} minutes to go, {memory[-1] / 2**20:.0f} MiB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 import kevents
-from tests.bench import soak
 from tests.bench.ours import api_for, deliver
 from tests.bench.page import keep, put_table, read
-from tests.bench.rig import run_json, serving
+from tests.bench.rig import ROOT, run_json, serving
 from tests.bench.rows import ROWS, Finding, Row, findings, markdown
 from tests.bench.subjects import realistic
 from tests.support.real_server import HOW_TO_GET, assets
@@ -131,12 +131,14 @@ def test_every_row_is_measured() -> None:
 @pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_short_soak_loses_nothing() -> None:
+def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
     """Three recorders behind a faulty network: every recorded event is counted on the real API server."""
     if assets() is None:
         pytest.skip(HOW_TO_GET)
-    found = soak.measure(minutes=0.1, cycle_seconds=10.0)
-    for row in found["rows"]:
+    command = [sys.executable, "-m", "tests.bench", "soak", "--minutes", "0.1", "--to", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=250)
+    rows = read(tmp_path)["soak"]["found"]["rows"]
+    assert len(rows) == 3
+    for row in rows:
         assert row["adds_up"], row
         assert (row["dropped"], row["on_server"]) == (0, row["recorded"]), row
-    assert len(soak.table(found).splitlines()) == len(found["rows"]) + 5
