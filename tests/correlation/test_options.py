@@ -14,6 +14,7 @@ from kevents._model.objects import Event, EventSource, ObjectReference
 NUMBERS = ["lru_cache_size", "burst_size", "qps", "max_events", "max_interval_in_seconds"]
 COUNTS = ["lru_cache_size", "burst_size", "max_events"]
 FUNCTIONS = ["key_func", "message_func", "spam_key_func", "clock"]
+OBJECT = pytest.param(object(), id="object()")
 
 
 def make(**options: Any) -> CorrelatorOptions:
@@ -23,7 +24,7 @@ def make(**options: Any) -> CorrelatorOptions:
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize(
-    "value", [0, -1, -0.5, math.nan, math.inf, -math.inf, True, False, "5", b"5", [], 1 + 0j, object()], ids=repr
+    "value", [0, -1, -0.5, math.nan, math.inf, -math.inf, True, False, "5", b"5", [], 1 + 0j, OBJECT], ids=repr
 )
 def test_bad_numbers(name: str, value: object) -> None:
     """Pitfall 59: 0, negative, NaN, infinite, a bool, a text: ``ValueError`` that names option and value."""

@@ -18,7 +18,7 @@ from kevents import aio
 from tests.e2e import test_faults_e2e as faults
 from tests.support.load import Witness
 from tests.support.proxy import BlackHole, Refuse
-from tests.support.real_server import HOW_TO_GET, RealServer, assets
+from tests.support.real_server import RealServer, required_assets
 from tests.support.sinks import check_ledgers
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ proxy = faults.proxy
 @pytest.fixture(scope="module")
 def server() -> Iterator[RealServer]:
     """Give a real API server to be killed and paused, which nobody else uses."""
-    if assets() is None:
-        pytest.skip(HOW_TO_GET)
+    required_assets()
     with RealServer() as server:
         yield server
 

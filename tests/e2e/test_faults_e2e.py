@@ -19,7 +19,7 @@ import kevents
 from kevents.testing._apiserver.certificate import self_signed
 from tests.support.load import Load, Witness, check_ended, counts_on
 from tests.support.proxy import BlackHole, Cut, Lossy, Pass, Proxy, Refuse, Slow
-from tests.support.real_server import HOW_TO_GET, LEFT_BY_SSL, RealServer, assets
+from tests.support.real_server import LEFT_BY_SSL, RealServer, required_assets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,8 +41,7 @@ BACK = "the API server answers again"
 @pytest.fixture(scope="module")
 def server() -> Iterator[RealServer]:
     """Give a real API server to be killed and paused, which nobody else uses."""
-    if assets() is None:
-        pytest.skip(HOW_TO_GET)
+    required_assets()
     with RealServer() as server:
         yield server
 

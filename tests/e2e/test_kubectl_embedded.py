@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.real_server import HOW_TO_GET, assets, run_kubectl
+from tests.support.real_server import required_assets, run_kubectl
 
 if TYPE_CHECKING:
     from kevents.testing._apiserver.server import APIServer
@@ -22,11 +22,8 @@ class Kubectl:
 
     def __init__(self, server: APIServer) -> None:
         """Fill the server."""
-        programs = assets()
-        if programs is None:
-            pytest.skip(HOW_TO_GET)
         self.server = server
-        self.programs = programs
+        self.programs = required_assets()
         server.register("example.com/v1", "Widget", "widgets")
         spec = {"containers": [{"name": "main", "image": "i"}]}
         self.record("Pod", "v1", server.create("v1", "pods", {"metadata": {"name": "web"}, "spec": spec}))

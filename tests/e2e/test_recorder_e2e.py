@@ -24,7 +24,7 @@ from kevents import (
     SinkStatistics,
 )
 from kevents._model.wire import clean
-from tests.support.real_server import HOW_TO_GET, LEFT_BY_SSL, RealServer, assets
+from tests.support.real_server import LEFT_BY_SSL, RealServer, required_assets
 
 pytestmark = [pytest.mark.e2e, pytest.mark.wire]
 
@@ -407,8 +407,7 @@ def test_labels_select(namespace: Namespace) -> None:
 
 def own_server(event_ttl: str = "1h") -> RealServer:
     """A server of the test's own; without the programs the test is skipped."""
-    if assets() is None:
-        pytest.skip(HOW_TO_GET)
+    required_assets()
     return RealServer(event_ttl=event_ttl)
 
 

@@ -12,7 +12,7 @@ import pytest
 from kevents.exceptions import StatusError
 from kevents.export import ClusterEventSource
 from tests.export.reading import QUICK, Reading, event
-from tests.support.real_server import HOW_TO_GET, LEFT_BY_SSL, RealServer, assets
+from tests.support.real_server import LEFT_BY_SSL, RealServer, required_assets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,7 @@ def namespace(real_server: RealServer) -> str:
 @pytest.fixture
 def own_server() -> Iterator[RealServer]:
     """Give a real server that the test may kill."""
-    if assets() is None:
-        pytest.skip(HOW_TO_GET)
+    required_assets()
     with RealServer() as server:
         yield server
 

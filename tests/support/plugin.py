@@ -1,4 +1,4 @@
-"""Fixtures: an embedded and a real API server."""
+"""Fixtures that give API servers, and how the tests are spread over processes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,51 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kevents.testing._apiserver.server import APIServer
-from tests.support.real_server import HOW_TO_GET, RealServer, assets
+from tests.support.real_server import RealServer, required_assets
 from tests.support.subjects import EmbeddedSubject, RealSubject, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Servers that live for a whole session. All tests of one of them run in the same worker, which starts it once.
+SHARED = ("real_server", "moto")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Use one process per core for folders, and this process for named files.
+
+    Starting a worker takes longer than running most files.
+    """
+    named = any(".py" in argument for argument in config.args)
+    return 0 if named or config.option.collectonly else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Check that ids are the same in each process, and keep tests that share a server in one worker.
+
+    Raises:
+        pytest.UsageError: If an id has the address of an object, which differs in each process.
+    """
+    unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if unstable:
+        raise pytest.UsageError(f"ids with the address of an object: {unstable}")
+    for item in items:
+        group = worker_group(item)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def worker_group(item: pytest.Item) -> str | None:
+    """Name the tests that must run in the same worker; None if the test may run in any."""
+    names = set(getattr(item, "fixturenames", ()))
+    if "wire" in names and item.callspec.params["wire"] == "real":  # type: ignore[attr-defined]
+        return "real_server"
+    for name in SHARED:
+        if name in names:
+            return name
+    return item.nodeid.partition("::")[0] if item.get_closest_marker("e2e") else None
 
 
 @pytest.fixture
@@ -24,8 +64,7 @@ def api_server() -> Iterator[APIServer]:
 @pytest.fixture(scope="session")
 def real_server() -> Iterator[RealServer]:
     """Give a real API server for the whole session; skip without the programs."""
-    if assets() is None:
-        pytest.skip(HOW_TO_GET)
+    required_assets()
     with RealServer() as server:
         yield server
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["HOW_TO_GET", "RealServer", "Response", "assets"]
+__all__ = ["RealServer", "Response", "assets", "required_assets"]
 
 HOW_TO_GET: Final = (
     "needs a real API server: set KUBEBUILDER_ASSETS to a folder with kube-apiserver, etcd and kubectl, for example "
@@ -44,6 +45,17 @@ def assets() -> Path | None:
     if folder and all((Path(folder) / program).exists() for program in PROGRAMS):
         return Path(folder)
     return None
+
+
+def required_assets() -> Path:
+    """Give the folder with the programs, or skip the test.
+
+    All skips for this reason come from here: pytest then counts them in one line of its summary.
+    """
+    folder = assets()
+    if folder is None:
+        pytest.skip(HOW_TO_GET)
+    return folder
 
 
 @dataclass(frozen=True)
