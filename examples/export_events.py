@@ -40,7 +40,7 @@ def main(folder: str, *url: str) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: exporter.stop())
 
-    left = exporter.run()  # whatever fails is tried again; the mark of a destination moves when it has the bytes
+    left = exporter.run()  # whatever fails is tried again; the position of a destination moves when it has the bytes
     return 1 if left else 0
 
 

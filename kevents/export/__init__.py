@@ -1,4 +1,4 @@
-"""A cluster's events to durable places, none lost: the mark moves only when the destination has the bytes."""
+"""A cluster's events to durable places, none lost: the position moves only when the destination has the bytes."""
 
 from kevents.export._config.secrets import Secret
 from kevents.export._enrich.enricher import Enricher, EnricherStatistics

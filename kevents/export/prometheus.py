@@ -157,21 +157,21 @@ def _state(statistics: ExportStatistics) -> _Numbers:
 
 
 def _when(name: str) -> Callable[[Any], _Numbers]:
-    return lambda ledger: _of_mark(getattr(ledger, name), lambda mark: mark.time / _NANO)
+    return lambda ledger: _of_position(getattr(ledger, name), lambda position: position.time / _NANO)
 
 
 def _version(name: str) -> Callable[[Any], _Numbers]:
-    return lambda ledger: _of_mark(getattr(ledger, name), lambda mark: float(mark.rv))
+    return lambda ledger: _of_position(getattr(ledger, name), lambda position: float(position.rv))
 
 
-def _of_mark(mark: Position | None, read: Callable[[Position], float]) -> _Numbers:
-    return {} if mark is None else {(): read(mark)}
+def _of_position(position: Position | None, read: Callable[[Position], float]) -> _Numbers:
+    return {} if position is None else {(): read(position)}
 
 
 def _lag(progress: Progress) -> _Numbers:
-    """How far the durable mark is behind the read one, by the times at which both were read."""
-    read, durable = progress.read_up_to, progress.durable_up_to
-    return {(): max(read.time - durable.time, 0) / _NANO} if read and durable else {}
+    """How far the committed position is behind the read one, by the times at which both were read."""
+    read, committed = progress.position, progress.committed
+    return {(): max(read.time - committed.time, 0) / _NANO} if read and committed else {}
 
 
 def _lost(sink: Any) -> _Numbers:  # noqa: ANN401
@@ -192,21 +192,26 @@ _FAMILIES: Final = (
     _Family("stream", "kevents_export_stream_waiting_records", "Records on their way.", _field("waiting"), _GAUGE),
     _Family(
         "stream",
-        "kevents_export_stream_read_up_to_timestamp_seconds",
+        "kevents_export_stream_position_timestamp_seconds",
         "When what was read last was read.",
-        _when("read_up_to"),
+        _when("position"),
         _GAUGE,
     ),
     _Family(
         "stream",
-        "kevents_export_stream_read_up_to_resource_version",
+        "kevents_export_stream_position_resource_version",
         "How far the stream was read.",
-        _version("read_up_to"),
+        _version("position"),
         _GAUGE,
     ),
     _Family("stream", "kevents_export_stream_silent_seconds", "Since it gave something.", _field("silent_for"), _GAUGE),
     _Family("sink", "kevents_export_sink_offered_records", "Records that a route sent here.", _field("offered")),
-    _Family("sink", "kevents_export_sink_held_records", "Of these, those it held before.", _field("held")),
+    _Family(
+        "sink",
+        "kevents_export_sink_already_stored_records",
+        "Of these, those it had stored before this run.",
+        _field("already_stored"),
+    ),
     _Family("sink", "kevents_export_sink_written_records", "Records that it acknowledged.", _field("written")),
     _Family("sink", "kevents_export_sink_dead_letters", "Records in the dead letters.", _field("dead_lettered")),
     _Family("sink", "kevents_export_sink_lost_records", "Records lost, by reason.", _lost, labels=("reason",)),
@@ -222,26 +227,32 @@ _FAMILIES: Final = (
     _Family("sink", "kevents_export_sink_silent_seconds", "Since it acknowledged.", _field("silent_for"), _GAUGE),
     _Family(
         "progress",
-        "kevents_export_sink_read_up_to_resource_version",
+        "kevents_export_sink_position_resource_version",
         "How far the stream was read for it.",
-        _version("read_up_to"),
+        _version("position"),
         _GAUGE,
     ),
     _Family(
         "progress",
-        "kevents_export_sink_durable_up_to_resource_version",
+        "kevents_export_sink_committed_resource_version",
         "How far it holds the stream.",
-        _version("durable_up_to"),
+        _version("committed"),
         _GAUGE,
     ),
     _Family(
         "progress",
-        "kevents_export_sink_durable_up_to_timestamp_seconds",
+        "kevents_export_sink_committed_timestamp_seconds",
         "When what it holds was read.",
-        _when("durable_up_to"),
+        _when("committed"),
         _GAUGE,
     ),
-    _Family("progress", "kevents_export_sink_lag_seconds", "Of the durable mark behind the read one.", _lag, _GAUGE),
+    _Family(
+        "progress",
+        "kevents_export_sink_lag_seconds",
+        "Seconds from the committed position to the read one.",
+        _lag,
+        _GAUGE,
+    ),
     # These two have the names that event-exporter's dashboards know, without the ending that counters have.
     _Family(
         "enricher",

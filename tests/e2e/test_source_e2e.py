@@ -101,7 +101,7 @@ def test_same_revision(real_server: RealServer, namespace: str) -> None:
 
 
 def test_resume(real_server: RealServer, namespace: str) -> None:
-    """After a mark only what came after it is told, also when its history is forgotten."""
+    """After a position only what came after it is told, also when its history is forgotten."""
     put(real_server, namespace, "a", "b")
     (stream,) = source(real_server, namespaces=[namespace]).open()
     with Reading(stream) as first:
@@ -109,7 +109,7 @@ def test_resume(real_server: RealServer, namespace: str) -> None:
     expected = [patch(real_server, namespace, "a", 2), *put(real_server, namespace, "c")]
     real_server.compact()
     (stream,) = source(real_server, namespaces=[namespace]).open()
-    with Reading(stream, first.mark) as second:
+    with Reading(stream, first.position) as second:
         second.wait_listed()
     assert (second.ids, second.gaps) == (expected, [])
 

@@ -52,15 +52,15 @@ def record(rv: int, message: str = "", stream: Stream = STREAM, **fields: Any) -
     return Record(stream, rv, body(rv, message, **fields), 0.0)
 
 
-def mark(rv: int, stream: Stream = STREAM, seconds: float = 0.0) -> Position:
-    """A mark, so many seconds after nine o'clock."""
+def position(rv: int, stream: Stream = STREAM, seconds: float = 0.0) -> Position:
+    """A position, so many seconds after nine o'clock."""
     return Position(stream, rv, AT + int(seconds * SECOND))
 
 
 def batch(rvs: Iterable[int], stream: Stream = STREAM, upto: int | None = None, seconds: float = 0.0) -> Batch:
-    """A batch of records with these resourceVersions; its mark is the last of them, or a later one."""
+    """A batch of records with these resourceVersions; its position is the last of them, or a later one."""
     records = [record(rv, stream=stream) for rv in rvs]
-    return Batch(records, mark(records[-1].rv if upto is None else upto, stream, seconds))
+    return Batch(records, position(records[-1].rv if upto is None else upto, stream, seconds))
 
 
 def ids(bodies: Iterable[dict[str, Any]]) -> list[str]:

@@ -42,21 +42,21 @@ def records(first: int, last: int, stream: Stream = STREAM) -> list[Record]:
     return [record(rv, stream) for rv in range(first, last + 1)]
 
 
-def mark(rv: int, stream: Stream = STREAM, time: int = 0) -> Position:
-    """A mark."""
+def position(rv: int, stream: Stream = STREAM, time: int = 0) -> Position:
+    """A position."""
     return Position(stream, rv, time)
 
 
 def chunk(first: int, last: int, stream: Stream = STREAM) -> Chunk:
     """A chunk of records with these resourceVersions, the last included."""
-    return Chunk(records(first, last, stream), mark(last, stream))
+    return Chunk(records(first, last, stream), position(last, stream))
 
 
 class ScriptedStream:
-    """Gives chunks, above the mark it is read from, then waits to be stopped.
+    """Gives chunks, above the position it is read from, then waits to be stopped.
 
     Attributes:
-        after: From which marks it was read.
+        after: From which positions it was read.
         given: How many chunks it gave.
     """
 
@@ -78,13 +78,13 @@ class ScriptedStream:
             self._chunks += chunks
             self._changed.notify_all()
 
-    def read(self, after: Position | None, furthest: Position | None = None) -> Iterator[Chunk]:
-        """Give what is above the mark."""
+    def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
+        """Give what is above the position."""
         self.after.append(after)
         lowest = -1 if after is None else after.rv
         while (found := self._next()) is not None:
-            if found.mark.rv > lowest:
-                yield Chunk([one for one in found.records if one.rv > lowest], found.mark)
+            if found.position.rv > lowest:
+                yield Chunk([one for one in found.records if one.rv > lowest], found.position)
 
     def _next(self) -> Chunk | None:
         with self._changed:
@@ -143,23 +143,23 @@ Fault = BaseException | Callable[[Batch], object]
 
 @dataclass
 class MemorySink:
-    """Keeps what is written, with its marks, as a file would; fails as it is told.
+    """Keeps what is written, with its positions, as a file would; fails as it is told.
 
     Attributes:
         faults: What the n-th write, counted from 1, raises, or calls with its batch.
         always: The same for every write.
-        ask_faults: What the n-th question for a mark raises.
-        marks: How far it holds each stream; survives a restart if it is handed on.
+        ask_faults: What the n-th question for a position raises.
+        positions: How far it holds each stream; survives a restart if it is handed on.
         batches: What was acknowledged.
-        holds_marks: Whether it has marks at all.
+        holds_positions: Whether it has positions at all.
     """
 
     faults: dict[int, Fault] = field(default_factory=dict)
     always: Fault | None = None
     ask_faults: dict[int, BaseException] = field(default_factory=dict)
-    marks: dict[Stream, Position] = field(default_factory=dict)
+    positions: dict[Stream, Position] = field(default_factory=dict)
     batches: list[Batch] = field(default_factory=list)
-    holds_marks: bool = True
+    holds_positions: bool = True
     calls: int = 0
     asked: int = 0
     closed: int = 0
@@ -185,17 +185,17 @@ class MemorySink:
                 self.changed.notify_all()
         with self.changed:
             self.batches.append(batch)
-            self.marks[batch.mark.stream] = batch.mark
+            self.positions[batch.position.stream] = batch.position
             self.changed.notify_all()
 
-    def last_mark(self, stream: Stream) -> Position | None:
+    def last_position(self, stream: Stream) -> Position | None:
         """How far it holds a stream."""
         with self.changed:
             self.asked += 1
             self.changed.notify_all()
             if (fault := self.ask_faults.get(self.asked)) is not None:
                 raise fault
-            return self.marks.get(stream) if self.holds_marks else None
+            return self.positions.get(stream) if self.holds_positions else None
 
     def close(self) -> None:
         """Count it."""
@@ -203,7 +203,7 @@ class MemorySink:
 
     def rvs(self, stream: Stream | None = None) -> list[int]:
         """The resourceVersions of what it holds, in the order in which they came."""
-        batches = [batch for batch in self.batches if stream is None or batch.mark.stream == stream]
+        batches = [batch for batch in self.batches if stream is None or batch.position.stream == stream]
         return [one.rv for batch in batches for one in batch.records]
 
     def wait(self, what: Callable[[], object]) -> None:

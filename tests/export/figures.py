@@ -105,7 +105,7 @@ class Dead:
         if not self.alive:
             raise Retry("dead")
 
-    def last_mark(self, stream: Stream) -> Position | None:
+    def last_position(self, stream: Stream) -> Position | None:
         """Nothing."""
         return None
 

@@ -13,7 +13,7 @@ import obstore.store
 
 
 def bodies_in(data: bytes) -> Iterator[dict[str, Any]]:
-    """The records in a segment: gzipped, or plain lines, of which some only hold marks."""
+    """The records in a segment: gzipped, or plain lines, of which some only hold positions."""
     plain = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     for line in plain.splitlines():
         body = json.loads(line)

@@ -86,9 +86,9 @@ class Reading:
         return [own["gap"] for own in (record.body["kevents"] for record in self.records) if "gap" in own]
 
     @property
-    def mark(self) -> Position:
-        """The last mark."""
-        return self.chunks[-1].mark
+    def position(self) -> Position:
+        """The last position."""
+        return self.chunks[-1].position
 
     def wait(self, holds: Callable[[], object]) -> None:
         """Wait until something holds; it is asked again with each chunk."""
@@ -98,7 +98,9 @@ class Reading:
                 if self.error is not None:
                     raise self.error
                 if not self._more.wait(min(0.05, max(deadline - monotonic(), 0))) and monotonic() > deadline:
-                    raise AssertionError(f"given up; there are {len(self.records)} records, mark {self.chunks[-1:]}")
+                    raise AssertionError(
+                        f"given up; there are {len(self.records)} records, position {self.chunks[-1:]}"
+                    )
 
     def wait_for(self, number: int) -> None:
         """Wait until there are so many records."""
@@ -136,11 +138,11 @@ class Reading:
 
 
 def check(chunks: list[Chunk]) -> None:
-    """What always holds: records and marks grow, and a mark covers its records."""
+    """What always holds: records and positions grow, and a position covers its records."""
     last = -1
     for chunk in chunks:
         for record in chunk.records:
             assert last < record.rv
             last = record.rv
-        assert last <= chunk.mark.rv
-        last = chunk.mark.rv
+        assert last <= chunk.position.rv
+        last = chunk.position.rv

@@ -1,11 +1,11 @@
 """What every sink of an export does, as a suite: subclass `SinkContract`, and give it the fixture `place`.
 
-    class TestMySink(MarkContract):
+    class TestMySink(PositionContract):
         @pytest.fixture
         def place(self, tmp_path):
             return Place(lambda: MySink(tmp_path), lambda: [... the bodies that the destination holds ...])
 
-`MarkContract` is for sinks that hold the mark themselves.
+`PositionContract` is for sinks that hold the position themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from kevents.export import Batch, Sink, Stream
-from tests.export.batches import CLUSTER, STREAM, batch, body, ids, ids_of, mark, record
+from tests.export.batches import CLUSTER, STREAM, batch, body, ids, ids_of, position, record
 
 OTHER = Stream(CLUSTER, "prod")
 TEXTS = {
@@ -26,7 +26,7 @@ TEXTS = {
     "NUL": "a\x00b",
     "lines": "one\ntwo\r\nthree\u2028four\u0085",
     "escapes": '\x1b[31mred\x1b[0m "\\/<&>',
-    "a mark": '{"kevents":{"v":1,"mark":{"rv":7}}}',
+    "a position": '{"kevents":{"v":1,"position":{"rv":7}}}',
     "a placeholder": "{message} {{}} ${x} %s",
 }
 
@@ -77,7 +77,7 @@ class SinkContract:
         assert ids(place.received()) == ids_of([1])
 
     def test_empty_batch(self, place: Place, sink: Sink) -> None:
-        """A batch without records, which only moves the mark, adds no record."""
+        """A batch without records, which only moves the position, adds no record."""
         sink.write(batch([], upto=5))
         sink.write(batch([6], upto=9))
         sink.write(batch([], upto=12))
@@ -86,24 +86,24 @@ class SinkContract:
     @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
     def test_texts(self, place: Place, sink: Sink, text: str) -> None:
         """Every text arrives as it is, and breaks nothing around it."""
-        sink.write(Batch([record(1), record(2, text), record(3)], mark(3)))
+        sink.write(Batch([record(1), record(2, text), record(3)], position(3)))
         assert [found["message"] for found in place.received()] == ["message 1", text, "message 3"]
 
     def test_huge_record(self, place: Place, sink: Sink) -> None:
         """A record of 3 MiB arrives, and the next one too."""
-        sink.write(Batch([record(1, "x" * (3 << 20))], mark(1)))
+        sink.write(Batch([record(1, "x" * (3 << 20))], position(1)))
         sink.write(batch([2]))
         assert [len(found["message"]) for found in place.received()] == [3 << 20, 9]
 
     def test_nothing_is_changed(self, sink: Sink) -> None:
         """A sink leaves the records as they are: others get the same."""
         found = record(1)
-        sink.write(Batch([found], mark(1)))
+        sink.write(Batch([found], position(1)))
         assert (found.body, found.rv, found.stream) == (body(1), 1, STREAM)
 
     def test_unknown_stream(self, sink: Sink) -> None:
-        """Of a stream that nothing was written of, a destination holds no mark."""
-        assert sink.last_mark(STREAM) is None
+        """Of a stream that nothing was written of, a destination holds no position."""
+        assert sink.last_position(STREAM) is None
 
     def test_close(self, place: Place) -> None:
         """A sink is closed without having been used, and twice."""
@@ -113,33 +113,33 @@ class SinkContract:
         assert place.received() == []
 
 
-class MarkContract(SinkContract):
-    """What a sink does that holds the mark itself."""
+class PositionContract(SinkContract):
+    """What a sink does that holds the position itself."""
 
-    def test_mark(self, sink: Sink) -> None:
-        """The mark is the batch's, not the last record's; its time too."""
+    def test_position(self, sink: Sink) -> None:
+        """The position is the batch's, not the last record's; its time too."""
         sink.write(batch([1, 2], upto=7, seconds=1.5))
-        assert sink.last_mark(STREAM) == mark(7, seconds=1.5)
+        assert sink.last_position(STREAM) == position(7, seconds=1.5)
 
-    def test_mark_of_an_empty_batch(self, place: Place, sink: Sink) -> None:
-        """A batch without records moves the mark, before the first record and after one."""
+    def test_position_of_an_empty_batch(self, place: Place, sink: Sink) -> None:
+        """A batch without records moves the position, before the first record and after one."""
         sink.write(batch([], upto=5))
-        assert sink.last_mark(STREAM) == mark(5)
+        assert sink.last_position(STREAM) == position(5)
         sink.write(batch([6]))
         sink.write(batch([], upto=9, seconds=60))
         sink.close()
         with place.sink() as again:
-            assert again.last_mark(STREAM) == mark(9, seconds=60)
+            assert again.last_position(STREAM) == position(9, seconds=60)
 
-    def test_mark_is_found_again(self, place: Place, sink: Sink) -> None:
-        """A new process finds the mark of the last batch, and goes on there."""
+    def test_position_is_found_again(self, place: Place, sink: Sink) -> None:
+        """A new process finds the position of the last batch, and goes on there."""
         sink.write(batch([1, 2]))
         sink.write(batch([3, 4], upto=8, seconds=10))
         sink.close()
         with place.sink() as again:
-            assert again.last_mark(STREAM) == mark(8, seconds=10)
+            assert again.last_position(STREAM) == position(8, seconds=10)
             again.write(batch([9]))
-            assert again.last_mark(STREAM) == mark(9)
+            assert again.last_position(STREAM) == position(9)
         assert ids(place.received()) == ids_of([1, 2, 3, 4, 9])
 
     def test_the_same_batch_again(self, place: Place, sink: Sink) -> None:
@@ -157,16 +157,16 @@ class MarkContract(SinkContract):
         sink.close()
         with place.sink() as again:
             again.write(batch([2, 3, 4]))
-            assert again.last_mark(STREAM) == mark(4)
+            assert again.last_position(STREAM) == position(4)
         assert ids(place.received()) == ids_of([1, 2, 3, 4])
 
     def test_streams(self, place: Place, sink: Sink) -> None:
-        """Several streams have a mark each."""
+        """Several streams have a position each."""
         sink.write(batch([5, 6]))
         sink.write(batch([1, 2], OTHER))
         sink.close()
         with place.sink() as again:
-            assert [again.last_mark(STREAM), again.last_mark(OTHER)] == [mark(6), mark(2, OTHER)]
+            assert [again.last_position(STREAM), again.last_position(OTHER)] == [position(6), position(2, OTHER)]
         assert sorted(ids(place.received())) == sorted(ids_of([1, 2, 5, 6]))
 
     def test_long_resource_versions(self, place: Place, sink: Sink) -> None:
@@ -176,18 +176,18 @@ class MarkContract(SinkContract):
         sink.write(batch([long]))
         sink.close()
         with place.sink() as again:
-            assert again.last_mark(STREAM) == mark(long)
+            assert again.last_position(STREAM) == position(long)
         assert ids(place.received()) == ids_of([10**19 - 1, 10**20 + 1, long])
 
     def test_held_already(self, place: Place, sink: Sink) -> None:
-        """Marks only grow: what ends below the own mark is held already, and does not move it back."""
+        """Positions only grow: what ends below the own position is held already, and does not move it back."""
         sink.write(batch([100, 200]))
         sink.write(batch([3, 4], seconds=1))
         sink.close()
         with place.sink() as again:
-            assert again.last_mark(STREAM) == mark(200)
+            assert again.last_position(STREAM) == position(200)
             again.write(batch([100, 150], seconds=2))
             again.write(batch([201], seconds=3))
         with place.sink() as again:
-            assert again.last_mark(STREAM) == mark(201, seconds=3)
+            assert again.last_position(STREAM) == position(201, seconds=3)
         assert ids(place.received()) == ids_of([100, 200, 201])

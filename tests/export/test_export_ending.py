@@ -53,7 +53,7 @@ def to_webhook(server: APIServer, folder: Path, url: str, grace: str) -> str:
     text = configuration(server, folder / "unused")
     sink = f'type = "webhook"\nurl = {json.dumps(url)}\n'
     text = re.sub(r'type = "file"\npath = .*\n', lambda match: sink, text)
-    return f'grace = "{grace}"\ncheckpoints = {json.dumps(str(folder / "marks"))}\n{text}'
+    return f'grace = "{grace}"\ncheckpoints = {json.dumps(str(folder / "positions"))}\n{text}'
 
 
 def waiting(running: Exporting) -> bool:
@@ -77,7 +77,7 @@ def test_grace(api_server: APIServer, export: Callable[[str], Exporting], tmp_pa
     assert time.monotonic() - began < 15
     assert "1 record not acknowledged in time; the next run reads again what is missing" in running.log
     assert "Traceback" not in running.log
-    assert not (tmp_path / "marks").exists()
+    assert not (tmp_path / "positions").exists()
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_a_second_signal(
 
 def test_a_corrupt_checkpoint(api_server: APIServer, export: Callable[[str], Exporting], tmp_path: Path) -> None:
     """A checkpoint that cannot be understood is told with what to do, and nothing is written twice meanwhile."""
-    (tmp_path / "marks").mkdir()
-    (tmp_path / "marks/archive.json").write_text("{", encoding="utf-8")
+    (tmp_path / "positions").mkdir()
+    (tmp_path / "positions/archive.json").write_text("{", encoding="utf-8")
     running = export(to_webhook(api_server, tmp_path, "http://127.0.0.1:9", "1s"))
     assert running.process.wait(30) == 2, running.log
     assert "archive.json cannot be understood" in running.log

@@ -209,7 +209,7 @@ def server() -> Iterator[APIServer]:
 def test_killed(server: APIServer, tmp_path: Path, hook: Hook) -> None:
     """A folder and a local object store hold every event once, after as many kills as `KILLS` says.
 
-    A webhook, which cannot hold a mark, has every event, and gets at most one batch again after each kill.
+    A webhook, which cannot hold a position, has every event, and gets at most one batch again after each kill.
     """
     sinks = {
         "folder": f"FileSink({str(tmp_path / 'folder')!r}, max_bytes=20000)",

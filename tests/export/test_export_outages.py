@@ -197,7 +197,7 @@ def test_outage_longer_than_an_events_life(world: World, away: str) -> None:
 def test_count_from_1_to_20(world: World) -> None:
     """An event that is counted from 1 to 20 gives twenty revisions, whose occurrences are twenty."""
     with world.exporting() as export:
-        export.wait(lambda: export.exporter.statistics().state == "running" and export.stream().read_up_to)
+        export.wait(lambda: export.exporter.statistics().state == "running" and export.stream().position)
         put(world.server, "again", count=1)
         for count in range(2, 21):
             counted = {"count": count}
@@ -217,7 +217,7 @@ def test_a_route_that_rarely_matches(world: World) -> None:
         for _ in range(6):
             world.pass_time(LIFE / 2, events=10)
             last = int(world.happened[-1].rpartition(":")[2])
-            export.wait(lambda last=last: export.stream().read_up_to.rv >= last)
+            export.wait(lambda last=last: export.stream().position.rv >= last)
         assert export.written() == 1
     world.pass_time(LIFE / 2, events=10)
     with world.exporting(routes=rarely) as export:
@@ -246,8 +246,8 @@ def test_one_of_two_is_dead_for_ten_minutes(tmp_path: Path) -> None:
     assert sorted(one.id for batch in dead.batches for one in batch.records) == sorted(world.happened)
 
 
-def test_namespaces_from_their_marks(tmp_path: Path) -> None:
-    """Several namespaces go on each from its own mark, also when one sink had more of them than the other."""
+def test_namespaces_from_their_positions(tmp_path: Path) -> None:
+    """Several namespaces go on each from its own position, also when one sink had more of them than the other."""
     world = World(tmp_path / "archive")
     memory = MemorySink()
     with world.server:
@@ -263,7 +263,7 @@ def test_namespaces_from_their_marks(tmp_path: Path) -> None:
             world.pass_time(10 * MINUTE)
     assert world.held == sorted(world.happened)
     assert sorted(one.id for batch in memory.batches for one in batch.records) == sorted(world.happened)
-    assert {mark.stream.scope for mark in memory.marks.values()} == {"red", "blue"}
+    assert {position.stream.scope for position in memory.positions.values()} == {"red", "blue"}
 
 
 def test_the_storage_was_reset(world: World) -> None:

@@ -18,7 +18,7 @@ from kevents.export import Position, Stream, read_records
 from kevents.export._config.file import ConfigError, parse
 from kevents.export._enrich.discovery import Discovery, Unread
 from kevents.export._model.paths import decoded, encoded, place_of, segment_name, stream_of
-from kevents.export._model.position_format import mark_as_json, mark_from_json
+from kevents.export._model.position_format import position_as_json, position_from_json
 from kevents.export._model.units import duration, size
 from kevents.export._route.conditions import ConditionError, compiled
 from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
@@ -29,7 +29,7 @@ from kevents.export._source.listing import collect
 from kevents.export._source.response_stream import CutError, Unchunker
 from kevents.export._source.revision_filter import RevisionFilter
 from kevents.export._source.watch_decoder import WatchDecoder
-from tests.export.batches import body, mark
+from tests.export.batches import body, position
 from tests.support.collector import no_collection
 from tests.support.foreign import ANYTHING, JSON, TEXTS, spoilt, tried
 from tests.test_fuzz import BODY, fuzz
@@ -166,7 +166,9 @@ def segment(form: Gzip | Plain, batches: int) -> bytes:
     """A segment of so many batches, three records each."""
     lines = [as_json(body(rv)) for rv in range(1, 1 + 3 * batches)]
     parts = (lines[at : at + 3] for at in range(0, len(lines), 3))
-    return b"".join(form.encode(part, BatchHeader(mark(3 * at + 3), 3 * at + 1, 3)) for at, part in enumerate(parts))
+    return b"".join(
+        form.encode(part, BatchHeader(position(3 * at + 3), 3 * at + 1, 3)) for at, part in enumerate(parts)
+    )
 
 
 @fuzz
@@ -197,40 +199,43 @@ def test_batches_in_segments(form: Any, batches: int, faults: Any) -> None:
 
 
 @fuzz
-@given(JSON | spoilt(mark_as_json(mark(5)) | {"first": 1, "records": 2}) | st.just(DEEP))
-@example({**mark_as_json(mark(5)), "first": None, "records": 2})
+@given(JSON | spoilt(position_as_json(position(5)) | {"first": 1, "records": 2}) | st.just(DEEP))
+@example({**position_as_json(position(5)), "first": None, "records": 2})
 @example(DEEP)
-def test_marks_in_segments(value: Any) -> None:
-    """What a batch says of itself is a mark or nothing, in a member's header and in a line."""
+def test_positions_in_segments(value: Any) -> None:
+    """What a batch says of itself is a position or nothing, in a member's header and in a line."""
     text = value.encode() if value == DEEP else as_json(value)
-    head = Gzip().encode([], BatchHeader(mark(5), 5, 0))[:10]
+    head = Gzip().encode([], BatchHeader(position(5), 5, 0))[:10]
     extra = b"kE" + len(text[:60_000]).to_bytes(2, "little") + text[:60_000]
     for held in (
         held_in_header(head + len(extra).to_bytes(2, "little") + extra),
-        held_in_line(b'{"kevents":{"v":1,"mark":' + text + b"}}\n"),
+        held_in_line(b'{"kevents":{"v":1,"position":' + text + b"}}\n"),
     ):
-        assert held is None or (held.mark.rv >= 0 and held.records >= 0)
-    list(Plain().scan(BytesIO(b'{"kevents":{"v":1,"mark":' + text + b',"bytes":0,"crc32":0}}\n'), 0))
+        assert held is None or (held.position.rv >= 0 and held.records >= 0)
+    list(Plain().scan(BytesIO(b'{"kevents":{"v":1,"position":' + text + b',"bytes":0,"crc32":0}}\n'), 0))
 
 
 @fuzz
-@given(ANYTHING | spoilt(mark_as_json(mark(5))))
-def test_marks(value: Any) -> None:
-    """A mark that can be written again as it was, or a ValueError."""
-    found = tried(mark_from_json, value)
+@given(ANYTHING | spoilt(position_as_json(position(5))))
+def test_positions(value: Any) -> None:
+    """A position that can be written again as it was, or a ValueError."""
+    found = tried(position_from_json, value)
     if found is not None:
-        assert mark_from_json(mark_as_json(found)) == found
+        assert position_from_json(position_as_json(found)) == found
 
 
 @fuzz
-@given(JSON | st.builds(lambda mark: {"v": 1, "marks": [mark]}, spoilt(mark_as_json(mark(5)))), SPOILING)
+@given(
+    JSON | st.builds(lambda position: {"v": 1, "positions": [position]}, spoilt(position_as_json(position(5)))),
+    SPOILING,
+)
 @example(DEEP, [])
 def test_checkpoints(tmp_path_factory: pytest.TempPathFactory, value: Any, faults: Any) -> None:
     """A checkpoint is understood, or the error names the file."""
     file = tmp_path_factory.getbasetemp() / "checkpoint.json"
     file.write_bytes(spoil(value.encode() if value == DEEP else as_json(value), faults))
     with suppress(CheckpointError):
-        found = Checkpointed(None, file).last_mark(mark(5).stream)  # type: ignore[arg-type]
+        found = Checkpointed(None, file).last_position(position(5).stream)  # type: ignore[arg-type]
         assert found is None or found.rv >= 0
 
 

@@ -30,7 +30,7 @@ from kevents.export import (
 )
 
 LARGEST_BATCH = 20
-"""Records: what a kill may double where the destination cannot hold the mark."""
+"""Records: what a kill may double where the destination cannot hold the position."""
 
 
 def connected(plan: dict[str, Any]) -> kubernetes.client.CoreV1Api:
@@ -57,7 +57,7 @@ def exporter(plan: dict[str, Any]) -> Exporter:
 def holds(statistics: ExportStatistics, upto: dict[str, int]) -> bool:
     """Whether every sink holds every stream up to there."""
     return statistics.state == "running" and all(
-        progress.durable_up_to is not None and progress.durable_up_to.rv >= upto.get(stream.scope, max(upto.values()))
+        progress.committed is not None and progress.committed.rv >= upto.get(stream.scope, max(upto.values()))
         for sink in statistics.destinations
         for stream, progress in sink.progress.items()
     )

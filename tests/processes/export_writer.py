@@ -1,4 +1,4 @@
-"""Writes to a sink from its mark on until it is killed; forked for each kill from a process that has imported all.
+"""Writes to a sink from its position on until it is killed; forked for each kill from a process that has imported all.
 
 The first argument is a file that holds, in eight bytes, up to where the sink has acknowledged; the second the sink as
 an expression. Each line on the standard input starts a writer; its process id is printed, and then that it has ended.
@@ -18,21 +18,21 @@ import obstore.store
 
 import kevents.export
 from kevents.export import Batch, Sink
-from tests.export.batches import STREAM, mark, record
+from tests.export.batches import STREAM, position, record
 
 NOT_ROUTED = 7
-"""Every seventh record is for nobody: the mark moves past it."""
+"""Every seventh record is for nobody: the position moves past it."""
 
 
 def write(sink: Sink, acknowledged: mmap.mmap) -> None:
     """Write small batches for ever, some of them empty."""
     chance = random.Random()
-    held = sink.last_mark(STREAM)
+    held = sink.last_position(STREAM)
     rv = held.rv if held else 0
     while True:
         upto = rv + chance.randint(1, 4)
         records = [record(number) for number in range(rv + 1, upto + 1) if number % NOT_ROUTED]
-        sink.write(Batch(records, mark(upto, seconds=upto)))
+        sink.write(Batch(records, position(upto, seconds=upto)))
         acknowledged[:8] = struct.pack("<q", upto)
         rv = upto
 

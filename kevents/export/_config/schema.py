@@ -167,7 +167,7 @@ def _check_ends(config: Config, top: TableReader) -> None:
     for name in names:
         if routes and name not in named:
             top.problems.add(("sinks", name), "no route goes to it: add one, or remove the sink")
-    _check_marks(config, top)
+    _check_positions(config, top)
     _check_places(config, top)
 
 
@@ -182,7 +182,7 @@ def _ends(routes: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 yield ("routes", number, "to", position), name
 
 
-def _check_marks(config: Config, top: TableReader) -> None:
+def _check_positions(config: Config, top: TableReader) -> None:
     """A destination that cannot hold how far it got needs a checkpoint beside it, or a restart doubles an hour."""
     for name, sink in config.sinks.items():
         if sink.needs_checkpoint and not config.checkpoints:

@@ -17,7 +17,7 @@ class ClusterConfig:
         kubeconfig: Its kubeconfig; empty, without a context: in-cluster, else the usual kubeconfig.
         context: Of the kubeconfig; empty: the current one.
         name: What people call it: ``clusterName`` in each record.
-        id: What stands for it in marks and names; empty: the UID of the namespace ``kube-system``.
+        id: What stands for it in positions and names; empty: the UID of the namespace ``kube-system``.
     """
 
     kubeconfig: str = ""
@@ -59,7 +59,7 @@ class HealthConfig:
     Attributes:
         host: The address; loopback unless told otherwise.
         port: The port; 0 for a free one.
-        stale_after: After how many seconds without a fresh mark the export is no longer ready.
+        stale_after: After how many seconds without a fresh position the export is no longer ready.
         unacknowledged_after: For how many seconds a record may wait for a sink that fails until it is not ready.
     """
 
@@ -81,7 +81,7 @@ class Config:
         sinks: The destinations by name, in the file's order.
         routes: In their order.
         health: Where metrics and probes are served.
-        checkpoints: The folder for the marks of sinks that cannot hold them; empty: none.
+        checkpoints: The folder for the positions of sinks that cannot hold them; empty: none.
         dead_letters: The file for what a sink never takes; empty: it is only counted and logged.
         grace: How many seconds the end may take.
     """

@@ -76,9 +76,9 @@ def default_retry_wait() -> wait_base:
 class Destination:
     """A sink, and how it is fed; a bare sink is one fed by the defaults.
 
-    A sink that can hold no mark says so by an attribute `holds_marks = False`: it begins where the other destinations
-    stand. Wrapped in :class:`Checkpointed` it has a mark of its own. What it raises is tried again, save for the types
-    in an attribute `final_errors`, which end the export: they will not pass by themselves.
+    A sink that stores no position has an attribute `holds_positions = False`. It starts where the other destinations
+    are. Wrapped in :class:`Checkpointed` it has its own position. A write that raises is retried, except for the types
+    in an attribute `final_errors`, which end the export.
 
     Attributes:
         sink: Where to.
@@ -107,9 +107,9 @@ class Destination:
     write_timeout: float = 60.0
 
     @property
-    def holds_marks(self) -> bool:
-        """Whether a mark that the sink does not have means that it holds nothing; False for one that never has any."""
-        return bool(getattr(self.sink, "holds_marks", True))
+    def holds_positions(self) -> bool:
+        """False if the sink never stores a position; True if no position means that it holds no records."""
+        return bool(getattr(self.sink, "holds_positions", True))
 
     @property
     def final_errors(self) -> tuple[type[BaseException], ...]:
@@ -118,7 +118,7 @@ class Destination:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for method in ("write", "last_mark", "close"):
+        for method in ("write", "last_position", "close"):
             if not callable(getattr(self.sink, method, None)):
                 raise ValueError(f"{type(self.sink).__name__} is no sink: it has no method {method}")
         if self.when_full not in {"block", "drop"}:

@@ -1,4 +1,4 @@
-"""Where a stream's data lies: names of folders and segments, from streams and marks and back.
+"""Where a stream's data lies: names of folders and segments, from streams and positions and back.
 
 A name never leaves the place it is put in, whatever it is made of: what is no lower-case letter, digit, hyphen or
 inner dot is written as an underscore with the two hexadecimal digits of each of its bytes.
@@ -62,7 +62,7 @@ def place_of(stream: Stream) -> str:
         ValueError: If the stream has no cluster, or a name is too long.
     """
     if not stream.cluster:
-        raise ValueError("a stream without a cluster has no place: its mark would be anybody's")
+        raise ValueError("a stream without a cluster has no place: its position would be anybody's")
     scope = encoded(stream.scope) or _ALL
     if stream.resource != EVENTS:
         scope = _short(f"{encoded(stream.resource)}{_OF}{scope}", stream.resource + stream.scope)
@@ -85,7 +85,7 @@ class SegmentName:
     """What the name of a segment says; later segments of a stream are greater.
 
     Attributes:
-        last: The mark's resourceVersion after it.
+        last: The position's resourceVersion after it.
         first: The resourceVersion of its first record.
     """
 

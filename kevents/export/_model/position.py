@@ -7,9 +7,9 @@ from collections import OrderedDict
 from typing import Final
 
 AGE: Final = 10**20
-"""What a mark grows by when the storage is reset: more than any resourceVersion that was ever seen.
+"""What a position grows by when the storage is reset: more than any resourceVersion that was ever seen.
 
-Marks stay in order then, as texts too: of twenty digits, which begin with 0, since no int64 needs them all, and of
+Positions stay in order then, as texts too: of twenty digits, which begin with 0, since no int64 needs them all, and of
 twenty-one after a reset.
 """
 
@@ -32,16 +32,16 @@ class Order:
     new age. A server whose resourceVersions are no numbers gets numbers of our own, from the wall clock.
 
     Args:
-        last: The number of the mark; 0 without one.
-        furthest: The highest number that any destination holds: no list was ever older, and no age is earlier.
+        last: The number of the position; 0 without one.
+        highest: The highest number that any destination holds: no list was ever older, and no age is earlier.
     """
 
-    __slots__ = ("_base", "_furthest", "_last")
+    __slots__ = ("_base", "_highest", "_last")
 
-    def __init__(self, last: int = 0, furthest: int = 0) -> None:
-        """Go on after the mark, in the latest age that was seen."""
-        self._furthest = max(last, furthest)
-        self._base = self._furthest // AGE * AGE
+    def __init__(self, last: int = 0, highest: int = 0) -> None:
+        """Go on after the position, in the latest age that was seen."""
+        self._highest = max(last, highest)
+        self._base = self._highest // AGE * AGE
         self._last = max(last, self._base)
 
     @property
@@ -51,11 +51,11 @@ class Order:
 
     def is_reset(self, number: int) -> bool:
         """Tell whether a list of this resourceVersion is older than what has been read, now or ever."""
-        return self._base + number < max(self._last, self._furthest)
+        return self._base + number < max(self._last, self._highest)
 
     def reset(self) -> int:
         """Begin a new age; give the number where it begins."""
-        self._base = (max(self._last, self._furthest) // AGE + 1) * AGE
+        self._base = (max(self._last, self._highest) // AGE + 1) * AGE
         self._last = self._base
         return self._base
 

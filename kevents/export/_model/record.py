@@ -80,29 +80,29 @@ def time_of(event: Body) -> str:
     return str(found or "")
 
 
-def gap_record(mark: Position, rv: int, why: str, now: int, read_at: float, cluster_name: str = "") -> Record:
+def gap_record(position: Position, rv: int, why: str, now: int, read_at: float, cluster_name: str = "") -> Record:
     """Give the record of a gap: what happened between two moments may be missing, and nobody can tell what.
 
     Args:
-        mark: How far the stream had been read before the gap; its `kevents.id` names it, so that the same gap written
-            twice is told.
+        position: How far the stream had been read before the gap. It is part of `kevents.id`, so that a gap written
+            twice has the same id.
         rv: Where in the stream the gap stands.
         why: `expired` or `reset`.
         now: When it was found, in nanoseconds since the epoch.
         read_at: The same by the monotonic clock, in seconds.
         cluster_name: What the cluster is called.
     """
-    stream = mark.stream
+    stream = position.stream
     found = moment(now)
     gap = {
         "why": why,
         "cluster": stream.cluster,
         "scope": stream.scope,
-        "after": str(mark.rv),
-        "from": moment(mark.time),
+        "after": str(position.rv),
+        "from": moment(position.time),
         "until": found,
     }
-    identity = f"gap:{stream.cluster}:{stream.scope}:{mark.rv}"
+    identity = f"gap:{stream.cluster}:{stream.scope}:{position.rv}"
     body = {"clusterName": cluster_name, "kevents": {"v": FORMAT, "id": identity, "time": found, "gap": gap}}
     return Record(stream, rv, body, read_at)
 

@@ -13,24 +13,24 @@ class Progress:
     """How far a destination is with a stream: two numbers, so that a route that rarely matches is no gap.
 
     Attributes:
-        read_up_to: What has been read, and is written, on its way, or not meant for this destination.
-        durable_up_to: What the destination has acknowledged; None: nothing yet.
+        position: What has been read, and is written, on its way, or not meant for this destination.
+        committed: What the destination has acknowledged; None: nothing yet.
 
     .. versionadded:: 0.1
     """
 
-    read_up_to: Position | None = None
-    durable_up_to: Position | None = None
+    position: Position | None = None
+    committed: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationStatistics:
-    """One destination's ledger: ``offered = held + written + dead_lettered + refused + dropped + waiting``.
+    """One destination's ledger: ``offered = already_stored + written + dead_lettered + refused + dropped + waiting``.
 
     Attributes:
         name: Which destination.
         offered: Records that a route sent here.
-        held: Of these, those that the destination held before this run.
+        already_stored: Of these, those that the destination had stored before this run.
         written: Records that it acknowledged.
         dead_lettered: Records that it never takes, or that were given up, written to the dead letters.
         refused: The same where there are no dead letters: lost.
@@ -54,7 +54,7 @@ class DestinationStatistics:
 
     name: str
     offered: int = 0
-    held: int = 0
+    already_stored: int = 0
     written: int = 0
     dead_lettered: int = 0
     refused: int = 0
@@ -87,7 +87,7 @@ class StreamStatistics:
         failed: Records on which a route raised; they are in the dead letters, if there are some.
         waiting: Records on their way through enricher and routes.
         deliveries: Hand-overs: a record routed to two destinations counts twice.
-        read_up_to: How far it has been read; None: nothing yet.
+        position: How far it has been read; None: nothing yet.
         silent_for: Seconds since the source gave something, or since the start.
 
     .. versionadded:: 0.1
@@ -101,7 +101,7 @@ class StreamStatistics:
     failed: int = 0
     waiting: int = 0
     deliveries: int = 0
-    read_up_to: Position | None = None
+    position: Position | None = None
     silent_for: float = 0.0
 
 
@@ -110,7 +110,7 @@ class ExportStatistics:
     """An export's ledgers.
 
     Attributes:
-        state: ``"new"``, ``"starting"`` (asks the destinations for their marks), ``"running"``, ``"stopping"`` or
+        state: ``"new"``, ``"starting"`` (asks the destinations for their positions), ``"running"``, ``"stopping"`` or
             ``"ended"``.
         streams: In the order in which the source gave them.
         destinations: In the order in which they were given.

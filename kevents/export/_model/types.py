@@ -1,4 +1,4 @@
-"""What travels through an export: streams and their marks, records, chunks of them and batches."""
+"""What travels through an export: streams and their positions, records, chunks of them and batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVENTS = "events"
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One list and watch, read in its own order: what a mark belongs to.
+    """One list and watch, read in its own order: what a position belongs to.
 
     Attributes:
         cluster: The UID of the namespace `kube-system`, which a cluster keeps for its life.
@@ -36,7 +36,7 @@ class Position:
         stream: What has been read.
         rv: The resourceVersion up to which nothing is missing, itself included.
         time: Up to when nothing is missing, in nanoseconds since the epoch by the wall clock: when it was read, or, of
-            a mark within what one read gave, when all of what came before that had been read.
+            a position within what one read gave, when all of what came before that had been read.
     """
 
     stream: Stream
@@ -83,11 +83,11 @@ class Chunk:
 
     Attributes:
         records: In the order of their resourceVersions; may be empty.
-        mark: How far the stream has been read with them.
+        position: How far the stream has been read with them.
     """
 
     records: Sequence[Record]
-    mark: Position
+    position: Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,13 @@ class Batch:
     """What is written to a destination at once; all of one stream, in order.
 
     Attributes:
-        records: What is written; empty if only the mark has moved (nothing matched for a while).
-        mark: How far the stream has been read when the batch closed: not below the last record's resourceVersion, and
-            nothing up to it is still to come for this destination.
+        records: What is written; empty if only the position has moved (nothing matched for a while).
+        position: How far the stream had been read when the batch closed: at least the last record's resourceVersion.
+            No later batch for this destination has a record up to it.
     """
 
     records: Sequence[Record]
-    mark: Position
+    position: Position
 
 
 class Retry(Exception):  # noqa: N818  (an answer, not an error: the batch is tried again)
@@ -118,7 +118,7 @@ class Retry(Exception):  # noqa: N818  (an answer, not an error: the batch is tr
         self.after = after
 
 
-class Reject(Exception):  # noqa: N818  (an answer, not an error: the mark moves on)
+class Reject(Exception):  # noqa: N818  (an answer, not an error: the position moves on)
     """A sink's answer: never; these records go to the dead letters, the others of the batch are durable.
 
     Args:
@@ -136,16 +136,16 @@ class Sink(Protocol):
     """A destination. Called from one thread at a time, one batch in flight."""
 
     def write(self, batch: Batch) -> None:
-        """Write a batch with its mark; return only when both are durable.
+        """Write a batch with its position; return only when both are durable.
 
         Raises:
             Retry: Not now: the same batch comes again (it may have landed: writing it twice must be harmless where the
-                destination can hold the mark).
+                destination can hold the position).
             Reject: Some records are never taken.
         """
         ...
 
-    def last_mark(self, stream: Stream) -> Position | None:
+    def last_position(self, stream: Stream) -> Position | None:
         """Give how far the destination holds a stream; None: nothing of it, or it cannot know."""
         ...
 

@@ -166,7 +166,7 @@ def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[
     Raises:
         ConfigError: If there is no such sink, or what it writes cannot be read back.
     """
-    readable = [sink.name for sink in config.sinks.values() if sink.type in _HOLDS_MARKS]
+    readable = [sink.name for sink in config.sinks.values() if sink.type in _HOLDS_POSITIONS]
     if name not in readable:
         others = f"; these are: {listed(readable)}" if readable else "; none of this configuration is"
         end = did_you_mean(name, readable) or others
@@ -182,13 +182,13 @@ def destination(config: SinkConfig, checkpoints: str) -> Destination:
 
     Args:
         config: What was read of it.
-        checkpoints: The folder for the marks of sinks that cannot hold them; empty: none.
+        checkpoints: The folder for the positions of sinks that cannot hold them; empty: none.
 
     Raises:
         ValueError: If the sink can make nothing of its options.
     """
     sink = _MAKERS[config.type](config)
-    if checkpoints and config.type not in _HOLDS_MARKS:
+    if checkpoints and config.type not in _HOLDS_POSITIONS:
         sink = Checkpointed(sink, Path(checkpoints) / f"{config.name}.json")
     return Destination(
         sink,
@@ -242,7 +242,7 @@ def _at_hand(value: Any) -> Any:  # noqa: ANN401
         raise Retry(str(error)) from None
 
 
-_HOLDS_MARKS: Final = ("file", "object-store")
+_HOLDS_POSITIONS: Final = ("file", "object-store")
 _MAKERS: Final[Mapping[str, Callable[[SinkConfig], Sink]]] = {
     "stdout": _stdout,
     "file": _file,

@@ -25,11 +25,11 @@ class ListenError(Exception):
 
 
 def unready(statistics: ExportStatistics, stale_after: float, unacknowledged_after: float) -> list[str]:
-    """Say why an export is not ready: it has not read, a mark is stale, a sink does not acknowledge.
+    """Say why an export is not ready: it has not read, a position is stale, a sink does not acknowledge.
 
     Args:
         statistics: Its ledgers.
-        stale_after: Seconds without a word of a stream after which its mark is stale.
+        stale_after: Seconds without a word of a stream after which its position is stale.
         unacknowledged_after: Seconds that a record may wait for a sink that fails.
 
     Returns:
@@ -44,7 +44,7 @@ def unready(statistics: ExportStatistics, stale_after: float, unacknowledged_aft
 
 def _stream_trouble(stream: StreamStatistics, stale_after: float) -> str:
     name = f"namespace {stream.stream.scope}" if stream.stream.scope else "all namespaces"
-    if stream.read_up_to is None:
+    if stream.position is None:
         return f"the events of {name} have not been read yet"
     if stream.silent_for > stale_after:
         return f"nothing has been heard of the events of {name} for {stream.silent_for:.0f} s"

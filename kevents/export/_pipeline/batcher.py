@@ -1,9 +1,9 @@
 """What waits for one destination, and when which batch of it is to be written.
 
-One line a stream: the records that are to come, in slices as they came, each with the mark of its chunk. A batch is a
+One line a stream: the records to write, in slices as they came, each with the position of its chunk. A batch is a
 piece from the front of a line, so queue and open batch are the same thing: what was not written yet. A line is due
 when a batch is full, when its first record is old enough, when nothing more may come in, or, with no record in it,
-when its mark has moved and has not been written for a while. Time is handed in.
+when its position has moved and has not been written for a while. Time is handed in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kevents.export._model.options import BatchOptions, QueueOptions
 from kevents.export._model.types import Batch, Position, Record, Stream
 
 IDLE = 60.0
-"""Seconds after which a mark that moved without a record is written by itself."""
+"""Seconds after which a position that moved without a record is written by itself."""
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class _Slice:
     """What one chunk left to be written, how far the stream was read with it, and up to when before it."""
 
     records: Sequence[Record]
-    mark: Position
+    position: Position
     since: float
     before: int
     done: int = 0
@@ -43,14 +43,14 @@ class _Line:
         self.taken = held
         self.touched = now
 
-    def add(self, records: Sequence[Record], size: int, mark: Position, now: float) -> None:
+    def add(self, records: Sequence[Record], size: int, position: Position, now: float) -> None:
         if records:
-            self.slices.append(_Slice(records, mark, now, (self.read or self.taken or mark).time))
+            self.slices.append(_Slice(records, position, now, (self.read or self.taken or position).time))
             self.items += len(records)
             self.bytes += size
         elif self.slices:
-            self.slices[-1].mark = mark
-        self.read = mark
+            self.slices[-1].position = position
+        self.read = position
 
     def due(self, limits: BatchOptions, idle: float, *, hurried: bool) -> float:
         """When it should be taken from."""
@@ -67,7 +67,7 @@ class Batcher:
     Args:
         limits: When a batch closes.
         queue: How much may wait.
-        idle: Seconds after which a mark that moved without a record is written by itself.
+        idle: Seconds after which a position that moved without a record is written by itself.
     """
 
     def __init__(self, limits: BatchOptions, queue: QueueOptions, idle: float = IDLE) -> None:
@@ -100,10 +100,10 @@ class Batcher:
         """Know a stream, and how far the destination holds it."""
         self._lines[stream] = _Line(now, held)
 
-    def add(self, stream: Stream, records: Sequence[Record], mark: Position, now: float) -> None:
+    def add(self, stream: Stream, records: Sequence[Record], position: Position, now: float) -> None:
         """Take in what a chunk holds for this destination, maybe nothing, and how far the stream was read with it."""
         size = sum([len(record.line()) + 1 for record in records])
-        self._lines[stream].add(records, size, mark, now)
+        self._lines[stream].add(records, size, position, now)
         self.items += len(records)
         self.bytes += size
 
@@ -128,31 +128,31 @@ class Batcher:
     def _cut(self, stream: Stream, line: _Line, now: float) -> Batch:
         records: list[Record] = []
         size = 0
-        mark = line.read
+        position = line.read
         self._since = line.slices[0].since if line.slices else inf
         while line.slices:
             first = line.slices[0]
             before = len(records)
             size = self._fill(records, size, first)
             if first.done < len(first.records):
-                if len(records) > before:  # the mark of the whole slice would promise what is still to come
-                    mark = Position(stream, records[-1].rv, first.before)
+                if len(records) > before:  # the position of the whole slice would promise what is still to come
+                    position = Position(stream, records[-1].rv, first.before)
                 break
-            mark = first.mark
+            position = first.position
             line.slices.popleft()
         line.items -= len(records)
         line.bytes -= size
-        line.taken, line.touched = mark, now
+        line.taken, line.touched = position, now
         self._in_hand = len(records), size
-        assert mark is not None  # a line is due only once something was read  # noqa: S101
-        return Batch(records, mark)
+        assert position is not None  # a line is due only once something was read  # noqa: S101
+        return Batch(records, position)
 
     def _fill(self, records: list[Record], size: int, piece: _Slice) -> int:
         """Move what fits from a slice into a batch; the batch's size with it."""
         for record in piece.records[piece.done :]:
             length = len(record.line()) + 1
             full = len(records) >= self._limits.max_items or size + length > self._limits.max_bytes
-            # Records of one resourceVersion stay together: the mark between them could not tell them apart.
+            # Records of one resourceVersion stay together: the position between them could not tell them apart.
             if records and full and record.rv != records[-1].rv:
                 break
             records.append(record)
@@ -169,7 +169,7 @@ class Batcher:
         self._since = inf
 
     def hurry(self) -> None:
-        """From now on whatever waits is due, marks too."""
+        """From now on whatever waits is due, positions too."""
         self._hurried = True
 
     def oldest(self) -> float:

@@ -1,7 +1,7 @@
 """One destination: its queue, its thread, and how far it has come.
 
-Everything that touches the sink happens in the lane's thread: asking it for its marks, one write at a time in order,
-closing it. A batch is tried until the destination has it; only then does the mark of its stream move.
+All calls of the sink happen in the lane's thread: asking it for its positions, one write at a time in order,
+closing it. A batch is tried until the destination has it; only then does the position of its stream move.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class DestinationWorker:
     # -- the beginning -------------------------------------------------------------------------------------------
 
     def start(self, streams: Sequence[Stream], fail: Fail) -> None:
-        """Start the thread, which first asks the sink for its marks; `fail` hears of an error that nothing expected."""
+        """Start the thread, which first asks the sink for its positions; `fail` gets an unexpected error."""
         self._account.answered = self._clock()
         name = f"kevents-export-{self.name}"
         self._thread = threading.Thread(target=self._run, args=(streams, fail), name=name, daemon=True)
@@ -99,13 +99,13 @@ class DestinationWorker:
 
     # -- the reading side ----------------------------------------------------------------------------------------
 
-    def offer(self, stream: Stream, records: Sequence[Record], mark: Position, room: threading.Event) -> bool:
+    def offer(self, stream: Stream, records: Sequence[Record], position: Position, room: threading.Event) -> bool:
         """Take records in, in order, and how far the stream has been read with them. Does not wait.
 
         Args:
             stream: Of which they are.
             records: What a route sends here; maybe nothing.
-            mark: How far the stream has been read.
+            position: How far the stream has been read.
             room: Set when it is worth another try.
 
         Returns:
@@ -118,7 +118,7 @@ class DestinationWorker:
                 self._wanting.add(room)
                 return False
             kept = fresh[: self._batcher.room] if self._drops else fresh
-            self._take_in(stream, kept, mark)
+            self._take_in(stream, kept, position)
             self._account.offered(len(records), len(fresh), len(kept))
         if len(kept) < len(fresh):
             self._tell_dropped(len(fresh) - len(kept))
@@ -131,13 +131,13 @@ class DestinationWorker:
             return records
         return [record for record in records if record.rv > skip.rv]
 
-    def _take_in(self, stream: Stream, records: Sequence[Record], mark: Position) -> None:
-        self._account.read[stream] = mark
+    def _take_in(self, stream: Stream, records: Sequence[Record], position: Position) -> None:
+        self._account.read[stream] = position
         if stream in self._skip:
-            if mark.rv < self._skip[stream].rv:
-                return  # the destination is further than the source: its mark must not go back
+            if position.rv < self._skip[stream].rv:
+                return  # the destination is further than the source: its position must not go back
             del self._skip[stream]
-        self._batcher.add(stream, records, mark, self._clock())
+        self._batcher.add(stream, records, position, self._clock())
         if self._batcher.due() < self._wakes:
             self._changed.notify()
 

@@ -48,7 +48,7 @@ class State(str, Enum):
 
 
 class Exporter:
-    """Reads a source's streams in order, and moves a destination's mark only when the destination has the bytes.
+    """Reads a source's streams in order, and moves a destination's position only when the destination has the bytes.
 
     Args:
         source: What is read: a :class:`ClusterEventSource`.
@@ -160,10 +160,10 @@ class Exporter:
         if not all(self._wait_begun(lane) for lane in self._lanes.values()):
             return False
         self._readers = [self._reader(source) for source in sources]
-        begins = [self._marks(reader.stream) for reader in self._readers]
+        begins = [self._positions(reader.stream) for reader in self._readers]
         self._state = State.RUNNING
-        for reader, (after, furthest) in zip(self._readers, begins, strict=True):
-            reader.start(after, furthest)
+        for reader, (after, highest) in zip(self._readers, begins, strict=True):
+            reader.start(after, highest)
         return True
 
     def _open(self) -> Sequence[EventStream] | None:
@@ -196,12 +196,12 @@ class Exporter:
     def _reader(self, source: EventStream) -> Reader:
         return Reader(source, self._lanes, self._router, self._enricher, self._dead_letters, self._log, fail=self._fail)
 
-    def _marks(self, stream: Stream) -> tuple[Position | None, Position | None]:
-        """From where a stream is read: the lowest mark of those destinations that can hold one; and the highest."""
+    def _positions(self, stream: Stream) -> tuple[Position | None, Position | None]:
+        """From where a stream is read: the lowest position of those destinations that can hold one; and the highest."""
         counted = [
             lane.held(stream)
             for name, lane in self._lanes.items()
-            if self._destinations[name].holds_marks and not lane.unknown
+            if self._destinations[name].holds_positions and not lane.unknown
         ]
         after = None if None in counted else min(filter(None, counted), key=_number, default=None)
         for lane in self._lanes.values():
@@ -285,8 +285,8 @@ class Exporter:
         )
 
 
-def _number(mark: Position) -> int:
-    return mark.rv
+def _number(position: Position) -> int:
+    return position.rv
 
 
 def _checked(routes: Sequence[Route] | Routes, sinks: Mapping[str, object]) -> Routes:

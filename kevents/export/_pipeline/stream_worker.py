@@ -22,16 +22,16 @@ from kevents.export._source.bounded_queue import BoundedQueue, pieces
 
 
 class EventStream(Protocol):
-    """One stream of a source, to be read from a mark on."""
+    """One stream of a source, to be read from a position on."""
 
     stream: Stream
 
-    def read(self, after: Position | None, furthest: Position | None = None) -> Iterator[Chunk]:
-        """Give what comes after a mark, for ever; it ends after :meth:`stop` only.
+    def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
+        """Give what comes after a position, for ever; it ends after :meth:`stop` only.
 
         Args:
             after: How far all destinations hold the stream; None: one of them holds nothing of it.
-            furthest: How far any of them does: what has not been read ever before must be numbered above it.
+            highest: How far any of them does: what has not been read ever before must be numbered above it.
         """
         ...
 
@@ -105,21 +105,21 @@ class Reader:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()  # guards the counts
         self._read = self._gaps = self._routed = self._unrouted = self._failed = self._deliveries = 0
-        self._mark: Position | None = None
-        self._furthest: Position | None = None
+        self._position: Position | None = None
+        self._highest: Position | None = None
         self._heard = clock()
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def start(self, after: Position | None, furthest: Position | None = None) -> None:
-        """Start both threads; what the source gives after the mark is read.
+    def start(self, after: Position | None, highest: Position | None = None) -> None:
+        """Start both threads; what the source gives after the position is read.
 
         Args:
             after: How far all destinations hold the stream.
-            furthest: How far any of them does.
+            highest: How far any of them does.
         """
         self._heard = self._clock()
-        self._mark, self._furthest = after, furthest
+        self._position, self._highest = after, highest
         name = self.stream.scope or "all"
         for target, what in ((self._run_reading, "read"), (self._run_sorting, "sort")):
             thread = threading.Thread(target=target, name=f"kevents-export-{what}-{name}", daemon=True)
@@ -129,7 +129,7 @@ class Reader:
 
     def _run_reading(self) -> None:
         try:
-            for chunk in self._source.read(self._mark, self._furthest):
+            for chunk in self._source.read(self._position, self._highest):
                 if not self._pass_on(chunk):
                     break
             else:
@@ -152,7 +152,7 @@ class Reader:
             self._passing_on = True
             self._read += len(chunk.records)
             self._gaps += gaps
-            before, self._mark = self._mark, chunk.mark
+            before, self._position = self._position, chunk.position
             self._heard = self._clock()
         taken = all(self._between.put(piece) for piece in pieces(chunk, before))
         with self._lock:
@@ -183,7 +183,7 @@ class Reader:
             )
 
     def _hand_over(self, chunk: Chunk) -> bool:
-        """Give each lane its share, and all of them the mark; False if that is given up."""
+        """Give each lane its share, and all of them the position; False if that is given up."""
         shares: dict[str, list[Record]] = {name: [] for name in self._lanes}
         routed = unrouted = 0
         for record in chunk.records:
@@ -197,7 +197,7 @@ class Reader:
                 routed += 1
             else:
                 unrouted += 1
-        if not self._offer(shares, chunk.mark):
+        if not self._offer(shares, chunk.position):
             return False
         with self._lock:
             self._routed += routed
@@ -205,12 +205,14 @@ class Reader:
             self._deliveries += sum(map(len, shares.values()))
         return True
 
-    def _offer(self, shares: dict[str, list[Record]], mark: Position) -> bool:
+    def _offer(self, shares: dict[str, list[Record]], position: Position) -> bool:
         """To each lane as soon as it has room, so that one that is full keeps nothing from the others."""
         left = [(self._lanes[name], records) for name, records in shares.items()]
         while True:
             self._room.clear()
-            left = [(lane, records) for lane, records in left if not lane.offer(self.stream, records, mark, self._room)]
+            left = [
+                (lane, records) for lane, records in left if not lane.offer(self.stream, records, position, self._room)
+            ]
             if not left or self._abandoned:
                 return not left
             self._room.wait()
@@ -287,6 +289,6 @@ class Reader:
                 failed=self._failed,
                 waiting=self._read - self._routed - self._unrouted - self._failed,
                 deliveries=self._deliveries,
-                read_up_to=self._mark,
+                position=self._position,
                 silent_for=self._clock() - self._heard,
             )

@@ -90,7 +90,7 @@ class Writer:
         """How far the sink holds a stream; one that may drop is not waited for."""
         stop = stop_after_attempt(_FIRST_ASKS) if self._drops else stop_never
         try:
-            return self._retried(self._sink.last_mark, stream, stop)
+            return self._retried(self._sink.last_position, stream, stop)
         except self._final:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, it was said; the others must not wait
@@ -102,17 +102,17 @@ class Writer:
     def deliver(self, batch: Batch) -> None:
         """Bring a batch to its end: acknowledged, or refused and kept in the dead letters."""
         try:
-            if batch.mark.stream in self.unknown:
-                self._retried(self._ask_again, batch.mark.stream, self._stop)
+            if batch.position.stream in self.unknown:
+                self._retried(self._ask_again, batch.position.stream, self._stop)
             batch = self._beyond_late(batch)
             self._retried(self._write, batch, self._stop)
         except Reject as refusal:
             refused = self._among(batch, refusal)
             self._bury(refused, str(refusal))
             self._count_written(batch, without=refused)
-            # The mark comes last: were it first, a kill would lose what the dead letters had not got yet.
+            # The position comes last: were it first, a kill would lose what the dead letters had not got yet.
             if batch.records:
-                self.deliver(Batch((), batch.mark))
+                self.deliver(Batch((), batch.position))
         except self._final:
             raise
         except BaseException as error:  # noqa: BLE001 - retry_stop has given up on it
@@ -120,23 +120,23 @@ class Writer:
         else:
             self._count_written(batch, without=())
             with self._lock:
-                self._account.durable[batch.mark.stream] = batch.mark
+                self._account.committed[batch.position.stream] = batch.position
 
     def _ask_again(self, stream: Stream) -> None:
-        mark = self._sink.last_mark(stream)
+        position = self._sink.last_position(stream)
         self.unknown.remove(stream)
-        if mark is not None:
-            self._late[stream] = mark
+        if position is not None:
+            self._late[stream] = position
 
     def _beyond_late(self, batch: Batch) -> Batch:
         """Leave out what the sink held before this run, if it said so only after the records had come."""
-        own = self._late.get(batch.mark.stream)
+        own = self._late.get(batch.position.stream)
         if own is None:
             return batch
         records = [record for record in batch.records if record.rv > own.rv]
         with self._lock:
             self._account.held(len(batch.records) - len(records))
-        return Batch(records, max(own, batch.mark, key=_number))
+        return Batch(records, max(own, batch.position, key=_number))
 
     def _write(self, batch: Batch) -> None:
         with self._lock:
@@ -195,8 +195,8 @@ class Writer:
         self._log.log_limited(("retry", self._name), text)
 
 
-def _number(mark: Position) -> int:
-    return mark.rv
+def _number(position: Position) -> int:
+    return position.rv
 
 
 def _size(records: Sequence[Record]) -> int:
@@ -214,7 +214,7 @@ class Account:
     Attributes:
         accounted: How many records of the batch in hand have been written or refused already.
         read: How far each stream was read.
-        durable: How far the destination holds it.
+        committed: How far the destination holds it.
         answered: When it last took something.
         writing_since: When the write began that is under way; None: there is none.
     """
@@ -223,7 +223,7 @@ class Account:
         """Nothing has happened."""
         self.accounted = 0
         self.read: dict[Stream, Position | None] = {}
-        self.durable: dict[Stream, Position | None] = {}
+        self.committed: dict[Stream, Position | None] = {}
         self.answered = now
         self.writing_since: float | None = None
         self._name = name
@@ -233,9 +233,9 @@ class Account:
         self._last_error = ""
 
     def begin(self, stream: Stream, read: Position | None, held: Position | None) -> None:
-        """A stream is read from a mark on, and held up to another."""
+        """A stream is read from a position on, and held up to another."""
         self.read[stream] = read
-        self.durable[stream] = held
+        self.committed[stream] = held
 
     def offered(self, records: int, fresh: int, kept: int) -> None:
         """So many records came; so many of them the destination did not hold, and so many of those had room."""
@@ -282,7 +282,7 @@ class Account:
         return DestinationStatistics(
             name=self._name,
             offered=self._offered,
-            held=self._already,
+            already_stored=self._already,
             written=self._written,
             dead_lettered=self._dead,
             refused=self._refused,
@@ -300,8 +300,7 @@ class Account:
             last_error=self._last_error,
             silent_for=now - self.answered,
             progress={
-                stream: Progress(read_up_to=read, durable_up_to=self.durable[stream])
-                for stream, read in self.read.items()
+                stream: Progress(position=read, committed=self.committed[stream]) for stream, read in self.read.items()
             },
         )
 

@@ -13,7 +13,7 @@ import msgspec
 from kevents.exceptions import KeventsError
 from kevents.export._read.archive import Segment, segments
 from kevents.export._sinks.object_store import GiveOptions, Options
-from kevents.export._sinks.segments import Gzip, is_mark
+from kevents.export._sinks.segments import Gzip, is_position_line
 
 REMEMBERED: Final = 100_000
 
@@ -227,7 +227,7 @@ class _TornError(_DamagedError):
 
 
 def lines(file: BinaryIO, report: Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
-    """Give the lines of a segment, gzip members or plain, without the marks.
+    """Give the lines of a segment, gzip members or plain, without the positions.
 
     Args:
         file: It, at its beginning; it can be read anywhere.
@@ -240,7 +240,7 @@ def lines(file: BinaryIO, report: Report, *, is_open: bool) -> Iterator[tuple[in
     is_gzip = file.read(2) == _GZIP
     file.seek(0)
     found = _gzip_lines(file, report, is_open=is_open) if is_gzip else _plain_lines(file, report, is_open=is_open)
-    return ((offset, line) for offset, line in found if line and not is_mark(line))
+    return ((offset, line) for offset, line in found if line and not is_position_line(line))
 
 
 def _gzip_lines(file: BinaryIO, report: Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:

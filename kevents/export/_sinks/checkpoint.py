@@ -1,4 +1,4 @@
-"""Marks in a file, for destinations that cannot hold one themselves."""
+"""Positions in a file, for destinations that cannot hold one themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kevents.exceptions import KeventsError
-from kevents.export._model.position_format import VERSION, mark_as_json, mark_from_json
+from kevents.export._model.position_format import VERSION, position_as_json, position_from_json
 from kevents.export._model.types import Batch, Position, Sink, Stream
 from kevents.export._sinks.disk import make_folder, replace, retried
 
@@ -21,15 +21,15 @@ class CheckpointError(KeventsError, ValueError):
 
 
 class Checkpointed:
-    """A sink with the mark beside it: written to a file after the destination's acknowledgement.
+    """A sink with the position beside it: written to a file after the destination's acknowledgement.
 
     A crash between the two writes one batch again; while only the file cannot be written, the batch is not. After a
-    :class:`Reject` the mark stays where it was; an empty batch with the mark, written once the dead letters are safe,
+    :class:`Reject` the position stays where it was; an empty batch with the position, written after the dead letters,
     moves it on. Each sink has a file of its own.
 
     Args:
         sink: The destination.
-        path: The file; made, with its folder, when the first mark comes.
+        path: The file; made, with its folder, when the first position comes.
 
     .. versionadded:: 0.1
     """
@@ -39,28 +39,28 @@ class Checkpointed:
         self._sink = sink
         self.final_errors = (CheckpointError, *getattr(sink, "final_errors", ()))
         self._path = Path(path)
-        self._marks: dict[Stream, Position] | None = None
-        self._taken: Batch | None = None  # by the destination, while its mark is not in the file
+        self._positions: dict[Stream, Position] | None = None
+        self._taken: Batch | None = None  # by the destination, while its position is not in the file
 
     def write(self, batch: Batch) -> None:
-        """Write to the destination, then the mark.
+        """Write to the destination, then the position.
 
         Raises:
             Retry: If one of the two is not possible now.
             Reject: As the destination does.
             CheckpointError: If the file cannot be understood.
         """
-        marks = {**self._read(), batch.mark.stream: batch.mark}
+        positions = {**self._read(), batch.position.stream: batch.position}
         if batch.records and batch is not self._taken:
             self._sink.write(batch)
         self._taken = batch
         with retried("cannot write the checkpoint", self._path):
             make_folder(self._path.parent)
-            replace(self._path, _as_text(marks))
-        self._marks, self._taken = marks, None
+            replace(self._path, _as_text(positions))
+        self._positions, self._taken = positions, None
 
-    def last_mark(self, stream: Stream) -> Position | None:
-        """Give the mark that the file holds.
+    def last_position(self, stream: Stream) -> Position | None:
+        """Give the position that the file holds.
 
         Raises:
             Retry: If it cannot be read now.
@@ -69,14 +69,14 @@ class Checkpointed:
         return self._read().get(stream)
 
     def _read(self) -> dict[Stream, Position]:
-        if self._marks is None:
+        if self._positions is None:
             with retried("cannot read the checkpoint", self._path):
                 try:
                     data = self._path.read_bytes()
                 except FileNotFoundError:
                     data = None
-            self._marks = {} if data is None else _from_text(data, self._path)
-        return self._marks
+            self._positions = {} if data is None else _from_text(data, self._path)
+        return self._positions
 
     def close(self) -> None:
         """Let go of the destination."""
@@ -87,20 +87,20 @@ class Checkpointed:
         return f"{type(self).__name__}({self._sink!r}, {str(self._path)!r})"
 
 
-def _as_text(marks: dict[Stream, Position]) -> bytes:
-    value: dict[str, Any] = {"v": VERSION, "marks": [mark_as_json(mark) for mark in marks.values()]}
+def _as_text(positions: dict[Stream, Position]) -> bytes:
+    value: dict[str, Any] = {"v": VERSION, "positions": [position_as_json(position) for position in positions.values()]}
     return json.dumps(value, indent=1).encode() + b"\n"
 
 
 def _from_text(data: bytes, path: Path) -> dict[Stream, Position]:
     try:
         value = json.loads(data)
-        if not isinstance(value, dict) or value.get("v") != VERSION or not isinstance(value.get("marks"), list):
+        if not isinstance(value, dict) or value.get("v") != VERSION or not isinstance(value.get("positions"), list):
             raise ValueError(f"not the form of version {VERSION}")  # noqa: TRY301 - as any other fault of its text
-        marks = [mark_from_json(mark) for mark in value["marks"]]
+        positions = [position_from_json(position) for position in value["positions"]]
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"the checkpoint {path} cannot be understood ({error}): put an earlier one back, or remove it, "
             "and everything that the cluster still holds is written again"
         ) from None
-    return {mark.stream: mark for mark in marks}
+    return {position.stream: position for position in positions}

@@ -1,4 +1,4 @@
-"""A folder of segments: each batch appended with its mark and made durable, so a crash loses and doubles nothing."""
+"""A folder of segments: each batch is appended with its position and fsynced, so a crash loses and doubles nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FileSink:
     """Writes batches to a folder, for each stream a folder of its own in it: `{path}/{cluster}/{scope}/`.
 
     Each batch is one gzip member, or one block of lines, appended and fsynced; a segment is closed by size and age and
-    gets the name `{first}-{last}.jsonl.gz`. The mark lies in the segments. One process writes to a stream's folder.
+    gets the name `{first}-{last}.jsonl.gz`. The position lies in the segments. One process writes to a stream's folder.
 
     Args:
         path: The folder; made when the first batch comes.
@@ -62,18 +62,18 @@ class FileSink:
         self._folders: dict[Stream, SegmentFolder] = {}
 
     def write(self, batch: Batch) -> None:
-        """Append a batch with its mark; what the folder holds already is left out.
+        """Append a batch with its position; what the folder holds already is left out.
 
         Raises:
             Retry: If the disk does not take it, or another process writes there.
             ValueError: If no place can be made of the stream's names.
         """
-        folder = self._opened(batch.mark.stream)
-        new = news(batch, folder.mark)
+        folder = self._opened(batch.position.stream)
+        new = news(batch, folder.position)
         if new is not None:
             folder.write(new)
 
-    def last_mark(self, stream: Stream) -> Position | None:
+    def last_position(self, stream: Stream) -> Position | None:
         """Give how far the folder holds a stream; opening it cuts off what a crash has torn.
 
         Raises:
@@ -81,7 +81,7 @@ class FileSink:
         """
         if stream not in self._folders and not (self._path / place_of(stream)).exists():
             return None
-        return self._opened(stream).mark
+        return self._opened(stream).position
 
     def _opened(self, stream: Stream) -> SegmentFolder:
         if stream not in self._folders:
@@ -173,7 +173,7 @@ class SegmentFolder:
     """
 
     def __init__(self, folder: Path, stream: Stream, form: Format, rotation: Rotation) -> None:
-        """Open it: cut a torn tail, find the mark."""
+        """Open it: cut a torn tail, find the position."""
         self._folder, self._stream, self._form, self._rotation = folder, stream, form, rotation
         self._part = _part(folder, form)
         self._size = 0
@@ -190,9 +190,9 @@ class SegmentFolder:
             raise
 
     @property
-    def mark(self) -> Position | None:
+    def position(self) -> Position | None:
         """How far the stream is held."""
-        return self._last.mark if self._last else None
+        return self._last.position if self._last else None
 
     def close(self) -> None:
         """Let others in."""
@@ -211,7 +211,7 @@ class SegmentFolder:
             return None
         name, path = found[-1]
         last = scanned(path, Gzip() if path.name.endswith(Gzip.suffix) else Plain()).last
-        if last is not None and last.mark.rv == name.last:
+        if last is not None and last.position.rv == name.last:
             return last
         return BatchHeader(Position(self._stream, name.last, path.stat().st_mtime_ns), name.first, 0)
 
@@ -242,7 +242,7 @@ class SegmentFolder:
             _LOGGER.error("%s: damaged in the middle; it is closed as it is, and read as far as it can be", part)
         if found.last and (found.damaged or found.first):
             self._rename(part, form, found.first or found.last, found.last)
-        elif found.last:  # a mark and nothing else: in the format that is written now
+        elif found.last:  # a position and nothing else: in the format that is written now
             replace(self._part, self._form.encode((), found.last))
             self._size = self._part.stat().st_size
             part.unlink()
@@ -255,25 +255,25 @@ class SegmentFolder:
         Raises:
             Retry: If the disk does not take it; nothing of it remains then.
         """
-        held = BatchHeader(new.mark, new.first, len(new.records))
+        held = BatchHeader(new.position, new.first, len(new.records))
         data = self._form.encode((record.line() for record in new.records), held)
         with retried("cannot write", self._part):
             if self._is_due(held, len(data)):
                 self._rotate()
             self._sync_names()
             if self._first is None and not new.records:
-                replace(self._part, data)  # marks alone do not pile up
+                replace(self._part, data)  # positions alone do not pile up
                 self._size = len(data)
             else:
                 self._append(data)
         self._first = self._first or (held if new.records else None)
         self._last = held
-        self._remove_old(new.mark.time)
+        self._remove_old(new.position.time)
 
     def _is_due(self, held: BatchHeader, more: int) -> bool:
         if self._first is None or self._last is None:
             return False
-        age = (held.mark.time - self._first.mark.time) / _NANO
+        age = (held.position.time - self._first.position.time) / _NANO
         return age >= self._rotation.max_age or self._size + more > self._rotation.max_bytes
 
     def _append(self, data: bytes) -> None:
@@ -300,7 +300,7 @@ class SegmentFolder:
         self._size, self._first, self._looked = 0, None, 0
 
     def _rename(self, part: Path, form: Format, first: BatchHeader, last: BatchHeader) -> None:
-        name = SegmentName(last.mark.rv, first.first).file(form.suffix)
+        name = SegmentName(last.position.rv, first.first).file(form.suffix)
         with suppress(FileNotFoundError):  # somebody has removed it: there is nothing to close
             os.replace(part, self._folder / name)  # noqa: PTH105 - beside its kin of os
         self._named = True
@@ -316,7 +316,7 @@ class SegmentFolder:
         return sorted((name, path) for path in self._folder.iterdir() if (name := segment_name(path.name)))
 
     def _remove_old(self, now: int) -> None:
-        """Remove closed segments; the open one holds the mark, so that any of them may go."""
+        """Remove closed segments; the open one holds the position, so that any of them may go."""
         keep, keep_for = self._rotation.keep, self._rotation.keep_for
         if (keep is None and keep_for is None) or 0 <= now - self._looked < _BETWEEN_LOOKS:
             return
@@ -334,4 +334,4 @@ def _part(folder: Path, form: Format) -> Path:
 
 
 def _order(held: BatchHeader) -> tuple[int, int]:
-    return held.mark.rv, held.mark.time
+    return held.position.rv, held.position.time

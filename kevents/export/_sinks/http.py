@@ -263,7 +263,7 @@ class Delivery:
         """
         if not batch.records:
             return
-        key = (batch.mark, len(batch.records), batch.records[0].id)
+        key = (batch.position, len(batch.records), batch.records[0].id)
         if key != self._key:
             self._key, self._parts = key, [*parts(batch.records)][::-1]
             self._refused, self._why, self._requests = [], "", 0

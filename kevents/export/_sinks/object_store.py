@@ -1,9 +1,10 @@
-"""Objects in a bucket, one for each batch: the newest key is the mark, and no object is ever written twice.
+"""Objects in a bucket, one for each batch: the newest key is the position, and no object is ever written twice.
 
 `{cluster}/{scope}/dt={date}/{first}-{last}.jsonl.gz` below the URL's prefix: `first` is the resourceVersion of the
-first record, `last` that of the batch's mark, `date` the day in UTC when that was read. An object is created only if
+first record, `last` that of the batch's position, `date` the UTC day when it was read. An object is created only if
 there is none of that name (`If-None-Match: *`), whole or not at all; so a request whose answer was lost is asked again
-without harm. A batch without records moves the mark in `{cluster}/{scope}/mark.json`, the only object ever replaced.
+without harm. A batch without records moves the position in `{cluster}/{scope}/position.json`, the only object that is
+ever replaced.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from kevents.export._sinks.segments import (
     held_from_json,
     held_in_header,
     held_in_line,
-    is_mark,
+    is_position_line,
     news,
 )
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 _LOGGER: Final = logging.getLogger("kevents.export")
-_MARK: Final = "mark.json"
+_POSITION: Final = "position.json"
 _DATES: Final = 3
 _HEAD: Final = 4096
 _MOST_COMPARED: Final = 256 << 20
@@ -85,26 +86,26 @@ class ObjectStoreSink:
             Retry: If the store does not answer, or refuses: a bucket may be made, credentials renewed.
             ValueError: If no key can be made of the stream's names.
         """
-        stream = batch.mark.stream
+        stream = batch.position.stream
         held = self._last(stream)
-        new = news(batch, held.mark if held else None)
+        new = news(batch, held.position if held else None)
         if new is None:
             return
-        next_held = BatchHeader(new.mark, new.first, len(new.records))
+        next_held = BatchHeader(new.position, new.first, len(new.records))
         if new.records:
             self._create(next_held, new)
         else:
-            self._put(f"{place_of(stream)}/{_MARK}", next_held.text(), "overwrite")
+            self._put(f"{place_of(stream)}/{_POSITION}", next_held.text(), "overwrite")
         self._held[stream] = next_held
 
-    def last_mark(self, stream: Stream) -> Position | None:
+    def last_position(self, stream: Stream) -> Position | None:
         """Give how far the bucket holds a stream; asked once, remembered then.
 
         Raises:
             Retry: If the store does not answer, or refuses.
         """
         held = self._last(stream)
-        return held.mark if held else None
+        return held.position if held else None
 
     def close(self) -> None:
         """Forget what the bucket holds."""
@@ -117,8 +118,8 @@ class ObjectStoreSink:
     # -- writing
 
     def _create(self, held: BatchHeader, new: Unwritten) -> None:
-        name = SegmentName(held.mark.rv, held.first).file(self._form.suffix)
-        key = f"{place_of(held.mark.stream)}/dt={_date(held.mark.time)}/{name}"
+        name = SegmentName(held.position.rv, held.first).file(self._form.suffix)
+        key = f"{place_of(held.position.stream)}/dt={_date(held.position.time)}/{name}"
         data = self._form.encode((record.line() for record in new.records), held)
         if not self._put(key, data, "create"):
             self._compare(key, data, [record.id for record in new.records])
@@ -147,13 +148,13 @@ class ObjectStoreSink:
             "give each a prefix of its own"
         )
 
-    # -- finding the mark
+    # -- finding the position
 
     def _last(self, stream: Stream) -> BatchHeader | None:
         if stream not in self._held:
-            found = [self._newest_object(stream), self._mark_object(stream)]
+            found = [self._newest_object(stream), self._position_object(stream)]
             known = [held for held in found if held is not None]
-            key = lambda held: (held.mark.rv, held.mark.time)  # noqa: E731
+            key = lambda held: (held.position.rv, held.position.time)  # noqa: E731
             self._held[stream] = max(known, key=key, default=None)
         return self._held[stream]
 
@@ -163,7 +164,7 @@ class ObjectStoreSink:
             return None
         name, key, modified = newest
         held = self._says(key)
-        if held is not None and held.mark.rv == name.last:
+        if held is not None and held.position.rv == name.last:
             return held
         return BatchHeader(Position(stream, name.last, modified), name.first, 0)
 
@@ -188,8 +189,8 @@ class ObjectStoreSink:
         except failures() as error:
             raise self._store.retry("list", error) from None
 
-    def _mark_object(self, stream: Stream) -> BatchHeader | None:
-        key = f"{place_of(stream)}/{_MARK}"
+    def _position_object(self, stream: Stream) -> BatchHeader | None:
+        key = f"{place_of(stream)}/{_POSITION}"
         data = self._read(key, _HEAD)
         try:
             return None if data is None else held_from_json(json.loads(data))
@@ -219,7 +220,7 @@ def _ids(data: bytes) -> list[str]:
     try:
         if data.startswith(b"\x1f\x8b"):
             data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _MOST_COMPARED)
-        return [str(json.loads(line)["kevents"]["id"]) for line in data.split(b"\n")[:-1] if not is_mark(line)]
+        return [str(json.loads(line)["kevents"]["id"]) for line in data.split(b"\n")[:-1] if not is_position_line(line)]
     except (zlib.error, ValueError, KeyError, TypeError):
         return []
 

@@ -25,7 +25,7 @@ _LOGGER: Final = logging.getLogger("kevents.export")
 
 
 class OtlpSink:
-    """Sends batches to an OpenTelemetry collector, or whatever takes OTLP logs over HTTP. It holds no mark.
+    """Sends batches to an OpenTelemetry collector, or whatever takes OTLP logs over HTTP. It holds no position.
 
     Records look as the collector's k8seventsreceiver makes them, with `kevents.id` to tell duplicates. A collector
     that takes a part of a batch does not say which part: the whole batch is rejected then, so that the dead letters
@@ -46,7 +46,7 @@ class OtlpSink:
     .. versionadded:: 0.1
     """
 
-    holds_marks = False
+    holds_positions = False
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class OtlpSink:
         elif why:
             _LOGGER.warning("%s warns: %s", self._place, why)
 
-    def last_mark(self, stream: Stream) -> Position | None:  # noqa: ARG002 - a collector cannot be asked
+    def last_position(self, stream: Stream) -> Position | None:  # noqa: ARG002 - a collector cannot be asked
         """Give None: the collector cannot be asked."""
         return None
 

@@ -1,7 +1,7 @@
-"""Batches as bytes that hold their mark: gzip members, and blocks of plain lines; and how much of such bytes is whole.
+"""Batches as bytes that hold their position: gzip members, and blocks of plain lines; and how many are complete.
 
-A gzip member holds its mark in the header's extra field, so that `zcat` gives the records and nothing else. A block of
-plain lines ends with a line of its own for the mark, with the block's length and checksum: a block without is torn.
+A gzip member holds its position in the header's extra field, so that `zcat` gives the records and nothing else. A block
+of plain lines ends with a line for the position, with the block's length and checksum; a block without it is torn.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
 from kevents._model.validation import require_count
-from kevents.export._model.position_format import mark_as_json, mark_from_json
+from kevents.export._model.position_format import position_as_json, position_from_json
 from kevents.export._model.types import Batch, Position, Record
 
 MAGIC: Final = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff"  # an extra field, no time: the same batch, the same bytes
 SUBFIELD: Final = b"kE"
 MOST_HEADER: Final = len(MAGIC) + 2 + 0xFFFF
-MARK_LINE: Final = b'{"kevents":{"v":1,"mark":'
+POSITION_LINE: Final = b'{"kevents":{"v":1,"position":'
 _PIECE: Final = 1 << 18
 _HIGHEST_LEVEL: Final = 9
 _LONGEST_LINE: Final = 1 << 26
@@ -32,18 +32,18 @@ class BatchHeader:
     """What one batch in a segment says of itself.
 
     Attributes:
-        mark: How far the stream is held with it.
-        first: The resourceVersion of its first record, that of the mark if it has none.
+        position: How far the stream is held with it.
+        first: The resourceVersion of its first record, that of the position if it has none.
         records: How many it holds.
     """
 
-    mark: Position
+    position: Position
     first: int
     records: int
 
     def text(self) -> bytes:
         """Give it as JSON."""
-        values = {**mark_as_json(self.mark), "first": self.first, "records": self.records}
+        values = {**position_as_json(self.position), "first": self.first, "records": self.records}
         return json.dumps(values, separators=(",", ":")).encode()
 
 
@@ -53,12 +53,12 @@ def held_from_json(value: object) -> BatchHeader:
     Raises:
         ValueError: If it is none.
     """
-    mark = mark_from_json(value)
-    assert isinstance(value, dict)  # noqa: S101 - `mark_from_json` has seen to it
+    position = position_from_json(value)
+    assert isinstance(value, dict)  # noqa: S101 - `position_from_json` has seen to it
     first, records = value.get("first"), value.get("records")
     if not (isinstance(first, int) and isinstance(records, int) and first >= 0 and records >= 0):
         raise ValueError(f"a batch's numbers are {first!r} and {records!r}")
-    return BatchHeader(mark, first, records)
+    return BatchHeader(position, first, records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def _member_end(file: BinaryIO, start: int) -> int | None:
 
 
 class Plain:
-    """A block of lines a batch, and a line for its mark."""
+    """A block of lines a batch, and a line for its position."""
 
     suffix = ".jsonl"
 
@@ -175,15 +175,15 @@ class Plain:
         """Give a batch as lines."""
         plain = _joined(lines)
         check = f',"bytes":{len(plain)},"crc32":{zlib.crc32(plain)}}}}}\n'
-        return plain + MARK_LINE + held.text() + check.encode()
+        return plain + POSITION_LINE + held.text() + check.encode()
 
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
-        """Go from mark to mark; each block is checked by its checksum."""
+        """Go from position to position; each block is checked by its checksum."""
         file.seek(start)
         check, length, end = 0, 0, start
         while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
             end += len(line)
-            if not line.startswith(MARK_LINE):
+            if not line.startswith(POSITION_LINE):
                 check, length = zlib.crc32(line, check), length + len(line)
                 continue
             held = _checked(line, length, check)
@@ -193,10 +193,10 @@ class Plain:
             check, length = 0, 0
 
     def after(self, file: BinaryIO, start: int) -> int | None:
-        """Give the offset after the next mark."""
+        """Give the offset after the next position."""
         file.seek(start)
         while line := file.readline(_LONGEST_LINE):
-            if is_mark(line) and line.endswith(b"\n"):
+            if is_position_line(line) and line.endswith(b"\n"):
                 return file.tell()
         return None
 
@@ -204,15 +204,15 @@ class Plain:
 def _checked(line: bytes, length: int, check: int) -> BatchHeader | None:
     try:
         told = json.loads(line)["kevents"]
-        return held_from_json(told["mark"]) if (told["bytes"], told["crc32"]) == (length, check) else None
+        return held_from_json(told["position"]) if (told["bytes"], told["crc32"]) == (length, check) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def held_in_line(line: bytes) -> BatchHeader | None:
-    """Read what a block of ours says of itself from its last line; None if that is no mark."""
+    """Read what a block of ours says of itself from its last line; None if that is no position."""
     try:
-        return held_from_json(json.loads(line)["kevents"]["mark"]) if is_mark(line) else None
+        return held_from_json(json.loads(line)["kevents"]["position"]) if is_position_line(line) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -234,9 +234,9 @@ def _joined(lines: Iterable[bytes]) -> bytes:
     return b"".join(part for line in lines for part in (line, b"\n"))
 
 
-def is_mark(line: bytes) -> bool:
-    """Whether a line of a plain segment is no record, but a mark."""
-    return re.match(rb'\{"kevents":\{"v":\d+,"mark":', line) is not None
+def is_position_line(line: bytes) -> bool:
+    """Whether a line of a plain segment is no record, but a position."""
+    return re.match(rb'\{"kevents":\{"v":\d+,"position":', line) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,17 +244,17 @@ class Unwritten:
     """What of a batch is to be written.
 
     Attributes:
-        records: In order; none if only the mark has moved.
-        mark: How far the stream is held with them.
+        records: In order; none if only the position has moved.
+        position: How far the stream is held with them.
     """
 
     records: Sequence[Record]
-    mark: Position
+    position: Position
 
     @property
     def first(self) -> int:
-        """The lowest resourceVersion of the records, that of the mark without any."""
-        return min((record.rv for record in self.records), default=self.mark.rv)
+        """The lowest resourceVersion of the records, that of the position without any."""
+        return min((record.rv for record in self.records), default=self.position.rv)
 
 
 def news(batch: Batch, own: Position | None) -> Unwritten | None:
@@ -265,10 +265,10 @@ def news(batch: Batch, own: Position | None) -> Unwritten | None:
         own: How far the destination holds the stream.
 
     Returns:
-        None if it holds all of it, its mark too.
+        None if it holds all of it, its position too.
     """
     if own is None:
-        return Unwritten(batch.records, batch.mark)
-    if (batch.mark.rv, batch.mark.time) <= (own.rv, own.time):
+        return Unwritten(batch.records, batch.position)
+    if (batch.position.rv, batch.position.time) <= (own.rv, own.time):
         return None
-    return Unwritten([record for record in batch.records if record.rv > own.rv], batch.mark)
+    return Unwritten([record for record in batch.records if record.rv > own.rv], batch.position)

@@ -23,7 +23,7 @@ class Writable(Protocol):
 
 
 class StdoutSink:
-    """Writes a record a line, and flushes after each batch. It holds no mark.
+    """Writes a record a line, and flushes after each batch. It holds no position.
 
     Args:
         stream: Where to; None: the standard output of the process.
@@ -31,7 +31,7 @@ class StdoutSink:
     .. versionadded:: 0.1
     """
 
-    holds_marks = False
+    holds_positions = False
     final_errors = (BrokenPipeError,)
 
     def __init__(self, stream: Writable | None = None) -> None:
@@ -73,7 +73,7 @@ class StdoutSink:
             self._left = self._left[taken:]
         stream.flush()
 
-    def last_mark(self, stream: Stream) -> Position | None:  # noqa: ARG002 - what was written is out of reach
+    def last_position(self, stream: Stream) -> Position | None:  # noqa: ARG002 - what was written is out of reach
         """Give None: what was written cannot be asked."""
         return None
 

@@ -17,7 +17,7 @@ _JSON = {"content-type": "application/json"}
 
 
 class WebhookSink:
-    """Sends records to an HTTP server. It holds no mark: wrap it in :class:`Checkpointed`.
+    """Sends records to an HTTP server. It holds no position: wrap it in :class:`Checkpointed`.
 
     Without a body of one's own, a batch is one request with a record a line. With one, each record is a request, in
     order. 429 and 503 are waited for as they ask (`Retry-After`, up to 60 s). A refusal (400, 409, 413, 422, ...) is
@@ -39,7 +39,7 @@ class WebhookSink:
     .. versionadded:: 0.1
     """
 
-    holds_marks = False
+    holds_positions = False
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class WebhookSink:
         else:
             self._place.send(self._template.fill(records[0].body), _JSON)
 
-    def last_mark(self, stream: Stream) -> Position | None:  # noqa: ARG002 - a server cannot be asked
+    def last_position(self, stream: Stream) -> Position | None:  # noqa: ARG002 - a server cannot be asked
         """Give None: the server cannot be asked."""
         return None
 

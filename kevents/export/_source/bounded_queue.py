@@ -79,7 +79,7 @@ def pieces(chunk: Chunk, before: Position | None, size: int = PIECE) -> Iterator
         size: How many records to a piece.
     """
     records = chunk.records
-    time = (before or chunk.mark).time
+    time = (before or chunk.position).time
     start = 0
     while len(records) - start > size:
         end = start + size
@@ -87,6 +87,6 @@ def pieces(chunk: Chunk, before: Position | None, size: int = PIECE) -> Iterator
             end += 1
         if end == len(records):
             break
-        yield Chunk(records[start:end], Position(chunk.mark.stream, records[end - 1].rv, time))
+        yield Chunk(records[start:end], Position(chunk.position.stream, records[end - 1].rv, time))
         start = end
-    yield Chunk(records[start:], chunk.mark) if start else chunk
+    yield Chunk(records[start:], chunk.position) if start else chunk

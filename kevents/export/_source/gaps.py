@@ -1,4 +1,4 @@
-"""What may be missing between a mark and a list: whether anything can be, and where that ends."""
+"""What may be missing between a position and a list: whether anything can be, and where that ends."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ RESET = "reset"
 
 
 def why_gap(before: Position, listed: ListResult, order: Order, now: int, life: float) -> str:
-    """Tell whether events may be missing between a mark and a list, and why; empty if none can be.
+    """Tell whether events may be missing between a position and a list, and why; empty if none can be.
 
-    Events expire in the order in which they were last written. So nothing written after the mark has expired while one
-    written before it still lives, and none while the pause was shorter than their life.
+    Events expire in the order in which they were last written. So nothing written after the position has expired while
+    one written before it still lives, and none while the pause was shorter than their life.
 
     Args:
         before: How far the stream had been read.

@@ -20,7 +20,7 @@ class StreamOptions:
     """How a stream is followed.
 
     Attributes:
-        start: From the mark (`resume`), from the present (`now`), or from what there is (`all`).
+        start: From the position (`resume`), from the present (`now`), or from what there is (`all`).
         repeats: What becomes of an event's further revisions.
         cluster_name: What the cluster is called in the records.
         event_life: For how many seconds the server keeps an event after its last write.

@@ -41,7 +41,7 @@ class Window:
         self._seconds = seconds
         self._most = most
         self._records: dict[str, Record] = {}
-        self._mark: Position | None = None
+        self._position: Position | None = None
         self._ends = math.inf
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Window:
         """Give how many seconds of it are left, by the monotonic clock; infinite while it is empty."""
         return self._ends - now
 
-    def add(self, records: Iterable[Record], mark: Position, now: float) -> None:
+    def add(self, records: Iterable[Record], position: Position, now: float) -> None:
         """Take what has been read, in the order of the stream, and how far that was."""
         for record in records:
             key = _key(record)
@@ -60,7 +60,7 @@ class Window:
             if before is not None:
                 _absorb(record, before)
             self._records[key] = record  # at the end: they stay in the order of the stream
-        self._mark = mark
+        self._position = position
         if self._records and self._ends == math.inf:
             self._ends = now + self._seconds
         if len(self._records) >= self._most:
@@ -68,10 +68,10 @@ class Window:
 
     def take(self) -> Chunk | None:
         """End it: give what it holds, None if nothing was read; the next one is empty."""
-        if self._mark is None:
+        if self._position is None:
             return None
-        chunk = Chunk(tuple(self._records.values()), self._mark)
-        self._records, self._mark, self._ends = {}, None, math.inf
+        chunk = Chunk(tuple(self._records.values()), self._position)
+        self._records, self._position, self._ends = {}, None, math.inf
         return chunk
 
 

@@ -53,7 +53,7 @@ class RevisionFilter:
     Args:
         stream: What is read.
         after: How far it had been read before; None: not at all.
-        furthest: How far any destination holds it; None: none of them holds anything.
+        highest: How far any destination holds it; None: none of them holds anything.
         first_only: Whether only the first revision of an event is told.
         cluster_name: What the cluster is called in the records.
     """
@@ -62,14 +62,14 @@ class RevisionFilter:
         self,
         stream: Stream,
         after: Position | None,
-        furthest: Position | None = None,
+        highest: Position | None = None,
         *,
         first_only: bool = False,
         cluster_name: str = "",
     ) -> None:
-        """Know nothing but the marks."""
+        """Know nothing but the positions."""
         self.stream = stream
-        self.order = Order(*(mark.rv if mark is not None else 0 for mark in (after, furthest)))
+        self.order = Order(*(position.rv if position is not None else 0 for position in (after, highest)))
         self.counts = Counts()
         self.old = 0
         self._ledger = Ledger()

@@ -45,7 +45,7 @@ class ClusterEventSource:
         repeats: What becomes of an event's further revisions: ``"all"`` are told, ``"first"`` tells an event once, and
             a window such as ``"30s"``, no longer than half of ``event_life``, tells the latest revision in each window,
             with the sum of the counts.
-        cluster: What stands for the cluster in marks and file names; None: the UID of the namespace ``kube-system``.
+        cluster: The cluster's id in positions and file names; None: the UID of the namespace ``kube-system``.
         cluster_name: What people call the cluster: ``clusterName`` in each record.
         event_life: For how many seconds the server keeps an event after its last write (``--event-ttl``). After a
             longer pause a gap is written down, unless an event from before it is still there.
@@ -54,7 +54,7 @@ class ClusterEventSource:
         page: How many events to a page of a list.
         backlog: How many bytes of a list are kept in memory until they have been given; the rest waits in a temporary
             file.
-        watch: After how many seconds a watch ends and begins again; so often at least a mark moves.
+        watch: After how many seconds a watch ends and begins again; so often at least a position moves.
         clock: The wall clock, in nanoseconds.
 
     Raises:

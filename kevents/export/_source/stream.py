@@ -58,28 +58,28 @@ class EventStream:
         self._distrust = Backoff(*options.retry)  # of watches: only a watch that goes well ends it
         self._window = Window(options.repeats.window) if options.repeats.window else None
         self._intake = RevisionFilter(stream, None)
-        self._mark: Position | None = None
+        self._position: Position | None = None
         self._given: Position | None = None
         self._version = ""  # from where a watch goes on; empty: a list is due
         self._page = options.page
         self._until = 0  # what a watch tells is no younger: a process that was suspended reads it long after
 
-    def read(self, after: Position | None, furthest: Position | None = None) -> Iterator[Chunk]:
-        """Give what comes after a mark, for ever; it ends after :meth:`stop` only, and is called once.
+    def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
+        """Give what comes after a position, for ever; it ends after :meth:`stop` only, and is called once.
 
         Args:
             after: How far all destinations hold the stream; None: one of them holds nothing of it.
-            furthest: How far any of them does: what is new is numbered above it, also after a reset of the storage.
+            highest: How far any of them does: what is new is numbered above it, also after a reset of the storage.
 
         Yields:
             What one read gave, and how far the stream has been read with it; without records when only that has moved.
         """
         options = self._options
-        self._mark = None if options.start == "all" else after
+        self._position = None if options.start == "all" else after
         self._intake = RevisionFilter(
             self.stream,
-            self._mark,
-            furthest,
+            self._position,
+            highest,
             first_only=options.repeats.first_only,
             cluster_name=options.cluster_name,
         )
@@ -155,7 +155,7 @@ class EventStream:
         self._tally.reset()
 
     def _told(self, backlog: Backlog, gap: Record | None) -> Iterator[Chunk]:
-        """Give the backlog in pieces; their marks keep the time of the one before, as older events may follow."""
+        """Give the backlog in pieces; their positions keep the time of the one before, as older events may follow."""
         items = backlog.in_order()
         time = self._known()
         records = [gap] if gap is not None else []
@@ -179,8 +179,8 @@ class EventStream:
         return self._intake.listed(event, self._options.clock(), read_at)
 
     def _gap(self, listed: ListResult) -> Record | None:
-        """The record of what may be missing between the mark and a list."""
-        before, order, now = self._mark, self._intake.order, self._options.clock()
+        """The record of what may be missing between the position and a list."""
+        before, order, now = self._position, self._intake.order, self._options.clock()
         why = "" if before is None else why_gap(before, listed, order, now, self._options.event_life)
         if before is None or not why:
             return None
@@ -271,19 +271,19 @@ class EventStream:
 
     def _known(self) -> int:
         """Up to when everything had been read; before the first list that is only known of what has expired."""
-        if self._mark is not None:
-            return self._mark.time
+        if self._position is not None:
+            return self._position.time
         return self._options.clock() - int(self._options.event_life * 1_000_000_000)
 
     def _hand(self, records: Sequence[Record], time: int) -> Iterator[Chunk]:
         """Give what a watch told, or keep it until the end of its window, and give only that something was told."""
         if not self._window:
-            self._given = self._mark  # what a window holds does not move it
+            self._given = self._position  # what a window holds does not move it
         chunk = self._chunk(records, time)
         if self._window is None:
             yield chunk
             return
-        self._window.add(chunk.records, chunk.mark, monotonic())
+        self._window.add(chunk.records, chunk.position, monotonic())
         if not self._window or self._window.left(monotonic()) <= 0:
             yield from self._flush()
         else:
@@ -296,8 +296,8 @@ class EventStream:
             yield chunk
 
     def _chunk(self, records: Sequence[Record], time: int) -> Chunk:
-        self._mark = Position(self.stream, self._intake.order.last, time)
-        return Chunk(records, self._mark)
+        self._position = Position(self.stream, self._intake.order.last, time)
+        return Chunk(records, self._position)
 
     def _failed(self, error: Exception) -> None:
         """Say what failed, and wait; the next wait is longer."""

@@ -198,7 +198,7 @@ def test_listen(listen: str, expected: tuple[str, int]) -> None:
 
 
 def test_windows_line_ends(tmp_path: Path) -> None:
-    """A file with a byte order mark and the line ends of Windows is read; its lines are counted right."""
+    """A file with a byte order position and the line ends of Windows is read; its lines are counted right."""
     path = tmp_path / "cfg.toml"
     path.write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
     assert list(load(path).sinks) == ["out"]
@@ -329,7 +329,7 @@ def test_wrong(text: str, expected: str) -> None:
 
 
 def test_same_place() -> None:
-    """Two sinks that would write to the same place are refused: each would take the other's marks for its own."""
+    """Two sinks that would write to the same place are refused: each would take the other's positions for its own."""
     text = '[sinks.{}]\ntype = "file"\npath = "{}"\n'
     assert errors(
         text.format("a", "x/") + text.format("b", "x/../x") + '[[routes]]\nto = ["a", "b"]\nall = true\n'

@@ -1,4 +1,4 @@
-"""Names of folders and segments, from streams and marks and back."""
+"""Names of folders and segments, from streams and positions and back."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class TestOrder:
         assert began == order.last
 
     def test_restart_after_a_reset(self) -> None:
-        """A mark of a later age tells the age, so that a restart sees no reset where there is none."""
+        """A position of a later age tells the age, so that a restart sees no reset where there is none."""
         order = Order(AGE + 50)
         assert (order.is_reset(50), order.is_reset(49), order.place(51)) == (False, True, AGE + 51)
         order.reset()
@@ -60,7 +60,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("last", [0, 30, AGE + 30])
     def test_what_any_destination_holds(self, last: int) -> None:
-        """The age is the latest that any destination has seen, and a list below its mark is an earlier storage's."""
+        """The age is the latest that any destination has seen, and a list below it is an earlier storage's."""
         order = Order(last, AGE + 50)
         assert (order.last, order.place(51)) == (max(last, AGE), AGE + 51)
         assert (order.is_reset(50), order.is_reset(49)) == (False, True)

@@ -125,8 +125,8 @@ def test_time(fields: dict[str, Any], expected: str) -> None:
 
 def test_gap() -> None:
     """A gap says between which moments, in which stream, after which version and why; its id does not change."""
-    mark = Position(STREAM, 70, NOW)
-    record = gap_record(mark, 71, "expired", NOW + 7_200_000_000_000, 5.0, "blue")
+    position = Position(STREAM, 70, NOW)
+    record = gap_record(position, 71, "expired", NOW + 7_200_000_000_000, 5.0, "blue")
     gap = {
         "why": "expired",
         "cluster": "c-1",
@@ -138,7 +138,7 @@ def test_gap() -> None:
     own = {"v": 1, "id": "gap:c-1:prod:70", "time": "2026-07-24T11:00:00Z", "gap": gap}
     assert {"clusterName": "blue", "kevents": own} == record.body
     assert (record.stream, record.rv, record.read_at, record.id) == (STREAM, 71, 5.0, "gap:c-1:prod:70")
-    assert record.id == gap_record(mark, 71, "expired", NOW + 9, 6.0).id
+    assert record.id == gap_record(position, 71, "expired", NOW + 9, 6.0).id
 
 
 def test_moment() -> None:

@@ -40,7 +40,7 @@ def everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
 
 
 def sinks(config: Config) -> dict[str, Any]:
-    """The sinks of a configuration, with the mark's keeper taken off."""
+    """The sinks of a configuration, with the position's keeper taken off."""
     made = {name: destination(sink, config.checkpoints).sink for name, sink in config.sinks.items()}
     return {name: sink._sink if isinstance(sink, Checkpointed) else sink for name, sink in made.items()}
 
@@ -71,7 +71,7 @@ def test_how_they_are_fed(everything: Config) -> None:
 
 
 def test_checkpoints(everything: Config) -> None:
-    """Sinks that cannot hold their mark are given a file for it, each its own; the others hold it themselves."""
+    """Sinks that cannot hold their position are given a file for it, each its own; the others hold it themselves."""
     made = {name: destination(sink, everything.checkpoints).sink for name, sink in everything.sinks.items()}
     kept = {name: Path(sink._path).as_posix() for name, sink in made.items() if isinstance(sink, Checkpointed)}
     assert kept == {name: f"state/{name}.json" for name in ("out", "hook", "collector")}

@@ -171,7 +171,7 @@ def test_secrets(api_server: APIServer, export: Callable[..., Exporting], tmp_pa
     config = configuration(api_server, tmp_path / "events", more).replace('to = "archive"', 'to = ["archive", "hook"]')
     record(api_server, 1)
     running = export(
-        f'grace = "1s"\ncheckpoints = "{tmp_path}/marks"\n{config}',
+        f'grace = "1s"\ncheckpoints = "{tmp_path}/positions"\n{config}',
         "--debug",
         HOOK=f"http://user:{SECRET}@127.0.0.1:9/{SECRET}",
         HOOK_AUTHORIZATION=f"Bearer {SECRET}",

@@ -25,11 +25,11 @@ from kevents.export._operate.health import HealthServer, ListenError, unalive, u
 
 SHOP = Stream("cluster", "shop")
 READ, DURABLE = Position(SHOP, 90, 20_000_000_000), Position(SHOP, 70, 15_000_000_000)
-STREAM = StreamStatistics(SHOP, read=9, gaps=1, routed=6, unrouted=2, waiting=1, read_up_to=READ, silent_for=3.0)
+STREAM = StreamStatistics(SHOP, read=9, gaps=1, routed=6, unrouted=2, waiting=1, position=READ, silent_for=3.0)
 SINK = DestinationStatistics(
     "archive",
     offered=8,
-    held=1,
+    already_stored=1,
     written=3,
     dead_lettered=1,
     dropped=2,
@@ -98,7 +98,7 @@ def with_stream(**changes: Any) -> ExportStatistics:
         (GOOD, []),
         (replace(GOOD, state="starting"), ["the export is starting"]),
         (replace(GOOD, state="stopping"), ["the export is stopping"]),
-        (with_stream(read_up_to=None), ["the events of namespace shop have not been read yet"]),
+        (with_stream(position=None), ["the events of namespace shop have not been read yet"]),
         (with_stream(silent_for=300.1), ["nothing has been heard of the events of namespace shop for 300 s"]),
         (
             with_stream(stream=Stream("cluster"), silent_for=400.0),
@@ -114,7 +114,7 @@ def with_stream(**changes: Any) -> ExportStatistics:
     ],
 )
 def test_ready(statistics: ExportStatistics, expected: list[str]) -> None:
-    """Ready: all streams read, each mark fresh, each sink acknowledging; a moment's failure is no reason."""
+    """Ready: all streams read, each position fresh, each sink acknowledging; a moment's failure is no reason."""
     assert unready(statistics, 300.0, 60.0) == expected
 
 
@@ -227,11 +227,11 @@ EXPECTED = {
     "kevents_export_stream_unrouted_records_total{stream=shop}": 2,
     "kevents_export_stream_failed_records_total{stream=shop}": 0,
     "kevents_export_stream_waiting_records{stream=shop}": 1,
-    "kevents_export_stream_read_up_to_timestamp_seconds{stream=shop}": 20,
-    "kevents_export_stream_read_up_to_resource_version{stream=shop}": 90,
+    "kevents_export_stream_position_timestamp_seconds{stream=shop}": 20,
+    "kevents_export_stream_position_resource_version{stream=shop}": 90,
     "kevents_export_stream_silent_seconds{stream=shop}": 3,
     "kevents_export_sink_offered_records_total{sink=archive}": 8,
-    "kevents_export_sink_held_records_total{sink=archive}": 1,
+    "kevents_export_sink_already_stored_records_total{sink=archive}": 1,
     "kevents_export_sink_written_records_total{sink=archive}": 3,
     "kevents_export_sink_dead_letters_total{sink=archive}": 1,
     "kevents_export_sink_lost_records_total{reason=queue_full,sink=archive}": 2,
@@ -246,9 +246,9 @@ EXPECTED = {
     "kevents_export_sink_failing_tries{sink=archive}": 0,
     "kevents_export_sink_overdue{sink=archive}": 0,
     "kevents_export_sink_silent_seconds{sink=archive}": 0,
-    "kevents_export_sink_read_up_to_resource_version{sink=archive,stream=shop}": 90,
-    "kevents_export_sink_durable_up_to_resource_version{sink=archive,stream=shop}": 70,
-    "kevents_export_sink_durable_up_to_timestamp_seconds{sink=archive,stream=shop}": 15,
+    "kevents_export_sink_position_resource_version{sink=archive,stream=shop}": 90,
+    "kevents_export_sink_committed_resource_version{sink=archive,stream=shop}": 70,
+    "kevents_export_sink_committed_timestamp_seconds{sink=archive,stream=shop}": 15,
     "kevents_export_sink_lag_seconds{sink=archive,stream=shop}": 5,
     "kube_api_read_cache_hits{}": 7,
     "kube_api_read_cache_misses{}": 3,
@@ -280,11 +280,11 @@ def test_metrics() -> None:
 
 
 def test_metrics_of_the_beginning() -> None:
-    """Before there is a mark there is none in the metrics, and without an enricher nothing of it."""
+    """Before there is a position there is none in the metrics, and without an enricher nothing of it."""
     with HealthServer(Export(ExportStatistics("starting", (StreamStatistics(SHOP),), ()))) as server:
         found = samples(get(server.address + "/metrics")[2])
     assert found["kevents_export_state{state=starting}"] == 1
-    assert [name for name in found if "read_up_to" in name or "kube_api" in name] == []
+    assert [name for name in found if "position" in name or "kube_api" in name] == []
 
 
 def test_openmetrics() -> None:

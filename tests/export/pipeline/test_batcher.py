@@ -1,4 +1,4 @@
-"""When a batch closes, what is in it, and what its mark promises; all in time that is handed in."""
+"""When a batch closes, what is in it, and what its position promises; all in time that is handed in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kevents.export import Batch, Record, Stream
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions
 from kevents.export._pipeline.batcher import IDLE, Batcher
-from tests.export.doubles import STREAM, MemorySink, mark, record, records
+from tests.export.doubles import STREAM, MemorySink, position, record, records
 
 OTHER = Stream("cluster-1", "prod")
 
@@ -31,7 +31,7 @@ def rvs(batch: Batch | None) -> list[int]:
 
 
 def test_nothing_is_due_of_nothing() -> None:
-    """Without records and marks nothing is ever due."""
+    """Without records and positions nothing is ever due."""
     waiting = batcher()
     assert (waiting.take(1e9), waiting.due()) == (None, inf)
 
@@ -39,21 +39,21 @@ def test_nothing_is_due_of_nothing() -> None:
 def test_age_counts_from_the_first_record() -> None:
     """A batch closes 10 s after its first record came, however many come after it."""
     waiting = batcher()
-    waiting.add(STREAM, records(1, 2), mark(2), 100.0)
-    waiting.add(STREAM, records(3, 3), mark(3), 109.0)
+    waiting.add(STREAM, records(1, 2), position(2), 100.0)
+    waiting.add(STREAM, records(3, 3), position(3), 109.0)
     assert (waiting.take(109.9), waiting.due()) == (None, 110.0)
     batch = waiting.take(110.0)
-    assert (rvs(batch), batch.mark) == ([1, 2, 3], mark(3))  # type: ignore[union-attr]
+    assert (rvs(batch), batch.position) == ([1, 2, 3], position(3))  # type: ignore[union-attr]
 
 
 def test_closes_when_full() -> None:
     """A thousand records are due at once; what is beyond them has its own age."""
     waiting = batcher()
-    waiting.add(STREAM, records(1, 999), mark(999), 100.0)
+    waiting.add(STREAM, records(1, 999), position(999), 100.0)
     assert waiting.take(100.0) is None
-    waiting.add(STREAM, records(1000, 1500), mark(1500), 101.0)
+    waiting.add(STREAM, records(1000, 1500), position(1500), 101.0)
     batch = waiting.take(101.0)
-    assert (rvs(batch), batch.mark) == (list(range(1, 1001)), mark(1000))  # type: ignore[union-attr]
+    assert (rvs(batch), batch.position) == (list(range(1, 1001)), position(1000))  # type: ignore[union-attr]
     assert (waiting.take(101.0), waiting.due()) == (None, 111.0)
     assert rvs(waiting.take(111.0)) == [*range(1001, 1501)]
 
@@ -62,7 +62,7 @@ def test_closes_by_bytes() -> None:
     """A batch closes before its lines are more than the limit; a longer record travels alone."""
     waiting = batcher(BatchOptions(max_bytes=300))
     sizes = [100, 100, 99, 400, 100]
-    waiting.add(STREAM, [record(rv, size=size) for rv, size in enumerate(sizes, 1)], mark(5), 0.0)
+    waiting.add(STREAM, [record(rv, size=size) for rv, size in enumerate(sizes, 1)], position(5), 0.0)
     assert rvs(waiting.take(0.0)) == [1, 2]  # with its end a line of 100 bytes is 101
     assert rvs(waiting.take(0.0)) == [3]
     assert rvs(waiting.take(0.0)) == [4]
@@ -70,79 +70,79 @@ def test_closes_by_bytes() -> None:
     assert rvs(waiting.take(10.0)) == [5]
 
 
-def test_the_mark_of_a_piece_of_a_chunk() -> None:
-    """A batch that ends within a chunk promises its last record only; one that ends with it the chunk's mark."""
+def test_the_position_of_a_piece_of_a_chunk() -> None:
+    """A batch that ends within a chunk promises its last record only; one that ends with it the chunk's position."""
     waiting = batcher(BatchOptions(max_items=2))
-    waiting.add(STREAM, [record(1)], mark(1, time=5), 0.0)
-    assert waiting.take(99.0).mark == mark(1, time=5)  # type: ignore[union-attr]
+    waiting.add(STREAM, [record(1)], position(1, time=5), 0.0)
+    assert waiting.take(99.0).position == position(1, time=5)  # type: ignore[union-attr]
     waiting.done()
-    waiting.add(STREAM, [record(2), record(4), record(6)], mark(9, time=7), 0.0)
+    waiting.add(STREAM, [record(2), record(4), record(6)], position(9, time=7), 0.0)
     first, second = waiting.take(0.0), waiting.take(10.0)
-    assert [batch.mark for batch in (first, second) if batch] == [mark(4, time=5), mark(9, time=7)]
+    assert [batch.position for batch in (first, second) if batch] == [position(4, time=5), position(9, time=7)]
 
 
 def test_the_time_of_a_piece_of_the_first_chunk() -> None:
     """Before the first chunk is what the destination holds; without that the chunk's own time is all there is."""
     waiting = batcher(BatchOptions(max_items=2))
-    waiting.begin(OTHER, mark(1, OTHER, time=3), 0.0)
+    waiting.begin(OTHER, position(1, OTHER, time=3), 0.0)
     for stream, time in ((OTHER, 3), (STREAM, 7)):
-        waiting.add(stream, records(2, 4, stream), mark(4, stream, time=7), 0.0)
-        assert waiting.take(0.0).mark == mark(3, stream, time=time)  # type: ignore[union-attr]
+        waiting.add(stream, records(2, 4, stream), position(4, stream, time=7), 0.0)
+        assert waiting.take(0.0).position == position(3, stream, time=time)  # type: ignore[union-attr]
         waiting.take(10.0)
 
 
-def test_the_mark_at_the_seam_of_two_chunks() -> None:
-    """A batch that ends with a chunk holds its mark, although the next one waits already."""
+def test_the_position_at_the_seam_of_two_chunks() -> None:
+    """A batch that ends with a chunk holds its position, although the next one waits already."""
     waiting = batcher(BatchOptions(max_items=2))
-    waiting.add(STREAM, records(1, 2), mark(5), 0.0)
-    waiting.add(STREAM, records(6, 6), mark(6), 0.0)
+    waiting.add(STREAM, records(1, 2), position(5), 0.0)
+    waiting.add(STREAM, records(6, 6), position(6), 0.0)
     batch = waiting.take(0.0)
-    assert (rvs(batch), batch.mark) == ([1, 2], mark(5))  # type: ignore[union-attr]
+    assert (rvs(batch), batch.position) == ([1, 2], position(5))  # type: ignore[union-attr]
 
 
 def test_one_resource_version_stays_together() -> None:
-    """Records of one resourceVersion are never parted: a mark between them would lose the second."""
+    """Records of one resourceVersion are never parted: a position between them would lose the second."""
     waiting = batcher(BatchOptions(max_items=2))
-    waiting.add(STREAM, [record(1), record(2), record(2), record(3)], mark(3), 0.0)
+    waiting.add(STREAM, [record(1), record(2), record(2), record(3)], position(3), 0.0)
     assert rvs(waiting.take(0.0)) == [1, 2, 2]
 
 
-def test_what_a_route_leaves_out_moves_the_mark() -> None:
-    """Chunks of which nothing is meant for the destination move the mark of the batch that waits."""
+def test_what_a_route_leaves_out_moves_the_position() -> None:
+    """Chunks of which nothing is meant for the destination move the position of the batch that waits."""
     waiting = batcher()
-    waiting.add(STREAM, records(1, 1), mark(1), 0.0)
-    waiting.add(STREAM, [], mark(50, time=3), 5.0)
-    assert waiting.take(10.0).mark == mark(50, time=3)  # type: ignore[union-attr]
+    waiting.add(STREAM, records(1, 1), position(1), 0.0)
+    waiting.add(STREAM, [], position(50, time=3), 5.0)
+    assert waiting.take(10.0).position == position(50, time=3)  # type: ignore[union-attr]
 
 
-def test_an_idle_mark() -> None:
-    """A mark that moves without a record is written by itself, once a minute."""
+def test_an_idle_position() -> None:
+    """A position that moves without a record is written by itself, once a minute."""
     waiting = batcher()
-    waiting.add(STREAM, [], mark(7), 10.0)
+    waiting.add(STREAM, [], position(7), 10.0)
     assert waiting.due() == IDLE
     batch = waiting.take(IDLE)
-    assert (rvs(batch), batch.mark) == ([], mark(7))  # type: ignore[union-attr]
+    assert (rvs(batch), batch.position) == ([], position(7))  # type: ignore[union-attr]
     waiting.done()
     assert waiting.due() == inf
-    waiting.add(STREAM, [], mark(8), 61.0)
+    waiting.add(STREAM, [], position(8), 61.0)
     assert waiting.due() == 2 * IDLE
 
 
-def test_a_mark_that_the_destination_holds() -> None:
+def test_a_position_that_the_destination_holds() -> None:
     """What the destination holds when it begins is not written again."""
     waiting = Batcher(BatchOptions(), QueueOptions())
-    waiting.begin(STREAM, mark(7), 0.0)
-    waiting.add(STREAM, [], mark(7), 1.0)
+    waiting.begin(STREAM, position(7), 0.0)
+    waiting.add(STREAM, [], position(7), 1.0)
     assert waiting.due() == inf
-    waiting.add(STREAM, [], mark(7, time=9), 1.0)  # nothing new, but it was looked at later
-    assert waiting.take(IDLE).mark == mark(7, time=9)  # type: ignore[union-attr]
+    waiting.add(STREAM, [], position(7, time=9), 1.0)  # nothing new, but it was looked at later
+    assert waiting.take(IDLE).position == position(7, time=9)  # type: ignore[union-attr]
 
 
 def test_streams_apart() -> None:
     """A batch is of one stream; the one that has waited longer is first."""
     waiting = batcher()
-    waiting.add(OTHER, records(5, 6, OTHER), mark(6, OTHER), 1.0)
-    waiting.add(STREAM, records(1, 2), mark(2), 0.5)
+    waiting.add(OTHER, records(5, 6, OTHER), position(6, OTHER), 1.0)
+    waiting.add(STREAM, records(1, 2), position(2), 0.5)
     assert rvs(waiting.take(20.0)) == [1, 2]
     assert rvs(waiting.take(20.0)) == [5, 6]
 
@@ -150,8 +150,8 @@ def test_streams_apart() -> None:
 def test_a_full_queue_is_due() -> None:
     """With the queue full, what waits longest is due at once: what would fill its batch cannot come in."""
     waiting = batcher(queue=QueueOptions(max_items=10))
-    waiting.add(STREAM, records(1, 4), mark(4), 2.0)
-    waiting.add(OTHER, records(1, 6, OTHER), mark(6, OTHER), 1.0)
+    waiting.add(STREAM, records(1, 4), position(4), 2.0)
+    waiting.add(OTHER, records(1, 6, OTHER), position(6, OTHER), 1.0)
     assert (waiting.full, waiting.room) == (True, 0)
     assert rvs(waiting.take(2.0)) == [1, 2, 3, 4, 5, 6]
     assert waiting.full  # what is in hand needs its room until it has ended
@@ -164,7 +164,7 @@ def test_a_full_queue_is_due() -> None:
 def test_full_by_bytes() -> None:
     """The queue is full by bytes as well."""
     waiting = batcher(queue=QueueOptions(max_bytes=500))
-    waiting.add(STREAM, [record(1, size=499)], mark(1), 0.0)
+    waiting.add(STREAM, [record(1, size=499)], position(1), 0.0)
     assert (waiting.full, waiting.bytes) == (True, 500)
     assert rvs(waiting.take(0.0)) == [1]
     waiting.done()
@@ -172,10 +172,10 @@ def test_full_by_bytes() -> None:
 
 
 def test_hurry() -> None:
-    """Towards the end whatever waits is due, marks too."""
+    """Towards the end whatever waits is due, positions too."""
     waiting = batcher()
-    waiting.add(STREAM, records(1, 1), mark(1), 50.0)
-    waiting.add(OTHER, [], mark(9, OTHER), 50.0)
+    waiting.add(STREAM, records(1, 1), position(1), 50.0)
+    waiting.add(OTHER, [], position(9, OTHER), 50.0)
     waiting.hurry()
     assert {len(rvs(waiting.take(50.0))), len(rvs(waiting.take(50.0)))} == {0, 1}
     assert waiting.take(50.0) is None
@@ -185,8 +185,8 @@ def test_the_oldest() -> None:
     """The age of what waits longest counts from when it came, in hand or not."""
     waiting = batcher()
     assert waiting.oldest() == inf
-    waiting.add(STREAM, records(1, 1), mark(1), 3.0)
-    waiting.add(OTHER, records(1, 1, OTHER), mark(1, OTHER), 5.0)
+    waiting.add(STREAM, records(1, 1), position(1), 3.0)
+    waiting.add(OTHER, records(1, 1, OTHER), position(1, OTHER), 5.0)
     assert waiting.oldest() == 3.0
     waiting.take(13.0)
     assert waiting.oldest() == 3.0
@@ -219,7 +219,7 @@ def test_wrong_options(options: object, said: str) -> None:
     bound=st.integers(1, 20),
 )
 def test_laws(chunks: list[tuple[int, int, float]], limits: BatchOptions, bound: int) -> None:
-    """Whatever comes when: all of it leaves, once, in order, within the limits, and no mark promises too much."""
+    """Whatever comes when: all of it leaves, once, in order, within the limits, and no position promises too much."""
     waiting = Batcher(limits, QueueOptions(max_items=bound))
     waiting.begin(STREAM, None, 0.0)
     now, rv, came, left, promised = 0.0, 0, [], [], -1
@@ -229,10 +229,10 @@ def test_laws(chunks: list[tuple[int, int, float]], limits: BatchOptions, bound:
         size = sum(len(one.line()) + 1 for one in batch.records)
         assert len(batch.records) <= limits.max_items
         assert size <= limits.max_bytes or len(batch.records) == 1
-        assert batch.mark.rv >= promised
-        promised = batch.mark.rv
+        assert batch.position.rv >= promised
+        promised = batch.position.rv
         left.extend(one.rv for one in batch.records)
-        assert left == [one for one in came if one <= promised]  # nothing up to the mark is still to come
+        assert left == [one for one in came if one <= promised]  # nothing up to the position is still to come
         waiting.done()
 
     for count, skipped, seconds in chunks:
@@ -240,7 +240,7 @@ def test_laws(chunks: list[tuple[int, int, float]], limits: BatchOptions, bound:
         new: list[Record] = [record(rv + step) for step in range(1, count + 1)]
         rv += count + skipped
         came += [one.rv for one in new]
-        waiting.add(STREAM, new, mark(rv), now)
+        waiting.add(STREAM, new, position(rv), now)
         while (batch := waiting.take(now)) is not None:
             check(batch)
         assert waiting.items < max(bound, limits.max_items)

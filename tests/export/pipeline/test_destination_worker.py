@@ -18,7 +18,7 @@ from kevents.export._model.options import BatchOptions, Destination, QueueOption
 from kevents.export._model.statistics import DestinationStatistics, Progress
 from kevents.export._pipeline.destination_worker import DestinationWorker
 from kevents.export._pipeline.writer import LONGEST_ASKED, wait_as_asked
-from tests.export.doubles import PATIENCE, STREAM, Clock, MemoryLetters, MemorySink, mark, record, records
+from tests.export.doubles import PATIENCE, STREAM, Clock, MemoryLetters, MemorySink, position, record, records
 from tests.support.sinks import Gate
 
 OTHER = Stream("cluster-1", "prod")
@@ -66,21 +66,21 @@ def lane(
 
 def check(seen: DestinationStatistics) -> None:
     """What was offered is somewhere, once."""
-    parts = (seen.held, seen.written, seen.dead_lettered, seen.refused, seen.dropped, seen.waiting)
+    parts = (seen.already_stored, seen.written, seen.dead_lettered, seen.refused, seen.dropped, seen.waiting)
     assert sum(parts) == seen.offered, seen
 
 
 def offer(to: DestinationWorker, *chunks: list[Record]) -> None:
-    """Offer chunks, each with the mark of its last record; wait for room."""
+    """Offer chunks, each with the position of its last record; wait for room."""
     for chunk in chunks:
         room = threading.Event()
-        while not to.offer(chunk[0].stream, chunk, mark(chunk[-1].rv, chunk[0].stream), room):
+        while not to.offer(chunk[0].stream, chunk, position(chunk[-1].rv, chunk[0].stream), room):
             assert room.wait(PATIENCE)
             room.clear()
 
 
 def test_in_order_and_one_at_a_time() -> None:
-    """Batches arrive in order, one in flight; the mark moves with them, and the sink is closed at the end."""
+    """Batches arrive in order, one in flight; the position moves with them, and the sink is closed at the end."""
     sink = MemorySink()
     with lane(sink) as archive:
         offer(archive, records(1, 3), records(4, 9))
@@ -88,11 +88,11 @@ def test_in_order_and_one_at_a_time() -> None:
     assert (sink.most_at_once, sink.closed) == (1, 1)
     seen = archive.statistics()
     assert (seen.offered, seen.written, seen.waiting) == (9, 9, 0)
-    assert seen.progress == {STREAM: Progress(mark(9), mark(9))}
+    assert seen.progress == {STREAM: Progress(position(9), position(9))}
     assert seen.bytes == sum(len(one.line()) + 1 for one in records(1, 9))
 
 
-def test_the_mark_waits_for_the_bytes() -> None:
+def test_the_position_waits_for_the_bytes() -> None:
     """Read up to and durable up to are two numbers: the second moves only when the sink has returned."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
@@ -100,11 +100,11 @@ def test_the_mark_waits_for_the_bytes() -> None:
         offer(archive, records(1, 2), records(3, 3))
         gate.wait_entered()
         seen = archive.statistics()
-        assert seen.progress == {STREAM: Progress(read_up_to=mark(3), durable_up_to=None)}
+        assert seen.progress == {STREAM: Progress(position=position(3), committed=None)}
         assert (seen.waiting, seen.in_flight, seen.written) == (3, 2, 0)
         gate.open()
-        sink.wait(lambda: sink.marks)
-    assert sink.marks[STREAM] == mark(3)
+        sink.wait(lambda: sink.positions)
+    assert sink.positions[STREAM] == position(3)
 
 
 @pytest.mark.parametrize(
@@ -156,23 +156,23 @@ def _until(what: object) -> None:
 
 
 def test_rejected_to_the_dead_letters() -> None:
-    """What a sink never takes is kept with the reason; the rest is written, and the mark follows the dead letters."""
+    """A rejected record is kept with the reason, the rest is written, and the position follows the dead letters."""
     letters = MemoryLetters()
-    seen_at_mark: list[int] = []
+    seen_at_position: list[int] = []
 
     def refuse(batch: Batch) -> None:
         raise Reject("too long", [one for one in batch.records if one.rv == 2])
 
-    sink = MemorySink(faults={1: refuse, 2: lambda batch: seen_at_mark.append(len(letters.letters))})
+    sink = MemorySink(faults={1: refuse, 2: lambda batch: seen_at_position.append(len(letters.letters))})
     with lane(sink, letters) as archive:
         offer(archive, records(1, 2))
     assert letters.letters == [("archive", "too long", 2)]
-    assert seen_at_mark == [1]
-    assert sink.batches == [Batch((), mark(2))]
+    assert seen_at_position == [1]
+    assert sink.batches == [Batch((), position(2))]
     seen = archive.statistics()
     assert (
         seen.written, seen.dead_lettered, seen.refused, seen.progress,
-    ) == (1, 1, 0, {STREAM: Progress(mark(2), mark(2))})  # fmt: skip
+    ) == (1, 1, 0, {STREAM: Progress(position(2), position(2))})  # fmt: skip
 
 
 def test_rejected_without_dead_letters(caplog: pytest.LogCaptureFixture) -> None:
@@ -185,12 +185,12 @@ def test_rejected_without_dead_letters(caplog: pytest.LogCaptureFixture) -> None
     with lane(sink) as archive:
         offer(archive, records(1, 2))
     seen = archive.statistics()
-    assert (seen.written, seen.refused, sink.marks[STREAM]) == (0, 2, mark(2))
+    assert (seen.written, seen.refused, sink.positions[STREAM]) == (0, 2, position(2))
     assert "archive refused 2 records, lost: give dead_letters a path: too long" in caplog.messages
 
 
 def test_dead_letters_that_fail() -> None:
-    """Dead letters that cannot be written now are tried until they are: only then does the mark move."""
+    """Dead letters that cannot be written now are tried until they are: only then does the position move."""
     letters = MemoryLetters(faults={1: Retry("disk full"), 2: OSError("disk full")})
 
     def refuse(batch: Batch) -> None:
@@ -201,7 +201,7 @@ def test_dead_letters_that_fail() -> None:
     with lane(sink, letters) as archive:
         offer(archive, records(1, 2))
     assert ([rv for _, _, rv in letters.letters], letters.calls) == ([1, 2], 3)
-    assert sink.marks[STREAM] == mark(2)
+    assert sink.positions[STREAM] == position(2)
 
 
 def test_a_sink_that_rejects_everything() -> None:
@@ -236,8 +236,8 @@ def test_block() -> None:
     with lane(sink, queue=QueueOptions(max_items=4)) as archive:
         offer(archive, records(1, 4))
         room = threading.Event()
-        assert not archive.offer(STREAM, records(5, 6), mark(6), room)
-        assert archive.offer(STREAM, [], mark(4, time=5), room)  # a mark needs no room
+        assert not archive.offer(STREAM, records(5, 6), position(6), room)
+        assert archive.offer(STREAM, [], position(4, time=5), room)  # a position needs no room
         gate.wait_entered()
         assert (archive.statistics().offered, archive.statistics().dropped, room.is_set()) == (4, 0, False)
         gate.open()
@@ -247,43 +247,44 @@ def test_block() -> None:
 
 
 def test_drop(caplog: pytest.LogCaptureFixture) -> None:
-    """With `drop` what does not fit is lost: counted exactly, said, and the mark moves over it."""
+    """With `drop` what does not fit is lost: counted exactly, said, and the position moves over it."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
     with lane(sink, queue=QueueOptions(max_items=4), when_full="drop") as archive:
         offer(archive, records(1, 7), records(8, 9))
         assert (archive.statistics().offered, archive.statistics().dropped, archive.statistics().waiting) == (9, 5, 4)
         gate.open()
-    assert (sink.rvs(), sink.marks[STREAM]) == ([1, 2, 3, 4], mark(9))
+    assert (sink.rvs(), sink.positions[STREAM]) == ([1, 2, 3, 4], position(9))
     assert "dropped 3 records for archive: its queue is full and when_full is 'drop'" in caplog.messages
 
 
 def test_what_it_held_before() -> None:
-    """What the sink held when the lane began is not written again, and its mark never goes back."""
-    sink = MemorySink(marks={STREAM: mark(5)})
-    with lane(sink, after=mark(1)) as archive:
-        assert archive.held(STREAM) == mark(5)
+    """What the sink held when the lane began is not written again, and its position never goes back."""
+    sink = MemorySink(positions={STREAM: position(5)})
+    with lane(sink, after=position(1)) as archive:
+        assert archive.held(STREAM) == position(5)
         offer(archive, records(2, 3))
-        assert archive.statistics().progress == {STREAM: Progress(mark(3), mark(5))}
+        assert archive.statistics().progress == {STREAM: Progress(position(3), position(5))}
         offer(archive, records(4, 7))
     assert sink.rvs() == [6, 7]
-    assert (archive.statistics().offered, archive.statistics().held, archive.statistics().written) == (6, 4, 2)
+    seen = archive.statistics()
+    assert (seen.offered, seen.already_stored, seen.written) == (6, 4, 2)
 
 
-def test_streams_have_marks_of_their_own() -> None:
-    """Each stream moves its own mark."""
-    sink = MemorySink(marks={OTHER: mark(100, OTHER)})
+def test_streams_have_positions_of_their_own() -> None:
+    """Each stream moves its own position."""
+    sink = MemorySink(positions={OTHER: position(100, OTHER)})
     with lane(sink, None, STREAM, OTHER) as archive:
         offer(archive, records(1, 2), records(99, 102, OTHER))
     assert (sink.rvs(STREAM), sink.rvs(OTHER)) == ([1, 2], [101, 102])
-    assert sink.marks == {STREAM: mark(2), OTHER: mark(102, OTHER)}
+    assert sink.positions == {STREAM: position(2), OTHER: position(102, OTHER)}
 
 
 def test_asked_until_it_answers() -> None:
     """A sink that cannot say what it holds is asked until it can: without it nobody knows where to begin."""
-    sink = MemorySink(marks={STREAM: mark(3)}, ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
+    sink = MemorySink(positions={STREAM: position(3)}, ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with lane(sink) as archive:
-        assert (archive.held(STREAM), archive.unknown) == (mark(3), False)
+        assert (archive.held(STREAM), archive.unknown) == (position(3), False)
 
 
 def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -295,17 +296,18 @@ def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_one_that_drops_is_asked_again() -> None:
-    """Before its first write it says what it holds: that is not written again, and its mark never goes back."""
+    """Before its first write it says what it holds: that is not written again, and its position never goes back."""
     faults = dict.fromkeys(range(1, 6), Retry("no connection"))
-    sink = MemorySink(marks={STREAM: mark(5)}, ask_faults=faults)
+    sink = MemorySink(positions={STREAM: position(5)}, ask_faults=faults)
     with lane(sink, when_full="drop") as archive:
         offer(archive, records(1, 2))
         sink.wait(lambda: sink.batches)
-        assert (sink.rvs(), sink.marks[STREAM]) == ([], mark(5))
+        assert (sink.rvs(), sink.positions[STREAM]) == ([], position(5))
         offer(archive, records(3, 7))
-    assert (sink.rvs(), sink.marks[STREAM], sink.asked) == ([6, 7], mark(7), 6)
-    assert (archive.statistics().offered, archive.statistics().held, archive.statistics().written) == (7, 5, 2)
-    assert archive.statistics().progress == {STREAM: Progress(mark(7), mark(7))}
+    assert (sink.rvs(), sink.positions[STREAM], sink.asked) == ([6, 7], position(7), 6)
+    seen = archive.statistics()
+    assert (seen.offered, seen.already_stored, seen.written) == (7, 5, 2)
+    assert archive.statistics().progress == {STREAM: Progress(position(7), position(7))}
 
 
 def test_one_that_drops_and_holds_nothing() -> None:
@@ -313,7 +315,7 @@ def test_one_that_drops_and_holds_nothing() -> None:
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 6), Retry("no connection")))
     with lane(sink, when_full="drop") as archive:
         offer(archive, records(1, 2))
-    assert (sink.rvs(), archive.statistics().held, sink.asked) == ([1, 2], 0, 6)
+    assert (sink.rvs(), archive.statistics().already_stored, sink.asked) == ([1, 2], 0, 6)
 
 
 def test_one_that_never_says_what_it_holds() -> None:
@@ -403,7 +405,7 @@ def test_one_whose_thread_has_died() -> None:
     archive.begin(STREAM, None)
     room = threading.Event()
     offer(archive, records(1, 2))
-    assert not archive.offer(STREAM, records(3, 4), mark(4), room)
+    assert not archive.offer(STREAM, records(3, 4), position(4), room)
     gate.wait_entered()
     gate.open()
     assert room.wait(PATIENCE)

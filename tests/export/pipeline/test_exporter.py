@@ -1,4 +1,4 @@
-"""An export as a whole: begun at the lowest mark, ended within its grace, begun again where it was."""
+"""An export as a whole: begun at the lowest position, ended within its grace, begun again where it was."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.export.doubles import (
     ScriptedSource,
     ScriptedStream,
     chunk,
-    mark,
+    position,
 )
 from tests.support.sinks import Gate, join_all
 
@@ -102,7 +102,7 @@ def check(seen: ExportStatistics) -> None:
     for stream in seen.streams:
         assert stream.routed + stream.unrouted + stream.failed + stream.waiting == stream.read, stream
     for one in seen.destinations:
-        parts = (one.held, one.written, one.dead_lettered, one.refused, one.dropped, one.waiting)
+        parts = (one.already_stored, one.written, one.dead_lettered, one.refused, one.dropped, one.waiting)
         assert sum(parts) == one.offered, one
     assert sum(stream.deliveries for stream in seen.streams) <= sum(one.offered for one in seen.destinations)
 
@@ -122,7 +122,7 @@ def test_from_the_source_to_the_sinks() -> None:
     assert archive.rvs() == list(range(1, 301))
     assert pager.rvs() == [100, 200, 300]
     assert (run.left, export.statistics().state, export.statistics().waiting) == (0, "ended", 0)
-    assert mark(300) == archive.marks[STREAM] == pager.marks[STREAM]
+    assert position(300) == archive.positions[STREAM] == pager.positions[STREAM]
     assert (archive.closed, pager.closed) == (1, 1)
 
 
@@ -136,22 +136,22 @@ def test_routes_as_a_list() -> None:
         exporter(ScriptedStream(), sinks={"a": sink}, routes=[Route(to="b", all=True)])
 
 
-def test_begins_at_the_lowest_mark() -> None:
-    """Reading begins at the lowest mark of all sinks, and none gets again what it holds."""
+def test_begins_at_the_lowest_position() -> None:
+    """Reading begins at the lowest position of all sinks, and none gets again what it holds."""
     stream = ScriptedStream([chunk(1, 100), chunk(101, 200)])
-    ahead, behind = MemorySink(marks={STREAM: mark(150)}), MemorySink(marks={STREAM: mark(30)})
+    ahead, behind = MemorySink(positions={STREAM: position(150)}), MemorySink(positions={STREAM: position(30)})
     with running(exporter(stream, sinks={"ahead": ahead, "behind": behind})):
         behind.wait(lambda: 200 in behind.rvs())
         ahead.wait(lambda: 200 in ahead.rvs())
-    assert stream.after == [mark(30)]
+    assert stream.after == [position(30)]
     assert behind.rvs() == list(range(31, 201))
     assert ahead.rvs() == list(range(151, 201))
 
 
 def test_a_sink_that_holds_nothing_yet() -> None:
-    """One sink without a mark, and everything is read: it may have been killed before its first batch."""
+    """One sink without a position, and everything is read: it may have been killed before its first batch."""
     stream = ScriptedStream([chunk(1, 100)])
-    old, new = MemorySink(marks={STREAM: mark(60)}), MemorySink()
+    old, new = MemorySink(positions={STREAM: position(60)}), MemorySink()
     with running(exporter(stream, sinks={"old": old, "new": new})):
         new.wait(lambda: 100 in new.rvs())
         old.wait(lambda: 100 in old.rvs())
@@ -159,23 +159,23 @@ def test_a_sink_that_holds_nothing_yet() -> None:
     assert (new.rvs(), old.rvs()) == (list(range(1, 101)), list(range(61, 101)))
 
 
-def test_a_sink_that_never_holds_marks() -> None:
-    """A sink that can hold no mark begins where the others stand; alone, where the source says."""
-    for marks, after in (({STREAM: mark(60)}, mark(60)), ({}, None)):
+def test_a_sink_that_never_holds_positions() -> None:
+    """A sink that can hold no position begins where the others stand; alone, where the source says."""
+    for positions, after in (({STREAM: position(60)}, position(60)), ({}, None)):
         stream = ScriptedStream([chunk(61, 100)])
-        archive, screen = MemorySink(marks=dict(marks)), MemorySink(holds_marks=False)
+        archive, screen = MemorySink(positions=dict(positions)), MemorySink(holds_positions=False)
         with running(exporter(stream, sinks={"archive": archive, "screen": screen})):
             screen.wait(lambda screen=screen: 100 in screen.rvs())
         assert stream.after == [after]
 
 
 def test_restarted_again_and_again() -> None:
-    """Stopped anywhere and begun again from the marks, every record is in every sink once."""
-    marks: tuple[dict[Stream, Any], ...] = ({}, {})
+    """Stopped anywhere and begun again from the positions, every record is in every sink once."""
+    positions: tuple[dict[Stream, Any], ...] = ({}, {})
     found: tuple[list[int], ...] = ([], [])
     for round_ in range(1, 6):
         stream = ScriptedStream([chunk(first, first + 9) for first in range(1, 400, 10)])
-        sinks = [MemorySink(marks=held) for held in marks]
+        sinks = [MemorySink(positions=held) for held in positions]
         sinks[1].faults = {2: Retry("no"), 5: OSError("no")}
         export = exporter(stream, sinks={name: destination(sink) for name, sink in zip("ab", sinks, strict=True)})
         with running(export):
@@ -186,31 +186,31 @@ def test_restarted_again_and_again() -> None:
 
 
 def test_streams_apart() -> None:
-    """Several streams are read side by side, each from its own mark."""
-    sink = MemorySink(marks={OTHER: mark(50, OTHER)})
+    """Several streams are read side by side, each from its own position."""
+    sink = MemorySink(positions={OTHER: position(50, OTHER)})
     streams = [ScriptedStream([chunk(1, 100)]), ScriptedStream([chunk(1, 80, OTHER)], OTHER)]
     export = exporter(ScriptedSource(*streams), sinks={"a": Destination(sink, QUICK)})
-    sink.marks[STREAM] = mark(10)
+    sink.positions[STREAM] = position(10)
     with running(export):
         sink.wait(lambda: 100 in sink.rvs(STREAM) and 80 in sink.rvs(OTHER))
-    assert (streams[0].after, streams[1].after) == ([mark(10)], [mark(50, OTHER)])
+    assert (streams[0].after, streams[1].after) == ([position(10)], [position(50, OTHER)])
     assert (sink.rvs(STREAM), sink.rvs(OTHER)) == (list(range(11, 101)), list(range(51, 81)))
 
 
 def test_one_of_two_is_dead() -> None:
-    """With one sink dead the source stops being read; the other's mark goes as far as was read; nothing is lost."""
+    """With one sink dead the source stops being read; the other's position goes as far as was read; nothing is lost."""
     gate = Gate(shut=True)
     dead, well = MemorySink(always=lambda _: gate.pass_through()), MemorySink()
     stream = ScriptedStream([chunk(first, first + 99) for first in range(1, 10_001, 100)])
     queue = QueueOptions(max_items=500)
     sinks = {"dead": destination(dead, queue=queue), "well": destination(well, queue=queue)}
     with running(exporter(stream, sinks=sinks)) as run:
-        well.wait(lambda: STREAM in well.marks and well.marks[STREAM].rv >= 500)
+        well.wait(lambda: STREAM in well.positions and well.positions[STREAM].rv >= 500)
         gate.wait_entered()
         assert stream.given < 20
         statistics = {one.name: one for one in run.export.statistics().destinations}
-        assert statistics["dead"].progress[STREAM].durable_up_to is None
-        assert statistics["well"].progress[STREAM].durable_up_to == well.marks[STREAM]
+        assert statistics["dead"].progress[STREAM].committed is None
+        assert statistics["well"].progress[STREAM].committed == well.positions[STREAM]
         gate.open()
         dead.wait(lambda: 10_000 in dead.rvs())
     assert list(range(1, 10_001)) == dead.rvs() == well.rvs()
@@ -228,7 +228,7 @@ def test_dropping_for_one_that_is_dead() -> None:
     seen = {one.name: one for one in run.export.statistics().destinations}
     assert well.rvs() == list(range(1, 5_001))
     assert (seen["dead"].offered, seen["dead"].dropped) == (5_000, 5_000 - len(dead.rvs()))
-    assert dead.marks[STREAM] == mark(5_000)
+    assert dead.positions[STREAM] == position(5_000)
 
 
 def test_a_sink_that_fails_for_a_while() -> None:
@@ -299,9 +299,9 @@ class Unanswered(ScriptedStream):
         super().__init__(chunks)
         self._gate = gate
 
-    def read(self, after: Position | None, furthest: Position | None = None) -> Iterator[Chunk]:
+    def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
         """Give the chunks, wait, and give one more."""
-        for found in super().read(after, furthest):
+        for found in super().read(after, highest):
             yield found
             if self.given == len(self._chunks):
                 self._gate.pass_through()
@@ -419,7 +419,7 @@ def test_a_source_that_fails() -> None:
 
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:
     """A checkpoint that cannot be understood ends the export before anything is read, with its own words."""
-    path = tmp_path / "marks.json"
+    path = tmp_path / "positions.json"
     path.write_text("{", encoding="utf-8")
     stream = ScriptedStream([chunk(1, 5)])
     export = exporter(stream, sinks={"a": destination(Checkpointed(MemorySink(), path))})  # type: ignore[arg-type]
@@ -449,7 +449,7 @@ def test_dead_letters_by_path(tmp_path: Path) -> None:
     sink = MemorySink(faults={1: refuse})
     path = tmp_path / "dead.jsonl"
     with running(exporter(ScriptedStream([chunk(1, 5)]), sinks={"a": sink}, dead_letters=path)):
-        sink.wait(lambda: sink.marks)
+        sink.wait(lambda: sink.positions)
     [letter] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert (
         letter["kevents"]["id"],

@@ -25,7 +25,7 @@ from tests.export.doubles import (
     MemorySink,
     ScriptedStream,
     chunk,
-    mark,
+    position,
     record,
     records,
 )
@@ -90,15 +90,15 @@ def by_rv(record: Record) -> Sequence[str]:
 
 
 def test_routed_and_in_order() -> None:
-    """Each destination gets what its routes say, in order, and the mark of all that was read."""
-    stream = ScriptedStream([chunk(1, 7), chunk(8, 14), Chunk([], mark(20))])
+    """Each destination gets what its routes say, in order, and the position of all that was read."""
+    stream = ScriptedStream([chunk(1, 7), chunk(8, 14), Chunk([], position(20))])
     with Rig(stream, By(by_rv), {"even": MemorySink(), "large": MemorySink()}).running() as rig:
         rig.sinks["large"].wait(lambda: 14 in rig.sinks["large"].rvs())
     assert rig.sinks["even"].rvs() == [2, 4, 6, 8, 10, 12, 14]
     assert rig.sinks["large"].rvs() == [11, 12, 13, 14]
     seen = rig.reader.statistics()
     assert (seen.read, seen.routed, seen.unrouted, seen.waiting, seen.deliveries) == (14, 9, 5, 0, 11)
-    assert mark(20) == seen.read_up_to == rig.sinks["even"].marks[STREAM] == rig.sinks["large"].marks[STREAM]
+    assert position(20) == seen.position == rig.sinks["even"].positions[STREAM] == rig.sinks["large"].positions[STREAM]
     assert rig.errors == []
 
 
@@ -185,7 +185,7 @@ def test_gaps_are_counted() -> None:
     """The source's word about a gap is a record like others, and counted besides."""
     gap = record(5)
     gap.body["kevents"]["gap"] = {"why": "expired"}
-    stream = ScriptedStream([Chunk([gap, record(6)], mark(6))])
+    stream = ScriptedStream([Chunk([gap, record(6)], position(6))])
     with Rig(stream, Everywhere("all"), {"all": MemorySink()}).running() as rig:
         rig.sinks["all"].wait(lambda: 6 in rig.sinks["all"].rvs())
     assert (rig.reader.statistics().read, rig.reader.statistics().gaps) == (2, 1)
@@ -266,19 +266,19 @@ def test_an_error_nobody_expected() -> None:
 
 
 def test_pieces() -> None:
-    """A long chunk is cut into pieces with marks of their own; one resourceVersion is never parted."""
+    """A long chunk is cut into pieces with positions of their own; one resourceVersion is never parted."""
     short = chunk(1, 5)
     assert list(pieces(short, None, 5)) == [short]
-    found = list(pieces(Chunk(records(1, 12), mark(20, time=3)), mark(0, time=2), 5))
-    assert [(piece.records[0].rv, piece.records[-1].rv, piece.mark) for piece in found] == [
-        (1, 5, mark(5, time=2)),
-        (6, 10, mark(10, time=2)),
-        (11, 12, mark(20, time=3)),
+    found = list(pieces(Chunk(records(1, 12), position(20, time=3)), position(0, time=2), 5))
+    assert [(piece.records[0].rv, piece.records[-1].rv, piece.position) for piece in found] == [
+        (1, 5, position(5, time=2)),
+        (6, 10, position(10, time=2)),
+        (11, 12, position(20, time=3)),
     ]
-    twins = Chunk([record(rv) for rv in (1, 2, 2, 2, 3)], mark(3))
+    twins = Chunk([record(rv) for rv in (1, 2, 2, 2, 3)], position(3))
     assert [[one.rv for one in piece.records] for piece in pieces(twins, None, 2)] == [[1, 2, 2, 2], [3]]
-    last = Chunk([record(rv) for rv in (1, 2, 3, 3)], mark(9))
-    assert [piece.mark for piece in pieces(last, None, 3)] == [last.mark]
+    last = Chunk([record(rv) for rv in (1, 2, 3, 3)], position(9))
+    assert [piece.position for piece in pieces(last, None, 3)] == [last.position]
 
 
 def test_hand_off_ends() -> None:
@@ -290,7 +290,7 @@ def test_hand_off_ends() -> None:
     writer.start()
     between.close()
     writer.join(PATIENCE)
-    assert (answers, between.get().mark, between.get()) == ([False], chunk(1, 2).mark, None)  # type: ignore[union-attr]
+    assert (answers, between.get().position, between.get()) == ([False], chunk(1, 2).position, None)  # type: ignore[union-attr]
     between = BoundedQueue()
     assert between.put(chunk(1, 2))
     between.abandon()

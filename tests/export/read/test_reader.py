@@ -20,7 +20,7 @@ from obstore.store import S3Store
 from kevents.export import Damage, DeadLetters, FileSink, ObjectStoreSink, ReadError, Stream, read_records
 from kevents.export._read.reader import LONGEST_LINE
 from kevents.export._sinks.segments import BatchHeader, Gzip
-from tests.export.batches import CLUSTER, batch, body, ids, ids_of, mark, record
+from tests.export.batches import CLUSTER, batch, body, ids, ids_of, position, record
 from tests.export.moto import SECRET, Moto
 from tests.export.sinks.test_file import FOLDER, compress, files, part
 
@@ -48,7 +48,7 @@ def damaged(source: Any, **values: Any) -> tuple[list[str], list[Damage]]:
 
 
 def test_a_folder(tmp_path: Path, compress: Any) -> None:
-    """A folder is read segment by segment, the open one last, each record as it was written; marks are none."""
+    """A folder is read segment by segment, the open one last, each record as it was written; positions are none."""
     with closing(FileSink(tmp_path, compress=compress, max_bytes=5000)) as sink:
         for rv in range(1, 30):
             sink.write(batch([rv]))
@@ -283,9 +283,9 @@ def test_pitfall_73_a_bomb(tmp_path: Path, content: bytes, monkeypatch: pytest.M
     piece = content * ((1 << 20) // len(content))
     bomb = b"".join(packer.compress(piece) for _ in range(16)) + packer.flush()
     del piece
-    member = Gzip().encode([record(2).line()], BatchHeader(mark(2), 2, 1))
+    member = Gzip().encode([record(2).line()], BatchHeader(position(2), 2, 1))
     (tmp_path / "bomb.jsonl.gz").write_bytes(
-        Gzip().encode([record(1).line()], BatchHeader(mark(1), 1, 1)) + bomb + member
+        Gzip().encode([record(1).line()], BatchHeader(position(1), 1, 1)) + bomb + member
     )
     damages: list[Damage] = []
     tracemalloc.start()

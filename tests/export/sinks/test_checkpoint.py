@@ -1,4 +1,4 @@
-"""Marks in a file beside a destination that holds none."""
+"""Positions in a file beside a destination that holds none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kevents.export import Batch, Checkpointed, CheckpointError, Position, Reject, Retry, StdoutSink, Stream
-from tests.export.batches import STREAM, batch, mark, record
+from tests.export.batches import STREAM, batch, position, record
 from tests.export.sink_contract import OTHER, Place, SinkContract
 
 
@@ -22,7 +22,7 @@ class TestCheckpointed(SinkContract):
         """A stream of bytes, and a file."""
         file = io.BytesIO()
         return Place(
-            lambda: Checkpointed(StdoutSink(file), tmp_path / "marks.json"),
+            lambda: Checkpointed(StdoutSink(file), tmp_path / "positions.json"),
             lambda: [json.loads(line) for line in file.getvalue().split(b"\n")[:-1]],
         )
 
@@ -41,7 +41,7 @@ class Doubtful:
         if self.answer is not None:
             raise self.answer
 
-    def last_mark(self, stream: Stream) -> Position | None:
+    def last_position(self, stream: Stream) -> Position | None:
         """Know nothing."""
         return None
 
@@ -52,41 +52,41 @@ class Doubtful:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Where the checkpoint lies."""
-    return tmp_path / "deep" / "marks.json"
+    return tmp_path / "deep" / "positions.json"
 
 
 def test_found_again(path: Path) -> None:
-    """A new process finds the mark of each stream, its time too."""
+    """A new process finds the position of each stream, its time too."""
     with closing(Checkpointed(Doubtful(), path)) as sink:
-        assert sink.last_mark(STREAM) is None
+        assert sink.last_position(STREAM) is None
         sink.write(batch([1, 2], upto=5, seconds=1.5))
         sink.write(batch([9], OTHER))
         sink.write(batch([], upto=7, seconds=3))
     with closing(Checkpointed(Doubtful(), path)) as sink:
-        assert [sink.last_mark(STREAM), sink.last_mark(OTHER)] == [mark(7, seconds=3), mark(9, OTHER)]
+        assert [sink.last_position(STREAM), sink.last_position(OTHER)] == [position(7, seconds=3), position(9, OTHER)]
 
 
 def test_after_the_acknowledgement(path: Path) -> None:
-    """The mark moves only when the destination has the batch."""
+    """The position moves only when the destination has the batch."""
     inner = Doubtful(Retry("not now", 3))
     sink = Checkpointed(inner, path)
     with pytest.raises(Retry, match="not now"):
         sink.write(batch([1]))
-    assert (sink.last_mark(STREAM), path.exists()) == (None, False)
+    assert (sink.last_position(STREAM), path.exists()) == (None, False)
     inner.answer = None
     sink.write(batch([1]))
-    assert Checkpointed(inner, path).last_mark(STREAM) == mark(1)
+    assert Checkpointed(inner, path).last_position(STREAM) == position(1)
 
 
 def test_rejected(path: Path) -> None:
-    """After a rejection the mark waits for the dead letters; the empty batch that moves it bothers nobody."""
+    """After a rejection the position waits for the dead letters; the empty batch that moves it bothers nobody."""
     inner = Doubtful(Reject("never", [record(1)]))
     sink = Checkpointed(inner, path)
     with pytest.raises(Reject):
         sink.write(batch([1, 2]))
-    assert sink.last_mark(STREAM) is None
-    sink.write(Batch([], mark(2)))
-    assert (sink.last_mark(STREAM), len(inner.taken)) == (mark(2), 1)
+    assert sink.last_position(STREAM) is None
+    sink.write(Batch([], position(2)))
+    assert (sink.last_position(STREAM), len(inner.taken)) == (position(2), 1)
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_rejected(path: Path) -> None:
         b"[]",
         b"null",
         b"\xff\xfe",
-        b'{"v":2,"marks":[]}',
+        b'{"v":2,"positions":[]}',
         b'{"v":1}',
-        b'{"v":1,"marks":[{}]}',
-        b'{"v":1,"marks":[{"v":1,"cluster":"c","scope":"","rv":-1,"time":0}]}',
-        b'{"v":1,"marks":[{"v":1,"cluster":"c","scope":"","rv":"7","time":0}]}',
-        b'{"v":1,"marks":[{"v":1,"cluster":7,"scope":"","rv":7,"time":0}]}',
+        b'{"v":1,"positions":[{}]}',
+        b'{"v":1,"positions":[{"v":1,"cluster":"c","scope":"","rv":-1,"time":0}]}',
+        b'{"v":1,"positions":[{"v":1,"cluster":"c","scope":"","rv":"7","time":0}]}',
+        b'{"v":1,"positions":[{"v":1,"cluster":7,"scope":"","rv":7,"time":0}]}',
         b"[" * 100_000,
     ],
 )
@@ -112,8 +112,8 @@ def test_corrupt(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     inner = Doubtful()
     sink = Checkpointed(inner, path)
-    with pytest.raises(CheckpointError, match=r"marks\.json cannot be understood .* or remove it"):
-        sink.last_mark(STREAM)
+    with pytest.raises(CheckpointError, match=r"positions\.json cannot be understood .* or remove it"):
+        sink.last_position(STREAM)
     with pytest.raises(CheckpointError):
         sink.write(batch([1]))
     assert (path.read_bytes(), inner.taken) == (data, [])
@@ -123,41 +123,41 @@ def test_half_written(path: Path) -> None:
     """What a crash left beside it while it was written counts for nothing."""
     sink = Checkpointed(Doubtful(), path)
     sink.write(batch([1]))
-    path.with_name("marks.json.tmp").write_bytes(b"half")
+    path.with_name("positions.json.tmp").write_bytes(b"half")
     again = Checkpointed(Doubtful(), path)
-    assert again.last_mark(STREAM) == mark(1)
+    assert again.last_position(STREAM) == position(1)
     again.write(batch([2]))
-    assert [file.name for file in path.parent.iterdir()] == ["marks.json"]
+    assert [file.name for file in path.parent.iterdir()] == ["positions.json"]
 
 
 def test_no_place(tmp_path: Path) -> None:
     """A place where no checkpoint can lie is told with its name, before anything is written that would be forgotten."""
     (tmp_path / "file").write_text("")
     inner = Doubtful()
-    with pytest.raises(Retry, match=r"cannot read the checkpoint .*marks\.json: "):
-        Checkpointed(inner, tmp_path / "file" / "marks.json").write(batch([1]))
+    with pytest.raises(Retry, match=r"cannot read the checkpoint .*positions\.json: "):
+        Checkpointed(inner, tmp_path / "file" / "positions.json").write(batch([1]))
     assert inner.taken == []
 
 
 def test_file_is_late(path: Path) -> None:
-    """While the file cannot be written, the destination is not given again what it took, and the mark stays."""
+    """While the file cannot be written, the destination is not given again what it took, and the position stays."""
     inner, taken = Doubtful(), batch([1])
     sink = Checkpointed(inner, path)
-    in_the_way = path.with_name("marks.json.tmp")
+    in_the_way = path.with_name("positions.json.tmp")
     in_the_way.mkdir(parents=True)
     for _ in range(3):
-        with pytest.raises(Retry, match=r"cannot write the checkpoint .*marks\.json: "):
+        with pytest.raises(Retry, match=r"cannot write the checkpoint .*positions\.json: "):
             sink.write(taken)
-    assert (inner.taken, sink.last_mark(STREAM)) == ([taken], None)
+    assert (inner.taken, sink.last_position(STREAM)) == ([taken], None)
     in_the_way.rmdir()
     sink.write(taken)
-    assert (inner.taken, Checkpointed(inner, path).last_mark(STREAM)) == ([taken], mark(1))
+    assert (inner.taken, Checkpointed(inner, path).last_position(STREAM)) == ([taken], position(1))
     sink.write(batch([2]))
     assert len(inner.taken) == 2
 
 
 def test_checkpoint_repr(path: Path) -> None:
-    """It shows the destination and the place of its marks."""
+    """It shows the destination and the place of its positions."""
     assert repr(Checkpointed(Named(), path)) == f"Checkpointed(a sink, {str(path)!r})"
 
 

@@ -21,9 +21,9 @@ import pytest
 from kevents.export import Batch, FileSink, Retry, Stream
 from kevents.export._model.paths import place_of
 from kevents.export._sinks.disk import FolderLock, replace
-from kevents.export._sinks.segments import is_mark
-from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, ids, ids_of, mark, record
-from tests.export.sink_contract import MarkContract, Place
+from kevents.export._sinks.segments import is_position_line
+from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, ids, ids_of, position, record
+from tests.export.sink_contract import Place, PositionContract
 
 FOLDER = place_of(STREAM)
 
@@ -42,7 +42,7 @@ def lines(path: Path) -> list[bytes]:
 
 def bodies(path: Path) -> list[dict[str, Any]]:
     """The records of all segments."""
-    return [json.loads(line) for line in lines(path) if not is_mark(line)]
+    return [json.loads(line) for line in lines(path) if not is_position_line(line)]
 
 
 @pytest.fixture(params=["gzip", "none"])
@@ -57,7 +57,7 @@ def part(tmp_path: Path, compress: str) -> Path:
     return tmp_path / FOLDER / ("current.jsonl.gz.part" if compress == "gzip" else "current.jsonl.part")
 
 
-class TestFileSink(MarkContract):
+class TestFileSink(PositionContract):
     """The contract."""
 
     @pytest.fixture
@@ -66,7 +66,7 @@ class TestFileSink(MarkContract):
         return Place(lambda: FileSink(tmp_path, compress=compress), lambda: bodies(tmp_path))
 
 
-class TestSmallSegments(MarkContract):
+class TestSmallSegments(PositionContract):
     """The contract, with a segment for each batch."""
 
     @pytest.fixture
@@ -79,7 +79,7 @@ class TestSmallSegments(MarkContract):
 
 
 def test_any_tool_reads_it(tmp_path: Path) -> None:
-    """Compressed segments hold the records as lines and nothing else, marks of empty batches included."""
+    """Compressed segments hold the records as lines and nothing else, positions of empty batches included."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1, 2], upto=4))
         sink.write(batch([], upto=8))
@@ -107,9 +107,9 @@ def test_synced(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytest.M
 
 
 def test_constructing_touches_nothing(tmp_path: Path) -> None:
-    """A sink makes its folder with the first batch, not before; asking for a mark makes none."""
+    """A sink makes its folder with the first batch, not before; asking for a position makes none."""
     sink = FileSink(tmp_path / "a" / "b")
-    assert sink.last_mark(STREAM) is None
+    assert sink.last_position(STREAM) is None
     sink.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -131,11 +131,11 @@ def test_pitfall_74(tmp_path: Path, name: str) -> None:
     streams = [STREAM, Stream(CLUSTER, name), Stream(name), Stream(CLUSTER, name, name), Stream(CLUSTER, "", name)]
     for number, stream in enumerate(streams, 1):
         with closing(FileSink(place)) as sink:
-            assert sink.last_mark(stream) is None
+            assert sink.last_position(stream) is None
             sink.write(batch([number], stream))
     assert list(tmp_path.iterdir()) == [place]
     with closing(FileSink(place)) as sink:
-        assert [sink.last_mark(s) for s in streams] == [mark(n, stream) for n, stream in enumerate(streams, 1)]
+        assert [sink.last_position(s) for s in streams] == [position(n, stream) for n, stream in enumerate(streams, 1)]
 
 
 def test_a_name_too_long(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_name_too_long(tmp_path: Path) -> None:
 
 
 def test_no_cluster(tmp_path: Path) -> None:
-    """A stream of no known cluster is refused: any cluster would go on at its mark."""
+    """A stream of no known cluster is refused: any cluster would go on at its position."""
     with closing(FileSink(tmp_path)) as sink, pytest.raises(ValueError, match="without a cluster"):
         sink.write(batch([1], Stream("")))
 
@@ -157,7 +157,7 @@ def test_one_writer(tmp_path: Path) -> None:
         with pytest.raises(Retry, match="another process writes to"):
             second.write(batch([2]))
         with pytest.raises(Retry, match="another process writes to"):
-            second.last_mark(STREAM)
+            second.last_position(STREAM)
         first.close()
         second.write(batch([2]))
     assert ids(bodies(tmp_path)) == ids_of([1, 2])
@@ -185,7 +185,7 @@ def written(path: Path, compress: Any) -> list[int]:
 
 
 def test_torn_anywhere(tmp_path: Path, compress: Any) -> None:
-    """Wherever a crash tears the segment, whole batches stay, the torn one goes, and the mark is the last whole one."""
+    """Wherever a crash tears the segment, whole batches stay, the torn one goes, the position is that of the last."""
     whole = written(tmp_path / "whole", compress)
     data = files(tmp_path / "whole")[-1].read_bytes()
     for cut in {*random.Random(1).sample(range(len(data)), 60), *whole, 0, 1, whole[0] - 1}:
@@ -195,7 +195,7 @@ def test_torn_anywhere(tmp_path: Path, compress: Any) -> None:
         files(path)[-1].write_bytes(data[:cut])
         held = sum(size <= cut for size in whole)
         with closing(FileSink(path, compress=compress)) as sink:
-            assert sink.last_mark(STREAM) == (mark(2 * held) if held else None)
+            assert sink.last_position(STREAM) == (position(2 * held) if held else None)
             sink.write(batch([2 * held + 1, 7]))
         assert ids(bodies(path)) == ids_of([*range(1, 2 * held + 1), 2 * held + 1, 7]), cut
 
@@ -208,18 +208,18 @@ def test_garbage_at_the_end(tmp_path: Path, compress: Any, part: Path) -> None:
         with part.open("ab") as file:
             file.write(tail)
     with closing(FileSink(tmp_path, compress=compress)) as sink:
-        assert sink.last_mark(STREAM) == mark(1)
+        assert sink.last_position(STREAM) == position(1)
     assert ids(bodies(tmp_path)) == ids_of([1])
 
 
 def test_damage_in_the_middle(tmp_path: Path, compress: Any, part: Path) -> None:
-    """Whole batches behind a damaged one are not cut off: the segment is closed as it is, with its last mark."""
+    """Whole batches behind a damaged one are not cut off: the segment is closed as it is, with its last position."""
     first, second, _ = written(tmp_path, compress)
     data = bytearray(part.read_bytes())
     data[(first + second) // 2] ^= 0xFF
     part.write_bytes(data)
     with closing(FileSink(tmp_path, compress=compress)) as sink:
-        assert sink.last_mark(STREAM) == mark(6)
+        assert sink.last_position(STREAM) == position(6)
         sink.write(batch([7]))
     closed, opened = files(tmp_path)
     assert closed.read_bytes() == bytes(data)
@@ -227,8 +227,8 @@ def test_damage_in_the_middle(tmp_path: Path, compress: Any, part: Path) -> None
     assert opened == part
 
 
-def test_damage_before_a_mark(tmp_path: Path, compress: Any, part: Path) -> None:
-    """A damaged batch with nothing but a mark behind it stays, too, and the mark counts."""
+def test_damage_before_a_position(tmp_path: Path, compress: Any, part: Path) -> None:
+    """A damaged batch with nothing but a position behind it stays, too, and the position counts."""
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         sink.write(batch([1, 2]))
         size = part.stat().st_size
@@ -238,35 +238,35 @@ def test_damage_before_a_mark(tmp_path: Path, compress: Any, part: Path) -> None
     part.write_bytes(data)
     for _ in range(2):
         with closing(FileSink(tmp_path, compress=compress)) as sink:
-            assert sink.last_mark(STREAM) == mark(9)
+            assert sink.last_position(STREAM) == position(9)
     assert [file.read_bytes() for file in files(tmp_path)] == [bytes(data)]
 
 
 def test_torn_block_of_whole_lines(tmp_path: Path) -> None:
-    """A plain block without its mark is torn even if its lines are whole: it comes again."""
+    """A plain block without its position is torn even if its lines are whole: it comes again."""
     with closing(FileSink(tmp_path, compress="none")) as sink:
         sink.write(batch([1]))
     with files(tmp_path)[-1].open("ab") as file:
         file.write(record(2).line() + b"\n" + record(3).line() + b"\n")
     with closing(FileSink(tmp_path, compress="none")) as sink:
-        assert sink.last_mark(STREAM) == mark(1)
+        assert sink.last_position(STREAM) == position(1)
         sink.write(batch([2, 3]))
     assert ids(bodies(tmp_path)) == ids_of([1, 2, 3])
 
 
 def test_crash_between_closing_and_opening(tmp_path: Path, compress: Any, part: Path) -> None:
-    """Without an open segment, the newest closed one tells the mark, its time too."""
+    """Without an open segment, the newest closed one tells the position, its time too."""
     with closing(FileSink(tmp_path, compress=compress, max_bytes=1)) as sink:
         sink.write(batch([1], seconds=1))
         sink.write(batch([2], upto=4, seconds=2))
         sink.write(batch([5], seconds=3))
     part.unlink()
     with closing(FileSink(tmp_path, compress=compress)) as sink:
-        assert sink.last_mark(STREAM) == mark(4, seconds=2)
+        assert sink.last_position(STREAM) == position(4, seconds=2)
 
 
 def test_a_damaged_closed_segment(tmp_path: Path, part: Path, compress: Any) -> None:
-    """Where the newest closed segment cannot be read, its name tells the mark, and the file its time."""
+    """Where the newest closed segment cannot be read, its name tells the position, and the file its time."""
     with closing(FileSink(tmp_path, compress=compress, max_bytes=1)) as sink:
         sink.write(batch([1]))
         sink.write(batch([2]))
@@ -275,29 +275,29 @@ def test_a_damaged_closed_segment(tmp_path: Path, part: Path, compress: Any) -> 
     closed.write_bytes(b"noise")
     os.utime(closed, ns=(AT, AT))
     with closing(FileSink(tmp_path, compress=compress)) as sink:
-        assert sink.last_mark(STREAM) == mark(1)
+        assert sink.last_position(STREAM) == position(1)
 
 
 def test_another_format(tmp_path: Path) -> None:
-    """A change of the format goes on at the mark; what was open in the old one is closed."""
+    """A change of the format goes on at the position; what was open in the old one is closed."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1], upto=2))
     with closing(FileSink(tmp_path, compress="none")) as sink:
-        assert sink.last_mark(STREAM) == mark(2)
+        assert sink.last_position(STREAM) == position(2)
         sink.write(batch([3]))
     with closing(FileSink(tmp_path)) as sink:
-        assert sink.last_mark(STREAM) == mark(3)
+        assert sink.last_position(STREAM) == position(3)
     names = [f"{1:020d}-{2:020d}.jsonl.gz", f"{3:020d}-{3:020d}.jsonl"]
     assert [file.name for file in files(tmp_path)] == names
 
 
-def test_another_format_with_a_mark_only(tmp_path: Path) -> None:
-    """A change of the format keeps a mark without records."""
+def test_another_format_with_a_position_only(tmp_path: Path) -> None:
+    """A change of the format keeps a position without records."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([], upto=2))
     for _ in range(2):
         with closing(FileSink(tmp_path, compress="none")) as sink:
-            assert sink.last_mark(STREAM) == mark(2)
+            assert sink.last_position(STREAM) == position(2)
     assert [file.name for file in files(tmp_path)] == ["current.jsonl.part"]
 
 
@@ -330,7 +330,7 @@ def test_closed_by_age(tmp_path: Path) -> None:
     assert [file.name for file in files(tmp_path)] == names
 
 
-def test_marks_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
+def test_positions_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
     """On a stream without records the segment keeps its size."""
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         sizes = set()
@@ -338,7 +338,7 @@ def test_marks_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
             sink.write(batch([], upto=minute, seconds=60 * minute))
             sizes.add(files(tmp_path)[-1].stat().st_size)
         assert len(sizes) <= 2
-        assert sink.last_mark(STREAM) == mark(199, seconds=60 * 199)
+        assert sink.last_position(STREAM) == position(199, seconds=60 * 199)
 
 
 def test_retention_by_count(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_retention_by_count(tmp_path: Path) -> None:
 
 
 def test_retention_by_age(tmp_path: Path) -> None:
-    """Closed segments go when they are old enough, also while nothing happens; the mark stays."""
+    """Closed segments go when they are old enough, also while nothing happens; the position stays."""
     with closing(FileSink(tmp_path, max_bytes=1, keep_for=3600)) as sink:
         for rv in (1, 2, 3):
             sink.write(batch([rv]))
@@ -363,7 +363,7 @@ def test_retention_by_age(tmp_path: Path) -> None:
         sink.write(batch([], upto=5, seconds=4000))
     assert bodies(tmp_path) == []
     with closing(FileSink(tmp_path)) as sink:
-        assert sink.last_mark(STREAM) == mark(5, seconds=4000)
+        assert sink.last_position(STREAM) == position(5, seconds=4000)
 
 
 # -- a disk on a bad day --------------------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_full_disk(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytes
                 with pytest.raises(Retry, match="No space left on device: make room"):
                     sink.write(batch([2, 3]))
                 assert part.read_bytes() == before
-        assert (part.read_bytes(), sink.last_mark(STREAM)) == (before, mark(1))
+        assert (part.read_bytes(), sink.last_position(STREAM)) == (before, position(1))
         sink.write(batch([2, 3]))
     assert ids(bodies(tmp_path)) == ids_of([1, 2, 3])
 
@@ -446,16 +446,16 @@ def test_removed_under_way(tmp_path: Path) -> None:
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1]))
         files(tmp_path)[-1].unlink()
-        sink.write(Batch([record(2)], mark(2)))
+        sink.write(Batch([record(2)], position(2)))
     assert ids(bodies(tmp_path)) == ids_of([2])
 
 
 def test_a_file_that_cannot_take_its_place(tmp_path: Path) -> None:
     """What cannot be put in its place leaves nothing beside it that takes space."""
-    (tmp_path / "mark.json").mkdir()
-    with pytest.raises(OSError, match=r"mark\.json"):
-        replace(tmp_path / "mark.json", b"{}")
-    assert [path.name for path in tmp_path.iterdir()] == ["mark.json"]
+    (tmp_path / "position.json").mkdir()
+    with pytest.raises(OSError, match=r"position\.json"):
+        replace(tmp_path / "position.json", b"{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["position.json"]
 
 
 def test_a_folder_that_cannot_be_opened(tmp_path: Path, part: Path, compress: Any) -> None:
@@ -498,9 +498,9 @@ def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: p
         for _ in range(2):
             with pytest.raises(Retry, match="Input/output error"):
                 sink.write(batch([2], seconds=100))
-            assert sink.last_mark(STREAM) == mark(1)
+            assert sink.last_position(STREAM) == position(1)
         sink.write(batch([2], seconds=100))
-        assert (list(keeps), sink.last_mark(STREAM)) == ([], mark(2, seconds=100))
+        assert (list(keeps), sink.last_position(STREAM)) == ([], position(2, seconds=100))
     assert len(files(tmp_path)) == 2
     assert ids(bodies(tmp_path)) == ids_of([1, 2])
 

@@ -101,7 +101,7 @@ def test_file(tmp_path: Path, compress: str) -> None:
     sink = f"FileSink({str(tmp_path / 'events')!r}, compress={compress!r}, max_bytes=6000)"
     acknowledged = Writers(sink, tmp_path).run()
     with closing(FileSink(tmp_path / "events")) as healed:  # the last one was killed, too
-        assert healed.last_mark(STREAM) is not None
+        assert healed.last_position(STREAM) is not None
     found = ids(bodies(tmp_path / "events"))
     assert found[: len(expected(acknowledged))] == expected(acknowledged)
     assert found == expected(acknowledged + 4)[: len(found)]
@@ -129,7 +129,7 @@ def test_s3(tmp_path: Path, moto: Moto) -> None:
 def test_webhook(tmp_path: Path) -> None:
     """A server has each record, in order but for what came again: at most one batch for each kill."""
     with closing(Scripted()) as server:
-        sink = f"Checkpointed(WebhookSink({server.url!r}), {str(tmp_path / 'marks.json')!r})"
+        sink = f"Checkpointed(WebhookSink({server.url!r}), {str(tmp_path / 'positions.json')!r})"
         acknowledged = Writers(sink, tmp_path, 0.01).run()
         found = ids(json.loads(line) for asked in server.requests for line in asked.body.split(b"\n")[:-1])
     once = list(dict.fromkeys(found))

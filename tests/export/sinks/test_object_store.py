@@ -1,4 +1,4 @@
-"""Objects in a bucket: their keys, the mark, requests that come twice, stores on a bad day."""
+"""Objects in a bucket: their keys, the position, requests that come twice, stores on a bad day."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 from kevents.export import Batch, ObjectStoreSink, Retry, Stream
 from kevents.export._model.paths import place_of
 from kevents.export._model.position import AGE
-from kevents.export._sinks.segments import is_mark
-from tests.export.batches import CLUSTER, STREAM, batch, ids, ids_of, mark, record
+from kevents.export._sinks.segments import is_position_line
+from tests.export.batches import CLUSTER, STREAM, batch, ids, ids_of, position, record
 from tests.export.moto import SECRET, Moto
 from tests.export.receiver import Answer, Scripted
-from tests.export.sink_contract import MarkContract, Place
+from tests.export.sink_contract import Place, PositionContract
 
 ROOT = Path(__file__).parents[3]
 DAY = 86_400.0
@@ -34,17 +34,17 @@ PLACE = place_of(STREAM)
 
 def keys(store: Any) -> list[str]:
     """The keys of the objects with records, in their order."""
-    return sorted(found["path"] for found in obstore.list(store).collect() if "mark.json" not in found["path"])
+    return sorted(found["path"] for found in obstore.list(store).collect() if "position.json" not in found["path"])
 
 
 def bodies(store: Any) -> list[dict[str, Any]]:
     """The records of all objects, in the order of the keys."""
     read = [(bytes(obstore.get(store, key).bytes()), key) for key in keys(store)]
     plain = [gzip.decompress(data) if key.endswith(".gz") else data for data, key in read]
-    return [json.loads(line) for text in plain for line in text.split(b"\n")[:-1] if not is_mark(line)]
+    return [json.loads(line) for text in plain for line in text.split(b"\n")[:-1] if not is_position_line(line)]
 
 
-class TestMemory(MarkContract):
+class TestMemory(PositionContract):
     """The contract, in memory."""
 
     @pytest.fixture
@@ -54,7 +54,7 @@ class TestMemory(MarkContract):
         return Place(lambda: ObjectStoreSink(store), lambda: bodies(store))
 
 
-class TestPlain(MarkContract):
+class TestPlain(PositionContract):
     """The contract, without compression."""
 
     @pytest.fixture
@@ -64,7 +64,7 @@ class TestPlain(MarkContract):
         return Place(lambda: ObjectStoreSink(store, compress="none"), lambda: bodies(store))
 
 
-class TestFolder(MarkContract):
+class TestFolder(PositionContract):
     """The contract, in a folder."""
 
     @pytest.fixture
@@ -77,7 +77,7 @@ class TestFolder(MarkContract):
         )
 
 
-class TestS3(MarkContract):
+class TestS3(PositionContract):
     """The contract, over HTTP."""
 
     @pytest.fixture
@@ -100,7 +100,7 @@ def store() -> MemoryStore:
 
 
 def test_key(store: MemoryStore) -> None:
-    """The key says cluster, scope, day, the first record's number and the mark's."""
+    """The key says cluster, scope, day, the first record's number and the position's."""
     sink = ObjectStoreSink(store)
     sink.write(batch([3, 4], upto=9))
     sink.write(batch([12], Stream(CLUSTER, "prod"), seconds=DAY))
@@ -132,7 +132,7 @@ def test_pitfall_74(tmp_path: Path, name: str) -> None:
         with closing(make()) as sink:
             for number, stream in enumerate(streams, 1):
                 sink.write(batch([number], stream))
-                assert sink.last_mark(stream) == mark(number, stream)
+                assert sink.last_position(stream) == position(number, stream)
     assert [path.name for path in tmp_path.iterdir()] == ["events"]
     assert sorted(ids(bodies(LocalStore(tmp_path / "events")))) == sorted(ids_of(range(1, 5)))
 
@@ -201,7 +201,7 @@ def test_clouds(url: str, options: dict[str, Any], kind: type[Any], config: dict
     assert str(store.client_options["timeout"]).replace(" ", "") == "7s"
 
 
-# -- the mark -------------------------------------------------------------------------------------------------------
+# -- the position ---------------------------------------------------------------------------------------------------
 
 
 def test_newest_of_many_days(store: MemoryStore) -> None:
@@ -209,7 +209,7 @@ def test_newest_of_many_days(store: MemoryStore) -> None:
     with closing(ObjectStoreSink(store)) as sink:
         for day in range(40):
             sink.write(batch([day + 1], seconds=day * DAY))
-    assert ObjectStoreSink(store).last_mark(STREAM) == mark(40, seconds=39 * DAY)
+    assert ObjectStoreSink(store).last_position(STREAM) == position(40, seconds=39 * DAY)
 
 
 def test_a_clock_that_goes_back(store: MemoryStore) -> None:
@@ -218,31 +218,31 @@ def test_a_clock_that_goes_back(store: MemoryStore) -> None:
         sink.write(batch([1]))
         sink.write(batch([2], seconds=3000 * DAY))
         sink.write(batch([3], seconds=DAY))
-    assert ObjectStoreSink(store).last_mark(STREAM) == mark(3, seconds=DAY)
+    assert ObjectStoreSink(store).last_position(STREAM) == position(3, seconds=DAY)
 
 
 def test_an_object_of_somebody_elses(store: MemoryStore) -> None:
-    """An object that was packed anew tells its mark by its key, and the time by its age; others are passed over."""
+    """An object that was packed anew tells its position by its key, and the time by its age; others are passed over."""
     with closing(ObjectStoreSink(store)) as sink:
         sink.write(batch([1, 2]))
     [key] = keys(store)
     obstore.put(store, key, gzip.compress(b"{}\n"))
     obstore.put(store, f"{PLACE}/dt=2026-07-24/notes.txt", b"x")
     obstore.put(store, f"{PLACE}/other/{99:020d}-{99:020d}.jsonl.gz", b"x")
-    found = ObjectStoreSink(store).last_mark(STREAM)
+    found = ObjectStoreSink(store).last_position(STREAM)
     assert found is not None
-    assert (found.rv, found.time > mark(2).time) == (2, True)
+    assert (found.rv, found.time > position(2).time) == (2, True)
 
 
-def test_a_damaged_mark_object(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
-    """A mark object that cannot be understood is told, and the newest key counts."""
+def test_a_damaged_position_object(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A position object that cannot be understood is told, and the newest key counts."""
     with closing(ObjectStoreSink(store)) as sink:
         sink.write(batch([1, 2]))
         sink.write(batch([], upto=7))
-    obstore.put(store, f"{PLACE}/mark.json", b"{")
+    obstore.put(store, f"{PLACE}/position.json", b"{")
     with caplog.at_level(logging.WARNING):
-        assert ObjectStoreSink(store).last_mark(STREAM) == mark(2)
-    assert "mark.json in MemoryStore cannot be understood" in caplog.text
+        assert ObjectStoreSink(store).last_position(STREAM) == position(2)
+    assert "position.json in MemoryStore cannot be understood" in caplog.text
 
 
 # -- requests that come twice -----------------------------------------------------------------------------------------
@@ -281,14 +281,14 @@ def test_an_answer_is_lost_and_the_record_differs(store: MemoryStore, lose_answe
     lose_answers(1)
     with pytest.raises(Retry):
         sink.write(batch([1, 2]))
-    sink.write(Batch([record(1, "other"), record(2)], mark(2)))
+    sink.write(Batch([record(1, "other"), record(2)], position(2)))
     assert [found["message"] for found in bodies(store)] == ["message 1", "message 2"]
 
 
 def test_another_exporter(store: MemoryStore) -> None:
     """An object of that name with other records is no acknowledgement: told, not overwritten, not taken for ours."""
     one, other = ObjectStoreSink(store), ObjectStoreSink(store)
-    assert other.last_mark(STREAM) is None
+    assert other.last_position(STREAM) is None
     one.write(batch([1, 3]))
     with pytest.raises(Retry, match="another exporter writes to the same place; give each a prefix of its own"):
         other.write(batch([1, 2, 3]))
@@ -308,13 +308,13 @@ def test_no_bucket(moto: Moto) -> None:
     sink = ObjectStoreSink(f"s3://{bucket}/p", options=moto.options())
     for _ in range(2):
         with pytest.raises(Retry, match="NoSuchBucket: The specified bucket does not exist; make it") as caught:
-            sink.last_mark(STREAM)
+            sink.last_position(STREAM)
         with pytest.raises(Retry, match=f"s3://{bucket}/p: NoSuchBucket"):
             sink.write(batch([1]))
         assert SECRET not in f"{caught.value!r} {sink!r} {sink._store!r} {vars(sink)}"
     moto.make_bucket(bucket)
     sink.write(batch([1]))
-    assert sink.last_mark(STREAM) == mark(1)
+    assert sink.last_position(STREAM) == position(1)
 
 
 def test_a_bucket_goes(moto: Moto) -> None:
@@ -322,14 +322,14 @@ def test_a_bucket_goes(moto: Moto) -> None:
     bucket = next(BUCKETS)
     moto.make_bucket(bucket)
     sink = ObjectStoreSink(f"s3://{bucket}/", options=moto.options())
-    assert sink.last_mark(STREAM) is None
+    assert sink.last_position(STREAM) is None
     assert moto.request("DELETE", f"/{bucket}")[0] == 204
     for empty in ([], [1]):
         with pytest.raises(Retry, match="NoSuchBucket"):
             sink.write(batch(empty, upto=1))
     moto.make_bucket(bucket)
     sink.write(batch([1]))
-    assert ObjectStoreSink(f"s3://{bucket}/", options=moto.options()).last_mark(STREAM) == mark(1)
+    assert ObjectStoreSink(f"s3://{bucket}/", options=moto.options()).last_position(STREAM) == position(1)
 
 
 @pytest.fixture
@@ -400,7 +400,7 @@ def test_requests(scripted: Scripted) -> None:
     """A batch is one request, with `If-None-Match`; so it is there whole, or not at all."""
     scripted.answers = list(NOTHING_HELD)
     sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
-    big = Batch([record(rv, "x" * (4 << 20)) for rv in (1, 2, 3)], mark(3))
+    big = Batch([record(rv, "x" * (4 << 20)) for rv in (1, 2, 3)], position(3))
     sink.write(big)
     sink.write(batch([], upto=4))
     [put, idle] = scripted.requests[2:]
@@ -410,7 +410,7 @@ def test_requests(scripted: Scripted) -> None:
         put.headers["if-none-match"],
     ) == ("PUT", f"/bucket/p/{PLACE}/dt=2026-07-24/{1:020d}-{3:020d}.jsonl.gz", "*")
     assert gzip.decompress(put.body).split(b"\n")[2] == big.records[2].line()
-    assert (idle.method, idle.path) == ("PUT", f"/bucket/p/{PLACE}/mark.json")
+    assert (idle.method, idle.path) == ("PUT", f"/bucket/p/{PLACE}/position.json")
     assert (False, json.loads(idle.body)["rv"]) == ("if-none-match" in idle.headers, 4)
 
 
@@ -442,14 +442,14 @@ def test_time_out(scripted: Scripted) -> None:
     with pytest.raises(Retry, match="cannot write"):
         sink.write(batch([1]))
     sink.write(batch([1]))
-    assert sink.last_mark(STREAM) == mark(1)
+    assert sink.last_position(STREAM) == position(1)
 
 
 def test_nobody_there() -> None:
     """A store that cannot be reached is told."""
     options = {"endpoint": "http://127.0.0.1:1", "region": "r", "access_key_id": "a", "secret_access_key": SECRET}
     with pytest.raises(Retry, match="cannot list s3://bucket/p: "):
-        ObjectStoreSink("s3://bucket/p", options=options).last_mark(STREAM)
+        ObjectStoreSink("s3://bucket/p", options=options).last_position(STREAM)
 
 
 def test_a_folder_on_a_bad_day(tmp_path: Path) -> None:
@@ -480,7 +480,7 @@ def test_what_lies_there_is_no_segment(found: bytes) -> None:
     [key] = keys(store)
     store = MemoryStore()
     with closing(ObjectStoreSink(store, compress="none")) as sink:
-        assert sink.last_mark(STREAM) is None
+        assert sink.last_position(STREAM) is None
         obstore.put(store, key, found)
         with pytest.raises(Retry, match="with other records"):
             sink.write(batch([1, 2]))
@@ -491,4 +491,4 @@ def test_a_store_in_memory() -> None:
     """A store in memory, for tests, holds what it was given as long as its sink lives."""
     with closing(ObjectStoreSink("memory:///")) as sink:
         sink.write(batch([1, 2]))
-        assert sink.last_mark(STREAM) == batch([1, 2]).mark
+        assert sink.last_position(STREAM) == batch([1, 2]).position

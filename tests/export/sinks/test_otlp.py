@@ -31,7 +31,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import (
 import kevents
 from kevents.export import Batch, OtlpSink, Record, Reject, Retry
 from kevents.export._model.record import gap_record
-from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, body, ids_of, mark, record
+from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, body, ids_of, position, record
 from tests.export.receiver import Answer, Scripted
 from tests.export.sink_contract import Place, SinkContract
 
@@ -105,7 +105,7 @@ class TestOtlpSink(SinkContract):
 
 def test_as_the_receiver_maps_it(server: Scripted, sink: OtlpSink) -> None:
     """An event is mapped as the collector's k8seventsreceiver does, attribute for attribute; ours stand beside."""
-    sink.write(Batch([record(7, clusterName="prod-1", action="Restarting")], mark(7)))
+    sink.write(Batch([record(7, clusterName="prod-1", action="Restarting")], position(7)))
     [request] = requests(server)
     [resource] = request.resource_logs
     expected = {
@@ -158,7 +158,7 @@ def test_as_the_receiver_maps_it(server: Scripted, sink: OtlpSink) -> None:
 )
 def test_severity(server: Scripted, sink: OtlpSink, kind: Any, number: int, text: str) -> None:
     """The type is the severity; one that nobody knows is none."""
-    sink.write(Batch([record(1, type=kind)], mark(1)))
+    sink.write(Batch([record(1, type=kind)], position(1)))
     [log] = logs(server)
     assert (log.severity_number, log.severity_text) == (number, text)
 
@@ -174,14 +174,14 @@ def test_severity(server: Scripted, sink: OtlpSink, kind: Any, number: int, text
 )
 def test_time(server: Scripted, sink: OtlpSink, fields: dict[str, Any], seconds: float) -> None:
     """The time is the event's own, else its last, else its first."""
-    sink.write(Batch([record(1, **fields)], mark(1)))
+    sink.write(Batch([record(1, **fields)], position(1)))
     assert logs(server)[0].time_unix_nano == AT + int(seconds * SECOND)
 
 
 def test_a_bare_event(server: Scripted, sink: OtlpSink) -> None:
     """An event of which next to nothing is known is sent all the same, with empty texts as the receiver has them."""
     bare = {"metadata": {}, "involvedObject": {}, "kevents": {"v": 1, "id": "x:1", "countDelta": None}, "count": 0}
-    sink.write(Batch([Record(STREAM, 1, bare, 0.0)], mark(1)))
+    sink.write(Batch([Record(STREAM, 1, bare, 0.0)], position(1)))
     [log] = logs(server)
     told = values(log.attributes)
     assert (
@@ -195,7 +195,7 @@ def test_a_bare_event(server: Scripted, sink: OtlpSink) -> None:
 
 def test_a_gap(server: Scripted, sink: OtlpSink) -> None:
     """A gap is a warning of its own, about the cluster and no object."""
-    sink.write(Batch([gap_record(mark(3), 4, "expired", AT, 0.0)], mark(4)))
+    sink.write(Batch([gap_record(position(3), 4, "expired", AT, 0.0)], position(4)))
     [request] = requests(server)
     [resource] = request.resource_logs
     assert values(resource.resource.attributes) == {"k8s.cluster.uid": CLUSTER}
@@ -212,7 +212,7 @@ def test_resources(server: Scripted, sink: OtlpSink) -> None:
     """Neighbours about one object share a resource, and the order of records stays."""
     other = {**body(1)["involvedObject"], "name": "web-1"}
     records = [record(1), record(2), record(3, involvedObject=other), record(4)]
-    sink.write(Batch(records, mark(4)))
+    sink.write(Batch(records, position(4)))
     [request] = requests(server)
     names = [values(resource.resource.attributes)["k8s.object.name"] for resource in request.resource_logs]
     assert (
@@ -308,9 +308,9 @@ def test_wrong_values() -> None:
         OtlpSink("collector:4317")
 
 
-def test_no_mark(sink: OtlpSink) -> None:
+def test_no_position(sink: OtlpSink) -> None:
     """A collector cannot be asked how far it got."""
-    assert (sink.last_mark(STREAM), sink.holds_marks) == (None, False)
+    assert (sink.last_position(STREAM), sink.holds_positions) == (None, False)
 
 
 def test_without_protobuf() -> None:

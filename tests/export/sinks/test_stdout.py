@@ -130,9 +130,9 @@ def test_a_stream_that_does_not_wait() -> None:
         StdoutSink(Busy(0)).write(batch([1]))
 
 
-def test_no_mark() -> None:
+def test_no_position() -> None:
     """What was written cannot be asked."""
     sink = StdoutSink(io.BytesIO())
     sink.write(batch([1]))
-    assert sink.last_mark(STREAM) is None
+    assert sink.last_position(STREAM) is None
     assert repr(sink) == "StdoutSink()"

@@ -27,7 +27,7 @@ from kevents.export import Batch, Reject, Retry, WebhookSink
 from kevents.export._sinks.http import MOST_REQUESTS
 from kevents.export._sinks.webhook import Template
 from kevents.testing._apiserver.certificate import self_signed
-from tests.export.batches import STREAM, batch, body, ids, ids_of, mark, record
+from tests.export.batches import STREAM, batch, body, ids, ids_of, position, record
 from tests.export.receiver import Answer, Scripted
 from tests.export.sink_contract import Place, SinkContract
 
@@ -410,10 +410,10 @@ def test_no_proxy_or_netrc(server: Scripted, monkeypatch: pytest.MonkeyPatch) ->
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
 
-def test_no_mark(sink: WebhookSink) -> None:
+def test_no_position(sink: WebhookSink) -> None:
     """A server cannot be asked how far it got."""
-    sink.write(Batch([record(1)], mark(1)))
-    assert (sink.last_mark(STREAM), sink.holds_marks) == (None, False)
+    sink.write(Batch([record(1)], position(1)))
+    assert (sink.last_position(STREAM), sink.holds_positions) == (None, False)
 
 
 def test_closed_connections(server: Scripted) -> None:

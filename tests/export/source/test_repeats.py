@@ -21,8 +21,8 @@ def record(name: str, rv: int, delta: int | None = 1, verb: str = MODIFIED) -> R
     return Record(STREAM, rv, body_of(event, verb, delta), 0.0)
 
 
-def mark(rv: int) -> Position:
-    """Give a mark."""
+def position(rv: int) -> Position:
+    """Give a position."""
     return Position(STREAM, rv, rv)
 
 
@@ -72,27 +72,27 @@ class TestWindow:
     def test_latest(self) -> None:
         """Of each event the latest revision is told, its count the sum, in the order of the stream."""
         window = Window(30.0)
-        window.add([record("a", 1, 1, ADDED), record("b", 2, 5)], mark(2), 0.0)
-        window.add([record("a", 3, 2), record("c", 4), record("a", 5, 4)], mark(6), 1.0)
+        window.add([record("a", 1, 1, ADDED), record("b", 2, 5)], position(2), 0.0)
+        window.add([record("a", 3, 2), record("c", 4), record("a", 5, 4)], position(6), 1.0)
         chunk = window.take()
         assert told(chunk) == [("b", 2, MODIFIED, 5), ("c", 4, MODIFIED, 1), ("a", 5, ADDED, 7)]
         assert chunk is not None
-        assert mark(6) == chunk.mark
+        assert position(6) == chunk.position
 
     def test_unknown_count(self) -> None:
         """A sum with something unknown is not known."""
         window = Window(30.0)
-        window.add([record("a", 1, None), record("a", 2, 1)], mark(2), 0.0)
+        window.add([record("a", 1, None), record("a", 2, 1)], position(2), 0.0)
         assert told(window.take()) == [("a", 2, MODIFIED, None)]
 
     def test_end(self) -> None:
         """It ends so many seconds after its first record, and the next begins with the next one."""
         window = Window(30.0)
         assert math.inf == window.left(0.0)
-        window.add([], mark(1), 5.0)
+        window.add([], position(1), 5.0)
         assert math.inf == window.left(5.0)
-        window.add([record("a", 2)], mark(2), 10.0)
-        window.add([record("b", 3)], mark(3), 20.0)
+        window.add([record("a", 2)], position(2), 10.0)
+        window.add([record("b", 3)], position(3), 20.0)
         assert window.left(20.0) == 20.0
         window.take()
         assert (None, math.inf) == (window.take(), window.left(40.0))
@@ -100,16 +100,16 @@ class TestWindow:
     def test_full(self) -> None:
         """It ends at once when it holds as many events as it may."""
         window = Window(30.0, most=2)
-        window.add([record("a", 1), record("a", 2)], mark(2), 0.0)
+        window.add([record("a", 1), record("a", 2)], position(2), 0.0)
         assert window.left(0.0) == 30.0
-        window.add([record("b", 3)], mark(3), 1.0)
+        window.add([record("b", 3)], position(3), 1.0)
         assert window.left(1.0) == 0.0
 
     def test_gap(self) -> None:
         """A gap is told as it is."""
         window = Window(30.0)
-        gap = gap_record(mark(1), 2, "expired", 10, 0.0)
-        window.add([gap, record("a", 3)], mark(3), 0.0)
+        gap = gap_record(position(1), 2, "expired", 10, 0.0)
+        window.add([gap, record("a", 3)], position(3), 0.0)
         chunk = window.take()
         assert chunk is not None
         assert [gap.id, "a:3"] == [entry.id for entry in chunk.records]

@@ -40,10 +40,10 @@ def whys(sink: MemorySink) -> list[str]:
 
 
 def holding(server: APIServer, one: str, now: int = 0) -> MemorySink:
-    """A sink that a killed export left with one event, and a mark there."""
+    """A sink that a killed export left with one event, and a position there."""
     (stream,) = source(server, cluster="c").open()
     rv = int(one.rpartition(":")[2])
-    return MemorySink(marks={stream.stream: Position(stream.stream, rv, now)})
+    return MemorySink(positions={stream.stream: Position(stream.stream, rv, now)})
 
 
 class TestReset:
@@ -66,7 +66,7 @@ class TestReset:
         assert ids(new)[-2:] == late
 
     def test_a_reset_that_only_the_further_sink_can_tell(self, api_server: APIServer) -> None:
-        """A list that is behind any sink's mark is of an earlier storage, also where another sink holds nothing."""
+        """A list that is behind any sink's position is of an earlier storage, also where another sink holds nothing."""
         put(api_server, "kept")
         backup = api_server.backup()
         *_, last = put(api_server, *[f"lost{n}" for n in range(5)])
@@ -77,7 +77,7 @@ class TestReset:
         run(api_server, {"old": old, "new": new}, late[-1])
         assert ids(old)[-2:] == late
 
-    def test_marks_of_two_ages(self, api_server: APIServer) -> None:
+    def test_positions_of_two_ages(self, api_server: APIServer) -> None:
         """A sink that was away at the reset is told so, and both are given what comes."""
         kept = put(api_server, "kept")
         backup = api_server.backup()
@@ -87,7 +87,7 @@ class TestReset:
         api_server.restore(backup)
         (after,) = put(api_server, "after")
         run(api_server, {"one": one}, after)
-        late = put(api_server, *[f"late{n}" for n in range(5)])  # the server is beyond the lower mark again
+        late = put(api_server, *[f"late{n}" for n in range(5)])  # the server is beyond the lower position again
         run(api_server, {"one": one, "other": other}, late[-1])
         assert ids(one)[-5:] == late
         assert ids(other)[-7:] == [*kept, after, *late]

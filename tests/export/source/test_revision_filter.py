@@ -42,7 +42,7 @@ class TestIntake:
     """What is new."""
 
     def test_old(self) -> None:
-        """A revision that is not above the mark is old: it is counted and not told."""
+        """A revision that is not above the position is old: it is counted and not told."""
         intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
         found = [intake.watched("ADDED", event("a", version), NOW, 0.0) for version in ("70", "71", "71", "69", "72")]
         assert told(found) == [("prod/a:71", 71, 1), ("prod/a:72", 72, 1)]
@@ -65,7 +65,7 @@ class TestIntake:
         assert told(found) == [("prod/a:x", NOW + 6, 1), ("prod/a:y", NOW + 7, 2), ("prod/b:z", NOW + 100, 1)]
 
     def test_sift(self) -> None:
-        """Of a list what is above the mark is taken; of the others the counts are remembered."""
+        """Of a list what is above the position is taken; of the others the counts are remembered."""
         intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
         heads = [EventHeader(Metadata("a", "prod", "60"), 4), EventHeader(Metadata("b", "prod", "71"), 1)]
         assert [intake.sift(head) for head in heads] == [None, 71]
@@ -90,8 +90,8 @@ class TestIntake:
         [(MINUTES_LATER, 5), (MINUTES_BEFORE, None), ("2026-07-24T09:00:30Z", None), (None, None)],
         ids=str,
     )
-    def test_first_list_after_a_mark(self, created: str | None, delta: int | None) -> None:
-        """The count of an event that was certainly created after the mark is known; clocks may differ."""
+    def test_first_list_after_a_position(self, created: str | None, delta: int | None) -> None:
+        """The count of an event that was certainly created after the position is known; clocks may differ."""
         body = event("a", "71", count=5)
         if created:
             body["metadata"]["creationTimestamp"] = created
@@ -109,7 +109,7 @@ class TestIntake:
         assert told(found) == [("prod/a:71", 71, None), ("prod/b:72", 72, 1)]
 
     def test_first_only(self) -> None:
-        """With `first`, what was certainly there before the mark was told then; in doubt it is told again."""
+        """With `first`, what was certainly there before the position was told then; in doubt it is told again."""
         intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW), first_only=True)
         bodies = [event("a", "71", count=2), event("b", "72", count=2), event("b", "73", count=3)]
         bodies[0]["metadata"]["creationTimestamp"] = MINUTES_BEFORE

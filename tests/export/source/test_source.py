@@ -57,7 +57,7 @@ class TestOrder:
             expected += put(api_server, "b", "c")
             reading.wait_for(5)
         assert reading.ids == expected
-        assert int(expected[-1].rpartition(":")[2]) == reading.mark.rv
+        assert int(expected[-1].rpartition(":")[2]) == reading.position.rv
 
     def test_pages(self, api_server: APIServer) -> None:
         """A list comes in pages, and is in order over all of them, also when it does not fit into memory."""
@@ -73,7 +73,7 @@ class TestOrder:
         assert stream.statistics().lists == 1
 
     def test_resume(self, api_server: APIServer) -> None:
-        """After a mark only what came after it is told, and counts go on from what was told before."""
+        """After a position only what came after it is told, and counts go on from what was told before."""
         put(api_server, "a", "b")
         (stream,) = source(api_server).open()
         with Reading(stream) as first:
@@ -81,7 +81,7 @@ class TestOrder:
         changed = api_server._store.modify("events", "default", "a", lambda old: {**old, "count": 3})
         expected = put(api_server, "c")
         (stream,) = source(api_server).open()
-        with Reading(stream, first.mark) as second:
+        with Reading(stream, first.position) as second:
             second.wait_listed()
         version = changed["metadata"]["resourceVersion"]
         assert [f"{changed['metadata']['uid']}:{version}", *expected] == second.ids
@@ -95,14 +95,14 @@ class TestOrder:
         with Reading(stream) as first:
             first.wait_listed()
         (stream,) = source(api_server).open()
-        with Reading(stream, first.mark) as second:
+        with Reading(stream, first.position) as second:
             second.wait_listed()
             api_server._store.modify("events", "default", "a", lambda old: {**old, "count": 6})
             second.wait_for(1)
         assert (first.deltas, second.deltas) == ([4], [2])
 
     def test_now(self, api_server: APIServer) -> None:
-        """From now on: nothing that there was is told, whatever the mark."""
+        """From now on: nothing that there was is told, whatever the position."""
         put(api_server, "a", "b")
         (stream,) = source(api_server, start="now").open()
         with Reading(stream, Position(stream.stream, 1, 0)) as reading:
@@ -113,7 +113,7 @@ class TestOrder:
         assert len([request for request in api_server.requests if is_list(request)]) == 1
 
     def test_all(self, api_server: APIServer) -> None:
-        """With all there is, whatever the mark."""
+        """With all there is, whatever the position."""
         expected = put(api_server, "a", "b")
         (stream,) = source(api_server, start="all").open()
         with Reading(stream, Position(stream.stream, 10_000, 0)) as reading:
@@ -121,12 +121,12 @@ class TestOrder:
         assert reading.ids == expected
 
     def test_empty(self, api_server: APIServer) -> None:
-        """Where there is nothing, the mark moves all the same: with each list, and with each watch that ends."""
+        """Where there is nothing, the position moves all the same: with each list, and with each watch that ends."""
         (stream,) = source(api_server, watch=1).open()
         with Reading(stream) as reading:
             reading.wait(lambda: len(reading.chunks) > 2)
         assert [chunk.records for chunk in reading.chunks if chunk.records] == []
-        assert reading.chunks[0].mark.time < reading.chunks[1].mark.time
+        assert reading.chunks[0].position.time < reading.chunks[1].position.time
 
     def test_namespaces(self, api_server: APIServer) -> None:
         """Each namespace is a stream of its own."""
@@ -209,17 +209,17 @@ class TestCounts:
         assert reading.deltas == [1, 8, 4]
 
     def test_deleted(self, api_server: APIServer) -> None:
-        """That an event expires is no revision of it, but the mark moves."""
+        """That an event expires is no revision of it, but the position moves."""
         (stream,) = source(api_server).open()
         with Reading(stream) as reading:
             expected = put(api_server, "a")
             reading.wait_for(1)
             api_server.expire()
-            reading.wait(lambda: reading.mark.rv > reading.records[-1].rv)
+            reading.wait(lambda: reading.position.rv > reading.records[-1].rv)
         assert reading.ids == expected
 
     def test_first(self, api_server: APIServer) -> None:
-        """With `first` an event is told once, the mark moves with its further revisions, also over a restart."""
+        """With `first` an event is told once, the position moves with its further revisions, also over a restart."""
         clock = FakeClock()
         with APIServer(clock=clock) as server:
             (stream,) = source(server, repeats="first", clock=clock, watch=1).open()
@@ -228,13 +228,13 @@ class TestCounts:
                 expected = put(server, "a")
                 clock.advance(120)
                 server._store.modify("events", "default", "a", lambda old: {**old, "count": 2})
-                first.wait(lambda: first.mark.time == clock())
+                first.wait(lambda: first.position.time == clock())
             clock.advance(120)
             server._store.modify("events", "default", "a", lambda old: {**old, "count": 3})
             clock.advance(120)
             later = put(server, "b", count=2)
             (stream,) = source(server, repeats="first", clock=clock).open()
-            with Reading(stream, first.mark) as second:
+            with Reading(stream, first.position) as second:
                 second.wait_listed()
         assert (expected, later) == (first.ids, second.ids)
 
@@ -243,7 +243,7 @@ class TestCounts:
         (stream,) = source(api_server, repeats="1s").open()
         with Reading(stream) as reading:
             reading.wait_listed()
-            before = reading.mark.rv
+            before = reading.position.rv
             put(api_server, "a")
             for count in (2, 3, 4):
                 api_server._store.modify("events", "default", "a", lambda old, c=count: {**old, "count": c})
@@ -252,16 +252,16 @@ class TestCounts:
         assert before + 4 == reading.records[0].rv
 
     def test_window_is_heard_of(self, api_server: APIServer) -> None:
-        """While a window fills, what comes moves no mark, but is heard of."""
+        """While a window fills, what comes moves no position, but is heard of."""
         (stream,) = source(api_server, repeats="30m").open()
         with Reading(stream) as reading:
             reading.wait_listed()
-            before, chunks = reading.mark, len(reading.chunks)
+            before, chunks = reading.position, len(reading.chunks)
             for number in range(1, 4):
                 put(api_server, f"e{number}")
                 reading.wait(lambda number=number: len(reading.chunks) >= chunks + number)
-            assert ([], {chunk.mark for chunk in reading.chunks[chunks:]}) == (reading.records, {before})
-        assert ([1, 1, 1], reading.mark.rv) == (reading.deltas, before.rv + 3)
+            assert ([], {chunk.position for chunk in reading.chunks[chunks:]}) == (reading.records, {before})
+        assert ([1, 1, 1], reading.position.rv) == (reading.deltas, before.rv + 3)
 
     def test_window_at_the_end(self, api_server: APIServer) -> None:
         """What a window holds when the reading ends is told."""
@@ -391,7 +391,7 @@ class TestOutages:
             readings = []
             for _ in range(2):
                 (stream,) = source(server, clock=clock).open()
-                with Reading(stream, first.mark if not readings else readings[-1].mark) as reading:
+                with Reading(stream, first.position if not readings else readings[-1].position) as reading:
                     reading.wait_listed()
                 readings.append(reading)
         assert [len(reading.gaps) for reading in readings] == [1, 0]
@@ -406,7 +406,7 @@ class TestOutages:
                 began = clock()
                 clock.advance(7200)
                 reading.wait(lambda: len(reading.chunks) == 2)
-        assert began + SECOND == reading.chunks[1].mark.time
+        assert began + SECOND == reading.chunks[1].position.time
 
     def test_no_gap_while_something_lives(self) -> None:
         """After a longer pause there is no gap where an event from before it still lives: none has expired then."""
@@ -433,7 +433,7 @@ class TestOutages:
                 first.wait_listed()
             clock.advance(10_000)
             (stream,) = source(server, clock=clock).open()
-            with Reading(stream, first.mark) as second:
+            with Reading(stream, first.position) as second:
                 second.wait_listed()
         assert (first.gaps, second.gaps) == ([], [])
 
@@ -469,16 +469,16 @@ class TestReset:
             first.wait_listed()
         api_server.restore(backup)
         (stream,) = source(api_server).open()
-        with Reading(stream, first.mark) as second:
+        with Reading(stream, first.position) as second:
             second.wait_listed()
         (stream,) = source(api_server).open()
-        with Reading(stream, second.mark) as third:
+        with Reading(stream, second.position) as third:
             third.wait_listed()
             expected = put(api_server, "after")
             third.wait_for(1)
         assert ([gap["why"] for gap in second.gaps], len(second.ids)) == (["reset"], 2)
         assert third.ids == expected
-        assert f"{first.mark.rv:020d}" < f"{second.mark.rv:020d}" < f"{third.mark.rv:020d}"
+        assert f"{first.position.rv:020d}" < f"{second.position.rv:020d}" < f"{third.position.rv:020d}"
 
 
 class TestFaults:
@@ -766,7 +766,7 @@ class TestStop:
             api_server.wait_for(lambda: [found for found in api_server.requests if found.status == 500])
 
     def test_in_a_list(self, api_server: APIServer) -> None:
-        """A list that is stopped in the middle is not told to its end, and is no mark: the rest comes again."""
+        """A list that is stopped in the middle is not told to its end, and is no position: the rest comes again."""
         expected = put(api_server, *"abcde")
         (stream,) = source(api_server, page=2).open()
         chunks = stream.read(None)
@@ -774,7 +774,7 @@ class TestStop:
         stream.stop()
         assert list(chunks) == []
         (stream,) = source(api_server, page=2).open()
-        with Reading(stream, first.mark) as rest:
+        with Reading(stream, first.position) as rest:
             rest.wait_listed()
         assert [*(record.id for record in first.records), *rest.ids] == expected
 
