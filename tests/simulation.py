@@ -16,7 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from kevents._queue.notifications import Dropped, Wait
-from kevents._queue.outcome import Delivered, Verb, judge
+from kevents._queue.outcome import Delivered, Verb, outcome_of
 from kevents._queue.work_item import Attempt
 from kevents._queue.workqueue import WorkQueue
 from kevents.exceptions import StatusError, UnavailableError
@@ -176,7 +176,7 @@ class Kevents:
 
     def _offer(self, moment: float, state: Occurrence) -> None:
         self._moments[state.name].append(moment)
-        self.queue.offer(state, moment, there=state.count > 1)
+        self.queue.offer(state, moment, present=state.count > 1)
 
     def _take(self, now: float) -> float | None:
         while self._idle:
@@ -192,22 +192,21 @@ class Kevents:
 
     def _done(self, now: float, _: int, attempt: Attempt, error: Exception | None) -> None:
         self._idle += 1
-        verdict = judge(attempt.verb, error)
-        if isinstance(verdict, Delivered):
+        outcome = outcome_of(attempt.verb, error)
+        if isinstance(outcome, Delivered):
             moments = self._moments[attempt.name]
             self._outcome.lags += [now - moments.popleft() for _ in range(attempt.events)]
-        self.queue.done(attempt, verdict, now, min(SLEEP, 2.0**attempt.waits) * self._jitter())
+        self.queue.done(attempt, outcome, now, min(SLEEP, 2.0**attempt.waits) * self._jitter())
 
     def _account(self) -> None:
-        for fact in self.queue.facts:
-            if isinstance(fact, Dropped):
-                self._outcome.lost[str(fact.reason)] += fact.events
-                moments = self._moments[fact.state.name]
-                if fact.reason == "backlog_full":
+        for notification in self.queue.take_notifications():
+            if isinstance(notification, Dropped):
+                self._outcome.lost[str(notification.reason)] += notification.events
+                moments = self._moments[notification.state.name]
+                if notification.reason == "backlog_full":
                     moments.clear()  # a new key: only what was refused just now
-                for _ in range(min(fact.events, len(moments))):
+                for _ in range(min(notification.events, len(moments))):
                     moments.popleft()
-        self.queue.facts.clear()
 
 
 def client_go(scenario: Scenario, seed: int = 1) -> Outcome:

@@ -384,7 +384,7 @@ def test_a_timeout_of_asyncio() -> None:
             """Not asked for."""
 
     queue = WorkQueue(senders=1, backlog=1, max_age=1.0, sleep_duration=1.0, jitter=lambda: 1.0)
-    queue.offer(Occurrence("a"), 0.0, there=False)
+    queue.offer(Occurrence("a"), 0.0, present=False)
     attempt = queue.take(0.0)
     assert isinstance(attempt, Attempt)
     assert run(send(Sink(), attempt)) == Unavailable("TimeoutError: too slow")

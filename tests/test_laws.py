@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kevents._model.statistics import DropReason
 from kevents._queue.notifications import CLOSED, Dropped, ServerBack, ServerLost, Wait
-from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb, judge
+from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb, outcome_of
 from kevents._queue.work_item import Attempt
 from kevents._queue.workqueue import WorkQueue
 from kevents.exceptions import StatusError, UnavailableError
@@ -104,8 +104,8 @@ class QueueMachine(RuleBasedStateMachine):
         draining = self.longest_wait < math.inf  # then nothing waits by choice
         due = None if delay is None else self.now if draining else self.now + delay
         full = name not in self.models and due is None and self._size() >= BACKLOG
-        self.queue.offer(state, self.now, there=state.count > 1, due=None if delay is None else self.now + delay)
-        self._read_facts(refused=state if self.closed or full else None)
+        self.queue.offer(state, self.now, present=state.count > 1, due=None if delay is None else self.now + delay)
+        self._read_notifications(refused=state if self.closed or full else None)
         model = self.models.get(name)
         if self.closed or (full and self._last_refused):
             return
@@ -132,7 +132,7 @@ class QueueMachine(RuleBasedStateMachine):
         one_probes = any(model.attempt is not None and model.attempt is self.probe for model in self.models.values())
         gate_closed = self.gate_closed
         step = self.queue.take(self.now)
-        self._read_facts()
+        self._read_notifications()
         assert not [name for name, model in self.models.items() if self._overdue(model)]
         if self.closed:
             assert CLOSED is step
@@ -167,11 +167,11 @@ class QueueMachine(RuleBasedStateMachine):
         before = self.server.counts.get(attempt.name, 0)
         _, error = self.server.request(self.now, attempt.verb, attempt.state)
         assert self.server.counts.get(attempt.name, 0) >= before
-        verdict = judge(attempt.verb, error)
+        verdict = outcome_of(attempt.verb, error)
         self.queue.done(attempt, verdict, self.now, wait)
         self.ended.append(attempt)
         self._settle(attempt, verdict, wait)
-        self._read_facts()
+        self._read_notifications()
 
     @rule(seconds=SECONDS)
     def time_passes(self, seconds: float) -> None:
@@ -193,13 +193,13 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def hasten(self) -> None:
         """A flush hurries everything."""
-        self.queue.hasten(self.now)
+        self.queue.flush_now(self.now)
         self._hurried()
 
     @rule(name=st.sampled_from(NAMES))
     def hasten_one(self, name: str) -> None:
         """A series is forgotten: its last count is due now, while a retry keeps its time."""
-        self.queue.hasten(self.now, ("default", name))
+        self.queue.flush_now(self.now, ("default", name))
         chosen = self.models.get(name)
         if chosen is not None and (chosen.by_choice or chosen.attempt is not None):
             self._hastened({name: chosen})
@@ -209,7 +209,7 @@ class QueueMachine(RuleBasedStateMachine):
     def drain(self) -> None:
         """A shutdown begins."""
         self.longest_wait = 0.25
-        self.queue.drain(self.now, self.longest_wait, math.inf)
+        self.queue.begin_stop(self.now, self.longest_wait, math.inf)
         self._hurried()
 
     @precondition(lambda self: self.offers > 15)
@@ -220,7 +220,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.close() == pending
         self.closed = True
         late = self._under_way()
-        self._read_facts()
+        self._read_notifications()
         assert self.models == {}
         for attempt in late:
             before = vars(self.queue).copy()
@@ -239,14 +239,14 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def ledger(self) -> None:
-        """Each event is delivered, dropped or waits; every drop was told as a fact."""
+        """Each event is delivered, dropped or waits; every drop was told as a notification."""
         if not hasattr(self, "queue"):
             return
         queue = self.queue
         assert queue.delivered + queue.dropped.total() + queue.events == self.offers
         assert (queue.delivered, queue.dropped) == (self.delivered, self.lost)
         assert queue.rejected_by_code.total() == self.lost[DropReason.REJECTED]
-        assert queue.facts == []
+        assert queue.notifications == []
 
     @invariant()
     def pending(self) -> None:
@@ -258,13 +258,13 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.in_flight == len(self._under_way())
         oldest = min((model.carried[0] for model in self.models.values()), default=math.inf)
         for mark in self.marks:
-            assert self.queue.settled(mark) == (oldest > mark)
+            assert self.queue.flushed(mark) == (oldest > mark)
 
     @invariant()
     def gate(self) -> None:
         """The gate is closed exactly when the rule says so."""
         if hasattr(self, "queue"):
-            assert self.queue.gate.closed == self.gate_closed
+            assert self.queue.breaker.open == self.gate_closed
 
     def teardown(self) -> None:
         """In the end everything is delivered or expires, and the server holds at least what it acknowledged."""
@@ -273,7 +273,7 @@ class QueueMachine(RuleBasedStateMachine):
             for attempt in self._under_way():
                 self.finish_well(attempt)
             step = self.queue.take(self.now)
-            self._read_facts()
+            self._read_notifications()
             if isinstance(step, Attempt):
                 self._under_way_with(self.models[step.name], step)
             elif isinstance(step, Wait) and step.seconds is not None:
@@ -288,10 +288,10 @@ class QueueMachine(RuleBasedStateMachine):
         """The server answers."""
         assert isinstance(attempt.state, Occurrence)
         _, error = self.server.request(self.now, attempt.verb, attempt.state)
-        verdict = judge(attempt.verb, error)
+        verdict = outcome_of(attempt.verb, error)
         self.queue.done(attempt, verdict, self.now, 1.0)
         self._settle(attempt, verdict, 1.0)
-        self._read_facts()
+        self._read_notifications()
 
     # -- the model -----------------------------------------------------------------------------------------------
 
@@ -332,30 +332,30 @@ class QueueMachine(RuleBasedStateMachine):
                     model.ages_from = self.now
                 model.due, model.by_choice = self.now, False
 
-    def _read_facts(self, refused: Occurrence | None = None) -> None:
-        facts, self.queue.facts[:] = list(self.queue.facts), []
+    def _read_notifications(self, refused: Occurrence | None = None) -> None:
+        notifications = self.queue.take_notifications()
         self._last_refused = False
-        for fact in facts:
-            if isinstance(fact, ServerLost | ServerBack):
+        for notification in notifications:
+            if isinstance(notification, ServerLost | ServerBack):
                 continue
-            self.lost[fact.reason] += fact.events
-            if fact.state is refused:
+            self.lost[notification.reason] += notification.events
+            if notification.state is refused:
                 expected = DropReason.SHUTDOWN if self.closed else DropReason.BACKLOG_FULL
-                assert (fact.reason, fact.events) == (expected, 1)
+                assert (notification.reason, notification.events) == (expected, 1)
                 self._last_refused = True
-            elif fact.reason in (DropReason.EXPIRED, DropReason.SHUTDOWN):
-                self._ended_waiting(fact)
+            elif notification.reason in (DropReason.EXPIRED, DropReason.SHUTDOWN):
+                self._ended_waiting(notification)
             else:
-                assert self.expected_drop == fact
+                assert self.expected_drop == notification
                 self.expected_drop = None
         assert self.expected_drop is None
 
     expected_drop: Dropped | None = None
 
-    def _ended_waiting(self, fact: Dropped) -> None:
-        model = self.models.pop(fact.state.name)
+    def _ended_waiting(self, notification: Dropped) -> None:
+        model = self.models.pop(notification.state.name)
         assert self._overdue(model) or self.closed
-        assert (fact.state, fact.events) == (model.state, len(model.carried) + len(model.later))
+        assert (notification.state, notification.events) == (model.state, len(model.carried) + len(model.later))
 
     def _settle(self, attempt: Attempt, verdict: Outcome, wait: float) -> None:
         """The table of beliefs and verdicts."""

@@ -88,7 +88,7 @@ def test_memory_is_bounded(kind: type[DeadSink | RefusingSink]) -> None:
     watcher = broadcaster.start_recording_to_sink(sink, backlog=BACKLOG)
     recorder = broadcaster.new_recorder("memory")
     record(recorder, -1)
-    bound = (QUEUE + BACKLOG + watcher.handler.most) * EVENT_BYTES + BACKLOG * KEY_BYTES + REST_BYTES
+    bound = (QUEUE + BACKLOG + watcher.handler.batch_size) * EVENT_BYTES + BACKLOG * KEY_BYTES + REST_BYTES
     gc.collect()
     tracemalloc.start()
     try:

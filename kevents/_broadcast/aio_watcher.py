@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Event)
 
-_MOST_AT_ONCE: Final = 64
+_BATCH_SIZE: Final = 64
 
 
 class Watcher:
@@ -85,7 +85,7 @@ class Watcher:
 class StreamHandler(CallHandler):
     """Hands events over to whoever iterates, in any loop: the worker waits until what it handed over was taken."""
 
-    most = _MOST_AT_ONCE
+    batch_size = _BATCH_SIZE
 
     def __init__(self) -> None:
         """Nothing to hand over yet."""
@@ -99,39 +99,36 @@ class StreamHandler(CallHandler):
         self._hurried = self._over = False
         self._reader: weakref.ref[asyncio.Task[Any]] | None = None
 
-    def start(self) -> None:
-        """There is nothing to begin here: the loop is told with the first batch."""
-
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Wait until the events are taken; at the end, only hand them over. In the watcher's worker."""
         with self._taken:
             self._events.extend(batch)
-            self._wake()
+            self._wake_readers()
             self._taken.wait_for(lambda: self._hurried or not self._events)
         return Handled()
 
-    def drain(self, deadline: float) -> None:  # noqa: ARG002
+    def begin_stop(self, deadline: float) -> None:  # noqa: ARG002
         """Whoever iterates gets what is left, also after the end."""
         with self._taken:
             self._hurried = True
             self._taken.notify_all()
 
-    def finish(self) -> None:
+    def end_input(self) -> None:
         """Nothing more will come."""
         with self._taken:
             self._over = True
-            self._wake()
+            self._wake_readers()
 
-    def close(self) -> int:
-        """What was handed over is not given up."""
-        self.finish()
+    def stop(self, deadline: float) -> int:  # noqa: ARG002
+        """End the stream. Events that were handed over can still be read."""
+        self.end_input()
         return 0
 
     def after_fork(self) -> None:
         """In the child: nothing was handed over yet."""
         self._renew()
 
-    def _wake(self) -> None:
+    def _wake_readers(self) -> None:
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             with suppress(RuntimeError):  # its loop has ended

@@ -17,8 +17,7 @@ from kevents._correlation.decisions import CoreDecider
 from kevents._correlation.options import CorrelatorOptions
 from kevents._delivery.dispatcher import Dispatcher
 from kevents._delivery.drop_reporter import DropReporter, OnDrop
-from kevents._delivery.event_logging import log_plainly, log_structured
-from kevents._delivery.handlers import CallHandler
+from kevents._delivery.handlers import CallHandler, log_plainly, log_structured
 from kevents._delivery.sender_threads import SenderThreadPool
 from kevents._model.objects import Event
 from kevents._model.validation import require_callable, require_count, require_positive, require_sink

@@ -90,16 +90,16 @@ class Publisher:
         self._recorded += 1
         if not self.open:
             self._refused[DropReason.SHUTDOWN] += 1
-            self.turn.defer(partial(self._losses.tell, DropReason.SHUTDOWN, event, why="recorded too late"))
+            self.turn.defer(partial(self._losses.report, DropReason.SHUTDOWN, event, why="recorded too late"))
             return
         event.serial = self.turn.serial(event.time)
         watchers = self.watchers
         if not watchers:
             self._no_watcher += 1
-            self.turn.defer(partial(self._losses.tell, DropReason.NO_WATCHER, event))
+            self.turn.defer(partial(self._losses.report, DropReason.NO_WATCHER, event))
         for watcher in watchers:
             if not watcher.offer(event):
-                self.turn.defer(partial(self._losses.tell, DropReason.QUEUE_FULL, event, kind=watcher.name))
+                self.turn.defer(partial(self._losses.report, DropReason.QUEUE_FULL, event, kind=watcher.name))
 
     def refuse(self, reason: DropReason, error: InvalidEventError, logger: logging.Logger) -> None:
         """Count an event that cannot be recorded.
@@ -107,7 +107,7 @@ class Publisher:
         Raises:
             InvalidEventError: If the broadcaster is strict.
         """
-        tell = partial(self._losses.tell, reason, None, why=str(error), logger=logger)
+        tell = partial(self._losses.report, reason, None, why=str(error), logger=logger)
         self.turn.run(self._count_refused, (reason, tell))
         if self._strict and reason is not DropReason.RECURSION:
             raise error

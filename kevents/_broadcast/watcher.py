@@ -93,18 +93,18 @@ class Watcher:
     def _work_off(self) -> None:
         mailbox, done = self._mailbox, self._ledger.done
         while events := self._next_events():
-            for first in range(0, len(events), self.handler.most):
+            for first in range(0, len(events), self.handler.batch_size):
                 if self._given_up:
                     break
-                batch = events[first : first + self.handler.most]
+                batch = events[first : first + self.handler.batch_size]
                 result = self.handler.handle(batch)
                 if self._mailbox is not mailbox:
                     return  # the handler forked, and this is the child: it begins anew, in another thread
                 self._account(done, len(batch), result)
                 for event, error in result.failed:
                     why = f"the handler of {self.name} raised {format_error(error)}"
-                    self._losses.tell(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
-        self.handler.finish()
+                    self._losses.report(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
+        self.handler.end_input()
         with self._turn.lock:
             self._worker.ended = True
             self._worker.changed.notify_all()
@@ -139,7 +139,7 @@ class Watcher:
                 return events
 
     def _take(self, events: list[Event]) -> None:
-        most = max(self.handler.most, _TAKEN_AT_ONCE)
+        most = max(self.handler.batch_size, _TAKEN_AT_ONCE)
         while self._mailbox and len(events) < most:
             events.append(self._mailbox.popleft())
         self._ledger.taken += len(events)
@@ -177,7 +177,7 @@ class Watcher:
                 self._worker.rouse()
         try:
             self._turn.run_deferred()
-            self.handler.hasten()
+            self.handler.flush_now()
             yield mark
         finally:
             with self._turn.lock:
@@ -207,7 +207,7 @@ class Watcher:
         with self._turn.lock:
             self._worker.changed.notify_all()
         self._turn.run_deferred()
-        self.handler.nudge()
+        self.handler.wake()
 
     def _wait_for(self, true: Callable[[], bool], deadline: float | None) -> bool:
         """Wait until something is true; False at the deadline. Under the lock, which is free meanwhile."""
@@ -222,7 +222,7 @@ class Watcher:
         self._turn.run(self._begin_stop, deadline)
 
     def _begin_stop(self, deadline: float) -> None:
-        self._turn.defer(partial(self.handler.drain, deadline))
+        self._turn.defer(partial(self.handler.begin_stop, deadline))
         if not self._closing:
             self._worker.hurry += 1
             self._worker.rouse()
@@ -238,10 +238,8 @@ class Watcher:
             self._wait_for(lambda: self._worker.ended or self._worker.state is State.ABSENT, deadline)
         if self._worker.state is State.ABSENT:  # no event came, or no thread was to be had for those
             self._worker.run()
-        if self._worker.ended:
-            self.handler.settle(deadline)
-        given_up = self.handler.close()
-        self._turn.run(self._give_up, self.handler.taken())
+        given_up = self.handler.stop(deadline if self._worker.ended else 0.0)
+        self._turn.run(self._give_up, self.handler.accepted())
         self._worker.join()
         return given_up + self._ledger.shutdown
 
@@ -255,7 +253,7 @@ class Watcher:
     def _tell_given_up(self, events: int) -> None:
         if events:
             why = f"still in the mailbox of {self.name} at the deadline"
-            self._turn.defer(partial(self._losses.tell, DropReason.SHUTDOWN, None, events, why=why))
+            self._turn.defer(partial(self._losses.report, DropReason.SHUTDOWN, None, events, why=why))
 
     def stop(self, timeout: float = 5.0) -> int:
         """Stop listening: deal with what is in the mailbox, then end. Other watchers go on.

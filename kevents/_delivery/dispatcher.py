@@ -1,7 +1,7 @@
-"""A sink's side of its watcher: decides on what comes in, and hands out one request at a time to whoever sends.
+"""The dispatcher: decides on a watcher's events, and hands out one attempt at a time to the senders.
 
-The decider works outside the condition, in the worker's thread; the work queue and the sink's ledger are touched
-under it only. What is to be logged is logged when it is free again.
+The decider runs in the watcher's worker thread, outside the lock. The work queue and the sink's statistics are used
+under the lock only. Nothing is logged under the lock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tenacity import RetryCallState
 from tenacity.wait import wait_base, wait_exponential
 
-from kevents._delivery.handlers import Handled
+from kevents._delivery.handlers import Handled, Handler
 from kevents._model.statistics import DropReason, SinkStatistics
 from kevents._model.wire import format_error, pluralize
 from kevents._queue.notifications import CLOSED, Closed, Dropped, Notification, ServerLost, Wait
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from kevents._model.objects import Event
     from kevents._queue.work_item import Attempt
 
-_MOST_AT_ONCE = 1000
-_DRAINING_WAIT = 0.25
+_BATCH_SIZE = 1000
+_STOPPING_WAIT = 0.25
 
 
 class wait_share(wait_base):  # noqa: N801 - tenacity's way of naming waits
-    """A random share, between a half and one, of another wait: so that many clients do not return at once."""
+    """A random share, between a half and one, of another wait. It spreads the retries of many clients."""
 
     def __init__(self, wait: wait_base) -> None:
         """Keep the wait."""
@@ -48,29 +48,29 @@ class wait_share(wait_base):  # noqa: N801 - tenacity's way of naming waits
 
 
 def default_retry_wait(sleep_duration: float) -> wait_base:
-    """1, 2, 4 ... seconds up to ``sleep_duration``, of each a random share between a half and one."""
+    """1, 2, 4 ... seconds up to ``sleep_duration``, multiplied by a random share between a half and one."""
     return wait_share(wait_exponential(multiplier=1, max=sleep_duration))
 
 
 class Dispatcher:
-    """From recorded events to attempts, and from verdicts back to the ledger.
+    """Turns recorded events into attempts, and counts their outcomes.
 
     Args:
-        losses: Tells of what is lost.
-        new_decider: Makes what decides on the events, anew in a forked child.
-        senders: How many attempts may be under way at once.
-        backlog: How many different events may wait.
-        max_age: Seconds after which an event that cannot be written is given up.
+        drop_reporter: Reports dropped events.
+        new_decider: Makes the decider; called again in a forked child.
+        senders: The most requests in flight.
+        backlog: The most API objects with a pending write.
+        max_age: Seconds until a pending write expires.
         sleep_duration: The longest pause between two tries that kevents chooses, in seconds.
         retry_wait: A tenacity wait; None: :func:`default_retry_wait`.
-        on_change: Called, under the condition, when whoever sends should look again; must not wait.
+        on_change: Called under the lock when the senders should look again; must not block.
     """
 
-    most = _MOST_AT_ONCE
+    batch_size = _BATCH_SIZE
 
     def __init__(
         self,
-        losses: DropReporter,
+        drop_reporter: DropReporter,
         new_decider: Callable[[], Decider],
         *,
         senders: int,
@@ -80,8 +80,8 @@ class Dispatcher:
         retry_wait: Callable[[RetryCallState], float] | None,
         on_change: Callable[[], None] | None = None,
     ) -> None:
-        """Start with nothing to deliver."""
-        self._losses = losses
+        """Start with an empty queue."""
+        self._drop_reporter = drop_reporter
         self._new_decider = new_decider
         self._on_change = on_change
         self._new_queue = partial(
@@ -97,19 +97,19 @@ class Dispatcher:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Begin with nothing known: with the parent's memory the child would patch the parent's counts."""
+        """Start afresh. With the parent's correlator the child would patch the parent's events."""
         self._decider = self._new_decider()
         self._queue = self._new_queue()
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
         self._ends = threading.Condition(self._lock)
         self._idle = 0
-        self._taken = self._accepted = self._filtered = self._wait_fallbacks = 0
+        self._accepted = self._correlated = self._filtered = self._wait_fallbacks = 0
 
     # -- the watcher's worker ------------------------------------------------------------------------------------
 
     def accept(self, batch: Sequence[Event]) -> Handled:
-        """Decide on events, and offer the writes they deserve."""
+        """Decide on events, and queue their writes."""
         failed: list[tuple[Event, BaseException]] = []
         writes: list[Write] = []
         filtered: list[Event] = []
@@ -121,28 +121,28 @@ class Dispatcher:
                     filtered.append(event)
                 else:
                     writes.append(write)
-            except BaseException as error:  # noqa: BLE001 - what cannot be decided on fails alone
+            except BaseException as error:  # noqa: BLE001 - only the event that raised fails
                 failed.append((event, error))
         with self._lock:
             if self._queue.closed:
                 return Handled(failed, too_late=True)
-            self._taken += len(batch)
-            self._accepted += len(writes) + len(filtered)
+            self._accepted += len(batch)
+            self._correlated += len(writes) + len(filtered)
             self._filtered += len(filtered)
             for write in writes:
-                self._queue.offer(write.state, now, there=write.there, due=write.due)
+                self._queue.offer(write.state, now, present=write.there, due=write.due)
             overdue = self._decider.overdue()
             for key in overdue:
-                self._queue.hasten(now, key)
+                self._queue.flush_now(now, key)
             self._changed(len(writes) + len(overdue))
-            facts = self._facts()
+            notifications = self._notifications()
         for event in filtered:
-            self._losses.tell(DropReason.SPAM_FILTERED, event, level=logging.INFO)
-        self._report(facts)
+            self._drop_reporter.report(DropReason.SPAM_FILTERED, event, level=logging.INFO)
+        self._report(notifications)
         return Handled(failed)
 
     def _changed(self, writes: int | None = None) -> None:
-        """Let as many senders look again as there are new writes, or all."""
+        """Wake one sender for each new write, or all senders."""
         if self._idle:
             self._work.notify(self._idle if writes is None else writes)
         if self._on_change is not None:
@@ -151,18 +151,18 @@ class Dispatcher:
     # -- the senders ---------------------------------------------------------------------------------------------
 
     def take(self, now: float) -> Attempt | Wait | Closed:
-        """The next request to make, or how long to wait for one, or that none will come any more."""
+        """Return the next request, or how long to wait, or that the queue is closed."""
         with self._lock:
             step = self._queue.take(now)
             if step is CLOSED:
                 self._changed()
                 self._ends.notify_all()
-            facts = self._facts()
-        self._report(facts)
+            notifications = self._notifications()
+        self._report(notifications)
         return step
 
     def wait(self, version: int, seconds: float | None) -> None:
-        """Wait until something changes, at most so many seconds; not at all if something has since the version."""
+        """Wait for a change of the queue, at most ``seconds``. Returns at once if its version has changed already."""
         with self._lock:
             if self._queue.version == version:
                 try:
@@ -171,132 +171,135 @@ class Dispatcher:
                 finally:
                     self._idle -= 1
 
-    def done(self, attempt: Attempt, verdict: Outcome, now: float) -> None:
-        """Settle an attempt."""
-        wait = 0.0 if isinstance(verdict, Delivered) else self._next_wait(attempt.waits + 1, verdict, now)
+    def done(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """Process the outcome of an attempt."""
+        wait = 0.0 if isinstance(outcome, Delivered) else self._next_wait(attempt.waits + 1, outcome, now)
         with self._lock:
-            was_closed = self._queue.gate.closed
-            self._queue.done(attempt, verdict, now, wait)
-            if was_closed or not isinstance(verdict, Delivered):
-                self._changed()  # another key may now be due, or allowed
+            was_open = self._queue.breaker.open
+            self._queue.done(attempt, outcome, now, wait)
+            if was_open or not isinstance(outcome, Delivered):
+                self._changed()  # another write may now be due, or allowed
             self._ends.notify_all()
-            facts = self._facts()
-        self._report(facts)
+            notifications = self._notifications()
+        self._report(notifications)
 
-    def _next_wait(self, number: int, verdict: Outcome, now: float) -> float:
-        """The n-th wait of a write, if it must; the user's function is asked if so, may fail, and needs no lock."""
+    def _next_wait(self, number: int, outcome: Outcome, now: float) -> float:
+        """Seconds before the next try, should there be one. Calls the user's function, without the lock."""
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = number
-        if not isinstance(reconsider(verdict, self._queue.gate.last_unavailable, now), Failed | Unavailable):
+        if not isinstance(reconsider(outcome, self._queue.breaker.last_unavailable, now), Failed | Unavailable):
             return float(self._default_wait(state))
         try:
             wait = float(self._retry_wait(state))
             if 0.0 <= wait < float("inf"):
                 return wait
-            trouble = f"gave {wait}, no seconds to wait"
+            trouble = f"returned {wait}, not a number of seconds"
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the sender either
             trouble = f"raised {format_error(error)}"
-        self._losses.log.log_limited("retry_wait", f"retry_wait {trouble}; the default decides")
+        self._drop_reporter.log.log_limited("retry_wait", f"retry_wait {trouble}; the default wait is used")
         with self._lock:
             self._wait_fallbacks += 1
         return float(self._default_wait(state))
 
     def lacks_senders(self) -> bool:
-        """Whether more writes are waiting than senders are idle."""
+        """True if more writes are pending than senders are idle."""
         with self._lock:
             return not self._queue.closed and self._queue.keys - self._queue.in_flight > self._idle
 
     # -- flushing and ending -------------------------------------------------------------------------------------
 
-    def hasten(self) -> None:
-        """Try at once what waits to be tried again. Does not wait."""
+    def flush_now(self) -> None:
+        """Try pending writes now instead of at their retry time. Does not block."""
         with self._lock:
             if self._queue.keys:
-                self._queue.hasten(monotonic())
+                self._queue.flush_now(monotonic())
                 self._changed()
 
-    def nudge(self) -> None:
-        """Let whoever waits ask again whether the wait is given up."""
+    def wake(self) -> None:
+        """Let threads that wait in :meth:`flush` check ``given_up`` again."""
         with self._lock:
             self._ends.notify_all()
 
     def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
-        """Hasten what waits, and wait until all that was accepted so far has ended; False at the deadline."""
+        """Wait until all accepted events have ended, or until ``given_up``. False at the deadline."""
         with self._lock:
             mark = self._queue.mark()
-            if not self._queue.settled(mark):
-                self.hasten()
-            return self._wait_for(lambda: given_up() or self._queue.settled(mark), deadline)
+            if not self._queue.flushed(mark):
+                self.flush_now()
+            return self._wait_for(lambda: given_up() or self._queue.flushed(mark), deadline)
 
-    def drain(self, deadline: float) -> None:
-        """Hurry: no wait is long any more, and at the deadline what is left is given up."""
+    def begin_stop(self, deadline: float) -> None:
+        """Keep waits short from now on. At the deadline the queue closes. Does not block."""
         with self._lock:
-            self._queue.drain(monotonic(), _DRAINING_WAIT, deadline)
+            self._queue.begin_stop(monotonic(), _STOPPING_WAIT, deadline)
             self._changed()
 
-    def finish(self) -> None:
-        """Nothing more will be accepted."""
+    def end_input(self) -> None:
+        """No more events come: the queue closes when it is empty."""
         with self._lock:
-            self._queue.seal()
+            self._queue.end_input()
             if not self._queue.keys:
                 self._queue.close()
             self._changed()
             self._ends.notify_all()
 
-    def settle(self, deadline: float) -> None:
-        """Wait until everything has ended, at most until the deadline."""
+    def stop(self, deadline: float) -> int:
+        """Wait until all accepted events have ended, at most until the deadline, and drop the rest.
+
+        Returns:
+            The number of dropped events, including those that the queue dropped at its own deadline.
+        """
         with self._lock:
             self._wait_for(lambda: not self._queue.keys, deadline)
-
-    def close(self) -> int:
-        """Give up what is left; how many events were given up, at the queue's own deadline too."""
-        with self._lock:
             self._queue.close()
-            given_up = self._queue.dropped[DropReason.SHUTDOWN]
-            facts = self._facts()
+            dropped = self._queue.dropped[DropReason.SHUTDOWN]
+            notifications = self._notifications()
             self._changed()
             self._ends.notify_all()
-        self._report(facts)
-        return given_up
+        self._report(notifications)
+        return dropped
 
-    def taken(self) -> int:
-        """How many events it has accounted for."""
+    def accepted(self) -> int:
+        """The number of events that were accepted, those on which the decider raised included."""
         with self._lock:
-            return self._taken
+            return self._accepted
 
     def owns_this_thread(self) -> bool:
-        """Whether the calling thread holds the lock: a signal handler in the middle of a call of ours."""
+        """True if the calling thread holds the lock: a signal handler that interrupts a call of the dispatcher."""
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return] # noqa: SLF001
 
     def _wait_for(self, ended: Callable[[], bool], deadline: float | None) -> bool:
         return self._ends.wait_for(ended, time_left(deadline))
 
-    # -- telling -------------------------------------------------------------------------------------------------
+    # -- reporting -----------------------------------------------------------------------------------------------
 
-    def _facts(self) -> list[Notification]:
-        facts, self._queue.facts = self._queue.facts, []  # an empty list too: others append to what they find
-        if facts:
-            self._ends.notify_all()  # what has expired has ended as well
-        return facts
+    def _notifications(self) -> list[Notification]:
+        """Take the queue's notifications, under the lock."""
+        notifications = self._queue.take_notifications()
+        if notifications:
+            self._ends.notify_all()  # an expired write has ended as well
+        return notifications
 
-    def _report(self, facts: Sequence[Notification]) -> None:
-        for fact in facts:
-            if isinstance(fact, Dropped):
-                self._losses.tell_dropped(fact)
-            elif isinstance(fact, ServerLost):
-                self._losses.log.log_limited("lost", f"the API server is unavailable, events wait for it: {fact.cause}")
+    def _report(self, notifications: Sequence[Notification]) -> None:
+        """Log notifications, without the lock."""
+        for notification in notifications:
+            if isinstance(notification, Dropped):
+                self._drop_reporter.report_dropped(notification)
+            elif isinstance(notification, ServerLost):
+                text = f"the API server is unavailable, events wait for it: {notification.cause}"
+                self._drop_reporter.log.log_limited("lost", text)
             else:
-                waited = pluralize(fact.waiting, "write")
-                text = f"the API server answers again after {fact.after:.1f} s; {waited} waited for it"
-                self._losses.log.log_limited("back", text, level=logging.INFO)
+                waited = pluralize(notification.waiting, "write")
+                text = f"the API server answers again after {notification.after:.1f} s; {waited} waited for it"
+                self._drop_reporter.log.log_limited("back", text, level=logging.INFO)
 
     def statistics(self) -> SinkStatistics:
-        """A snapshot of the sink's ledger."""
+        """Return a snapshot of the sink's statistics."""
         caches = self._decider.caches
         with self._lock:
             queue = self._queue
             return SinkStatistics(
-                accepted=self._accepted,
+                accepted=self._correlated,
                 spam_filtered=self._filtered,
                 delivered=queue.delivered,
                 dropped=dict(queue.dropped),
@@ -313,5 +316,64 @@ class Dispatcher:
                 cache_evictions={name: evicted for name, (_, evicted) in caches.items()},
                 in_flight=queue.in_flight,
                 oldest_age=queue.oldest_age(monotonic()),
-                server_available=not queue.gate.closed,
+                server_available=not queue.breaker.open,
             )
+
+
+class SenderPool(Handler):
+    """Base class of the sender pools: a handler that writes a watcher's events to a sink through a dispatcher.
+
+    Args:
+        dispatcher: Decides on the events and hands out attempts.
+        sink: Makes the requests.
+        senders: The most requests in flight.
+        name: Part of the names of the threads or tasks.
+    """
+
+    batch_size = _BATCH_SIZE
+
+    def __init__(self, dispatcher: Dispatcher, sink: object, senders: int, name: str) -> None:
+        """Start no thread or task yet."""
+        self.sink = sink
+        self._dispatcher = dispatcher
+        self._senders = senders
+        self._name = name
+
+    def flush_now(self) -> None:
+        """Try pending writes now instead of at their retry time."""
+        self._dispatcher.flush_now()
+
+    def wake(self) -> None:
+        """Let threads that wait in :meth:`flush` check ``given_up`` again."""
+        self._dispatcher.wake()
+
+    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
+        """Wait until all accepted events have ended."""
+        return self._dispatcher.flush(deadline, given_up)
+
+    def begin_stop(self, deadline: float) -> None:
+        """Keep waits short from now on."""
+        self._dispatcher.begin_stop(deadline)
+
+    def end_input(self) -> None:
+        """No more events come."""
+        self._dispatcher.end_input()
+
+    def after_fork(self) -> None:
+        """In a forked child: an empty queue, and a sink with new connections."""
+        self._dispatcher.after_fork()
+        after_fork = getattr(self.sink, "after_fork", None)
+        if after_fork is not None:
+            after_fork()
+
+    def accepted(self) -> int:
+        """The number of events that the dispatcher accepted."""
+        return self._dispatcher.accepted()
+
+    def owns_this_thread(self) -> bool:
+        """True if the calling thread interrupts a call of the dispatcher."""
+        return self._dispatcher.owns_this_thread()
+
+    def statistics(self) -> SinkStatistics:
+        """The sink's statistics."""
+        return self._dispatcher.statistics()

@@ -1,4 +1,4 @@
-"""How a loss is told: in the log, with what to do about it, and to the user's ``on_drop``."""
+"""Reports dropped events: in the log, with what to do about it, and to the user's ``on_drop``."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ ADVICE: Final = {
     DropReason.NO_WATCHER: "no watcher is started: call start_recording_to_sink(...) before recording",
     DropReason.INVALID_REFERENCE: "record about an object with apiVersion, kind and name, or an ObjectReference",
     DropReason.INVALID_TYPE: "the event type must be 'Normal' or 'Warning'",
-    DropReason.INVALID_MESSAGE: "reason, message, annotations and labels must have a text",
-    DropReason.RECURSION: "an event was recorded by what kevents itself was logging or sending",
-    DropReason.QUEUE_FULL: "a watcher is slower than events come: record less, or raise queue_length",
-    DropReason.SPAM_FILTERED: "more events about one object than its budget: CorrelatorOptions(burst_size, qps, "
-    "spam_key_func); the next write carries their count",
+    DropReason.INVALID_MESSAGE: "reason, message, annotations and labels must be text",
+    DropReason.RECURSION: "the event was recorded from within kevents' own logging, sink or callback",
+    DropReason.QUEUE_FULL: "events arrive faster than the watcher handles them: record less, or raise queue_length",
+    DropReason.SPAM_FILTERED: "the object exceeds its rate limit: CorrelatorOptions(burst_size, qps, spam_key_func); "
+    "the next write carries the count",
     DropReason.BACKLOG_FULL: "too many different events wait for the API server: raise backlog",
-    DropReason.REJECTED: "the API server will never take it",
-    DropReason.RETRIES_EXHAUSTED: "it failed 12 times, and not for want of a server",
+    DropReason.REJECTED: "the API server will never accept it",
+    DropReason.RETRIES_EXHAUSTED: "it failed 12 times while the API server answered other requests",
     DropReason.EXPIRED: "the API server was unreachable for longer than max_age",
-    DropReason.HANDLER_FAILED: "the watcher's handler raised",
-    DropReason.SHUTDOWN: "it was recorded after shutdown, or could not be written before the deadline: an API server "
-    "that is not reached (see above), or a time-out that is too short",
+    DropReason.HANDLER_FAILED: "the watcher's handler raised an exception",
+    DropReason.SHUTDOWN: "it was recorded after shutdown, or not written before the deadline: the API server is "
+    "unreachable (see above), or the timeout is too short",
 }
 
 _FORBIDDEN = 403
@@ -42,22 +42,22 @@ _RULE = 'apiGroups: ["{}"], resources: ["events"], verbs: ["create", "patch"]'
 
 
 class DropReporter:
-    """Tells of each loss once.
+    """Reports each dropped event once.
 
     Args:
-        log: Keeps the lines few.
-        on_drop: The user's function, called with reason, event (None if there is none) and the number of recorded
-            events lost; its own errors are logged.
-        api_group: In which events are written, for what is said about missing permissions.
+        log: Limits the number of log lines.
+        on_drop: The user's function. It gets the reason, the event (or None) and the number of recorded events. An
+            exception that it raises is logged.
+        api_group: The API group of the written events, for the advice about missing permissions.
     """
 
     def __init__(self, log: LimitedLog, on_drop: OnDrop | None, api_group: str = "") -> None:
-        """Nothing lost yet."""
+        """Nothing is reported yet."""
         self._rule = _RULE.format(api_group)
         self.log = log
         self._on_drop = on_drop
 
-    def tell(
+    def report(
         self,
         reason: DropReason,
         event: Event | None,
@@ -68,10 +68,20 @@ class DropReporter:
         kind: Hashable = None,
         logger: logging.Logger = LOGGER,
     ) -> None:
-        """Log the loss of events, and call ``on_drop``; never raises."""
-        text = partial(_told_loss, reason, event, events, why)  # made only if it is said: in a storm most are not
+        """Log the drop, and call ``on_drop``. Never raises.
+
+        Args:
+            reason: Why the event was dropped.
+            event: The event, if there is one.
+            events: The number of recorded events that it stands for.
+            why: Details; without them the log line gives the advice for the reason.
+            level: Of the log line.
+            kind: Log lines of one reason and kind are limited together.
+            logger: Where the line goes.
+        """
+        text = partial(_format_drop, reason, event, events, why)  # built only if it is logged
         self.log.log_limited((reason, kind), text, events=events, level=level, logger=logger)
-        # Of an echo nobody is told: that could go on for ever.
+        # A recursion is not reported to on_drop: on_drop itself may have recorded the event.
         if self._on_drop is not None and reason is not DropReason.RECURSION:
             self._call(self._on_drop, reason, event, events)
 
@@ -80,39 +90,40 @@ class DropReporter:
             try:
                 on_drop(reason, event, events)
             except KeyboardInterrupt:
-                raise  # the user's, in his thread
-            except BaseException as error:  # noqa: BLE001 - the user's function must not break who records, or a worker
+                raise  # Ctrl-C belongs to the user's thread
+            except BaseException as error:  # noqa: BLE001 - the user's function must not break a caller or a worker
                 self.log.log_limited("on_drop", f"on_drop raised {format_error(error)}", level=logging.ERROR)
 
-    def tell_dropped(self, dropped: Dropped) -> None:
-        """Log a loss that the work queue reports."""
+    def report_dropped(self, dropped: Dropped) -> None:
+        """Report a drop by the work queue."""
         event = dropped.state if isinstance(dropped.state, Event) else None
-        level, why = logging.WARNING, _cause(dropped.verdict)
+        level, why = logging.WARNING, _cause(dropped.outcome)
         kind: Hashable = None
-        if isinstance(dropped.verdict, Rejected):
-            kind = (dropped.verb, dropped.verdict.code)
-            level = logging.DEBUG if dropped.verdict.quiet else logging.WARNING
-            why = _refusal(dropped.verb, dropped.verdict, self._rule)
-        self.tell(dropped.reason, event, dropped.events, why=why, level=level, kind=kind)
+        if isinstance(dropped.outcome, Rejected):
+            kind = (dropped.verb, dropped.outcome.code)
+            level = logging.DEBUG if dropped.outcome.quiet else logging.WARNING
+            why = _refusal(dropped.verb, dropped.outcome, self._rule)
+        self.report(dropped.reason, event, dropped.events, why=why, level=level, kind=kind)
 
 
-def _told_loss(reason: DropReason, event: Event | None, events: int, why: str) -> str:
+def _format_drop(reason: DropReason, event: Event | None, events: int, why: str) -> str:
     about = f" about {event.reference} (reason {event.reason})" if event is not None else ""
     dropped = "an event" if events == 1 else f"{events} events"
     return f"dropped {dropped}{about}, {reason}: {why or ADVICE[reason]}"
 
 
-def _cause(verdict: Outcome | None) -> str:
-    if isinstance(verdict, Failed | Unavailable):
-        return f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last answer: {verdict.cause}"
+def _cause(outcome: Outcome | None) -> str:
+    if isinstance(outcome, Failed | Unavailable):
+        return f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last error: {outcome.cause}"
     return ""
 
 
-def _refusal(verb: Verb | None, verdict: Rejected, rule: str) -> str:
-    """What the server said, and for a refused user the rule that is missing."""
-    asked = verb.value if verb is not None else "request"
-    said = f"the {asked} was refused with {verdict.code or 'an error'} {verdict.reason}: {verdict.message}".rstrip(": ")
-    if verdict.code != _FORBIDDEN or verdict.quiet:
-        return said
-    missing = "the patch verb may be forgotten" if verb is Verb.PATCH else "the role lacks a rule"
-    return f"{said}; {missing}, grant {rule}"
+def _refusal(verb: Verb | None, outcome: Rejected, rule: str) -> str:
+    """The server's answer; for 403 also the missing rule."""
+    request = verb.value if verb is not None else "request"
+    answer = f"the {request} was refused with {outcome.code or 'an error'} {outcome.reason}: {outcome.message}"
+    answer = answer.rstrip(": ")
+    if outcome.code != _FORBIDDEN or outcome.quiet:
+        return answer
+    missing = "the patch verb may be missing" if verb is Verb.PATCH else "the role lacks a rule"
+    return f"{answer}; {missing}, grant {rule}"

@@ -1,19 +1,28 @@
-"""What a watcher does with its events: the protocol, and the handler that calls a user's function."""
+"""Handlers: the consumers of a watcher's events. The base class, a handler that calls a function, and log lines.
+
+The handlers that write events to an API server are the sender pools, in ``sender_threads.py`` and ``sender_tasks.py``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from kevents._model.series_event import SeriesEvent
+from kevents._model.wire import printable
+from kevents._runtime.log import in_kevents
 
 if TYPE_CHECKING:
+    import logging
+
     from kevents._model.objects import Event
     from kevents._model.statistics import SinkStatistics
 
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """What became of a batch: the events that failed with their errors, and whether all came too late."""
+    """The result of a batch: the events that failed with their errors, and whether the whole batch came too late."""
 
     failed: Sequence[tuple[Event, BaseException]] = ()
     too_late: bool = False
@@ -22,69 +31,76 @@ class Handled:
 _ALL_HANDLED = Handled()
 
 
-class Handler(Protocol):
-    """What a watcher does with its events: called in its worker thread, with a batch at a time."""
+class Handler:
+    """Base class. A handler overrides :meth:`handle`, and the methods that matter for it.
 
-    @property
-    def most(self) -> int:
-        """How many events it wants at once."""
+    The watcher's worker thread calls :meth:`handle` and :meth:`end_input`. Any thread may call the other methods.
 
-    @property
-    def sink(self) -> object | None:
-        """Where it writes events, if it writes them: one sink is written to once only."""
+    Attributes:
+        batch_size: The most events of one call of :meth:`handle`.
+        sink: The sink behind the handler, if any. A broadcaster starts a sink only once.
+    """
+
+    batch_size = 1
+    sink: object | None = None
 
     def start(self) -> None:
-        """The first event is on its way: begin what cannot begin any more at interpreter exit. Does not wait."""
+        """The first event arrived. Start what can no longer be started at interpreter exit. Does not block.
+
+        Raises:
+            RuntimeError: If no thread can be started.
+        """
 
     def handle(self, batch: Sequence[Event]) -> Handled:
-        """Deal with the events; never raises."""
+        """Process a batch of events. Never raises."""
+        raise NotImplementedError
 
-    def hasten(self) -> None:
-        """Try at once what waits to be tried again. Does not wait."""
+    def flush_now(self) -> None:
+        """Try pending writes now instead of at their retry time. Does not block."""
 
-    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
-        """Wait until what was handled has ended, or the wait is given up; False if the deadline passed."""
+    def wake(self) -> None:
+        """Let threads that wait in :meth:`flush` check ``given_up`` again."""
 
-    def nudge(self) -> None:
-        """Let whoever waits ask again whether the wait is given up."""
+    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:  # noqa: ARG002
+        """Wait until all handled events have ended, or until ``given_up``. False at the deadline."""
+        return True
 
-    def drain(self, deadline: float) -> None:
-        """Hurry: the end is at the deadline. Does not wait."""
+    def begin_stop(self, deadline: float) -> None:
+        """Hurry: the handler stops at the deadline. Does not block."""
 
-    def finish(self) -> None:
+    def end_input(self) -> None:
         """The last batch was handled."""
 
-    def settle(self, deadline: float) -> None:
-        """Wait, at most until the deadline, until all that was handled has ended."""
+    def stop(self, deadline: float) -> int:  # noqa: ARG002
+        """Wait until all handled events have ended, at most until the deadline, and drop the rest.
 
-    def close(self) -> int:
-        """Give up what is left; how many events that was."""
+        Returns:
+            The number of dropped events.
+        """
+        return 0
 
     def after_fork(self) -> None:
-        """In the child: begin anew."""
+        """In a forked child: start afresh."""
 
-    def taken(self) -> int | None:
-        """How many events it has accounted for; None if it keeps no account."""
+    def accepted(self) -> int | None:
+        """The number of events that the handler counts itself; None if it counts none."""
+        return None
 
     def owns_this_thread(self) -> bool:
-        """Whether the calling thread is one that it must not wait for."""
+        """True if the calling thread belongs to the handler, so that it must not wait for the handler."""
+        return False
 
     def statistics(self) -> SinkStatistics | None:
-        """Its own ledger, if it has one."""
+        """The statistics of the sink behind the handler, if any."""
+        return None
 
 
-class CallHandler:
-    """Calls a function with each event; one that raises, whatever it raises, fails for that event only."""
-
-    most = 1
-    sink = None
+class CallHandler(Handler):
+    """Calls a function with each event. If the function raises, only that event fails, whatever it raises."""
 
     def __init__(self, function: Callable[[Event], object]) -> None:
         """Keep the function."""
         self._function = function
-
-    def start(self) -> None:
-        """There is nothing to begin."""
 
     def handle(self, batch: Sequence[Event]) -> Handled:
         """Call the function with each event."""
@@ -96,40 +112,35 @@ class CallHandler:
                 failed.append((event, error))
         return Handled(failed) if failed else _ALL_HANDLED
 
-    def hasten(self) -> None:
-        """Nothing is tried again."""
 
-    def flush(self, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:  # noqa: ARG002
-        """What was handled has ended."""
-        return True
+def log_plainly(logf: Callable[..., object], event: Event) -> None:
+    """Log an event through a printf-like function (client-go: ``StartLogging``)."""
+    action = f"action: '{printable(event.action)}' " if isinstance(event, SeriesEvent) else ""
+    with in_kevents():
+        logf(
+            "Event(%s): type: '%s' reason: '%s' %s%s",
+            printable(repr(event.reference)),
+            event.type,
+            printable(event.reason),
+            action,
+            printable(event.message),
+        )
 
-    def nudge(self) -> None:
-        """Nobody waits."""
 
-    def drain(self, deadline: float) -> None:
-        """There is nothing behind the function to be hurried."""
-
-    def finish(self) -> None:
-        """There is nothing behind the function to be told."""
-
-    def settle(self, deadline: float) -> None:
-        """What was handled has ended."""
-
-    def close(self) -> int:
-        """Nothing is left."""
-        return 0
-
-    def after_fork(self) -> None:
-        """There is nothing to begin anew."""
-
-    def taken(self) -> int | None:
-        """It keeps no account of its own."""
-        return None
-
-    def owns_this_thread(self) -> bool:
-        """It has no threads."""
-        return False
-
-    def statistics(self) -> SinkStatistics | None:
-        """It has no ledger of its own."""
-        return None
+def log_structured(logger: logging.Logger, level: int, event: Event) -> None:
+    """Log an event with its fields as ``extra`` (client-go: ``StartStructuredLogging``)."""
+    reference = event.reference
+    fields = {
+        "object": f"{reference.namespace}/{reference.name}" if reference.namespace else reference.name,
+        "field_path": reference.field_path,
+        "kind": reference.kind,
+        "api_version": reference.api_version,
+        "type": event.type,
+        "reason": event.reason,
+    }
+    if isinstance(event, SeriesEvent):
+        fields |= {"action": event.action, "note": event.note}
+    else:
+        fields["event_message"] = event.message  # "message" is taken by the log record
+    with in_kevents():
+        logger.log(level, "Event occurred", extra={name: printable(value) for name, value in fields.items()})

@@ -1,7 +1,7 @@
-"""The sender tasks: take a request, make one attempt, hand back the verdict.
+"""Sender tasks: each takes an attempt, makes its request, and reports the outcome.
 
-They live in one event loop, which need not run yet when events come, and may close before they are written: what is
-left then waits for another loop of the broadcaster's, and is given up, counted, at the end.
+The tasks live in one event loop. Events may be recorded before that loop runs, and the loop may close before they are
+written. Pending events then wait for another loop that uses the broadcaster. At the end they are dropped and counted.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from kevents._delivery.dispatcher import SenderPool
 from kevents._model.wire import format_error
 from kevents._queue.notifications import Wait
-from kevents._queue.outcome import Outcome, Unavailable, Verb, judge
+from kevents._queue.outcome import Outcome, Unavailable, Verb, outcome_of
 from kevents._queue.work_item import Attempt
 from kevents._runtime.log import in_kevents
 from kevents._runtime.reentrant import time_left
@@ -26,22 +27,21 @@ if TYPE_CHECKING:
     from kevents._delivery.dispatcher import Dispatcher
     from kevents._delivery.handlers import Handled
     from kevents._model.objects import Event
-    from kevents._model.statistics import SinkStatistics
     from kevents._runtime.log import LimitedLog
 
 GRACE: Final = 0.5
-"""Seconds after the deadline for tasks to end in, and connections to close."""
+"""Seconds after the deadline in which tasks end and connections close."""
 
-_MOST_AT_ONCE: Final = 100
+_BATCH_SIZE: Final = 100
 _LONGEST_WAIT: Final = 3600.0
-_REST: Final = 0.5
+_PAUSE: Final = 0.5
 
 _parents: list[object] = []
-"""In a forked child: what belongs to the parent's loop, and must not be finalised here."""
+"""In a forked child: objects of the parent's event loop, kept so that they are not finalised here."""
 
 
 async def send(sink: EventSink, attempt: Attempt) -> Outcome:
-    """Make one request; whatever the sink raises becomes a verdict, unless it is meant for the task."""
+    """Make one request. An exception of the sink becomes an outcome, unless it is meant for the task."""
     try:
         with in_kevents():
             if attempt.verb is Verb.PATCH:
@@ -50,44 +50,37 @@ async def send(sink: EventSink, attempt: Attempt) -> Outcome:
                 await sink.create(attempt.namespace, attempt.body)
     except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
         raise
-    except asyncio.TimeoutError as error:  # in Python 3.10 another than the builtin one, which is an OSError
-        return judge(attempt.verb, TimeoutError(*error.args))
+    except asyncio.TimeoutError as error:  # in Python 3.10 this is not the builtin one, which is an OSError
+        return outcome_of(attempt.verb, TimeoutError(*error.args))
     except BaseException as error:  # noqa: BLE001 - a sink that raises SystemExit must not end the loop either
-        return judge(attempt.verb, error)
-    return judge(attempt.verb, None)
+        return outcome_of(attempt.verb, error)
+    return outcome_of(attempt.verb, None)
 
 
-class SenderTaskPool:
-    """A watcher's handler: a delivery, and the tasks that send for it.
+class SenderTaskPool(SenderPool):
+    """Writes a watcher's events from tasks.
 
     Args:
-        new_delivery: Makes what is to be sent from; gets ``on_change``.
-        sink: By which.
-        senders: How many tasks.
-        name: For the tasks' names.
-        log: Says that there is no loop.
+        new_dispatcher: Makes the dispatcher; gets ``on_change``.
+        sink: Makes the requests.
+        senders: The number of tasks.
+        name: Part of the tasks' names.
+        log: Logs that there is no event loop.
     """
 
+    batch_size = _BATCH_SIZE  # small, so that the loop does not wait long for the dispatcher's lock
+    sink: EventSink
+
     def __init__(
-        self, new_delivery: Callable[..., Dispatcher], sink: EventSink, senders: int, name: str, log: LimitedLog
+        self, new_dispatcher: Callable[..., Dispatcher], sink: EventSink, senders: int, name: str, log: LimitedLog
     ) -> None:
         """Start no task yet."""
-        self.sink = sink
-        self._delivery = delivery = new_delivery(on_change=self._changed)
-        self._senders = senders
-        self._name = name
+        super().__init__(new_dispatcher(on_change=self._changed), sink, senders, name)
         self._log = log
         self._renew()
-        self.most = min(delivery.most, _MOST_AT_ONCE)  # the loop must not wait long for the lock
-        self.hasten = delivery.hasten
-        self.flush = delivery.flush
-        self.nudge = delivery.nudge
-        self.finish = delivery.finish
-        self.taken = delivery.taken
-        self.owns_this_thread = delivery.owns_this_thread
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()  # for who brings a loop, or finds that it is gone
+        self._lock = threading.Lock()  # held while a loop is taken or abandoned
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bell = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,69 +88,55 @@ class SenderTaskPool:
         self._gone = threading.Event()
         self._gone.set()
         self._until = float("inf")
-        self._ringing = self._resting = self._closed = self._over = False
+        self._ringing = self._pausing = self._closed = self._over = False
 
-    # -- the watcher's worker, and whoever waits -----------------------------------------------------------------
-
-    def start(self) -> None:
-        """There is nothing to begin here: the loop is told with the first batch."""
+    # -- the watcher's worker, and threads that wait -------------------------------------------------------------
 
     def handle(self, batch: Sequence[Event]) -> Handled:
-        """Accept the events; the loop is woken as they are offered. In the watcher's worker."""
-        handled = self._delivery.accept(batch)
+        """Accept the events; the dispatcher wakes the loop. In the watcher's worker."""
+        handled = self._dispatcher.accept(batch)
         loop = self._loop
         if loop is None:
             text = "no event loop yet: events wait until `async with` the broadcaster, or an await of it"
             self._log.log_limited((self._name, "no loop"), f"{self._name} has {text}")
         elif loop.is_closed():
             self._abandon(loop)
-            text = "is closed: events wait for another, and are given up at the end; await shutdown() in time"
+            text = "is closed: events wait for another loop, and are dropped at the end; await shutdown() in time"
             self._log.log_limited((self._name, "closed loop"), f"the event loop of {self._name} {text}")
         return handled
 
-    def drain(self, deadline: float) -> None:
-        """Hurry: the end is at the deadline."""
+    def begin_stop(self, deadline: float) -> None:
+        """Keep waits short from now on. At the deadline the tasks wait for :meth:`stop`."""
         self._until = deadline
-        self._delivery.drain(deadline)
+        super().begin_stop(deadline)
 
-    def settle(self, deadline: float) -> None:
-        """Wait until everything has ended; without a loop that runs, nothing will."""
-        self._delivery.settle(deadline if self._is_alive() else monotonic())
-
-    def close(self) -> int:
-        """Give up what is left, requests that are under way too."""
-        given_up = self._delivery.close()
+    def stop(self, deadline: float) -> int:
+        """Wait until all accepted events have ended, if the loop runs, and drop the rest, in flight or not."""
+        dropped = self._dispatcher.stop(deadline if self._is_alive() else 0.0)
         self._closed = True
         self._changed()
         if self._loop is not None and self._is_alive():
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._hang_up)
+                self._loop.call_soon_threadsafe(self._cancel_requests)
         elif self._loop is None or self._loop.is_closed():
             self._abandon(self._loop)
-        return given_up
+        return dropped
 
     def await_end(self, deadline: float) -> None:
-        """Wait until the tasks have ended and the sink is closed, a moment longer than the deadline at most."""
+        """Wait until the tasks have ended and the sink is closed, at most until shortly after the deadline."""
         if self._is_alive():
             self._gone.wait(time_left(max(deadline, monotonic()) + GRACE))
 
     def after_fork(self) -> None:
-        """In the child: no loop yet, nothing to send, and a sink that connects anew."""
+        """In a forked child: no loop yet, and nothing to send."""
         _parents.append((self._loop, self._bell, self._tasks, self._working))
         self._renew()
-        self._delivery.after_fork()
-        after_fork = getattr(self.sink, "after_fork", None)
-        if after_fork is not None:
-            after_fork()
-
-    def statistics(self) -> SinkStatistics:
-        """The sink's ledger."""
-        return self._delivery.statistics()
+        super().after_fork()
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def bind(self) -> None:
-        """Send in the running loop from now on, if there is one, unless the tasks are in one that runs."""
+        """Send in the running loop from now on, if there is one, unless the tasks' own loop runs."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -168,7 +147,7 @@ class SenderTaskPool:
         if not self._abandon(old, loop):
             return
         if old is not None:
-            with suppress(RuntimeError):  # closed; else its tasks end when it goes on
+            with suppress(RuntimeError):  # the loop is closed; otherwise its tasks end when it runs again
                 old.call_soon_threadsafe(bell.set)
         self._ring()
 
@@ -176,50 +155,54 @@ class SenderTaskPool:
         return self._loop is not None and self._loop.is_running()
 
     def _abandon(self, left: asyncio.AbstractEventLoop | None, heir: asyncio.AbstractEventLoop | None = None) -> bool:
-        """A loop goes on no more: hand back its attempts, to an heir if there is one; False if it had one already."""
+        """Give back the attempts of a loop that no longer runs, and use its heir, if any.
+
+        Returns:
+            False if another call has replaced the loop already, or the loop runs.
+        """
         with self._lock:
             if self._loop is not left or self._is_alive():
                 return False
             if heir is not None:
-                self._loop, self._bell, self._resting = heir, asyncio.Event(), False
+                self._loop, self._bell, self._pausing = heir, asyncio.Event(), False
             tasks, self._tasks = self._tasks, set()
             working, self._working = self._working, {}
             self._gone.set()
         for attempt in list(working.values()):
             if attempt is not None:
-                self._delivery.done(attempt, Unavailable("the event loop was closed"), monotonic())
+                self._dispatcher.done(attempt, Unavailable("the event loop was closed"), monotonic())
         if left is None or left.is_closed():
             for task in tasks:
-                with suppress(Exception):  # what the sink does at its end is its own business
+                with suppress(Exception):  # errors of the sink's clean-up do not matter
                     task.get_coro().close()
         return True
 
     def _changed(self) -> None:
-        """Wake the tasks: called under the delivery's lock, in any thread."""
+        """Wake the tasks. Called under the dispatcher's lock, in any thread."""
         if self._loop is None or self._ringing:
             return
         self._ringing = True
         try:
             self._loop.call_soon_threadsafe(self._ring)
-        except RuntimeError:  # closed: who waits for it, and the worker, will see
+        except RuntimeError:  # the loop is closed; handle() and bind() notice that
             self._ringing = False
 
     def _ring(self) -> None:
-        """Let every task look again; start those that are missing. From here on in the loop."""
+        """Let every task look again, and start missing tasks. This method and those below run in the loop."""
         self._ringing = False
-        if asyncio.get_running_loop() is not self._loop:  # it was left for another while this call waited in it
+        if asyncio.get_running_loop() is not self._loop:  # the loop was replaced after this call was scheduled
             self._changed()
             return
         self._bell.set()
-        if not self._resting and self._delivery.lacks_senders():
+        if not self._pausing and self._dispatcher.lacks_senders():
             for _ in range(self._senders - len(self._tasks)):
-                Context().run(self._start)  # not in that of whoever came by: a task is nobody's request
+                Context().run(self._start_task)  # an empty context: a task belongs to no request of the caller
 
-    def _start(self) -> None:
+    def _start_task(self) -> None:
         self._gone.clear()
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._run(), name=f"kevents-{self._name}-sender-{len(self._tasks) + 1}")
-        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - what it leaves is counted
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - pending events are counted
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -227,23 +210,23 @@ class SenderTaskPool:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.log_limited((self._name, "task"), f"a task of {self._name} ended with {format_error(error)}")
-            self._rest()
+            self._pause()
         if not self._tasks:
             self._gone.set()
 
-    def _hang_up(self) -> None:
+    def _cancel_requests(self) -> None:
         for task, attempt in self._working.items():
             if attempt is not None:
                 task.cancel()
 
-    def _rest(self) -> None:
-        """A task ended before its time, perhaps because the loop is about to end: start no other for a moment."""
-        if not self._resting:
-            self._resting = True
-            asyncio.get_running_loop().call_later(_REST, self._resume)
+    def _pause(self) -> None:
+        """Start no other task for a moment: one was cancelled or failed, perhaps because the loop is ending."""
+        if not self._pausing:
+            self._pausing = True
+            asyncio.get_running_loop().call_later(_PAUSE, self._resume)
 
     def _resume(self) -> None:
-        self._resting = False
+        self._pausing = False
         self._ring()
 
     # -- one task ------------------------------------------------------------------------------------------------
@@ -256,30 +239,30 @@ class SenderTaskPool:
             await self._send_all(me)
         except asyncio.CancelledError:
             if working is self._working:
-                self._rest()
+                self._pause()
             await self._leave(me, working)
             raise
-        except BaseException:  # the loop is gone, or Ctrl-C was pressed: nothing can be awaited
+        except BaseException:  # the loop is closed, or Ctrl-C was pressed: nothing can be awaited
             working.pop(me, None)
             raise
         await self._leave(me, working)
 
     async def _send_all(self, me: asyncio.Task[Any]) -> None:
         bell, working = self._bell, self._working
-        while working is self._working:  # else this task's loop was taken for dead, or this is a forked child
+        while working is self._working:  # otherwise the loop was abandoned, or this is a forked child
             bell.clear()
             now = monotonic()
             if now >= self._until and not self._closed:
-                await self._wait(bell, GRACE)  # who shuts down gives up what is left, and tells of it, in his thread
+                await self._wait(bell, GRACE)  # stop(), in the thread that shuts down, drops and reports the rest
                 now = monotonic()
-            match self._delivery.take(now):
+            match self._dispatcher.take(now):
                 case Wait(seconds, _):
                     await self._wait(bell, seconds)
                 case Attempt() as attempt:
                     working[me] = attempt
-                    await self._make(attempt, working)
+                    await self._make_request(attempt, working)
                     working[me] = None
-                    await asyncio.sleep(0)  # a sink that never waits must not keep the loop
+                    await asyncio.sleep(0)  # a sink that never awaits must not block the loop
                 case _:
                     self._over = True
                     return
@@ -294,25 +277,25 @@ class SenderTaskPool:
             if timer is not None:
                 timer.cancel()
 
-    async def _make(self, attempt: Attempt, working: dict[asyncio.Task[Any], Attempt | None]) -> None:
+    async def _make_request(self, attempt: Attempt, working: dict[asyncio.Task[Any], Attempt | None]) -> None:
         try:
-            verdict = await send(self.sink, attempt)
+            outcome = await send(self.sink, attempt)
         except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit) as error:
             if working is self._working:
-                self._delivery.done(attempt, judge(attempt.verb, error), monotonic())
+                self._dispatcher.done(attempt, outcome_of(attempt.verb, error), monotonic())
             raise
         if working is self._working:
-            self._delivery.done(attempt, verdict, monotonic())
+            self._dispatcher.done(attempt, outcome, monotonic())
 
     async def _leave(self, me: asyncio.Task[Any], working: dict[asyncio.Task[Any], Attempt | None]) -> None:
-        """The last task lets the sink close its connections."""
+        """End a task; the last one closes the sink's connections."""
         working.pop(me, None)
         close = getattr(self.sink, "close", None)
         if working or close is None or working is not self._working:
             return
         try:
             await close()
-        except Exception as error:  # noqa: BLE001 - the events are written, or counted
+        except Exception as error:  # noqa: BLE001 - all events are written or counted
             self._log.log_limited(
                 (self._name, "close"), f"closing the sink of {self._name} raised {format_error(error)}"
             )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kevents._queue.work_item import Attempt
 
-_GLANCE = 0.025
+_QUICK_PAUSE = 0.025
 _FIRST_WAIT = 0.25
 
 
@@ -31,7 +31,7 @@ class CircuitBreaker:
 
     def __init__(self, senders: int, longest_wait: float, jitter: Callable[[], float]) -> None:
         """Open, with nothing heard yet."""
-        self.closed = False
+        self.open = False
         self.probing: Attempt | None = None
         self.probe_due = 0.0
         self.lost_at: float | None = None
@@ -66,13 +66,13 @@ class CircuitBreaker:
         self._last_answer = self._answers
         self._streak.clear()
         self._streak_began = float("inf")
-        self.closed = False
+        self.open = False
         self.probing = None
         self.lost_at = None
 
     def began(self, attempt: Attempt) -> None:
         """A request begins: while the gate is closed, it is the probe."""
-        if self.closed:
+        if self.open:
             self.probing = attempt
 
     def unavailable(self, attempt: Attempt, now: float, after: float) -> None:
@@ -84,16 +84,16 @@ class CircuitBreaker:
         self._streak_began = min(self._streak_began, attempt.began)
         if attempt is self.probing:
             self.probing = None
-        elif self.closed or len(self._streak) < self._threshold:
+        elif self.open or len(self._streak) < self._threshold:
             return
         else:
-            self.closed = True
+            self.open = True
             self._probes = 0
         self.probe_due = now + max(min(self._longest_wait, self._pause(now)) * self._jitter(), after)
 
     def _pause(self, now: float) -> float:
         if now - self._streak_began < _FIRST_WAIT:
-            return _GLANCE
+            return _QUICK_PAUSE
         self._probes += 1
         return _FIRST_WAIT * 2.0 ** min(self._probes - 1, 30)
 
@@ -101,7 +101,7 @@ class CircuitBreaker:
         """Nobody waits for the probe's answer any more: hold on to it, and to its event, no longer."""
         self.probing = None
 
-    def hasten(self, now: float) -> None:
+    def flush_now(self, now: float) -> None:
         """Probe at once."""
         self.probe_due = min(self.probe_due, now)
 

@@ -37,7 +37,7 @@ class Dropped:
     state: State
     events: int
     verb: Verb | None = None
-    verdict: Outcome | None = None
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

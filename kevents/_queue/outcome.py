@@ -1,4 +1,4 @@
-"""From a request and its outcome to a verdict, which says what is to become of the write.
+"""From a request and its outcome to a outcome, which says what is to become of the write.
 
 The verdicts are a closed set: ``match`` on it. The table is in ``docs/architecture.md``.
 """
@@ -79,40 +79,40 @@ class Unavailable:
 Outcome: TypeAlias = Delivered | Gone | Exists | Rejected | Failed | Unavailable
 
 
-def judge(verb: Verb, error: BaseException | None) -> Outcome:
-    """The verdict on an attempt; never raises, whatever the error is made of.
+def outcome_of(verb: Verb, error: BaseException | None) -> Outcome:
+    """The outcome on an attempt; never raises, whatever the error is made of.
 
     Args:
         verb: What was asked for.
         error: What the sink raised, None if it returned.
     """
     try:
-        return _judge(verb, error)
+        return _outcome(verb, error)
     except Exception:  # noqa: BLE001 - an error that cannot be read is still an error
         return Failed(type(error).__name__)
 
 
-def _judge(verb: Verb, error: BaseException | None) -> Outcome:
-    verdict: Outcome
+def _outcome(verb: Verb, error: BaseException | None) -> Outcome:
+    outcome: Outcome
     match error:
         case None:
-            verdict = Delivered()
+            outcome = Delivered()
         case StatusError():
-            verdict = _judge_status(verb, error)
+            outcome = _status_outcome(verb, error)
         case UnavailableError():
-            verdict = Unavailable(format_error(error), sane_delay(error.retry_after))
+            outcome = Unavailable(format_error(error), sane_delay(error.retry_after))
         case OSError():  # before ValueError: a certificate error is both
-            verdict = Unavailable(format_error(error))
+            outcome = Unavailable(format_error(error))
         case ValueError() | TypeError():
-            verdict = Rejected(0, type(error).__name__, format_error(error))
+            outcome = Rejected(0, type(error).__name__, format_error(error))
         case Exception():
-            verdict = Failed(format_error(error))
+            outcome = Failed(format_error(error))
         case _:  # cancelled, or interrupted: nothing was said about the request
-            verdict = Unavailable(format_error(error))
-    return verdict
+            outcome = Unavailable(format_error(error))
+    return outcome
 
 
-def _judge_status(verb: Verb, error: StatusError) -> Outcome:
+def _status_outcome(verb: Verb, error: StatusError) -> Outcome:
     code, after = error.code, sane_delay(error.retry_after)
     if 200 <= code < 300:  # noqa: PLR2004 - a success that a sink reports as an error is a success
         return Delivered()
@@ -128,23 +128,23 @@ def _judge_status(verb: Verb, error: StatusError) -> Outcome:
     return Rejected(code, error.reason, clip(error.message, _CAUSE_LIMIT), quiet)
 
 
-def reconsider(verdict: Outcome, unavailable: float | None, now: float) -> Outcome:
+def reconsider(outcome: Outcome, unavailable: float | None, now: float) -> Outcome:
     """A 403 soon after the server was unavailable is no refusal.
 
     A restarted server refuses ordinary users until its permission caches are filled.
 
     Args:
-        verdict: On the present attempt.
+        outcome: On the present attempt.
         unavailable: When the last attempt ended as unavailable, None: never.
         now: The present.
     """
     if unavailable is None or now - unavailable > _WARM_UP:
-        return verdict
-    match verdict:
+        return outcome
+    match outcome:
         case Rejected(code=code, reason=reason, message=message, quiet=False) if code == _FORBIDDEN:
             return Failed(f"{code} {reason}: {message}")
         case _:
-            return verdict
+            return outcome
 
 
 def sane_delay(seconds: object) -> float | None:

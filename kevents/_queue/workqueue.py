@@ -52,8 +52,8 @@ class WorkQueue:
         self, *, senders: int, backlog: int, max_age: float, sleep_duration: float, jitter: Callable[[], float]
     ) -> None:
         """Start empty, the gate open."""
-        self.gate = CircuitBreaker(senders, sleep_duration, jitter)
-        self.facts: list[Notification] = []
+        self.breaker = CircuitBreaker(senders, sleep_duration, jitter)
+        self.notifications: list[Notification] = []
         self.version = 0
         self.events = 0
         self.in_flight = 0
@@ -71,13 +71,13 @@ class WorkQueue:
 
     # -- offering ------------------------------------------------------------------------------------------------
 
-    def offer(self, state: State, now: float, *, there: bool, due: float | None = None) -> None:
+    def offer(self, state: State, now: float, *, present: bool, due: float | None = None) -> None:
         """Ask for a state to be written.
 
         Args:
             state: The newest of its object.
             now: The present.
-            there: Whether the object was written before, as far as the correlator knows.
+            present: Whether the object was written before, as far as the correlator knows.
             due: When, for a write that can wait; None: at once.
         """
         self._offers += 1
@@ -95,7 +95,7 @@ class WorkQueue:
         else:
             slot = WorkItem((state.namespace, state.name), now)
             self._backlog.slots[slot.key] = slot
-            slot.restart(state, ServerState.PRESENT if there else ServerState.ABSENT, 1, self._offers, now)
+            slot.restart(state, ServerState.PRESENT if present else ServerState.ABSENT, 1, self._offers, now)
             self._begin_wait(slot, now, due)
 
     def _merge(self, slot: WorkItem, state: State, now: float, due: float | None) -> None:
@@ -121,7 +121,7 @@ class WorkQueue:
         if self._closed:
             return CLOSED
         self._expire(now)
-        slot = self._probe(now) if self.gate.closed else self._agenda.next(now)
+        slot = self._probe(now) if self.breaker.open else self._agenda.next(now)
         if isinstance(slot, WorkItem):
             return self._start(slot, now)
         due = min(self._until, _NEVER if slot is None else slot)
@@ -132,27 +132,32 @@ class WorkQueue:
         self._attempts += 1
         slot.attempted = self._attempts
         if slot.heard is None:
-            slot.heard = self.gate.answers
+            slot.heard = self.breaker.answers
         self.retried += slot.waits > 0
         self.in_flight += 1
         self._backlog.begin(slot)
         self._agenda.begin(slot)
-        self.gate.began(attempt)
+        self.breaker.began(attempt)
         return attempt
 
     def _probe(self, now: float) -> WorkItem | float | None:
-        if self.gate.probing:
+        if self.breaker.probing:
             return None
-        return self.gate.probe_due if now < self.gate.probe_due else self._backlog.least_recent(now)
+        return self.breaker.probe_due if now < self.breaker.probe_due else self._backlog.least_recent(now)
+
+    def take_notifications(self) -> list[Notification]:
+        """Return what happened since the last call, and forget it."""
+        taken, self.notifications = self.notifications, []
+        return taken
 
     # -- what came of it -----------------------------------------------------------------------------------------
 
-    def done(self, attempt: Attempt, verdict: Outcome, now: float, wait: float) -> None:
+    def done(self, attempt: Attempt, outcome: Outcome, now: float, wait: float) -> None:
         """Settle an attempt.
 
         Args:
             attempt: As taken. One whose slot was given up meanwhile changes nothing.
-            verdict: What came of it.
+            outcome: What came of it.
             now: The present.
             wait: How many seconds the next try waits, if there is to be one.
         """
@@ -163,11 +168,11 @@ class WorkQueue:
         self.in_flight -= 1
         slot.attempt = None
         self._agenda.end(slot)
-        verdict = reconsider(verdict, self.gate.last_unavailable, now)
-        charged = not isinstance(verdict, Unavailable) or self.gate.answered_another(slot.key, slot.heard or 0)
-        self._listen(attempt, verdict, now)
-        slot.heard = self.gate.answers
-        match verdict:
+        outcome = reconsider(outcome, self.breaker.last_unavailable, now)
+        charged = not isinstance(outcome, Unavailable) or self.breaker.answered_another(slot.key, slot.heard or 0)
+        self._listen(attempt, outcome, now)
+        slot.heard = self.breaker.answers
+        match outcome:
             case Delivered():
                 self.events -= attempt.events
                 self.delivered += attempt.events
@@ -175,55 +180,55 @@ class WorkQueue:
                 self._end(slot, now)
             case Gone():
                 self.recreated += 1
-                self._change(slot, ServerState.UNKNOWN, verdict, now, wait)
+                self._change(slot, ServerState.UNKNOWN, outcome, now, wait)
             case Exists() if slot.belief is ServerState.UNKNOWN:
-                self._change(slot, ServerState.PRESENT, verdict, now, wait)
+                self._change(slot, ServerState.PRESENT, outcome, now, wait)
             case Exists():  # somebody else's name
                 self._reject(attempt, Rejected(_CONFLICT, "AlreadyExists", quiet=True), now)
             case Rejected():
-                self._reject(attempt, verdict, now)
+                self._reject(attempt, outcome, now)
             case Failed() | Unavailable():
                 slot.changes = 0
-                wait = max(slot.wait_after(wait), verdict.after or 0.0)
-                self._retry(slot, verdict, now, wait, charged=charged)
+                wait = max(slot.wait_after(wait), outcome.after or 0.0)
+                self._retry(slot, outcome, now, wait, charged=charged)
 
-    def _listen(self, attempt: Attempt, verdict: Outcome, now: float) -> None:
-        lost_at = self.gate.lost_at
-        if isinstance(verdict, Unavailable):
+    def _listen(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        lost_at = self.breaker.lost_at
+        if isinstance(outcome, Unavailable):
             if lost_at is None:
-                self.facts.append(ServerLost(verdict.cause))
-            self.gate.unavailable(attempt, now, min(verdict.after or 0.0, self._longest_wait))
+                self.notifications.append(ServerLost(outcome.cause))
+            self.breaker.unavailable(attempt, now, min(outcome.after or 0.0, self._longest_wait))
             return
         if lost_at is not None:
-            self.facts.append(ServerBack(now - lost_at, self._backlog.size))
-        self.gate.answered(attempt.slot.key)
+            self.notifications.append(ServerBack(now - lost_at, self._backlog.size))
+        self.breaker.answered(attempt.slot.key)
 
-    def _change(self, slot: WorkItem, belief: ServerState, verdict: Outcome, now: float, wait: float) -> None:
+    def _change(self, slot: WorkItem, belief: ServerState, outcome: Outcome, now: float, wait: float) -> None:
         """The belief was wrong: try the other verb at once, unless that goes on and on."""
         slot.belief = belief
         slot.changes += 1
         if slot.changes > _MOST_CHANGES:
-            self._retry(slot, verdict, now, wait, charged=True)
+            self._retry(slot, outcome, now, wait, charged=True)
             return
         self.merged += slot.absorb_next()
         self._begin_wait(slot, _AT_ONCE)
 
-    def _retry(self, slot: WorkItem, verdict: Outcome, now: float, wait: float, *, charged: bool) -> None:
+    def _retry(self, slot: WorkItem, outcome: Outcome, now: float, wait: float, *, charged: bool) -> None:
         if slot.belief is ServerState.ABSENT:
             slot.belief = ServerState.UNKNOWN
         slot.failed = True
         slot.waits += 1
         slot.tries += charged and self._longest_wait == _NEVER  # none is charged while draining
         if slot.tries >= MOST_TRIES:
-            self._drop(Dropped(DropReason.RETRIES_EXHAUSTED, slot.state, slot.events, None, verdict))
+            self._drop(Dropped(DropReason.RETRIES_EXHAUSTED, slot.state, slot.events, None, outcome))
             self._end(slot, now)
             return
         self.merged += slot.absorb_next()
         self._begin_wait(slot, now + min(wait, self._longest_wait))
 
-    def _reject(self, attempt: Attempt, verdict: Rejected, now: float) -> None:
-        self.rejected_by_code[verdict.code] += attempt.events
-        self._drop(Dropped(DropReason.REJECTED, attempt.state, attempt.events, attempt.verb, verdict))
+    def _reject(self, attempt: Attempt, outcome: Rejected, now: float) -> None:
+        self.rejected_by_code[outcome.code] += attempt.events
+        self._drop(Dropped(DropReason.REJECTED, attempt.state, attempt.events, attempt.verb, outcome))
         self._end(attempt.slot, now)
 
     def _end(self, slot: WorkItem, now: float) -> None:
@@ -244,7 +249,7 @@ class WorkQueue:
     def _drop(self, loss: Dropped) -> None:
         self.events -= loss.events
         self.dropped[loss.reason] += loss.events
-        self.facts.append(loss)
+        self.notifications.append(loss)
 
     def _remove(self, slot: WorkItem) -> None:
         self._backlog.remove(slot)
@@ -259,14 +264,14 @@ class WorkQueue:
     # -- flushing and ending -------------------------------------------------------------------------------------
 
     def mark(self) -> int:
-        """This moment, for :meth:`settled`."""
+        """This moment, for :meth:`flushed`."""
         return self._offers
 
-    def settled(self, mark: int) -> bool:
+    def flushed(self, mark: int) -> bool:
         """Whether all that was offered before the mark has ended; what was merged later does not count."""
         return all(slot.first_offer > mark for slot in self._backlog.slots.values())
 
-    def hasten(self, now: float, key: Key | None = None) -> None:
+    def flush_now(self, now: float, key: Key | None = None) -> None:
         """Make every key due now, or at the end of its attempt; with ``key``, only that one, if it waits by choice."""
         self.version += 1
         slots = self._backlog.slots
@@ -276,16 +281,16 @@ class WorkQueue:
             if slot.attempt is None and slot.due > now and (key is None or slot.by_choice):
                 self._begin_wait(slot, now)
         if key is None:
-            self.gate.hasten(now)
+            self.breaker.flush_now(now)
 
-    def drain(self, now: float, longest_wait: float, until: float) -> None:
+    def begin_stop(self, now: float, longest_wait: float, until: float) -> None:
         """Hurry: every key is due now, no wait is longer, no try is charged, and at ``until`` the queue closes."""
         self._longest_wait = longest_wait
         self._until = until
-        self.gate.cap(longest_wait)
-        self.hasten(now)
+        self.breaker.cap(longest_wait)
+        self.flush_now(now)
 
-    def seal(self) -> None:
+    def end_input(self) -> None:
         """Nothing more will be offered: once empty, the queue closes."""
         self.version += 1
         self._sealed = True
@@ -300,7 +305,7 @@ class WorkQueue:
             slot.absorb_next()
             self._drop(Dropped(DropReason.SHUTDOWN, slot.state, slot.events))
         self._agenda.clear()
-        self.gate.let_go()
+        self.breaker.let_go()
         self.in_flight = 0
         return given_up
 

@@ -36,7 +36,7 @@ def test_different_keys(benchmark: BenchmarkFixture) -> None:
 
     def offer_and_work_off(waiting: WorkQueue) -> None:
         for state in states:
-            waiting.offer(state, 0.0, there=False)
+            waiting.offer(state, 0.0, present=False)
         work_off(waiting)
         assert waiting.delivered == WRITES
 
@@ -49,7 +49,7 @@ def test_merged(benchmark: BenchmarkFixture) -> None:
 
     def offer_and_work_off(waiting: WorkQueue) -> None:
         for state in states:
-            waiting.offer(state, 0.0, there=True)
+            waiting.offer(state, 0.0, present=True)
         work_off(waiting)
         assert (waiting.merged, waiting.delivered) == (WRITES - 1, WRITES)
 

@@ -486,13 +486,13 @@ def test_an_interrupted_shutdown_goes_on(broadcaster: EventBroadcaster) -> None:
     watcher = broadcaster.start_recording_to_sink(sink, retry_wait=lambda _: 1000.0)
     record(broadcaster, 3)
     sink.wait_calls(1)
-    settle = watcher.handler.settle
+    stop = watcher.handler.stop
 
-    def interrupted(_: float) -> None:
-        watcher.handler.settle = settle  # type: ignore[method-assign]
+    def interrupted(_: float) -> int:
+        watcher.handler.stop = stop  # type: ignore[method-assign]
         raise KeyboardInterrupt
 
-    watcher.handler.settle = interrupted  # type: ignore[method-assign]
+    watcher.handler.stop = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         broadcaster.shutdown(PATIENCE)
     assert broadcaster.shutdown(PATIENCE) == 0
@@ -567,16 +567,16 @@ def test_shutdown_during_an_interrupted_one(broadcaster: EventBroadcaster, monke
     sink = ScriptedSink()
     watcher = broadcaster.start_recording_to_sink(sink)
     record(broadcaster)
-    settle, given_up = watcher.handler.settle, []
+    stop, given_up = watcher.handler.stop, []
     others = threading.Thread(target=lambda: given_up.append(broadcaster.shutdown(3600)))
 
-    def interrupted(_: float) -> None:
-        watcher.handler.settle = settle  # type: ignore[method-assign]
+    def interrupted(_: float) -> int:
+        watcher.handler.stop = stop  # type: ignore[method-assign]
         others.start()
         assert waiting.wait(PATIENCE)
         raise KeyboardInterrupt
 
-    watcher.handler.settle = interrupted  # type: ignore[method-assign]
+    watcher.handler.stop = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         broadcaster.shutdown(PATIENCE)
     others.join(PATIENCE)

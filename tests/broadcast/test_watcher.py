@@ -262,7 +262,7 @@ def test_a_later_stop_has_a_deadline_of_its_own() -> None:
     """Pitfall: what Ctrl-C left of a stop is gone on with until the next call's deadline, not the first one's."""
     drained: list[float] = []
     station = Station(lambda _: None)
-    station.watcher.handler.drain = drained.append  # type: ignore[method-assign]
+    station.watcher.handler.begin_stop = drained.append  # type: ignore[method-assign]
     station.watcher.begin_stop(1.0)
     station.watcher.begin_stop(10.0)
     assert drained == [1.0, 10.0]

@@ -99,7 +99,7 @@ def test_a_loss_is_told_once() -> None:
         if reason is DropReason.SPAM_FILTERED:
             office.delivery.done(attempt, Rejected(422, "Invalid"), monotonic())
 
-    office.delivery._losses._on_drop = while_the_worker_tells
+    office.delivery._drop_reporter._on_drop = while_the_worker_tells
     office.delivery.accept([office.event("filtered", "written")])
     assert office.drops == [
         (DropReason.SPAM_FILTERED, "filtered", 1),
@@ -132,18 +132,18 @@ def test_a_clock_of_the_options_that_raises(error: type[BaseException]) -> None:
     assert [(failed, type(why)) for failed, why in handled.failed] == [(event, error)]
     broken.clear()
     assert office.accept("b") == Handled([])
-    assert (office.delivery.taken(), office.delivery.statistics().accepted) == (2, 1)
+    assert (office.delivery.accepted(), office.delivery.statistics().accepted) == (2, 1)
 
 
 def test_too_late() -> None:
     """After the end nothing is accepted: the batch came too late."""
     office = Office()
-    office.delivery.close()
+    office.delivery.stop(0.0)
     assert office.accept("a") == Handled([], too_late=True)
     assert office.delivery.statistics().accepted == 0
 
 
-def test_flush_hastens_and_waits() -> None:
+def test_flush_retries_and_waits() -> None:
     """Flush makes what is in back-off due at once, and returns when that has ended."""
     office = Office(retry_wait=wait_fixed(1000))
     office.accept("a")
@@ -250,7 +250,7 @@ def test_a_wait_beyond_any_clock() -> None:
     assert isinstance(step, Wait)
     thread, _ = background(lambda: office.delivery.wait(step.version, step.seconds))
     _until_idle(office)
-    assert office.delivery.close() == 1
+    assert office.delivery.stop(0.0) == 1
     thread.join(PATIENCE)
     assert not thread.is_alive()
 
@@ -287,10 +287,9 @@ def test_any_deadline(timeout: float) -> None:
     office.done(office.take(), DELIVERED)
     deadline = monotonic() + timeout
     assert office.delivery.flush(deadline)
-    office.delivery.drain(deadline)
-    office.delivery.finish()
-    office.delivery.settle(deadline)
-    assert office.delivery.close() == 0
+    office.delivery.begin_stop(deadline)
+    office.delivery.end_input()
+    assert office.delivery.stop(deadline) == 0
 
 
 def test_close_gives_up_what_is_left() -> None:
@@ -299,7 +298,7 @@ def test_close_gives_up_what_is_left() -> None:
     office.accept("a", "b")
     late = office.take()
     thread, results = background(lambda: office.delivery.flush(None))
-    assert office.delivery.close() == 2
+    assert office.delivery.stop(0.0) == 2
     thread.join(PATIENCE)
     assert results == [True]
     before = office.delivery.statistics()
@@ -314,9 +313,9 @@ def test_what_the_queue_gave_up_itself_is_counted() -> None:
     """A sender may see the deadline first, and close the queue: what that gave up is still what close says."""
     office = Office()
     office.accept("a", "b", "c")
-    office.delivery.drain(monotonic())
+    office.delivery.begin_stop(monotonic())
     assert CLOSED is office.delivery.take(monotonic())
-    assert office.delivery.close() == 3
+    assert office.delivery.stop(0.0) == 3
 
 
 def test_a_drained_queue_is_closed() -> None:
@@ -324,14 +323,14 @@ def test_a_drained_queue_is_closed() -> None:
     office = Office()
     office.accept("a")
     attempt = office.take()
-    office.delivery.finish()
+    office.delivery.end_input()
     assert isinstance(office.delivery.take(monotonic()), Wait)
-    thread, results = background(lambda: office.delivery.settle(monotonic() + PATIENCE))
+    thread, results = background(lambda: office.delivery.stop(monotonic() + PATIENCE))
     office.done(attempt, DELIVERED)
     thread.join(PATIENCE)
-    assert results == [None]
+    assert results == [0]
     assert CLOSED is office.delivery.take(monotonic())
-    assert office.delivery.close() == 0
+    assert office.delivery.stop(0.0) == 0
 
 
 def test_a_waiting_sender_is_woken() -> None:
@@ -353,7 +352,7 @@ def test_a_waiting_sender_is_woken() -> None:
     office.accept("a")
     assert office.delivery.flush(None)
     _until_idle(office)
-    office.delivery.finish()
+    office.delivery.end_input()
     thread.join(PATIENCE)
     assert [attempt.body["message"] for attempt in attempts] == ["a"]
 
@@ -378,7 +377,7 @@ def test_senders_are_lacking() -> None:
     assert not office.delivery.lacks_senders()
     office.accept("b")
     assert office.delivery.lacks_senders()
-    office.delivery.close()
+    office.delivery.stop(0.0)
     assert not office.delivery.lacks_senders()
     assert attempt.body["message"] == "a"
 

@@ -28,7 +28,7 @@ def test_a_loss_is_told_twice(reason: DropReason, caplog: pytest.LogCaptureFixtu
     calls: list[tuple[DropReason, Event | None, int]] = []
     losses = DropReporter(LimitedLog(), lambda *args: calls.append(args))
     for _ in range(3):
-        losses.tell(reason, EVENT, 2)
+        losses.report(reason, EVENT, 2)
     expected = f"dropped 2 events about v1/Pod prod/web-0 (reason R), {reason.value}: {ADVICE[reason]}"
     assert caplog.messages == [expected]
     assert calls == ([] if reason is DropReason.RECURSION else [(reason, EVENT, 2)] * 3)
@@ -36,7 +36,7 @@ def test_a_loss_is_told_twice(reason: DropReason, caplog: pytest.LogCaptureFixtu
 
 def test_without_an_event(caplog: pytest.LogCaptureFixture) -> None:
     """A loss may be about nothing in particular, and have a reason of its own."""
-    DropReporter(LimitedLog(), None).tell(DropReason.SHUTDOWN, None, why="recorded too late")
+    DropReporter(LimitedLog(), None).report(DropReason.SHUTDOWN, None, why="recorded too late")
     assert caplog.messages == ["dropped an event, shutdown: recorded too late"]
 
 
@@ -49,7 +49,7 @@ def test_a_function_that_raises(error: BaseException, caplog: pytest.LogCaptureF
 
     losses = DropReporter(LimitedLog(), on_drop)
     for _ in range(3):
-        losses.tell(DropReason.QUEUE_FULL, EVENT)
+        losses.report(DropReason.QUEUE_FULL, EVENT)
     assert len(caplog.messages) == 2
     assert caplog.messages[1] == f"on_drop raised {type(error).__name__}: x"
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
@@ -63,14 +63,14 @@ def test_ctrl_c() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        DropReporter(LimitedLog(), on_drop).tell(DropReason.QUEUE_FULL, EVENT)
+        DropReporter(LimitedLog(), on_drop).report(DropReason.QUEUE_FULL, EVENT)
     assert not is_in_kevents()
 
 
 def test_the_function_speaks_for_kevents() -> None:
     """What `on_drop` records is an echo."""
     heard: list[bool] = []
-    DropReporter(LimitedLog(), lambda *_: heard.append(is_in_kevents())).tell(DropReason.QUEUE_FULL, EVENT)
+    DropReporter(LimitedLog(), lambda *_: heard.append(is_in_kevents())).report(DropReason.QUEUE_FULL, EVENT)
     assert heard == [True]
 
 
@@ -85,7 +85,7 @@ def test_the_function_speaks_for_kevents() -> None:
         (
             Dropped(DropReason.REJECTED, EVENT, 1, Verb.PATCH, Rejected(403, "Forbidden", "no")),
             logging.WARNING,
-            "the patch was refused with 403 Forbidden: no; the patch verb may be forgotten, grant " + RULE,
+            "the patch was refused with 403 Forbidden: no; the patch verb may be missing, grant " + RULE,
         ),
         (
             Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(403, "Forbidden", "ends", quiet=True)),
@@ -100,12 +100,12 @@ def test_the_function_speaks_for_kevents() -> None:
         (
             Dropped(DropReason.RETRIES_EXHAUSTED, EVENT, 1, None, Failed("broken")),
             logging.WARNING,
-            f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last answer: broken",
+            f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last error: broken",
         ),
         (
             Dropped(DropReason.RETRIES_EXHAUSTED, EVENT, 1, None, Unavailable("reset")),
             logging.WARNING,
-            f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last answer: reset",
+            f"{ADVICE[DropReason.RETRIES_EXHAUSTED]}; the last error: reset",
         ),
         (Dropped(DropReason.EXPIRED, EVENT, 1), logging.WARNING, ADVICE[DropReason.EXPIRED]),
     ],
@@ -113,7 +113,7 @@ def test_the_function_speaks_for_kevents() -> None:
 def test_what_the_queue_dropped(dropped: Dropped, level: int, text: str, caplog: pytest.LogCaptureFixture) -> None:
     """Pitfalls 43, 44, 45: a refusal is told with what the server said, and for a 403 with the rule that is missing."""
     caplog.set_level(logging.DEBUG, "kevents")
-    DropReporter(LimitedLog(), None).tell_dropped(dropped)
+    DropReporter(LimitedLog(), None).report_dropped(dropped)
     assert caplog.messages == [f"dropped an event about v1/Pod prod/web-0 (reason R), {dropped.reason.value}: {text}"]
     assert [record.levelno for record in caplog.records] == [level]
 
@@ -124,7 +124,7 @@ def test_codes_and_verbs_are_apart(caplog: pytest.LogCaptureFixture) -> None:
     for verb in (Verb.CREATE, Verb.PATCH):
         for code in (403, 422):
             for _ in range(10):
-                losses.tell_dropped(Dropped(DropReason.REJECTED, EVENT, 1, verb, Rejected(code, "R", "m")))
+                losses.report_dropped(Dropped(DropReason.REJECTED, EVENT, 1, verb, Rejected(code, "R", "m")))
     assert len(caplog.messages) == 4
     losses.log.sum_up()
     assert len(caplog.messages) == 8
@@ -141,7 +141,7 @@ def test_a_hostile_name_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
         time=0,
         serial=1,
     )
-    DropReporter(LimitedLog(), None).tell(DropReason.QUEUE_FULL, event)
+    DropReporter(LimitedLog(), None).report(DropReason.QUEUE_FULL, event)
     (message,) = caplog.messages
     assert message.isprintable()
     assert r"v1/Pod prod/a\nb\x1b[2J (reason R\r\nx)" in message

@@ -86,8 +86,8 @@ def crew(sink: ScriptedSink, **settings: Any) -> Iterator[Crew]:
     """A crew that is ended."""
     made = Crew(sink, **settings)
     yield made
-    made.crew.finish()
-    made.crew.settle(monotonic() + PATIENCE)
+    made.crew.end_input()
+    made.crew.stop(monotonic() + PATIENCE)
     assert made.delivery.statistics().backlog == 0
     assert sink.doubled == []
 
@@ -231,8 +231,8 @@ def test_its_threads_are_its_own() -> None:
     assert office.delivery.flush(None)
     assert answers == [True] * 4
     assert not office.crew.owns_this_thread()
-    office.crew.finish()
-    office.crew.settle(monotonic() + PATIENCE)
+    office.crew.end_input()
+    office.crew.stop(monotonic() + PATIENCE)
     assert office.delivery.statistics().backlog == 0
 
 
@@ -242,9 +242,8 @@ def test_a_sink_that_returns_late() -> None:
     office = Crew(ScriptedSink(gate=gate))
     office.handle("a", "b")
     gate.wait_entered(2)
-    office.crew.finish()
-    office.crew.settle(monotonic() + 0.01)
-    assert office.crew.close() == 2
+    office.crew.end_input()
+    assert office.crew.stop(monotonic() + 0.01) == 2
     before = office.delivery.statistics()
     gate.open()
     for thread in list(office.crew._threads):

@@ -230,7 +230,7 @@ def test_patch_forbidden(namespace: Namespace, warnings: Warnings) -> None:
     assert (ledger.delivered, ledger.dropped, ledger.rejected_by_code) == (1, {DropReason.REJECTED: 1}, {403: 1})
     (line,) = warnings.first(1)
     assert 'cannot patch resource "events"' in line
-    assert line.endswith(f"the patch verb may be forgotten, grant {RULE}")
+    assert line.endswith(f"the patch verb may be missing, grant {RULE}")
     assert [event["count"] for event in namespace.events()] == [1]
 
 

@@ -22,7 +22,7 @@ from kevents._queue.outcome import (
     Rejected,
     Unavailable,
     Verb,
-    judge,
+    outcome_of,
     reconsider,
     retry_after,
     sane_delay,
@@ -60,50 +60,50 @@ class TestTable:
 
     def test_delivered(self, verb: Verb) -> None:
         """Pitfalls 34, 35: what the sink returned from is delivered; a 2xx told as an error too."""
-        assert judge(verb, None) == Delivered()
-        assert judge(verb, StatusError(200)) == Delivered()
-        assert judge(verb, StatusError(HTTPStatus.CREATED)) == Delivered()
-        assert judge(verb, StatusError(299)) == Delivered()
+        assert outcome_of(verb, None) == Delivered()
+        assert outcome_of(verb, StatusError(200)) == Delivered()
+        assert outcome_of(verb, StatusError(HTTPStatus.CREATED)) == Delivered()
+        assert outcome_of(verb, StatusError(299)) == Delivered()
 
     def test_not_found(self, verb: Verb) -> None:
         """404 means that a patch met no event; on a create the namespace is gone, which is final."""
         expected = Gone() if verb is PATCH else Rejected(404, "NotFound", "namespaces x not found")
-        assert judge(verb, StatusError(404, "NotFound", "namespaces x not found")) == expected
+        assert outcome_of(verb, StatusError(404, "NotFound", "namespaces x not found")) == expected
 
     @pytest.mark.parametrize("reason", ["AlreadyExists", ""])
     def test_exists(self, verb: Verb, reason: str) -> None:
         """409 on a create that says AlreadyExists, or says nothing: the name is taken. On a patch it failed."""
-        verdict = judge(verb, StatusError(409, reason))
+        verdict = outcome_of(verb, StatusError(409, reason))
         assert (Exists if verb is CREATE else Failed) is type(verdict)
 
     def test_conflict(self, verb: Verb) -> None:
         """Any other 409 concerns this request only, and says when to come back."""
-        assert judge(verb, StatusError(409, "Conflict", "quota", retry_after=7)) == Failed(
+        assert outcome_of(verb, StatusError(409, "Conflict", "quota", retry_after=7)) == Failed(
             "StatusError: 409 Conflict: quota", 7.0
         )
 
     def test_namespace_terminating(self, verb: Verb) -> None:
         """Pitfall 45: a namespace that is being deleted is a quiet rejection."""
         error = StatusError(403, "Forbidden", "no", ["Other", "NamespaceTerminating"])
-        assert judge(verb, error) == Rejected(403, "Forbidden", "no", quiet=True)
+        assert outcome_of(verb, error) == Rejected(403, "Forbidden", "no", quiet=True)
 
     @pytest.mark.parametrize(
         "code", [199, 300, 301, 307, 400, 402, 403, 405, 406, 410, 413, 415, 418, 422, 451, 460, 499]
     )
     def test_rejected(self, verb: Verb, code: int) -> None:
         """Pitfalls 41, 44, 46: what will never be taken is final, with its code and reason, and loud."""
-        assert judge(verb, StatusError(code, "Why", "text")) == Rejected(code, "Why", "text", quiet=False)
+        assert outcome_of(verb, StatusError(code, "Why", "text")) == Rejected(code, "Why", "text", quiet=False)
 
     @pytest.mark.parametrize("code", [0, 401, 408, 429, 500, 502, 503, 504, 520, 599])
     def test_unavailable(self, verb: Verb, code: int) -> None:
         """Pitfalls 39, 40, 42: what says nothing of the request is the server's trouble, with its Retry-After."""
         error = StatusError(code, "Busy", "later", retry_after=3)
-        assert judge(verb, error) == Unavailable(f"StatusError: {code} Busy: later", 3.0)
+        assert outcome_of(verb, error) == Unavailable(f"StatusError: {code} Busy: later", 3.0)
 
     def test_too_large(self, verb: Verb) -> None:
         """A body that etcd refuses comes as a 500, and is final in truth."""
         message = "etcdserver: request is too large"
-        assert judge(verb, StatusError(500, "", message)) == Rejected(500, "", message)
+        assert outcome_of(verb, StatusError(500, "", message)) == Rejected(500, "", message)
 
     @pytest.mark.parametrize(
         "error",
@@ -121,29 +121,29 @@ class TestTable:
     )
     def test_transport(self, verb: Verb, error: Exception) -> None:
         """Pitfall 40: whatever the transport raises is the server's trouble."""
-        assert Unavailable is type(judge(verb, error))
+        assert Unavailable is type(outcome_of(verb, error))
 
     def test_unavailable_error(self, verb: Verb) -> None:
         """A sink says itself that the server cannot be reached, and for how long to wait."""
         error = UnavailableError("no credentials yet", retry_after=2)
-        assert judge(verb, error) == Unavailable("UnavailableError: no credentials yet", 2.0)
+        assert outcome_of(verb, error) == Unavailable("UnavailableError: no credentials yet", 2.0)
 
     @pytest.mark.parametrize("error", [ValueError("bad"), TypeError("bad"), UnicodeError("bad")], ids=repr)
     def test_cannot_be_built(self, verb: Verb, error: Exception) -> None:
         """A request that cannot be built is final."""
-        assert judge(verb, error) == Rejected(0, type(error).__name__, f"{type(error).__name__}: bad")
+        assert outcome_of(verb, error) == Rejected(0, type(error).__name__, f"{type(error).__name__}: bad")
 
     @pytest.mark.parametrize("error", [RuntimeError("bad"), KeyError("bad"), ZeroDivisionError()], ids=repr)
     def test_any_other(self, verb: Verb, error: Exception) -> None:
         """Any other exception is this request's failure, told with its text."""
-        verdict = judge(verb, error)
+        verdict = outcome_of(verb, error)
         assert isinstance(verdict, Failed)
         assert verdict.cause.startswith(f"{type(error).__name__}: ")
 
     @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(1)], ids=repr)
     def test_interrupted(self, verb: Verb, error: BaseException) -> None:
         """An attempt that was cancelled or interrupted says nothing of the request."""
-        assert Unavailable is type(judge(verb, error))
+        assert Unavailable is type(outcome_of(verb, error))
 
 
 class TestRobust:
@@ -163,7 +163,7 @@ class TestRobust:
     )
     def test_strange_errors(self, error: Exception) -> None:
         """An error that cannot be read is this request's failure, or what its code says."""
-        assert type(judge(CREATE, error)) in (Failed, Unavailable)
+        assert type(outcome_of(CREATE, error)) in (Failed, Unavailable)
 
     @given(
         code=st.integers(-1000, 10_000),
@@ -175,7 +175,7 @@ class TestRobust:
     )
     def test_any_status(self, code: int, reason: str, message: str, causes: list[str], after: Any, verb: Verb) -> None:
         """Any Status has a verdict whose texts are short and whose wait is sane."""
-        verdict = judge(verb, StatusError(code, reason, message, causes, after))
+        verdict = outcome_of(verb, StatusError(code, reason, message, causes, after))
         wait = getattr(verdict, "after", None)
         assert wait is None or 0 <= wait <= 60
         assert len(getattr(verdict, "cause", "") or getattr(verdict, "message", "")) <= 503
@@ -318,7 +318,7 @@ def test_sane_delay(value: object, expected: float | None) -> None:
 
 def test_long_refusal() -> None:
     """Of what the server says about a refusal 500 bytes are kept."""
-    verdict = judge(CREATE, StatusError(422, "Invalid", "x" * 1000))
+    verdict = outcome_of(CREATE, StatusError(422, "Invalid", "x" * 1000))
     assert verdict == Rejected(422, "Invalid", "x" * 497 + "...")
 
 

@@ -26,7 +26,7 @@ def make_queue(**options: Any) -> WorkQueue:
 
 def offer(queue: WorkQueue, name: str, count: int = 1, now: float = 0.0, due: float | None = None) -> None:
     """Offer the count-th occurrence, as a correlator does."""
-    queue.offer(Occurrence(name, count), now, there=count > 1, due=due)
+    queue.offer(Occurrence(name, count), now, present=count > 1, due=due)
 
 
 def take(queue: WorkQueue, now: float = 0.0) -> Attempt:
@@ -58,9 +58,9 @@ def write(queue: WorkQueue, verdict: Outcome, now: float = 0.0, pause: float = 1
 def drops(queue: WorkQueue) -> list[tuple[str, str, int, int]]:
     """The losses told: reason, name, count of the state, events."""
     return [
-        (str(fact.reason), fact.state.name, fact.state.count, fact.events)  # type: ignore[attr-defined]
-        for fact in queue.facts
-        if isinstance(fact, Dropped)
+        (str(notification.reason), notification.state.name, notification.state.count, notification.events)  # type: ignore[attr-defined]
+        for notification in queue.notifications
+        if isinstance(notification, Dropped)
     ]
 
 
@@ -121,7 +121,7 @@ class TestOffer:
         """A key is namespace and name: the same name in two namespaces is two objects."""
         queue = make_queue()
         for namespace in ("a", "b"):
-            queue.offer(Occurrence("x", 1, namespace), 0.0, there=False)
+            queue.offer(Occurrence("x", 1, namespace), 0.0, present=False)
         assert [take(queue).namespace, take(queue).namespace] == ["a", "b"]
 
     def test_backlog_full(self) -> None:
@@ -154,7 +154,7 @@ class TestOffer:
         assert (queue.events, queue.keys) == (0, 0)
 
 
-class TestBelief:
+class TestServerState:
     """Each row of the table of beliefs, against each verdict."""
 
     @staticmethod
@@ -179,7 +179,7 @@ class TestBelief:
         self.believing(belief, queue)
         verdict = Rejected(422, "Invalid", "no")
         verb, _, count = write(queue, verdict, 100.0)
-        assert queue.facts[-1] == Dropped(DropReason.REJECTED, Occurrence("a", count), 1, verb, verdict)
+        assert queue.notifications[-1] == Dropped(DropReason.REJECTED, Occurrence("a", count), 1, verb, verdict)
         assert (queue.rejected_by_code, queue.keys) == ({422: 1}, 0)
 
     @pytest.mark.parametrize("belief", ["new", "maybe", "there"])
@@ -200,7 +200,7 @@ class TestBelief:
         offer(queue, "a")
         write(queue, Exists())
         verdict = Rejected(409, "AlreadyExists", "", quiet=True)
-        assert queue.facts == [Dropped(DropReason.REJECTED, Occurrence("a"), 1, CREATE, verdict)]
+        assert queue.notifications == [Dropped(DropReason.REJECTED, Occurrence("a"), 1, CREATE, verdict)]
         assert queue.rejected_by_code == {409: 1}
 
     def test_maybe_exists(self) -> None:
@@ -303,7 +303,7 @@ class TestTries:
         offer(queue, "a", 2, now=110.0)
         queue.done(attempt, BROKEN, 110.0, 10.0)
         assert drops(queue) == [("retries_exhausted", "a", 1, 1)]
-        assert queue.facts[-1].verdict == BROKEN  # type: ignore[union-attr]
+        assert queue.notifications[-1].outcome == BROKEN  # type: ignore[union-attr]
         assert write(queue, Delivered(), 110.0) == (PATCH, "a", 2)
         assert queue.retried == 11
 
@@ -475,7 +475,7 @@ class TestFairness:
         assert take(queue, 1.0).name == "a"
 
 
-class TestGate:
+class TestBreaker:
     """An unreachable server is asked by one request at a time."""
 
     @staticmethod
@@ -487,7 +487,7 @@ class TestGate:
         attempts = [take(queue) for _ in range(senders)]
         for attempt in attempts:
             queue.done(attempt, DOWN, 1.0, 3600.0)
-        assert queue.gate.closed
+        assert queue.breaker.open
         return queue
 
     def test_closes(self) -> None:
@@ -496,11 +496,11 @@ class TestGate:
         for name in "abc":
             offer(queue, name)
         for name in "abc":
-            assert not queue.gate.closed
+            assert not queue.breaker.open
             attempt = take(queue)
             assert attempt.name == name
             queue.done(attempt, DOWN, 0.25, 10.0)
-        assert queue.gate.closed
+        assert queue.breaker.open
 
     def test_same_key_does_not_close(self) -> None:
         """One key alone never closes it, however often it fails."""
@@ -508,7 +508,7 @@ class TestGate:
         offer(queue, "a")
         for tries in range(20):
             write(queue, DOWN, float(tries), 1.0)
-        assert not queue.gate.closed
+        assert not queue.breaker.open
 
     def test_answer_between(self) -> None:
         """An answer between, whatever it says, begins the row anew."""
@@ -519,7 +519,7 @@ class TestGate:
             attempts = [take(queue) for _ in "abcd"]
             for attempt, answer in zip(attempts, (DOWN, DOWN, verdict, DOWN), strict=True):
                 queue.done(attempt, answer, 1.0, 1.0)
-            assert not queue.gate.closed
+            assert not queue.breaker.open
 
     def test_a_burst_of_failures_closes_for_a_moment(self) -> None:
         """Pitfall 85: failures within a quarter of a second are no outage yet: it is asked again at once."""
@@ -528,10 +528,10 @@ class TestGate:
             offer(queue, name)
         write(queue, DOWN, 0.0, 10.0)
         write(queue, DOWN, 0.1, 10.0)
-        assert queue.gate.closed
+        assert queue.breaker.open
         assert wait(queue, 0.1) == pytest.approx(0.025)
         write(queue, Delivered(), 0.125, 10.0)
-        assert not queue.gate.closed
+        assert not queue.breaker.open
 
     def test_single_probes(self) -> None:
         """While it is closed there is one request at a time, after waits that double up to sleep_duration."""
@@ -580,7 +580,7 @@ class TestGate:
         queue.done(late, Delivered(), 2.0, 1.0)
         write(queue, DOWN, 3.0, 100.0)
         write(queue, DOWN, 4.0, 100.0)
-        assert queue.gate.closed
+        assert queue.breaker.open
         take(queue, 5.0)
         queue.done(old, DOWN, 6.0, 100.0)
         assert wait(queue, 6.0) is None
@@ -589,16 +589,16 @@ class TestGate:
         """A queue that was closed while a probe was under way holds on to it no longer."""
         queue = self.closed()
         probe = take(queue, 2.0)
-        assert probe is queue.gate.probing
+        assert probe is queue.breaker.probing
         queue.close()
-        assert queue.gate.probing is None
+        assert queue.breaker.probing is None
 
     @pytest.mark.parametrize("verdict", [Delivered(), BROKEN, Rejected(422, ""), Gone()])
     def test_any_answer_opens(self, verdict: Outcome) -> None:
         """Any answer opens it; the keys in back-off keep their own waits, the others go at once."""
         queue = self.closed()
         write(queue, verdict, 2.0, 50.0)
-        assert not queue.gate.closed
+        assert not queue.breaker.open
         assert "k5" in [take(queue, 2.0).name for _ in range(2 if Gone() == verdict else 1)]
 
     def test_server_s_wait_counts(self) -> None:
@@ -607,19 +607,19 @@ class TestGate:
         write(queue, Unavailable("busy", 45.0), 2.0, 1.0)
         assert wait(queue, 2.0) == 45.0
 
-    def test_facts(self) -> None:
+    def test_notifications(self) -> None:
         """The first Unavailable and the first answer after it are told, with cause, duration and how many waited."""
         queue = self.closed()
-        assert queue.facts == [ServerLost("refused")]
+        assert queue.notifications == [ServerLost("refused")]
         write(queue, Delivered(), 11.0)
-        assert queue.facts == [ServerLost("refused"), ServerBack(10.0, 6)]
+        assert queue.notifications == [ServerLost("refused"), ServerBack(10.0, 6)]
         write(queue, Delivered(), 11.0)
-        assert len(queue.facts) == 2
+        assert len(queue.notifications) == 2
 
-    def test_hasten_probes_at_once(self) -> None:
+    def test_flush_now_probes_at_once(self) -> None:
         """A flush makes one probe at once."""
         queue = self.closed()
-        queue.hasten(1.0)
+        queue.flush_now(1.0)
         take(queue, 1.0)
         assert wait(queue, 1.0) is None
 
@@ -690,27 +690,27 @@ class TestSeries:
         assert wait(queue, 5.0) == 95.0
         assert take(queue, 100.0).name == "series"
 
-    def test_hasten_one(self) -> None:
+    def test_flush_now_one(self) -> None:
         """A forgotten series is written at once; a key in back-off and a closed gate are not hurried by that."""
         queue = make_queue(senders=2)
         offer(queue, "series", 2, due=1800.0)
         offer(queue, "a")
         write(queue, BROKEN, 0.0, 50.0)
         for name in ("series", "a", "unknown"):
-            queue.hasten(0.0, ("default", name))
+            queue.flush_now(0.0, ("default", name))
         assert take(queue).name == "series"
         assert wait(queue) == 50.0
-        queue = TestGate.closed()
-        queue.hasten(1.0, ("default", "k0"))
+        queue = TestBreaker.closed()
+        queue.flush_now(1.0, ("default", "k0"))
         assert wait(queue, 1.0) == 0.25
 
-    def test_hasten_while_trying(self) -> None:
+    def test_flush_now_while_trying(self) -> None:
         """What fails while a flush waits for it is tried again at once, once, unless the server asks for a pause."""
         for verdict, due in ((BROKEN, 1.0), (Failed("busy", 3.0), 4.0)):
             queue = make_queue()
             offer(queue, "a")
             attempt = take(queue)
-            queue.hasten(0.5)
+            queue.flush_now(0.5)
             queue.done(attempt, verdict, 1.0, 50.0)
             if due > 1.0:
                 assert wait(queue, 1.0) == due - 1.0
@@ -718,20 +718,20 @@ class TestSeries:
             queue.done(again, BROKEN, due, 50.0)
             assert wait(queue, due) == 50.0
 
-    def test_hasten_while_in_flight(self) -> None:
+    def test_flush_now_while_in_flight(self) -> None:
         """A flush hurries also what waits for an attempt to end before its own waiting by choice."""
         queue = make_queue()
         offer(queue, "a", 1)
         attempt = take(queue)
         offer(queue, "a", 2, due=1800.0)
-        queue.hasten(1.0)
+        queue.flush_now(1.0)
         queue.done(attempt, Delivered(), 1.0, 1.0)
         assert request(take(queue, 1.0)) == (PATCH, "a", 2)
 
     def test_drain_hurries_later_ones(self) -> None:
         """While it drains, a series that comes waits neither for its interval nor for the pause between two tries."""
         queue = make_queue()
-        queue.drain(0.0, 0.25, 5.0)
+        queue.begin_stop(0.0, 0.25, 5.0)
         offer(queue, "a", 2, due=1800.0)
         assert request(take(queue)) == (PATCH, "a", 2)
 
@@ -747,10 +747,10 @@ class TestFlush:
         mark = queue.mark()
         offer(queue, "a", 2)
         offer(queue, "b")
-        assert not queue.settled(mark)
+        assert not queue.flushed(mark)
         queue.done(attempt, Delivered(), 0.0, 1.0)
-        assert queue.settled(mark)
-        assert not queue.settled(queue.mark())
+        assert queue.flushed(mark)
+        assert not queue.flushed(queue.mark())
 
     def test_dropped_is_settled(self) -> None:
         """An event dropped for a reason has ended."""
@@ -758,7 +758,7 @@ class TestFlush:
         offer(queue, "a")
         mark = queue.mark()
         write(queue, Rejected(422, ""))
-        assert queue.settled(mark)
+        assert queue.flushed(mark)
 
     def test_failed_is_not_settled(self) -> None:
         """A write that is to be tried again has not ended, nor has what joined it."""
@@ -768,9 +768,9 @@ class TestFlush:
         attempt = take(queue)
         offer(queue, "a", 2)
         queue.done(attempt, BROKEN, 0.0, 1.0)
-        assert not queue.settled(mark)
+        assert not queue.flushed(mark)
 
-    def test_hasten(self) -> None:
+    def test_flush_now(self) -> None:
         """Keys in back-off, and those that wait by choice, are due at once; those under way are left."""
         queue = make_queue()
         for name in "abc":
@@ -779,7 +779,7 @@ class TestFlush:
         take(queue)
         offer(queue, "s", 2, due=1800.0)
         before = queue.version
-        queue.hasten(1.0)
+        queue.flush_now(1.0)
         assert {take(queue, 1.0).name for _ in "acs"} == {"a", "c", "s"}
         assert before < queue.version
 
@@ -789,8 +789,8 @@ class TestEnd:
 
     def test_drain_caps_waits(self) -> None:
         """Every key is due at once, then no wait is longer than told: keys', probes', nor a server's own."""
-        queue = TestGate.closed()
-        queue.drain(2.0, 0.25, 7.0)
+        queue = TestBreaker.closed()
+        queue.begin_stop(2.0, 0.25, 7.0)
         for tries in range(12):
             write(queue, Unavailable("busy", 60.0), 2.0 + tries * 0.25, 10.0)
             assert wait(queue, 2.0 + tries * 0.25) == 0.25
@@ -799,7 +799,7 @@ class TestEnd:
         """No try is charged while it drains."""
         queue = make_queue()
         offer(queue, "a")
-        queue.drain(0.0, 0.25, 100.0)
+        queue.begin_stop(0.0, 0.25, 100.0)
         for tries in range(30):
             write(queue, BROKEN, tries * 0.25, 10.0)
         assert queue.keys == 1
@@ -809,7 +809,7 @@ class TestEnd:
         queue = make_queue()
         offer(queue, "a")
         take(queue)
-        queue.drain(0.0, 0.25, 5.0)
+        queue.begin_stop(0.0, 0.25, 5.0)
         assert wait(queue, 1.0) == 4.0
         assert CLOSED is queue.take(5.0)
         assert drops(queue) == [("shutdown", "a", 1, 1)]
@@ -819,7 +819,7 @@ class TestEnd:
         queue = make_queue()
         offer(queue, "a")
         attempt = take(queue)
-        queue.seal()
+        queue.end_input()
         assert wait(queue) is None
         queue.done(attempt, Delivered(), 0.0, 1.0)
         assert CLOSED is queue.take(0.0)
@@ -852,7 +852,7 @@ class TestEnd:
         queue = make_queue()
         step = queue.take(0.0)
         assert isinstance(step, Wait)
-        changes = (lambda: offer(queue, "a"), lambda: queue.hasten(0.0), queue.seal, queue.close)
+        changes = (lambda: offer(queue, "a"), lambda: queue.flush_now(0.0), queue.end_input, queue.close)
         for change in changes:
             before = queue.version
             change()
@@ -869,9 +869,9 @@ class TestWaking:
         for change in (
             lambda: offer(queue, "a"),
             lambda: queue.done(take(queue), BROKEN, 0.0, 1.0),
-            lambda: queue.hasten(0.0),
+            lambda: queue.flush_now(0.0),
             lambda: queue.take(60.0),
-            queue.seal,
+            queue.end_input,
             queue.close,
         ):
             change()
@@ -890,15 +890,15 @@ class TestWaking:
         offer(queue, "series", due=60.0)
         offer(queue, "failed")
         write(queue, BROKEN, pause=30.0)
-        queue.drain(1.0, 0.25, 9.0)
+        queue.begin_stop(1.0, 0.25, 9.0)
         assert {take(queue, 1.0).name for _ in "ab"} == {"series", "failed"}
 
-    def test_hasten_one(self) -> None:
+    def test_flush_now_one(self) -> None:
         """A hurry for one key that is under way leaves the wait after its failure as it is; one for all does not."""
         for key, expected in ((("default", "a"), 7.0), (None, 0.0)):
             queue = make_queue()
             offer(queue, "a")
             attempt = take(queue)
-            queue.hasten(0.0, key)
+            queue.flush_now(0.0, key)
             queue.done(attempt, BROKEN, 0.0, 7.0)
             assert (wait(queue) if expected else float(take(queue).slot.due)) == expected

@@ -393,7 +393,7 @@ def test_a_stream_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
             watcher = events._core._publisher.watchers[0]
             with no_threads(monkeypatch):
                 events.new_recorder("c").event(pod(), "Normal", "R", "parent")
-                watcher.handler.drain(0.0)
+                watcher.handler.begin_stop(0.0)
                 watcher.handler.handle([watcher._mailbox.popleft()])
             _process._after_fork_in_child()
             events.new_recorder("c").event(pod(), "Normal", "R", "child")

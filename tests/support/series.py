@@ -74,9 +74,9 @@ class World:
                 self._serial += 1
                 event.serial = self._serial
             write = self.decider.decide(event, self.now)
-            self.queue.offer(write.state, self.now, there=write.there, due=write.due)
+            self.queue.offer(write.state, self.now, present=write.there, due=write.due)
         for key in self.decider.overdue():
-            self.queue.hasten(self.now, key)
+            self.queue.flush_now(self.now, key)
         self.deliver()
 
     def deliver(self) -> float | None:
@@ -94,7 +94,7 @@ class World:
 
     def flush(self) -> None:
         """Write what waits now, as flush and shutdown do."""
-        self.queue.hasten(self.now)
+        self.queue.flush_now(self.now)
         self.deliver()
 
     def _answer(self, attempt: Attempt) -> Outcome:

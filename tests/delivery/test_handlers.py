@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from kevents import Event, EventBroadcaster, EventSource, ObjectReference
-from kevents._delivery.event_logging import log_plainly, log_structured
+from kevents._delivery.handlers import log_plainly, log_structured
 from kevents._runtime.log import is_in_kevents
 from kevents.events import SeriesEvent
 from tests.support.sinks import PATIENCE, about
