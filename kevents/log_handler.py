@@ -1,0 +1,78 @@
+"""Log records as events: a handler for ``logging`` that records what is logged about an object.
+
+::
+
+    import logging
+
+    from kevents.log_handler import EventLogHandler
+
+    logger = logging.getLogger("backup")
+    logger.addHandler(EventLogHandler(recorder))
+    logger.warning("the bucket is gone", extra={"k8s_object": pod, "reason": "BackupFailed"})
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING
+from kevents._model.wire import format_error
+from kevents._runtime.log import LOGGER
+
+if TYPE_CHECKING:
+    from kevents._broadcast.recorder import Recorder
+
+__all__ = ["EventLogHandler"]
+
+
+class EventLogHandler(logging.Handler):
+    """Records an event for each log record that names an object; other records pass unchanged.
+
+    The object is in the record's attribute ``k8s_object``, set by ``extra=``; kopf's object loggers set ``k8s_ref``,
+    which is read as well. The attribute ``reason`` is the event's reason. With structlog, end the processors with
+    ``structlog.stdlib.render_to_log_kwargs``, and pass both as keyword arguments.
+
+    Records of kevents' own loggers are left out, so that no event causes another one. A record's error
+    (``exc_info``) is added to the message without its traceback.
+
+    Args:
+        recorder: Records the events.
+        level: Records below this level are left out. Levels below ``WARNING`` become ``Normal`` events.
+        reason: The reason of records that have none.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, recorder: Recorder, level: int = logging.WARNING, *, reason: str = "Logging") -> None:
+        """Keep the recorder."""
+        super().__init__(level)
+        self._recorder = recorder
+        self._reason = reason
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Record an event about the record's object, if it names one."""
+        about = getattr(record, "k8s_object", None)
+        if about is None:
+            about = getattr(record, "k8s_ref", None)
+        is_own = f"{record.name}.".startswith(f"{LOGGER.name}.")
+        if about is None or is_own or getattr(record, "k8s_skip", False):
+            return
+        eventtype = EVENT_TYPE_WARNING if record.levelno >= logging.WARNING else EVENT_TYPE_NORMAL
+        reason = getattr(record, "reason", None) or self._reason
+        try:
+            self._recorder.event(about, eventtype, reason, _Message(record))
+        except Exception:  # noqa: BLE001 - a strict recorder raises; logging reports it
+            self.handleError(record)
+
+
+class _Message:
+    """The message of a log record with its error; formatted where the recorder catches a failure."""
+
+    def __init__(self, record: logging.LogRecord) -> None:
+        self._record = record
+
+    def __str__(self) -> str:
+        error = self._record.exc_info[1] if self._record.exc_info else None
+        message = self._record.getMessage()
+        return message if error is None else f"{message} {format_error(error)}"

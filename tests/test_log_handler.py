@@ -1,0 +1,137 @@
+"""Log records that name an object become events; others are left alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import kevents
+from kevents.log_handler import EventLogHandler
+from kevents.testing import FakeSink
+from tests.support.sinks import PATIENCE, pod
+
+Seen = list[kevents.Event]
+
+
+@pytest.fixture
+def broadcaster() -> Iterator[kevents.EventBroadcaster]:
+    """A broadcaster that is shut down after the test."""
+    with kevents.EventBroadcaster() as broadcaster:
+        yield broadcaster
+
+
+@pytest.fixture
+def seen(broadcaster: kevents.EventBroadcaster) -> Seen:
+    """The events that were recorded."""
+    found: Seen = []
+    broadcaster.start_event_watcher(found.append)
+    return found
+
+
+@pytest.fixture
+def log(broadcaster: kevents.EventBroadcaster) -> Iterator[logging.Logger]:
+    """A logger with a handler for everything from ``INFO``."""
+    handler = EventLogHandler(broadcaster.new_recorder("operator"), logging.INFO)
+    logger = logging.getLogger("tests.log_handler")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    yield logger
+    logger.removeHandler(handler)
+
+
+def recorded(broadcaster: kevents.EventBroadcaster, seen: Seen) -> list[tuple[str, str, str, str]]:
+    """Name, type, reason and message of each event so far."""
+    assert broadcaster.flush(PATIENCE)
+    return [(event.reference.name, event.type, event.reason, event.message) for event in seen]
+
+
+def about(**more: object) -> dict[str, Any]:
+    """The arguments of a log call about a pod."""
+    return {"extra": {"k8s_object": pod(), **more}}
+
+
+def refuse() -> None:
+    """What a handler of an operator may meet."""
+    raise ConnectionError("refused")
+
+
+def test_records_about_an_object(log: logging.Logger, broadcaster: kevents.EventBroadcaster, seen: Seen) -> None:
+    """Levels become the two types, the reason is the record's own or the handler's, and an error is one line."""
+    log.info("fine: %d%%", 100, **about())
+    log.warning("the bucket is gone", **about(reason="BackupFailed"))
+    log.debug("below the level", **about())
+    log.warning("about no object")
+    try:
+        refuse()
+    except ConnectionError:
+        log.exception("failed:", **about(reason="BackupFailed"))
+    assert recorded(broadcaster, seen) == [
+        ("web-0", "Normal", "Logging", "fine: 100%"),
+        ("web-0", "Warning", "BackupFailed", "the bucket is gone"),
+        ("web-0", "Warning", "BackupFailed", "failed: ConnectionError: refused"),
+    ]
+
+
+def test_records_of_kopf(log: logging.Logger, broadcaster: kevents.EventBroadcaster, seen: Seen) -> None:
+    """Kopf's object loggers name the object in ``k8s_ref``; records that kopf marks with ``k8s_skip`` are left out."""
+    reference = {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u", "namespace": None}
+    log.warning("odd", extra={"k8s_ref": reference, "k8s_skip": False})
+    log.warning("not for events", extra={"k8s_ref": reference, "k8s_skip": True})
+    assert recorded(broadcaster, seen) == [("n", "Warning", "Logging", "odd")]
+
+
+def test_no_loop(broadcaster: kevents.EventBroadcaster, seen: Seen) -> None:
+    """What kevents logs about events causes no events, also with the handler on the root logger."""
+    handler, root = EventLogHandler(broadcaster.new_recorder("operator")), logging.getLogger()
+    broadcaster.start_structured_logging(logging.WARNING)
+    root.addHandler(handler)
+    try:
+        logging.getLogger("kevents.events").warning("Event occurred", **about())
+        logging.getLogger("kevents").error("dropped an event", **about())
+        logging.getLogger("backup").warning("the bucket is gone", **about())
+        found = recorded(broadcaster, seen)
+    finally:
+        root.removeHandler(handler)
+    assert found == [("web-0", "Warning", "Logging", "the bucket is gone")]
+
+
+def test_a_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:
+    """It is a refused event, and nothing is raised into the code that logs."""
+    [handler] = [handler for handler in log.handlers if isinstance(handler, EventLogHandler)]
+    handler.handle(log.makeRecord("x", logging.WARNING, "x.py", 1, "%d", ("no number",), None, **about()))
+    assert broadcaster.statistics().refused == {kevents.DropReason.INVALID_MESSAGE: 1}
+
+
+def test_a_strict_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a strict recorder raises is handled as any error in a log handler."""
+    failed: list[logging.LogRecord] = []
+    monkeypatch.setattr(EventLogHandler, "handleError", lambda self, record: failed.append(record))
+    with kevents.EventBroadcaster(strict=True) as broadcaster:
+        handler = EventLogHandler(broadcaster.new_recorder("operator"))
+        record = logging.makeLogRecord({"levelno": logging.ERROR, "msg": "m", "k8s_object": {"kind": "Pod"}})
+        handler.handle(record)
+    assert failed == [record]
+
+
+def test_structlog(log: logging.Logger, broadcaster: kevents.EventBroadcaster, seen: Seen) -> None:
+    """A structlog logger over the standard library's passes object and reason as keyword arguments."""
+    structlog = pytest.importorskip("structlog")
+    bound = structlog.wrap_logger(
+        log, wrapper_class=structlog.stdlib.BoundLogger, processors=[structlog.stdlib.render_to_log_kwargs]
+    )
+    bound.warning("the bucket is gone", k8s_object=pod(), reason="BackupFailed")
+    assert recorded(broadcaster, seen) == [("web-0", "Warning", "BackupFailed", "the bucket is gone")]
+
+
+def test_delivered_to_a_sink(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:
+    """Such events reach the API server as all others do."""
+    sink = FakeSink()
+    broadcaster.start_recording_to_sink(sink)
+    log.error("the bucket is gone", **about())
+    assert broadcaster.flush(PATIENCE)
+    [event] = sink.events()
+    assert (event["reason"], event["source"]["component"]) == ("Logging", "operator")
