@@ -17,10 +17,17 @@ from kevents.exceptions import UnavailableError
 from kevents.export import Position, Stream, read_records
 from kevents.export._config.file import ConfigError, parse
 from kevents.export._enrich.discovery import Discovery, Unread
-from kevents.export._model.paths import decoded, encoded, place_of, segment_name, stream_of
-from kevents.export._model.position_format import position_as_json, position_from_json
-from kevents.export._model.units import duration, size
-from kevents.export._route.conditions import ConditionError, compiled
+from kevents.export._model.position import (
+    decoded,
+    encoded,
+    place_of,
+    position_as_json,
+    position_from_json,
+    segment_name,
+    stream_of,
+)
+from kevents.export._model.text import duration, size
+from kevents.export._route.matchers import ConditionError, compiled
 from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
 from kevents.export._sinks.segments import BatchHeader, Gzip, Plain, held_in_header, held_in_line
 from kevents.export._sinks.webhook import Template

@@ -10,9 +10,8 @@ from typing import Any, Final
 from kevents.export._config.settings import ClusterConfig, Config, EnrichConfig, HealthConfig, SourceConfig
 from kevents.export._config.sinks import SinkConfig, read_sink
 from kevents.export._config.table_reader import TableReader
-from kevents.export._model.suggestions import shown, unknown
-from kevents.export._route.conditions import ConditionError
-from kevents.export._route.matchers import CONDITIONS, questions
+from kevents.export._model.text import shown, unknown
+from kevents.export._route.matchers import CONDITIONS, ConditionError, questions
 from kevents.export._route.routes import Route
 from kevents.export._source.options import parse_repeats
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from kevents.export._config.secrets import Secret
 from kevents.export._config.table_reader import TableReader
 from kevents.export._model.options import BatchOptions, QueueOptions
-from kevents.export._model.suggestions import listed, shown
+from kevents.export._model.text import listed, shown
 from kevents.export._sinks.webhook import Template
 
 _COMPRESS: Final = ("gzip", "none")

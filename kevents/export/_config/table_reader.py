@@ -11,8 +11,7 @@ from typing import Any, Final, TypeVar
 from kevents._model.wire import printable
 from kevents.export._config.lines import Lines, Path
 from kevents.export._config.secrets import Secret
-from kevents.export._model.suggestions import did_you_mean, listed, shown, unknown
-from kevents.export._model.units import duration, size
+from kevents.export._model.text import did_you_mean, duration, listed, shown, size, unknown
 
 _T = TypeVar("_T")
 

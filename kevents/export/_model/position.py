@@ -1,10 +1,14 @@
-"""What a stream remembers: how its resourceVersions are ordered, and which counts and revisions it has seen."""
+"""The forms of a position: ordered numbers, JSON, and the names of folders and segments."""
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kevents.export._model.types import EVENTS, Position, Stream
 
 AGE: Final = 10**20
 """What a position grows by when the storage is reset: more than any resourceVersion that was ever seen.
@@ -149,3 +153,134 @@ class Ledger:
         if len(self._seen) > self._limit:
             self._seen.popitem(last=False)
         return True
+
+
+VERSION: Final = 1
+
+
+def position_as_json(position: Position) -> dict[str, Any]:
+    """Give a position as plain values, with its stream."""
+    stream = position.stream
+    values: dict[str, Any] = {"v": VERSION, "cluster": stream.cluster, "scope": stream.scope}
+    if stream.resource != EVENTS:
+        values["resource"] = stream.resource
+    return {**values, "rv": position.rv, "time": position.time}
+
+
+def position_from_json(value: object) -> Position:
+    """Read a position.
+
+    Raises:
+        ValueError: If it is none, or of a later version of kevents.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"a position is an object, not {type(value).__name__}")
+    if value.get("v") != VERSION:
+        raise ValueError(f"a position of version {value.get('v')!r}: this kevents knows version {VERSION}")
+    stream = Stream(_text(value, "cluster"), _text(value, "scope"), _text(value, "resource", EVENTS))
+    return Position(stream, _number(value, "rv"), _number(value, "time"))
+
+
+def _text(value: Mapping[str, Any], key: str, default: object = None) -> str:
+    found = value.get(key, default)
+    if not isinstance(found, str):
+        raise ValueError(f"a position's {key} is a text, not {found!r}")
+    return found
+
+
+def _number(value: Mapping[str, Any], key: str) -> int:
+    found = value.get(key)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 0:
+        raise ValueError(f"a position's {key} is a whole number, not {found!r}")
+    return found
+
+
+_LONGEST: Final = 200
+_ALL: Final = "_all"
+_OF: Final = "_of_"  # "_o" is no byte in hexadecimal: never part of an encoded name
+_SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+_SEGMENT: Final = re.compile(r"(\d{20,})-(\d{20,})\.jsonl(?:\.gz)?", re.ASCII)
+
+
+def encoded(name: str) -> str:
+    """Give a name as a part of a path; `decoded` gives it back.
+
+    Raises:
+        ValueError: If it is too long for a file system.
+    """
+    parts = [
+        character if character in _SAFE or (character == "." and place > 0) else _escaped(character)
+        for place, character in enumerate(name)
+    ]
+    text = "".join(parts)
+    return _short(text, name)
+
+
+def _short(part: str, name: str) -> str:
+    if len(part) > _LONGEST:
+        raise ValueError(f"a name of {len(name)} characters is too long for a path: {name[:40]!r}...")
+    return part
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"_{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def decoded(part: str) -> str:
+    """Give the name that a part of a path stands for.
+
+    Raises:
+        ValueError: If it stands for none.
+    """
+    if not re.fullmatch(r"(?!\.)([a-z0-9.-]|_[0-9a-f]{2})*", part, re.ASCII):
+        raise ValueError(f"{part!r} is no encoded name")
+    raw = re.sub(rb"_([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), part.encode())
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def place_of(stream: Stream) -> str:
+    """Give a stream's folder: `{cluster}/{scope}`, `_all` for all namespaces.
+
+    Raises:
+        ValueError: If the stream has no cluster, or a name is too long.
+    """
+    if not stream.cluster:
+        raise ValueError("a stream without a cluster has no place: its position would be anybody's")
+    scope = encoded(stream.scope) or _ALL
+    if stream.resource != EVENTS:
+        scope = _short(f"{encoded(stream.resource)}{_OF}{scope}", stream.resource + stream.scope)
+    return f"{encoded(stream.cluster)}/{scope}"
+
+
+def stream_of(place: str) -> Stream:
+    """Give the stream whose folder this is.
+
+    Raises:
+        ValueError: If it is none's.
+    """
+    cluster, _, scope = place.partition("/")
+    resource, of, rest = scope.rpartition(_OF)
+    return Stream(decoded(cluster), "" if rest == _ALL else decoded(rest), decoded(resource) if of else EVENTS)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SegmentName:
+    """What the name of a segment says; later segments of a stream are greater.
+
+    Attributes:
+        last: The position's resourceVersion after it.
+        first: The resourceVersion of its first record.
+    """
+
+    last: int
+    first: int
+
+    def file(self, suffix: str) -> str:
+        """Give the file's name: `{first}-{last}.jsonl.gz`, twenty digits each at least, so that names sort."""
+        return f"{self.first:020d}-{self.last:020d}{suffix}"
+
+
+def segment_name(file: str) -> SegmentName | None:
+    """Read a file's name; None if it is no segment's."""
+    match = _SEGMENT.fullmatch(file)
+    return SegmentName(int(match[2]), int(match[1])) if match else None

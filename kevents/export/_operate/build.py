@@ -14,7 +14,7 @@ from kevents.export._config.settings import Config
 from kevents.export._config.sinks import SinkConfig
 from kevents.export._enrich.enricher import Enricher
 from kevents.export._model.options import Destination
-from kevents.export._model.suggestions import did_you_mean, listed, shown
+from kevents.export._model.text import did_you_mean, listed, shown
 from kevents.export._model.types import Retry, Sink
 from kevents.export._operate.health import HealthServer
 from kevents.export._pipeline.exporter import Exporter

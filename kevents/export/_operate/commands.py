@@ -17,7 +17,7 @@ from kevents.export._config.file import ConfigError, load
 from kevents.export._config.secrets import KNOWN, SecretError
 from kevents.export._config.settings import ClusterConfig
 from kevents.export._model.record import time_of
-from kevents.export._model.units import duration
+from kevents.export._model.text import duration
 from kevents.export._operate.build import build, place_of_sink
 from kevents.export._operate.check import EventFileError, check
 from kevents.export._operate.columns import Columns, colourful
@@ -27,7 +27,7 @@ from kevents.export._operate.run import exported
 from kevents.export._operate.tail import as_columns, as_json, tail
 from kevents.export._read.archive import ArchiveError, Segment, segments
 from kevents.export._read.reader import REMEMBERED, Damage, read_archive
-from kevents.export._route.conditions import ConditionError
+from kevents.export._route.matchers import ConditionError
 from kevents.export._route.routes import Route, Router
 from kevents.export._source.source import ClusterEventSource
 

@@ -8,9 +8,9 @@ from typing import BinaryIO, Final, TextIO
 
 from kevents.export._model.types import Chunk, Record
 from kevents.export._operate.columns import Columns
+from kevents.export._pipeline.bounded_queue import BoundedQueue
 from kevents.export._pipeline.stream_worker import EventStream
 from kevents.export._route.routes import Router
-from kevents.export._source.bounded_queue import BoundedQueue
 
 _A_MOMENT: Final = 1.0
 _PATIENCE: Final = 5.0

@@ -16,9 +16,9 @@ from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.export._model.statistics import StreamStatistics
 from kevents.export._model.types import Chunk, Position, Record, Stream
+from kevents.export._pipeline.bounded_queue import BoundedQueue, pieces
 from kevents.export._pipeline.destination_worker import DestinationWorker, Fail
 from kevents.export._pipeline.writer import Letters
-from kevents.export._source.bounded_queue import BoundedQueue, pieces
 
 
 class EventStream(Protocol):

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, TypeVar
 
-from kevents.export._model.paths import SegmentName, segment_name
+from kevents.export._model.position import SegmentName, segment_name
 from kevents.export._sinks.object_store import GiveOptions, Options, Store, failures
 
 _A = TypeVar("_A")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from kevents.export._model.suggestions import listed
+from kevents.export._model.text import listed
 from kevents.export._model.types import Record
-from kevents.export._route.conditions import ConditionError, compiled
-from kevents.export._route.matchers import CONDITIONS, Body, Question, Value, questions
+from kevents.export._route.matchers import CONDITIONS, Body, ConditionError, Question, Value, compiled, questions
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

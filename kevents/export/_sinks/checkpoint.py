@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kevents.exceptions import KeventsError
-from kevents.export._model.position_format import VERSION, position_as_json, position_from_json
+from kevents.export._model.position import VERSION, position_as_json, position_from_json
 from kevents.export._model.types import Batch, Position, Sink, Stream
 from kevents.export._sinks.disk import make_folder, replace, retried
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from kevents._model.validation import require_count, require_positive
-from kevents.export._model.paths import SegmentName, place_of, segment_name
+from kevents.export._model.position import SegmentName, place_of, segment_name
 from kevents.export._model.types import Batch, Position, Stream
 from kevents.export._sinks.disk import FolderLock, make_folder, replace, retried, sync_folder, write_all
 from kevents.export._sinks.segments import BatchHeader, CompleteBatch, Format, Gzip, Plain, Unwritten, format_of, news

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
 from kevents._model.validation import require_count
-from kevents.export._model.position_format import position_as_json, position_from_json
+from kevents.export._model.position import position_as_json, position_from_json
 from kevents.export._model.types import Batch, Position, Record
 
 MAGIC: Final = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff"  # an extra field, no time: the same batch, the same bytes

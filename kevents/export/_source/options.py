@@ -8,8 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from kevents.export._model.suggestions import shown
-from kevents.export._model.units import duration
+from kevents.export._model.text import duration, shown
 from kevents.export._source.repeats import Repeats
 
 Start = Literal["resume", "now", "all"]

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from kevents._model.validation import require_count, require_positive
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
+from kevents.export._model.backoff import Backoff
 from kevents.export._model.types import Stream
-from kevents.export._source.backoff import Backoff
 from kevents.export._source.events_api import EventsApi, GoneError, NoAnswerError, Requests
 from kevents.export._source.listing import PAGE
 from kevents.export._source.options import Start, StreamOptions, parse_repeats

@@ -14,10 +14,10 @@ import msgspec
 
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
+from kevents.export._model.backoff import Backoff
 from kevents.export._model.record import gap_record
 from kevents.export._model.types import Chunk, Position, Record, Stream
 from kevents.export._source.backlog import Backlog
-from kevents.export._source.backoff import Backoff
 from kevents.export._source.events_api import GoneError, Requests
 from kevents.export._source.gaps import end_of_gap, why_gap
 from kevents.export._source.listing import ListResult, collect, is_reset, page_of

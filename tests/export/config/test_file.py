@@ -10,7 +10,7 @@ from kevents.export._config import sinks as _sinkconfig
 from kevents.export._config.file import ConfigError, load, parse
 from kevents.export._config.secrets import Secret
 from kevents.export._config.settings import ClusterConfig, EnrichConfig, HealthConfig, SourceConfig
-from kevents.export._model.units import duration, size
+from kevents.export._model.text import duration, size
 from kevents.export._operate import build as _build
 from kevents.export._route.routes import Route
 from tests.support.collector import no_collection

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents.export import Stream
-from kevents.export._model.paths import SegmentName, decoded, encoded, place_of, segment_name, stream_of
+from kevents.export._model.position import SegmentName, decoded, encoded, place_of, segment_name, stream_of
 
 NAMES = st.text(max_size=8)  # a character takes up to twelve
 STREAMS = st.builds(Stream, st.text(min_size=1, max_size=8), NAMES, st.text(min_size=1, max_size=8))

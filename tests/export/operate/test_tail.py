@@ -23,8 +23,8 @@ from kevents.export._operate import commands as _commands
 from kevents.export._operate import tail as _tail
 from kevents.export._operate.columns import Columns
 from kevents.export._operate.tail import as_columns, as_json, tail
+from kevents.export._pipeline.bounded_queue import BoundedQueue
 from kevents.export._route.routes import Route, Router
-from kevents.export._source.bounded_queue import BoundedQueue
 from kevents.testing import APIServer
 from tests.export.operate.test_export_command import record
 from tests.export.route.test_routes import EVENT

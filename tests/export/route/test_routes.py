@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from kevents.export._model.types import Record, Stream
-from kevents.export._route.conditions import ConditionError
-from kevents.export._route.matchers import CONDITIONS
+from kevents.export._route.matchers import CONDITIONS, ConditionError
 from kevents.export._route.routes import Route, Router
 
 EVENT: dict[str, Any] = {

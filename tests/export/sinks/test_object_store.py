@@ -18,8 +18,7 @@ import pytest
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from kevents.export import Batch, ObjectStoreSink, Retry, Stream
-from kevents.export._model.paths import place_of
-from kevents.export._model.position import AGE
+from kevents.export._model.position import AGE, place_of
 from kevents.export._sinks.segments import is_position_line
 from tests.export.batches import CLUSTER, STREAM, batch, ids, ids_of, position, record
 from tests.export.moto import SECRET, Moto

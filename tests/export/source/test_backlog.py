@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kevents.export._model.backoff import Backoff
 from kevents.export._source.backlog import Backlog
-from kevents.export._source.backoff import Backoff
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**30), st.binary(max_size=50)), max_size=200), st.integers(1, 5000))
