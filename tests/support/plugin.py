@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +53,13 @@ def worker_group(item: pytest.Item) -> str | None:
         if name in names:
             return name
     return item.nodeid.partition("::")[0] if item.get_closest_marker("e2e") else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the reasons of all skips, each in one line with the number of its tests."""
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
+    for reason, tests in reasons.most_common():
+        terminalreporter.write_line(f"skipped {tests}: {reason}")
 
 
 @pytest.fixture

@@ -48,10 +48,7 @@ def assets() -> Path | None:
 
 
 def required_assets() -> Path:
-    """Give the folder with the programs, or skip the test.
-
-    All skips for this reason come from here: pytest then counts them in one line of its summary.
-    """
+    """Give the folder with the programs, or skip the test."""
     folder = assets()
     if folder is None:
         pytest.skip(HOW_TO_GET)
