@@ -1,13 +1,13 @@
-"""Every error of kevents, drawn as a tree.
+"""All exceptions of kevents.
 
 .. code-block:: text
 
     KeventsError
-     ├── InvalidEventError (ValueError)      what a strict broadcaster raises into the caller
+     ├── InvalidEventError (ValueError)      raised into the caller by a strict broadcaster
      │    ├── InvalidReferenceError
      │    ├── InvalidTypeError
      │    └── InvalidMessageError
-     └── SinkError                           what a sink raises; never reaches the caller
+     └── SinkError                           raised by a sink; never reaches the caller
           ├── StatusError
           └── UnavailableError
 """
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 class KeventsError(Exception):
-    """The root of all errors of kevents.
+    """Base class of all exceptions of kevents.
 
     .. versionadded:: 0.1
     """
 
 
 class InvalidEventError(KeventsError, ValueError):
-    """An event that cannot be recorded as it was given. Raised only by a strict broadcaster.
+    """The event is invalid. Raised only by a strict broadcaster.
 
     .. versionadded:: 0.1
     """
 
 
 class InvalidReferenceError(InvalidEventError):
-    """No reference can be made from the object, or events about it are refused.
+    """The object gives no reference, or events about it are refused.
 
     .. versionadded:: 0.1
     """
@@ -49,28 +49,28 @@ class InvalidTypeError(InvalidEventError):
 
 
 class InvalidMessageError(InvalidEventError):
-    """The reason, the message, an annotation or a label cannot be made into text.
+    """The reason, the message, an annotation or a label cannot be converted to text.
 
     .. versionadded:: 0.1
     """
 
 
 class SinkError(KeventsError):
-    """The root of what an :class:`~kevents.EventSink` raises.
+    """Base class of the exceptions of an :class:`~kevents.EventSink`.
 
     .. versionadded:: 0.1
     """
 
 
 class StatusError(SinkError):
-    """The API server answered, and its answer is not a success (client-go: ``StatusError``).
+    """The API server answered with an error status (client-go: ``StatusError``).
 
     Args:
         code: The HTTP status.
         reason: The machine-readable reason of the Status body (``AlreadyExists``), empty without one.
         message: The text for people.
-        causes: The reasons of the Status body's ``details.causes`` (``NamespaceTerminating``).
-        retry_after: For how many seconds the server asks to be left alone, None if it does not.
+        causes: The reasons in the Status body's ``details.causes`` (``NamespaceTerminating``).
+        retry_after: Seconds of the ``Retry-After`` header, None without one.
 
     .. versionadded:: 0.1
     """
@@ -83,7 +83,7 @@ class StatusError(SinkError):
         causes: Iterable[str] = (),
         retry_after: float | None = None,
     ) -> None:
-        """Keep what the server said."""
+        """Keep the server's answer."""
         super().__init__(code, reason, message)
         self.code = code
         self.reason = reason
@@ -92,21 +92,21 @@ class StatusError(SinkError):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        """``403 Forbidden: events is forbidden: ...``."""
+        """Return ``403 Forbidden: events is forbidden: ...``."""
         return f"{self.code} {self.reason}".rstrip() + (f": {self.message}" if self.message else "")
 
 
 class UnavailableError(SinkError):
-    """The API server cannot be reached now, or there are no credentials for it yet: try again later.
+    """The API server is unreachable, or there are no credentials yet. The write is tried again.
 
     Args:
-        message: What is wrong, without credentials.
-        retry_after: For how many seconds the server asks to be left alone, None if it does not.
+        message: The cause, without credentials.
+        retry_after: Seconds of the ``Retry-After`` header, None without one.
 
     .. versionadded:: 0.1
     """
 
     def __init__(self, message: str = "the API server is unavailable", *, retry_after: float | None = None) -> None:
-        """Keep what is wrong."""
+        """Keep the cause."""
         super().__init__(message)
         self.retry_after = retry_after

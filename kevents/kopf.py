@@ -1,4 +1,4 @@
-"""Events for operators written with kopf: one line installs a recorder that works in every handler.
+"""Recorder for operators written with kopf, installed with one line.
 
 An operator::
 
@@ -11,8 +11,8 @@ An operator::
     def update(body, **_):
         recorder.warn(body, "UpdateFailed", "the bucket is gone")
 
-The recorder never waits and never raises: in handlers of both kinds, in daemons, timers and bare threads, before kopf
-has logged in and in cleanup handlers. kopf's own posting is left alone unless asked.
+The recorder never blocks and never raises. It works in sync and async handlers, daemons, timers and other threads,
+before kopf has logged in and in cleanup handlers. kopf's own posting stays as it is unless ``silence_kopf`` is set.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from kevents.exceptions import InvalidReferenceError
 __all__ = ["KopfRecorder", "ObjectLogHandler", "install"]
 
 DRAIN_TIMEOUT: Final = 10.0
-"""Seconds for the cleanup handler: well inside a pod's grace period of 30."""
+"""Seconds for the cleanup handler, less than a pod's grace period of 30."""
 
 Info = TypeVar("Info")
 
@@ -59,25 +59,25 @@ def install(
     registry: kopf.OperatorRegistry | None = None,
     silence_kopf: bool = False,
 ) -> KopfRecorder:
-    """Give a recorder, and let kopf drain it at cleanup.
+    """Return a recorder, and deliver pending events in a cleanup handler of kopf.
 
-    kopf runs cleanup handlers in the order of their registration. Ours is registered at startup, when those of your
-    modules are registered already, so that what they record is delivered too.
+    kopf runs cleanup handlers in the order of their registration. This one is registered at startup, after those of
+    your modules, so that the events they record are delivered too.
 
     Args:
-        component: The events' source; its host is the pod's name.
-        broadcaster: One with options of your own; it is started on a sink here.
-        registry: kopf's; None: the default one, as for ``@kopf.on``.
-        silence_kopf: Whether kopf's own posting of events is switched off (``settings.posting.enabled``).
+        component: The component of the events' source; its host is the pod's name.
+        broadcaster: A broadcaster with your options; a sink is started on it here.
+        registry: kopf's registry; None: the default one, as for ``@kopf.on``.
+        silence_kopf: Switch off kopf's own posting of events (``settings.posting.enabled``).
 
     Raises:
-        TypeError: If the broadcaster is none, or the component no text.
+        TypeError: If ``broadcaster`` is no broadcaster, or ``component`` is not a text.
 
     .. versionadded:: 0.1
     """
     recorder = KopfRecorder(component, broadcaster)
     handlers = kopf.get_default_registry() if registry is None else registry
-    number = next(_numbers)  # kopf runs one handler of an id
+    number = next(_numbers)  # kopf runs only one handler for each id
     started = False
 
     async def start(settings: kopf.OperatorSettings, **_: object) -> None:
@@ -96,18 +96,18 @@ def install(
 
 
 class KopfRecorder(EventRecorder):
-    """Records events about kopf's bodies, or anything else that has a reference; about one object or several.
+    """Records events about kopf's bodies and other objects, one object or several at once.
 
-    An :class:`~kevents.EventRecorder` with kopf's habits. :func:`install` builds one; whoever writes the cleanup
-    handler himself builds it directly, and awaits :meth:`cleanup` there. What is recorded before kopf has logged in
-    waits, unless the program has loaded a configuration into the official client; no other identity is ever used.
+    An :class:`~kevents.EventRecorder` with kopf's methods. :func:`install` builds one. To write the cleanup handler
+    yourself, build it directly and await :meth:`cleanup` in the handler. Events wait until kopf has logged in, unless
+    the program has loaded a configuration into the official client. No other identity is ever used.
 
     Args:
-        component: The events' source; its host is the pod's name.
-        broadcaster: One with options of your own; it is started on a sink here, which all its recorders share.
+        component: The component of the events' source; its host is the pod's name.
+        broadcaster: A broadcaster with your options. A sink is started on it here and shared by all its recorders.
 
     Raises:
-        TypeError: If the broadcaster is none, or the component no text.
+        TypeError: If ``broadcaster`` is no broadcaster, or ``component`` is not a text.
 
     .. versionadded:: 0.1
     """
@@ -115,7 +115,7 @@ class KopfRecorder(EventRecorder):
     __slots__ = ("_login", "broadcaster")
 
     def __init__(self, component: str, broadcaster: EventBroadcaster | None = None) -> None:
-        """Start on a sink that connects when kopf has logged in."""
+        """Start a sink that connects once kopf has logged in."""
         broadcaster = EventBroadcaster() if broadcaster is None else broadcaster
         if not isinstance(broadcaster, EventBroadcaster):
             raise TypeError(f"broadcaster must be a kevents.EventBroadcaster, not {broadcaster!r}")
@@ -136,11 +136,11 @@ class KopfRecorder(EventRecorder):
         annotations: Texts | None = None,
         labels: Texts | None = None,
     ) -> None:
-        """As of any recorder; of a list or another iterable, one about each object in it (kopf: ``kopf.event``)."""
+        """Record an event, or one for each object of a list or another iterable (kopf: ``kopf.event``)."""
         try:
             objects = list(_each(object))
-        except Exception as error:  # noqa: BLE001 - whatever the caller's iterable does
-            trouble = InvalidReferenceError(f"the objects cannot be listed: {format_error(error)}")
+        except Exception as error:  # noqa: BLE001 - the caller's iterable may raise anything
+            trouble = InvalidReferenceError(f"cannot iterate over the objects: {format_error(error)}")
             self._refuse(DropReason.INVALID_REFERENCE, trouble, self._logger)
             return
         for each in objects:
@@ -164,9 +164,9 @@ class KopfRecorder(EventRecorder):
         """Record an error as a ``Warning`` event (kopf: ``kopf.exception``).
 
         Args:
-            object: What it happened to.
-            reason: Without one, the error's type.
-            message: Goes before the error's text.
+            object: The object or objects of the event.
+            reason: Default the error's type.
+            message: Text before the error's text.
             exc: The error; None: the one being handled.
         """
         error = sys.exc_info()[1] if exc is None else exc
@@ -178,18 +178,18 @@ class KopfRecorder(EventRecorder):
         self.event(object, EVENT_TYPE_WARNING, reason, message)
 
     def with_logger(self, logger: logging.Logger) -> KopfRecorder:
-        """The same recorder, whose refusals are logged by another logger (client-go: ``WithLogger``)."""
+        """Return the same recorder with another logger for refused events (client-go: ``WithLogger``)."""
         other = copy(self)
         other._logger = logger  # noqa: SLF001 - a copy of itself
         return other
 
-    # -- kopf's life ---------------------------------------------------------------------------------------------
+    # -- life cycle of the operator ------------------------------------------------------------------------------
 
     async def cleanup(self, timeout: float = DRAIN_TIMEOUT) -> bool:
-        """For a cleanup handler: deliver what there is, off the event loop; False if it takes longer.
+        """Deliver pending events, outside the event loop; False if that takes longer than ``timeout``.
 
-        The broadcaster stays open, since later cleanup handlers may record: the interpreter's exit drains once more.
-        Without a login nothing is waited for: kopf does not log in any more.
+        For cleanup handlers. The broadcaster stays open, because later cleanup handlers may record; those events are
+        delivered at interpreter exit. Without a login it returns at once, because kopf no longer logs in.
 
         Args:
             timeout: Seconds.
@@ -201,7 +201,7 @@ class KopfRecorder(EventRecorder):
         return self.broadcaster.flush(None if deadline is None else deadline - monotonic())
 
     def logged_in(self, info: Info) -> Info:
-        """For a login handler of one's own: record with the same credentials, and with those of any later login.
+        """Record with the credentials of your own login handler, from each login on.
 
         .. code-block:: python
 
@@ -213,19 +213,19 @@ class KopfRecorder(EventRecorder):
             info: The ``kopf.ConnectionInfo`` that the handler returns, or None.
 
         Returns:
-            The same.
+            ``info``, unchanged.
         """
         self._login.keep(info)
         return info
 
 
 def _is_missing(text: object) -> bool:
-    """Whether a text is None or empty; its own class, which may raise, is not asked."""
+    """True for None and empty text. Does not call methods of the text's class, which may raise."""
     return text is None or (issubclass(type(text), str) and not str.__len__(cast("str", text)))
 
 
 def _each(objects: object) -> Iterator[object]:
-    """One object, or each of several, however nested: not what merely can be iterated, as mappings and models can."""
+    """Yield one object, or each object of nested sequences. Mappings and models count as one object."""
     if isinstance(objects, str | bytes) or not isinstance(objects, _SEVERAL):
         yield objects
     else:
@@ -234,19 +234,19 @@ def _each(objects: object) -> Iterator[object]:
 
 
 class ObjectLogHandler(logging.Handler):
-    """Turns what is logged about an object, by handlers and by kopf itself, into events. Experimental.
+    """Records log records of handlers and of kopf about an object as events. Experimental.
 
-    kopf's ``logger.warning(...)`` in a handler carries the object's reference in ``record.k8s_ref``, which is no
-    documented interface of kopf: it is tested with kopf 1.44 and 1.45.
+    kopf's ``logger.warning(...)`` in a handler puts the object's reference into ``record.k8s_ref``. That attribute is
+    undocumented; it is tested with kopf 1.44 and 1.45.
 
     .. code-block:: python
 
         logging.getLogger("kopf.objects").addHandler(kevents.kopf.ObjectLogHandler(recorder))
 
     Args:
-        recorder: Which records.
-        reason: Of the events.
-        level: Below which records are left alone. Those below ``WARNING`` become ``Normal`` events.
+        recorder: The recorder of the events.
+        reason: The reason of the events.
+        level: The lowest level that is recorded. Log records below ``WARNING`` become ``Normal`` events.
 
     .. versionadded:: 0.1
     """
@@ -258,19 +258,19 @@ class ObjectLogHandler(logging.Handler):
         self._reason = reason
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Record an event, unless kopf marked the record as not for events."""
+        """Record an event, unless kopf marked the log record with ``k8s_skip``."""
         reference = getattr(record, "k8s_ref", None)
         if reference is None or getattr(record, "k8s_skip", False):
             return
         eventtype = EVENT_TYPE_WARNING if record.levelno >= logging.WARNING else EVENT_TYPE_NORMAL
         try:
             self._recorder.event(reference, eventtype, self._reason, _Text(record))
-        except Exception:  # noqa: BLE001 - of a strict recorder: as any log handler
+        except Exception:  # noqa: BLE001 - a strict recorder may raise; log handlers must not
             self.handleError(record)
 
 
 class _Text:
-    """A log record's text, with its error and without a traceback; made where a failure is caught."""
+    """The text of a log record and its error, without a traceback. Built inside the recorder's error handling."""
 
     def __init__(self, record: logging.LogRecord) -> None:
         self._record = record
@@ -282,8 +282,8 @@ class _Text:
 
 
 def _sink_of(broadcaster: EventBroadcaster) -> LoginSink:
-    """The sink on which a broadcaster is started for kopf: one for all its recorders, or each event is sent twice."""
-    for watcher in broadcaster._publisher.watchers:  # noqa: SLF001 - its listeners are known to itself only
+    """Return the broadcaster's sink for kopf. All its recorders share it, else each event would be sent twice."""
+    for watcher in broadcaster._publisher.watchers:  # noqa: SLF001 - there is no public list of watchers
         if isinstance(watcher.handler.sink, LoginSink):
             return watcher.handler.sink
     sink = LoginSink()

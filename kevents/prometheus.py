@@ -1,11 +1,11 @@
-"""The ledgers of broadcasters as Prometheus metrics.
+"""Statistics of broadcasters as Prometheus metrics.
 
     import kevents.prometheus
 
     kevents.prometheus.register(broadcaster)
 
-A metric is read from ``broadcaster.statistics()`` when Prometheus asks; recording costs nothing. No label ever holds
-an object's name: they are the broadcaster's name, the watcher's, a reason, a verb, an HTTP status or a cache.
+Metrics are read from ``broadcaster.statistics()`` at each scrape and add no cost to recording. Labels are the names of
+broadcaster and watcher, a reason, a verb, an HTTP status or a cache, never the name of an object.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ _Numbers: TypeAlias = "Mapping[tuple[str, ...], float]"
 
 
 class HasStatistics(Protocol):
-    """A broadcaster, of whichever face."""
+    """A broadcaster of any API."""
 
     def statistics(self) -> Statistics:
-        """A snapshot of its ledgers."""
+        """Return a snapshot of the statistics."""
 
 
 def register(
     broadcaster: HasStatistics, *, name: str = "default", registry: CollectorRegistry = REGISTRY
 ) -> StatisticsCollector:
-    """Let a registry collect a broadcaster's ledgers.
+    """Register a broadcaster's statistics with a registry.
 
     Args:
-        broadcaster: Whose.
+        broadcaster: The broadcaster.
         name: The value of the label ``broadcaster``.
-        registry: Of prometheus_client.
+        registry: A registry of prometheus_client.
 
     Returns:
-        The collector: further broadcasters are added to it, ``collector.add(other, "other")``.
+        The collector. Add further broadcasters to it: ``collector.add(other, "other")``.
 
     Raises:
-        TypeError: If the broadcaster is none, or the name no text.
-        ValueError: If the registry has such a collector already.
+        TypeError: If ``broadcaster`` is no broadcaster, or ``name`` is not a text.
+        ValueError: If the registry already has such a collector.
 
     .. versionadded:: 0.1
     """
@@ -68,71 +68,70 @@ def register(
     try:
         registry.register(collector)
     except ValueError as error:
-        raise ValueError("the registry collects ledgers already: add(...) this one to the first's collector") from error
+        raise ValueError("the registry already has a collector of kevents: call its add(...) instead") from error
     return collector
 
 
 class StatisticsCollector(Collector):
-    """Collects the ledgers of any number of broadcasters; a registry takes one collector of these metrics.
+    """Collects the statistics of any number of broadcasters. A registry accepts only one such collector.
 
     .. versionadded:: 0.1
     """
 
     def __init__(self) -> None:
-        """Collect nothing yet."""
+        """Start without broadcasters."""
         self._lock = Lock()
         self._broadcasters: Mapping[str, HasStatistics] = {}
 
     def add(self, broadcaster: HasStatistics, name: str = "default") -> None:
-        """Collect a broadcaster's ledgers under a name, the value of the label ``broadcaster``.
+        """Add a broadcaster under a name, the value of the label ``broadcaster``.
 
         Raises:
-            TypeError: If the broadcaster is none, or the name no text.
-            ValueError: If the name is that of another broadcaster, or no valid Unicode.
+            TypeError: If ``broadcaster`` is no broadcaster, or ``name`` is not a text.
+            ValueError: If another broadcaster has the name, or the name is not valid Unicode.
         """
         _require_broadcaster(broadcaster)
         if not isinstance(name, str):
             raise TypeError(f"name must be a text, not {name!r}: it is the value of a label")
         if clean(name) != name:
-            raise ValueError(f"name {name!r} is no valid Unicode: no scrape could give it")
+            raise ValueError(f"name {name!r} is not valid Unicode, which Prometheus requires")
         with self._lock:
             if self._broadcasters.get(name, broadcaster) is not broadcaster:
                 raise ValueError(f"another broadcaster is registered as {name!r}: give this one another name")
             self._broadcasters = {**self._broadcasters, name: broadcaster}
 
     def remove(self, name: str = "default") -> None:
-        """Collect the broadcaster of this name no longer; without such a one, do nothing."""
+        """Remove the broadcaster of this name, if there is one."""
         with self._lock:
             self._broadcasters = {key: value for key, value in self._broadcasters.items() if key != name}
 
     def describe(self) -> Iterable[Metric]:
-        """Every metric without its samples: a registry refuses a second collector of them."""
+        """Return every metric without samples, so that a registry refuses a second collector."""
         return [family.empty() for family in _FAMILIES]
 
     def collect(self) -> Iterator[Metric]:
-        """Read every ledger once, and give the metrics."""
+        """Read the statistics once and yield the metrics."""
         rows = [
-            (level, labels, ledger)
-            for name, broadcaster in self._broadcasters.items()
-            for level, labels, ledger in _ledgers(name, broadcaster.statistics())
+            row for name, broadcaster in self._broadcasters.items() for row in _rows(name, broadcaster.statistics())
         ]
         for family in _FAMILIES:
             metric = family.empty()
-            for labels, ledger in ((labels, ledger) for level, labels, ledger in rows if level == family.level):
-                for values, number in family.numbers(ledger).items():
-                    metric.add_metric([*labels, *values], number)
+            for level, labels, statistics in rows:
+                if level == family.level:
+                    for values, number in family.numbers(statistics).items():
+                        metric.add_metric([*labels, *values], number)
             yield metric
 
 
 def _require_broadcaster(thing: object) -> None:
-    """What has no ledgers would make every scrape of its registry fail."""
+    """Refuse an object without statistics, which would make every scrape fail."""
     read = getattr(thing, "statistics", None)
     if not callable(read) or not isinstance(read(), Statistics):
-        raise TypeError(f"broadcaster must be one of kevents, not {thing!r}: its statistics() are no ledgers")
+        raise TypeError(f"broadcaster must be one of kevents, not {thing!r}: it has no statistics()")
 
 
-def _ledgers(name: str, statistics: Statistics) -> Iterator[tuple[str, tuple[str, ...], Any]]:
-    """Each ledger with its level, and the values of the labels of that level."""
+def _rows(name: str, statistics: Statistics) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    """Yield the statistics of each level with the level's name and label values."""
     yield "broadcaster", (name,), statistics
     for watcher in statistics.watchers:
         yield "watcher", (name, watcher.name), watcher
@@ -142,7 +141,7 @@ def _ledgers(name: str, statistics: Statistics) -> Iterator[tuple[str, tuple[str
 
 @dataclass(frozen=True)
 class _Family:
-    """One metric: its name begins with its level; ``numbers`` gives the samples of a ledger by the labels' values."""
+    """One metric. Its name begins with its level; ``numbers`` returns the samples by label values."""
 
     name: str
     text: str
@@ -161,15 +160,15 @@ class _Family:
 
 
 def _field(name: str) -> Callable[[Any], _Numbers]:
-    return lambda ledger: {(): float(getattr(ledger, name))}
+    return lambda statistics: {(): float(getattr(statistics, name))}
 
 
 def _by_key(name: str) -> Callable[[Any], _Numbers]:
-    return lambda ledger: {(str(key),): number for key, number in getattr(ledger, name).items()}
+    return lambda statistics: {(str(key),): number for key, number in getattr(statistics, name).items()}
 
 
 def _by_reason(counted: Mapping[DropReason, int], *possible: DropReason, **more: int) -> _Numbers:
-    """The possible reasons are there with 0 from the start: the first increase is seen as one."""
+    """Return the number for each reason; the possible ones start at 0, so that ``increase`` sees the first event."""
     reasons = {reason.value: counted.get(reason, 0) for reason in (*possible, *counted)}
     return {(reason,): number for reason, number in {**reasons, **more}.items()}
 
@@ -217,32 +216,39 @@ def _writes(statistics: SinkStatistics) -> _Numbers:
 
 _GAUGE: Final = GaugeMetricFamily
 _FAMILIES: Final = (
-    _Family("recorded_events", "Calls of event and its kin.", _field("recorded")),
-    _Family("published_events", "Events offered to the watchers.", _field("published")),
-    _Family("refused_events", "Events that reached no watcher, by reason.", _refused, labels=("reason",)),
-    _Family("watcher_offered_events", "Events published to a watcher.", _field("offered")),
-    _Family("watcher_handled_events", "Events that its handler has handled.", _field("handled")),
-    _Family("watcher_dropped_events", "Events that it has lost, by reason.", _lost_by_watcher, labels=("reason",)),
-    _Family("watcher_waiting_events", "Events in its mailbox or hand.", _field("waiting"), _GAUGE),
-    _Family("sink_accepted_events", "Events to be written.", _field("accepted")),
+    _Family("recorded_events", "Calls of the recorders' methods.", _field("recorded")),
+    _Family("published_events", "Events passed on to the watchers.", _field("published")),
+    _Family("refused_events", "Events refused when recorded, by reason.", _refused, labels=("reason",)),
+    _Family("watcher_offered_events", "Events published to the watcher.", _field("offered")),
+    _Family("watcher_handled_events", "Events whose handler call returned.", _field("handled")),
+    _Family(
+        "watcher_dropped_events", "Events dropped by the watcher, by reason.", _lost_by_watcher, labels=("reason",)
+    ),
+    _Family("watcher_waiting_events", "Events in its queue or handler.", _field("waiting"), _GAUGE),
+    _Family("sink_accepted_events", "Events received from the watcher.", _field("accepted")),
     _Family("sink_delivered_events", "Events whose write the API server acknowledged.", _field("delivered")),
-    _Family("sink_dropped_events", "Events given up, by reason.", _dropped, labels=("reason",)),
+    _Family("sink_dropped_events", "Events dropped by the sink, by reason.", _dropped, labels=("reason",)),
     _Family(
         "sink_rejected_events",
-        "Events refused for good, by HTTP status.",
+        "Events refused by the API server, by HTTP status.",
         _rejected,
         labels=("code",),
     ),
-    _Family("sink_merged_events", "Events that joined a write still waiting.", _field("merged")),
-    _Family("sink_aggregated_events", "Events that became part of a combined one.", _field("aggregated")),
+    _Family("sink_merged_events", "Events that joined a pending write.", _field("merged")),
+    _Family("sink_aggregated_events", "Events that became part of a combined event.", _field("aggregated")),
     _Family("sink_writes", "Acknowledged writes, by verb.", _writes, labels=("verb",)),
-    _Family("sink_retries", "Attempts of a write that had to wait before.", _field("retried")),
-    _Family("sink_recreations", "Patches that met 404 and became creates.", _field("recreated")),
-    _Family("sink_fallbacks", "Times that a user's function failed and a default decided.", _field("fallbacks")),
-    _Family("sink_backlog_events", "Events still to be written.", _field("backlog"), _GAUGE),
-    _Family("sink_in_flight_requests", "Requests under way.", _field("in_flight"), _GAUGE),
+    _Family("sink_retries", "Attempts after the first one of a write.", _field("retried")),
+    _Family("sink_recreations", "Patches answered with 404 and sent again as creates.", _field("recreated")),
+    _Family("sink_fallbacks", "Failures of a user's function, replaced by the default.", _field("fallbacks")),
+    _Family("sink_backlog_events", "Events waiting to be written.", _field("backlog"), _GAUGE),
+    _Family("sink_in_flight_requests", "Requests in progress.", _field("in_flight"), _GAUGE),
     _Family("sink_oldest_age_seconds", "Age of the oldest unfinished write.", _field("oldest_age"), _GAUGE),
-    _Family("sink_gate_open", "0 while the API server is taken for unreachable.", _field("server_available"), _GAUGE),
-    _Family("sink_cache_keys", "Keys that the correlator holds.", _by_key("cache_sizes"), _GAUGE, ("cache",)),
-    _Family("sink_cache_evictions", "Keys forgotten for lack of room.", _by_key("cache_evictions"), labels=("cache",)),
+    _Family("sink_server_available", "0 while the API server is unreachable.", _field("server_available"), _GAUGE),
+    _Family("sink_cache_keys", "Keys in a cache of the correlator.", _by_key("cache_sizes"), _GAUGE, ("cache",)),
+    _Family(
+        "sink_cache_evictions",
+        "Keys evicted because the cache was full.",
+        _by_key("cache_evictions"),
+        labels=("cache",),
+    ),
 )

@@ -1269,11 +1269,11 @@ def test_other_watchers(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_sinks_of_the_other_kind() -> None:
     """A sink of the wrong kind is refused at the start, with a word on where it belongs; so is a thing that is none."""
-    with pytest.raises(TypeError, match=r"is no coroutine function.*kevents\.EventBroadcaster takes this one"):
+    with pytest.raises(TypeError, match=r"is not a coroutine function.*kevents\.EventBroadcaster"):
         broadcaster().start_recording_to_sink(FakeSink())  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="is no coroutine function"):
+    with pytest.raises(TypeError, match="is not a coroutine function"):
         broadcaster().start_recording_to_sink(kevents.CoreV1EventSink(lambda: None))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"is a coroutine function: kevents\.aio"):
+    with pytest.raises(TypeError, match=r"is a coroutine function: use a broadcaster of kevents\.aio"):
         kevents.EventBroadcaster().start_recording_to_sink(AsyncSink())  # type: ignore[arg-type]
     for thing in (None, "https://example.com", object()):
         with pytest.raises(TypeError, match="has no method create"):

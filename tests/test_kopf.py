@@ -155,7 +155,7 @@ def test_strict(api_server: APIServer) -> None:
     """A strict broadcaster's recorder raises for objects that cannot be listed, too."""
     with kevents.EventBroadcaster(strict=True) as broadcaster:
         recorder = kevents.kopf.KopfRecorder("an-operator", broadcaster)
-        with pytest.raises(kevents.InvalidReferenceError, match="cannot be listed: OSError: gone"):
+        with pytest.raises(kevents.InvalidReferenceError, match="cannot iterate over the objects: OSError: gone"):
             recorder.info(iter(Hostile()), "R", "m")
         with pytest.raises(kevents.InvalidReferenceError):
             recorder.info([None], "R", "m")
@@ -488,7 +488,7 @@ def test_unusable_kind_of_login(caplog: pytest.LogCaptureFixture) -> None:
         session = object()
         assert session is recorder.logged_in(session)
         assert None is recorder.logged_in(None)
-    assert caplog.messages == ["events cannot be sent by a object: log in with a kopf.ConnectionInfo"]
+    assert caplog.messages == ["cannot send events with a object: log in with a kopf.ConnectionInfo"]
 
 
 # -- the log handler -------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def test_scraped_over_http(registry: CollectorRegistry, url: str) -> None:
     assert of_name(samples, "kevents_sink_backlog_events") == {(): 0.0}
     writes = {("create",): float(sink.created), ("patch",): float(sink.patched)}
     assert of_name(samples, "kevents_sink_writes_total") == writes
-    assert of_name(samples, "kevents_sink_gate_open") == {(): 1.0}
+    assert of_name(samples, "kevents_sink_server_available") == {(): 1.0}
     assert of_name(samples, "kevents_sink_oldest_age_seconds") == {(): 0.0}
     keys = {(cache,): float(size) for cache, size in sink.cache_sizes.items()}
     assert of_name(samples, "kevents_sink_cache_keys") == keys
@@ -154,7 +154,7 @@ def test_closed_gate(registry: CollectorRegistry, url: str) -> None:
     broadcaster.flush(1.0)
     samples = scrape(url)
     broadcaster.shutdown(0.1)
-    assert of_name(samples, "kevents_sink_gate_open") == {(): 0.0}
+    assert of_name(samples, "kevents_sink_server_available") == {(): 0.0}
     assert of_name(samples, "kevents_sink_backlog_events") == {(): 20.0}
     assert of_name(samples, "kevents_sink_oldest_age_seconds")[()] > 0
 
@@ -237,7 +237,7 @@ def test_no_name(name: Any, registry: CollectorRegistry) -> None:
 
 def test_half_a_character(registry: CollectorRegistry) -> None:
     """A name that no scrape could give as UTF-8 is refused when it is given."""
-    with kevents.EventBroadcaster() as broadcaster, pytest.raises(ValueError, match="is no valid Unicode"):
+    with kevents.EventBroadcaster() as broadcaster, pytest.raises(ValueError, match="is not valid Unicode"):
         kevents.prometheus.register(broadcaster, name="\ud800", registry=registry)
     assert generate_latest(registry) == b""
 

@@ -15,7 +15,7 @@ from kevents._broadcast.aio_watcher import EventStream, StreamHandler, Watcher, 
 from kevents._broadcast.broadcaster import Broadcaster
 from kevents._delivery.sender_tasks import SenderTaskPool
 from kevents._model.objects import Event
-from kevents._model.validation import is_asynchronous, require_async_sink
+from kevents._model.validation import is_asynchronous, require_sink
 from kevents._runtime.aio_threads import in_thread, watched
 from kevents._runtime.log import is_in_kevents
 
@@ -39,7 +39,7 @@ class TaskBroadcaster(Broadcaster[E]):
         return SenderTaskPool(new_delivery, sink, senders, name, self._losses.log)
 
     def _require_sink(self, sink: object) -> None:
-        require_async_sink(sink, self._api_group)
+        require_sink(sink, self._api_group, asynchronous=True)
 
     def start_with(self, handler: Handler) -> ThreadedWatcher:
         """Start a watcher with a handler of our own."""

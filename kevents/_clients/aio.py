@@ -1,4 +1,7 @@
-"""Sinks for asyncio, over ``kubernetes.aio`` and ``kubernetes_asyncio``."""
+"""Sinks for asyncio, over ``kubernetes.aio`` and ``kubernetes_asyncio``.
+
+A client holds connections of one event loop, so each loop that uses a sink has its own client.
+"""
 
 from __future__ import annotations
 
@@ -39,39 +42,39 @@ from kevents.exceptions import SinkError, StatusError, UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FAREWELL: Final = 5
-"""Turns of the loop in which connections that were closed, those with TLS above all, really end."""
+_CLOSING_STEPS: Final = 5
+"""Iterations of the loop until closed connections, mainly those with TLS, have ended."""
 _parents: list[object] = []
-"""In a forked child: what belongs to the parent's loop, and must not be finalised here."""
+"""Connections of the parent's loop, kept in a forked child so that they are not finalised there."""
 
 
 class Connection:
-    """An api, and who uses it.
+    """An api and the number of its requests in progress.
 
     Args:
-        api: With ``create_namespaced_event`` and ``patch_namespaced_event``.
-        owned: Whether it is to be closed here.
+        api: An api with ``create_namespaced_event`` and ``patch_namespaced_event``.
+        owned: True if kevents must close it.
     """
 
     def __init__(self, api: Any, *, owned: bool) -> None:  # noqa: ANN401 - these clients have no usable types
-        """Nobody uses it yet."""
+        """Start without requests."""
         self.api = api
         self._owned = owned
         self._users = 0
         self._retired = False
 
     async def __aenter__(self) -> Any:  # noqa: ANN401
-        """The api, for a request."""
+        """Return the api for a request."""
         self._users += 1
         return self.api
 
     async def __aexit__(self, *exc: object) -> None:
-        """The request has ended; the last one of a connection that was retired closes it."""
+        """End the request; close the connection if it is retired and this was the last request."""
         self._users -= 1
         await self._close_if_idle()
 
     async def retire(self) -> None:
-        """Close it as soon as no request is under way."""
+        """Close it once no request is in progress."""
         self._retired = True
         await self._close_if_idle()
 
@@ -79,26 +82,26 @@ class Connection:
         if self._retired and self._owned and not self._users:
             self._owned = False
             await getattr(self.api, "api_client", self.api).close()
-            for _ in range(_FAREWELL):
+            for _ in range(_CLOSING_STEPS):
                 await asyncio.sleep(0)
 
 
 class AsyncClientSource:
-    """Gives connections; they are made at the first request in a loop, and anew when credentials are refused.
+    """Provides a connection for each loop, made at its first request and again when credentials are refused.
 
     Args:
-        given: An api of ``kubernetes.aio`` or ``kubernetes_asyncio``, an ``ApiClient`` of theirs, a callable that gives
-            either or is a coroutine function of that kind, or None for the configuration that the process has loaded,
-            else in-cluster, else kubeconfig. What is given is never closed here, what a callable makes is.
-        api_group: Of the events.
+        given: An api or ``ApiClient`` of ``kubernetes.aio`` or ``kubernetes_asyncio``, a callable or coroutine function
+            that returns either, or None for the configuration loaded by the process, else in-cluster, else kubeconfig.
+            kevents closes only clients that it or a callable made.
+        api_group: The API group of the events.
 
     Raises:
         ImportError: If neither package is installed and nothing was given.
-        TypeError: If ``given`` is none of these.
+        TypeError: If ``given`` is anything else.
     """
 
     def __init__(self, given: object, api_group: str) -> None:
-        """Import the package, unless a loop runs; connect to nothing."""
+        """Import the package unless a loop is running; do not connect."""
         self._given = given
         self._kind = APIS[api_group]
         self._package = _installed() if given is None else package_of(given)
@@ -107,16 +110,16 @@ class AsyncClientSource:
         if given is not None and (trouble := self._trouble(given, legal=callable(given))):
             raise TypeError(
                 f"api must be a {self._kind.name} or ApiClient of kubernetes.aio or kubernetes_asyncio, or a callable "
-                f"that gives one, {trouble}"
+                f"that returns one, {trouble}"
             )
         if self._package and not _in_loop():
             self._prepare(self._package)
 
     def _prepare(self, package: str) -> None:
-        """Do now, and not in the loop, what would keep it: import the package, which takes up to a second.
+        """Import the package outside the loop, because that takes up to a second.
 
-        The client 37 besides loads its parts when they are first asked for, and builds models at the first request; one
-        that is refused before it is made brings that about.
+        The client 37 also imports its parts at their first use and builds models at the first request. A request with
+        an invalid argument triggers both without sending anything.
         """
         client = importlib.import_module(f"{package}.client")
         importlib.import_module(f"{package}.config")
@@ -137,10 +140,10 @@ class AsyncClientSource:
         self._locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
     async def connection(self) -> Connection:
-        """The connection of the running loop.
+        """Return the connection of the running loop.
 
         Raises:
-            UnavailableError: If there is no configuration, or no credentials, yet.
+            UnavailableError: If there is no configuration or no credentials yet.
         """
         loop = asyncio.get_running_loop()
         connection = self._connections.get(loop)
@@ -152,24 +155,24 @@ class AsyncClientSource:
         return connection
 
     async def renew(self, refused: Connection) -> None:
-        """Its credentials were refused: ask for others before the next request, unless the client was given."""
+        """After a 401, make the connection again before the next request, unless the user gave the client."""
         loop = asyncio.get_running_loop()
         if self._connections.get(loop) is refused and not self._is_client(self._given):
             del self._connections[loop]
             await refused.retire()
 
     async def close(self) -> None:
-        """Close the running loop's connection; a later request makes another."""
+        """Close the running loop's connection; a later request makes a new one."""
         loop = asyncio.get_running_loop()
         lock = self._locks.get(loop)
-        if lock is not None and not lock.locked():  # it holds on to the loop, so that no weak key would let go of it
+        if lock is not None and not lock.locked():  # the lock references the loop, so the weak key would never go
             del self._locks[loop]
         connection = self._connections.pop(loop, None)
         if connection is not None:
             await connection.retire()
 
     def after_fork(self) -> None:
-        """In the child: connect anew."""
+        """Connect again in a forked child."""
         _parents.append(dict(self._connections))
         self._renew()
 
@@ -189,7 +192,7 @@ class AsyncClientSource:
             await in_thread("kevents-import", partial(self._try_to_prepare, package), None)
 
     def _try_to_prepare(self, package: str, _: float | None) -> None:
-        with suppress(Exception):  # it is raised again, where it is needed
+        with suppress(Exception):  # the import that needs it raises again
             self._prepare(package)
 
     def _api_over(self, client: Any) -> Any:  # noqa: ANN401
@@ -205,11 +208,11 @@ class AsyncClientSource:
                 made = await made
         except UnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it raises, there are no credentials yet
+        except Exception as error:  # noqa: BLE001 - there are no credentials yet, whatever the error
             raise UnavailableError(f"the callable given as api raised {format_redacted(error)}") from None
         if trouble := self._trouble(made, legal=False):
             raise UnavailableError(
-                f"the callable given as api must give a {self._kind.name} or ApiClient of kubernetes.aio or "
+                f"the callable given as api must return a {self._kind.name} or ApiClient of kubernetes.aio or "
                 f"kubernetes_asyncio, {trouble}"
             )
         return made
@@ -221,9 +224,9 @@ class AsyncClientSource:
         return is_api or (bool(package_of(thing)) and hasattr(thing, "rest_client"))
 
     def _trouble(self, thing: object, *, legal: bool) -> str:
-        """Why a thing will not do; empty if it will."""
+        """Return why an object is no api, empty if it is one."""
         if comes_from(thing, "kubernetes") and not package_of(thing):
-            return f"not a synchronous one: {self._kind.sink} is for those"
+            return f"not a synchronous one: use {self._kind.sink}"
         if other := other_api(thing, self._kind):
             return other
         return "" if legal or self._is_client(thing) else f"not {type(thing).__module__}.{type(thing).__qualname__}"
@@ -239,11 +242,11 @@ class AsyncClientSource:
         config: Any = importlib.import_module(f"{self._package}.config")
         try:
             config.load_incluster_config(client_configuration=configuration)
-        except Exception as not_in_cluster:  # noqa: BLE001 - its errors are of many classes
+        except Exception as not_in_cluster:  # noqa: BLE001 - it raises many classes
             path = kubeconfig()
             try:
                 await config.load_kube_config(path, client_configuration=configuration)
-            except Exception as error:  # noqa: BLE001 - a broken file: YAMLError, TypeError, AttributeError ...
+            except Exception as error:  # noqa: BLE001 - a broken file raises YAMLError, TypeError, AttributeError ...
                 raise no_configuration(not_in_cluster, path, error, self._kind.async_sink) from None
         return configuration
 
@@ -257,10 +260,10 @@ def _in_loop() -> bool:
 
 
 def _installed() -> str:
-    """The package to use where nothing says which.
+    """Return the first installed package.
 
     Raises:
-        ImportError: If there is none.
+        ImportError: If neither is installed.
     """
     for package in ASYNCHRONOUS:
         if _is_installed(package) and _is_installed("aiohttp"):
@@ -271,12 +274,12 @@ def _installed() -> str:
 
 
 def _imported() -> str:
-    """The package that the process has imported already; empty: none."""
+    """Return the package that the process has already imported, empty for none."""
     return next((package for package in ASYNCHRONOUS if f"{package}.client" in sys.modules), "")
 
 
 def _is_installed(package: str) -> bool:
-    """Whether a package can be imported; asked without importing what it is a part of."""
+    """True if a package can be imported. Does not import its parent."""
     parent, _, part = package.partition(".")
     with suppress(ImportError, ValueError):
         spec = find_spec(parent)
@@ -286,24 +289,24 @@ def _is_installed(package: str) -> bool:
     return False
 
 
-_BAD_HEADER: Final = re.compile("detected in .*header")  # aiohttp's words for a line break in one
+_BAD_HEADER: Final = re.compile("detected in .*header")  # aiohttp's error for a line break
 _STRATEGIC: Final = "application/strategic-merge-patch+json"
 
 
 @runtime_checkable
 class EventSink(Protocol):
-    """Where events are written from an event loop, one request a call (client-go: ``EventSink``).
+    """Writes events from an event loop, one request for each call (client-go: ``EventSink``).
 
-    As :class:`kevents.EventSink`, with coroutine functions: several calls may be under way at once, never two for one
-    event. Two more methods are used if there are such: the coroutine function ``close()`` is awaited in that loop when
-    all senders have ended, at the end, or because their tasks were cancelled; a call after that connects anew.
-    ``after_fork()`` is called in the child after a fork.
+    The asynchronous form of :class:`kevents.EventSink`. Several calls may be in progress at the same time, but never
+    two for the same event. Two more methods are optional: the coroutine function ``close()`` is awaited in the loop
+    when all sender tasks have ended or were cancelled (a later call connects again), and ``after_fork()`` is called in
+    the child after a fork.
 
     .. versionadded:: 0.1
     """
 
     async def create(self, namespace: str, body: Json, /) -> None:
-        """Create an event: a core/v1 body of plain values."""
+        """Create an event from a core/v1 body of plain values."""
 
     async def patch(self, namespace: str, name: str, patch: Json, /) -> None:
         """Apply a strategic-merge patch."""
@@ -311,7 +314,7 @@ class EventSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """An answer, in the shape of the clients' exceptions."""
+    """An error response with the attributes of the clients' exceptions."""
 
     status: int
     reason: str | None
@@ -320,17 +323,17 @@ class _Refusal:
 
 
 class ClientEventSink:
-    """Writes through an asynchronous Kubernetes client; a subclass says by which api.
+    """Writes through an asynchronous Kubernetes client; a subclass chooses the API group.
 
     Args:
-        api: Such an api or an ``ApiClient``, or a callable that gives one.
-        request_timeout: Seconds to connect, and seconds without a byte of the answer.
+        api: An api or ``ApiClient`` of the client, or a callable that returns one.
+        request_timeout: Seconds to connect, and seconds to wait for the next byte of the response.
     """
 
     api_group: ClassVar[str]
 
     def __init__(self, api: object = None, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
-        """Import the client, unless a loop runs; connect to nothing."""
+        """Import the client unless a loop is running; do not connect."""
         self._timeout = checked_timeout(request_timeout)
         self._source = AsyncClientSource(api, self.api_group)
 
@@ -343,11 +346,11 @@ class ClientEventSink:
         await self._send("patch_namespaced_event", name, namespace, patch, _content_type=_STRATEGIC)
 
     async def close(self) -> None:
-        """Close the connections, but not those of a client that was given; a later call connects anew."""
+        """Close the connections, except those of a client the user gave; a later call connects again."""
         await self._source.close()
 
     def after_fork(self) -> None:
-        """In the child: connect anew."""
+        """Connect again in a forked child."""
         self._source.after_fork()
 
     async def _send(self, method: str, *args: object, **options: object) -> None:
@@ -355,49 +358,49 @@ class ClientEventSink:
         try:
             async with connection as api:
                 await _read(await self._call(api, method)(*args, **options))
-        except Exception as error:  # noqa: BLE001 - the packages have many
+        except Exception as error:  # noqa: BLE001 - the packages raise many classes
             raised = _converted(error)
             if isinstance(raised, StatusError) and raised.code == UNAUTHORIZED:
                 await self._source.renew(connection)
             raise raised from None
 
     def _call(self, api: Any, method: str) -> Any:  # noqa: ANN401
-        """A method that gives an answer unread, within the time-outs, of any of the packages."""
+        """Return a method of any of the packages that leaves the response unread and keeps the time-outs."""
         unread = getattr(api, f"{method}_without_preload_content", None)
-        if unread is not None:  # 37 hands (connect, read) to aiohttp, which knows the whole only
+        if unread is not None:  # the client 37 only supports a total time-out
             return partial(unread, _request_timeout=sum(self._timeout))
         return partial(getattr(api, method), _preload_content=False, _request_timeout=self._all_timeouts())
 
     def _all_timeouts(self) -> object:
         aiohttp: Any = sys.modules.get("aiohttp")
-        if aiohttp is None:  # somebody's double of the api
+        if aiohttp is None:  # a test double of the api
             return self._timeout
         connect, read = self._timeout
         return aiohttp.ClientTimeout(total=connect + read, sock_connect=connect, sock_read=read)
 
     def __repr__(self) -> str:
-        """Without anything secret."""
+        """Show the time-outs and no credential."""
         return f"{type(self).__name__}(request_timeout={self._timeout})"
 
 
 class CoreV1EventSink(ClientEventSink):
     """Writes core/v1 events through ``kubernetes.aio`` or ``kubernetes_asyncio`` (client-go: ``EventSinkImpl``).
 
-    It imports the client when it is built, or if a loop runs then at the first send, in a thread of its own, since that
-    takes up to a second. It connects at the first send, in the loop in which that is. Answers are read, so that the
-    connection is kept, and not parsed.
+    It imports the client in the constructor. If a loop is running then, it imports at the first request in a separate
+    thread, because that takes up to a second. It connects at the first request, in the loop of that request. It reads
+    each response without parsing it, so that the connection can be reused.
 
     Args:
-        api: A ``CoreV1Api`` or ``ApiClient`` of either package, which is never closed here; or a callable, plain or a
-            coroutine function, that makes one, which then is; it may raise :class:`~kevents.UnavailableError` as long
-            as there are no credentials. None: the process-wide default configuration if it has been loaded, else
-            in-cluster, else kubeconfig, through ``kubernetes.aio`` if it is installed.
-        request_timeout: Seconds to connect, and seconds without a byte of the answer; no request takes longer than
-            both together. The first of ``kubernetes.aio`` from 37 on knows only the sum.
+        api: A ``CoreV1Api`` or ``ApiClient`` of either package, or a callable or coroutine function that makes one.
+            The callable may raise :class:`~kevents.UnavailableError` while there are no credentials. kevents closes a
+            client that the callable made and never one that you give. None: the process-wide default configuration if
+            it has been loaded, else in-cluster, else kubeconfig, through ``kubernetes.aio`` if it is installed.
+        request_timeout: Seconds to connect, and seconds to wait for the next byte of the response. No request takes
+            longer than their sum. ``kubernetes.aio`` from 37 on only supports the sum.
 
     Raises:
-        ValueError: If a time-out is no positive number.
-        TypeError: If ``api`` is none of these.
+        ValueError: If a time-out is not a positive number.
+        TypeError: If ``api`` is anything else.
         ImportError: If neither package is installed.
 
     .. versionadded:: 0.1
@@ -409,15 +412,15 @@ class CoreV1EventSink(ClientEventSink):
 class EventsV1EventSink(ClientEventSink):
     """Writes events.k8s.io/v1 events through ``kubernetes.aio`` or ``kubernetes_asyncio``.
 
-    In all else it is as :class:`CoreV1EventSink`.
+    Otherwise the same as :class:`CoreV1EventSink`.
 
     Args:
         api: An ``EventsV1Api`` or ``ApiClient`` of either package, a callable that makes one, or None.
-        request_timeout: Seconds to connect, and seconds without a byte of the answer.
+        request_timeout: Seconds to connect, and seconds to wait for the next byte of the response.
 
     Raises:
-        ValueError: If a time-out is no positive number.
-        TypeError: If ``api`` is none of these.
+        ValueError: If a time-out is not a positive number.
+        TypeError: If ``api`` is anything else.
         ImportError: If neither package is installed.
 
     .. versionadded:: 0.1
@@ -426,11 +429,11 @@ class EventsV1EventSink(ClientEventSink):
     api_group = EVENTS_GROUP
 
 
-async def _read(answer: Any) -> None:  # noqa: ANN401 - an aiohttp response, or what a test double gives
-    """Read the answer, so that its connection can be used again; of one that never ends, only so much.
+async def _read(answer: Any) -> None:  # noqa: ANN401 - an aiohttp response or a test double's
+    """Read the response up to a limit, so that its connection can be reused.
 
     Raises:
-        SinkError: If it is no success. Of a success nothing is raised, whatever becomes of its body.
+        SinkError: If the status is not a success. Errors while reading the body of a success are ignored.
     """
     status = getattr(answer, "status", None)
     if not isinstance(status, int):
@@ -448,7 +451,7 @@ async def _read(answer: Any) -> None:  # noqa: ANN401 - an aiohttp response, or 
 
 
 def _converted(error: Exception) -> Exception:
-    """From what a client raised to what a sink raises."""
+    """Convert a client's exception to one of a sink."""
     names = {cls.__name__ for cls in type(error).__mro__}
     if isinstance(error, SinkError):
         return error
@@ -458,6 +461,6 @@ def _converted(error: Exception) -> Exception:
         return UnavailableError(format_redacted(error))
     if isinstance(error, ValueError | TypeError | AttributeError):
         if _BAD_HEADER.search(str(error)):
-            return UnavailableError("no header can be made of the client's credentials")
+            return UnavailableError("the client's credentials make no valid header")
         return unsendable(error)
     return error

@@ -1,4 +1,4 @@
-"""What kopf has logged in with, as a sink wants it: a login handler's connection, or the client's configuration."""
+"""A sink that uses kopf's credentials: a login handler's connection, or the client's loaded configuration."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ _log: Final = logging.getLogger("kevents")
 
 
 class Login:
-    """What kopf has logged in with: the connection that a login handler gave, else the client's configuration."""
+    """kopf's credentials: the connection of a login handler, else the client's loaded configuration."""
 
     def __init__(self) -> None:
         """Not logged in yet."""
         self.info: kopf.ConnectionInfo | None = None
 
     def keep(self, info: object) -> None:
-        """Take what a login handler gives; None means that it has nothing."""
+        """Keep the result of a login handler, None if it had no credentials."""
         if isinstance(info, kopf.ConnectionInfo):
             self.info = info
         elif info is not None:
-            _log.error("events cannot be sent by a %s: log in with a kopf.ConnectionInfo", type(info).__name__)
+            _log.error("cannot send events with a %s: log in with a kopf.ConnectionInfo", type(info).__name__)
 
     def is_there(self) -> bool:
-        """Whether there is anything to connect with."""
+        """True if there are credentials."""
         return self.info is not None or _configuration().host not in UNCONFIGURED_HOSTS
 
     def api(self) -> object:
-        """An api, for a sink: asked at its first request, after a 401 and after a fork.
+        """Return an api for a sink, which calls this at its first request, after a 401 and after a fork.
 
         Raises:
             UnavailableError: If there are no credentials yet.
         """
-        import kubernetes.client  # noqa: PLC0415 - the sink has imported it
+        import kubernetes.client  # noqa: PLC0415 - already imported by the sink
 
         if not self.is_there():
             raise UnavailableError(_NOT_LOGGED_IN)
@@ -61,7 +61,7 @@ class Login:
 
 
 class LoginSink(CoreV1EventSink):
-    """Writes with what kopf has logged in with."""
+    """Writes events with kopf's credentials."""
 
     def __init__(self) -> None:
         """Not logged in yet."""
@@ -70,43 +70,43 @@ class LoginSink(CoreV1EventSink):
 
 
 def _configuration() -> Any:  # noqa: ANN401 - the official client has no usable types
-    """What the process has loaded: by kopf's login, unless the user did it before."""
-    import kubernetes.client  # noqa: PLC0415 - the sink has imported it
+    """Return the configuration loaded in the process, usually by kopf's login."""
+    import kubernetes.client  # noqa: PLC0415 - already imported by the sink
 
     return kubernetes.client.Configuration.get_default_copy()
 
 
 class DefaultApi:
-    """The two calls of a ``CoreV1Api`` by the configuration that is loaded, until a login handler gives a connection.
+    """Two methods of a ``CoreV1Api``, with the loaded configuration until a login handler returns a connection.
 
     Args:
-        login: That may come.
+        login: The credentials.
         client: The official client.
-        connection: Over what it gives.
+        connection: The api over a login handler's connection.
     """
 
     def __init__(self, login: Login, client: Any, connection: ConnectionApi) -> None:  # noqa: ANN401
         """Connect at the first call."""
         configuration = _configuration()
-        configuration.retries = False  # the work queue retries, at times of its own
+        configuration.retries = False  # the work queue retries
         self._login = login
         self._loaded = client.CoreV1Api(client.ApiClient(configuration=configuration))
         self._connection = connection
 
     def create_namespaced_event(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Create an event."""
-        return self._present().create_namespaced_event(*args, **options)
+        return self._current().create_namespaced_event(*args, **options)
 
     def patch_namespaced_event(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Patch an event."""
-        return self._present().patch_namespaced_event(*args, **options)
+        return self._current().patch_namespaced_event(*args, **options)
 
-    def _present(self) -> Any:  # noqa: ANN401
+    def _current(self) -> Any:  # noqa: ANN401
         return self._loaded if self._login.info is None else self._connection
 
 
 class ConnectionApi:
-    """The two calls of a ``CoreV1Api`` that a sink makes, over the connection that kopf's login handler gave."""
+    """The two methods of a ``CoreV1Api`` that a sink calls, over the connection of kopf's login handler."""
 
     def __init__(self, login: Login, client: ModuleType) -> None:
         """Connect at the first call."""
@@ -125,7 +125,7 @@ class ConnectionApi:
         return self._request("PATCH", _path(namespace, name), patch, body, options["_request_timeout"])
 
     def _request(self, method: str, path: str, content_type: str, body: Json, timeout: tuple[float, float]) -> Any:  # noqa: ANN401
-        import urllib3  # noqa: PLC0415 - the sink has imported it
+        import urllib3  # noqa: PLC0415 - already imported by the sink
 
         info, pool = self._connection()
         answer = pool.request(
@@ -149,10 +149,10 @@ class ConnectionApi:
         raise error
 
     def _connection(self) -> tuple[kopf.ConnectionInfo, Any]:
-        """The newest credentials and their connections.
+        """Return the newest credentials and their connection pool.
 
         Raises:
-            UnavailableError: If a certificate or key cannot be read: kopf may log in again.
+            UnavailableError: If a certificate or key cannot be read; kopf may log in again.
         """
         with self._lock:
             if self._connected is None or self._connected[0] is not self._login.info:
@@ -165,8 +165,8 @@ class ConnectionApi:
             raise UnavailableError(_NOT_LOGGED_IN)
         try:
             return info, _pool(info)
-        except Exception as error:  # noqa: BLE001 - OSError, SSLError, binascii.Error ...
-            raise UnavailableError(f"kopf's credentials cannot be used: {format_redacted(error)}") from None
+        except Exception as error:  # noqa: BLE001 - it raises OSError, SSLError, binascii.Error ...
+            raise UnavailableError(f"kopf's credentials are unusable: {format_redacted(error)}") from None
 
 
 def _path(*names: str) -> str:
@@ -175,8 +175,8 @@ def _path(*names: str) -> str:
 
 
 def _authorization(info: kopf.ConnectionInfo) -> Mapping[str, str]:
-    """The header; kopf 1.44 leaves name and password out of its own."""
-    import urllib3  # noqa: PLC0415 - the sink has imported it
+    """Return the Authorization header; kopf 1.44 ignores user name and password."""
+    import urllib3  # noqa: PLC0415 - already imported by the sink
 
     headers = info.as_http_headers()
     if headers or not (info.username and info.password):
@@ -184,8 +184,8 @@ def _authorization(info: kopf.ConnectionInfo) -> Mapping[str, str]:
     return urllib3.make_headers(basic_auth=f"{info.username}:{info.password}")
 
 
-def _pool(info: kopf.ConnectionInfo) -> Any:  # noqa: ANN401 - of urllib3, which comes with the official client
-    import urllib3  # noqa: PLC0415 - the sink has imported it
+def _pool(info: kopf.ConnectionInfo) -> Any:  # noqa: ANN401 - urllib3 is a dependency of the official client
+    import urllib3  # noqa: PLC0415 - already imported by the sink
 
     context = info.as_ssl_context()
     options: dict[str, Any] = {

@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 UNCONFIGURED_HOSTS: Final = ("", "http://localhost", "https://localhost")
-"""What a configuration that nobody has loaded says, over the clients' versions."""
-_MOST_CONNECTIONS = 64
-"""That are kept, one for each sender; the client itself counts processors, and closes what is above."""
+"""Hosts of a configuration that was not loaded, in the versions of the client."""
+_MAX_CONNECTIONS = 64
+"""Pooled connections, one for each sender. The client's default depends on the number of processors."""
 _NEEDED = ("ApiClient", "ApiException", "Configuration")
 ASYNCHRONOUS: Final = ("kubernetes.aio", "kubernetes_asyncio")
-"""The packages whose clients belong into an event loop."""
+"""Packages with asynchronous clients."""
 _SECRET = re.compile(r"(?<=Invalid header value ).*|(?<=Failed to parse: ).*|(?<=//)[^/\s]*(?=@)")
 
 
 def format_redacted(error: BaseException) -> str:
-    """An error as one line, without what may be a credential: the header or URL that was wrong, user and password."""
+    """Format an error as one line without possible credentials: the wrong header or URL, user and password."""
     return _SECRET.sub("(not shown)", " ".join(format_error(error).split()))
 
 
 class Api(NamedTuple):
-    """What an API group's requests are made with; the methods have the same names in both."""
+    """Names of the client's and of kevents' classes for an API group. Their methods have the same names."""
 
     name: str
     model: str
@@ -55,31 +55,34 @@ APIS: Final = {
 
 
 def comes_from(thing: object, package: str) -> bool:
-    """Whether an object, a class or a function, or what it is derived from, is of a package."""
+    """True if an object, a class or a function, or a base class, is defined in a package."""
     classes = (thing if isinstance(thing, type) else type(thing)).__mro__
     modules = [getattr(thing, "__module__", ""), *(cls.__module__ for cls in classes)]
     return any(str(module).startswith(f"{package}.") for module in modules)
 
 
 def package_of(thing: object) -> str:
-    """Of which asynchronous package it is; empty: of none."""
+    """Return the asynchronous package that defines an object, empty for none."""
     return next((package for package in ASYNCHRONOUS if comes_from(thing, package)), "")
 
 
 def kubeconfig() -> str:
-    """The file's path as it is now, not as it was at the client's import."""
+    """Return the present path of the kubeconfig; the client keeps the one of its import."""
     return os.environ.get("KUBECONFIG") or "~/.kube/config"
 
 
 def other_api(thing: object, wanted: Api) -> str:
-    """Why an api of other events will not do; empty for anything else. Not by class: that may not be loaded."""
+    """Return why an api of the other API group is refused, empty for anything else.
+
+    Compares names, because the class may not be loaded.
+    """
     name = type(thing).__name__
     others = {api.name for api in APIS.values()} - {wanted.name}
     return f"not an {name}: its events have another shape" if name in others else ""
 
 
 def no_configuration(not_in_cluster: Exception, path: str, error: Exception, sink: str) -> UnavailableError:
-    """What is to be told when the environment has neither of the two."""
+    """Return the error for an environment without a usable configuration."""
     return UnavailableError(
         f"no Kubernetes configuration: not in a cluster ({format_redacted(not_in_cluster)}), and no usable "
         f"kubeconfig {path} ({format_redacted(error)}); set KUBECONFIG, or give {sink} an api"
@@ -87,27 +90,27 @@ def no_configuration(not_in_cluster: Exception, path: str, error: Exception, sin
 
 
 class ClientSource:
-    """Gives an api of the official client; it is made at the first call, and anew after a fork.
+    """Provides an api of the official client, built at the first call and again after a fork.
 
     Args:
-        given: Such an api, an ``ApiClient``, a callable that gives either, or None for the configuration that the
-            process has loaded, else in-cluster, else kubeconfig.
-        api_group: Of the events; the methods of its api are named as those of the other.
+        given: An api, an ``ApiClient``, a callable that returns either, or None for the configuration loaded by the
+            process, else in-cluster, else kubeconfig.
+        api_group: The API group of the events.
 
     Raises:
         ImportError: If the official client is not installed.
-        TypeError: If ``given`` is none of these.
+        TypeError: If ``given`` is anything else.
     """
 
     def __init__(self, given: object = None, api_group: str = CORE_GROUP) -> None:
-        """Import the client, in the caller's thread; connect to nothing."""
+        """Import the client in the caller's thread; do not connect."""
         import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
         import kubernetes.config  # noqa: PLC0415
 
         self._client = kubernetes.client
         self._config: Any = kubernetes.config
         self._kind = APIS[api_group]
-        # The client 37 loads each part when it is first asked for.
+        # The client 37 imports each part at its first use.
         for name in (*_NEEDED, self._kind.name, self._kind.model):
             getattr(self._client, name)
         self._given = given
@@ -115,14 +118,14 @@ class ClientSource:
         self._api: Any = None
         self._forked = False
         if given is not None and (trouble := self._trouble(given, legal=callable(given))):
-            raise TypeError(f"api must be a {self._kind.name} or ApiClient, or a callable that gives one, {trouble}")
+            raise TypeError(f"api must be a {self._kind.name} or ApiClient, or a callable that returns one, {trouble}")
         come_first()
 
     def api(self) -> Any:  # noqa: ANN401 - the official client has no usable types
-        """The api.
+        """Return the api.
 
         Raises:
-            UnavailableError: If there is no configuration, or no credentials, yet.
+            UnavailableError: If there is no configuration or no credentials yet.
         """
         if self._api is None:
             with self._lock:
@@ -132,13 +135,13 @@ class ClientSource:
         return self._api
 
     def renew(self, api: object) -> None:
-        """Its credentials were refused: ask for others before the next request, unless the client was given."""
+        """After a 401, build the api again before the next request, unless the user gave the client."""
         with self._lock:
             if self._api is api and not self._is_client(self._given):
                 self._api = None
 
     def after_fork(self) -> None:
-        """In the child: share neither lock nor connection with the parent."""
+        """Drop the lock and the connections shared with the parent process."""
         self._lock = threading.Lock()
         self._api = None
         self._forked = True
@@ -149,7 +152,7 @@ class ClientSource:
             return self._api_of(self._from_environment())
         if not self._is_client(given):
             given = self._called(given)
-        if self._forked:  # also what a callable gives may be older than the fork
+        if self._forked:  # a callable, too, may return a client older than the fork
             given = self._reconnected(given)
         return given if hasattr(given, "create_namespaced_event") else self._api_of(given)
 
@@ -161,20 +164,20 @@ class ClientSource:
             made = factory()
         except UnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it raises, there are no credentials yet
+        except Exception as error:  # noqa: BLE001 - there are no credentials yet, whatever the error
             raise UnavailableError(f"the callable given as api raised {format_redacted(error)}") from None
         if trouble := self._trouble(made, legal=False):
-            raise UnavailableError(f"the callable given as api must give a {self._kind.name} or ApiClient, {trouble}")
+            raise UnavailableError(f"the callable given as api must return a {self._kind.name} or ApiClient, {trouble}")
         return made
 
     def _is_client(self, thing: object) -> bool:
-        speaks = hasattr(thing, "create_namespaced_event") and not isinstance(thing, type)
-        return speaks or isinstance(thing, self._client.ApiClient)
+        is_api = hasattr(thing, "create_namespaced_event") and not isinstance(thing, type)
+        return is_api or isinstance(thing, self._client.ApiClient)
 
     def _trouble(self, thing: object, *, legal: bool) -> str:
-        """Why a thing will not do; empty if it will."""
+        """Return why an object is no api, empty if it is one."""
         if package_of(thing) or inspect.iscoroutinefunction(getattr(thing, "create_namespaced_event", thing)):
-            return f"not an asynchronous one: {self._kind.async_sink} is for those"
+            return f"not an asynchronous one: use {self._kind.async_sink}"
         if other := other_api(thing, self._kind):
             return other
         return "" if legal or self._is_client(thing) else f"not {type(thing).__module__}.{type(thing).__qualname__}"
@@ -182,7 +185,7 @@ class ClientSource:
     def _reconnected(self, given: Any) -> Any:  # noqa: ANN401
         old = getattr(given, "api_client", given)
         if not isinstance(old, self._client.ApiClient):
-            return given  # somebody's double of the api: it has no connections that we know of
+            return given  # a test double of the api has no connections
         new = self._client.ApiClient(configuration=old.configuration)
         new.default_headers.update(old.default_headers)
         return type(given)(new) if given is not old else new
@@ -191,19 +194,19 @@ class ClientSource:
         configuration = self._client.Configuration.get_default_copy()
         if configuration.host in UNCONFIGURED_HOSTS:
             configuration = self._load()
-        configuration.retries = False  # the work queue retries, at times of its own
-        configuration.connection_pool_maxsize = _MOST_CONNECTIONS
+        configuration.retries = False  # the work queue retries
+        configuration.connection_pool_maxsize = _MAX_CONNECTIONS
         return self._client.ApiClient(configuration=configuration)
 
     def _load(self) -> Any:  # noqa: ANN401
         configuration = self._client.Configuration()
         try:
             self._config.load_incluster_config(client_configuration=configuration)
-        except Exception as not_in_cluster:  # noqa: BLE001 - its errors are of many classes
+        except Exception as not_in_cluster:  # noqa: BLE001 - it raises many classes
             path = kubeconfig()
             try:
                 self._config.load_kube_config(path, client_configuration=configuration)
-            except Exception as error:  # noqa: BLE001 - a broken file: YAMLError, TypeError, AttributeError ...
+            except Exception as error:  # noqa: BLE001 - a broken file raises YAMLError, TypeError, AttributeError ...
                 raise no_configuration(not_in_cluster, path, error, self._kind.sink) from None
         return configuration
 
@@ -214,40 +217,44 @@ UNAUTHORIZED: Final = 401
 
 @runtime_checkable
 class EventSink(Protocol):
-    """Where events are written, one request a call (client-go: ``EventSink``).
+    """Writes events, one request for each call (client-go: ``EventSink``).
 
-    A sink may be called from several threads at once, never twice at a time for one event. It raises
-    :class:`~kevents.StatusError` for an answer that is no success, :class:`~kevents.UnavailableError` or any
-    ``OSError`` if there was none, ``ValueError`` or ``TypeError`` for what can never be sent; anything else is tried
-    again. Two more methods are used if there are such: ``after_fork()`` is called in the child after a fork, and
-    ``within(seconds)`` gives a sink whose requests take no longer, for a process that is about to end. A sink with an
-    attribute ``api_group``, empty for core/v1, is refused by a broadcaster of another API.
+    Several threads may call a sink at the same time, but never for the same event. Its errors decide what follows:
+
+    - :class:`~kevents.StatusError`: the server answered with an error status.
+    - :class:`~kevents.UnavailableError` or any ``OSError``: there was no answer. The write is tried again.
+    - ``ValueError`` or ``TypeError``: the event can never be sent and is dropped.
+    - Any other exception: the write is tried again.
+
+    A sink may have more attributes: ``after_fork()`` is called in the child after a fork, and ``within(seconds)``
+    returns a sink with shorter time-outs for a process that is about to end. A broadcaster refuses a sink whose
+    ``api_group`` (empty for core/v1) is not its own.
 
     .. versionadded:: 0.1
     """
 
     def create(self, namespace: str, body: Json, /) -> None:
-        """Create an event: a core/v1 body of plain values."""
+        """Create an event from a core/v1 body of plain values."""
 
     def patch(self, namespace: str, name: str, patch: Json, /) -> None:
         """Apply a strategic-merge patch."""
 
 
 class ClientEventSink:
-    """Writes through the official Kubernetes client, of which 31 to 37 are tested; a subclass says by which api.
+    """Writes through the official Kubernetes client; a subclass chooses the API group.
 
-    It imports the client when it is built, in the caller's thread, and connects at the first send. Answers are read,
-    so that the connection is kept, and not parsed.
+    It imports the client in the constructor, in the caller's thread, and connects at the first request. It reads each
+    response without parsing it, so that the connection can be reused.
 
     Args:
-        api: Such an api or an ``ApiClient``, or a callable that gives one.
-        request_timeout: Seconds to connect, and seconds without a byte of the answer.
+        api: An api or ``ApiClient`` of the client, or a callable that returns one.
+        request_timeout: Seconds to connect, and seconds to wait for the next byte of the response.
     """
 
     api_group: ClassVar[str]
 
     def __init__(self, api: object = None, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
-        """Import the client; connect to nothing."""
+        """Import the client; do not connect."""
         self._timeout = checked_timeout(request_timeout)
         self._source = ClientSource(api, self.api_group)
         self._api_exception, self._transport_errors = _errors()
@@ -257,19 +264,19 @@ class ClientEventSink:
         self._send("create_namespaced_event", namespace, body)
 
     def patch(self, namespace: str, name: str, patch: Json, /) -> None:
-        """Apply a strategic-merge patch; that is what the client makes of a dictionary."""
+        """Apply a strategic-merge patch, which is how the client sends a dictionary."""
         self._send("patch_namespaced_event", name, namespace, patch)
 
     def after_fork(self) -> None:
-        """In the child: connect anew."""
+        """Connect again in a forked child."""
         self._source.after_fork()
 
     def within(self, seconds: float) -> ClientEventSink:
-        """The same sink with no longer time-outs: for the last requests of a process that is about to end."""
-        hurried = copy(self)
+        """Return the same sink with shorter time-outs, for the last requests of a process that is about to end."""
+        shorter = copy(self)
         connect, read = self._timeout
-        hurried._timeout = (min(connect, seconds), min(read, seconds))  # noqa: SLF001 - a copy of itself
-        return hurried
+        shorter._timeout = (min(connect, seconds), min(read, seconds))  # noqa: SLF001 - a copy of itself
+        return shorter
 
     def _send(self, method: str, *args: object) -> None:
         api = self._source.api()
@@ -279,8 +286,8 @@ class ClientEventSink:
             raise self._refused(api, error) from None
         except self._transport_errors as error:
             raise UnavailableError(format_redacted(error)) from None
-        except (ValueError, TypeError, AttributeError) as error:  # the last: the client's, of a value it does not know
-            if isinstance(error.__context__, self._api_exception):  # the client 36 stumbles over what is no UTF-8
+        except (ValueError, TypeError, AttributeError) as error:  # the client raises AttributeError for unknown types
+            if isinstance(error.__context__, self._api_exception):  # the client 36 fails on bodies that are not UTF-8
                 raise self._refused(api, error.__context__) from None
             raise unsendable(error) from None
         _read(answer)
@@ -292,25 +299,25 @@ class ClientEventSink:
         return raised
 
     def __repr__(self) -> str:
-        """Without anything secret."""
+        """Show the time-outs and no credential."""
         return f"{type(self).__name__}(request_timeout={self._timeout})"
 
 
 class CoreV1EventSink(ClientEventSink):
     """Writes core/v1 events through the official Kubernetes client (client-go: ``EventSinkImpl``).
 
-    It imports the client, of which 31 to 37 are tested, when it is built, in the caller's thread, and connects at the
-    first send. Answers are read, so that the connection is kept, and not parsed.
+    It imports the client (31 to 37 are tested) in the constructor, in the caller's thread, and connects at the first
+    request. It reads each response without parsing it, so that the connection can be reused.
 
     Args:
-        api: A ``CoreV1Api`` or ``ApiClient``, or a callable that gives one; it may raise
-            :class:`~kevents.UnavailableError` as long as there are no credentials. None: the process-wide default
-            configuration if it has been loaded, else in-cluster, else kubeconfig; the default is never set.
-        request_timeout: Seconds to connect, and seconds without a byte of the answer.
+        api: A ``CoreV1Api``, an ``ApiClient``, or a callable that returns either. The callable may raise
+            :class:`~kevents.UnavailableError` while there are no credentials. None: the process-wide default
+            configuration if it has been loaded, else in-cluster, else kubeconfig. The default is never set.
+        request_timeout: Seconds to connect, and seconds to wait for the next byte of the response.
 
     Raises:
-        ValueError: If a time-out is no positive number.
-        TypeError: If ``api`` is none of these.
+        ValueError: If a time-out is not a positive number.
+        TypeError: If ``api`` is anything else.
 
     .. versionadded:: 0.1
     """
@@ -319,6 +326,11 @@ class CoreV1EventSink(ClientEventSink):
 
 
 def checked_timeout(timeout: tuple[float, float]) -> tuple[float, float]:
+    """Check ``(connect, read)`` in seconds.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
     if not isinstance(timeout, tuple) or len(timeout) != 2:  # noqa: PLR2004
         raise ValueError(f"request_timeout must be (connect, read) in seconds, not {timeout!r}")
     return require_positive("request_timeout", timeout[0]), require_positive("request_timeout", timeout[1])
@@ -333,12 +345,12 @@ def _errors() -> tuple[type[Exception], tuple[type[Exception], ...]]:
 
 
 def _read(answer: Any) -> None:  # noqa: ANN401 - a urllib3 response, or a test double's
-    """Read the answer, so that its connection can be used again; of one that never ends, only so much.
+    """Read the response up to a limit, so that its connection can be reused.
 
-    The write is done, whatever becomes of the answer.
+    The event has been written by then, so errors while reading are ignored.
 
     Raises:
-        TypeError: If it is to be awaited: nothing was sent then.
+        TypeError: If the api is asynchronous; no request was sent.
     """
     if inspect.isawaitable(answer):
         getattr(answer, "close", bool)()
@@ -353,15 +365,18 @@ def _read(answer: Any) -> None:  # noqa: ANN401 - a urllib3 response, or a test 
 
 
 def unsendable(error: Exception) -> Exception:
-    """A request that cannot be built. For a header's sake: no fault of the event's, tokens come with line breaks."""
+    """Return the error for a request that the client cannot build.
+
+    A malformed header is not the event's fault: tokens may contain line breaks.
+    """
     text = format_redacted(error)
     if text.startswith("ValueError: Invalid header value") or getattr(error, "encoding", "") == "latin-1":
-        return UnavailableError(f"no header can be made of the client's credentials: {text}")
+        return UnavailableError(f"the client's credentials make no valid header: {text}")
     return ValueError(text)
 
 
 def status_error(error: Any) -> SinkError:  # noqa: ANN401
-    """From the client's exception to ours; nothing in it may raise, whatever the server sent."""
+    """Convert the client's exception. Never raises, whatever the server sent."""
     if not error.status:
         return UnavailableError(format_redacted(SinkError(error.reason)))
     status = _status_body(error.body)

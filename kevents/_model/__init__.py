@@ -1,5 +1,5 @@
-"""Values and formats: events, references to objects, names and times as the API server wants them, statistics.
+"""Values and formats: events, object references, names and times of the API, statistics, validation of options.
 
 Pure: no threads, no asyncio, no client, no clock. Begin with ``objects.py`` (``Event`` and ``ObjectReference``), then
-``reference.py``, which makes a reference from any object.
+read ``reference.py``, which builds a reference from any object.
 """

@@ -1,7 +1,7 @@
-"""What travels: events, their sources and references, as the API server wants them.
+"""Events, their sources and object references, with their core/v1 format.
 
-Values are built once and never changed afterwards; every change is a new value. ``Final`` makes a type checker
-hold that; the classes are plain and slotted because one of them is built for every recorded event.
+Values never change after they are built: every change makes a new value, and ``Final`` makes the type checker enforce
+that. The classes are plain and slotted because each recorded event builds one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _REFERENCE_FIELDS: Final = {
 
 
 class ObjectReference:
-    """Which object an event is about (client-go: ``ObjectReference``).
+    """Reference to the object an event is about (client-go: ``ObjectReference``).
 
     Args:
         kind: ``Pod``.
@@ -45,11 +45,11 @@ class ObjectReference:
         namespace: Empty for a cluster-scoped object.
         name: The object's name.
         uid: The object's uid; empty when unknown, never invented.
-        resource_version: As the caller saw it.
-        field_path: Which part of the object, as in ``spec.containers{app}``.
+        resource_version: The version the caller read.
+        field_path: The part of the object, as in ``spec.containers{app}``.
 
     Attributes:
-        identity: Which object, whatever its version and part: what the correlator's keys are made of.
+        identity: The fields that identify the object, without version and part. Correlation keys contain it.
 
     .. versionadded:: 0.1
     """
@@ -67,7 +67,7 @@ class ObjectReference:
         resource_version: str = "",
         field_path: str = "",
     ) -> None:
-        """Make a reference; nothing is looked up."""
+        """Build a reference without looking anything up."""
         self.kind: Final = kind
         self.api_version: Final = api_version
         self.namespace: Final = namespace
@@ -79,11 +79,11 @@ class ObjectReference:
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> ObjectReference:
-        """Read a reference as the API server writes it; unknown keys are ignored, missing ones empty."""
+        """Read a reference in the API's format. Unknown keys are ignored, missing ones are empty."""
         return cls(**{field: field_text(body.get(key)) for field, key in _REFERENCE_FIELDS.items()})
 
     def to_dict(self) -> Json:
-        """The reference as the API server wants it, without empty fields."""
+        """Return the reference in the API's format, without empty fields."""
         values = {key: getattr(self, field) for field, key in _REFERENCE_FIELDS.items()}
         return {key: clean(value) for key, value in values.items() if value}
 
@@ -91,33 +91,33 @@ class ObjectReference:
         return (*self.identity, self.resource_version, self.field_path)
 
     def __eq__(self, other: object) -> bool:
-        """Equal in every field."""
+        """Compare every field."""
         return self._values() == other._values() if isinstance(other, ObjectReference) else NotImplemented
 
     def __hash__(self) -> int:
-        """Hash of every field."""
+        """Hash every field."""
         return hash(self._values())
 
     def __repr__(self) -> str:
-        """The fields that are set."""
+        """Show the fields that are set."""
         values = {field: getattr(self, field) for field in _REFERENCE_FIELDS}
         return f"ObjectReference({', '.join(f'{field}={value!r}' for field, value in values.items() if value)})"
 
     def __str__(self) -> str:
-        """``v1/Pod prod/web-0``: for log lines."""
+        """Return ``v1/Pod prod/web-0``, for log lines."""
         where = f"{self.namespace}/{self.name}" if self.namespace else self.name
         return f"{self.api_version or '?'}/{self.kind or '?'} {where}"
 
 
 class EventSource:
-    """Who records: the component, and the host it runs on (client-go: ``EventSource``).
+    """The component that records events, and its host (client-go: ``EventSource``).
 
     Args:
         component: ``backup-operator``.
-        host: The node, or the pod (see :func:`kevents.default_host`); may be empty.
+        host: The node or the pod (see :func:`kevents.default_host`); may be empty.
 
     Attributes:
-        identity: Component and host, as the correlator's keys want them.
+        identity: Component and host. Correlation keys contain it.
 
     .. versionadded:: 0.1
     """
@@ -125,45 +125,45 @@ class EventSource:
     __slots__ = ("component", "host", "identity")
 
     def __init__(self, component: str = "", host: str = "") -> None:
-        """Make a source."""
+        """Build a source."""
         self.component: Final = component
         self.host: Final = host
         self.identity: Final = (component, host)
 
     def to_dict(self) -> Json:
-        """The source as the API server wants it, without empty fields."""
+        """Return the source in the API's format, without empty fields."""
         values = {"component": self.component, "host": self.host}
         return {key: clean(value) for key, value in values.items() if value}
 
     def __eq__(self, other: object) -> bool:
-        """Equal in both fields."""
+        """Compare both fields."""
         return self.identity == other.identity if isinstance(other, EventSource) else NotImplemented
 
     def __hash__(self) -> int:
-        """Hash of both fields."""
+        """Hash both fields."""
         return hash(self.identity)
 
     def __repr__(self) -> str:
-        """The two fields."""
+        """Show both fields."""
         return f"EventSource(component={self.component!r}, host={self.host!r})"
 
 
 class Event:
-    """What happened to which object: one occurrence, or several counted together (client-go: ``Event``).
+    """An event about an object: one occurrence, or several counted together (client-go: ``Event``).
 
     Args:
-        reference: The object it happened to.
+        reference: The object the event is about.
         type: ``Normal`` or ``Warning``.
-        reason: Why, in one CamelCase word by convention.
-        message: What happened, for people.
-        source: Who says so.
-        time: When it last happened, in nanoseconds since the epoch.
-        serial: Strictly growing in the process; the event's name is made from it.
-        annotations: Of the API object.
-        labels: Of the API object.
-        count: How many occurrences it stands for.
-        first_time: When it first happened, in nanoseconds; ``time`` if not given.
-        name: The API object's name, if it is not to be made from reference and serial.
+        reason: One CamelCase word by convention.
+        message: The text for people.
+        source: The component that recorded it.
+        time: The last occurrence, in nanoseconds since the epoch.
+        serial: Strictly increasing in the process. The event's name contains it.
+        annotations: Annotations of the API object.
+        labels: Labels of the API object.
+        count: The number of occurrences.
+        first_time: The first occurrence, in nanoseconds since the epoch; default ``time``.
+        name: The API object's name; default a name made from reference and serial.
 
     .. versionadded:: 0.1
     """
@@ -173,9 +173,9 @@ class Event:
         "reason", "reference", "serial", "source", "time", "type",
     )  # fmt: skip
     _more: ClassVar[tuple[str, ...]] = ()
-    """The fields that a subclass adds."""
+    """Fields added by a subclass."""
 
-    def __init__(  # by position, too: in the path of every recorded event, keywords cost more than all the rest
+    def __init__(  # also positional: keywords would cost more than the rest of the constructor
         self,
         reference: ObjectReference,
         type: str,  # noqa: A002 - the API's name
@@ -190,14 +190,14 @@ class Event:
         first_time: int | None = None,
         name: str = "",
     ) -> None:
-        """Make an event; nothing is sent."""
+        """Build an event; nothing is sent."""
         self.reference: Final = reference
         self.type: Final = type
         self.reason: Final = reason
         self.message: Final = message
         self.source: Final = source
         self.time: Final = time
-        self.serial = serial  # given at the moment of publishing; from then on it never changes
+        self.serial = serial  # set when the event is published; constant from then on
         self.annotations: Final = annotations
         self.labels: Final = labels
         self.count: Final = count
@@ -206,15 +206,15 @@ class Event:
 
     @property
     def name(self) -> str:
-        """The API object's name: the one given, else made from the reference's name and the serial."""
+        """The API object's name: the given one, else made from the reference's name and the serial."""
         if not self._name:
-            # A pure function of what never changes: two threads that come here at once compute the same.
+            # No lock: two threads that enter at the same time compute the same name.
             self._name = event_name(self.reference.name, self.serial)
         return self._name
 
     @property
     def namespace(self) -> str:
-        """Where the API object lives: the reference's namespace, ``default`` for cluster-scoped objects."""
+        """Namespace of the API object: the reference's, or ``default`` for a cluster-scoped object."""
         return self.reference.namespace or "default"
 
     def replace(
@@ -226,7 +226,7 @@ class Event:
         first_time: int | None = None,
         name: str | None = None,
     ) -> Self:
-        """The same event with another message, or as the ``count``-th occurrence of one known under ``name``."""
+        """Return a copy with other values for the given fields."""
         event = object.__new__(type(self))
         Event.__init__(
             event,
@@ -248,7 +248,7 @@ class Event:
         return event
 
     def to_dict(self) -> Json:
-        """The core/v1 body of a create, as plain values (client-go: ``makeEvent``)."""
+        """Return the core/v1 body of a create request (client-go: ``makeEvent``)."""
         metadata: Json = {"name": self.name, "namespace": clean(self.namespace)}
         if self.annotations:
             metadata["annotations"] = clean_texts(self.annotations)
@@ -271,10 +271,10 @@ class Event:
         }
 
     def to_patch(self) -> Json:
-        """The strategic-merge patch that brings a known event up to this occurrence.
+        """Return the strategic-merge patch that updates the API object to this occurrence.
 
-        client-go: the two-way merge of the event against itself with count 0, ``lastTimestamp`` at the epoch
-        and no message; so it holds count, ``lastTimestamp`` and, unless empty, the message.
+        It holds count, ``lastTimestamp`` and, unless empty, the message. client-go computes the same as the two-way
+        merge of the event against itself with count 0, ``lastTimestamp`` at the epoch and no message.
         """
         patch: Json = {"count": self.count, "lastTimestamp": format_time(self.time)}
         if self.message:
@@ -283,18 +283,18 @@ class Event:
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> Self:
-        """Read an event as the API server writes it, in the API of its class.
+        """Read an event in the format of its API.
 
         Args:
-            body: The object as a dictionary; missing fields are empty, a missing count is 1.
+            body: The object as a dictionary. Missing fields are empty, a missing count is 1.
 
         Raises:
-            ValueError: If a timestamp is no RFC 3339 time with a zone, or the body is none of an event.
+            ValueError: If a timestamp is not an RFC 3339 time with a zone, or the body is not an event.
         """
         try:
             return cls._read(body)
         except (AttributeError, TypeError, OverflowError) as error:
-            raise ValueError(f"no event as the API server writes it: {error}") from error
+            raise ValueError(f"not an Event object of the API: {error}") from error
 
     @classmethod
     def _read(cls, body: Mapping[str, Any]) -> Self:
@@ -322,6 +322,6 @@ class Event:
         )
 
     def __repr__(self) -> str:
-        """What a person wants to see of it, without the message's whole length."""
+        """Show reference, type, reason, count and the start of the message."""
         message = self.message if len(self.message) <= 80 else self.message[:77] + ELLIPSIS  # noqa: PLR2004
         return f"<Event {self.reference} {self.type} {self.reason} x{self.count} {message!r}>"

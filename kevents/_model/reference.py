@@ -1,17 +1,17 @@
-"""From whatever the caller holds to an ``ObjectReference``.
+"""Build an ``ObjectReference`` from any object.
 
-No client library is imported: objects are told apart by what they show. In this order (the first that answers counts):
+No client library is imported: objects are recognised by their keys and attributes, in this order:
 
-1. our own ``ObjectReference``, used as it is;
+1. kevents' own ``ObjectReference``, used unchanged;
 2. a mapping with ``metadata``: a manifest, ``to_dict()`` of a model, a kopf ``Body``; camelCase before snake_case;
-3. an object, no mapping, with a manifest in ``.raw`` (kr8s);
-4. a mapping or an object without ``metadata`` but with kind and name: a reference of someone else's making;
+3. an object, not a mapping, with a manifest in ``.raw`` (kr8s);
+4. a mapping or an object without ``metadata`` but with kind and name: a reference of another library;
 5. an object with ``metadata``, and ``api_version`` or ``apiVersion``, and ``kind``;
-6. for one of these without kind or version, its class: lightkube's ``_api_info``, :func:`register`, the table of the
+6. for an object without kind or version, its class: lightkube's ``_api_info``, :func:`register`, the table of the
    official client's classes.
 
-Two shapes make up nearly all calls, a plain manifest and a model of the official client: each has a short way of its
-own, which gives up (None) at anything unusual and leaves the answer, and the error, to the long one.
+A plain manifest and a model of the official client make up nearly all calls. Each has a fast path, which returns None
+for anything unusual and leaves the result or the error to the general path.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from weakref import ref
 
 from kevents._model.objects import Event, ObjectReference
@@ -28,7 +28,7 @@ from kevents.exceptions import InvalidReferenceError
 
 _Kind = tuple[str, str]  # apiVersion, kind
 _Read = Callable[[str], Any]
-_Foreign = Any  # what the caller holds: anything at all
+_Foreign = Any  # an object of the caller's, of any type
 
 _CAMEL: Final = {"api_version": "apiVersion", "resource_version": "resourceVersion", "field_path": "fieldPath"}
 _REQUIRED: Final = frozenset({"kind", "api_version", "name"})
@@ -36,31 +36,33 @@ _API_VERSION: Final = re.compile(r"(?:[a-z0-9][-a-z0-9.]*/)?[a-z][-a-z0-9]*")
 _KIND: Final = re.compile(r"[A-Za-z][-A-Za-z0-9]*")
 _LONGEST_TYPE_NAME: Final = 100
 
-# Weak keys: a class made for one test, or reloaded, is not kept alive. Single operations of a dictionary are atomic,
-# so it needs no lock, with or without the interpreter's.
+# Weak keys do not keep a class alive that was reloaded or made for one test. Single operations of a dictionary are
+# atomic, also in the free-threaded build, so there is no lock.
 _registered: Final[dict[ref[type], _Kind]] = {}
 
 
 def get_reference(obj: object) -> ObjectReference:
-    """The reference to an object, as an event carries it (client-go: ``GetReference``).
+    """Return the reference that an event about an object carries (client-go: ``GetReference``).
 
-    For recorders, and for whoever wants to see what they would make of an object. Everything is read now and copied:
-    later changes of the object change nothing.
+    Recorders call it for every event. All values are copied: later changes of the object have no effect.
 
     Args:
-        obj: An :class:`~kevents.ObjectReference`; a dictionary or any other mapping (a manifest, a kopf ``Body``,
-            ``to_dict()`` of a model, a reference as the API server writes it); a model of the official client, sync
-            or async, also an item of a list; an object of the dynamic client, of kr8s or of lightkube; an object of
-            a class given to :func:`register`; anything else with ``apiVersion`` or ``api_version``, ``kind`` and
-            ``metadata``.
+        obj: One of
+
+            - an :class:`~kevents.ObjectReference`,
+            - a mapping: a manifest, a kopf ``Body``, ``to_dict()`` of a model, a reference in the API's format,
+            - a model of the official client, sync or async, also an item of a list,
+            - an object of the dynamic client, kr8s or lightkube,
+            - an object of a class given to :func:`register`,
+            - any other object with ``apiVersion`` or ``api_version``, ``kind`` and ``metadata``.
 
     Returns:
-        An :class:`~kevents.ObjectReference` that was given, unchanged, even an empty one. For a list of objects kind,
+        The same :class:`~kevents.ObjectReference` if one was given, even an empty one. For a list of objects kind,
         apiVersion and resourceVersion. For anything else at least kind, apiVersion and name.
 
     Raises:
-        InvalidReferenceError: If the object is None, lacks one of these or holds something that is no text; if
-            reading it raised an exception; if it is itself an Event, since events about events feed on themselves.
+        InvalidReferenceError: If the object is None, lacks one of these or holds a value that is not a text; if
+            reading it raised an exception; if it is an Event, because events about events would multiply.
 
     .. versionadded:: 0.1
     """
@@ -69,39 +71,39 @@ def get_reference(obj: object) -> ObjectReference:
         is_event = reference.kind == "Event" and _is_version_of_events(reference.api_version)
     except InvalidReferenceError:
         raise
-    except Exception as error:  # whatever a property, a mapping or a metaclass of the caller's may raise
+    except Exception as error:  # properties, mappings and metaclasses of the caller's may raise anything
         problem = f"reading it raised {_type_name(error)}"
-        raise InvalidReferenceError(f"no reference can be made from {_description(obj)}: {problem}") from error
+        raise InvalidReferenceError(f"cannot build a reference from {_description(obj)}: {problem}") from error
     if is_event:
         raise InvalidReferenceError(
-            f"no reference is made from {_description(obj)}: it is an Event, and events about events are refused"
+            f"cannot build a reference from {_description(obj)}: it is an Event, and events about events are refused"
         )
     return reference
 
 
 def get_partial_reference(obj: object, field_path: str) -> ObjectReference:
-    """The reference to a part of an object (client-go: ``GetPartialReference``).
+    """Return the reference to a part of an object (client-go: ``GetPartialReference``).
 
     Args:
-        obj: What :func:`get_reference` takes; an :class:`~kevents.ObjectReference` is copied, never changed.
-        field_path: Which part, as in ``spec.containers{app}``.
+        obj: Any object that :func:`get_reference` takes. An :class:`~kevents.ObjectReference` is copied.
+        field_path: The part, as in ``spec.containers{app}``.
 
     Raises:
-        InvalidReferenceError: As in :func:`get_reference`, and if the path is no text.
+        InvalidReferenceError: As in :func:`get_reference`, and if the path is not a text.
 
     .. versionadded:: 0.1
     """
     whole = get_reference(obj)
-    if not issubclass(type(field_path), str):  # isinstance believes an object that lies about its class
+    if not issubclass(type(field_path), str):  # isinstance would trust a false ``__class__``
         raise InvalidReferenceError(f"field_path is {_description(field_path)}, not a str")
     return ObjectReference(**_fields(whole) | {"field_path": str.__str__(field_path)})
 
 
 def register(cls: type, api_version: str, kind: str) -> None:
-    """Say which kind the objects of a class are, if they do not say so themselves (client-go: ``AddKnownTypes``).
+    """Set apiVersion and kind for objects of a class that have none themselves (client-go: ``AddKnownTypes``).
 
-    For classes of one's own. Subclasses count as well, unless they are registered themselves; the last call wins. The
-    objects need a ``metadata`` with a name, or a ``name`` (and ``namespace``, ``uid``) of their own.
+    Use it for your own classes. It holds for subclasses too, unless they are registered themselves. The last call
+    wins. The objects need a ``metadata`` with a name, or a ``name`` (and ``namespace``, ``uid``) of their own.
 
     Args:
         cls: The class; it is not kept alive.
@@ -109,21 +111,21 @@ def register(cls: type, api_version: str, kind: str) -> None:
         kind: ``Widget``.
 
     Raises:
-        TypeError: If ``cls`` is no class, or one of the others no text.
-        ValueError: If ``api_version`` or ``kind`` cannot be one.
+        TypeError: If ``cls`` is not a class, or another argument is not a text.
+        ValueError: If ``api_version`` or ``kind`` is malformed.
 
     .. versionadded:: 0.1
     """
     if not isinstance(cls, type):
-        raise TypeError(f"register() wants a class first, not {_description(cls)}")
+        raise TypeError(f"cls must be a class, not {_description(cls)}")
     for name, value, pattern, example in (
         ("api_version", api_version, _API_VERSION, "example.com/v1"),
         ("kind", kind, _KIND, "Widget"),
     ):
         if not isinstance(value, str):
-            raise TypeError(f"{name} is {_description(value)}, not a str such as {example!r}")
+            raise TypeError(f"{name} must be a str such as {example!r}, not {_description(value)}")
         if not pattern.fullmatch(value):
-            raise ValueError(f"{name} {value!r} cannot be one; one is {example!r}")
+            raise ValueError(f"{name} must be one such as {example!r}, not {value!r}")
     _registered[ref(cls, _forget)] = str.__str__(api_version), str.__str__(kind)
 
 
@@ -148,7 +150,7 @@ def _resolve(obj: object) -> ObjectReference:
 
 
 def _is_version_of_events(api_version: str) -> bool:
-    # Without a version it can only have been an explicit reference, and those often leave core's "v1" out.
+    # Only explicit references come without a version, and they often omit core's "v1".
     return api_version in {"", "v1"} or api_version.startswith("events.k8s.io/")
 
 
@@ -192,7 +194,7 @@ def _from_texts(
 
 
 def _real(reference: ObjectReference) -> ObjectReference:
-    """The reference itself; a copy only if a field is no real text (None from a model's empty field, an enum)."""
+    """Return the reference itself, or a copy if a field is not a plain ``str`` (None, an enum)."""
     r = reference
     if (
         type(r.kind) is type(r.api_version) is type(r.namespace) is type(r.name) is str
@@ -226,7 +228,7 @@ def _from_anything(obj: object) -> ObjectReference:
 
 
 def _content(obj: object) -> object:
-    """What to read: the object, or the manifest it holds (kr8s, whose other attributes may ask the server)."""
+    """Return the object, or its manifest (kr8s, whose other attributes may send requests)."""
     if isinstance(obj, Mapping):
         return obj
     raw = getattr(obj, "raw", None)
@@ -234,7 +236,7 @@ def _content(obj: object) -> object:
 
 
 def _reader(thing: _Foreign) -> _Read:
-    """A function that reads a field, given in snake_case: None if it is missing, like a null."""
+    """Return a function that reads a field by its snake_case name; None if the field is missing or null."""
     if isinstance(thing, Mapping):
 
         def read(field: str) -> _Foreign:
@@ -250,7 +252,7 @@ def _reader(thing: _Foreign) -> _Read:
 
 
 def _is_list(content: _Foreign, kind: object) -> bool:
-    """Whether it is a list of the API (client-go: ``meta.ListAccessor``): ``PodList`` with ``items``."""
+    """True for a list of the API, such as ``PodList`` with ``items`` (client-go: ``meta.ListAccessor``)."""
     if not (isinstance(kind, str) and kind.endswith("List")):
         return False
     items = content.get("items", "") if isinstance(content, Mapping) else getattr(content, "items", "")
@@ -272,21 +274,15 @@ def _checked(obj: object, fields: Mapping[str, Any], required: frozenset[str]) -
     texts = {field: str.__str__(value) for field, value in fields.items() if isinstance(value, str)}
     wrong = [field for field, value in fields.items() if value is not None and field not in texts]
     missing = [field for field in fields if field in required and not texts.get(field) and field not in wrong]
-    if wrong or missing:
-        _complain(obj, fields, wrong, missing)
-    return ObjectReference(**texts)
-
-
-# What is said to whoever gave something unusable. Never a value: it may be huge, secret, or raise when shown.
-
-
-def _complain(obj: object, fields: Mapping[str, Any], wrong: list[str], missing: list[str]) -> NoReturn:
+    if not (wrong or missing):
+        return ObjectReference(**texts)
+    # The error names types and no values: a value may be huge, secret, or raise when it is shown.
     problems = [f"{_CAMEL.get(field, field)} is {_description(fields[field])}, not a str" for field in wrong]
     if missing:
         labels = {**_CAMEL, "name": "metadata.name"}
         problems.append(f"it has no {', no '.join(labels.get(field, field) for field in missing)}")
     raise InvalidReferenceError(
-        f"no reference can be made from {_description(obj)}: {', '.join(problems)}; {_advice(obj, wrong + missing)}"
+        f"cannot build a reference from {_description(obj)}: {', '.join(problems)}; {_advice(obj, wrong + missing)}"
     )
 
 
@@ -296,8 +292,8 @@ def _advice(obj: object, fields: list[str]) -> str:
     if "kind" not in fields and "api_version" not in fields:
         return "correct it, or give a kevents.ObjectReference"
     if type(obj) is dict:
-        return "set apiVersion and kind (the items of a list come without), or give a kevents.ObjectReference"
-    return f"set them, or tell them once for the class: kevents.register({_type_name(obj)}, api_version, kind)"
+        return "set apiVersion and kind (items of a list have none), or give a kevents.ObjectReference"
+    return f"set them, or register the class once: kevents.register({_type_name(obj)}, api_version, kind)"
 
 
 def _description(obj: object) -> str:
@@ -309,11 +305,13 @@ def _type_name(obj: object) -> str:
     try:
         name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
         return printable(name[:_LONGEST_TYPE_NAME])
-    except Exception:  # noqa: BLE001 - a metaclass may do anything
+    except Exception:  # noqa: BLE001 - a metaclass may raise anything
         return "(unknown)"
 
 
-# Kinds of the official client by the names of its classes.
+# Kinds of the official client, by class name. Items of a list and models built by hand have no ``apiVersion`` and
+# ``kind``, but ``V1beta1Lease`` names a version and a kind, and almost every kind has only one group. A test walks the
+# installed client and fails on a class that is missing here.
 
 _MODULES: Final = ("kubernetes.", "kubernetes_asyncio.")
 
@@ -361,7 +359,7 @@ _PREFIXES: Final = {
     "Resource": "resource.k8s.io",
 }
 
-# The one kind in two groups whose class name has no prefix: policy/v1, and lifecycle.k8s.io from v1alpha1 on.
+# Eviction is the one kind of two groups whose class name has no prefix.
 _BY_VERSION: Final = {("Eviction", "1"): "policy", ("Eviction", "1alpha1"): "lifecycle.k8s.io"}
 
 _GROUPS: Final = {kind: group for group, kinds in _KINDS.items() for kind in kinds.split()}
@@ -369,13 +367,13 @@ _GROUPS: Final = {kind: group for group, kinds in _KINDS.items() for kind in kin
 
 @lru_cache(maxsize=1024)
 def official_kind(module: str, name: str) -> tuple[str, str] | None:
-    """``(apiVersion, kind)`` of a class of the official client, None for any other class.
+    """Return ``(apiVersion, kind)`` for a class of the official client, None for any other class.
 
-    Asked with names, so that no class is kept alive by the memory of the answer.
+    The arguments are names, so that the cache keeps no class alive.
 
     Args:
         module: The module of the class (``kubernetes.client.models.v1_pod``, ``kubernetes_asyncio.client...``).
-        name: Its name (``V1Pod``, ``CoreV1EventList``).
+        name: The name of the class (``V1Pod``, ``CoreV1EventList``).
     """
     match = _CLASS_NAME.fullmatch(name) if module.startswith(_MODULES) else None
     if match is None:

@@ -1,4 +1,4 @@
-"""What travels through events.k8s.io/v1: an event that stands for itself, or for a series."""
+"""Events of events.k8s.io/v1: a single occurrence or a series."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kevents._model.objects import NO_TEXTS, Event, EventSource, Json, ObjectRef
 from kevents._model.wire import EVENTS_GROUP, clean, format_micro_time
 
 SERIES_BEGINS: Final = 2
-"""The smallest count of a series that the API server takes."""
+"""The smallest count of a series that the API server accepts."""
 
 if TYPE_CHECKING:
     import logging
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 
 class SeriesEvent(Event):
-    """What happened to which object, as events.k8s.io/v1 has it: one occurrence, or a series (client-go: ``Event``).
+    """An event of events.k8s.io/v1: one occurrence, or a series of them (client-go: ``Event``).
 
-    Also an :class:`~kevents.Event`: its ``reference`` and ``message`` are called ``regarding`` and ``note`` here, and
-    its ``source`` is the reporting controller and instance.
+    Its ``regarding`` and ``note`` are the ``reference`` and ``message`` of :class:`~kevents.Event`, and its reporting
+    controller and instance are the ``source``.
 
     Args:
-        regarding: The object it happened to.
+        regarding: The object the event is about.
         type: ``Normal`` or ``Warning``.
-        reason: Why, in one CamelCase word by convention.
-        action: What was done or failed, in one CamelCase word by convention.
-        note: What happened, for people.
+        reason: One CamelCase word by convention.
+        action: The action taken or failed, one CamelCase word by convention.
+        note: The text for people.
         source: The reporting controller as component, and its instance as host.
-        time: When it last happened, in nanoseconds since the epoch.
-        serial: Strictly growing in the process; the event's name is made from it.
-        related: A second object that has to do with it.
-        annotations: Of the API object.
-        labels: Of the API object.
-        count: How many occurrences it stands for.
-        first_time: When it first happened, in nanoseconds; ``time`` if not given.
-        name: The API object's name, if it is not to be made from reference and serial.
+        time: The last occurrence, in nanoseconds since the epoch.
+        serial: Strictly increasing in the process. The event's name contains it.
+        related: A second object involved.
+        annotations: Annotations of the API object.
+        labels: Labels of the API object.
+        count: The number of occurrences.
+        first_time: The first occurrence, in nanoseconds since the epoch; default ``time``.
+        name: The API object's name; default a name made from reference and serial.
 
     .. versionadded:: 0.1
     """
@@ -65,46 +65,35 @@ class SeriesEvent(Event):
         first_time: int | None = None,
         name: str = "",
     ) -> None:
-        """Make an event; nothing is sent."""
+        """Build an event; nothing is sent."""
         super().__init__(
-            reference=regarding,
-            type=type,
-            reason=reason,
-            message=note,
-            source=source,
-            time=time,
-            serial=serial,
-            annotations=annotations,
-            labels=labels,
-            count=count,
-            first_time=first_time,
-            name=name,
+            regarding, type, reason, note, source, time, serial, annotations, labels, count, first_time, name
         )
         self.action: Final = action
         self.related: Final = related
 
     @property
     def regarding(self) -> ObjectReference:
-        """The object it happened to."""
+        """The object the event is about."""
         return self.reference
 
     @property
     def note(self) -> str:
-        """What happened, for people."""
+        """The text for people."""
         return self.message
 
     @property
     def reporting_controller(self) -> str:
-        """Who says so."""
+        """The controller that recorded the event."""
         return self.source.component
 
     @property
     def reporting_instance(self) -> str:
-        """Which of its processes."""
+        """The instance of that controller."""
         return self.source.host
 
     def to_dict(self) -> Json:
-        """The events.k8s.io/v1 body of a create, as plain values (client-go: ``makeEvent``)."""
+        """Return the events.k8s.io/v1 body of a create request (client-go: ``makeEvent``)."""
         core = super().to_dict()
         body: Json = {
             "apiVersion": f"{EVENTS_GROUP}/v1",
@@ -124,10 +113,10 @@ class SeriesEvent(Event):
         return body | self._series()
 
     def to_patch(self) -> Json:
-        """The strategic-merge patch that brings the event up to this count (client-go: ``createPatchBytesForSeries``).
+        """Return the strategic-merge patch of the series (client-go: ``createPatchBytesForSeries``).
 
-        Nothing else may change in events.k8s.io. Of a single occurrence there is nothing to say: the server refuses a
-        series of fewer than two.
+        events.k8s.io allows no other field to change. The patch of a single occurrence is empty, because the server
+        refuses a series of fewer than two.
         """
         return self._series() or {"metadata": {}}
 
@@ -167,16 +156,16 @@ class SeriesEvent(Event):
 
 
 class Publishing(Protocol):
-    """Where a recorder takes its events: the inside of a broadcaster, or of a fake recorder."""
+    """Destination of a recorder's events: a broadcaster or a fake recorder."""
 
     def now(self) -> int:
-        """Nanoseconds since the epoch."""
+        """Return the time in nanoseconds since the epoch."""
 
     def offer(self, event: SeriesEvent, /) -> None:
-        """Take an event."""
+        """Publish an event."""
 
     def refuse(self, reason: DropReason, error: InvalidEventError, logger: logging.Logger, /) -> None:
-        """Take what cannot become one; may raise it."""
+        """Report a refused event; may raise the error."""
 
     def doubt(self, error: InvalidEventError, logger: logging.Logger, /) -> None:
-        """Take what an event can do without; may raise it."""
+        """Report a related object that was left out; may raise the error."""

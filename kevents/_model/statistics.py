@@ -1,14 +1,15 @@
-"""What is counted: the reasons of a loss, and snapshots of the three ledgers."""
+"""Reasons for dropped events, and the statistics of broadcasters, watchers and sinks."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 
 class DropReason(str, Enum):
-    """Why an event did not reach the API server as a write of its own.
+    """The reason why an event was dropped.
 
     .. versionadded:: 0.1
     """
@@ -28,33 +29,33 @@ class DropReason(str, Enum):
     SHUTDOWN = "shutdown"
 
     def __str__(self) -> str:
-        """The plain value, for log lines and metrics."""
+        """Return the plain value, for log lines and metrics."""
         return self.value
 
 
 @dataclass(frozen=True, slots=True)
 class SinkStatistics:
-    """One sink's ledger: ``accepted = spam_filtered + delivered + sum(dropped) + backlog``.
+    """Statistics of one sink: ``accepted = spam_filtered + delivered + sum(dropped) + backlog``.
 
     Attributes:
-        accepted: Events that the watcher handed over.
-        spam_filtered: Of these, not written for lack of a token; the next write carries their count.
-        delivered: Events whose write the server acknowledged.
-        dropped: Events given up, by reason.
-        backlog: Events still to be written, those in flight too.
-        created: Creates that were acknowledged.
-        patched: Patches that were acknowledged.
-        merged: Events that joined a write still waiting.
-        retried: Attempts of a write that had to wait before.
-        recreated: Patches that met 404 and became creates.
-        rejected_by_code: Final refusals, by HTTP status.
-        aggregated: Events that became part of a combined one.
-        fallbacks: Times that a user's key, message, spam or wait function, or clock, failed and a default decided.
-        cache_sizes: Keys held by the correlator's memories.
-        cache_evictions: Keys forgotten by them for lack of room.
-        in_flight: Requests under way.
-        oldest_age: Seconds since the oldest unfinished write was offered; 0 without one.
-        server_available: False while the server is taken for unreachable.
+        accepted: Events received from the watcher.
+        spam_filtered: Events held back by the spam filter; the next write includes them in its count.
+        delivered: Events whose write the API server acknowledged.
+        dropped: Dropped events, by reason.
+        backlog: Events waiting to be written, including those in flight.
+        created: Acknowledged creates.
+        patched: Acknowledged patches.
+        merged: Events that joined a pending write.
+        retried: Attempts after the first one of a write.
+        recreated: Patches answered with 404 and sent again as creates.
+        rejected_by_code: Events refused by the API server, by HTTP status.
+        aggregated: Events that became part of a combined event.
+        fallbacks: Failures of a user's function (key, message, spam, wait or clock), replaced by the default.
+        cache_sizes: Number of keys in each cache of the correlator.
+        cache_evictions: Keys evicted from each cache because it was full.
+        in_flight: Requests in progress.
+        oldest_age: Age of the oldest unfinished write, in seconds; 0 without one.
+        server_available: False while the circuit breaker considers the API server unreachable.
 
     .. versionadded:: 0.1
     """
@@ -81,17 +82,17 @@ class SinkStatistics:
 
 @dataclass(frozen=True, slots=True)
 class WatcherStatistics:
-    """One watcher's ledger: ``offered = queue_full + shutdown + handled + failed + waiting``.
+    """Statistics of one watcher: ``offered = queue_full + shutdown + handled + failed + waiting``.
 
     Attributes:
-        name: Which watcher, as in its thread's name.
+        name: The watcher's name; its thread has the same name.
         offered: Events published while it was started.
-        queue_full: Of these, dropped because its mailbox was full.
-        shutdown: Held by its mailbox and hand when the deadline of ``stop`` or ``shutdown`` passed.
-        handled: Handed to its handler, which returned.
-        failed: Handed to its handler, which raised.
-        waiting: In its mailbox, or in its handler's hand.
-        sink: The ledger of the sink behind it, None for other watchers.
+        queue_full: Events dropped because its queue was full.
+        shutdown: Events dropped when the deadline of ``stop`` or ``shutdown`` passed.
+        handled: Events whose handler call returned.
+        failed: Events whose handler call raised.
+        waiting: Events in its queue or in its handler.
+        sink: Statistics of its sink, None for other watchers.
 
     .. versionadded:: 0.1
     """
@@ -108,14 +109,14 @@ class WatcherStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The broadcaster's ledger: ``recorded = sum(refused) + no_watcher + published``, and its watchers'.
+    """Statistics of a broadcaster: ``recorded = sum(refused) + no_watcher + published``.
 
     Attributes:
-        recorded: Calls of ``event`` and its kin.
-        refused: Of these, refused in the caller's thread, by reason.
-        no_watcher: Recorded while no watcher was started.
-        published: Offered to every watcher.
-        watchers: The ledgers of the watchers that are started, and of those ended by ``shutdown``.
+        recorded: Calls of the recorders' methods.
+        refused: Events refused in the caller's thread, by reason.
+        no_watcher: Events recorded while no watcher was started.
+        published: Events passed on to every watcher.
+        watchers: Statistics of the started watchers, and of those ended by ``shutdown``.
 
     .. versionadded:: 0.1
     """
@@ -128,20 +129,14 @@ class Statistics:
 
     @property
     def dropped(self) -> dict[DropReason, int]:
-        """All losses by reason, over the broadcaster, its watchers and sinks; reasons without a loss are left out."""
-        total: dict[DropReason, int] = dict(self.refused)
-        parts: list[Mapping[DropReason, int]] = [{DropReason.NO_WATCHER: self.no_watcher}]
+        """Dropped events by reason, summed over the broadcaster, its watchers and sinks; without zeros."""
+        total: Counter[DropReason] = Counter(self.refused)
+        total[DropReason.NO_WATCHER] += self.no_watcher
         for watcher in self.watchers:
-            parts.append(
-                {
-                    DropReason.QUEUE_FULL: watcher.queue_full,
-                    DropReason.SHUTDOWN: watcher.shutdown,
-                    DropReason.HANDLER_FAILED: watcher.failed,
-                }
-            )
+            total[DropReason.QUEUE_FULL] += watcher.queue_full
+            total[DropReason.SHUTDOWN] += watcher.shutdown
+            total[DropReason.HANDLER_FAILED] += watcher.failed
             if watcher.sink is not None:
-                parts += [watcher.sink.dropped, {DropReason.SPAM_FILTERED: watcher.sink.spam_filtered}]
-        for part in parts:
-            for reason, events in part.items():
-                total[reason] = total.get(reason, 0) + events
+                total.update(watcher.sink.dropped)
+                total[DropReason.SPAM_FILTERED] += watcher.sink.spam_filtered
         return {reason: events for reason, events in total.items() if events}

@@ -1,4 +1,4 @@
-"""Texts, names and times as the API server wants them."""
+"""Texts, names and times in the API's formats, and texts for log lines."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _NAME_LIMIT = 253
 _QUALIFIED_LIMIT = 63
 _HEX_DIGITS_OF_SERIAL = 16
 _NANO = 1_000_000_000
-_FIRST_SECOND: Final = -62_135_596_800  # of the year 1
-_LAST_SECOND: Final = 253_402_300_799  # of the year 9999
+_FIRST_SECOND: Final = -62_135_596_800  # start of the year 1
+_LAST_SECOND: Final = 253_402_300_799  # end of the year 9999
 CORE_GROUP: Final = ""
 EVENTS_GROUP: Final = "events.k8s.io"
 ELLIPSIS: Final = "..."
-_TOLD_LIMIT = 500
+_ERROR_LIMIT = 500
 
 
 def event_name(object_name: str, serial: int) -> str:
-    """The name of an event about an object: ``<object name>.<hex of the serial>``.
+    """Return the name of an event: ``<object name>.<hex of the serial>``.
 
-    A name that is no DNS-1123 subdomain, or too long, is made valid and clipped, with a short hash, so that a
-    person still recognises it (client-go: a bare UUID).
+    An object name that is too long or not a DNS-1123 subdomain is made valid and clipped, and gets a short hash. It
+    stays recognisable that way (client-go: a bare UUID).
     """
     return f"{_name_prefix(object_name)}.{serial:x}"
 
@@ -48,7 +48,7 @@ def _name_prefix(object_name: str) -> str:
 
 
 def is_qualified_name(text: str) -> bool:
-    """Whether a text is ``[prefix/]name``, as labels' keys and reporting controllers must be."""
+    """True for ``[prefix/]name``, the format of label keys and reporting controllers."""
     prefix, slash, name = text.rpartition("/")
     if slash and (len(prefix) > _NAME_LIMIT or not _DNS1123_SUBDOMAIN.fullmatch(prefix)):
         return False
@@ -56,14 +56,14 @@ def is_qualified_name(text: str) -> bool:
 
 
 def format_time(nanoseconds: int) -> str:
-    """A ``Time`` of the API: whole seconds, UTC, ``Z``."""
+    """Format nanoseconds since the epoch as the API's ``Time``: whole seconds, UTC, ``Z``."""
     return _format_second(nanoseconds // _NANO)
 
 
 def format_micro_time(nanoseconds: int) -> str:
-    """A ``MicroTime`` of the API: always six digits, UTC, ``Z``.
+    """Format nanoseconds since the epoch as the API's ``MicroTime``: always six digits, UTC, ``Z``.
 
-    Microsecond 0 becomes 1: the official client 37 would send it without its digits, and the server refuses that.
+    Microsecond 0 becomes 1: the official client 37 would send it without its digits, which the server refuses.
     """
     second, rest = divmod(nanoseconds, _NANO)
     return f"{_format_second(second)[:-1]}.{max(rest // 1_000, 1):06d}Z"
@@ -71,24 +71,24 @@ def format_micro_time(nanoseconds: int) -> str:
 
 @lru_cache(maxsize=64)
 def _format_second(second: int) -> str:
-    # Not strftime, which writes the year 1 (Go's zero time) as "1"; not fromtimestamp, which refuses it on Windows.
+    # strftime writes the year 1 (Go's zero time) as "1", and fromtimestamp refuses it on Windows.
     return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=second)).isoformat()[:19] + "Z"
 
 
 def parse_time(text: object) -> int:
-    """Nanoseconds since the epoch from an RFC 3339 text or an aware datetime.
+    """Return nanoseconds since the epoch for an RFC 3339 text or an aware datetime.
 
     Raises:
-        ValueError: If the text is no RFC 3339 time, or has no zone: local time is never taken for UTC.
+        ValueError: If the text is not an RFC 3339 time, or the time has no zone.
     """
     if isinstance(text, datetime):
         if text.tzinfo is None:
-            raise ValueError(f"datetime without a zone: {text!r}; use an aware one, as datetime.now(timezone.utc)")
+            raise ValueError(f"datetime without a zone: {text!r}; use an aware one such as datetime.now(timezone.utc)")
         delta = text - datetime(1970, 1, 1, tzinfo=timezone.utc)
         return _in_range(delta.days * 86_400 + delta.seconds, text) * _NANO + delta.microseconds * 1_000
     match = _RFC3339.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError(f"not an RFC 3339 time with a zone: {text!r}; one is 2026-07-24T09:00:00Z")
+        raise ValueError(f"not an RFC 3339 time with a zone: {text!r}; expected 2026-07-24T09:00:00Z")
     moment, fraction, zone = match.groups()
     zone = "+00:00" if zone in "Zz" else zone
     seconds = int(datetime.fromisoformat(moment.replace("t", "T") + zone).timestamp())
@@ -96,13 +96,13 @@ def parse_time(text: object) -> int:
 
 
 def _in_range(second: int, text: object) -> int:
-    if not _FIRST_SECOND <= second <= _LAST_SECOND:  # by its zone: it could not be written in UTC
+    if not _FIRST_SECOND <= second <= _LAST_SECOND:  # the zone can move it out of the years that UTC can write
         raise ValueError(f"not within the years 1 to 9999 in UTC: {text!r}")
     return second
 
 
 def clip(text: str, limit: int) -> str:
-    """``text`` cut to ``limit`` bytes of UTF-8, on a character, with a visible ``...`` if anything was cut."""
+    """Cut ``text`` to ``limit`` bytes of UTF-8 at a character, with a visible ``...`` if anything was cut."""
     if len(text) * 4 <= limit:
         return text
     encoded = clean(text).encode()
@@ -112,49 +112,49 @@ def clip(text: str, limit: int) -> str:
 
 
 def clip_json(text: str, limit: int) -> str:
-    """``text`` cut so that it takes at most ``limit`` bytes in JSON, where a character may take twelve."""
+    """Cut ``text`` to at most ``limit`` bytes of JSON, where one character takes up to twelve."""
     while len(text) * 12 > limit and len(json.dumps(text)) > limit:
         text = clip(text, len(clean(text).encode()) * 3 // 4)
     return text
 
 
 def clean(text: str) -> str:
-    """``text`` as valid Unicode: a lone surrogate, which no UTF-8 can hold, becomes the replacement character."""
+    """Return ``text`` with the replacement character for each lone surrogate, which UTF-8 cannot encode."""
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def clean_texts(texts: Mapping[str, str]) -> dict[str, str]:
-    """Annotations or labels with only what UTF-8 can hold."""
+    """Apply :func:`clean` to the keys and values of annotations or labels."""
     return {clean(key): clean(value) for key, value in texts.items()}
 
 
 def field_text(value: object) -> str:
-    """A field of JSON as a text: empty for null."""
+    """Return a JSON value as text, empty for null."""
     return "" if value is None else str(value)
 
 
-def field_texts(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - annotations or labels of JSON, whatever stands there
-    """Annotations or labels of JSON, which nobody changes any more; empty for null."""
+def field_texts(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - JSON of any shape
+    """Return annotations or labels of JSON as a read-only mapping, empty for null."""
     return MappingProxyType({field_text(key): field_text(inner) for key, inner in (value or {}).items()})
 
 
 def printable(text: str) -> str:
-    """``text`` for a log or a terminal: control characters and line breaks escaped, so that it stays one line."""
+    """Escape control characters and line breaks, so that ``text`` is one line of a log or terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in clean(text))
 
 
 def pluralize(number: int, thing: str) -> str:
-    """A number of things as a text: ``1 event``, ``2 events``."""
+    """Return ``1 event``, ``2 events``."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def format_error(error: BaseException) -> str:
-    """An error as a short text, ``ValueError: no such thing``, even if its own text raises."""
+    """Return a short text such as ``ValueError: no such thing``, even if ``str(error)`` raises."""
     try:
-        return clip(f"{type(error).__name__}: {error}", _TOLD_LIMIT)
-    except BaseException:  # noqa: BLE001 - an error whose text raises, whatever it raises, is still an error
+        return clip(f"{type(error).__name__}: {error}", _ERROR_LIMIT)
+    except BaseException:  # noqa: BLE001 - ``__str__`` of a user's error may raise anything
         return type(error).__name__

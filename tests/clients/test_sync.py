@@ -216,7 +216,7 @@ def test_waiting_for_credentials(api_server: APIServer, server_config: Path) -> 
 @pytest.mark.parametrize("answer", [None, "x", 7, object(), object])
 def test_callable_that_gives_nothing(answer: object) -> None:
     """A callable that gives no client is told so; what it may give later counts."""
-    with pytest.raises(UnavailableError, match="must give a CoreV1Api or ApiClient, not "):
+    with pytest.raises(UnavailableError, match="must return a CoreV1Api or ApiClient, not "):
         CoreV1EventSink(lambda: answer).create("default", event())
 
 
@@ -271,7 +271,7 @@ def test_asynchronous_client(package: str, sink: type[CoreV1EventSink | EventsV1
             return [its_client, api(its_client), type("Mine", (api,), {})(its_client)]
 
     for thing in (*asyncio.run(given()), api, theirs.ApiClient, configs.new_client_from_config):
-        with pytest.raises(TypeError, match=rf"not an asynchronous one: kevents\.aio\.{sink.__name__} is for those"):
+        with pytest.raises(TypeError, match=rf"not an asynchronous one: use kevents\.aio\.{sink.__name__}"):
             sink(thing)
 
 
@@ -705,7 +705,7 @@ def test_unusable_token_loses_nothing(api_server: APIServer, server_config: Path
     tokens = [f"{SECRET}\n", SECRET]
     api_server.add_user(SECRET, "late")
     sink = CoreV1EventSink(lambda: with_token(f"Bearer {tokens[0]}")(api_server.url))
-    with pytest.raises(UnavailableError, match="no header can be made of the client's credentials"):
+    with pytest.raises(UnavailableError, match="the client's credentials make no valid header"):
         sink.create("default", event(message="Invalid header value"))
 
 

@@ -384,7 +384,7 @@ class TestBody:
     )
     def test_read_nonsense(self, body: Any) -> None:
         """A body that is none of an event is a ValueError, as for one of core/v1."""
-        with pytest.raises(ValueError, match="no event as the API server writes it"):
+        with pytest.raises(ValueError, match="not an Event object of the API"):
             SeriesEvent.from_dict(body)
 
     def test_read_core(self) -> None:

@@ -207,7 +207,7 @@ class TestEvent:
     )
     def test_from_dict_of_no_event(self, body: Any) -> None:
         """A body in which something else stands where an event has a table or a number is refused."""
-        with pytest.raises(ValueError, match="no event as the API server writes it"):
+        with pytest.raises(ValueError, match="not an Event object of the API"):
             Event.from_dict(body)
 
     def test_repr(self) -> None:

@@ -294,7 +294,7 @@ def test_partial_reference_refuses() -> None:
 
 def test_none() -> None:
     """Pitfall 18: None is refused (client-go: ``ErrNilObject``)."""
-    assert complaint(None).startswith("no reference can be made from None: it has no kind, no apiVersion")
+    assert complaint(None).startswith("cannot build a reference from None: it has no kind, no apiVersion")
 
 
 @pytest.mark.parametrize("missing", ["kind", "apiVersion"])
@@ -303,8 +303,8 @@ def test_manifest_without_kind(missing: str) -> None:
     body = manifest()
     del body[missing]
     expected = (
-        f"no reference can be made from an object of type dict: it has no {missing}; "
-        "set apiVersion and kind (the items of a list come without), or give a kevents.ObjectReference"
+        f"cannot build a reference from an object of type dict: it has no {missing}; "
+        "set apiVersion and kind (items of a list have none), or give a kevents.ObjectReference"
     )
     assert complaint(body) == expected
 
@@ -313,8 +313,8 @@ def test_object_without_kind() -> None:
     """Pitfall 15: for a class of one's own the complaint names it and ``kevents.register``."""
     obj = Attributes(metadata=Attributes(name="x"))
     expected = (
-        f"no reference can be made from an object of type {__name__}.Attributes: it has no kind, no apiVersion; set "
-        f"them, or tell them once for the class: kevents.register({__name__}.Attributes, api_version, kind)"
+        f"cannot build a reference from an object of type {__name__}.Attributes: it has no kind, no apiVersion; set "
+        f"them, or register the class once: kevents.register({__name__}.Attributes, api_version, kind)"
     )
     assert complaint(obj) == expected
 
@@ -578,7 +578,7 @@ def test_register_keeps_nothing_alive() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ((Attributes(), "v1", "Pod"), TypeError, "wants a class"),
+        ((Attributes(), "v1", "Pod"), TypeError, "cls must be a class"),
         ((Attributes, 1, "Pod"), TypeError, "api_version is an object of type int"),
         ((Attributes, "v1", None), TypeError, "kind is None"),
         ((Attributes, "", "Pod"), ValueError, "api_version ''"),

@@ -115,7 +115,7 @@ def test_sink_of_another_group() -> None:
         require_sink(sink, group)
     sink.api_group = "events.k8s.io"  # type: ignore[attr-defined]
     require_sink(sink, "events.k8s.io")
-    with pytest.raises(TypeError, match=r"^ScriptedSink writes events\.k8s\.io/v1 .* core/v1 ones: it needs a CoreV1"):
+    with pytest.raises(TypeError, match=r"^ScriptedSink writes events\.k8s\.io/v1 .* core/v1 events: use a CoreV1"):
         require_sink(sink, "")
 
 
