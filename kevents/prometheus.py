@@ -184,7 +184,7 @@ def _refused(statistics: Statistics) -> _Numbers:
     return _by_reason(statistics.refused, *possible, no_watcher=statistics.no_watcher)
 
 
-def _lost_by_watcher(statistics: WatcherStatistics) -> _Numbers:
+def _lost(statistics: WatcherStatistics) -> _Numbers:
     return {
         ("queue_full",): statistics.queue_full,
         ("handler_failed",): statistics.failed,
@@ -221,9 +221,7 @@ _FAMILIES: Final = (
     _Family("refused_events", "Events refused when recorded, by reason.", _refused, labels=("reason",)),
     _Family("watcher_offered_events", "Events published to the watcher.", _field("offered")),
     _Family("watcher_handled_events", "Events whose handler call returned.", _field("handled")),
-    _Family(
-        "watcher_dropped_events", "Events dropped by the watcher, by reason.", _lost_by_watcher, labels=("reason",)
-    ),
+    _Family("watcher_dropped_events", "Events dropped by the watcher, by reason.", _lost, labels=("reason",)),
     _Family("watcher_waiting_events", "Events in its queue or handler.", _field("waiting"), _GAUGE),
     _Family("sink_accepted_events", "Events received from the watcher.", _field("accepted")),
     _Family("sink_delivered_events", "Events whose write the API server acknowledged.", _field("delivered")),
@@ -247,7 +245,7 @@ _FAMILIES: Final = (
     _Family("sink_cache_keys", "Keys in a cache of the correlator.", _by_key("cache_sizes"), _GAUGE, ("cache",)),
     _Family(
         "sink_cache_evictions",
-        "Keys evicted because the cache was full.",
+        "Keys evicted from a full cache.",
         _by_key("cache_evictions"),
         labels=("cache",),
     ),

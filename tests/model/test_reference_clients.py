@@ -136,7 +136,7 @@ def test_to_dict(client: Client) -> None:
     """Pitfall 16: the snake_case dictionary of a model gives the same reference, if it holds a kind."""
     pod = model(client, api_version="v1", kind="Pod")
     assert get_reference(pod.to_dict()) == WEB_0
-    with pytest.raises(InvalidReferenceError, match="items of a list come without"):
+    with pytest.raises(InvalidReferenceError, match="items of a list have none"):
         get_reference(model(client).to_dict())
 
 
