@@ -38,7 +38,7 @@ TIMES = (5.0, 15.0)
 
 
 def connection(api_server: APIServer, **fields: Any) -> kopf.ConnectionInfo:
-    """What a login handler returns for an embedded server."""
+    """Return a login handler's result for an embedded server."""
     given = {"server": api_server.tls_url, "ca_data": api_server.ca, "token": api_server.token}
     return kopf.ConnectionInfo(**{**given, **fields})
 
@@ -60,7 +60,7 @@ def recorder(broadcaster: kevents.EventBroadcaster) -> kevents.kopf.KopfRecorder
 def seen(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
 ) -> list[kevents.Event]:
-    """Give a list that grows by what is recorded; the recorder is logged in to an embedded server."""
+    """Return a list that grows by the recorded events; the recorder is logged in to an embedded server."""
     recorder.logged_in(connection(api_server))
     events: list[kevents.Event] = []
     broadcaster.start_event_watcher(events.append)
@@ -68,7 +68,7 @@ def seen(
 
 
 def told(broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]) -> list[tuple[str, str, str, str]]:
-    """Object, type, reason and message of what was recorded, when all of it was handled."""
+    """Return object, type, reason and message of the recorded events, after all of them were handled."""
     assert broadcaster.flush(10)
     return [(event.reference.name, event.type, event.reason, event.message) for event in seen]
 
@@ -118,7 +118,7 @@ def test_several_objects(
 def test_one_object(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
 ) -> None:
-    """What merely can be iterated is one object: mappings, models, references."""
+    """Mappings, models and references can be iterated, but are one object."""
     reference = kubernetes.client.V1ObjectReference(api_version="v1", kind="Pod", name="web-0", namespace="default")
     for one in (POD, kopf.Body(POD), reference, kevents.get_reference(POD)):
         recorder.event(one, "Normal", "R", "m")
@@ -213,14 +213,14 @@ def test_exception_with_what_cannot_be_asked(
 
 @pytest.mark.parametrize("value", [7, "b", object()])
 def test_wrong_broadcaster(value: Any) -> None:
-    """What is no broadcaster is refused when the recorder is built, not at the first event."""
+    """An invalid broadcaster is refused when the recorder is built, not at the first event."""
     with pytest.raises(TypeError, match=r"broadcaster must be a kevents\.EventBroadcaster"):
         kevents.kopf.install("an-operator", broadcaster=value, registry=kopf.OperatorRegistry())
 
 
 @pytest.mark.parametrize("value", [None, 7, kevents.EventSource("an-operator")])
 def test_wrong_component(value: Any) -> None:
-    """What is no component's name is refused when the recorder is built: no event of it could be sent."""
+    """An invalid component is refused when the recorder is built."""
     with pytest.raises(TypeError, match="component must be a text"):
         kevents.kopf.install(value, registry=kopf.OperatorRegistry())
 
@@ -272,7 +272,7 @@ def test_drain_beside_a_full_executor(
 def test_drain_ends(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
 ) -> None:
-    """A drain that takes too long says so; nothing is given up by it."""
+    """A cleanup that takes too long returns False and drops nothing."""
     recorder.logged_in(connection(api_server))
     api_server.fail(503)
     recorder.info(POD, "R", "m")
@@ -421,7 +421,7 @@ def test_paths(api_server: APIServer, name: str) -> None:
     ids="-".join,
 )
 def test_unusable_credentials(api_server: APIServer, fields: dict[str, Any]) -> None:
-    """Pitfall 72: credentials that cannot be used cost no event, and are in no message; a later login mends it."""
+    """Pitfall 72: unusable credentials lose no event and are in no message; a later login is used."""
     login, sink = sink_of(connection(api_server, **fields))
     with pytest.raises(kevents.UnavailableError) as caught:
         sink.create("default", event())
@@ -432,7 +432,7 @@ def test_unusable_credentials(api_server: APIServer, fields: dict[str, Any]) -> 
 
 
 def test_insecure(api_server: APIServer) -> None:
-    """A certificate of somebody else's is refused, unless the login says that it is not looked at."""
+    """A certificate of another issuer is refused, unless the login switches the check off."""
     _, sink = sink_of(connection(api_server, ca_data=None))
     with pytest.raises(kevents.UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
         sink.create("default", event())
@@ -446,13 +446,13 @@ def test_password(api_server: APIServer) -> None:
     _, sink = sink_of(connection(api_server, token=None, username="me", password="secret"))
     with pytest.raises(kevents.StatusError) as caught:
         sink.create("default", event())
-    assert caught.value.code == 403  # to the server it is nobody
+    assert caught.value.code == 403  # an anonymous user for the server
     [request] = api_server.requests
     assert request.headers["authorization"] == "Basic " + base64.b64encode(b"me:secret").decode()
 
 
 def test_password_without_a_header() -> None:
-    """A name and a password of which kopf makes no header, as its 1.44 does not, are sent all the same."""
+    """User name and password are sent, even though kopf 1.44 makes no header of them."""
     info: Any = SimpleNamespace(as_http_headers=dict, username="me", password="secret")
     assert _authorization(info) == {"authorization": "Basic " + base64.b64encode(b"me:secret").decode()}
     info.password = None
@@ -460,7 +460,7 @@ def test_password_without_a_header() -> None:
 
 
 def proxy_of(info: kopf.ConnectionInfo) -> tuple[str | None, dict[str, str]]:
-    """The proxy that a connection uses, and what it tells it."""
+    """The proxy of a connection, and its headers."""
     pool = _pool(info)
     return (pool.proxy.url, dict(pool.proxy_headers)) if pool.proxy else (None, {})
 
@@ -482,7 +482,7 @@ def test_proxy(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unusable_kind_of_login(caplog: pytest.LogCaptureFixture) -> None:
-    """What only kopf can send with is told, handed back to kopf, and not used."""
+    """Credentials that only kopf can use are logged, returned to kopf, and not used."""
     with kevents.EventBroadcaster() as broadcaster:
         recorder = kevents.kopf.KopfRecorder("an-operator", broadcaster)
         session = object()
@@ -507,7 +507,7 @@ def log(recorder: kevents.kopf.KopfRecorder) -> Iterator[logging.Logger]:
 
 
 def extra(**more: object) -> dict[str, Any]:
-    """What kopf's adapter gives with each record."""
+    """The attributes that kopf's adapter adds to each log record."""
     reference = {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u", "namespace": None}
     return {"extra": {"k8s_ref": reference, "k8s_skip": False, **more}}
 
@@ -543,7 +543,7 @@ def test_log_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: k
 
 
 def test_log_record_of_a_strict_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a strict recorder raises goes the way of all errors in log handlers, not to who logs."""
+    """An exception of a strict recorder goes to the handler's ``handleError``, not to the caller."""
     failed: list[logging.LogRecord] = []
     monkeypatch.setattr(kevents.kopf.ObjectLogHandler, "handleError", lambda self, record: failed.append(record))
     with kevents.EventBroadcaster(strict=True) as broadcaster:
@@ -599,7 +599,7 @@ def test_operator(api_server: APIServer, tmp_path: Path) -> None:
 
 
 def test_no_login(api_server: APIServer, tmp_path: Path) -> None:
-    """Without credentials for us events wait; one line says what is to be done, and the end how many were lost."""
+    """Without credentials events wait. One line names the fix, and another the number of lost events at the end."""
     with operator(tmp_path, api_server, login=SILENT_LOGIN) as running:
         running.wait_until(lambda: running.said("kopf has not logged in yet"))
         running.wait_until(lambda: running.said("Creation is processed: 1 succeeded"))
@@ -641,7 +641,7 @@ def test_two_recorders(api_server: APIServer, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_server_away_at_the_end(api_server: APIServer, tmp_path: Path) -> None:
-    """An API server that hangs does not keep the operator from ending, and what is lost is told."""
+    """An API server that hangs does not keep the operator from ending, and the lost events are logged."""
     with operator(tmp_path, api_server) as running:
         api_server.fail(Hang(), path="/events")
         running.wait_until(lambda: running.said("Creation is processed: 1 succeeded"))
@@ -680,7 +680,7 @@ def test_run_twice(api_server: APIServer, broadcaster: kevents.EventBroadcaster)
 
 
 def test_without_kopf() -> None:
-    """Without kopf the import says which extra brings it."""
+    """Without kopf the import names the extra."""
     code = "import sys; sys.modules['kopf'] = None; import kevents.kopf"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

@@ -88,7 +88,7 @@ def scraped(registry: CollectorRegistry, url: str) -> Samples:
         return scrape(url)
 
 
-# -- what a scrape holds ---------------------------------------------------------------------------------------------
+# -- samples of a scrape ---------------------------------------------------------------------------------------------
 
 
 def test_scraped_over_http(registry: CollectorRegistry, url: str) -> None:
@@ -131,7 +131,7 @@ def test_reasons_begin_with_zero(scraped: Samples) -> None:
 
 
 def test_rejections_by_code(registry: CollectorRegistry, url: str) -> None:
-    """What the server refuses for good is counted by its HTTP status."""
+    """Events refused by the server are counted by HTTP status."""
     sink = FakeSink(faults=lambda request: kevents.StatusError(418, "Teapot"))
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(sink)
@@ -143,7 +143,7 @@ def test_rejections_by_code(registry: CollectorRegistry, url: str) -> None:
 
 
 def test_closed_gate(registry: CollectorRegistry, url: str) -> None:
-    """While the server is unreachable the gate is 0, and the age of what waits is not."""
+    """While the server is unreachable ``server_available`` is 0, and the age of the oldest write grows."""
     shut = FakeSink(faults=lambda request: kevents.UnavailableError("nobody there"))
     broadcaster = kevents.EventBroadcaster(sleep_duration=0.05)
     broadcaster.start_recording_to_sink(shut)
@@ -218,7 +218,7 @@ def test_twice(registry: CollectorRegistry) -> None:
     "thing", [None, kevents.EventBroadcaster().new_recorder("c"), kevents.EventBroadcaster().start_event_watcher(print)]
 )
 def test_no_broadcaster(thing: Any, registry: CollectorRegistry) -> None:
-    """What has no ledgers is refused when it is given: it would make every scrape of its registry fail."""
+    """An object without statistics is refused when it is added, because it would make every scrape fail."""
     with pytest.raises(TypeError, match="broadcaster must be one of kevents, not "):
         kevents.prometheus.register(thing, registry=registry)
     assert generate_latest(registry) == b""
@@ -252,7 +252,7 @@ def test_after_shutdown(registry: CollectorRegistry, url: str) -> None:
 
 
 def test_without_prometheus_client() -> None:
-    """Without prometheus_client the import says which extra brings it."""
+    """Without prometheus_client the import names the extra."""
     code = "import sys; sys.modules['prometheus_client'] = None; import kevents.prometheus"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

@@ -1,12 +1,12 @@
-"""What every sink does, as a suite: subclass `SinkContract`, give it the fixture `make_sink`, and pytest does the rest.
+"""Contract suite for sinks: subclass `SinkContract`, define the fixture `make_sink`, and run pytest.
 
     class TestMySink(SinkContract):
         @pytest.fixture
         def make_sink(self):
             return lambda kubeconfig, request_timeout: MySink(...)
 
-A sink whose methods are coroutines is wrapped in one that runs each call to its end. One that writes to another API
-than core/v1 says so with `shape`.
+A sink whose methods are coroutines is wrapped in one that runs each call to its end. A sink for another API than
+core/v1 sets `shape`.
 """
 
 from __future__ import annotations
@@ -74,15 +74,15 @@ def event(namespace: str = "default", name: str = "pod.1", message: str = "hello
 
 
 class Shape:
-    """What events are like in core/v1, and where they are kept.
+    """The form of events in core/v1, and their path.
 
     Attributes:
         base: Where the paths of its namespaces begin.
-        resource: What the server calls them.
-        invalid: What the server refuses: a field, and its value.
+        resource: The resource's name in the API.
+        invalid: A field and a value that the server refuses.
         text: The name of the text.
         longest: The size of the longest text that is taken for sure, in bytes.
-        too_large: The codes of an answer to what is larger.
+        too_large: Status codes for larger bodies.
         patch: One that changes an event.
     """
 
@@ -120,7 +120,7 @@ class Shape:
 
 
 class SeriesShape(Shape):
-    """What events are like in events.k8s.io/v1, where nothing but the series can be patched."""
+    """The form of events in events.k8s.io/v1, where only the series can be patched."""
 
     base = "/apis/events.k8s.io/v1"
     resource = "events.events.k8s.io"
@@ -177,7 +177,7 @@ def kubeconfig(server: Any, folder: Path, token: str = "") -> Path:
 
 
 class PlainRequests:
-    """What an API server makes of a sink's requests; against the embedded and the real one."""
+    """A sink's requests against the embedded and the real API server."""
 
     shape: Shape = CORE
 
@@ -233,7 +233,7 @@ class PlainRequests:
 
     @pytest.mark.parametrize("size", [1_600_000, 2 << 20, 4 << 20])
     def test_too_large(self, wire: Wire, sink: EventSink, size: int) -> None:
-        """What the server can never store is refused: by etcd (500, in two wordings), or before it (413, 422)."""
+        """An event too large for the server is refused, by etcd (500, two texts) or before it (413, 422)."""
         error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace, text="m" * size))
         assert error.code in self.shape.too_large, error
 
@@ -263,14 +263,14 @@ class PlainRequests:
         assert "no-such-namespace" in error.message
 
     def test_terminating_namespace(self, wire: Wire, sink: EventSink) -> None:
-        """Pitfall 45: a namespace on its way out is told by the cause of its 403."""
+        """Pitfall 45: a terminating namespace is recognised by the cause in its 403."""
         sink.create(wire.namespace, self.shape.event(wire.namespace))
         wire.request("DELETE", f"/api/v1/namespaces/{wire.namespace}")
         error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace, name="pod.2"))
         assert (error.code, error.reason, error.causes) == (403, "Forbidden", ("NamespaceTerminating",))
 
     def test_invalid(self, wire: Wire, sink: EventSink) -> None:
-        """Pitfall 41: what the server finds invalid is refused with its words: 422, Invalid."""
+        """Pitfall 41: an invalid event is refused with the server's text: 422, Invalid."""
         field, value = self.shape.invalid
         body = {**self.shape.event(wire.namespace), field: value}
         error = refusal(sink.create, wire.namespace, body)
@@ -302,7 +302,7 @@ class PlainRequests:
 
 
 class Faults:
-    """What a sink makes of a server on a bad day; against the embedded server."""
+    """A sink against faults of the embedded server."""
 
     shape: Shape = CORE
     unavailable: tuple[type[Exception], ...] = (UnavailableError, OSError)
@@ -335,7 +335,7 @@ class Faults:
         assert refusal(troubled.create, "default", self.shape.event()).code == 307
 
     def test_causes(self, api_server: APIServer, troubled: EventSink) -> None:
-        """Pitfall 45: the causes of a Status body are told."""
+        """Pitfall 45: the error has the causes of the Status body."""
         causes = (Cause("NamespaceTerminating", "m"), Cause("Other", "n", "f"))
         api_server.fail(Status(403, "Forbidden", causes=causes), times=1)
         assert refusal(troubled.create, "default", self.shape.event()).causes == ("NamespaceTerminating", "Other")
@@ -363,7 +363,7 @@ class Faults:
     def test_retry_after(
         self, api_server: APIServer, troubled: EventSink, header: str, seconds: int | None, expected: float | None
     ) -> None:
-        """Pitfall 39: a sane Retry-After is told in seconds, else the body's, capped; absurd ones are ignored."""
+        """Pitfall 39: a sane Retry-After, or the body's, is read as seconds and capped; absurd ones are ignored."""
         api_server.fail(Status(429, "TooManyRequests", retry_after=header, retry_after_seconds=seconds), times=1)
         assert refusal(troubled.create, "default", self.shape.event()).retry_after == expected
 
@@ -446,7 +446,7 @@ class Faults:
 
     @pytest.mark.parametrize("value", [object(), {1, 2}, b"\xff", 1j])
     def test_unsendable(self, api_server: APIServer, troubled: EventSink, value: object) -> None:
-        """What is no JSON can never be sent: ValueError or TypeError, and no request."""
+        """A value that JSON cannot hold raises ValueError or TypeError, without a request."""
         with pytest.raises((ValueError, TypeError)) as caught:
             troubled.create("default", {**self.shape.event(), self.shape.text: value})
         assert not isinstance(caught.value, OSError)
@@ -492,12 +492,12 @@ class Faults:
 
 
 def without_times(body: dict[str, Any]) -> dict[str, Any]:
-    """A body without its times, which the client 37 writes in another form; what is stored of them is tested."""
+    """Return a body without its times, which the client 37 writes in another form; the stored times have a test."""
     return {key: value for key, value in body.items() if not key.endswith(("Timestamp", "Time"))}
 
 
 def number_of(request: Request) -> int:
-    """The number in the name of the event that is to be created."""
+    """Return the number in the name of the created event."""
     return int(request.body["metadata"]["name"].removeprefix("pod."))
 
 

@@ -26,7 +26,7 @@ pytest.register_assert_rewrite("tests.clients.sink_contract")
 
 from tests.clients.sink_contract import SERIES, MakeSink, SinkContract, event, kubeconfig  # noqa: E402
 
-# Python 3.10 says of a TLS connection that was reset that nobody has closed it.
+# Python 3.10 warns about a TLS connection that was reset and not closed.
 LEFT_OPEN = r"ignore:.*<function _SSLProtocolTransport\.__del__:pytest.PytestUnraisableExceptionWarning"
 OLD = sys.version_info < (3, 11)
 pytestmark = [pytest.mark.wire, *([pytest.mark.filterwarnings(LEFT_OPEN)] if OLD else [])]
@@ -89,7 +89,7 @@ class Loop:
         self.loop.close()
 
     def _abort(self) -> None:
-        """Close what a client gave up in the middle of an answer, and nobody else closes."""
+        """Close the connections that a client abandoned in the middle of a response."""
         for transport in list(self.loop._transports.values()):  # type: ignore[attr-defined]
             transport.abort()
 
@@ -268,7 +268,7 @@ def test_callables_without_a_client(loop: Loop) -> None:
 
 @pytest.mark.parametrize("sink", [aio.CoreV1EventSink, aio.EventsV1EventSink])
 def test_wrong_clients(package: str, client: Any, sink: type[aio.CoreV1EventSink | aio.EventsV1EventSink]) -> None:
-    """What is no asynchronous client is refused when the sink is built; so is one for events of another shape."""
+    """A sink refuses anything but an asynchronous client, and a client for the other API, in its constructor."""
     import kubernetes.client
     import kubernetes.config
 
@@ -287,7 +287,7 @@ def test_wrong_clients(package: str, client: Any, sink: type[aio.CoreV1EventSink
 
 
 def test_an_api_of_ones_own() -> None:
-    """Somebody's double of the api may be called as he likes: only those of the other events are refused by name."""
+    """A test double of the api may have any name except that of the other API's class."""
 
     class FakeV1Api:
         """Creates nothing."""
@@ -427,7 +427,7 @@ class ApiException(Exception):  # noqa: N818 - the clients' own name
 
 
 class Api:
-    """Somebody's double of an asynchronous api: it keeps what it is asked, and answers nothing or raises.
+    """A test double of an asynchronous api: it keeps its arguments, and returns None or raises.
 
     Attributes:
         calls: The names of events, and the time-out that each request was given.
@@ -459,7 +459,7 @@ class Api:
 
 
 def test_a_double(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An api without aiohttp behind it is told the time-outs as they are; whatever it answers is a success."""
+    """An api without aiohttp gets the time-outs unchanged; any return value is a success."""
     monkeypatch.delitem(sys.modules, "aiohttp", raising=False)
     api = Api()
     sink = aio.CoreV1EventSink(api, request_timeout=(2, 3))
@@ -494,14 +494,14 @@ def test_a_class_is_no_client(loop: Loop) -> None:
     ids=repr,
 )
 def test_what_an_api_raises(loop: Loop, error: Exception, raised: type[Exception]) -> None:
-    """A refusal is one by its class's name; trouble with the connection is that; what nobody knows stays what it is."""
+    """Exceptions are recognised by class name; connection errors are unavailable; unknown exceptions are unchanged."""
     with pytest.raises(raised) as caught:
         loop.run(aio.CoreV1EventSink(Api(error)).create("default", event()))
     assert (caught.value is error) == (raised is LookupError)
 
 
 def test_no_credentials_yet(loop: Loop) -> None:
-    """A callable that says itself that there is nothing yet, and when to ask again, is taken at its word."""
+    """A callable's own UnavailableError is passed on with its retry_after."""
     error = UnavailableError("logging in", retry_after=3)
 
     def fail() -> object:
@@ -582,7 +582,7 @@ def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytes
 
 
 def test_a_module_of_nowhere(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What somebody has put in the place of aiohttp, and says nothing of where it is from, is not it."""
+    """A module in the place of aiohttp without a spec does not count as aiohttp."""
     monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     monkeypatch.setitem(sys.modules, "aiohttp", ModuleType("aiohttp"))
     with pytest.raises(ImportError, match="with aiohttp"):

@@ -30,7 +30,7 @@ REJECTED: Final = {DropReason.REJECTED: 1}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What becomes of a case here: the ledger, and the requests where they are not client-go's."""
+    """Expected statistics of a case, and its requests where they differ from client-go's."""
 
     delivered: int = 0
     dropped: dict[DropReason, int] = field(default_factory=dict)
@@ -62,7 +62,7 @@ DIFFERENCES: Final = {
 
 
 def script(server: APIServer, answers: list[dict[str, Any]]) -> None:
-    """Let the server answer so, one request after the other; what comes later it answers as it should."""
+    """Script the server's answers, one for each request; later requests succeed."""
     for number, answer in enumerate(answers):
 
         def when(request: Request, number: int = number) -> bool:
@@ -120,7 +120,7 @@ def test_case(api_server: APIServer, name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_names_and_bodies(api_server: APIServer, name: str) -> None:
-    """All requests of a case are about one event, and a create says all of it, a repeated one too."""
+    """All requests of a case are about one event, and each create has the complete body, a repeated one too."""
     replay(api_server, CASES[name])
     names = set()
     for request in api_server.requests:

@@ -99,13 +99,13 @@ def names(server: APIServer) -> list[str]:
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
-# What it is given
+# The argument ``api``
 
 
 FORMS: Final[dict[str, Callable[[Path], object]]] = {
@@ -167,7 +167,7 @@ def test_several_kubeconfigs(api_server: APIServer, server_config: Path, monkeyp
 
 
 def test_credentials_that_come_later(api_server: APIServer, server_config: Path) -> None:
-    """A callable may say UnavailableError as long as there are no credentials; it is asked again, then kept."""
+    """A callable may raise UnavailableError while there are no credentials. It is called again; its api is kept."""
     answers: list[object] = [
         UnavailableError("not logged in yet", retry_after=3),
         ValueError("no"),
@@ -195,7 +195,7 @@ def test_credentials_that_come_later(api_server: APIServer, server_config: Path)
 
 
 def test_waiting_for_credentials(api_server: APIServer, server_config: Path) -> None:
-    """What is recorded before there are credentials waits, and arrives."""
+    """Events recorded before there are credentials wait and are delivered."""
     ready, asked = threading.Event(), threading.Event()
 
     def factory() -> client.ApiClient:
@@ -215,7 +215,7 @@ def test_waiting_for_credentials(api_server: APIServer, server_config: Path) -> 
 
 @pytest.mark.parametrize("answer", [None, "x", 7, object(), object])
 def test_callable_that_gives_nothing(answer: object) -> None:
-    """A callable that gives no client is told so; what it may give later counts."""
+    """A callable that returns no client raises UnavailableError; a client returned later is used."""
     with pytest.raises(UnavailableError, match="must return a CoreV1Api or ApiClient, not "):
         CoreV1EventSink(lambda: answer).create("default", event())
 
@@ -252,7 +252,7 @@ async def async_factory() -> None:
     ],
 )
 def test_no_client(api: object, said: str) -> None:
-    """What is no client of the right kind is refused when the sink is built."""
+    """A sink refuses anything but a client of the right kind in its constructor."""
     with pytest.raises(TypeError, match=re.escape(said)):
         CoreV1EventSink(api)
 
@@ -320,7 +320,7 @@ def test_doubles() -> None:
     ],
 )
 def test_errors_of_the_client(raised: Exception, expected: type[Exception]) -> None:
-    """What the client raises becomes one of the errors of a sink; what is no request's fault, or unknown, stays."""
+    """The client's exceptions become a sink's; exceptions that are unknown or not about the request are unchanged."""
     api = MagicMock()
     api.create_namespaced_event.side_effect = raised
     with pytest.raises(expected) as caught:
@@ -328,11 +328,11 @@ def test_errors_of_the_client(raised: Exception, expected: type[Exception]) -> N
     assert expected is type(caught.value)
 
 
-# What it loads, and when
+# Imports
 
 
 def child(script: str, **environment: str) -> dict[str, Any]:
-    """What a script prints as JSON, in a process of its own."""
+    """Return the JSON that a script prints in its own process."""
     env = {**os.environ, "PYTHONWARNINGS": "error::ResourceWarning", **environment}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
@@ -467,7 +467,7 @@ def test_success_with_a_broken_answer(answer: bytes, *, hold: bool) -> None:
 
 
 def test_success_that_cannot_be_decoded() -> None:
-    """Pitfall 35: nor does it matter that the answer is not compressed as it says."""
+    """Pitfall 35: a success whose body is not compressed as its header states is a success."""
     answer = HEAD + b"Content-Encoding: gzip\r\nContent-Length: 7\r\n\r\nno gzip"
     with raw_server(answer, hold=False) as url:
         CoreV1EventSink(configured(host=url)).create("default", event())
@@ -486,7 +486,7 @@ def test_success_with_a_huge_answer() -> None:
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 2", b"SSH-2.0-OpenSSH\r\n", b"\x15\x03\x01\x00\x02\x02\x16"])
 @pytest.mark.parametrize("hold", [False, True])
 def test_no_http(answer: bytes, *, hold: bool) -> None:
-    """A server that speaks something else, or says nothing, is unavailable."""
+    """A server that answers in another protocol, or not at all, is unavailable."""
     with raw_server(answer, hold=hold) as url, pytest.raises(UnavailableError):
         CoreV1EventSink(configured(host=url), request_timeout=(1, 0.2)).create("default", event())
 
@@ -571,7 +571,7 @@ BROKEN: Final = {
 
 @pytest.mark.parametrize(("text", "said"), BROKEN.values(), ids=BROKEN.keys())
 def test_broken_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
-    """A kubeconfig that cannot be used is UnavailableError: which file, what is wrong, what to do; in one line."""
+    """An unusable kubeconfig is UnavailableError: one line with its path, the fault and the fix."""
     path = tmp_path / "config"
     path.write_text(text.replace("TOKEN", SECRET), encoding="utf-8")
     monkeypatch.setenv("KUBECONFIG", str(path))
@@ -592,7 +592,7 @@ def test_unreachable(server_config: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_unknown_host(server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 40: a name that cannot be resolved is told."""
+    """Pitfall 40: the error names a host that cannot be resolved."""
     monkeypatch.setenv("KUBECONFIG", str(edited(server_config, server="https://no-such-host.invalid")))
     assert_told(CoreV1EventSink(), "no-such-host.invalid", "resolve")
 
@@ -601,7 +601,7 @@ def test_unknown_host(server_config: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_wrong_authority(
     server_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, built_by_user: bool
 ) -> None:
-    """Pitfall 75: a server whose certificate is signed by somebody else is refused, with the reason."""
+    """Pitfall 75: a server whose certificate has another issuer is refused, with the reason."""
     with APIServer() as other:
         (tmp_path / "ca").write_text(other.ca, encoding="utf-8")
         path = edited(server_config, ca=str(tmp_path / "ca"))
@@ -618,7 +618,7 @@ def test_missing_authority(server_config: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def assert_told(sink: EventSink, *said: str) -> None:
-    """A send fails as unavailable; its text is one line that says all this, and holds no secret."""
+    """A send fails as unavailable; its text is one line with all these parts and no secret."""
     with pytest.raises(UnavailableError) as caught:
         sink.create("default", event())
     text = str(caught.value)
@@ -660,7 +660,7 @@ SECRETIVE: Final[dict[str, Callable[[str], client.ApiClient]]] = {
 def test_no_secret_is_told(
     api_server: APIServer, make: Callable[[str], client.ApiClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Pitfall 72: no credential is in a repr, an exception's text, a traceback, or what any logger says."""
+    """Pitfall 72: no credential is in a repr, an exception's text, a traceback, or a log line."""
     caplog.set_level(logging.DEBUG)
     warned = Warned()
     sink = CoreV1EventSink(lambda: make(api_server.url))
@@ -701,7 +701,7 @@ class Warned(logging.Handler):
 
 
 def test_unusable_token_loses_nothing(api_server: APIServer, server_config: Path) -> None:
-    """A token of which no header can be made is no fault of the event's: it waits for a better one."""
+    """A token that makes no valid header is not the event's fault: the event waits for a better token."""
     tokens = [f"{SECRET}\n", SECRET]
     api_server.add_user(SECRET, "late")
     sink = CoreV1EventSink(lambda: with_token(f"Bearer {tokens[0]}")(api_server.url))
@@ -773,14 +773,14 @@ print(json.dumps({{"status": status}}))
 
 
 class Double:
-    """Somebody's double of a ``CoreV1Api``: it keeps the names of events, and raises if it is told to.
+    """A test double of ``CoreV1Api``: it keeps the names of events, and raises the given error.
 
     Attributes:
-        names: What it was asked to create.
+        names: Names of the created events.
     """
 
     def __init__(self, error: Exception | None = None, stumble: Exception | None = None) -> None:
-        """Keep what is raised, and what is raised while that is handled."""
+        """Keep the error to raise, and the one to raise while that is handled."""
         self.names: list[str] = []
         self._error = error
         self._stumble = stumble
@@ -791,7 +791,7 @@ class Double:
         if self._error is None:
             return None
         try:
-            raise self._error  # noqa: TRY301 - what is raised while this is handled has it as its context
+            raise self._error  # noqa: TRY301 - an error raised while this is handled has it as its context
         except Exception:
             if self._stumble is None:
                 raise

@@ -47,7 +47,7 @@ class TestReference:
     """Which object an event is about."""
 
     def test_to_dict(self) -> None:
-        """The API's names, without what is empty."""
+        """The body has the API's names and no empty fields."""
         assert POD.to_dict() == POD_BODY
         assert ObjectReference(kind="Node", name="n").to_dict() == {"kind": "Node", "name": "n"}
 
@@ -172,7 +172,7 @@ class TestEvent:
             assert json.loads(json.dumps(body, ensure_ascii=False).encode()) == body
 
     def test_from_dict(self) -> None:
-        """What was written is read again."""
+        """A body that was written is read as the same event."""
         written = event(annotations={"a": "1"}, labels={"l": "2"}, count=4, first_time=3 * SECOND)
         assert Event.from_dict(written.to_dict()).to_dict() == written.to_dict()
 

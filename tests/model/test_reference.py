@@ -53,7 +53,7 @@ def snake() -> dict[str, Any]:
 
 
 def complaint(obj: object) -> str:
-    """What is said about an object of which no reference can be made."""
+    """Return the error text for an object that gives no reference."""
     with pytest.raises(InvalidReferenceError) as caught:
         get_reference(obj)
     return str(caught.value)
@@ -102,7 +102,7 @@ class Live(Mapping[str, Any]):
         return len(self.target)
 
 
-# What is understood.
+# Accepted objects.
 
 
 @pytest.mark.parametrize("make", [dict, UserDict, MappingProxyType, Live, lambda body: ChainMap({}, body)])
@@ -161,7 +161,7 @@ def test_reference_of_another_making(make: Make, camel: bool) -> None:  # noqa: 
 
 
 def test_reference_is_itself() -> None:
-    """A reference is used as it is: the same object, however little it says (client-go: no reference of one)."""
+    """A reference is used unchanged, even with empty fields (client-go: no reference of one)."""
     for reference in (WEB_0, ObjectReference(kind="Pod", api_version="v1"), ObjectReference()):
         assert get_reference(reference) is reference
 
@@ -202,7 +202,7 @@ def test_object_called_list() -> None:
 
 
 def test_partial_object_metadata() -> None:
-    """An object of which only the metadata was asked for is named by the kind it states; none is invented."""
+    """A PartialObjectMetadata is named by the kind it states; no kind is invented."""
     body = {**manifest(), "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata"}
     expected = ("PartialObjectMetadata", "default", "web-0")
     body["metadata"]["namespace"] = "default"
@@ -224,7 +224,7 @@ def test_name_as_it_is(name: str) -> None:
 
 
 def test_str_subclasses() -> None:
-    """Each field is a real ``str``, also where the object holds an enum or a subclass of ``str`` that tells lies."""
+    """Each field is a real ``str``, also where the object holds an enum or a subclass of ``str`` with false methods."""
 
     class Lying(str):
         __slots__ = ()
@@ -236,7 +236,7 @@ def test_str_subclasses() -> None:
     assert outcome(body) == ObjectReference(kind="Pod", api_version="v1", name="web-0", uid="u")
 
 
-# What a reference is: a copy, and the identity of an object.
+# A reference is a copy, and identifies an object.
 
 
 @pytest.mark.parametrize("body", [manifest, snake])
@@ -275,7 +275,7 @@ def test_partial_reference() -> None:
 
 
 def test_partial_reference_changes_nothing() -> None:
-    """A reference of which a part is wanted is copied (client-go changes it)."""
+    """A partial reference is a copy (client-go changes the original)."""
     partial = get_partial_reference(WEB_0, "spec.x")
     assert (WEB_0.field_path, partial.field_path) == ("", "spec.x")
     assert partial.identity == WEB_0.identity
@@ -289,7 +289,7 @@ def test_partial_reference_refuses() -> None:
         get_partial_reference(None, "spec.x")
 
 
-# What is refused.
+# Refused objects.
 
 
 def test_none() -> None:
@@ -299,7 +299,7 @@ def test_none() -> None:
 
 @pytest.mark.parametrize("missing", ["kind", "apiVersion"])
 def test_manifest_without_kind(missing: str) -> None:
-    """Pitfall 15: an item of a list as a dictionary has no kind; the complaint says what is missing and what to do."""
+    """Pitfall 15: an item of a list as a dictionary has no kind; the error names the missing fields and the fix."""
     body = manifest()
     del body[missing]
     expected = (
@@ -349,12 +349,12 @@ def test_no_texts_at_all(texts: int) -> None:
 
 @pytest.mark.parametrize("obj", [None, "web-0", b"web-0", 7, [manifest()]])
 def test_advice_to_those_without_an_object(obj: object) -> None:
-    """Who gives no object is told what one is, and nothing of registering its class."""
+    """The error for a value that is no object names accepted ones, and does not advise to register its class."""
     assert complaint(obj).endswith("; give a Kubernetes object, its manifest or a kevents.ObjectReference")
 
 
 def test_long_type_name() -> None:
-    """Of a type's name a hundred characters are shown."""
+    """The error shows a hundred characters of a type's name."""
     obj = type("x" * 300, (Attributes,), {"__module__": "builtins"})()
     assert f"type {'x' * 100}: " in complaint(obj)
 
@@ -382,7 +382,7 @@ def test_event_of_ours() -> None:
 
 
 def test_event_of_another_group() -> None:
-    """An Event of somebody else's group is an object like any other."""
+    """An Event of another group is an object like any other."""
     body = {**manifest(), "apiVersion": "calendar.example.com/v1", "kind": "Event"}
     assert get_reference(body).kind == "Event"
 
@@ -410,7 +410,7 @@ def test_value_is_never_shown() -> None:
 
 
 def test_class_without_a_name() -> None:
-    """A class that does not even tell its name is refused like any other."""
+    """A class without a readable name is refused like any other."""
 
     class Secretive(type):
         @property
@@ -465,12 +465,12 @@ def test_endless_attributes() -> None:
     "make", [Mock, MagicMock, lambda: Mock(spec=dict), lambda: create_autospec(dict, instance=True)]
 )
 def test_mock(make: Make) -> None:
-    """A mock, which answers anything with a mock, is refused; one that was told the fields is understood."""
+    """A plain mock, whose attributes are mocks, is refused; a mock with texts as fields is accepted."""
     assert isinstance(outcome(make()), str)
 
 
 def test_mock_with_texts() -> None:
-    """A mock in somebody's unit test is an object once its fields are texts."""
+    """A mock in a unit test is an object once its fields are texts."""
     pod = MagicMock(api_version="v1", kind="Pod")
     pod.metadata = Mock(namespace="prod", uid="u-1", resource_version="42")
     pod.metadata.name = "web-0"
@@ -519,7 +519,7 @@ def test_register_without_metadata() -> None:
 
 
 def test_register_yields_to_the_object() -> None:
-    """What an object says of itself counts before its class; a kind of another meaning does not."""
+    """The object's own kind counts before its class; an attribute ``kind`` of another meaning does not."""
 
     class Size(enum.Enum):
         BIG = 1
@@ -536,7 +536,7 @@ def test_register_yields_to_the_object() -> None:
     [("Gadget", None), (None, "v1"), ("Gadget", ""), ("", "v1"), ("Gadget", 7), (7, "v1"), (None, None)],
 )
 def test_register_wants_both(kind: object, api_version: object) -> None:
-    """An object that says but half of what it is counts as its class says."""
+    """An object with only one of kind and apiVersion has both of its class."""
     cls = type("Widget", (Attributes,), {})
     register(cls, "example.com/v1", "Widget")
     reference = get_reference(cls(kind=kind, apiVersion=api_version, metadata={"name": "w"}))
@@ -661,7 +661,7 @@ def test_official_kind(name: str, expected: tuple[str, str] | None) -> None:
 
 @pytest.mark.parametrize("module", ["kubernetesque.models", "my.kubernetes.client", "kubernetes", ""])
 def test_class_name_elsewhere(module: str) -> None:
-    """Pitfall 15: a class of somebody else's that is called like an official one gives no kind."""
+    """Pitfall 15: a class with an official name in another package gives no kind."""
     assert official_kind(module, "V1Pod") is None
     cls = type("V1Pod", (Attributes,), {"__module__": module})
     assert "no kind" in complaint(cls(metadata={"name": "w"}))

@@ -74,7 +74,7 @@ def test_model(client: Client) -> None:
 
 
 def test_list_and_items(client: Client) -> None:
-    """Pitfall 15: an item of a list has no kind, its class tells; the list itself has a reference without a name."""
+    """Pitfall 15: an item of a list has the kind of its class; the list itself has a reference without a name."""
     body = {
         "apiVersion": "v1",
         "kind": "PodList",
@@ -112,7 +112,7 @@ def test_model_without_kind(client: Client, name: str, expected: tuple[str, str]
 
 
 def test_model_with_half_a_kind(client: Client) -> None:
-    """A model that says its kind but not its version gets both from its class."""
+    """A model with a kind and no version has both of its class."""
     assert get_reference(model(client, kind="Pod")) == WEB_0
 
 

@@ -1,4 +1,4 @@
-"""Options that make no sense are refused when they are given, by name, with what they are."""
+"""Wrong options raise where they are given; the error has their name and value."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_no_number(value: Any) -> None:
 
 
 def test_what_is_right() -> None:
-    """What is right is given back."""
+    """A valid value is returned."""
     assert [require_count("n", value) for value in (1, 10**30)] == [1, 10**30]
     assert [require_positive("n", value) for value in (1, 0.5, 1e-9, 1e9)] == [1.0, 0.5, 1e-9, 1e9]
     require_callable("f", print)
@@ -54,16 +54,16 @@ class AsyncCall:
     """Called like a coroutine function."""
 
     async def __call__(self, *_: object) -> None:
-        """Awaited by nobody."""
+        """Do nothing."""
 
 
 async def _asynchronous(*_: object) -> None:
-    """Awaited by nobody."""
+    """Do nothing."""
 
 
 @pytest.mark.parametrize("function", [_asynchronous, partial(_asynchronous, 1), AsyncCall()])
 def test_no_plain_function(function: Any) -> None:
-    """A coroutine function is refused where a function is called: what it was to do would never be done."""
+    """A coroutine function is refused where a plain function is called, because it would never run."""
     with pytest.raises(TypeError, match=r"^f must be a plain function, not the coroutine function "):
         require_callable("f", function)
     broadcaster = EventBroadcaster()
@@ -84,13 +84,13 @@ def test_no_plain_function(function: Any) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("new_recorder", [EventBroadcaster().new_recorder, FakeRecorder])
 def test_no_source(new_recorder: Callable[[Any], object], source: object, text: str) -> None:
-    """What is no source is refused when the recorder is made: none of its events could be sent."""
+    """A recorder refuses an invalid source in its constructor."""
     with pytest.raises(TypeError, match=f"^{text}$"):
         new_recorder(source)
 
 
 def test_no_sink() -> None:
-    """A sink has two plain methods; an asynchronous one is told so."""
+    """A sink has two plain methods; an asynchronous sink is refused."""
 
     class Half:
         def create(self, *_: object) -> None:
@@ -109,7 +109,7 @@ def test_no_sink() -> None:
 
 
 def test_sink_of_another_group() -> None:
-    """A sink that says to which API it writes is refused by the other's broadcaster; one that says nothing by none."""
+    """A broadcaster refuses a sink with another ``api_group``; a sink without the attribute fits every broadcaster."""
     sink = ScriptedSink()
     for group in ("", "events.k8s.io"):
         require_sink(sink, group)
@@ -160,7 +160,7 @@ def test_options_of_a_sink(option: str, values: list[Any]) -> None:
     ],
 )
 def test_watchers_of_nonsense(start: Callable[[EventBroadcaster], object]) -> None:
-    """Pitfall 59: what cannot be a watcher raises when it is started, and then nothing is started."""
+    """Pitfall 59: an invalid watcher raises when it is started, and nothing is started."""
     broadcaster = EventBroadcaster()
     with pytest.raises(ValueError, match=" must be "):
         start(broadcaster)

@@ -132,13 +132,13 @@ class TestTime:
         ids=repr,
     )
     def test_refused(self, text: object) -> None:
-        """Pitfall 23: a time without a zone is never taken for UTC; what is no time is a ``ValueError``."""
+        """Pitfall 23: a time without a zone is never read as UTC; other texts are a ``ValueError``."""
         with pytest.raises(ValueError):  # noqa: PT011
             parse_time(text)
 
     @given(st.integers(-62_135_596_800, 253_402_300_799))
     def test_back_and_forth(self, second: int) -> None:
-        """What was written is read as the same second, in all years that have four digits."""
+        """A written time is read as the same second, in all years of four digits."""
         assert parse_time(format_time(second * 10**9)) == second * 10**9
 
 
@@ -162,7 +162,7 @@ class TestText:
         ],
     )
     def test_clip(self, text: str, limit: int, expected: str) -> None:
-        """Pitfalls 26, 29: cut to so many bytes on a character, visibly; what fits, or is empty, is left alone."""
+        """Pitfalls 26, 29: a long text is cut at a character, visibly; a shorter or empty one is unchanged."""
         assert clip(text, limit) == expected
 
     @given(text=TEXTS, limit=st.integers(0, 60))
@@ -208,7 +208,7 @@ class TestText:
         assert [pluralize(number, "event") for number in range(3)] == ["0 events", "1 event", "2 events"]
 
     def test_told(self) -> None:
-        """An error is told shortly, even if its own text raises."""
+        """An error has a short text, even if its own ``__str__`` raises."""
 
         class Unspeakable(Exception):  # noqa: N818
             def __str__(self) -> str:
