@@ -11,6 +11,7 @@ A recorder emits into a broadcaster, whose watchers log, call handlers, or write
 """
 
 from kevents._broadcast.broadcaster import EventBroadcaster
+from kevents._broadcast.default import get_recorder, own_pod, shutdown
 from kevents._broadcast.recorder import BoundRecorder, EventRecorder, Recorder, default_host
 from kevents._broadcast.watcher import Watcher
 from kevents._clients.sync import CoreV1EventSink, EventSink
@@ -77,8 +78,11 @@ __all__ = [
     "event_aggregator_by_reason_func",
     "event_aggregator_by_reason_message_func",
     "get_partial_reference",
+    "get_recorder",
     "get_reference",
     "get_spam_key",
+    "own_pod",
     "register",
+    "shutdown",
     "spam_key_by_object_and_reason",
 ]

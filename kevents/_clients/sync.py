@@ -6,10 +6,12 @@ import inspect
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
 
 from kevents._model.objects import Json
@@ -69,6 +71,15 @@ def package_of(thing: object) -> str:
 def kubeconfig() -> str:
     """Return the present path of the kubeconfig; the client keeps the one of its import."""
     return os.environ.get("KUBECONFIG") or "~/.kube/config"
+
+
+def is_configured() -> bool:
+    """Whether this process has a configuration for the official client: loaded, a kubeconfig, or a service account."""
+    client = sys.modules.get("kubernetes.client")
+    if client is not None and client.Configuration.get_default_copy().host not in UNCONFIGURED_HOSTS:
+        return True
+    files = kubeconfig().split(os.pathsep)
+    return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(file).expanduser().exists() for file in files)
 
 
 def other_api(thing: object, wanted: Api) -> str:

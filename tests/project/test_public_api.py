@@ -53,9 +53,12 @@ NAMES: Final = {
     "event_aggregator_by_reason_func",
     "event_aggregator_by_reason_message_func",
     "get_partial_reference",
+    "get_recorder",
     "get_reference",
     "get_spam_key",
+    "own_pod",
     "register",
+    "shutdown",
     "spam_key_by_object_and_reason",
 }
 
@@ -117,7 +120,10 @@ SIGNATURES: Final = {
     "EventCorrelator.update_state": "self, event",
     "EventAggregator.event_aggregate": "self, event",
     "EventSourceObjectSpamFilter.filter": "self, event",
+    "get_recorder": "source",
     "get_reference": "obj",
+    "own_pod": "",
+    "shutdown": "timeout=5.0",
     "get_partial_reference": "obj, field_path",
     "register": "cls, api_version, kind",
 }
