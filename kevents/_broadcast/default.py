@@ -38,7 +38,8 @@ def get_recorder(source: EventSource | str) -> EventRecorder:
 
     The first call makes the broadcaster. It writes to the API server of the environment: the kubeconfig, or the
     service account of the pod. Without either, events are only logged, by the logger ``kevents.events``. Pending
-    events are delivered at the interpreter's exit, within 5 s, or by :func:`kevents.shutdown`. Safe in threads and after a fork.
+    events are delivered at the interpreter's exit, within 5 s, or by :func:`kevents.shutdown`. Safe in threads and
+    after a fork.
 
     Args:
         source: The component's name; the event's host is then :func:`kevents.default_host`.
