@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from kevents._queue.notifications import Dropped, Wait
 from kevents._queue.outcome import Delivered, Verb, outcome_of
-from kevents._queue.work_item import Attempt
+from kevents._queue.work_item import Attempt, Dropped, Wait
 from kevents._queue.workqueue import WorkQueue
 from kevents.exceptions import StatusError, UnavailableError
 
@@ -97,7 +96,7 @@ class Server:
 
 
 @dataclass
-class Outcome:
+class Result:
     """What became of a scenario's events."""
 
     calls: int = 0
@@ -150,12 +149,12 @@ class Kevents:
         self._numbers = count()
         self._idle = senders
         self._moments: dict[str, deque[float]] = defaultdict(deque)
-        self._outcome = Outcome()
+        self._result = Result()
         self.queue = WorkQueue(
             senders=senders, backlog=BACKLOG, max_age=MAX_AGE, sleep_duration=SLEEP, jitter=self._jitter
         )
 
-    def run(self) -> Outcome:
+    def run(self) -> Result:
         """Let everything happen."""
         now: float | None = 0.0
         while now is not None:
@@ -169,10 +168,10 @@ class Kevents:
             coming += [self._under_way[0][0]] if self._under_way else []
             coming += [] if wake is None else [wake]
             now = max(min(coming), math.nextafter(now, math.inf)) if coming else None
-        self._outcome.calls = self._server.calls
-        self._outcome.counts = self._server.counts
+        self._result.calls = self._server.calls
+        self._result.counts = self._server.counts
         assert self.queue.events == 0
-        return self._outcome
+        return self._result
 
     def _offer(self, moment: float, state: Occurrence) -> None:
         self._moments[state.name].append(moment)
@@ -195,13 +194,13 @@ class Kevents:
         outcome = outcome_of(attempt.verb, error)
         if isinstance(outcome, Delivered):
             moments = self._moments[attempt.name]
-            self._outcome.lags += [now - moments.popleft() for _ in range(attempt.events)]
+            self._result.lags += [now - moments.popleft() for _ in range(attempt.events)]
         self.queue.done(attempt, outcome, now, min(SLEEP, 2.0**attempt.waits) * self._jitter())
 
     def _account(self) -> None:
         for notification in self.queue.take_notifications():
             if isinstance(notification, Dropped):
-                self._outcome.lost[str(notification.reason)] += notification.events
+                self._result.lost[str(notification.reason)] += notification.events
                 moments = self._moments[notification.state.name]
                 if notification.reason == "backlog_full":
                     moments.clear()  # a new key: only what was refused just now
@@ -209,12 +208,12 @@ class Kevents:
                     moments.popleft()
 
 
-def client_go(scenario: Scenario, seed: int = 1) -> Outcome:
+def client_go(scenario: Scenario, seed: int = 1) -> Result:
     """client-go's policy: one event at a time; Status errors are final, all others are tried twelve times.
 
     Its distributor never blocks: what a full watcher (1000 places) misses is lost.
     """
-    share, server, outcome = random.Random(seed), Server(scenario.script), Outcome()
+    share, server, result = random.Random(seed), Server(scenario.script), Result()
     arrivals = deque(scenario.occurrences())
     waiting: deque[tuple[float, Occurrence]] = deque()
     now = 0.0
@@ -226,15 +225,15 @@ def client_go(scenario: Scenario, seed: int = 1) -> Outcome:
             if len(waiting) < CLIENT_GO_QUEUE:
                 waiting.append(event)
             else:
-                outcome.lost["queue full"] += 1
+                result.lost["queue full"] += 1
         moment, state = waiting.popleft()
         now, lost = _client_go_write(server, state, now, share)
         if lost:
-            outcome.lost[lost] += 1
+            result.lost[lost] += 1
         else:
-            outcome.lags.append(now - moment)
-    outcome.calls, outcome.counts = server.calls, server.counts
-    return outcome
+            result.lags.append(now - moment)
+    result.calls, result.counts = server.calls, server.counts
+    return result
 
 
 def _client_go_write(server: Server, state: Occurrence, now: float, share: random.Random) -> tuple[float, str]:
@@ -325,8 +324,8 @@ def main() -> None:
     rows = []
     for ours, theirs in zip(scenarios(), scenarios(), strict=True):
         cells = [ours.title, f"{len(ours.arrivals):,}"]
-        for outcome in (Kevents(ours).run(), client_go(theirs)):
-            cells += [f"{outcome.losses:,}", f"{outcome.calls:,}", f"{outcome.median:.1f} s", f"{outcome.worst:.1f} s"]
+        for result in (Kevents(ours).run(), client_go(theirs)):
+            cells += [f"{result.losses:,}", f"{result.calls:,}", f"{result.median:.1f} s", f"{result.worst:.1f} s"]
         rows.append(cells)
     for row in (list(head), ["---"] * len(head), *rows):
         sys.stdout.write("| " + " | ".join(row) + " |\n")

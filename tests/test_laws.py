@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kevents._model.statistics import DropReason
-from kevents._queue.notifications import CLOSED, Dropped, ServerBack, ServerLost, Wait
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb, outcome_of
-from kevents._queue.work_item import Attempt
+from kevents._queue.work_item import CLOSED, Attempt, Dropped, ServerBack, ServerLost, Wait
 from kevents._queue.workqueue import WorkQueue
 from kevents.exceptions import StatusError, UnavailableError
 from tests.simulation import Answer, Occurrence, Server
@@ -40,7 +39,7 @@ SECONDS = st.sampled_from([0.0, 0.1, 0.25, 1.0, 5.0, 20.0, 60.0])
 class Model:
     """What is pending for one name, as the tables of the design say it: offers by number, oldest first."""
 
-    belief: str
+    server_state: str
     due: float
     ages_from: float
     by_choice: bool
@@ -57,8 +56,8 @@ class Model:
 
     @property
     def verb(self) -> Verb:
-        """The belief decides it."""
-        return Verb.PATCH if self.belief == "there" else Verb.CREATE
+        """The server state decides it."""
+        return Verb.PATCH if self.server_state == "present" else Verb.CREATE
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -110,9 +109,9 @@ class QueueMachine(RuleBasedStateMachine):
         if self.closed or (full and self._last_refused):
             return
         if model is None:
-            belief = "there" if state.count > 1 else "new"
+            server_state = "present" if state.count > 1 else "absent"
             at = self.now if due is None else due
-            self.models[name] = Model(belief, at, self.now, due is not None, state, [self.offers])
+            self.models[name] = Model(server_state, at, self.now, due is not None, state, [self.offers])
             return
         model.ages_from = self.now
         if model.attempt is None:
@@ -167,10 +166,10 @@ class QueueMachine(RuleBasedStateMachine):
         before = self.server.counts.get(attempt.name, 0)
         _, error = self.server.request(self.now, attempt.verb, attempt.state)
         assert self.server.counts.get(attempt.name, 0) >= before
-        verdict = outcome_of(attempt.verb, error)
-        self.queue.done(attempt, verdict, self.now, wait)
+        outcome = outcome_of(attempt.verb, error)
+        self.queue.done(attempt, outcome, self.now, wait)
         self.ended.append(attempt)
-        self._settle(attempt, verdict, wait)
+        self._settle(attempt, outcome, wait)
         self._read_notifications()
 
     @rule(seconds=SECONDS)
@@ -288,9 +287,9 @@ class QueueMachine(RuleBasedStateMachine):
         """The server answers."""
         assert isinstance(attempt.state, Occurrence)
         _, error = self.server.request(self.now, attempt.verb, attempt.state)
-        verdict = outcome_of(attempt.verb, error)
-        self.queue.done(attempt, verdict, self.now, 1.0)
-        self._settle(attempt, verdict, 1.0)
+        outcome = outcome_of(attempt.verb, error)
+        self.queue.done(attempt, outcome, self.now, 1.0)
+        self._settle(attempt, outcome, 1.0)
         self._read_notifications()
 
     # -- the model -----------------------------------------------------------------------------------------------
@@ -357,55 +356,55 @@ class QueueMachine(RuleBasedStateMachine):
         assert self._overdue(model) or self.closed
         assert (notification.state, notification.events) == (model.state, len(model.carried) + len(model.later))
 
-    def _settle(self, attempt: Attempt, verdict: Outcome, wait: float) -> None:
-        """The table of beliefs and verdicts."""
+    def _settle(self, attempt: Attempt, outcome: Outcome, wait: float) -> None:
+        """The table of server states and outcomes."""
         model = self.models[attempt.name]
         model.attempt = None
-        if verdict == Rejected(403, "Forbidden") and self.now - self.last_unavailable <= 30:
-            verdict = Failed("403 Forbidden: ")
+        if outcome == Rejected(403, "Forbidden") and self.now - self.last_unavailable <= 30:
+            outcome = Failed("403 Forbidden: ")
         others = [name for name in self.answers[model.heard or 0 :] if name != attempt.name]
-        charged = bool(others) or not isinstance(verdict, Unavailable)
-        self._listen(attempt, verdict)
+        charged = bool(others) or not isinstance(outcome, Unavailable)
+        self._listen(attempt, outcome)
         model.heard = len(self.answers)
-        match model.belief, verdict:
+        match model.server_state, outcome:
             case _, Delivered():
                 assert isinstance(attempt.state, Occurrence)
                 self.delivered += attempt.events
                 self.acknowledged[attempt.name] = attempt.state.count
                 assert self.server.counts[attempt.name] == attempt.state.count
                 self._end(attempt)
-            case "there", Gone():
-                self._change(attempt, "maybe", verdict, wait)
-            case "maybe", Exists():
-                self._change(attempt, "there", verdict, wait)
-            case "new", Exists():
+            case "present", Gone():
+                self._change(attempt, "unknown", outcome, wait)
+            case "unknown", Exists():
+                self._change(attempt, "present", outcome, wait)
+            case "absent", Exists():
                 rejected = Rejected(409, "AlreadyExists", quiet=True)
                 self._drop(attempt, DropReason.REJECTED, attempt.verb, rejected)
             case _, Rejected():
-                self._drop(attempt, DropReason.REJECTED, attempt.verb, verdict)
+                self._drop(attempt, DropReason.REJECTED, attempt.verb, outcome)
             case _, (Failed(after=after) | Unavailable(after=after)):
                 model.changes = 0
                 wait, model.hurried = 0.0 if model.hurried else wait, False
-                self._retry(attempt, verdict, max(wait, after or 0), charged=charged)
+                self._retry(attempt, outcome, max(wait, after or 0), charged=charged)
             case unexpected:
                 raise AssertionError(unexpected)
 
-    def _change(self, attempt: Attempt, belief: str, verdict: Outcome, wait: float) -> None:
+    def _change(self, attempt: Attempt, server_state: str, outcome: Outcome, wait: float) -> None:
         model = self.models[attempt.name]
-        model.belief = belief
+        model.server_state = server_state
         model.changes += 1
         if model.changes > 12:
-            self._retry(attempt, verdict, wait, charged=True)
+            self._retry(attempt, outcome, wait, charged=True)
         else:
             self._join(model, -math.inf)
 
-    def _retry(self, attempt: Attempt, verdict: Outcome, wait: float, *, charged: bool) -> None:
+    def _retry(self, attempt: Attempt, outcome: Outcome, wait: float, *, charged: bool) -> None:
         model = self.models[attempt.name]
-        model.belief = "maybe" if model.belief == "new" else model.belief
+        model.server_state = "unknown" if model.server_state == "absent" else model.server_state
         model.failed = True
         model.tries += charged and self.longest_wait == math.inf
         if model.tries == 12:
-            self._drop(attempt, DropReason.RETRIES_EXHAUSTED, None, verdict)
+            self._drop(attempt, DropReason.RETRIES_EXHAUSTED, None, outcome)
         else:
             self._join(model, self.now + min(wait, self.longest_wait))
 
@@ -414,19 +413,19 @@ class QueueMachine(RuleBasedStateMachine):
         model.later, model.later_due = [], None
         model.due = due
 
-    def _drop(self, attempt: Attempt, reason: DropReason, verb: Verb | None, verdict: Outcome) -> None:
-        self.expected_drop = Dropped(reason, attempt.state, attempt.events, verb, verdict)
+    def _drop(self, attempt: Attempt, reason: DropReason, verb: Verb | None, outcome: Outcome) -> None:
+        self.expected_drop = Dropped(reason, attempt.state, attempt.events, verb, outcome)
         self._end(attempt)
 
     def _end(self, attempt: Attempt) -> None:
         model = self.models.pop(attempt.name)
         if model.later:
             due, by_choice = (self.now, False) if model.later_due is None else (model.later_due, True)
-            fresh = Model("there", due, model.ages_from, by_choice, model.state, model.later)
+            fresh = Model("present", due, model.ages_from, by_choice, model.state, model.later)
             self.models[attempt.name] = fresh
 
-    def _listen(self, attempt: Attempt, verdict: Outcome) -> None:
-        if isinstance(verdict, Unavailable):
+    def _listen(self, attempt: Attempt, outcome: Outcome) -> None:
+        if isinstance(outcome, Unavailable):
             self.last_unavailable = self.now
             self.streak.add(attempt.name)
             self.gate_closed |= len(self.streak) >= SENDERS

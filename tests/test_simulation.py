@@ -10,7 +10,7 @@ from tests.simulation import (
     QUICK,
     REFUSED,
     Kevents,
-    Outcome,
+    Result,
     Scenario,
     client_go,
     coin,
@@ -22,7 +22,7 @@ from tests.simulation import (
 
 
 @cache
-def outcomes(beginning: str) -> tuple[Scenario, Outcome, Outcome]:
+def results(beginning: str) -> tuple[Scenario, Result, Result]:
     """The scenario that begins so, and what became of it here and there."""
     ours, theirs = (
         next(scenario for scenario in scenarios() if scenario.title.startswith(beginning)) for _ in range(2)
@@ -33,16 +33,16 @@ def outcomes(beginning: str) -> tuple[Scenario, Outcome, Outcome]:
 @pytest.mark.parametrize("title", [scenario.title for scenario in scenarios()])
 def test_nothing_is_lost_silently(title: str) -> None:
     """Each event is delivered or a counted loss, and kevents never loses more than client-go would."""
-    scenario, ours, theirs = outcomes(title)
-    for outcome in (ours, theirs):
-        assert len(outcome.lags) + outcome.losses == len(scenario.arrivals)
+    scenario, ours, theirs = results(title)
+    for result in (ours, theirs):
+        assert len(result.lags) + result.losses == len(scenario.arrivals)
     assert ours.losses <= theirs.losses
 
 
 @pytest.mark.parametrize("title", [scenario.title for scenario in scenarios() if "always" not in scenario.title])
 def test_counts_are_whole(title: str) -> None:
     """At the server each object's count is the number of its events, unless it never came to be written."""
-    scenario, ours, _ = outcomes(title)
+    scenario, ours, _ = results(title)
     if not ours.losses:
         expected: dict[str, int] = {}
         for _, state in scenario.occurrences():
@@ -53,7 +53,7 @@ def test_counts_are_whole(title: str) -> None:
 @pytest.mark.parametrize("title", ["no connection for 60 s", "429 with Retry-After"])
 def test_outage_of_a_minute(title: str) -> None:
     """An outage of a minute loses nothing, costs few calls more than events, and ends within seconds of its end."""
-    scenario, ours, _ = outcomes(title)
+    scenario, ours, _ = results(title)
     assert ours.losses == 0
     assert len(scenario.arrivals) <= ours.calls <= len(scenario.arrivals) + 50
     assert ours.worst < 80
@@ -61,14 +61,14 @@ def test_outage_of_a_minute(title: str) -> None:
 
 def test_outage_with_counting() -> None:
     """Pitfall 48: 300 s without a server at 50 events/s on 500 objects: none lost, each object written about once."""
-    _, ours, _ = outcomes("no connection for 300 s, 50/s on 500")
+    _, ours, _ = results("no connection for 300 s, 50/s on 500")
     assert ours.losses == 0
     assert ours.calls < 2000 + 100
 
 
 def test_more_keys_than_backlog() -> None:
     """Pitfall 48: more new events than the backlog holds: those beyond it are counted as such, memory is bounded."""
-    _, ours, _ = outcomes("no connection for 300 s, 50 new")
+    _, ours, _ = results("no connection for 300 s, 50 new")
     assert set(ours.lost) == {"backlog_full"}
     assert 15_000 - 4096 <= ours.losses <= 15_000 - 4096 + 500
 
@@ -76,14 +76,14 @@ def test_more_keys_than_backlog() -> None:
 @pytest.mark.parametrize("when", ["in that time", "at its start"])
 def test_3000_keys_and_503(when: str) -> None:
     """Pitfall 81: 300 s of 503 with 3,000 keys: none lost, about as many calls as keys."""
-    _, ours, theirs = outcomes(f"503 for 300 s, 3,000 new events {when}")
+    _, ours, theirs = results(f"503 for 300 s, 3,000 new events {when}")
     assert (ours.losses, theirs.losses) == (0, 3000)
     assert ours.calls < 3300
 
 
 def test_store_gone() -> None:
     """Pitfall 84: five minutes of 500 and time-outs mixed: nothing lost, hardly a call wasted."""
-    scenario, ours, _ = outcomes("500 and time-outs mixed")
+    scenario, ours, _ = results("500 and time-outs mixed")
     assert ours.losses == 0
     assert ours.calls < len(scenario.arrivals) + 100
 
@@ -93,7 +93,7 @@ def test_half_of_the_calls() -> None:
 
     Twelve failures in a row by chance happen to one event in 4,096.
     """
-    _, ours, theirs = outcomes("503 to half")
+    _, ours, theirs = results("503 to half")
     assert set(ours.lost) <= {"retries_exhausted"}
     assert sum(ours.lost.values()) <= 3 * 15_000 / 4_096
     assert ours.median < 2
@@ -110,7 +110,7 @@ def test_half_of_the_calls_by_other_chances(seed: int) -> None:
 
 def test_keeps_up() -> None:
     """200 new events a second on a server that needs 20 ms: four senders keep up, where one falls behind."""
-    _, ours, theirs = outcomes("a server that needs 20 ms, 200")
+    _, ours, theirs = results("a server that needs 20 ms, 200")
     assert (ours.losses, ours.calls) == (0, 12_000)
     assert ours.worst < 0.1
     assert theirs.losses > 7000
@@ -118,7 +118,7 @@ def test_keeps_up() -> None:
 
 def test_merges() -> None:
     """1,000 events a second on 20 objects: merged into what the server can take, every count whole."""
-    _, ours, theirs = outcomes("a server that needs 20 ms, 1,000")
+    _, ours, theirs = results("a server that needs 20 ms, 1,000")
     assert (ours.losses, sum(ours.counts.values())) == (0, 60_000)
     assert ours.calls < 12_100
     assert ours.worst < 0.3
@@ -127,7 +127,7 @@ def test_merges() -> None:
 
 def test_poisonous_events() -> None:
     """Events that the server cannot take end after twelve tries, and delay no other."""
-    _, ours, _ = outcomes("every 100th")
+    _, ours, _ = results("every 100th")
     assert {"retries_exhausted"} >= set(ours.lost) - {"expired"}
     assert ours.losses == 119
     assert ours.worst < 0.1
@@ -135,7 +135,7 @@ def test_poisonous_events() -> None:
 
 def test_hanging_event() -> None:
     """Pitfall 47: one event whose requests hang is given up, and delays no other."""
-    _, ours, theirs = outcomes("one event always times out")
+    _, ours, theirs = results("one event always times out")
     assert ours.lost == {"retries_exhausted": 1}
     assert ours.worst < 0.1
     assert theirs.worst > 100
@@ -143,7 +143,7 @@ def test_hanging_event() -> None:
 
 def test_landed() -> None:
     """Pitfall 38: a create that timed out but landed costs one patch, and the count is whole."""
-    _, ours, _ = outcomes("the first create")
+    _, ours, _ = results("the first create")
     assert (ours.losses, ours.counts) == (0, {"e0": 10})
     assert ours.calls == 3
 

@@ -20,8 +20,8 @@ from tenacity.wait import wait_base, wait_exponential
 from kevents._delivery.handlers import Handled, Handler
 from kevents._model.statistics import DropReason, SinkStatistics
 from kevents._model.wire import format_error, pluralize
-from kevents._queue.notifications import CLOSED, Closed, Dropped, Notification, ServerLost, Wait
 from kevents._queue.outcome import Delivered, Failed, Outcome, Unavailable, Verb, reconsider
+from kevents._queue.work_item import CLOSED, Closed, Dropped, Notification, ServerLost, Wait
 from kevents._queue.workqueue import WorkQueue
 from kevents._runtime.reentrant import time_left
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from kevents._model.objects import Event
 from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error
-from kevents._queue.notifications import Dropped
 from kevents._queue.outcome import Failed, Rejected, Unavailable, Verb
+from kevents._queue.work_item import Dropped
 from kevents._runtime.log import LOGGER, LimitedLog, in_kevents
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kevents._delivery.dispatcher import SenderPool
 from kevents._model.wire import format_error
-from kevents._queue.notifications import Wait
 from kevents._queue.outcome import Outcome, Unavailable, Verb, outcome_of
-from kevents._queue.work_item import Attempt
+from kevents._queue.work_item import Attempt, Wait
 from kevents._runtime.log import in_kevents
 from kevents._runtime.reentrant import time_left
 

@@ -8,9 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from kevents._delivery.dispatcher import SenderPool
-from kevents._queue.notifications import CLOSED, Wait
 from kevents._queue.outcome import Outcome, Verb, outcome_of
-from kevents._queue.work_item import Attempt
+from kevents._queue.work_item import CLOSED, Attempt, Wait
 from kevents._runtime.log import in_kevents
 from kevents._runtime.worker import A_MOMENT, join, spawn
 

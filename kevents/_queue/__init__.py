@@ -1,5 +1,5 @@
-"""The work queue behind a sink: pending writes, merging, retry times, and the circuit breaker of an outage.
+"""The work queue behind a sink: pending writes, retries, and the circuit breaker.
 
-Pure: no threads, no clock, no I/O; time is passed in. Begin with ``workqueue.py``, then ``outcome.py``, which turns an
-API server's answer into what happens to a write.
+Pure: no threads, no asyncio, no clock, no I/O, no logging; time is passed in. Begin with ``workqueue.py``, then
+``outcome.py``, which maps the API server's answer to an outcome.
 """

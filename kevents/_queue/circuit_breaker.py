@@ -1,10 +1,12 @@
-"""The gate of an outage: closed while the server is taken for unreachable, so that one request at a time asks for it.
+"""The circuit breaker: while the API server is unavailable, one request at a time asks for it.
 
-It closes when as many different keys in a row as there are senders (at least two) met an unreachable server with
-nothing answered between. While it is closed the sink makes single probes, and any answer opens it: at least forty a
-second, if the server is quick to refuse, for a quarter of a second, since a server that fails by chance every second
-call is slow, not gone; then at waits that double from 0.25 s. One key alone never closes it: that may be the key's own
-fault.
+Closed: requests pass. The breaker opens when as many different keys in a row as there are senders (at least two) got
+no answer. A single key never opens it: the cause may be that key.
+
+Open: no request passes until the next probe is due. Half-open: one probe is in flight. Any answer closes the breaker.
+
+Pauses between probes: 25 ms until the row of failures has lasted 250 ms, because a server that fails every second
+call is slow, not gone. Then 0.25 s, doubled after each failed probe.
 """
 
 from __future__ import annotations
@@ -17,30 +19,37 @@ if TYPE_CHECKING:
     from kevents._queue.work_item import Attempt
 
 _QUICK_PAUSE = 0.025
-_FIRST_WAIT = 0.25
+_FIRST_PAUSE = 0.25
 
 
 class CircuitBreaker:
-    """Pure: told what came back, and when.
+    """Pure: outcomes and times are passed in.
 
     Args:
-        senders: How many requests may be under way at once.
-        longest_wait: The longest pause between two probes, in seconds.
-        jitter: Gives the share of a pause that is really waited, between a half and one.
+        senders: The most requests in flight.
+        longest_pause: The longest pause between two probes, in seconds.
+        jitter: Returns a factor for each pause, between a half and one.
+
+    Attributes:
+        open: True from the opening until the next answer.
+        probe: The probe in flight.
+        probe_due: When the next probe may start.
+        unavailable_since: The time of the first failure since the last answer; None without one.
+        last_unavailable: The time of the last failure; None without one.
     """
 
-    def __init__(self, senders: int, longest_wait: float, jitter: Callable[[], float]) -> None:
-        """Open, with nothing heard yet."""
+    def __init__(self, senders: int, longest_pause: float, jitter: Callable[[], float]) -> None:
+        """Start closed."""
         self.open = False
-        self.probing: Attempt | None = None
+        self.probe: Attempt | None = None
         self.probe_due = 0.0
-        self.lost_at: float | None = None
+        self.unavailable_since: float | None = None
         self.last_unavailable: float | None = None
         self._threshold = max(2, senders)
-        self._longest_wait = longest_wait
+        self._longest_pause = longest_pause
         self._jitter = jitter
-        self._streak: set[Hashable] = set()
-        self._streak_began = float("inf")
+        self._failed_keys: set[Hashable] = set()
+        self._failing_since = float("inf")
         self._probes = 0
         self._answers = 0
         self._last_key: Hashable = None
@@ -49,62 +58,69 @@ class CircuitBreaker:
 
     @property
     def answers(self) -> int:
-        """How many answers came so far: a moment, for :meth:`answered_another`."""
+        """The number of answers so far: a mark for :meth:`answered_another`."""
         return self._answers
 
     def answered_another(self, key: Hashable, answers_before: int) -> bool:
-        """Whether a key other than this one was answered since there had been so many answers."""
+        """True if the server has answered another key since answer number ``answers_before``."""
         latest = self._last_answer if self._last_key != key else self._answer_before
         return latest > answers_before
 
     def answered(self, key: Hashable) -> None:
-        """The server answered a request of this key, whatever it said."""
+        """The server answered a request for the key, whatever the answer."""
         self._answers += 1
         if key != self._last_key:
             self._answer_before = self._last_answer
             self._last_key = key
         self._last_answer = self._answers
-        self._streak.clear()
-        self._streak_began = float("inf")
+        self._failed_keys.clear()
+        self._failing_since = float("inf")
         self.open = False
-        self.probing = None
-        self.lost_at = None
+        self.probe = None
+        self.unavailable_since = None
 
     def began(self, attempt: Attempt) -> None:
-        """A request begins: while the gate is closed, it is the probe."""
+        """A request starts. While the breaker is open, it is the probe."""
         if self.open:
-            self.probing = attempt
+            self.probe = attempt
 
     def unavailable(self, attempt: Attempt, now: float, after: float) -> None:
-        """No answer to a request. One that began before the gate closed does not lengthen the pause."""
+        """A request got no answer. Requests that started before the opening do not lengthen the pause.
+
+        Args:
+            attempt: The request.
+            now: The time.
+            after: The shortest pause that the server asks for, in seconds.
+        """
         self.last_unavailable = now
-        if self.lost_at is None:
-            self.lost_at = now
-        self._streak.add(attempt.slot.key)
-        self._streak_began = min(self._streak_began, attempt.began)
-        if attempt is self.probing:
-            self.probing = None
-        elif self.open or len(self._streak) < self._threshold:
+        if self.unavailable_since is None:
+            self.unavailable_since = now
+        self._failed_keys.add(attempt.item.key)
+        self._failing_since = min(self._failing_since, attempt.began)
+        if attempt is self.probe:
+            self.probe = None
+        elif self.open or len(self._failed_keys) < self._threshold:
             return
         else:
             self.open = True
             self._probes = 0
-        self.probe_due = now + max(min(self._longest_wait, self._pause(now)) * self._jitter(), after)
+        pause = min(self._longest_pause, self._next_pause(now)) * self._jitter()
+        self.probe_due = now + max(pause, after)
 
-    def _pause(self, now: float) -> float:
-        if now - self._streak_began < _FIRST_WAIT:
+    def _next_pause(self, now: float) -> float:
+        if now - self._failing_since < _FIRST_PAUSE:
             return _QUICK_PAUSE
         self._probes += 1
-        return _FIRST_WAIT * 2.0 ** min(self._probes - 1, 30)
+        return _FIRST_PAUSE * 2.0 ** min(self._probes - 1, 30)
 
-    def let_go(self) -> None:
-        """Nobody waits for the probe's answer any more: hold on to it, and to its event, no longer."""
-        self.probing = None
+    def forget_probe(self) -> None:
+        """Drop the reference to the probe in flight, and with it to its event."""
+        self.probe = None
 
-    def flush_now(self, now: float) -> None:
-        """Probe at once."""
+    def probe_now(self, now: float) -> None:
+        """Make the next probe due now."""
         self.probe_due = min(self.probe_due, now)
 
-    def cap(self, longest_wait: float) -> None:
-        """Let no later pause be longer."""
-        self._longest_wait = min(self._longest_wait, longest_wait)
+    def limit_pause(self, longest_pause: float) -> None:
+        """Make no later pause longer than ``longest_pause`` seconds."""
+        self._longest_pause = min(self._longest_pause, longest_pause)

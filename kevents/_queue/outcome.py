@@ -1,4 +1,4 @@
-"""From a request and its outcome to a outcome, which says what is to become of the write.
+"""The outcome of a request, from what the sink raised.
 
 The verdicts are a closed set: ``match`` on it. The table is in ``docs/architecture.md``.
 """
@@ -24,12 +24,12 @@ _FORBIDDEN = 403
 _UNAVAILABLE_CODES: Final = frozenset({0, 401, 408, 429})
 _SERVER_ERROR = 500
 _CAUSE_LIMIT = 500
-_TOO_LARGE = ("request is too large", "trying to send message larger than max")  # etcd's words, in a 500
+_TOO_LARGE = ("request is too large", "trying to send message larger than max")  # etcd's texts, in a 500
 _WARM_UP = 30.0
 
 
 class Verb(str, Enum):
-    """What a request asks for."""
+    """The kind of a request."""
 
     CREATE = "create"
     PATCH = "patch"
@@ -37,22 +37,22 @@ class Verb(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The server has it."""
+    """The server stored the event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A patch met 404: the event expired, or was deleted."""
+    """A patch was answered with 404: the event expired, or was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """A create met an event of that name."""
+    """A create was answered with 409: an event of that name exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The server, or the sink, will never take it."""
+    """The server, or the sink, will never accept the request."""
 
     code: int
     reason: str
@@ -70,7 +70,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """The server gave no answer, or none that says anything about the request."""
+    """The server gave no answer, or one that says nothing about the request."""
 
     cause: str
     after: float | None = None
@@ -80,15 +80,15 @@ Outcome: TypeAlias = Delivered | Gone | Exists | Rejected | Failed | Unavailable
 
 
 def outcome_of(verb: Verb, error: BaseException | None) -> Outcome:
-    """The outcome on an attempt; never raises, whatever the error is made of.
+    """Map what a sink raised to an outcome. Never raises.
 
     Args:
-        verb: What was asked for.
-        error: What the sink raised, None if it returned.
+        verb: The kind of the request.
+        error: What the sink raised; None if it returned.
     """
     try:
         return _outcome(verb, error)
-    except Exception:  # noqa: BLE001 - an error that cannot be read is still an error
+    except Exception:  # noqa: BLE001 - an error without a readable text is still an error
         return Failed(type(error).__name__)
 
 
@@ -107,14 +107,14 @@ def _outcome(verb: Verb, error: BaseException | None) -> Outcome:
             outcome = Rejected(0, type(error).__name__, format_error(error))
         case Exception():
             outcome = Failed(format_error(error))
-        case _:  # cancelled, or interrupted: nothing was said about the request
+        case _:  # cancelled or interrupted: this says nothing about the request
             outcome = Unavailable(format_error(error))
     return outcome
 
 
 def _status_outcome(verb: Verb, error: StatusError) -> Outcome:
     code, after = error.code, sane_delay(error.retry_after)
-    if 200 <= code < 300:  # noqa: PLR2004 - a success that a sink reports as an error is a success
+    if 200 <= code < 300:  # noqa: PLR2004 - a sink may raise for a success
         return Delivered()
     if code == _NOT_FOUND and verb is Verb.PATCH:
         return Gone()
@@ -129,14 +129,14 @@ def _status_outcome(verb: Verb, error: StatusError) -> Outcome:
 
 
 def reconsider(outcome: Outcome, unavailable: float | None, now: float) -> Outcome:
-    """A 403 soon after the server was unavailable is no refusal.
+    """Turn a 403 soon after the server was unavailable into a failure that is tried again.
 
     A restarted server refuses ordinary users until its permission caches are filled.
 
     Args:
-        outcome: On the present attempt.
-        unavailable: When the last attempt ended as unavailable, None: never.
-        now: The present.
+        outcome: Of the present attempt.
+        unavailable: When the last attempt ended as unavailable; None: never.
+        now: The time.
     """
     if unavailable is None or now - unavailable > _WARM_UP:
         return outcome
@@ -148,7 +148,7 @@ def reconsider(outcome: Outcome, unavailable: float | None, now: float) -> Outco
 
 
 def sane_delay(seconds: object) -> float | None:
-    """``Retry-After`` in seconds: negative and absurd ones are ignored, long ones capped at 60 s."""
+    """Check a number of seconds to wait: negative and infinite ones give None, long ones 60 s."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
         return None
     return float(min(seconds, LONGEST_RETRY_AFTER))
@@ -157,12 +157,12 @@ def sane_delay(seconds: object) -> float | None:
 def retry_after(
     headers: Mapping[str, str] | None, status: Mapping[str, Any] | None, now: datetime | None = None
 ) -> float | None:
-    """For how many seconds an answer asks to be left alone (client-go: ``checkWait``).
+    """Return how many seconds an answer asks to wait (client-go: ``checkWait``).
 
     Args:
-        headers: Of the answer, if any; ``Retry-After`` in seconds or as an HTTP date, in any case of letters.
-        status: The Status body; its ``details.retryAfterSeconds`` counts when the header says nothing.
-        now: The present, for dates.
+        headers: Of the answer, if any; ``Retry-After`` in seconds or as an HTTP date, in any letter case.
+        status: The Status body; its ``details.retryAfterSeconds`` is used without a valid header.
+        now: The time, for dates.
 
     Returns:
         Seconds from 0 to 60, or None.
@@ -183,5 +183,5 @@ def _seconds(text: str, now: datetime | None) -> float | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     if date.tzinfo is None:
-        date = date.replace(tzinfo=timezone.utc)  # an HTTP date is in GMT; "-0000" reads as none
+        date = date.replace(tzinfo=timezone.utc)  # an HTTP date is in GMT; "-0000" is parsed as no zone
     return (date - (now or datetime.now(timezone.utc))).total_seconds()

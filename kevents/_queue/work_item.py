@@ -1,28 +1,34 @@
-"""One API object's pending write, and the attempt on it."""
+"""The values of the work queue: pending writes, attempts, and notifications.
+
+Only ``workqueue.py`` changes the fields of a work item.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from kevents._queue.outcome import Verb
+from kevents._queue.outcome import Outcome, Verb
 
 if TYPE_CHECKING:
     from kevents._model.objects import Json
+    from kevents._model.statistics import DropReason
 
 Key = tuple[str, str]
+"""Namespace and name of an API object."""
 
 
 class State(Protocol):
-    """What a slot holds: an immutable snapshot that knows its bodies."""
+    """An immutable snapshot of an event, with its count."""
 
     @property
     def namespace(self) -> str:
-        """Where the API object lives."""
+        """The namespace of the API object."""
 
     @property
     def name(self) -> str:
-        """What the API object is called."""
+        """The name of the API object."""
 
     def to_dict(self) -> Json:
         """The body of a create."""
@@ -32,114 +38,142 @@ class State(Protocol):
 
 
 class ServerState(Enum):
-    """What is known of the object at the server."""
+    """What the queue knows about the API object at the server."""
 
     ABSENT = "absent"
     UNKNOWN = "unknown"
     PRESENT = "present"
 
 
+@dataclass(slots=True, eq=False)
+class WorkItem:
+    """The pending write of one API object."""
+
+    key: Key
+    state: State
+    """The newest snapshot."""
+    server_state: ServerState
+    """Decides the verb: a patch if PRESENT, else a create."""
+    events: int
+    """The number of recorded events that the write stands for."""
+    first_offer: int
+    """The number of the first offer that this write has not ended, for flushes."""
+    pending_since: float
+    """When the write was offered; after a wait by choice, when it was due."""
+    ages_from: float
+    """The time of the newest event, or the end of the wait by choice; the write expires ``max_age`` later."""
+    due: float = 0.0
+    """When the next attempt may start."""
+    order: int = 0
+    """The number of the live entry in the delay queue; 0: none."""
+    by_choice: bool = False
+    """True while the write waits although it could be sent: the count of a series."""
+    attempt: Attempt | None = None
+    """The attempt in flight."""
+    attempted: int = 0
+    """The number of the last attempt, over all items; 0: never attempted."""
+    answers_before: int | None = None
+    """The number of answers to any key at the first attempt, then at the end of the last one."""
+    tries: int = 0
+    """Failed attempts that count towards the limit."""
+    waits: int = 0
+    """All failed attempts; the number of the last wait."""
+    changes: int = 0
+    """Changes of the server state since the last failed attempt."""
+    failed: bool = False
+    """True after a failed attempt; such items may not use all senders."""
+    retry_now: bool = False
+    """True if a flush came during the attempt: after a failure, the next one follows at once."""
+    next_state: State | None = None
+    """The newest snapshot that was offered during the attempt."""
+    next_events: int = 0
+    """The number of recorded events offered during the attempt."""
+    next_first_offer: int = 0
+    """The number of the first offer during the attempt."""
+    next_due: float | None = None
+    """When to write what was offered during the attempt; None: at once."""
+
+
 class Attempt:
-    """One request to make. Its body is built when asked for, outside the caller's lock."""
+    """One request. Its body is built on access, outside the caller's lock."""
 
-    __slots__ = ("began", "events", "slot", "state", "verb")
+    __slots__ = ("began", "events", "item", "state", "verb")
 
-    def __init__(self, slot: WorkItem, now: float) -> None:
-        """Take the slot's present state along."""
-        self.slot = slot
+    def __init__(self, item: WorkItem, now: float) -> None:
+        """Copy what the item holds now."""
+        self.item = item
         self.began = now
-        self.state = slot.state
-        self.events = slot.events
-        self.verb = Verb.PATCH if slot.belief is ServerState.PRESENT else Verb.CREATE
+        self.state = item.state
+        self.events = item.events
+        self.verb = Verb.PATCH if item.server_state is ServerState.PRESENT else Verb.CREATE
 
     @property
     def namespace(self) -> str:
-        """Of the API object."""
-        return self.slot.key[0]
+        """The namespace of the API object."""
+        return self.item.key[0]
 
     @property
     def name(self) -> str:
-        """Of the API object."""
-        return self.slot.key[1]
+        """The name of the API object."""
+        return self.item.key[1]
 
     @property
     def body(self) -> Json:
-        """What to send."""
+        """The body of the request."""
         return self.state.to_patch() if self.verb is Verb.PATCH else self.state.to_dict()
 
     @property
     def waits(self) -> int:
         """How often this write has waited already."""
-        return self.slot.waits
+        return self.item.waits
 
 
-class WorkItem:
-    """One API object's pending write."""
+class Closed(Enum):
+    """The queue is closed: no attempt will come."""
 
-    __slots__ = (
-        "ages_from", "attempt", "attempted", "belief", "by_choice", "changes", "due", "events", "failed", "first_offer",
-        "heard", "hurried", "key", "next_due", "next_events", "next_first_offer", "next_state", "order",
-        "pending_since", "state", "tries", "waits",
-    )  # fmt: skip
+    CLOSED = "closed"
 
-    def __init__(self, key: Key, now: float) -> None:
-        """Empty; :meth:`restart` fills it."""
-        self.key = key
-        self.attempt: Attempt | None = None
-        self.attempted = 0
-        self.ages_from = now
-        self.order = 0
-        self.due = 0.0
-        self.by_choice = False
-        self.next_state: State | None = None
-        self.next_events = 0
-        self.next_first_offer = 0
-        self.next_due: float | None = None
 
-    def restart(self, state: State, belief: ServerState, events: int, first_offer: int, now: float) -> None:
-        """Begin a write: nothing tried yet. Offers are numbered."""
-        self.state = state
-        self.belief = belief
-        self.events = events
-        self.first_offer = first_offer
-        self.pending_since = now
-        self.heard: int | None = None
-        self.tries = self.waits = self.changes = 0
-        self.failed = self.hurried = False
+CLOSED: Final = Closed.CLOSED
 
-    def wait_after(self, wait: float) -> float:
-        """How long the next try waits: not at all, once, if the present one was to be hurried."""
-        hurried, self.hurried = self.hurried, False
-        return 0.0 if hurried else wait
 
-    def merge(self, state: State, now: float) -> None:
-        """The newest state wins; it stands for one event more. A create stays a create."""
-        self.state = state
-        self.events += 1
-        self.ages_from = now
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """No attempt is due for ``seconds`` (None: until the queue's version is no longer ``version``)."""
 
-    def merge_next(self, state: State, now: float, offer: int, due: float | None) -> bool:
-        """As :meth:`merge`, while an attempt is under way: for the next write. Whether it joined others there."""
-        joins = self.next_state is not None
-        if not joins:
-            self.next_first_offer = offer
-            self.next_due = due
-        elif self.next_due is not None:
-            self.next_due = due
-        self.next_state = state
-        self.next_events += 1
-        self.ages_from = now
-        return joins
+    seconds: float | None
+    version: int
 
-    def absorb_next(self) -> bool:
-        """Let what was merged during an attempt join what the attempt carried. Whether there was anything."""
-        if self.next_state is None:
-            return False
-        self.state = self.next_state
-        self.events += self.next_events
-        self.forget_next()
-        return True
 
-    def forget_next(self) -> None:
-        """Nothing is merged any more."""
-        self.next_state, self.next_events, self.next_due = None, 0, None
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A write was dropped: its state, the number of recorded events, and for a refusal the verb and the outcome."""
+
+    reason: DropReason
+    state: State
+    events: int
+    verb: Verb | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLost:
+    """The first request without an answer since the last answer, or since the start."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerBack:
+    """The first answer after :class:`ServerLost`.
+
+    Attributes:
+        after: Seconds since then.
+        waiting: The number of pending writes.
+    """
+
+    after: float
+    waiting: int
+
+
+Notification: TypeAlias = Dropped | ServerLost | ServerBack

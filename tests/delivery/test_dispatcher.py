@@ -17,9 +17,8 @@ from kevents._delivery.dispatcher import Dispatcher, default_retry_wait
 from kevents._delivery.drop_reporter import DropReporter
 from kevents._delivery.handlers import Handled
 from kevents._model.statistics import DropReason
-from kevents._queue.notifications import CLOSED, Wait
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Rejected, Unavailable, Verb
-from kevents._queue.work_item import Attempt
+from kevents._queue.work_item import CLOSED, Attempt, Wait
 from kevents._runtime.log import LimitedLog
 from tests.support.sinks import PATIENCE, about
 
@@ -61,9 +60,9 @@ class Office:
         assert isinstance(step, Attempt), step
         return step
 
-    def done(self, attempt: Attempt, verdict: Any) -> None:
+    def done(self, attempt: Attempt, outcome: Any) -> None:
         """What came of it."""
-        self.delivery.done(attempt, verdict, monotonic())
+        self.delivery.done(attempt, outcome, monotonic())
 
 
 def background(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
@@ -75,7 +74,7 @@ def background(call: Callable[[], object]) -> tuple[threading.Thread, list[objec
 
 
 def test_an_event_is_one_request() -> None:
-    """What is accepted is handed out once, as a create, and ends with its verdict."""
+    """What is accepted is handed out once, as a create, and ends with its outcome."""
     office = Office()
     assert office.accept("a") == Handled([])
     attempt = office.take()
@@ -231,12 +230,12 @@ def test_a_retry_wait_is_asked_for_what_waits() -> None:
     office.accept("a")
     office.done(office.take(), DELIVERED)
     office.accept("a")
-    for verdict in (Gone(), Exists(), Rejected(422, "Invalid")):
-        office.done(office.take(), verdict)
+    for outcome in (Gone(), Exists(), Rejected(422, "Invalid")):
+        office.done(office.take(), outcome)
     assert asked == []
     office.accept("b")
-    for verdict in (Failed("broken"), Unavailable("refused"), Rejected(403, "Forbidden")):
-        office.done(office.take(), verdict)
+    for outcome in (Failed("broken"), Unavailable("refused"), Rejected(403, "Forbidden")):
+        office.done(office.take(), outcome)
     assert asked == [1, 2, 3]
     assert office.delivery.statistics().dropped == {DropReason.REJECTED: 1}
 
@@ -293,7 +292,7 @@ def test_any_deadline(timeout: float) -> None:
 
 
 def test_close_gives_up_what_is_left() -> None:
-    """Close gives up what waits and what is in flight, and wakes who waits; a late verdict changes nothing."""
+    """Close gives up what waits and what is in flight, and wakes who waits; a late outcome changes nothing."""
     office = Office()
     office.accept("a", "b")
     late = office.take()
@@ -382,7 +381,7 @@ def test_senders_are_lacking() -> None:
     assert attempt.body["message"] == "a"
 
 
-def test_verdicts_reach_the_ledger() -> None:
+def test_outcomes_reach_the_ledger() -> None:
     """Refused, gone and created again, failed, unreachable: each is counted under its name."""
     office = Office(retry_wait=wait_fixed(0))
     office.accept("refused", "gone")

@@ -8,8 +8,8 @@ import pytest
 
 from kevents import DropReason, Event, EventSource
 from kevents._delivery.drop_reporter import ADVICE, DropReporter
-from kevents._queue.notifications import Dropped
 from kevents._queue.outcome import Failed, Rejected, Unavailable, Verb
+from kevents._queue.work_item import Dropped
 from kevents._runtime.log import LimitedLog, is_in_kevents
 from tests.support.sinks import about
 

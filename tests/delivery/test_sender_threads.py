@@ -93,7 +93,7 @@ def crew(sink: ScriptedSink, **settings: Any) -> Iterator[Crew]:
 
 
 @pytest.mark.parametrize(
-    ("error", "verdict"),
+    ("error", "outcome"),
     [
         (None, Delivered()),
         (StatusError(409, "AlreadyExists"), Exists()),
@@ -111,14 +111,14 @@ def crew(sink: ScriptedSink, **settings: Any) -> Iterator[Crew]:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_whatever_a_sink_raises_is_a_verdict(error: BaseException | None, verdict: object) -> None:
+def test_whatever_a_sink_raises_is_a_outcome(error: BaseException | None, outcome: object) -> None:
     """Nothing that a sink raises reaches the sender's thread."""
     office = Crew(ScriptedSink(always=error))
     attempt = office.attempt()
-    assert send(office.sink, attempt) == verdict
+    assert send(office.sink, attempt) == outcome
 
 
-def test_a_status_of_nonsense_is_a_verdict() -> None:
+def test_a_status_of_nonsense_is_a_outcome() -> None:
     """An error with fields of the wrong kind is still an error."""
     for error in (StatusError("x"), StatusError(400, message=None), StatusError(403, causes=[3])):  # type: ignore[arg-type, list-item]
         office = Crew(ScriptedSink(always=error))

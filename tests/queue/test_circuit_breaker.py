@@ -13,14 +13,13 @@ from tests.simulation import Occurrence
 
 def attempt(key: str, began: float = 0.0) -> Attempt:
     """A request of that key."""
-    slot = WorkItem(("default", key), 0.0)
-    slot.restart(Occurrence(key), ServerState.ABSENT, 1, 1, 0.0)
-    return Attempt(slot, began)
+    item = WorkItem(("default", key), Occurrence(key), ServerState.ABSENT, 1, 1, 0.0, 0.0)
+    return Attempt(item, began)
 
 
-def open_breaker(longest_wait: float = 10.0, jitter: float = 1.0) -> CircuitBreaker:
+def open_breaker(longest_pause: float = 10.0, jitter: float = 1.0) -> CircuitBreaker:
     """A gate that closed at 1.0."""
-    breaker = CircuitBreaker(2, longest_wait, lambda: jitter)
+    breaker = CircuitBreaker(2, longest_pause, lambda: jitter)
     for key in "ab":
         breaker.unavailable(attempt(key), 1.0, 0.0)
     assert breaker.open
@@ -106,27 +105,27 @@ def test_pause_begins_anew() -> None:
 def test_flush_now_and_cap() -> None:
     """A hurry probes now; a cap shortens every later pause, and never lengthens one."""
     breaker = open_breaker()
-    breaker.flush_now(1.0)
+    breaker.probe_now(1.0)
     assert breaker.probe_due == 1.0
-    breaker.cap(0.125)
-    breaker.cap(5.0)
+    breaker.limit_pause(0.125)
+    breaker.limit_pause(5.0)
     probe = attempt("a")
     breaker.began(probe)
     breaker.unavailable(probe, 2.0, 0.0)
     assert breaker.probe_due == 2.125
-    breaker.flush_now(3.0)
+    breaker.probe_now(3.0)
     assert breaker.probe_due == 2.125
 
 
 def test_lost() -> None:
     """It knows since when nothing is answered, and when that was last seen."""
     breaker = CircuitBreaker(4, 10.0, lambda: 1.0)
-    assert (breaker.lost_at, breaker.last_unavailable) == (None, None)
+    assert (breaker.unavailable_since, breaker.last_unavailable) == (None, None)
     breaker.unavailable(attempt("a"), 1.0, 0.0)
     breaker.unavailable(attempt("a"), 2.0, 0.0)
-    assert (breaker.lost_at, breaker.last_unavailable) == (1.0, 2.0)
+    assert (breaker.unavailable_since, breaker.last_unavailable) == (1.0, 2.0)
     breaker.answered("a")
-    assert (breaker.lost_at, breaker.last_unavailable) == (None, 2.0)
+    assert (breaker.unavailable_since, breaker.last_unavailable) == (None, 2.0)
 
 
 @given(keys=st.lists(st.sampled_from("abc"), max_size=20), key=st.sampled_from("abc"), data=st.data())

@@ -1,4 +1,4 @@
-"""From a request and its outcome to a verdict: each row of the table, and that nothing makes it raise."""
+"""From a request and its outcome to an outcome: each row of the table, and that nothing makes it raise."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Moody(StatusError):  # noqa: N818 - a double
 
 @pytest.mark.parametrize("verb", [CREATE, PATCH])
 class TestTable:
-    """Each row of the table of verdicts."""
+    """Each row of the table of outcomes."""
 
     def test_delivered(self, verb: Verb) -> None:
         """Pitfalls 34, 35: what the sink returned from is delivered; a 2xx told as an error too."""
@@ -73,8 +73,8 @@ class TestTable:
     @pytest.mark.parametrize("reason", ["AlreadyExists", ""])
     def test_exists(self, verb: Verb, reason: str) -> None:
         """409 on a create that says AlreadyExists, or says nothing: the name is taken. On a patch it failed."""
-        verdict = outcome_of(verb, StatusError(409, reason))
-        assert (Exists if verb is CREATE else Failed) is type(verdict)
+        outcome = outcome_of(verb, StatusError(409, reason))
+        assert (Exists if verb is CREATE else Failed) is type(outcome)
 
     def test_conflict(self, verb: Verb) -> None:
         """Any other 409 concerns this request only, and says when to come back."""
@@ -136,9 +136,9 @@ class TestTable:
     @pytest.mark.parametrize("error", [RuntimeError("bad"), KeyError("bad"), ZeroDivisionError()], ids=repr)
     def test_any_other(self, verb: Verb, error: Exception) -> None:
         """Any other exception is this request's failure, told with its text."""
-        verdict = outcome_of(verb, error)
-        assert isinstance(verdict, Failed)
-        assert verdict.cause.startswith(f"{type(error).__name__}: ")
+        outcome = outcome_of(verb, error)
+        assert isinstance(outcome, Failed)
+        assert outcome.cause.startswith(f"{type(error).__name__}: ")
 
     @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(1)], ids=repr)
     def test_interrupted(self, verb: Verb, error: BaseException) -> None:
@@ -174,18 +174,18 @@ class TestRobust:
         verb=st.sampled_from(Verb),
     )
     def test_any_status(self, code: int, reason: str, message: str, causes: list[str], after: Any, verb: Verb) -> None:
-        """Any Status has a verdict whose texts are short and whose wait is sane."""
-        verdict = outcome_of(verb, StatusError(code, reason, message, causes, after))
-        wait = getattr(verdict, "after", None)
+        """Any Status has an outcome whose texts are short and whose wait is sane."""
+        outcome = outcome_of(verb, StatusError(code, reason, message, causes, after))
+        wait = getattr(outcome, "after", None)
         assert wait is None or 0 <= wait <= 60
-        assert len(getattr(verdict, "cause", "") or getattr(verdict, "message", "")) <= 503
+        assert len(getattr(outcome, "cause", "") or getattr(outcome, "message", "")) <= 503
 
 
 class TestReconsider:
     """Pitfall 83: a restarted server refuses ordinary users for a moment."""
 
     @pytest.mark.parametrize(
-        ("verdict", "lost", "final"),
+        ("outcome", "lost", "final"),
         [
             (Rejected(403, "Forbidden", "no"), 70.0, False),
             (Rejected(403, "Forbidden", "no"), 69.9, True),
@@ -196,10 +196,10 @@ class TestReconsider:
             (Gone(), 99.0, True),
         ],
     )
-    def test_rows(self, verdict: Outcome, lost: float | None, final: bool) -> None:  # noqa: FBT001
+    def test_rows(self, outcome: Outcome, lost: float | None, final: bool) -> None:  # noqa: FBT001
         """A 403 within 30 s of the last Unavailable is a failure, with its text; nothing else changes."""
-        expected = verdict if final else Failed("403 Forbidden: no")
-        assert reconsider(verdict, lost, 100.0) == expected
+        expected = outcome if final else Failed("403 Forbidden: no")
+        assert reconsider(outcome, lost, 100.0) == expected
 
 
 def header(value: Any, name: str = "Retry-After") -> float | None:
@@ -318,17 +318,17 @@ def test_sane_delay(value: object, expected: float | None) -> None:
 
 def test_long_refusal() -> None:
     """Of what the server says about a refusal 500 bytes are kept."""
-    verdict = outcome_of(CREATE, StatusError(422, "Invalid", "x" * 1000))
-    assert verdict == Rejected(422, "Invalid", "x" * 497 + "...")
+    outcome = outcome_of(CREATE, StatusError(422, "Invalid", "x" * 1000))
+    assert outcome == Rejected(422, "Invalid", "x" * 497 + "...")
 
 
 @pytest.mark.parametrize(
-    "verdict", [Delivered(), Gone(), Exists(), Rejected(422, ""), Failed("x"), Unavailable("x")], ids=repr
+    "outcome", [Delivered(), Gone(), Exists(), Rejected(422, ""), Failed("x"), Unavailable("x")], ids=repr
 )
-def test_unchangeable(verdict: Any) -> None:
-    """A verdict is what it is: no attribute can be set, no other be added."""
+def test_unchangeable(outcome: Any) -> None:
+    """A outcome is what it is: no attribute can be set, no other be added."""
     for name in ("code", "cause", "another"):
         with pytest.raises((AttributeError, TypeError)):
-            setattr(verdict, name, 1)
-    assert not hasattr(verdict, "__dict__")
-    assert {verdict, verdict} == {verdict}
+            setattr(outcome, name, 1)
+    assert not hasattr(outcome, "__dict__")
+    assert {outcome, outcome} == {outcome}

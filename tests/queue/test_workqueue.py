@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kevents._model.statistics import DropReason
-from kevents._queue.notifications import CLOSED, Dropped, ServerBack, ServerLost, Wait
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb
-from kevents._queue.work_item import Attempt
-from kevents._queue.workqueue import MOST_TRIES, WorkQueue
+from kevents._queue.work_item import (
+    CLOSED,
+    Attempt,
+    Dropped,
+    ServerBack,
+    ServerLost,
+    ServerState,
+    Wait,
+    WorkItem,
+)
+from kevents._queue.workqueue import MOST_TRIES, DelayQueue, WorkQueue
 from tests.simulation import Occurrence
 
 CREATE, PATCH = Verb.CREATE, Verb.PATCH
@@ -48,10 +58,10 @@ def request(attempt: Attempt) -> tuple[Verb, str, int]:
     return attempt.verb, attempt.name, attempt.body["count"]
 
 
-def write(queue: WorkQueue, verdict: Outcome, now: float = 0.0, pause: float = 1.0) -> tuple[Verb, str, int]:
-    """One attempt with that verdict; what was asked for."""
+def write(queue: WorkQueue, outcome: Outcome, now: float = 0.0, pause: float = 1.0) -> tuple[Verb, str, int]:
+    """One attempt with that outcome; what was asked for."""
     attempt = take(queue, now)
-    queue.done(attempt, verdict, now, pause)
+    queue.done(attempt, outcome, now, pause)
     return request(attempt)
 
 
@@ -117,6 +127,18 @@ class TestOffer:
         write(queue, Delivered(), 1.0)
         assert (queue.delivered, queue.merged, queue.written.total()) == (3, 2, 1)
 
+    def test_merged_again(self) -> None:
+        """What was merged during one attempt is not counted again with the next one's."""
+        for first in (BROKEN, Delivered()):
+            queue = make_queue()
+            offer(queue, "a", 1)
+            for count, outcome in ((2, first), (3, Delivered())):
+                attempt = take(queue, float(count))
+                offer(queue, "a", count, now=float(count))
+                queue.done(attempt, outcome, float(count), 1.0)
+            assert write(queue, Delivered(), 4.0) == (PATCH, "a", 3)
+            assert (queue.delivered, queue.events, queue.keys) == (3, 0, 0)
+
     def test_same_name_elsewhere(self) -> None:
         """A key is namespace and name: the same name in two namespaces is two objects."""
         queue = make_queue()
@@ -155,40 +177,40 @@ class TestOffer:
 
 
 class TestServerState:
-    """Each row of the table of beliefs, against each verdict."""
+    """Each row of the table of server states, against each outcome."""
 
     @staticmethod
-    def believing(belief: str, queue: WorkQueue) -> None:
-        """Bring the key "a" into that belief, with one event, due at 100."""
-        offer(queue, "a", 7 if belief == "there" else 1, now=99.0)
-        if belief == "maybe":
+    def in_state(server_state: str, queue: WorkQueue) -> None:
+        """Bring the key "a" into that server state, with one event, due at 100."""
+        offer(queue, "a", 7 if server_state == "present" else 1, now=99.0)
+        if server_state == "unknown":
             write(queue, BROKEN, 99.0, 1.0)
 
-    @pytest.mark.parametrize("belief", ["new", "maybe", "there"])
-    def test_delivered(self, belief: str) -> None:
+    @pytest.mark.parametrize("server_state", ["absent", "unknown", "present"])
+    def test_delivered(self, server_state: str) -> None:
         """Delivered ends it, whatever was believed."""
         queue = make_queue()
-        self.believing(belief, queue)
-        assert (PATCH if belief == "there" else CREATE) is write(queue, Delivered(), 100.0)[0]
+        self.in_state(server_state, queue)
+        assert (PATCH if server_state == "present" else CREATE) is write(queue, Delivered(), 100.0)[0]
         assert (queue.delivered, queue.keys, queue.in_flight) == (1, 0, 0)
 
-    @pytest.mark.parametrize("belief", ["new", "maybe", "there"])
-    def test_rejected(self, belief: str) -> None:
+    @pytest.mark.parametrize("server_state", ["absent", "unknown", "present"])
+    def test_rejected(self, server_state: str) -> None:
         """A rejection drops what the attempt carried, with the verb, the answer and its code."""
         queue = make_queue()
-        self.believing(belief, queue)
-        verdict = Rejected(422, "Invalid", "no")
-        verb, _, count = write(queue, verdict, 100.0)
-        assert queue.notifications[-1] == Dropped(DropReason.REJECTED, Occurrence("a", count), 1, verb, verdict)
+        self.in_state(server_state, queue)
+        outcome = Rejected(422, "Invalid", "no")
+        verb, _, count = write(queue, outcome, 100.0)
+        assert queue.notifications[-1] == Dropped(DropReason.REJECTED, Occurrence("a", count), 1, verb, outcome)
         assert (queue.rejected_by_code, queue.keys) == ({422: 1}, 0)
 
-    @pytest.mark.parametrize("belief", ["new", "maybe", "there"])
-    @pytest.mark.parametrize("verdict", [BROKEN, DOWN])
-    def test_failed(self, belief: str, verdict: Outcome) -> None:
+    @pytest.mark.parametrize("server_state", ["absent", "unknown", "present"])
+    @pytest.mark.parametrize("outcome", [BROKEN, DOWN])
+    def test_failed(self, server_state: str, outcome: Outcome) -> None:
         """A failure waits and asks for the same again, a create now being ambiguous."""
         queue = make_queue()
-        self.believing(belief, queue)
-        before = write(queue, verdict, 100.0, 3.0)
+        self.in_state(server_state, queue)
+        before = write(queue, outcome, 100.0, 3.0)
         assert wait(queue, 100.0) == 3.0
         assert write(queue, Exists(), 103.0) == before
         if before[0] is CREATE:
@@ -199,8 +221,8 @@ class TestServerState:
         queue = make_queue()
         offer(queue, "a")
         write(queue, Exists())
-        verdict = Rejected(409, "AlreadyExists", "", quiet=True)
-        assert queue.notifications == [Dropped(DropReason.REJECTED, Occurrence("a"), 1, CREATE, verdict)]
+        outcome = Rejected(409, "AlreadyExists", "", quiet=True)
+        assert queue.notifications == [Dropped(DropReason.REJECTED, Occurrence("a"), 1, CREATE, outcome)]
         assert queue.rejected_by_code == {409: 1}
 
     def test_maybe_exists(self) -> None:
@@ -227,11 +249,11 @@ class TestServerState:
         """Pitfall 37: a patch 404 whose create meets 409 is patched again at once."""
         queue = make_queue()
         offer(queue, "a", 5)
-        verbs = [write(queue, verdict)[0] for verdict in (Gone(), Exists(), Delivered())]
+        verbs = [write(queue, outcome)[0] for outcome in (Gone(), Exists(), Delivered())]
         assert verbs == [PATCH, CREATE, PATCH]
 
     def test_changes_go_first(self) -> None:
-        """A change of belief is due at the head, before keys that have waited longer."""
+        """A change of server state is due at the head, before keys that have waited longer."""
         queue = make_queue()
         offer(queue, "a", 5)
         attempt = take(queue)
@@ -241,46 +263,46 @@ class TestServerState:
         assert request(take(queue, 5.0)) == (CREATE, "a", 6)
 
     def test_ping_pong(self) -> None:
-        """More than twelve changes of belief in a row are charged as failures, each with a wait; twelve end it."""
+        """After twelve changes of server state in a row, each more is charged as a failure and waits. Twelve of these end it."""
         queue = make_queue()
         offer(queue, "a", 5)
-        verdicts = [Gone(), Exists()] * 12
-        for verdict in verdicts[:12]:
-            write(queue, verdict, 0.0, 7.0)
+        outcomes = [Gone(), Exists()] * 12
+        for outcome in outcomes[:12]:
+            write(queue, outcome, 0.0, 7.0)
         assert queue.retried == 0
-        for tries, verdict in enumerate(verdicts[:11]):
-            write(queue, verdict, tries * 7.0, 7.0)
+        for tries, outcome in enumerate(outcomes[:11]):
+            write(queue, outcome, tries * 7.0, 7.0)
             assert wait(queue, tries * 7.0) == 7.0
         write(queue, Exists(), 77.0, 7.0)
         assert drops(queue) == [("retries_exhausted", "a", 5, 1)]
 
     def test_changes_in_a_row(self) -> None:
-        """A failure between two changes of belief ends the row."""
+        """A failure between two changes of server state ends the row."""
         queue = make_queue()
         offer(queue, "a", 5)
-        for verdict in [Gone(), Exists()] * 6:
-            write(queue, verdict)
+        for outcome in [Gone(), Exists()] * 6:
+            write(queue, outcome)
         write(queue, BROKEN, 0.0, 1.0)
-        for verdict in [Gone(), Exists()] * 6:
-            write(queue, verdict, 1.0)
+        for outcome in [Gone(), Exists()] * 6:
+            write(queue, outcome, 1.0)
         assert write(queue, Delivered(), 1.0) == (PATCH, "a", 5)
 
-    @pytest.mark.parametrize("verdict", [Delivered(), Rejected(422, "Invalid")])
-    def test_next_after_final(self, verdict: Outcome) -> None:
-        """After a final verdict what came meanwhile goes on as a patch, due now, with nothing charged yet."""
+    @pytest.mark.parametrize("outcome", [Delivered(), Rejected(422, "Invalid")])
+    def test_next_after_final(self, outcome: Outcome) -> None:
+        """After a final outcome what came meanwhile goes on as a patch, due now, with nothing charged yet."""
         queue = make_queue()
         offer(queue, "a", 1)
         for tries in range(MOST_TRIES - 1):
             write(queue, BROKEN, float(tries), 1.0)
         attempt = take(queue, 11.0)
         offer(queue, "a", 2, now=11.0)
-        queue.done(attempt, verdict, 11.0, 1.0)
+        queue.done(attempt, outcome, 11.0, 1.0)
         for tries in range(MOST_TRIES - 1):
             assert write(queue, BROKEN, 11.0 + tries, 1.0) == (PATCH, "a", 2)
         assert queue.events == 1
 
     def test_next_after_failure(self) -> None:
-        """After a verdict that is not final what came meanwhile joins what was carried."""
+        """After an outcome that is not final what came meanwhile joins what was carried."""
         queue = make_queue()
         offer(queue, "a", 1)
         attempt = take(queue)
@@ -375,10 +397,10 @@ class TestTries:
     def test_wait_is_the_longer(self) -> None:
         """A key waits as long as it is told, and never shorter than the server asks."""
         for pause, after, expected in ((3.0, 5.0, 5.0), (5.0, 3.0, 5.0), (5.0, None, 5.0)):
-            for verdict in (Failed("x", after), Unavailable("x", after)):
+            for outcome in (Failed("x", after), Unavailable("x", after)):
                 queue = make_queue()
                 offer(queue, "a")
-                write(queue, verdict, 0.0, pause)
+                write(queue, outcome, 0.0, pause)
                 assert wait(queue) == expected
 
     def test_attempt_knows_its_waits(self) -> None:
@@ -428,7 +450,7 @@ class TestTries:
     def test_forbidden_after_restart(self) -> None:
         """Pitfall 83: a 403 within 30 s of the last Unavailable is tried again; later, or quiet, it is final."""
         forbidden = Rejected(403, "Forbidden")
-        for moment, verdict, kept in (
+        for moment, outcome, kept in (
             (30.0, forbidden, 1),
             (30.1, forbidden, 0),
             (1.0, Rejected(403, "Forbidden", quiet=True), 0),
@@ -437,7 +459,7 @@ class TestTries:
             queue = make_queue()
             offer(queue, "a")
             write(queue, DOWN, 0.0, 1.0)
-            write(queue, verdict, moment, 1.0)
+            write(queue, outcome, moment, 1.0)
             assert queue.keys == kept
 
 
@@ -512,12 +534,12 @@ class TestBreaker:
 
     def test_answer_between(self) -> None:
         """An answer between, whatever it says, begins the row anew."""
-        for verdict in (Delivered(), BROKEN, Rejected(422, "")):
+        for outcome in (Delivered(), BROKEN, Rejected(422, "")):
             queue = make_queue(senders=3)
             for name in "abcd":
                 offer(queue, name)
             attempts = [take(queue) for _ in "abcd"]
-            for attempt, answer in zip(attempts, (DOWN, DOWN, verdict, DOWN), strict=True):
+            for attempt, answer in zip(attempts, (DOWN, DOWN, outcome, DOWN), strict=True):
                 queue.done(attempt, answer, 1.0, 1.0)
             assert not queue.breaker.open
 
@@ -589,17 +611,17 @@ class TestBreaker:
         """A queue that was closed while a probe was under way holds on to it no longer."""
         queue = self.closed()
         probe = take(queue, 2.0)
-        assert probe is queue.breaker.probing
+        assert probe is queue.breaker.probe
         queue.close()
-        assert queue.breaker.probing is None
+        assert queue.breaker.probe is None
 
-    @pytest.mark.parametrize("verdict", [Delivered(), BROKEN, Rejected(422, ""), Gone()])
-    def test_any_answer_opens(self, verdict: Outcome) -> None:
+    @pytest.mark.parametrize("outcome", [Delivered(), BROKEN, Rejected(422, ""), Gone()])
+    def test_any_answer_opens(self, outcome: Outcome) -> None:
         """Any answer opens it; the keys in back-off keep their own waits, the others go at once."""
         queue = self.closed()
-        write(queue, verdict, 2.0, 50.0)
+        write(queue, outcome, 2.0, 50.0)
         assert not queue.breaker.open
-        assert "k5" in [take(queue, 2.0).name for _ in range(2 if Gone() == verdict else 1)]
+        assert "k5" in [take(queue, 2.0).name for _ in range(2 if Gone() == outcome else 1)]
 
     def test_server_s_wait_counts(self) -> None:
         """A server's Retry-After is kept by the probes."""
@@ -706,12 +728,12 @@ class TestSeries:
 
     def test_flush_now_while_trying(self) -> None:
         """What fails while a flush waits for it is tried again at once, once, unless the server asks for a pause."""
-        for verdict, due in ((BROKEN, 1.0), (Failed("busy", 3.0), 4.0)):
+        for outcome, due in ((BROKEN, 1.0), (Failed("busy", 3.0), 4.0)):
             queue = make_queue()
             offer(queue, "a")
             attempt = take(queue)
             queue.flush_now(0.5)
-            queue.done(attempt, verdict, 1.0, 50.0)
+            queue.done(attempt, outcome, 1.0, 50.0)
             if due > 1.0:
                 assert wait(queue, 1.0) == due - 1.0
             again = take(queue, due)
@@ -863,7 +885,7 @@ class TestWaking:
     """Who waits for a change hears of it, and a hurry reaches what it is meant for."""
 
     def test_version(self) -> None:
-        """Whatever may give a sender work is another version: an offer, a verdict, what expires, a seal, the end."""
+        """Whatever may give a sender work is another version: an offer, an outcome, what expires, a seal, the end."""
         queue = make_queue(max_age=50.0)
         versions = [queue.version]
         for change in (
@@ -901,4 +923,181 @@ class TestWaking:
             attempt = take(queue)
             queue.flush_now(0.0, key)
             queue.done(attempt, BROKEN, 0.0, 7.0)
-            assert (wait(queue) if expected else float(take(queue).slot.due)) == expected
+            assert (wait(queue) if expected else float(take(queue).item.due)) == expected
+
+
+class TestBacklog:
+    """What counts as backlog, and what has waited too long."""
+
+    def test_by_choice_uses_no_capacity(self) -> None:
+        """An item that waits by choice uses no capacity, however often it is offered. One in flight or failed does."""
+        for failed in (False, True):
+            queue = make_queue(backlog=1)
+            offer(queue, "a", 2, due=100.0)
+            offer(queue, "a", 3, due=100.0)
+            offer(queue, "b")
+            write(queue, Delivered())
+            assert queue.dropped == {}
+            attempt = take(queue, 100.0)
+            if failed:
+                queue.done(attempt, BROKEN, 100.0, 50.0)
+            offer(queue, "c", now=100.0)
+            assert drops(queue) == [("backlog_full", "c", 1, 1)]
+
+    def test_ended_items_use_no_capacity(self) -> None:
+        """An item that has ended uses no capacity, whether or not it waited by choice."""
+        for due in (None, 100.0):
+            queue = make_queue(backlog=1)
+            for number in range(3):
+                offer(queue, f"k{number}", 2, due=due)
+                write(queue, Delivered(), 100.0)
+            offer(queue, "a")
+            offer(queue, "b")
+            assert drops(queue) == [("backlog_full", "b", 1, 1)]
+
+    def test_each_expires_at_its_own_time(self) -> None:
+        """Each write expires at its own time, and not before; one that waits by choice never does."""
+        queue = make_queue(max_age=100.0)
+        offer(queue, "a", now=0.0)
+        offer(queue, "b", now=50.0)
+        offer(queue, "series", 2, now=0.0, due=1000.0)
+        for _ in "ab":
+            write(queue, DOWN, 60.0, pause=900.0)
+        for now, expected in ((99.0, []), (100.0, ["a"]), (149.0, ["a"]), (150.0, ["a", "b"]), (900.0, ["a", "b"])):
+            wait(queue, now)
+            assert [name for _, name, _, _ in drops(queue)] == expected
+
+    def test_oldest_age(self) -> None:
+        """The age counts from the offer, however often the write waits; after a wait by choice, from its due time."""
+        queue = make_queue()
+        offer(queue, "a", now=10.0)
+        write(queue, BROKEN, 10.0, pause=7.0)
+        assert queue.oldest_age(20.0) == 10.0
+        write(queue, BROKEN, 17.0, pause=7.0)
+        assert queue.oldest_age(20.0) == 10.0
+        write(queue, Delivered(), 24.0)
+        offer(queue, "b", 2, now=0.0, due=30.0)
+        assert queue.oldest_age(38.0) == 0.0
+        take(queue, 38.0)
+        assert queue.oldest_age(38.0) == 8.0
+
+
+def item(name: str, *, failed: bool = False) -> WorkItem:
+    """An item, as far as a delay queue looks at it."""
+    return WorkItem(("default", name), Occurrence(name), ServerState.ABSENT, 1, 1, 0.0, 0.0, failed=failed)
+
+
+def take_all(delays: DelayQueue) -> list[WorkItem]:
+    """All that waits, taken out in order."""
+    order = []
+    while isinstance(following := delays.next(1e9), WorkItem):
+        order.append(following)
+        delays.remove(following)
+    return order
+
+
+class TestDelayQueue:
+    """The delay queue returns items in the order in which they are due."""
+
+    def test_order(self) -> None:
+        """The earliest first, and of those due at once the one that was put first."""
+        delays = DelayQueue(4)
+        items = {name: item(name) for name in "abcd"}
+        for name, due in (("a", 3.0), ("b", 1.0), ("c", 1.0), ("d", 2.0)):
+            delays.put(items[name], due)
+        order = []
+        while isinstance(following := delays.next(9.0), WorkItem):
+            order.append(following.key[1])
+            delays.begin(following)
+        assert (order, following) == (["b", "c", "d", "a"], None)
+
+    def test_not_early(self) -> None:
+        """Before the first is due, its time is told."""
+        delays = DelayQueue(4)
+        waiting = item("a")
+        delays.put(waiting, 5.0)
+        assert delays.next(4.999) == 5.0
+        assert waiting is delays.next(5.0)
+
+    def test_put_again(self) -> None:
+        """Of an item that is put again only the newest time holds, earlier or later."""
+        delays = DelayQueue(4)
+        waiting = item("a")
+        for due in (5.0, 9.0, 7.0):
+            delays.put(waiting, due)
+        assert delays.next(0.0) == 7.0
+
+    def test_removed(self) -> None:
+        """A removed item does not come."""
+        delays = DelayQueue(4)
+        waiting = item("a")
+        delays.put(waiting, 5.0)
+        delays.remove(waiting)
+        delays.remove(waiting)
+        assert delays.next(9.0) is None
+
+    def test_failing_leave_a_sender(self) -> None:
+        """Of items that failed only as many are under way as there are senders but one, whatever is due."""
+        delays = DelayQueue(3)
+        failing = [item(name, failed=True) for name in "abc"]
+        for each in failing:
+            delays.put(each, 1.0)
+        for each in failing[:2]:
+            delays.begin(each)
+        fresh = item("d")
+        delays.put(fresh, 2.0)
+        assert fresh is delays.next(5.0)
+        delays.begin(fresh)
+        assert delays.next(5.0) is None
+        delays.end(failing[0])
+        assert failing[2] is delays.next(5.0)
+
+    def test_memory(self) -> None:
+        """Moving items for ever leaves at most twice as many entries and 64, in order, and forgets none that waits."""
+        delays = DelayQueue(4)
+        for _ in range(2):  # what was cleared begins anew
+            items = [item(str(number), failed=number >= 10) for number in range(20)]
+            longest = 0
+            for moves in range(500):
+                delays.put(items[moves % 20], float(hash(moves * 0.37) % 1009))
+                entries = [*delays._fresh, *delays._failed]
+                assert len({made for _, order, made in entries if order == made.order}) == min(moves + 1, 20)
+                assert all(min(heap) == heap[0] for heap in (delays._fresh, delays._failed) if heap)
+                longest = max(longest, len(delays._fresh), len(delays._failed))
+            assert longest == 2 * 20 + 64 + 1
+            assert take_all(delays) == sorted(items, key=lambda each: each.due)
+            for each in items:
+                delays.put(each, 0.0)
+            delays.clear()
+            assert (delays.next(0.0), delays._fresh, delays._failed) == (None, [], [])
+
+    @given(
+        steps=st.lists(
+            st.tuples(st.sampled_from(["put", "forget", "take", "end"]), st.integers(0, 5), st.integers(0, 9)),
+            max_size=60,
+        )
+    )
+    def test_any_order(self, steps: list[tuple[str, int, int]]) -> None:
+        """In any order of calls the next is the earliest of those that wait, first come first."""
+        delays = DelayQueue(100)
+        items = [item(str(number)) for number in range(6)]
+        waiting: dict[int, tuple[float, int]] = {}
+        under_way: set[int] = set()
+        for number, (step, index, due) in enumerate(steps):
+            if step == "put" and index not in under_way:
+                delays.put(items[index], float(due))
+                waiting[index] = (float(due), number)
+            elif step == "remove":
+                delays.remove(items[index])
+                waiting.pop(index, None)
+            elif step == "end" and index in under_way:
+                delays.end(items[index])
+                under_way.remove(index)
+            elif step == "take":
+                following = delays.next(99.0)
+                expected = min(waiting, key=lambda index: waiting[index], default=None)
+                assert (None if expected is None else items[expected]) is following
+                if expected is not None:
+                    delays.begin(items[expected])
+                    del waiting[expected]
+                    under_way.add(expected)

@@ -9,9 +9,8 @@ from typing import Any, Final
 from kevents._correlation.series import SeriesDecider, SeriesOptions
 from kevents._model.objects import EventSource, ObjectReference
 from kevents._model.series_event import SeriesEvent
-from kevents._queue.notifications import Wait
 from kevents._queue.outcome import Delivered, Exists, Gone, Outcome, Verb
-from kevents._queue.work_item import Attempt, Key
+from kevents._queue.work_item import Attempt, Key, Wait
 from kevents._queue.workqueue import WorkQueue
 
 START: Final = 1_784_883_600_123_456_789  # 2026-07-24T09:00:00.123456Z
