@@ -61,8 +61,8 @@ BOXES: Final = (
     Box(118, "publish", "a serial number; then it returns", ("invalid_reference", "invalid_type …"), "refused as"),
     Box(234, "mailbox", "10,000 events; never waited for", ("queue_full",)),
     Box(338, "correlator", "same? similar? too much?", ("spam_filtered",)),
-    Box(456, "work queue", "a slot for each API object; states merge", ("backlog_full", "expired")),
-    Box(560, "one attempt", "create or patch; the outcome is a verdict", ("rejected", "retries_exhausted")),
+    Box(456, "work queue", "an item for each API object; states merge", ("backlog_full", "expired")),
+    Box(560, "one attempt", "create or patch; six outcomes", ("rejected", "retries_exhausted")),
     Box(676, "API server", "one Event, with a count"),
 )
 HIGH: Final = 52

@@ -77,7 +77,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.acknowledged: dict[str, int] = {}
         self.answers: list[str] = []
         self.streak: set[str] = set()
-        self.gate_closed = False
+        self.breaker_open = False
         self.last_unavailable = -math.inf
         self.is_lost = False
         self.longest_wait = math.inf
@@ -129,7 +129,7 @@ class QueueMachine(RuleBasedStateMachine):
     def take(self) -> None:
         """A sender asks for work: nothing is early, nothing is twice under way, the newest state goes out."""
         one_probes = any(model.attempt is not None and model.attempt is self.probe for model in self.models.values())
-        gate_closed = self.gate_closed
+        breaker_open = self.breaker_open
         step = self.queue.take(self.now)
         self._read_notifications()
         assert not [name for name, model in self.models.items() if self._overdue(model)]
@@ -139,14 +139,14 @@ class QueueMachine(RuleBasedStateMachine):
         if isinstance(step, Wait):
             assert step.seconds is None or step.seconds > 0
             assert step.version == self.queue.version
-            if not gate_closed:
+            if not breaker_open:
                 assert (None if step.seconds is None else self.now + step.seconds) == pytest.approx(self._next_due())
             return
         assert isinstance(step, Attempt)
         model = self.models[step.name]
         assert model.attempt is None
         assert (step.verb, step.state, step.events) == (model.verb, model.state, len(model.carried))
-        if gate_closed:
+        if breaker_open:
             assert not one_probes
             self.probe = step
         else:
@@ -260,10 +260,10 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.queue.flushed(mark) == (oldest > mark)
 
     @invariant()
-    def gate(self) -> None:
-        """The gate is closed exactly when the rule says so."""
+    def breaker(self) -> None:
+        """The circuit breaker is open exactly when the rule says so."""
         if hasattr(self, "queue"):
-            assert self.queue.breaker.open == self.gate_closed
+            assert self.queue.breaker.open == self.breaker_open
 
     def teardown(self) -> None:
         """In the end everything is delivered or expires, and the server holds at least what it acknowledged."""
@@ -428,11 +428,11 @@ class QueueMachine(RuleBasedStateMachine):
         if isinstance(outcome, Unavailable):
             self.last_unavailable = self.now
             self.streak.add(attempt.name)
-            self.gate_closed |= len(self.streak) >= SENDERS
+            self.breaker_open |= len(self.streak) >= SENDERS
         else:
             self.answers.append(attempt.name)
             self.streak.clear()
-            self.gate_closed = False
+            self.breaker_open = False
             self.probe = None
         if self.probe is attempt:
             self.probe = None

@@ -26,9 +26,9 @@ def test_every_reason_has_advice() -> None:
 def test_a_loss_is_told_twice(reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
     """In the log once, and to the function each time, save for an echo, which nobody is told of."""
     calls: list[tuple[DropReason, Event | None, int]] = []
-    losses = DropReporter(LimitedLog(), lambda *args: calls.append(args))
+    reporter = DropReporter(LimitedLog(), lambda *args: calls.append(args))
     for _ in range(3):
-        losses.report(reason, EVENT, 2)
+        reporter.report(reason, EVENT, 2)
     expected = f"dropped 2 events about v1/Pod prod/web-0 (reason R), {reason.value}: {ADVICE[reason]}"
     assert caplog.messages == [expected]
     assert calls == ([] if reason is DropReason.RECURSION else [(reason, EVENT, 2)] * 3)
@@ -47,9 +47,9 @@ def test_a_function_that_raises(error: BaseException, caplog: pytest.LogCaptureF
     def on_drop(*_: object) -> None:
         raise error
 
-    losses = DropReporter(LimitedLog(), on_drop)
+    reporter = DropReporter(LimitedLog(), on_drop)
     for _ in range(3):
-        losses.report(DropReason.QUEUE_FULL, EVENT)
+        reporter.report(DropReason.QUEUE_FULL, EVENT)
     assert len(caplog.messages) == 2
     assert caplog.messages[1] == f"on_drop raised {type(error).__name__}: x"
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
@@ -120,13 +120,13 @@ def test_what_the_queue_dropped(dropped: Dropped, level: int, text: str, caplog:
 
 def test_codes_and_verbs_are_apart(caplog: pytest.LogCaptureFixture) -> None:
     """The first refusal with each code, and of each verb, is told; those after it are summed up."""
-    losses = DropReporter(LimitedLog(), None)
+    reporter = DropReporter(LimitedLog(), None)
     for verb in (Verb.CREATE, Verb.PATCH):
         for code in (403, 422):
             for _ in range(10):
-                losses.report_dropped(Dropped(DropReason.REJECTED, EVENT, 1, verb, Rejected(code, "R", "m")))
+                reporter.report_dropped(Dropped(DropReason.REJECTED, EVENT, 1, verb, Rejected(code, "R", "m")))
     assert len(caplog.messages) == 4
-    losses.log.sum_up()
+    reporter.log.sum_up()
     assert len(caplog.messages) == 8
 
 

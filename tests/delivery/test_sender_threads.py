@@ -39,19 +39,19 @@ class FatalError(Exception):
         raise SystemExit
 
 
-class Crew:
+class Setup:
     """A crew and its sink."""
 
     def __init__(self, sink: ScriptedSink, *, senders: int = 4, retry_wait: Any = lambda _: 0.0) -> None:
         """Start nothing."""
         self.sink = sink
         self.drops: list[tuple[DropReason, int]] = []
-        self.delivery = Dispatcher(
+        self.dispatcher = Dispatcher(
             DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events))),
             partial(CoreDecider, None, None),
             senders=senders, backlog=10_000, max_age=3600.0, sleep_duration=10.0, retry_wait=retry_wait,
         )  # fmt: skip
-        self.crew = SenderThreadPool(self.delivery, sink, senders, "s")
+        self.pool = SenderThreadPool(self.dispatcher, sink, senders, "s")
         self._serial = 0
 
     def handle(self, *messages: str) -> None:
@@ -65,30 +65,30 @@ class Crew:
                     time=self._serial, serial=self._serial,
                 )
             )  # fmt: skip
-        self.crew.handle(batch)
+        self.pool.handle(batch)
 
     def attempt(self) -> Attempt:
         """An attempt on one event."""
-        self.delivery.accept(
+        self.dispatcher.accept(
             [
                 Event(
                     reference=about(), type="Normal", reason="R", message="m", source=EventSource("c"), time=1, serial=1
                 )
             ]
         )
-        attempt = self.delivery.take(monotonic())
+        attempt = self.dispatcher.take(monotonic())
         assert isinstance(attempt, Attempt)
         return attempt
 
 
 @contextmanager
-def crew(sink: ScriptedSink, **settings: Any) -> Iterator[Crew]:
+def running(sink: ScriptedSink, **settings: Any) -> Iterator[Setup]:
     """A crew that is ended."""
-    made = Crew(sink, **settings)
+    made = Setup(sink, **settings)
     yield made
-    made.crew.end_input()
-    made.crew.stop(monotonic() + PATIENCE)
-    assert made.delivery.statistics().backlog == 0
+    made.pool.end_input()
+    made.pool.stop(monotonic() + PATIENCE)
+    assert made.dispatcher.statistics().backlog == 0
     assert sink.doubled == []
 
 
@@ -113,24 +113,24 @@ def crew(sink: ScriptedSink, **settings: Any) -> Iterator[Crew]:
 )
 def test_whatever_a_sink_raises_is_a_outcome(error: BaseException | None, outcome: object) -> None:
     """Nothing that a sink raises reaches the sender's thread."""
-    office = Crew(ScriptedSink(always=error))
-    attempt = office.attempt()
-    assert send(office.sink, attempt) == outcome
+    setup = Setup(ScriptedSink(always=error))
+    attempt = setup.attempt()
+    assert send(setup.sink, attempt) == outcome
 
 
 def test_a_status_of_nonsense_is_a_outcome() -> None:
     """An error with fields of the wrong kind is still an error."""
     for error in (StatusError("x"), StatusError(400, message=None), StatusError(403, causes=[3])):  # type: ignore[arg-type, list-item]
-        office = Crew(ScriptedSink(always=error))
-        assert isinstance(send(office.sink, office.attempt()), Failed | Rejected)
+        setup = Setup(ScriptedSink(always=error))
+        assert isinstance(send(setup.sink, setup.attempt()), Failed | Rejected)
 
 
 def test_the_verb_and_the_body() -> None:
     """A create carries the whole body, a patch the name and the patch; both speak for kevents."""
     speaking: list[bool] = []
     sink = ScriptedSink(always=lambda _: speaking.append(is_in_kevents()))
-    office = Crew(sink)
-    attempt = office.attempt()
+    setup = Setup(sink)
+    attempt = setup.attempt()
     assert send(sink, attempt) == Delivered()
     attempt.verb = Verb.PATCH
     assert send(sink, attempt) == Delivered()
@@ -146,8 +146,8 @@ def test_the_verb_and_the_body() -> None:
 def test_gone_of_a_patch() -> None:
     """A patch that meets 404 is gone, a create is refused."""
     sink = ScriptedSink(always=StatusError(404, "NotFound"))
-    office = Crew(sink)
-    attempt = office.attempt()
+    setup = Setup(sink)
+    attempt = setup.attempt()
     assert send(sink, attempt) == Rejected(404, "NotFound")
     attempt.verb = Verb.PATCH
     assert send(sink, attempt) == Gone()
@@ -156,25 +156,25 @@ def test_gone_of_a_patch() -> None:
 def test_threads_come_as_they_are_needed() -> None:
     """No thread before the first event, one for one event at a time, never more than senders."""
     gate = Gate()
-    with crew(ScriptedSink(gate=gate), senders=3) as office:
+    with running(ScriptedSink(gate=gate), senders=3) as setup:
         assert thread_names("kevents-s-sender") == []
-        office.handle("a")
+        setup.handle("a")
         assert thread_names("kevents-s-sender") == ["kevents-s-sender-1"]
-        assert office.delivery.flush(None)
+        assert setup.dispatcher.flush(None)
         gate.shut()
-        office.handle(*[f"e{number}" for number in range(10)])
+        setup.handle(*[f"e{number}" for number in range(10)])
         gate.wait_entered(4)
         assert len(thread_names("kevents-s-sender")) == 3
         gate.open()
-    assert office.sink.most_at_once == 3
-    assert len(office.sink.written) == 11
+    assert setup.sink.most_at_once == 3
+    assert len(setup.sink.written) == 11
 
 
 def test_never_two_at_once_for_one_event() -> None:
     """However many senders, an event is written by one at a time, and ends with the whole count."""
     gate = Gate(shut=True)
-    with crew(ScriptedSink(gate=gate)) as office:
-        office.handle("a")
+    with running(ScriptedSink(gate=gate)) as setup:
+        setup.handle("a")
         gate.wait_entered()
         for _ in range(20):
             batch = [
@@ -188,20 +188,20 @@ def test_never_two_at_once_for_one_event() -> None:
                     serial=2,
                 )
             ]
-            office.crew.handle(batch)
+            setup.pool.handle(batch)
         gate.open()
-    assert office.sink.most_at_once == 1
-    assert [call.verb for call in office.sink.written] == ["create", "patch"]
-    assert office.sink.written[-1].count == 21
+    assert setup.sink.most_at_once == 1
+    assert [call.verb for call in setup.sink.written] == ["create", "patch"]
+    assert setup.sink.written[-1].count == 21
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, RuntimeError, MuteError, FatalError])
 def test_a_sender_survives(error: type[BaseException]) -> None:
     """A sink that raises anything is tried again by a sender that lives."""
-    with crew(ScriptedSink(faults={1: error()}), senders=1) as office:
-        office.handle("a", "b")
-        assert office.delivery.flush(None)
-    assert set(office.sink.messages) == {"a", "b"}
+    with running(ScriptedSink(faults={1: error()}), senders=1) as setup:
+        setup.handle("a", "b")
+        assert setup.dispatcher.flush(None)
+    assert set(setup.sink.messages) == {"a", "b"}
 
 
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,45 +211,45 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("can't start new thread")
 
     for later in (True, False):
-        with crew(ScriptedSink()) as office:
+        with running(ScriptedSink()) as setup:
             with monkeypatch.context() as patch:
                 patch.setattr(threading.Thread, "start", refuse)
-                office.handle("a")
-            assert office.crew._threads == []
+                setup.handle("a")
+            assert setup.pool._threads == []
             if later:
-                office.handle("b")
-                assert office.delivery.flush(None)
-        assert sorted(office.sink.messages) == (["a", "b"] if later else ["a"])
-        assert (threading.current_thread().name not in [call.thread for call in office.sink.calls]) == later
+                setup.handle("b")
+                assert setup.dispatcher.flush(None)
+        assert sorted(setup.sink.messages) == (["a", "b"] if later else ["a"])
+        assert (threading.current_thread().name not in [call.thread for call in setup.sink.calls]) == later
 
 
 def test_its_threads_are_its_own() -> None:
     """A sink that asks, within its first request too, hears that it is called in a thread of the crew's."""
     answers: list[bool] = []
-    office = Crew(ScriptedSink(always=lambda _: answers.append(office.crew.owns_this_thread())))
-    office.handle("a", "b", "c", "d")
-    assert office.delivery.flush(None)
+    setup = Setup(ScriptedSink(always=lambda _: answers.append(setup.pool.owns_this_thread())))
+    setup.handle("a", "b", "c", "d")
+    assert setup.dispatcher.flush(None)
     assert answers == [True] * 4
-    assert not office.crew.owns_this_thread()
-    office.crew.end_input()
-    office.crew.stop(monotonic() + PATIENCE)
-    assert office.delivery.statistics().backlog == 0
+    assert not setup.pool.owns_this_thread()
+    setup.pool.end_input()
+    setup.pool.stop(monotonic() + PATIENCE)
+    assert setup.dispatcher.statistics().backlog == 0
 
 
 def test_a_sink_that_returns_late() -> None:
     """A call that returns after the deadline changes nothing that was counted, and its sender ends."""
     gate = Gate(shut=True)
-    office = Crew(ScriptedSink(gate=gate))
-    office.handle("a", "b")
+    setup = Setup(ScriptedSink(gate=gate))
+    setup.handle("a", "b")
     gate.wait_entered(2)
-    office.crew.end_input()
-    assert office.crew.stop(monotonic() + 0.01) == 2
-    before = office.delivery.statistics()
+    setup.pool.end_input()
+    assert setup.pool.stop(monotonic() + 0.01) == 2
+    before = setup.dispatcher.statistics()
     gate.open()
-    for thread in list(office.crew._threads):
+    for thread in list(setup.pool._threads):
         thread.join(PATIENCE)
-    assert office.delivery.statistics() == before
-    assert office.drops == [(DropReason.SHUTDOWN, 1)] * 2
+    assert setup.dispatcher.statistics() == before
+    assert setup.drops == [(DropReason.SHUTDOWN, 1)] * 2
 
 
 def test_order_of_one_event() -> None:
@@ -257,9 +257,9 @@ def test_order_of_one_event() -> None:
     faults: dict[int, BaseException | Any] = {
         2: RuntimeError("odd"), 4: UnavailableError(), 5: StatusError(404, "NotFound"), 9: StatusError(500),
     }  # fmt: skip
-    with crew(ScriptedSink(faults=faults)) as office:
+    with running(ScriptedSink(faults=faults)) as setup:
         for number in range(20):
-            office.crew.handle(
+            setup.pool.handle(
                 [
                     Event(
                         reference=about("a"), type="Normal", reason="R", message="a", source=EventSource("c"),
@@ -268,11 +268,11 @@ def test_order_of_one_event() -> None:
                 ]
             )  # fmt: skip
             if number % 3 == 0:
-                assert office.delivery.flush(None)
-    counts = [call.count for call in office.sink.written]
+                assert setup.dispatcher.flush(None)
+    counts = [call.count for call in setup.sink.written]
     assert counts == sorted(counts)
     assert counts[-1] == 20
-    assert len({call.name for call in office.sink.calls}) == 1
+    assert len({call.name for call in setup.sink.calls}) == 1
 
 
 def test_call_repr() -> None:

@@ -1,4 +1,4 @@
-"""The gate by itself; what the work queue makes of it is in ``test_workqueue`` and ``test_laws``."""
+"""The circuit breaker alone. ``test_workqueue`` and ``test_laws`` have its use by the work queue."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.simulation import Occurrence
 
 
 def attempt(key: str, began: float = 0.0) -> Attempt:
-    """A request of that key."""
+    """A request for that key."""
     item = WorkItem(("default", key), Occurrence(key), ServerState.ABSENT, 1, 1, 0.0, 0.0)
     return Attempt(item, began)
 
 
 def open_breaker(longest_pause: float = 10.0, jitter: float = 1.0) -> CircuitBreaker:
-    """A gate that closed at 1.0."""
+    """A circuit breaker that opened at 1.0."""
     breaker = CircuitBreaker(2, longest_pause, lambda: jitter)
     for key in "ab":
         breaker.unavailable(attempt(key), 1.0, 0.0)
@@ -27,7 +27,7 @@ def open_breaker(longest_pause: float = 10.0, jitter: float = 1.0) -> CircuitBre
 
 
 def test_at_least_two() -> None:
-    """With one sender, two different keys close it."""
+    """With one sender, two different keys open it."""
     breaker = CircuitBreaker(1, 10.0, lambda: 1.0)
     breaker.unavailable(attempt("a"), 1.0, 0.0)
     assert not breaker.open
@@ -36,7 +36,7 @@ def test_at_least_two() -> None:
 
 
 def test_quick_probes() -> None:
-    """Pitfall 85: for a quarter of a second forty probes a second; what hung counts from its begin."""
+    """Pitfall 85: for a quarter of a second forty probes a second; a request that hung counts from its start."""
     for began, pause in ((0.7, 0.25), (0.75, 0.25), (0.8, 0.025)):
         breaker = CircuitBreaker(2, 10.0, lambda: 1.0)
         for key in "ab":
@@ -45,7 +45,7 @@ def test_quick_probes() -> None:
 
 
 def test_quick_probes_then_doubling_pauses() -> None:
-    """The pauses that double begin when the row has lasted a quarter of a second."""
+    """The pauses double once the row of failures has lasted a quarter of a second."""
     breaker = CircuitBreaker(2, 10.0, lambda: 1.0)
     for key in "ab":
         breaker.unavailable(attempt(key, 0.99), 1.0, 0.0)
@@ -60,7 +60,7 @@ def test_quick_probes_then_doubling_pauses() -> None:
 
 
 def test_row_begins_anew() -> None:
-    """After an answer the row, and the time that it lasts, begin anew."""
+    """After an answer a new row of failures begins, and its time."""
     breaker = CircuitBreaker(2, 10.0, lambda: 1.0)
     breaker.unavailable(attempt("a", 0.0), 1.0, 0.0)
     breaker.answered("x")
@@ -71,13 +71,13 @@ def test_row_begins_anew() -> None:
 
 
 def test_jitter() -> None:
-    """A share of each pause is waited."""
+    """Each pause is multiplied by the jitter."""
     breaker = open_breaker(jitter=0.5)
     assert breaker.probe_due == 1.125
 
 
 def test_pause_is_capped() -> None:
-    """No pause of the gate's own is longer than its longest; a server's own wish may be."""
+    """No pause is longer than the longest, except where the server asks for it."""
     breaker = open_breaker()
     for number in range(2000):
         probe = attempt(f"k{number}")
@@ -90,7 +90,7 @@ def test_pause_is_capped() -> None:
 
 
 def test_pause_begins_anew() -> None:
-    """After it was open the pauses begin at a quarter second again."""
+    """After it was closed the pauses begin at a quarter of a second again."""
     breaker = open_breaker()
     for _ in range(3):
         probe = attempt("a")
@@ -103,7 +103,7 @@ def test_pause_begins_anew() -> None:
 
 
 def test_flush_now_and_cap() -> None:
-    """A hurry probes now; a cap shortens every later pause, and never lengthens one."""
+    """``probe_now`` makes the probe due; a limit shortens every later pause, and never lengthens one."""
     breaker = open_breaker()
     breaker.probe_now(1.0)
     assert breaker.probe_due == 1.0
@@ -118,7 +118,7 @@ def test_flush_now_and_cap() -> None:
 
 
 def test_lost() -> None:
-    """It knows since when nothing is answered, and when that was last seen."""
+    """It knows the time of the first failure in a row, and of the last failure."""
     breaker = CircuitBreaker(4, 10.0, lambda: 1.0)
     assert (breaker.unavailable_since, breaker.last_unavailable) == (None, None)
     breaker.unavailable(attempt("a"), 1.0, 0.0)
@@ -130,7 +130,7 @@ def test_lost() -> None:
 
 @given(keys=st.lists(st.sampled_from("abc"), max_size=20), key=st.sampled_from("abc"), data=st.data())
 def test_answered_another(keys: list[str], key: str, data: st.DataObject) -> None:
-    """Whether another key was answered since a moment is exact, for every order of answers and every moment."""
+    """``answered_another`` is exact for every order of answers and every mark."""
     breaker = CircuitBreaker(4, 10.0, lambda: 1.0)
     moments = [breaker.answers]
     for answered in keys:

@@ -1,4 +1,4 @@
-"""From a request and its outcome to an outcome: each row of the table, and that nothing makes it raise."""
+"""From what a sink raised to an outcome: each row of the table, and that nothing makes it raise."""
 
 from __future__ import annotations
 
@@ -326,7 +326,7 @@ def test_long_refusal() -> None:
     "outcome", [Delivered(), Gone(), Exists(), Rejected(422, ""), Failed("x"), Unavailable("x")], ids=repr
 )
 def test_unchangeable(outcome: Any) -> None:
-    """A outcome is what it is: no attribute can be set, no other be added."""
+    """An outcome is immutable: no attribute can be set or added."""
     for name in ("code", "cause", "another"):
         with pytest.raises((AttributeError, TypeError)):
             setattr(outcome, name, 1)

@@ -263,7 +263,7 @@ class TestServerState:
         assert request(take(queue, 5.0)) == (CREATE, "a", 6)
 
     def test_ping_pong(self) -> None:
-        """After twelve changes of server state in a row, each more is charged as a failure and waits. Twelve of these end it."""
+        """After twelve changes of server state in a row, each change is charged as a failure."""
         queue = make_queue()
         offer(queue, "a", 5)
         outcomes = [Gone(), Exists()] * 12
@@ -501,8 +501,8 @@ class TestBreaker:
     """An unreachable server is asked by one request at a time."""
 
     @staticmethod
-    def closed(senders: int = 4, keys: int = 6) -> WorkQueue:
-        """A queue with keys k0, k1, ... whose gate closed at 1.0; the first ones wait for an hour."""
+    def opened(senders: int = 4, keys: int = 6) -> WorkQueue:
+        """A queue with keys k0, k1, ... whose circuit breaker opened at 1.0; the first ones wait for an hour."""
         queue = make_queue(senders=senders, max_age=1e6)
         for number in range(keys):
             offer(queue, f"k{number}")
@@ -512,8 +512,8 @@ class TestBreaker:
         assert queue.breaker.open
         return queue
 
-    def test_closes(self) -> None:
-        """It closes when as many different keys in a row as there are senders were unavailable."""
+    def test_opens(self) -> None:
+        """It opens when as many different keys in a row as there are senders were unavailable."""
         queue = make_queue(senders=3)
         for name in "abc":
             offer(queue, name)
@@ -524,8 +524,8 @@ class TestBreaker:
             queue.done(attempt, DOWN, 0.25, 10.0)
         assert queue.breaker.open
 
-    def test_same_key_does_not_close(self) -> None:
-        """One key alone never closes it, however often it fails."""
+    def test_same_key_does_not_open(self) -> None:
+        """One key alone never opens it, however often it fails."""
         queue = make_queue(senders=1)
         offer(queue, "a")
         for tries in range(20):
@@ -543,7 +543,7 @@ class TestBreaker:
                 queue.done(attempt, answer, 1.0, 1.0)
             assert not queue.breaker.open
 
-    def test_a_burst_of_failures_closes_for_a_moment(self) -> None:
+    def test_a_burst_of_failures_opens_for_a_moment(self) -> None:
         """Pitfall 85: failures within a quarter of a second are no outage yet: it is asked again at once."""
         queue = make_queue(senders=2)
         for name in "abc":
@@ -556,8 +556,8 @@ class TestBreaker:
         assert not queue.breaker.open
 
     def test_single_probes(self) -> None:
-        """While it is closed there is one request at a time, after waits that double up to sleep_duration."""
-        queue = self.closed()
+        """While it is open there is one request at a time, after pauses that double up to sleep_duration."""
+        queue = self.opened()
         now, waits = 1.0, []
         for _ in range(8):
             pause = wait(queue, now)
@@ -571,7 +571,7 @@ class TestBreaker:
 
     def test_least_recent_probes(self) -> None:
         """Each probe is the least recently attempted key, whatever its own wait."""
-        queue = self.closed()
+        queue = self.opened()
         names = []
         for tries in range(8):
             now = 20.0 * (tries + 1)
@@ -591,7 +591,7 @@ class TestBreaker:
         assert wait(queue, 1.0) == 0.25
 
     def test_old_probe_after_reopening(self) -> None:
-        """A probe that comes back after the gate opened and closed again neither ends nor lengthens the new probing."""
+        """A probe that returns after the breaker closed and opened again neither ends nor lengthens the new probing."""
         queue = make_queue(senders=2)
         for name in "abcdef":
             offer(queue, name)
@@ -608,30 +608,30 @@ class TestBreaker:
         assert wait(queue, 6.0) is None
 
     def test_probe_is_let_go(self) -> None:
-        """A queue that was closed while a probe was under way holds on to it no longer."""
-        queue = self.closed()
+        """A queue that was closed while a probe was in flight no longer refers to it."""
+        queue = self.opened()
         probe = take(queue, 2.0)
         assert probe is queue.breaker.probe
         queue.close()
         assert queue.breaker.probe is None
 
     @pytest.mark.parametrize("outcome", [Delivered(), BROKEN, Rejected(422, ""), Gone()])
-    def test_any_answer_opens(self, outcome: Outcome) -> None:
+    def test_any_answer_closes(self, outcome: Outcome) -> None:
         """Any answer opens it; the keys in back-off keep their own waits, the others go at once."""
-        queue = self.closed()
+        queue = self.opened()
         write(queue, outcome, 2.0, 50.0)
         assert not queue.breaker.open
         assert "k5" in [take(queue, 2.0).name for _ in range(2 if Gone() == outcome else 1)]
 
     def test_server_s_wait_counts(self) -> None:
         """A server's Retry-After is kept by the probes."""
-        queue = self.closed()
+        queue = self.opened()
         write(queue, Unavailable("busy", 45.0), 2.0, 1.0)
         assert wait(queue, 2.0) == 45.0
 
     def test_notifications(self) -> None:
         """The first Unavailable and the first answer after it are told, with cause, duration and how many waited."""
-        queue = self.closed()
+        queue = self.opened()
         assert queue.notifications == [ServerLost("refused")]
         write(queue, Delivered(), 11.0)
         assert queue.notifications == [ServerLost("refused"), ServerBack(10.0, 6)]
@@ -640,7 +640,7 @@ class TestBreaker:
 
     def test_flush_now_probes_at_once(self) -> None:
         """A flush makes one probe at once."""
-        queue = self.closed()
+        queue = self.opened()
         queue.flush_now(1.0)
         take(queue, 1.0)
         assert wait(queue, 1.0) is None
@@ -701,7 +701,7 @@ class TestSeries:
         assert queue.oldest_age(104.0) == 4.0
 
     def test_not_a_probe_before_it_is_due(self) -> None:
-        """A closed gate does not probe with it, until it is due."""
+        """An open circuit breaker does not probe with it before it is due."""
         queue = make_queue(senders=2, max_age=1.0)
         offer(queue, "series", 2, due=100.0)
         for name in "ab":
@@ -713,7 +713,7 @@ class TestSeries:
         assert take(queue, 100.0).name == "series"
 
     def test_flush_now_one(self) -> None:
-        """A forgotten series is written at once; a key in back-off and a closed gate are not hurried by that."""
+        """A forgotten series is written at once. That makes neither a key in back-off due, nor a probe."""
         queue = make_queue(senders=2)
         offer(queue, "series", 2, due=1800.0)
         offer(queue, "a")
@@ -722,7 +722,7 @@ class TestSeries:
             queue.flush_now(0.0, ("default", name))
         assert take(queue).name == "series"
         assert wait(queue) == 50.0
-        queue = TestBreaker.closed()
+        queue = TestBreaker.opened()
         queue.flush_now(1.0, ("default", "k0"))
         assert wait(queue, 1.0) == 0.25
 
@@ -811,7 +811,7 @@ class TestEnd:
 
     def test_drain_caps_waits(self) -> None:
         """Every key is due at once, then no wait is longer than told: keys', probes', nor a server's own."""
-        queue = TestBreaker.closed()
+        queue = TestBreaker.opened()
         queue.begin_stop(2.0, 0.25, 7.0)
         for tries in range(12):
             write(queue, Unavailable("busy", 60.0), 2.0 + tries * 0.25, 10.0)
@@ -827,7 +827,7 @@ class TestEnd:
         assert queue.keys == 1
 
     def test_drain_ends(self) -> None:
-        """At its deadline the queue closes; nobody waits beyond it."""
+        """At its deadline the queue closes. No wait is longer."""
         queue = make_queue()
         offer(queue, "a")
         take(queue)
