@@ -1,1 +1,1 @@
-"""The command ``kevents``. Begin with ``main.py``; ``export.py`` has the arguments of the export's commands."""
+"""The command ``kevents``. Begin with ``main.py``; ``arguments.py`` has all options and help texts."""

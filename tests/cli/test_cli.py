@@ -17,7 +17,8 @@ import pytest
 
 import kevents
 from kevents._cli import main as _cli
-from kevents._cli.demo import cluster as _demo_cluster
+from kevents._cli.api import ClusterError
+from kevents._cli.demo.cluster import Cluster
 from kevents.testing._apiserver.kubeconfig import kubeconfig
 
 if TYPE_CHECKING:
@@ -88,14 +89,14 @@ def test_help_keeps_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "50")
     _, out, _ = run("tail", "--help")
     assert "\n  kevents tail --kind Pod --name 'web-*' --json | jq .reason\n" in out
-    assert "\n  1    it failed on the way\n  2    it could not begin: the arguments, the\n       kubeconfig," in out
+    assert "\n  1    it failed while running\n  2    it could not begin: the arguments, the\n       kubeconfig," in out
 
 
 def test_help_says_where_tail_begins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tail begins with now, unless it is told how far back; what is read back is only limited."""
     monkeypatch.setenv("COLUMNS", "200")
-    assert "30s, 10m, 2h or 7d; without: only what happens from now on\n" in run("tail", "--help")[1]
-    assert "only of the last 30s, 10m, 2h or 7d\n" in run("read", "--help")[1]
+    assert "last 30s, 10m, 2h or 7d; default: only new events\n" in run("tail", "--help")[1]
+    assert "only events of the last 30s, 10m, 2h or 7d\n" in run("read", "--help")[1]
 
 
 def test_no_command(run: Run) -> None:
@@ -230,11 +231,9 @@ def test_no_api_server(run: Run, tmp_path: Path, *, lost: bool) -> None:
 @pytest.mark.wire
 def test_cleaning_up_in_vain(api_server: APIServer) -> None:
     """If the cluster goes away before the demonstration has cleaned up, it says what is left behind."""
-    cluster = _demo_cluster.RealCluster(str(api_server.kubeconfig()))
+    cluster = Cluster(str(api_server.kubeconfig()))
     api_server.stop_listening()
-    with pytest.raises(
-        _demo_cluster.ClusterError, match=f"events of {cluster.component} are left in the namespace default"
-    ):
+    with pytest.raises(ClusterError, match=f"events of {cluster.component} are left in the namespace default"):
         cluster.clean_up()
 
 
@@ -253,7 +252,7 @@ def test_refused_user_on_a_real_server(run: Run, real_server: RealServer, user: 
 def test_seconds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demonstration takes as long as it is asked to, within bounds that are told."""
     given: list[float] = []
-    monkeypatch.setattr(_cli, "demonstrate", lambda settings, _: given.append(settings.seconds) or 0)
+    monkeypatch.setattr(_cli, "demonstrate", lambda out, server, seconds, plain: given.append(seconds) or 0)
     assert run("demo", "--seconds", "7.5") == (0, "", "")
     assert given == [7.5]
     for wrong in ("2.9", "61", "nan", "soon"):
@@ -264,7 +263,7 @@ def test_seconds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C is a line and the status that a shell expects, not a traceback."""
 
-    def interrupt(*_: object) -> int:
+    def interrupt(*_: object, **__: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_cli, "demonstrate", interrupt)
@@ -277,7 +276,7 @@ def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(there)
     with os.fdopen(here, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
-        monkeypatch.setattr(_cli, "demonstrate", lambda _, out: out.writelines(["a line"]) or out.flush())
+        monkeypatch.setattr(_cli, "demonstrate", lambda out, *_, **__: out.writelines(["a line"]) or out.flush())
         assert _cli.main(["demo"]) == 141
         monkeypatch.undo()
 

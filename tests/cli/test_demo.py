@@ -13,13 +13,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from kevents._cli.demo import main as _demo
-from kevents._cli.demo import report as _demo_report
+from kevents import EventBroadcaster
 from kevents._cli.demo import story as _demo_story
-from kevents._cli.demo.paper import Paper, is_terminal, table
-from kevents._cli.demo.report import Check, check_list
-from kevents._cli.demo.screen import LiveScreen, PlainScreen
-from kevents._cli.demo.story import Stage
+from kevents._cli.demo.main import Outcome, check_list, checks
+from kevents._cli.demo.screen import LiveScreen, Paper, PlainScreen, is_terminal, table
+from kevents._cli.demo.story import Scene, Stage
+from kevents._model.statistics import SinkStatistics
 
 if TYPE_CHECKING:
     from tests.support.real_server import RealServer
@@ -133,7 +132,7 @@ def test_broken_number() -> None:
         ),
     )
     assert (done.returncode, done.stderr) == (1, "")
-    assert "x the server's count: backup/nightly Finished: not there, but must be 1" in done.stdout
+    assert "x the server's count: backup/nightly Finished: missing, but must be 1" in done.stdout
     assert "\n  + the server's count: pod/uploader-1 BackOff: 201\n" in done.stdout
     assert "checks failed: this is a bug in kevents" in done.stdout
 
@@ -309,7 +308,7 @@ def test_stages_fit_into_80_columns(length: str) -> None:
 def test_failed_check_says_what_must_be() -> None:
     """A check that fails shows what is, and what must be; one that holds shows what is."""
     board, stream = paper()
-    board.write(*check_list([Check("good", 1, 1), Check("bad", {"a": 1}, {})], board))
+    board.write(*check_list([("good", 1, 1), ("bad", {"a": 1}, {})], board))
     assert stream.text == "  ✓ good: 1\n  ✗ bad: none, but must be 1 a\n"
 
 
@@ -319,17 +318,14 @@ def test_every_object_is_checked(broken: str) -> None:
     expected = {("pod/a", "R"): (1, 2), ("pod/b", "R"): (3,)}
     events = [event("a", 1), event("a", 2), event("b", 3)]
     held = {"count": [*events[:2], event("b", 4)], "missing": events[:2], "more": [*events, event("c", 1)]}[broken]
-    statistics = _demo.EventBroadcaster().statistics()
-    watcher: Any = type("W", (), {"sink": None, "queue_full": 0, "shutdown": 0, "failed": 0})()
-    outcome = _demo_report.Outcome(0, 0.0, _with(statistics, watcher), events, 0, expected)
-    server = [check for check in _demo_report.checks(outcome) if "server" in check.text]
-    assert [check.good for check in server] == [True] * 3
-    outcome = _demo_report.Outcome(0, 0.0, _with(statistics, watcher), held, 0, expected)
-    assert not all(check.good for check in _demo_report.checks(outcome) if "server" in check.text)
-
-
-def _with(statistics: Any, watcher: object) -> Any:
-    return type(statistics)(0, {}, 0, 0, (watcher,))
+    unused: Any = None
+    scene = Scene(unused, unused, unused)
+    outcome = Outcome(scene, EventBroadcaster().statistics(), SinkStatistics(), 0, events, expected)
+    server = [check for check in checks(outcome) if "server" in check[0]]
+    assert [check for check in server if check[1] != check[2]] == []
+    assert len(server) == 3
+    server = [check for check in checks(outcome._replace(events=held)) if "server" in check[0]]
+    assert [check for check in server if check[1] != check[2]] != []
 
 
 def event(name: str, count: int, message: str = "m", kind: str = "Warning") -> dict[str, Any]:
@@ -361,21 +357,20 @@ def test_table_escapes_and_aligns() -> None:
     assert text_of(table([event("a\x1bb", 1, "one\ntwo"), event("b", 200, kind="Normal")], now)) == expected
 
 
-def test_fitted() -> None:
+def test_cut() -> None:
     """A line that is too long is cut with a mark, whatever its styles are."""
     board, _ = paper()
     line = [("abc", "bold"), ("def", "")]
-    assert ["".join(t for t, _ in board.fitted(line, width)) for width in (6, 5, 3)] == ["abcdef", "abcd…", "ab…"]
+    assert [board.text(line, width) for width in (6, 5, 3)] == ["abcdef", "abcd…", "ab…"]
 
 
-STAGE = Stage("title", "result", "what it does", "the same.", lambda _: iter(()))
+STAGE = Stage("title", "result", "an explanation", lambda _: iter(()), {})
 
 
 def test_plain_screen_marks_a_failed_stage() -> None:
     """A stage that did not come to what it must is marked; its log is shown with it."""
     board, stream = paper()
-    screen = PlainScreen(board, lambda: [event("a", 1)])
-    screen.open([("t", "")], [STAGE])
+    screen = PlainScreen(board, lambda: [event("a", 1)], [("t", "")], [STAGE])
     screen.begin(STAGE)
     screen.note("something was logged")
     screen.finish(STAGE, good=False)
@@ -389,9 +384,10 @@ def test_live_screen_keeps_what_changed_last(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("LINES", "12")
     board, stream = paper()
     counts = dict.fromkeys("abcdefghij", 1)
-    screen = LiveScreen(board, lambda: [{**event(name, 1), "count": count} for name, count in counts.items()])
-    screen.open([("t", "")], [STAGE])
+    stored = lambda: [{**event(name, 1), "count": count} for name, count in counts.items()]  # noqa: E731
+    screen = LiveScreen(board, stored, [("t", "")], [STAGE])
     screen.begin(STAGE)
+    screen.pause(0)
     counts["b"] = 2
     screen.pause(0)
     screen.finish(STAGE, good=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from kevents._cli import main as _cli
+from kevents._cli.arguments import parser
 from kevents.export._config.file import load
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def test_probes(pod: dict[str, Any]) -> None:
 def test_arguments(pod: dict[str, Any]) -> None:
     """The arguments are those of the command, and name a file that is mounted; the grace ends before the pod's."""
     [container] = pod["containers"]
-    options = _cli._parser().parse_args(container["args"])
+    options = parser(12.0).parse_args(container["args"])
     assert options.command == "export"
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     assert str(Path(options.config).parent) in mounts

@@ -1,1 +1,1 @@
-"""The command ``kevents demo``: an operator records while the API server fails. Begin with ``story.py``."""
+"""The command ``kevents demo``: an operator records while the API server fails. ``story.py`` has the stages."""

@@ -1,213 +1,193 @@
-"""How the demonstration looks while it runs: redrawn in place on a terminal, or appended line by line."""
+"""The output of the demonstration while it runs: redrawn in place on a terminal, or appended line by line."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import textwrap
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any, Final, TextIO
 
-from kevents._cli.demo.paper import Events, Line, Paper, by_creation, table
-from kevents._cli.demo.story import Stage
+from kevents._cli.demo.story import Stage, object_of
+from kevents._model.wire import parse_time, printable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Line = list[tuple[str, str]]  # texts, each with its style
+Events = list[dict[str, Any]]
 
-_FRAME: Final = 0.1
-_SMALL: Final = 22
-_HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
+_STYLES: Final = {"bold": "1", "dim": "2", "good": "32", "bad": "1;31", "warning": "33", "head": "1;36"}
+_HEAD: Final = ("LAST SEEN", "COUNT", "TYPE", "REASON", "OBJECT", "MESSAGE")
+_FRAME: Final = 0.1  # seconds
+_NANO: Final = 1_000_000_000
+_LEAST: Final = 22  # lines of a terminal that explanations leave to the rest
 
 
-class Screen(Protocol):
-    """Shows how the story goes."""
+class Paper:
+    """Writes styled lines, in characters that the stream's encoding has."""
 
-    def open(self, title: Line, stages: Sequence[Stage]) -> None:
-        """Begin."""
+    def __init__(self, stream: TextIO, *, colour: bool, width: int | None = None) -> None:
+        """Take the width of paragraphs in columns; None for the terminal's."""
+        self.stream, self._colour, self._width = stream, colour, width
+        self._encoding = getattr(stream, "encoding", None) or "ascii"
+        try:
+            "✓✗▸·…".encode(self._encoding)
+            self.good, self.bad, self.now, self.later, self.more = "✓✗▸·…"
+        except UnicodeError:
+            self.good, self.bad, self.now, self.later, self.more = "+", "x", ">", ".", "..."
 
-    def begin(self, stage: Stage) -> None:
-        """A stage begins."""
+    def text(self, line: Line, width: int | None = None) -> str:
+        """Encode, style and cut a line."""
+        parts, cut = [], [*line]
+        if width is not None and sum(len(text) for text, _ in line) > width:
+            starts = accumulate((len(text) for text, _ in line), initial=len(self.more) - width)
+            cut = [(text[: max(-start, 0)], style) for (text, style), start in zip(line, starts, strict=False)]
+            cut.append((self.more, "dim"))
+        for text, style in cut:
+            safe = text.encode(self._encoding, "backslashreplace").decode(self._encoding)
+            parts.append(f"\x1b[{_STYLES[style]}m{safe}\x1b[0m" if self._colour and style in _STYLES else safe)
+        return "".join(parts).rstrip()
 
-    def pause(self, seconds: float) -> None:
-        """Let time pass."""
+    def write(self, *lines: Line) -> None:
+        """Write lines."""
+        self.stream.write("".join(f"{self.text(line)}\n" for line in lines))
+        self.stream.flush()
 
-    def finish(self, stage: Stage, *, good: bool) -> None:
-        """A stage has ended, with what it should come to or not."""
+    def paragraph(self, text: str, indent: int = 0, style: str = "", first: int | None = None) -> list[Line]:
+        """Wrap a text, with an indent for all lines or another for the first."""
+        width = self._width or min(shutil.get_terminal_size().columns - 1, 110)
+        pad = " " * indent
+        begin = pad if first is None else " " * first
+        return [[(line, style)] for line in textwrap.wrap(text, width, initial_indent=begin, subsequent_indent=pad)]
 
-    def note(self, text: str) -> None:
-        """Show what kevents has logged."""
 
-    def close(self) -> None:
-        """End."""
+def is_terminal(stream: TextIO) -> bool:
+    """Whether the stream is a terminal that can be redrawn."""
+    ancient = os.name == "nt" and not os.environ.get("WT_SESSION")
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not ancient
+
+
+def table(events: Events, now: int) -> list[Line]:
+    """Events as ``kubectl get events`` prints them, with COUNT; ``now`` is in nanoseconds since the epoch."""
+    rows: list[tuple[str, ...]] = [_HEAD]
+    for event in events:
+        seconds = max(now - parse_time(event["lastTimestamp"]), 0) // _NANO
+        texts = (event["type"], event["reason"], object_of(event), event["message"].strip())
+        rows.append((f"{seconds}s", str(event["count"]), *map(printable, texts)))
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    head, *padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    lines: list[Line] = [[("".join(head).rstrip(), "dim")]]
+    for seen, count, kind, *rest in padded:
+        lines.append([(seen + count, ""), (kind, kind.strip().lower()), ("".join(rest).rstrip(), "")])
+    return lines
 
 
 class PlainScreen:
-    """Appends lines: for pipes, files, and whoever asks for it.
+    """Appends lines: for pipes, files and ``--plain``."""
 
-    Args:
-        paper: Where to.
-        events: Gives what the server holds.
-    """
-
-    def __init__(self, paper: Paper, events: Callable[[], Events]) -> None:
-        """Show nothing yet."""
-        self._paper = paper
-        self._events = events
-        self._seen: dict[str, int] = {}
+    def __init__(self, paper: Paper, stored: Callable[[], Events], title: Line, stages: list[Stage]) -> None:
+        """Show nothing yet; ``stored`` returns the events on the server."""
+        self._paper, self._stored, self._title, self._stages = paper, stored, title, stages
+        self._counts: dict[str, int] = {}  # by the event's name
+        self._changes: dict[str, int] = {}  # number of the look at the events that found the last change
+        self._looks = 0
         self._notes: list[str] = []
-        self._number = 0
-
-    def open(self, title: Line, stages: Sequence[Stage]) -> None:  # noqa: ARG002
-        """Write the title."""
-        caption = "The tables are those of 'kubectl get events', with the COUNT of '-o wide'; only changed rows."
-        self._paper.write(title, *self._paper.paragraph(caption, 0, "dim"))
+        self._results: list[bool | None] = []  # of the stages that have begun; None for the present one
 
     def begin(self, stage: Stage) -> None:
-        """Write what happens."""
-        self._number += 1
-        says = self._paper.paragraph(stage.says, 3)
-        go = self._paper.paragraph(f"client-go: {stage.client_go}", 3, "dim")
-        self._paper.write([], [(f"{self._number}. {stage.title}", "head")], *says, *go)
+        """Write the explanations of a stage; above the first, the title."""
+        if not self._results:
+            caption = "The tables are those of 'kubectl get events', with the COUNT of '-o wide'; only changed rows."
+            self._paper.write(self._title, *self._paper.paragraph(caption, 0, "dim"))
+        self._results.append(None)
+        texts = self._paper.paragraph(stage.kevents, 3)
+        texts += self._paper.paragraph(f"client-go: {stage.client_go}", 3, "dim")
+        self._paper.write([], [(f"{len(self._results)}. {stage.title}", "head")], *texts)
 
     def pause(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait."""
         time.sleep(seconds)
 
     def finish(self, stage: Stage, *, good: bool) -> None:
-        """Write the rows that have changed, and what kevents has logged."""
-        events = sorted(self._events(), key=by_creation)
-        changed = [event for event in events if self._seen.get(event["metadata"]["name"]) != event["count"]]
-        self._seen = {event["metadata"]["name"]: event["count"] for event in events}
+        """Write the changed rows, the log lines and the result of a stage."""
+        events = self._events()
+        changed = [event for event in events if self._changes[event["metadata"]["name"]] == self._looks]
         rows = [[("   ", ""), *line] for line in table(changed, time.time_ns())] if changed else []
-        notes = [line for text in self._notes for line in self._paper.paragraph(f"log: {text}", 8, "dim", "   ")]
+        notes = [line for text in self._notes for line in self._paper.paragraph(f"log: {text}", 8, "dim", 3)]
         self._notes.clear()
-        mark = self._paper.good if good else self._paper.bad
-        verdict: Line = [(f"   {mark} {stage.result}", "good" if good else "bad")]
-        self._paper.write([], *rows, *([[]] if rows else []), *notes, verdict)
+        result = (f"   {self._paper.good if good else self._paper.bad} {stage.result}", "good" if good else "bad")
+        self._paper.write([], *rows, *([[]] if rows else []), *notes, [result])
 
     def note(self, text: str) -> None:
-        """Keep it for the end of the stage."""
+        """Show a log line with the present stage."""
         self._notes.append(text)
 
     def close(self) -> None:
-        """There is nothing to be undone."""
+        """End the output."""
 
-
-class LiveScreen:
-    """Redraws stages and table in place, on a terminal.
-
-    Args:
-        paper: Where to.
-        events: Gives what the server holds.
-    """
-
-    def __init__(self, paper: Paper, events: Callable[[], Events]) -> None:
-        """Show nothing yet."""
-        self._paper = paper
-        self._events = events
-        self._title: Line = []
-        self._stages: Sequence[Stage] = ()
-        self._marks: list[bool | None] = []
-        self._counts: dict[str, int] = {}
-        self._changes: dict[str, int] = {}
-        self._began = self._frames = 0
-        self._note = ""
-        self._drawn = 0
-        self._ended = False
-
-    def open(self, title: Line, stages: Sequence[Stage]) -> None:
-        """Hide the cursor, and draw."""
-        self._title, self._stages = title, stages
-        self._paper.stream.write(_HIDE)
-        self._draw()
-
-    def begin(self, stage: Stage) -> None:  # noqa: ARG002 - the next one
-        """Show it as the present one."""
-        self._marks.append(None)
-        self._began = self._frames
-
-    def pause(self, seconds: float) -> None:
-        """Draw as long as time passes."""
-        end = time.monotonic() + seconds
-        while True:
-            self._draw()
-            left = end - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(left, _FRAME))
-
-    def finish(self, stage: Stage, *, good: bool) -> None:  # noqa: ARG002 - the present one
-        """Show what it came to."""
-        self._marks[-1] = good
-        self._draw()
-
-    def note(self, text: str) -> None:
-        """Show it at the bottom."""
-        self._note = text
-
-    def close(self) -> None:
-        """Draw for the last time, and show the cursor again."""
-        self._ended = True
-        if self._drawn:
-            self._draw()
-        self._paper.stream.write(_SHOW)
-        self._paper.stream.flush()
-
-    def _draw(self) -> None:
-        columns, rows = shutil.get_terminal_size()
-        lines = self._frame(rows - 1)
-        texts = [self._paper.text(self._paper.fitted(line, columns - 1)) for line in lines]
-        up = f"\x1b[{self._drawn}F" if self._drawn else ""
-        self._paper.stream.write(up + "".join(f"{text}\x1b[K\n" for text in texts) + "\x1b[J")
-        self._paper.stream.flush()
-        self._drawn = len(texts)
-
-    def _frame(self, height: int) -> list[Line]:
-        self._frames += 1
-        head: list[Line] = [self._title, [], *(self._stage_line(n, s) for n, s in enumerate(self._stages)), []]
-        head += self._explanation(height - _SMALL)
-        foot: list[Line] = [[], [("log: " + self._note, "dim")]] if self._note else []
-        events = self._ordered()
-        room = max(height - len(head) - len(foot) - 1, 3)
-        if len(events) > room:
-            room -= 1  # for the line that says so
-            foot = [[(f"{self._paper.more} and {len(events) - room} more", "dim")], *foot]
-        changed = [name for name, frame in self._changes.items() if frame >= self._began]
-        return head + table(self._latest(events, room), time.time_ns(), changed) + foot
-
-    def _explanation(self, room: int) -> list[Line]:
-        """What happens now, if there is room for it in every stage: the table must not jump."""
-        if self._ended or not self._marks:
-            return []
-        texts = [
-            self._paper.paragraph(f"{stage.says} client-go: {stage.client_go}", 1, "dim") for stage in self._stages
-        ]
-        lines = max(map(len, texts))
-        now = texts[len(self._marks) - 1]
-        return [*now, *([[]] * (lines - len(now))), []] if lines < room else []
-
-    def _stage_line(self, number: int, stage: Stage) -> Line:
-        good = self._marks[number] if number < len(self._marks) else None
-        if number >= len(self._marks):
-            return [(f" {self._paper.later} {number + 1}. {stage.title}", "dim")]
-        title = f"{number + 1}. {stage.title}"
-        if good is None:
-            return [(f" {self._paper.now} ", "head"), (title, "bold")]
-        mark = (f" {self._paper.good} ", "good") if good else (f" {self._paper.bad} ", "bad")
-        return [mark, (title.ljust(36), ""), (stage.result, "good" if good else "bad")]
-
-    def _ordered(self) -> Events:
-        events = sorted(self._events(), key=by_creation)
+    def _events(self) -> Events:
+        """The stored events in the order of their creation, which their names end with; marks those that changed."""
+        self._looks += 1
+        events = sorted(self._stored(), key=lambda event: event["metadata"]["name"].rpartition(".")[::-1])
         for event in events:
-            name, count = event["metadata"]["name"], event["count"]
-            if self._counts.get(name) != count:
-                self._counts[name] = count
-                self._changes[name] = self._frames
+            name = event["metadata"]["name"]
+            if self._counts.get(name) != event["count"]:
+                self._counts[name], self._changes[name] = event["count"], self._looks
         return events
 
-    def _latest(self, events: Events, room: int) -> Events:
-        """As many as there is room for, those that changed last."""
-        if len(events) <= room:
-            return events
-        newest = sorted(events, key=lambda event: (self._changes[event["metadata"]["name"]], by_creation(event)))
-        kept = {event["metadata"]["name"] for event in newest[-room:]}
-        return [event for event in events if event["metadata"]["name"] in kept]
+
+class LiveScreen(PlainScreen):
+    """Redraws stages and table in place, on a terminal."""
+
+    _drawn = 0  # lines
+
+    def begin(self, stage: Stage) -> None:  # noqa: ARG002 - the next one
+        """Mark a stage as the present one."""
+        self._results.append(None)
+
+    def pause(self, seconds: float) -> None:
+        """Draw until the time has passed."""
+        end = time.monotonic() + seconds
+        self._draw()
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _FRAME))
+            self._draw()
+
+    def finish(self, stage: Stage, *, good: bool) -> None:  # noqa: ARG002 - the present one
+        """Show the result of a stage."""
+        self._results[-1] = good
+
+    def close(self) -> None:
+        """Draw without explanations, and show the cursor again."""
+        if self._drawn:
+            self._draw(ended=True)
+            self._paper.stream.write("\x1b[?25h")
+            self._paper.stream.flush()
+
+    def _draw(self, *, ended: bool = False) -> None:
+        columns, height = shutil.get_terminal_size()
+        lines = [self._title, [], *map(self._stage_line, range(len(self._stages))), []]
+        texts = [self._paper.paragraph(f"{s.kevents} client-go: {s.client_go}", 1, "dim") for s in self._stages]
+        if not ended and (longest := max(map(len, texts))) < height - 1 - _LEAST:  # all have room: no table jumps
+            lines += [*[*texts[len(self._results) - 1], *([[]] * longest)][:longest], []]
+        foot: list[Line] = [[], [(f"log: {self._notes[-1]}", "dim")]] if self._notes else []
+        events, rows = self._events(), max(height - len(lines) - len(foot) - 2, 3)
+        if (left := len(events) - rows + 1) > 1:
+            foot = [[(f"{self._paper.more} and {left} more", "dim")], *foot]
+            newest = sorted(events, key=lambda event: self._changes[event["metadata"]["name"]])[left:]
+            events = [event for event in events if event in newest]
+        lines += [*table(events, time.time_ns()), *foot]
+        start = f"\x1b[{self._drawn}F" if self._drawn else "\x1b[?25l"  # at the first time the cursor is hidden
+        shown = "".join(f"{self._paper.text(line, columns - 1)}\x1b[K\n" for line in lines)
+        self._paper.stream.write(f"{start}{shown}\x1b[J")
+        self._paper.stream.flush()
+        self._drawn = len(lines)
+
+    def _stage_line(self, number: int) -> Line:
+        stage, title = self._stages[number], f"{number + 1}. {self._stages[number].title}"
+        if number >= len(self._results):
+            return [(f" {self._paper.later} {title}", "dim")]
+        if (good := self._results[number]) is None:
+            return [(f" {self._paper.now} ", "head"), (title, "bold")]
+        mark, style = (self._paper.good, "good") if good else (self._paper.bad, "bad")
+        return [(f" {mark} ", style), (title.ljust(36), ""), (stage.result, style)]
