@@ -1,6 +1,6 @@
-"""The asyncio face: the same recorders, correlator, series, work queue and statistics; only the senders are tasks.
+"""The asyncio API. Senders are tasks; recorders, correlator, work queue and statistics are the same as with threads.
 
-A broadcaster here is used with ``async with``, and its ends are awaited::
+Use a broadcaster with ``async with``, and await its ``flush`` and ``shutdown``::
 
     from kevents import aio
 
@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from kevents._broadcast.aio_broadcaster import AsyncBroadcaster, TaskBroadcaster
-from kevents._broadcast.aio_watcher import EventStream, Watcher, bind
+from kevents._broadcast.aio import AsyncBroadcaster, EventStream, TaskBroadcaster, Watcher, bind
 from kevents._broadcast.broadcaster import EventBroadcaster as ThreadedBroadcaster
 from kevents._clients.aio import CoreV1EventSink, EventSink, EventsV1EventSink
 from kevents._model.objects import Event
@@ -46,26 +45,26 @@ __all__ = [
 
 
 class _CoreTasks(TaskBroadcaster[Event], ThreadedBroadcaster):
-    """The inside of the broadcaster for core/v1."""
+    """Implementation for core/v1."""
 
 
 class _SeriesTasks(TaskBroadcaster[SeriesEvent], ThreadedEventsV1Broadcaster):
-    """The inside of the broadcaster for events.k8s.io/v1."""
+    """Implementation for events.k8s.io/v1."""
 
 
 class EventBroadcaster(AsyncBroadcaster[Event]):
-    """Gives recorders, and hands what they record to watchers (client-go: ``NewBroadcaster``).
+    """Creates recorders and passes their events to watchers (client-go: ``NewBroadcaster``).
 
-    As :class:`kevents.EventBroadcaster`, whose options it takes, for asynchronous sinks. Its recorders are the same
-    plain calls, never awaited, in coroutines of any loop and in threads. ``async with`` shuts down at the end.
-    ``on_drop`` is called in whatever thread notices a loss, the loop's too.
+    It takes the options of :class:`kevents.EventBroadcaster`, for asynchronous sinks. ``async with`` shuts it down at
+    the end of the block. Its recorders are called without ``await``, in coroutines of any loop and in threads.
+    ``on_drop`` may be called in any thread, also in the loop's.
 
-    A sink's tasks live in the loop that runs when it is started; if none does, in the first in which the broadcaster
-    is entered or awaited. If that loop ends before ``await shutdown()``, what is left waits for the next one of these,
-    and is given up, counted and logged, at the interpreter's exit.
+    Sender tasks run in the loop in which the sink is started. Without a running loop they run in the first one in which
+    the broadcaster is entered or awaited. If that loop ends before ``await shutdown()``, pending events wait for
+    another loop. At interpreter exit they are dropped, counted and logged.
 
     Raises:
-        ValueError: If an option makes no sense.
+        ValueError: If an option is out of range or of the wrong type.
         TypeError: If a function is a coroutine function.
 
     .. versionadded:: 0.1
@@ -98,10 +97,10 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
         )
 
     def new_recorder(self, source: EventSource | str) -> EventRecorder:
-        """A recorder of events of a source (client-go: ``NewRecorder``).
+        """Create a recorder (client-go: ``NewRecorder``).
 
         Args:
-            source: Or the component's name alone; the host is then left empty.
+            source: Source of its events, or only the component's name.
         """
         return self._core.new_recorder(source)
 
@@ -116,40 +115,40 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
     ) -> Watcher:
         """Write events to the API server (client-go: ``StartRecordingToSink``).
 
-        As :meth:`kevents.EventBroadcaster.start_recording_to_sink`, whose options it takes; ``senders`` are tasks.
+        The options are those of :meth:`kevents.EventBroadcaster.start_recording_to_sink`.
 
         Args:
-            sink: Usually a :class:`CoreV1EventSink`. The same sink again gives the watcher that exists.
-            senders: How many requests may be under way at once.
-            backlog: How many different events may wait to be written.
-            max_age: Seconds after which an event that cannot be written is given up.
-            retry_wait: A tenacity wait for the pauses between tries.
+            sink: Usually a :class:`CoreV1EventSink`. For a sink that is in use the existing watcher is returned.
+            senders: Maximum number of concurrent requests, each in a task.
+            backlog: Maximum number of different events that wait to be written.
+            max_age: Seconds after which an event that cannot be written is dropped.
+            retry_wait: A tenacity wait for the pauses between attempts.
 
         Raises:
-            TypeError: If the sink is none, one that is called in threads, or one for another API.
-            ValueError: If a number makes no sense.
+            TypeError: If the sink's methods are not coroutine functions, or it writes to another API.
+            ValueError: If a number is out of range.
         """
         watcher = self._core.start_recording_to_sink(
             cast("Any", sink), senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait
         )
         bind(watcher)
-        return self._shown(watcher)
+        return self._wrap(watcher)
 
 
 class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
-    """Gives recorders, and writes what they record through events.k8s.io/v1 (client-go: ``tools/events``).
+    """Creates recorders and writes their events through events.k8s.io/v1 (client-go: ``tools/events``).
 
-    As :class:`kevents.events.EventBroadcaster`, whose options it takes, for an asynchronous sink; loop, end and
-    recorders' calls are as of :class:`EventBroadcaster`::
+    It takes the options of :class:`kevents.events.EventBroadcaster`, for an asynchronous sink. Loops, shutdown and
+    recording work as in :class:`EventBroadcaster`::
 
         async with aio.EventsV1Broadcaster(aio.EventsV1EventSink()) as broadcaster:
             recorder = broadcaster.new_recorder("example.com/backup-operator")
             recorder.eventf(pod, node, "Warning", "BackupFailed", "BackingUp", "no room in bucket %s", "b-1")
 
     Raises:
-        TypeError: If the sink is none, one that is called in threads, or one for core/v1; if a function is a coroutine
-            function.
-        ValueError: If an option makes no sense.
+        TypeError: If the sink's methods are not coroutine functions, or it writes to core/v1; if another function is a
+            coroutine function.
+        ValueError: If an option is out of range or of the wrong type.
 
     .. versionadded:: 0.1
     """
@@ -171,7 +170,7 @@ class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
         strict: bool = False,
         on_drop: OnDrop | None = None,
     ) -> None:
-        """Check the options, and record to the sink from now on."""
+        """Check the options and start recording to the sink."""
         super().__init__(
             _SeriesTasks(
                 cast("Any", sink),
@@ -189,12 +188,12 @@ class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
         )
 
     def new_recorder(self, reporting_controller: str, *, reporting_instance: str | None = None) -> EventsV1Recorder:
-        """A recorder of a controller's events (client-go: ``NewRecorder``).
+        """Create a recorder (client-go: ``NewRecorder``).
 
         Args:
-            reporting_controller: ``[prefix/]name``, as ``example.com/backup-operator``: the API server takes no other.
-            reporting_instance: Which of its processes this is, cut to 128 bytes; None: the controller's name, a dash
-                and :func:`kevents.default_host`.
+            reporting_controller: ``[prefix/]name``, for example ``example.com/backup-operator``.
+            reporting_instance: Name of this process, cut to 128 bytes. None: the controller's name, a dash and
+                :func:`kevents.default_host`.
 
         Raises:
             ValueError: If the API server would refuse one of them.

@@ -1,7 +1,7 @@
 """Events through events.k8s.io/v1, with series: client-go's ``tools/events``.
 
-A recorder tells which object it is about, what was done, and how it went. What is repeated becomes a series, whose
-count is written at the second occurrence, then every half hour, and at the end::
+A recorder states which object an event is about, which action was taken, and the result. Repeated events become a
+series. Its count is written at the second occurrence, then every half hour, and at the end::
 
     from kevents import events
 
@@ -21,19 +21,20 @@ from typing import TYPE_CHECKING, Final
 from kevents._broadcast.broadcaster import Broadcaster
 from kevents._broadcast.recorder import (
     TYPES,
-    EchoError,
     Formatted,
+    Publisher,
+    RecursiveEventError,
+    Texts,
     default_host,
-    event_type_of,
-    refusal_of,
-    text_of,
-    texts_of,
+    to_event_type,
+    to_text,
+    to_texts,
 )
 from kevents._clients.sync import ClientEventSink
 from kevents._correlation.series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
 from kevents._model.objects import NO_TEXTS, EventSource
 from kevents._model.reference import get_reference
-from kevents._model.series_event import Publishing, SeriesEvent
+from kevents._model.series_event import SeriesEvent
 from kevents._model.wire import EVENTS_GROUP, clip, is_qualified_name
 from kevents._runtime.log import LOGGER, is_in_kevents
 from kevents.exceptions import InvalidMessageError, InvalidReferenceError
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
-    from kevents._broadcast.recorder import Texts
     from kevents._clients.sync import EventSink
     from kevents._delivery.drop_reporter import OnDrop
     from kevents._model.objects import ObjectReference
@@ -65,17 +65,17 @@ _WORD_LIMIT: Final = 128  # of reason, action and reporting instance
 class EventsV1EventSink(ClientEventSink):
     """Writes events.k8s.io/v1 events through the official Kubernetes client (client-go: ``EventSinkImpl``).
 
-    In all else it is as :class:`~kevents.CoreV1EventSink`.
+    Otherwise it is the same as :class:`~kevents.CoreV1EventSink`.
 
     Args:
-        api: An ``EventsV1Api`` or ``ApiClient``, or a callable that gives one; it may raise
-            :class:`~kevents.UnavailableError` as long as there are no credentials. None: what the process or its
-            environment is configured for.
-        request_timeout: Seconds to connect, and seconds without a byte of the answer.
+        api: An ``EventsV1Api`` or ``ApiClient``, or a callable that returns one. The callable may raise
+            :class:`~kevents.UnavailableError` while there are no credentials. None: the configuration of the process or
+            its environment.
+        request_timeout: Seconds to connect, and seconds without a byte of the response.
 
     Raises:
-        ValueError: If a time-out is no positive number.
-        TypeError: If ``api`` is none of these.
+        ValueError: If a timeout is not a positive number.
+        TypeError: If ``api`` is of another type.
 
     .. versionadded:: 0.1
     """
@@ -84,32 +84,30 @@ class EventsV1EventSink(ClientEventSink):
 
 
 class EventRecorder:
-    """Records events of one controller; a broadcaster makes it (client-go: ``recorderImpl``).
+    """Records events of one controller. A broadcaster creates it (client-go: ``recorderImpl``).
 
-    Its methods raise no ``Exception`` (Ctrl-C passes, and what else is none, as from a message's ``__str__``), never
-    block, and may be called from any thread, coroutine, signal handler or finaliser.
-    What cannot be recorded is counted in ``broadcaster.statistics()`` and logged. Of a strict broadcaster they raise
-    :class:`~kevents.InvalidReferenceError` and its kin instead.
+    Its methods never block and raise no ``Exception``, as those of :class:`kevents.EventRecorder`. A recorder of a
+    strict broadcaster raises :class:`~kevents.InvalidReferenceError` and its siblings.
 
     .. versionadded:: 0.1
     """
 
     __slots__ = ("_logger", "_publisher", "_source")
 
-    def __init__(self, source: EventSource, publisher: Publishing, logger: logging.Logger = LOGGER) -> None:
-        """Keep where to publish."""
+    def __init__(self, source: EventSource, publisher: Publisher, logger: logging.Logger = LOGGER) -> None:
+        """Create a recorder that publishes to a broadcaster's publisher."""
         self._source = source
         self._publisher = publisher
         self._logger = logger
 
     @property
     def reporting_controller(self) -> str:
-        """Whose events it records."""
+        """Name of the controller whose events it records."""
         return self._source.component
 
     @property
     def reporting_instance(self) -> str:
-        """Which of its processes this is."""
+        """Name of the controller's process."""
         return self._source.host
 
     def event(
@@ -124,25 +122,41 @@ class EventRecorder:
         annotations: Texts | None = None,
         labels: Texts | None = None,
     ) -> None:
-        """Record what was done about an object, and how it went.
+        """Record an action on an object and its result.
 
         Args:
-            regarding: What it is about: a manifest, a model of a client, an :class:`~kevents.ObjectReference` ...; read
-                now, so that later changes of it change nothing.
+            regarding: A manifest, a client's model, an :class:`~kevents.ObjectReference` ... It is read now; later
+                changes have no effect.
             eventtype: ``Normal`` or ``Warning``.
-            reason: Why, in one CamelCase word by convention; not empty, cut to 128 bytes.
-            action: What was done, in one CamelCase word by convention; not empty, cut to 128 bytes.
-            note: What happened, for people; anything with a text, cut to 1024 bytes.
-            related: A second object that has to do with it. One of which no reference can be made is left out.
-            annotations: For the event.
-            labels: For the event.
+            reason: Why, by convention one CamelCase word; not empty, cut to 128 bytes.
+            action: Which action was taken, by convention one CamelCase word; not empty, cut to 128 bytes.
+            note: Human-readable description: a text, or any object with a ``__str__``; cut to 1024 bytes.
+            related: A second object. It is left out if no reference can be made from it.
+            annotations: Of the event.
+            labels: Of the event.
         """
+        publisher = self._publisher
         try:
-            event = self._build(regarding, eventtype, reason, action, note, related, annotations, labels)
-        except Exception as error:  # noqa: BLE001 - whatever the caller's values do when they are looked at
-            self._publisher.refuse(*refusal_of(error), self._logger)
-        else:
-            self._publisher.offer(event)
+            if is_in_kevents():
+                raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
+            reference = get_reference(regarding)
+            event = SeriesEvent(
+                regarding=reference,
+                type=eventtype if type(eventtype) is str and eventtype in TYPES else to_event_type(eventtype),
+                reason=_require_word("reason", reason),
+                action=_require_word("action", action),
+                note=clip(note if type(note) is str else to_text(note), _NOTE_LIMIT),
+                source=self._source,
+                time=publisher.now(),
+                serial=0,
+                related=None if related is None else self._related(related),
+                annotations=NO_TEXTS if annotations is None else to_texts(annotations),
+                labels=NO_TEXTS if labels is None else to_texts(labels),
+                name="" if reference.name else str(uuid.uuid4()),
+            )
+            publisher.publish(event)
+        except Exception as error:  # noqa: BLE001 - never raises; reason_of() tells a fault of kevents from the caller's
+            publisher.refuse(error, self._logger)
 
     def eventf(
         self,
@@ -154,10 +168,9 @@ class EventRecorder:
         note: str,
         *args: object,
     ) -> None:
-        """As :meth:`event`, the note made by ``note % args`` (client-go: ``Eventf``).
+        """Record an event with the note ``note % args`` (client-go: ``Eventf``). ``related`` may be None.
 
-        Nothing is formatted without ``args``. Where format and arguments do not fit, both are recorded as they are.
-        ``related`` may be None.
+        Without ``args`` nothing is formatted. If the arguments do not fit the format, both are recorded unchanged.
         """
         self.event(regarding, eventtype, reason, action, Formatted(note, args) if args else note, related=related)
 
@@ -172,69 +185,41 @@ class EventRecorder:
         note: str,
         *args: object,
     ) -> None:
-        """As :meth:`eventf`, with annotations for the event (client-go: ``AnnotatedEventf``)."""
+        """Like :meth:`eventf`, with annotations (client-go: ``AnnotatedEventf``)."""
         text = Formatted(note, args) if args else note
         self.event(regarding, eventtype, reason, action, text, related=related, annotations=annotations)
 
     def with_logger(self, logger: logging.Logger) -> EventRecorder:
-        """The same recorder, whose refusals are logged by another logger (client-go: ``WithLogger``)."""
+        """A copy of the recorder that logs refused events through another logger (client-go: ``WithLogger``)."""
         return EventRecorder(self._source, self._publisher, logger)
 
-    def _build(
-        self,
-        regarding: object,
-        eventtype: str,
-        reason: str,
-        action: str,
-        note: object,
-        related: object,
-        annotations: Texts | None,
-        labels: Texts | None,
-    ) -> SeriesEvent:
-        if is_in_kevents():
-            raise EchoError("recorded by what kevents was logging or sending")
-        reference = get_reference(regarding)
-        return SeriesEvent(
-            regarding=reference,
-            type=eventtype if type(eventtype) is str and eventtype in TYPES else event_type_of(eventtype),
-            reason=_word("reason", reason),
-            action=_word("action", action),
-            note=clip(note if type(note) is str else text_of(note), _NOTE_LIMIT),
-            source=self._source,
-            time=self._publisher.now(),
-            serial=0,
-            related=None if related is None else self._related(related),
-            annotations=texts_of(annotations) if annotations else NO_TEXTS,
-            labels=texts_of(labels) if labels else NO_TEXTS,
-            name="" if reference.name else str(uuid.uuid4()),
-        )
-
     def _related(self, related: object) -> ObjectReference | None:
-        """A reference to the second object; without one the event is still worth recording, as in client-go."""
+        """A reference to the second object. Without one the event is recorded all the same, as in client-go."""
         try:
             return get_reference(related)
         except InvalidReferenceError as error:
-            self._publisher.doubt(InvalidReferenceError(f"related: {error}"), self._logger)
+            self._publisher.omit(InvalidReferenceError(f"related: {error}"), self._logger)
             return None
 
     def __repr__(self) -> str:
-        """Whose events it records."""
+        """The controller."""
         return f"<EventRecorder {self.reporting_controller!r}>"
 
 
 class EventBroadcaster(Broadcaster[SeriesEvent]):
-    """Gives recorders, and writes what they record through a sink (client-go: ``NewBroadcaster``).
+    """Creates recorders and writes their events through a sink (client-go: ``NewBroadcaster``).
 
-    A context manager that shuts down at the end. Building one starts nothing; threads start with the first event.
-    Flush and shutdown write the present count of every series.
+    As a context manager it shuts down at the end of the block. Creating it starts nothing; threads start with the
+    first event. Flush and shutdown write the present count of every series.
 
-    Besides ``sink``, usually an :class:`EventsV1EventSink`, and ``series_options`` (what counts as the same, and how
-    often its count is written; None: client-go's defaults) it takes the options of :class:`kevents.EventBroadcaster`
-    and of its ``start_recording_to_sink``. Series that wait for their time do not count against the ``backlog``.
+    Besides ``sink``, usually an :class:`EventsV1EventSink`, and ``series_options`` (None: client-go's defaults) it
+    takes the options of :class:`kevents.EventBroadcaster` and of its ``start_recording_to_sink``. Series whose next
+    write is not due do not count against the ``backlog``.
 
     Raises:
-        TypeError: If the sink is none, an asynchronous one, or one for core/v1; if a function is a coroutine function.
-        ValueError: If an option makes no sense.
+        TypeError: If the sink has no ``create`` and ``patch``, is asynchronous or writes to core/v1; if a function is
+            a coroutine function.
+        ValueError: If an option is out of range or of the wrong type.
 
     .. versionadded:: 0.1
     """
@@ -254,7 +239,7 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
         strict: bool = False,
         on_drop: OnDrop | None = None,
     ) -> None:
-        """Check the options, and record to the sink from now on."""
+        """Check the options and start recording to the sink."""
         if series_options is not None and not isinstance(series_options, SeriesOptions):
             raise ValueError(f"series_options must be SeriesOptions, not {series_options!r}")
         super().__init__(
@@ -270,12 +255,12 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
         self._record_to(sink, new_decider, senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait)
 
     def new_recorder(self, reporting_controller: str, *, reporting_instance: str | None = None) -> EventRecorder:
-        """A recorder of a controller's events (client-go: ``NewRecorder``).
+        """Create a recorder (client-go: ``NewRecorder``).
 
         Args:
-            reporting_controller: ``[prefix/]name``, as ``example.com/backup-operator``: the API server takes no other.
-            reporting_instance: Which of its processes this is, cut to 128 bytes; None: the controller's name, a dash
-                and :func:`kevents.default_host`.
+            reporting_controller: ``[prefix/]name``, for example ``example.com/backup-operator``.
+            reporting_instance: Name of this process, cut to 128 bytes. None: the controller's name, a dash and
+                :func:`kevents.default_host`.
 
         Raises:
             ValueError: If the API server would refuse one of them.
@@ -284,7 +269,7 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
 
 
 def reporting_source(controller: str, instance: str | None) -> EventSource:
-    """The source of a controller's events.
+    """The source of a controller's events, checked.
 
     Raises:
         ValueError: If the API server would refuse controller or instance.
@@ -300,9 +285,9 @@ def reporting_source(controller: str, instance: str | None) -> EventSource:
     return EventSource(controller, clip(instance, _WORD_LIMIT))
 
 
-def _word(name: str, value: object) -> str:
-    """A reason or an action, as the API server takes it."""
-    text = value if type(value) is str else text_of(value)
+def _require_word(name: str, value: object) -> str:
+    """A reason or an action, cut to the API's limit."""
+    text = value if type(value) is str else to_text(value)
     if not text:
         raise InvalidMessageError(f"{name} is empty: {EVENTS_GROUP} takes no event without one")
     return clip(text, _WORD_LIMIT)

@@ -35,9 +35,8 @@ from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.recorder import EventRecorder, Formatted, Texts, default_host
 from kevents._clients.kopf_login import LoginSink
 from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, EventSource
-from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error
-from kevents._runtime.aio_threads import in_thread
+from kevents._runtime.aio import run_in_thread
 from kevents.exceptions import InvalidReferenceError
 
 __all__ = ["KopfRecorder", "ObjectLogHandler", "install"]
@@ -120,7 +119,7 @@ class KopfRecorder(EventRecorder):
         if not isinstance(broadcaster, EventBroadcaster):
             raise TypeError(f"broadcaster must be a kevents.EventBroadcaster, not {broadcaster!r}")
         plain = broadcaster.new_recorder(EventSource(component, default_host()))
-        super().__init__(plain.source, plain._publish, plain._refuse)  # noqa: SLF001 - a recorder of the same kind
+        super().__init__(plain.source, plain._publisher)  # noqa: SLF001 - a recorder of the same kind
         self.broadcaster: Final = broadcaster
         self._login = _sink_of(broadcaster).login
 
@@ -141,7 +140,7 @@ class KopfRecorder(EventRecorder):
             objects = list(_each(object))
         except Exception as error:  # noqa: BLE001 - the caller's iterable may raise anything
             trouble = InvalidReferenceError(f"cannot iterate over the objects: {format_error(error)}")
-            self._refuse(DropReason.INVALID_REFERENCE, trouble, self._logger)
+            self._publisher.refuse(trouble, self._logger)
             return
         for each in objects:
             super().event(each, eventtype, reason, message, annotations=annotations, labels=labels)
@@ -195,7 +194,7 @@ class KopfRecorder(EventRecorder):
             timeout: Seconds.
         """
         patience = timeout if self._login.is_there() else 0.0
-        return await in_thread("kevents-cleanup", self._flush, monotonic() + patience)
+        return await run_in_thread("kevents-cleanup", self._flush, monotonic() + patience)
 
     def _flush(self, deadline: float | None) -> bool:
         return self.broadcaster.flush(None if deadline is None else deadline - monotonic())

@@ -11,6 +11,8 @@ from time import monotonic
 import pytest
 from hypothesis import HealthCheck, settings
 
+from kevents._broadcast.broadcaster import WatcherPublisher
+
 pytest_plugins = ["tests.support.plugin"]
 
 LEAK_TIMEOUT = 5.0
@@ -36,6 +38,12 @@ def no_leaked_threads() -> Iterator[None]:
         thread._started.wait(max(deadline - monotonic(), 0.0))  # type: ignore[attr-defined]
         thread.join(max(deadline - monotonic(), 0.0))
     assert [thread.name for thread in set(threading.enumerate()) - before if "pytest_timeout" not in thread.name] == []
+
+
+@pytest.fixture(autouse=True)
+def internal_faults_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of kevents itself fails the test that meets it. In production it is logged and counted."""
+    monkeypatch.setattr(WatcherPublisher, "raise_internal", True)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from kevents._delivery.sender_tasks import send
 from kevents._queue.outcome import Unavailable
 from kevents._queue.work_item import Attempt
 from kevents._queue.workqueue import WorkQueue
-from kevents._runtime.aio_threads import in_thread
+from kevents._runtime.threads import run_in_thread
 from kevents.testing import FakeSink
 from tests.simulation import Occurrence
 from tests.support.aio import AsyncSink, run
@@ -800,7 +800,7 @@ def test_a_wait_that_raises(error: type[BaseException]) -> None:
 
     async def main() -> None:
         with pytest.raises(error):
-            await asyncio.wait_for(in_thread("w", wait, None), PATIENCE)
+            await asyncio.wait_for(run_in_thread("w", wait, None), PATIENCE)
 
     run(main())
 
@@ -814,7 +814,7 @@ def test_no_thread_to_wait_in(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> float | None:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            waited = in_thread("w", lambda deadline: deadline, None)
+            waited = run_in_thread("w", lambda deadline: deadline, None)
         return await waited
 
     before = time.monotonic()
@@ -845,7 +845,7 @@ def test_loop_ends_before_shutdown(ended: list[aio.EventBroadcaster], caplog: py
     check_ledgers(events.statistics())
     logged = [record.getMessage() for record in caplog.records]
     assert any("the event loop of sink-1 is closed" in line for line in logged)
-    assert any("shutdown gave up 2 events" in line for line in logged)
+    assert any("shutdown dropped 2 events" in line for line in logged)
 
 
 def test_next_loop() -> None:

@@ -606,7 +606,7 @@ def test_no_login(api_server: APIServer, tmp_path: Path) -> None:
         assert running.end() == 0, running.log
         [line] = running.said("kopf has not logged in yet")
         assert "let that return recorder.logged_in(...)" in line
-        assert running.said("shutdown gave up 1 event at its deadline")
+        assert running.said("shutdown dropped 1 event at its deadline")
     assert written(api_server) == []
 
 
@@ -646,7 +646,7 @@ def test_server_away_at_the_end(api_server: APIServer, tmp_path: Path) -> None:
         api_server.fail(Hang(), path="/events")
         running.wait_until(lambda: running.said("Creation is processed: 1 succeeded"))
         assert running.end() == 0, running.log
-        assert running.said("shutdown gave up 1 event at its deadline")
+        assert running.said("shutdown dropped 1 event at its deadline")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # kopf, told to stop at once, may leave its session open

@@ -19,7 +19,7 @@ from kevents.events import EventRecorder, SeriesEvent, key_without_note
 from tests.support.series import NANO, START, World
 
 if TYPE_CHECKING:
-    from kevents._broadcast.publisher import Publisher
+    from kevents._broadcast.recorder import Publisher
 
 TRACES = Path(__file__).parent / "traces" / "events-v1"
 DIFFERENT = "resource-version-in-identity"
@@ -31,7 +31,7 @@ def client_go_key(event: SeriesEvent) -> Hashable:
 
 
 class Wiring:
-    """A recorder whose events go straight into a world: the publisher's part, without its threads."""
+    """A publisher without threads: it passes the events of its recorder to a simulated world."""
 
     def __init__(self, world: World) -> None:
         """Refuse nothing yet."""
@@ -43,7 +43,7 @@ class Wiring:
         """The world's time."""
         return START + round(self._world.now * NANO)
 
-    def offer(self, event: SeriesEvent) -> None:
+    def publish(self, event: SeriesEvent) -> None:
         """Hand an event over."""
         self._world.accept([event])
 

@@ -1,4 +1,4 @@
-"""Recorders, the broadcaster, and the watchers that consume its events; their asyncio counterparts.
+"""Recorders, broadcasters and watchers, and their asyncio counterparts.
 
-Begin with ``recorder.py``, then ``broadcaster.py`` and ``watcher.py``.
+It uses every private package below it. Begin with ``recorder.py``, then ``broadcaster.py`` and ``watcher.py``.
 """

@@ -1,28 +1,33 @@
-"""Publishes each recorded event to every watcher, and sees to it that all of them come to an end."""
+"""Broadcasters: they publish each recorded event to every watcher, and flush and end all watchers together."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
-from kevents._broadcast.publisher import Publisher
-from kevents._broadcast.recorder import EventRecorder, source_of
+from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
 from kevents._broadcast.watcher import Watcher
-from kevents._correlation.decisions import CoreDecider
+from kevents._correlation.correlator import CoreDecider
 from kevents._correlation.options import CorrelatorOptions
 from kevents._delivery.dispatcher import Dispatcher
 from kevents._delivery.drop_reporter import DropReporter, OnDrop
 from kevents._delivery.handlers import CallHandler, log_plainly, log_structured
 from kevents._delivery.sender_threads import SenderThreadPool
 from kevents._model.objects import Event
+from kevents._model.statistics import DropReason, Statistics
 from kevents._model.validation import require_callable, require_count, require_positive, require_sink
-from kevents._model.wire import CORE_GROUP
-from kevents._runtime.log import LimitedLog, log_limited
+from kevents._model.wire import CORE_GROUP, format_error, pluralize
+from kevents._runtime.lifecycle import register
+from kevents._runtime.log import LimitedLog, log_line
+from kevents._runtime.reentrant import SECTION, time_left
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,18 +36,263 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kevents._clients.sync import EventSink
-    from kevents._correlation.decisions import Decider
+    from kevents._correlation.decision import Decider
     from kevents._delivery.handlers import Handler
     from kevents._model.objects import EventSource
-    from kevents._model.statistics import Statistics
+    from kevents.exceptions import InvalidEventError
 
 E = TypeVar("E", bound=Event)
 
+_END_OF_TIME: Final = 1 << 63
+
+
+class WatcherPublisher:
+    """Publishes events to watchers, sets their serial numbers and counts them. Open, then draining, then stopped.
+
+    Recorders refer to it instead of the broadcaster, so that it lives as long as events can be recorded.
+
+    Args:
+        losses: Reports dropped events.
+        clock: Nanoseconds since the epoch.
+        strict: Whether a refused event raises.
+    """
+
+    raise_internal = False
+    """Whether faults of kevents itself are raised, as in its own tests."""
+
+    def __init__(self, losses: DropReporter, clock: Callable[[], int], *, strict: bool) -> None:
+        """Create an open publisher without watchers."""
+        self.section = SECTION
+        self.open = True
+        self.watchers: tuple[Watcher, ...] = ()
+        self.now = clock if clock is time.time_ns else partial(self._guarded_clock, clock)
+        self._losses = losses
+        self._strict = strict
+        self._faults: set[tuple[type, int]] = set()
+        self._reset()
+        register(self)
+
+    def _reset(self) -> None:
+        self._stopped = threading.Event()
+        self._closer = 0  # the thread that shuts down
+        self._free = threading.Event()  # set while no thread shuts down
+        self._free.set()
+        self._recorded = self._no_watcher = 0
+        self._refused: Counter[DropReason] = Counter()
+
+    # -- recording -----------------------------------------------------------------------------------------------
+
+    def publish(self, event: Event) -> None:
+        """Offer an event to every watcher, or count why it is dropped. In any thread, at any moment."""
+        self.section.run(self._publish, event)
+
+    def _publish(self, event: Event) -> None:
+        if not self.open:
+            self._recorded += 1
+            self._refused[DropReason.SHUTDOWN] += 1
+            self.section.defer(partial(self._losses.report, DropReason.SHUTDOWN, event, why="recorded too late"))
+            return
+        event.serial = self.section.next_serial(event.time)
+        watchers = self.watchers
+        if not watchers:
+            self.section.defer(partial(self._losses.report, DropReason.NO_WATCHER, event))
+            self._no_watcher += 1
+        for watcher in watchers:
+            if not watcher.offer(event):
+                self.section.defer(partial(self._losses.report, DropReason.QUEUE_FULL, event, kind=watcher.name))
+        self._recorded += 1  # last: a fault above is counted by refuse()
+
+    def refuse(self, error: Exception, logger: logging.Logger) -> None:
+        """Count and log a call that made no event.
+
+        Raises:
+            Exception: The error, if the broadcaster is strict.
+        """
+        reason = reason_of(error)
+        report = partial(self._report_refused, reason, error, logger)
+        self.section.run(self._refuse, (reason, report))
+        strict = self._strict or (reason is DropReason.INTERNAL and self.raise_internal)
+        if strict and reason is not DropReason.RECURSION:
+            raise error
+
+    def _refuse(self, refusal: tuple[DropReason, Callable[[], None]]) -> None:
+        reason, report = refusal
+        self._recorded += 1
+        self._refused[reason] += 1
+        self.section.defer(report)
+
+    def _report_refused(self, reason: DropReason, error: Exception, logger: logging.Logger) -> None:
+        if reason is not DropReason.INTERNAL:
+            self._losses.report(reason, None, why=str(error), logger=logger)
+            return
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        fault = type(error), 0 if trace is None else trace.tb_lineno
+        if fault not in self._faults:
+            self._faults.add(fault)
+            log_line(logging.ERROR, "fault in kevents, please report it", logger=logger, error=error)
+        self._losses.report(reason, None, why=format_error(error), level=logging.ERROR, logger=logger)
+
+    def omit(self, error: InvalidEventError, logger: logging.Logger) -> None:
+        """Log an optional part that is left out of an event.
+
+        Raises:
+            InvalidEventError: The error, if the broadcaster is strict.
+        """
+        if self._strict:
+            raise error
+        text = f"an event is recorded without a part: {error}"
+        self._losses.log.log_limited(("omitted", type(error)), text, logger=logger)
+
+    def _guarded_clock(self, clock: Callable[[], int]) -> int:
+        try:
+            now = clock()
+            if isinstance(now, int) and 0 <= now < _END_OF_TIME:
+                return now
+            problem = f"returned {now!r}, which is not nanoseconds since the epoch"
+        except Exception as error:  # noqa: BLE001 - a user's clock must not lose an event
+            problem = f"raised {format_error(error)}"
+        text = f"the clock {problem}; the system clock is used"
+        self.section.defer(partial(self._losses.log.log_limited, "clock", text, level=logging.ERROR))
+        self.section.run_deferred()
+        return time.time_ns()
+
+    # -- watchers ------------------------------------------------------------------------------------------------
+
+    def add(self, watcher: Watcher) -> Watcher | None:
+        """Add a watcher, unless another one writes to the same sink.
+
+        Returns:
+            The watcher that receives the events: the given one or the other. None after shutdown.
+        """
+        sink = watcher.handler.sink
+        with self.section.lock:
+            same = next((other for other in self.watchers if sink is not None and other.handler.sink is sink), None)
+            if same is None and self.open:
+                self.watchers = (*self.watchers, watcher)
+                return watcher
+            return same
+
+    def remove(self, watcher: Watcher) -> None:
+        """Remove a stopped watcher. After shutdown watchers stay, for the statistics."""
+        with self.section.lock:
+            if self.open:
+                self.watchers = tuple(other for other in self.watchers if other is not watcher)
+
+    # -- flush and shutdown --------------------------------------------------------------------------------------
+
+    def flush(self, deadline: float | None, cancelled: Callable[[], bool] = bool) -> bool:
+        """Wait until all events published so far have ended. False at the deadline and in a watcher's thread."""
+        if self.owns_this_thread():
+            return False
+        with ExitStack() as stack:  # all watchers begin before the first is waited for
+            targets = [(watcher, stack.enter_context(watcher.flushing())) for watcher in self.watchers]
+            flushed = [watcher.await_flush(target, deadline, cancelled) for watcher, target in targets]
+        return all(flushed)
+
+    def wake(self) -> None:
+        """Let callers that wait for a flush check again whether it is cancelled."""
+        for watcher in self.watchers:
+            watcher.wake()
+
+    def shutdown(self, deadline: float) -> int:
+        """Shut down, or wait for a shutdown that is already running.
+
+        The next call continues a shutdown that Ctrl-C interrupted or that began in a watcher's own thread.
+
+        Returns:
+            Number of dropped events; 0 if another caller reports them.
+        """
+        try:
+            while not self.begin_shutdown(deadline):
+                if not self.await_shutdown(deadline):
+                    return 0
+            return self.end_shutdown(deadline)
+        except BaseException:
+            if self._closer == threading.get_ident():
+                self._leave()
+            raise
+
+    def begin_shutdown(self, deadline: float) -> bool:
+        """Refuse further events and start to drain the queues. False if a shutdown is running or complete."""
+        with self.section.lock:
+            if self._closer or self._stopped.is_set():
+                return False
+            self._closer = threading.get_ident()
+            self._free.clear()
+            self.open = False
+        for watcher in self.watchers:
+            watcher.begin_stop(deadline)
+        return True
+
+    def end_shutdown(self, deadline: float) -> int:
+        """Wait for the end of all watchers. Returns the number of events dropped at the deadline."""
+        dropped = sum(watcher.end_stop(deadline) for watcher in self.watchers)
+        if self.owns_this_thread():
+            self._leave()
+            return dropped
+        self._stopped.set()
+        self._leave()
+        self._losses.log.log_suppressed()
+        if dropped:
+            log_line(logging.WARNING, f"shutdown dropped {pluralize(dropped, 'event')} at its deadline")
+        return dropped
+
+    def _leave(self) -> None:
+        """Let another caller continue the shutdown, unless it is complete."""
+        with self.section.lock:
+            self._closer = 0
+            self._free.set()
+
+    def await_shutdown(self, deadline: float) -> bool:
+        """Wait for a shutdown in another thread; not in the thread that began it, nor in a watcher's thread.
+
+        Returns:
+            True if the other thread left it incomplete, so that the caller must continue.
+        """
+        if self._closer == threading.get_ident() or self.owns_this_thread():
+            return False
+        return self._free.wait(time_left(deadline)) and not self._stopped.is_set()
+
+    def flush_at_exit(self, deadline: float) -> None:
+        """Flush and stay open. Shut down instead if there is no thread for the events and none can be started."""
+        if all(watcher.can_work() for watcher in self.watchers):
+            self.flush(deadline)
+        elif self.begin_shutdown(deadline):
+            self.end_shutdown(deadline)
+
+    def owns_this_thread(self) -> bool:
+        """True in a thread of a watcher."""
+        return any(watcher.owns_this_thread() for watcher in self.watchers)
+
+    def after_fork(self) -> None:
+        """In the child: start with nothing recorded and the same watchers. The parent's events stay with the parent."""
+        self._reset()
+        self._losses.log.reset()
+        if not self.open:
+            self._stopped.set()
+        for watcher in self.watchers:
+            watcher.after_fork()
+
+    def statistics(self) -> Statistics:
+        """A snapshot of the broadcaster's statistics and those of its watchers, each consistent in itself."""
+        with self.section.lock:
+            watchers = self.watchers
+            recorded, no_watcher, refused = self._recorded, self._no_watcher, dict(self._refused)
+        return Statistics(
+            recorded=recorded,
+            refused=refused,
+            no_watcher=no_watcher,
+            published=recorded - no_watcher - sum(refused.values()),
+            watchers=tuple(watcher.statistics() for watcher in watchers),
+        )
+
 
 class Broadcaster(Generic[E]):
-    """What the broadcasters of both APIs have in common: watchers, and one end for all of them.
+    """Base of the broadcasters of both APIs: it starts watchers and ends them.
 
-    Its options are theirs, but for the API group in which the events are written.
+    Its options are documented there; ``api_group`` is the group of the events that its sinks write.
     """
 
     def __init__(
@@ -63,7 +313,7 @@ class Broadcaster(Generic[E]):
         self._queue_length = require_count("queue_length", queue_length)
         self._api_group = api_group
         self._losses = DropReporter(LimitedLog(), on_drop, api_group)
-        self._publisher = Publisher(self._losses, clock, strict=strict)
+        self._publisher = WatcherPublisher(self._losses, clock, strict=strict)
         self._numbers = count(1)
 
     # -- watchers ------------------------------------------------------------------------------------------------
@@ -72,37 +322,35 @@ class Broadcaster(Generic[E]):
         """Log each event through a printf-like function, as ``logger.info`` (client-go: ``StartLogging``).
 
         Args:
-            logf: Called with a format and its arguments; line breaks and control characters are escaped.
+            logf: Called with a format and its arguments. Line breaks and control characters are escaped.
 
         Raises:
-            ValueError: If it cannot be called.
+            ValueError: If it is not callable.
             TypeError: If it is a coroutine function.
         """
         require_callable("logf", logf)
-
         return self._start(self._name("logging"), CallHandler(partial(log_plainly, logf)))
 
     def start_structured_logging(self, level: int = logging.INFO, *, logger: logging.Logger | None = None) -> Watcher:
         """Log each event as ``Event occurred`` with its fields as ``extra`` (client-go: ``StartStructuredLogging``).
 
         Args:
-            level: Of the records.
-            logger: Without one, the logger ``kevents.events``.
+            level: Level of the log records.
+            logger: Default: the logger ``kevents.events``.
         """
         require_count("level", level)
         target = logging.getLogger("kevents.events") if logger is None else logger
         require_callable("logger.log", getattr(target, "log", None))
-
         return self._start(self._name("structured-logging"), CallHandler(partial(log_structured, target, level)))
 
     def start_event_watcher(self, handler: Callable[[E], object]) -> Watcher:
         """Call a handler with each event, in a thread of its own (client-go: ``StartEventWatcher``).
 
         Args:
-            handler: What it raises is counted and logged; the watcher goes on.
+            handler: Its exceptions are counted and logged; the watcher continues.
 
         Raises:
-            ValueError: If it cannot be called.
+            ValueError: If it is not callable.
             TypeError: If it is a coroutine function.
         """
         require_callable("handler", handler)
@@ -120,7 +368,7 @@ class Broadcaster(Generic[E]):
     ) -> Watcher:
         if retry_wait is not None:
             require_callable("retry_wait", retry_wait)
-        new_delivery = partial(
+        new_dispatcher = partial(
             Dispatcher,
             self._losses,
             new_decider,
@@ -131,72 +379,72 @@ class Broadcaster(Generic[E]):
             retry_wait=retry_wait,
         )
         name = self._name("sink")
-        return self._start(name, self._new_crew(new_delivery, sink, senders, name))
+        return self._start(name, self._new_sender_pool(new_dispatcher, sink, senders, name))
 
-    def _new_crew(self, new_delivery: Callable[..., Dispatcher], sink: EventSink, senders: int, name: str) -> Handler:
-        """What sends: threads, unless a face of another kind says otherwise."""
-        return SenderThreadPool(new_delivery(), sink, senders, name)
+    def _new_sender_pool(
+        self, new_dispatcher: Callable[..., Dispatcher], sink: EventSink, senders: int, name: str
+    ) -> Handler:
+        return SenderThreadPool(new_dispatcher(), sink, senders, name)
 
     def _require_sink(self, sink: object) -> None:
-        """A sink that what sends can call, and that writes these events."""
         require_sink(sink, self._api_group)
 
     def _start(self, name: str, handler: Handler) -> Watcher:
+        publisher = self._publisher
         watcher = Watcher(
             name,
             handler,
-            self._publisher.turn,
+            publisher.section,
             queue_length=self._queue_length,
             losses=self._losses,
-            on_end=self._publisher.remove,
+            on_end=publisher.remove,
         )
-        added = self._publisher.add(watcher)
+        added = publisher.add(watcher)
         if added is None:
-            log_limited(logging.ERROR, f"{name} was started after shutdown: it is stopped already")
+            log_line(logging.ERROR, f"{name} was started after shutdown: it is stopped already")
             watcher.begin_stop(monotonic())
             return watcher
         if added is not watcher:
-            log_limited(logging.WARNING, f"this sink is recorded to already, by {added.name}; it is not started again")
+            log_line(logging.WARNING, f"this sink is recorded to already, by {added.name}; it is not started again")
         return added
 
     def _name(self, kind: str) -> str:
         return f"{kind}-{next(self._numbers)}"
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # -- flush and shutdown --------------------------------------------------------------------------------------
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything recorded before the call has ended, in every watcher.
+        """Wait until every event recorded before the call has ended, in every watcher.
 
         Args:
-            timeout: Seconds; None: as long as it takes.
+            timeout: Seconds; None for no timeout.
 
         Returns:
-            True when all of it was delivered, or dropped for a reason; False at the time-out, and at once in a
-            thread of one of the watchers.
+            True if each was delivered, or dropped for a reason. False at the timeout, and at once in a thread of one
+            of the watchers.
         """
         return self._publisher.flush(None if timeout is None else monotonic() + timeout)
 
     def shutdown(self, timeout: float = 5.0) -> int:
-        """Take no more events, deliver what there is, and end (client-go: ``Shutdown``).
+        """Refuse further events, deliver the pending ones, and end (client-go: ``Shutdown``).
 
-        A second call waits for the first, or goes on with it where Ctrl-C interrupted it or a watcher's own thread,
-        which cannot wait for itself, made it. Events recorded from now on are dropped and counted.
+        A second call waits for the first. It continues a shutdown that Ctrl-C interrupted, or that a watcher's own
+        thread began, which cannot wait for itself. Events recorded later are dropped and counted.
 
         Args:
-            timeout: Seconds after which what is left is given up.
+            timeout: Seconds after which the remaining events are dropped.
 
         Returns:
-            How many events were given up, over all watchers; 0 for a call that another one ends.
+            Number of dropped events over all watchers; 0 if another call reports them.
         """
-        deadline = monotonic() + timeout
-        return self._publisher.shutdown(deadline)
+        return self._publisher.shutdown(monotonic() + timeout)
 
     def statistics(self) -> Statistics:
-        """A snapshot of the ledgers, each exact in itself."""
+        """A snapshot of the statistics of the broadcaster and its watchers, each consistent in itself."""
         return self._publisher.statistics()
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Return the broadcaster."""
         return self
 
     def __exit__(
@@ -207,23 +455,23 @@ class Broadcaster(Generic[E]):
 
 
 class EventBroadcaster(Broadcaster[Event]):
-    """Gives recorders, and hands what they record to watchers (client-go: ``NewBroadcaster``).
+    """Creates recorders and passes their events to watchers (client-go: ``NewBroadcaster``).
 
-    A context manager that shuts down at the end. Building one starts nothing; threads start with the first event.
+    As a context manager it shuts down at the end of the block. Creating it starts nothing; threads start with the
+    first event.
 
     Args:
-        correlator_options: What counts as the same, for every sink; None: client-go's defaults.
-        sleep_duration: The longest pause between two tries to write that is not asked for by the server or by a
-            ``retry_wait``, in seconds.
-        queue_length: How many events each watcher's mailbox holds; what does not fit is dropped and counted.
-        clock: Nanoseconds since the epoch, for the events' names and times.
-        strict: Whether recorders raise what they would otherwise log: for tests.
-        on_drop: Called with reason, event (or None) and the number of recorded events for every loss but kevents'
-            own echo (``recursion``).
-        max_message_bytes: To which messages are cut; None: only to what the API server could ever store.
+        correlator_options: For every sink; None for client-go's defaults.
+        sleep_duration: Longest pause in seconds between two attempts to write an event. The server or a ``retry_wait``
+            may ask for longer ones.
+        queue_length: Number of events that the queue of each watcher holds. Further ones are dropped and counted.
+        clock: Nanoseconds since the epoch, for the names and times of events.
+        strict: Whether recorders raise errors instead of logging them. Meant for tests.
+        on_drop: Called with reason, event (or None) and number of recorded events for every loss except ``recursion``.
+        max_message_bytes: Longer messages are cut; None: only those that the API server can never store.
 
     Raises:
-        ValueError: If an option makes no sense.
+        ValueError: If an option is out of range or of the wrong type.
         TypeError: If a function is a coroutine function.
 
     .. versionadded:: 0.1
@@ -252,15 +500,15 @@ class EventBroadcaster(Broadcaster[Event]):
         self._max_message_bytes = max_message_bytes
 
     def new_recorder(self, source: EventSource | str) -> EventRecorder:
-        """A recorder of events of a source (client-go: ``NewRecorder``).
+        """Create a recorder (client-go: ``NewRecorder``).
 
         Args:
-            source: Or the component's name alone; the host is then left empty.
+            source: Source of its events, or only the component's name.
 
         Raises:
-            TypeError: If it is neither, or a part of it no text.
+            TypeError: If it is neither, or one of its fields is not a str.
         """
-        return EventRecorder(source_of(source), self._publisher.publish, self._publisher.refuse)
+        return EventRecorder(to_source(source), self._publisher)
 
     def start_recording_to_sink(
         self,
@@ -274,18 +522,19 @@ class EventBroadcaster(Broadcaster[Event]):
         """Write events to the API server (client-go: ``StartRecordingToSink``).
 
         Args:
-            sink: Usually a :class:`~kevents.CoreV1EventSink`. The same sink again gives the watcher that exists.
-            senders: How many requests may be under way at once.
-            backlog: How many different events may wait to be written.
-            max_age: Seconds after which an event that cannot be written is given up: as long as the API server
-                keeps events.
-            retry_wait: A tenacity wait for the pauses between tries; None: 1, 2, 4 ... seconds up to the
-                broadcaster's ``sleep_duration``, a random share of each.
+            sink: Usually a :class:`~kevents.CoreV1EventSink`. For a sink that is in use the existing watcher is
+                returned.
+            senders: Maximum number of concurrent requests.
+            backlog: Maximum number of different events that wait to be written.
+            max_age: Seconds after which an event that cannot be written is dropped. The default is the time for which
+                the API server keeps events.
+            retry_wait: A tenacity wait for the pauses between attempts. None: 1, 2, 4 ... seconds up to the
+                broadcaster's ``sleep_duration``, each shortened at random by up to a half.
 
         Raises:
-            TypeError: If the sink is none, an asynchronous one, or one for events of another API; if ``retry_wait``
-                is a coroutine function.
-            ValueError: If a number makes no sense.
+            TypeError: If the sink has no ``create`` and ``patch``, is asynchronous or writes to another API; if
+                ``retry_wait`` is a coroutine function.
+            ValueError: If a number is out of range.
         """
         self._require_sink(sink)
         new_decider = partial(CoreDecider, self._options, self._max_message_bytes)

@@ -1,15 +1,16 @@
-"""From a call to an event published: what operators hold in their hands."""
+"""Recorders: they turn a call into an event and publish it."""
 
 from __future__ import annotations
 
 import os
 import socket
+import uuid
 from collections.abc import Callable, Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, NO_TEXTS, EventSource, ObjectReference
+from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, NO_TEXTS, Event, EventSource
 from kevents._model.reference import get_reference
 from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error
@@ -20,14 +21,29 @@ if TYPE_CHECKING:
     import logging
 
 Texts = Mapping[str, str]
-Publish = Callable[[ObjectReference, EventSource, str, str, str, Texts, Texts], None]
-Refuse = Callable[[DropReason, InvalidEventError, "logging.Logger"], None]
 
 TYPES: Final = frozenset({EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING})
 
 
+class Publisher(Protocol):
+    """Receives the events of recorders of both APIs: a broadcaster's publisher, or that of a fake recorder."""
+
+    @property
+    def now(self) -> Callable[[], int]:
+        """The clock for events, in nanoseconds since the epoch. Never raises."""
+
+    def publish(self, event: Event, /) -> None:
+        """Publish an event. Its serial number is set here."""
+
+    def refuse(self, error: Exception, logger: logging.Logger, /) -> None:
+        """Count and log a call that made no event. A strict publisher raises the error."""
+
+    def omit(self, error: InvalidEventError, logger: logging.Logger, /) -> None:
+        """Log an optional part that is left out of an event. A strict publisher raises the error."""
+
+
 def default_host() -> str:
-    """The host for an :class:`~kevents.EventSource`: the pod's name (``POD_NAME``), else the machine's.
+    """Host for an :class:`~kevents.EventSource`: the environment variable ``POD_NAME``, or the host name.
 
     .. versionadded:: 0.1
     """
@@ -36,7 +52,7 @@ def default_host() -> str:
 
 @runtime_checkable
 class Recorder(Protocol):
-    """What code that records asks for: an :class:`EventRecorder`, or a fake one (client-go: ``EventRecorder``).
+    """Interface of :class:`EventRecorder` and the fake recorder, for annotations (client-go: ``EventRecorder``).
 
     .. versionadded:: 0.1
     """
@@ -68,27 +84,26 @@ class Recorder(Protocol):
         """Record an event with annotations and a formatted message."""
 
     def for_object(self, object: object) -> BoundRecorder:  # noqa: A002
-        """Give a recorder for this object."""
+        """Create a recorder for one object."""
 
 
 class EventRecorder:
-    """Records events of one source; a broadcaster makes it (client-go: ``recorderImpl``).
+    """Records events of one source. A broadcaster creates it (client-go: ``recorderImpl``).
 
-    Its methods raise no ``Exception`` (Ctrl-C passes, and what else is none, as from a message's ``__str__``), never
-    block, and may be called from any thread, coroutine, signal handler or finaliser.
-    What cannot be recorded is counted in ``broadcaster.statistics()`` and logged. Of a strict broadcaster they raise
-    :class:`~kevents.InvalidReferenceError` and its kin instead.
+    Its methods never block, and they raise no ``Exception``. They may be called from any thread, coroutine, signal
+    handler or finaliser. A call that cannot be recorded is logged and counted in ``broadcaster.statistics()``; a
+    recorder of a strict broadcaster raises instead. ``KeyboardInterrupt`` and other exceptions that are no
+    ``Exception`` pass, for example from a message's ``__str__``.
 
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_logger", "_publish", "_refuse", "source")
+    __slots__ = ("_logger", "_publisher", "source")
 
-    def __init__(self, source: EventSource, publish: Publish, refuse: Refuse, logger: logging.Logger = LOGGER) -> None:
-        """Keep where to publish."""
+    def __init__(self, source: EventSource, publisher: Publisher, logger: logging.Logger = LOGGER) -> None:
+        """Create a recorder that publishes to a broadcaster's publisher."""
         self.source: Final = source
-        self._publish = publish
-        self._refuse = refuse
+        self._publisher = publisher
         self._logger = logger
 
     def event(
@@ -101,36 +116,40 @@ class EventRecorder:
         annotations: Texts | None = None,
         labels: Texts | None = None,
     ) -> None:
-        """Record that something happened to an object (client-go: ``Event``).
+        """Record an event about an object (client-go: ``Event``).
 
         Args:
-            object: What it happened to: a manifest, a model of a client, an :class:`~kevents.ObjectReference` ...;
-                read now, so that later changes of it change nothing.
+            object: A manifest, a client's model, an :class:`~kevents.ObjectReference` ... It is read now; later changes
+                have no effect.
             eventtype: ``Normal`` or ``Warning``.
-            reason: Why, in one CamelCase word by convention.
-            message: What happened, for people; anything with a text.
-            annotations: For the event.
-            labels: For the event.
+            reason: Why the event happened, by convention one CamelCase word.
+            message: Human-readable description: a text, or any object with a ``__str__``.
+            annotations: Of the event.
+            labels: Of the event.
         """
+        publisher = self._publisher
         try:
             if is_in_kevents():
-                raise EchoError("recorded by what kevents was logging or sending")  # noqa: TRY301 - as all refusals
+                raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
             reference = get_reference(object)
             if type(eventtype) is not str or eventtype not in TYPES:
-                eventtype = event_type_of(eventtype)
+                eventtype = to_event_type(eventtype)
             if type(reason) is not str or type(message) is not str:
-                reason, message = text_of(reason), text_of(message)
-            annotations = NO_TEXTS if not annotations else texts_of(annotations)
-            labels = NO_TEXTS if not labels else texts_of(labels)
-        except Exception as error:  # noqa: BLE001 - whatever the caller's values do when they are looked at
-            self._refuse(*refusal_of(error), self._logger)
-        else:
-            self._publish(reference, self.source, eventtype, reason, message, annotations, labels)
+                reason, message = to_text(reason), to_text(message)
+            annotations = NO_TEXTS if annotations is None else to_texts(annotations)
+            labels = NO_TEXTS if labels is None else to_texts(labels)
+            now = publisher.now()
+            event = Event(reference, eventtype, reason, message, self.source, now, 0, annotations, labels)
+            if not reference.name:
+                event = event.replace(name=str(uuid.uuid4()))
+            publisher.publish(event)
+        except Exception as error:  # noqa: BLE001 - never raises; reason_of() tells a fault of kevents from the caller's
+            publisher.refuse(error, self._logger)
 
     def eventf(self, object: object, eventtype: str, reason: str, message_fmt: str, *args: object) -> None:  # noqa: A002
-        """As :meth:`event`, the message made by ``message_fmt % args`` (client-go: ``Eventf``).
+        """Record an event with the message ``message_fmt % args`` (client-go: ``Eventf``).
 
-        Nothing is formatted without ``args``. Where format and arguments do not fit, both are recorded as they are.
+        Without ``args`` nothing is formatted. If the arguments do not fit the format, both are recorded unchanged.
         """
         self.event(object, eventtype, reason, Formatted(message_fmt, args) if args else message_fmt)
 
@@ -143,19 +162,19 @@ class EventRecorder:
         message_fmt: str,
         *args: object,
     ) -> None:
-        """As :meth:`eventf`, with annotations for the event (client-go: ``AnnotatedEventf``)."""
+        """Like :meth:`eventf`, with annotations (client-go: ``AnnotatedEventf``)."""
         message = Formatted(message_fmt, args) if args else message_fmt
         self.event(object, eventtype, reason, message, annotations=annotations)
 
     def with_logger(self, logger: logging.Logger) -> EventRecorder:
-        """The same recorder, whose refusals are logged by another logger (client-go: ``WithLogger``)."""
-        return EventRecorder(self.source, self._publish, self._refuse, logger)
+        """A copy of the recorder that logs refused events through another logger (client-go: ``WithLogger``)."""
+        return EventRecorder(self.source, self._publisher, logger)
 
     def for_object(self, object: object) -> BoundRecorder:  # noqa: A002
-        """A recorder for one object, pleasant in a handler.
+        """A recorder for one object.
 
         Args:
-            object: Read now if a reference can be made of it; otherwise every event about it is refused.
+            object: Read now. If no reference can be made from it, every event about it is refused.
         """
         try:
             return BoundRecorder(self, get_reference(object))
@@ -163,7 +182,7 @@ class EventRecorder:
             return BoundRecorder(self, object)
 
     def __repr__(self) -> str:
-        """Whose events it records."""
+        """The component."""
         return f"<EventRecorder {self.source.component!r}>"
 
 
@@ -176,7 +195,7 @@ class BoundRecorder:
     __slots__ = ("_object", "_recorder")
 
     def __init__(self, recorder: Recorder, object: object) -> None:  # noqa: A002
-        """Keep both; :meth:`EventRecorder.for_object` makes it."""
+        """Create it with :meth:`EventRecorder.for_object`."""
         self._recorder = recorder
         self._object = object
 
@@ -189,7 +208,7 @@ class BoundRecorder:
         annotations: Texts | None = None,
         labels: Texts | None = None,
     ) -> None:
-        """As :meth:`EventRecorder.event`."""
+        """Like :meth:`EventRecorder.event`."""
         self._recorder.event(self._object, eventtype, reason, message, annotations=annotations, labels=labels)
 
     def normal(self, reason: str, message: object) -> None:
@@ -201,38 +220,42 @@ class BoundRecorder:
         self._recorder.event(self._object, EVENT_TYPE_WARNING, reason, message)
 
     def exception(self, reason: str, error: BaseException) -> None:
-        """Record a ``Warning`` event with the error's type and text."""
+        """Record a ``Warning`` event with the type and the text of an error."""
         self._recorder.event(self._object, EVENT_TYPE_WARNING, reason, format_error(error))
 
 
-class EchoError(InvalidEventError):
-    """kevents heard its own echo."""
+class RecursiveEventError(InvalidEventError):
+    """The event was recorded from within kevents' own logging, sink or callback."""
+
+    def __str__(self) -> str:
+        """Describe the error."""
+        return "recorded from within kevents' own logging, sink or callback"
 
 
 class Formatted:
-    """A format and its arguments, whose text is made where a failure is caught."""
+    """A format and its arguments. The text is made where errors are handled."""
 
     __slots__ = ("_args", "_format")
 
     def __init__(self, message_fmt: str, args: tuple[object, ...]) -> None:
-        """Keep both."""
+        """Store both."""
         self._format = message_fmt
         self._args = args
 
     def __str__(self) -> str:
-        """The text; a format that does not fit is shown with its arguments."""
+        """The formatted text, or both parts if the arguments do not fit the format."""
         values = self._args[0] if len(self._args) == 1 and isinstance(self._args[0], Mapping) else self._args
         try:
-            return text_of(self._format) % values
+            return to_text(self._format) % values
         except Exception:  # noqa: BLE001 - a wrong format must not lose the event
-            return f"{text_of(self._format)} %!(BADFORMAT {', '.join(repr(value) for value in self._args)})"
+            return f"{to_text(self._format)} %!(BADFORMAT {', '.join(repr(value) for value in self._args)})"
 
 
-def source_of(source: object) -> EventSource:
-    """The source of a recorder's events, of which the component's name may be all there is.
+def to_source(source: object) -> EventSource:
+    """The source of a recorder's events, from an EventSource or a component name.
 
     Raises:
-        TypeError: If it is none, or a part of it no text.
+        TypeError: If it is neither, or one of its fields is not a str.
     """
     if isinstance(source, str):
         return EventSource(source)
@@ -244,60 +267,67 @@ def source_of(source: object) -> EventSource:
     return source
 
 
-def event_type_of(eventtype: object) -> str:
-    """The event type, as an exact text.
+def to_event_type(eventtype: object) -> str:
+    """The event type as a plain str.
 
     Raises:
-        InvalidTypeError: If it is neither of the two.
+        InvalidTypeError: If it is neither ``Normal`` nor ``Warning``.
     """
-    text = text_of(eventtype)
+    text = to_text(eventtype)
     if text not in TYPES:
         raise InvalidTypeError(f"event type {text[:80]!r} is not supported: it must be 'Normal' or 'Warning'")
     return text
 
 
-def text_of(value: object) -> str:
-    """The text of anything: an Enum's value, bytes as UTF-8, nothing for None.
+def to_text(value: object) -> str:
+    """A value as a plain str: the value of an Enum, bytes decoded as UTF-8, an empty str for None.
 
     Raises:
-        InvalidMessageError: If making it raises.
+        InvalidMessageError: If the value's own code raises.
     """
-    if isinstance(value, Enum):
-        return text_of(value.value)
-    if value is None:
-        return ""
-    if isinstance(value, bytes | bytearray):
-        return bytes(value).decode("utf-8", "replace")
     try:
-        text = value if isinstance(value, str) else str(value)
+        if isinstance(value, Enum):
+            return to_text(value.value)
+        if value is None:
+            return ""
+        if isinstance(value, bytes | bytearray):
+            return bytes(value).decode("utf-8", "replace")
+        return str.__str__(value if isinstance(value, str) else str(value))  # a plain str also from a subclass
+    except InvalidMessageError:
+        raise
     except Exception as error:
-        raise InvalidMessageError(
-            f"the text of a {type(value).__name__} cannot be had: {format_error(error)}"
-        ) from error
-    return str.__str__(text)  # an exact str also of a subclass
+        kind = type.__dict__["__name__"].__get__(type(value))  # a metaclass may replace the attribute
+        raise InvalidMessageError(f"{kind} has no text: {format_error(error)}") from error
 
 
-def texts_of(texts: Texts) -> Texts:
-    """Annotations or labels, copied.
+def to_texts(texts: Texts) -> Texts:
+    """An immutable copy of annotations or labels.
 
     Raises:
-        InvalidMessageError: If they are no mapping, or a text of theirs cannot be had.
+        InvalidMessageError: If they are not a mapping, or their own code raises.
     """
-    if not isinstance(texts, Mapping):
-        raise InvalidMessageError(f"annotations and labels must map text to text, not be a {type(texts).__name__}")
-    return MappingProxyType({text_of(key): text_of(value) for key, value in dict(texts).items()})
+    try:
+        if not texts:
+            return NO_TEXTS
+        if isinstance(texts, Mapping):
+            return MappingProxyType({to_text(key): to_text(value) for key, value in dict(texts).items()})
+    except InvalidMessageError:
+        raise
+    except Exception as error:
+        raise InvalidMessageError(f"annotations or labels cannot be read: {format_error(error)}") from error
+    raise InvalidMessageError(f"annotations and labels must map text to text, not be a {type(texts).__name__}")
 
 
-def refusal_of(error: Exception) -> tuple[DropReason, InvalidEventError]:
-    """Why an event is refused, from what its values raised when they were looked at."""
+def reason_of(error: Exception) -> DropReason:
+    """Why a call is refused. An error that is not about the caller's values is a fault of kevents: ``internal``."""
     match error:
-        case EchoError():
-            return DropReason.RECURSION, error
+        case RecursiveEventError():
+            return DropReason.RECURSION
         case InvalidTypeError():
-            return DropReason.INVALID_TYPE, error
+            return DropReason.INVALID_TYPE
         case InvalidReferenceError():
-            return DropReason.INVALID_REFERENCE, error
+            return DropReason.INVALID_REFERENCE
         case InvalidEventError():
-            return DropReason.INVALID_MESSAGE, error
+            return DropReason.INVALID_MESSAGE
         case _:
-            return DropReason.INVALID_MESSAGE, InvalidMessageError(format_error(error))
+            return DropReason.INTERNAL

@@ -1,6 +1,6 @@
-"""One listener: its bounded mailbox, and the worker that empties it.
+"""A watcher: its bounded queue, and the worker thread that passes the events to the watcher's handler.
 
-The mailbox drops what does not fit, so that a slow or failing listener hurts only itself.
+Events that do not fit into the queue are dropped and counted. A slow or failing handler affects only its own watcher.
 """
 
 from __future__ import annotations
@@ -12,31 +12,44 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from kevents._broadcast.ledger import Ledger
-from kevents._model.statistics import DropReason
+from kevents._model.statistics import DropReason, WatcherStatistics
 from kevents._model.wire import format_error
 from kevents._runtime.reentrant import time_left
-from kevents._runtime.worker import State, Worker
+from kevents._runtime.threads import State, Worker
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from kevents._broadcast.ledger import Done
     from kevents._delivery.drop_reporter import DropReporter
     from kevents._delivery.handlers import Handled, Handler
     from kevents._model.objects import Event
-    from kevents._model.statistics import WatcherStatistics
     from kevents._runtime.reentrant import ReentrantSection
 
 _AWAKE = State.AWAKE
-_PRESSING = 4
-"""A mailbox of which one in so many places is taken lets its worker linger no longer."""
-_TAKEN_AT_ONCE = 64
-"""Events that a worker takes from the mailbox at once, for a handler that wants fewer."""
+_URGENT_SHARE = 4
+"""Once the queue is a quarter full, the worker processes events at once."""
+_BATCH = 64
+"""Events that the worker takes from the queue at a time, even if the handler takes fewer."""
+
+
+class _Processed:
+    """Numbers of events that the worker has passed to the handler. Only the worker changes them, without a lock.
+
+    Once events are dropped at a deadline, the worker counts into an object that is no longer read.
+    """
+
+    __slots__ = ("failed", "handled")
+
+    def __init__(self, handled: int = 0, failed: int = 0) -> None:
+        self.handled = handled
+        self.failed = failed
+
+    def total(self) -> int:
+        return self.handled + self.failed
 
 
 class Watcher:
-    """A listener that was started on a broadcaster; a context manager that stops it at the end.
+    """Consumer of a broadcaster's events. As a context manager it stops at the end of the block.
 
     .. versionadded:: 0.1
     """
@@ -45,224 +58,248 @@ class Watcher:
         self,
         name: str,
         handler: Handler,
-        turn: ReentrantSection,
+        section: ReentrantSection,
         *,
         queue_length: int,
         losses: DropReporter,
         on_end: Callable[[Watcher], None],
     ) -> None:
-        """Listen to nothing yet; a broadcaster makes watchers. The thread starts with the first event."""
+        """Create a watcher without a thread; the thread starts with the first event. Broadcasters create watchers."""
         self.name = name
         self.handler = handler
-        self._turn = turn
+        self._section = section
         self._queue_length = queue_length
         self._losses = losses
         self._on_end = on_end
         self._closing = False
-        self._worker = Worker(f"kevents-{name}", turn, handler.start, self._work_off)
-        self._renew()
+        self._worker = Worker(f"kevents-{name}", section, handler.start, self._run)
+        self._reset()
 
-    def _renew(self) -> None:
-        self._mailbox: deque[Event] = deque()
-        self._awaited = 0
-        self._over = self._emptied = self._given_up = False
-        self._ledger = Ledger()
+    def _reset(self) -> None:
+        self._queue: deque[Event] = deque()
+        self._waiters = 0  # callers that wait for processed events
+        self._complete = False  # the worker has taken the last event
+        self._idle = False  # the worker has emptied the queue and sleeps before it looks again
+        self._dropped = False  # the deadline of stop has passed, and the remaining events are dropped
+        # Statistics: changed under the section's lock, except for the worker's own.
+        self._processed = _Processed()
+        self._queue_full = 0
+        self._shutdown = 0  # events dropped at a deadline
+        self._taken = 0  # events that the worker has taken from the queue and that were not dropped since
 
-    # -- the recording side, within a turn -----------------------------------------------------------------------
+    # -- recording: within a section -----------------------------------------------------------------------------
 
     def after_fork(self) -> None:
-        """In the child: an empty mailbox, and no thread yet. One that was stopped stays so."""
-        self._worker.renew()
+        """In the child: start with an empty queue and without a thread. A stopped watcher stays stopped."""
+        self._worker.reset()
         self._worker.ended = self._closing
-        self._renew()
+        self._reset()
         self.handler.after_fork()
 
     def offer(self, event: Event) -> bool:
-        """Take the event in, or count it as dropped; False if it was dropped. Within a turn."""
-        waiting = len(self._mailbox)
+        """Queue an event. Returns False if the queue is full and the event is dropped."""
+        waiting = len(self._queue)
         if waiting >= self._queue_length:
-            self._ledger.queue_full += 1
+            self._queue_full += 1
             return False
-        self._mailbox.append(event)
+        self._queue.append(event)
         if self._worker.state is not _AWAKE:
-            self._worker.attend(pressing=waiting * _PRESSING >= self._queue_length)
+            self._worker.notify(urgent=waiting * _URGENT_SHARE >= self._queue_length)
         return True
 
     # -- the worker ----------------------------------------------------------------------------------------------
 
-    def _work_off(self) -> None:
-        mailbox, done = self._mailbox, self._ledger.done
+    def _run(self) -> None:
+        queue, processed = self._queue, self._processed
         while events := self._next_events():
             for first in range(0, len(events), self.handler.batch_size):
-                if self._given_up:
+                if self._dropped:
                     break
                 batch = events[first : first + self.handler.batch_size]
                 result = self.handler.handle(batch)
-                if self._mailbox is not mailbox:
-                    return  # the handler forked, and this is the child: it begins anew, in another thread
-                self._account(done, len(batch), result)
+                if self._queue is not queue:
+                    return  # the handler forked and this is the child, which starts a worker of its own
+                self._count(processed, len(batch), result)
                 for event, error in result.failed:
                     why = f"the handler of {self.name} raised {format_error(error)}"
                     self._losses.report(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
         self.handler.end_input()
-        with self._turn.lock:
+        with self._section.lock:
             self._worker.ended = True
             self._worker.changed.notify_all()
         self._on_end(self)
 
-    def _account(self, done: Done, events: int, result: Handled) -> None:
+    def _count(self, processed: _Processed, events: int, result: Handled) -> None:
         failed = len(result.failed)
-        done.failed += failed
+        processed.failed += failed
         if result.too_late:
-            self._turn.run(self._count_too_late, events - failed)
+            self._section.run(self._count_too_late, events - failed)
         else:
-            done.handled += events - failed
-        if self._awaited:
-            self._turn.run(self._announce, None)
+            processed.handled += events - failed
+        if self._waiters:
+            self._section.run(self._notify_waiters, None)
 
     def _count_too_late(self, events: int) -> None:
-        if not self._given_up:  # else it was counted when the deadline passed
-            self._ledger.came_too_late(events)
-            self._tell_given_up(events)
+        if not self._dropped:  # otherwise they were counted when the deadline passed
+            self._taken -= events
+            self._shutdown += events
+            self._report_dropped(events)
 
-    def _announce(self, _: None) -> None:
+    def _notify_waiters(self, _: None) -> None:
         self._worker.changed.notify_all()
 
     def _next_events(self) -> list[Event]:
-        """The next events; none at the end. What has emptied the mailbox rests before it looks again."""
+        """The next events; empty at the end."""
         events: list[Event] = []
         while True:
-            if self._emptied:
+            if self._idle:
                 self._worker.sleep()
-            self._turn.run(self._take, events)
-            if events or self._over:
+            self._section.run(self._take, events)
+            if events or self._complete:
                 return events
 
     def _take(self, events: list[Event]) -> None:
-        most = max(self.handler.batch_size, _TAKEN_AT_ONCE)
-        while self._mailbox and len(events) < most:
-            events.append(self._mailbox.popleft())
-        self._ledger.taken += len(events)
-        self._over = self._closing and not events
-        self._emptied = not self._mailbox and not self._closing
-        if self._emptied:
-            self._worker.park()
+        most = max(self.handler.batch_size, _BATCH)
+        while self._queue and len(events) < most:
+            events.append(self._queue.popleft())
+        self._taken += len(events)
+        self._complete = self._closing and not events
+        self._idle = not self._queue and not self._closing
+        if self._idle:
+            self._worker.idle()
 
-    # -- waiting for it ------------------------------------------------------------------------------------------
+    # -- flush and stop ------------------------------------------------------------------------------------------
 
     def owns_this_thread(self) -> bool:
-        """Whether the calling thread is its worker, or one of its handler's, or interrupted what these wait for."""
-        return self._worker.owns_this_thread() or self._turn.is_mine() or self.handler.owns_this_thread()
+        """True in the worker's thread, in the handler's threads, and in a signal handler that interrupted kevents."""
+        return self._worker.owns_this_thread() or self._section.is_held_here() or self.handler.owns_this_thread()
 
     def can_work(self) -> bool:
-        """Whether its worker runs, or is on its way, or nothing waits for one."""
-        if self._mailbox and self._worker.state is State.ABSENT:
+        """True if the worker runs or can be started, or there are no events for it."""
+        if self._queue and self._worker.state is State.ABSENT:
             self._worker.start()
-        return not self._mailbox or self._worker.state is not State.ABSENT
+        return not self._queue or self._worker.state is not State.ABSENT
 
     def flush(self, deadline: float | None) -> bool:
-        """Wait until all that was offered so far has ended; False if the deadline passed, or in its own thread."""
-        with self.hurrying() as mark:
-            return self.await_flush(mark, deadline)
+        """Wait until all events offered so far have ended. False at the deadline and in the watcher's own thread."""
+        with self.flushing() as target:
+            return self.await_flush(target, deadline)
 
     @contextmanager
-    def hurrying(self) -> Iterator[int]:
-        """Hurry meanwhile, with what waits to be tried again, too; gives how many events there were before it."""
-        if self._mailbox and self._worker.state in {State.ABSENT, State.STARTING}:
-            self._worker.start()  # no thread was to be had so far, or its start was interrupted
-        with self._turn.lock:
-            mark = self._ledger.shutdown + self._ledger.taken + len(self._mailbox)
-            self._worker.hurry += 1
-            if self._mailbox:
-                self._worker.rouse()
+    def flushing(self) -> Iterator[int]:
+        """Process events without waiting for more, and retry pending writes now. Gives the number of offered events."""
+        if self._queue and self._worker.state in {State.ABSENT, State.STARTING}:
+            self._worker.start()  # there was no thread so far, or its start was interrupted
+        with self._section.lock:
+            target = self._shutdown + self._taken + len(self._queue)
+            self._worker.flushing += 1
+            if self._queue:
+                self._worker.wake()
         try:
-            self._turn.run_deferred()
+            self._section.run_deferred()
             self.handler.flush_now()
-            yield mark
+            yield target
         finally:
-            with self._turn.lock:
-                self._worker.hurry -= 1
-            self._turn.run_deferred()
+            with self._section.lock:
+                self._worker.flushing -= 1
+            self._section.run_deferred()
 
-    def await_flush(self, mark: int, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
-        """Wait until so many events have ended, and all that the handler was given.
+    def await_flush(self, target: int, deadline: float | None, cancelled: Callable[[], bool] = bool) -> bool:
+        """Wait until ``target`` events have ended, in the handler too.
 
         Args:
-            mark: Of :meth:`hurrying`.
-            deadline: None: none.
-            given_up: Whether nobody waits for the answer any more; asked again whenever something has changed.
+            target: The value that :meth:`flushing` gave.
+            deadline: In monotonic seconds; None for no deadline.
+            cancelled: Ends the wait when it returns True. Called on every change.
 
         Returns:
-            False if the deadline passed, or in its own thread.
+            False at the deadline and in the watcher's own thread.
         """
         if self.owns_this_thread():
             return False
-        with self._turn.lock:
-            handled = self._wait_for(lambda: self._ledger.ended() >= mark or given_up(), deadline)
-        self._turn.run_deferred()
-        return handled and self.handler.flush(deadline, given_up)
+        with self._section.lock:
+            handled = self._wait_for(lambda: cancelled() or self._ended() >= target, deadline)
+        self._section.run_deferred()
+        return handled and self.handler.flush(deadline, cancelled)
 
-    def nudge(self) -> None:
-        """Whoever waits asks again whether to go on waiting."""
-        with self._turn.lock:
+    def _ended(self) -> int:
+        return self._shutdown + self._processed.total()
+
+    def wake(self) -> None:
+        """Let waiting callers check again whether their wait is cancelled."""
+        with self._section.lock:
             self._worker.changed.notify_all()
-        self._turn.run_deferred()
+        self._section.run_deferred()
         self.handler.wake()
 
-    def _wait_for(self, true: Callable[[], bool], deadline: float | None) -> bool:
-        """Wait until something is true; False at the deadline. Under the lock, which is free meanwhile."""
+    def _wait_for(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+        """Wait under the lock, which is released meanwhile. Returns False at the deadline."""
         try:
-            self._awaited += 1
-            return self._worker.changed.wait_for(true, time_left(deadline))
+            self._waiters += 1
+            return self._worker.changed.wait_for(condition, time_left(deadline))
         finally:
-            self._awaited -= 1
+            self._waiters -= 1
 
     def begin_stop(self, deadline: float) -> None:
-        """Take no more events; hurry with those there are. Does not wait."""
-        self._turn.run(self._begin_stop, deadline)
+        """Process the queued events without waiting for more, then end. Returns at once."""
+        self._section.run(self._begin_stop, deadline)
 
     def _begin_stop(self, deadline: float) -> None:
-        self._turn.defer(partial(self.handler.begin_stop, deadline))
+        self._section.defer(partial(self.handler.begin_stop, deadline))
         if not self._closing:
-            self._worker.hurry += 1
-            self._worker.rouse()
-            self._closing = True  # last, so that what Ctrl-C interrupts is begun anew by the next stop
+            self._worker.flushing += 1
+            self._worker.wake()
+            self._closing = True  # last: if Ctrl-C interrupts this, the next stop does it again
 
     def end_stop(self, deadline: float) -> int:
-        """Wait for what :meth:`begin_stop` began; how many events were given up at the deadline."""
-        if self._given_up or self.owns_this_thread():
-            return 0  # nobody waits for himself; the queue closes itself at the deadline
+        """Wait for the end of the watcher. Returns the number of events dropped at the deadline."""
+        if self._dropped or self.owns_this_thread():
+            return 0  # its own thread cannot wait for itself; the work queue closes itself at the deadline
         if self._worker.state is State.STARTING:
-            self._worker.start()  # once more, should its start have been interrupted
-        with self._turn.lock:
+            self._worker.start()  # again, in case the start was interrupted
+        with self._section.lock:
             self._wait_for(lambda: self._worker.ended or self._worker.state is State.ABSENT, deadline)
-        if self._worker.state is State.ABSENT:  # no event came, or no thread was to be had for those
+        if self._worker.state is State.ABSENT:  # there were no events, or no thread could be started
             self._worker.run()
-        given_up = self.handler.stop(deadline if self._worker.ended else 0.0)
-        self._turn.run(self._give_up, self.handler.accepted())
+        dropped = self.handler.stop(deadline if self._worker.ended else 0.0)
+        self._section.run(self._drop_remaining, self.handler.accepted())
         self._worker.join()
-        return given_up + self._ledger.shutdown
+        return dropped + self._shutdown
 
-    def _give_up(self, accepted: int | None) -> None:
-        if not self._given_up:
-            self._given_up = True
-            self._tell_given_up(self._ledger.give_up(len(self._mailbox), accepted))
-            self._mailbox.clear()
-            self._worker.changed.notify_all()
-
-    def _tell_given_up(self, events: int) -> None:
-        if events:
-            why = f"still in the mailbox of {self.name} at the deadline"
-            self._turn.defer(partial(self._losses.report, DropReason.SHUTDOWN, None, events, why=why))
-
-    def stop(self, timeout: float = 5.0) -> int:
-        """Stop listening: deal with what is in the mailbox, then end. Other watchers go on.
+    def _drop_remaining(self, accepted: int | None) -> None:
+        """Drop the events that have not ended.
 
         Args:
-            timeout: Seconds after which what is left is given up.
+            accepted: Events that the handler has counted itself, those of the present batch included. None if it does
+                not count.
+        """
+        if self._dropped:
+            return
+        self._dropped = True
+        processed = self._processed = _Processed(self._processed.handled, self._processed.failed)
+        if accepted is not None:
+            in_hand = self._taken - processed.total()
+            processed.handled += min(max(accepted - processed.total(), 0), in_hand)
+        dropped = len(self._queue) + self._taken - processed.total()
+        self._taken = processed.total()
+        self._shutdown += dropped
+        self._report_dropped(dropped)
+        self._queue.clear()
+        self._worker.changed.notify_all()
+
+    def _report_dropped(self, events: int) -> None:
+        if events:
+            why = f"still in the queue of {self.name} at the deadline"
+            self._section.defer(partial(self._losses.report, DropReason.SHUTDOWN, None, events, why=why))
+
+    def stop(self, timeout: float = 5.0) -> int:
+        """Process the queued events, then end. Other watchers are not affected.
+
+        Args:
+            timeout: Seconds after which the remaining events are dropped.
 
         Returns:
-            How many events were given up.
+            Number of dropped events.
         """
         deadline = monotonic() + timeout
         self._on_end(self)
@@ -270,15 +307,26 @@ class Watcher:
         return self.end_stop(deadline)
 
     def statistics(self) -> WatcherStatistics:
-        """A snapshot of its ledger."""
+        """A snapshot of the watcher's statistics and those of its sink."""
         sink = self.handler.statistics()
-        with self._turn.lock:
-            statistics = self._ledger.statistics(self.name, len(self._mailbox), sink)
-        self._turn.run_deferred()
+        with self._section.lock:
+            waiting, taken, processed = len(self._queue), self._taken, self._processed
+            handled, failed = processed.handled, processed.failed
+            statistics = WatcherStatistics(
+                name=self.name,
+                offered=self._queue_full + self._shutdown + taken + waiting,
+                queue_full=self._queue_full,
+                shutdown=self._shutdown,
+                handled=handled,
+                failed=failed,
+                waiting=waiting + taken - handled - failed,
+                sink=sink,
+            )
+        self._section.run_deferred()
         return statistics
 
     def __enter__(self) -> Watcher:
-        """Itself."""
+        """Return the watcher."""
         return self
 
     def __exit__(

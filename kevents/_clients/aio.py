@@ -36,7 +36,7 @@ from kevents._clients.sync import (
 )
 from kevents._model.objects import Json
 from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
-from kevents._runtime.aio_threads import in_thread
+from kevents._runtime.threads import run_in_thread
 from kevents.exceptions import SinkError, StatusError, UnavailableError
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class AsyncClientSource:
 
     async def _import(self, package: str) -> None:
         if package and package != self._prepared:
-            await in_thread("kevents-import", partial(self._try_to_prepare, package), None)
+            await run_in_thread("kevents-import", partial(self._try_to_prepare, package), None)
 
     def _try_to_prepare(self, package: str, _: float | None) -> None:
         with suppress(Exception):  # the import that needs it raises again

@@ -18,7 +18,7 @@ from kevents._model.objects import Json
 from kevents._model.validation import require_positive
 from kevents._model.wire import CORE_GROUP, EVENTS_GROUP, format_error
 from kevents._queue.outcome import retry_after
-from kevents._runtime.lifecycle import come_first
+from kevents._runtime.lifecycle import flush_before_other_exit_hooks
 from kevents.exceptions import SinkError, StatusError, UnavailableError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class ClientSource:
         self._forked = False
         if given is not None and (trouble := self._trouble(given, legal=callable(given))):
             raise TypeError(f"api must be a {self._kind.name} or ApiClient, or a callable that returns one, {trouble}")
-        come_first()
+        flush_before_other_exit_hooks()
 
     def api(self) -> Any:  # noqa: ANN401 - the official client has no usable types
         """Return the api.
@@ -142,7 +142,7 @@ class ClientSource:
             with self._lock:
                 if self._api is None:
                     self._api = self._make()
-                    come_first()
+                    flush_before_other_exit_hooks()
         return self._api
 
     def renew(self, api: object) -> None:

@@ -1,22 +1,23 @@
-"""Which write an event deserves: a create, a patch of one already written, or none (client-go: ``EventCorrelator``).
+"""The correlator: decides whether an event becomes a create, a patch, or no write (client-go: ``EventCorrelator``).
 
-Three steps, each with a bounded memory of its own:
+Three steps, each with a bounded cache of its own:
 
-1. **aggregate**: many events that differ in their message only become one, "combined from similar events";
-2. **observe**: an event seen before becomes the next count of the one already written;
-3. **filter**: a token bucket for each object; without a token the event is not written, but stays counted.
+1. **aggregate**: many events that differ only in their message become one, "combined from similar events";
+2. **observe**: a repeated event increments the count of the event already written;
+3. **filter**: a token bucket for each object. An event without a token is not written, but it is counted.
 
-Pure: no lock, no thread, no I/O; one worker owns it and the options' clock tells it the time.
+Pure: no lock, no thread, no I/O. One worker owns it, and the options provide the clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from time import monotonic_ns
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from kevents._correlation.decision import Write
 from kevents._correlation.lru import LRU
 from kevents._correlation.options import (
     CorrelatorOptions,
@@ -25,27 +26,34 @@ from kevents._correlation.options import (
     event_key,
     get_spam_key,
 )
-from kevents._correlation.token_bucket import NANO, TokenBucket
 from kevents._model.objects import Event, Json
+from kevents._model.wire import clip, clip_json
 
-_Ask = Callable[..., Any]
+if TYPE_CHECKING:
+    from kevents._queue.work_item import Key
+
+NANO: Final = 1_000_000_000
+_SERVER_LIMIT: Final = 1 << 20
+_REQUEST_LIMIT: Final = 5 << 19  # of 3 MiB for the whole body
+
+_Function = Callable[..., Any]
 
 
 class _Fallbacks:
-    """Calls the user's functions; for an event they fail on, the default decides, and that is counted."""
+    """Calls the user's functions. If one fails for an event, the default decides, and the failure is counted."""
 
     __slots__ = ("count",)
 
     def __init__(self) -> None:
         self.count = 0
 
-    def guard(self, function: _Ask, default: _Ask, fits: Callable[[object], bool]) -> _Ask:
-        return default if function is default else partial(self._call, function, default, fits)
+    def guard(self, function: _Function, default: _Function, is_valid: Callable[[object], bool]) -> _Function:
+        return default if function is default else partial(self._call, function, default, is_valid)
 
-    def _call(self, function: _Ask, default: _Ask, fits: Callable[[object], bool], *event: Event) -> Any:  # noqa: ANN401
-        with suppress(Exception):  # whatever a user's function raises, the event goes on
+    def _call(self, function: _Function, default: _Function, is_valid: Callable[[object], bool], *event: Event) -> Any:  # noqa: ANN401 - the function's result
+        with suppress(Exception):  # a user's function must not lose the event
             result = function(*event)
-            if fits(result):
+            if is_valid(result):
                 return result
         self.count += 1
         return default(*event)
@@ -60,7 +68,7 @@ def _is_text(result: object) -> bool:
 
 
 def _is_key(result: object) -> bool:
-    hash(result)  # raises TypeError for a key that is none
+    hash(result)  # raises TypeError if it is not hashable
     return result is not None
 
 
@@ -69,17 +77,17 @@ def _is_pair(result: object) -> bool:
 
 
 class EventAggregator:
-    """Combines events that differ in their message only (client-go: ``EventAggregator``).
+    """Combines events that differ only in their message (client-go: ``EventAggregator``).
 
     Args:
-        options: Uses ``key_func``, ``message_func``, ``max_events``, ``max_interval_in_seconds``, the cache's
-            size and the clock.
+        options: Uses ``key_func``, ``message_func``, ``max_events``, ``max_interval_in_seconds``, ``lru_cache_size``
+            and ``clock``.
 
     .. versionadded:: 0.1
     """
 
     def __init__(self, options: CorrelatorOptions | None = None) -> None:
-        """Start with nothing seen."""
+        """Start with empty caches."""
         self._options = options or CorrelatorOptions()
         self._interval = round(self._options.max_interval_in_seconds * NANO)
         self._cache: LRU[Hashable, _Seen] = LRU(self._options.lru_cache_size)
@@ -92,12 +100,12 @@ class EventAggregator:
         self.aggregated = 0
 
     def event_aggregate(self, event: Event) -> tuple[Event, Hashable]:
-        """The event to go on with and the key to count it under (client-go: ``EventAggregate``)."""
+        """The event, combined or unchanged, and the key to count it under (client-go: ``EventAggregate``)."""
         message, key = self.combine(event, self._clock())
         return event if message is None else event.replace(message=message), key
 
     def combine(self, event: Event, now: int) -> tuple[str | None, Hashable]:
-        """As :meth:`event_aggregate`, but only the combined event's message; None if the event is not combined."""
+        """Like :meth:`event_aggregate`, but returns only the message of a combined event, or None."""
         options = self._options
         if options.max_events is None:
             return None, event_key(event)
@@ -111,7 +119,7 @@ class EventAggregator:
         seen.last = now
         if local_key in seen:
             return None, event_key(event)
-        # client-go adds the key and takes an arbitrary one out of a full set: here, the one just added.
+        # client-go adds the key and removes an arbitrary one from a full set; here it is the one just added.
         if len(seen) + 1 < options.max_events:
             seen.add(local_key)
             return None, event_key(event)
@@ -120,14 +128,14 @@ class EventAggregator:
 
 
 class _Seen(set[Hashable]):
-    """The local keys seen under one aggregate key, at most ``max_events - 1`` of them, and when the last one was."""
+    """Local keys seen under one aggregate key, at most ``max_events - 1``, and the time of the last event."""
 
     __slots__ = ("last",)
     last: int
 
 
 class _Observation:
-    """What is known of an event that was written, or is about to be."""
+    """Count, first time and name of an event that was written or will be."""
 
     __slots__ = ("count", "first_time", "name")
 
@@ -137,30 +145,70 @@ class _Observation:
         self.name = name
 
 
+@lru_cache(maxsize=64)
+def _interval_and_capacity(qps: float, burst: int) -> tuple[int, int]:
+    interval = max(1, round(NANO / qps))
+    return interval, burst * interval
+
+
+class TokenBucket:
+    """A bucket of ``burst`` tokens, refilled with ``qps`` tokens a second (client-go: ``PassiveRateLimiter``).
+
+    Tokens are kept as credit in nanoseconds; one token is the time in which it is refilled. Integers keep decisions
+    exact for any lifetime, where floating-point tokens would drift.
+
+    Args:
+        qps: Tokens a second, above 0.
+        burst: Maximum number of tokens, at least 1. The bucket starts full.
+        now: Present time in nanoseconds of any clock.
+    """
+
+    __slots__ = ("_capacity", "_credit", "_interval", "_last")
+
+    def __init__(self, qps: float, burst: int, now: int) -> None:
+        """Create a full bucket."""
+        self._interval, self._capacity = _interval_and_capacity(qps, burst)
+        self._credit = self._capacity
+        self._last = now
+
+    def try_accept(self, now: int) -> bool:
+        """Take a token if there is one. If the clock went back, nothing is refilled."""
+        elapsed = now - self._last
+        self._last = now
+        credit = self._credit
+        if elapsed > 0:
+            credit += elapsed
+            if credit > self._capacity:  # noqa: PLR1730 - min() costs as much as the rest
+                credit = self._capacity
+        accepted = credit >= self._interval
+        self._credit = credit - self._interval if accepted else credit
+        return accepted
+
+
 class EventSourceObjectSpamFilter:
     """A token bucket for each spam key (client-go: ``EventSourceObjectSpamFilter``).
 
     Args:
-        options: Uses ``burst_size``, ``qps``, ``spam_key_func``, the cache's size and the clock.
+        options: Uses ``burst_size``, ``qps``, ``spam_key_func``, ``lru_cache_size`` and ``clock``.
 
     .. versionadded:: 0.1
     """
 
     def __init__(self, options: CorrelatorOptions | None = None) -> None:
-        """Start with every bucket full."""
+        """Start with empty caches; every bucket is full at first."""
         self._options = options or CorrelatorOptions()
         self._cache: LRU[Hashable, TokenBucket] = LRU(self._options.lru_cache_size)
-        self.looks_at_all = self._options.spam_key_func is not get_spam_key
+        self.reads_any_field = self._options.spam_key_func is not get_spam_key
         self._fallbacks = _Fallbacks()
         self._key = self._fallbacks.guard(self._options.spam_key_func, get_spam_key, _is_key)
         self._clock = self._fallbacks.guard(self._options.clock, monotonic_ns, _is_time)
 
     def filter(self, event: Event) -> bool:
-        """Whether the event is to be skipped (client-go: ``Filter``)."""
+        """True if the event must be skipped (client-go: ``Filter``)."""
         return self.skips(event, self._clock())
 
     def skips(self, event: Event, now: int) -> bool:
-        """As :meth:`filter`, at a time that the caller has read."""
+        """Like :meth:`filter`, at a time that the caller has read."""
         options = self._options
         if options.burst_size is None:
             return False
@@ -173,10 +221,10 @@ class EventSourceObjectSpamFilter:
 
 
 class EventCorrelateResult:
-    """What to do with an event (client-go: ``EventCorrelateResult``).
+    """The correlator's decision on an event (client-go: ``EventCorrelateResult``).
 
     Attributes:
-        event: The event to write, None when it is skipped.
+        event: The event to write. None if it is skipped.
 
     .. versionadded:: 0.1
     """
@@ -184,69 +232,68 @@ class EventCorrelateResult:
     __slots__ = ("event",)
 
     def __init__(self, event: Event | None) -> None:
-        """Keep the event; none means skip."""
+        """Store the event; None means skip."""
         self.event: Final = event
 
     @property
     def skip(self) -> bool:
-        """Whether the rate limit says not to write it."""
+        """True if the rate limit holds the event back."""
         return self.event is None
 
     @property
     def patch(self) -> Json | None:
-        """The strategic-merge patch for an event already written; None for a create, or when skipped."""
+        """The strategic-merge patch of an event already written. None for a create and for a skipped event."""
         return self.event.to_patch() if self.event is not None and self.event.count > 1 else None
 
 
 def _occurrence(event: Event, message: str | None, known: _Observation | None) -> Event:
     if known is not None:
-        first = known.first_time  # a clock that was set back makes no negative duration
+        first = known.first_time  # the times must stay in order if the clock was set back
         time = event.time if event.time >= first else first  # noqa: FURB136 - max() costs more
         return event.replace(message=message, count=known.count, time=time, first_time=first, name=known.name)
     return event if message is None else event.replace(message=message)
 
 
 class EventCorrelator:
-    """Aggregates, observes and filters (client-go: ``EventCorrelator``). One owner at a time: it has no lock.
+    """Aggregates, observes and filters events (client-go: ``EventCorrelator``). Not thread-safe.
 
     Args:
-        options: The defaults are client-go's.
+        options: Default: client-go's.
 
     .. versionadded:: 0.1
     """
 
     def __init__(self, options: CorrelatorOptions | None = None) -> None:
-        """Start with nothing seen."""
+        """Start with empty caches."""
         self._options = options or CorrelatorOptions()
         self._aggregator = EventAggregator(self._options)
         self._observed: LRU[Hashable, _Observation] = LRU(self._options.lru_cache_size)
         self._filter = EventSourceObjectSpamFilter(self._options)
-        self._clock = self._aggregator._clock  # noqa: SLF001 - it is read once for an event
+        self._clock = self._aggregator._clock  # noqa: SLF001 - read once for each event
 
     def event_correlate(self, event: Event) -> EventCorrelateResult:
         """Decide on one event (client-go: ``EventCorrelate``)."""
         return EventCorrelateResult(self.correlate(event))
 
     def correlate(self, event: Event) -> Event | None:
-        """The event to write; None when it is skipped."""
+        """The event to write. None if it is skipped."""
         now = self._clock()
         message, key = self._aggregator.combine(event, now)
         known = self._observe(event, key)
-        if self._filter.looks_at_all:  # a user's key may depend on message and count
+        if self._filter.reads_any_field:  # a user's key may depend on message and count
             event = _occurrence(event, message, known)
             return None if self._filter.skips(event, now) else event
         return None if self._filter.skips(event, now) else _occurrence(event, message, known)
 
     def update_state(self, event: Event) -> None:
-        """Remember what the server answered to a write (client-go: ``UpdateState``).
+        """Store the server's response to a write (client-go: ``UpdateState``).
 
-        The sink path does not call it: nothing that it stores is read again, and an answer that comes late
-        would lower a count.
+        The sink path does not call it: the stored fields are not read again, and a late response would lower a count.
         """
         self._observed.put(event_key(event), _Observation(event.count, event.first_time, event.name))
 
     def _observe(self, event: Event, key: Hashable) -> _Observation | None:
-        """Count the event; what is known of it, None if it is the first of its key."""
+        """Count the event. Returns its observation, or None for the first event of a key."""
         if not self._options.count_identical:
             return None
         known = self._observed.get(key)
@@ -258,20 +305,48 @@ class EventCorrelator:
 
     @property
     def aggregated(self) -> int:
-        """How many events became part of a combined one."""
+        """Events that became part of a combined event."""
         return self._aggregator.aggregated
 
     @property
     def fallbacks(self) -> int:
-        """For how many events a user's function failed and a default decided."""
+        """Events for which a user's function failed and the default decided."""
         return self._aggregator._fallbacks.count + self._filter._fallbacks.count  # noqa: SLF001
 
     @property
     def caches(self) -> dict[str, tuple[int, int]]:
-        """Of each memory, how many keys it holds and how many it has forgotten for lack of room."""
+        """For each cache, the number of keys it holds and the number of evicted keys."""
         caches: dict[str, LRU[Hashable, Any]] = {
             "aggregate": self._aggregator._cache,  # noqa: SLF001
             "observe": self._observed,
             "filter": self._filter._cache,  # noqa: SLF001
         }
         return {name: (len(cache), cache.evictions) for name, cache in caches.items()}
+
+
+class CoreDecider(EventCorrelator):
+    """Decides on core/v1 events with a correlator.
+
+    Args:
+        options: For the correlator.
+        max_message_bytes: Longer messages are cut. None: only those that the API server can never store.
+    """
+
+    def __init__(self, options: CorrelatorOptions | None, max_message_bytes: int | None) -> None:
+        """Start with empty caches."""
+        super().__init__(options)
+        self._limit = max_message_bytes or _SERVER_LIMIT
+
+    def decide(self, event: Event, now: float) -> Write | None:  # noqa: ARG002 - the options have a clock
+        """The write for an event. None if the rate limit holds it back."""
+        result = self.correlate(event)
+        if result is None:
+            return None
+        message = clip_json(clip(result.message, self._limit), _REQUEST_LIMIT)
+        if message is not result.message:
+            result = result.replace(message=message)
+        return Write(result, there=result.count > 1)
+
+    def overdue(self) -> Sequence[Key]:
+        """Empty: no write is delayed."""
+        return ()

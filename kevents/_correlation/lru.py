@@ -1,7 +1,7 @@
-"""A bounded mapping that forgets the least recently used and counts what it forgot.
+"""A bounded LRU cache that counts evictions.
 
-``cachetools.LRUCache`` behaves the same (a property test holds the two equal) and costs four times as much for a
-miss with an eviction, three of which come with every new object.
+``cachetools.LRUCache`` behaves the same (a property test compares the two), but a miss with an eviction costs four
+times as much, and every new object causes three of them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ V = TypeVar("V")
 
 
 class LRU(Generic[K, V]):
-    """At most ``maxsize`` values; a read counts as use (client-go: ``lru.Cache``). Not for several threads.
+    """At most ``maxsize`` values; reading counts as use (client-go: ``lru.Cache``). Not thread-safe.
 
-    No two keys share a value: it tells whether its key is the most recently used already, as in a storm it is.
+    Keys never share a value: the value tells whether its key is already the most recently used, which is the usual case
+    for repeated events.
     """
 
     __slots__ = ("_find", "_newest", "_use", "_values", "evictions", "maxsize")
 
     def __init__(self, maxsize: int) -> None:
-        """Make it empty."""
+        """Create an empty cache."""
         self.maxsize = maxsize
         self.evictions = 0
         self._values: OrderedDict[K, V] = OrderedDict()
@@ -34,7 +35,7 @@ class LRU(Generic[K, V]):
         self._newest: V | None = None
 
     def get(self, key: K) -> V | None:
-        """The value, now the most recently used; None if it is unknown."""
+        """The value of a key, which becomes the most recently used. None if the key is unknown."""
         value = self._find(key)
         if value is not self._newest and value is not None:
             self._use(key)
@@ -42,7 +43,7 @@ class LRU(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> V | None:
-        """Remember the value, which is not None, as the most recently used; the value forgotten for it, if any."""
+        """Store a value, never None, as the most recently used. Returns the evicted value, if any."""
         if key in self._values:
             self._use(key)
             self._values[key] = self._newest = value
@@ -50,14 +51,14 @@ class LRU(Generic[K, V]):
         return self.add(key, value)
 
     def add(self, key: K, value: V) -> V | None:
-        """As :meth:`put`, of a key that is known to be unknown: after a :meth:`get`, in two thirds of the time."""
-        forgotten: V | None = None
+        """Store the value of an unknown key: :meth:`put` without the search, in two thirds of the time."""
+        evicted: V | None = None
         if len(self._values) >= self.maxsize:
-            _, forgotten = self._values.popitem(last=False)
+            _, evicted = self._values.popitem(last=False)
             self.evictions += 1
         self._values[key] = self._newest = value
-        return forgotten
+        return evicted
 
     def __len__(self) -> int:
-        """How many values are remembered."""
+        """Number of values."""
         return len(self._values)

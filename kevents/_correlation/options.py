@@ -1,4 +1,4 @@
-"""What counts as the same event, and how much is too much: the correlator's options."""
+"""Options of the correlator, and its default key and message functions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _COMBINED: Final = "(combined from similar events): "
 
 
 def event_aggregator_by_reason_func(event: Event) -> tuple[Hashable, Hashable]:
-    """What may be combined: everything but the message, which is the local key.
+    """Aggregate key of all fields except the message, which is the local key.
 
-    client-go: ``EventAggregatorByReasonFunc``; its reporting fields are those of the source.
+    client-go: ``EventAggregatorByReasonFunc``. The reporting fields are those of the source.
 
     .. versionadded:: 0.1
     """
@@ -28,7 +28,7 @@ def event_aggregator_by_reason_func(event: Event) -> tuple[Hashable, Hashable]:
 
 
 def event_aggregator_by_reason_message_func(event: Event) -> str:
-    """The message of a combined event (client-go: ``EventAggregatorByReasonMessageFunc``).
+    """Message of a combined event (client-go: ``EventAggregatorByReasonMessageFunc``).
 
     .. versionadded:: 0.1
     """
@@ -36,7 +36,7 @@ def event_aggregator_by_reason_message_func(event: Event) -> str:
 
 
 def get_spam_key(event: Event) -> Hashable:
-    """One budget for each source, object and type (client-go: ``getSpamKey``).
+    """One rate limit for each source, object and type (client-go: ``getSpamKey``).
 
     .. versionadded:: 0.1
     """
@@ -44,7 +44,7 @@ def get_spam_key(event: Event) -> Hashable:
 
 
 def spam_key_by_object_and_reason(event: Event) -> Hashable:
-    """One budget for each reason: a noisy one cannot use up the budget of an important one.
+    """One rate limit for each reason, so that frequent events do not hold back important ones.
 
     .. versionadded:: 0.1
     """
@@ -52,30 +52,29 @@ def spam_key_by_object_and_reason(event: Event) -> Hashable:
 
 
 def event_key(event: Event) -> Hashable:
-    """What makes two events the same (client-go: ``getEventKey``)."""
+    """Key that identical events share (client-go: ``getEventKey``)."""
     reference = event.reference
     return event.source.identity, reference.identity, reference.field_path, event.type, event.reason, event.message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CorrelatorOptions:
-    """What counts as the same, and how much is too much (client-go: ``CorrelatorOptions``).
+    """Options of the correlator (client-go: ``CorrelatorOptions``).
 
     Args:
-        lru_cache_size: How many keys each of the three memories holds.
-        burst_size: How many events about one spam key pass at once; None switches the filter off.
-        qps: Events a second of one spam key that pass in the long run.
-        key_func: From an event to the key under which similar ones are combined, and the local key that tells
-            them apart.
-        message_func: The message of a combined event.
-        max_events: From this many different local keys on, similar events are combined; None: never.
-        max_interval_in_seconds: An aggregate unseen for longer starts anew.
-        count_identical: Whether an event seen before becomes its next count; otherwise each is its own.
-        spam_key_func: From an event to the key of its budget.
-        clock: Nanoseconds for windows and budgets; names and timestamps come from the event.
+        lru_cache_size: Maximum number of keys in each of the three caches.
+        burst_size: Number of events with one spam key that pass at once; None disables the filter.
+        qps: Events a second with one spam key that pass in the long run.
+        key_func: Returns the aggregate key of an event, and the local key that distinguishes similar events.
+        message_func: Returns the message of a combined event.
+        max_events: Number of different local keys from which on similar events are combined; None disables combining.
+        max_interval_in_seconds: An aggregate without events for longer than this starts anew.
+        count_identical: Whether a repeated event increments a count. Otherwise each event is written on its own.
+        spam_key_func: Returns the key of an event's rate limit.
+        clock: Nanoseconds, for intervals and rate limits. Names and timestamps come from the event.
 
     Raises:
-        ValueError: If a number is out of range, or anything is of the wrong type.
+        ValueError: If a value is out of range or of the wrong type.
         TypeError: If a function is a coroutine function.
 
     .. versionadded:: 0.1
@@ -93,7 +92,7 @@ class CorrelatorOptions:
     clock: Callable[[], int] = time.monotonic_ns
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Check the values."""
         require_count("lru_cache_size", self.lru_cache_size)
         if self.burst_size is not None:
             require_count("burst_size", self.burst_size, "; None switches the rate limit off")

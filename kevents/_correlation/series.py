@@ -1,15 +1,15 @@
-"""Which write a repeated event of events.k8s.io deserves, and when.
+"""Series of events.k8s.io: decides when the count of a repeated event is written.
 
-A series is its first event, counted; the count is written seldom:
+A series is its first event with a count, which is written seldom:
 
-1. the first occurrence is created;
-2. the second is patched at once, so that the series is seen to have begun;
-3. later ones wait until the interval since the last write ends, or until the identity falls silent: whichever is
-   first. Each occurrence moves that moment;
-4. after a silence the identity is forgotten, and its next occurrence is a first one again.
+1. The first occurrence is created.
+2. The second is patched at once, so that readers see that a series has begun.
+3. Later ones wait for the end of the interval since the last write, or for a silence, whichever comes first. Each
+   occurrence moves that time.
+4. After a silence the identity is forgotten. Its next occurrence starts a new series.
 
-No timer anywhere: the work queue holds what waits, and hastens it when the process flushes or ends, or when an
-identity is forgotten for lack of room. Pure: one worker owns it, and time is handed in.
+There is no timer: the work queue holds delayed writes. It makes them early at flush and shutdown, and when an identity
+is evicted. Pure: one worker owns it, and time is passed in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kevents._correlation.decisions import Write
+from kevents._correlation.decision import Write
 from kevents._correlation.lru import LRU
 from kevents._model.series_event import SERIES_BEGINS, SeriesEvent
 from kevents._model.validation import require_callable, require_count, require_positive
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def key_without_note(event: SeriesEvent) -> Hashable:
-    """What makes two events one series: all but the note, and the objects whatever their version.
+    """Key of a series: all fields except the note and the objects' versions.
 
-    client-go: ``getKey``; that holds the objects' resourceVersion and fieldPath as well, so that an object which
-    changes never forms a series.
+    client-go: ``getKey``. Its key includes the objects' resourceVersion and fieldPath, so events about an object that
+    changes never form a series.
 
     .. versionadded:: 0.1
     """
@@ -43,7 +43,7 @@ def key_without_note(event: SeriesEvent) -> Hashable:
 
 
 def key_with_note(event: SeriesEvent) -> Hashable:
-    """A series for each note: for those who miss the later ones.
+    """A series of its own for each note.
 
     .. versionadded:: 0.1
     """
@@ -52,18 +52,18 @@ def key_with_note(event: SeriesEvent) -> Hashable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeriesOptions:
-    """What counts as the same, and how often its count is written.
+    """Options of series.
 
     Args:
-        key_func: From an event to its identity, any hashable but None; events of one identity form a series.
-        series_interval: Seconds between two writes of a count that grows (client-go: ``refreshTime``).
+        key_func: Returns the identity of an event: any hashable except None. Events of one identity form a series.
+        series_interval: Seconds between two writes of a growing count (client-go: ``refreshTime``).
         finish_after: Seconds of silence after which the final count is written and the identity forgotten (client-go:
             ``finishTime``).
-        lru_cache_size: How many identities are remembered. One that is forgotten for lack of room has its final count
-            written. client-go has no limit.
+        lru_cache_size: Maximum number of identities. The final count of an evicted one is written. client-go has no
+            limit.
 
     Raises:
-        ValueError: If a number is out of range, or anything is of the wrong type.
+        ValueError: If a value is out of range or of the wrong type.
         TypeError: If a function is a coroutine function.
 
     .. versionadded:: 0.1
@@ -75,7 +75,7 @@ class SeriesOptions:
     lru_cache_size: int = 4096
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Check the values."""
         require_callable("key_func", self.key_func)
         require_positive("series_interval", self.series_interval)
         require_positive("finish_after", self.finish_after)
@@ -83,7 +83,7 @@ class SeriesOptions:
 
 
 class _Series:
-    """An identity that was seen: its first event, how often it came, and when its count may be written again."""
+    """A known identity: its first event, its count, and the time of the next write."""
 
     __slots__ = ("count", "first", "next_write", "seen", "waiting")
 
@@ -95,10 +95,10 @@ class _Series:
         self.waiting = False
 
     def add(self, now: float, options: SeriesOptions) -> float | None:
-        """Count another occurrence; when to write that. None: at once."""
+        """Count another occurrence. Returns when to write it; None means at once."""
         self.count += 1
         self.seen = now
-        if self.waiting and now >= self.next_write:  # what was waiting was written then
+        if self.waiting and now >= self.next_write:  # the delayed write was made then
             self.next_write += options.series_interval
             self.waiting = False
         if self.count == SERIES_BEGINS or now >= self.next_write:
@@ -110,14 +110,14 @@ class _Series:
 
 
 class SeriesDecider:
-    """Decides for events.k8s.io (client-go: ``recordToSink`` and the timers beside it). One owner at a time.
+    """Decides on events of events.k8s.io (client-go: ``recordToSink`` and its timers). Not thread-safe.
 
     Args:
-        options: What counts as the same, and how often it is written.
+        options: Identity and intervals.
     """
 
     def __init__(self, options: SeriesOptions) -> None:
-        """Start with nothing seen."""
+        """Start without series."""
         self._options = options
         self._known: LRU[Hashable, _Series] = LRU(options.lru_cache_size)
         self._overdue: list[Key] = []
@@ -125,9 +125,9 @@ class SeriesDecider:
         self.fallbacks = 0
 
     def decide(self, event: Event, now: float) -> Write:
-        """The write that an event deserves: every one deserves some, at its time."""
+        """The write for an event, at once or delayed."""
         if not isinstance(event, SeriesEvent):
-            raise TypeError(f"{event!r} is no event of {EVENTS_GROUP}")
+            raise TypeError(f"{event!r} is not an event of {EVENTS_GROUP}")
         key = self._key(event)
         series = self._known.get(key)
         if series is None or now - series.seen >= self._options.finish_after:
@@ -135,18 +135,18 @@ class SeriesDecider:
             return Write(event, there=False)
         due = series.add(now, self._options)
         self.aggregated += 1
-        time = max(event.time, series.first.time)  # a clock that was set back makes no negative duration
+        time = max(event.time, series.first.time)  # the times must stay in order if the clock was set back
         return Write(series.first.replace(count=series.count, time=time), there=True, due=due)
 
     def _begin(self, key: Hashable, series: _Series) -> None:
-        forgotten = self._known.put(key, series)
-        if forgotten is not None and forgotten.waiting:
-            self._overdue.append((forgotten.first.namespace, forgotten.first.name))
+        evicted = self._known.put(key, series)
+        if evicted is not None and evicted.waiting:
+            self._overdue.append((evicted.first.namespace, evicted.first.name))
 
     def _key(self, event: SeriesEvent) -> Hashable:
         function = self._options.key_func
         if function is not key_without_note:
-            with suppress(Exception):  # whatever a user's function raises, or gives, the event goes on
+            with suppress(Exception):  # a user's function must not lose the event
                 key = function(event)
                 hash(key)
                 if key is not None:
@@ -155,11 +155,11 @@ class SeriesDecider:
         return key_without_note(event)
 
     def overdue(self) -> Sequence[Key]:
-        """The series forgotten for lack of room while their count was waiting, since the last call."""
+        """Evicted series with a delayed write, since the last call."""
         keys, self._overdue = self._overdue, []
         return keys
 
     @property
     def caches(self) -> Mapping[str, tuple[int, int]]:
-        """How many identities it remembers, and how many it has forgotten for lack of room."""
+        """Number of identities, and number of evicted ones."""
         return {"series": (len(self._known), self._known.evictions)}

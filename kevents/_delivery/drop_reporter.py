@@ -35,6 +35,7 @@ ADVICE: Final = {
     DropReason.HANDLER_FAILED: "the watcher's handler raised an exception",
     DropReason.SHUTDOWN: "it was recorded after shutdown, or not written before the deadline: the API server is "
     "unreachable (see above), or the timeout is too short",
+    DropReason.INTERNAL: "a fault in kevents: please report it, with the traceback above",
 }
 
 _FORBIDDEN = 403

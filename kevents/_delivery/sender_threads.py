@@ -11,7 +11,7 @@ from kevents._delivery.dispatcher import SenderPool
 from kevents._queue.outcome import Outcome, Verb, outcome_of
 from kevents._queue.work_item import CLOSED, Attempt, Wait
 from kevents._runtime.log import in_kevents
-from kevents._runtime.worker import A_MOMENT, join, spawn
+from kevents._runtime.threads import JOIN_TIMEOUT, join, spawn
 
 if TYPE_CHECKING:
     from kevents._clients.sync import EventSink
@@ -114,8 +114,8 @@ class SenderThreadPool(SenderPool):
         if not self._threads and monotonic() < deadline:
             self._run(deadline)
         dropped = self._dispatcher.stop(deadline)
-        until = monotonic() + A_MOMENT
-        self._begun.wait(A_MOMENT)
+        until = monotonic() + JOIN_TIMEOUT
+        self._begun.wait(JOIN_TIMEOUT)
         for thread in self._threads:
             join(thread, until - monotonic())
         return dropped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from kevents._model.objects import NO_TEXTS, Event, EventSource, Json, ObjectReference
 from kevents._model.wire import EVENTS_GROUP, clean, format_micro_time
@@ -12,12 +12,7 @@ SERIES_BEGINS: Final = 2
 """The smallest count of a series that the API server accepts."""
 
 if TYPE_CHECKING:
-    import logging
-
     from typing_extensions import Self
-
-    from kevents._model.statistics import DropReason
-    from kevents.exceptions import InvalidEventError
 
 
 class SeriesEvent(Event):
@@ -153,19 +148,3 @@ class SeriesEvent(Event):
             first_time=event.first_time,
             name=event.name,
         )
-
-
-class Publishing(Protocol):
-    """Destination of a recorder's events: a broadcaster or a fake recorder."""
-
-    def now(self) -> int:
-        """Return the time in nanoseconds since the epoch."""
-
-    def offer(self, event: SeriesEvent, /) -> None:
-        """Publish an event."""
-
-    def refuse(self, reason: DropReason, error: InvalidEventError, logger: logging.Logger, /) -> None:
-        """Report a refused event; may raise the error."""
-
-    def doubt(self, error: InvalidEventError, logger: logging.Logger, /) -> None:
-        """Report a related object that was left out; may raise the error."""

@@ -27,6 +27,7 @@ class DropReason(str, Enum):
     EXPIRED = "expired"
     HANDLER_FAILED = "handler_failed"
     SHUTDOWN = "shutdown"
+    INTERNAL = "internal"
 
     def __str__(self) -> str:
         """Return the plain value, for log lines and metrics."""

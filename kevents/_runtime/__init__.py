@@ -1,4 +1,4 @@
-"""Threads and locks that are safe in signal handlers and after a fork, exit hooks, and the log of kevents itself.
+"""Locks and threads that are safe in signal handlers and after a fork, lifecycle hooks, and the log of kevents itself.
 
-Begin with ``reentrant.py``, which says why recording is legal anywhere.
+It uses only ``kevents._model``. Begin with ``reentrant.py``: it explains why an event can be recorded at any moment.
 """

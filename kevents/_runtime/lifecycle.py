@@ -1,4 +1,4 @@
-"""What the end and the forking of a process mean for what lives in it."""
+"""Hooks for the exit and the fork of the process. Every broadcaster registers itself here."""
 
 from __future__ import annotations
 
@@ -11,60 +11,60 @@ from weakref import WeakSet
 from kevents._runtime.reentrant import SECTION
 
 EXIT_TIMEOUT = 2.0
-"""Seconds that all broadcasters together have at the interpreter's exit: half to flush, half to end."""
+"""Seconds that all broadcasters together have at interpreter exit: half to flush, half to shut down."""
 
 
-class Resident(Protocol):
-    """Something that must end with the process, and begin anew in a forked child."""
+class LifecycleHooks(Protocol):
+    """An object that must end with the process and start anew in a forked child."""
 
     def begin_shutdown(self, deadline: float) -> bool:
-        """Hurry towards the end; does not wait. False if it was on its way, or over, already."""
+        """Start to shut down without waiting. Returns False if a shutdown is running or complete."""
 
     def end_shutdown(self, deadline: float) -> int:
-        """Wait for the end, and give up what is left at the deadline."""
+        """Wait until the deadline, then drop what is left. Returns the number of dropped events."""
 
     def flush_at_exit(self, deadline: float) -> None:
-        """Deliver what there is while everything still works; stay open, for later exit hooks may record."""
+        """Deliver pending events and stay open: later exit hooks may still record."""
 
     def after_fork(self) -> None:
-        """In the child, where the turn is free again: begin anew."""
+        """Start anew in the forked child. The process-wide section is free at this point."""
 
 
-_residents: WeakSet[Resident] = WeakSet()
+_registered: WeakSet[LifecycleHooks] = WeakSet()
 
 
-def enlist(resident: Resident) -> None:
-    """See to it that the resident is told."""
-    _residents.add(resident)
+def register(hooks: LifecycleHooks) -> None:
+    """Call the hooks of an object at exit and after a fork, as long as the object lives."""
+    _registered.add(hooks)
 
 
-def come_first() -> None:
-    """Let a flush come before the exit hooks that were registered since: the official client's deletes certificates."""
+def flush_before_other_exit_hooks() -> None:
+    """Flush before the exit hooks registered so far: the official client's hook deletes its certificate files."""
     atexit.unregister(_flush_at_exit)
     atexit.register(_flush_at_exit)
 
 
 def _flush_at_exit() -> None:
     deadline = monotonic() + EXIT_TIMEOUT / 2
-    for resident in list(_residents):
-        resident.flush_at_exit(deadline)
+    for hooks in list(_registered):
+        hooks.flush_at_exit(deadline)
 
 
-def _at_exit() -> None:
+def _shut_down_at_exit() -> None:
     deadline = monotonic() + EXIT_TIMEOUT / 2
-    residents = list(_residents)
-    for resident in residents:
-        resident.begin_shutdown(deadline)
-    for resident in residents:  # also one whose end was begun, and left by Ctrl-C or by a thread of its own
-        resident.end_shutdown(deadline)
+    registered = list(_registered)
+    for hooks in registered:
+        hooks.begin_shutdown(deadline)
+    for hooks in registered:  # also after a shutdown that Ctrl-C interrupted or a watcher's own thread began
+        hooks.end_shutdown(deadline)
 
 
 def _after_fork_in_child() -> None:
-    SECTION.renew()  # once, and first: what residents make anew waits on its lock
-    for resident in list(_residents):
-        resident.after_fork()
+    SECTION.reset()  # first: the objects below create conditions on its lock
+    for hooks in list(_registered):
+        hooks.after_fork()
 
 
-atexit.register(_at_exit)
+atexit.register(_shut_down_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

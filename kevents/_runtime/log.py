@@ -1,4 +1,4 @@
-"""What kevents itself logs: the first of a kind at once with what to do about it, later ones summed up."""
+"""The log of kevents itself: the first line of a kind at once, then at most one summary a minute."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from kevents._model.wire import printable
 
 LOGGER: Final = logging.getLogger("kevents")
 
-_speaking: ContextVar[Sequence[bool]] = ContextVar("kevents_speaking", default=(False,))
-"""A mark that is shared with the tasks which are begun meanwhile, so that it ends for them too."""
+_flag: ContextVar[Sequence[bool]] = ContextVar("kevents_flag", default=(False,))
+"""A mutable flag, shared with tasks that start within ``in_kevents``, so that it is cleared for them too."""
 
 
 def is_in_kevents() -> bool:
-    """Whether this thread, or task, is in the middle of logging or sending for kevents."""
-    return _speaking.get()[0]
+    """True while this thread or task runs kevents' own logging, sink or callback."""
+    return _flag.get()[0]
 
 
 @contextmanager
 def in_kevents() -> Iterator[None]:
-    """What is recorded within is kevents' own echo; what is begun within speaks for itself after the end."""
-    before, mark = _speaking.get(), [True]
+    """Mark the block as kevents' own work: events recorded within it are dropped as ``recursion``."""
+    before, flag = _flag.get(), [True]
     try:
-        _speaking.set(mark)  # within the try: Ctrl-C at any moment must not leave the thread speaking for ever
+        _flag.set(flag)  # within the try: Ctrl-C must never leave the flag set
         yield
     finally:
-        mark[0] = False
-        _speaking.set(before)
+        flag[0] = False
+        _flag.set(before)
 
 
 class LimitedLog:
-    """Logs the first of a kind, and then at most one summary a minute.
+    """Logs the first line of a kind, then counts further ones into the next line.
 
     Args:
-        period: Seconds of silence after a line of a kind.
+        period: Seconds without a line of the same kind.
     """
 
     def __init__(self, period: float = 60.0) -> None:
-        """Start with nothing said."""
+        """Start with an empty memory."""
         self._period = period
-        self.renew()
+        self.reset()
 
-    def renew(self) -> None:
-        """Forget everything: also after a fork, where another thread may have held the lock."""
-        self._lock = threading.RLock()  # guards the memory of what was said; never held while logging
-        self._said: TTLCache[Hashable, bool] = TTLCache(maxsize=256, ttl=self._period)
-        self._silent: dict[tuple[Hashable, int], int] = {}
-        self._looking = False
+    def reset(self) -> None:
+        """Forget all lines and replace the lock: after a fork, another thread may have held it."""
+        self._lock = threading.RLock()  # guards the fields below; never held while logging
+        self._logged: TTLCache[Hashable, bool] = TTLCache(maxsize=256, ttl=self._period)
+        self._suppressed: dict[tuple[Hashable, int], int] = {}
+        self._busy = False
 
     def log_limited(
         self,
@@ -66,55 +66,55 @@ class LimitedLog:
         level: int = logging.WARNING,
         logger: logging.Logger = LOGGER,
     ) -> None:
-        """Log a line of a kind, unless one was logged lately; then it is counted into the next, and not even made."""
-        hidden = self._admit((kind, level), events)
-        if hidden is not None:
+        """Log a line, or count its events if a line of its kind and level was logged within the period.
+
+        A function that makes the text is called only if the line is logged.
+        """
+        suppressed = self._admit((kind, level), events)
+        if suppressed is not None:
             line = text if isinstance(text, str) else text()
-            more = f" (and {hidden} more like it since the last such line)" if hidden else ""
-            log_limited(level, line + more, logger=logger)
+            more = f" (and {suppressed} more like it since the last such line)" if suppressed else ""
+            log_line(level, line + more, logger=logger)
 
     def _admit(self, kind: tuple[Hashable, int], events: int) -> int | None:
-        """How many were kept silent since the last line; None if this one is to be silent too."""
+        """Events suppressed since the last line of this kind. None if this line is suppressed as well."""
         with self._lock:
-            # A signal handler may come back here while the cache is being changed: then it is only counted.
-            if self._looking or kind in self._said:
-                self._silent[kind] = self._silent.get(kind, 0) + events
+            # A signal handler may enter here while the cache changes. Then its line is only counted.
+            if self._busy or kind in self._logged:
+                self._suppressed[kind] = self._suppressed.get(kind, 0) + events
                 return None
             try:
-                self._looking = True
-                self._said[kind] = True
-                return self._silent.pop(kind, 0)
+                self._busy = True
+                self._logged[kind] = True
+                return self._suppressed.pop(kind, 0)
             finally:
-                self._looking = False
+                self._busy = False
 
-    def sum_up(self) -> None:
-        """Log what was counted and not yet said: at the end."""
+    def log_suppressed(self) -> None:
+        """Log the counts of suppressed lines. Called at shutdown."""
         with self._lock:
-            silent, self._silent = self._silent, {}
-        for (kind, level), events in silent.items():
-            log_limited(level, f"{events} more like the last line about {_name(kind)}")
+            suppressed, self._suppressed = self._suppressed, {}
+        for (kind, level), events in suppressed.items():
+            about = ", ".join(str(part.value if isinstance(part, Enum) else part) for part in _flatten(kind))
+            log_line(level, f"{events} more like the last line about {about}")
 
 
-def _name(kind: Hashable) -> str:
-    return ", ".join(str(part.value if isinstance(part, Enum) else part) for part in _parts(kind))
-
-
-def _parts(kind: Hashable) -> Iterator[Hashable]:
-    """What a kind is made up of, however deep."""
+def _flatten(kind: Hashable) -> Iterator[Hashable]:
+    """The parts of a nested tuple without None."""
     if isinstance(kind, tuple):
         for part in kind:
-            yield from _parts(part)
+            yield from _flatten(part)
     elif kind is not None:
         yield kind
 
 
-def log_limited(level: int, text: str, *, logger: logging.Logger = LOGGER) -> None:
-    """Log one line, as one line. A handler that records an event hears only its own echo."""
+def log_line(level: int, text: str, *, logger: logging.Logger = LOGGER, error: BaseException | None = None) -> None:
+    """Log one record with control characters escaped, and an error's traceback. Raises only on Ctrl-C."""
     with in_kevents():
         try:
-            logger.log(level, "%s", printable(text))
+            logger.log(level, "%s", printable(text), exc_info=error)
         except KeyboardInterrupt:
-            raise  # the user's, in his thread
-        except BaseException as error:  # noqa: BLE001 - a broken log handler must not break who records, or a worker
-            with suppress(Exception):  # where nobody listens, nobody can be told
-                sys.stderr.write(f"kevents: a log handler raised {type(error).__name__}\n")
+            raise  # meant for the user's code in this thread
+        except BaseException as failure:  # noqa: BLE001 - a broken log handler must not break a recorder or a worker
+            with suppress(Exception):  # without a standard error there is no place left to report to
+                sys.stderr.write(f"kevents: a log handler raised {type(failure).__name__}\n")

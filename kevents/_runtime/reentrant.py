@@ -1,8 +1,8 @@
-"""One action at a time in the process, also against oneself.
+"""A critical section that a thread may enter again while it is already in it.
 
-A signal handler or a finaliser may record in the middle of anything, in the thread that is just recording. The lock
-is re-entrant, so that no thread waits for itself, and an action that comes in the middle of another is put off to the
-other's end, so that none sees half of what another does.
+A signal handler or a finaliser may record an event at any moment, also in a thread that is just recording one. The
+lock is re-entrant, so the thread does not deadlock. The second action is queued and runs when the first one ends, so
+neither sees the other's intermediate state.
 """
 
 from __future__ import annotations
@@ -18,80 +18,80 @@ A = TypeVar("A")
 
 
 def time_left(deadline: float | None) -> float | None:
-    """Seconds until a deadline, as a wait on a lock takes them; None: for ever."""
+    """Seconds until a deadline, as a timeout for locks. None means no timeout."""
     return None if deadline is None else min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
 
 
 class ReentrantSection:
-    """Runs actions under one lock, then what they left to be done outside it."""
+    """Runs short actions one at a time under a lock, and deferred calls after the lock is released."""
 
-    __slots__ = ("_after", "_busy", "_later", "_serial", "lock")
+    __slots__ = ("_deferred", "_queued", "_running", "_serial", "lock")
 
     def __init__(self) -> None:
-        """Free."""
+        """Create a free section."""
         self._serial = 0
-        self.renew()
+        self.reset()
 
-    def renew(self) -> None:
-        """Be free again, with nothing put off: after a fork, where another thread may have held the lock."""
+    def reset(self) -> None:
+        """Replace the lock and drop queued work: after a fork, another thread may have held the lock."""
         self.lock = threading.RLock()
-        self._busy = False
-        self._later: deque[Callable[[], None]] = deque()
-        self._after: deque[Callable[[], None]] = deque()
+        self._running = False
+        self._queued: deque[Callable[[], None]] = deque()
+        self._deferred: deque[Callable[[], None]] = deque()
 
     def run(self, action: Callable[[A], None], argument: A) -> None:
-        """Run a short action now, or at the end of the one that this thread is in the middle of."""
+        """Run an action now, or after the action that this thread is running already."""
         try:
             with self.lock:
-                if self._busy:
-                    self._later.append(partial(action, argument))
+                if self._running:
+                    self._queued.append(partial(action, argument))
                     return
                 try:
-                    self._busy = True
-                    while self._later:  # put off in the moment when the turn before was already ending
-                        self._later.popleft()()
+                    self._running = True
+                    while self._queued:  # queued just as the previous action ended
+                        self._queued.popleft()()
                     action(argument)
-                    while self._later:
-                        self._later.popleft()()
+                    while self._queued:
+                        self._queued.popleft()()
                 finally:
-                    self._busy = False
+                    self._running = False
         finally:
-            if self._after or self._later:
+            if self._deferred or self._queued:
                 self.run_deferred()
 
     def run_deferred(self) -> None:
-        """Do what was left, unless this thread is in the middle of another turn, which will do it."""
-        if self.is_mine():
+        """Run the deferred calls. Does nothing while this thread holds the lock: its outermost ``run`` does it."""
+        if self.is_held_here():
             return
-        if self._later:
-            self.run(_nothing, None)
-        for _ in range(len(self._after)):
+        if self._queued:
+            self.run(_do_nothing, None)
+        for _ in range(len(self._deferred)):
             try:
-                what = self._after.popleft()
-            except IndexError:  # another thread was quicker
+                call = self._deferred.popleft()
+            except IndexError:  # another thread took it
                 return
-            what()
+            call()
 
-    def is_mine(self) -> bool:
-        """Whether the calling thread holds the lock: a signal handler or a finaliser, which then must not wait."""
+    def is_held_here(self) -> bool:
+        """True if the calling thread holds the lock: a signal handler or a finaliser that must not wait."""
         return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return] # noqa: SLF001
 
-    def defer(self, what: Callable[[], None]) -> None:
-        """From within an action: do this, which may wait or log, when the lock is free."""
-        self._after.append(what)
+    def defer(self, call: Callable[[], None]) -> None:
+        """Schedule a call that may wait or log. It runs once the lock is free. Use it from within an action."""
+        self._deferred.append(call)
 
-    def serial(self, time: int) -> int:
-        """From within an action: the next serial number, which is the time unless that has not grown."""
+    def next_serial(self, time: int) -> int:
+        """The next serial number: the time in nanoseconds, or the last serial plus 1. Use it from within an action."""
         serial = self._serial + 1
-        if time > serial:  # noqa: PLR1730 - max() costs as much as all the rest
+        if time > serial:  # noqa: PLR1730 - max() costs as much as the rest
             serial = time
         self._serial = serial
         return serial
 
 
-def _nothing(_: None) -> None:
-    """Take a turn only for what was put off."""
+def _do_nothing(_: None) -> None:
+    """Enter the section only to run what is queued."""
 
 
 SECTION: Final = ReentrantSection()
-"""One for the process: serial numbers grow strictly over all broadcasters."""
+"""One for the whole process: serial numbers grow strictly over all broadcasters."""

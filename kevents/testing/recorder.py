@@ -11,16 +11,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kevents import events as series
-from kevents._broadcast.recorder import EventRecorder, source_of
-from kevents._model.objects import EventSource, ObjectReference
+from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
+from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents._model.reference import get_reference
+from kevents._model.series_event import SeriesEvent
 from kevents._model.statistics import DropReason
-from kevents._model.wire import printable
+from kevents._model.wire import format_error, printable
 
 if TYPE_CHECKING:
     import logging
 
-    from kevents._model.series_event import SeriesEvent
     from kevents.exceptions import InvalidEventError
 
 __all__ = ["FakeEventsV1Recorder", "FakeRecorder", "RecordedEvent", "Refusal"]
@@ -80,7 +80,7 @@ class Refusal:
     """
 
     reason: DropReason
-    error: InvalidEventError
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,34 +127,48 @@ class _Wanted:
 
 
 class _Book:
-    """Holds recorded events and refusals. Any thread may write and read at the same time.
+    """The publisher of a fake recorder: it holds events and refusals. Any thread may write and read at the same time.
 
     Args:
         strict: Whether a refused event raises.
     """
 
     def __init__(self, *, strict: bool) -> None:
+        self.now = time.time_ns
         self._strict = strict
         # Re-entrant, like the real recorder's lock: a finaliser may record while another event is recorded.
         self._changed = threading.Condition(threading.RLock())
         self._events: list[RecordedEvent] = []
         self._refusals: list[Refusal] = []
 
-    def keep(self, event: RecordedEvent) -> None:
+    def publish(self, event: Event) -> None:
         """Add an event."""
+        action, related = (event.action, event.related) if isinstance(event, SeriesEvent) else ("", None)
+        recorded = RecordedEvent(
+            event.reference,
+            event.type,
+            event.reason,
+            event.message,
+            event.annotations,
+            event.labels,
+            event.source,
+            action,
+            related,
+        )
         with self._changed:
-            self._events.append(event)
+            self._events.append(recorded)
             self._changed.notify_all()
 
-    def refuse(self, reason: DropReason, error: InvalidEventError, logger: logging.Logger) -> None:
+    def refuse(self, error: Exception, logger: logging.Logger) -> None:
         """Add a refusal; raise its error if strict."""
+        reason = reason_of(error)
         with self._changed:
             self._refusals.append(Refusal(reason, error))
         if self._strict and reason is not DropReason.RECURSION:
             raise error
-        logger.warning("refused an event, %s: %s", reason, printable(str(error)))
+        logger.warning("refused an event, %s: %s", reason, printable(format_error(error)))
 
-    def doubt(self, error: InvalidEventError, logger: logging.Logger) -> None:
+    def omit(self, error: InvalidEventError, logger: logging.Logger) -> None:
         """Log that an optional part of an event was left out; raise the error if strict."""
         if self._strict:
             raise error
@@ -333,19 +347,7 @@ class FakeRecorder(_Assertions, EventRecorder):
     def __init__(self, source: EventSource | str = "fake", *, strict: bool = True) -> None:
         """Start with no events."""
         self._book = _Book(strict=strict)
-        super().__init__(source_of(source), self._keep, self._book.refuse)
-
-    def _keep(
-        self,
-        reference: ObjectReference,
-        source: EventSource,
-        eventtype: str,
-        reason: str,
-        message: str,
-        annotations: Mapping[str, str],
-        labels: Mapping[str, str],
-    ) -> None:
-        self._book.keep(RecordedEvent(reference, eventtype, reason, message, annotations, labels, source))
+        super().__init__(to_source(source), self._book)
 
     def __repr__(self) -> str:
         return f"<FakeRecorder {self.source.component!r}, {len(self.events)} events>"
@@ -379,35 +381,10 @@ class FakeEventsV1Recorder(_Assertions, series.EventRecorder):
     def __init__(self, reporting_controller: str = "fake", *, strict: bool = True) -> None:
         """Start with no events."""
         self._book = _Book(strict=strict)
-        super().__init__(series.reporting_source(reporting_controller, None), _EventsV1Book(self._book))
+        super().__init__(series.reporting_source(reporting_controller, None), self._book)
 
     def __repr__(self) -> str:
         return f"<FakeEventsV1Recorder {self.reporting_controller!r}, {len(self.events)} events>"
-
-
-class _EventsV1Book:
-    """The part of an events.k8s.io/v1 broadcaster that its recorders use, over a book."""
-
-    def __init__(self, book: _Book) -> None:
-        self._book = book
-        self.refuse = book.refuse
-        self.doubt = book.doubt
-        self.now = time.time_ns
-
-    def offer(self, event: SeriesEvent, /) -> None:
-        self._book.keep(
-            RecordedEvent(
-                event.reference,
-                event.type,
-                event.reason,
-                event.message,
-                event.annotations,
-                event.labels,
-                event.source,
-                event.action,
-                event.related,
-            )
-        )
 
 
 def _same(wanted: ObjectReference, found: ObjectReference) -> bool:

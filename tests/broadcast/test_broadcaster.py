@@ -144,7 +144,7 @@ def test_shutdown_with_a_dead_sink(caplog: pytest.LogCaptureFixture) -> None:
     statistics = broadcaster.statistics()
     assert statistics.dropped[DropReason.SHUTDOWN] == 500
     assert len(sink.calls) <= 500 + 4 + 1.0 / 0.125  # each once until the gate closes, then single probes
-    assert "shutdown gave up 500 events at its deadline" in caplog.messages
+    assert "shutdown dropped 500 events at its deadline" in caplog.messages
     assert len(caplog.messages) < 6
     check_ledgers(statistics)
 

@@ -23,10 +23,12 @@ from kevents import (
     InvalidTypeError,
     ObjectReference,
     Recorder,
+    events,
 )
+from kevents._broadcast.broadcaster import WatcherPublisher
 from kevents._runtime.log import in_kevents
 from kevents.testing import FakeRecorder
-from tests.support.sinks import PATIENCE, about, pod, statistics_of
+from tests.support.sinks import PATIENCE, ScriptedSink, about, pod, statistics_of
 
 
 class Ear:
@@ -411,3 +413,95 @@ def test_a_mapping_of_ones_own() -> None:
     ear.recorder.event(about(), "Normal", "R", "m", annotations=Broken())
     assert ear.events() == []
     assert ear.broadcaster.statistics().refused == {DropReason.INVALID_MESSAGE: 1}
+
+
+@pytest.fixture
+def faults_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in production: a fault of kevents is not raised."""
+    monkeypatch.setattr(WatcherPublisher, "raise_internal", False)
+
+
+def core_call(drops: list[DropReason]) -> tuple[Any, Callable[[], None]]:
+    """A broadcaster for core/v1, and a call that records."""
+    broadcaster = EventBroadcaster(on_drop=lambda reason, *_: drops.append(reason))
+    broadcaster.start_event_watcher(bool)
+    recorder = broadcaster.new_recorder("c")
+    return broadcaster, lambda: recorder.event(about(), "Normal", "R", "m")
+
+
+def series_call(drops: list[DropReason]) -> tuple[Any, Callable[[], None]]:
+    """A broadcaster for events.k8s.io/v1, and a call that records."""
+    broadcaster = events.EventBroadcaster(ScriptedSink(), on_drop=lambda reason, *_: drops.append(reason))
+    recorder = broadcaster.new_recorder("c")
+    return broadcaster, lambda: recorder.event(about(), "Normal", "R", "A", "m")
+
+
+FAULTY = ["kevents._broadcast.recorder.get_reference", "kevents._broadcast.watcher.Watcher.offer"]
+
+
+@pytest.mark.parametrize("make", [core_call, series_call])
+@pytest.mark.parametrize("place", FAULTY)
+@pytest.mark.usefixtures("faults_are_caught")
+def test_a_fault_of_kevents(make: Any, place: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """It is dropped as `internal`, not as the caller's mistake; the traceback is logged once; nothing is raised."""
+
+    def fault(*_: object) -> None:
+        raise KeyError("ours")
+
+    drops: list[DropReason] = []
+    broadcaster, record = make(drops)
+    with monkeypatch.context() as patch:
+        for path in {place, place.replace("_broadcast.recorder", "events")}:
+            patch.setattr(path, fault)
+        for _ in range(3):
+            record()
+    assert (broadcaster.statistics().recorded, broadcaster.statistics().refused) == (3, {DropReason.INTERNAL: 3})
+    assert drops == [DropReason.INTERNAL] * 3
+    traces = [record for record in caplog.records if record.exc_info]
+    assert [str(record.exc_info[1]) for record in traces] == ["'ours'"]
+    assert broadcaster.shutdown() == 0
+
+
+@pytest.mark.parametrize("make", [core_call, series_call])
+def test_a_fault_of_kevents_fails_a_test(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the tests of kevents a fault is raised, and counted all the same."""
+    broadcaster, record = make([])
+    with monkeypatch.context() as patch:
+        patch.setattr("kevents._broadcast.watcher.Watcher.offer", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            record()
+    assert broadcaster.statistics().refused == {DropReason.INTERNAL: 1}
+    assert broadcaster.shutdown() == 0
+
+
+class Hostile:
+    """A value whose every attribute and method raises."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Raise."""
+        raise RuntimeError(name)
+
+    def __bool__(self) -> bool:
+        """Raise."""
+        raise RuntimeError("bool")
+
+    def __str__(self) -> str:
+        """Raise."""
+        raise RuntimeError("str")
+
+
+@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("new", [EventBroadcaster, lambda **_: events.EventBroadcaster(ScriptedSink())])
+def test_a_value_that_raises_is_no_fault_of_kevents(place: int, new: Any) -> None:
+    """Wherever a caller's value raises when it is looked at, the call is refused as invalid, never as `internal`."""
+    broadcaster = new()
+    recorder = broadcaster.new_recorder("c")
+    values: list[Any] = [about(), "Normal", "R", "m", None, None]
+    values[place] = Hostile()
+    if isinstance(broadcaster, EventBroadcaster):
+        recorder.event(*values[:4], annotations=values[4], labels=values[5])
+    else:
+        recorder.event(*values[:3], "A", values[3], annotations=values[4], labels=values[5])
+    (reason,) = broadcaster.statistics().refused
+    assert reason is (DropReason.INVALID_REFERENCE if place == 0 else DropReason.INVALID_MESSAGE)
+    assert broadcaster.shutdown() == 0

@@ -19,11 +19,11 @@ from kevents._delivery.handlers import CallHandler, Handled
 from kevents._model.statistics import DropReason
 from kevents._runtime.log import LimitedLog
 from kevents._runtime.reentrant import ReentrantSection
-from kevents._runtime.worker import State, Worker
+from kevents._runtime.threads import State, Worker
 from tests.support.sinks import PATIENCE, Gate, about, thread_names
 
 
-class SlotlessTurn(ReentrantSection):
+class SlotlessSection(ReentrantSection):
     """A turn in which a test can replace a method."""
 
 
@@ -32,21 +32,21 @@ class Station:
 
     def __init__(self, handler: Callable[[Event], object], *, queue_length: int = 10_000) -> None:
         """Listen."""
-        self.turn = SlotlessTurn()
+        self.section = SlotlessSection()
         self.drops: list[tuple[DropReason, int]] = []
         self.ended: list[Watcher] = []
         losses = DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events)))
         self.watcher = Watcher(
-            "w", CallHandler(handler), self.turn, queue_length=queue_length, losses=losses, on_end=self.ended.append
+            "w", CallHandler(handler), self.section, queue_length=queue_length, losses=losses, on_end=self.ended.append
         )
 
     def publish(self, number: int = 1) -> None:
         """Offer so many events, named by their serial."""
         for _ in range(number):
-            self.turn.run(self._offer, None)
+            self.section.run(self._offer, None)
 
     def _offer(self, _: None) -> None:
-        serial = self.turn.serial(0)
+        serial = self.section.next_serial(0)
         event = Event(
             reference=about(), type="Normal", reason="R", message="m", source=EventSource(), time=0, serial=serial
         )
@@ -91,7 +91,7 @@ def test_every_event_in_order() -> None:
     assert station.watcher.stop() == 0
 
 
-def test_a_full_mailbox_drops_exactly_what_does_not_fit() -> None:
+def test_a_full_queue_drops_exactly_what_does_not_fit() -> None:
     """Pitfall 4: with a hanging handler memory stays bounded, and `queue_full` is the exact number."""
     gate = Gate(shut=True)
     station = Station(gate.pass_through, queue_length=100)
@@ -171,9 +171,9 @@ def test_flush_waits_for_what_was_there() -> None:
     assert not station.watcher.flush(monotonic())
     flushed: list[bool] = []
     waiting = threading.Thread(target=lambda: flushed.append(station.watcher.flush(None)))
-    with station.turn.lock:
+    with station.section.lock:
         waiting.start()
-    _until(station, lambda: station.watcher._worker.hurry == 1)
+    _until(station, lambda: station.watcher._worker.flushing == 1)
     station.publish(5)
     first.open()
     waiting.join(PATIENCE)
@@ -187,55 +187,55 @@ def _until(station: Station, true: Callable[[], bool]) -> None:
     deadline = monotonic() + PATIENCE
     seen = False
     while not seen and monotonic() < deadline:
-        with station.turn.lock:
+        with station.section.lock:
             seen = true()
     assert seen
 
 
-def test_flush_ends_the_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flush_ends_the_wait_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that lingers for more events is told to go on: flush does not wait for the linger's end."""
-    monkeypatch.setattr("kevents._runtime.worker._LINGER", 60.0)
+    monkeypatch.setattr("kevents._runtime.threads._BATCH_WAIT", 60.0)
     station = Station(lambda _: None)
     station.publish()
     assert station.watcher.flush(None)  # the first event finds no worker, and so no linger
-    _until(station, lambda: station.watcher._worker.state is State.PARKED)
+    _until(station, lambda: station.watcher._worker.state is State.IDLE)
     station.publish()
-    _until(station, lambda: station.watcher._worker.state is State.LINGERING)
+    _until(station, lambda: station.watcher._worker.state is State.BATCHING)
     assert station.watcher.flush(monotonic() + PATIENCE)
-    _until(station, lambda: station.watcher._worker.state is State.PARKED)
+    _until(station, lambda: station.watcher._worker.state is State.IDLE)
     station.publish()
-    _until(station, lambda: station.watcher._worker.state is State.LINGERING)
+    _until(station, lambda: station.watcher._worker.state is State.BATCHING)
     assert station.watcher.stop(PATIENCE) == 0
     assert station.watcher.statistics() == station.ledger(offered=3, handled=3)
 
 
-def test_a_mailbox_that_fills_ends_the_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_that_fills_ends_the_wait_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker lingers for more events, but not until there is no room for them."""
-    monkeypatch.setattr("kevents._runtime.worker._LINGER", 60.0)
+    monkeypatch.setattr("kevents._runtime.threads._BATCH_WAIT", 60.0)
     done = Gate()
     station = Station(lambda _: done.pass_through(), queue_length=8)
     station.publish()
     done.wait_entered()
-    _until(station, lambda: station.watcher._worker.state is State.PARKED)
+    _until(station, lambda: station.watcher._worker.state is State.IDLE)
     station.publish()
-    _until(station, lambda: station.watcher._worker.state is State.LINGERING)
+    _until(station, lambda: station.watcher._worker.state is State.BATCHING)
     station.publish(2)
     done.wait_entered(4)
     assert station.watcher.stop() == 0
 
 
-def test_a_turn_is_taken_for_many_events() -> None:
+def test_a_section_is_entered_for_many_events() -> None:
     """What a worker takes from the mailbox at once, it deals with without another turn: nobody waits for it."""
     gate, turns = Gate(shut=True), 0
     station = Station(lambda _: gate.pass_through())
-    run = station.turn.run
+    run = station.section.run
 
     def counted(action: Callable[[Any], None], argument: Any) -> None:
         nonlocal turns
         turns += threading.current_thread().name == "kevents-w"
         run(action, argument)
 
-    station.turn.run = counted  # type: ignore[method-assign]
+    station.section.run = counted  # type: ignore[method-assign]
     station.publish()
     gate.wait_entered()
     station.publish(500)
@@ -249,7 +249,7 @@ def test_events_are_given_up_in_the_middle_of_a_batch() -> None:
     """At the deadline those that were dealt with are handled; the one in hand, though it ends later, is given up."""
     held = Gate(shut=True)
     station = Station(lambda event: held.pass_through() if event.serial > 2 else None)
-    station.turn.run(lambda _: [station._offer(None) for _ in range(5)].clear(), None)
+    station.section.run(lambda _: [station._offer(None) for _ in range(5)].clear(), None)
     held.wait_entered()
     assert station.watcher.stop(0.0) == 3
     assert station.watcher.statistics() == station.ledger(offered=5, handled=2, shutdown=3)
@@ -269,12 +269,12 @@ def test_a_later_stop_has_a_deadline_of_its_own() -> None:
     assert station.watcher.stop() == 0
 
 
-def test_idle_means_parked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_means_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 69: an idle watcher waits without a time-out, so that nothing wakes it before the next event."""
     station = Station(lambda _: None)
     station.publish(10)
     assert station.watcher.flush(None)
-    _until(station, lambda: station.watcher._worker.state is State.PARKED)
+    _until(station, lambda: station.watcher._worker.state is State.IDLE)
     takes: list[None] = []
     take = station.watcher._take
 
@@ -424,7 +424,7 @@ def test_a_start_that_was_interrupted(end: str, monkeypatch: pytest.MonkeyPatch)
     """A start of which Ctrl-C left nothing is made up for by flush, and by the end."""
     station = Station(lambda _: None)
     with monkeypatch.context() as patch:
-        patch.setattr(station.turn, "defer", lambda _: None)
+        patch.setattr(station.section, "defer", lambda _: None)
         station.publish(2)
     assert station.watcher.flush(None) if end == "flush" else station.watcher.stop() == 0
     assert station.watcher.statistics().handled == 2
@@ -475,23 +475,23 @@ def test_work_is_done_once() -> None:
     worker.run()
     worker.run()
     assert done == [1]
-    worker.renew()
+    worker.reset()
     worker.ended = True
     worker.run()
     assert done == [1]
 
 
-def test_roused_before_it_sleeps() -> None:
+def test_woken_before_it_sleeps() -> None:
     """A worker that is roused, parks again before it has slept, and is roused once more, wakes at once."""
     worker = Worker("w", ReentrantSection(), bool, bool)
-    worker.hurry = 1
+    worker.flushing = 1
     for _ in range(2):
-        worker.park()
-        worker.rouse()
-    assert State.AWAKE is worker.state
+        worker.idle()
+        worker.wake()
+    assert worker.state is State.AWAKE
     worker.sleep()
-    worker.park()
-    worker.rouse()
+    worker.idle()
+    worker.wake()
     worker.sleep()
 
 
@@ -501,7 +501,7 @@ def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) 
     station = Station(lambda event: seen.append(event.serial))
     station.publish()
     assert station.watcher.stop() == 0
-    station.turn.renew()
+    station.section.reset()
     station.watcher.after_fork()
     with no_threads(monkeypatch):
         station.publish()

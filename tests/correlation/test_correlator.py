@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from kevents._correlation.correlator import EventAggregator, EventCorrelator, EventSourceObjectSpamFilter
+from kevents._correlation.correlator import NANO, EventAggregator, EventCorrelator, EventSourceObjectSpamFilter
 from kevents._correlation.options import CorrelatorOptions, spam_key_by_object_and_reason
-from kevents._correlation.token_bucket import NANO
 from kevents._model.objects import Event, EventSource, ObjectReference
 
 POD = ObjectReference(kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u1")

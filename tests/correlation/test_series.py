@@ -303,7 +303,7 @@ class TestIdentity:
     def test_foreign_event(self) -> None:
         """An event of core/v1 is none of its."""
         event = Event(reference=POD, type="Normal", reason="R", message="m", source=EventSource(), time=1, serial=1)
-        with pytest.raises(TypeError, match=r"no event of events\.k8s\.io"):
+        with pytest.raises(TypeError, match=r"not an event of events\.k8s\.io"):
             SeriesDecider(SeriesOptions()).decide(event, 0.0)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents._correlation.token_bucket import TokenBucket
+from kevents._correlation.correlator import TokenBucket
 
 NANO = 1_000_000_000
 HOUR = 3600 * NANO

@@ -12,7 +12,7 @@ import pytest
 from tenacity.wait import wait_fixed
 
 from kevents import CorrelatorOptions, Event, EventSource, UnavailableError
-from kevents._correlation.decisions import CoreDecider
+from kevents._correlation.correlator import CoreDecider
 from kevents._delivery.dispatcher import Dispatcher, default_retry_wait
 from kevents._delivery.drop_reporter import DropReporter
 from kevents._delivery.handlers import Handled

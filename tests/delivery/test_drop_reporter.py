@@ -126,7 +126,7 @@ def test_codes_and_verbs_are_apart(caplog: pytest.LogCaptureFixture) -> None:
             for _ in range(10):
                 reporter.report_dropped(Dropped(DropReason.REJECTED, EVENT, 1, verb, Rejected(code, "R", "m")))
     assert len(caplog.messages) == 4
-    reporter.log.sum_up()
+    reporter.log.log_suppressed()
     assert len(caplog.messages) == 8
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kevents import Event, EventSource, StatusError, UnavailableError
-from kevents._correlation.decisions import CoreDecider
+from kevents._correlation.correlator import CoreDecider
 from kevents._delivery.dispatcher import Dispatcher
 from kevents._delivery.drop_reporter import DropReporter
 from kevents._delivery.sender_threads import SenderThreadPool, send

@@ -7,7 +7,7 @@ import gc
 import sys
 import threading
 
-from kevents._runtime import lifecycle as _process
+from kevents._runtime import lifecycle as _lifecycle
 from tests.processes.common import REFERENCE, recorder
 
 events = recorder()
@@ -25,8 +25,8 @@ if how == "atexit":
     atexit.register(lambda: events.event(REFERENCE, "Normal", "Ended", "from a hook"))
 if how == "atexit-before":
     atexit.register(lambda: events.event(REFERENCE, "Normal", "Ended", "from an older hook"))
-    _process.come_first()  # as a sink does that builds a client, whose own exit hook is in the way of the last flush
+    _lifecycle.flush_before_other_exit_hooks()  # as a sink does after it builds a client
 if how == "many":
-    _process.EXIT_TIMEOUT = 60.0  # the question is whether all are delivered, not how busy the machine is
+    _lifecycle.EXIT_TIMEOUT = 60.0  # the question is whether all are delivered, not how busy the machine is
     for number in range(2000):
         events.event(REFERENCE, "Normal", "Ended", f"number {number}")

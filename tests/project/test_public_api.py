@@ -246,7 +246,7 @@ def test_drop_reasons() -> None:
     """The reasons of a loss are a closed set, and plain strings for metrics."""
     expected = (
         "no_watcher invalid_reference invalid_type invalid_message recursion queue_full spam_filtered backlog_full "
-        "rejected retries_exhausted expired handler_failed shutdown"
+        "rejected retries_exhausted expired handler_failed shutdown internal"
     )
     assert [str(reason) for reason in kevents.DropReason] == expected.split()
 

@@ -18,8 +18,8 @@ import pytest
 
 import kevents
 from kevents import DropReason, aio
-from kevents._broadcast import publisher as _publisher
-from kevents._runtime import lifecycle as _process
+from kevents._broadcast import broadcaster as _broadcaster
+from kevents._runtime import lifecycle as _lifecycle
 from kevents._runtime.reentrant import ReentrantSection
 from tests.broadcast.test_watcher import Station, no_threads
 from tests.support.aio import AsyncSink, run
@@ -29,20 +29,20 @@ from tests.support.sinks import PATIENCE, ScriptedSink, check_ledgers, join_all,
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody but what the test makes live in the process."""
-    monkeypatch.setattr(_process, "_residents", WeakSet())
-    turn = ReentrantSection()
-    monkeypatch.setattr(_publisher, "SECTION", turn)
-    monkeypatch.setattr(_process, "SECTION", turn)
+    monkeypatch.setattr(_lifecycle, "_registered", WeakSet())
+    section = ReentrantSection()
+    monkeypatch.setattr(_broadcaster, "SECTION", section)
+    monkeypatch.setattr(_lifecycle, "SECTION", section)
 
 
-class Resident:
+class Hooks:
     """Notes what it is told, with the deadline."""
 
     def __init__(self, name: str, told: list[tuple[str, str, float]]) -> None:
         """Live in the process."""
         self._name = name
         self._told = told
-        _process.enlist(self)
+        _lifecycle.register(self)
 
     def begin_shutdown(self, deadline: float) -> bool:
         """Note it."""
@@ -84,25 +84,25 @@ def record(broadcaster: kevents.EventBroadcaster, *messages: str) -> None:
 
 
 def test_all_begin_their_end_before_any_is_waited_for() -> None:
-    """At exit all residents hurry before one is waited for, and all share a deadline."""
+    """At exit all hooks hurry before one is waited for, and all share a deadline."""
     told: list[tuple[str, str, float]] = []
-    residents = [Resident(name, told) for name in "ab"]
-    _process._at_exit()
+    hooks = [Hooks(name, told) for name in "ab"]
+    _lifecycle._shut_down_at_exit()
     assert [what for what, *_ in told] == ["begin", "begin", "end", "end"]
-    assert len({name for _, name, _ in told}) == len(residents)
+    assert len({name for _, name, _ in told}) == len(hooks)
     assert len({deadline for *_, deadline in told}) == 1
 
 
 def test_each_is_told() -> None:
     """Each resident is told to flush, by one deadline, and of a fork."""
     told: list[tuple[str, str, float]] = []
-    residents = [Resident(name, told) for name in "ab"]
-    _process._flush_at_exit()
+    hooks = [Hooks(name, told) for name in "ab"]
+    _lifecycle._flush_at_exit()
     assert len({deadline for *_, deadline in told}) == 1
-    _process._after_fork_in_child()
+    _lifecycle._after_fork_in_child()
     assert [
-        *sorted((what, name) for what, name, _ in told[: len(residents)]),
-        *sorted((what, name) for what, name, _ in told[len(residents) :]),
+        *sorted((what, name) for what, name, _ in told[: len(hooks)]),
+        *sorted((what, name) for what, name, _ in told[len(hooks) :]),
     ] == [("flush", "a"), ("flush", "b"), ("fork", "a"), ("fork", "b")]
 
 
@@ -115,10 +115,10 @@ def test_a_flush_leaves_it_open() -> None:
     broadcaster = kevents.EventBroadcaster()
     broadcaster.start_recording_to_sink(sink)
     record(broadcaster, "a")
-    _process._flush_at_exit()
+    _lifecycle._flush_at_exit()
     assert sink.messages == ["a"]
     record(broadcaster, "b")
-    _process._at_exit()
+    _lifecycle._shut_down_at_exit()
     assert sink.messages == ["a", "b"]
     assert thread_names() == []
 
@@ -133,12 +133,12 @@ def test_an_end_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         record(broadcaster, "a", "b")
         assert [*seen, *sink.calls] == []
         monkeypatch.setattr(threading.Thread, "start", refuse)
-        _process._flush_at_exit()
+        _lifecycle._flush_at_exit()
     assert (seen, sorted(sink.messages)) == (["a", "b"], ["a", "b"])
     assert {call.thread for call in sink.calls} == {threading.current_thread().name}
     record(broadcaster, "late")
     assert broadcaster.statistics().refused == {DropReason.SHUTDOWN: 1}
-    _process._at_exit()
+    _lifecycle._shut_down_at_exit()
     check_ledgers(broadcaster.statistics())
 
 
@@ -166,7 +166,7 @@ def test_a_child_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     sink = ForkedSink()
     with parent(monkeypatch, sink) as broadcaster:
         assert (broadcaster.statistics().recorded, *(w.waiting for w in broadcaster.statistics().watchers)) == (3, 3, 3)
-        _process._after_fork_in_child()
+        _lifecycle._after_fork_in_child()
         statistics = broadcaster.statistics()
         assert (statistics.recorded, *(watcher.offered for watcher in statistics.watchers)) == (0, 0, 0)
         record(broadcaster, "same")
@@ -182,8 +182,8 @@ def test_two_in_a_child(monkeypatch: pytest.MonkeyPatch, order: int) -> None:
     """Of two broadcasters in a process both begin anew in a child, whichever is told first: both flush and end."""
     first, second = ForkedSink(), ForkedSink()
     with parent(monkeypatch, first) as one, parent(monkeypatch, second) as other:
-        monkeypatch.setattr(_process, "_residents", [one._publisher, other._publisher][::order])
-        _process._after_fork_in_child()
+        monkeypatch.setattr(_lifecycle, "_registered", [one._publisher, other._publisher][::order])
+        _lifecycle._after_fork_in_child()
         for broadcaster in (one, other):
             record(broadcaster, "child")
             assert broadcaster.flush(PATIENCE)
@@ -195,7 +195,7 @@ def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) 
     """A broadcaster that was shut down is so in the child too: nobody waits there for an end that has been."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
         assert broadcaster.shutdown() == 0
-        _process._after_fork_in_child()
+        _lifecycle._after_fork_in_child()
         record(broadcaster, "late")
         assert broadcaster.statistics().refused == {DropReason.SHUTDOWN: 1}
         assert broadcaster.shutdown(timeout=3600) == 0
@@ -205,10 +205,10 @@ def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) 
 def test_a_lock_that_another_thread_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock that a thread of the parent's held in the moment of the fork is free in the child."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
-        held = _process.SECTION.lock
+        held = _lifecycle.SECTION.lock
         held.acquire()
         try:
-            done = threading.Thread(target=lambda: (_process._after_fork_in_child(), record(broadcaster, "child")))
+            done = threading.Thread(target=lambda: (_lifecycle._after_fork_in_child(), record(broadcaster, "child")))
             done.start()
             done.join(PATIENCE)
             assert not done.is_alive()
@@ -225,7 +225,7 @@ def test_a_handler_that_forks() -> None:
     def handler(_: object) -> None:
         threads.append(f"{threading.get_ident()}")
         if not forked.is_set():
-            station.turn.renew()
+            station.section.reset()
             station.watcher.after_fork()
             forked.set()
 
@@ -247,7 +247,7 @@ def test_a_sink_that_forks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fork(_: object) -> None:
         if not forked.is_set():
-            _process._after_fork_in_child()
+            _lifecycle._after_fork_in_child()
             forked.set()
 
     sink = ForkedSink(always=fork)
@@ -257,7 +257,7 @@ def test_a_sink_that_forks(monkeypatch: pytest.MonkeyPatch) -> None:
             record(broadcaster, "parent")
             watcher = broadcaster._publisher.watchers[0]
             crew: Any = watcher.handler
-            crew.handle([watcher._mailbox.popleft()])
+            crew.handle([watcher._queue.popleft()])
         assert forked.wait(PATIENCE)
         join_all()
         assert statistics_of(broadcaster).offered == 0
@@ -337,7 +337,7 @@ def test_a_coroutine_that_forks(monkeypatch: pytest.MonkeyPatch, *, cancelled: b
 
     def fork(_: object) -> None:
         if not sink.forks:
-            _process._after_fork_in_child()
+            _lifecycle._after_fork_in_child()
             if cancelled:
                 raise asyncio.CancelledError
 
@@ -348,7 +348,7 @@ def test_a_coroutine_that_forks(monkeypatch: pytest.MonkeyPatch, *, cancelled: b
             watcher = events.start_recording_to_sink(sink, senders=1)._watcher
             with no_threads(monkeypatch):
                 events.new_recorder("c").event(pod("parent"), "Normal", "R", "parent")
-                watcher.handler.handle([watcher._mailbox.popleft()])
+                watcher.handler.handle([watcher._queue.popleft()])
             await sink.wait_calls(1)
             await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name().startswith("kevents-")])
             assert watcher.statistics().offered == 0
@@ -377,7 +377,7 @@ def test_several_broadcasters(monkeypatch: pytest.MonkeyPatch) -> None:
         events.start_recording_to_sink(coroutines)
         with no_threads(monkeypatch):
             broadcaster.new_recorder("c").event(pod(), "Normal", "R", "parent")
-        _process._after_fork_in_child()
+        _lifecycle._after_fork_in_child()
         for recorder in (broadcaster.new_recorder("c"), events.new_recorder("c")):
             recorder.event(pod(), "Normal", "R", "child")
         run(main())
@@ -394,8 +394,8 @@ def test_a_stream_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
             with no_threads(monkeypatch):
                 events.new_recorder("c").event(pod(), "Normal", "R", "parent")
                 watcher.handler.begin_stop(0.0)
-                watcher.handler.handle([watcher._mailbox.popleft()])
-            _process._after_fork_in_child()
+                watcher.handler.handle([watcher._queue.popleft()])
+            _lifecycle._after_fork_in_child()
             events.new_recorder("c").event(pod(), "Normal", "R", "child")
             async for event in stream:
                 return [event.message]

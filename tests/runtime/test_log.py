@@ -11,7 +11,7 @@ import pytest
 
 from kevents._model.statistics import DropReason
 from kevents._queue.outcome import Verb
-from kevents._runtime.log import LimitedLog, in_kevents, is_in_kevents, log_limited
+from kevents._runtime.log import LimitedLog, in_kevents, is_in_kevents, log_line
 from tests.support.interrupts import interrupted
 from tests.support.sinks import PATIENCE
 
@@ -37,7 +37,7 @@ class Clock:
         from cachetools import TTLCache
 
         self.now = 0.0
-        log._said = TTLCache(maxsize=256, ttl=period, timer=lambda: self.now)
+        log._logged = TTLCache(maxsize=256, ttl=period, timer=lambda: self.now)
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_sum_up(caplog: pytest.LogCaptureFixture) -> None:
     log = LimitedLog()
     for _ in range(5):
         log.log_limited(("queue_full", "w-1"), "dropped", events=3)
-    log.sum_up()
-    log.sum_up()
+    log.log_suppressed()
+    log.log_suppressed()
     assert caplog.messages == ["dropped", "12 more like the last line about queue_full, w-1"]
 
 
@@ -110,7 +110,7 @@ def test_a_kind_is_named_in_words(caplog: pytest.LogCaptureFixture) -> None:
     for kind in ((DropReason.REJECTED, (Verb.PATCH, 403)), (DropReason.SHUTDOWN, None), "clock"):
         for _ in range(2):
             log.log_limited(kind, "dropped")
-    log.sum_up()
+    log.log_suppressed()
     about = ["rejected, patch, 403", "shutdown", "clock"]
     assert caplog.messages[3:] == [f"1 more like the last line about {each}" for each in about]
 
@@ -119,14 +119,14 @@ def test_renewed(caplog: pytest.LogCaptureFixture) -> None:
     """After a fork everything is said anew."""
     log = LimitedLog()
     log.log_limited("k", "parent")
-    log.renew()
+    log.reset()
     log.log_limited("k", "child")
     assert caplog.messages == ["parent", "child"]
 
 
 def test_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """Pitfall 71: line breaks and control characters in what kevents logs are escaped: one line a record."""
-    log_limited(logging.WARNING, "a\nb\r\x1b[31mc\x00 % d %s \u202e \ud800")
+    log_line(logging.WARNING, "a\nb\r\x1b[31mc\x00 % d %s \u202e \ud800")
     (message,) = caplog.messages
     assert message.isprintable()
     assert message[:26] == r"a\nb\r\x1b[31mc\x00 % d %s"
@@ -146,7 +146,7 @@ def test_what_is_logged_is_an_echo() -> None:
 
     handler = Curious()
     logging.getLogger("kevents").addHandler(handler)
-    log_limited(logging.WARNING, "x")
+    log_line(logging.WARNING, "x")
     logging.getLogger("kevents").removeHandler(handler)
     assert heard == [(True, False)]
     assert not is_in_kevents()
@@ -168,7 +168,7 @@ def test_a_broken_handler(capfd: pytest.CaptureFixture[str]) -> None:
 def test_ctrl_c() -> None:
     """Ctrl-C while kevents is logging is the user's: it passes, and the thread speaks no more."""
     with pytest.raises(KeyboardInterrupt):
-        log_limited(logging.WARNING, "x")
+        log_line(logging.WARNING, "x")
     assert not is_in_kevents()
 
 
@@ -177,7 +177,7 @@ def test_ctrl_c() -> None:
 def test_a_broken_handler_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is not even a standard error, nobody is told, and nothing breaks."""
     monkeypatch.setattr("sys.stderr", None)
-    log_limited(logging.WARNING, "x")
+    log_line(logging.WARNING, "x")
 
 
 def test_speaking_ends_with_the_block() -> None:
@@ -197,7 +197,7 @@ def test_interrupted_anywhere(caplog: pytest.LogCaptureFixture) -> None:
         more = interrupted(
             lambda log=log: log.log_limited("k", "outer"), at, lambda log=log: log.log_limited("k", "inner")
         )  # type: ignore[misc]
-        log.sum_up()
+        log.log_suppressed()
         assert sum(1 + message.count("(and 1 more") for message in caplog.messages) == (2 if more else 1)
         assert not is_in_kevents()
 
@@ -216,7 +216,7 @@ def test_ctrl_c_anywhere() -> None:
             more = interrupted(lambda log=log: log.log_limited("k", "outer"), at, interrupt, where="call")  # type: ignore[misc]
         except KeyboardInterrupt:
             more = True
-        assert not log._looking
+        assert not log._busy
         assert not is_in_kevents()
     assert at > 3
 
@@ -234,5 +234,5 @@ def test_many_threads(caplog: pytest.LogCaptureFixture) -> None:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    log.sum_up()
+    log.log_suppressed()
     assert caplog.messages == ["x", "3999 more like the last line about k"]

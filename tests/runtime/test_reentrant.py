@@ -1,4 +1,4 @@
-"""A turn: one action at a time, also against an interruption of oneself."""
+"""A section: one action at a time, also against an interruption of oneself."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.sinks import PATIENCE
 
 
 def _new() -> tuple[ReentrantSection, list[Any]]:
-    """A turn, and what was done in it."""
+    """A section, and what was done in it."""
     return ReentrantSection(), []
 
 
 def test_one_at_a_time() -> None:
     """Actions of many threads never overlap."""
-    turn, inside, overlaps = ReentrantSection(), [], []
+    section, inside, overlaps = ReentrantSection(), [], []
     begin = threading.Barrier(8)
 
     def action(number: int) -> None:
@@ -33,7 +33,7 @@ def test_one_at_a_time() -> None:
     def work(number: int) -> None:
         begin.wait(PATIENCE)
         for _ in range(2000):
-            turn.run(action, number)
+            section.run(action, number)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -45,76 +45,76 @@ def test_one_at_a_time() -> None:
 
 def test_an_action_within_another_comes_after_it() -> None:
     """What comes in the middle of an action is put off to its end, in the order of coming."""
-    turn, done = _new()
+    section, done = _new()
 
     def outer(name: str) -> None:
-        turn.run(done.append, "first")
-        turn.run(done.append, "second")
+        section.run(done.append, "first")
+        section.run(done.append, "second")
         done.append(name)
 
-    turn.run(outer, "outer")
+    section.run(outer, "outer")
     assert done == ["outer", "first", "second"]
 
 
 def test_an_action_put_off_twice() -> None:
     """What comes in the middle of what was put off comes after that."""
-    turn, done = _new()
+    section, done = _new()
 
     def middle(name: str) -> None:
-        turn.run(done.append, "inner")
+        section.run(done.append, "inner")
         done.append(name)
 
     def outer(name: str) -> None:
-        turn.run(middle, "middle")
+        section.run(middle, "middle")
         done.append(name)
 
-    turn.run(outer, "outer")
+    section.run(outer, "outer")
     assert done == ["outer", "middle", "inner"]
 
 
 def test_afterwards_the_lock_is_free() -> None:
     """What is left for afterwards runs in order, when the lock is free."""
-    turn, seen = ReentrantSection(), []
+    section, seen = ReentrantSection(), []
 
     def action(_: None) -> None:
-        turn.defer(lambda: seen.append(("first", turn.is_mine())))
-        turn.defer(lambda: seen.append(("second", turn.is_mine())))
-        seen.append(("action", turn.is_mine()))
+        section.defer(lambda: seen.append(("first", section.is_held_here())))
+        section.defer(lambda: seen.append(("second", section.is_held_here())))
+        seen.append(("action", section.is_held_here()))
 
-    turn.run(action, None)
+    section.run(action, None)
     assert seen == [("action", True), ("first", False), ("second", False)]
 
 
 def test_afterwards_of_an_interruption() -> None:
     """What an action in the middle of another leaves for afterwards waits until the outer one has left the lock."""
-    turn, seen = ReentrantSection(), []
+    section, seen = ReentrantSection(), []
 
     def inner(_: None) -> None:
-        turn.defer(lambda: seen.append(turn.is_mine()))
+        section.defer(lambda: seen.append(section.is_held_here()))
 
-    with turn.lock:  # an interrupted reader, in the middle of no action
-        turn.run(inner, None)
+    with section.lock:  # an interrupted reader, in the middle of no action
+        section.run(inner, None)
         assert seen == []
-    turn.run(inner, None)
+    section.run(inner, None)
     assert seen == [False, False]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_an_action_that_raises(error: type[BaseException]) -> None:
-    """It leaves the turn free; what was put off, and what was left for afterwards, is done all the same."""
-    turn, done = _new()
+    """It leaves the section free; what was put off, and what was left for afterwards, is done all the same."""
+    section, done = _new()
 
     def action(_: None) -> None:
-        turn.run(done.append, "put off")
-        turn.defer(lambda: done.append("afterwards"))
+        section.run(done.append, "put off")
+        section.defer(lambda: done.append("afterwards"))
         raise error
 
     with pytest.raises(error):
-        turn.run(action, None)
+        section.run(action, None)
     assert done == ["put off", "afterwards"]
-    turn.run(done.append, "next")
+    section.run(done.append, "next")
     assert done[-1] == "next"
-    assert not turn.is_mine()
+    assert not section.is_held_here()
 
 
 def test_interrupted_anywhere() -> None:
@@ -122,16 +122,16 @@ def test_interrupted_anywhere() -> None:
     at, more = 0, True
     while more:
         at += 1
-        turn, done = _new()
+        section, done = _new()
 
         def action(name: str, done: list[str] = done) -> None:
             done.append(name)
             done.append(name)
 
         more = interrupted(
-            lambda turn=turn, action=action: turn.run(action, "outer"),  # type: ignore[misc]
+            lambda section=section, action=action: section.run(action, "outer"),  # type: ignore[misc]
             at,
-            lambda turn=turn, action=action: turn.run(action, "inner"),  # type: ignore[misc]
+            lambda section=section, action=action: section.run(action, "inner"),  # type: ignore[misc]
         )
         expected = [["inner"] * 2 + ["outer"] * 2, ["outer"] * 2 + ["inner"] * 2] if more else [["outer"] * 2]
         assert done in expected
@@ -143,26 +143,26 @@ def test_two_interruptions_keep_their_order() -> None:
     at, more = 0, True
     while more:
         at += 1
-        turn, done = _new()
+        section, done = _new()
 
-        def both(turn: ReentrantSection = turn, done: list[int] = done) -> None:
-            turn.run(done.append, 1)
-            turn.run(done.append, 2)
+        def both(section: ReentrantSection = section, done: list[int] = done) -> None:
+            section.run(done.append, 1)
+            section.run(done.append, 2)
 
-        more = interrupted(lambda turn=turn: turn.run(lambda _: None, None), at, both)  # type: ignore[misc]
+        more = interrupted(lambda section=section: section.run(lambda _: None, None), at, both)  # type: ignore[misc]
         assert done == ([1, 2] if more else [])
 
 
 def test_serial_numbers() -> None:
     """A serial number is the time, or one more than the last: a clock that stands or goes back makes no equal ones."""
-    turn = ReentrantSection()
-    assert [turn.serial(time) for time in (10, 10, 10, 20, 5, 0)] == [10, 11, 12, 20, 21, 22]
+    section = ReentrantSection()
+    assert [section.next_serial(time) for time in (10, 10, 10, 20, 5, 0)] == [10, 11, 12, 20, 21, 22]
 
 
 def test_renewed() -> None:
-    """After :meth:`renew` the turn is free, whoever held it; serial numbers go on growing."""
-    turn, done = _new()
-    turn.serial(100)
+    """After :meth:`renew` the section is free, whoever held it; serial numbers go on growing."""
+    section, done = _new()
+    section.next_serial(100)
     held, over = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -170,14 +170,14 @@ def test_renewed() -> None:
             held.set()
             over.wait(PATIENCE)
 
-    lock = turn.lock
+    lock = section.lock
     thread = threading.Thread(target=hold)
     thread.start()
     assert held.wait(PATIENCE)
-    turn.renew()
-    turn.run(done.append, "free")
+    section.reset()
+    section.run(done.append, "free")
     assert done == ["free"]
-    assert turn.serial(50) == 101
+    assert section.next_serial(50) == 101
     over.set()
     thread.join(PATIENCE)
 

@@ -142,7 +142,7 @@ class Enricher:
         self._fetcher.close()
         if self._watch is not None:
             self._watch.close()
-        self._log.sum_up()
+        self._log.log_suppressed()
 
     def __enter__(self) -> Self:
         """Start."""

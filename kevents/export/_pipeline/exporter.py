@@ -228,7 +228,7 @@ class Exporter:
         if self._readers:
             self._write_what_was_read(last)
         self._cut_off(deadline)
-        self._log.sum_up()
+        self._log.log_suppressed()
         self._state = State.ENDED
 
     def _write_what_was_read(self, deadline: float) -> None:
