@@ -24,7 +24,7 @@ from kevents._delivery.sender_tasks import send
 from kevents._queue.outcome import Unavailable
 from kevents._queue.work_item import Attempt
 from kevents._queue.workqueue import WorkQueue
-from kevents._runtime.threads import run_in_thread
+from kevents._runtime.aio import run_in_thread
 from kevents.testing import FakeSink
 from tests.simulation import Occurrence
 from tests.support.aio import AsyncSink, run
@@ -995,7 +995,7 @@ def test_late_finding_of_a_closed_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def take_over() -> None:
         sink._held = True
-        events._core.bind()
+        events._bind()
         await sink.wait_calls(1)
 
     async def second() -> None:
@@ -1076,7 +1076,7 @@ def test_process_ends(end: str, held: bool) -> None:  # noqa: FBT001
         assert word not in done.stderr, done.stderr
     if held or "begin" in end:
         assert done.stdout.splitlines() == ["shutdown 1"] * 5, done.stdout
-        assert "gave up 5 events" in done.stderr
+        assert "dropped 5 events" in done.stderr
 
 
 def test_loop_that_never_goes_on(ended: list[aio.EventBroadcaster]) -> None:

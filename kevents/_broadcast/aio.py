@@ -19,8 +19,8 @@ from kevents._delivery.handlers import CallHandler, Handled
 from kevents._delivery.sender_tasks import SenderTaskPool
 from kevents._model.objects import Event
 from kevents._model.validation import is_asynchronous, require_sink
+from kevents._runtime.aio import await_polling, run_in_thread
 from kevents._runtime.log import is_in_kevents
-from kevents._runtime.threads import await_polling, run_in_thread
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -226,7 +226,7 @@ class TaskBroadcaster(Broadcaster[E]):
         senders: int,
         name: str,
     ) -> Handler:
-        return SenderTaskPool(new_dispatcher, sink, senders, name, self._losses.log)
+        return SenderTaskPool(new_dispatcher, sink, senders, name, self._drop_reporter.log)
 
     def _require_sink(self, sink: object) -> None:
         require_sink(sink, self._api_group, asynchronous=True)

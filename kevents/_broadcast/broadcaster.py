@@ -52,7 +52,7 @@ class WatcherPublisher:
     Recorders refer to it instead of the broadcaster, so that it lives as long as events can be recorded.
 
     Args:
-        losses: Reports dropped events.
+        drop_reporter: Reports dropped events.
         clock: Nanoseconds since the epoch.
         strict: Whether a refused event raises.
     """
@@ -60,13 +60,13 @@ class WatcherPublisher:
     raise_internal = False
     """Whether faults of kevents itself are raised, as in its own tests."""
 
-    def __init__(self, losses: DropReporter, clock: Callable[[], int], *, strict: bool) -> None:
+    def __init__(self, drop_reporter: DropReporter, clock: Callable[[], int], *, strict: bool) -> None:
         """Create an open publisher without watchers."""
         self.section = SECTION
         self.open = True
         self.watchers: tuple[Watcher, ...] = ()
         self.now = clock if clock is time.time_ns else partial(self._guarded_clock, clock)
-        self._losses = losses
+        self._drop_reporter = drop_reporter
         self._strict = strict
         self._faults: set[tuple[type, int]] = set()
         self._reset()
@@ -90,16 +90,16 @@ class WatcherPublisher:
         if not self.open:
             self._recorded += 1
             self._refused[DropReason.SHUTDOWN] += 1
-            self.section.defer(partial(self._losses.report, DropReason.SHUTDOWN, event, why="recorded too late"))
+            self.section.defer(partial(self._drop_reporter.report, DropReason.SHUTDOWN, event, why="recorded too late"))
             return
         event.serial = self.section.next_serial(event.time)
         watchers = self.watchers
         if not watchers:
-            self.section.defer(partial(self._losses.report, DropReason.NO_WATCHER, event))
+            self.section.defer(partial(self._drop_reporter.report, DropReason.NO_WATCHER, event))
             self._no_watcher += 1
         for watcher in watchers:
             if not watcher.offer(event):
-                self.section.defer(partial(self._losses.report, DropReason.QUEUE_FULL, event, kind=watcher.name))
+                self.section.defer(partial(self._drop_reporter.report, DropReason.QUEUE_FULL, event, kind=watcher.name))
         self._recorded += 1  # last: a fault above is counted by refuse()
 
     def refuse(self, error: Exception, logger: logging.Logger) -> None:
@@ -123,7 +123,7 @@ class WatcherPublisher:
 
     def _report_refused(self, reason: DropReason, error: Exception, logger: logging.Logger) -> None:
         if reason is not DropReason.INTERNAL:
-            self._losses.report(reason, None, why=str(error), logger=logger)
+            self._drop_reporter.report(reason, None, why=str(error), logger=logger)
             return
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -132,7 +132,7 @@ class WatcherPublisher:
         if fault not in self._faults:
             self._faults.add(fault)
             log_line(logging.ERROR, "fault in kevents, please report it", logger=logger, error=error)
-        self._losses.report(reason, None, why=format_error(error), level=logging.ERROR, logger=logger)
+        self._drop_reporter.report(reason, None, why=format_error(error), level=logging.ERROR, logger=logger)
 
     def omit(self, error: InvalidEventError, logger: logging.Logger) -> None:
         """Log an optional part that is left out of an event.
@@ -143,7 +143,7 @@ class WatcherPublisher:
         if self._strict:
             raise error
         text = f"an event is recorded without a part: {error}"
-        self._losses.log.log_limited(("omitted", type(error)), text, logger=logger)
+        self._drop_reporter.log.log_limited(("omitted", type(error)), text, logger=logger)
 
     def _guarded_clock(self, clock: Callable[[], int]) -> int:
         try:
@@ -154,7 +154,7 @@ class WatcherPublisher:
         except Exception as error:  # noqa: BLE001 - a user's clock must not lose an event
             problem = f"raised {format_error(error)}"
         text = f"the clock {problem}; the system clock is used"
-        self.section.defer(partial(self._losses.log.log_limited, "clock", text, level=logging.ERROR))
+        self.section.defer(partial(self._drop_reporter.log.log_limited, "clock", text, level=logging.ERROR))
         self.section.run_deferred()
         return time.time_ns()
 
@@ -234,7 +234,7 @@ class WatcherPublisher:
             return dropped
         self._stopped.set()
         self._leave()
-        self._losses.log.log_suppressed()
+        self._drop_reporter.log.log_suppressed()
         if dropped:
             log_line(logging.WARNING, f"shutdown dropped {pluralize(dropped, 'event')} at its deadline")
         return dropped
@@ -269,7 +269,7 @@ class WatcherPublisher:
     def after_fork(self) -> None:
         """In the child: start with nothing recorded and the same watchers. The parent's events stay with the parent."""
         self._reset()
-        self._losses.log.reset()
+        self._drop_reporter.log.reset()
         if not self.open:
             self._stopped.set()
         for watcher in self.watchers:
@@ -312,8 +312,8 @@ class Broadcaster(Generic[E]):
         self._sleep_duration = require_positive("sleep_duration", sleep_duration)
         self._queue_length = require_count("queue_length", queue_length)
         self._api_group = api_group
-        self._losses = DropReporter(LimitedLog(), on_drop, api_group)
-        self._publisher = WatcherPublisher(self._losses, clock, strict=strict)
+        self._drop_reporter = DropReporter(LimitedLog(), on_drop, api_group)
+        self._publisher = WatcherPublisher(self._drop_reporter, clock, strict=strict)
         self._numbers = count(1)
 
     # -- watchers ------------------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ class Broadcaster(Generic[E]):
             require_callable("retry_wait", retry_wait)
         new_dispatcher = partial(
             Dispatcher,
-            self._losses,
+            self._drop_reporter,
             new_decider,
             senders=require_count("senders", senders),
             backlog=require_count("backlog", backlog),
@@ -396,7 +396,7 @@ class Broadcaster(Generic[E]):
             handler,
             publisher.section,
             queue_length=self._queue_length,
-            losses=self._losses,
+            drop_reporter=self._drop_reporter,
             on_end=publisher.remove,
         )
         added = publisher.add(watcher)

@@ -61,7 +61,7 @@ class Watcher:
         section: ReentrantSection,
         *,
         queue_length: int,
-        losses: DropReporter,
+        drop_reporter: DropReporter,
         on_end: Callable[[Watcher], None],
     ) -> None:
         """Create a watcher without a thread; the thread starts with the first event. Broadcasters create watchers."""
@@ -69,7 +69,7 @@ class Watcher:
         self.handler = handler
         self._section = section
         self._queue_length = queue_length
-        self._losses = losses
+        self._drop_reporter = drop_reporter
         self._on_end = on_end
         self._closing = False
         self._worker = Worker(f"kevents-{name}", section, handler.start, self._run)
@@ -122,7 +122,7 @@ class Watcher:
                 self._count(processed, len(batch), result)
                 for event, error in result.failed:
                     why = f"the handler of {self.name} raised {format_error(error)}"
-                    self._losses.report(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
+                    self._drop_reporter.report(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
         self.handler.end_input()
         with self._section.lock:
             self._worker.ended = True
@@ -290,7 +290,7 @@ class Watcher:
     def _report_dropped(self, events: int) -> None:
         if events:
             why = f"still in the queue of {self.name} at the deadline"
-            self._section.defer(partial(self._losses.report, DropReason.SHUTDOWN, None, events, why=why))
+            self._section.defer(partial(self._drop_reporter.report, DropReason.SHUTDOWN, None, events, why=why))
 
     def stop(self, timeout: float = 5.0) -> int:
         """Process the queued events, then end. Other watchers are not affected.

@@ -36,7 +36,7 @@ from kevents._clients.sync import (
 )
 from kevents._model.objects import Json
 from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
-from kevents._runtime.threads import run_in_thread
+from kevents._runtime.aio import run_in_thread
 from kevents.exceptions import SinkError, StatusError, UnavailableError
 
 if TYPE_CHECKING:

@@ -35,9 +35,14 @@ class Station:
         self.section = SlotlessSection()
         self.drops: list[tuple[DropReason, int]] = []
         self.ended: list[Watcher] = []
-        losses = DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events)))
+        drop_reporter = DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events)))
         self.watcher = Watcher(
-            "w", CallHandler(handler), self.section, queue_length=queue_length, losses=losses, on_end=self.ended.append
+            "w",
+            CallHandler(handler),
+            self.section,
+            queue_length=queue_length,
+            drop_reporter=drop_reporter,
+            on_end=self.ended.append,
         )
 
     def publish(self, number: int = 1) -> None:
