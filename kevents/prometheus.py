@@ -179,6 +179,7 @@ def _refused(statistics: Statistics) -> _Numbers:
         DropReason.INVALID_TYPE,
         DropReason.INVALID_MESSAGE,
         DropReason.RECURSION,
+        DropReason.INTERNAL,
         DropReason.SHUTDOWN,
     )
     return _by_reason(statistics.refused, *possible, no_watcher=statistics.no_watcher)

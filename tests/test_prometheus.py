@@ -118,7 +118,9 @@ def test_scraped_over_http(registry: CollectorRegistry, url: str) -> None:
 
 def test_reasons_begin_with_zero(scraped: Samples) -> None:
     """Each possible reason of a loss is there before the first one: an increase from nothing would not be seen."""
-    refused = dict.fromkeys(("invalid_reference", "invalid_message", "recursion", "shutdown", "no_watcher"), 0.0)
+    refused = dict.fromkeys(
+        ("invalid_reference", "invalid_message", "recursion", "shutdown", "no_watcher", "internal"), 0.0
+    )
     lost = dict.fromkeys(("backlog_full", "rejected", "retries_exhausted", "expired", "shutdown"), 0.0)
     by_watcher = dict.fromkeys(("queue_full", "handler_failed", "shutdown"), 0.0)
     every = {(r,): v for r, v in {**refused, "invalid_type": 1.0}.items()}
