@@ -12,7 +12,7 @@ from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.recorder import default_host
 from kevents._clients.sync import CoreV1EventSink, is_configured
 from kevents._model.objects import EventSource, ObjectReference
-from kevents._runtime.log import log_limited
+from kevents._runtime.log import log_line
 from kevents.exceptions import InvalidReferenceError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def get_recorder(source: EventSource | str) -> EventRecorder:
         if broadcaster is made:
             atexit.register(broadcaster.flush, _EXIT_TIMEOUT)
             if not is_configured():
-                log_limited(logging.WARNING, _NOT_CONFIGURED)
+                log_line(logging.WARNING, _NOT_CONFIGURED)
     return broadcaster.new_recorder(EventSource(source, default_host()) if isinstance(source, str) else source)
 
 
@@ -97,7 +97,7 @@ def own_pod() -> ObjectReference:
     uid = os.environ.get("POD_UID", "")
     if not uid:
         text = f"POD_UID is not set: 'kubectl describe pod {name}' does not list events without a uid.{_MANIFEST}"
-        log_limited(logging.WARNING, text)
+        log_line(logging.WARNING, text)
     return ObjectReference(kind="Pod", api_version="v1", namespace=namespace, name=name, uid=uid)
 
 

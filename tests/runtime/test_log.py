@@ -85,7 +85,7 @@ def test_a_line_that_is_not_said_is_not_made(caplog: pytest.LogCaptureFixture) -
     assert (made, caplog.messages) == (["a loss"], ["a loss"])
 
 
-def test_sum_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_counts_of_suppressed_lines_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     """At the end what was silenced is said, once."""
     log = LimitedLog()
     for _ in range(5):
