@@ -16,8 +16,7 @@ from kevents.export._sinks.otlp import OtlpSink
 from kevents.export._sinks.stdout import StdoutSink
 from kevents.export._sinks.webhook import WebhookSink
 from kevents.export._source.source import ClusterEventSource
-from kevents.export._source.stream import EventStream
-from kevents.export._source.tally import SourceStatistics
+from kevents.export._source.stream import EventStream, SourceStatistics
 
 __all__ = [
     "Batch",

@@ -18,9 +18,9 @@ from kevents.export import Position, Stream, read_records
 from kevents.export._config.file import ConfigError, parse
 from kevents.export._enrich.discovery import Discovery, Unread
 from kevents.export._model.position import (
-    decoded,
-    encoded,
-    place_of,
+    decode_name,
+    encode_name,
+    folder_of,
     position_as_json,
     position_from_json,
     segment_name,
@@ -31,11 +31,10 @@ from kevents.export._route.matchers import ConditionError, compiled
 from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
 from kevents.export._sinks.segments import BatchHeader, Gzip, Plain, held_in_header, held_in_line
 from kevents.export._sinks.webhook import Template
-from kevents.export._source.backlog import Backlog
-from kevents.export._source.listing import collect
+from kevents.export._source.decoder import WatchDecoder
+from kevents.export._source.listing import Backlog, collect
 from kevents.export._source.response_stream import CutError, Unchunker
 from kevents.export._source.revision_filter import RevisionFilter
-from kevents.export._source.watch_decoder import WatchDecoder
 from tests.export.batches import body, position
 from tests.support.collector import no_collection
 from tests.support.foreign import ANYTHING, JSON, TEXTS, spoilt, tried
@@ -84,13 +83,13 @@ def as_json(value: Any) -> bytes:
 def test_watches(told: list[Any], faults: list[tuple[str, float, int]], piece: int) -> None:
     """A watch gives records that can be written, or is in trouble; it raises nothing."""
     data = spoil(b"".join(as_json(line) + b"\n" for line in told), faults)
-    following = WatchDecoder(RevisionFilter(Stream("c"), None), "1")
+    decoder = WatchDecoder(RevisionFilter(Stream("c"), None), "1")
     for at in range(0, len(data), piece):
-        for record in following.take(data[at : at + piece], 10**18, 1.0):
+        for record in decoder.decode(data[at : at + piece], 10**18, 1.0):
             assert record.id == json.loads(record.line())["kevents"]["id"]
-        if following.trouble is not None:
+        if decoder.error is not None:
             break
-    assert following.version
+    assert decoder.version
 
 
 @fuzz
@@ -98,10 +97,10 @@ def test_watches(told: list[Any], faults: list[tuple[str, float, int]], piece: i
 def test_watches_that_are_deep(piece: str, depth: int) -> None:
     """A line that is nested without end is no watch."""
     line = piece * depth
-    following = WatchDecoder(RevisionFilter(Stream("c"), None), "1")
+    decoder = WatchDecoder(RevisionFilter(Stream("c"), None), "1")
     with no_collection():
-        assert following.take(line.encode() + b"\n", 0, 0.0) == []
-    assert isinstance(following.trouble, UnavailableError)
+        assert decoder.decode(line.encode() + b"\n", 0, 0.0) == []
+    assert isinstance(decoder.error, UnavailableError)
 
 
 class Pages:
@@ -127,10 +126,10 @@ def test_lists(page: Any, items: list[Any], faults: list[tuple[str, float, int]]
         page["items"] = items
     if isinstance(page, dict) and isinstance(page.get("metadata"), dict):
         page["metadata"].pop("continue", None)
-    intake = RevisionFilter(Stream("c"), Position(Stream("c"), 3, 0))
+    revisions = RevisionFilter(Stream("c"), Position(Stream("c"), 3, 0))
     backlog = Backlog(1 << 20)
     line = Pages(spoil(as_json(page), faults))
-    listed = tried(collect, line, intake, backlog, 500, intake.order.reset, refusal=UnavailableError)
+    listed = tried(collect, line, revisions, backlog, 500, revisions.order.reset, refusal=UnavailableError)
     backlog.close()
     assert listed is None or listed.unreadable <= listed.items
 
@@ -251,7 +250,7 @@ def test_checkpoints(tmp_path_factory: pytest.TempPathFactory, value: Any, fault
 def test_places(cluster: str, scope: str, resource: str) -> None:
     """A place never leaves its folder and stands for its stream only, or the name is refused."""
     stream = Stream(cluster, scope, resource)
-    place = tried(place_of, stream)
+    place = tried(folder_of, stream)
     if place is not None:
         assert stream_of(place) == stream or not resource
         assert all(part and not part.startswith(".") for part in place.split("/"))
@@ -262,9 +261,9 @@ def test_places(cluster: str, scope: str, resource: str) -> None:
 @given(TEXTS | st.text("abz0_.-/%of", max_size=12))
 def test_names_of_places(text: str) -> None:
     """A part of a path stands for one name only, or for none; so does the name of a segment."""
-    name = tried(decoded, text)
+    name = tried(decode_name, text)
     if name is not None:
-        assert len(text) > 60 or decoded(encoded(name)) == name
+        assert len(text) > 60 or decode_name(encode_name(name)) == name
     found = segment_name(f"{text}.jsonl")
     assert found is None or segment_name(found.file(".jsonl")) == found
 

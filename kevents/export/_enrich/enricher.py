@@ -1,4 +1,4 @@
-"""Adds to each event what it only refers to: labels, owners, services, addresses; never at the price of the event."""
+"""Adds the metadata that an event only refers to: labels, owners, services, addresses."""
 
 from __future__ import annotations
 
@@ -12,20 +12,71 @@ from typing import TYPE_CHECKING, Any, Final
 from kevents._model.validation import require_count, require_positive
 from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
-from kevents.export._enrich.cache import LIVE, REPLACED, SKIPPED, STATES, Cache, Entry
+from kevents.export._enrich.cache import LIVE, REPLACED, SKIPPED, STATES, Cache, Entry, SingleFlight
 from kevents.export._enrich.fetcher import Fetcher
 from kevents.export._enrich.metadata import LAST_APPLIED, Reference
-from kevents.export._enrich.owners import IncompleteError, top_owner
-from kevents.export._enrich.services import ServiceIndex
-from kevents.export._enrich.single_flight import SingleFlight
-from kevents.export._enrich.slices import SliceWatch
+from kevents.export._enrich.services import ServiceIndex, SliceWatch
 from kevents.export._model.types import Record
-from kevents.export._source.requests import ApiReader
+from kevents.export._source.api import ApiReader
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+MOST_STEPS: Final = 5
+
+Find = Callable[[Reference], "Entry | None"]
+
+
+class IncompleteError(Exception):
+    """An owner on the way up could not be looked up in time."""
+
+
+def top_owner(entry: Entry, reference: Reference, find: Find) -> dict[str, Any] | None:
+    """Follow the controllers upwards, five steps at most.
+
+    Args:
+        entry: What is known of the object.
+        reference: The object; its owners are in its namespace, or in none.
+        find: Gives what is known of an owner; None: not now.
+
+    Returns:
+        ``kind``, ``name`` and ``uid`` of the last owner, and under ``path`` all of them as ``Kind/name``, the nearest
+        first; None if no controller owns the object. An owner that is gone, or cannot be read, is the last.
+
+    Raises:
+        IncompleteError: There was no answer for one of them.
+    """
+    path: list[str] = []
+    seen = {reference.uid}
+    top: Reference | None = None
+    while len(path) < MOST_STEPS:
+        owner = _controller(entry, reference.namespace)
+        if owner is None or owner.uid in seen:
+            break
+        seen.add(owner.uid)
+        path.append(f"{owner.kind}/{owner.name}")
+        top = owner
+        if len(path) < MOST_STEPS:
+            above = find(owner)
+            if above is None:
+                raise IncompleteError
+            entry = above
+    return None if top is None else {"kind": top.kind, "name": top.name, "uid": top.uid, "path": path}
+
+
+def _controller(entry: Entry, namespace: str) -> Reference | None:
+    """The one owner with ``controller: true``, of whom all is said that a look-up needs."""
+    owners: Sequence[dict[str, Any]] = entry.found.owners if entry.found is not None else ()
+    for owner in owners:
+        if owner.get("controller") is True:
+            texts = [owner.get(key) for key in ("apiVersion", "kind", "name", "uid")]
+            if all(isinstance(text, str) and text for text in texts):
+                version, kind, name, uid = map(str, texts)
+                return Reference(version, kind, namespace, name, uid)
+    return None
+
 
 _OWNER_LIFE = 600.0
 _SECONDS = len("2026-11-22T12:00:00")

@@ -1,4 +1,4 @@
-"""One object's metadata from the API server: where it is, whether it may be asked for now, what came back."""
+"""Reads the metadata of one object: finds its path, obeys the rate limit, remembers refusals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
+from cachetools import LRUCache
 
 from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
@@ -25,9 +26,108 @@ from kevents.export._enrich.metadata import (
     read_row,
     unwanted,
 )
-from kevents.export._enrich.negative_cache import NegativeCache
-from kevents.export._enrich.rate_limiter import RateLimiter
-from kevents.export._source.requests import JSON, Answer, UnansweredError
+from kevents.export._source.api import JSON, Answer, NoAnswerError
+
+
+class RateLimiter:
+    """At most ``rate`` requests a second, ``burst`` of them at once; not for several threads.
+
+    Unlike the recorder's bucket it says when the next request may go, so that nobody has to ask again and again.
+
+    Args:
+        rate: Requests a second, above 0.
+        burst: How many may go at once after a rest, at least 1.
+    """
+
+    __slots__ = ("_due", "_held", "_interval", "_slack")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        """Begin rested."""
+        self._interval = 1.0 / rate
+        self._slack = (burst - 1) * self._interval
+        self._due = float("-inf")
+        self._held = float("-inf")
+
+    def reserve(self, now: float, patience: float) -> float | None:
+        """Take the next place.
+
+        Args:
+            now: The present, in seconds of any clock.
+            patience: The longest wait, in seconds.
+
+        Returns:
+            For how many seconds to wait before the request; None if that were longer than the patience: then no place
+            is taken.
+        """
+        due = max(self._due, now)
+        wait = max(due - self._slack - now, self._held - now, 0.0)
+        if wait > patience:
+            return None
+        self._due = due + self._interval
+        return wait
+
+    def hold(self, until: float) -> None:
+        """Let no request go before a moment: the server asked for it, or cannot be reached."""
+        self._held = max(self._held, until)
+
+
+FORBIDDEN_LIFE: Final = 300.0
+
+_MOST = 4096
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
+_MOST_DOUBLINGS = 6
+_EVERYWHERE = ""
+_ALL_FORBIDDEN_FROM = 5
+
+
+class NegativeCache:
+    """Remembers refusals by kind; not for several threads.
+
+    A kind that was forbidden in five namespaces, and allowed in none, is taken for forbidden in all.
+    """
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._forbidden: LRUCache[tuple[str, str], float] = LRUCache(_MOST)
+        self._counts: dict[str, int] = {}
+        self._allowed: set[str] = set()
+        self._failing: dict[str, tuple[int, float]] = {}
+
+    def forbidden(self, resource: str, namespace: str, now: float) -> bool:
+        """Whether a kind is known to be forbidden in a namespace."""
+        if not self._forbidden:
+            return False
+        until = max(self._forbidden.get((resource, where), 0.0) for where in (namespace, _EVERYWHERE))
+        return now < until
+
+    def failing(self, resource: str, now: float) -> bool:
+        """Whether the last requests for a kind failed, and it is too early for another."""
+        return bool(self._failing) and now < self._failing.get(resource, (0, 0.0))[1]
+
+    def forbid(self, resource: str, namespace: str, now: float) -> None:
+        """The server said 403."""
+        self._forbidden[resource, namespace] = now + FORBIDDEN_LIFE
+        count = self._counts[resource] = self._counts.get(resource, 0) + 1
+        if count >= _ALL_FORBIDDEN_FROM and resource not in self._allowed:
+            self._forbidden[resource, _EVERYWHERE] = now + FORBIDDEN_LIFE
+
+    def fail(self, resource: str, now: float) -> None:
+        """A request for the kind failed: each time the pause is twice as long, up to a minute."""
+        failures = self._failing.get(resource, (0, 0.0))[0]
+        pause = min(_FIRST_PAUSE * 2 ** min(failures, _MOST_DOUBLINGS), _LONGEST_PAUSE)
+        self._failing[resource] = (failures + 1, now + pause)
+
+    def allow(self, resource: str) -> None:
+        """The server answered."""
+        self._failing.pop(resource, None)
+        self._counts.pop(resource, None)
+        self._allowed.add(resource)
+
+    def suspend(self, resource: str, now: float) -> None:
+        """The server has no metadata of this kind to give: do not ask again for as long as after a 403."""
+        self._failing[resource] = (self._failing.get(resource, (0, 0.0))[0], now + FORBIDDEN_LIFE)
+
 
 _SHORTEST = 0.5
 _SHORTEST_SHARE = 0.25
@@ -43,7 +143,7 @@ class Reader(Protocol):
         """Make one request.
 
         Raises:
-            UnansweredError: There was no answer to this request.
+            NoAnswerError: There was no answer to this request.
             UnavailableError: There was nobody to ask.
         """
         ...
@@ -214,7 +314,7 @@ class Fetcher:
         try:
             answer = self._reader.get(path, accept, timeout)
         except UnavailableError as error:
-            if isinstance(error, UnansweredError):
+            if isinstance(error, NoAnswerError) and error.accepted:
                 self._fail(what)
             else:
                 self._hold(None)

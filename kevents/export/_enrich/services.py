@@ -1,39 +1,64 @@
-"""Which services a pod belongs to, as EndpointSlices say it, and said it a while ago."""
+"""The services of a pod: an index built from a list and a watch of EndpointSlices."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from time import monotonic
 from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from kevents._model.wire import format_error
+from kevents._runtime.log import LimitedLog
+from kevents.exceptions import UnavailableError
+from kevents.export._model.backoff import Backoff
+from kevents.export._source.api import JSON, ApiReader
+from kevents.export._source.response_stream import ResponseStream
 
 KEPT: Final = 600.0
+"""Seconds for which a pod keeps a service that it has left."""
+
+PATH: Final = "/apis/discovery.k8s.io/v1/endpointslices"
+RULE: Final = 'apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list", "watch"]'
 
 _SERVICE: Final = "kubernetes.io/service-name"
+_PAGE: Final = 500
+_WATCH: Final = "?watch=1&allowWatchBookmarks=true&timeoutSeconds=240"
+_SILENCE: Final = 300.0
+_TIMEOUT: Final = 30.0
+_SHORT_WATCH: Final = 1.0
 
 SliceKey = tuple[str, str]
 
 
 class ServiceIndex:
-    """From a pod's UID to the names of its services; a pod that left one keeps its name for ten minutes.
+    """Maps a pod's UID to the names of its services; a pod that leaves a service keeps its name for 10 minutes.
 
-    One thread changes it. Any may read: what `names` gives is made anew with each change, and never changed.
+    One thread changes the index and any thread may read it: a list that `names` returns is never changed.
+
+    Attributes:
+        synced: True once a complete list has been taken.
     """
 
     def __init__(self) -> None:
-        """Know of no service, and not even that there is none."""
+        """Start empty and not synced."""
         self.synced = False
         self._slices: dict[SliceKey, tuple[str, frozenset[str]]] = {}
-        self._memberships: dict[str, dict[str, int]] = {}
-        self._left: dict[str, dict[str, float]] = {}
+        self._memberships: dict[str, dict[str, int]] = {}  # by UID and service: the number of slices
+        self._left: dict[str, dict[str, float]] = {}  # by UID and service: when the pod left it
         self._leaving: deque[tuple[float, str, str]] = deque()
         self._names: dict[str, list[str]] = {}
 
     def names(self, uid: str) -> list[str]:
-        """Give the services of a pod, by name."""
+        """Return the names of a pod's services, sorted."""
         return self._names.get(uid, [])
 
     def replace(self, slices: Iterable[Mapping[str, Any]], now: float) -> None:
-        """Take in a complete list; a slice that is not in it is gone."""
+        """Take a complete list; a slice that is not in it is removed."""
         listed = {_key(each): _content(each) for each in slices}
         for key in [key for key in self._slices if key not in listed]:
             self._set(key, "", frozenset(), now)
@@ -43,7 +68,7 @@ class ServiceIndex:
         self.expire(now)
 
     def apply(self, kind: str, each: Mapping[str, Any], now: float) -> None:
-        """Take in one event of a watch.
+        """Take one event of a watch.
 
         Args:
             kind: ``ADDED``, ``MODIFIED`` or ``DELETED``; others are ignored.
@@ -57,11 +82,11 @@ class ServiceIndex:
         self.expire(now)
 
     def expire(self, now: float) -> None:
-        """Forget the services that pods have left ten minutes ago."""
+        """Forget the services that pods left 10 minutes ago."""
         while self._leaving and self._leaving[0][0] <= now - KEPT:
             when, uid, service = self._leaving.popleft()
             left = self._left.get(uid, {})
-            if left.get(service) == when:  # it has not come back, and left again, meanwhile
+            if left.get(service) == when:  # else the pod came back, and perhaps left again
                 self._forget(uid, service)
                 self._publish(uid)
 
@@ -113,8 +138,123 @@ def _key(each: Mapping[str, Any]) -> SliceKey:
 
 
 def _content(each: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
-    """The service, and the UIDs of the pods, of a slice."""
+    """The service of a slice and the UIDs of its pods."""
     labels = (each.get("metadata") or {}).get("labels") or {}
     targets = (endpoint.get("targetRef") or {} for endpoint in each.get("endpoints") or ())
     pods = (target.get("uid") for target in targets if target.get("kind") == "Pod")
     return str(labels.get(_SERVICE, "")), frozenset(uid for uid in pods if isinstance(uid, str) and uid)
+
+
+class SliceWatch:
+    """The thread that lists and watches EndpointSlices and keeps an index up to date.
+
+    Args:
+        reader: Makes the requests.
+        index: The index; only this thread changes it.
+        count: Called with the verb of each request.
+        log: For failures.
+    """
+
+    def __init__(self, reader: ApiReader, index: ServiceIndex, count: Callable[[str], None], log: LimitedLog) -> None:
+        """Start no thread yet."""
+        self._reader = reader
+        self._index = index
+        self._count = count
+        self._log = log
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()  # guards `_open`
+        self._open: ResponseStream | None = None
+        self._thread = threading.Thread(target=self._run, name="kevents-services", daemon=True)
+        self._backoff = Backoff()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End the thread, also in the middle of a watch."""
+        self._stopped.set()
+        with self._lock:
+            if self._open is not None:
+                self._open.end()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._watch(self._list())
+            except Exception as error:  # noqa: BLE001 - the thread survives any answer of the server
+                if not self._stopped.is_set():
+                    text = f"the services of pods are not up to date, trying again: {format_error(error)}"
+                    self._log.log_limited("services", text)
+                    self._stopped.wait(self._backoff.next())
+
+    def _list(self) -> str:
+        """List all slices and return the resourceVersion for a watch."""
+        rv = ""
+
+        def slices() -> Iterator[Mapping[str, Any]]:  # page by page, to save memory in large clusters
+            nonlocal rv
+            token = None
+            while token != "":
+                page = self._page(token or "")
+                metadata = page.get("metadata") or {}
+                token, rv = metadata.get("continue") or "", str(metadata.get("resourceVersion", ""))
+                yield from page.get("items") or []
+
+        self._index.replace(slices(), monotonic())
+        return rv
+
+    def _page(self, token: str) -> dict[str, Any]:
+        self._count("list")
+        more = f"&continue={quote(token, safe='')}" if token else ""
+        answer = self._reader.get(f"{PATH}?limit={_PAGE}{more}", JSON, _TIMEOUT)
+        if answer.status == HTTPStatus.FORBIDDEN:
+            raise UnavailableError(f"the server answered 403; allow {RULE}")
+        if answer.status != HTTPStatus.OK:
+            raise UnavailableError(f"a list was answered with {answer.status}")
+        page: dict[str, Any] = msgspec.json.decode(answer.body, type=dict)
+        return page
+
+    def _watch(self, rv: str) -> None:
+        """Watch until the server no longer knows the resourceVersion; a watch that ends at once is such a sign."""
+        while not self._stopped.is_set():
+            began = monotonic()
+            self._count("watch")
+            since = f"&resourceVersion={quote(rv, safe='')}"
+            with self._reader.watch(f"{PATH}{_WATCH}{since}", _SILENCE) as stream:
+                self._hold(stream)
+                try:
+                    after = self._read(stream, rv)
+                finally:
+                    self._hold(None)
+            if after is None or (after == rv and monotonic() - began < _SHORT_WATCH):
+                self._stopped.wait(self._backoff.next())
+                return
+            rv = after
+
+    def _hold(self, stream: ResponseStream | None) -> None:
+        with self._lock:
+            self._open = stream
+            if stream is not None and self._stopped.is_set():  # `close` was called before the watch was open
+                stream.end()
+
+    def _read(self, stream: ResponseStream, rv: str) -> str | None:
+        """Apply a watch until it ends; return its last resourceVersion, None if a new list is needed."""
+        for line in stream.lines():
+            if self._stopped.is_set():
+                break
+            if not line:
+                continue
+            event = msgspec.json.decode(line, type=dict)
+            each = event.get("object") or {}
+            kind = str(event.get("type", ""))
+            if kind == "ERROR":
+                if each.get("code") != HTTPStatus.GONE:
+                    raise UnavailableError(f"a watch sent the error {each.get('code')} {each.get('message')}")
+                return None
+            self._backoff.reset()
+            self._index.apply(kind, each, monotonic())
+            rv = str((each.get("metadata") or {}).get("resourceVersion") or rv)
+        return rv

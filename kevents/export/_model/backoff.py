@@ -1,4 +1,4 @@
-"""How long to wait after a failure: longer each time, up to a limit, and never two alike."""
+"""The back-off of the export's retries: exponential, capped, with full jitter."""
 
 from __future__ import annotations
 
@@ -6,29 +6,39 @@ import random
 
 
 class Backoff:
-    """RetryWaits that grow with each failure in a row: a random part of `first`, of twice that, and so on up to `most`.
+    """Waits that grow with each failure in a row: at most `first` seconds, then twice that, up to `longest`.
 
     Args:
-        first: Seconds that the first wait takes at most.
-        most: Seconds that any wait takes at most.
+        first: The upper limit of the first wait, in seconds.
+        longest: The upper limit of every wait, in seconds.
+        jitter: True: each wait is a random part of its limit, so that clients do not retry together. False: each wait
+            is its limit.
+
+    Attributes:
+        failures: The number of failures since the last success.
     """
 
-    def __init__(self, first: float, most: float) -> None:
-        """No failure yet."""
+    __slots__ = ("_first", "_jitter", "_longest", "failures")
+
+    def __init__(self, first: float = 0.5, longest: float = 60.0, *, jitter: bool = True) -> None:
+        """Start without a failure."""
         self._first = first
-        self._most = most
+        self._longest = longest
+        self._jitter = jitter
         self.failures = 0
 
     def next(self, asked: float | None = None) -> float:
-        """Give how long to wait after one more failure.
+        """Count a failure and return the seconds to wait.
 
         Args:
-            asked: For how many seconds the server asks to be left alone; None if it does not.
+            asked: Seconds for which the server asks not to be called (``Retry-After``): the least wait. None: it does
+                not ask.
         """
-        limit = min(self._most, self._first * 2.0 ** min(self.failures, 60))
+        limit = min(self._longest, self._first * 2.0 ** min(self.failures, 60))
         self.failures += 1
-        return max(random.uniform(0, limit), asked or 0.0)  # noqa: S311 - so that not all ask at once; no secret
+        wait = random.uniform(0, limit) if self._jitter else limit  # noqa: S311 - no secret
+        return max(wait, asked or 0.0)
 
     def reset(self) -> None:
-        """It went well: the next failure is the first again."""
+        """Start again at the first wait, after a success."""
         self.failures = 0

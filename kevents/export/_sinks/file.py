@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from kevents._model.validation import require_count, require_positive
-from kevents.export._model.position import SegmentName, place_of, segment_name
+from kevents.export._model.position import SegmentName, folder_of, segment_name
 from kevents.export._model.types import Batch, Position, Stream
 from kevents.export._sinks.disk import FolderLock, make_folder, replace, retried, sync_folder, write_all
 from kevents.export._sinks.segments import BatchHeader, CompleteBatch, Format, Gzip, Plain, Unwritten, format_of, news
@@ -79,13 +79,13 @@ class FileSink:
         Raises:
             Retry: If it cannot be read now, or another process writes there.
         """
-        if stream not in self._folders and not (self._path / place_of(stream)).exists():
+        if stream not in self._folders and not (self._path / folder_of(stream)).exists():
             return None
         return self._opened(stream).position
 
     def _opened(self, stream: Stream) -> SegmentFolder:
         if stream not in self._folders:
-            place = self._path / place_of(stream)
+            place = self._path / folder_of(stream)
             with retried("cannot open", place):
                 self._folders[stream] = SegmentFolder(place, stream, self._form, self._rotation)
         return self._folders[stream]

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from kevents._model.validation import require_positive
 from kevents._model.wire import format_error
-from kevents.export._model.position import SegmentName, place_of, segment_name
+from kevents.export._model.position import SegmentName, folder_of, segment_name
 from kevents.export._model.types import Batch, Position, Retry, Stream
 from kevents.export._sinks.redact import Redactor
 from kevents.export._sinks.segments import (
@@ -95,7 +95,7 @@ class ObjectStoreSink:
         if new.records:
             self._create(next_held, new)
         else:
-            self._put(f"{place_of(stream)}/{_POSITION}", next_held.text(), "overwrite")
+            self._put(f"{folder_of(stream)}/{_POSITION}", next_held.text(), "overwrite")
         self._held[stream] = next_held
 
     def last_position(self, stream: Stream) -> Position | None:
@@ -119,7 +119,7 @@ class ObjectStoreSink:
 
     def _create(self, held: BatchHeader, new: Unwritten) -> None:
         name = SegmentName(held.position.rv, held.first).file(self._form.suffix)
-        key = f"{place_of(held.position.stream)}/dt={_date(held.position.time)}/{name}"
+        key = f"{folder_of(held.position.stream)}/dt={_date(held.position.time)}/{name}"
         data = self._form.encode((record.line() for record in new.records), held)
         if not self._put(key, data, "create"):
             self._compare(key, data, [record.id for record in new.records])
@@ -159,7 +159,7 @@ class ObjectStoreSink:
         return self._held[stream]
 
     def _newest_object(self, stream: Stream) -> BatchHeader | None:
-        newest = max(self._objects(place_of(stream)), default=None, key=lambda found: found[0])
+        newest = max(self._objects(folder_of(stream)), default=None, key=lambda found: found[0])
         if newest is None:
             return None
         name, key, modified = newest
@@ -190,7 +190,7 @@ class ObjectStoreSink:
             raise self._store.retry("list", error) from None
 
     def _position_object(self, stream: Stream) -> BatchHeader | None:
-        key = f"{place_of(stream)}/{_POSITION}"
+        key = f"{folder_of(stream)}/{_POSITION}"
         data = self._read(key, _HEAD)
         try:
             return None if data is None else held_from_json(json.loads(data))

@@ -1,48 +1,126 @@
-"""A whole list of events, page by page, into a backlog: what has not been read yet, and what the list tells besides."""
+"""A complete list of events, read page by page into a sorted backlog, and the gap that it may show."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from operator import itemgetter
+from typing import IO, Any, Final
 
 import msgspec
 
-from kevents.exceptions import UnavailableError
-from kevents.export._model.depth_limit import decoded
-from kevents.export._model.position import number_of
-from kevents.export._source.backlog import Backlog
-from kevents.export._source.events_api import Requests
+from kevents.export._model.position import AGE, Order, number_of
+from kevents.export._model.types import Position
+from kevents.export._source.api import EventRequests
+from kevents.export._source.decoder import decode_page
 from kevents.export._source.revision_filter import EventHeader, RevisionFilter
 
 PAGE: Final = 500
+EXPIRED: Final = "expired"
+RESET: Final = "reset"
+
+_ITEM_OVERHEAD: Final = 120
+"""Bytes that an item takes in memory besides its own."""
+
+_HEADER: Final = msgspec.json.Decoder(EventHeader)
+
+Item = tuple[int, bytes]
 
 
-class _Metadata(msgspec.Struct, rename={"more": "continue"}):
-    resourceVersion: str = ""  # noqa: N815 - the API's name
-    more: str = ""
+class Backlog:
+    """Events with a number each, returned in the order of the numbers; a context manager.
 
+    Args:
+        limit: Bytes that are kept in memory; the rest goes to a temporary file.
+    """
 
-class _Page(msgspec.Struct):
-    metadata: _Metadata
-    items: list[msgspec.Raw] | None = None
+    def __init__(self, limit: int) -> None:
+        """Start empty, without a file."""
+        self._limit = limit
+        self._items: list[Item] = []
+        self._size = 0
+        self._file: IO[bytes] | None = None
+        self._runs: list[tuple[int, int]] = []  # sorted parts of the file: offsets of start and end
+        self._count = 0
 
+    def __len__(self) -> int:
+        """The number of items."""
+        return self._count
 
-_PAGE: Final = msgspec.json.Decoder(_Page)
-_HEAD: Final = msgspec.json.Decoder(EventHeader)
+    @property
+    def spilled(self) -> int:
+        """The size of the file in bytes."""
+        return self._runs[-1][1] if self._runs else 0
+
+    def add(self, number: int, item: bytes) -> None:
+        """Add an item.
+
+        Raises:
+            OSError: The temporary file cannot be written.
+        """
+        self._items.append((number, item))
+        self._count += 1
+        self._size += len(item) + _ITEM_OVERHEAD
+        if self._size > self._limit:
+            self._spill()
+
+    def in_order(self) -> Iterator[Item]:
+        """Return the items in order."""
+        self._items.sort(key=itemgetter(0))
+        newest = iter(self._items)
+        if not self._runs:
+            return newest
+        return heapq.merge(*(self._run(start, end) for start, end in self._runs), newest, key=itemgetter(0))
+
+    def close(self) -> None:
+        """Free the memory and remove the file."""
+        self._items, self._runs = [], []
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Backlog:
+        """Use it until the end of the block."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _spill(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="kevents-")  # noqa: SIM115 - it lives as long as the backlog
+        start = self.spilled
+        self._items.sort(key=itemgetter(0))
+        for number, item in self._items:
+            self._file.write(b"%d %d\n" % (number, len(item)) + item)
+        self._file.flush()
+        self._runs.append((start, self._file.tell()))
+        self._items, self._size = [], 0
+
+    def _run(self, at: int, end: int) -> Iterator[Item]:
+        while at < end:
+            file: Any = self._file
+            file.seek(at)  # the merge reads the runs alternately
+            number, size = file.readline().split()
+            item = file.read(int(size))
+            at = file.tell()
+            yield int(number), item
 
 
 @dataclass(frozen=True, slots=True)
 class ListResult:
-    """What a list was.
+    """What a list showed.
 
     Attributes:
-        version: Its resourceVersion, from which a watch goes on.
-        items: How many events there were.
-        reaches_back: Whether one of them had been read before: then none written later has expired, since events
-            expire in the order in which they were written last.
-        lowest: The lowest number of those that had not been read; None without one.
-        unreadable: How many of them are no events.
+        version: Its resourceVersion, after which a watch continues.
+        items: The number of events.
+        reaches_back: True if one of them had been read before. Then no event written later has expired, because events
+            expire in the order of their last write.
+        lowest: The lowest number of the events that had not been read; None without one.
+        unreadable: The number of items that are no events.
     """
 
     version: str
@@ -53,27 +131,27 @@ class ListResult:
 
 
 def collect(
-    requests: Requests, intake: RevisionFilter, backlog: Backlog, limit: int, on_reset: Callable[[], None]
+    requests: EventRequests, revisions: RevisionFilter, backlog: Backlog, limit: int, on_reset: Callable[[], None]
 ) -> ListResult:
-    """List all events, and put those that have not been read into the backlog.
+    """List all events and put those that have not been read into the backlog.
 
     Args:
-        requests: Asks for the pages.
-        intake: Knows what has been read.
-        backlog: Takes the events; empty.
-        limit: How many events to a page.
-        on_reset: Called when the first page is older than what has been read, as the storage is an earlier one then; it
-            lets the intake begin a new age.
+        requests: Makes the requests.
+        revisions: Knows which events have been read.
+        backlog: Gets the others; empty.
+        limit: The number of events per page.
+        on_reset: Called when the list is older than what has been read, because the storage was reset. It starts a new
+            age of the stream's order.
 
     Raises:
-        GoneError: The pages were not to be had in time.
-        UnavailableError: The server does not answer, or not with a list.
-        StatusError: It refuses.
-        OSError: The backlog has no room.
+        GoneError: The list expired before its last page.
+        UnavailableError: There was no answer, or it is no list.
+        StatusError: The server refuses.
+        OSError: The backlog's file cannot be written.
     """
-    page = page_of(requests.page(limit))
+    page = decode_page(requests.page(limit))
     version = page.metadata.resourceVersion
-    if is_reset(intake, version):
+    if is_reset(revisions, version):
         on_reset()
     items, unreadable, reaches_back = 0, 0, False
     lowest: int | None = None
@@ -81,7 +159,7 @@ def collect(
         for raw in page.items or ():
             items += 1
             try:
-                number = intake.sift(_HEAD.decode(raw))
+                number = revisions.sift(_HEADER.decode(raw))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 unreadable += 1
                 continue
@@ -92,25 +170,44 @@ def collect(
             backlog.add(number, bytes(raw))
         if not page.metadata.more:
             return ListResult(version, items, reaches_back, lowest, unreadable)
-        page = page_of(requests.page(limit, page.metadata.more))
+        page = decode_page(requests.page(limit, page.metadata.more))
 
 
-def page_of(body: bytes) -> _Page:
-    """Read a page.
-
-    Raises:
-        UnavailableError: It is none, or has no resourceVersion.
-    """
-    try:
-        page = decoded(_PAGE, body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnavailableError(f"what came is no list of events: {error}") from None
-    if not page.metadata.resourceVersion:
-        raise UnavailableError("what came is no list of events: it has no resourceVersion")
-    return page
-
-
-def is_reset(intake: RevisionFilter, version: str) -> bool:
-    """Tell whether a list of this resourceVersion is older than what has been read."""
+def is_reset(revisions: RevisionFilter, version: str) -> bool:
+    """True if a list of this resourceVersion is older than what has been read."""
     number = number_of(version)
-    return number is not None and intake.order.is_reset(number)
+    return number is not None and revisions.order.is_reset(number)
+
+
+def why_gap(before: Position, listed: ListResult, order: Order, now: int, life: float) -> str:
+    """Return why events may be missing between a position and a list; empty if none can be.
+
+    Events expire in the order of their last write. So no event written after the position has expired while an event
+    written before it still exists, and none has expired if the pause was shorter than their life.
+
+    Args:
+        before: The stream's position.
+        listed: The list.
+        order: The stream's order, before any event of the list is taken.
+        now: The time of the list in nanoseconds since the epoch.
+        life: Seconds for which the server keeps an event after its last write.
+    """
+    if order.last // AGE > before.rv // AGE:
+        return RESET
+    if now - before.time <= life * 1_000_000_000 or listed.reaches_back:
+        return ""
+    return EXPIRED if end_of_gap(listed, order, now) > order.last else ""
+
+
+def end_of_gap(listed: ListResult, order: Order, now: int) -> int:
+    """Return the last number at which an event may be missing.
+
+    Args:
+        listed: The list.
+        order: The stream's order, before any event of the list is taken.
+        now: The time of the list in nanoseconds since the epoch, for a server whose resourceVersions are no numbers.
+    """
+    number = number_of(listed.version)
+    if number is None:
+        return order.invent(now)
+    return order.place(number) if listed.lowest is None else listed.lowest - 1

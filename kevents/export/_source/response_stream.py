@@ -1,43 +1,54 @@
-"""An answer of the API server as bytes, as they come: whatever one read of its socket gives."""
+"""The body of an API server's answer as a stream of bytes, with chunked encoding removed in large pieces."""
 
 from __future__ import annotations
 
 import selectors
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
+from kevents._clients.sync import format_redacted
+from kevents._queue.outcome import retry_after
 from kevents.exceptions import UnavailableError
 
-_PIECE: Final = 262_144
-_MOST_AT_ONCE: Final = 1_048_576
+_READ_SIZE: Final = 262_144
+_MAX_READ: Final = 1_048_576
+_MAX_LINE: Final = 16 << 20
 _CRLF: Final = b"\r\n"
 
 
 class CutError(UnavailableError):
-    """The answer ended before its end: the connection was cut."""
+    """The connection was closed in the middle of an answer."""
+
+
+class TooLargeError(UnavailableError):
+    """The answer is longer than the caller's limit."""
 
 
 class Unchunker:
-    """Takes the frames of HTTP's chunked encoding away, many at a time.
+    """Decodes HTTP's chunked encoding, many chunks per call.
 
-    The server sends each event of a watch as a chunk of its own. Reading chunk by chunk costs several times what
-    decoding an event costs.
+    The API server sends each watch event as one chunk. Reading chunk by chunk costs several times as much as decoding
+    the events.
+
+    Attributes:
+        ended: True after the last chunk.
     """
 
     __slots__ = ("_left", "_rest", "ended")
 
     def __init__(self) -> None:
-        """Begin before the first chunk."""
+        """Start before the first chunk."""
         self._rest = b""
         self._left = 0
         self.ended = False
 
     def feed(self, data: bytes) -> bytes:
-        """Give what is in the chunks, as far as they are there.
+        """Return the content of the chunks, as far as it has arrived.
 
         Raises:
-            CutError: These are no chunks.
+            CutError: The data is not chunked.
         """
         data = self._rest + data if self._rest else data
         found: list[bytes] = []
@@ -62,102 +73,164 @@ class Unchunker:
         except ValueError:
             raise CutError(f"the answer is not chunked as it says: {head[:20]!r}") from None
         self.ended = size == 0
-        self._left = size + 2  # with the line end behind it
+        self._left = size + 2  # with the line end after it
 
 
 class ResponseStream:
-    """The body of an answer; read from one thread, ended by any.
+    """The body of an answer; one thread reads it, any thread may end it. A context manager that closes it.
 
     Args:
-        response: What the official client gives without preloading: a response of urllib3.
-        live: Whether it goes on for as long as its connection; one that ends leaves the connection to the next request.
+        response: A urllib3 response whose body has not been read.
+        live: True for a watch: its connection is closed at the end and never reused.
 
     Attributes:
-        caught_up: Whether the last read had to wait: then nothing that was sent before is left to be read.
+        caught_up: True if the last read had to wait, so everything that was sent before it has been read.
     """
 
-    def __init__(self, response: Any, *, live: bool = False) -> None:  # noqa: ANN401 - a urllib3 response of any generation
+    def __init__(self, response: Any, *, live: bool = False) -> None:  # noqa: ANN401 - no common type in all versions
         """Look at the connection; read nothing."""
+        import urllib3.exceptions  # noqa: PLC0415 - not loaded with kevents.export
+
+        self._failures = (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError)  # the last two: `end`
         self._response = response
         self._connection: Any = response.connection if live else None
-        self._socket: Any = getattr(response.connection, "sock", None)
+        self._socket: Any = getattr(getattr(response, "connection", None), "sock", None)
         self._raw: Any = self._chunked_source(response) if live else None
-        self._frames = Unchunker()
+        self._chunks = Unchunker()
         self._begun = False
         self.caught_up = False
-        self._ears = selectors.DefaultSelector()
+        self._selector = selectors.DefaultSelector()
         if self._socket is not None:
-            self._ears.register(self._socket, selectors.EVENT_READ)
+            self._selector.register(self._socket, selectors.EVENT_READ)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return int(self._response.status)
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase of the status line."""
+        return str(self._response.reason or "")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers."""
+        return dict(self._response.headers)
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds of the header ``Retry-After``; None without one."""
+        return retry_after(self.headers, None)
 
     def read(self) -> bytes:
-        """Wait for more of the answer, and give all that is there; empty at its end.
+        """Wait for more of the body and return all that has arrived; empty at the end.
 
         Raises:
-            CutError: The connection ended before the answer.
-            OSError: It failed; so do errors of urllib3.
+            CutError: The connection was closed before the end.
+            UnavailableError: The connection failed, or was ended by :meth:`end`.
         """
-        if self._raw is None:
-            self.caught_up = True
-            return bytes(self._response.read(_PIECE))
-        data = b""
-        while not data and not self._frames.ended:
-            data = self._frames.feed(self._some())
+        try:
+            if self._raw is None:
+                self.caught_up = True
+                return bytes(self._response.read(_READ_SIZE))
+            data = b""
+            while not data and not self._chunks.ended:
+                data = self._chunks.feed(self._read_available())
+        except UnavailableError:
+            raise
+        except self._failures as error:
+            raise UnavailableError(format_redacted(error)) from None
         return data
 
-    def whole(self, most: int) -> bytes:
-        """Give the whole of an answer that ends.
+    def read_all(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Args:
+            limit: The largest accepted size in bytes.
 
         Raises:
-            UnavailableError: It is longer than `most` bytes.
+            TooLargeError: The body is longer.
+            UnavailableError: As in :meth:`read`.
         """
         pieces = []
         size = 0
         while piece := self.read():
             pieces.append(piece)
             size += len(piece)
-            if size > most:
-                raise UnavailableError(f"the answer is longer than {most} bytes")
+            if size > limit:
+                raise TooLargeError(f"the answer is longer than {limit} bytes")
         return b"".join(pieces)
 
+    def read_start(self, limit: int) -> bytes:
+        """Return the start of the body, at most `limit` bytes; what fails is left out. For error bodies."""
+        data = b""
+        with suppress(UnavailableError):
+            while len(data) < limit and (piece := self.read()):
+                data += piece
+        return data[:limit]
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield each complete line without its end, until the server ends the body.
+
+        Raises:
+            UnavailableError: As in :meth:`read`, or a line is longer than 16 MiB.
+        """
+        rest = b""
+        with self:
+            while data := self.read():
+                *whole, rest = (rest + data).split(b"\n")
+                if len(rest) > _MAX_LINE:
+                    raise UnavailableError(f"a line of a watch is longer than {_MAX_LINE} bytes")
+                yield from whole
+
+    def __enter__(self) -> ResponseStream:
+        """Use it until the end of the block."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self.close()
+
     def close(self) -> None:
-        """Let go of the connection, which is of no further use unless the whole of an answer was read."""
-        self._ears.close()
-        with suppress(Exception):  # it may have been ended by `end`, in any state
+        """Release the connection; one whose body was not read completely is closed."""
+        self._selector.close()
+        with suppress(Exception):  # `end` may have closed it, in any state
             self._response.close()
         if self._connection is not None:
             with suppress(Exception):
                 self._connection.close()
-        with suppress(Exception):  # last: from then on another request may have the connection
+        with suppress(Exception):  # last, because from then on another request may use the connection
             self._response.release_conn()
 
     def end(self) -> None:
-        """End the connection: a read that waits returns, or raises, at once."""
+        """End the connection, so that a waiting read returns or raises at once."""
         if self._socket is not None:
             with suppress(OSError):
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # of TLS too: no farewell is waited for
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # of TLS too: without a closing handshake
 
     def _chunked_source(self, response: Any) -> Any:  # noqa: ANN401
-        """Where chunks can be read several at a time; None if that cannot be, and urllib3 is to read."""
+        """The file from which chunks are read; None if urllib3 must read them."""
         source = getattr(getattr(response, "_fp", None), "fp", None)
         plain = not getattr(response, "headers", {}).get("content-encoding")
         fits = getattr(response, "chunked", False) and plain and self._socket is not None
         return source if fits and hasattr(source, "read1") else None
 
-    def _some(self) -> bytes:
-        """What one read gives, and all that is there besides: of TLS a read gives one record, which is one event."""
-        self.caught_up = self._begun and not self._ears.select(0)
-        self._begun = True  # what came with the head of the answer is in no socket any more
-        pieces = [self._piece()]
+    def _read_available(self) -> bytes:
+        """One read, and all that has arrived besides: a TLS read returns one record, which is one event."""
+        self.caught_up = self._begun and not self._selector.select(0)
+        self._begun = True  # data that came with the headers is in a buffer, and in no socket
+        pieces = [self._read_once()]
         size = len(pieces[0])
-        while size < _MOST_AT_ONCE and self._ears.select(0):
-            pieces.append(self._piece(closing=True))
+        while size < _MAX_READ and self._selector.select(0):
+            pieces.append(self._read_once(closing=True))
             if not pieces[-1]:
                 break
             size += len(pieces[-1])
         return b"".join(pieces)
 
-    def _piece(self, *, closing: bool = False) -> bytes:
-        piece = bytes(self._raw.read1(_PIECE))
+    def _read_once(self, *, closing: bool = False) -> bytes:
+        piece = bytes(self._raw.read1(_READ_SIZE))
         if not piece and not closing:
             raise CutError("the connection was closed in the middle of the answer")
         return piece

@@ -1,64 +1,64 @@
-"""Where an export reads: a cluster's events, one stream for each namespace, or one for all."""
+"""The source of an export: a cluster's events, one stream for each namespace, or one for all."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from kevents._model.validation import require_count, require_positive
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.backoff import Backoff
 from kevents.export._model.types import Stream
-from kevents.export._source.events_api import EventsApi, GoneError, NoAnswerError, Requests
+from kevents.export._source.api import ApiReader, EventRequests, GoneError, NoAnswerError
 from kevents.export._source.listing import PAGE
-from kevents.export._source.options import Start, StreamOptions, parse_repeats
-from kevents.export._source.stream import EventStream
+from kevents.export._source.repeats import parse_repeats
+from kevents.export._source.stream import EventStream, Start, StreamOptions
 
-_STARTS = ("resume", "now", "all")
-_FORBIDDEN = 403
-_SERVER_ERRORS = 500
 _T = TypeVar("_T")
-_EVENTS = 'a role must allow "list" and "watch" of "events"'
-_CLUSTER = (
+
+_STARTS: Final = ("resume", "now", "all")
+_FORBIDDEN: Final = 403
+_SERVER_ERRORS: Final = 500
+_EVENTS_RULE: Final = 'a role must allow "list" and "watch" of "events"'
+_CLUSTER_RULE: Final = (
     'a role must allow "get" of "namespaces" named "kube-system", whose uid tells one cluster from another; '
     "or give the source a cluster name of your own, with cluster="
 )
 
 
 class ClusterEventSource:
-    """A cluster's events, read through core/v1, which every API server has and which shows those of events.k8s.io too.
+    """Reads a cluster's events through core/v1, which every API server has and which includes those of events.k8s.io.
 
-    Each stream lists what there is, gives what has not been read in the order in which it was written, and watches from
-    there. It goes on for ever: what fails is tried again, and when the server has forgotten where the stream was, the
-    list shows what was missed. Nothing is lost as long as it has not expired; what may have, is written down as a gap.
+    Each stream lists the events, returns those that have not been read in the order of their resourceVersions, and
+    continues with a watch. It never ends by itself: failures are retried, and when the server no longer knows the
+    stream's position, a new list shows what was missed. No event is lost before it expires; where events may have
+    expired, the stream returns a gap record.
 
     Args:
-        api: A ``CoreV1Api`` or ``ApiClient`` of the official client, of which 31 to 37 are tested, or a callable that
-            gives one. None: the process-wide default configuration if it has been loaded, else in-cluster, else
-            kubeconfig.
-        namespaces: Whose events to read, a stream for each; None, or none: all, in one stream.
-        start: ``"resume"``: after what the destinations hold, or with all there is when they hold nothing; ``"now"``:
-            with what happens from now on; ``"all"``: with all there is.
-        repeats: What becomes of an event's further revisions: ``"all"`` are told, ``"first"`` tells an event once, and
-            a window such as ``"30s"``, no longer than half of ``event_life``, tells the latest revision in each window,
-            with the sum of the counts.
+        api: A ``CoreV1Api`` or ``ApiClient`` of the official client (31 to 37 are tested), or a callable that returns
+            one. None: the process-wide default configuration if it has been loaded, else in-cluster, else kubeconfig.
+        namespaces: The namespaces to read, one stream each; None or empty: all, in one stream.
+        start: ``"resume"``: after the position that the destinations have committed, or with all events if there is
+            none; ``"now"``: with the events from now on; ``"all"``: with all events.
+        repeats: Further revisions of an event: ``"all"`` become records, ``"first"`` gives one record per event, and a
+            window such as ``"30s"``, at most half of ``event_life``, gives the latest revision in each window with the
+            sum of the counts.
         cluster: The cluster's id in positions and file names; None: the UID of the namespace ``kube-system``.
-        cluster_name: What people call the cluster: ``clusterName`` in each record.
-        event_life: For how many seconds the server keeps an event after its last write (``--event-ttl``). After a
-            longer pause a gap is written down, unless an event from before it is still there.
-        retry: How many seconds the wait after a first failure takes at most, and how many any wait does.
-        patience: For how many seconds :meth:`open` tries to reach the server.
-        page: How many events to a page of a list.
-        backlog: How many bytes of a list are kept in memory until they have been given; the rest waits in a temporary
-            file.
-        watch: After how many seconds a watch ends and begins again; so often at least a position moves.
+        cluster_name: ``clusterName`` in each record.
+        event_life: Seconds for which the server keeps an event after its last write (``--event-ttl``). After a longer
+            pause the stream returns a gap record, unless an event from before the pause still exists.
+        retry: The upper limits of the first wait after a failure and of every wait, in seconds.
+        patience: Seconds for which :meth:`open` tries to reach the server.
+        page: The number of events per page of a list.
+        backlog: Bytes of a list that are kept in memory until they are returned; the rest goes to a temporary file.
+        watch: Seconds after which a watch ends and begins again; the position moves at least that often.
         clock: The wall clock, in nanoseconds.
 
     Raises:
-        ValueError: If an option is not what it may be.
+        ValueError: If an option is invalid.
         TypeError: If ``api`` is none of these.
         ImportError: If the official client is not installed.
 
@@ -97,56 +97,59 @@ class ClusterEventSource:
         self._scopes = _checked_namespaces(namespaces)
         self._cluster = cluster
         self._patience = patience
-        self._api = EventsApi(api)
+        self._reader = ApiReader(api)
         self._log = LimitedLog()
 
     def open(self) -> list[EventStream]:
-        """Connect, learn which cluster it is, and give a stream for each namespace.
+        """Connect, identify the cluster, and return a stream for each namespace.
 
         Raises:
-            UnavailableError: If the server could not be reached for as long as `patience` says, or there is no
-                configuration.
-            StatusError: If it refuses for as long; the text says what a role must allow.
+            UnavailableError: If the server cannot be reached within `patience` seconds, or there is no configuration.
+            StatusError: If it refuses for as long; the text names the missing permission.
         """
-        cluster = self._tried(Requests.cluster, "", _CLUSTER) if self._cluster is None else self._cluster
-        streams = [Stream(cluster, scope) for scope in self._scopes]
-        return [EventStream(stream, Requests(self._api, stream.scope), self._options, self._log) for stream in streams]
+        cluster = self._retried(EventRequests.cluster, "", _CLUSTER_RULE) if self._cluster is None else self._cluster
+        return [
+            EventStream(Stream(cluster, scope), EventRequests(self._reader, scope), self._options, self._log)
+            for scope in self._scopes
+        ]
 
     def reach(self) -> None:
-        """See whether the events of each stream can be read, which :meth:`open` does not.
+        """Check that the events of each stream can be read, which :meth:`open` does not.
 
         Raises:
-            UnavailableError: As `open` does.
-            StatusError: As `open` does.
+            UnavailableError: As in `open`.
+            StatusError: As in `open`.
 
         .. versionadded:: 0.1
         """
         for scope in self._scopes:
-            self._tried(lambda requests: requests.page(1), scope, _EVENTS)
+            self._retried(lambda requests: requests.page(1), scope, _EVENTS_RULE)
 
-    def _tried(self, ask: Callable[[Requests], _T], scope: str, advice: str) -> _T:
-        """Ask; a server that has just started refuses for a moment what it allows later."""
+    def _retried(self, request: Callable[[EventRequests], _T], scope: str, rule: str) -> _T:
+        """Make a request until it succeeds or `patience` ends: a server that has just started refuses for a moment."""
         deadline = monotonic() + self._patience
         backoff = Backoff(*self._options.retry)
-        self._api.check()
+        self._reader.check()
         while True:
             try:
-                return ask(Requests(self._api, scope))
+                return request(EventRequests(self._reader, scope))
             except (StatusError, UnavailableError, GoneError) as error:
                 wait = backoff.next(getattr(error, "retry_after", None))
                 if monotonic() + wait > deadline:
-                    raise _explained(error, advice) from None
-                self._log.log_limited("open", f"{_happened(error)}: {error}")
+                    raise _explained(error, rule) from None
+                refused = isinstance(error, StatusError) and error.code < _SERVER_ERRORS
+                what = "the cluster refuses a request" if refused else "the cluster cannot be reached"
+                self._log.log_limited("open", f"{what}, trying again for up to {self._patience:g} s: {error}")
                 time.sleep(wait)
 
     def __repr__(self) -> str:
-        """Without anything secret."""
+        """The namespaces, and no secret."""
         return f"ClusterEventSource(namespaces={[scope for scope in self._scopes if scope]})"
 
 
-def _explained(error: Exception, advice: str) -> Exception:
+def _explained(error: Exception, rule: str) -> Exception:
     if isinstance(error, StatusError) and error.code == _FORBIDDEN:
-        return StatusError(error.code, error.reason, f"{error.message}; {advice}", error.causes)
+        return StatusError(error.code, error.reason, f"{error.message}; {rule}", error.causes)
     if isinstance(error, NoAnswerError):
         return UnavailableError(
             f"no answer from the API server at {error.host} ({error}): is the cluster running, and does "
@@ -155,13 +158,7 @@ def _explained(error: Exception, advice: str) -> Exception:
     return error
 
 
-def _happened(error: Exception) -> str:
-    if isinstance(error, StatusError) and error.code < _SERVER_ERRORS:
-        return "the cluster refuses, which is tried again for a few seconds"
-    return "the cluster cannot be reached, which is tried again"
-
-
-def _checked_start(start: Any) -> Start:  # noqa: ANN401 - whatever a configuration says
+def _checked_start(start: Any) -> Start:  # noqa: ANN401 - any value of a configuration
     if start not in _STARTS:
         raise ValueError(f"start must be 'resume', 'now' or 'all', not {start!r}")
     return start  # type: ignore[no-any-return]
@@ -172,5 +169,5 @@ def _checked_namespaces(namespaces: Iterable[str] | None) -> tuple[str, ...]:
         raise ValueError(f"namespaces must be a list of names, not a text: [{namespaces!r}]")
     names = tuple(dict.fromkeys(namespaces or ()))
     if wrong := [name for name in names if not isinstance(name, str) or not name]:
-        raise ValueError(f"namespaces must be names, not {wrong[0]!r}; none at all stands for all of them")
+        raise ValueError(f"namespaces must be names, not {wrong[0]!r}; an empty list stands for all of them")
     return names or ("",)

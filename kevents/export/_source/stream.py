@@ -1,42 +1,105 @@
-"""One list and watch, followed for ever: whatever the server does, what it gives goes on where it was."""
+"""One stream of events: a list and a watch, repeated for ever (client-go: ``Reflector``).
+
+A list returns what has not been read, in order; a watch continues after it. The stream continues with another list when
+the server no longer knows the watch's resourceVersion (410 Gone, in one of its three forms), when a watch fails several
+times in a row although the server answers, and when a watch was not read for a minute.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
+from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.backoff import Backoff
 from kevents.export._model.record import gap_record
 from kevents.export._model.types import Chunk, Position, Record, Stream
-from kevents.export._source.backlog import Backlog
-from kevents.export._source.events_api import GoneError, Requests
-from kevents.export._source.gaps import end_of_gap, why_gap
-from kevents.export._source.listing import ListResult, collect, is_reset, page_of
-from kevents.export._source.options import StreamOptions
-from kevents.export._source.repeats import Window
+from kevents.export._source.api import EventRequests, GoneError
+from kevents.export._source.decoder import WatchDecoder, decode_page
+from kevents.export._source.listing import Backlog, ListResult, collect, end_of_gap, is_reset, why_gap
+from kevents.export._source.repeats import Repeats, Window
 from kevents.export._source.response_stream import ResponseStream
 from kevents.export._source.revision_filter import RevisionFilter
-from kevents.export._source.tally import SourceStatistics, Tally
-from kevents.export._source.watch_decoder import WatchDecoder
+
+Start = Literal["resume", "now", "all"]
 
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 _REFUSALS: Final = (StatusError, UnavailableError)
-_AT_ONCE: Final = 1.0
-"""An empty watch that ends within so many seconds was none: one of the forms of "gone"."""
-_PATIENCE: Final = 3
-"""After so many failures of a watch in a row, if the server answers, a list is tried: it heals what a version has."""
+_FORBIDDEN: Final = 403
+_SHORT_WATCH: Final = 1.0
+"""A watch that ends empty within 1 s is treated as 410 Gone."""
+_MAX_WATCH_FAILURES: Final = 3
+"""After that many failed watches in a row, if the server answered, the stream lists again."""
 _STALE: Final = 60.0
-"""A watch that was not read for so many seconds is given up for a list: nobody knows how old what is left in it is."""
-_LARGEST_PAGE: Final = 50_000
+"""A watch that was not read for 60 s is replaced by a list, because the age of its unread events is unknown."""
+_MAX_PAGE: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """The options of a stream.
+
+    Attributes:
+        start: At the committed position (`resume`), at the present (`now`), or with all events (`all`).
+        repeats: Which revisions of an event become records.
+        cluster_name: The cluster's name in the records.
+        event_life: Seconds for which the server keeps an event after its last write.
+        page: The number of events per page of a list.
+        backlog: Bytes of a list that are kept in memory.
+        watch: Seconds after which a watch ends and begins again.
+        retry: The upper limits of the first wait after a failure and of every wait, in seconds.
+        clock: The wall clock, in nanoseconds.
+    """
+
+    start: Start
+    repeats: Repeats
+    cluster_name: str
+    event_life: float
+    page: int
+    backlog: int
+    watch: int
+    retry: tuple[float, float]
+    clock: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatistics:
+    """The counters of a stream since it was opened.
+
+    Attributes:
+        revisions: Records of events.
+        old: Revisions that had been read before, and were skipped.
+        unreadable: Items of lists and watches that were no events.
+        lists: Complete lists.
+        watches: Watches that were opened.
+        gone: Times that the server no longer knew the resourceVersion.
+        failures: Requests that failed otherwise; each was retried.
+        gaps: Gap records.
+        resets: Times that the storage turned out to be reset.
+
+    .. versionadded:: 0.1
+    """
+
+    revisions: int = 0
+    old: int = 0
+    unreadable: int = 0
+    lists: int = 0
+    watches: int = 0
+    gone: int = 0
+    failures: int = 0
+    gaps: int = 0
+    resets: int = 0
 
 
 class EventStream:
@@ -47,36 +110,39 @@ class EventStream:
     .. versionadded:: 0.1
     """
 
-    def __init__(self, stream: Stream, requests: Requests, options: StreamOptions, log: LimitedLog) -> None:
-        """Ask for nothing yet."""
+    def __init__(self, stream: Stream, requests: EventRequests, options: StreamOptions, log: LimitedLog) -> None:
+        """Make no request yet."""
         self.stream = stream
         self._requests = requests
         self._options = options
-        self._tally = Tally(stream.scope, log)
+        self._log = log
+        self._what = f"the events of namespace {stream.scope}" if stream.scope else "the events of all namespaces"
+        self._counts: Counter[str] = Counter()
+        self._failing_since: float | None = None
         self._stopping = threading.Event()
-        self._backoff = Backoff(*options.retry)
-        self._distrust = Backoff(*options.retry)  # of watches: only a watch that goes well ends it
+        self._backoff = Backoff(*options.retry)  # of lists
+        self._watch_backoff = Backoff(*options.retry)  # of watches: only a watch that succeeds resets it
         self._window = Window(options.repeats.window) if options.repeats.window else None
-        self._intake = RevisionFilter(stream, None)
+        self._revisions = RevisionFilter(stream, None)
         self._position: Position | None = None
-        self._given: Position | None = None
-        self._version = ""  # from where a watch goes on; empty: a list is due
+        self._returned: Position | None = None  # with a window: the last position that was returned
+        self._version = ""  # after which a watch continues; empty: a list is due
         self._page = options.page
-        self._until = 0  # what a watch tells is no younger: a process that was suspended reads it long after
+        self._watch_ends = 0  # a process that was suspended may read a watch long after this time
 
     def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
-        """Give what comes after a position, for ever; it ends after :meth:`stop` only, and is called once.
+        """Yield what comes after a position. It ends only after :meth:`stop`, and is called once.
 
         Args:
-            after: How far all destinations hold the stream; None: one of them holds nothing of it.
-            highest: How far any of them does: what is new is numbered above it, also after a reset of the storage.
+            after: The lowest position that the destinations have committed; None: one of them has none.
+            highest: The highest one. New records get higher numbers, also after a reset of the storage.
 
         Yields:
-            What one read gave, and how far the stream has been read with it; without records when only that has moved.
+            The records of one read, and the stream's position after them; no records if only the position has moved.
         """
         options = self._options
         self._position = None if options.start == "all" else after
-        self._intake = RevisionFilter(
+        self._revisions = RevisionFilter(
             self.stream,
             self._position,
             highest,
@@ -84,85 +150,87 @@ class EventStream:
             cluster_name=options.cluster_name,
         )
         if options.start == "now":
-            yield from self._begin_now()
+            yield from self._start_now()
         while not self._stopping.is_set():
             yield from self._watch() if self._version else self._list()
         yield from self._flush()
 
     def stop(self) -> None:
-        """End the reading, also one that waits; from any thread."""
+        """End the reading, also while it waits; from any thread."""
         self._stopping.set()
         self._requests.end()
 
     def statistics(self) -> SourceStatistics:
-        """A snapshot of what it has seen."""
-        return replace(self._tally.counted, old=self._intake.old)
+        """Return a snapshot of the counters."""
+        return SourceStatistics(**self._counts, old=self._revisions.old)
 
     # -- lists ---------------------------------------------------------------------------------------------------
 
-    def _begin_now(self) -> Iterator[Chunk]:
-        """Begin with the present: nothing that there is, is told."""
+    def _start_now(self) -> Iterator[Chunk]:
+        """Take the present as position, without reading any event."""
         while not self._stopping.is_set():
             try:
-                version = page_of(self._requests.page(1)).metadata.resourceVersion
+                version = decode_page(self._requests.page(1)).metadata.resourceVersion
             except (GoneError, *_REFUSALS) as error:
-                self._failed(error)
+                self._wait_after(error)
             else:
-                self._intake.skip_to(version, self._options.clock())
+                self._revisions.skip_to(version, self._options.clock())
                 self._version = version
                 yield self._chunk((), self._options.clock())
                 return
 
     def _list(self) -> Iterator[Chunk]:
-        """Give all that has not been read, in order; then a watch can go on."""
+        """Yield everything that has not been read, in order; a watch continues after it."""
         with Backlog(self._options.backlog) as backlog:
             listed = self._collect(backlog)
             if listed is None:
                 return
             yield from self._flush()
             try:
-                yield from self._told(backlog, self._gap(listed))
-            except OSError as error:  # the backlog's file; what has not been told comes again
-                self._failed(error)
+                yield from self._drain(backlog, self._gap(listed))
+            except OSError as error:  # of the backlog's file; the rest is listed again
+                self._wait_after(error)
                 return
             if self._stopping.is_set():
                 return
-        self._intake.passed(listed.version)
-        self._intake.listed_all()
+        self._revisions.advance(listed.version)
+        self._revisions.listed_all()
         self._version = listed.version
         yield self._chunk((), self._options.clock())
 
     def _collect(self, backlog: Backlog) -> ListResult | None:
         try:
-            listed = collect(self._requests, self._intake, backlog, self._page, self._reset)
-        except GoneError as error:  # the pages took longer than the server remembers: fewer then
-            self._tally.add(gone=1)
-            self._page = min(self._page * 10, _LARGEST_PAGE)
-            self._failed(error)
+            listed = collect(self._requests, self._revisions, backlog, self._page, self._reset)
+        except GoneError as error:  # the list expired between two pages: use fewer
+            self._count("gone")
+            self._page = min(self._page * 10, _MAX_PAGE)
+            self._wait_after(error)
             return None
-        except (*_REFUSALS, OSError) as error:  # the last: no room for the backlog
+        except (*_REFUSALS, OSError) as error:  # OSError: the backlog's file cannot be written
             self._page = self._options.page
-            self._failed(error)
+            self._wait_after(error)
             return None
         self._page = self._options.page
-        self._tally.add(lists=1, unreadable=listed.unreadable)
-        self._tally.succeeded()
+        self._count("lists")
+        self._count_unreadable(listed.unreadable)
+        self._succeeded()
         self._backoff.reset()
         return listed
 
     def _reset(self) -> None:
-        self._intake.order.reset()
-        self._tally.reset()
+        self._revisions.order.reset()
+        self._count("resets")
+        self._say("reset", f"the API server's storage was reset: {self._what} are read from the start", logging.ERROR)
 
-    def _told(self, backlog: Backlog, gap: Record | None) -> Iterator[Chunk]:
-        """Give the backlog in pieces; their positions keep the time of the one before, as older events may follow."""
+    def _drain(self, backlog: Backlog, gap: Record | None) -> Iterator[Chunk]:
+        """Yield the backlog in pieces. Their positions keep the time before the list: older events may follow."""
         items = backlog.in_order()
-        time = self._known()
+        time = self._known_until()
         records = [gap] if gap is not None else []
         while piece := list(islice(items, self._options.page)):
             read_at = monotonic()
             records += filter(None, [self._listed(item, read_at) for _, item in piece])
-            self._tally.add(revisions=len(records))
+            self._count("revisions", len(records))
             yield self._chunk(records, time)
             records = []
             if self._stopping.is_set():
@@ -174,111 +242,117 @@ class EventStream:
         try:
             event = _DECODER.decode(item)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            self._tally.add(unreadable=1)
+            self._count_unreadable(1)
             return None
-        return self._intake.listed(event, self._options.clock(), read_at)
+        return self._revisions.listed(event, self._options.clock(), read_at)
 
     def _gap(self, listed: ListResult) -> Record | None:
-        """The record of what may be missing between the position and a list."""
-        before, order, now = self._position, self._intake.order, self._options.clock()
+        """The gap record, if events may be missing between the position and a list."""
+        before, order, now = self._position, self._revisions.order, self._options.clock()
         why = "" if before is None else why_gap(before, listed, order, now, self._options.event_life)
         if before is None or not why:
             return None
         order.advance(end_of_gap(listed, order, now))
         record = gap_record(before, order.last, why, now, monotonic(), self._options.cluster_name)
-        self._tally.gap(record.body["kevents"]["gap"])
+        self._count("gaps")
+        gap = record.body["kevents"]["gap"]
+        self._say("gap", f"some of {self._what} may be missing; a gap record is written: {gap}", logging.ERROR)
         return record
 
     # -- watches -------------------------------------------------------------------------------------------------
 
     def _watch(self) -> Iterator[Chunk]:
-        """Give what happens from now on, until the watch ends, which it does in many ways."""
-        began, seconds = monotonic(), self._seconds()
-        following = WatchDecoder(self._intake, self._version)
+        """Yield what happens from now on, until the watch ends."""
+        began, seconds = monotonic(), self._watch_seconds()
+        decoder = WatchDecoder(self._revisions, self._version)
         try:
-            with self._requests.watch(self._version, seconds) as feed:
-                self._until = self._options.clock() + seconds * 1_000_000_000
-                self._tally.add(watches=1)
-                yield from self._follow(feed, following)
+            with self._requests.watch(self._version, seconds) as stream:
+                self._watch_ends = self._options.clock() + seconds * 1_000_000_000
+                self._count("watches")
+                yield from self._read_watch(stream, decoder)
             if self._version:
-                yield from self._ended(following, monotonic() - began)
+                yield from self._watch_ended(decoder, monotonic() - began)
         except GoneError:
             self._gone()
         except _REFUSALS as error:
-            self._broken(error, following)
+            self._watch_failed(error, decoder)
 
-    def _follow(self, feed: ResponseStream, following: WatchDecoder) -> Iterator[Chunk]:
-        while data := self._requests.read(feed):
-            records = following.take(data, self._options.clock(), monotonic())
-            self._version = following.version
-            if following.lines:
-                self._trust()
-            self._tally.add(revisions=len(records), unreadable=following.unreadable)
-            following.unreadable = 0
-            handed = monotonic()
-            if records or following.trouble is None:
-                yield from self._hand(records, self._now() if feed.caught_up else self._known())
-            if following.trouble is not None:
-                raise following.trouble
+    def _read_watch(self, stream: ResponseStream, decoder: WatchDecoder) -> Iterator[Chunk]:
+        while data := stream.read():
+            records = decoder.decode(data, self._options.clock(), monotonic())
+            self._version = decoder.version
+            if decoder.events:
+                self._watch_succeeded()
+            self._count("revisions", len(records))
+            self._count_unreadable(decoder.unreadable)
+            decoder.unreadable = 0
+            yielded_at = monotonic()
+            if records or decoder.error is None:
+                yield from self._give(records, self._read_until() if stream.caught_up else self._known_until())
+            if decoder.error is not None:
+                raise decoder.error
             if self._stopping.is_set():
                 return
-            if monotonic() - handed > _STALE:
+            if monotonic() - yielded_at > _STALE:
                 self._version = ""
                 return
 
-    def _ended(self, following: WatchDecoder, lasted: float) -> Iterator[Chunk]:
-        """A watch came to its end: at its time, or at once, which is a way to say that the version is gone."""
+    def _watch_ended(self, decoder: WatchDecoder, lasted: float) -> Iterator[Chunk]:
+        """A watch ended at its time, or at once, which is one of the forms of 410 Gone."""
         if self._stopping.is_set():
             return
-        if not following.lines and lasted < min(_AT_ONCE, self._seconds() / 2):
+        if not decoder.events and lasted < min(_SHORT_WATCH, self._watch_seconds() / 2):
             self._gone()
             return
-        self._trust()
-        yield from self._hand((), self._now())
-        if not following.lines and is_reset(self._intake, page_of(self._requests.page(1)).metadata.resourceVersion):
-            self._version = ""  # a watch from a version that is yet to come is told nothing, and not that it waits
+        self._watch_succeeded()
+        yield from self._give((), self._read_until())
+        # A server whose storage was reset accepts a watch after a version that is yet to come, and sends nothing.
+        if not decoder.events and is_reset(
+            self._revisions, decode_page(self._requests.page(1)).metadata.resourceVersion
+        ):
+            self._version = ""
 
     def _gone(self) -> None:
-        """The server does not know the version any more, which is no failure; but if that goes on, it is."""
-        self._tally.add(gone=1)
+        """410 Gone: list again. It is normal once; the stream waits if it happens several times in a row."""
+        self._count("gone")
         self._version = ""
-        wait = self._distrust.next()
-        if self._distrust.failures > 1:
+        wait = self._watch_backoff.next()
+        if self._watch_backoff.failures > 1:
             self._stopping.wait(wait)
 
-    def _broken(self, error: Exception, following: WatchDecoder) -> None:
-        """A watch failed: go on where it was, at once if it had given anything."""
-        if following.lines and not isinstance(error, StatusError):
+    def _watch_failed(self, error: Exception, decoder: WatchDecoder) -> None:
+        """Continue where the watch was; at once if it had returned events before a connection error."""
+        if decoder.events and not isinstance(error, StatusError):
             return
         if self._stopping.is_set():
             return
-        self._tally.failed(error)
-        self._stopping.wait(self._distrust.next(getattr(error, "retry_after", None)))
-        answered = isinstance(error, StatusError) or following.trouble is not None
-        if answered and self._distrust.failures >= _PATIENCE:
+        self._failed(error)
+        self._stopping.wait(self._watch_backoff.next(getattr(error, "retry_after", None)))
+        answered = isinstance(error, StatusError) or decoder.error is not None
+        if answered and self._watch_backoff.failures >= _MAX_WATCH_FAILURES:
             self._version = ""
 
-    def _seconds(self) -> int:
+    def _watch_seconds(self) -> int:
         window = self._options.repeats.window
         left = math.inf if self._window is None or window is None else min(self._window.left(monotonic()), window)
         return max(1, math.ceil(min(self._options.watch, left)))
 
-    # -- what both do --------------------------------------------------------------------------------------------
+    # -- lists and watches ---------------------------------------------------------------------------------------
 
-    def _now(self) -> int:
-        """Up to when a watch has told everything, if nothing of it waits to be read."""
-        return min(self._options.clock(), self._until)
+    def _read_until(self) -> int:
+        """The time up to which a watch has returned everything, if none of its events is unread."""
+        return min(self._options.clock(), self._watch_ends)
 
-    def _known(self) -> int:
-        """Up to when everything had been read; before the first list that is only known of what has expired."""
+    def _known_until(self) -> int:
+        """The time up to which everything has been read; before the first list, that of the events that expired."""
         if self._position is not None:
             return self._position.time
         return self._options.clock() - int(self._options.event_life * 1_000_000_000)
 
-    def _hand(self, records: Sequence[Record], time: int) -> Iterator[Chunk]:
-        """Give what a watch told, or keep it until the end of its window, and give only that something was told."""
+    def _give(self, records: Sequence[Record], time: int) -> Iterator[Chunk]:
+        """Yield what a watch returned; with a window, yield only the position until the window ends."""
         if not self._window:
-            self._given = self._position  # what a window holds does not move it
+            self._returned = self._position  # records in a window do not move it
         chunk = self._chunk(records, time)
         if self._window is None:
             yield chunk
@@ -287,8 +361,8 @@ class EventStream:
         if not self._window or self._window.left(monotonic()) <= 0:
             yield from self._flush()
         else:
-            assert self._given is not None  # a list came before any watch  # noqa: S101
-            yield Chunk((), self._given)
+            assert self._returned is not None  # a list precedes every watch  # noqa: S101
+            yield Chunk((), self._returned)
 
     def _flush(self) -> Iterator[Chunk]:
         chunk = self._window.take() if self._window is not None else None
@@ -296,16 +370,44 @@ class EventStream:
             yield chunk
 
     def _chunk(self, records: Sequence[Record], time: int) -> Chunk:
-        self._position = Position(self.stream, self._intake.order.last, time)
+        self._position = Position(self.stream, self._revisions.order.last, time)
         return Chunk(records, self._position)
 
-    def _failed(self, error: Exception) -> None:
-        """Say what failed, and wait; the next wait is longer."""
-        if self._stopping.is_set():
-            return
-        self._tally.failed(error)
-        self._stopping.wait(self._backoff.next(getattr(error, "retry_after", None)))
+    def _wait_after(self, error: Exception) -> None:
+        """Count a failure, log it, and wait; the next wait is longer."""
+        if not self._stopping.is_set():
+            self._failed(error)
+            self._stopping.wait(self._backoff.next(getattr(error, "retry_after", None)))
 
-    def _trust(self) -> None:
-        self._tally.succeeded()
-        self._distrust.reset()
+    def _watch_succeeded(self) -> None:
+        self._succeeded()
+        self._watch_backoff.reset()
+
+    # -- statistics and log --------------------------------------------------------------------------------------
+
+    def _count(self, name: str, number: int = 1) -> None:
+        self._counts[name] += number
+
+    def _count_unreadable(self, number: int) -> None:
+        if number:
+            self._count("unreadable", number)
+            self._say("unreadable", f"{number} of {self._what} cannot be read and are skipped", logging.ERROR)
+
+    def _failed(self, error: BaseException) -> None:
+        self._count("failures")
+        if self._failing_since is None:
+            self._failing_since = monotonic()
+        kind, text = type(error).__name__, format_error(error)
+        if isinstance(error, StatusError):
+            kind = str(error.code)
+            if error.code == _FORBIDDEN:
+                text += '; a role must allow "list" and "watch" of "events" in the API group "" there'
+        self._say(kind, f"{self._what} cannot be read, trying again: {text}", logging.WARNING)
+
+    def _succeeded(self) -> None:
+        if self._failing_since is not None:
+            seconds, self._failing_since = monotonic() - self._failing_since, None
+            self._say("again", f"{self._what} are read again after {seconds:.0f} s", logging.INFO)
+
+    def _say(self, kind: str, text: str, level: int) -> None:
+        self._log.log_limited((self._what, kind), text, level=level)

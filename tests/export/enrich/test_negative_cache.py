@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kevents.export._enrich.negative_cache import NegativeCache
+from kevents.export._enrich.fetcher import NegativeCache
 
 
 @pytest.mark.parametrize(("now", "expected"), [(0.0, True), (299.9, True), (300.0, False)])

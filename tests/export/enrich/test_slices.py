@@ -15,10 +15,9 @@ from kubernetes import config
 
 from kevents._runtime.log import LimitedLog
 from kevents.export import Enricher
-from kevents.export._enrich import slices as _slices
-from kevents.export._enrich.services import ServiceIndex
-from kevents.export._enrich.slices import SliceWatch
-from kevents.export._source.requests import Answer, ApiReader
+from kevents.export._enrich import services as _slices
+from kevents.export._enrich.services import ServiceIndex, SliceWatch
+from kevents.export._source.api import Answer, ApiReader
 from kevents.testing import APIServer, Garbage, Request, Reset, Status
 from tests.support.metadata import UIDS, record
 from tests.support.polling import poll
@@ -57,7 +56,7 @@ class Told(ServiceIndex):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries come at once, and lists in pages of two."""
-    monkeypatch.setattr(_slices, "wait_random_exponential", lambda **options: lambda state: 0.0)
+    monkeypatch.setattr(_slices.Backoff, "next", lambda backoff: 0.0)
     monkeypatch.setattr(_slices, "_PAGE", 2)
 
 
@@ -204,7 +203,7 @@ def test_an_error_in_a_watch(api_server: APIServer, caplog: pytest.LogCaptureFix
     with api_server.fail(lines(error), times=1, when=is_watch), following(api_server) as (index, counts):
         assert api_server.wait_for(lambda: len(list(filter(is_watch, api_server.requests))) == 2)
         assert (counts["list"], index.when("a", [])) == (2, [])
-    assert (f"trying again: UnavailableError: a watch said {code} broken" in caplog.text) == said
+    assert (f"trying again: UnavailableError: a watch sent the error {code} broken" in caplog.text) == said
 
 
 class Lines:
@@ -222,7 +221,14 @@ class Lines:
         """Give them."""
         yield from self._lines
 
-    def close(self) -> None:
+    def __enter__(self) -> Lines:
+        """Nothing is open."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing is open."""
+
+    def end(self) -> None:
         """Nothing is open."""
 
 
@@ -237,7 +243,7 @@ def test_an_end_in_the_middle() -> None:
 
     reader: Any = Lines(bookmark("1"), bookmark("2"))
     watch = SliceWatch(reader, Ending(), lambda verb: counts.update([verb]), LimitedLog())
-    watch._follow("0")
+    watch._watch("0")
     assert counts == {"watch": 1, "applied 1": 1}
 
 
@@ -259,18 +265,19 @@ def test_a_watch_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, events: list
         if counts.total() == 9:  # six are enough
             watch._stopped.set()
 
-    def wait(state: Any) -> float:
-        attempts.append(state.attempt_number)
+    def wait(backoff: Any) -> float:
+        backoff.failures += 1
+        attempts.append(backoff.failures)
         if len(attempts) == 3:
             watch._stopped.set()
         return 0.0
 
-    monkeypatch.setattr(_slices, "wait_random_exponential", lambda **options: wait)
+    monkeypatch.setattr(_slices.Backoff, "next", wait)
     reader: Any = Idle(*events)
     watch = SliceWatch(reader, ServiceIndex(), count, LimitedLog())
     watch._run()
     assert counts == {"list": 3, "watch": 3}
-    assert attempts == ([2, 2, 2] if [bookmark("5")] == events else [2, 3, 4])
+    assert attempts == ([1, 1, 1] if [bookmark("5")] == events else [1, 2, 3])
 
 
 def test_services_of_a_pod(api_server: APIServer) -> None:

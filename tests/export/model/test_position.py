@@ -1,4 +1,4 @@
-"""How a stream's resourceVersions are ordered, and which counts and revisions it remembers."""
+"""The forms of a position: numbers that only grow, JSON, names of folders and segments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents.export._model.position import AGE, Counts, Ledger, Order, number_of
+from kevents.export import Stream
+from kevents.export._model.position import (
+    AGE,
+    Order,
+    SegmentName,
+    decode_name,
+    encode_name,
+    folder_of,
+    number_of,
+    segment_name,
+    stream_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -85,83 +96,66 @@ class TestOrder:
         assert numbers == [101, 200, 201, 202]
 
 
-class TestCounts:
-    """By how much counts grow."""
-
-    def test_one_to_twenty(self) -> None:
-        """An event counted from 1 to 20 has grown by 20 in sum."""
-        counts = Counts()
-        deltas = [counts.delta("a", count, born=count == 1) for count in range(1, 21)]
-        assert deltas == [1] * 20
-
-    def test_missed(self) -> None:
-        """Revisions that were not seen are counted by the next."""
-        counts = Counts()
-        assert [counts.delta("a", 1, born=True), counts.delta("a", 7, born=False)] == [1, 6]
-
-    def test_unknown(self) -> None:
-        """Where the count before cannot be known, nothing is made up; a count of one needs none."""
-        counts = Counts()
-        assert (counts.delta("a", 7, born=False), counts.delta("b", 1, born=False)) == (None, 1)
-        assert counts.delta("a", 8, born=False) == 1
-
-    def test_same_again(self) -> None:
-        """A revision that is no occurrence adds none."""
-        counts = Counts()
-        assert [counts.delta("a", 3, born=True), counts.delta("a", 3, born=False)] == [3, 0]
-
-    def test_written_again(self) -> None:
-        """An expired event that its recorder writes again with a count that goes on has grown by the difference."""
-        counts = Counts()
-        counts.delta("a", 5, born=True)
-        assert counts.delta("a", 6, born=True) == 1
-
-    def test_begun_again(self) -> None:
-        """One that begins anew counts from the beginning; a count that is put back is not known."""
-        counts = Counts()
-        counts.delta("a", 5, born=True)
-        assert (counts.delta("a", 1, born=True), counts.delta("a", 4, born=False)) == (1, 3)
-        assert counts.delta("a", 2, born=False) is None
-
-    def test_bounded(self) -> None:
-        """The events longest unseen are forgotten, and that is counted."""
-        counts = Counts(2)
-        for key in ("a", "b", "a", "c"):
-            counts.note(key, 2)
-        assert ("a" in counts, "b" in counts, "c" in counts) == (True, False, True)
-        assert (len(counts), counts.forgotten) == (2, 1)
-        assert counts.delta("b", 3, born=False) is None
-
-
-class TestLedger:
-    """Revisions of servers whose versions are no numbers."""
-
-    def test_new(self) -> None:
-        """A revision is new once."""
-        ledger = Ledger()
-        told = [ledger.is_new("a", "x"), ledger.is_new("a", "x"), ledger.is_new("a", "y"), ledger.is_new("b", "y")]
-        assert told == [True, False, True, True]
-
-    def test_bounded(self) -> None:
-        """What was longest unseen is forgotten, and taken for new."""
-        ledger = Ledger(2)
-        for key in "abc":
-            ledger.is_new(key, "x")
-        assert (ledger.is_new("c", "x"), ledger.is_new("a", "x")) == (False, True)
-
-
-def test_memory_of_revisions() -> None:
-    """A ledger remembers as many events as its limit, and forgets the one that was longest not read."""
-    ledger = Ledger(limit=2)
-    assert [ledger.is_new(*revision) for revision in (("a", "1"), ("b", "1"), ("a", "2"))] == [True] * 3
-    assert [ledger.is_new(*revision) for revision in (("b", "1"), ("a", "2"))] == [False] * 2
-    assert ledger.is_new("a", "3")
-    assert ledger.is_new("c", "1")
-    assert [ledger.is_new("a", "3"), ledger.is_new("b", "1")] == [False, True]
-
-
 def test_ages_are_longer_than_any_version() -> None:
     """Whatever an unsigned number of 64 bits can say fits into one age; a stream begins at 0."""
     assert AGE > 2**64
     order = Order()
     assert (order.last, order.reset(), order.place(1)) == (0, AGE, AGE + 1)
+
+
+NAMES = st.text(max_size=8)  # a character takes up to twelve
+STREAMS = st.builds(Stream, st.text(min_size=1, max_size=8), NAMES, st.text(min_size=1, max_size=8))
+
+
+@given(NAMES)
+def test_names_come_back(name: str) -> None:
+    """Pitfall 74: any text becomes one part of a path, and comes back."""
+    part = encode_name(name)
+    assert decode_name(part) == name
+    assert not set(part) - set("abcdefghijklmnopqrstuvwxyz0123456789-._")
+    assert not part.startswith(".")
+
+
+@given(STREAMS)
+def test_streams_come_back(stream: Stream) -> None:
+    """Pitfall 74: any stream has a folder of two parts, and the folder tells the stream."""
+    place = folder_of(stream)
+    assert stream_of(place) == stream
+    assert len([part for part in place.split("/") if part.strip(".")]) == 2
+
+
+@pytest.mark.parametrize("stream", [Stream("x" * 201), Stream("c", "ü" * 34), Stream("c", "x" * 120, "y" * 120)])
+def test_too_long(stream: Stream) -> None:
+    """Pitfall 74: a name that becomes too long for a file system is refused, and shown in part."""
+    with pytest.raises(ValueError, match="is too long for a path"):
+        folder_of(stream)
+
+
+def test_usual_names() -> None:
+    """What Kubernetes calls things stays as it is."""
+    assert (
+        folder_of(Stream("6f1c2d34-0000-4000-8000-00000000c1a5", "kube-system"))
+        == "6f1c2d34-0000-4000-8000-00000000c1a5/kube-system"
+    )
+    assert folder_of(Stream("c")) == "c/_all"
+    assert folder_of(Stream("c", "", "widgets")) == "c/widgets_of__all"
+
+
+@pytest.mark.parametrize("part", ["..", ".a", "a/b", "_zz", "A", "_all"])
+def test_no_name(part: str) -> None:
+    """What no name is encoded as is not decoded."""
+    with pytest.raises(ValueError, match="is no encoded name"):
+        decode_name(part)
+
+
+@given(st.integers(0, 10**30), st.integers(0, 10**30))
+def test_segments_come_back(first: int, last: int) -> None:
+    """A segment's name tells its numbers, and sorts by them as long as they have twenty digits."""
+    name = SegmentName(last, first)
+    assert name == segment_name(name.file(".jsonl.gz")) == segment_name(name.file(".jsonl"))
+
+
+@pytest.mark.parametrize("file", ["current.jsonl.gz.part", "1-2.jsonl", f"{1:020d}-{2:020d}.csv", ".lock", "x"])
+def test_no_segment(file: str) -> None:
+    """Other files are no segments."""
+    assert segment_name(file) is None

@@ -326,7 +326,9 @@ def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str
     assert last.startswith(f"kevents: no answer from the API server at {api_server.tls_url} (NewConnectionError: ")
     assert "Connection refused" in last
     assert last.endswith("): is the cluster running, and does 'kubectl get events' work?")
-    assert [line for line in tried if "WARNING the cluster cannot be reached, which is tried again: " not in line] == []
+    assert [
+        line for line in tried if "WARNING the cluster cannot be reached, trying again for up to " not in line
+    ] == []
 
 
 @pytest.mark.wire
@@ -336,5 +338,5 @@ def test_refused(api_server: APIServer, capsys: pytest.CaptureFixture[str], monk
     api_server.add_user("t", "stranger", set())
     assert _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig(token="t"))]) == 2
     first, *_, last = capsys.readouterr().err.splitlines()
-    assert " WARNING the cluster refuses, which is tried again for a few seconds: 403 Forbidden: " in first
+    assert " WARNING the cluster refuses a request, trying again for up to 10 s: 403 Forbidden: " in first
     assert last.startswith("kevents: 403 Forbidden: ")

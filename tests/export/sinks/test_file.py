@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from kevents.export import Batch, FileSink, Retry, Stream
-from kevents.export._model.position import place_of
+from kevents.export._model.position import folder_of
 from kevents.export._sinks.disk import FolderLock, replace
 from kevents.export._sinks.segments import is_position_line
 from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, ids, ids_of, position, record
 from tests.export.sink_contract import Place, PositionContract
 
-FOLDER = place_of(STREAM)
+FOLDER = folder_of(STREAM)
 
 
 def files(path: Path) -> list[Path]:

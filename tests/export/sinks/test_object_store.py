@@ -18,7 +18,7 @@ import pytest
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from kevents.export import Batch, ObjectStoreSink, Retry, Stream
-from kevents.export._model.position import AGE, place_of
+from kevents.export._model.position import AGE, folder_of
 from kevents.export._sinks.segments import is_position_line
 from tests.export.batches import CLUSTER, STREAM, batch, ids, ids_of, position, record
 from tests.export.moto import SECRET, Moto
@@ -28,7 +28,7 @@ from tests.export.sink_contract import Place, PositionContract
 ROOT = Path(__file__).parents[3]
 DAY = 86_400.0
 BUCKETS = (f"bucket-{number}" for number in itertools.count())
-PLACE = place_of(STREAM)
+PLACE = folder_of(STREAM)
 
 
 def keys(store: Any) -> list[str]:

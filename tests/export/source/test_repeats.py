@@ -9,8 +9,7 @@ import pytest
 
 from kevents.export import Chunk, Position, Record, Stream
 from kevents.export._model.record import ADDED, MODIFIED, body_of, gap_record
-from kevents.export._source.options import parse_repeats
-from kevents.export._source.repeats import Repeats, Window
+from kevents.export._source.repeats import Repeats, Window, parse_repeats
 
 STREAM = Stream("c-1")
 
@@ -99,7 +98,7 @@ class TestWindow:
 
     def test_full(self) -> None:
         """It ends at once when it holds as many events as it may."""
-        window = Window(30.0, most=2)
+        window = Window(30.0, limit=2)
         window.add([record("a", 1), record("a", 2)], position(2), 0.0)
         assert window.left(0.0) == 30.0
         window.add([record("b", 3)], position(3), 1.0)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kevents.exceptions import UnavailableError
 from kevents.export._source.response_stream import CutError, ResponseStream, Unchunker
 from kevents.testing._apiserver.http import chunk
 
@@ -64,3 +65,24 @@ def test_closed_before_it_is_given_back() -> None:
     ResponseStream(response, live=True).close()
     ResponseStream(response).close()
     assert done == ["response closed", "connection closed", "given back", "response closed", "given back"]
+
+
+@pytest.mark.parametrize("error", [ValueError("I/O operation on closed file."), AttributeError("'NoneType' ...")])
+def test_ended_while_it_is_read(error: Exception) -> None:
+    """The errors that a client raises when its connection is ended during a read become `UnavailableError`."""
+
+    def fail(size: int = 0) -> bytes:
+        raise error
+
+    for read in (ResponseStream.read, lambda stream: stream.read_all(10)):
+        with pytest.raises(UnavailableError, match=str(error)[:10]):
+            read(ResponseStream(SimpleNamespace(connection=None, read=fail)))
+
+
+def test_lines_without_a_socket() -> None:
+    """A watch over a transport that shows no socket can be ended like any other: after its next line."""
+    parts = iter([b"one\ntw", b"o\n", b""])
+    response = SimpleNamespace(connection=SimpleNamespace(sock=None), read=lambda _: next(parts), close=bool)
+    stream = ResponseStream(response, live=True)
+    stream.end()
+    assert list(stream.lines()) == [b"one", b"two"]

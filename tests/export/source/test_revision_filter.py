@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from kevents.exceptions import StatusError, UnavailableError
 from kevents.export import Position, Record, Stream
-from kevents.export._model.position import AGE, Order
-from kevents.export._source.events_api import GoneError
-from kevents.export._source.gaps import why_gap
-from kevents.export._source.listing import ListResult
-from kevents.export._source.revision_filter import EventHeader, Metadata, RevisionFilter, Series
-from kevents.export._source.watch_decoder import WatchDecoder
+from kevents.export._model.position import AGE
+from kevents.export._source.revision_filter import (
+    EventHeader,
+    LastCounts,
+    Metadata,
+    RevisionFilter,
+    SeenRevisions,
+    Series,
+)
 
 STREAM = Stream("c-1")
 HOUR = 3_600_000_000_000
@@ -38,38 +40,40 @@ def told(records: list[Record | None]) -> list[tuple[str, int, Any]]:
     return [(record.id, record.rv, record.body["kevents"]["countDelta"]) for record in records if record is not None]
 
 
-class TestIntake:
+class TestRevisionFilter:
     """What is new."""
 
     def test_old(self) -> None:
         """A revision that is not above the position is old: it is counted and not told."""
-        intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
-        found = [intake.watched("ADDED", event("a", version), NOW, 0.0) for version in ("70", "71", "71", "69", "72")]
+        revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
+        found = [
+            revisions.watched("ADDED", event("a", version), NOW, 0.0) for version in ("70", "71", "71", "69", "72")
+        ]
         assert told(found) == [("prod/a:71", 71, 1), ("prod/a:72", 72, 1)]
-        assert (intake.old, intake.order.last) == (3, 72)
+        assert (revisions.old, revisions.order.last) == (3, 72)
 
     def test_long_numbers(self) -> None:
         """ResourceVersions are numbers of any length."""
-        intake = RevisionFilter(STREAM, Position(STREAM, 999, NOW))
-        assert told([intake.watched("ADDED", event("a", "1000"), NOW, 0.0)]) == [("prod/a:1000", 1000, 1)]
+        revisions = RevisionFilter(STREAM, Position(STREAM, 999, NOW))
+        assert told([revisions.watched("ADDED", event("a", "1000"), NOW, 0.0)]) == [("prod/a:1000", 1000, 1)]
 
     def test_no_numbers(self) -> None:
         """Where they are none, a revision is new that was not seen, and gets a number from the clock."""
-        intake = RevisionFilter(STREAM, Position(STREAM, NOW + 5, NOW))
+        revisions = RevisionFilter(STREAM, Position(STREAM, NOW + 5, NOW))
         found = [
-            intake.watched("ADDED", event("a", "x"), NOW, 0.0),
-            intake.listed(event("a", "x"), NOW, 0.0),
-            intake.watched("MODIFIED", event("a", "y", count=3), NOW, 0.0),
-            intake.listed(event("b", "z"), NOW + 100, 0.0),
+            revisions.watched("ADDED", event("a", "x"), NOW, 0.0),
+            revisions.listed(event("a", "x"), NOW, 0.0),
+            revisions.watched("MODIFIED", event("a", "y", count=3), NOW, 0.0),
+            revisions.listed(event("b", "z"), NOW + 100, 0.0),
         ]
         assert told(found) == [("prod/a:x", NOW + 6, 1), ("prod/a:y", NOW + 7, 2), ("prod/b:z", NOW + 100, 1)]
 
     def test_sift(self) -> None:
         """Of a list what is above the position is taken; of the others the counts are remembered."""
-        intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
+        revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
         heads = [EventHeader(Metadata("a", "prod", "60"), 4), EventHeader(Metadata("b", "prod", "71"), 1)]
-        assert [intake.sift(head) for head in heads] == [None, 71]
-        assert told([intake.watched("MODIFIED", event("a", "72", count=6), NOW, 0.0)]) == [("prod/a:72", 72, 2)]
+        assert [revisions.sift(head) for head in heads] == [None, 71]
+        assert told([revisions.watched("MODIFIED", event("a", "72", count=6), NOW, 0.0)]) == [("prod/a:72", 72, 2)]
 
     @pytest.mark.parametrize(
         ("head", "occurrences"),
@@ -100,111 +104,99 @@ class TestIntake:
 
     def test_later_lists(self) -> None:
         """After a whole list, an event that is not known is new; after `now`, only what is counted as one is."""
-        intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
-        intake.listed_all()
-        assert told([intake.listed(event("a", "71", count=5), NOW, 0.0)]) == [("prod/a:71", 71, 5)]
-        intake = RevisionFilter(STREAM, None)
-        intake.skip_to("70", NOW)
-        found = [intake.listed(event("a", "71", count=5), NOW, 0.0), intake.listed(event("b", "72"), NOW, 0.0)]
+        revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
+        revisions.listed_all()
+        assert told([revisions.listed(event("a", "71", count=5), NOW, 0.0)]) == [("prod/a:71", 71, 5)]
+        revisions = RevisionFilter(STREAM, None)
+        revisions.skip_to("70", NOW)
+        found = [revisions.listed(event("a", "71", count=5), NOW, 0.0), revisions.listed(event("b", "72"), NOW, 0.0)]
         assert told(found) == [("prod/a:71", 71, None), ("prod/b:72", 72, 1)]
 
     def test_first_only(self) -> None:
         """With `first`, what was certainly there before the position was told then; in doubt it is told again."""
-        intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW), first_only=True)
+        revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW), first_only=True)
         bodies = [event("a", "71", count=2), event("b", "72", count=2), event("b", "73", count=3)]
         bodies[0]["metadata"]["creationTimestamp"] = MINUTES_BEFORE
-        assert told([intake.listed(body, NOW, 0.0) for body in bodies]) == [("prod/b:72", 72, None)]
-        assert intake.order.last == 73
+        assert told([revisions.listed(body, NOW, 0.0) for body in bodies]) == [("prod/b:72", 72, None)]
+        assert revisions.order.last == 73
 
     def test_skip_to_an_earlier_storage(self) -> None:
         """`now` on a storage that was reset begins a new age, so that destinations do not take it for old."""
-        intake = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
-        intake.skip_to("5", NOW)
-        assert told([intake.watched("ADDED", event("a", "6"), NOW, 0.0)]) == [("prod/a:6", AGE + 6, 1)]
+        revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
+        revisions.skip_to("5", NOW)
+        assert told([revisions.watched("ADDED", event("a", "6"), NOW, 0.0)]) == [("prod/a:6", AGE + 6, 1)]
 
 
-class TestFollowing:
-    """A watch taken apart."""
+class TestLastCounts:
+    """By how much counts grow."""
 
-    def take(self, *data: bytes) -> tuple[WatchDecoder, list[Record]]:
-        """Give what becomes of bytes as they come."""
-        following = WatchDecoder(RevisionFilter(STREAM, None), "70")
-        records = [record for piece in data for record in following.take(piece, NOW, 0.0)]
-        return following, records
+    def test_one_to_twenty(self) -> None:
+        """An event counted from 1 to 20 has grown by 20 in sum."""
+        counts = LastCounts()
+        deltas = [counts.delta("a", count, born=count == 1) for count in range(1, 21)]
+        assert deltas == [1] * 20
 
-    def test_lines(self) -> None:
-        """Lines that come in pieces are put together; an end without a line end waits."""
-        data = line("ADDED", event("a", "71")) + line("MODIFIED", event("a", "72", count=2))
-        following, records = self.take(data[:50], data[50:100], data[100:-1])
-        assert (told([*records]), following.version) == ([("prod/a:71", 71, 1)], "71")
+    def test_missed(self) -> None:
+        """Revisions that were not seen are counted by the next."""
+        counts = LastCounts()
+        assert [counts.delta("a", 1, born=True), counts.delta("a", 7, born=False)] == [1, 6]
 
-    def test_others(self) -> None:
-        """Deletions and bookmarks tell how far it is, and are no records."""
-        data = line("DELETED", event("a", "71")) + line("BOOKMARK", {"metadata": {"resourceVersion": "75"}})
-        following, records = self.take(data)
-        assert (records, following.version, following.lines) == ([], "75", 2)
+    def test_unknown(self) -> None:
+        """Where the count before cannot be known, nothing is made up; a count of one needs none."""
+        counts = LastCounts()
+        assert (counts.delta("a", 7, born=False), counts.delta("b", 1, born=False)) == (None, 1)
+        assert counts.delta("a", 8, born=False) == 1
 
-    @pytest.mark.parametrize(
-        ("status", "kind"),
-        [
-            ({"code": 410, "reason": "Expired"}, GoneError),
-            ({"code": 500, "reason": "Expired"}, GoneError),
-            ({"code": 410}, GoneError),
-            ({"code": 500, "message": "etcdserver: no leader"}, StatusError),
-            ({}, StatusError),
-            (None, StatusError),
-            ([], StatusError),
-        ],
-        ids=str,
-    )
-    def test_errors(self, status: object, kind: type[Exception]) -> None:
-        """What is told instead of an event ends the watch; what came before it counts."""
-        following, records = self.take(line("ADDED", event("a", "71")) + line("ERROR", status) + b"rubbish\n")
-        assert (kind, 1) == (type(following.trouble), len(records))
+    def test_same_again(self) -> None:
+        """A revision that is no occurrence adds none."""
+        counts = LastCounts()
+        assert [counts.delta("a", 3, born=True), counts.delta("a", 3, born=False)] == [3, 0]
 
-    def test_no_json(self) -> None:
-        """What is no JSON ends the watch, what has no end too; empty lines are nothing."""
-        following, records = self.take(b"\n\n<html>\n")
-        assert (UnavailableError, []) == (type(following.trouble), records)
-        following, records = self.take(b"x" * (1 << 24), b"x")
-        assert (str(following.trouble), records) == ("what came is no watch: a line without end", [])
+    def test_written_again(self) -> None:
+        """An expired event that its recorder writes again with a count that goes on has grown by the difference."""
+        counts = LastCounts()
+        counts.delta("a", 5, born=True)
+        assert counts.delta("a", 6, born=True) == 1
 
-    @pytest.mark.parametrize("body", [None, 7, {}, {"metadata": None}, {"metadata": 7}])
-    def test_unreadable(self, body: object) -> None:
-        """What is no event is counted, and the next one is told."""
-        following, records = self.take(line("ADDED", body) + line("ADDED", event("a", "71")))
-        assert (following.unreadable, len(records), following.trouble) == (1, 1, None)
+    def test_begun_again(self) -> None:
+        """One that begins anew counts from the beginning; a count that is put back is not known."""
+        counts = LastCounts()
+        counts.delta("a", 5, born=True)
+        assert (counts.delta("a", 1, born=True), counts.delta("a", 4, born=False)) == (1, 3)
+        assert counts.delta("a", 2, born=False) is None
 
-    def test_odd_fields(self) -> None:
-        """An event with fields of wrong shapes is told as it is."""
-        odd = event("a", "71", series=7, involvedObject="x", count="many", lastTimestamp=5)
-        _, records = self.take(line("ADDED", odd))
-        assert (records[0].body["series"], records[0].body["kevents"]["countDelta"]) == (7, 1)
+    def test_bounded(self) -> None:
+        """The events longest unseen are forgotten, and that is counted."""
+        counts = LastCounts(2)
+        for key in ("a", "b", "a", "c"):
+            counts.note(key, 2)
+        assert ("a" in counts, "b" in counts, "c" in counts) == (True, False, True)
+        assert (len(counts), counts.forgotten) == (2, 1)
+        assert counts.delta("b", 3, born=False) is None
 
 
-class TestGaps:
-    """Whether anything may be missing."""
+class TestSeenRevisions:
+    """Revisions of servers whose versions are no numbers."""
 
-    @pytest.mark.parametrize(
-        ("pause", "listed", "why"),
-        [
-            (2 * HOUR, ListResult("90", 1, False, 80, 0), "expired"),
-            (2 * HOUR, ListResult("90", 0, False, None, 0), "expired"),
-            (HOUR, ListResult("90", 1, False, 80, 0), ""),
-            (2 * HOUR, ListResult("90", 2, True, 80, 0), ""),
-            (2 * HOUR, ListResult("90", 1, False, 71, 0), ""),
-            (2 * HOUR, ListResult("70", 0, False, None, 0), ""),
-            (2 * HOUR, ListResult("x", 1, False, 71, 0), "expired"),
-            (HOUR, ListResult("x", 1, False, 71, 0), ""),
-        ],
-        ids=["some", "none left", "short", "older lives", "no room", "nothing written", "no order", "short, no order"],
-    )
-    def test_expired(self, pause: int, listed: ListResult, why: str) -> None:
-        """Only after a pause longer than events live, where nothing older lives and there is room for something."""
-        assert why == why_gap(Position(STREAM, 70, NOW), listed, Order(70), NOW + pause, 3600.0)
+    def test_new(self) -> None:
+        """A revision is new once."""
+        seen = SeenRevisions()
+        told = [seen.is_new("a", "x"), seen.is_new("a", "x"), seen.is_new("a", "y"), seen.is_new("b", "y")]
+        assert told == [True, False, True, True]
 
-    def test_reset(self) -> None:
-        """A storage that was reset is a gap however short the pause."""
-        order = Order(70)
-        order.reset()
-        assert why_gap(Position(STREAM, 70, NOW), ListResult("5", 0, False, None, 0), order, NOW, 3600.0) == "reset"
+    def test_bounded(self) -> None:
+        """What was longest unseen is forgotten, and taken for new."""
+        seen = SeenRevisions(2)
+        for key in "abc":
+            seen.is_new(key, "x")
+        assert (seen.is_new("c", "x"), seen.is_new("a", "x")) == (False, True)
+
+
+def test_memory_of_revisions() -> None:
+    """It remembers as many events as its limit, and forgets the one that was longest not read."""
+    seen = SeenRevisions(limit=2)
+    assert [seen.is_new(*revision) for revision in (("a", "1"), ("b", "1"), ("a", "2"))] == [True] * 3
+    assert [seen.is_new(*revision) for revision in (("b", "1"), ("a", "2"))] == [False] * 2
+    assert seen.is_new("a", "3")
+    assert seen.is_new("c", "1")
+    assert [seen.is_new("a", "3"), seen.is_new("b", "1")] == [False, True]

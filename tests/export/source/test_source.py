@@ -6,18 +6,15 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
-import kubernetes.client
 import pytest
 
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export import ClusterEventSource, Position
 from kevents.export._model.position import AGE
 from kevents.export._source import stream as _stream
-from kevents.export._source.backlog import Backlog
-from kevents.export._source.events_api import EventsApi, GoneError
+from kevents.export._source.listing import Backlog
 from kevents.testing import APIServer, Delay, FakeClock, Garbage, Request, Reset, Status
 from tests.export.reading import Reading, client, event, put, source
 from tests.support.collector import no_collection
@@ -587,35 +584,6 @@ class TestFaults:
         assert (reading.chunks, api_server.requests) == ([], ())
         assert "hunter2" not in caplog.text
 
-    @pytest.mark.parametrize("error", [ValueError("I/O operation on closed file."), AttributeError("'NoneType' ...")])
-    def test_ended_while_it_is_read(self, api_server: APIServer, error: Exception) -> None:
-        """What a client stumbles over when its connection is ended is told as a connection that has ended."""
-
-        def stumble(most: int = 0) -> bytes:
-            raise error
-
-        feed: Any = SimpleNamespace(read=stumble, whole=stumble)
-        for most in (None, 10):
-            with pytest.raises(UnavailableError, match=str(error)[:10]):
-                EventsApi(client(api_server)).read(feed, most)
-
-    @pytest.mark.parametrize(("refused", "raised"), [(410, GoneError), (403, StatusError), (0, UnavailableError)])
-    def test_a_client_that_stumbles(self, refused: int, raised: type[Exception]) -> None:
-        """A refusal over whose text the client stumbles, as its 36 does, is that refusal."""
-
-        class Double:
-            def create_namespaced_event(self) -> None:
-                """By which a client is known."""
-
-            def list_namespace(self, **_: object) -> None:
-                try:
-                    raise kubernetes.client.ApiException(status=refused, reason="no")  # noqa: TRY301 - the context
-                except kubernetes.client.ApiException:
-                    raise AttributeError("'NoneType' object has no attribute 'decode'")  # noqa: B904
-
-        with pytest.raises(raised):
-            EventsApi(Double()).ask("list_namespace", timeout=(1.0, 1.0))
-
     def test_huge(self, api_server: APIServer) -> None:
         """Pitfall 78: an answer without end is not read to its end."""
         api_server.fail(Garbage(b"x", size=1 << 30, after_processing=False), times=1, when=is_list)
@@ -840,7 +808,7 @@ class TestOpen:
     def test_no_api_server(self, api_server: APIServer, body: bytes) -> None:
         """What is no API server is told so."""
         api_server.fail(Garbage(body, after_processing=False))
-        with pytest.raises(UnavailableError, match=r"no API server|no uid"):
+        with pytest.raises(UnavailableError, match=r"not from an API server|no uid"):
             source(api_server).open()
 
     def test_no_configuration(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 from kubernetes import config
 
-from kevents.exceptions import UnavailableError
-from kevents.export._source.requests import JSON, ApiReader, UnansweredError, Watch
+from kevents.exceptions import StatusError, UnavailableError
+from kevents.export._source.api import JSON, ApiReader, EventRequests, GoneError, NoAnswerError
 from kevents.testing import APIServer, Garbage, Hang, Reset
 
 pytestmark = pytest.mark.wire
@@ -135,7 +134,7 @@ def test_watch(api_server: APIServer, reader: ApiReader) -> None:
     lines = watch.lines()
     api_server.create("v1", "pods", {"metadata": {"name": "web-0"}})
     assert b'"web-0"' in next(lines)
-    threading.Timer(0.05, watch.close).start()
+    threading.Timer(0.05, watch.end).start()
     with pytest.raises(UnavailableError):
         list(lines)
     watch.close()
@@ -166,7 +165,7 @@ def test_credentials_of_a_watch_renewed(api_server: APIServer) -> None:
     with pytest.raises(UnavailableError, match="a watch was answered with 401"):
         reader.watch(f"{PODS}?watch=1", 5.0)
     watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 5.0)
-    watch.close()
+    watch.end()
     with pytest.raises(UnavailableError):
         list(watch.lines())
     for each in clients:
@@ -178,14 +177,6 @@ def test_watch_at_its_end(api_server: APIServer, reader: ApiReader) -> None:
     with api_server.fail(Garbage(b'{"a":1}\n{"b":2}\n{"half"', 200)):
         watch = reader.watch(f"{PODS}?watch=1", 5.0)
         assert list(watch.lines()) == [b'{"a":1}', b'{"b":2}']
-
-
-def test_watch_without_a_socket() -> None:
-    """A watch over a transport that shows no socket can be closed as any other: it ends with its next line."""
-    response = SimpleNamespace(stream=lambda *_, **__: iter([b"one\ntwo\n"]), close=bool)
-    watch = Watch(response, OSError)
-    watch.close()
-    assert list(watch.lines()) == [b"one", b"two"]
 
 
 class Half(BaseHTTPRequestHandler):
@@ -213,9 +204,25 @@ def test_half_an_answer() -> None:
         configuration.host = f"http://127.0.0.1:{server.server_port}"
         api = official.ApiClient(configuration)
         try:
-            with pytest.raises(UnansweredError):
+            with pytest.raises(NoAnswerError):
                 ApiReader(api).get(PODS, JSON, 5.0)
         finally:
             api.rest_client.pool_manager.clear()
             server.shutdown()
             thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised"),
+    [
+        (Garbage(b"\xff\xfe", 410, after_processing=False), GoneError),
+        (Garbage(b"\xff\xfe", 403, after_processing=False), StatusError),
+        (Garbage(b"<html>", 302, after_processing=False), StatusError),
+        (Reset(), NoAnswerError),
+    ],
+    ids=str,
+)
+def test_refused(api_server: APIServer, reader: ApiReader, fault: Any, raised: type[Exception]) -> None:
+    """A refusal is an exception of its own, also when its body is no text."""
+    with api_server.fail(fault), pytest.raises(raised):
+        EventRequests(reader).page(1)

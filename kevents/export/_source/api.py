@@ -1,0 +1,294 @@
+"""GET requests to the API server, over the official client's connections and credentials."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from kevents._clients.sync import ClientSource, format_redacted, status_error
+from kevents.exceptions import UnavailableError
+from kevents.export._source.response_stream import ResponseStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+JSON: Final = "application/json"
+
+_USER_AGENT: Final = "kevents-export"
+_MAX_BODY: Final = 16 << 20
+_MAX_PAGE: Final = 64 << 20
+_MAX_ERROR_BODY: Final = 64 << 10
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
+_GONE: Final = 410
+_CONNECT_TIMEOUT: Final = 5.0
+_TIMEOUT: Final = (_CONNECT_TIMEOUT, 15.0)
+_WATCH_SLACK: Final = 15.0
+"""Seconds that a watch may be silent after the time at which the server should have ended it."""
+
+
+class GoneError(Exception):
+    """410: the server no longer knows the resourceVersion, or the page that was asked for."""
+
+
+class NoAnswerError(UnavailableError):
+    """The server did not answer, or not completely.
+
+    Args:
+        why: What failed.
+        host: The server's address, without credentials.
+        accepted: True if the server accepted the request: it may be this request that it cannot answer.
+    """
+
+    def __init__(self, why: str, host: str = "", *, accepted: bool = False) -> None:
+        """Store the details."""
+        super().__init__(why)
+        self.host = host
+        self.accepted = accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that was read completely.
+
+    Attributes:
+        status: The HTTP status.
+        body: The body.
+        retry_after: Seconds of ``Retry-After``; None without one.
+    """
+
+    status: int
+    body: bytes
+    retry_after: float | None = None
+
+
+class ApiReader:
+    """Makes GET requests through the official client's pool, configuration and authentication.
+
+    The client's typed methods cannot choose the form of an answer, and `call_api` has another signature in each
+    generation. The pool, the configuration and the authentication are the same in all of them (31 to 37). Redirects are
+    never followed and nothing is retried. Several threads may use one reader.
+
+    Args:
+        api: A ``CoreV1Api`` or ``ApiClient``, or a callable that returns one; None: the environment's configuration.
+
+    Raises:
+        TypeError: If ``api`` is none of these.
+        ImportError: If the official client is not installed.
+    """
+
+    def __init__(self, api: object = None) -> None:
+        """Import the client; connect to nothing."""
+        import urllib3  # noqa: PLC0415 - a dependency of the client
+
+        self._urllib3: Any = urllib3
+        self._source = ClientSource(api)
+        self._from_environment = api is None
+
+    def check(self) -> None:
+        """Look for the environment's configuration if no api was given; make no request.
+
+        Raises:
+            UnavailableError: If there is none.
+        """
+        if self._from_environment:
+            self._source.api()
+
+    def get(self, path: str, accept: str, timeout: float) -> Answer:
+        """Make one request and read the answer.
+
+        Args:
+            path: Path and query; names in it are quoted.
+            accept: The form of the answer.
+            timeout: Seconds to connect, and seconds without a byte of the answer.
+
+        Raises:
+            NoAnswerError: There was no answer, or it ended early, or it is longer than 16 MiB.
+            UnavailableError: There are no credentials yet.
+        """
+        with self.open(path, accept, (timeout, timeout)) as stream:
+            try:
+                return Answer(stream.status, stream.read_all(_MAX_BODY), stream.retry_after)
+            except UnavailableError as error:
+                raise NoAnswerError(f"{path}: {error}", accepted=True) from None
+
+    def watch(self, path: str, timeout: float) -> ResponseStream:
+        """Open a watch.
+
+        Args:
+            path: Path and query.
+            timeout: Seconds without a byte after which the connection counts as dead.
+
+        Raises:
+            UnavailableError: There was no answer, or an error; the text names its status.
+        """
+        stream = self.open(path, JSON, (_CONNECT_TIMEOUT, timeout), live=True)
+        if stream.status != _OK:
+            stream.close()
+            raise UnavailableError(f"a watch was answered with {stream.status}", retry_after=stream.retry_after)
+        return stream
+
+    def open(self, path: str, accept: str, timeout: tuple[float, float], *, live: bool = False) -> ResponseStream:
+        """Make one request and return the answer with its body unread, whatever its status.
+
+        Args:
+            path: Path and query.
+            accept: The form of the answer.
+            timeout: Seconds to connect, and seconds without a byte of the answer.
+            live: True for a watch.
+
+        Raises:
+            NoAnswerError: There was no answer.
+            UnavailableError: There are no credentials yet.
+        """
+        api = self._source.api()
+        try:
+            client = api.api_client
+            pool, configuration = client.rest_client.pool_manager, client.configuration
+            headers = {**client.default_headers, **_credentials(configuration), "Accept": accept}
+            headers.setdefault("User-Agent", _USER_AGENT)
+            response = pool.request(
+                "GET",
+                configuration.host + path,
+                headers=headers,
+                timeout=self._urllib3.Timeout(*timeout),
+                retries=False,
+                redirect=False,  # an API server redirects no request, and credentials must not follow one
+                preload_content=False,
+            )
+        except (self._urllib3.exceptions.HTTPError, OSError) as error:
+            accepted = isinstance(error, self._urllib3.exceptions.ReadTimeoutError)
+            raise NoAnswerError(format_redacted(error), _host(api), accepted=accepted) from None
+        except Exception as error:  # noqa: BLE001 - the user's code may be asked for credentials
+            raise UnavailableError(format_redacted(error)) from None
+        if response.status == _UNAUTHORIZED:
+            self._source.renew(api)
+        return ResponseStream(response, live=live)
+
+
+def refusal(stream: ResponseStream) -> Exception:
+    """Return the exception for an answer that is not 200: ``GoneError`` for 410, else a ``StatusError``."""
+    body = stream.read_start(_MAX_ERROR_BODY)
+    error = status_error(SimpleNamespace(status=stream.status, reason=stream.reason, body=body, headers=stream.headers))
+    return GoneError(str(error)) if stream.status == _GONE else error
+
+
+class EventRequests:
+    """The requests of one stream of events; one thread makes them, any thread may end them.
+
+    Args:
+        reader: Makes the requests.
+        scope: The namespace whose events are read; empty: all.
+    """
+
+    def __init__(self, reader: ApiReader, scope: str = "") -> None:
+        """Make no request yet."""
+        self._reader = reader
+        self._path = f"/api/v1/namespaces/{quote(scope, safe='')}/events" if scope else "/api/v1/events"
+        self._lock = threading.Lock()  # guards the two below
+        self._stream: ResponseStream | None = None
+        self._ended = False
+
+    def page(self, limit: int, token: str = "") -> bytes:
+        """Return one page of the list.
+
+        Args:
+            limit: The number of events on it.
+            token: The continue token of the page before; empty: the first page.
+
+        Raises:
+            TooLargeError: The page is longer than 64 MiB.
+            GoneError: The server no longer knows the token.
+            StatusError: It refuses.
+            UnavailableError: There was no complete answer.
+        """
+        more = f"&continue={quote(token, safe='')}" if token else ""
+        with self._opened(f"{self._path}?limit={limit}{more}", _TIMEOUT) as stream:
+            return stream.read_all(_MAX_PAGE)
+
+    @contextmanager
+    def watch(self, version: str, seconds: int) -> Iterator[ResponseStream]:
+        """Open a watch for the length of a block.
+
+        Args:
+            version: The resourceVersion after which it begins.
+            seconds: After how many seconds the server ends it.
+
+        Raises:
+            GoneError: The server no longer knows the version.
+            StatusError: It refuses.
+            UnavailableError: There was no answer.
+        """
+        query = f"?watch=true&resourceVersion={quote(version, safe='')}&timeoutSeconds={seconds}"
+        timeout = (_CONNECT_TIMEOUT, seconds + _WATCH_SLACK)
+        with self._opened(self._path + query, timeout, live=True) as stream:
+            yield stream
+
+    def cluster(self) -> str:
+        """Return the UID of the namespace kube-system, which identifies a cluster for its whole life.
+
+        Raises:
+            UnavailableError: The answer is no namespace.
+        """
+        with self._opened("/api/v1/namespaces/kube-system", _TIMEOUT) as stream:
+            body = stream.read_all(_MAX_PAGE)
+        try:
+            uid = msgspec.json.decode(body, type=_Namespace).metadata.uid
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UnavailableError(f"the answer is not from an API server: {error}") from None
+        if not uid:
+            raise UnavailableError("the namespace kube-system has no uid")
+        return uid
+
+    def end(self) -> None:
+        """End the request that is being read, and every later one, at once."""
+        with self._lock:
+            self._ended = True
+            if self._stream is not None:
+                self._stream.end()
+
+    @contextmanager
+    def _opened(self, path: str, timeout: tuple[float, float], *, live: bool = False) -> Iterator[ResponseStream]:
+        with self._reader.open(path, JSON, timeout, live=live) as stream:
+            if stream.status != _OK:
+                raise refusal(stream)
+            self._hold(stream)
+            try:
+                yield stream
+            finally:
+                self._hold(None)
+
+    def _hold(self, stream: ResponseStream | None) -> None:
+        """Remember the stream that is being read, so that `end` can end it."""
+        with self._lock:
+            self._stream = stream
+            if stream is not None and self._ended:
+                stream.end()
+
+
+class _Metadata(msgspec.Struct):
+    uid: str = ""
+
+
+class _Namespace(msgspec.Struct):
+    metadata: _Metadata
+
+
+def _credentials(configuration: Any) -> dict[str, str]:  # noqa: ANN401
+    """The headers that authenticate; reading them renews a token that is too old."""
+    settings: Mapping[str, Mapping[str, str]] = configuration.auth_settings()
+    return {each["key"]: each["value"] for each in settings.values() if each["in"] == "header" and each["value"]}
+
+
+def _host(api: object) -> str:
+    """The server's address, without credentials."""
+    client = getattr(api, "api_client", None)
+    return re.sub(r"//[^/\s]*@", "//", str(getattr(getattr(client, "configuration", None), "host", "its address")))
