@@ -14,10 +14,9 @@ from typing import Any, Final, TypeAlias
 
 from kevents._model.wire import CORE_GROUP
 from kevents.exceptions import StatusError, UnavailableError
-from kevents.testing._apiserver.calls import Call
 from kevents.testing._apiserver.kinds import Kind, Kinds
 from kevents.testing._apiserver.patch import STRATEGIC
-from kevents.testing._apiserver.requests import Incoming
+from kevents.testing._apiserver.requests import Call, Incoming
 from kevents.testing._apiserver.resources import Resources
 from kevents.testing._apiserver.status import APIError
 from kevents.testing._apiserver.storage import Store
@@ -194,10 +193,10 @@ class FakeSink:
             with suppress(APIError):  # it is there already
                 self._add_namespace(request.namespace)
         headers = {"content-type": STRATEGIC if request.verb == "patch" else _JSON}
-        incoming = Incoming("", "", "", {}, headers, raw, 0)
+        incoming = Incoming("", "", headers, raw)
         name = request.name if request.verb == "patch" else ""
         try:
-            self._resources.serve(Call(self._event, request.verb, request.namespace, name, {}, incoming))
+            self._resources.serve(Call(self._event, request.verb, request.namespace, name, incoming))
         except APIError as error:
             raise _status_error(error) from None
 

@@ -19,7 +19,7 @@ import kevents
 from kevents._cli import main as _cli
 from kevents._cli.api import ClusterError
 from kevents._cli.demo.cluster import Cluster
-from kevents.testing._apiserver.kubeconfig import kubeconfig
+from kevents.testing._apiserver.tls import kubeconfig
 
 if TYPE_CHECKING:
     from kevents.testing import APIServer

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import kevents
-from kevents.testing._apiserver.certificate import self_signed
+from kevents.testing._apiserver.tls import self_signed
 from tests.support.load import Load, Witness, check_ended, counts_on
 from tests.support.proxy import BlackHole, Cut, Lossy, Pass, Proxy, Refuse, Slow
 from tests.support.real_server import LEFT_BY_SSL, RealServer, required_assets

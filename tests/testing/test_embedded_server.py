@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import ssl
+import sys
 import threading
 import time
 import urllib.request
@@ -18,11 +19,10 @@ import pytest
 
 from kevents import StatusError
 from kevents.testing import LostAnswer
-from kevents.testing._apiserver import certificate as _certificate
-from kevents.testing._apiserver.kubeconfig import kubeconfig
-from kevents.testing._apiserver.listener import Connection
-from kevents.testing._apiserver.rules import json_fault
+from kevents.testing._apiserver.handler import Connection
+from kevents.testing._apiserver.patch import json_fault
 from kevents.testing._apiserver.server import APIError, APIServer, Cause, Delay, Garbage, Hang, Reset, Status
+from kevents.testing._apiserver.tls import kubeconfig
 from tests.support.real_server import Response, send
 
 if TYPE_CHECKING:
@@ -541,7 +541,6 @@ class TestWatches:
     def test_slow(self) -> None:
         """A watch that falls too far behind is cut, in the middle of a line or not."""
         with APIServer(watch_buffer=50, event_ttl=None) as server, connected(server) as connection:
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             create(server, "first")
             connection.request("GET", f"{EVENTS}?watch=1", headers=bearer(server))
             answer = connection.getresponse()
@@ -692,12 +691,14 @@ class TestLife:
 
     def test_a_mistake_of_ours(self) -> None:
         """A mistake in answering ends the connection, and is not taken for the client's end."""
-        ours, theirs = socket.socketpair()
-        connection = Connection(1, ours)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            theirs = socket.create_connection(listening.getsockname(), timeout=10)
+            ours, _ = listening.accept()
+        connection = Connection(1, ours, ssl.create_default_context, Mock(side_effect=ValueError("ours")))
         with ours, theirs:
             theirs.sendall(b"GET / HTTP/1.1\r\n\r\n")
             with pytest.raises(ValueError, match=r"^ours$"):
-                connection.serve(ssl.create_default_context, Mock(side_effect=ValueError("ours")))
+                connection.run()
             assert theirs.recv(100) == b""
 
     @pytest.mark.parametrize(
@@ -793,14 +794,16 @@ class TestKubeconfig:
 class TestTLS:
     """The same port speaks TLS."""
 
-    def test_points(self) -> None:
-        """On the curve of its keys a point and its mirror image sum to none, as that many times the base does."""
-        x, y = _certificate._BASE
-        mirrored = (x, _certificate._P - y)
-        assert _certificate._add((x, y), mirrored) is None
-        assert mirrored == _certificate._times(_certificate._ORDER - 1, (x, y))
-        with pytest.raises(ArithmeticError):
-            _certificate._times(_certificate._ORDER, (x, y))
+    def test_without_cryptography(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without the extra the server speaks plain HTTP, also in its kubeconfig; TLS raises and names the extra."""
+        monkeypatch.setitem(sys.modules, "cryptography", None)
+        with APIServer() as server:
+            for attribute in ("tls_url", "ca"):
+                with pytest.raises(ImportError, match=r"pip install 'kevents\[testing\]'"):
+                    getattr(server, attribute)
+            config = json.loads(server.kubeconfig().read_text(encoding="utf-8"))
+            assert config["clusters"][0]["cluster"] == {"server": server.url}
+            assert create(server).status == 201
 
     def test_trusted(self, api_server: APIServer) -> None:
         """The certificate passes the strictest checks."""

@@ -1,4 +1,4 @@
-"""The embedded API server: real HTTP, the rules of kube-apiserver for the objects that tests need.
+"""The embedded API server: HTTP, and the rules of kube-apiserver for the objects that tests need.
 
-Begin with ``server.py``, then ``handler.py``, which answers a request.
+Begin with ``server.py``, then ``handler.py``, which answers requests.
 """

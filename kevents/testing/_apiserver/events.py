@@ -1,15 +1,20 @@
-"""Events as an API server sees them: one stored form, two views, and the rules for what may be written."""
+"""Events: the stored form, its views in both API versions, and validation."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Final
 
-from kevents.testing._apiserver.names import qualified_name_faults
-from kevents.testing._apiserver.schema import INT32, META, MICRO_TIME, STRING, TIME, Struct
+from kevents.testing._apiserver.schema import (
+    INT32,
+    META,
+    MICRO_TIME,
+    STRING,
+    TIME,
+    Struct,
+    qualified_name_faults,
+)
 from kevents.testing._apiserver.status import Cause, field_immutable, field_invalid, field_required
-
-__all__ = ["CORE", "EVENTS", "from_view", "to_view", "validate_create", "validate_update"]
 
 Object = dict[str, Any]
 
@@ -113,14 +118,14 @@ _SHORT_BYTES: Final = 128
 
 
 def from_view(view: Object, group: str) -> Object:
-    """Give the stored form, which has the field names of core/v1 and only fields that are set."""
+    """Return the stored form: the field names of core/v1, and only the fields that are set."""
     if not group:
         return view
     return {TO_CORE.get(key, key): value for key, value in view.items()}
 
 
 def to_view(stored: Object, group: str, api_version: str) -> Object:
-    """Give the event as clients of the group see it, complete, its fields in the server's order."""
+    """Return the event in the form of an API group, its fields in the server's order."""
     head: Object = {"kind": "Event", "apiVersion": api_version}
     if not group:
         known = _timed({**_CORE_ALWAYS, **stored})
@@ -143,12 +148,15 @@ _MISSING: Final = object()
 
 
 def validate_create(event: Object, group: str, metadata: list[Cause]) -> list[Cause]:
-    """Tell what is wrong with a new event; stricter for events.k8s.io than for core/v1.
+    """Validate a new event; events.k8s.io is stricter than core/v1.
 
     Args:
-        event: It.
-        group: The API group.
-        metadata: What is wrong with its metadata; in core/v1 it is not told beside anything else.
+        event: The event in its stored form.
+        group: The API group of the request.
+        metadata: The errors of its metadata; core/v1 reports them only if there are no others.
+
+    Returns:
+        The validation errors.
     """
     causes = _validate(event, group)
     if not group:
@@ -168,7 +176,7 @@ def validate_create(event: Object, group: str, metadata: list[Cause]) -> list[Ca
 
 
 def validate_update(new: Object, old: Object, group: str) -> list[Cause]:
-    """Tell what is wrong with a changed event; through events.k8s.io only series and metadata may change."""
+    """Validate a changed event: through events.k8s.io only series and metadata may change."""
     causes = _validate(new, group)
     if not group:
         return causes

@@ -1,4 +1,4 @@
-"""Scripted faults: what an API server does to its clients on a bad day."""
+"""Scripted faults: how the server misbehaves on request."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from kevents.testing._apiserver.requests import Request
     from kevents.testing._apiserver.status import Cause
 
-__all__ = ["Delay", "Fault", "Faults", "Garbage", "Hang", "Reset", "Rule", "Status", "checked", "matching"]
-
 _LEAST: Final = 200
 _MOST: Final = 599
 
@@ -28,10 +26,10 @@ class Status:
     Attributes:
         code: The HTTP status.
         reason: The reason; empty for none.
-        message: The text; empty for one that names the code.
+        message: The text; by default one that names the code.
         causes: Entries of `details.causes`.
-        retry_after: The `Retry-After` header as it goes out, empty for none.
-        retry_after_seconds: `details.retryAfterSeconds`, None for none.
+        retry_after: The `Retry-After` header, sent as given; empty for none.
+        retry_after_seconds: `details.retryAfterSeconds`; None for none.
 
     .. versionadded:: 0.1
     """
@@ -46,7 +44,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Do the work `seconds` later; further rules still apply.
+    """Do the work after a delay; later rules still apply.
+
+    Attributes:
+        seconds: The delay in seconds.
 
     .. versionadded:: 0.1
     """
@@ -56,7 +57,10 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Close the connection hard, before the work or after it (the answer is lost, the write is not).
+    """Reset the connection without an answer.
+
+    Attributes:
+        after_processing: Whether the work is done first: the answer is lost, the write is not.
 
     .. versionadded:: 0.1
     """
@@ -66,7 +70,10 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Never answer, until the rule is removed or the server stops; then the connection is closed.
+    """Do not answer. The connection is closed when the rule is removed or the server stops.
+
+    Attributes:
+        after_processing: Whether the work is done first.
 
     .. versionadded:: 0.1
     """
@@ -76,13 +83,14 @@ class Hang:
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Answer with something that is no API object.
+    """Answer with a body that is no API object.
 
     Attributes:
-        body: What goes out, repeated until it has `size` bytes.
-        status: The HTTP status; 0 for the one the work earned (200 when it is not done).
-        content_type: The response's `Content-Type`.
-        size: The length of the body in bytes, 0 for that of `body`: a huge one is made while it is sent.
+        body: The body.
+        status: The HTTP status; 0 for the status of the work (200 if the work is not done).
+        content_type: The `Content-Type` of the answer.
+        size: The length of the answer in bytes: `body` is repeated up to it, while it is sent. 0 for the length of
+            `body`.
         after_processing: Whether the work is done first.
 
     .. versionadded:: 0.1
@@ -99,18 +107,18 @@ Fault = Status | Delay | Reset | Hang | Garbage
 
 
 class Matcher(Protocol):
-    """Which requests a rule is about."""
+    """A condition on requests."""
 
     def __call__(self, request: Request, /) -> bool:
-        """Tell whether the rule applies to the request."""
+        """Whether the rule applies to the request."""
 
 
 def checked(fault: Fault | int, times: int | None) -> Fault:
-    """Give the fault, made of a number if it is one.
+    """Return the fault; a number is short for a `Status`.
 
     Raises:
         TypeError: It is no fault.
-        ValueError: No HTTP status has that number, or `times` is negative.
+        ValueError: There is no such HTTP status, or `times` is negative.
     """
     chosen = Status(fault) if type(fault) is int else fault
     if not isinstance(chosen, Fault):
@@ -124,7 +132,7 @@ def checked(fault: Fault | int, times: int | None) -> Fault:
 
 
 def matching(method: str | None, path: str | None, when: Callable[[Request], bool] | None) -> Matcher:
-    """Give what matches a request with this method, a path that contains this, and for which this is true."""
+    """Combine the conditions of `APIServer.fail`."""
     verb = method and method.upper()
 
     def matches(request: Request, /) -> bool:
@@ -139,13 +147,13 @@ def matching(method: str | None, path: str | None, when: Callable[[Request], boo
 
 @dataclass(eq=False, slots=True)
 class Rule:
-    """A fault that waits for requests; a context manager that ends with its block.
+    """A fault that applies to requests; as a context manager it ends with its block.
 
     Attributes:
-        fault: What happens.
-        matches: To which requests.
-        remaining: How often still; None for as long as the rule stands.
-        hits: How many requests it has met.
+        fault: The fault.
+        matches: The condition on requests.
+        remaining: How many more times it applies; None for no limit.
+        hits: How many times it has applied.
 
     .. versionadded:: 0.1
     """
@@ -158,23 +166,21 @@ class Rule:
     released: threading.Event = field(default_factory=threading.Event)
 
     def remove(self) -> None:
-        """Take the rule away; requests that wait because of it go on."""
+        """Remove the rule; requests that it delays go on, requests that it hangs are closed."""
         self.forget(self)
         self.released.set()
 
     def __enter__(self) -> Self:
-        """Stand until the end of the block."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the rule."""
         self.remove()
 
 
 class Faults:
-    """The rules in the order in which they were made."""
+    """The rules, oldest first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -182,16 +188,15 @@ class Faults:
         self._closed = False
 
     def __bool__(self) -> bool:
-        """Tell whether there is any rule."""
         return bool(self._rules)
 
     @property
     def closed(self) -> bool:
-        """Whether the server ends: what waited is not to be done any more."""
+        """Whether the server is stopping: requests that were delayed are not served."""
         return self._closed
 
     def add(self, fault: Fault, times: int | None, matches: Matcher) -> Rule:
-        """Make a rule for the next `times` matching requests, or for all of them."""
+        """Add a rule for the next `times` matching requests, or for all of them."""
         rule = Rule(fault, matches, times, self._forget)
         with self._lock:
             self._rules = (*self._rules, rule)
@@ -199,15 +204,8 @@ class Faults:
                 rule.released.set()
         return rule
 
-    def meet(self, request: Request) -> Rule | None:
-        """Give the rule that decides about the request, after the delays that apply to it.
-
-        Args:
-            request: The request that has just been read.
-
-        Returns:
-            A rule whose fault is no `Delay`, or None.
-        """
+    def apply(self, request: Request) -> Rule | None:
+        """Wait for the delays that apply to the request; return the first other rule that does, or None."""
         for rule in self._rules:
             if rule.matches(request) and self._use(rule):
                 if not isinstance(rule.fault, Delay):
@@ -216,21 +214,21 @@ class Faults:
         return None
 
     def open(self) -> None:
-        """Let rules hold requests again."""
+        """Let rules delay and hang requests again."""
         with self._lock:
             self._closed = False
             for rule in self._rules:
                 rule.released.clear()
 
     def close(self) -> None:
-        """Let go of every request that waits, and of those to come."""
+        """Release all requests that are delayed or hang, also those to come."""
         with self._lock:
             self._closed = True
             for rule in self._rules:
                 rule.released.set()
 
     def clear(self) -> None:
-        """Remove every rule."""
+        """Remove all rules."""
         for rule in self._rules:
             rule.remove()
 
@@ -241,6 +239,7 @@ class Faults:
             if rule.remaining is not None:
                 rule.remaining -= 1
             rule.hits += 1
+            # A used-up rule that holds a request stays, so that `close` can release it.
             if rule.remaining == 0 and not isinstance(rule.fault, Delay | Hang):
                 self._rules = tuple(other for other in self._rules if other is not rule)
             return True

@@ -1,50 +1,384 @@
-"""From a request to its answer: faults, who asks, what for, and in which shape."""
+"""HTTP: connections over `http.server`, and the way of a request to its answer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+import contextlib
+import selectors
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.access import authorize, authorize_path, call_for, target_of
-from kevents.testing._apiserver.discovery import Discovery
-from kevents.testing._apiserver.faults import Garbage, Hang, Status
-from kevents.testing._apiserver.http import MAX_BODY, Answer, Stream, dump, json_answer
-from kevents.testing._apiserver.listener import DroppedError
-from kevents.testing._apiserver.shapes import negotiate, render
-from kevents.testing._apiserver.status import APIError, status_body
+from kevents.testing._apiserver.faults import Garbage, Hang, Reset, Status
+from kevents.testing._apiserver.requests import Answer, Call, Incoming, Stream, Target, dump, json_answer
+from kevents.testing._apiserver.status import APIError, forbidden, no_such_resource, status_body
+from kevents.testing._apiserver.tables import negotiate, render
 
 if TYPE_CHECKING:
-    from kevents.testing._apiserver.access import Access
-    from kevents.testing._apiserver.faults import Fault, Faults, Rule
+    import ssl
+    from collections.abc import Callable, Iterable, Iterator
+
+    from kevents.testing._apiserver.faults import Faults, Rule
     from kevents.testing._apiserver.kinds import Kinds
-    from kevents.testing._apiserver.listener import Connection
-    from kevents.testing._apiserver.requests import Incoming, RequestLog
+    from kevents.testing._apiserver.requests import RequestLog
     from kevents.testing._apiserver.resources import Resources
     from kevents.testing._apiserver.watch import Watches
 
-__all__ = ["Handler"]
+ALL_VERBS: Final = frozenset({"*"})
+MAX_BODY: Final = 3_145_728
+_PUBLIC: Final = ("/healthz", "/livez", "/readyz", "/version")
+_LINGER_0: Final = struct.pack("ii", 1, 0)
+_TLS_HANDSHAKE: Final = b"\x16"
+_PIECE: Final = 65_536
+_LONGEST_LENGTH: Final = 18
 
 
-class Handler:
-    """Answers requests.
+class DroppedError(Exception):
+    """The connection is closed without an answer.
 
     Args:
-        access: The users.
-        faults: What goes wrong.
-        log: Where requests are noted.
-        kinds: The kinds there are.
-        resources: What is done with their objects.
-        watches: What goes on about them.
+        hard: Whether it is reset.
+    """
+
+    def __init__(self, *, hard: bool) -> None:
+        super().__init__()
+        self.hard = hard
+
+
+class _MalformedError(Exception):
+    """The client sent no valid HTTP request."""
+
+
+class Connection(BaseHTTPRequestHandler):
+    """The connection of one client; `run` serves it until either side closes it."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    rbufsize = _PIECE
+    wbufsize = -1
+
+    def __init__(
+        self,
+        number: int,
+        sock: socket.socket,
+        context: Callable[[], ssl.SSLContext],
+        handle: Callable[[Connection, Incoming], Answer | Stream],
+    ) -> None:
+        self.number = number
+        self.request: socket.socket = sock
+        self._context = context
+        self._handle = handle
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def run(self) -> None:
+        """Answer requests until the connection ends, then close it."""
+        try:
+            # The client may close the connection at any moment, or send no HTTP.
+            with contextlib.suppress(OSError, _MalformedError):
+                super().__init__(self.request, None, None)  # type: ignore[arg-type] # serves; it needs no server
+        except DroppedError as dropped:
+            if dropped.hard:
+                with contextlib.suppress(OSError):
+                    self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
+        finally:
+            with self._closing:
+                self._closed = True
+                self.request.close()
+
+    def close(self) -> None:
+        """Shut the connection down, from any thread; `run` returns."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(self.request, socket.SHUT_RDWR)
+
+    def setup(self) -> None:
+        """Speak TLS if the first byte is that of a TLS handshake."""
+        if self.request.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
+            context = self._context()
+            with self._closing:
+                if self._closed:
+                    raise DroppedError(hard=False)
+                tls = context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+                self.request = tls
+            tls.do_handshake()
+        super().setup()
+
+    def finish(self) -> None:
+        """Close the files; the client may not read any more."""
+        self.rfile.close()
+        with contextlib.suppress(OSError):
+            self.wfile.close()
+
+    def handle_expect_100(self) -> bool:
+        """Ask for the body at once."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Close the connection of a client that speaks no HTTP."""
+        raise _MalformedError(code, message, explain)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Print nothing."""
+
+    def _exchange(self) -> None:
+        incoming = self._read()
+        answer = self._handle(self, incoming)
+        self.send_response_only(answer.status)
+        self.send_header("Cache-Control", "no-cache, private")
+        self.send_header("Content-Type", answer.content_type)
+        if isinstance(answer, Stream):
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.flush()
+            answer.run(self._send_chunks)
+            self.wfile.write(b"0\r\n\r\n")
+            return
+        for name, value in answer.headers:
+            self.send_header(name, value.encode("latin-1", "replace").decode("latin-1"))
+        self.send_header("Content-Length", str(answer.size or len(answer.body)))
+        self.end_headers()
+        if answer.size:
+            self._send_repeated(answer.body, answer.size)
+        elif self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _exchange  # noqa: N815 - found by name
+
+    def _read(self) -> Incoming:
+        headers = {name.lower(): value.strip() for name, value in self.headers.items()}
+        if self.headers.defects or self.request_version == "HTTP/0.9":
+            raise _MalformedError
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            pieces = self._chunks()
+        else:
+            length = headers.get("content-length", "0")
+            if not length.isdecimal() or len(length) > _LONGEST_LENGTH:
+                raise _MalformedError
+            pieces = self._pieces(int(length))
+        raw = bytearray()
+        too_large = False
+        for piece in pieces:
+            too_large = too_large or len(raw) + len(piece) > MAX_BODY
+            if not too_large:
+                raw += piece
+        body = b"" if too_large else bytes(raw)
+        return Incoming(self.command, self.path, headers, body, self.number, too_large)
+
+    def _chunks(self) -> Iterator[bytes]:
+        size = -1
+        while size:
+            try:
+                size = int(self.rfile.readline(_PIECE).partition(b";")[0], 16)
+            except ValueError:
+                raise _MalformedError from None
+            yield from self._pieces(size)
+            self.rfile.readline(_PIECE)
+
+    def _pieces(self, length: int) -> Iterator[bytes]:
+        while length > 0:
+            piece = self.rfile.read(min(length, _PIECE))
+            if not piece:
+                raise _MalformedError
+            length -= len(piece)
+            yield piece
+
+    def _send_chunks(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.wfile.flush()
+
+    def _send_repeated(self, piece: bytes, size: int) -> None:
+        block = (piece or b" ") * max(1, _PIECE // max(1, len(piece)))
+        while size > 0:
+            self.wfile.write(block[: min(size, len(block))])
+            size -= len(block)
+
+
+class _Acceptor(ThreadingHTTPServer):
+    """A listening socket; `adopt` gets the accepted ones."""
+
+    allow_reuse_port = False
+    request_queue_size = 128
+
+    def __init__(self, host: str, port: int, adopt: Callable[[socket.socket], None]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._adopt = adopt
+        super().__init__((host, port), BaseHTTPRequestHandler)
+        self.socket.setblocking(False)
+
+    def server_bind(self) -> None:
+        """Bind without a look-up of the host's name."""
+        TCPServer.server_bind(self)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - the base class's
+        """Serve a client."""
+        self._adopt(request)
+
+
+class Listener:
+    """Accepts connections on one port, and serves each in a thread.
+
+    Args:
+        host: The address to bind to.
+        port: The port; 0 for a free one.
+        context: Returns the TLS context.
+        handle: Answers a request.
     """
 
     def __init__(
-        self, access: Access, faults: Faults, log: RequestLog, kinds: Kinds, resources: Resources, watches: Watches
+        self,
+        host: str,
+        port: int,
+        context: Callable[[], ssl.SSLContext],
+        handle: Callable[[Connection, Incoming], Answer | Stream],
     ) -> None:
-        self._access = access
+        self.host = host
+        self.port = port
+        self.accepted = 0
+        self._context = context
+        self._handle = handle
+        self._lock = threading.Lock()
+        self._connections: dict[Connection, threading.Thread] = {}
+        self._thread: threading.Thread | None = None
+        self._waker: socket.socket | None = None
+
+    def open(self) -> None:
+        """Listen; again on the same port.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        if self._thread is not None:
+            return
+        acceptor = _Acceptor(self.host, self.port, self._adopt)
+        self.port = acceptor.socket.getsockname()[1]
+        heard, self._waker = socket.socketpair()
+        self._thread = threading.Thread(
+            target=self._accept, args=(acceptor, heard), name=f"kevents-apiserver-{self.port}", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening: connections are refused; open ones stay."""
+        if self._thread is not None and self._waker is not None:
+            self._waker.close()
+            self._thread.join()
+            self._thread = self._waker = None
+
+    def disconnect(self) -> None:
+        """Close all connections and wait for their threads."""
+        with self._lock:
+            connections = dict(self._connections)
+        for connection in connections:
+            connection.close()
+        for thread in connections.values():
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _accept(self, acceptor: _Acceptor, heard: socket.socket) -> None:
+        # serve_forever() would notice the end only at its next poll.
+        with acceptor, heard, selectors.DefaultSelector() as selector:
+            selector.register(acceptor, selectors.EVENT_READ)
+            selector.register(heard, selectors.EVENT_READ)
+            while all(key.fileobj is acceptor for key, _ in selector.select()):
+                acceptor.handle_request()
+
+    def _adopt(self, client: socket.socket) -> None:
+        client.setblocking(True)
+        with self._lock:
+            self.accepted += 1
+            connection = Connection(self.accepted, client, self._context, self._handle)
+            name = f"kevents-apiserver-{self.port}-{self.accepted}"
+            thread = threading.Thread(target=self._serve, args=(connection,), name=name, daemon=True)
+            self._connections[connection] = thread
+        thread.start()
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            connection.run()
+        finally:
+            with self._lock:
+                del self._connections[connection]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user, and the verbs allowed on all resources; `*` for all verbs."""
+
+    name: str
+    verbs: frozenset[str]
+
+    def may(self, verb: str) -> bool:
+        """Whether the user is allowed the verb."""
+        return verb in self.verbs or "*" in self.verbs
+
+
+ANONYMOUS: Final = User("system:anonymous", frozenset())
+
+
+class Users:
+    """The users by their tokens.
+
+    Args:
+        token: The token of the administrator.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._lock = threading.Lock()
+        self._users = {token: User("admin", ALL_VERBS)}
+
+    def add(self, token: str, name: str, verbs: Iterable[str]) -> None:
+        """Add a user, or change the user of a token."""
+        with self._lock:
+            self._users = {**self._users, token: User(name, frozenset(verbs))}
+
+    def remove(self, name: str) -> None:
+        """Forget all tokens of a user."""
+        with self._lock:
+            self._users = {token: user for token, user in self._users.items() if user.name != name}
+
+    def of(self, request: Incoming) -> User:
+        """Return the user of a request; without a token the anonymous user, without permissions.
+
+        Raises:
+            APIError: 401 for an unknown token.
+        """
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return ANONYMOUS
+        if user := self._users.get(token.strip()):
+            return user
+        raise APIError(401, "Unauthorized", "Unauthorized")
+
+
+class Handler:
+    """Answers requests: log, faults, authorization, then the verb of the resource.
+
+    Args:
+        users: The users.
+        faults: The scripted faults.
+        log: The log of requests.
+        kinds: The known kinds.
+        resources: The verbs on stored objects.
+        watches: The watches.
+    """
+
+    def __init__(
+        self, users: Users, faults: Faults, log: RequestLog, kinds: Kinds, resources: Resources, watches: Watches
+    ) -> None:
+        self._users = users
         self._faults = faults
         self._log = log
         self._kinds = kinds
         self._resources = resources
-        self._discovery = Discovery(kinds)
         self._watches = watches
 
     def open(self) -> None:
@@ -53,45 +387,37 @@ class Handler:
         self._watches.open()
 
     def close(self) -> None:
-        """Let go of every request that waits: delays, hangs, watches."""
+        """Release requests that are delayed or hang, and end all watches."""
         self._faults.close()
         self._watches.close()
 
     def handle(self, connection: Connection, request: Incoming) -> Answer | Stream:
-        """Give the answer to a request.
+        """Answer a request.
 
         Raises:
-            DroppedError: The connection is to be closed without one.
+            DroppedError: The connection is to be closed without an answer.
         """
         self._log.started(request)
-        rule = self._faults.meet(request.snapshot()) if self._faults else None
+        rule = self._faults.apply(request.snapshot()) if self._faults else None
         if self._faults.closed:
             raise DroppedError(hard=False)
-        if rule is None:
-            answer = self._answer(connection, request)
-        elif isinstance(rule.fault, Hang):
-            self._hang(connection, request, rule)
-        else:
-            answer = self._faulty(connection, request, rule.fault)
-        self._log.answered(request, answer.status if isinstance(answer, Answer) else 200)
+        answer = self._answer(connection, request) if rule is None else self._fail(connection, request, rule)
+        self._log.answered(request, answer.status)
         return answer
 
-    def _hang(self, connection: Connection, request: Incoming, rule: Rule) -> NoReturn:
-        if isinstance(rule.fault, Hang) and rule.fault.after_processing:
-            self._answer(connection, request)
-            self._log.notify()
-        rule.released.wait()
-        raise DroppedError(hard=False)
-
-    def _faulty(self, connection: Connection, request: Incoming, fault: Fault) -> Answer:
+    def _fail(self, connection: Connection, request: Incoming, rule: Rule) -> Answer:
+        fault = rule.fault
         if isinstance(fault, Status):
             return _refusal(fault)
-        done = getattr(fault, "after_processing", False)
+        done = isinstance(fault, Hang | Reset | Garbage) and fault.after_processing
         earned = self._answer(connection, request) if done else None
         if isinstance(fault, Garbage):
-            status = fault.status or (earned.status if isinstance(earned, Answer) else 200)
+            status = fault.status or (earned.status if earned else 200)
             return Answer(status, fault.body, fault.content_type, size=fault.size)
-        raise DroppedError(hard=True)
+        if isinstance(fault, Hang):
+            self._log.notify()
+            rule.released.wait()
+        raise DroppedError(hard=isinstance(fault, Reset))
 
     def _answer(self, connection: Connection, request: Incoming) -> Answer | Stream:
         try:
@@ -100,28 +426,45 @@ class Handler:
             return json_answer(error.code, error.body(), tuple(error.headers.items()))
 
     def _serve(self, connection: Connection, request: Incoming) -> Answer | Stream:
-        user = self._access.user(request)
-        target = target_of(request.target)
-        if target is None:
-            authorize_path(user, request.path)
-            return self._discovery.answer(request)
-        authorize(target, user, request)
-        if not self._kinds.has(target.group, target.version):
-            return self._discovery.answer(request)
-        call = call_for(target, request, self._kinds)
+        user = self._users.of(request)
+        target = Target.of(request.target)
+        if target is not None:
+            _authorize(target, user, request)
+        elif user is ANONYMOUS and not request.path.startswith(_PUBLIC):
+            raise APIError(403, "Forbidden", f'forbidden: User "{user.name}" cannot get path "{request.path}"', {})
+        if target is None or not self._kinds.has(target.group, target.version):
+            return self._discover(request.path.rstrip("/") or "/")
+        call = Call.of(target, request, self._kinds)
         if request.too_large:
-            message = f"Request entity too large: limit is {MAX_BODY}"
-            raise APIError(413, "RequestEntityTooLarge", message)
-        shape = negotiate(
-            request.headers.get("accept", ""),
-            listed=call.verb == "list",
-            include=request.query.get("includeObject", ""),
-        )
+            raise APIError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BODY}")
+        accept, include = request.headers.get("accept", ""), request.query.get("includeObject", "")
+        shape = negotiate(accept, listed=call.verb == "list", include=include)
         if call.verb == "watch":
-            return self._watches.stream(call, shape, connection.socket)
+            return self._watches.stream(call, shape, connection.request)
         reply = self._resources.serve(call)
         warnings = tuple(("Warning", f'299 - "{_escaped(text)}"') for text in reply.warnings)
         return Answer(reply.status, dump(render(reply, shape, self._resources.store.clock())), headers=warnings)
+
+    def _discover(self, path: str) -> Answer:
+        found = self._kinds.discover(path)
+        if isinstance(found, str):
+            return Answer(200, found.encode(), "text/plain; charset=utf-8")
+        if found is not None:
+            return json_answer(200, found)
+        if path.split("/")[1:3] == ["api", "v1"]:
+            raise no_such_resource()
+        return Answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
+
+
+def _authorize(target: Target, user: User, request: Incoming) -> None:
+    verb = target.verb(request) or request.method.lower()
+    if user.may(verb):
+        return
+    namespace = target.name if target.resource == "namespaces" else target.namespace
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    resource = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
+    why = f'User "{user.name}" cannot {verb} resource "{resource}" in API group "{target.group}" {where}'
+    raise forbidden(target.resource, target.group, target.name, why)
 
 
 def _escaped(text: str) -> str:

@@ -1,26 +1,281 @@
-"""The options that a request carries besides its object: dryRun, what a delete asks for, which list is meant."""
+"""The options of a request besides its object: selectors, pages, `dryRun`, the preconditions of a delete."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
+import re
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.rules import json_fault
+from kevents.testing._apiserver.patch import json_fault
 from kevents.testing._apiserver.schema import INT64, STRING, STRING_LIST, DecodeError, Struct, decode
-from kevents.testing._apiserver.status import APIError, Cause, bad_request, conflict_of, invalid
+from kevents.testing._apiserver.status import (
+    APIError,
+    Cause,
+    bad_request,
+    field_forbidden,
+    field_unsupported,
+    invalid,
+    precondition_failed,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from kevents.testing._apiserver.calls import Call
-
-__all__ = ["DeleteOptions", "check_list", "delete_options", "is_dry_run"]
+    from kevents.testing._apiserver.kinds import Kind
+    from kevents.testing._apiserver.requests import Call
+    from kevents.testing._apiserver.storage import Item
 
 Object = dict[str, Any]
 
-_META: Final = "meta.k8s.io"
-_KINDS: Final = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
+_TERM: Final = re.compile(r"\s*([^=!]+?)\s*(!=|==|=)(.*)", re.DOTALL)
+_SET: Final = re.compile(r"\s*(\S+)\s+(in|notin)\s*\(([^)]*)\)\s*\Z")
+_KEY: Final = re.compile(r"\s*(!?)\s*([-A-Za-z0-9_./]+)\s*\Z")
+_EQUAL: Final = re.compile(r"\s*([-A-Za-z0-9_./]+)\s*(!=|==|=)\s*([-A-Za-z0-9_.]*)\s*\Z")
+_ORDER: Final = re.compile(r"\s*([-A-Za-z0-9_./]+)\s*([<>])\s*(\d+)\s*\Z")
+_NUMBER: Final = re.compile(r"\d+\Z")
+_COMMAS: Final = re.compile(r",(?![^(]*\))")
+_UNESCAPED: Final = re.compile(r"(?<!\\),")
 
+
+def selector(kind: Kind, query: Mapping[str, str]) -> Callable[[Object], bool] | None:
+    """Parse the `fieldSelector` and the `labelSelector` of a request.
+
+    Args:
+        kind: The kind of the objects.
+        query: The parameters of the request.
+
+    Returns:
+        A predicate for stored objects; None if all are selected.
+
+    Raises:
+        APIError: 400 for a selector that cannot be parsed.
+    """
+    fields, labels = query.get("fieldSelector", ""), query.get("labelSelector", "")
+    tests = [_field_test(kind, term) for term in _UNESCAPED.split(fields) if term] if fields else []
+    tests += [_label_test(term) for term in _COMMAS.split(labels) if term.strip()] if labels else []
+    if not tests:
+        return None
+    return lambda stored: all(test(stored) for test in tests)
+
+
+def _field_test(kind: Kind, term: str) -> Callable[[Object], bool]:
+    if (match := _TERM.match(term)) is None:
+        raise bad_request(f"invalid selector: '{term}'; can't understand '{term}'")
+    name, operator, value = match[1], match[2], re.sub(r"\\([\\,=])", r"\1", match[3])
+    common = name == "metadata.name" or (name == "metadata.namespace" and kind.namespaced)
+    if name not in kind.field_labels and not common:
+        raise bad_request(f"field label not supported: {name}")
+    first, *rest = name.split(".")
+    first = {"regarding": "involvedObject", "reportingController": "reportingComponent"}.get(first, first)
+    wanted = operator != "!="
+    return lambda stored: (_value(stored, [first, *rest]) == value) is wanted
+
+
+def _value(stored: Object, path: list[str]) -> str:
+    if path == ["source"]:
+        component = stored.get("source", {}).get("component")
+        return str(component or stored.get("reportingComponent", ""))
+    value: object = stored
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _label_test(term: str) -> Callable[[Object], bool]:
+    if match := _SET.match(term):
+        values = {value.strip() for value in match[3].split(",")}
+        key, within = match[1], match[2] == "in"
+        return lambda stored: (_labels(stored).get(key) in values) is within
+    if match := _KEY.match(term):
+        key, present = match[2], not match[1]
+        return lambda stored: (key in _labels(stored)) is present
+    if match := _EQUAL.match(term):
+        key, equal, value = match[1], match[2] != "!=", match[3]
+        return lambda stored: (_labels(stored).get(key) == value) is equal
+    if match := _ORDER.match(term):
+        key, sign, limit = match[1], 1 if match[2] == ">" else -1, int(match[3])
+        return lambda stored: _is_beyond(_labels(stored).get(key, ""), sign, limit)
+    raise bad_request(f"unable to parse requirement: found '{term}', expected: identifier")
+
+
+def _is_beyond(text: str, sign: int, limit: int) -> bool:
+    return _NUMBER.match(text) is not None and (int(text) - limit) * sign > 0
+
+
+def _labels(stored: Object) -> dict[str, str]:
+    labels: dict[str, str] = stored["metadata"].get("labels", {})
+    return labels
+
+
+_MOST: Final = (1 << 63) - 1
+PRESENT: Final = -1
+"""The version of a list that continues with the current objects because its own version is compacted."""
+
+_EXPIRED: Final = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list.
+
+    Attributes:
+        limit: The number of items; 0 for all.
+        version: The version of the list; None for the current one, `PRESENT` to continue with the current objects.
+        after: The key of the last item of the previous page; None for the first page.
+    """
+
+    limit: int
+    version: int | None = None
+    after: tuple[str, str] | None = None
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Page:
+        """Parse `limit`, `continue`, `resourceVersion` and `resourceVersionMatch`.
+
+        Raises:
+            APIError: 400 for a bad parameter.
+        """
+        limit = max(0, parse_int(query.get("limit", "")))
+        token = query.get("continue", "")
+        version = query.get("resourceVersion", "")
+        if not token:
+            match = query.get("resourceVersionMatch", "")
+            # A limit without a match has always meant an exact version.
+            exact = match == "Exact" or (not match and limit > 0 and version != "0")
+            return cls(limit, int(version) if version.isdecimal() and exact else None)
+        if version not in {"", "0"}:
+            raise bad_request("specifying resource version is not allowed when using continue")
+        try:
+            found, namespace, name = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+            return cls(limit, int(found), (str(namespace), str(name)))
+        except (binascii.Error, ValueError, TypeError):
+            raise bad_request("invalid continue token: continue key is not valid") from None
+
+    def cut(
+        self, items: list[Item], version: int, selects: Callable[[Object], bool] | None = None
+    ) -> tuple[list[Object], Object]:
+        """Cut the page out of a list.
+
+        A page ends with its last selected object, so the last page of a list may be empty.
+
+        Args:
+            items: The items of the list, sorted by key.
+            version: The version of the list.
+            selects: The selector; None for all items, whose number is known.
+
+        Returns:
+            The objects of the page, and the metadata of the list.
+        """
+        start = 0 if self.after is None else bisect_right(items, self.after, key=itemgetter(0))
+        rest = range(start, len(items))
+        fitting = rest if selects is None else (at for at in rest if selects(items[at][1]))
+        page = list(islice(fitting, self.limit or None))
+        metadata: Object = {"resourceVersion": str(version)}
+        end = page[-1] + 1 if page and len(page) == self.limit else len(items)
+        if end < len(items):
+            metadata["continue"] = _token(version, items[end - 1][0])
+            if selects is None:
+                metadata["remainingItemCount"] = len(items) - end
+        return [items[at][1] for at in page], metadata
+
+    def expired(self) -> APIError:
+        """410 for a compacted version, with a token that continues with the current objects."""
+        if self.after is None:
+            return APIError(410, "Expired", "The resourceVersion for the provided list is too old.")
+        return APIError(410, "Expired", _EXPIRED, metadata={"continue": _token(PRESENT, self.after)})
+
+
+def _token(version: int, after: tuple[str, str]) -> str:
+    text = json.dumps([version, *after], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def parse_int(text: str) -> int:
+    """Parse an integer parameter; an empty one is 0.
+
+    Raises:
+        APIError: 400.
+    """
+    try:
+        number = int(text or "0")
+    except ValueError:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    if number > _MOST:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": value out of range')
+    return number
+
+
+def check_version(wanted: str, present: int) -> None:
+    """Refuse a `resourceVersion` that is no number, or is in the future.
+
+    Raises:
+        APIError: 400, or 504 like the real server after its wait.
+    """
+    if not wanted:
+        return
+    if not wanted.isdecimal():
+        text = f'strconv.ParseUint: parsing "{wanted}": invalid syntax'
+        raise bad_request(f'invalid resource version: resourceVersion: Invalid value: "{wanted}": {text}')
+    if int(wanted) > present:
+        cause = Cause("ResourceVersionTooLarge", "Too large resource version").as_dict()
+        message = f"Timeout: Too large resource version: {wanted}, current: {present}"
+        raise APIError(504, "Timeout", message, {"causes": [cause]})
+
+
+def check_list(query: Mapping[str, str], *, watch: bool = False) -> None:
+    """Refuse a list or a watch with a `resourceVersionMatch` that contradicts its other parameters.
+
+    Raises:
+        APIError: 422 with the causes.
+    """
+    match, initial = query.get("resourceVersionMatch", ""), "sendInitialEvents" in query
+    causes: list[Cause] = []
+    if match or initial:
+        causes = _watch_causes(match, initial=initial) if watch else _list_causes(match, query, initial=initial)
+    if causes:
+        raise invalid("ListOptions", "", causes, _META)
+
+
+def _watch_causes(match: str, *, initial: bool) -> list[Cause]:
+    if not initial:
+        return [
+            field_forbidden(_MATCH, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+        ]
+    if match == "NotOlderThan":
+        return []
+    causes = [field_forbidden(_MATCH, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")]
+    return causes + ([field_unsupported(_MATCH, f'"{match}"', '"NotOlderThan"')] if match else [])
+
+
+def _list_causes(match: str, query: Mapping[str, str], *, initial: bool) -> list[Cause]:
+    if initial:
+        return [field_forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")]
+    version, causes = query.get("resourceVersion", ""), []
+    if query.get("continue"):
+        causes.append(field_forbidden(_MATCH, "resourceVersionMatch is forbidden when continue is provided"))
+    if not version:
+        causes.append(field_forbidden(_MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+    if match not in {"Exact", "NotOlderThan"}:
+        causes.append(field_unsupported(_MATCH, f'"{match}"', '"Exact", "NotOlderThan", ""'))
+    if match == "Exact" and version == "0":
+        causes.append(field_forbidden(_MATCH, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+    return causes
+
+
+_MATCH: Final = "resourceVersionMatch"
+_META: Final = "meta.k8s.io"
+_OPTIONS: Final = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 _DELETE: Final = Struct(
     "DeleteOptions",
     {
@@ -36,113 +291,64 @@ _DELETE: Final = Struct(
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """What a delete asks for.
+    """The options of a delete.
 
     Attributes:
-        dry_run: Whether nothing is to be deleted.
-        preconditions: The uid and the resourceVersion that the object must have, each if it is given.
+        dry_run: Whether nothing is deleted.
+        preconditions: The `uid` and the `resourceVersion` that the object must have, as far as given.
     """
 
     dry_run: bool
     preconditions: Mapping[str, str]
 
+    @classmethod
+    def of(cls, call: Call) -> DeleteOptions:
+        """Parse the options in the body of a request or, without a body, in its query.
+
+        Raises:
+            APIError: 400 for a body that is no JSON object, or has fields of the wrong type; 422 for a `dryRun` that is
+                not `All`.
+        """
+        body = call.request.body
+        if body is not None and not isinstance(body, dict):
+            fault = json_fault(call.request.raw) or "json: cannot unmarshal into Go value"
+            raise bad_request(f"couldn't get version/kind; json parse error: {fault}")
+        if body is None:
+            return cls(is_dry_run(call), {})
+        try:
+            given = decode(body, _DELETE, [])
+        except DecodeError as error:
+            raise bad_request(str(error)) from None
+        dry_run = [_is_all(value, "DeleteOptions") for value in given.get("dryRun", ())]
+        return cls(any(dry_run), given.get("preconditions", {}))
+
     def check(self, call: Call, metadata: Object) -> None:
-        """Refuse the delete of an object that is another than the client knows.
+        """Refuse the delete if a precondition does not hold.
 
         Raises:
             APIError: 409.
         """
-        found = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-        words = {"uid": ("UID", "deleted and then recreated"), "resourceVersion": ("ResourceVersion", "modified")}
-        for key, (name, fate) in words.items():
-            wanted = self.preconditions.get(key)
-            if wanted is not None and wanted != found[key]:
-                where = f"the {name} in the precondition ({wanted}) does not match the {name} in record ({found[key]})"
-                raise conflict_of(call.kind.kind, call.kind.group if call.kind.custom else "", call.name, where, fate)
+        for key, name, fate in (
+            ("uid", "UID", "deleted and then recreated"),
+            ("resourceVersion", "ResourceVersion", "modified"),
+        ):
+            wanted, found = self.preconditions.get(key), metadata[key]
+            if wanted is not None and wanted != found:
+                why = f"the {name} in the precondition ({wanted}) does not match the {name} in record ({found})"
+                group = call.kind.group if call.kind.custom else ""
+                raise precondition_failed(call.kind.kind, group, call.name, why, fate)
 
 
 def is_dry_run(call: Call) -> bool:
-    """Tell whether nothing is to be stored.
+    """Whether the request stores nothing.
 
     Raises:
         APIError: 422 for a `dryRun` that is not `All`.
     """
-    return "dryRun" in call.query and _all(call.query["dryRun"], _KINDS.get(call.verb, "DeleteOptions"))
+    return "dryRun" in call.query and _is_all(call.query["dryRun"], _OPTIONS.get(call.verb, "DeleteOptions"))
 
 
-def delete_options(call: Call) -> DeleteOptions:
-    """Read what a delete asks for: in its body or, without one, in its query.
-
-    Raises:
-        APIError: 400 for a body that is no JSON object, or of another shape; 422 for a `dryRun` that is not `All`.
-    """
-    body = call.request.body
-    if body is not None and not isinstance(body, dict):
-        fault = json_fault(call.request.raw) or "json: cannot unmarshal into Go value"
-        raise bad_request(f"couldn't get version/kind; json parse error: {fault}")
-    if body is None:
-        return DeleteOptions(is_dry_run(call), {})
-    try:
-        given = decode(body, _DELETE, [])
-    except DecodeError as error:
-        raise bad_request(str(error)) from None
-    dry_run = [_all(value, "DeleteOptions") for value in given.get("dryRun", ())]
-    return DeleteOptions(any(dry_run), given.get("preconditions", {}))
-
-
-def _all(value: object, kind: str) -> bool:
+def _is_all(value: object, kind: str) -> bool:
     if value != "All":
-        cause = Cause("FieldValueNotSupported", f'Unsupported value: ["{value}"]: supported values: "All"', "dryRun")
-        raise _refused(kind, [cause])
+        raise invalid(kind, "", [field_unsupported("dryRun", f'["{value}"]', '"All"')], _META)
     return True
-
-
-def check_list(query: Mapping[str, str], *, watch: bool = False) -> None:
-    """Refuse a list or a watch whose `resourceVersionMatch` does not go with the rest of its query.
-
-    Raises:
-        APIError: 422 with the causes.
-    """
-    match, initial = query.get("resourceVersionMatch", ""), "sendInitialEvents" in query
-    causes: list[Cause] = []
-    if match or initial:
-        causes = _watch_causes(match, initial=initial) if watch else _list_causes(match, query, initial=initial)
-    if causes:
-        raise _refused("ListOptions", causes)
-
-
-def _watch_causes(match: str, *, initial: bool) -> list[Cause]:
-    if not initial:
-        return [_forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")]
-    if match == "NotOlderThan":
-        return []
-    causes = [_forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")]
-    return causes + ([_unsupported(match, '"NotOlderThan"')] if match else [])
-
-
-def _list_causes(match: str, query: Mapping[str, str], *, initial: bool) -> list[Cause]:
-    if initial:
-        return [_forbidden("sendInitialEvents is forbidden for list", "sendInitialEvents")]
-    version, causes = query.get("resourceVersion", ""), []
-    if query.get("continue"):
-        causes.append(_forbidden("resourceVersionMatch is forbidden when continue is provided"))
-    if not version:
-        causes.append(_forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"))
-    if match not in {"Exact", "NotOlderThan"}:
-        causes.append(_unsupported(match, '"Exact", "NotOlderThan", ""'))
-    if match == "Exact" and version == "0":
-        causes.append(_forbidden('resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
-    return causes
-
-
-def _forbidden(why: str, field: str = "resourceVersionMatch") -> Cause:
-    return Cause("FieldValueForbidden", f"Forbidden: {why}", field)
-
-
-def _unsupported(match: str, supported: str) -> Cause:
-    text = f'Unsupported value: "{match}": supported values: {supported}'
-    return Cause("FieldValueNotSupported", text, "resourceVersionMatch")
-
-
-def _refused(kind: str, causes: list[Cause]) -> APIError:
-    return invalid(kind, "", causes, _META)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Final
+import json
+from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.status import APIError, bad_request
+from kevents.testing._apiserver.status import APIError, bad_request, field_invalid, unsupported_media_type
 
-__all__ = ["JSON_PATCH", "MERGE", "STRATEGIC", "apply_patch"]
+if TYPE_CHECKING:
+    from kevents.testing._apiserver.kinds import Kind
+    from kevents.testing._apiserver.requests import Incoming
+    from kevents.testing._apiserver.schema import DecodeError
 
 STRATEGIC: Final = "application/strategic-merge-patch+json"
 MERGE: Final = "application/merge-patch+json"
@@ -27,11 +31,79 @@ _MERGE_KEYS: Final = {
 _UNION: Final = frozenset({"finalizers"})
 
 
+def check_patch_type(kind: Kind, content_type: str) -> None:
+    """Refuse a content type that the kind does not accept for patches.
+
+    Raises:
+        APIError: 415.
+    """
+    if content_type in {JSON_PATCH, MERGE} or (content_type == STRATEGIC and not kind.custom):
+        return
+    if kind.custom:
+        raise unsupported_media_type(
+            "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+        )
+    raise APIError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
+
+
+def parse_patch(request: Incoming) -> object:
+    """Return the parsed patch.
+
+    Raises:
+        APIError: 400 if it is no JSON.
+    """
+    body = request.body
+    if isinstance(body, bytes) or not request.raw:
+        fault = json_fault(request.raw)
+        raise bad_request(fault if request.media_type == STRATEGIC else f"error decoding patch: {fault}")
+    return body
+
+
+def json_fault(raw: bytes) -> str:
+    """Return an error text like the server's for bytes that are no JSON; empty for valid JSON."""
+    try:
+        json.loads(raw)
+    except json.JSONDecodeError as error:
+        if error.pos >= len(error.doc):
+            return "unexpected end of JSON input"
+        where = (
+            "beginning of object key string" if error.doc[: error.pos].rstrip().endswith("{") else "beginning of value"
+        )
+        return f"invalid character '{error.doc[error.pos]}' looking for {where}"
+    except ValueError:
+        return "invalid UTF-8"
+    return ""
+
+
+def patch_unreadable(patch: object, view: object, error: DecodeError, content_type: str) -> APIError:
+    """422 for a patch that sets a field to a value of the wrong type.
+
+    Args:
+        patch: The patch.
+        view: The patched object.
+        error: The error.
+        content_type: The content type of the patch.
+    """
+    if content_type == STRATEGIC:
+        cause = field_invalid("patch", _go(patch), error.in_patch)
+    else:
+        cause = field_invalid("patch", json.dumps(view, separators=(",", ":"), sort_keys=True), str(error))
+    return APIError(422, "Invalid", f' "" is invalid: patch: {cause.message}', {"causes": [cause.as_dict()]})
+
+
+def _go(value: object) -> str:
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_go(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_go, value))}]"
+    return str(value).lower() if isinstance(value, bool) else "<nil>" if value is None else str(value)
+
+
 def apply_patch(view: dict[str, Any], patch: object, content_type: str) -> object:
     """Apply a patch to an object.
 
     Args:
-        view: The object as the client sees it; it is not changed.
+        view: The object in the client's form; it is not changed.
         patch: The parsed patch.
         content_type: One of `STRATEGIC`, `MERGE`, `JSON_PATCH`.
 
@@ -39,7 +111,7 @@ def apply_patch(view: dict[str, Any], patch: object, content_type: str) -> objec
         The patched object.
 
     Raises:
-        APIError: 400 for a patch of the wrong shape, 422 for one that does not fit.
+        APIError: 400 for a patch of the wrong type, 422 for one that cannot be applied.
     """
     if content_type == JSON_PATCH:
         return _json_patch(view, patch)
@@ -101,7 +173,7 @@ def _strategic_list(field: str, target: list[Any], patch: list[Any]) -> list[Any
         return target + [item for item in patch if item not in target]
     key = _MERGE_KEYS.get(field)
     if key is not None and not all(isinstance(item, dict) for item in target + patch):
-        return patch  # of the wrong things, which is told when the object is read
+        return patch  # of the wrong type: refused when the object is decoded
     if key is None or any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
         return [item for item in patch if not (isinstance(item, dict) and "$patch" in item)]
     merged = {item.get(key): item for item in target}
@@ -151,23 +223,25 @@ def _pointer(text: str) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")]
 
 
-def _lookup(document: Any, path: list[str]) -> Any:  # noqa: ANN401 - whatever JSON holds
+def _lookup(document: Any, path: list[str]) -> Any:  # noqa: ANN401 - any JSON
     for part in path:
         document = document[int(part)] if isinstance(document, list) else document[part]
     return document
 
 
-def _found(document: Any, path: list[str]) -> Any:  # noqa: ANN401 - whatever JSON holds
+def _found(document: Any, path: list[str]) -> Any:  # noqa: ANN401 - any JSON
     parent, last = _lookup(document, path[:-1]), path[-1]
-    return parent[int(last)] if isinstance(parent, list) else parent.get(last)  # as the server: none is null
+    return (
+        parent[int(last)] if isinstance(parent, list) else parent.get(last)
+    )  # like the server: a missing value is null
 
 
-def _replace(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401 - whatever JSON holds
+def _replace(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401 - any JSON
     parent, last = _lookup(document, path[:-1]), path[-1]
-    parent[int(last) if isinstance(parent, list) else last] = value  # as the server: what is not there is added
+    parent[int(last) if isinstance(parent, list) else last] = value  # like the server: a missing field is added
 
 
-def _add(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401 - whatever JSON holds
+def _add(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401 - any JSON
     parent, last = _lookup(document, path[:-1]), path[-1]
     if isinstance(parent, list):
         parent.insert(len(parent) if last == "-" else int(last), value)
@@ -175,6 +249,6 @@ def _add(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401
         parent[last] = value
 
 
-def _remove(document: Any, path: list[str]) -> None:  # noqa: ANN401 - whatever JSON holds
+def _remove(document: Any, path: list[str]) -> None:  # noqa: ANN401 - any JSON
     parent, last = _lookup(document, path[:-1]), path[-1]
     del parent[int(last) if isinstance(parent, list) else last]

@@ -1,48 +1,40 @@
-"""What a request does to the stored objects: create, read, change, remove."""
+"""The verbs on stored objects: create, read, change, delete."""
 
 from __future__ import annotations
 
+import json
+import random
+import uuid
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.calls import Call, Reply
-from kevents.testing._apiserver.deletes import Deletes
-from kevents.testing._apiserver.events import validate_update
-from kevents.testing._apiserver.names import metadata_causes
-from kevents.testing._apiserver.options import check_list, is_dry_run
-from kevents.testing._apiserver.pages import PRESENT, Page, expired, page_of
-from kevents.testing._apiserver.patch import JSON_PATCH, MERGE, STRATEGIC, apply_patch
-from kevents.testing._apiserver.rules import (
-    cannot_handle,
+from kevents.testing._apiserver.events import validate_create, validate_update
+from kevents.testing._apiserver.options import (
+    PRESENT,
+    DeleteOptions,
+    Page,
+    check_list,
     check_version,
-    create_causes,
-    defaulted,
-    deletion_causes,
-    media_type,
-    named,
-    ordered,
-    parse_patch,
-    patch_unreadable,
-    refuse_invalid,
-    refuse_large,
-    timestamp,
-    unreadable_body,
-    unsupported_body,
-    unsupported_patch,
+    is_dry_run,
+    selector,
 )
-from kevents.testing._apiserver.schema import DecodeError
-from kevents.testing._apiserver.selectors import selector
+from kevents.testing._apiserver.patch import apply_patch, check_patch_type, json_fault, parse_patch, patch_unreadable
+from kevents.testing._apiserver.requests import Call, Reply
+from kevents.testing._apiserver.schema import META, DecodeError, metadata_causes, object_name_causes
 from kevents.testing._apiserver.status import (
     APIError,
     Cause,
     already_exists,
     bad_request,
     conflict,
+    field_forbidden,
     field_immutable,
     forbidden,
     invalid,
     not_found,
+    unsupported_media_type,
 )
-from kevents.testing._apiserver.storage import CompactedError, ExistsError, MissingError, new_uid
+from kevents.testing._apiserver.storage import CompactedError, ExistsError, MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,12 +42,14 @@ if TYPE_CHECKING:
     from kevents.testing._apiserver.kinds import Kind
     from kevents.testing._apiserver.storage import Item, Store
 
-__all__ = ["Resources"]
-
 Object = dict[str, Any]
 
-_VERSION_FIELD: Final = "metadata.resourceVersion"
-_KEPT: Final = (
+_MAX_OBJECT: Final = 1_572_864
+_PREFIX: Final = 58
+_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_SYSTEM_NAMESPACES: Final = ("default", "kube-system", "kube-public")
+_KEPT: Final = (  # metadata that an update cannot change
     "name",
     "namespace",
     "uid",
@@ -71,13 +65,14 @@ class Resources:
     """The verbs over a store.
 
     Args:
-        store: Where the objects are.
-        finalize_namespaces: As of `Deletes`.
+        store: The objects.
+        finalize_namespaces: Whether a deleted namespace is removed at once. If not, it stays `Terminating`, as on a
+            cluster without controllers.
     """
 
     def __init__(self, store: Store, *, finalize_namespaces: bool) -> None:
         self.store = store
-        self.deletes: Final = Deletes(store, finalize_namespaces=finalize_namespaces)
+        self._finalize = finalize_namespaces
 
     def serve(self, call: Call) -> Reply:
         """Do what a request asks for.
@@ -91,148 +86,51 @@ class Resources:
             "list": self._list,
             "update": self._update,
             "patch": self._patch,
-            "delete": self.deletes.one,
-            "deletecollection": lambda call: self.deletes.all(call, self._list),
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
         }
         try:
             return verbs[call.verb](call)
         except MissingError:
             raise not_found(call.kind.resource, call.kind.group, call.name) from None
 
-    def insert(self, kind: Kind, namespace: str, stored: Object, *, dry_run: bool = False) -> Reply:
-        """Create an object from its stored form, checked as one that came over the wire.
+    # Create
+
+    def insert(self, kind: Kind, namespace: str, stored: Object, *, dry_run: bool = False) -> Object:
+        """Create an object from its stored form, with all checks of a create, and return it.
 
         Raises:
             APIError: The object is refused.
         """
         metadata = stored["metadata"]
-        self._admit(kind, namespace, metadata.get("name", ""))
-        name = named(metadata)
-        made = defaulted(kind, {**stored, "metadata": self._filled(metadata, name, namespace)})
-        refuse_invalid(kind, name, create_causes(kind, made))
-        if "resourceVersion" in metadata:
+        name = metadata.get("name", "")
+        self._admit(kind, namespace, name)
+        if not name and (prefix := metadata.get("generateName", "")):
+            name = prefix[:_PREFIX] + "".join(random.choices(_ALPHABET, k=5))  # noqa: S311 - a name, no secret
+        now = _timestamp(self.store.clock())
+        filled = {**metadata, "name": name, "namespace": namespace, "uid": str(uuid.uuid4()), "creationTimestamp": now}
+        version = filled.pop("resourceVersion", None)
+        filled.pop("selfLink", None)
+        made = _defaulted(kind, {**stored, "metadata": _ordered(filled)})
+        causes = object_name_causes(name, kind.name_rule) + metadata_causes(made["metadata"])
+        _refuse_invalid(kind, name, causes if kind.struct is None else validate_create(made, kind.group, causes))
+        if version is not None:
             raise APIError(500, "", "resourceVersion should not be set on objects to be created")
-        refuse_large(made)
+        _refuse_large(made)
+
+        def build(version: str) -> Object:
+            return {**made, "metadata": _ordered({**made["metadata"], "resourceVersion": version})}
+
         try:
-            made = self.store.create(
-                kind.bucket, namespace, name, lambda version: _versioned(made, version), dry_run=dry_run
-            )
-            return Reply(kind, 201, (made,))
+            return self.store.create(kind.bucket, namespace, name, build, dry_run=dry_run)
         except ExistsError:
             raise already_exists(kind.resource, kind.group, name) from None
 
     def _create(self, call: Call) -> Reply:
         unknown: list[str] = []
         stored = self._read_body(call, unknown)
-        reply = self.insert(call.kind, call.namespace, stored, dry_run=is_dry_run(call))
-        return Reply(call.kind, 201, reply.objects, warnings=_warnings(call, unknown))
-
-    def _get(self, call: Call) -> Reply:
-        return Reply(call.kind, 200, (self.store.get(call.kind.bucket, call.namespace, call.name),))
-
-    def _list(self, call: Call) -> Reply:
-        selects = selector(call.kind, call.query.get("fieldSelector", ""), call.query.get("labelSelector", ""))
-        check_list(call.query)
-        page = page_of(call.query)
-        check_version(call.query.get("resourceVersion", ""), self.store.version)
-        items, version = self._items(call, page)
-        objects, metadata = page.cut(items, version, selects)
-        return Reply(call.kind, 200, tuple(objects), metadata)
-
-    def _items(self, call: Call, page: Page) -> tuple[list[Item], int]:
-        if page.version is None or page.version == PRESENT:
-            return self.store.items(call.kind.bucket, call.namespace)
-        try:
-            return self.store.items_at(call.kind.bucket, call.namespace, page.version), page.version
-        except CompactedError:
-            raise expired(page) from None
-
-    def _update(self, call: Call) -> Reply:
-        unknown: list[str] = []
-        stored = self._read_body(call, unknown)
-        _same_name(stored, call)
-        try:
-            made = self.store.modify(
-                call.kind.bucket,
-                call.namespace,
-                call.name,
-                lambda old: self._replaced(call, old, dict(stored)),
-                dry_run=is_dry_run(call),
-            )
-        except MissingError:
-            if call.kind.struct is None:
-                raise
-            stored["metadata"].pop("resourceVersion", None)  # of what it was: it is no conflict with nothing
-            return self.insert(call.kind, call.namespace, stored, dry_run=is_dry_run(call))
-        return Reply(call.kind, 200, (made,), warnings=_warnings(call, unknown))
-
-    def _replaced(self, call: Call, old: Object, new: Object) -> Object:
-        if call.kind.custom and not new["metadata"].get("resourceVersion"):
-            cause = Cause("FieldValueInvalid", "Invalid value: 0: must be specified for an update", _VERSION_FIELD)
-            raise invalid(call.kind.resource, call.name, [cause], call.kind.group)
-        return self._checked_update(call, old, new)
-
-    def _patch(self, call: Call) -> Reply:
-        content_type = media_type(call.request)
-        allowed = (JSON_PATCH, MERGE) if call.kind.custom else (JSON_PATCH, MERGE, STRATEGIC)
-        if content_type not in allowed:
-            raise unsupported_patch(call.kind)
-        self.store.get(call.kind.bucket, call.namespace, call.name)
-        unknown: list[str] = []
-        patch = parse_patch(call.request, strategic=content_type == STRATEGIC)
-        made = self.store.modify(
-            call.kind.bucket,
-            call.namespace,
-            call.name,
-            lambda now: self._patched(call, now, patch, content_type, unknown),
-            dry_run=is_dry_run(call),
-        )
-        return Reply(call.kind, 200, (made,), warnings=_warnings(call, unknown))
-
-    def _patched(self, call: Call, old: Object, patch: object, content_type: str, unknown: list[str]) -> Object:
-        view = apply_patch(call.kind.show(old), patch, content_type)
-        try:
-            new = call.kind.read(view, unknown)
-            _refuse_unknown(call, unknown)
-        except DecodeError as error:
-            strategic = content_type == STRATEGIC
-            raise patch_unreadable(patch if strategic else view, error, strategic=strategic) from None
-        _same_name(new, call)
-        _same_namespace(new, call)
-        return self._checked_update(call, old, new)
-
-    def _checked_update(self, call: Call, old: Object, new: Object) -> Object:
-        kind, before, after = call.kind, old["metadata"], new["metadata"]
-        if (version := after.get("resourceVersion")) and version != before["resourceVersion"]:
-            raise conflict(kind.resource, kind.group, call.name)
-        causes = []
-        if after.get("uid", before["uid"]) != before["uid"]:
-            causes.append(field_immutable("metadata.uid", after["uid"]))
-        causes += deletion_causes(before, after)
-        kept = {key: before[key] for key in _KEPT if key in before}
-        new = {**new, "metadata": ordered({**after, **kept})}
-        causes += metadata_causes(new["metadata"])
-        if kind.struct is not None:
-            causes += validate_update(new, old, kind.group)
-        elif _body(new) != _body(old) and "generation" in before:
-            new["metadata"]["generation"] = before["generation"] + 1
-        refuse_invalid(kind, call.name, causes)
-        refuse_large(new)
-        return new
-
-    def _read_body(self, call: Call, unknown: list[str]) -> Object:
-        if media_type(call.request) not in {"", "application/json"}:
-            raise unsupported_body()
-        body = call.request.body
-        if isinstance(body, bytes) or not call.request.raw:
-            raise unreadable_body(call.kind, call.request.raw)
-        try:
-            stored = call.kind.read(body, unknown)
-            _refuse_unknown(call, unknown)
-        except DecodeError as error:
-            raise cannot_handle(call.kind, str(error)) from None
-        _same_namespace(stored, call)
-        return stored
+        made = self.insert(call.kind, call.namespace, stored, dry_run=is_dry_run(call))
+        return Reply(call.kind, 201, (made,), warnings=_warnings(call, unknown))
 
     def _admit(self, kind: Kind, namespace: str, name: str) -> None:
         if not namespace:
@@ -246,15 +144,223 @@ class Resources:
             cause = Cause("NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace")
             raise forbidden(kind.resource, kind.group, name, why, [cause])
 
-    def _filled(self, metadata: Object, name: str, namespace: str) -> Object:
-        kept = {key: value for key, value in metadata.items() if key not in {"resourceVersion", "selfLink"}}
-        now = timestamp(self.store.clock())
-        filled = {**kept, "name": name, "namespace": namespace, "uid": new_uid(), "creationTimestamp": now}
-        return ordered(filled)
+    def _read_body(self, call: Call, unknown: list[str]) -> Object:
+        kind, request = call.kind, call.request
+        if request.media_type not in {"", "application/json"}:
+            raise unsupported_media_type("application/json, application/yaml, application/vnd.kubernetes.protobuf")
+        body = request.body
+        if isinstance(body, bytes) or not request.raw:
+            start = f"the object provided is unrecognized (must be of type {kind.kind}): couldn't get version/kind; "
+            shown = request.raw[:100].decode(errors="replace") or "<empty>"
+            raise bad_request(f"{start}json parse error: {json_fault(request.raw)} ({shown})")
+        try:
+            stored = kind.read(body, unknown)
+            _refuse_unknown(call, unknown)
+        except DecodeError as error:
+            message = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {error}'
+            raise bad_request(message) from None
+        _same_namespace(stored, call)
+        return stored
+
+    # Read
+
+    def _get(self, call: Call) -> Reply:
+        return Reply(call.kind, 200, (self.store.get(call.kind.bucket, call.namespace, call.name),))
+
+    def _list(self, call: Call) -> Reply:
+        selects = selector(call.kind, call.query)
+        check_list(call.query)
+        page = Page.of(call.query)
+        check_version(call.query.get("resourceVersion", ""), self.store.version)
+        items, version = self._items(call, page)
+        objects, metadata = page.cut(items, version, selects)
+        return Reply(call.kind, 200, tuple(objects), metadata)
+
+    def _items(self, call: Call, page: Page) -> tuple[list[Item], int]:
+        if page.version is None or page.version == PRESENT:
+            return self.store.items(call.kind.bucket, call.namespace)
+        try:
+            return self.store.items_at(call.kind.bucket, call.namespace, page.version), page.version
+        except CompactedError:
+            raise page.expired() from None
+
+    # Change
+
+    def _update(self, call: Call) -> Reply:
+        unknown: list[str] = []
+        stored = self._read_body(call, unknown)
+        _same_name(stored, call)
+        kind, where, dry_run = call.kind, (call.kind.bucket, call.namespace, call.name), is_dry_run(call)
+        try:
+            made = self.store.modify(*where, lambda old: self._replaced(call, old, dict(stored)), dry_run=dry_run)
+        except MissingError:
+            if kind.struct is None:
+                raise
+            stored["metadata"].pop("resourceVersion", None)  # the version of a deleted event is no conflict
+            made = self.insert(kind, call.namespace, stored, dry_run=dry_run)
+            return Reply(kind, 201, (made,))
+        return Reply(kind, 200, (made,), warnings=_warnings(call, unknown))
+
+    def _replaced(self, call: Call, old: Object, new: Object) -> Object:
+        if call.kind.custom and not new["metadata"].get("resourceVersion"):
+            message = "Invalid value: 0: must be specified for an update"
+            cause = Cause("FieldValueInvalid", message, "metadata.resourceVersion")
+            raise invalid(call.kind.resource, call.name, [cause], call.kind.group)
+        return self._checked_update(call, old, new)
+
+    def _patch(self, call: Call) -> Reply:
+        content_type, where = call.request.media_type, (call.kind.bucket, call.namespace, call.name)
+        check_patch_type(call.kind, content_type)
+        self.store.get(*where)
+        patch = parse_patch(call.request)
+        unknown: list[str] = []
+
+        def patched(old: Object) -> Object:
+            view = apply_patch(call.kind.show(old), patch, content_type)
+            try:
+                new = call.kind.read(view, unknown)
+                _refuse_unknown(call, unknown)
+            except DecodeError as error:
+                raise patch_unreadable(patch, view, error, content_type) from None
+            _same_name(new, call)
+            _same_namespace(new, call)
+            return self._checked_update(call, old, new)
+
+        made = self.store.modify(*where, patched, dry_run=is_dry_run(call))
+        return Reply(call.kind, 200, (made,), warnings=_warnings(call, unknown))
+
+    def _checked_update(self, call: Call, old: Object, new: Object) -> Object:
+        kind, before, after = call.kind, old["metadata"], new["metadata"]
+        if (version := after.get("resourceVersion")) and version != before["resourceVersion"]:
+            raise conflict(kind.resource, kind.group, call.name)
+        causes = []
+        if after.get("uid", before["uid"]) != before["uid"]:
+            causes.append(field_immutable("metadata.uid", after["uid"]))
+        causes += _deletion_causes(before, after)
+        kept = {key: before[key] for key in _KEPT if key in before}
+        new = {**new, "metadata": _ordered({**after, **kept})}
+        causes += metadata_causes(new["metadata"])
+        if kind.struct is not None:
+            causes += validate_update(new, old, kind.group)
+        elif _body(new) != _body(old) and "generation" in before:
+            new["metadata"]["generation"] = before["generation"] + 1
+        _refuse_invalid(kind, call.name, causes)
+        _refuse_large(new)
+        return new
+
+    # Delete
+
+    def _delete(self, call: Call) -> Reply:
+        kind, options = call.kind, DeleteOptions.of(call)
+        old = self.store.get(kind.bucket, call.namespace, call.name)
+        metadata = old["metadata"]
+        if kind.bucket == "namespaces." and not self._finalize:
+            if call.name in _SYSTEM_NAMESPACES:
+                raise forbidden("namespaces", "", call.name, "this namespace may not be deleted")
+            return Reply(kind, 200, (self.terminate(call.name, dry_run=options.dry_run),))
+        options.check(call, metadata)
+        if metadata.get("finalizers"):
+            return Reply(kind, 200, (self._mark_deleted(kind, metadata, dry_run=options.dry_run),))
+        if not options.dry_run:
+            self.remove(kind, call.namespace, call.name)
+        if kind.bucket == "pods.":
+            return Reply(kind, 200, (old,))
+        details = {"name": metadata["name"], "group": kind.group, "kind": kind.resource, "uid": metadata["uid"]}
+        body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+        return Reply(kind, 200, body={**body, "details": {key: value for key, value in details.items() if value}})
+
+    def _delete_collection(self, call: Call) -> Reply:
+        dry_run = DeleteOptions.of(call).dry_run
+        reply = self._list(call)
+        for metadata in () if dry_run else [stored["metadata"] for stored in reply.objects]:
+            if metadata.get("finalizers"):
+                self._mark_deleted(call.kind, metadata, dry_run=False)
+            else:
+                self.store.delete(call.kind.bucket, metadata.get("namespace", ""), metadata["name"])
+        return reply
+
+    def _mark_deleted(self, kind: Kind, found: Object, *, dry_run: bool) -> Object:
+        def marked(old: Object) -> Object:
+            if "deletionTimestamp" in old["metadata"]:
+                return old
+            marks: Object = {"deletionTimestamp": _timestamp(self.store.clock()), "deletionGracePeriodSeconds": 0}
+            if "generation" in old["metadata"]:
+                marks["generation"] = old["metadata"]["generation"] + 1
+            return {**old, "metadata": _ordered({**old["metadata"], **marks})}
+
+        return self.store.modify(kind.bucket, found.get("namespace", ""), found["name"], marked, dry_run=dry_run)
+
+    def remove(self, kind: Kind, namespace: str, name: str) -> None:
+        """Remove an object; removing a namespace removes its content.
+
+        Raises:
+            MissingError: There is no such object.
+        """
+        self.store.delete(kind.bucket, namespace, name)
+        if kind.bucket == "namespaces.":
+            self.store.empty(name)
+
+    def terminate(self, name: str, *, dry_run: bool = False) -> Object:
+        """Make a namespace `Terminating`, if it is not yet.
+
+        Raises:
+            MissingError: There is no such namespace.
+        """
+
+        def terminating(old: Object) -> Object:
+            if "deletionTimestamp" in old["metadata"]:
+                return old
+            metadata = {**old["metadata"], "deletionTimestamp": _timestamp(self.store.clock())}
+            return {**old, "metadata": _ordered(metadata), "status": {"phase": "Terminating"}}
+
+        return self.store.modify("namespaces.", "", name, terminating, dry_run=dry_run)
 
 
-def _versioned(made: Object, version: str) -> Object:
-    return {**made, "metadata": ordered({**made["metadata"], "resourceVersion": version})}
+def _timestamp(nanoseconds: int) -> str:
+    return (_EPOCH + timedelta(microseconds=nanoseconds // 1000)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _ordered(metadata: Object) -> Object:
+    return {key: value for key in META.fields if (value := metadata.get(key)) or value == 0}
+
+
+def _defaulted(kind: Kind, stored: Object) -> Object:
+    if kind.struct is not None or kind.resource == "configmaps":
+        return stored
+    if kind.bucket == "namespaces.":
+        labels = {"kubernetes.io/metadata.name": stored["metadata"]["name"], **stored["metadata"].get("labels", {})}
+        metadata = _ordered({**stored["metadata"], "labels": labels})
+        return {"metadata": metadata, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+    made = {**stored, "metadata": _ordered({**stored["metadata"], "generation": 1})}
+    if kind.bucket == "pods.":
+        made.setdefault("status", {"phase": "Pending"})
+    return made
+
+
+def _deletion_causes(before: Object, after: Object) -> list[Cause]:
+    """Validate deletion marks: only a delete sets them, and then no finalizer may be added."""
+    causes, was, now = [], before.get("deletionTimestamp"), after.get("deletionTimestamp")
+    if now is not None and now != was:
+        causes.append(field_immutable("metadata.deletionTimestamp", now))
+    more = [name for name in after.get("finalizers", ()) if name not in before.get("finalizers", ())]
+    if was is not None and more:
+        why = "no new finalizers can be added if the object is being deleted, found new finalizers"
+        texts = ", ".join(f'"{name}"' for name in more)
+        causes.append(field_forbidden("metadata.finalizers", f"{why} []string{{{texts}}}"))
+    return causes
+
+
+def _refuse_invalid(kind: Kind, name: str, causes: list[Cause]) -> None:
+    if causes:
+        raise invalid(kind.kind, name, causes, kind.group if kind.custom else "")
+
+
+def _refuse_large(stored: Object) -> None:
+    message = stored.get("message", "")
+    if isinstance(message, str) and len(message) < _MAX_OBJECT // 8:  # the other fields of an event are small
+        return
+    if len(json.dumps(stored, ensure_ascii=False).encode()) > _MAX_OBJECT:
+        raise APIError(500, "", "etcdserver: request is too large")
 
 
 def _body(stored: Object) -> Object:
@@ -274,8 +380,7 @@ def _warnings(call: Call, unknown: list[str]) -> tuple[str, ...]:
 
 def _same_name(stored: Object, call: Call) -> None:
     if (name := stored["metadata"].get("name", "")) != call.name:
-        message = f"the name of the object ({name}) does not match the name on the URL ({call.name})"
-        raise bad_request(message)
+        raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({call.name})")
 
 
 def _same_namespace(stored: Object, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""Decoding of typed objects: which fields a struct has, and how wrong ones are refused."""
+"""The shape of objects: typed decoding with the server's error texts, and the rules for names and labels."""
 
 from __future__ import annotations
 
@@ -7,22 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
+from kevents.testing._apiserver.status import Cause, field_invalid, field_required
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-__all__ = [
-    "INT32",
-    "INT64",
-    "META",
-    "MICRO_TIME",
-    "STRING",
-    "STRING_LIST",
-    "STRING_MAP",
-    "TIME",
-    "DecodeError",
-    "Struct",
-    "decode",
-]
 
 _MICRO: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{6})(Z|[+-]\d\d:\d\d)\Z")
 _SECONDS: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
@@ -39,10 +27,10 @@ Shape = "str | Struct"
 
 
 class DecodeError(Exception):
-    """A value that has the wrong shape, in the words of the server's decoder.
+    """A value of the wrong type, with the text of the server's decoder.
 
     Attributes:
-        in_patch: The same in the words of its patch handler.
+        in_patch: The text of the server's patch handler.
     """
 
     def __init__(self, message: str, in_patch: str = "") -> None:
@@ -52,11 +40,11 @@ class DecodeError(Exception):
 
 @dataclass(frozen=True)
 class Struct:
-    """The fields of a struct in the order in which they are written.
+    """A Go struct.
 
     Attributes:
-        name: The bare name, which leads the texts of errors.
-        fields: The shape of each field.
+        name: The name without a package, as in error texts.
+        fields: The type of each field, in the order of the server's output.
     """
 
     name: str
@@ -86,16 +74,16 @@ META: Final = Struct(
 
 
 def decode(value: object, struct: Struct, unknown: list[str], path: str = "") -> dict[str, Any]:
-    """Read a struct from parsed JSON.
+    """Decode a struct from parsed JSON.
 
     Args:
-        value: What the JSON holds.
-        struct: What it should be.
-        unknown: Collects the paths of the fields that the struct does not have; they are left away.
-        path: Where in the whole object the struct stands.
+        value: The JSON.
+        struct: The expected type.
+        unknown: Gets the paths of unknown fields, which are dropped.
+        path: The path of the struct in the whole object.
 
     Returns:
-        The fields that are set, in the struct's order; empty ones are left away.
+        The fields that are set and not empty, in the struct's order.
 
     Raises:
         DecodeError: A field has the wrong type, or a time cannot be read.
@@ -113,7 +101,7 @@ def decode(value: object, struct: Struct, unknown: list[str], path: str = "") ->
     return {key: found[key] for key in fields if key in found}
 
 
-def _field(item: object, shape: str | Struct, owner: str, path: str, unknown: list[str]) -> Any:  # noqa: ANN401 - whatever JSON holds
+def _field(item: object, shape: str | Struct, owner: str, path: str, unknown: list[str]) -> Any:  # noqa: ANN401 - any JSON
     if shape is STRING:
         if isinstance(item, str):
             return item
@@ -125,7 +113,7 @@ def _field(item: object, shape: str | Struct, owner: str, path: str, unknown: li
     raise _wrong(item, shape if isinstance(shape, str) else f"v1.{shape.name}", f"{owner}.{path}")
 
 
-def _scalar(item: object, shape: str, owner: str, path: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+def _scalar(item: object, shape: str, owner: str, path: str) -> Any:  # noqa: ANN401 - any JSON
     if shape in {INT32, INT64}:
         bits = 31 if shape == INT32 else 63
         if isinstance(item, int) and not isinstance(item, bool) and -(1 << bits) <= item < 1 << bits:
@@ -200,3 +188,102 @@ def _unreadable(text: str, layout: str, part: str) -> str:
         seconds = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text)
         rest, part = (text[seconds.end() :], part) if seconds else (text, "2006")
     return f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as "{part}"'
+
+
+_QUALIFIED: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
+_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
+_VALUE: Final = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
+_LABEL_BYTES: Final = 63
+_SUBDOMAIN_BYTES: Final = 253
+_ANNOTATIONS_BYTES: Final = 262_144
+
+_NAME_PART_TEXT: Final = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+_VALUE_TEXT: Final = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
+    "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
+    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+)
+_SUBDOMAIN_TEXT: Final = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
+_LABEL_TEXT: Final = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
+    "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+)
+
+
+def qualified_name_faults(value: str) -> list[str]:
+    """Return the reasons why `value` is no qualified name, such as a label key."""
+    prefix, slash, name = value.rpartition("/")
+    faults = []
+    if slash and not prefix:
+        faults.append("prefix part must be non-empty")
+    elif slash and not _SUBDOMAIN.match(prefix):
+        faults.append(f"prefix part {_SUBDOMAIN_TEXT}")
+    if not name:
+        faults.append("name part must be non-empty")
+    elif len(name) > _LABEL_BYTES:
+        faults.append(f"name part must be no more than {_LABEL_BYTES} bytes")
+    if not _QUALIFIED.match(name):
+        faults.append(_NAME_PART_TEXT)
+    return faults
+
+
+def path_segment_causes(name: str) -> list[Cause]:
+    """Return the errors of a name that cannot be part of a path, the only rule for events in core/v1."""
+    if name in {".", ".."}:
+        return [field_invalid("metadata.name", name, f"may not be '{name}'")]
+    return [field_invalid("metadata.name", name, f"may not contain '{char}'") for char in "/%" if char in name]
+
+
+def object_name_causes(name: str, rule: str) -> list[Cause]:
+    """Validate an object's name.
+
+    Args:
+        name: The name; empty if the object has neither `name` nor `generateName`.
+        rule: `segment` for a part of a path, `subdomain` for most kinds, `label` for namespaces.
+
+    Returns:
+        The validation errors.
+    """
+    if not name:
+        return [field_required("metadata.name", "name or generateName is required")]
+    if causes := path_segment_causes(name):
+        return causes
+    if rule == "segment":
+        return []
+    pattern, limit, text = (
+        (_LABEL, _LABEL_BYTES, _LABEL_TEXT) if rule == "label" else (_SUBDOMAIN, _SUBDOMAIN_BYTES, _SUBDOMAIN_TEXT)
+    )
+    causes = []
+    if len(name) > limit:
+        causes.append(field_invalid("metadata.name", name, f"must be no more than {limit} characters"))
+    if not pattern.match(name):
+        causes.append(field_invalid("metadata.name", name, text))
+    return causes
+
+
+def metadata_causes(metadata: dict[str, Any]) -> list[Cause]:
+    """Validate labels and annotations."""
+    causes = []
+    for key, value in metadata.get("labels", {}).items():
+        causes += [field_invalid("metadata.labels", key, fault) for fault in qualified_name_faults(key)]
+        if len(value) > _LABEL_BYTES:
+            causes.append(field_invalid("metadata.labels", value, f"must be no more than {_LABEL_BYTES} bytes"))
+        if not _VALUE.match(value):
+            causes.append(field_invalid("metadata.labels", value, _VALUE_TEXT))
+    annotations = metadata.get("annotations", {})
+    for key in annotations:
+        causes += [field_invalid("metadata.annotations", key, fault) for fault in qualified_name_faults(key.lower())]
+    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_BYTES:
+        note = f"Too long: may not be more than {_ANNOTATIONS_BYTES} bytes"
+        causes.append(Cause("FieldValueTooLong", note, "metadata.annotations"))
+    return causes

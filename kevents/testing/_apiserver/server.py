@@ -1,4 +1,4 @@
-"""An API server for tests and demonstrations, over real HTTP, in a thread of its own process."""
+"""An API server for tests and demonstrations. It speaks HTTP and runs in threads of the current process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kevents.testing._apiserver.access import ALL_VERBS, Access
 from kevents.testing._apiserver.faults import (
     Delay,
     Fault,
@@ -23,15 +22,13 @@ from kevents.testing._apiserver.faults import (
     checked,
     matching,
 )
-from kevents.testing._apiserver.handler import Handler
-from kevents.testing._apiserver.identity import Identity
+from kevents.testing._apiserver.handler import ALL_VERBS, Handler, Listener, Users
 from kevents.testing._apiserver.kinds import Kind, Kinds
-from kevents.testing._apiserver.kubeconfig import write_kubeconfig
-from kevents.testing._apiserver.listener import Listener
 from kevents.testing._apiserver.requests import Request, RequestLog
 from kevents.testing._apiserver.resources import Resources
 from kevents.testing._apiserver.status import APIError, Cause
 from kevents.testing._apiserver.storage import Backup, Limits, Store
+from kevents.testing._apiserver.tls import Identity, kubeconfig
 from kevents.testing._apiserver.watch import Watches
 
 if TYPE_CHECKING:
@@ -49,25 +46,28 @@ _NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 class APIServer:
     """An embedded Kubernetes API server: events in both API versions, and simple objects of other kinds.
 
-    It answers as a real one does (both pass the same tests), keeps everything in memory, checks bearer tokens, logs
-    what it is asked, and fails on demand. A context manager: `start` and `stop`.
+    It answers like a real server (both pass the same tests), keeps all objects in memory, checks bearer tokens, logs
+    its requests, and fails on demand. As a context manager it runs `start` and `stop`.
+
+    It speaks plain HTTP and, if the extra `testing` is installed (`pip install 'kevents[testing]'`), TLS on the same
+    port.
 
     Args:
-        host: The address to listen on; loopback, unless told otherwise.
+        host: The address to listen on.
         port: The port; 0 for a free one.
         token: The token of the administrator; a random one by default.
-        event_ttl: How many seconds an event lives after its last write; None for ever.
-        clock: The wall clock in nanoseconds; of what has expired after a leap, watches hear with the next request.
-        ssl_context: For TLS; by default a self-signed certificate for the host, made when it is needed.
-        ca: What clients should trust, PEM, when `ssl_context` is given; it goes into the kubeconfig.
-        finalize_namespaces: Whether a deleted namespace goes at once; otherwise it stays `Terminating`, as on a cluster
-            without controllers.
-        log_length: How many requests the log keeps.
-        history: How many changes watches and lists in pages can go back; after more they are told 410.
-        history_age: How many seconds by the clock they can go back, as etcd forgets after five minutes; None for ever.
-        watch_buffer: By how many changes a watch may be behind before its connection is cut; None: by any number.
-        gone: How a watch from a forgotten resourceVersion is answered: with an `event` of type ERROR, as the real
-            server does for events; with the `status` 410; or with an `empty` answer that ends at once.
+        event_ttl: The lifetime in seconds of an event after its last write; None for ever.
+        clock: The wall clock in nanoseconds. After a jump, watches see expired events at the next request.
+        ssl_context: The TLS context; by default one with a self-signed certificate, made on first use.
+        ca: The certificate authority of `ssl_context` for clients, PEM; it goes into the kubeconfig.
+        finalize_namespaces: Whether a deleted namespace is removed at once. If not, it stays `Terminating`, as on a
+            cluster without controllers.
+        log_length: The number of requests in the log.
+        history: The number of changes that watches and paged lists can go back; older versions get 410.
+        history_age: The time in seconds, by the clock, that they can go back (etcd: five minutes); None for ever.
+        watch_buffer: The number of changes by which a watch may be behind before it is cut; None for no limit.
+        gone: The answer to a watch from a compacted resourceVersion: an `event` of type ERROR, like the real server's;
+            the `status` 410; or an `empty` answer.
 
     .. versionadded:: 0.1
     """
@@ -92,28 +92,28 @@ class APIServer:
         self.token = token if token is not None else secrets.token_urlsafe(24)
         self._identity = Identity(host, ssl_context, ca)
         self._folders: list[str] = []
-        self._access = Access(self.token)
+        self._users = Users(self.token)
         self._faults = Faults()
         self._log = RequestLog(log_length)
         self._kinds = Kinds()
         self._store = Store(clock, event_ttl, Limits(history, history_age, watch_buffer))
         self._resources = Resources(self._store, finalize_namespaces=finalize_namespaces)
         watches = Watches(self._store, gone)
-        self._handler = Handler(self._access, self._faults, self._log, self._kinds, self._resources, watches)
+        self._handler = Handler(self._users, self._faults, self._log, self._kinds, self._resources, watches)
         self._listener = Listener(host, port, self._identity.context, self._handler.handle)
         for name in _NAMESPACES:
             self.create_namespace(name)
 
-    # Life
+    # Start and stop
 
     def start(self) -> Self:
-        """Listen; give the server itself. Starting again after `stop` keeps port and objects."""
+        """Start to listen, and return the server. A stopped server keeps its port and its objects."""
         self._handler.open()
         self._listener.open()
         return self
 
     def stop(self) -> None:
-        """End everything: port, connections, watches, requests that hang, threads, files. The objects stay."""
+        """Close the port, all connections and watches, end all threads, remove temporary files. The objects stay."""
         self._listener.close()
         self._handler.close()
         self._listener.disconnect()
@@ -122,17 +122,15 @@ class APIServer:
         self._folders.clear()
 
     def __enter__(self) -> Self:
-        """Start."""
         return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
         self.stop()
 
     def stop_listening(self, *, disconnect: bool = True) -> None:
-        """Be away: connections are refused; those that are open are closed, unless told otherwise."""
+        """Refuse new connections, and close the open ones if `disconnect`."""
         self._listener.close()
         if disconnect:
             self._handler.close()
@@ -140,10 +138,10 @@ class APIServer:
             self._handler.open()
 
     def listen_again(self) -> None:
-        """Be back, on the same port."""
+        """Accept connections again, on the same port."""
         self._listener.open()
 
-    # Where it is
+    # Addresses
 
     @property
     def port(self) -> int:
@@ -152,17 +150,26 @@ class APIServer:
 
     @property
     def url(self) -> str:
-        """Where clients find the server, by plain HTTP; the same port speaks TLS."""
+        """The address for plain HTTP."""
         return f"http://{self._authority}"
 
     @property
     def tls_url(self) -> str:
-        """Where clients find the server, by TLS."""
+        """The address for TLS.
+
+        Raises:
+            ImportError: TLS needs the extra `testing`.
+        """
+        self._identity.context()
         return f"https://{self._authority}"
 
     @property
     def ca(self) -> str:
-        """The certificate that clients by TLS should trust, PEM."""
+        """The certificate authority for clients that use TLS, PEM.
+
+        Raises:
+            ImportError: TLS needs the extra `testing`.
+        """
         return self._identity.ca
 
     @property
@@ -171,11 +178,13 @@ class APIServer:
         return f"{host}:{self.port}"
 
     def kubeconfig(self, path: str | Path | None = None, *, token: str | None = None) -> Path:
-        """Write a kubeconfig for kubectl and the official client; it uses TLS, since kubectl sends no token without.
+        """Write a kubeconfig for kubectl and the official client. Only its owner can read it.
+
+        It uses TLS if the extra `testing` is installed; kubectl needs that, because it sends no token over plain HTTP.
 
         Args:
-            path: Where to; None for a temporary folder that `stop` removes.
-            token: Whose token; the administrator's by default.
+            path: The file; None for one in a temporary folder that `stop` removes.
+            token: The token; the administrator's by default.
 
         Returns:
             The file.
@@ -183,31 +192,48 @@ class APIServer:
         if path is None:
             self._folders.append(tempfile.mkdtemp(prefix="kevents-"))
             path = Path(self._folders[-1]) / "kubeconfig"
-        return write_kubeconfig(Path(path), self.tls_url, token or self.token, self.ca)
+        path = Path(path)
+        path.touch(mode=0o600)
+        url, ca = (self.tls_url, self.ca) if self._identity.available else (self.url, "")
+        path.write_text(kubeconfig(url, token or self.token, ca), encoding="utf-8")
+        return path
 
-    # Who may use it
+    # Users
 
     def add_user(self, token: str, name: str, verbs: Iterable[str] = ALL_VERBS) -> None:
-        """Let a token stand for a user who may use `verbs` (`*` for all) on every resource; again: change it."""
-        self._access.add(token, name, verbs)
+        """Add a user, or change the user of a token.
+
+        Args:
+            token: The bearer token.
+            name: The name of the user.
+            verbs: The verbs allowed on all resources; `*` for all verbs.
+        """
+        self._users.add(token, name, verbs)
 
     def remove_user(self, name: str) -> None:
-        """Forget a user: their token is answered with 401; `admin` is the user of `token`."""
-        self._access.remove(name)
+        """Remove a user: requests with its token get 401. The administrator is `admin`."""
+        self._users.remove(name)
 
-    # What it holds
+    # Objects
 
     def register(self, api_version: str, kind: str, resource: str, *, namespaced: bool = True) -> None:
-        """Add a custom resource: its API version, kind and plural."""
+        """Add a custom resource.
+
+        Args:
+            api_version: Such as `example.com/v1`.
+            kind: The kind.
+            resource: The plural.
+            namespaced: Whether its objects are in namespaces.
+        """
         group, _, version = api_version.rpartition("/")
         self._kinds.add(Kind(group, version, kind, resource, namespaced, custom=bool(group)))
 
     def events(self, namespace: str | None = None) -> list[dict[str, Any]]:
-        """Give copies of the events, of one namespace or of all, as core/v1 shows them."""
+        """Return copies of the events of one namespace or of all, in the form of core/v1."""
         return self.objects("v1", "events", namespace)
 
     def objects(self, api_version: str, resource: str, namespace: str | None = None) -> list[dict[str, Any]]:
-        """Give copies of the objects of a resource, of one namespace or of all.
+        """Return copies of the objects of a resource, of one namespace or of all.
 
         Raises:
             LookupError: There is no such resource.
@@ -216,22 +242,22 @@ class APIServer:
         return [copy.deepcopy(kind.show(item)) for _, item in self._store.items(kind.bucket, namespace or "")[0]]
 
     def create(self, api_version: str, resource: str, body: dict[str, Any], namespace: str = "") -> dict[str, Any]:
-        """Store an object as if a client had created it; give a copy of what is stored.
+        """Create an object as a client would, and return a copy of the stored object.
 
         Args:
             api_version: Such as `v1` or `example.com/v1`.
             resource: The plural, such as `pods`.
             body: The object; apiVersion and kind may be missing.
-            namespace: Where to; that of the body, or `default`, when empty.
+            namespace: The namespace; empty for that of the body, or `default`.
 
         Raises:
             LookupError: There is no such resource.
-            APIError: The object is refused, as a client would be told.
+            APIError: The object is refused, with the error that a client gets.
         """
         kind = self._kind(api_version, resource)
         body = {"apiVersion": api_version, "kind": kind.kind, **body}
         where = (body.get("metadata", {}).get("namespace") or namespace or "default") if kind.namespaced else ""
-        stored = self._resources.insert(kind, where, kind.read(copy.deepcopy(body), [])).objects[0]
+        stored = self._resources.insert(kind, where, kind.read(copy.deepcopy(body), []))
         return copy.deepcopy(kind.show(stored))
 
     def create_namespace(self, name: str) -> None:
@@ -239,27 +265,27 @@ class APIServer:
         self.create("v1", "namespaces", {"metadata": {"name": name}})
 
     def terminate_namespace(self, name: str) -> None:
-        """Leave a namespace `Terminating`: nothing can be created in it any more."""
-        self._resources.deletes.terminate(name)
+        """Make a namespace `Terminating`: creates in it are refused."""
+        self._resources.terminate(name)
 
     def remove_namespace(self, name: str) -> None:
-        """Remove a namespace and all that is in it."""
-        self._resources.deletes.remove(self._kind("v1", "namespaces"), "", name)
+        """Remove a namespace and its objects."""
+        self._resources.remove(self._kind("v1", "namespaces"), "", name)
 
     def expire(self, name: str = "*") -> int:
-        """Let the events of that name expire now, all with `*`; give how many there were."""
+        """Expire the events of a name, or all with `*`; return their number."""
         return self._store.expire(name)
 
     def compact(self) -> None:
-        """Forget the history: a watch or a page of an earlier resourceVersion is told 410."""
+        """Forget the history: a watch or a page of an earlier resourceVersion gets 410."""
         self._store.compact()
 
     def backup(self) -> Backup:
-        """Give all that it holds, for `restore`."""
+        """Return a copy of all objects, for `restore`."""
         return self._store.backup()
 
     def restore(self, backup: Backup) -> None:
-        """Go back to what it held, resourceVersions too, as after etcd was restored; watches are cut."""
+        """Return to a backup, resourceVersions included, as after a restore of etcd; watches are cut."""
         self._store.restore(backup)
 
     def _kind(self, api_version: str, resource: str) -> Kind:
@@ -268,35 +294,35 @@ class APIServer:
             return kind
         raise LookupError(f"no resource {resource!r} in {api_version!r}")
 
-    # What it was asked
+    # Requests
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """The requests so far, the oldest first; a request is there as soon as it has been read."""
+        """The requests, oldest first; a request is added when it has been read."""
         return self._log.snapshot()
 
     def clear_requests(self) -> None:
-        """Forget the requests so far."""
+        """Forget all requests."""
         self._log.clear()
 
     @property
     def connections(self) -> int:
-        """How many TCP connections have been accepted."""
+        """The number of TCP connections accepted so far."""
         return self._listener.accepted
 
     def wait_for(self, predicate: Callable[[], object], timeout: float = 10.0) -> bool:
-        """Wait until `predicate` holds; it is asked again after every request and every answer.
+        """Wait until `predicate` is true; it is evaluated after each request and each answer.
 
         Args:
-            predicate: What to wait for, such as `lambda: len(server.requests) == 3`.
-            timeout: How many seconds at most.
+            predicate: The condition, such as `lambda: len(server.requests) == 3`.
+            timeout: The maximum wait in seconds.
 
         Returns:
-            Whether it holds.
+            Whether it became true.
         """
         return self._log.wait_for(predicate, timeout)
 
-    # What goes wrong
+    # Faults
 
     def fail(
         self,
@@ -307,18 +333,18 @@ class APIServer:
         path: str | None = None,
         when: Callable[[Request], bool] | None = None,
     ) -> Rule:
-        """Make requests go wrong.
+        """Add a fault.
 
         Args:
-            fault: What happens; a number is short for `Status(number)`.
-            times: How many requests; None for all, until the rule's `remove` or the end of its `with` block.
+            fault: The fault; a number is short for `Status(number)`.
+            times: The number of requests; None for all, until the rule's `remove` or the end of its `with` block.
             method: Only requests with this HTTP method.
-            path: Only requests whose path contains this.
-            when: Only requests for which this is true.
+            path: Only requests whose path contains this text.
+            when: Only requests for which this function returns true.
 
         Returns:
-            The rule: a context manager, with `remove()` and `hits`. Of several rules that match, the oldest decides; a
-            `Delay` lets later rules decide as well.
+            The rule: a context manager with `remove()` and `hits`. If several rules match a request, the oldest one
+            applies; after a `Delay`, later rules apply as well.
 
         Raises:
             TypeError: It is no fault; exceptions are for a `FakeSink`.
@@ -327,5 +353,5 @@ class APIServer:
         return self._faults.add(checked(fault, times), times, matching(method, path, when))
 
     def clear_faults(self) -> None:
-        """Remove every rule; requests that wait because of one go on."""
+        """Remove all rules; delayed requests go on."""
         self._faults.clear()

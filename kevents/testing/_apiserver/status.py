@@ -1,4 +1,4 @@
-"""Status bodies: how an API server says no."""
+"""Status bodies: the errors of an API server."""
 
 from __future__ import annotations
 
@@ -8,31 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "APIError",
-    "Cause",
-    "already_exists",
-    "bad_request",
-    "conflict",
-    "conflict_of",
-    "field_immutable",
-    "field_invalid",
-    "field_required",
-    "forbidden",
-    "invalid",
-    "method_not_allowed",
-    "no_such_resource",
-    "not_found",
-    "status_body",
-    "unsupported_media_type",
-]
-
 Details = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One of the reasons of a refusal, as `details.causes` lists them.
+    """One entry of `details.causes`.
 
     .. versionadded:: 0.1
     """
@@ -42,7 +23,7 @@ class Cause:
     field: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """Give the cause as the wire has it, without an empty field."""
+        """Return the cause as JSON, without an empty field."""
         body = {"reason": self.reason, "message": self.message}
         return {**body, "field": self.field} if self.field else body
 
@@ -52,10 +33,10 @@ class APIError(Exception):
 
     Attributes:
         code: The HTTP status.
-        reason: The machine-readable reason; empty where the server gives none.
+        reason: The machine-readable reason; empty if the server gives none.
         message: The text for people.
-        details: `details` of the Status; None leaves the key away.
-        headers: Further response headers.
+        details: `details` of the Status; None omits the key.
+        headers: Additional response headers.
         metadata: The metadata of the Status.
 
     .. versionadded:: 0.1
@@ -79,12 +60,12 @@ class APIError(Exception):
         self.metadata = dict(metadata or {})
 
     def body(self) -> dict[str, Any]:
-        """Give the Status object."""
+        """Return the Status object."""
         return {**status_body(self.code, self.reason, self.message, self.details), "metadata": self.metadata}
 
 
 def status_body(code: int, reason: str, message: str, details: Details | None = None) -> dict[str, Any]:
-    """Build a Status of failure, its keys in the order of the real server."""
+    """Build a Status of failure; its keys have the order of the real server."""
     body: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
     body["message"] = message
     if reason:
@@ -96,7 +77,7 @@ def status_body(code: int, reason: str, message: str, details: Details | None = 
 
 
 def qualified(resource: str, group: str) -> str:
-    """Give `resource`, with its group where it has one."""
+    """Return `resource`, or `resource.group` outside core/v1."""
     return f"{resource}.{group}" if group else resource
 
 
@@ -124,24 +105,24 @@ def not_found(resource: str, group: str, name: str) -> APIError:
 
 
 def no_such_resource() -> APIError:
-    """404 for a path that no resource answers to."""
+    """404 for the path of an unknown resource."""
     return APIError(404, "NotFound", "the server could not find the requested resource", {})
 
 
 def method_not_allowed() -> APIError:
-    """405 for a resource that does not know the verb."""
+    """405 for a verb that the resource does not have."""
     message = "the server does not allow this method on the requested resource"
     return APIError(405, "MethodNotAllowed", message, {})
 
 
 def already_exists(resource: str, group: str, name: str) -> APIError:
-    """409 for a create under a name that is taken."""
+    """409 for a create with the name of an existing object."""
     message = f'{qualified(resource, group)} "{name}" already exists'
     return APIError(409, "AlreadyExists", message, _details(name, group, resource))
 
 
 def conflict(resource: str, group: str, name: str) -> APIError:
-    """409 for a write that was made for an older resourceVersion."""
+    """409 for a write with an old resourceVersion."""
     message = (
         f'Operation cannot be fulfilled on {qualified(resource, group)} "{name}": the object has been modified; '
         "please apply your changes to the latest version and try again"
@@ -149,8 +130,8 @@ def conflict(resource: str, group: str, name: str) -> APIError:
     return APIError(409, "Conflict", message, _details(name, group, resource))
 
 
-def conflict_of(kind: str, group: str, name: str, why: str, fate: str) -> APIError:
-    """409 for the delete of an object that is another than the client knows."""
+def precondition_failed(kind: str, group: str, name: str, why: str, fate: str) -> APIError:
+    """409 for a delete whose precondition does not hold."""
     text = f'Operation cannot be fulfilled on {qualified(kind, group)} "{name}": {why}'
     return APIError(409, "Conflict", f"{text}. The object might have been {fate}", _details(name, group, kind))
 
@@ -161,25 +142,10 @@ def forbidden(resource: str, group: str, name: str, why: str, causes: Iterable[C
     return APIError(403, "Forbidden", f"{subject} is forbidden: {why}", _details(name, group, resource, causes))
 
 
-def unsupported_media_type(message: str, details: Details | None = None) -> APIError:
-    """415 for a content type that the request must not have."""
-    return APIError(415, "UnsupportedMediaType", message, details)
-
-
-def field_required(field: str, note: str = "") -> Cause:
-    """Give the cause for a field that is missing."""
-    return Cause("FieldValueRequired", f"Required value: {note}" if note else "Required value", field)
-
-
-def field_invalid(field: str, value: str, note: str) -> Cause:
-    """Give the cause for a field whose value will not do."""
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-    return Cause("FieldValueInvalid", f'Invalid value: "{quoted}": {note}', field)
-
-
-def field_immutable(field: str, value: str) -> Cause:
-    """Give the cause for a field that must stay as it was created."""
-    return field_invalid(field, value, "field is immutable")
+def unsupported_media_type(types: str) -> APIError:
+    """415 for a body whose content type is not one of `types`."""
+    message = f"the body of the request was in an unknown format - accepted media types include: {types}"
+    return APIError(415, "UnsupportedMediaType", message)
 
 
 def invalid(kind: str, name: str, causes: Iterable[Cause], group: str = "") -> APIError:
@@ -187,8 +153,8 @@ def invalid(kind: str, name: str, causes: Iterable[Cause], group: str = "") -> A
 
     Args:
         kind: The kind of the object.
-        name: Its name, empty when it has none.
-        causes: What is wrong with it, at least one.
+        name: Its name, may be empty.
+        causes: The validation errors, at least one.
         group: The API group of the kind.
     """
     listed = list(causes)
@@ -196,3 +162,29 @@ def invalid(kind: str, name: str, causes: Iterable[Cause], group: str = "") -> A
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     message = f'{qualified(kind, group)} "{name}" is invalid: {joined}'
     return APIError(422, "Invalid", message, _details(name, group, kind, listed))
+
+
+def field_required(field: str, note: str = "") -> Cause:
+    """Return the cause for a missing field."""
+    return Cause("FieldValueRequired", f"Required value: {note}" if note else "Required value", field)
+
+
+def field_invalid(field: str, value: str, note: str) -> Cause:
+    """Return the cause for a field with a wrong value."""
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    return Cause("FieldValueInvalid", f'Invalid value: "{quoted}": {note}', field)
+
+
+def field_immutable(field: str, value: str) -> Cause:
+    """Return the cause for a changed field that cannot change."""
+    return field_invalid(field, value, "field is immutable")
+
+
+def field_forbidden(field: str, note: str) -> Cause:
+    """Return the cause for a field that must not be set."""
+    return Cause("FieldValueForbidden", f"Forbidden: {note}", field)
+
+
+def field_unsupported(field: str, value: str, supported: str) -> Cause:
+    """Return the cause for a value that is not in a list; both `value` and `supported` are quoted already."""
+    return Cause("FieldValueNotSupported", f"Unsupported value: {value}: supported values: {supported}", field)

@@ -1,19 +1,15 @@
-"""The object store: versions, expiry and what watchers are told."""
+"""The object store: objects, versions, expiry, the history of changes, and watchers."""
 
 from __future__ import annotations
 
 import threading
-import uuid
 from collections import OrderedDict, deque
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.history import Change, CompactedError, History, Limits, Watcher
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-__all__ = ["Backup", "Change", "CompactedError", "ExistsError", "Item", "Limits", "MissingError", "Store", "Watcher"]
+    from collections.abc import Callable, Iterable, Iterator
 
 Object = dict[str, Any]
 Key = tuple[str, str, str]
@@ -23,16 +19,166 @@ _NANOSECONDS: Final = 1_000_000_000
 
 
 class ExistsError(Exception):
-    """The name is taken."""
+    """An object of that name exists."""
 
 
 class MissingError(Exception):
     """There is no such object."""
 
 
+class CompactedError(Exception):
+    """The history does not reach back to that version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of one object.
+
+    Attributes:
+        type: `ADDED`, `MODIFIED` or `DELETED`.
+        version: The store's version after the change.
+        time: The time of the change by the store's clock, in nanoseconds.
+        bucket: The kind of the object.
+        namespace: Its namespace; empty if it has none.
+        object: The object after the change; the last state of a deleted one.
+        previous: The object before the change; None if it was added.
+    """
+
+    type: str
+    version: int
+    time: int
+    bucket: str
+    namespace: str
+    object: Object
+    previous: Object | None
+
+    def concerns(self, bucket: str, namespace: str) -> bool:
+        """Whether it is in a bucket and a namespace; an empty namespace stands for all."""
+        return self.bucket == bucket and namespace in {"", self.namespace}
+
+
+@dataclass(eq=False, slots=True)
+class Watcher:
+    """A consumer of the changes in a bucket.
+
+    Attributes:
+        bucket: The kind of the objects.
+        namespace: One namespace, or empty for all.
+        since: Changes up to this version are skipped; it may be in the future.
+        wake: Called under the store's lock when there is a change.
+        cut: Called under the store's lock when the watcher is too far behind and gets no more changes.
+        pending: The changes that it has not taken yet.
+    """
+
+    bucket: str
+    namespace: str
+    since: int
+    wake: Callable[[], None]
+    cut: Callable[[], None]
+    pending: deque[Change]
+
+    def concerns(self, change: Change) -> bool:
+        """Whether it gets the change."""
+        return change.version > self.since and change.concerns(self.bucket, self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of the history.
+
+    Attributes:
+        changes: The number of changes kept, at least one.
+        age: The time in seconds, by the store's clock, for which changes are kept; None for ever.
+        behind: The number of changes by which a watcher may be behind before it is cut; None for no limit.
+    """
+
+    changes: int = 10_000
+    age: float | None = None
+    behind: int | None = None
+
+
+class History:
+    """The latest changes, and the watchers. Like etcd it always keeps the last change. The store's lock guards it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._changes: deque[Change] = deque()
+        self._watchers: list[Watcher] = []
+        self._compacted = 1
+
+    def add(self, change: Change) -> None:
+        """Add a change and wake the watchers that it concerns."""
+        self._changes.append(change)
+        self._forget(len(self._changes) - self._limits.changes)
+        for watcher in [watcher for watcher in self._watchers if watcher.concerns(change)]:
+            watcher.pending.append(change)
+            if self._limits.behind is None or len(watcher.pending) <= self._limits.behind:
+                watcher.wake()
+            else:
+                self._watchers.remove(watcher)
+                watcher.pending.clear()
+                watcher.cut()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Add a watcher."""
+        self._watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Remove a watcher, if it is still there."""
+        if watcher in self._watchers:
+            self._watchers.remove(watcher)
+
+    def is_compacted(self, since: int) -> bool:
+        """Whether the changes after a version are no longer known."""
+        return since < self._compacted - 1
+
+    def since(self, bucket: str, namespace: str, version: int) -> Iterable[Change]:
+        """Return the changes in a bucket after a version.
+
+        Raises:
+            CompactedError: They are no longer known.
+        """
+        if self.is_compacted(version):
+            raise CompactedError
+        return (change for change in self._changes if change.version > version and change.concerns(bucket, namespace))
+
+    def undo(self, bucket: str, objects: dict[tuple[str, str], Object], version: int) -> None:
+        """Turn the current objects of a bucket into those of an earlier version that is not compacted."""
+        for change in reversed(list(self.since(bucket, "", version))):
+            key = (change.namespace, change.object["metadata"]["name"])
+            if change.previous is None:
+                del objects[key]
+            else:
+                objects[key] = change.previous
+
+    def compact(self) -> None:
+        """Forget all changes but the last."""
+        self._forget(len(self._changes) - 1)
+
+    def expire(self, now: int) -> None:
+        """Forget changes that are too old at `now`, in nanoseconds."""
+        if self._limits.age is None:
+            return
+        oldest = now - int(self._limits.age * _NANOSECONDS)
+        while len(self._changes) > 1 and self._changes[0].time < oldest:
+            self._forget(1)
+
+    def reset(self, version: int) -> None:
+        """Start again at a version; all watchers are cut."""
+        self._changes.clear()
+        self._compacted = version
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            watcher.cut()
+
+    def _forget(self, number: int) -> None:
+        for _ in range(number):
+            self._compacted = self._changes.popleft().version + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """All that a store held at some time."""
+    """The content of a store at one moment."""
 
     version: int
     objects: dict[str, dict[tuple[str, str], Object]]
@@ -42,12 +188,12 @@ class Backup:
 class Store:
     """Objects by bucket, namespace and name.
 
-    Stored objects are never changed, only replaced: what comes out may be kept, and must not be written to.
+    Stored objects are never changed, only replaced: a caller may keep a returned object but must not change it.
 
     Args:
         clock: The wall clock in nanoseconds.
-        ttl: How many seconds an object of bucket `events` lives after its last write; None for ever.
-        limits: How much of the past is kept.
+        ttl: The lifetime in seconds of an object of bucket `events` after its last write; None for ever.
+        limits: The limits of the history.
     """
 
     def __init__(self, clock: Callable[[], int], ttl: float | None, limits: Limits | None = None) -> None:
@@ -63,20 +209,17 @@ class Store:
     def create(
         self, bucket: str, namespace: str, name: str, build: Callable[[str], Object], *, dry_run: bool = False
     ) -> Object:
-        """Store a new object.
+        """Store a new object and return it.
 
         Args:
             bucket: Its kind.
             namespace: Its namespace, or empty.
             name: Its name.
-            build: Makes the object, given its resourceVersion; an empty one if it is not to be stored.
-            dry_run: Whether it is not to be stored.
-
-        Returns:
-            The object.
+            build: Makes the object for a resourceVersion, which is empty in a dry run.
+            dry_run: Whether the object is not stored.
 
         Raises:
-            ExistsError: The name is taken.
+            ExistsError: An object of that name exists.
         """
         with self.lock:
             self._expire()
@@ -91,9 +234,10 @@ class Store:
     def modify(
         self, bucket: str, namespace: str, name: str, change: Callable[[Object], Object], *, dry_run: bool = False
     ) -> Object:
-        """Replace an object by what `change` makes of it; the same object changes nothing, nor does a dry run.
+        """Replace an object by the result of `change`, and return it.
 
-        One that is being deleted goes when its last finalizer does.
+        An equal result changes nothing, nor does a dry run. An object that is being deleted is removed together with
+        its last finalizer.
 
         Raises:
             MissingError: There is no such object.
@@ -106,14 +250,15 @@ class Store:
             if dry_run:
                 return new
             new = {**new, "metadata": {**new["metadata"], "resourceVersion": str(self.version + 1)}}
-            if _is_over(bucket, new["metadata"]):
+            ending = "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers")
+            if ending and bucket != "namespaces.":  # the finalizers of a namespace are in its spec
                 self._remove(bucket, namespace, name)
-                return new
-            self._put((bucket, namespace, name), new, old)
+            else:
+                self._put((bucket, namespace, name), new, old)
             return new
 
     def get(self, bucket: str, namespace: str, name: str) -> Object:
-        """Give an object.
+        """Return an object.
 
         Raises:
             MissingError: There is no such object.
@@ -126,43 +271,47 @@ class Store:
                 raise MissingError from None
 
     def items(self, bucket: str, namespace: str = "") -> tuple[list[Item], int]:
-        """Give the objects of a namespace, or of all, in the order of their keys, and the store's version."""
+        """Return the objects of one namespace or of all, sorted by key, and the store's version."""
         with self.lock:
             self._expire()
             return self.items_at(bucket, namespace, self.version), self.version
 
     def items_at(self, bucket: str, namespace: str, version: int) -> list[Item]:
-        """Give the objects as they were at a version; the list must not be changed.
+        """Return the objects as they were at a version; the list must not be changed.
 
         Raises:
-            CompactedError: The history does not reach back that far.
+            CompactedError: The history does not reach back to that version.
         """
         with self.lock:
             self._expire()
             if self._history.is_compacted(version - 1):
                 raise CompactedError
-            return self._sorted(bucket, namespace, version)
+            if self._listed[:3] != (bucket, namespace, version):  # cached for the pages of one list
+                found = dict(self._objects.get(bucket, {}))
+                self._history.undo(bucket, found, version)
+                items = sorted((item for item in found.items() if namespace in {"", item[0][0]}), key=itemgetter(0))
+                self._listed = (bucket, namespace, version, items)
+            return self._listed[3]
 
-    def delete(self, bucket: str, namespace: str, name: str) -> Object:
-        """Remove an object and give it as it was.
+    def delete(self, bucket: str, namespace: str, name: str) -> None:
+        """Remove an object.
 
         Raises:
             MissingError: There is no such object.
         """
         with self.lock:
-            old = self.get(bucket, namespace, name)
+            self.get(bucket, namespace, name)
             self._remove(bucket, namespace, name)
-            return old
 
     def empty(self, namespace: str) -> None:
-        """Remove everything that is in a namespace."""
+        """Remove all objects of a namespace."""
         with self.lock:
             for bucket, objects in self._objects.items():
                 for key in [key for key in objects if key[0] == namespace]:
                     self._remove(bucket, *key)
 
     def expire(self, name: str) -> int:
-        """Let the events of that name end now, or all with `*`; give how many there were."""
+        """Remove the events of a name, or all with `*`, as if they had expired; return their number."""
         with self.lock:
             keys = [key for key in self._objects.get("events", {}) if name in {"*", key[1]}]
             for namespace, found in keys:
@@ -170,7 +319,7 @@ class Store:
             return len(keys)
 
     def next_expiry(self) -> float | None:
-        """Tell how many seconds it is until the next event ends; None when none will."""
+        """Return the time in seconds until the next event expires; None if none will."""
         with self.lock:
             self._expire()
             for moment in self._expiry.values():
@@ -185,30 +334,28 @@ class Store:
         Args:
             bucket: The kind to watch.
             namespace: One namespace, or empty for all.
-            since: The version after which to begin; None for what there is, and then on.
-            wake: Called when there is something new.
-            cut: Called when it is too far behind: it is told nothing more.
+            since: The version after which it starts; None to start with the existing objects.
+            wake: As of `Watcher`.
+            cut: As of `Watcher`.
 
         Raises:
-            CompactedError: The history does not reach back that far.
+            CompactedError: The history does not reach back to that version.
         """
         with self.lock:
             self._expire()
-            if since is None:
-                pending = deque(self._present(bucket, namespace))
-            else:
-                pending = deque(self._history.since(bucket, namespace, since))
+            changes = self._existing(bucket, namespace)
+            pending = deque(changes if since is None else self._history.since(bucket, namespace, since))
             watcher = Watcher(bucket, namespace, since or 0, wake, cut, pending)
             self._history.watch(watcher)
             return watcher
 
     def unwatch(self, watcher: Watcher) -> None:
-        """Tell the watcher nothing more; again: nothing."""
+        """Remove a watcher, if it is still there."""
         with self.lock:
             self._history.unwatch(watcher)
 
     def take(self, watcher: Watcher) -> list[Change]:
-        """Give the watcher what is new."""
+        """Return the watcher's pending changes, and clear them."""
         with self.lock:
             self._expire()
             changes = list(watcher.pending)
@@ -216,25 +363,25 @@ class Store:
             return changes
 
     def compact(self) -> None:
-        """Forget the history but for the last change: watches and pages of an older version are gone."""
+        """Forget the history but for the last change."""
         with self.lock:
             self._history.compact()
 
     def is_compacted(self, since: int) -> bool:
-        """Tell whether a watch from that version is gone."""
+        """Whether a watch from that version gets 410."""
         with self.lock:
             self._expire()
             return self._history.is_compacted(since)
 
     def backup(self) -> Backup:
-        """Give all that there is."""
+        """Return a copy of the content."""
         with self.lock:
             self._expire()
             objects = {bucket: dict(found) for bucket, found in self._objects.items()}
             return Backup(self.version, objects, dict(self._expiry))
 
     def restore(self, backup: Backup) -> None:
-        """Go back to what there was, its version too; who watches is cut off."""
+        """Return to a backup, its version included; all watchers are cut."""
         with self.lock:
             self.version = backup.version
             self._objects = {bucket: dict(found) for bucket, found in backup.objects.items()}
@@ -242,17 +389,9 @@ class Store:
             self._listed = ("", "", 0, [])
             self._history.reset(backup.version)
 
-    def _present(self, bucket: str, namespace: str) -> Iterator[Change]:
+    def _existing(self, bucket: str, namespace: str) -> Iterator[Change]:
         for (found, _), item in self.items(bucket, namespace)[0]:
             yield Change("ADDED", self.version, self.clock(), bucket, found, item, None)
-
-    def _sorted(self, bucket: str, namespace: str, version: int) -> list[Item]:
-        if self._listed[:3] != (bucket, namespace, version):  # the pages of one list are asked for one after another
-            found = dict(self._objects.get(bucket, {}))
-            self._history.undo(bucket, found, version)
-            items = sorted((item for item in found.items() if namespace in {"", item[0][0]}), key=_key)
-            self._listed = (bucket, namespace, version, items)
-        return self._listed[3]
 
     def _put(self, key: Key, new: Object, old: Object | None) -> None:
         bucket, namespace, name = key
@@ -273,20 +412,6 @@ class Store:
 
     def _expire(self) -> None:
         now = self.clock()
-        self._history.grow_old(now)
+        self._history.expire(now)
         while self._expiry and (first := next(iter(self._expiry.items())))[1] <= now:
             self._remove(*first[0])
-
-
-def _is_over(bucket: str, metadata: Object) -> bool:
-    ending = "deletionTimestamp" in metadata and not metadata.get("finalizers")
-    return ending and bucket != "namespaces."  # theirs are elsewhere
-
-
-def new_uid() -> str:
-    """Give a uid for a new object."""
-    return str(uuid.uuid4())
-
-
-def _key(item: tuple[tuple[str, str], Object]) -> tuple[str, str]:
-    return item[0]

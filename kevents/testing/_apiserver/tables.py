@@ -1,20 +1,122 @@
-"""The columns and cells that kubectl prints."""
+"""How objects are rendered: whole, as metadata only, or as the table that kubectl prints."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
+from kevents.testing._apiserver.status import APIError, bad_request
+
 if TYPE_CHECKING:
     from kevents.testing._apiserver.kinds import Kind
-
-__all__ = ["columns", "row"]
+    from kevents.testing._apiserver.requests import Reply
 
 Object = dict[str, Any]
 
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The form that the client asked for.
+
+    Attributes:
+        as_: The parameter `as` of `Accept`: empty, `PartialObjectMetadata`, or `Table`.
+        include: The query parameter `includeObject`: how much of the object a row of a table has.
+    """
+
+    as_: str = ""
+    include: str = ""
+
+
+_PARTIAL: Final = ("PartialObjectMetadata", "PartialObjectMetadataList")
+_META: Final = "meta.k8s.io/v1"
+
+
+def negotiate(accept: str, *, listed: bool = False, include: str = "") -> Shape:
+    """Parse an `Accept` header: the first type that the server knows decides.
+
+    Args:
+        accept: The header.
+        listed: Whether the request is a list; the metadata of a list has another name than that of an object.
+        include: The parameter `includeObject`, which matters for tables.
+
+    Raises:
+        APIError: 406 if the server knows none of the types; 400 for an unknown `includeObject`.
+    """
+    if accept in {"", "*/*", "application/json"}:
+        return Shape()
+    for wish in accept.split(","):
+        name, *parameters = [part.strip() for part in wish.split(";")]
+        given = dict(part.partition("=")[::2] for part in parameters)
+        as_ = given.get("as", "")
+        if (
+            name in {"*/*", "application/json"}
+            and as_ in {"", "Table", _PARTIAL[listed]}
+            and given.get("v", "v1") == "v1"
+        ):
+            return _table_shape(include) if as_ == "Table" else Shape(as_.removesuffix("List"))
+    types = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    raise APIError(406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {types}", {})
+
+
+def _table_shape(include: str) -> Shape:
+    if include not in {"", "Metadata", "Object", "None"}:
+        wrong = f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty"
+        raise bad_request(f"Unable to convert to Table as requested: {wrong}")
+    return Shape("Table", include)
+
+
+def render(reply: Reply, shape: Shape, now: int) -> Object:
+    """Return the body of an answer.
+
+    Args:
+        reply: The result.
+        shape: The form.
+        now: The wall clock in nanoseconds, for ages in tables.
+    """
+    if reply.body is not None:
+        return dict(reply.body)
+    if reply.metadata is None:
+        return render_object(reply.kind, reply.objects[0], shape, now)
+    if shape.as_ == "Table":
+        return _table(reply.kind, reply.objects, dict(reply.metadata), now, shape.include)
+    if shape.as_ == "PartialObjectMetadata":
+        items = [_partial(stored) for stored in reply.objects]
+        return {"kind": "PartialObjectMetadataList", "apiVersion": _META, "metadata": reply.metadata, "items": items}
+    items = [reply.kind.show(stored) for stored in reply.objects]
+    if not reply.kind.custom:
+        for item in items:
+            del item["kind"], item["apiVersion"]
+    head = {"kind": f"{reply.kind.kind}List", "apiVersion": reply.kind.api_version}
+    return {**head, "metadata": reply.metadata, "items": items}
+
+
+def render_object(kind: Kind, stored: Object, shape: Shape, now: int, *, header: bool = True) -> Object:
+    """Return one object; `header` is whether a table has the definitions of its columns."""
+    if shape.as_ == "PartialObjectMetadata":
+        return _partial(stored)
+    if shape.as_ == "Table":
+        version = stored["metadata"].get("resourceVersion", "")
+        return _table(kind, (stored,), {"resourceVersion": version}, now, shape.include, header=header)
+    return kind.show(stored)
+
+
+def _partial(stored: Object) -> Object:
+    return {"kind": "PartialObjectMetadata", "apiVersion": _META, "metadata": stored["metadata"]}
+
+
+def _table(
+    kind: Kind, objects: tuple[Object, ...], metadata: Object, now: int, include: str, *, header: bool = True
+) -> Object:
+    shown = {"None": lambda _: None, "Object": kind.show}.get(include, _partial)
+    rows = [{"cells": _cells(kind, stored, now), "object": shown(stored)} for stored in objects]
+    body: Object = {"kind": "Table", "apiVersion": _META, "metadata": metadata}
+    return {**body, "columnDefinitions": _columns(kind) if header else None, "rows": rows}
+
+
 _NANOSECONDS: Final = 1_000_000_000
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "y": 365 * 86_400}
-_STEPS: Final = (  # up to so many seconds, in this unit, and in that one besides
+_STEPS: Final = (  # below this number of seconds, an age is shown in the first unit and, if any, in the second
     (120, "s", ""),
     (600, "m", "s"),
     (3 * 3600, "m", ""),
@@ -24,7 +126,6 @@ _STEPS: Final = (  # up to so many seconds, in this unit, and in that one beside
     (2 * 365 * 86_400, "d", ""),
     (8 * 365 * 86_400, "y", "d"),
 )
-
 _EVENT_COLUMNS: Final = (
     ("Last Seen", 0),
     ("Type", 0),
@@ -43,67 +144,56 @@ _COLUMNS: Final = {
     "pods.": (("Name", 0), ("Ready", 0), ("Status", 0), ("Restarts", 0), ("Age", 0)),
     "configmaps.": (("Name", 0), ("Data", 0), ("Age", 0)),
 }
-_PLAIN: Final = (("Name", 0), ("Age", 0))
+_OTHER_COLUMNS: Final = (("Name", 0), ("Age", 0))
 
 
-def columns(kind: Kind) -> list[Object]:
-    """Give the definitions of a kind's columns; those of priority 1 are for wide output."""
+def _columns(kind: Kind) -> list[Object]:
     return [
         {
             "name": name,
             "type": "string",
             "format": "name" if name == "Name" else "",
             "description": f"{name} of the {kind.kind}",
-            "priority": priority,
+            "priority": priority,  # 1: only in wide output
         }
-        for name, priority in _COLUMNS.get(kind.bucket, _PLAIN)
+        for name, priority in _COLUMNS.get(kind.bucket, _OTHER_COLUMNS)
     ]
 
 
-def row(kind: Kind, stored: Object, now: int) -> list[object]:
-    """Give the cells of an object.
-
-    Args:
-        kind: Its kind.
-        stored: It.
-        now: The wall clock in nanoseconds.
-    """
+def _cells(kind: Kind, stored: Object, now: int) -> list[object]:
     if kind.bucket == "events":
-        return _event(stored, now)
-    metadata = stored["metadata"]
-    return [metadata.get("name", ""), *_middle(kind.bucket, stored), _age(metadata.get("creationTimestamp"), now)]
+        return _event_cells(stored, now)
+    metadata, status = stored["metadata"], stored.get("status", {})
+    cells: list[object] = []
+    if kind.bucket == "pods.":
+        statuses = status.get("containerStatuses", [])
+        ready = sum(bool(status.get("ready")) for status in statuses)
+        restarts = sum(status.get("restartCount", 0) for status in statuses)
+        containers = stored.get("spec", {}).get("containers", [])
+        cells = [f"{ready}/{len(containers)}", status.get("phase", ""), str(restarts)]
+    elif kind.bucket == "namespaces.":
+        cells = [status.get("phase", "")]
+    elif kind.bucket == "configmaps.":
+        cells = [len(stored.get("data", {}))]
+    return [metadata.get("name", ""), *cells, _age(metadata.get("creationTimestamp"), now)]
 
 
-def _middle(bucket: str, stored: Object) -> list[object]:
-    if bucket == "pods.":
-        return _pod(stored)
-    if bucket == "namespaces.":
-        return [stored.get("status", {}).get("phase", "")]
-    return [len(stored.get("data", {}))] if bucket == "configmaps." else []
-
-
-def _pod(pod: Object) -> list[object]:
-    containers = pod.get("spec", {}).get("containers", [])
-    statuses = pod.get("status", {}).get("containerStatuses", [])
-    ready = sum(bool(status.get("ready")) for status in statuses)
-    restarts = sum(status.get("restartCount", 0) for status in statuses)
-    return [f"{ready}/{len(containers)}", pod.get("status", {}).get("phase", ""), str(restarts)]
-
-
-def _event(event: Object, now: int) -> list[object]:
-    involved = event.get("involvedObject", {})
+def _event_cells(event: Object, now: int) -> list[object]:
+    involved, source = event.get("involvedObject", {}), event.get("source", {})
     kind, name = involved.get("kind", ""), involved.get("name", "")
     first = event.get("firstTimestamp") or event.get("eventTime")
     series = event.get("series")
     last = series.get("lastObservedTime") if series else event.get("lastTimestamp") or first
     count = series.get("count", 0) if series else event.get("count") or 1
+    component = source.get("component") or event.get("reportingComponent", "")
+    host = source.get("host") or event.get("reportingInstance", "")
     return [
         _age(last, now),
         event.get("type", ""),
         event.get("reason", ""),
         f"{kind.lower()}/{name}" if name else kind.lower(),
         involved.get("fieldPath", ""),
-        _source(event),
+        f"{component}, {host}" if host else component,
         event.get("message", "").strip(),
         _age(first, now),
         count,
@@ -111,32 +201,15 @@ def _event(event: Object, now: int) -> list[object]:
     ]
 
 
-def _source(event: Object) -> str:
-    source = event.get("source", {})
-    component = source.get("component") or event.get("reportingComponent", "")
-    host = source.get("host") or event.get("reportingInstance", "")
-    return f"{component}, {host}" if host else component
-
-
 def _age(text: str | None, now: int) -> str:
     if not text:
         return "<unknown>"
     moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     seconds = int(now / _NANOSECONDS - moment.astimezone(timezone.utc).timestamp())
-    return _duration(seconds)
-
-
-def _duration(seconds: int) -> str:
     if seconds < -1:
         return "<invalid>"
     seconds = max(seconds, 0)
-    for limit, large, small in _STEPS:
-        if seconds < limit:
-            return _pair(seconds, large, small)
-    return _pair(seconds, "y", "")
-
-
-def _pair(seconds: int, large: str, small: str) -> str:
+    large, small = next(((large, small) for limit, large, small in _STEPS if seconds < limit), ("y", ""))
     whole, rest = divmod(seconds, _UNITS[large])
     part = rest // _UNITS[small] if small else 0
     return f"{whole}{large}{part}{small}" if part else f"{whole}{large}"

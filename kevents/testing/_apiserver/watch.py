@@ -1,4 +1,4 @@
-"""Watches: answers that go on, a line for every change."""
+"""Watches: streams with one line of JSON for each change."""
 
 from __future__ import annotations
 
@@ -10,43 +10,39 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.access import is_true
-from kevents.testing._apiserver.http import Stream, dump
-from kevents.testing._apiserver.options import check_list
-from kevents.testing._apiserver.selectors import selector
-from kevents.testing._apiserver.shapes import render_object
-from kevents.testing._apiserver.status import APIError, bad_request, status_body
+from kevents.testing._apiserver.options import check_list, parse_int, selector
+from kevents.testing._apiserver.requests import Stream, dump, is_true
+from kevents.testing._apiserver.status import APIError, status_body
 from kevents.testing._apiserver.storage import CompactedError
+from kevents.testing._apiserver.tables import render_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from kevents.testing._apiserver.calls import Call
-    from kevents.testing._apiserver.shapes import Shape
+    from kevents.testing._apiserver.requests import Call
     from kevents.testing._apiserver.storage import Change, Store, Watcher
-
-__all__ = ["Watches"]
+    from kevents.testing._apiserver.tables import Shape
 
 Object = dict[str, Any]
 
-_AT_ONCE: Final = 64
-"""Lines that go out together when they wait together; each is a chunk of its own all the same."""
+_BATCH: Final = 64
+"""The number of lines that are sent together; each is a chunk of its own."""
 
 
 @dataclass(eq=False, slots=True)
 class _Bell:
-    """A pair of sockets: ringing one wakes the thread that selects on the other."""
+    """A pair of sockets: `ring` wakes the thread that selects on `heard`."""
 
     ringer: socket.socket
     heard: socket.socket
 
     def ring(self) -> None:
-        """Wake; once is enough, so a full buffer does not matter."""
+        """Wake the thread; a full buffer means that it has been woken already."""
         with contextlib.suppress(OSError):
             self.ringer.send(b".")
 
-    def hush(self) -> None:
-        """Forget that it rang."""
+    def clear(self) -> None:
+        """Empty the buffer."""
         with contextlib.suppress(BlockingIOError):
             while self.heard.recv(4096):
                 pass
@@ -56,20 +52,20 @@ class Watches:
     """The watches of a server.
 
     Args:
-        store: What they watch.
-        gone: How a watch from a version that is forgotten is answered: with an `event` of type ERROR, as etcd's history
-            makes it; with the `status` 410, as caches do; or with an `empty` answer, as some proxies leave of it.
+        store: The objects.
+        gone: The answer to a watch from a compacted version: an `event` of type ERROR, like etcd's; the `status` 410,
+            like a cache's; or an `empty` answer, like that of some proxies.
     """
 
     def __init__(self, store: Store, gone: str = "event") -> None:
         self._store = store
-        self.gone = gone
+        self._gone = gone
         self._lock = threading.Lock()
         self._bells: set[_Bell] = set()
         self._closed = False
 
     def open(self) -> None:
-        """Let watches go on."""
+        """Allow watches."""
         with self._lock:
             self._closed = False
 
@@ -81,23 +77,23 @@ class Watches:
                 bell.ring()
 
     def stream(self, call: Call, shape: Shape, client: socket.socket) -> Stream:
-        """Give the answer to a watch.
+        """Return the answer to a watch.
 
         Args:
             call: The request.
-            shape: The shape of the objects.
-            client: The connection, which ends the watch when it is closed.
+            shape: The form of the objects.
+            client: The connection; the watch ends when the client closes it.
 
         Raises:
-            APIError: 400 for a selector that cannot be understood, 500 (as the real server) for such a version, 410
-                for one that is forgotten, if that is how it is told.
+            APIError: 400 for a selector that cannot be parsed; 500, like the real server, for a version that is no
+                number; 410 for a compacted version if `gone` is `status`.
         """
-        selects = selector(call.kind, call.query.get("fieldSelector", ""), call.query.get("labelSelector", ""))
+        selects = selector(call.kind, call.query)
         check_list(call.query, watch=True)
         since = self._since(call.query)
-        seconds = _seconds(call.query.get("timeoutSeconds", ""))
+        seconds = parse_int(call.query.get("timeoutSeconds", ""))
         deadline = time.monotonic() + seconds if seconds else None
-        if self.gone == "status" and since is not None and self._store.is_compacted(since):
+        if self._gone == "status" and since is not None and self._store.is_compacted(since):
             raise APIError(410, "Expired", f"too old resource version: {since}")
         lines = _Lines(call, shape, selects, self._store.clock)
 
@@ -110,13 +106,16 @@ class Watches:
                 try:
                     watcher = self._store.watch(call.kind.bucket, call.namespace, since, bell.ring, cut)
                 except CompactedError:
-                    if self.gone != "empty":
-                        send((dump({"type": "ERROR", "object": _gone()}),))
+                    if self._gone != "empty":
+                        gone = status_body(410, "Expired", "The resourceVersion for the provided watch is too old.")
+                        send((dump({"type": "ERROR", "object": gone}),))
                     return
                 try:
                     if is_true(call.query, "sendInitialEvents") and is_true(call.query, "allowWatchBookmarks"):
-                        send(self._first(watcher, lines))
-                    self._follow(watcher, bell, client, deadline, lambda found: send(lines.of(found)))
+                        with self._store.lock:
+                            initial = [*lines.of(self._store.take(watcher)), lines.bookmark(self._store.version)]
+                        send(initial)
+                    self._follow(watcher, bell, client, deadline, lambda changes: send(lines.of(changes)))
                 finally:
                     self._store.unwatch(watcher)
 
@@ -130,31 +129,28 @@ class Watches:
             return None
         return self._store.version if wanted in {"", "0"} else _version(wanted)
 
-    def _first(self, watcher: Watcher, lines: _Lines) -> list[bytes]:
-        with self._store.lock:
-            return [*lines.of(self._store.take(watcher)), lines.end(self._store.version)]
-
     def _follow(
         self,
         watcher: Watcher,
         bell: _Bell,
         client: socket.socket,
         deadline: float | None,
-        tell: Callable[[list[Change]], None],
+        send: Callable[[list[Change]], None],
     ) -> None:
-        with selectors.DefaultSelector() as ears:
-            ears.register(client, selectors.EVENT_READ)
-            ears.register(bell.heard, selectors.EVENT_READ)
+        with selectors.DefaultSelector() as selector:
+            selector.register(client, selectors.EVENT_READ)
+            selector.register(bell.heard, selectors.EVENT_READ)
             while not self._closed:
                 changes = self._store.take(watcher)
-                for start in range(0, len(changes), _AT_ONCE):
-                    tell(changes[start : start + _AT_ONCE])
+                for start in range(0, len(changes), _BATCH):
+                    send(changes[start : start + _BATCH])
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return
-                if any(key.fileobj is client for key, _ in ears.select(_sooner(left, self._store.next_expiry()))):
+                timeout = min((wait for wait in (left, self._store.next_expiry()) if wait is not None), default=None)
+                if any(key.fileobj is client for key, _ in selector.select(timeout)):
                     return
-                bell.hush()
+                bell.clear()
 
     @contextlib.contextmanager
     def _bell(self) -> Iterator[_Bell]:
@@ -173,7 +169,7 @@ class Watches:
 
 
 class _Lines:
-    """What a watch tells about a change."""
+    """Renders changes as the lines of one watch."""
 
     def __init__(
         self, call: Call, shape: Shape, selects: Callable[[Object], bool] | None, clock: Callable[[], int]
@@ -185,18 +181,17 @@ class _Lines:
         self._header = True
 
     def of(self, changes: Iterable[Change]) -> list[bytes]:
-        """Give the lines of those that the watch concerns."""
-        return [self._line(change, type_) for change in changes if (type_ := self._type(change))]
+        """Return the lines for the changes of selected objects."""
+        return [self._line(type_, change.object) for change in changes if (type_ := self._type(change))]
 
-    def end(self, version: int) -> bytes:
-        """Give the line that ends what there was at first."""
+    def bookmark(self, version: int) -> bytes:
+        """Return the line that ends the initial events."""
         metadata = {"resourceVersion": str(version), "annotations": {"k8s.io/initial-events-end": "true"}}
-        body = render_object(self._kind, {"metadata": metadata}, self._shape, self._clock(), header=self._header)
-        return dump({"type": "BOOKMARK", "object": body})
+        return self._line("BOOKMARK", {"metadata": metadata})
 
-    def _line(self, change: Change, type_: str) -> bytes:
-        body = render_object(self._kind, change.object, self._shape, self._clock(), header=self._header)
-        self._header = False
+    def _line(self, type_: str, stored: Object) -> bytes:
+        body = render_object(self._kind, stored, self._shape, self._clock(), header=self._header)
+        self._header = False  # only the first table has the definitions of its columns
         return dump({"type": type_, "object": body})
 
     def _type(self, change: Change) -> str:
@@ -214,19 +209,3 @@ def _version(text: str) -> int:
         return int(text)
     fault = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
     raise APIError(500, "", fault)
-
-
-def _seconds(text: str) -> int:
-    try:
-        return int(text or "0")
-    except ValueError:
-        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
-
-
-def _sooner(left: float | None, expiry: float | None) -> float | None:
-    known = [seconds for seconds in (left, expiry) if seconds is not None]
-    return min(known) if known else None
-
-
-def _gone() -> Object:
-    return status_body(410, "Expired", "The resourceVersion for the provided watch is too old.")

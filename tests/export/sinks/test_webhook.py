@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from kevents.export import Batch, Reject, Retry, WebhookSink
 from kevents.export._sinks.http import MOST_REQUESTS
 from kevents.export._sinks.webhook import Template
-from kevents.testing._apiserver.certificate import self_signed
+from kevents.testing._apiserver.tls import self_signed
 from tests.export.batches import STREAM, batch, body, ids, ids_of, position, record
 from tests.export.receiver import Answer, Scripted
 from tests.export.sink_contract import Place, SinkContract

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from kevents.exceptions import UnavailableError
 from kevents.export._source.response_stream import CutError, ResponseStream, Unchunker
-from kevents.testing._apiserver.http import chunk
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -24,7 +23,7 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 def test_any_cut(pieces: list[bytes], cuts: list[int]) -> None:
     """Wherever reads cut the frames, what is in them comes out whole, and their end is seen."""
     frames = Unchunker()
-    data = b"".join(chunk(piece) for piece in [*pieces, b""])
+    data = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
     found = [frames.feed(part) for part in split(data, cuts)]
     assert (b"".join(pieces), True) == (b"".join(found), frames.ended)
 
