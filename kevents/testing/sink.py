@@ -1,4 +1,4 @@
-"""A sink in memory, which checks what an API server checks and fails on demand."""
+"""A sink in memory that validates events like an API server, and fails on demand."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class LostAnswer:
-    """A fault: the write lands, and the sink raises all the same, as if the answer had been lost.
+    """A fault: the write is stored, but the sink raises, as if the answer had been lost.
 
     Attributes:
-        error: What it raises.
+        error: The exception.
 
     .. versionadded:: 0.1
     """
@@ -47,13 +47,13 @@ class SinkRequest:
     """One call of a sink.
 
     Attributes:
-        number: 1 for the first.
+        number: The number of the call, from 1.
         verb: ``create`` or ``patch``.
-        namespace: Of the event.
-        name: Of the event; of a create, the one in its body.
+        namespace: The namespace of the event.
+        name: The name of the event.
         body: A copy of the body, or of the patch.
         done: Whether the call has ended.
-        error: What it raised; None if it succeeded, or has not ended.
+        error: The exception that it raised, or None.
 
     .. versionadded:: 0.1
     """
@@ -72,28 +72,29 @@ Faults: TypeAlias = "Mapping[int, Fault] | Callable[[SinkRequest], Fault | None]
 
 
 class FakeSink:
-    """An :class:`~kevents.EventSink` in memory, with the rules of the embedded API server and no HTTP.
+    """An :class:`~kevents.EventSink` in memory, with the rules of the embedded API server but without HTTP.
 
-    It refuses what a real server refuses, with :class:`~kevents.StatusError`: a name that is taken (409), a patch of an
-    event that is not there (404), an involved object in another namespace (422), a body of the wrong shape (400).
+    Like a real server it refuses bad requests with :class:`~kevents.StatusError`: 409 for a create with a used name,
+    404 for a patch of a missing event, 422 for an involved object in another namespace, 400 for a field of the wrong
+    type.
 
-    A broadcaster promises never to have two calls at once under way for one event; a second one gets an
-    ``AssertionError``, and ``violations`` keeps it.
+    A broadcaster never makes two calls for one event at the same time. If it did, the second call would raise an
+    ``AssertionError`` and appear in ``violations``.
 
     Attributes:
-        api_group: As given; a broadcaster of the other API refuses the sink.
+        api_group: The argument; a broadcaster of the other API refuses the sink.
 
     Args:
-        api_group: In which it is spoken to: ``events.k8s.io`` for :mod:`kevents.events`; empty for core/v1.
-        faults: What goes wrong: errors by the number of the call, from 1, or a function that is asked at each call. A
-            :class:`LostAnswer` lands first.
-        namespaces: Those that exist; events in others are answered with 404. None: all exist.
-        event_ttl: How many seconds an event lives after its last write; None for ever.
+        api_group: The API group: ``events.k8s.io`` for :mod:`kevents.events`, empty for core/v1.
+        faults: Exceptions by the number of the call, from 1, or a function that returns one for a call. With
+            :class:`LostAnswer` the write is stored first.
+        namespaces: The existing namespaces; events in others get 404. None: all exist.
+        event_ttl: The lifetime in seconds of an event after its last write; None for ever.
         clock: The wall clock in nanoseconds.
 
     Raises:
         TypeError: A fault is no exception and no :class:`LostAnswer`.
-        ValueError: A fault is for a call that there is not, such as number 0.
+        ValueError: There is no call with the number of a fault, such as 0.
 
     Example:
         >>> import kevents
@@ -117,7 +118,7 @@ class FakeSink:
         event_ttl: float | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Hold nothing yet."""
+        """Start with no events."""
         self._fault_of = _asked(faults)
         self._any_namespace = namespaces is None
         kinds = Kinds()
@@ -141,7 +142,7 @@ class FakeSink:
         """Create an event.
 
         Raises:
-            StatusError: As the API server refuses it, or as the faults say.
+            StatusError: The API server would refuse it. The faults may raise any exception.
         """
         metadata = body.get("metadata")
         name = metadata.get("name", "") if isinstance(metadata, Mapping) else ""
@@ -151,7 +152,7 @@ class FakeSink:
         """Apply a strategic-merge patch.
 
         Raises:
-            StatusError: As the API server refuses it, or as the faults say.
+            StatusError: The API server would refuse it. The faults may raise any exception.
         """
         self._call("patch", namespace, name, patch)
 
@@ -190,7 +191,7 @@ class FakeSink:
 
     def _serve(self, request: SinkRequest, raw: bytes) -> None:
         if self._any_namespace:
-            with suppress(APIError):  # it is there already
+            with suppress(APIError):  # it exists already
                 self._add_namespace(request.namespace)
         headers = {"content-type": STRATEGIC if request.verb == "patch" else _JSON}
         incoming = Incoming("", "", headers, raw)
@@ -209,66 +210,66 @@ class FakeSink:
     def _add_namespace(self, name: str) -> None:
         self._resources.insert(self._namespace, "", {"metadata": {"name": name}})
 
-    # -- what goes wrong -----------------------------------------------------------------------------------------
+    # -- faults --------------------------------------------------------------------------------------------------
 
     def hang(self) -> None:
-        """Let every call from now on wait until :meth:`release`."""
+        """Block all calls until :meth:`release`."""
         self._released.clear()
 
     def release(self) -> None:
-        """Let the calls that wait go on, and those to come."""
+        """Let blocked calls go on, and block no more."""
         self._released.set()
 
     def expire(self, name: str = "*") -> int:
-        """Let the events of that name expire now, all with ``*``; how many there were."""
+        """Expire the events of a name, or all with ``*``; returns their number."""
         return self._resources.store.expire(name)
 
-    # -- looking -------------------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------
 
     def events(self, namespace: str | None = None) -> list[Json]:
-        """Copies of the events, of one namespace or of all, as bodies of its API in the order of their names."""
+        """Copies of the events of one namespace or of all, in the form of its API, sorted by name."""
         found, _ = self._resources.store.items(self._event.bucket, namespace or "")
         return [copy.deepcopy(self._event.show(stored)) for _, stored in found]
 
     @property
     def requests(self) -> tuple[SinkRequest, ...]:
-        """The calls so far, the oldest first; a call is there as soon as it has begun."""
+        """The calls, oldest first; a call is added when it begins."""
         with self._changed:
             return tuple(self._requests)
 
     @property
     def violations(self) -> tuple[SinkRequest, ...]:
-        """The calls that began while another one for the same event was under way: none, if all is well."""
+        """The calls that began while another call for the same event was running; a broadcaster makes none."""
         with self._changed:
             return tuple(self._violations)
 
     @property
     def under_way(self) -> int:
-        """How many calls have begun and not ended."""
+        """The number of running calls."""
         with self._changed:
             return self._under_way.total()
 
     @property
     def most_at_once(self) -> int:
-        """How many calls have been under way at once, at most."""
+        """The highest number of calls that ran at the same time."""
         with self._changed:
             return self._most_at_once
 
     def wait_for(self, predicate: Callable[[], object], timeout: float = 5.0) -> bool:
-        """Wait until ``predicate`` holds; it is asked again when a call begins or ends.
+        """Wait until ``predicate`` is true; it is evaluated when a call begins or ends.
 
         Args:
-            predicate: What to wait for, such as ``lambda: sink.under_way == 4``.
-            timeout: For how many seconds at most.
+            predicate: The condition, such as ``lambda: sink.under_way == 4``.
+            timeout: The maximum wait in seconds.
 
         Returns:
-            Whether it holds.
+            Whether it became true.
         """
         with self._changed:
             return bool(self._changed.wait_for(lambda: bool(predicate()), timeout))
 
     def __repr__(self) -> str:
-        """How much it holds."""
+        """The numbers of events and requests."""
         return f"<FakeSink {len(self.events())} events, {len(self.requests)} requests>"
 
 

@@ -8,8 +8,7 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._apiserver.faults import Garbage, Hang, Reset, Status
@@ -33,6 +32,7 @@ _PUBLIC: Final = ("/healthz", "/livez", "/readyz", "/version")
 _LINGER_0: Final = struct.pack("ii", 1, 0)
 _TLS_HANDSHAKE: Final = b"\x16"
 _PIECE: Final = 65_536
+_BACKLOG: Final = 128
 _LONGEST_LENGTH: Final = 18
 
 
@@ -110,7 +110,7 @@ class Connection(BaseHTTPRequestHandler):
         super().setup()
 
     def finish(self) -> None:
-        """Close the files; the client may not read any more."""
+        """Close the files, even if the client reads no more."""
         self.rfile.close()
         with contextlib.suppress(OSError):
             self.wfile.close()
@@ -202,36 +202,8 @@ class Connection(BaseHTTPRequestHandler):
             size -= len(block)
 
 
-class _Acceptor(ThreadingHTTPServer):
-    """A listening socket; `adopt` gets the accepted ones."""
-
-    allow_reuse_port = False
-    request_queue_size = 128
-
-    def __init__(self, host: str, port: int, adopt: Callable[[socket.socket], None]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._adopt = adopt
-        super().__init__((host, port), BaseHTTPRequestHandler)
-        self.socket.setblocking(False)
-
-    def server_bind(self) -> None:
-        """Bind without a look-up of the host's name."""
-        TCPServer.server_bind(self)
-
-    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - the base class's
-        """Serve a client."""
-        self._adopt(request)
-
-
 class Listener:
-    """Accepts connections on one port, and serves each in a thread.
-
-    Args:
-        host: The address to bind to.
-        port: The port; 0 for a free one.
-        context: Returns the TLS context.
-        handle: Answers a request.
-    """
+    """Accepts connections on one port, and serves each in a thread."""
 
     def __init__(
         self,
@@ -258,11 +230,13 @@ class Listener:
         """
         if self._thread is not None:
             return
-        acceptor = _Acceptor(self.host, self.port, self._adopt)
-        self.port = acceptor.socket.getsockname()[1]
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listening = socket.create_server((self.host, self.port), family=family, backlog=_BACKLOG)
+        listening.setblocking(False)
+        self.port = listening.getsockname()[1]
         heard, self._waker = socket.socketpair()
         self._thread = threading.Thread(
-            target=self._accept, args=(acceptor, heard), name=f"kevents-apiserver-{self.port}", daemon=True
+            target=self._accept, args=(listening, heard), name=f"kevents-apiserver-{self.port}", daemon=True
         )
         self._thread.start()
 
@@ -283,13 +257,14 @@ class Listener:
             if thread is not threading.current_thread():
                 thread.join()
 
-    def _accept(self, acceptor: _Acceptor, heard: socket.socket) -> None:
-        # serve_forever() would notice the end only at its next poll.
-        with acceptor, heard, selectors.DefaultSelector() as selector:
-            selector.register(acceptor, selectors.EVENT_READ)
+    def _accept(self, listening: socket.socket, heard: socket.socket) -> None:
+        # ThreadingHTTPServer.shutdown() would wait for the next poll, and could not keep open connections.
+        with listening, heard, selectors.DefaultSelector() as selector:
+            selector.register(listening, selectors.EVENT_READ)
             selector.register(heard, selectors.EVENT_READ)
-            while all(key.fileobj is acceptor for key, _ in selector.select()):
-                acceptor.handle_request()
+            while all(key.fileobj is listening for key, _ in selector.select()):
+                with contextlib.suppress(OSError):
+                    self._adopt(listening.accept()[0])
 
     def _adopt(self, client: socket.socket) -> None:
         client.setblocking(True)
@@ -325,11 +300,7 @@ ANONYMOUS: Final = User("system:anonymous", frozenset())
 
 
 class Users:
-    """The users by their tokens.
-
-    Args:
-        token: The token of the administrator.
-    """
+    """The users by their tokens; `token` is that of the administrator."""
 
     def __init__(self, token: str) -> None:
         self._lock = threading.Lock()
@@ -360,16 +331,7 @@ class Users:
 
 
 class Handler:
-    """Answers requests: log, faults, authorization, then the verb of the resource.
-
-    Args:
-        users: The users.
-        faults: The scripted faults.
-        log: The log of requests.
-        kinds: The known kinds.
-        resources: The verbs on stored objects.
-        watches: The watches.
-    """
+    """Answers requests: log, faults, authorization, then the verb of the resource."""
 
     def __init__(
         self, users: Users, faults: Faults, log: RequestLog, kinds: Kinds, resources: Resources, watches: Watches
@@ -395,7 +357,7 @@ class Handler:
         """Answer a request.
 
         Raises:
-            DroppedError: The connection is to be closed without an answer.
+            DroppedError: The connection must be closed without an answer.
         """
         self._log.started(request)
         rule = self._faults.apply(request.snapshot()) if self._faults else None

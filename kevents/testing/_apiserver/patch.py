@@ -201,19 +201,21 @@ def _json_patch(view: dict[str, Any], patch: object) -> object:
 
 def _operate(document: dict[str, Any], operation: dict[str, Any]) -> None:
     name, path = operation["op"], _pointer(operation["path"])
+    parent, key = _resolve(document, path)
     if name in {"move", "copy"}:
-        source = _pointer(operation["from"])
-        value = copy.deepcopy(_found(document, source))
+        source, origin = _resolve(document, _pointer(operation["from"]))
+        value = copy.deepcopy(_get(source, origin))
         if name == "move":
-            _remove(document, source)
-        _add(document, path, value)
+            del source[origin]
+        parent, key = _resolve(document, path)
+        _add(parent, key, value)
     elif name == "add":
-        _add(document, path, operation["value"])
+        _add(parent, key, operation["value"])
     elif name == "remove":
-        _remove(document, path)
+        del parent[key]
     elif name == "replace":
-        _replace(document, path, operation["value"])
-    elif name != "test" or _found(document, path) != operation.get("value"):
+        parent[key] = operation["value"]  # like the server: a missing field is added
+    elif name != "test" or _get(parent, key) != operation.get("value"):
         raise ValueError(name)
 
 
@@ -223,32 +225,22 @@ def _pointer(text: str) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")]
 
 
-def _lookup(document: Any, path: list[str]) -> Any:  # noqa: ANN401 - any JSON
-    for part in path:
+def _resolve(document: Any, path: list[str]) -> tuple[Any, Any]:  # noqa: ANN401 - any JSON
+    """Return the parent of a path's target, and the target's key or index in it."""
+    *parents, last = path
+    for part in parents:
         document = document[int(part)] if isinstance(document, list) else document[part]
-    return document
+    return document, len(document) if last == "-" and isinstance(document, list) else last if isinstance(
+        document, dict
+    ) else int(last)
 
 
-def _found(document: Any, path: list[str]) -> Any:  # noqa: ANN401 - any JSON
-    parent, last = _lookup(document, path[:-1]), path[-1]
-    return (
-        parent[int(last)] if isinstance(parent, list) else parent.get(last)
-    )  # like the server: a missing value is null
+def _get(parent: Any, key: Any) -> Any:  # noqa: ANN401 - any JSON
+    return parent[key] if isinstance(parent, list) else parent.get(key)  # like the server: a missing value is null
 
 
-def _replace(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401 - any JSON
-    parent, last = _lookup(document, path[:-1]), path[-1]
-    parent[int(last) if isinstance(parent, list) else last] = value  # like the server: a missing field is added
-
-
-def _add(document: Any, path: list[str], value: object) -> None:  # noqa: ANN401 - any JSON
-    parent, last = _lookup(document, path[:-1]), path[-1]
+def _add(parent: Any, key: Any, value: object) -> None:  # noqa: ANN401 - any JSON
     if isinstance(parent, list):
-        parent.insert(len(parent) if last == "-" else int(last), value)
+        parent.insert(key, value)
     else:
-        parent[last] = value
-
-
-def _remove(document: Any, path: list[str]) -> None:  # noqa: ANN401 - any JSON
-    parent, last = _lookup(document, path[:-1]), path[-1]
-    del parent[int(last) if isinstance(parent, list) else last]
+        parent[key] = value

@@ -113,11 +113,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 class RequestLog:
-    """The latest requests.
-
-    Args:
-        length: The maximum number of requests.
-    """
+    """The latest requests, at most `length`."""
 
     def __init__(self, length: int) -> None:
         self._requests: deque[Incoming] = deque(maxlen=length)

@@ -75,7 +75,7 @@ class Resources:
         self._finalize = finalize_namespaces
 
     def serve(self, call: Call) -> Reply:
-        """Do what a request asks for.
+        """Serve a request.
 
         Raises:
             APIError: The request is refused.

@@ -7,7 +7,6 @@ import selectors
 import socket
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._apiserver.options import check_list, parse_int, selector
@@ -25,27 +24,9 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
+_PIECE: Final = 4096
 _BATCH: Final = 64
 """The number of lines that are sent together; each is a chunk of its own."""
-
-
-@dataclass(eq=False, slots=True)
-class _Bell:
-    """A pair of sockets: `ring` wakes the thread that selects on `heard`."""
-
-    ringer: socket.socket
-    heard: socket.socket
-
-    def ring(self) -> None:
-        """Wake the thread; a full buffer means that it has been woken already."""
-        with contextlib.suppress(OSError):
-            self.ringer.send(b".")
-
-    def clear(self) -> None:
-        """Empty the buffer."""
-        with contextlib.suppress(BlockingIOError):
-            while self.heard.recv(4096):
-                pass
 
 
 class Watches:
@@ -61,7 +42,7 @@ class Watches:
         self._store = store
         self._gone = gone
         self._lock = threading.Lock()
-        self._bells: set[_Bell] = set()
+        self._bells: set[Callable[[], None]] = set()
         self._closed = False
 
     def open(self) -> None:
@@ -73,8 +54,8 @@ class Watches:
         """End all watches."""
         with self._lock:
             self._closed = True
-            for bell in self._bells:
-                bell.ring()
+            for ring in self._bells:
+                ring()
 
     def stream(self, call: Call, shape: Shape, client: socket.socket) -> Stream:
         """Return the answer to a watch.
@@ -102,9 +83,9 @@ class Watches:
                 socket.socket.shutdown(client, socket.SHUT_RDWR)
 
         def run(send: Callable[[Iterable[bytes]], None]) -> None:
-            with self._bell() as bell:
+            with self._bell() as (ring, heard):
                 try:
-                    watcher = self._store.watch(call.kind.bucket, call.namespace, since, bell.ring, cut)
+                    watcher = self._store.watch(call.kind.bucket, call.namespace, since, ring, cut)
                 except CompactedError:
                     if self._gone != "empty":
                         gone = status_body(410, "Expired", "The resourceVersion for the provided watch is too old.")
@@ -115,7 +96,7 @@ class Watches:
                         with self._store.lock:
                             initial = [*lines.of(self._store.take(watcher)), lines.bookmark(self._store.version)]
                         send(initial)
-                    self._follow(watcher, bell, client, deadline, lambda changes: send(lines.of(changes)))
+                    self._follow(watcher, heard, client, deadline, lambda changes: send(lines.of(changes)))
                 finally:
                     self._store.unwatch(watcher)
 
@@ -132,14 +113,14 @@ class Watches:
     def _follow(
         self,
         watcher: Watcher,
-        bell: _Bell,
+        heard: socket.socket,
         client: socket.socket,
         deadline: float | None,
         send: Callable[[list[Change]], None],
     ) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(client, selectors.EVENT_READ)
-            selector.register(bell.heard, selectors.EVENT_READ)
+            selector.register(heard, selectors.EVENT_READ)
             while not self._closed:
                 changes = self._store.take(watcher)
                 for start in range(0, len(changes), _BATCH):
@@ -148,24 +129,30 @@ class Watches:
                 if left is not None and left <= 0:
                     return
                 timeout = min((wait for wait in (left, self._store.next_expiry()) if wait is not None), default=None)
-                if any(key.fileobj is client for key, _ in selector.select(timeout)):
+                ready = {key.fileobj for key, _ in selector.select(timeout)}
+                if client in ready:
                     return
-                bell.clear()
+                if heard in ready:
+                    heard.recv(_PIECE)
 
     @contextlib.contextmanager
-    def _bell(self) -> Iterator[_Bell]:
+    def _bell(self) -> Iterator[tuple[Callable[[], None], socket.socket]]:
+        """Register a function that wakes the thread that selects on the socket."""
         ringer, heard = socket.socketpair()
+
+        def ring() -> None:
+            with contextlib.suppress(OSError):  # a full buffer: the thread has been woken already
+                ringer.send(b".")
+
         with ringer, heard:
             ringer.setblocking(False)
-            heard.setblocking(False)
-            bell = _Bell(ringer, heard)
             with self._lock:
-                self._bells.add(bell)
+                self._bells.add(ring)
             try:
-                yield bell
+                yield ring, heard
             finally:
                 with self._lock:
-                    self._bells.discard(bell)
+                    self._bells.discard(ring)
 
 
 class _Lines:
