@@ -212,7 +212,7 @@ class MemorySink:
             assert self.changed.wait_for(what, PATIENCE)
 
 
-class MemoryLetters:
+class MemoryDeadLetters:
     """Dead letters in memory; the n-th writes fail as told."""
 
     def __init__(self, faults: dict[int, BaseException] | None = None) -> None:

@@ -1,4 +1,5 @@
-"""Carries records from the source to the destinations and saves positions only after data is stored.
+"""Carries records from the source to the destinations; saves a position only after the data is stored.
 
-Begin with ``exporter.py``; one ``stream_worker.py`` for each stream, one ``destination_worker.py`` for each sink.
+It uses the source, enricher and routes through protocols. Begin with ``exporter.py``, which starts one stream worker
+for each stream and one destination worker for each sink.
 """

@@ -1,9 +1,8 @@
-"""What waits for one destination, and when which batch of it is to be written.
+"""The bounded queue of one destination, and the batches cut from it.
 
-One line a stream: the records to write, in slices as they came, each with the position of its chunk. A batch is a
-piece from the front of a line, so queue and open batch are the same thing: what was not written yet. A line is due
-when a batch is full, when its first record is old enough, when nothing more may come in, or, with no record in it,
-when its position has moved and has not been written for a while. Time is handed in.
+Each stream has its own queue of unwritten records, in order. A batch is taken from the front of one of them. A stream
+is due when a batch is full, when its oldest record reaches `max_age`, when the destination's queue is full, or, without
+records, when its position has moved and was not written for a while. The caller passes in the time.
 """
 
 from __future__ import annotations
@@ -17,12 +16,20 @@ from kevents.export._model.options import BatchOptions, QueueOptions
 from kevents.export._model.types import Batch, Position, Record, Stream
 
 IDLE = 60.0
-"""Seconds after which a position that moved without a record is written by itself."""
+"""Seconds after which a position that moved without records is written."""
 
 
 @dataclass(slots=True)
 class _Slice:
-    """What one chunk left to be written, how far the stream was read with it, and up to when before it."""
+    """The records of one chunk for this destination.
+
+    Attributes:
+        records: In order.
+        position: How far the stream was read with the chunk.
+        since: When they were added, in seconds.
+        before: The time of the position before them, in nanoseconds.
+        done: How many of the records are in batches already.
+    """
 
     records: Sequence[Record]
     position: Position
@@ -31,17 +38,17 @@ class _Slice:
     done: int = 0
 
 
-class _Line:
-    """One stream's waiting records, in order."""
+class _StreamQueue:
+    """The unwritten records of one stream."""
 
     __slots__ = ("bytes", "items", "read", "slices", "taken", "touched")
 
-    def __init__(self, now: float, held: Position | None) -> None:
+    def __init__(self, now: float, committed: Position | None) -> None:
         self.slices: deque[_Slice] = deque()
         self.items = self.bytes = 0
         self.read: Position | None = None
-        self.taken = held
-        self.touched = now
+        self.taken = committed  # the position of the last batch
+        self.touched = now  # when that batch was taken
 
     def add(self, records: Sequence[Record], size: int, position: Position, now: float) -> None:
         if records:
@@ -52,107 +59,107 @@ class _Line:
             self.slices[-1].position = position
         self.read = position
 
-    def due(self, limits: BatchOptions, idle: float, *, hurried: bool) -> float:
-        """When it should be taken from."""
+    def due(self, limits: BatchOptions, idle: float, *, at_once: bool) -> float:
+        """Return when the next batch should be taken, in seconds."""
         if not self.slices:
             moved = self.read is not None and self.read != self.taken
-            return inf if not moved else self.touched if hurried else self.touched + idle
-        full = hurried or self.items >= limits.max_items or self.bytes >= limits.max_bytes
+            return inf if not moved else self.touched if at_once else self.touched + idle
+        full = at_once or self.items >= limits.max_items or self.bytes >= limits.max_bytes
         return self.slices[0].since + (0.0 if full else limits.max_age)
 
 
 class Batcher:
-    """A destination's bounded queue, out of which its batches are cut.
+    """The bounded queue of one destination, from which its batches are cut.
 
     Args:
         limits: When a batch closes.
-        queue: How much may wait.
-        idle: Seconds after which a position that moved without a record is written by itself.
+        queue: How many records and bytes may wait.
+        idle: Seconds after which a position that moved without records is written.
     """
 
     def __init__(self, limits: BatchOptions, queue: QueueOptions, idle: float = IDLE) -> None:
-        """Start with nothing waiting."""
+        """Create an empty queue."""
         self._limits = limits
         self._queue = queue
         self._idle = idle
-        self._lines: dict[Stream, _Line] = {}
-        self._hurried = False
-        self._in_hand: tuple[int, int] = (0, 0)
-        self._since = inf
+        self._streams: dict[Stream, _StreamQueue] = {}
+        self._flushing = False
+        self._in_flight: tuple[int, int] = (0, 0)  # records, bytes
+        self._since = inf  # of the oldest record in flight
         self.items = self.bytes = 0
 
     @property
     def full(self) -> bool:
-        """Whether nothing more may come in."""
+        """True if no more records may be added."""
         return self.items >= self._queue.max_items or self.bytes >= self._queue.max_bytes
 
     @property
-    def room(self) -> int:
-        """How many records may still come in."""
+    def free(self) -> int:
+        """The number of records that may still be added."""
         return 0 if self.full else self._queue.max_items - self.items
 
     @property
-    def in_hand(self) -> int:
-        """How many records the batch has that is being written."""
-        return self._in_hand[0]
+    def in_flight(self) -> int:
+        """The number of records in the batch that is being written."""
+        return self._in_flight[0]
 
-    def begin(self, stream: Stream, held: Position | None, now: float) -> None:
-        """Know a stream, and how far the destination holds it."""
-        self._lines[stream] = _Line(now, held)
+    def begin(self, stream: Stream, committed: Position | None, now: float) -> None:
+        """Register a stream with the position that the destination has stored."""
+        self._streams[stream] = _StreamQueue(now, committed)
 
     def add(self, stream: Stream, records: Sequence[Record], position: Position, now: float) -> None:
-        """Take in what a chunk holds for this destination, maybe nothing, and how far the stream was read with it."""
+        """Add the records of a chunk for this destination (possibly none), and the stream's position after it."""
         size = sum([len(record.line()) + 1 for record in records])
-        self._lines[stream].add(records, size, position, now)
+        self._streams[stream].add(records, size, position, now)
         self.items += len(records)
         self.bytes += size
 
     def due(self) -> float:
-        """When the next batch should be taken, unless something changes; infinity: not before something comes."""
+        """Return when the next batch should be taken, in seconds; infinity if nothing waits."""
         return min((due for due, _ in self._dues()), default=inf)
 
     def take(self, now: float) -> Batch | None:
-        """Give the next batch if one is due; it is in hand until :meth:`done`."""
-        due, stream = min(self._dues(), key=_first, default=(inf, None))
+        """Return the next batch if one is due. It is in flight until :meth:`done`."""
+        due, stream = min(self._dues(), key=_due, default=(inf, None))
         if stream is None or due > now:
             return None
-        return self._cut(stream, self._lines[stream], now)
+        return self._cut(stream, self._streams[stream], now)
 
     def _dues(self) -> Iterator[tuple[float, Stream]]:
-        # With a full queue whatever waits longest is due: what would fill its batch cannot come in.
-        hurried = self._hurried or self.full
-        for stream, line in self._lines.items():
-            if (due := line.due(self._limits, self._idle, hurried=hurried)) < inf:
+        # In a full queue the oldest stream is due: the records that would fill its batch cannot be added.
+        at_once = self._flushing or self.full
+        for stream, queue in self._streams.items():
+            if (due := queue.due(self._limits, self._idle, at_once=at_once)) < inf:
                 yield due, stream
 
-    def _cut(self, stream: Stream, line: _Line, now: float) -> Batch:
+    def _cut(self, stream: Stream, queue: _StreamQueue, now: float) -> Batch:
         records: list[Record] = []
         size = 0
-        position = line.read
-        self._since = line.slices[0].since if line.slices else inf
-        while line.slices:
-            first = line.slices[0]
+        position = queue.read
+        self._since = queue.slices[0].since if queue.slices else inf
+        while queue.slices:
+            first = queue.slices[0]
             before = len(records)
             size = self._fill(records, size, first)
             if first.done < len(first.records):
-                if len(records) > before:  # the position of the whole slice would promise what is still to come
+                if len(records) > before:  # the slice's position would cover records that are not in this batch
                     position = Position(stream, records[-1].rv, first.before)
                 break
             position = first.position
-            line.slices.popleft()
-        line.items -= len(records)
-        line.bytes -= size
-        line.taken, line.touched = position, now
-        self._in_hand = len(records), size
-        assert position is not None  # a line is due only once something was read  # noqa: S101
+            queue.slices.popleft()
+        queue.items -= len(records)
+        queue.bytes -= size
+        queue.taken, queue.touched = position, now
+        self._in_flight = len(records), size
+        assert position is not None  # a stream is due only after something was read  # noqa: S101
         return Batch(records, position)
 
     def _fill(self, records: list[Record], size: int, piece: _Slice) -> int:
-        """Move what fits from a slice into a batch; the batch's size with it."""
+        """Move the records that fit from a slice into a batch; return the batch's size in bytes."""
         for record in piece.records[piece.done :]:
             length = len(record.line()) + 1
             full = len(records) >= self._limits.max_items or size + length > self._limits.max_bytes
-            # Records of one resourceVersion stay together: the position between them could not tell them apart.
+            # Records of one resourceVersion stay together: a position between them cannot be expressed.
             if records and full and record.rv != records[-1].rv:
                 break
             records.append(record)
@@ -161,22 +168,22 @@ class Batcher:
         return size
 
     def done(self) -> None:
-        """The batch in hand has ended, whatever its end: there is room for others."""
-        items, size = self._in_hand
+        """Release the batch in flight, written or not."""
+        items, size = self._in_flight
         self.items -= items
         self.bytes -= size
-        self._in_hand = (0, 0)
+        self._in_flight = (0, 0)
         self._since = inf
 
-    def hurry(self) -> None:
-        """From now on whatever waits is due, positions too."""
-        self._hurried = True
+    def flush_now(self) -> None:
+        """From now on all waiting records and positions are due at once."""
+        self._flushing = True
 
     def oldest(self) -> float:
-        """Since when the record waits that waits longest, one in hand included; infinity without one."""
-        waiting = [line.slices[0].since for line in self._lines.values() if line.slices]
+        """Return when the oldest unwritten record was added, in seconds; infinity without one."""
+        waiting = [queue.slices[0].since for queue in self._streams.values() if queue.slices]
         return min([*waiting, self._since])
 
 
-def _first(pair: tuple[float, Stream]) -> float:
+def _due(pair: tuple[float, Stream]) -> float:
     return pair[0]

@@ -1,4 +1,4 @@
-"""From a source to its destinations, none lost: the parts of an export, begun, watched over and ended together."""
+"""The exporter: starts, supervises and ends the workers of the streams and destinations."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ from kevents.export._model.options import BatchOptions, Destination, QueueOption
 from kevents.export._model.statistics import ExportStatistics
 from kevents.export._model.types import Position, Sink, Stream
 from kevents.export._pipeline.destination_worker import DestinationWorker
-from kevents.export._pipeline.stream_worker import Enricher, EventStream, Reader, Routes
-from kevents.export._pipeline.writer import Letters
+from kevents.export._pipeline.stream_worker import Enricher, EventStream, Routes, StreamWorker
+from kevents.export._pipeline.writer import DeadLetterWriter
 from kevents.export._route.routes import Route, Router
 from kevents.export._sinks.dead_letters import DeadLetters
 
-_BEAT = 1.0
-_A_MOMENT = 0.5
-"""Seconds of the grace that are kept for threads which have nothing left to do, and that one in a request is given."""
+_BEAT = 1.0  # seconds between two looks at the workers
+_A_MOMENT = 0.5  # seconds of the grace kept for threads that only have to end, and for a request under way
 
 
 class Source(Protocol):
     """Where events are read."""
 
     def open(self) -> Sequence[EventStream]:
-        """Connect, and give the streams that there are."""
+        """Connect, and return the streams."""
         ...
 
 
 class State(str, Enum):
-    """Where in its life an export is."""
+    """The state of an export."""
 
     NEW = "new"
     STARTING = "starting"
@@ -48,23 +47,23 @@ class State(str, Enum):
 
 
 class Exporter:
-    """Reads a source's streams in order, and moves a destination's position only when the destination has the bytes.
+    """Reads a source's streams in order, and commits a position only after the destination has stored the data.
 
     Args:
-        source: What is read: a :class:`ClusterEventSource`.
+        source: The source: a :class:`ClusterEventSource`.
         routes: Which records go where: a list of :class:`Route`, or an object with a method `targets(record)`.
-        sinks: The destinations by the names that the routes use: a sink, or a :class:`Destination` with options of its
-            own.
-        enrich: What completes the records: an :class:`Enricher`; None: nobody.
+        sinks: The destinations by the names that the routes use: a sink, or a :class:`Destination` with its own
+            options.
+        enrich: An :class:`Enricher`; None: the records are not enriched.
         batch: When a batch closes, for bare sinks.
         queue: How much may wait for a destination, for bare sinks.
-        when_full: What happens then, for bare sinks: ``"block"`` or ``"drop"``.
-        dead_letters: The file for records that a destination never takes, or an object with the method `write` of
+        when_full: What a full queue does, for bare sinks: ``"block"`` or ``"drop"``.
+        dead_letters: The file for records that a destination refuses, or an object with the method `write` of
             :class:`DeadLetters`; None: they are lost, logged and counted.
         grace: Seconds that :meth:`run` may take to end after :meth:`stop`.
 
     Raises:
-        ValueError: If there is no sink, a route leads to none, or an option is not what it may be.
+        ValueError: If there is no sink, a route leads to none, or an option has a wrong value.
 
     .. versionadded:: 0.1
     """
@@ -79,14 +78,14 @@ class Exporter:
         batch: BatchOptions = BatchOptions(),  # noqa: B008 - frozen
         queue: QueueOptions = QueueOptions(),  # noqa: B008 - frozen
         when_full: WhenFull = "block",
-        dead_letters: str | os.PathLike[str] | Letters | None = None,
+        dead_letters: str | os.PathLike[str] | DeadLetterWriter | None = None,
         grace: float = 20.0,
     ) -> None:
-        """Put the parts together; start nothing, connect to nothing."""
+        """Create the workers; start nothing, connect to nothing."""
         if not sinks:
             raise ValueError("sinks must name at least one destination")
         self._source = source
-        self._router = _checked(routes, sinks)
+        self._router = _checked_router(routes, sinks)
         self._enricher = enrich
         self._grace = require_positive("grace", grace)
         self._log = LimitedLog()
@@ -95,14 +94,14 @@ class Exporter:
             name: sink if isinstance(sink, Destination) else Destination(sink, batch, queue, when_full)
             for name, sink in sinks.items()
         }
-        self._lanes = {
+        self._workers = {
             name: DestinationWorker(name, destination, self._dead_letters, self._log)
             for name, destination in self._destinations.items()
         }
-        self._readers: list[Reader] = []
+        self._streams: list[StreamWorker] = []
         self._state = State.NEW
         self._claim = threading.Lock()
-        self._woken: SimpleQueue[None] = SimpleQueue()  # a signal handler may put at any moment
+        self._woken: SimpleQueue[None] = SimpleQueue()  # safe in signal handlers
         self._error: BaseException | None = None
         self._stopping = False
         self._beat = monotonic()
@@ -110,24 +109,24 @@ class Exporter:
     # -- running -------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Export until :meth:`stop`, then write what was read; an export runs once.
+        """Export until :meth:`stop`, then write what was read. An export runs once.
 
         Ctrl-C ends it in the same way, and is raised again.
 
         Returns:
-            How many records were read and not brought to an end within the grace. They are not lost: the next run reads
+            The number of records that were read and not settled within the grace. They are not lost: the next run reads
             them again.
 
         Raises:
             RuntimeError: If it has run before.
-            Exception: What the source raised: it cannot connect, or an error that no part expected. What was read until
-                then is written first.
+            Exception: The source's error if it cannot connect, or an unexpected error of a worker. Records that were
+                read before are written first.
         """
         if not self._claim.acquire(blocking=False):
             raise RuntimeError("an Exporter runs once: make another one")
         try:
             if self._begin():
-                self._look_after()
+                self._supervise()
         finally:
             self._end()
         if self._error is not None:
@@ -140,13 +139,13 @@ class Exporter:
         self._woken.put(None)
 
     def _fail(self, error: BaseException) -> None:
-        """End with an error that no part expected; the first one counts."""
+        """End the export with an unexpected error; the first one is raised."""
         if self._error is None:
             self._error = error
         self.stop()
 
     def _begin(self) -> bool:
-        """Start all parts; False if it is to end before that."""
+        """Start all workers; False if the export was stopped before that."""
         self._state = State.STARTING
         if self._stopping:
             return False
@@ -155,25 +154,30 @@ class Exporter:
             return False
         if self._enricher is not None:
             self._enricher.start()
-        for lane in self._lanes.values():
-            lane.start([source.stream for source in sources], self._fail)
-        if not all(self._wait_begun(lane) for lane in self._lanes.values()):
+        for worker in self._workers.values():
+            worker.start([source.stream for source in sources], self._fail)
+        if not all(self._wait_begun(worker) for worker in self._workers.values()):
             return False
-        self._readers = [self._reader(source) for source in sources]
-        begins = [self._positions(reader.stream) for reader in self._readers]
+        self._streams = [
+            StreamWorker(
+                source, self._workers, self._router, self._enricher, self._dead_letters, self._log, fail=self._fail
+            )
+            for source in sources
+        ]
+        begins = [self._positions(stream.stream) for stream in self._streams]
         self._state = State.RUNNING
-        for reader, (after, highest) in zip(self._readers, begins, strict=True):
-            reader.start(after, highest)
+        for stream, (after, highest) in zip(self._streams, begins, strict=True):
+            stream.start(after, highest)
         return True
 
     def _open(self) -> Sequence[EventStream] | None:
-        """Let the source connect, in a thread that may be left behind; None if the export is to end before that."""
+        """Connect the source, in a thread that may be left behind; None if the export was stopped before that."""
         opened: list[Sequence[EventStream]] = []
 
         def connect() -> None:
             try:
                 opened.append(self._source.open())
-            except BaseException as error:  # noqa: BLE001 - `run` raises it
+            except BaseException as error:  # noqa: BLE001 - raised by `run`
                 self._fail(error)
             self._woken.put(None)
 
@@ -185,114 +189,109 @@ class Exporter:
                 return opened[0]
         return None
 
-    def _wait_begun(self, lane: DestinationWorker) -> bool:
-        """Wait until a destination has said what it holds; False if the export is to end before that."""
-        while not lane.wait_begun(0.0 if self._stopping else _A_MOMENT):
+    def _wait_begun(self, worker: DestinationWorker) -> bool:
+        """Wait until a destination has returned its positions; False if the export was stopped before that."""
+        while not worker.wait_begun(0.0 if self._stopping else _A_MOMENT):
             self._beat = monotonic()
             if self._stopping:
                 return False
         return True
 
-    def _reader(self, source: EventStream) -> Reader:
-        return Reader(source, self._lanes, self._router, self._enricher, self._dead_letters, self._log, fail=self._fail)
-
     def _positions(self, stream: Stream) -> tuple[Position | None, Position | None]:
-        """From where a stream is read: the lowest position of those destinations that can hold one; and the highest."""
+        """Return where reading begins (the lowest position of all destinations that hold one), and the highest."""
         counted = [
-            lane.held(stream)
-            for name, lane in self._lanes.items()
-            if self._destinations[name].holds_positions and not lane.unknown
+            worker.stored(stream)
+            for name, worker in self._workers.items()
+            if self._destinations[name].holds_positions and not worker.unknown
         ]
-        after = None if None in counted else min(filter(None, counted), key=_number, default=None)
-        for lane in self._lanes.values():
-            lane.begin(stream, after)
-        held = [lane.held(stream) for lane in self._lanes.values()]
-        return after, max(filter(None, held), key=_number, default=None)
+        after = None if None in counted else min(filter(None, counted), key=_rv, default=None)
+        for worker in self._workers.values():
+            worker.begin(stream, after)
+        stored = [worker.stored(stream) for worker in self._workers.values()]
+        return after, max(filter(None, stored), key=_rv, default=None)
 
-    def _look_after(self) -> None:
-        """Wait for the end, and meanwhile report what takes too long."""
+    def _supervise(self) -> None:
+        """Wait until the export is stopped; log writes that take too long."""
         while not self._stopping:
             with suppress(Empty):
                 self._woken.get(timeout=_BEAT)
             self._beat = monotonic()
-            for lane in self._lanes.values():
-                lane.tell_overdue()
+            for worker in self._workers.values():
+                worker.log_overdue()
 
     # -- ending --------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """Read no more, write what was read, and let go of everything, within the grace."""
+        """Stop reading, write what was read, and close everything, within the grace."""
         self._state = State.STOPPING
         deadline = monotonic() + self._grace
         last = deadline - min(_A_MOMENT, self._grace / 2)
-        if self._readers:
-            self._write_what_was_read(last)
-        self._cut_off(deadline)
+        if self._streams:
+            self._flush(last)
+        self._abandon(deadline)
         self._log.log_suppressed()
         self._state = State.ENDED
 
-    def _write_what_was_read(self, deadline: float) -> None:
-        for reader in self._readers:
-            reader.stop()
-        for lane in self._lanes.values():
-            lane.hurry()
+    def _flush(self, deadline: float) -> None:
+        """Stop reading and write what was read."""
+        for stream in self._streams:
+            stream.stop()
+        for worker in self._workers.values():
+            worker.flush_now()
         soon = min(monotonic() + _A_MOMENT, deadline)
-        for reader in self._readers:
-            reader.settle(soon, deadline)
-        for lane in self._lanes.values():
-            lane.seal()
-        for lane in self._lanes.values():
-            lane.join(max(deadline - monotonic(), 0.0))
+        for stream in self._streams:
+            stream.drain(soon, deadline)
+        for worker in self._workers.values():
+            worker.stop()
+        for worker in self._workers.values():
+            worker.join(max(deadline - monotonic(), 0.0))
 
-    def _cut_off(self, deadline: float) -> None:
-        """End what has not ended by itself: what it holds is read again by the next run."""
-        for reader in self._readers:
-            reader.abandon()
-        for lane in self._lanes.values():
-            lane.end()
-        for reader in self._readers:
-            reader.join(deadline)
+    def _abandon(self, deadline: float) -> None:
+        """End all workers. The next run reads the unwritten records again."""
+        for stream in self._streams:
+            stream.abandon()
+        for worker in self._workers.values():
+            worker.abandon()
+        for stream in self._streams:
+            stream.join(deadline)
         closing = threading.Thread(target=self._close_enricher, name="kevents-export-close", daemon=True)
         closing.start()
-        hanging = [name for name, lane in self._lanes.items() if not lane.join(max(deadline - monotonic(), 0.0))]
+        hanging = [name for name, worker in self._workers.items() if not worker.join(max(deadline - monotonic(), 0.0))]
         for name in hanging:
-            self._log.log_limited(
-                ("hangs", name), f"{name} has not returned from a call; it is left behind, not closed"
-            )
+            text = f"{name} has not returned from a call; its thread is left running and the sink is not closed"
+            self._log.log_limited(("hangs", name), text)
         closing.join(max(deadline - monotonic(), 0.0))
         if left := self.statistics().waiting:
-            self._log.log_limited(
-                "left",
-                f"{pluralize(left, 'record')} not acknowledged in time; the next run reads again what is missing",
-            )
+            text = f"{pluralize(left, 'record')} not acknowledged in time; the next run reads what is missing again"
+            self._log.log_limited("left", text)
 
     def _close_enricher(self) -> None:
         try:
             if self._enricher is not None:
                 self._enricher.close()
-        except BaseException as error:  # noqa: BLE001 - the end must come
+        except BaseException as error:  # noqa: BLE001 - the export must end
             self._log.log_limited("enricher", f"closing the enricher raised {format_error(error)}", level=logging.ERROR)
 
-    # -- looking on ----------------------------------------------------------------------------------------------
+    # -- observation ---------------------------------------------------------------------------------------------
 
     def statistics(self) -> ExportStatistics:
-        """A snapshot of the ledgers; at any time, from any thread."""
+        """Return a snapshot of the statistics; at any time, from any thread."""
         return ExportStatistics(
             state=self._state.value,
-            streams=tuple(reader.statistics() for reader in self._readers),
-            destinations=tuple(lane.statistics() for lane in self._lanes.values()),
+            streams=tuple(stream.statistics() for stream in self._streams),
+            destinations=tuple(worker.statistics() for worker in self._workers.values()),
             beat_age=monotonic() - self._beat if self._state is State.RUNNING else 0.0,
         )
 
 
-def _number(position: Position) -> int:
+def _rv(position: Position) -> int:
     return position.rv
 
 
-def _checked(routes: Sequence[Route] | Routes, sinks: Mapping[str, object]) -> Routes:
-    """See to it that what the routes name is there."""
+def _checked_router(routes: Sequence[Route] | Routes, sinks: Mapping[str, object]) -> Routes:
+    """Check that all sinks named by routes exist."""
     router = Router(routes) if isinstance(routes, Sequence) else routes
-    strange = [name for name in getattr(router, "sinks", ()) if name not in sinks]
-    if strange:
-        raise ValueError(f"a route leads to {strange[0]!r}, but the sinks are {', '.join(map(repr, sinks))}")
+    unknown = [name for name in getattr(router, "sinks", ()) if name not in sinks]
+    if unknown:
+        raise ValueError(f"a route leads to {unknown[0]!r}, but the sinks are {', '.join(map(repr, sinks))}")
     return router

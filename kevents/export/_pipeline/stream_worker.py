@@ -1,7 +1,7 @@
-"""The two threads of a stream: one reads, the other completes, routes and hands over.
+"""The worker of one stream: one thread reads the source, the other enriches, routes and queues the records.
 
-Between them is a short hand-off, so that a look-up of the enricher does not keep the watch from being read, and the
-memory that a stream takes is bounded while a destination is full.
+A short bounded queue lies between the threads. A slow request of the enricher does not delay the watch, and memory
+stays bounded while a destination is full.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from kevents.export._model.statistics import StreamStatistics
 from kevents.export._model.types import Chunk, Position, Record, Stream
 from kevents.export._pipeline.bounded_queue import BoundedQueue, pieces
 from kevents.export._pipeline.destination_worker import DestinationWorker, Fail
-from kevents.export._pipeline.writer import Letters
+from kevents.export._pipeline.writer import DeadLetterWriter
 
 
 class EventStream(Protocol):
-    """One stream of a source, to be read from a position on."""
+    """One stream of a source."""
 
     stream: Stream
 
     def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
-        """Give what comes after a position, for ever; it ends after :meth:`stop` only.
+        """Yield what comes after a position, until :meth:`stop`.
 
         Args:
-            after: How far all destinations hold the stream; None: one of them holds nothing of it.
-            highest: How far any of them does: what has not been read ever before must be numbered above it.
+            after: The position that all destinations have stored; None: one of them has stored nothing.
+            highest: The highest position of any destination. New records are numbered above it.
         """
         ...
 
@@ -41,87 +41,87 @@ class EventStream(Protocol):
 
 
 class Enricher(Protocol):
-    """What completes records, in place."""
+    """Adds to records, in place, what an event only refers to."""
 
     def start(self) -> None:
-        """Begin what it watches, if anything."""
+        """Start background watches, if any."""
         ...
 
     def enrich(self, records: Sequence[Record]) -> None:
-        """Complete the bodies; may be called from several threads."""
+        """Enrich the bodies; called by several threads."""
         ...
 
     def close(self) -> None:
-        """End what was begun."""
+        """Stop the background watches."""
         ...
 
 
 class Routes(Protocol):
-    """What says where records go."""
+    """Decides where records go."""
 
     def targets(self, record: Record) -> Sequence[str]:
-        """The names of the destinations that get it, each once."""
+        """Return the names of the record's destinations, each once."""
         ...
 
 
-class Reader:
-    """Follows one stream, from its source to the lanes.
+class StreamWorker:
+    """Carries one stream from its source to the destination workers.
 
     Args:
-        source: What is read.
-        lanes: The destinations by name.
-        router: Says where records go.
-        enricher: Completes them; None: nobody does.
-        dead_letters: Where records go on which a route raises; None: they are lost, and counted.
-        log: Keeps the lines few.
-        fail: Called with what ends the export: an error that no part expected.
-        clock: Seconds that only grow.
+        source: The stream.
+        workers: The destination workers by name.
+        router: Decides where records go.
+        enricher: Enriches the records; None: they go on unchanged.
+        dead_letters: Stores records on which a route raises; None: they are lost, and counted.
+        log: The rate-limited log.
+        fail: Called with an unexpected error, which ends the export.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
         self,
         source: EventStream,
-        lanes: dict[str, DestinationWorker],
+        workers: dict[str, DestinationWorker],
         router: Routes,
         enricher: Enricher | None,
-        dead_letters: Letters | None,
+        dead_letters: DeadLetterWriter | None,
         log: LimitedLog,
         fail: Fail,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Start no thread yet."""
+        """Start no thread."""
         self.stream = source.stream
         self._source = source
-        self._lanes = lanes
+        self._workers = workers
         self._router = router
         self._enricher = enricher
         self._dead_letters = dead_letters
         self._log = log
         self._fail = fail
         self._clock = clock
-        self._between = BoundedQueue()
-        self._room = threading.Event()
-        self._ending = self._abandoned = self._passing_on = self._left_behind = False
+        self._queue = BoundedQueue()
+        self._has_space = threading.Event()
+        self._stopping = self._abandoned = self._queueing = self._left_behind = False
         self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()  # guards the counts
+        self._lock = threading.Lock()  # guards the counters
         self._read = self._gaps = self._routed = self._unrouted = self._failed = self._deliveries = 0
         self._position: Position | None = None
         self._highest: Position | None = None
-        self._heard = clock()
+        self._last_read = clock()
 
-    # -- reading -------------------------------------------------------------------------------------------------
+    # -- the reading thread --------------------------------------------------------------------------------------
 
     def start(self, after: Position | None, highest: Position | None = None) -> None:
-        """Start both threads; what the source gives after the position is read.
+        """Start both threads.
 
         Args:
-            after: How far all destinations hold the stream.
-            highest: How far any of them does.
+            after: The position that all destinations have stored.
+            highest: The highest position of any destination.
         """
-        self._heard = self._clock()
+        self._last_read = self._clock()
         self._position, self._highest = after, highest
         name = self.stream.scope or "all"
-        for target, what in ((self._run_reading, "read"), (self._run_sorting, "sort")):
+        for target, what in ((self._run_reading, "read"), (self._run_routing, "route")):
             thread = threading.Thread(target=target, name=f"kevents-export-{what}-{name}", daemon=True)
             self._threads.append(thread)
         for thread in self._threads:
@@ -130,67 +130,63 @@ class Reader:
     def _run_reading(self) -> None:
         try:
             for chunk in self._source.read(self._position, self._highest):
-                if not self._pass_on(chunk):
-                    break
-            else:
-                self._check_the_end()
-        except BaseException as error:  # noqa: BLE001 - told to whoever runs the export
+                if not self._enqueue(chunk):
+                    return
+            if not self._stopping:
+                scope = self.stream.scope or "all namespaces"
+                raise RuntimeError(f"the stream of {scope} ended without being stopped")  # noqa: TRY301
+        except BaseException as error:  # noqa: BLE001 - reported by `Exporter.run`
             self._fail(error)
         finally:
-            self._between.close()
+            self._queue.close()
 
-    def _check_the_end(self) -> None:
-        if not self._ending:
-            raise RuntimeError(f"the stream of {self.stream.scope or 'all namespaces'} ended without being stopped")
-
-    def _pass_on(self, chunk: Chunk) -> bool:
-        """Count what was read, and put it where the other thread takes it; False if nobody does any more."""
+    def _enqueue(self, chunk: Chunk) -> bool:
+        """Count a chunk and pass it to the other thread; False if that thread takes no more."""
         gaps = sum(["gap" in record.body.get("kevents", ()) for record in chunk.records])
         with self._lock:
             if self._left_behind:
                 return False
-            self._passing_on = True
+            self._queueing = True
             self._read += len(chunk.records)
             self._gaps += gaps
             before, self._position = self._position, chunk.position
-            self._heard = self._clock()
-        taken = all(self._between.put(piece) for piece in pieces(chunk, before))
+            self._last_read = self._clock()
+        taken = all(self._queue.put(piece) for piece in pieces(chunk, before))
         with self._lock:
-            self._passing_on = False
+            self._queueing = False
         return taken
 
-    # -- sorting -------------------------------------------------------------------------------------------------
+    # -- the routing thread --------------------------------------------------------------------------------------
 
-    def _run_sorting(self) -> None:
+    def _run_routing(self) -> None:
         try:
-            while (chunk := self._between.get()) is not None:
-                self._complete(chunk.records)
-                if not self._hand_over(chunk):
+            while (chunk := self._queue.get()) is not None:
+                self._enrich(chunk.records)
+                if not self._route(chunk):
                     return
-        except BaseException as error:  # noqa: BLE001 - told to whoever runs the export
+        except BaseException as error:  # noqa: BLE001 - reported by `Exporter.run`
             self._fail(error)
         finally:
-            self._between.abandon()
+            self._queue.abandon()
 
-    def _complete(self, records: Sequence[Record]) -> None:
+    def _enrich(self, records: Sequence[Record]) -> None:
         if self._enricher is None or not records:
             return
         try:
             self._enricher.enrich(records)
-        except Exception as error:  # noqa: BLE001 - a record that is not complete is worth more than none
-            self._log.log_limited(
-                "enrich", f"the enricher raised {format_error(error)}; records go on as they are", level=logging.ERROR
-            )
+        except Exception as error:  # noqa: BLE001 - a record without enrichment is better than none
+            text = f"the enricher raised {format_error(error)}; the records go on unchanged"
+            self._log.log_limited("enrich", text, level=logging.ERROR)
 
-    def _hand_over(self, chunk: Chunk) -> bool:
-        """Give each lane its share, and all of them the position; False if that is given up."""
-        shares: dict[str, list[Record]] = {name: [] for name in self._lanes}
+    def _route(self, chunk: Chunk) -> bool:
+        """Give each destination its records, and all of them the position; False if the worker was abandoned."""
+        shares: dict[str, list[Record]] = {name: [] for name in self._workers}
         routed = unrouted = 0
         for record in chunk.records:
             targets = self._targets(record)
             if targets is None:
                 continue
-            record.line()  # here and not under a lane's lock
+            record.line()  # encoded here, not under the lock of a destination worker
             for name in targets:
                 shares[name].append(record)
             if targets:
@@ -206,79 +202,81 @@ class Reader:
         return True
 
     def _offer(self, shares: dict[str, list[Record]], position: Position) -> bool:
-        """To each lane as soon as it has room, so that one that is full keeps nothing from the others."""
-        left = [(self._lanes[name], records) for name, records in shares.items()]
+        """Offer to each destination until it has space; a full one delays no other."""
+        left = [(self._workers[name], records) for name, records in shares.items()]
         while True:
-            self._room.clear()
+            self._has_space.clear()
             left = [
-                (lane, records) for lane, records in left if not lane.offer(self.stream, records, position, self._room)
+                (worker, records)
+                for worker, records in left
+                if not worker.offer(self.stream, records, position, self._has_space)
             ]
             if not left or self._abandoned:
                 return not left
-            self._room.wait()
+            self._has_space.wait()
 
     def _targets(self, record: Record) -> Sequence[str] | None:
-        """Where a record goes; None if that cannot be said."""
+        """Return the record's destinations; None if routing failed."""
         try:
             targets = self._router.targets(record)
-        except Exception as error:  # noqa: BLE001 - a record that breaks a route must not stop those behind it
-            self._set_aside(record, f"routing it raised {format_error(error)}")
+        except Exception as error:  # noqa: BLE001 - a record that breaks a route must not stop the others
+            self._dead_letter(record, f"routing it raised {format_error(error)}")
             return None
         for name in targets:
-            if name not in self._lanes:
-                self._set_aside(record, f"a route leads to {name!r}, which is no destination")
+            if name not in self._workers:
+                self._dead_letter(record, f"a route leads to {name!r}, which is no destination")
                 return None
         return targets
 
-    def _set_aside(self, record: Record, why: str) -> None:
+    def _dead_letter(self, record: Record, why: str) -> None:
         where = "lost: give dead_letters a path"
         try:
             if self._dead_letters is not None:
                 self._dead_letters.write("routes", [record], why)
                 where = "in the dead letters"
-        except Exception as error:  # noqa: BLE001 - it is said that the record is lost; the others go on
+        except Exception as error:  # noqa: BLE001 - the loss is logged; the other records go on
             where = f"lost: the dead letters raised {format_error(error)}"
         with self._lock:
             self._failed += 1
         self._log.log_limited("routes", f"a record could not be routed and is {where}: {why}", level=logging.ERROR)
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # -- end -----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Read no more; what was read goes on to the lanes."""
-        self._ending = True
+        """Stop reading; the records that were read still go to the destination workers."""
+        self._stopping = True
         self._source.stop()
 
     def abandon(self) -> None:
-        """Hand nothing more over."""
+        """Pass on no more records."""
         self._abandoned = True
-        self._room.set()
-        self._between.abandon()
+        self._has_space.set()
+        self._queue.abandon()
 
-    def settle(self, soon: float, deadline: float) -> None:
-        """Wait until what was read has been handed over, and for the end of both threads.
+    def drain(self, soon: float, deadline: float) -> None:
+        """Wait until the records that were read are passed on, and for both threads.
 
         Args:
-            soon: When a source that gives nothing is left behind: it is in a request, which nothing can end.
-            deadline: When nothing is waited for any more.
+            soon: When a reading thread that is blocked in a request is left behind: nothing can interrupt it.
+            deadline: When waiting ends.
         """
         for reading in self._threads[:1]:
             reading.join(max(soon - self._clock(), 0.0))
             with self._lock:
-                self._left_behind = reading.is_alive() and not self._passing_on
+                self._left_behind = reading.is_alive() and not self._queueing
         if self._left_behind:
-            self._between.close()
+            self._queue.close()
         self.join(deadline)
 
     def join(self, deadline: float) -> bool:
-        """Wait for both threads' end, save for one that was left behind; False if it has not come."""
+        """Wait for both threads, except one that was left behind; False after the deadline."""
         threads = self._threads[1:] if self._left_behind else self._threads
         for thread in threads:
             thread.join(max(deadline - self._clock(), 0.0))
         return not any(thread.is_alive() for thread in threads)
 
     def statistics(self) -> StreamStatistics:
-        """A snapshot of the ledger."""
+        """Return a snapshot of the stream's statistics."""
         with self._lock:
             return StreamStatistics(
                 stream=self.stream,
@@ -290,5 +288,5 @@ class Reader:
                 waiting=self._read - self._routed - self._unrouted - self._failed,
                 deliveries=self._deliveries,
                 position=self._position,
-                silent_for=self._clock() - self._heard,
+                silent_for=self._clock() - self._last_read,
             )

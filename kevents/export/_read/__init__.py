@@ -1,1 +1,1 @@
-"""Reads exported records back. Begin with ``reader.py``; ``archive.py`` finds the segments."""
+"""Reads archives of the file and object store sinks: ``reader.py`` the records, ``archive.py`` the segments."""

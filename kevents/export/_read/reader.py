@@ -1,4 +1,4 @@
-"""Reading back what was exported: records from segments, each once, and a clear word on what cannot be read."""
+"""Reads records back from an archive, each once, in bounded memory; damage is reported and skipped."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ import msgspec
 
 from kevents.exceptions import KeventsError
 from kevents.export._read.archive import Segment, segments
-from kevents.export._sinks.object_store import GiveOptions, Options
+from kevents.export._sinks.object_store import GetOptions, Options
 from kevents.export._sinks.segments import Gzip, is_position_line
 
 REMEMBERED: Final = 100_000
-
-_MOST_TOLD: Final = 100
+LONGEST_LINE: Final = 16 << 20
+LARGEST_MEMBER: Final = 1 << 30
+_MOST_DAMAGES: Final = 100
+_BLOCK: Final = 1 << 18
+_GZIP: Final = b"\x1f\x8b"
 _DECODER: Final = msgspec.json.Decoder()
+
+_Where: TypeAlias = Callable[[Mapping[str, Any]], bool]
+_Report: TypeAlias = Callable[[int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What of an archive cannot be read.
+    """A part of an archive that cannot be read.
 
     Attributes:
-        file: The segment: a path or a URL.
-        offset: Where in it, in bytes: a line, or the gzip member that it is in.
-        why: What is wrong there.
+        file: The path or URL of the segment.
+        offset: The offset in bytes of the line, or of the gzip member that holds it.
+        why: The reason.
 
     .. versionadded:: 0.1
     """
@@ -38,39 +44,39 @@ class Damage:
     why: str
 
     def __str__(self) -> str:
-        """As one line."""
+        """Format it as one line."""
         return f"{self.file}, at byte {self.offset}: {self.why}"
 
 
 class Listener(Protocol):
-    """Who is told what of an archive cannot be read, while it is read."""
+    """Receives reports while an archive is read."""
 
     def damaged(self, damage: Damage) -> None:
-        """Something cannot be read; what is behind it may be."""
+        """A part cannot be read; reading continues after it."""
         ...
 
     def ended(self, file: str, *, foreign: bool) -> None:
-        """A segment has been read, as far as it can be.
+        """A segment has been read.
 
         Args:
             file: Its path or URL.
-            foreign: Whether there was nothing in it but what cannot be read: an export may never have written it.
+            foreign: True if nothing in it could be read: perhaps no export wrote it.
         """
         ...
 
 
 class ReadError(KeventsError):
-    """Some of an archive could not be read; everything else has been given before.
+    """Some of an archive could not be read; all other records were yielded before.
 
     Args:
-        damages: What; of very many, the first.
-        total: How many.
+        damages: The first 100 damages.
+        total: The number of damages.
 
     .. versionadded:: 0.1
     """
 
     def __init__(self, damages: list[Damage], total: int) -> None:
-        """Keep them."""
+        """Keep the damages."""
         more = f" (and {total - 1} more)" if total > 1 else ""
         super().__init__(f"{damages[0]}{more}")
         self.damages = damages
@@ -80,62 +86,61 @@ class ReadError(KeventsError):
 def read_records(
     source: str | os.PathLike[str],
     *,
-    where: Callable[[Mapping[str, Any]], bool] | None = None,
+    where: _Where | None = None,
     deduplicate: bool = True,
     remembered: int = REMEMBERED,
-    options: Options | GiveOptions | None = None,
+    options: Options | GetOptions | None = None,
     on_damage: Callable[[Damage], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Read what was exported to files or to an object store, in the order in which it was written to each folder.
+    """Read exported records from files or an object store, in the order in which they were written to each folder.
 
-    Memory is bounded: a line at a time. What is damaged is passed over, what is behind it is read. An open segment is
-    read up to its last whole line. Beside a running export each folder is read as it was when its turn came, none of it
-    left out.
+    Memory is bounded: one line at a time. Damaged parts are skipped. An open segment is read up to its last complete
+    line. While an export is running, each folder is read as it is when its turn comes, without losing a segment.
 
     Args:
-        source: A file, a folder, or a URL as `s3://bucket/prefix`.
-        where: Says which records to give; None: all.
-        deduplicate: Whether a record is given once, by its id.
+        source: A file, a folder, or a URL such as `s3://bucket/prefix`.
+        where: Selects records; None: all.
+        deduplicate: Yield each record once, by its id.
         remembered: How many ids are remembered for that: duplicates lie close together.
-        options: Of the object store, as those of :class:`ObjectStoreSink`.
-        on_damage: Is told what cannot be read, as soon as that is known; no error is raised at the end then.
+        options: The options of the object store, as for :class:`ObjectStoreSink`.
+        on_damage: Called at once for each part that cannot be read; no error is raised at the end then.
 
     Returns:
         The records.
 
     Raises:
         ReadError: At the end, if something could not be read.
-        OSError: If the source is not there, or cannot be opened.
-        ValueError: If the URL or an option is none.
+        OSError: If the source does not exist or cannot be opened.
+        ValueError: If the URL or an option is wrong.
 
     .. versionadded:: 0.1
     """
-    told = _Told(on_damage)
+    damages = _Damages(on_damage)
     remembered = remembered if deduplicate else 0
-    yield from read_archive(segments(source, options), told, where=where, remembered=remembered)
-    if told.damages and on_damage is None:
-        raise ReadError(told.damages, told.total)
+    yield from read_archive(segments(source, options), damages, where=where, remembered=remembered)
+    if damages.first and on_damage is None:
+        raise ReadError(damages.first, damages.total)
 
 
 def read_archive(
     archive: Iterable[Segment],
     listener: Listener,
     *,
-    where: Callable[[Mapping[str, Any]], bool] | None = None,
+    where: _Where | None = None,
     remembered: int = REMEMBERED,
 ) -> Iterator[dict[str, Any]]:
-    """Give the records of segments, as `read_records` does.
+    """Yield the records of segments, as `read_records` does.
 
     Args:
-        archive: The segments, in their order.
-        listener: Is told what cannot be read.
-        where: Says which records to give; None: all.
-        remembered: How many ids are remembered to give each record once; 0: as often as it stands there.
+        archive: The segments, in order.
+        listener: Receives reports.
+        where: Selects records; None: all.
+        remembered: How many ids are remembered to yield each record once; 0: duplicates are yielded, too.
     """
-    seen = _Seen(remembered)
+    recent = _RecentIds(remembered)
     for segment in archive:
         for record in _records(segment, listener):
-            if (not remembered or seen.is_new(record)) and (where is None or where(record)):
+            if (not remembered or recent.is_new(record)) and (where is None or where(record)):
                 yield record
 
 
@@ -149,13 +154,16 @@ def _records(segment: Segment, listener: Listener) -> Iterator[dict[str, Any]]:
 
     try:
         with segment.open() as file:
-            for offset, line in lines(file, report, is_open=segment.is_open):
-                record = _record(line)
-                if record is None:
-                    report(offset, "a line that is not a JSON object")
-                else:
+            for offset, line in _lines(file, report, is_open=segment.is_open):
+                try:
+                    record = _DECODER.decode(line)
+                except (msgspec.DecodeError, RecursionError, ValueError):
+                    record = None
+                if isinstance(record, dict):
                     records += 1
                     yield record
+                else:
+                    report(offset, "a line that is not a JSON object")
         foreign = bool(damages and not records)
     except OSError as error:
         report(0, f"cannot be read: {error.strerror or error}")
@@ -163,79 +171,66 @@ def _records(segment: Segment, listener: Listener) -> Iterator[dict[str, Any]]:
     listener.ended(segment.name, foreign=foreign)
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = _DECODER.decode(line)
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-class _Told:
-    """Keeps what cannot be read, up to so many."""
+class _Damages:
+    """Keeps the first damages and counts all."""
 
     def __init__(self, on_damage: Callable[[Damage], None] | None) -> None:
         self._on_damage = on_damage
-        self.damages: list[Damage] = []
+        self.first: list[Damage] = []
         self.total = 0
 
     def damaged(self, damage: Damage) -> None:
         self.total += 1
-        if len(self.damages) < _MOST_TOLD:
-            self.damages.append(damage)
+        if len(self.first) < _MOST_DAMAGES:
+            self.first.append(damage)
         if self._on_damage is not None:
             self._on_damage(damage)
 
     def ended(self, file: str, *, foreign: bool) -> None:
-        """Nothing more is to be said of a segment."""
+        """Do nothing."""
 
 
-class _Seen:
+class _RecentIds:
     """Remembers the last ids."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._ids: dict[str, None] = {}
 
     def is_new(self, record: Mapping[str, Any]) -> bool:
-        told = record.get("kevents")
-        name = told.get("id") if isinstance(told, Mapping) else None
+        kevents = record.get("kevents")
+        name = kevents.get("id") if isinstance(kevents, Mapping) else None
         if not isinstance(name, str):
-            return True  # nothing to tell it by
+            return True  # no id to compare
         if name in self._ids:
             return False
         self._ids[name] = None
-        if len(self._ids) > self._most:
+        if len(self._ids) > self._limit:
             del self._ids[next(iter(self._ids))]
         return True
 
 
-Report: TypeAlias = Callable[[int, str], None]
-
-LONGEST_LINE: Final = 16 << 20
-LARGEST_MEMBER: Final = 1 << 30
-_PIECE: Final = 1 << 18
-_GZIP: Final = b"\x1f\x8b"
+# -- lines of a segment
 
 
 class _DamagedError(Exception):
-    """Here it cannot be read on."""
+    """A part of a segment cannot be read."""
 
 
 class _TornError(_DamagedError):
-    """It ends before its end."""
+    """The segment ends before the end of a gzip member."""
 
 
-def lines(file: BinaryIO, report: Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
-    """Give the lines of a segment, gzip members or plain, without the positions.
+def _lines(file: BinaryIO, report: _Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a segment, gzip or plain, without position lines.
 
     Args:
-        file: It, at its beginning; it can be read anywhere.
-        report: Is told the offset of what cannot be read, and why; reading goes on behind it.
-        is_open: Whether it is still written: what is torn at its end is not there yet then.
+        file: The segment, at its beginning; seekable.
+        report: Receives the offset and the reason of each damage; reading continues after it.
+        is_open: True if the segment is still written: an incomplete end is no damage then.
 
     Returns:
-        Pairs: the offset in the file of the line, or of the gzip member that it is in, and the line without its end.
+        Pairs: the offset of the line, or of the gzip member that holds it, and the line without its end.
     """
     is_gzip = file.read(2) == _GZIP
     file.seek(0)
@@ -243,7 +238,7 @@ def lines(file: BinaryIO, report: Report, *, is_open: bool) -> Iterator[tuple[in
     return ((offset, line) for offset, line in found if line and not is_position_line(line))
 
 
-def _gzip_lines(file: BinaryIO, report: Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
+def _gzip_lines(file: BinaryIO, report: _Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
     start: int | None = 0
     while start is not None:
         file.seek(start)
@@ -252,22 +247,22 @@ def _gzip_lines(file: BinaryIO, report: Report, *, is_open: bool) -> Iterator[tu
         try:
             start = yield from _member_lines(file, start)
         except _DamagedError as why:
-            behind = Gzip().after(file, start)
-            if behind is not None or not (is_open and isinstance(why, _TornError)):
+            after = Gzip().after(file, start)
+            if after is not None or not (is_open and isinstance(why, _TornError)):
                 report(start, str(why))
-            start = behind
+            start = after
 
 
 def _member_lines(file: BinaryIO, start: int) -> Generator[tuple[int, bytes], None, int]:
-    """Give the lines of one member; return where the next begins."""
+    """Yield the lines of one member; return the offset of the next one."""
     unpacker, rest, size = zlib.decompressobj(zlib.MAX_WBITS | 16), b"", 0
     file.seek(start)
     while not unpacker.eof:
-        piece = _unpacked(unpacker, unpacker.unconsumed_tail or file.read(_PIECE))
-        size += len(piece)
+        data = _decompress(unpacker, unpacker.unconsumed_tail or file.read(_BLOCK))
+        size += len(data)
         if size > LARGEST_MEMBER:
             raise _DamagedError(f"a gzip member that expands to more than {LARGEST_MEMBER >> 20} MiB")
-        *whole, rest = (rest + piece).split(b"\n") if b"\n" in piece else (rest + piece,)
+        *whole, rest = (rest + data).split(b"\n") if b"\n" in data else (rest + data,)
         if len(rest) > LONGEST_LINE:
             raise _DamagedError(f"a line of more than {LONGEST_LINE >> 20} MiB")
         for line in whole:
@@ -277,26 +272,26 @@ def _member_lines(file: BinaryIO, start: int) -> Generator[tuple[int, bytes], No
     return file.tell() - len(unpacker.unused_data)
 
 
-def _unpacked(unpacker: zlib._Decompress, data: bytes) -> bytes:
+def _decompress(unpacker: zlib._Decompress, data: bytes) -> bytes:
     if not data:
-        raise _TornError("a gzip member is cut off")
+        raise _TornError("an incomplete gzip member")
     try:
-        return unpacker.decompress(data, _PIECE)
+        return unpacker.decompress(data, _BLOCK)
     except zlib.error as error:
         raise _DamagedError(f"a damaged gzip member ({error})") from None
 
 
-def _plain_lines(file: BinaryIO, report: Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
+def _plain_lines(file: BinaryIO, report: _Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
     while True:
         start = file.tell()
         line = file.readline(LONGEST_LINE)
-        if not line.endswith(b"\n"):
-            if len(line) < LONGEST_LINE:  # the end
-                if line and not is_open:
-                    yield start, line
-                return
-            report(start, f"a line of more than {LONGEST_LINE >> 20} MiB")
-            while line and not line.endswith(b"\n"):
-                line = file.readline(LONGEST_LINE)
-        else:
+        if line.endswith(b"\n"):
             yield start, line[:-1]
+            continue
+        if len(line) < LONGEST_LINE:  # the end
+            if line and not is_open:
+                yield start, line
+            return
+        report(start, f"a line of more than {LONGEST_LINE >> 20} MiB")
+        while line and not line.endswith(b"\n"):
+            line = file.readline(LONGEST_LINE)

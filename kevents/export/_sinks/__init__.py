@@ -1,4 +1,4 @@
-"""Destinations: files, object stores, HTTP, OTLP, standard output; checkpoints and dead letters.
+"""Destinations: files, object stores, HTTP servers, OTLP, standard output; checkpoints and dead letters.
 
-Each sink is in the module of its name; ``segments.py`` is the format of files.
+Each sink is in the module of its name; ``segments.py`` is the format of files and objects.
 """

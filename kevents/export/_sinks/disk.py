@@ -1,10 +1,10 @@
-"""What makes bytes on a disk outlive a crash: fsync, renaming into place, and one writer at a time."""
+"""Durable files: fsync, atomic replacement, appending, and one writer at a time."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from kevents.export._model.types import Retry
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover - Windows: nobody is kept out there
+except ImportError:  # pragma: no cover - Windows: no locks between processes
     fcntl = None  # type: ignore[assignment]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -31,42 +31,75 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder with its parents, durably; one that is there is left alone."""
-    missing = [folder, *folder.parents]
-    made = [path for path in missing if not path.exists()]
+    """Create a folder and its parents durably; an existing one is left alone."""
+    created = [path for path in [folder, *folder.parents] if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for path in made:
+    for path in created:
         sync_folder(path.parent)
 
 
-def write_all(handle: int, data: bytes) -> None:
-    """Write all of it: a disk that fills up takes a part first."""
+def append(path: Path, data: bytes, end: Callable[[int], int]) -> int:
+    """Append to a file durably; on failure the file is as long as before.
+
+    Args:
+        path: The file; created if it is missing.
+        data: What is appended.
+        end: Returns the offset at which to append, for the open file; bytes after it are cut off.
+
+    Returns:
+        The file's new size.
+
+    Raises:
+        OSError: If the disk is full or fails.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        size = end(handle)
+        os.ftruncate(handle, size)
+        try:
+            _write_all(handle, data)
+            os.fsync(handle)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(handle, size)
+            raise
+    finally:
+        os.close(handle)
+    return size + len(data)
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    """Write all bytes: a disk that fills up accepts a part first."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(handle, rest) :]
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Put a file in place whole: temporary, fsync, rename; whoever reads sees the old or the new one."""
+    """Replace a file atomically (temporary file, fsync, rename): readers see the old or the new one."""
     temporary = path.with_name(f"{path.name}.tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
         try:
-            write_all(handle, data)
+            _write_all(handle, data)
             os.fsync(handle)
         finally:
             os.close(handle)
-        os.replace(temporary, path)  # noqa: PTH105 - beside its kin of os
+        temporary.replace(path)
     except OSError:
-        with suppress(OSError):  # it takes space that may be what is missing
+        with suppress(OSError):  # it occupies space that may be missing
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
 @contextmanager
-def retried(what: str, path: Path) -> Iterator[None]:
-    """Tell trouble with a disk as a sink tells it: not now, and why.
+def disk_errors_retried(what: str, path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` into :class:`Retry`.
+
+    Args:
+        what: The failed action, for the message.
+        path: The file or folder.
 
     Raises:
         Retry: For any ``OSError``.
@@ -74,24 +107,23 @@ def retried(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = ": make room, and it goes on by itself" if error.errno in _FULL else ""
+        full = ": free some space, and the export continues by itself" if error.errno in _FULL else ""
         raise Retry(f"{what} {path}: {error.strerror or error}{full}") from error
 
 
 class FolderLock:
-    """Keeps other writers out of a folder while it is held; it ends with the process, however that ends.
+    """Keeps other writers out of a folder. The lock ends with the process, however that ends.
 
     Args:
-        folder: Where the file `.lock` lies.
+        folder: Holds the file `.lock`.
+
+    Raises:
+        Retry: If another writer holds the lock.
+        OSError: If the file cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the lock.
-
-        Raises:
-            Retry: If another writer holds it.
-            OSError: If the file cannot be made.
-        """
+        """Take the lock."""
         self._handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if fcntl is not None:
@@ -103,5 +135,5 @@ class FolderLock:
             raise Retry(f"another process writes to {folder}: give each exporter a folder of its own") from None
 
     def release(self) -> None:
-        """Let others in."""
+        """Release the lock."""
         os.close(self._handle)

@@ -1,11 +1,10 @@
-"""One HTTP request at a time to one place: no redirects, no secrets in errors, bounded answers."""
+"""HTTP requests of sinks: no redirects, no secrets in errors, bounded answers; and batches sent in parts."""
 
 from __future__ import annotations
 
 import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -20,57 +19,48 @@ from kevents.export._sinks.redact import Redactor
 if TYPE_CHECKING:
     import httpx
 
-
 Text: TypeAlias = str | Callable[[], str]
-"""A text, or a function that gives it: asked for each request, so that a renewed secret is found."""
+"""A text, or a function that returns it: called for each request, so that a renewed secret is used."""
 
-_MOST_READ: Final = 1 << 16
-_TOLD: Final = 300
-_TELLING: Final = 8  # shorter parts of a path are words
+MOST_REQUESTS: Final = 64
+"""How many refused requests a batch may cost while its refused records are searched; the rest is refused as a whole."""
+
+_LONGEST_ANSWER: Final = 1 << 16  # bytes
+_LONGEST_QUOTE: Final = 300  # characters of the answer in an error
+_SHORTEST_SECRET: Final = 8  # shorter parts of a path are ordinary words
 _LONGEST_CONNECT: Final = 10.0
 _REDIRECTS: Final = range(300, 400)
-_ABOUT_THE_PLACE: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 415, 421, 426, 451})
+_WRONG_ENDPOINT: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 415, 421, 426, 451})
 _LATER: Final = frozenset({408, 425, 429})
 _SERVER_ERROR: Final = 500
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
-_HARMLESS: Final = frozenset({"content-type", "content-encoding", "accept", "user-agent"})
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A success.
-
-    Attributes:
-        body: Up to 64 KiB of it.
-    """
-
-    body: bytes
+_PUBLIC_HEADERS: Final = frozenset({"content-type", "content-encoding", "accept", "user-agent"})
 
 
 class RefusedError(Exception):
-    """The server will never take what was sent: another part of it, it may."""
+    """The server will never accept this request. It may accept a part of it."""
 
 
-class Place:
-    """Where requests go.
+class Endpoint:
+    """One URL, to which requests are sent one at a time.
 
     Args:
-        url: `https://...`; all of it but scheme and host is a secret.
-        headers: Further headers; their values are secrets.
+        url: `https://...`; everything but scheme and host is treated as a secret.
+        headers: Additional headers; their values are secrets.
         timeout: Seconds to send, and seconds without a byte of the answer.
         ca_file: A file of certificates to trust instead of the system's.
-        method: Of the request.
+        method: The HTTP method.
 
     Raises:
-        ValueError: If a value is none.
+        ValueError: If an argument has a wrong value.
         ImportError: If httpx is missing.
     """
 
     def __init__(
         self, url: Text, headers: Mapping[str, Text] | None, timeout: float, ca_file: str | None, method: str = "POST"
     ) -> None:
-        """Check what was given; connect to nothing."""
-        _needs_httpx()
+        """Check the arguments; connect to nothing."""
+        _require_httpx()
         self._url, self._headers, self._method = url, dict(headers or {}), method
         self._timeout = require_positive("timeout", timeout)
         self._tls = _tls(ca_file)
@@ -80,12 +70,12 @@ class Place:
             _check_url(url)
         _check_headers(self._headers)
 
-    def send(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Make a request.
+    def send(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Send a request; return the first 64 KiB of a successful answer.
 
         Raises:
-            RefusedError: If what was sent is refused.
-            Retry: If there was no answer, or one that another attempt may better.
+            RefusedError: If the server refuses what was sent.
+            Retry: If there was no answer, or another attempt may succeed.
         """
         import httpx  # noqa: PLC0415 - an optional package
 
@@ -99,7 +89,8 @@ class Place:
                 response.close()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError, OSError, ValueError) as error:
             raise Retry(f"{self}: {self._redacted(format_error(error))}") from None
-        return self._judged(response, data)
+        self._raise_for_status(response, data)
+        return data
 
     def _request(self, body: bytes, headers: Mapping[str, str]) -> httpx.Request:
         import httpx  # noqa: PLC0415 - an optional package
@@ -108,8 +99,8 @@ class Place:
         own = {name: _value(f"the header {name}", value) for name, value in self._headers.items()}
         self._redacted = Redactor(_secrets(url, own))
         _check_url(url)
-        usual = {"user-agent": f"kevents/{__version__}", "accept": "*/*", "accept-encoding": "identity"}
-        merged = {**usual, **headers, **{name.lower(): value for name, value in own.items()}}
+        defaults = {"user-agent": f"kevents/{__version__}", "accept": "*/*", "accept-encoding": "identity"}
+        merged = {**defaults, **headers, **{name.lower(): value for name, value in own.items()}}
         seconds = {"connect": min(self._timeout, _LONGEST_CONNECT), "pool": self._timeout}
         return httpx.Request(
             self._method,
@@ -120,34 +111,34 @@ class Place:
         )
 
     def _read(self, response: httpx.Response) -> bytes:
-        """Read an answer up to a limit of bytes and time: the status has been told already."""
+        """Read an answer up to a limit of bytes and time; a cut body is enough, the status is known."""
         data, deadline = b"", monotonic() + self._timeout
         for piece in response.iter_raw():
             data += piece
-            if len(data) >= _MOST_READ or monotonic() > deadline:
+            if len(data) >= _LONGEST_ANSWER or monotonic() > deadline:
                 break
-        return data[:_MOST_READ]
+        return data[:_LONGEST_ANSWER]
 
-    def _judged(self, response: httpx.Response, data: bytes) -> Answer:
+    def _raise_for_status(self, response: httpx.Response, data: bytes) -> None:
         code = response.status_code
         if code in range(200, 300):
-            return Answer(data)
-        why = f"{self}: {code} {self.said(data.decode('utf-8', 'replace'))}".rstrip()
+            return
+        why = f"{self}: {code} {self.quote(data.decode('utf-8', 'replace'))}".rstrip()
         if code in _REDIRECTS:
-            target = _origin(response.headers.get("location", "")) or "elsewhere in the same place"
-            raise Retry(f"{self}: {code}, a redirect to {target}, which is not followed: give the URL that it leads to")
-        if code in _ABOUT_THE_PLACE:
-            raise Retry(f"{why} (the URL or the credentials are wrong: set right, it goes on by itself)")
+            target = _origin(response.headers.get("location", "")) or "another path of the same server"
+            raise Retry(f"{self}: {code}, a redirect to {target}, which is not followed: configure the final URL")
+        if code in _WRONG_ENDPOINT:
+            raise Retry(f"{why} (the URL or the credentials are wrong; once corrected, the export continues by itself)")
         if code in _LATER or code >= _SERVER_ERROR or code < 200:  # noqa: PLR2004
             raise Retry(why, retry_after(dict(response.headers), None))
         raise RefusedError(why)
 
-    def said(self, text: str) -> str:
-        """Give what the server said, which may be what it was sent: one short line, without secrets."""
-        return clip(self._redacted(text), _TOLD)
+    def quote(self, text: str) -> str:
+        """Return a server's text as one short line without secrets: it may repeat what it was sent."""
+        return clip(self._redacted(text), _LONGEST_QUOTE)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
@@ -157,7 +148,7 @@ class Place:
         return (_origin(self._url) if isinstance(self._url, str) else "") or "the server"
 
     def __repr__(self) -> str:
-        """With scheme and host only."""
+        """Show scheme and host only."""
         return f"{type(self).__name__}({str(self)!r})"
 
 
@@ -165,17 +156,22 @@ def _value(what: str, value: Text) -> str:
     try:
         found = value if isinstance(value, str) else value()
     except Exception as error:  # noqa: BLE001 - the user's function; its text may hold the secret
-        raise ValueError(f"{what} cannot be had: {type(error).__name__}") from None
+        raise ValueError(f"{what} is not available: {type(error).__name__}") from None
     if not isinstance(found, str) or any(character in found.strip() for character in "\r\n\0"):
-        raise ValueError(f"{what} is no text of one line")
+        raise ValueError(f"{what} is not a text of one line")
     return found.strip()
 
 
 def _secrets(url: str, headers: Mapping[str, str]) -> list[str]:
     parts = urlsplit(url)
-    told = [url, parts.path, parts.query, *(part for part in parts.path.split("/") if len(part) >= _TELLING)]
-    values = [value for name, value in headers.items() if name.lower() not in _HARMLESS]
-    return [*told, *values, *(word for value in values for word in value.split())]
+    of_url = [
+        url,
+        parts.path,
+        parts.query,
+        *(part for part in parts.path.split("/") if len(part) >= _SHORTEST_SECRET),
+    ]
+    values = [value for name, value in headers.items() if name.lower() not in _PUBLIC_HEADERS]
+    return [*of_url, *values, *(word for value in values for word in value.split())]
 
 
 def _origin(url: str) -> str:
@@ -191,21 +187,21 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError:  # its text may hold what is secret
+    except ValueError:  # its text may hold a secret
         raise ValueError(
-            "the URL has a host or a port that is none: it must be https://host/... or with :port"
+            "the URL has an invalid host or port: it must be https://host/... or https://host:port/..."
         ) from None
     if parts.scheme not in {"http", "https"} or not host:
         what = "without a host" if parts.scheme in {"http", "https"} else repr(parts.scheme)
         raise ValueError(f"the URL must be https://host/..., not {what}")
     if parts.username or parts.password:
-        raise ValueError(f"{_origin(url)}: credentials do not belong into the URL: give a header Authorization")
+        raise ValueError(f"{_origin(url)}: credentials do not belong in the URL: set a header Authorization")
 
 
 def _check_headers(headers: Mapping[str, Text]) -> None:
     for name, value in headers.items():
         if not _HEADER.fullmatch(name):
-            raise ValueError(f"headers: {name!r} is no name of a header: letters, digits and - of ASCII")
+            raise ValueError(f"headers: {name!r} is not the name of a header: use ASCII letters, digits and -")
         if isinstance(value, str):
             _value(f"the header {name}", value)
 
@@ -217,32 +213,27 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
         raise ValueError(f"ca_file {ca_file!r} cannot be read: {error}") from None
 
 
-def _needs_httpx() -> None:
+def _require_httpx() -> None:
     try:
         import httpx  # noqa: F401, PLC0415 - an optional package
     except ImportError as missing:
         raise ImportError(f"this destination needs httpx: pip install 'kevents[export]' ({missing})") from missing
 
 
-MOST_REQUESTS: Final = 64
-"""How many requests narrowing down costs at most, for a batch; what is left then is refused as a whole."""
+class BatchDelivery:
+    """Sends the current batch in parts, and remembers which parts were answered.
 
-_Key: TypeAlias = tuple[Position, int, str]
-
-
-class Delivery:
-    """The batch that is under way: which of its records the destination has answered for.
-
-    An attempt that fails in the middle is gone on with, not begun anew, when the same batch comes again.
+    A refused part is halved until the refused records are found. When the same batch comes again after a failure, it
+    continues where it stopped.
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
-        self._key: _Key | None = None
+        """Start without a batch."""
+        self._key: tuple[Position, int, str] | None = None
         self._parts: list[Sequence[Record]] = []
         self._refused: list[Record] = []
         self._why = ""
-        self._requests = 0
+        self._refusals = 0
 
     def run(
         self,
@@ -253,37 +244,35 @@ class Delivery:
         """Send a batch part by part.
 
         Args:
-            batch: What is to be sent.
-            parts: Cuts it into what is sent at once.
-            send: Sends a part.
+            batch: The batch.
+            parts: Cuts its records into the parts that are sent at once.
+            send: Sends a part; raises :class:`RefusedError` if the server refuses it.
 
         Raises:
             Retry: As `send` does.
-            Reject: Some of it was refused; everything else has been taken.
+            Reject: Some records were refused; all others were accepted.
         """
         if not batch.records:
             return
         key = (batch.position, len(batch.records), batch.records[0].id)
         if key != self._key:
             self._key, self._parts = key, [*parts(batch.records)][::-1]
-            self._refused, self._why, self._requests = [], "", 0
+            self._refused, self._why, self._refusals = [], "", 0
         while self._parts:
-            self._send(self._parts[-1], send)
+            self._parts[-1:] = self._send(self._parts[-1], send)
         refused, self._key = self._refused, None
         if refused:
             raise Reject(self._why, refused)
 
-    def _send(self, part: Sequence[Record], send: Callable[[Sequence[Record]], None]) -> None:
-        """Send the last part; one that is refused is halved, the earlier half first."""
-        rest: list[Sequence[Record]] = []
+    def _send(self, part: Sequence[Record], send: Callable[[Sequence[Record]], None]) -> list[Sequence[Record]]:
+        """Send a part; return the halves of a refused one, the first half last."""
         try:
             send(part)
         except RefusedError as error:
             self._why = str(error)
-            self._requests += 1
-            if len(part) > 1 and self._requests < MOST_REQUESTS:
+            self._refusals += 1
+            if len(part) > 1 and self._refusals < MOST_REQUESTS:
                 middle = len(part) // 2
-                rest = [part[middle:], part[:middle]]
-            else:
-                self._refused.extend(part)
-        self._parts[-1:] = rest
+                return [part[middle:], part[:middle]]
+            self._refused.extend(part)
+        return []

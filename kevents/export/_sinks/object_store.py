@@ -1,10 +1,9 @@
-"""Objects in a bucket, one for each batch: the newest key is the position, and no object is ever written twice.
+"""The object store sink: one object for each batch. The newest key holds the position; no object is written twice.
 
-`{cluster}/{scope}/dt={date}/{first}-{last}.jsonl.gz` below the URL's prefix: `first` is the resourceVersion of the
-first record, `last` that of the batch's position, `date` the UTC day when it was read. An object is created only if
-there is none of that name (`If-None-Match: *`), whole or not at all; so a request whose answer was lost is asked again
-without harm. A batch without records moves the position in `{cluster}/{scope}/position.json`, the only object that is
-ever replaced.
+The key below the URL's prefix is `{cluster}/{scope}/dt={date}/{first}-{last}.jsonl.gz`: `first` is the resourceVersion
+of the first record, `last` that of the batch's position, `date` its day in UTC. An object is created only if the name
+is free (`If-None-Match: *`), completely or not at all, so a request without an answer can be repeated safely. A batch
+without records replaces `{cluster}/{scope}/position.json`, the only object that is ever replaced.
 """
 
 from __future__ import annotations
@@ -25,218 +24,24 @@ from kevents.export._model.types import Batch, Position, Retry, Stream
 from kevents.export._sinks.redact import Redactor
 from kevents.export._sinks.segments import (
     BatchHeader,
-    Unwritten,
     format_of,
-    held_from_json,
-    held_in_header,
-    held_in_line,
+    header_of_line,
+    header_of_member,
     is_position_line,
-    news,
+    unwritten,
 )
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+Options: TypeAlias = Mapping[str, str | bool]
+GetOptions: TypeAlias = Callable[[], Options]
 
 _LOGGER: Final = logging.getLogger("kevents.export")
 _POSITION: Final = "position.json"
-_DATES: Final = 3
+_NEWEST_DAYS: Final = 3
 _HEAD: Final = 4096
 _MOST_COMPARED: Final = 256 << 20
-
-
-class ObjectStoreSink:
-    """Writes each batch as an object of JSON lines to S3, Google Cloud Storage, Azure or a folder.
-
-    Args:
-        url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, or a store of
-            obstore's.
-        options: What obstore takes for such a store: `region`, `endpoint`, `access_key_id`, `account_name`,
-            `service_account`, ...; or a function that gives them, asked again after a failure. What is missing is
-            looked for in the environment.
-        timeout: Seconds for a request.
-        compress: ``gzip`` or ``none``.
-        level: Of compression, 1 to 9.
-
-    Raises:
-        ValueError: If the URL or an option is none.
-        ImportError: If obstore is missing.
-
-    .. versionadded:: 0.1
-    """
-
-    def __init__(
-        self,
-        url: str | ObjectStore,
-        *,
-        options: Options | GiveOptions | None = None,
-        timeout: float = 30.0,
-        compress: Literal["gzip", "none"] = "gzip",
-        level: int = 6,
-    ) -> None:
-        """Check what was given; connect to nothing."""
-        self._form = format_of(compress, level)
-        self._store = Store(url, options, timeout)
-        self._held: dict[Stream, BatchHeader | None] = {}
-
-    def write(self, batch: Batch) -> None:
-        """Create the batch's object; what the bucket holds already is left out.
-
-        Raises:
-            Retry: If the store does not answer, or refuses: a bucket may be made, credentials renewed.
-            ValueError: If no key can be made of the stream's names.
-        """
-        stream = batch.position.stream
-        held = self._last(stream)
-        new = news(batch, held.position if held else None)
-        if new is None:
-            return
-        next_held = BatchHeader(new.position, new.first, len(new.records))
-        if new.records:
-            self._create(next_held, new)
-        else:
-            self._put(f"{folder_of(stream)}/{_POSITION}", next_held.text(), "overwrite")
-        self._held[stream] = next_held
-
-    def last_position(self, stream: Stream) -> Position | None:
-        """Give how far the bucket holds a stream; asked once, remembered then.
-
-        Raises:
-            Retry: If the store does not answer, or refuses.
-        """
-        held = self._last(stream)
-        return held.position if held else None
-
-    def close(self) -> None:
-        """Forget what the bucket holds."""
-        self._held.clear()
-
-    def __repr__(self) -> str:
-        """With the place, without options."""
-        return f"{type(self).__name__}({str(self._store)!r})"
-
-    # -- writing
-
-    def _create(self, held: BatchHeader, new: Unwritten) -> None:
-        name = SegmentName(held.position.rv, held.first).file(self._form.suffix)
-        key = f"{folder_of(held.position.stream)}/dt={_date(held.position.time)}/{name}"
-        data = self._form.encode((record.line() for record in new.records), held)
-        if not self._put(key, data, "create"):
-            self._compare(key, data, [record.id for record in new.records])
-
-    def _put(self, key: str, data: bytes, mode: Any) -> bool:  # noqa: ANN401 - obstore's own words
-        """Write an object whole; False if there is one of that name."""
-        import obstore  # noqa: PLC0415 - an optional package
-
-        try:
-            obstore.put(self._store.opened(), key, data, mode=mode, use_multipart=False)
-        except obstore.exceptions.AlreadyExistsError:
-            return False
-        except failures() as error:
-            raise self._store.retry(f"write {key} to", error) from None
-        return True
-
-    def _compare(self, key: str, data: bytes, ids: Sequence[str]) -> None:
-        """See whether the object of this name is this batch, written before its answer was lost."""
-        found = self._read(key, _MOST_COMPARED)
-        if found is None:
-            raise Retry(f"{self._store} says that {key} is there, and then that it is not: perhaps in a moment")
-        if found == data or set(ids) <= set(_ids(found)):
-            return
-        raise Retry(
-            f"{key} in {self._store} is there with other records: another exporter writes to the same place; "
-            "give each a prefix of its own"
-        )
-
-    # -- finding the position
-
-    def _last(self, stream: Stream) -> BatchHeader | None:
-        if stream not in self._held:
-            found = [self._newest_object(stream), self._position_object(stream)]
-            known = [held for held in found if held is not None]
-            key = lambda held: (held.position.rv, held.position.time)  # noqa: E731
-            self._held[stream] = max(known, key=key, default=None)
-        return self._held[stream]
-
-    def _newest_object(self, stream: Stream) -> BatchHeader | None:
-        newest = max(self._objects(folder_of(stream)), default=None, key=lambda found: found[0])
-        if newest is None:
-            return None
-        name, key, modified = newest
-        held = self._says(key)
-        if held is not None and held.position.rv == name.last:
-            return held
-        return BatchHeader(Position(stream, name.last, modified), name.first, 0)
-
-    def _says(self, key: str) -> BatchHeader | None:
-        if key.endswith(".gz"):
-            return held_in_header(self._read(key, _HEAD) or b"")
-        return held_in_line((self._read(key, -_HEAD) or b"").rstrip(b"\n").rpartition(b"\n")[2])
-
-    def _objects(self, place: str) -> Iterator[tuple[SegmentName, str, int]]:
-        """Give the newest days' objects: the clock may have gone back, so not of the last day only."""
-        import obstore  # noqa: PLC0415 - an optional package
-
-        try:
-            store = self._store.opened()
-            days = sorted(obstore.list_with_delimiter(store, place)["common_prefixes"])
-            for day in [day for day in days if day.rpartition("/")[2].startswith("dt=")][-_DATES:]:
-                for page in obstore.list(store, day, chunk_size=1000):
-                    for found in page:
-                        name = segment_name(found["path"].rpartition("/")[2])
-                        if name is not None:
-                            yield name, found["path"], _nanoseconds(found["last_modified"])
-        except failures() as error:
-            raise self._store.retry("list", error) from None
-
-    def _position_object(self, stream: Stream) -> BatchHeader | None:
-        key = f"{folder_of(stream)}/{_POSITION}"
-        data = self._read(key, _HEAD)
-        try:
-            return None if data is None else held_from_json(json.loads(data))
-        except ValueError as error:
-            _LOGGER.warning(
-                "%s in %s cannot be understood (%s): the newest object counts alone", key, self._store, error
-            )
-            return None
-
-    def _read(self, key: str, most: int) -> bytes | None:
-        """Give the first bytes of an object, or the last; None if there is none."""
-        import obstore  # noqa: PLC0415 - an optional package
-
-        try:
-            store = self._store.opened()
-            size = obstore.head(store, key)["size"]
-            start, end = (0, min(size, most)) if most > 0 else (max(size + most, 0), size)
-            return bytes(obstore.get_range(store, key, start=start, end=end)) if size else b""
-        except FileNotFoundError:
-            return None
-        except failures() as error:
-            raise self._store.retry(f"read {key} from", error) from None
-
-
-def _ids(data: bytes) -> list[str]:
-    """Give the ids of the records in an object; none if it is no JSON lines."""
-    try:
-        if data.startswith(b"\x1f\x8b"):
-            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _MOST_COMPARED)
-        return [str(json.loads(line)["kevents"]["id"]) for line in data.split(b"\n")[:-1] if not is_position_line(line)]
-    except (zlib.error, ValueError, KeyError, TypeError):
-        return []
-
-
-def _date(nanoseconds: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=nanoseconds // 1_000_000_000)
-    return moment.date().isoformat()
-
-
-def _nanoseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000_000) * 1_000
-
-
-Options: TypeAlias = Mapping[str, str | bool]
-GiveOptions: TypeAlias = Callable[[], Options]
-
 _MEMORY: Final = "memory:///"
 _CLOUDS: Final = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
 _ENDPOINTS: Final = ("endpoint", "aws_endpoint", "azure_storage_endpoint", "base_url")
@@ -262,27 +67,213 @@ _SECRET: Final = re.compile(r"key|secret|token|password|sas|credential|service_a
 _ANSWER: Final = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<]*)</Message>", re.DOTALL)
 
 
-class Store:
-    """An object store that opens itself at first use, and anew after trouble, with the options as they are then.
+class ObjectStoreSink:
+    """Writes each batch as an object of JSON lines to S3, Google Cloud Storage, Azure or a folder.
 
     Args:
-        url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, `memory:///`
-            for tests; or a store of obstore's, which is used as it is.
-        options: What obstore takes for such a store (`region`, `endpoint`, `access_key_id`, ...), or a function that
-            gives them, asked again after each failure, so that renewed credentials are found. What is not given comes
-            from the environment, as the cloud's own tools have it.
+        url: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, or a store of
+            obstore.
+        options: Options of obstore for this store: `region`, `endpoint`, `access_key_id`, `account_name`,
+            `service_account`, ...; or a function that returns them, called again after a failure. Missing options are
+            taken from the environment.
+        timeout: Seconds for a request.
+        compress: ``gzip`` or ``none``.
+        level: The level of compression, 1 to 9.
+
+    Raises:
+        ValueError: If the URL or an option is wrong.
+        ImportError: If obstore is missing.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self,
+        url: str | ObjectStore,
+        *,
+        options: Options | GetOptions | None = None,
+        timeout: float = 30.0,
+        compress: Literal["gzip", "none"] = "gzip",
+        level: int = 6,
+    ) -> None:
+        """Check the arguments; connect to nothing."""
+        self._form = format_of(compress, level)
+        self._store = Store(url, options, timeout)
+        self._headers: dict[Stream, BatchHeader | None] = {}  # of the last batch in the store
+
+    def write(self, batch: Batch) -> None:
+        """Create the batch's object; records that the bucket has already are left out.
+
+        Raises:
+            Retry: If the store does not answer, or refuses: a bucket may be created, credentials renewed.
+            ValueError: If the stream's names cannot be made a key.
+        """
+        stream = batch.position.stream
+        last = self._last(stream)
+        new = unwritten(batch, last.position if last else None)
+        if new is None:
+            return
+        header = BatchHeader.of(new)
+        if new.records:
+            self._create(header, new)
+        else:
+            self._put(f"{folder_of(stream)}/{_POSITION}", header.to_json(), "overwrite")
+        self._headers[stream] = header
+
+    def last_position(self, stream: Stream) -> Position | None:
+        """Return the position that the bucket has stored; asked once, then remembered.
+
+        Raises:
+            Retry: If the store does not answer, or refuses.
+        """
+        last = self._last(stream)
+        return last.position if last else None
+
+    def close(self) -> None:
+        """Forget the positions."""
+        self._headers.clear()
+
+    def __repr__(self) -> str:
+        """Show the URL, without options."""
+        return f"{type(self).__name__}({str(self._store)!r})"
+
+    # -- writing
+
+    def _create(self, header: BatchHeader, new: Batch) -> None:
+        name = SegmentName(header.position.rv, header.first).file(self._form.suffix)
+        key = f"{folder_of(header.position.stream)}/dt={_date(header.position.time)}/{name}"
+        data = self._form.encode((record.line() for record in new.records), header)
+        if not self._put(key, data, "create"):
+            self._compare(key, data, [record.id for record in new.records])
+
+    def _put(self, key: str, data: bytes, mode: Any) -> bool:  # noqa: ANN401 - a literal of obstore
+        """Write an object; False if the name is taken."""
+        import obstore  # noqa: PLC0415 - an optional package
+
+        try:
+            obstore.put(self._store.opened(), key, data, mode=mode, use_multipart=False)
+        except obstore.exceptions.AlreadyExistsError:
+            return False
+        except store_errors() as error:
+            raise self._store.retry(f"write {key} to", error) from None
+        return True
+
+    def _compare(self, key: str, data: bytes, ids: Sequence[str]) -> None:
+        """Check that the existing object is this batch, written by a request whose answer was lost."""
+        found = self._read(key, _MOST_COMPARED)
+        if found is None:
+            raise Retry(f"{self._store} reports that {key} exists, but does not return it")
+        if found == data or set(ids) <= set(_ids(found)):
+            return
+        raise Retry(
+            f"{key} in {self._store} exists with other records: another exporter writes to the same place; "
+            "give each exporter its own prefix"
+        )
+
+    # -- finding the position
+
+    def _last(self, stream: Stream) -> BatchHeader | None:
+        if stream not in self._headers:
+            found = [self._newest_object(stream), self._position_object(stream)]
+            known = [header for header in found if header is not None]
+            key = lambda header: (header.position.rv, header.position.time)  # noqa: E731
+            self._headers[stream] = max(known, key=key, default=None)
+        return self._headers[stream]
+
+    def _newest_object(self, stream: Stream) -> BatchHeader | None:
+        newest = max(self._objects(folder_of(stream)), default=None, key=lambda found: found[0])
+        if newest is None:
+            return None
+        name, key, modified = newest
+        header = self._header(key)
+        if header is not None and header.position.rv == name.last:
+            return header
+        return BatchHeader(Position(stream, name.last, modified), name.first, 0)
+
+    def _header(self, key: str) -> BatchHeader | None:
+        if key.endswith(".gz"):
+            return header_of_member(self._read(key, _HEAD) or b"")
+        return header_of_line((self._read(key, -_HEAD) or b"").rstrip(b"\n").rpartition(b"\n")[2])
+
+    def _objects(self, place: str) -> Iterator[tuple[SegmentName, str, int]]:
+        """Yield the objects of the newest days: more than one, because the clock may have gone back."""
+        import obstore  # noqa: PLC0415 - an optional package
+
+        try:
+            store = self._store.opened()
+            days = sorted(obstore.list_with_delimiter(store, place)["common_prefixes"])
+            for day in [day for day in days if day.rpartition("/")[2].startswith("dt=")][-_NEWEST_DAYS:]:
+                for page in obstore.list(store, day, chunk_size=1000):
+                    for found in page:
+                        name = segment_name(found["path"].rpartition("/")[2])
+                        if name is not None:
+                            yield name, found["path"], _nanoseconds(found["last_modified"])
+        except store_errors() as error:
+            raise self._store.retry("list", error) from None
+
+    def _position_object(self, stream: Stream) -> BatchHeader | None:
+        key = f"{folder_of(stream)}/{_POSITION}"
+        data = self._read(key, _HEAD)
+        try:
+            return None if data is None else BatchHeader.from_json(json.loads(data))
+        except ValueError as error:
+            _LOGGER.warning(
+                "%s in %s cannot be read (%s): the newest object decides the position", key, self._store, error
+            )
+            return None
+
+    def _read(self, key: str, most: int) -> bytes | None:
+        """Return the first `most` bytes of an object, or the last ones if it is negative; None if there is none."""
+        import obstore  # noqa: PLC0415 - an optional package
+
+        try:
+            store = self._store.opened()
+            size = obstore.head(store, key)["size"]
+            start, end = (0, min(size, most)) if most > 0 else (max(size + most, 0), size)
+            return bytes(obstore.get_range(store, key, start=start, end=end)) if size else b""
+        except FileNotFoundError:
+            return None
+        except store_errors() as error:
+            raise self._store.retry(f"read {key} from", error) from None
+
+
+def _ids(data: bytes) -> list[str]:
+    """Return the ids of an object's records; none if it is not JSON lines."""
+    try:
+        if data.startswith(b"\x1f\x8b"):
+            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _MOST_COMPARED)
+        return [str(json.loads(line)["kevents"]["id"]) for line in data.split(b"\n")[:-1] if not is_position_line(line)]
+    except (zlib.error, ValueError, KeyError, TypeError):
+        return []
+
+
+def _date(nanoseconds: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=nanoseconds // 1_000_000_000)
+    return moment.date().isoformat()
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000_000) * 1_000
+
+
+class Store:
+    """An object store that is opened at first use, and again after a failure, with the options as they are then.
+
+    Args:
+        url: As for :class:`ObjectStoreSink`; also `memory:///`, for tests.
+        options: As for :class:`ObjectStoreSink`.
         timeout: Seconds for a request.
 
     Raises:
-        ValueError: If the URL or an option is none.
+        ValueError: If the URL or an option is wrong.
         ImportError: If obstore is missing.
     """
 
-    def __init__(self, url: str | ObjectStore, options: Options | GiveOptions | None, timeout: float) -> None:
-        """Check what was given; connect to nothing."""
-        _needs_obstore()
+    def __init__(self, url: str | ObjectStore, options: Options | GetOptions | None, timeout: float) -> None:
+        """Check the arguments; connect to nothing."""
+        _require_obstore()
         self._timeout = require_positive("timeout", timeout)
-        self._options: GiveOptions = options if callable(options) else lambda: options or {}
+        self._options: GetOptions = options if callable(options) else lambda: options or {}
         self._redacted = Redactor(())
         self._url = url if isinstance(url, str) else ""
         self._given = _memory() if self._url == _MEMORY else None if isinstance(url, str) else url
@@ -293,25 +284,22 @@ class Store:
             self.opened()
 
     def opened(self) -> ObjectStore:
-        """Give the store.
+        """Return the store.
 
         Raises:
-            ValueError: If nothing can be made of the options.
+            ValueError: If an option is wrong.
         """
         if self._given is not None:
             return self._given
         if self._store is None:
-            options = self._asked()
+            try:
+                options = dict(self._options())
+            except Exception as error:  # noqa: BLE001 - the user's function, whose secret may not exist yet
+                raise ValueError(f"cannot get the options of {self}: {format_error(error)}") from None
             self._redacted = Redactor(str(value) for key, value in options.items() if _SECRET.search(key))
             self._store = self._open(options)
         store: ObjectStore = self._store
         return store
-
-    def _asked(self) -> dict[str, str | bool]:
-        try:
-            return dict(self._options())
-        except Exception as error:  # noqa: BLE001 - the user's function, whose secret may not be there yet
-            raise ValueError(f"cannot get the options of {self}: {format_error(error)}") from None
 
     def _open(self, options: dict[str, str | bool]) -> Any:  # noqa: ANN401 - obstore's overloads differ by version
         import obstore  # noqa: PLC0415 - an optional package
@@ -319,11 +307,11 @@ class Store:
 
         _refuse_connection(options)
         try:
-            if self._scheme == "file":
+            if urlsplit(self._url).scheme == "file":
                 return obstore.store.from_url(self._url, mkdir=True)
             plain = any(str(options.get(key, "")).startswith("http://") for key in _ENDPOINTS)
             seconds = timedelta(seconds=self._timeout)
-            config: Any = options  # each store has its own type of it
+            config: Any = options  # each store has its own type
             return obstore.store.from_url(
                 self._url,
                 config=config,
@@ -332,55 +320,51 @@ class Store:
                     "connect_timeout": min(seconds, timedelta(seconds=5)),
                     "allow_http": plain,
                 },
-                retry_config={"max_retries": 0},  # the export's own retries know when to give way
+                retry_config={"max_retries": 0},  # the export retries by itself
             )
         except (obstore.exceptions.BaseError, OSError, ValueError, TypeError) as error:
             raise ValueError(f"cannot open {self}: {self.format_error(error)}") from None
 
     def retry(self, doing: str, error: Exception) -> Retry:
-        """Give an error as a sink tells it, and open anew next time: credentials may have been renewed.
+        """Return the :class:`Retry` for an error of obstore. The store is opened again: credentials may be renewed.
 
         Args:
-            doing: What was tried.
-            error: What obstore raised.
+            doing: The failed action.
+            error: The error.
         """
         self._store = None
         return Retry(f"cannot {doing} {self}: {self.format_error(error)}")
 
     def format_error(self, error: Exception) -> str:
-        """Give an error as one line: what the store answered, if it did, without secrets."""
+        """Return an error as one line without secrets, with the store's own words if it answered."""
         text = str(error).partition("\n\nDebug source:")[0]
         if isinstance(error, FileNotFoundError) and "404" in text and "<Code>" not in text:
-            text = "there is no such object, or no such bucket"
+            text = "the object or the bucket does not exist"
         answer = _ANSWER.search(text)
         if answer:
-            hint = "; make it, and it goes on by itself" if answer[1] == "NoSuchBucket" else ""
+            hint = "; create it, and the export continues by itself" if answer[1] == "NoSuchBucket" else ""
             text = f"{answer[1]}: {answer[2]}{hint}"
         return self._redacted(text)
 
-    @property
-    def _scheme(self) -> str:
-        return urlsplit(self._url).scheme
-
     def __str__(self) -> str:
-        """The URL, or what kind of store it is."""
+        """The URL, or the type of the store."""
         return self._url or type(self._given).__name__
 
 
 def check_options(url: str, options: Options) -> None:
-    """See whether a store has such options; what their values are worth shows when it is asked for something.
+    """Check that a store knows these options. Their values are checked at the first request.
 
     Raises:
-        ValueError: If it does not have one.
+        ValueError: If it does not know one.
         ImportError: If obstore is missing.
     """
-    _needs_obstore()
+    _require_obstore()
     import obstore.store  # noqa: PLC0415 - an optional package
 
     if urlsplit(url).scheme not in _CLOUDS:
         return
     _refuse_connection(options)
-    names: Any = options  # each store has its own type of it
+    names: Any = options  # each store has its own type
     try:
         obstore.store.from_url(url, config=names)
     except obstore.exceptions.UnknownConfigurationKeyError as error:
@@ -390,13 +374,13 @@ def check_options(url: str, options: Options) -> None:
 
 
 def _refuse_connection(options: Options) -> None:
-    """Refuse what obstore cannot take there, which is where it panics."""
+    """Refuse options of the connection: obstore panics on them."""
     if wrong := sorted(_CONNECTION & options.keys()):
-        raise ValueError(f"options: {wrong[0]} is one of the connection, which kevents makes itself: leave it out")
+        raise ValueError(f"options: {wrong[0]} is an option of the connection, which kevents sets itself: remove it")
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """Give what obstore raises when a request fails."""
+def store_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that obstore raises when a request fails."""
     import obstore.exceptions  # noqa: PLC0415 - an optional package
 
     return obstore.exceptions.BaseError, OSError, NotImplementedError, ValueError
@@ -408,7 +392,7 @@ def _memory() -> ObjectStore:
     return MemoryStore()
 
 
-def _needs_obstore() -> None:
+def _require_obstore() -> None:
     try:
         import obstore  # noqa: F401, PLC0415 - an optional package
     except ImportError as missing:
@@ -418,12 +402,12 @@ def _needs_obstore() -> None:
 def _check_url(url: str) -> None:
     parts: Any = urlsplit(url)
     if parts.scheme not in _CLOUDS | {"file"}:
-        raise ValueError(f"no object store: {Redactor(())(url)!r}; one is s3://, gs://, az://, file:/// or memory:///")
+        raise ValueError(f"not an object store: {Redactor(())(url)!r}; use s3://, gs://, az://, file:/// or memory:///")
     if parts.scheme in _CLOUDS and not parts.netloc:
         raise ValueError(f"{url!r} names no bucket: {parts.scheme}://bucket/prefix")
     user = parts.username and not parts.scheme.startswith("abfs")  # abfss://container@account.dfs.core.windows.net/
     if user or parts.password or parts.query or parts.fragment:
-        raise ValueError(f"{Redactor(())(url)!r}: credentials and options do not belong into the URL")
+        raise ValueError(f"{Redactor(())(url)!r}: credentials and options do not belong in the URL")
     names = unquote(parts.path).strip("/").split("/")
     if any(name in {".", ".."} or (not name and len(names) > 1) for name in names) or "\\" in parts.path:
-        raise ValueError(f"{url!r}: a prefix is made of names, not of '.', '..' or nothing")
+        raise ValueError(f"{url!r}: a prefix consists of names, without '.', '..' or empty parts")

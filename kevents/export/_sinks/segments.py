@@ -1,7 +1,8 @@
-"""Batches as bytes that hold their position: gzip members, and blocks of plain lines; and how many are complete.
+"""The format of segments: batches as gzip members or blocks of plain lines, each with its position.
 
-A gzip member holds its position in the header's extra field, so that `zcat` gives the records and nothing else. A block
-of plain lines ends with a line for the position, with the block's length and checksum; a block without it is torn.
+A gzip member has the position in the extra field of its header, so that `zcat` prints the records only. A block of
+plain lines ends with a line of its own for the position, with the block's length and checksum; a block without it is
+torn.
 """
 
 from __future__ import annotations
@@ -10,93 +11,119 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
 from kevents._model.validation import require_count
 from kevents.export._model.position import position_as_json, position_from_json
-from kevents.export._model.types import Batch, Position, Record
+from kevents.export._model.types import Batch, Position
 
-MAGIC: Final = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff"  # an extra field, no time: the same batch, the same bytes
+MAGIC: Final = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff"  # with an extra field, without a time: reproducible bytes
 SUBFIELD: Final = b"kE"
-MOST_HEADER: Final = len(MAGIC) + 2 + 0xFFFF
+LONGEST_HEADER: Final = len(MAGIC) + 2 + 0xFFFF
 POSITION_LINE: Final = b'{"kevents":{"v":1,"position":'
-_PIECE: Final = 1 << 18
+_BLOCK: Final = 1 << 18
 _HIGHEST_LEVEL: Final = 9
 _LONGEST_LINE: Final = 1 << 26
 
 
+def unwritten(batch: Batch, own: Position | None) -> Batch | None:
+    """Leave out the records that a destination has stored: a repeated batch, or one that overlaps.
+
+    Positions of a stream only grow, even when the cluster's storage was reset and resourceVersions began anew. A batch
+    with a lower position is stored already.
+
+    Args:
+        batch: The batch to write.
+        own: The position that the destination has stored.
+
+    Returns:
+        The records that are not stored, possibly none, with the position; None if the position is stored too.
+    """
+    if own is None:
+        return batch
+    if (batch.position.rv, batch.position.time) <= (own.rv, own.time):
+        return None
+    return Batch([record for record in batch.records if record.rv > own.rv], batch.position)
+
+
 @dataclass(frozen=True, slots=True)
 class BatchHeader:
-    """What one batch in a segment says of itself.
+    """What is stored with each batch of a segment.
 
     Attributes:
-        position: How far the stream is held with it.
-        first: The resourceVersion of its first record, that of the position if it has none.
-        records: How many it holds.
+        position: The position of the stream after the batch.
+        first: The resourceVersion of its first record; that of the position without records.
+        records: The number of records.
     """
 
     position: Position
     first: int
     records: int
 
-    def text(self) -> bytes:
-        """Give it as JSON."""
+    def to_json(self) -> bytes:
+        """Encode it as JSON."""
         values = {**position_as_json(self.position), "first": self.first, "records": self.records}
         return json.dumps(values, separators=(",", ":")).encode()
 
+    @classmethod
+    def of(cls, batch: Batch) -> BatchHeader:
+        """Return the header of a batch."""
+        first = min((record.rv for record in batch.records), default=batch.position.rv)
+        return cls(batch.position, first, len(batch.records))
 
-def held_from_json(value: object) -> BatchHeader:
-    """Read it.
+    @classmethod
+    def from_json(cls, value: object) -> BatchHeader:
+        """Read it from decoded JSON.
 
-    Raises:
-        ValueError: If it is none.
-    """
-    position = position_from_json(value)
-    assert isinstance(value, dict)  # noqa: S101 - `position_from_json` has seen to it
-    first, records = value.get("first"), value.get("records")
-    if not (isinstance(first, int) and isinstance(records, int) and first >= 0 and records >= 0):
-        raise ValueError(f"a batch's numbers are {first!r} and {records!r}")
-    return BatchHeader(position, first, records)
+        Raises:
+            ValueError: If the value is no header.
+        """
+        position = position_from_json(value)
+        assert isinstance(value, dict)  # noqa: S101 - checked by `position_from_json`
+        first, records = value.get("first"), value.get("records")
+        if not (isinstance(first, int) and isinstance(records, int) and first >= 0 and records >= 0):
+            raise ValueError(f"the numbers of a batch are {first!r} and {records!r}")
+        return cls(position, first, records)
 
 
 @dataclass(frozen=True, slots=True)
 class CompleteBatch:
-    """The end of one whole batch in a file.
+    """A complete batch found in a file.
 
     Attributes:
-        held: What it says of itself; None for a member of somebody else's.
+        header: Its header; None for a gzip member that kevents did not write.
         end: The offset after it.
     """
 
-    held: BatchHeader | None
+    header: BatchHeader | None
     end: int
 
 
 class Format(Protocol):
-    """How batches lie in a segment."""
+    """How batches are stored in a segment."""
 
     suffix: str
 
-    def encode(self, lines: Iterable[bytes], held: BatchHeader) -> bytes:
-        """Give a batch as bytes that can be appended."""
+    def encode(self, lines: Iterable[bytes], header: BatchHeader) -> bytes:
+        """Encode a batch so that it can be appended."""
         ...
 
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
-        """Go from whole batch to whole batch, up to the end or to what is no whole one."""
+        """Yield complete batches up to the end of the file or the first incomplete one."""
         ...
 
     def after(self, file: BinaryIO, start: int) -> int | None:
-        """Give the offset of a batch that may begin after this one; None if there is no sign of any."""
+        """Return the offset where the next batch may begin; None if none is found."""
         ...
 
 
 class Gzip:
-    """One gzip member a batch (RFC 1952).
+    """One gzip member for each batch (RFC 1952).
 
     Args:
-        level: Of compression.
+        level: The level of compression, 1 to 9.
     """
 
     suffix = ".jsonl.gz"
@@ -105,31 +132,31 @@ class Gzip:
         """Keep the level."""
         self._level = level
 
-    def encode(self, lines: Iterable[bytes], held: BatchHeader) -> bytes:
-        """Give a batch as a member."""
-        plain = _joined(lines)
+    def encode(self, lines: Iterable[bytes], header: BatchHeader) -> bytes:
+        """Encode a batch as a member."""
+        plain = _join(lines)
         packer = zlib.compressobj(self._level, zlib.DEFLATED, -zlib.MAX_WBITS)
-        text = held.text()
+        text = header.to_json()
         extra = SUBFIELD + struct.pack("<H", len(text)) + text
         end = struct.pack("<II", zlib.crc32(plain), len(plain) & 0xFFFFFFFF)
         return MAGIC + struct.pack("<H", len(extra)) + extra + packer.compress(plain) + packer.flush() + end
 
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
-        """Go from member to member; each is checked by its checksum."""
+        """Yield complete members; each is verified by its checksum."""
         while True:
             file.seek(start)
-            held = held_in_header(file.read(MOST_HEADER))
+            header = header_of_member(file.read(LONGEST_HEADER))
             end = _member_end(file, start)
             if end is None:
                 return
-            yield CompleteBatch(held, end)
+            yield CompleteBatch(header, end)
             start = end
 
     def after(self, file: BinaryIO, start: int) -> int | None:
-        """Give the offset of the next header of ours."""
+        """Return the offset of the next member that kevents wrote."""
         file.seek(start + 1)
         offset, before = start + 1, b""
-        while data := file.read(_PIECE):
+        while data := file.read(_BLOCK):
             found = (before + data).find(MAGIC)
             if found >= 0:
                 return offset - len(before) + found
@@ -138,47 +165,47 @@ class Gzip:
         return None
 
 
-def held_in_header(head: bytes) -> BatchHeader | None:
-    """Read what a member of ours says of itself from its first bytes; None if it is not ours."""
+def header_of_member(head: bytes) -> BatchHeader | None:
+    """Read the header from the first bytes of a gzip member; None if kevents did not write it."""
     start = len(MAGIC) + 2
     if head[: len(MAGIC)] != MAGIC or head[start : start + 2] != SUBFIELD or len(head) < start + 4:
         return None
     (length,) = struct.unpack_from("<H", head, start + 2)
     text = head[start + 4 : start + 4 + length]
     try:
-        return held_from_json(json.loads(text)) if len(text) == length else None
+        return BatchHeader.from_json(json.loads(text)) if len(text) == length else None
     except (ValueError, RecursionError):
         return None
 
 
 def _member_end(file: BinaryIO, start: int) -> int | None:
+    """Decompress a member and return the offset after it; None if it is incomplete or damaged."""
     file.seek(start)
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    data = b""
     try:
         while not unpacker.eof:
-            data = unpacker.unconsumed_tail or file.read(_PIECE)
+            data = unpacker.unconsumed_tail or file.read(_BLOCK)
             if not data:
                 return None
-            unpacker.decompress(data, _PIECE)
+            unpacker.decompress(data, _BLOCK)
     except zlib.error:
         return None
     return file.tell() - len(unpacker.unused_data)
 
 
 class Plain:
-    """A block of lines a batch, and a line for its position."""
+    """A block of lines for each batch, followed by a line for its position."""
 
     suffix = ".jsonl"
 
-    def encode(self, lines: Iterable[bytes], held: BatchHeader) -> bytes:
-        """Give a batch as lines."""
-        plain = _joined(lines)
+    def encode(self, lines: Iterable[bytes], header: BatchHeader) -> bytes:
+        """Encode a batch as lines."""
+        plain = _join(lines)
         check = f',"bytes":{len(plain)},"crc32":{zlib.crc32(plain)}}}}}\n'
-        return plain + POSITION_LINE + held.text() + check.encode()
+        return plain + POSITION_LINE + header.to_json() + check.encode()
 
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
-        """Go from position to position; each block is checked by its checksum."""
+        """Yield complete blocks; each is verified by its checksum."""
         file.seek(start)
         check, length, end = 0, 0, start
         while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
@@ -186,14 +213,14 @@ class Plain:
             if not line.startswith(POSITION_LINE):
                 check, length = zlib.crc32(line, check), length + len(line)
                 continue
-            held = _checked(line, length, check)
-            if held is None:
+            header = _verified_header(line, length, check)
+            if header is None:
                 return
-            yield CompleteBatch(held, end)
+            yield CompleteBatch(header, end)
             check, length = 0, 0
 
     def after(self, file: BinaryIO, start: int) -> int | None:
-        """Give the offset after the next position."""
+        """Return the offset after the next position line."""
         file.seek(start)
         while line := file.readline(_LONGEST_LINE):
             if is_position_line(line) and line.endswith(b"\n"):
@@ -201,27 +228,33 @@ class Plain:
         return None
 
 
-def _checked(line: bytes, length: int, check: int) -> BatchHeader | None:
+def _verified_header(line: bytes, length: int, check: int) -> BatchHeader | None:
     try:
-        told = json.loads(line)["kevents"]
-        return held_from_json(told["position"]) if (told["bytes"], told["crc32"]) == (length, check) else None
+        found = json.loads(line)["kevents"]
+        matches = (found["bytes"], found["crc32"]) == (length, check)
+        return BatchHeader.from_json(found["position"]) if matches else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def held_in_line(line: bytes) -> BatchHeader | None:
-    """Read what a block of ours says of itself from its last line; None if that is no position."""
+def header_of_line(line: bytes) -> BatchHeader | None:
+    """Read the header from the last line of a block; None if it is no position line."""
     try:
-        return held_from_json(json.loads(line)["kevents"]["position"]) if is_position_line(line) else None
+        return BatchHeader.from_json(json.loads(line)["kevents"]["position"]) if is_position_line(line) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def is_position_line(line: bytes) -> bool:
+    """Return True if a line of a plain segment is a position, not a record."""
+    return re.match(rb'\{"kevents":\{"v":\d+,"position":', line) is not None
 
 
 def format_of(compress: str, level: int) -> Format:
-    """Give the format that an option names.
+    """Return the format that the options name.
 
     Raises:
-        ValueError: If it names none, or the level is none.
+        ValueError: If an option has a wrong value.
     """
     if compress not in {"gzip", "none"}:
         raise ValueError(f"compress must be 'gzip' or 'none', not {compress!r}")
@@ -230,45 +263,5 @@ def format_of(compress: str, level: int) -> Format:
     return Gzip(level) if compress == "gzip" else Plain()
 
 
-def _joined(lines: Iterable[bytes]) -> bytes:
+def _join(lines: Iterable[bytes]) -> bytes:
     return b"".join(part for line in lines for part in (line, b"\n"))
-
-
-def is_position_line(line: bytes) -> bool:
-    """Whether a line of a plain segment is no record, but a position."""
-    return re.match(rb'\{"kevents":\{"v":\d+,"position":', line) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Unwritten:
-    """What of a batch is to be written.
-
-    Attributes:
-        records: In order; none if only the position has moved.
-        position: How far the stream is held with them.
-    """
-
-    records: Sequence[Record]
-    position: Position
-
-    @property
-    def first(self) -> int:
-        """The lowest resourceVersion of the records, that of the position without any."""
-        return min((record.rv for record in self.records), default=self.position.rv)
-
-
-def news(batch: Batch, own: Position | None) -> Unwritten | None:
-    """Leave out what the destination holds: the last batch that comes again, and what overlaps with it.
-
-    Args:
-        batch: What is to be written.
-        own: How far the destination holds the stream.
-
-    Returns:
-        None if it holds all of it, its position too.
-    """
-    if own is None:
-        return Unwritten(batch.records, batch.position)
-    if (batch.position.rv, batch.position.time) <= (own.rv, own.time):
-        return None
-    return Unwritten([record for record in batch.records if record.rv > own.rv], batch.position)

@@ -152,12 +152,12 @@ def test_a_full_queue_is_due() -> None:
     waiting = batcher(queue=QueueOptions(max_items=10))
     waiting.add(STREAM, records(1, 4), position(4), 2.0)
     waiting.add(OTHER, records(1, 6, OTHER), position(6, OTHER), 1.0)
-    assert (waiting.full, waiting.room) == (True, 0)
+    assert (waiting.full, waiting.free) == (True, 0)
     assert rvs(waiting.take(2.0)) == [1, 2, 3, 4, 5, 6]
     assert waiting.full  # what is in hand needs its room until it has ended
-    assert waiting.in_hand == 6
+    assert waiting.in_flight == 6
     waiting.done()
-    assert (waiting.full, waiting.room, waiting.in_hand) == (False, 6, 0)
+    assert (waiting.full, waiting.free, waiting.in_flight) == (False, 6, 0)
     assert waiting.take(2.0) is None
 
 
@@ -171,12 +171,12 @@ def test_full_by_bytes() -> None:
     assert (waiting.full, waiting.bytes) == (False, 0)
 
 
-def test_hurry() -> None:
+def test_flush_now() -> None:
     """Towards the end whatever waits is due, positions too."""
     waiting = batcher()
     waiting.add(STREAM, records(1, 1), position(1), 50.0)
     waiting.add(OTHER, [], position(9, OTHER), 50.0)
-    waiting.hurry()
+    waiting.flush_now()
     assert {len(rvs(waiting.take(50.0))), len(rvs(waiting.take(50.0)))} == {0, 1}
     assert waiting.take(50.0) is None
 
@@ -245,7 +245,7 @@ def test_laws(chunks: list[tuple[int, int, float]], limits: BatchOptions, bound:
             check(batch)
         assert waiting.items < max(bound, limits.max_items)
         assert waiting.due() > now
-    waiting.hurry()
+    waiting.flush_now()
     while (batch := waiting.take(now)) is not None:
         check(batch)
     assert (left, waiting.items, waiting.bytes) == (came, 0, 0)

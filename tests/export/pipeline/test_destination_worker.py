@@ -17,8 +17,8 @@ from kevents.export import Batch, Position, Record, Reject, Retry, Stream
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions, default_retry_wait
 from kevents.export._model.statistics import DestinationStatistics, Progress
 from kevents.export._pipeline.destination_worker import DestinationWorker
-from kevents.export._pipeline.writer import LONGEST_ASKED, wait_as_asked
-from tests.export.doubles import PATIENCE, STREAM, Clock, MemoryLetters, MemorySink, position, record, records
+from kevents.export._pipeline.writer import LONGEST_RETRY_AFTER, wait_retry_after
+from tests.export.doubles import PATIENCE, STREAM, Clock, MemoryDeadLetters, MemorySink, position, record, records
 from tests.support.sinks import Gate
 
 OTHER = Stream("cluster-1", "prod")
@@ -36,9 +36,9 @@ def fail(error: BaseException) -> None:
 
 
 @contextmanager
-def lane(
+def running_worker(
     sink: MemorySink,
-    letters: MemoryLetters | None = None,
+    letters: MemoryDeadLetters | None = None,
     *streams: Stream,
     after: Position | None = None,
     clock: Clock | None = None,
@@ -55,10 +55,10 @@ def lane(
     try:
         yield made
     finally:
-        made.hurry()
-        made.seal()
+        made.flush_now()
+        made.stop()
         ended = made.join(PATIENCE)
-        made.end()
+        made.abandon()
         assert made.join(PATIENCE)
         check(made.statistics())
     assert ended
@@ -71,18 +71,18 @@ def check(seen: DestinationStatistics) -> None:
 
 
 def offer(to: DestinationWorker, *chunks: list[Record]) -> None:
-    """Offer chunks, each with the position of its last record; wait for room."""
+    """Offer chunks, each with the position of its last record; wait for has_space."""
     for chunk in chunks:
-        room = threading.Event()
-        while not to.offer(chunk[0].stream, chunk, position(chunk[-1].rv, chunk[0].stream), room):
-            assert room.wait(PATIENCE)
-            room.clear()
+        has_space = threading.Event()
+        while not to.offer(chunk[0].stream, chunk, position(chunk[-1].rv, chunk[0].stream), has_space):
+            assert has_space.wait(PATIENCE)
+            has_space.clear()
 
 
 def test_in_order_and_one_at_a_time() -> None:
     """Batches arrive in order, one in flight; the position moves with them, and the sink is closed at the end."""
     sink = MemorySink()
-    with lane(sink) as archive:
+    with running_worker(sink) as archive:
         offer(archive, records(1, 3), records(4, 9))
     assert sink.rvs() == list(range(1, 10))
     assert (sink.most_at_once, sink.closed) == (1, 1)
@@ -96,7 +96,7 @@ def test_the_position_waits_for_the_bytes() -> None:
     """Read up to and durable up to are two numbers: the second moves only when the sink has returned."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
-    with lane(sink) as archive:
+    with running_worker(sink) as archive:
         offer(archive, records(1, 2), records(3, 3))
         gate.wait_entered()
         seen = archive.statistics()
@@ -120,7 +120,7 @@ def test_the_position_waits_for_the_bytes() -> None:
 def test_tried_until_it_has_it(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever a sink raises but Reject, the same batch comes again until it returns; later ones wait behind it."""
     sink = MemorySink(faults=dict.fromkeys(range(1, 30), error))
-    with caplog.at_level(logging.INFO), lane(sink) as archive:
+    with caplog.at_level(logging.INFO), running_worker(sink) as archive:
         offer(archive, records(1, 4))
     assert sink.rvs() == [1, 2, 3, 4]
     seen = archive.statistics()
@@ -134,7 +134,7 @@ def test_failing_is_seen_from_outside() -> None:
     """While tries fail, the statistics say since when and why."""
     clock = Clock()
     sink = MemorySink(always=Retry("the bucket is gone"))
-    with lane(sink, clock=clock, retry_wait=wait_fixed(1000)) as archive:
+    with running_worker(sink, clock=clock, retry_wait=wait_fixed(1000)) as archive:
         offer(archive, records(1, 2))
         sink.wait(lambda: sink.calls and not sink.at_once)
         _until(lambda: archive.statistics().failing)
@@ -157,14 +157,14 @@ def _until(what: object) -> None:
 
 def test_rejected_to_the_dead_letters() -> None:
     """A rejected record is kept with the reason, the rest is written, and the position follows the dead letters."""
-    letters = MemoryLetters()
+    letters = MemoryDeadLetters()
     seen_at_position: list[int] = []
 
     def refuse(batch: Batch) -> None:
         raise Reject("too long", [one for one in batch.records if one.rv == 2])
 
     sink = MemorySink(faults={1: refuse, 2: lambda batch: seen_at_position.append(len(letters.letters))})
-    with lane(sink, letters) as archive:
+    with running_worker(sink, letters) as archive:
         offer(archive, records(1, 2))
     assert letters.letters == [("archive", "too long", 2)]
     assert seen_at_position == [1]
@@ -182,7 +182,7 @@ def test_rejected_without_dead_letters(caplog: pytest.LogCaptureFixture) -> None
         raise Reject("too long", batch.records)
 
     sink = MemorySink(faults={1: refuse})
-    with lane(sink) as archive:
+    with running_worker(sink) as archive:
         offer(archive, records(1, 2))
     seen = archive.statistics()
     assert (seen.written, seen.refused, sink.positions[STREAM]) == (0, 2, position(2))
@@ -191,14 +191,14 @@ def test_rejected_without_dead_letters(caplog: pytest.LogCaptureFixture) -> None
 
 def test_dead_letters_that_fail() -> None:
     """Dead letters that cannot be written now are tried until they are: only then does the position move."""
-    letters = MemoryLetters(faults={1: Retry("disk full"), 2: OSError("disk full")})
+    letters = MemoryDeadLetters(faults={1: Retry("disk full"), 2: OSError("disk full")})
 
     def refuse(batch: Batch) -> None:
         assert not letters.letters
         raise Reject("no", batch.records)
 
     sink = MemorySink(faults={1: refuse})
-    with lane(sink, letters) as archive:
+    with running_worker(sink, letters) as archive:
         offer(archive, records(1, 2))
     assert ([rv for _, _, rv in letters.letters], letters.calls) == ([1, 2], 3)
     assert sink.positions[STREAM] == position(2)
@@ -206,13 +206,13 @@ def test_dead_letters_that_fail() -> None:
 
 def test_a_sink_that_rejects_everything() -> None:
     """A sink that refuses empty batches too comes to an end with each; strange records in a refusal count nothing."""
-    letters = MemoryLetters()
+    letters = MemoryDeadLetters()
 
     def refuse(batch: Batch) -> None:
         raise Reject("never", [*batch.records, record(77)])
 
     sink = MemorySink(always=refuse)
-    with lane(sink, letters) as archive:
+    with running_worker(sink, letters) as archive:
         offer(archive, records(1, 4))
     assert [rv for _, _, rv in letters.letters] == [1, 2, 3, 4]
     assert (archive.statistics().written, archive.statistics().dead_lettered) == (0, 4)
@@ -220,9 +220,9 @@ def test_a_sink_that_rejects_everything() -> None:
 
 def test_given_up_when_it_is_asked_to() -> None:
     """With a retry_stop a batch that failed often enough goes to the dead letters, and the next one has its turn."""
-    letters = MemoryLetters()
+    letters = MemoryDeadLetters()
     sink = MemorySink(faults=dict.fromkeys((1, 2, 3), Retry("no")))
-    with lane(sink, letters, retry_stop=stop_after_attempt(3)) as archive:
+    with running_worker(sink, letters, retry_stop=stop_after_attempt(3)) as archive:
         offer(archive, records(1, 4))
     assert letters.letters == [("archive", "given up: Retry: no", rv) for rv in (1, 2)]
     assert sink.rvs() == [3, 4]
@@ -233,15 +233,15 @@ def test_block() -> None:
     """A full queue takes nothing in until there is room, and says when there is some."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
-    with lane(sink, queue=QueueOptions(max_items=4)) as archive:
+    with running_worker(sink, queue=QueueOptions(max_items=4)) as archive:
         offer(archive, records(1, 4))
-        room = threading.Event()
-        assert not archive.offer(STREAM, records(5, 6), position(6), room)
-        assert archive.offer(STREAM, [], position(4, time=5), room)  # a position needs no room
+        has_space = threading.Event()
+        assert not archive.offer(STREAM, records(5, 6), position(6), has_space)
+        assert archive.offer(STREAM, [], position(4, time=5), has_space)  # a position needs no room
         gate.wait_entered()
-        assert (archive.statistics().offered, archive.statistics().dropped, room.is_set()) == (4, 0, False)
+        assert (archive.statistics().offered, archive.statistics().dropped, has_space.is_set()) == (4, 0, False)
         gate.open()
-        assert room.wait(PATIENCE)
+        assert has_space.wait(PATIENCE)
         offer(archive, records(5, 6))
     assert sink.rvs() == [1, 2, 3, 4, 5, 6]
 
@@ -250,7 +250,7 @@ def test_drop(caplog: pytest.LogCaptureFixture) -> None:
     """With `drop` what does not fit is lost: counted exactly, said, and the position moves over it."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
-    with lane(sink, queue=QueueOptions(max_items=4), when_full="drop") as archive:
+    with running_worker(sink, queue=QueueOptions(max_items=4), when_full="drop") as archive:
         offer(archive, records(1, 7), records(8, 9))
         assert (archive.statistics().offered, archive.statistics().dropped, archive.statistics().waiting) == (9, 5, 4)
         gate.open()
@@ -261,7 +261,7 @@ def test_drop(caplog: pytest.LogCaptureFixture) -> None:
 def test_what_it_held_before() -> None:
     """What the sink held when the lane began is not written again, and its position never goes back."""
     sink = MemorySink(positions={STREAM: position(5)})
-    with lane(sink, after=position(1)) as archive:
+    with running_worker(sink, after=position(1)) as archive:
         assert archive.held(STREAM) == position(5)
         offer(archive, records(2, 3))
         assert archive.statistics().progress == {STREAM: Progress(position(3), position(5))}
@@ -274,7 +274,7 @@ def test_what_it_held_before() -> None:
 def test_streams_have_positions_of_their_own() -> None:
     """Each stream moves its own position."""
     sink = MemorySink(positions={OTHER: position(100, OTHER)})
-    with lane(sink, None, STREAM, OTHER) as archive:
+    with running_worker(sink, None, STREAM, OTHER) as archive:
         offer(archive, records(1, 2), records(99, 102, OTHER))
     assert (sink.rvs(STREAM), sink.rvs(OTHER)) == ([1, 2], [101, 102])
     assert sink.positions == {STREAM: position(2), OTHER: position(102, OTHER)}
@@ -283,14 +283,14 @@ def test_streams_have_positions_of_their_own() -> None:
 def test_asked_until_it_answers() -> None:
     """A sink that cannot say what it holds is asked until it can: without it nobody knows where to begin."""
     sink = MemorySink(positions={STREAM: position(3)}, ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
-    with lane(sink) as archive:
+    with running_worker(sink) as archive:
         assert (archive.held(STREAM), archive.unknown) == (position(3), False)
 
 
 def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     """A sink that may lose records is asked three times: a dead one must not keep the others from beginning."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
-    with lane(sink, when_full="drop") as archive:
+    with running_worker(sink, when_full="drop") as archive:
         assert (archive.held(STREAM), archive.unknown, sink.asked) == (None, True, 3)
     assert any("archive does not say what it holds" in line for line in caplog.messages)
 
@@ -299,7 +299,7 @@ def test_one_that_drops_is_asked_again() -> None:
     """Before its first write it says what it holds: that is not written again, and its position never goes back."""
     faults = dict.fromkeys(range(1, 6), Retry("no connection"))
     sink = MemorySink(positions={STREAM: position(5)}, ask_faults=faults)
-    with lane(sink, when_full="drop") as archive:
+    with running_worker(sink, when_full="drop") as archive:
         offer(archive, records(1, 2))
         sink.wait(lambda: sink.batches)
         assert (sink.rvs(), sink.positions[STREAM]) == ([], position(5))
@@ -313,7 +313,7 @@ def test_one_that_drops_is_asked_again() -> None:
 def test_one_that_drops_and_holds_nothing() -> None:
     """What came before it could say that it holds nothing is written."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 6), Retry("no connection")))
-    with lane(sink, when_full="drop") as archive:
+    with running_worker(sink, when_full="drop") as archive:
         offer(archive, records(1, 2))
     assert (sink.rvs(), archive.statistics().already_stored, sink.asked) == ([1, 2], 0, 6)
 
@@ -321,8 +321,8 @@ def test_one_that_drops_and_holds_nothing() -> None:
 def test_one_that_never_says_what_it_holds() -> None:
     """A batch for a sink that cannot be asked is given up when it is asked to, as one that cannot be written."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 100), Retry("no connection")))
-    letters = MemoryLetters()
-    with lane(sink, letters, when_full="drop", retry_stop=stop_after_attempt(2)) as archive:
+    letters = MemoryDeadLetters()
+    with running_worker(sink, letters, when_full="drop", retry_stop=stop_after_attempt(2)) as archive:
         offer(archive, records(1, 2))
     assert (sink.rvs(), [rv for _, _, rv in letters.letters]) == ([], [1, 2])
     assert archive.statistics().dead_lettered == 2
@@ -336,17 +336,17 @@ def test_an_end_that_nothing_hinders() -> None:
     assert archive.wait_begun(PATIENCE)
     archive.begin(STREAM, None)
     offer(archive, records(1, 2))
-    archive.end()
+    archive.abandon()
     assert archive.join(PATIENCE)
     offer(archive, records(3, 4))
     assert (archive.statistics().waiting, archive.statistics().offered, sink.closed) == (4, 4, 1)
     check(archive.statistics())
 
 
-def test_hurry_ends_a_long_pause() -> None:
+def test_flush_now_ends_a_long_pause() -> None:
     """Towards the end a pause between two tries is cut short."""
     sink = MemorySink(faults={1: Retry("later", after=50.0)})
-    with lane(sink) as archive:
+    with running_worker(sink) as archive:
         offer(archive, records(1, 2))
         _until(lambda: archive.statistics().failing)
     assert sink.rvs() == [1, 2]
@@ -357,7 +357,7 @@ def test_a_write_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
-    with lane(sink, clock=clock) as archive:
+    with running_worker(sink, clock=clock) as archive:
         offer(archive, records(1, 4))
         gate.wait_entered()
         archive.tell_overdue()
@@ -377,7 +377,7 @@ def test_a_sink_that_cannot_be_closed(caplog: pytest.LogCaptureFixture) -> None:
     """An error while closing is said, and the end comes."""
     sink = MemorySink()
     sink.close = lambda: (_ for _ in ()).throw(OSError("gone"))  # type: ignore[method-assign]
-    with lane(sink), caplog.at_level(logging.ERROR):
+    with running_worker(sink), caplog.at_level(logging.ERROR):
         pass
     assert caplog.messages == ["closing archive raised OSError: gone"]
 
@@ -403,12 +403,12 @@ def test_one_whose_thread_has_died() -> None:
     archive.start([STREAM], errors.append)
     assert archive.wait_begun(PATIENCE)
     archive.begin(STREAM, None)
-    room = threading.Event()
+    has_space = threading.Event()
     offer(archive, records(1, 2))
-    assert not archive.offer(STREAM, records(3, 4), position(4), room)
+    assert not archive.offer(STREAM, records(3, 4), position(4), has_space)
     gate.wait_entered()
     gate.open()
-    assert room.wait(PATIENCE)
+    assert has_space.wait(PATIENCE)
     offer(archive, records(3, 4), records(5, 6))
     assert archive.join(PATIENCE)
     assert ([type(error) for error in errors], archive.statistics().waiting) == ([ZeroDivisionError], 6)
@@ -419,7 +419,7 @@ def test_one_that_never_began() -> None:
     """A lane that was never started closes its sink at the end as well."""
     sink = MemorySink()
     archive = DestinationWorker("archive", destination(sink), None, LimitedLog())
-    archive.end()
+    archive.abandon()
     assert (archive.join(0.0), sink.closed) == (True, 1)
 
 
@@ -448,12 +448,12 @@ class _State:
 
 def test_waits() -> None:
     """A destination's own wish counts, up to a minute; else the wait's; a broken wait gives way to the default."""
-    asked = wait_as_asked(wait_fixed(7), wait_fixed(9), LimitedLog())
-    for wish, expected in ((3.0, 3.0), (0.0, 0.0), (1e9, LONGEST_ASKED), (-1.0, 7), (float("nan"), 7), (None, 7)):
+    asked = wait_retry_after(wait_fixed(7), wait_fixed(9), LimitedLog())
+    for wish, expected in ((3.0, 3.0), (0.0, 0.0), (1e9, LONGEST_RETRY_AFTER), (-1.0, 7), (float("nan"), 7), (None, 7)):
         assert asked(_State(Retry("", after=wish))) == expected  # type: ignore[arg-type]
     assert asked(_State(OSError())) == 7  # type: ignore[arg-type]
     for broken in (ValueError("no"), float("inf"), -1.0, "soon", None):
-        assert wait_as_asked(_Broken(broken), wait_fixed(9), LimitedLog())(_State(OSError())) == 9  # type: ignore[arg-type]
+        assert wait_retry_after(_Broken(broken), wait_fixed(9), LimitedLog())(_State(OSError())) == 9  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("number", "longest"), [(1, 0.5), (2, 1.0), (5, 8.0), (8, 60.0), (100_000, 60.0)])

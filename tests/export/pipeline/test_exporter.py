@@ -334,7 +334,7 @@ def test_what_was_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(export)
     gate.wait_entered()
     export.stop()
-    assert not run.export._readers[0].join(monotonic() + 0.1)  # for longer than one that waits for its server
+    assert not run.export._streams[0].join(monotonic() + 0.1)  # for longer than one that waits for its server
     gate.open()
     run.wait()
     assert (sink.rvs(), run.left) == ([*range(1, 2001)], 0)
@@ -526,9 +526,9 @@ def test_a_write_that_is_overdue(caplog: pytest.LogCaptureFixture) -> None:
     sink = MemorySink(always=lambda _: gate.pass_through())
     export = exporter(ScriptedStream([chunk(1, 10)]), sinks={"a": destination(sink, write_timeout=0.01)})
     told = threading.Event()
-    for lane in export._lanes.values():
-        tell = lane.tell_overdue
-        lane.tell_overdue = lambda tell=tell: (tell(), told.set())  # type: ignore[assignment, method-assign, misc]
+    for worker in export._workers.values():
+        log = worker.log_overdue
+        worker.log_overdue = lambda log=log: (log(), told.set())  # type: ignore[assignment, method-assign, misc]
     with running(export):
         gate.wait_entered()
         assert told.wait(PATIENCE)

@@ -15,13 +15,13 @@ from kevents.export._model.options import BatchOptions, Destination, QueueOption
 from kevents.export._model.statistics import StreamStatistics
 from kevents.export._pipeline.bounded_queue import BoundedQueue, pieces
 from kevents.export._pipeline.destination_worker import DestinationWorker
-from kevents.export._pipeline.stream_worker import Reader, Routes
+from kevents.export._pipeline.stream_worker import Routes, StreamWorker
 from tests.export.doubles import (
     PATIENCE,
     STREAM,
     By,
     Everywhere,
-    MemoryLetters,
+    MemoryDeadLetters,
     MemorySink,
     ScriptedStream,
     chunk,
@@ -39,10 +39,10 @@ class Rig:
         """Put them together."""
         self.errors: list[BaseException] = []
         self.sinks = sinks
-        self.letters = MemoryLetters()
+        self.letters = MemoryDeadLetters()
         queue = parts.pop("queue", QueueOptions())
         log = LimitedLog()
-        self.lanes = {
+        self.workers = {
             name: DestinationWorker(
                 name,
                 Destination(sink, BatchOptions(max_age=0.001), queue, retry_wait=wait_none()),  # type: ignore[arg-type]
@@ -53,16 +53,16 @@ class Rig:
         }
         enricher = parts.get("enricher")
         letters = self.letters if parts.get("letters", True) else None
-        self.reader = Reader(stream, self.lanes, router, enricher, letters, log, self.errors.append)  # type: ignore[arg-type]
+        self.worker = StreamWorker(stream, self.workers, router, enricher, letters, log, self.errors.append)  # type: ignore[arg-type]
 
     @contextmanager
     def running(self) -> Iterator[Rig]:
         """Run it, and end it when everything is written."""
-        for lane in self.lanes.values():
-            lane.start([STREAM], self.errors.append)
-            assert lane.wait_begun(PATIENCE)
-            lane.begin(STREAM, None)
-        self.reader.start(None)
+        for worker in self.workers.values():
+            worker.start([STREAM], self.errors.append)
+            assert worker.wait_begun(PATIENCE)
+            worker.begin(STREAM, None)
+        self.worker.start(None)
         try:
             yield self
         finally:
@@ -70,13 +70,13 @@ class Rig:
 
     def end(self) -> None:
         """End all threads; the ledger balances."""
-        self.reader.stop()
-        assert self.reader.join(self.reader._clock() + PATIENCE)
-        for lane in self.lanes.values():
-            lane.hurry()
-            lane.seal()
-            assert lane.join(PATIENCE)
-        check(self.reader.statistics())
+        self.worker.stop()
+        assert self.worker.join(self.worker._clock() + PATIENCE)
+        for worker in self.workers.values():
+            worker.flush_now()
+            worker.stop()
+            assert worker.join(PATIENCE)
+        check(self.worker.statistics())
 
 
 def check(seen: StreamStatistics) -> None:
@@ -96,7 +96,7 @@ def test_routed_and_in_order() -> None:
         rig.sinks["large"].wait(lambda: 14 in rig.sinks["large"].rvs())
     assert rig.sinks["even"].rvs() == [2, 4, 6, 8, 10, 12, 14]
     assert rig.sinks["large"].rvs() == [11, 12, 13, 14]
-    seen = rig.reader.statistics()
+    seen = rig.worker.statistics()
     assert (seen.read, seen.routed, seen.unrouted, seen.waiting, seen.deliveries) == (14, 9, 5, 0, 11)
     assert position(20) == seen.position == rig.sinks["even"].positions[STREAM] == rig.sinks["large"].positions[STREAM]
     assert rig.errors == []
@@ -132,7 +132,7 @@ def test_completed_before_it_is_routed() -> None:
     stream = ScriptedStream([chunk(1, 3), chunk(4, 5)])
     with Rig(stream, router, {"all": MemorySink()}, enricher=enricher).running() as rig:
         rig.sinks["all"].wait(lambda: len(rig.sinks["all"].rvs()) == 5)
-    assert enricher.threads == {"kevents-export-sort-all"}
+    assert enricher.threads == {"kevents-export-route-all"}
 
 
 def test_an_enricher_that_fails(caplog: pytest.LogCaptureFixture) -> None:
@@ -164,7 +164,7 @@ def test_a_route_that_fails(answer: object, caplog: pytest.LogCaptureFixture) ->
         else "a route leads to 'nowhere', which is no destination"
     )
     assert rig.letters.letters == [("routes", why, 2)]
-    assert (rig.reader.statistics().failed, rig.reader.statistics().routed) == (1, 2)
+    assert (rig.worker.statistics().failed, rig.worker.statistics().routed) == (1, 2)
     assert f"a record could not be routed and is in the dead letters: {why}" in caplog.messages
 
 
@@ -176,7 +176,7 @@ def test_a_route_that_fails_without_dead_letters(letters: bool, caplog: pytest.L
     rig.letters.faults[1] = OSError("disk full")
     with rig.running():
         rig.sinks["all"].wait(lambda: True)
-    assert rig.reader.statistics().failed == 1
+    assert rig.worker.statistics().failed == 1
     lost = "lost: the dead letters raised OSError: disk full" if letters else "lost: give dead_letters a path"
     assert f"a record could not be routed and is {lost}" in "".join(caplog.messages)
 
@@ -188,7 +188,7 @@ def test_gaps_are_counted() -> None:
     stream = ScriptedStream([Chunk([gap, record(6)], position(6))])
     with Rig(stream, Everywhere("all"), {"all": MemorySink()}).running() as rig:
         rig.sinks["all"].wait(lambda: 6 in rig.sinks["all"].rvs())
-    assert (rig.reader.statistics().read, rig.reader.statistics().gaps) == (2, 1)
+    assert (rig.worker.statistics().read, rig.worker.statistics().gaps) == (2, 1)
 
 
 def test_one_that_is_full_keeps_nothing_from_the_others() -> None:
@@ -213,10 +213,10 @@ def test_abandoned_while_it_waits_for_room() -> None:
     with Rig(stream, Everywhere("dead", "well"), sinks, queue=QueueOptions(max_items=100)).running() as rig:
         sinks["well"].wait(lambda: 200 in sinks["well"].rvs())
         gate.wait_entered()
-        rig.reader.abandon()
-        rig.reader._threads[1].join(PATIENCE)
+        rig.worker.abandon()
+        rig.worker._threads[1].join(PATIENCE)
         gate.open()
-    seen = rig.reader.statistics()
+    seen = rig.worker.statistics()
     assert (seen.routed, seen.waiting, rig.errors) == (100, seen.read - 100, [])
     assert sinks["dead"].rvs() == [*range(1, 101)]
 
@@ -255,14 +255,14 @@ class Heard(list[BaseException]):
 def test_an_error_nobody_expected() -> None:
     """An error in the sorting thread is told, and the reading thread ends too."""
     rig = Rig(ScriptedStream([chunk(1, 3)] * 9), Everywhere("all"), {"all": MemorySink()})
-    rig.lanes["all"].offer = lambda *_, **__: 1 / 0  # type: ignore[assignment, method-assign, return-value]
+    rig.workers["all"].offer = lambda *_, **__: 1 / 0  # type: ignore[assignment, method-assign, return-value]
     told = threading.Event()
     rig.errors = Heard(told)
-    rig.reader._fail = rig.errors.append
+    rig.worker._fail = rig.errors.append
     with rig.running():
         assert told.wait(PATIENCE)
     assert [type(error).__name__ for error in rig.errors] == ["ZeroDivisionError"]
-    assert rig.reader.statistics().waiting == rig.reader.statistics().read > 0
+    assert rig.worker.statistics().waiting == rig.worker.statistics().read > 0
 
 
 def test_pieces() -> None:
@@ -281,7 +281,7 @@ def test_pieces() -> None:
     assert [piece.position for piece in pieces(last, None, 3)] == [last.position]
 
 
-def test_hand_off_ends() -> None:
+def test_bounded_queue_ends() -> None:
     """Closed, what is there is still taken; abandoned, nothing is; who waits is woken."""
     between = BoundedQueue(limit=2)
     assert between.put(chunk(1, 2))

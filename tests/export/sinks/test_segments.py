@@ -6,22 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents.export import Batch
-from kevents.export._sinks.segments import news
+from kevents.export._sinks.segments import BatchHeader, unwritten
 from tests.export.batches import batch, position, record
 
 
 def test_nothing_held() -> None:
     """A destination without a position takes all of it."""
-    new = news(batch([3, 4], upto=9), None)
+    new = unwritten(batch([3, 4], upto=9), None)
     assert new is not None
-    assert (len(new.records), new.position, new.first) == (2, position(9), 3)
+    assert (len(new.records), new.position, BatchHeader.of(new).first) == (2, position(9), 3)
 
 
 @given(st.lists(st.integers(1, 50), unique=True, max_size=20), st.integers(1, 50), st.integers(0, 5))
 def test_only_what_is_new(rvs: list[int], own: int, more: int) -> None:
     """With a position: the records above it, and the position; nothing at all if neither is new."""
     upto = max([own, *rvs]) + more
-    new = news(Batch([record(rv) for rv in sorted(rvs)], position(upto)), position(own))
+    new = unwritten(Batch([record(rv) for rv in sorted(rvs)], position(upto)), position(own))
     fresh = [rv for rv in sorted(rvs) if rv > own]
     if not fresh and upto == own:
         assert new is None
@@ -32,10 +32,10 @@ def test_only_what_is_new(rvs: list[int], own: int, more: int) -> None:
 
 def test_a_later_time() -> None:
     """A position that has only grown older in time is news."""
-    assert news(batch([], upto=5, seconds=1), position(5)) is not None
-    assert news(batch([], upto=5), position(5, seconds=1)) is None
+    assert unwritten(batch([], upto=5, seconds=1), position(5)) is not None
+    assert unwritten(batch([], upto=5), position(5, seconds=1)) is None
 
 
 def test_a_lower_position() -> None:
     """What ends below the destination's own position is held already, however late it comes."""
-    assert news(batch([3, 4], seconds=1), position(80)) is None
+    assert unwritten(batch([3, 4], seconds=1), position(80)) is None
