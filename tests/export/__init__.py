@@ -1,1 +1,1 @@
-"""Tests of kevents.export, one module for each room."""
+"""Tests of kevents.export; the packages are those of the code."""

@@ -143,7 +143,7 @@ Fault = BaseException | Callable[[Batch], object]
 
 @dataclass
 class MemorySink:
-    """Keeps what is written, with its positions, as a file would; fails as it is told.
+    """Keeps batches with their positions, as a file would; fails as scripted.
 
     Attributes:
         faults: What the n-th write, counted from 1, raises, or calls with its batch.
@@ -213,7 +213,7 @@ class MemorySink:
 
 
 class MemoryDeadLetters:
-    """Dead letters in memory; the n-th writes fail as told."""
+    """Dead letters in memory; the n-th writes fail as scripted."""
 
     def __init__(self, faults: dict[int, BaseException] | None = None) -> None:
         """Start empty."""

@@ -90,7 +90,7 @@ def peak() -> int:
 
 
 class Dead:
-    """A sink that takes nothing, until it is told to.
+    """A sink that accepts nothing until it is opened.
 
     Attributes:
         alive: Whether it takes.

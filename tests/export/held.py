@@ -1,4 +1,4 @@
-"""What destinations hold, read without any room of the export."""
+"""Reads the records from destinations without the code of the export."""
 
 from __future__ import annotations
 

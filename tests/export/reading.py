@@ -17,7 +17,7 @@ from kevents.testing import APIServer
 
 PATIENCE: Final = 30.0
 QUICK: Final = (0.001, 0.01)
-"""RetryWaits after failures that nobody has to wait for."""
+"""Waits between attempts that take no time."""
 
 
 def client(server: APIServer, *, tls: bool = False, token: str = "") -> Any:

@@ -1,4 +1,4 @@
-"""A real HTTP server that does what it is told, and remembers what it was asked."""
+"""A real HTTP server with scripted answers, which remembers its requests."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_grace(api_server: APIServer, export: Callable[[str], Exporting], tmp_pa
     began = time.monotonic()
     assert running.end() == 1, running.log
     assert time.monotonic() - began < 15
-    assert "1 record not acknowledged in time; the next run reads again what is missing" in running.log
+    assert "1 record not acknowledged in time; the next run reads what is missing again" in running.log
     assert "Traceback" not in running.log
     assert not (tmp_path / "positions").exists()
 
@@ -119,12 +119,12 @@ def test_a_second_signal(
 
 
 def test_a_corrupt_checkpoint(api_server: APIServer, export: Callable[[str], Exporting], tmp_path: Path) -> None:
-    """A checkpoint that cannot be understood is told with what to do, and nothing is written twice meanwhile."""
+    """A checkpoint that cannot be read is reported with the fix, and nothing is written twice meanwhile."""
     (tmp_path / "positions").mkdir()
     (tmp_path / "positions/archive.json").write_text("{", encoding="utf-8")
     running = export(to_webhook(api_server, tmp_path, "http://127.0.0.1:9", "1s"))
     assert running.process.wait(30) == 2, running.log
-    assert "archive.json cannot be understood" in running.log
+    assert "archive.json cannot be read" in running.log
     assert "put an earlier one back, or remove it" in running.log
     assert "Traceback" not in running.log
 
@@ -206,6 +206,6 @@ def test_colours(api_server: APIServer, terminal: Callable[..., Terminal]) -> No
 
 
 def test_from_now_on(api_server: APIServer, terminal: Callable[..., Terminal]) -> None:
-    """A person who sees nothing yet is told why."""
+    """A user who sees no events yet gets the reason."""
     shown = terminal("tail", "--kubeconfig", str(api_server.kubeconfig()), "-n", "default")
     shown.wait_for("events of namespace default from now on; --since 1h shows earlier ones too")

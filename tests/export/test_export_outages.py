@@ -1,4 +1,4 @@
-"""An export against a server that goes away, forgets and expires, in simulated time: nothing is lost, or it is told."""
+"""An export against a server that goes away, forgets and expires, in simulated time: nothing is lost silently."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_outage(world: World, away: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("away", ["server", "export"])
 def test_outage_longer_than_an_events_life(world: World, away: str) -> None:
-    """After an outage longer than that exactly one gap is told, between which moments, and counted."""
+    """After an outage longer than that exactly one gap is reported, with its two times, and counted."""
     world.happen(20)
     with world.exporting() as export:
         export.wait(lambda: export.written() == 20)
@@ -267,13 +267,13 @@ def test_namespaces_from_their_positions(tmp_path: Path) -> None:
 
 
 def test_the_storage_was_reset(world: World) -> None:
-    """After etcd was restored to an earlier state, what happens then is exported, and the gap is told once."""
+    """After etcd was restored to an earlier state, new events are exported, and the gap is reported once."""
     world.happen(10)
     backup = world.server.backup()
     world.happen(10)
     with world.exporting(source={"watch": 1}) as export:
         export.wait(lambda: export.written() == 20)
-        world.server.restore(backup)  # a watch from a version that is yet to come is told nothing until it ends
+        world.server.restore(backup)  # a watch from a future version returns nothing until it ends
         world.happen(5)
         export.wait(lambda: world.happened[-1] in world.held)
     assert [gap["why"] for gap in world.gaps] == ["reset"]

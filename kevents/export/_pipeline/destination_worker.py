@@ -62,11 +62,11 @@ class DestinationWorker:
         self._begun = threading.Event()
         self._stored: dict[Stream, Position | None] = {}
         self._skip: dict[Stream, Position] = {}
-        self._counters = DestinationCounters(name, destination.write_timeout, clock())
+        self._counters = DestinationCounters(clock())
         self._writer = Writer(name, destination, dead_letters, log, self._lock, self._counters, self._pause, clock)
         self._thread: threading.Thread | None = None
 
-    # -- start ---------------------------------------------------------------------------------------------------
+    # -- start
 
     def start(self, streams: Sequence[Stream], fail: Fail) -> None:
         """Start the thread, which first asks the sink for its positions."""
@@ -93,11 +93,11 @@ class DestinationWorker:
         stored = self._stored.get(stream)
         with self._lock:
             self._batcher.begin(stream, stored, self._clock())
-            self._counters.begin(stream, after, stored)
+            self._counters.read[stream], self._counters.committed[stream] = after, stored
             if stored is not None:
                 self._skip[stream] = stored
 
-    # -- called by the stream workers ----------------------------------------------------------------------------
+    # -- called by the stream workers
 
     def offer(self, stream: Stream, records: Sequence[Record], position: Position, has_space: threading.Event) -> bool:
         """Add records to the queue, without waiting.
@@ -119,8 +119,11 @@ class DestinationWorker:
                 return False
             kept = fresh[: self._batcher.free] if self._drops else fresh
             self._add(stream, kept, position)
-            self._counters.offered(len(records), len(fresh), len(kept))
-        if dropped := len(fresh) - len(kept):
+            dropped = len(fresh) - len(kept)
+            self._counters.offered += len(records)
+            self._counters.already_stored += len(records) - len(fresh)
+            self._counters.dropped += dropped
+        if dropped:
             text = f"dropped {pluralize(dropped, 'record')} for {self.name}: its queue is full and when_full is 'drop'"
             self._log.log_limited(("dropped", self.name), text, events=dropped)
         return True
@@ -142,7 +145,7 @@ class DestinationWorker:
         if self._batcher.due() < self._wakes:
             self._changed.notify()
 
-    # -- the thread ----------------------------------------------------------------------------------------------
+    # -- the thread
 
     def _run(self, streams: Sequence[Stream], fail: Fail) -> None:
         try:
@@ -162,7 +165,7 @@ class DestinationWorker:
             self._writer.deliver(batch)
             with self._lock:
                 self._batcher.done()
-                self._counters.accounted = 0
+                self._counters.settled = 0
             self._unblock()
 
     def _next(self) -> Batch | None:
@@ -197,7 +200,7 @@ class DestinationWorker:
             if self._abandoned:
                 raise AbandonedError
 
-    # -- end -----------------------------------------------------------------------------------------------------
+    # -- end
 
     def flush_now(self) -> None:
         """Write all waiting records at once, and wait only briefly between attempts."""
@@ -236,7 +239,7 @@ class DestinationWorker:
             text = f"closing {self.name} raised {format_error(error)}"
             self._log.log_limited(("close", self.name), text, level=logging.ERROR)
 
-    # -- observation ---------------------------------------------------------------------------------------------
+    # -- observation
 
     def log_overdue(self) -> None:
         """Log a write that takes longer than its time-out."""
@@ -249,4 +252,4 @@ class DestinationWorker:
     def statistics(self) -> DestinationStatistics:
         """Return a snapshot of the destination's statistics."""
         with self._lock:
-            return self._counters.snapshot(self._batcher, self._clock())
+            return self._counters.snapshot(self.name, self._options.write_timeout, self._batcher, self._clock())

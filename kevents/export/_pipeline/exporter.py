@@ -33,7 +33,6 @@ class Source(Protocol):
 
     def open(self) -> Sequence[EventStream]:
         """Connect, and return the streams."""
-        ...
 
 
 class State(str, Enum):
@@ -57,7 +56,7 @@ class Exporter:
         enrich: An :class:`Enricher`; None: the records are not enriched.
         batch: When a batch closes, for bare sinks.
         queue: How much may wait for a destination, for bare sinks.
-        when_full: What a full queue does, for bare sinks: ``"block"`` or ``"drop"``.
+        when_full: The behaviour of a full queue, for bare sinks: ``"block"`` or ``"drop"``.
         dead_letters: The file for records that a destination refuses, or an object with the method `write` of
             :class:`DeadLetters`; None: they are lost, logged and counted.
         grace: Seconds that :meth:`run` may take to end after :meth:`stop`.
@@ -106,10 +105,10 @@ class Exporter:
         self._stopping = False
         self._beat = monotonic()
 
-    # -- running -------------------------------------------------------------------------------------------------
+    # -- running
 
     def run(self) -> int:
-        """Export until :meth:`stop`, then write what was read. An export runs once.
+        """Export until :meth:`stop`, then write the remaining records. An export runs once.
 
         Ctrl-C ends it in the same way, and is raised again.
 
@@ -219,10 +218,10 @@ class Exporter:
             for worker in self._workers.values():
                 worker.log_overdue()
 
-    # -- ending --------------------------------------------------------------------------------------------------
+    # -- ending
 
     def _end(self) -> None:
-        """Stop reading, write what was read, and close everything, within the grace."""
+        """Stop reading, write the remaining records, and close everything, within the grace."""
         self._state = State.STOPPING
         deadline = monotonic() + self._grace
         last = deadline - min(_A_MOMENT, self._grace / 2)
@@ -233,7 +232,7 @@ class Exporter:
         self._state = State.ENDED
 
     def _flush(self, deadline: float) -> None:
-        """Stop reading and write what was read."""
+        """Stop reading and write the remaining records."""
         for stream in self._streams:
             stream.stop()
         for worker in self._workers.values():
@@ -272,7 +271,7 @@ class Exporter:
         except BaseException as error:  # noqa: BLE001 - the export must end
             self._log.log_limited("enricher", f"closing the enricher raised {format_error(error)}", level=logging.ERROR)
 
-    # -- observation ---------------------------------------------------------------------------------------------
+    # -- observation
 
     def statistics(self) -> ExportStatistics:
         """Return a snapshot of the statistics; at any time, from any thread."""

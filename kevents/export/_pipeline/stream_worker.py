@@ -27,33 +27,28 @@ class EventStream(Protocol):
     stream: Stream
 
     def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
-        """Yield what comes after a position, until :meth:`stop`.
+        """Yield the chunks after a position, until :meth:`stop`.
 
         Args:
             after: The position that all destinations have stored; None: one of them has stored nothing.
             highest: The highest position of any destination. New records are numbered above it.
         """
-        ...
 
     def stop(self) -> None:
         """End the reading; from any thread."""
-        ...
 
 
 class Enricher(Protocol):
-    """Adds to records, in place, what an event only refers to."""
+    """Adds data about the involved objects to records, in place."""
 
     def start(self) -> None:
         """Start background watches, if any."""
-        ...
 
     def enrich(self, records: Sequence[Record]) -> None:
         """Enrich the bodies; called by several threads."""
-        ...
 
     def close(self) -> None:
         """Stop the background watches."""
-        ...
 
 
 class Routes(Protocol):
@@ -61,7 +56,6 @@ class Routes(Protocol):
 
     def targets(self, record: Record) -> Sequence[str]:
         """Return the names of the record's destinations, each once."""
-        ...
 
 
 class StreamWorker:
@@ -109,7 +103,7 @@ class StreamWorker:
         self._highest: Position | None = None
         self._last_read = clock()
 
-    # -- the reading thread --------------------------------------------------------------------------------------
+    # -- the reading thread
 
     def start(self, after: Position | None, highest: Position | None = None) -> None:
         """Start both threads.
@@ -156,7 +150,7 @@ class StreamWorker:
             self._queueing = False
         return taken
 
-    # -- the routing thread --------------------------------------------------------------------------------------
+    # -- the routing thread
 
     def _run_routing(self) -> None:
         try:
@@ -240,7 +234,7 @@ class StreamWorker:
             self._failed += 1
         self._log.log_limited("routes", f"a record could not be routed and is {where}: {why}", level=logging.ERROR)
 
-    # -- end -----------------------------------------------------------------------------------------------------
+    # -- end
 
     def stop(self) -> None:
         """Stop reading; the records that were read still go to the destination workers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final, Protocol, TypeVar
 
@@ -33,112 +34,68 @@ class DeadLetterWriter(Protocol):
 
     def write(self, sink: str, records: Sequence[Record], why: str) -> None:
         """Store records; return only when they are durable. Called by several threads."""
-        ...
 
 
 class AbandonedError(Exception):
     """The destination worker was abandoned: it ends although records wait."""
 
 
+@dataclass(slots=True)
 class DestinationCounters:
-    """The counters and positions of one destination. The caller holds the worker's lock.
-
-    Args:
-        name: The destination's name.
-        write_timeout: Seconds after which a write is overdue.
-        now: The current time, in seconds of a monotonic clock.
+    """The counters of one destination, as in :class:`DestinationStatistics`. The caller holds the worker's lock.
 
     Attributes:
-        accounted: Records of the batch in flight that were written or refused already.
+        answered: When the destination last acknowledged a batch, in seconds of a monotonic clock.
+        writing_since: When the current write began; None without one.
+        settled: Records of the batch in flight that were written or refused already.
         read: How far each stream was read.
         committed: The position that the destination has stored, by stream.
-        answered: When the destination last acknowledged a batch.
-        writing_since: When the current write began; None without one.
     """
 
-    def __init__(self, name: str, write_timeout: float, now: float) -> None:
-        """Set all counters to zero."""
-        self.accounted = 0
-        self.read: dict[Stream, Position | None] = {}
-        self.committed: dict[Stream, Position | None] = {}
-        self.answered = now
-        self.writing_since: float | None = None
-        self._name = name
-        self._write_timeout = write_timeout
-        self._offered = self._already_stored = self._written = self._dead_lettered = self._refused = self._dropped = 0
-        self._batches = self._bytes = self._retries = self._failing = 0
-        self._last_error = ""
-
-    def begin(self, stream: Stream, read: Position | None, committed: Position | None) -> None:
-        """Add a stream that is read from one position and committed up to another."""
-        self.read[stream] = read
-        self.committed[stream] = committed
-
-    def offered(self, records: int, fresh: int, kept: int) -> None:
-        """Count records from the stream: all, those not stored yet, and those of them that fit into the queue."""
-        self._offered += records
-        self._already_stored += records - fresh
-        self._dropped += fresh - kept
-
-    def already_stored(self, records: int) -> None:
-        """Count records of the batch in flight that the destination had stored before."""
-        self._already_stored += records
-        self.accounted += records
-
-    def failed(self, why: str) -> None:
-        """Count a failed attempt that is followed by another."""
-        self._retries += 1
-        self._failing += 1
-        self._last_error = why
-
-    def wrote(self, records: int, size: int, now: float) -> int:
-        """Count an acknowledged batch of `size` bytes; return how many attempts had failed before."""
-        self.accounted += records
-        self._written += records
-        self._bytes += size
-        self._batches += 1
-        failing, self._failing, self._last_error = self._failing, 0, ""
-        self.answered = now
-        return failing
-
-    def refused(self, records: int, *, kept: bool) -> None:
-        """Count records that the destination refuses: kept in the dead letters, or lost."""
-        self.accounted += records
-        if kept:
-            self._dead_lettered += records
-        else:
-            self._refused += records
+    answered: float
+    offered: int = 0
+    already_stored: int = 0
+    written: int = 0
+    dead_lettered: int = 0
+    refused: int = 0
+    dropped: int = 0
+    batches: int = 0
+    bytes: int = 0
+    retries: int = 0
+    failing: int = 0
+    last_error: str = ""
+    writing_since: float | None = None
+    settled: int = 0
+    read: dict[Stream, Position | None] = field(default_factory=dict)
+    committed: dict[Stream, Position | None] = field(default_factory=dict)
 
     def writing_for(self, now: float) -> float:
         """Return how many seconds the current write has taken; 0 without one."""
         return 0.0 if self.writing_since is None else now - self.writing_since
 
-    def snapshot(self, batcher: Batcher, now: float) -> DestinationStatistics:
-        """Return the statistics, with what waits in the queue."""
-        in_flight_for = self.writing_for(now)
+    def snapshot(self, name: str, write_timeout: float, batcher: Batcher, now: float) -> DestinationStatistics:
+        """Return the statistics, including the records in the queue."""
         return DestinationStatistics(
-            name=self._name,
-            offered=self._offered,
-            already_stored=self._already_stored,
-            written=self._written,
-            dead_lettered=self._dead_lettered,
-            refused=self._refused,
-            dropped=self._dropped,
-            waiting=batcher.items - self.accounted,
+            name=name,
+            offered=self.offered,
+            already_stored=self.already_stored,
+            written=self.written,
+            dead_lettered=self.dead_lettered,
+            refused=self.refused,
+            dropped=self.dropped,
+            waiting=batcher.items - self.settled,
             waiting_bytes=batcher.bytes,
             in_flight=batcher.in_flight,
-            in_flight_for=in_flight_for,
-            overdue=in_flight_for > self._write_timeout,
+            in_flight_for=self.writing_for(now),
+            overdue=self.writing_for(now) > write_timeout,
             oldest_age=max(now - batcher.oldest(), 0.0),
-            batches=self._batches,
-            bytes=self._bytes,
-            retries=self._retries,
-            failing=self._failing,
-            last_error=self._last_error,
+            batches=self.batches,
+            bytes=self.bytes,
+            retries=self.retries,
+            failing=self.failing,
+            last_error=self.last_error,
             silent_for=now - self.answered,
-            progress={
-                stream: Progress(position=read, committed=self.committed[stream]) for stream, read in self.read.items()
-            },
+            progress={stream: Progress(read, self.committed[stream]) for stream, read in self.read.items()},
         )
 
 
@@ -230,13 +187,15 @@ class Writer:
             self._late[stream] = position
 
     def _unwritten(self, batch: Batch) -> Batch:
-        """Leave out records that the sink had stored before this run, as a late answer says."""
+        """Leave out records that the sink had stored before this run, according to a late answer."""
         own = self._late.get(batch.position.stream)
         if own is None:
             return batch
         records = [record for record in batch.records if record.rv > own.rv]
+        stored = len(batch.records) - len(records)
         with self._lock:
-            self._counters.already_stored(len(batch.records) - len(records))
+            self._counters.already_stored += stored
+            self._counters.settled += stored
         return Batch(records, max(own, batch.position, key=lambda position: position.rv))
 
     def _write(self, batch: Batch) -> None:
@@ -256,15 +215,25 @@ class Writer:
         if letters is not None:
             self._retried(lambda refused: letters.write(self._name, refused, why), records, stop_never)
         with self._lock:
-            self._counters.refused(len(records), kept=letters is not None)
+            self._counters.settled += len(records)
+            if letters is not None:
+                self._counters.dead_lettered += len(records)
+            else:
+                self._counters.refused += len(records)
         where = "kept in the dead letters" if letters is not None else "lost: give dead_letters a path"
         text = f"{self._name} refused {pluralize(len(records), 'record')}, {where}: {why}"
         self._log.log_limited(("refused", self._name), text, events=len(records), level=logging.ERROR)
 
     def _count_written(self, batch: Batch, without: Sequence[Record]) -> None:
-        size = _size(batch.records) - _size(without)
+        records = len(batch.records) - len(without)
         with self._lock:
-            failing = self._counters.wrote(len(batch.records) - len(without), size, self._clock())
+            counters = self._counters
+            counters.settled += records
+            counters.written += records
+            counters.bytes += _size(batch.records) - _size(without)
+            counters.batches += 1
+            counters.answered = self._clock()
+            failing, counters.failing, counters.last_error = counters.failing, 0, ""
         if failing:
             text = f"{self._name} accepts records again after {failing} failed attempts"
             self._log.log_limited(("back", self._name), text, level=logging.INFO)
@@ -285,14 +254,16 @@ class Writer:
         error = state.outcome.exception() if state.outcome is not None else None
         why = str(error) if isinstance(error, Retry) else format_error(error) if error is not None else ""
         with self._lock:
-            self._counters.failed(why)
+            self._counters.retries += 1
+            self._counters.failing += 1
+            self._counters.last_error = why
         self._log.log_limited(
             ("retry", self._name), f"{self._name} does not accept records now; they wait and are retried: {why}"
         )
 
 
 class wait_retry_after(wait_base):  # noqa: N801 - tenacity's naming
-    """Waits as long as the destination asks, at most 60 s; else as long as another wait says.
+    """Waits as long as the destination asks, at most 60 s, or as long as another wait returns.
 
     Args:
         wait: Used if the destination asks for nothing.

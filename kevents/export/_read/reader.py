@@ -53,7 +53,6 @@ class Listener(Protocol):
 
     def damaged(self, damage: Damage) -> None:
         """A part cannot be read; reading continues after it."""
-        ...
 
     def ended(self, file: str, *, foreign: bool) -> None:
         """A segment has been read.
@@ -62,7 +61,6 @@ class Listener(Protocol):
             file: Its path or URL.
             foreign: True if nothing in it could be read: perhaps no export wrote it.
         """
-        ...
 
 
 class ReadError(KeventsError):

@@ -43,7 +43,7 @@ def append(path: Path, data: bytes, end: Callable[[int], int]) -> int:
 
     Args:
         path: The file; created if it is missing.
-        data: What is appended.
+        data: The bytes to append.
         end: Returns the offset at which to append, for the open file; bytes after it are cut off.
 
     Returns:

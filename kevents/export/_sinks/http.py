@@ -1,9 +1,10 @@
-"""HTTP requests of sinks: no redirects, no secrets in errors, bounded answers; and batches sent in parts."""
+"""The base of HTTP sinks, and their requests: no redirects, no secrets in errors, bounded answers."""
 
 from __future__ import annotations
 
 import re
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -14,6 +15,7 @@ from kevents._model.validation import require_positive
 from kevents._model.wire import clip, format_error
 from kevents._queue.outcome import retry_after
 from kevents.export._model.types import Batch, Position, Record, Reject, Retry
+from kevents.export._sinks.checkpoint import SinkWithoutPosition
 from kevents.export._sinks.redact import Redactor
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 Text: TypeAlias = str | Callable[[], str]
 """A text, or a function that returns it: called for each request, so that a renewed secret is used."""
 
-MOST_REQUESTS: Final = 64
-"""How many refused requests a batch may cost while its refused records are searched; the rest is refused as a whole."""
+MOST_REFUSALS: Final = 64
+"""Refused requests for one batch while its refused records are searched; then the rest is refused as a whole."""
 
 _LONGEST_ANSWER: Final = 1 << 16  # bytes
 _LONGEST_QUOTE: Final = 300  # characters of the answer in an error
@@ -74,7 +76,7 @@ class Endpoint:
         """Send a request; return the first 64 KiB of a successful answer.
 
         Raises:
-            RefusedError: If the server refuses what was sent.
+            RefusedError: If the server refuses the request.
             Retry: If there was no answer, or another attempt may succeed.
         """
         import httpx  # noqa: PLC0415 - an optional package
@@ -134,7 +136,7 @@ class Endpoint:
         raise RefusedError(why)
 
     def quote(self, text: str) -> str:
-        """Return a server's text as one short line without secrets: it may repeat what it was sent."""
+        """Return a server's text as one short line without secrets: it may repeat the request."""
         return clip(self._redacted(text), _LONGEST_QUOTE)
 
     def close(self) -> None:
@@ -164,14 +166,9 @@ def _value(what: str, value: Text) -> str:
 
 def _secrets(url: str, headers: Mapping[str, str]) -> list[str]:
     parts = urlsplit(url)
-    of_url = [
-        url,
-        parts.path,
-        parts.query,
-        *(part for part in parts.path.split("/") if len(part) >= _SHORTEST_SECRET),
-    ]
+    long = [part for part in parts.path.split("/") if len(part) >= _SHORTEST_SECRET]
     values = [value for name, value in headers.items() if name.lower() not in _PUBLIC_HEADERS]
-    return [*of_url, *values, *(word for value in values for word in value.split())]
+    return [url, parts.path, parts.query, *long, *values, *(word for value in values for word in value.split())]
 
 
 def _origin(url: str) -> str:
@@ -188,9 +185,7 @@ def _check_url(url: str) -> None:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:  # its text may hold a secret
-        raise ValueError(
-            "the URL has an invalid host or port: it must be https://host/... or https://host:port/..."
-        ) from None
+        raise ValueError("the URL has an invalid host or port: https://host/... or https://host:port/...") from None
     if parts.scheme not in {"http", "https"} or not host:
         what = "without a host" if parts.scheme in {"http", "https"} else repr(parts.scheme)
         raise ValueError(f"the URL must be https://host/..., not {what}")
@@ -220,59 +215,78 @@ def _require_httpx() -> None:
         raise ImportError(f"this destination needs httpx: pip install 'kevents[export]' ({missing})") from missing
 
 
-class BatchDelivery:
-    """Sends the current batch in parts, and remembers which parts were answered.
+class HttpSink(SinkWithoutPosition, ABC):
+    """Base class of sinks that send a batch as one or more requests. They hold no position.
 
-    A refused part is halved until the refused records are found. When the same batch comes again after a failure, it
-    continues where it stopped.
+    A refused request is halved until the refused records are found. When the same batch comes again after a failure,
+    the sink continues where it stopped.
+
+    Args:
+        endpoint: The URL of the requests.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         """Start without a batch."""
+        self._endpoint = endpoint
         self._key: tuple[Position, int, str] | None = None
-        self._parts: list[Sequence[Record]] = []
+        self._parts: list[Sequence[Record]] = []  # not answered yet, the next one last
         self._refused: list[Record] = []
         self._why = ""
         self._refusals = 0
 
-    def run(
-        self,
-        batch: Batch,
-        parts: Callable[[Sequence[Record]], Iterable[Sequence[Record]]],
-        send: Callable[[Sequence[Record]], None],
-    ) -> None:
-        """Send a batch part by part.
-
-        Args:
-            batch: The batch.
-            parts: Cuts its records into the parts that are sent at once.
-            send: Sends a part; raises :class:`RefusedError` if the server refuses it.
+    def write(self, batch: Batch) -> None:
+        """Send a batch; the server has accepted it when this returns.
 
         Raises:
-            Retry: As `send` does.
-            Reject: Some records were refused; all others were accepted.
+            Retry: If there was no answer, or another attempt may succeed.
+            Reject: With the records that the server refuses; all others were accepted.
         """
         if not batch.records:
             return
         key = (batch.position, len(batch.records), batch.records[0].id)
         if key != self._key:
-            self._key, self._parts = key, [*parts(batch.records)][::-1]
+            self._key, self._parts = key, [*self._split(batch.records)][::-1]
             self._refused, self._why, self._refusals = [], "", 0
         while self._parts:
-            self._parts[-1:] = self._send(self._parts[-1], send)
+            self._parts[-1:] = self._send_or_halve(self._parts[-1])
         refused, self._key = self._refused, None
         if refused:
             raise Reject(self._why, refused)
 
-    def _send(self, part: Sequence[Record], send: Callable[[Sequence[Record]], None]) -> list[Sequence[Record]]:
+    def _send_or_halve(self, part: Sequence[Record]) -> list[Sequence[Record]]:
         """Send a part; return the halves of a refused one, the first half last."""
         try:
-            send(part)
+            self._send(part)
         except RefusedError as error:
-            self._why = str(error)
             self._refusals += 1
-            if len(part) > 1 and self._refusals < MOST_REQUESTS:
+            if len(part) > 1 and self._refusals < MOST_REFUSALS:
                 middle = len(part) // 2
                 return [part[middle:], part[:middle]]
-            self._refused.extend(part)
+            self._refuse(part, str(error))
         return []
+
+    def _refuse(self, records: Sequence[Record], why: str) -> None:
+        """Reject these records once the whole batch is sent."""
+        self._refused.extend(records)
+        self._why = why
+
+    def _split(self, records: Sequence[Record]) -> Iterable[Sequence[Record]]:
+        """Split the records of a batch into those of each request; by default one request."""
+        return [records]
+
+    @abstractmethod
+    def _send(self, records: Sequence[Record]) -> None:
+        """Send one request.
+
+        Raises:
+            RefusedError: If the server refuses the request.
+            Retry: If there was no answer, or another attempt may succeed.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._endpoint.close()
+
+    def __repr__(self) -> str:
+        """Show scheme and host only."""
+        return f"{type(self).__name__}({str(self._endpoint)!r})"

@@ -45,23 +45,9 @@ _MOST_COMPARED: Final = 256 << 20
 _MEMORY: Final = "memory:///"
 _CLOUDS: Final = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
 _ENDPOINTS: Final = ("endpoint", "aws_endpoint", "azure_storage_endpoint", "base_url")
-_CONNECTION: Final = frozenset(
-    (
-        "allow_http",
-        "allow_invalid_certificates",
-        "connect_timeout",
-        "default_content_type",
-        "http1_only",
-        "http2_only",
-        "pool_idle_timeout",
-        "pool_max_idle_per_host",
-        "proxy_url",
-        "proxy_ca_certificate",
-        "proxy_excludes",
-        "randomize_addresses",
-        "timeout",
-        "user_agent",
-    )
+_CONNECTION: Final = re.compile(
+    "allow_http|allow_invalid_certificates|connect_timeout|default_content_type|http1_only|http2_only|pool_idle_timeout"
+    "|pool_max_idle_per_host|proxy_.*|randomize_addresses|timeout|user_agent"
 )
 _SECRET: Final = re.compile(r"key|secret|token|password|sas|credential|service_account|signature", re.IGNORECASE)
 _ANSWER: Final = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<]*)</Message>", re.DOTALL)
@@ -375,7 +361,7 @@ def check_options(url: str, options: Options) -> None:
 
 def _refuse_connection(options: Options) -> None:
     """Refuse options of the connection: obstore panics on them."""
-    if wrong := sorted(_CONNECTION & options.keys()):
+    if wrong := sorted(filter(_CONNECTION.fullmatch, options)):
         raise ValueError(f"options: {wrong[0]} is an option of the connection, which kevents sets itself: remove it")
 
 

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from kevents import __version__
 from kevents._model.wire import parse_time, pluralize
-from kevents.export._model.types import Batch, Record, Reject
-from kevents.export._sinks.checkpoint import SinkWithoutPosition
-from kevents.export._sinks.http import BatchDelivery, Endpoint, Text
+from kevents.export._model.types import Record
+from kevents.export._sinks.http import Endpoint, HttpSink, Text
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -33,12 +32,11 @@ _LOGGER: Final = logging.getLogger("kevents.export")
 _SEVERITIES: Final = {"normal": 9, "warning": 13, "error": 17, "critical": 21}  # INFO, WARN, ERROR, FATAL
 
 
-class OtlpSink(SinkWithoutPosition):
+class OtlpSink(HttpSink):
     """Sends batches to an OpenTelemetry collector, or another server of OTLP logs. It holds no position.
 
     The log records are those of the collector's k8seventsreceiver; `kevents.id` identifies duplicates. A collector that
-    accepts a part of a batch does not say which part. The whole batch is rejected then, so that the dead letters hold
-    the missing records.
+    accepts a part of a batch does not name it: the whole batch is rejected then, so that no record is lost.
 
     Args:
         endpoint: The full URL, as `http://collector:4318/v1/logs`; or a function that returns it.
@@ -70,28 +68,8 @@ class OtlpSink(SinkWithoutPosition):
             raise ValueError(f"compress must be 'gzip' or 'none', not {compress!r}")
         _require_proto()
         self._compresses = compress == "gzip"
-        self._endpoint = Endpoint(endpoint, headers, timeout, ca_file)
         self._clock = clock
-        self._delivery = BatchDelivery()
-        self._uncertain: list[Record] = []  # in a request that was accepted in part
-        self._why = ""
-
-    def write(self, batch: Batch) -> None:
-        """Send a batch; the collector has accepted it when this returns.
-
-        Raises:
-            Retry: If there was no answer, or another attempt may succeed.
-            Reject: With the records that were refused, or may have been.
-        """
-        refused: list[Record] = []
-        why = ""
-        try:
-            self._delivery.run(batch, lambda records: [records], self._send)
-        except Reject as refusal:
-            refused, why = [*refusal.records], str(refusal)
-        uncertain, self._uncertain = self._uncertain, []
-        if refused or uncertain:
-            raise Reject(why or self._why, [*refused, *uncertain])
+        super().__init__(Endpoint(endpoint, headers, timeout, ca_file))
 
     def _send(self, records: Sequence[Record]) -> None:
         body = request_of(records, self._clock()).SerializeToString()
@@ -101,19 +79,11 @@ class OtlpSink(SinkWithoutPosition):
         refused, message = _partial_success(self._endpoint.send(body, headers))
         why = self._endpoint.quote(message)
         if refused > 0:  # nothing is sent again then (OTLP: MUST NOT)
-            which = "which it does not say: " if refused < len(records) else ""
-            self._uncertain.extend(records)
-            self._why = f"{self._endpoint}: {refused} of {pluralize(len(records), 'record')} refused, {which}{why}"
+            which = "unknown which: " if refused < len(records) else ""
+            number = pluralize(len(records), "record")
+            self._refuse(records, f"{self._endpoint}: {refused} of {number} refused, {which}{why}")
         elif why:
             _LOGGER.warning("%s warns: %s", self._endpoint, why)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._endpoint.close()
-
-    def __repr__(self) -> str:
-        """Show scheme and host only."""
-        return f"{type(self).__name__}({str(self._endpoint)!r})"
 
 
 def _partial_success(data: bytes) -> tuple[int, str]:

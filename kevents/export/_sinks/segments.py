@@ -50,7 +50,7 @@ def unwritten(batch: Batch, own: Position | None) -> Batch | None:
 
 @dataclass(frozen=True, slots=True)
 class BatchHeader:
-    """What is stored with each batch of a segment.
+    """The header that is stored with each batch of a segment.
 
     Attributes:
         position: The position of the stream after the batch.
@@ -108,15 +108,12 @@ class Format(Protocol):
 
     def encode(self, lines: Iterable[bytes], header: BatchHeader) -> bytes:
         """Encode a batch so that it can be appended."""
-        ...
 
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
         """Yield complete batches up to the end of the file or the first incomplete one."""
-        ...
 
     def after(self, file: BinaryIO, start: int) -> int | None:
         """Return the offset where the next batch may begin; None if none is found."""
-        ...
 
 
 class Gzip:

@@ -16,11 +16,9 @@ class Writable(Protocol):
 
     def write(self, data: bytes, /) -> int | None:
         """Write bytes; return how many were accepted, None if none can be accepted now."""
-        ...
 
     def flush(self) -> object:
         """Pass on buffered bytes."""
-        ...
 
 
 class StdoutSink(SinkWithoutPosition):

@@ -9,9 +9,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from kevents.export._model.types import Batch, Record
-from kevents.export._sinks.checkpoint import SinkWithoutPosition
-from kevents.export._sinks.http import BatchDelivery, Endpoint, Text
+from kevents.export._model.types import Record
+from kevents.export._sinks.http import Endpoint, HttpSink, Text
 
 _Fill: TypeAlias = Callable[[Mapping[str, Any]], Any]
 
@@ -20,7 +19,7 @@ _TOKEN: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _STEP: Final = re.compile(r"\[([^\[\]]+)\]|([^.\[\]]+)")
 
 
-class WebhookSink(SinkWithoutPosition):
+class WebhookSink(HttpSink):
     """Sends records to an HTTP server. It holds no position: wrap it in :class:`Checkpointed`.
 
     Without a body, a batch is one request with one record a line. With a body, each record is a request, in order. 429
@@ -57,19 +56,9 @@ class WebhookSink(SinkWithoutPosition):
         if method not in {"POST", "PUT"}:
             raise ValueError(f"method must be 'POST' or 'PUT', not {method!r}")
         self._template = Template(body) if body else None
-        self._endpoint = Endpoint(url, headers, timeout, ca_file, method)
-        self._delivery = BatchDelivery()
+        super().__init__(Endpoint(url, headers, timeout, ca_file, method))
 
-    def write(self, batch: Batch) -> None:
-        """Send a batch; the server has accepted it when this returns.
-
-        Raises:
-            Retry: If there was no answer, or another attempt may succeed; it continues where it stopped.
-            Reject: With the records that the server refuses; the others were accepted.
-        """
-        self._delivery.run(batch, self._parts, self._send)
-
-    def _parts(self, records: Sequence[Record]) -> Iterable[Sequence[Record]]:
+    def _split(self, records: Sequence[Record]) -> Iterable[Sequence[Record]]:
         return [records] if self._template is None else [[record] for record in records]
 
     def _send(self, records: Sequence[Record]) -> None:
@@ -78,14 +67,6 @@ class WebhookSink(SinkWithoutPosition):
             self._endpoint.send(lines, {"content-type": "application/x-ndjson"})
         else:
             self._endpoint.send(self._template.fill(records[0].body), {"content-type": "application/json"})
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._endpoint.close()
-
-    def __repr__(self) -> str:
-        """Show scheme and host only."""
-        return f"{type(self).__name__}({str(self._endpoint)!r})"
 
 
 class Template:

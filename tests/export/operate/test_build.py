@@ -108,7 +108,7 @@ def test_a_secret_that_goes_away(everything: Config, monkeypatch: pytest.MonkeyP
     """A secret that cannot be had while the export runs is waited for: nothing is lost by it."""
     hook = sinks(everything)["hook"]
     monkeypatch.delenv("TOKEN")
-    with pytest.raises(Retry, match=r"the header Authorization cannot be had"):
+    with pytest.raises(Retry, match=r"the header Authorization is not available"):
         hook.write(BATCH)
     hook.close()
     monkeypatch.delenv("ID")

@@ -84,7 +84,7 @@ SINKS = [
     ),
     (
         f'{STORE}"gs://b/x"\noptions = {{ allow_http = true }}',
-        "options: allow_http is one of the connection, which kevents makes itself: leave it out",
+        "options: allow_http is an option of the connection, which kevents sets itself: remove it",
     ),
     (
         f'{HOOK}"https://h/x"\nca_file = "/nope.pem"',
@@ -93,13 +93,13 @@ SINKS = [
     (f'{HOOK}"https://"', "the URL must be https://host/..., not without a host"),
     (
         f'{HOOK}"https://h:99999/x"',
-        "the URL has a host or a port that is none: it must be https://host/... or with :port",
+        "the URL has an invalid host or port: it must be https://host/... or https://host:port/...",
     ),
     (
         f'{HOOK}"https://h/x"\nheaders = {{ "b\xe4d" = "x" }}',
-        "headers: 'b\xe4d' is no name of a header: letters, digits and - of ASCII",
+        "headers: 'b\xe4d' is not the name of a header: use ASCII letters, digits and -",
     ),
-    (f'{HOOK}"https://h/x"\nheaders = {{ x-a = "b\\nc" }}', "the header x-a is no text of one line"),
+    (f'{HOOK}"https://h/x"\nheaders = {{ x-a = "b\\nc" }}', "the header x-a is not a text of one line"),
 ]
 
 

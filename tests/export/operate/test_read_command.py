@@ -151,7 +151,7 @@ def test_nothing_there(run: Run, tmp_path: Path) -> None:
     """A place where nothing is is named, with what to give."""
     status, out, err = run(tmp_path / "none")
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(f"kevents: {tmp_path / 'none'} is not there: give a file, a folder or a URL")
+    assert err.startswith(f"kevents: {tmp_path / 'none'} does not exist: give a file, a folder or a URL")
 
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:

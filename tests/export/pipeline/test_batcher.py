@@ -154,7 +154,7 @@ def test_a_full_queue_is_due() -> None:
     waiting.add(OTHER, records(1, 6, OTHER), position(6, OTHER), 1.0)
     assert (waiting.full, waiting.free) == (True, 0)
     assert rvs(waiting.take(2.0)) == [1, 2, 3, 4, 5, 6]
-    assert waiting.full  # what is in hand needs its room until it has ended
+    assert waiting.full  # a batch in flight occupies its space until it is done
     assert waiting.in_flight == 6
     waiting.done()
     assert (waiting.full, waiting.free, waiting.in_flight) == (False, 6, 0)

@@ -44,7 +44,7 @@ def running_worker(
     clock: Clock | None = None,
     **options: object,
 ) -> Iterator[DestinationWorker]:
-    """A lane that runs; at the end it writes what there is, and its ledger balances."""
+    """A running worker; at the end it writes all records, and its statistics balance."""
     made = DestinationWorker(
         "archive", destination(sink, **options), letters, LimitedLog(), *([clock] if clock else [])
     )
@@ -126,8 +126,8 @@ def test_tried_until_it_has_it(error: BaseException, caplog: pytest.LogCaptureFi
     seen = archive.statistics()
     assert (seen.retries, seen.failing, seen.last_error) == (29, 0, "")
     failed, back = caplog.messages  # one line of a kind, however many tries
-    assert "archive does not take records now, they wait and are tried again: " in failed
-    assert back == "archive takes records again after 29 failed tries"
+    assert "archive does not accept records now; they wait and are retried: " in failed
+    assert back == "archive accepts records again after 29 failed attempts"
 
 
 def test_failing_is_seen_from_outside() -> None:
@@ -146,7 +146,7 @@ def test_failing_is_seen_from_outside() -> None:
 
 
 def _until(what: object) -> None:
-    """Wait for a condition that only the lane's own lock guards."""
+    """Wait for a condition that only the worker's own lock guards."""
     pause = threading.Event()
     for _ in range(int(PATIENCE / 0.005)):
         if what():  # type: ignore[operator]
@@ -230,14 +230,14 @@ def test_given_up_when_it_is_asked_to() -> None:
 
 
 def test_block() -> None:
-    """A full queue takes nothing in until there is room, and says when there is some."""
+    """A full queue accepts nothing until it has space, and sets the event then."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
     with running_worker(sink, queue=QueueOptions(max_items=4)) as archive:
         offer(archive, records(1, 4))
         has_space = threading.Event()
         assert not archive.offer(STREAM, records(5, 6), position(6), has_space)
-        assert archive.offer(STREAM, [], position(4, time=5), has_space)  # a position needs no room
+        assert archive.offer(STREAM, [], position(4, time=5), has_space)  # a position needs no space
         gate.wait_entered()
         assert (archive.statistics().offered, archive.statistics().dropped, has_space.is_set()) == (4, 0, False)
         gate.open()
@@ -259,7 +259,7 @@ def test_drop(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_it_held_before() -> None:
-    """What the sink held when the lane began is not written again, and its position never goes back."""
+    """Records that the sink had stored at the start are not written again; its position never goes back."""
     sink = MemorySink(positions={STREAM: position(5)})
     with running_worker(sink, after=position(1)) as archive:
         assert archive.held(STREAM) == position(5)
@@ -281,7 +281,7 @@ def test_streams_have_positions_of_their_own() -> None:
 
 
 def test_asked_until_it_answers() -> None:
-    """A sink that cannot say what it holds is asked until it can: without it nobody knows where to begin."""
+    """A sink is asked for its positions until it answers: without them reading cannot begin."""
     sink = MemorySink(positions={STREAM: position(3)}, ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with running_worker(sink) as archive:
         assert (archive.held(STREAM), archive.unknown) == (position(3), False)
@@ -292,7 +292,7 @@ def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> N
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with running_worker(sink, when_full="drop") as archive:
         assert (archive.held(STREAM), archive.unknown, sink.asked) == (None, True, 3)
-    assert any("archive does not say what it holds" in line for line in caplog.messages)
+    assert any("archive did not return its position" in line for line in caplog.messages)
 
 
 def test_one_that_drops_is_asked_again() -> None:
@@ -329,7 +329,7 @@ def test_one_that_never_says_what_it_holds() -> None:
 
 
 def test_an_end_that_nothing_hinders() -> None:
-    """A lane whose sink fails for ever ends when it must; what waited is counted as waiting, and nobody is kept."""
+    """A worker whose sink fails for ever can be abandoned; the records count as waiting, and it blocks no one."""
     sink = MemorySink(always=Retry("dead"))
     archive = DestinationWorker("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
     archive.start([STREAM], fail)
@@ -369,7 +369,8 @@ def test_a_write_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
         gate.open()
     assert sink.most_at_once == 1
     assert any(
-        re.match(r"archive has not answered a write for 6\d s; it is waited for", one) for one in caplog.messages
+        re.match(r"archive has not answered a write for 6\d s; the export keeps waiting for it", one)
+        for one in caplog.messages
     )
 
 
@@ -383,7 +384,7 @@ def test_a_sink_that_cannot_be_closed(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_nothing_expected_is_told() -> None:
-    """An error of the lane's own is told to whoever runs the export, and the sink is closed."""
+    """An unexpected error of the worker is passed to `fail`, and the sink is closed."""
     errors: list[BaseException] = []
     sink = MemorySink()
     archive = DestinationWorker("archive", destination(sink), None, LimitedLog())
@@ -394,7 +395,7 @@ def test_what_nothing_expected_is_told() -> None:
 
 
 def test_one_whose_thread_has_died() -> None:
-    """It keeps nobody: whoever waits for room is woken, and what it is offered waits for the next run."""
+    """It wakes the stream workers that wait for space, and accepts their records for the next run."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through() or 1 / 0)
     sink.final_errors = (ZeroDivisionError,)  # type: ignore[attr-defined]
@@ -416,7 +417,7 @@ def test_one_whose_thread_has_died() -> None:
 
 
 def test_one_that_never_began() -> None:
-    """A lane that was never started closes its sink at the end as well."""
+    """A worker that was never started closes its sink at the end, too."""
     sink = MemorySink()
     archive = DestinationWorker("archive", destination(sink), None, LimitedLog())
     archive.abandon()

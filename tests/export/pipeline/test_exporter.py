@@ -98,7 +98,7 @@ def running(export: Exporter) -> Iterator[Run]:
 
 
 def check(seen: ExportStatistics) -> None:
-    """What was read is somewhere, and what was handed over too."""
+    """Each record that was read is counted in one place, and each delivery, too."""
     for stream in seen.streams:
         assert stream.routed + stream.unrouted + stream.failed + stream.waiting == stream.read, stream
     for one in seen.destinations:
@@ -256,12 +256,12 @@ def test_stopped_within_the_grace(caplog: pytest.LogCaptureFixture) -> None:
     run.wait()
     assert monotonic() - before < 0.5 + 1.0
     assert (run.left, sink.closed, run.error) == (1000, 1, None)
-    assert "1000 records not acknowledged in time; the next run reads again what is missing" in caplog.messages
+    assert "1000 records not acknowledged in time; the next run reads what is missing again" in caplog.messages
     check(export.statistics())
 
 
 def test_a_sink_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
-    """A call that does not return keeps nobody: `run` returns within the grace, and says which sink it was."""
+    """A sink's call that does not return: `run` returns within the grace and names the sink in the log."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
     export = exporter(ScriptedStream([chunk(1, 10)]), sinks={"a": sink}, grace=0.3)
@@ -270,7 +270,7 @@ def test_a_sink_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> N
     export.stop()
     run.wait()
     assert (run.left, sink.closed) == (10, 0)
-    assert "a has not returned from a call; it is left behind, not closed" in caplog.messages
+    assert "a has not returned from a call; its thread is left running and the sink is not closed" in caplog.messages
     gate.open()
     sink.wait(lambda: sink.closed)
 
@@ -324,7 +324,7 @@ def test_a_request_without_an_answer_does_not_hold_up_the_end() -> None:
 
 
 def test_what_was_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream whose records wait for room is not left behind: they are written within the grace."""
+    """A stream whose records wait for space is not left behind: they are written within the grace."""
     monkeypatch.setattr("kevents.export._pipeline.exporter._A_MOMENT", 0.01)
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
@@ -423,12 +423,12 @@ def test_a_damaged_checkpoint(tmp_path: Path) -> None:
     path.write_text("{", encoding="utf-8")
     stream = ScriptedStream([chunk(1, 5)])
     export = exporter(stream, sinks={"a": destination(Checkpointed(MemorySink(), path))})  # type: ignore[arg-type]
-    with pytest.raises(CheckpointError, match=r"the checkpoint .* cannot be understood"):
+    with pytest.raises(CheckpointError, match=r"the checkpoint .* cannot be read"):
         export.run()
     assert stream.after == []
 
 
-def test_nobody_reads_the_standard_output() -> None:
+def test_closed_standard_output() -> None:
     """With the reader of the standard output gone the export ends; what other sinks were given is written."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -496,7 +496,7 @@ def test_the_enricher_is_begun_and_ended() -> None:
 
 
 def test_an_enricher_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
-    """One that takes its time to end does not outlast the grace, and one that cannot be ended is told of."""
+    """A slow enricher does not outlast the grace; one that cannot be closed is logged."""
     gate, sink = Gate(shut=True), MemorySink()
     enricher = Enricher()
     enricher.close = lambda: (gate.pass_through(), 1 / 0)  # type: ignore[assignment, method-assign, return-value]

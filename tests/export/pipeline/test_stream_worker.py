@@ -1,4 +1,4 @@
-"""One stream's way to the lanes: read, completed, routed and handed over, each record accounted for."""
+"""One stream from its source to the destination workers: each record is read, enriched, routed and counted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.sinks import Gate
 
 
 class Rig:
-    """A stream, its reader, and lanes in memory."""
+    """A stream, its worker, and destination workers with sinks in memory."""
 
     def __init__(self, stream: ScriptedStream, router: Routes, sinks: dict[str, MemorySink], **parts: object) -> None:
         """Put them together."""
@@ -141,7 +141,7 @@ def test_an_enricher_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     with Rig(stream, Everywhere("all"), {"all": MemorySink()}, enricher=Enricher(2)).running() as rig:
         rig.sinks["all"].wait(lambda: len(rig.sinks["all"].rvs()) == 5)
     assert rig.sinks["all"].rvs() == [1, 2, 3, 4, 5]
-    assert "the enricher raised ValueError: a bug; records go on as they are" in caplog.messages
+    assert "the enricher raised ValueError: a bug; the records go on unchanged" in caplog.messages
 
 
 @pytest.mark.parametrize("answer", [ZeroDivisionError("odd"), ["nowhere"]])
@@ -192,21 +192,21 @@ def test_gaps_are_counted() -> None:
 
 
 def test_one_that_is_full_keeps_nothing_from_the_others() -> None:
-    """Each lane with room gets a chunk before the one without is waited for; then nothing more is read."""
+    """All destinations with space get a chunk before a full one is waited for; then nothing more is read."""
     gate = Gate(shut=True)
     sinks = {"dead": MemorySink(always=lambda _: gate.pass_through()), "well": MemorySink()}
     stream = ScriptedStream([chunk(first, first + 99) for first in range(1, 10_001, 100)])
     with Rig(stream, Everywhere("dead", "well"), sinks, queue=QueueOptions(max_items=100)).running():
         sinks["well"].wait(lambda: 200 in sinks["well"].rvs())
         gate.wait_entered()
-        assert stream.given <= 2 + 5 + 2  # two handed over, those of the hand-off, one in each thread's hand
+        assert stream.given <= 2 + 5 + 2  # two queued, five in the bounded queue, one in each thread
         gate.open()
         sinks["dead"].wait(lambda: 10_000 in sinks["dead"].rvs())
     assert sinks["dead"].rvs() == sinks["well"].rvs() == list(range(1, 10_001))
 
 
 def test_abandoned_while_it_waits_for_room() -> None:
-    """What could not be handed over to all lanes counts as waiting, although one of them has it."""
+    """A record that not all destinations accepted counts as waiting, although one of them has it."""
     gate = Gate(shut=True)
     sinks = {"dead": MemorySink(always=lambda _: gate.pass_through()), "well": MemorySink()}
     stream = ScriptedStream([chunk(1, 100), chunk(101, 200), chunk(201, 300)])
@@ -222,7 +222,7 @@ def test_abandoned_while_it_waits_for_room() -> None:
 
 
 def test_an_error_of_the_source() -> None:
-    """What the source raises is told to whoever runs the export; what it gave before is written."""
+    """An error of the source is passed to `fail`; the records that it gave before are written."""
     rig = Rig(ScriptedStream([chunk(1, 3)], error=PermissionError("no")), Everywhere("all"), {"all": MemorySink()})
     with rig.running():
         rig.sinks["all"].wait(lambda: 3 in rig.sinks["all"].rvs())
@@ -252,8 +252,8 @@ class Heard(list[BaseException]):
         self._event.set()
 
 
-def test_an_error_nobody_expected() -> None:
-    """An error in the sorting thread is told, and the reading thread ends too."""
+def test_unexpected_error() -> None:
+    """An error in the routing thread is passed to `fail`, and the reading thread ends, too."""
     rig = Rig(ScriptedStream([chunk(1, 3)] * 9), Everywhere("all"), {"all": MemorySink()})
     rig.workers["all"].offer = lambda *_, **__: 1 / 0  # type: ignore[assignment, method-assign, return-value]
     told = threading.Event()

@@ -98,7 +98,7 @@ def test_closed_while_it_is_listed(tmp_path: Path, compress: Any, part: Path) ->
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
-    """A closed or an open segment that cannot be opened is told; all else is read."""
+    """A closed or open segment that cannot be opened is reported; all others are read."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1]))
     (tmp_path / "a.jsonl.part").mkdir()
@@ -153,7 +153,9 @@ def test_files_of_others(tmp_path: Path) -> None:
 
 def test_nothing_there(tmp_path: Path) -> None:
     """A place that is not there is an error, an empty folder is empty."""
-    with pytest.raises(OSError, match=r"nowhere is not there: give a file, a folder or a URL as s3://bucket/prefix"):
+    with pytest.raises(
+        OSError, match=r"nowhere does not exist: give a file, a folder or a URL such as s3://bucket/prefix"
+    ):
         list(read_records(tmp_path / "nowhere"))
     assert read(tmp_path) == []
 
@@ -235,7 +237,7 @@ def test_pitfall_73_truncated(tmp_path: Path) -> None:
         found, [damage] = damaged(segment)
         assert ids_of([1, 2]) == found[:2]
         assert len(found) <= 4
-        assert damage == Damage(str(segment), sizes[1], "a gzip member is cut off")
+        assert damage == Damage(str(segment), sizes[1], "an incomplete gzip member")
 
 
 def test_pitfall_73_corrupt(tmp_path: Path) -> None:
@@ -263,7 +265,7 @@ def test_pitfall_73_noise(tmp_path: Path) -> None:
 
 
 def test_pitfall_73_corrupt_line(tmp_path: Path) -> None:
-    """Pitfall 73: a line that is not a JSON object is told with its offset, and the next is read."""
+    """Pitfall 73: a line that is not a JSON object is reported with its offset, and the next is read."""
     segment = tmp_path / "lines.jsonl"
     bad = [b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a":1} x']
     segment.write_bytes(b"\n".join([record(1).line(), *bad, record(2).line()]) + b"\n")
@@ -329,7 +331,7 @@ def test_torn_end_of_an_open_segment(tmp_path: Path, compress: Any, part: Path) 
 
 
 def test_damage_in_the_middle_of_an_open_segment(tmp_path: Path) -> None:
-    """Damage before whole batches is told also in an open segment."""
+    """Damage before complete batches is reported in an open segment, too."""
     sizes = three(tmp_path, "gzip")
     [segment] = files(tmp_path)
     data = bytearray(segment.read_bytes())
@@ -340,7 +342,7 @@ def test_damage_in_the_middle_of_an_open_segment(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    """A segment that cannot be opened is told; the others are read."""
+    """A segment that cannot be opened is reported; the others are read."""
     three(tmp_path, "gzip")
     (tmp_path / "a.jsonl").mkdir()
     found, [damage] = damaged(tmp_path)

@@ -28,7 +28,7 @@ class TestCheckpointed(SinkContract):
 
 
 class Doubtful:
-    """Answers with what it is told to."""
+    """A sink with scripted answers."""
 
     def __init__(self, answer: Exception | None = None) -> None:
         """Keep the answer."""
@@ -79,7 +79,7 @@ def test_after_the_acknowledgement(path: Path) -> None:
 
 
 def test_rejected(path: Path) -> None:
-    """After a rejection the position waits for the dead letters; the empty batch that moves it bothers nobody."""
+    """After a rejection the position waits for the dead letters; the empty batch that moves it is not sent."""
     inner = Doubtful(Reject("never", [record(1)]))
     sink = Checkpointed(inner, path)
     with pytest.raises(Reject):
@@ -107,12 +107,12 @@ def test_rejected(path: Path) -> None:
     ],
 )
 def test_corrupt(path: Path, data: bytes) -> None:
-    """A checkpoint that cannot be understood is an error that names it and says what to do; it is left as it is."""
+    """A checkpoint that cannot be read is an error that names it and the fix; the file is left unchanged."""
     path.parent.mkdir()
     path.write_bytes(data)
     inner = Doubtful()
     sink = Checkpointed(inner, path)
-    with pytest.raises(CheckpointError, match=r"positions\.json cannot be understood .* or remove it"):
+    with pytest.raises(CheckpointError, match=r"positions\.json cannot be read .* or remove it"):
         sink.last_position(STREAM)
     with pytest.raises(CheckpointError):
         sink.write(batch([1]))
@@ -131,7 +131,7 @@ def test_half_written(path: Path) -> None:
 
 
 def test_no_place(tmp_path: Path) -> None:
-    """A place where no checkpoint can lie is told with its name, before anything is written that would be forgotten."""
+    """A path where no checkpoint can be written is reported before any record is sent."""
     (tmp_path / "file").write_text("")
     inner = Doubtful()
     with pytest.raises(Retry, match=r"cannot read the checkpoint .*positions\.json: "):

@@ -55,7 +55,7 @@ def test_torn(path: Path, torn: bytes) -> None:
 
 
 def test_a_long_reason(path: Path) -> None:
-    """A reason is clipped: it comes from somebody's server."""
+    """A reason is clipped: it comes from a foreign server."""
     DeadLetters(path).write("pager", [record(1)], "no\n" * 100_000)
     assert len(letters(path)[0]["kevents"]["rejected"]["why"]) == 2000
 
@@ -71,7 +71,7 @@ def test_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patched:
         patched.setattr("kevents.export._sinks.disk.os.write", write)
-        with pytest.raises(Retry, match=r"cannot write dead letters to .*: No space left on device: make room"):
+        with pytest.raises(Retry, match=r"cannot write dead letters to .*: No space left on device: free some space"):
             dead.write("pager", [record(2)], "no")
     assert (path.read_bytes(), dead.written) == (before, 1)
 

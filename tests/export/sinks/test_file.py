@@ -151,7 +151,7 @@ def test_no_cluster(tmp_path: Path) -> None:
 
 
 def test_one_writer(tmp_path: Path) -> None:
-    """A second writer to the same folder is told to wait, and goes on when the first has ended."""
+    """A second writer to the same folder is retried, and continues when the first has ended."""
     with closing(FileSink(tmp_path)) as first, closing(FileSink(tmp_path)) as second:
         first.write(batch([1]))
         with pytest.raises(Retry, match="another process writes to"):
@@ -374,19 +374,19 @@ def test_full_disk(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytes
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         sink.write(batch([1]))
         before = part.read_bytes()
-        real, room = os.write, [40]
+        real, space = os.write, [40]
 
         def write(handle: int, data: Any) -> int:
-            if not room[0]:
+            if not space[0]:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            taken = real(handle, bytes(data)[: room[0]])
-            room[0] -= taken
+            taken = real(handle, bytes(data)[: space[0]])
+            space[0] -= taken
             return taken
 
         with monkeypatch.context() as patched:
             patched.setattr("kevents.export._sinks.disk.os.write", write)
             for _ in range(3):
-                with pytest.raises(Retry, match="No space left on device: make room"):
+                with pytest.raises(Retry, match="No space left on device: free some space"):
                     sink.write(batch([2, 3]))
                 assert part.read_bytes() == before
         assert (part.read_bytes(), sink.last_position(STREAM)) == (before, position(1))
@@ -421,17 +421,17 @@ print(rv + 1)
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit of file sizes")
 def test_real_quota(tmp_path: Path, compress: str) -> None:
-    """With a real limit of the kernel: a clear reason, no torn batch in the file, and all of it once there is room."""
+    """With a real limit of the kernel: a clear reason, no torn batch in the file, and all of it once there is space."""
     command = [sys.executable, "-c", QUOTA, str(tmp_path), compress]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     reason, last = done.stdout.splitlines()
-    assert "File too large: make room, and it goes on by itself" in reason
+    assert "File too large: free some space, and the export continues by itself" in reason
     assert ids(bodies(tmp_path)) == ids_of(range(1, int(last) + 1))
 
 
 def test_no_folder_can_be_made(tmp_path: Path) -> None:
-    """A place that cannot be a folder is told with its name, and tried again."""
+    """A path that cannot be a folder is reported and retried."""
     (tmp_path / "events").write_text("a file")
     with closing(FileSink(tmp_path / "events")) as sink:
         with pytest.raises(Retry, match=r"cannot open .*events.*: Not a directory"):

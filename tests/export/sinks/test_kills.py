@@ -116,7 +116,7 @@ def test_folder_of_objects(tmp_path: Path) -> None:
 
 
 def test_s3(tmp_path: Path, moto: Moto) -> None:
-    """A bucket over HTTP holds each record once, in order: also where the answer found nobody any more."""
+    """A bucket over HTTP holds each record once, in order, even if the answer to a write was lost."""
     moto.make_bucket("killed")
     sink = f"ObjectStoreSink('s3://killed/events', options={moto.options()})"
     acknowledged = Writers(sink, tmp_path, 0.03).run()

@@ -157,14 +157,14 @@ def test_prefix(url: str) -> None:
 @pytest.mark.parametrize("url", ["ftp://x/y", "events/", "memory:///x", "http://x/y", "", "S3"])
 def test_no_store(url: str) -> None:
     """A URL of no store is refused with those there are."""
-    with pytest.raises(ValueError, match=r"no object store: .* s3://, gs://, az://, file:/// or memory:///"):
+    with pytest.raises(ValueError, match=r"not an object store: .* s3://, gs://, az://, file:/// or memory:///"):
         ObjectStoreSink(url)
 
 
 def test_pitfall_72_credentials_in_the_url() -> None:
     """Pitfall 72: credentials in the URL are refused, and not repeated."""
     for url in ("s3://AKIA:hushhush@b/p", "az://c/p?sig=hushhush"):
-        with pytest.raises(ValueError, match="do not belong into the URL") as caught:
+        with pytest.raises(ValueError, match="do not belong in the URL") as caught:
             ObjectStoreSink(url)
         assert "hushhush" not in str(caught.value)
 
@@ -220,7 +220,7 @@ def test_a_clock_that_goes_back(store: MemoryStore) -> None:
     assert ObjectStoreSink(store).last_position(STREAM) == position(3, seconds=DAY)
 
 
-def test_an_object_of_somebody_elses(store: MemoryStore) -> None:
+def test_foreign_object(store: MemoryStore) -> None:
     """An object that was packed anew tells its position by its key, and the time by its age; others are passed over."""
     with closing(ObjectStoreSink(store)) as sink:
         sink.write(batch([1, 2]))
@@ -234,14 +234,14 @@ def test_an_object_of_somebody_elses(store: MemoryStore) -> None:
 
 
 def test_a_damaged_position_object(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
-    """A position object that cannot be understood is told, and the newest key counts."""
+    """A position object that cannot be read is reported, and the newest key counts."""
     with closing(ObjectStoreSink(store)) as sink:
         sink.write(batch([1, 2]))
         sink.write(batch([], upto=7))
     obstore.put(store, f"{PLACE}/position.json", b"{")
     with caplog.at_level(logging.WARNING):
         assert ObjectStoreSink(store).last_position(STREAM) == position(2)
-    assert "position.json in MemoryStore cannot be understood" in caplog.text
+    assert "position.json in MemoryStore cannot be read" in caplog.text
 
 
 # -- requests that come twice -----------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def test_an_answer_is_lost(store: MemoryStore, lose_answers: Callable[[int], None]) -> None:
-    """A batch that landed although nobody heard of it is found there, and acknowledged."""
+    """A batch that was stored although its answer was lost is found there, and acknowledged."""
     sink = ObjectStoreSink(store)
     lose_answers(1)
     with pytest.raises(Retry, match=r"cannot write .* to MemoryStore: operation timed out"):
@@ -302,7 +302,7 @@ def test_another_exporter(store: MemoryStore) -> None:
 
 
 def test_no_bucket(moto: Moto) -> None:
-    """A bucket that does not exist is told as such, for reading and writing; once it is made, it goes on by itself."""
+    """A missing bucket is reported, for reading and writing; once it is created, the export continues."""
     bucket = next(BUCKETS)
     sink = ObjectStoreSink(f"s3://{bucket}/p", options=moto.options())
     for _ in range(2):
@@ -317,7 +317,7 @@ def test_no_bucket(moto: Moto) -> None:
 
 
 def test_a_bucket_goes(moto: Moto) -> None:
-    """A bucket that is removed under way is told, and the batch is written when it is back."""
+    """A bucket that is removed under way is reported, and the batch is written when it is back."""
     bucket = next(BUCKETS)
     moto.make_bucket(bucket)
     sink = ObjectStoreSink(f"s3://{bucket}/", options=moto.options())
@@ -333,7 +333,7 @@ def test_a_bucket_goes(moto: Moto) -> None:
 
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
-    """A server that does what it is told."""
+    """A server with scripted answers."""
     with closing(Scripted()) as server:
         yield server
 
@@ -356,7 +356,7 @@ NOTHING_HELD: list[Answer | None] = [Answer(200, LISTED), Answer(404)]
     ("status", "code"), [(400, "ExpiredToken"), (403, "InvalidAccessKeyId"), (401, "Unauthorized")]
 )
 def test_credentials_that_expire(scripted: Scripted, status: int, code: str) -> None:
-    """Credentials that expire under way are told; the next attempt takes the renewed ones, without a restart."""
+    """Expired credentials are reported; the next attempt uses the renewed ones, without a restart."""
     tokens = iter(["first-token", "second-token"])
     given: list[str] = []
 
@@ -376,7 +376,7 @@ def test_credentials_that_expire(scripted: Scripted, status: int, code: str) -> 
 
 
 def test_options_that_cannot_be_had(scripted: Scripted) -> None:
-    """Options that cannot be had, or are none, are told and asked for again."""
+    """Options that are not available or wrong are reported and requested again."""
     answers: list[Any] = [FileNotFoundError(2, "No such file", "token"), {"regoin": "x"}, options_for(scripted)]
 
     def options() -> Any:
@@ -415,7 +415,7 @@ def test_requests(scripted: Scripted) -> None:
 
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_trouble(scripted: Scripted, status: int) -> None:
-    """Trouble of the store is told, one request each time: the export waits, not the client."""
+    """An error of the store is reported after one request: the export retries, not the client."""
     scripted.answers = [*NOTHING_HELD, Answer(status, error("SlowDown", "Please reduce your request rate."))]
     sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
     with pytest.raises(Retry, match="SlowDown: Please reduce your request rate"):
@@ -444,15 +444,15 @@ def test_time_out(scripted: Scripted) -> None:
     assert sink.last_position(STREAM) == position(1)
 
 
-def test_nobody_there() -> None:
-    """A store that cannot be reached is told."""
+def test_unreachable() -> None:
+    """An unreachable store is reported."""
     options = {"endpoint": "http://127.0.0.1:1", "region": "r", "access_key_id": "a", "secret_access_key": SECRET}
     with pytest.raises(Retry, match="cannot list s3://bucket/p: "):
         ObjectStoreSink("s3://bucket/p", options=options).last_position(STREAM)
 
 
 def test_a_folder_on_a_bad_day(tmp_path: Path) -> None:
-    """A folder that is a file is told."""
+    """A folder that is a file is reported."""
     sink = ObjectStoreSink(f"file://{tmp_path}/events")
     (tmp_path / "events").rmdir()
     (tmp_path / "events").write_text("x")
@@ -472,7 +472,7 @@ def test_without_obstore() -> None:
 
 @pytest.mark.parametrize("found", [b"<html>\n", b'{"kevents":7}\n', b"[]\n", b"\x1f\x8b\x08no gzip", b"\xff\n"])
 def test_what_lies_there_is_no_segment(found: bytes) -> None:
-    """Where an object is to be made, and something else lies already, that is told and not taken for a record."""
+    """A foreign object under the key of a batch is reported, not taken for the batch."""
     store = MemoryStore()
     with closing(ObjectStoreSink(store, compress="none")) as sink:
         sink.write(batch([1, 2]))

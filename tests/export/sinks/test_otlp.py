@@ -157,7 +157,7 @@ def test_as_the_receiver_maps_it(server: Scripted, sink: OtlpSink) -> None:
     ],
 )
 def test_severity(server: Scripted, sink: OtlpSink, kind: Any, number: int, text: str) -> None:
-    """The type is the severity; one that nobody knows is none."""
+    """The type is the severity; an unknown type is none."""
     sink.write(Batch([record(1, type=kind)], position(1)))
     [log] = logs(server)
     assert (log.severity_number, log.severity_text) == (number, text)
@@ -250,7 +250,7 @@ def test_a_warning(server: Scripted, sink: OtlpSink, caplog: pytest.LogCaptureFi
 
 
 def test_a_collector_that_repeats_a_secret(server: Scripted, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfalls 71, 72: what a collector says is told in one printable line, without the credentials that it repeats."""
+    """Pitfalls 71, 72: a collector's message becomes one printable line, without the credentials that it repeats."""
     said = f"{'x' * 250}\n{'my-tenant-token-' * 3}"
     server.answers = [partial(1, said), partial(0, said)]
     with closing(OtlpSink(f"{server.url}/v1/logs", headers={"x-api-key": "my-tenant-token-" * 3})) as sink:

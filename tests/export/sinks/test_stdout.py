@@ -50,7 +50,7 @@ class Broken(io.RawIOBase):
         raise OSError(self.number, "told so")
 
 
-def test_nobody_reads() -> None:
+def test_closed_pipe() -> None:
     """A closed pipe stays closed: the error of the system, for the command to end with."""
     with pytest.raises(BrokenPipeError):
         StdoutSink(Broken(errno.EPIPE)).write(batch([1]))  # type: ignore[arg-type]
@@ -58,17 +58,17 @@ def test_nobody_reads() -> None:
 
 def test_a_full_disk() -> None:
     """Any other trouble may pass."""
-    with pytest.raises(Retry, match="the standard output takes nothing: told so"):
+    with pytest.raises(Retry, match="the standard output accepts nothing: told so"):
         StdoutSink(Broken(errno.ENOSPC)).write(batch([1]))  # type: ignore[arg-type]
 
 
 class Scarce(io.RawIOBase):
-    """Has room for so many bytes, and then none until there is room again."""
+    """Accepts `space` bytes, then nothing until there is space again."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, space: int) -> None:
         """Begin empty."""
         super().__init__()
-        self.room = room
+        self.space = space
         self.data = b""
 
     def writable(self) -> bool:
@@ -76,11 +76,11 @@ class Scarce(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """Take what there is room for."""
-        if not self.room:
+        """Accept as many bytes as there is space."""
+        if not self.space:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        taken = bytes(data)[: self.room]
-        self.room -= len(taken)
+        taken = bytes(data)[: self.space]
+        self.space -= len(taken)
         self.data += taken
         return len(taken)
 
@@ -91,30 +91,30 @@ def lines(*rvs: int) -> bytes:
 
 
 @pytest.mark.parametrize("buffered", [False, True])
-@pytest.mark.parametrize("room", [1, len(lines(1)), len(lines(1)) + 5])
-def test_no_line_is_torn(room: int, *, buffered: bool) -> None:
+@pytest.mark.parametrize("space", [1, len(lines(1)), len(lines(1)) + 5])
+def test_no_line_is_torn(space: int, *, buffered: bool) -> None:
     """A batch of which a part was written goes on where it was."""
-    file, written = Scarce(room), batch([1, 2, 3])
+    file, written = Scarce(space), batch([1, 2, 3])
     sink = StdoutSink(io.BufferedWriter(file) if buffered else file)
     for _ in range(2):
-        with pytest.raises(Retry, match="the standard output takes nothing: No space left on device"):
+        with pytest.raises(Retry, match="the standard output accepts nothing: No space left on device"):
             sink.write(written)
-    file.room = 10**6
+    file.space = 10**6
     sink.write(written)
     sink.write(batch([4]))
     assert file.data == lines(1, 2, 3, 4)
 
 
-@pytest.mark.parametrize(("room", "whole"), [(1, [1]), (len(lines(1)), [1]), (len(lines(1)) + 5, [1, 2])])
-def test_given_up(room: int, whole: list[int]) -> None:
+@pytest.mark.parametrize(("space", "whole"), [(1, [1]), (len(lines(1)), [1]), (len(lines(1)) + 5, [1, 2])])
+def test_given_up(space: int, whole: list[int]) -> None:
     """Of a batch that has been given up, the line that was begun is ended before another batch."""
-    file = Scarce(room)
+    file = Scarce(space)
     sink = StdoutSink(file)
     for rvs in ([1, 2, 3], [4]):
         with pytest.raises(Retry):
             sink.write(batch(rvs))
     sink.write(batch([], upto=5))
-    file.room = 10**6
+    file.space = 10**6
     sink.write(batch([6]))
     assert file.data == lines(*whole, 6)
 
@@ -126,7 +126,7 @@ def test_a_stream_that_does_not_wait() -> None:
         def write(self, data: Any) -> None:  # type: ignore[override]
             """Take nothing."""
 
-    with pytest.raises(Retry, match="the standard output takes nothing: Resource temporarily unavailable"):
+    with pytest.raises(Retry, match="the standard output accepts nothing: Resource temporarily unavailable"):
         StdoutSink(Busy(0)).write(batch([1]))
 
 
