@@ -1,4 +1,4 @@
-"""What lies between the two threads of a stream: a short queue, and chunks cut to a size that it can hold."""
+"""A short queue between two threads, and chunks cut to a size that it can hold."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Final
 from kevents.export._model.types import Chunk, Position
 
 PIECE: Final = 500
-"""Records that are handed over at once, and that a hand-off holds before it is full."""
+"""Records in one piece of a chunk, and records at which the queue is full."""
 
 
 class BoundedQueue:
-    """A short queue between two threads; the writing side waits while it is full.
+    """A short queue of chunks between two threads; `put` waits while it is full.
 
     Args:
         limit: Records at which it is full.
     """
 
     def __init__(self, limit: int = PIECE) -> None:
-        """Start empty."""
+        """Create an empty queue."""
         self._limit = limit
         self._chunks: deque[Chunk] = deque()
         self._items = 0
@@ -29,7 +29,7 @@ class BoundedQueue:
         self._changed = threading.Condition()
 
     def put(self, chunk: Chunk) -> bool:
-        """Add a chunk, once there is room; False if none will be taken any more."""
+        """Add a chunk, once there is space; False if the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._items < self._limit)
             if self._closed:
@@ -42,8 +42,11 @@ class BoundedQueue:
     def get(self, timeout: float | None = None) -> Chunk | None:
         """Take the next chunk, once there is one; None at the end.
 
+        Args:
+            timeout: Seconds to wait; None: without end.
+
         Raises:
-            TimeoutError: If there is none for so many seconds.
+            TimeoutError: If there is none in this time.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._closed or self._chunks, timeout):
@@ -56,13 +59,13 @@ class BoundedQueue:
             return chunk
 
     def close(self) -> None:
-        """Nothing more comes; what is there is still taken."""
+        """Accept no more chunks; those in the queue can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def abandon(self) -> None:
-        """Nothing more comes, and nothing is taken any more."""
+        """Accept no more chunks, and discard those in the queue."""
         with self._changed:
             self._closed = True
             self._chunks.clear()
@@ -70,13 +73,13 @@ class BoundedQueue:
 
 
 def pieces(chunk: Chunk, before: Position | None, size: int = PIECE) -> Iterator[Chunk]:
-    """Cut a long chunk, so that no hand-over is large; records of one resourceVersion stay together.
+    """Cut a long chunk into pieces; records of one resourceVersion stay together.
 
     Args:
-        chunk: What was read.
-        before: How far the stream had been read before it. Older events may follow within a chunk, so up to its end
-            everything is there until that moment only; None: it is the first, and its own time all that is known.
-        size: How many records to a piece.
+        chunk: The chunk.
+        before: The position of the stream before it; None: the chunk is the first. Its time is that of all pieces but
+            the last, because older events may follow within the chunk.
+        size: Records in a piece.
     """
     records = chunk.records
     time = (before or chunk.position).time

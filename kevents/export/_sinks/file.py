@@ -264,8 +264,9 @@ class SegmentFolder:
             else:
                 self._renamed = not self._part.exists()
                 # The file may be shorter (someone has replaced it) or longer (a failed attempt was not undone).
-                self._size = append(self._part, data, lambda handle: min(self._size, os.fstat(handle).st_size))
+                size = append(self._part, data, lambda handle: min(self._size, os.fstat(handle).st_size))
                 self._sync_names()
+                self._size = size  # last: a batch whose name is not durable is written again in the same place
         self._first = self._first or (header if new.records else None)
         self._last = header
         self._remove_old(new.position.time)

@@ -262,7 +262,7 @@ def test_what_it_held_before() -> None:
     """Records that the sink had stored at the start are not written again; its position never goes back."""
     sink = MemorySink(positions={STREAM: position(5)})
     with running_worker(sink, after=position(1)) as archive:
-        assert archive.held(STREAM) == position(5)
+        assert archive.stored(STREAM) == position(5)
         offer(archive, records(2, 3))
         assert archive.statistics().progress == {STREAM: Progress(position(3), position(5))}
         offer(archive, records(4, 7))
@@ -284,14 +284,14 @@ def test_asked_until_it_answers() -> None:
     """A sink is asked for its positions until it answers: without them reading cannot begin."""
     sink = MemorySink(positions={STREAM: position(3)}, ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with running_worker(sink) as archive:
-        assert (archive.held(STREAM), archive.unknown) == (position(3), False)
+        assert (archive.stored(STREAM), archive.unknown) == (position(3), False)
 
 
 def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     """A sink that may lose records is asked three times: a dead one must not keep the others from beginning."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with running_worker(sink, when_full="drop") as archive:
-        assert (archive.held(STREAM), archive.unknown, sink.asked) == (None, True, 3)
+        assert (archive.stored(STREAM), archive.unknown, sink.asked) == (None, True, 3)
     assert any("archive did not return its position" in line for line in caplog.messages)
 
 
@@ -360,10 +360,10 @@ def test_a_write_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
     with running_worker(sink, clock=clock) as archive:
         offer(archive, records(1, 4))
         gate.wait_entered()
-        archive.tell_overdue()
+        archive.log_overdue()
         assert not archive.statistics().overdue
         clock.now += 61
-        archive.tell_overdue()
+        archive.log_overdue()
         assert archive.statistics().overdue
         assert 61.0 <= archive.statistics().in_flight_for < 61.0 + PATIENCE
         gate.open()

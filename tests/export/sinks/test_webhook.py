@@ -289,7 +289,7 @@ def test_pitfall_75_redirect(server: Scripted, sink: WebhookSink, status: int) -
 def test_pitfall_75_odd_redirect(server: Scripted, sink: WebhookSink, location: str) -> None:
     """Pitfall 75: a redirect to nowhere is reported, too."""
     server.answers = [Answer(302, headers={"Location": location})]
-    with pytest.raises(Retry, match="302, a redirect to elsewhere in the same place"):
+    with pytest.raises(Retry, match="302, a redirect to another path of the same server"):
         sink.write(batch([1]))
 
 
@@ -382,7 +382,7 @@ def test_pitfall_72(server: Scripted, sink: WebhookSink, answer: int, caplog: py
     with caplog.at_level(logging.DEBUG), pytest.raises((Retry, Reject)) as caught:
         sink.write(batch([1]))
     sink.write(batch([2]))
-    told = f"{caught.value!r} {caught.value} {sink!r} {sink._place!r} {sink._place._redacted!r} {caplog.text}"
+    told = f"{caught.value!r} {caught.value} {sink!r} {sink._endpoint!r} {sink._endpoint._redacted!r} {caplog.text}"
     assert TOKEN not in told
     assert server.url in repr(sink)
 
@@ -421,7 +421,7 @@ def test_closed_connections(server: Scripted) -> None:
     with closing(WebhookSink(server.url)) as sink:
         sink.write(batch([1]))
     gc.collect()  # a socket left open would be a warning, and warnings are errors
-    assert sink._place._transport is None
+    assert sink._endpoint._transport is None
 
 
 def test_without_httpx() -> None:
@@ -436,7 +436,7 @@ def test_without_httpx() -> None:
 
 def test_tls_is_never_off(sink: WebhookSink) -> None:
     """There is no way to switch off the verification of certificates."""
-    assert (sink._place._tls.verify_mode, sink._place._tls.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert (sink._endpoint._tls.verify_mode, sink._endpoint._tls.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
