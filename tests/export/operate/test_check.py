@@ -77,7 +77,7 @@ def test_bad(check: Check) -> None:
 STORE, HOOK = 'type = "object-store"\nurl = ', 'type = "webhook"\nurl = '
 SINKS = [
     (f'{STORE}"s3://"', "'s3://' names no bucket: s3://bucket/prefix"),
-    (f'{STORE}"s3://b/../x"', "'s3://b/../x': a prefix is made of names, not of '.', '..' or nothing"),
+    (f'{STORE}"s3://b/../x"', "'s3://b/../x': a prefix consists of names, without '.', '..' or empty parts"),
     (
         f'{STORE}"s3://b/x"\noptions = {{ regionn = "eu" }}',
         "options: Configuration key: 'regionn' is not valid for store 'S3'.",
@@ -93,7 +93,7 @@ SINKS = [
     (f'{HOOK}"https://"', "the URL must be https://host/..., not without a host"),
     (
         f'{HOOK}"https://h:99999/x"',
-        "the URL has an invalid host or port: it must be https://host/... or https://host:port/...",
+        "the URL has an invalid host or port: https://host/... or https://host:port/...",
     ),
     (
         f'{HOOK}"https://h/x"\nheaders = {{ "b\xe4d" = "x" }}',
