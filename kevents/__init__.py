@@ -28,7 +28,7 @@ from kevents._correlation.options import (
     get_spam_key,
     spam_key_by_object_and_reason,
 )
-from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, Event, EventSource, ObjectReference
+from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, Event, EventSource, EventType, ObjectReference
 from kevents._model.reference import get_partial_reference, get_reference, register
 from kevents._model.statistics import DropReason, SinkStatistics, Statistics, WatcherStatistics
 from kevents.exceptions import (
@@ -60,6 +60,7 @@ __all__ = [
     "EventSink",
     "EventSource",
     "EventSourceObjectSpamFilter",
+    "EventType",
     "InvalidEventError",
     "InvalidMessageError",
     "InvalidReferenceError",

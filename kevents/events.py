@@ -21,23 +21,25 @@ from typing import TYPE_CHECKING, Final
 from kevents._broadcast.broadcaster import Broadcaster
 from kevents._broadcast.recorder import (
     TYPES,
+    BaseRecorder,
     Formatted,
     Publisher,
     RecursiveEventError,
     Texts,
     default_host,
     to_event_type,
+    to_related,
     to_text,
     to_texts,
 )
 from kevents._clients.sync import ClientEventSink
 from kevents._correlation.series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
-from kevents._model.objects import NO_TEXTS, EventSource
+from kevents._model.objects import NO_TEXTS, AnyEventType, EventSource
 from kevents._model.reference import get_reference
 from kevents._model.series_event import SeriesEvent
 from kevents._model.wire import EVENTS_GROUP, clip, is_qualified_name
 from kevents._runtime.log import LOGGER, is_in_kevents
-from kevents.exceptions import InvalidMessageError, InvalidReferenceError
+from kevents.exceptions import InvalidMessageError
 
 if TYPE_CHECKING:
     import logging
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
 
     from kevents._clients.sync import EventSink
     from kevents._delivery.drop_reporter import OnDrop
-    from kevents._model.objects import ObjectReference
 
 __all__ = [
     "EventBroadcaster",
@@ -83,7 +84,7 @@ class EventsV1EventSink(ClientEventSink):
     api_group = EVENTS_GROUP
 
 
-class EventRecorder:
+class EventRecorder(BaseRecorder):
     """Records events of one controller. A broadcaster creates it (client-go: ``recorderImpl``).
 
     Its methods never block and raise no ``Exception``, as those of :class:`kevents.EventRecorder`. A recorder of a
@@ -113,7 +114,7 @@ class EventRecorder:
     def event(
         self,
         regarding: object,
-        eventtype: str,
+        eventtype: AnyEventType,
         reason: str,
         action: str,
         note: object,
@@ -149,7 +150,7 @@ class EventRecorder:
                 source=self._source,
                 time=publisher.now(),
                 serial=0,
-                related=None if related is None else self._related(related),
+                related=None if related is None else to_related(related, publisher, self._logger),
                 annotations=NO_TEXTS if annotations is None else to_texts(annotations),
                 labels=NO_TEXTS if labels is None else to_texts(labels),
                 name="" if reference.name else str(uuid.uuid4()),
@@ -162,7 +163,7 @@ class EventRecorder:
         self,
         regarding: object,
         related: object,
-        eventtype: str,
+        eventtype: AnyEventType,
         reason: str,
         action: str,
         note: str,
@@ -179,7 +180,7 @@ class EventRecorder:
         regarding: object,
         related: object,
         annotations: Texts | None,
-        eventtype: str,
+        eventtype: AnyEventType,
         reason: str,
         action: str,
         note: str,
@@ -193,13 +194,29 @@ class EventRecorder:
         """A copy of the recorder that logs refused events through another logger (client-go: ``WithLogger``)."""
         return EventRecorder(self._source, self._publisher, logger)
 
-    def _related(self, related: object) -> ObjectReference | None:
-        """A reference to the second object. Without one the event is recorded all the same, as in client-go."""
-        try:
-            return get_reference(related)
-        except InvalidReferenceError as error:
-            self._publisher.omit(InvalidReferenceError(f"related: {error}"), self._logger)
-            return None
+    def _record(
+        self,
+        object: object,  # noqa: A002
+        eventtype: AnyEventType,
+        reason: str,
+        message: object,
+        *,
+        annotations: Texts | None = None,
+        labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
+    ) -> None:
+        """Record an event in the order of core/v1. The API needs an action; by default it is the reason."""
+        self.event(
+            object,
+            eventtype,
+            reason,
+            reason if action is None else action,
+            message,
+            related=related,
+            annotations=annotations,
+            labels=labels,
+        )
 
     def __repr__(self) -> str:
         """The controller."""

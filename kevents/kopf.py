@@ -17,6 +17,7 @@ before kopf has logged in and in cleanup handlers. kopf's own posting stays as i
 
 from __future__ import annotations
 
+import builtins
 import logging
 import sys
 from collections.abc import Iterator, Sequence, ValuesView
@@ -34,12 +35,12 @@ except ImportError as missing:
 from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.recorder import EventRecorder, Formatted, Texts, default_host
 from kevents._clients.kopf_login import LoginSink
-from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, EventSource
+from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, AnyEventType, EventSource
 from kevents._model.wire import format_error
 from kevents._runtime.aio import run_in_thread
 from kevents.exceptions import InvalidReferenceError
 
-__all__ = ["KopfRecorder", "ObjectLogHandler", "install"]
+__all__ = ["KopfRecorder", "install"]
 
 DRAIN_TIMEOUT: Final = 10.0
 """Seconds for the cleanup handler, less than a pod's grace period of 30."""
@@ -128,14 +129,32 @@ class KopfRecorder(EventRecorder):
     def event(
         self,
         object: object,  # noqa: A002 - client-go's name
-        eventtype: str,
-        reason: str,
-        message: object,
+        eventtype: AnyEventType | None = None,
+        reason: str = "",
+        message: object = "",
         *,
+        type: AnyEventType | None = None,  # noqa: A002 - kopf's name
         annotations: Texts | None = None,
         labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
+        backoffs: object = None,  # noqa: ARG002 - kopf's name
     ) -> None:
-        """Record an event, or one for each object of a list or another iterable (kopf: ``kopf.event``)."""
+        """Record an event, or one for each object of a list or another iterable (kopf: ``kopf.event``).
+
+        Args:
+            object: The object or objects of the event.
+            eventtype: ``Normal`` or ``Warning``.
+            reason: As of :meth:`kevents.EventRecorder.event`, like the arguments that are not listed here.
+            message: As there.
+            type: kopf's name of ``eventtype``.
+            annotations: As there.
+            labels: As there.
+            related: As there.
+            action: As there.
+            backoffs: Accepted because ``kopf.event`` has it; without effect, because the work queue retries.
+        """
+        eventtype = cast("AnyEventType", type if eventtype is None else eventtype)
         try:
             objects = list(_each(object))
         except Exception as error:  # noqa: BLE001 - the caller's iterable may raise anything
@@ -143,13 +162,17 @@ class KopfRecorder(EventRecorder):
             self._publisher.refuse(trouble, self._logger)
             return
         for each in objects:
-            super().event(each, eventtype, reason, message, annotations=annotations, labels=labels)
+            super().event(
+                each, eventtype, reason, message, annotations=annotations, labels=labels, related=related, action=action
+            )
 
-    def info(self, object: object, reason: str, message: object = "") -> None:  # noqa: A002
+    _record = event
+
+    def info(self, object: object, reason: str, message: object = "", *, backoffs: object = None) -> None:  # noqa: A002, ARG002
         """Record a ``Normal`` event (kopf: ``kopf.info``)."""
         self.event(object, EVENT_TYPE_NORMAL, reason, message)
 
-    def warn(self, object: object, reason: str, message: object = "") -> None:  # noqa: A002
+    def warn(self, object: object, reason: str, message: object = "", *, backoffs: object = None) -> None:  # noqa: A002, ARG002
         """Record a ``Warning`` event (kopf: ``kopf.warn``)."""
         self.event(object, EVENT_TYPE_WARNING, reason, message)
 
@@ -157,23 +180,28 @@ class KopfRecorder(EventRecorder):
         self,
         object: object,  # noqa: A002
         reason: str = "",
+        error: BaseException | None = None,
+        *,
         message: object = "",
         exc: BaseException | None = None,
+        backoffs: object = None,  # noqa: ARG002
     ) -> None:
         """Record an error as a ``Warning`` event (kopf: ``kopf.exception``).
 
         Args:
             object: The object or objects of the event.
             reason: Default the error's type.
+            error: Default the exception that is being handled.
             message: Text before the error's text.
-            exc: The error; None: the one being handled.
+            exc: kopf's name of ``error``.
+            backoffs: As of :meth:`event`.
         """
-        error = sys.exc_info()[1] if exc is None else exc
+        error = error or exc or sys.exc_info()[1]
         if error is not None:
             text = format_error(error)
             message = text if _is_missing(message) else Formatted("%s %s", (message, text))
         if _is_missing(reason):
-            reason = "Error" if error is None else type(error).__name__
+            reason = "Error" if error is None else builtins.type(error).__name__
         self.event(object, EVENT_TYPE_WARNING, reason, message)
 
     def with_logger(self, logger: logging.Logger) -> KopfRecorder:
@@ -230,54 +258,6 @@ def _each(objects: object) -> Iterator[object]:
     else:
         for each in objects:
             yield from _each(each)
-
-
-class ObjectLogHandler(logging.Handler):
-    """Records log records of handlers and of kopf about an object as events. Experimental.
-
-    kopf's ``logger.warning(...)`` in a handler puts the object's reference into ``record.k8s_ref``. That attribute is
-    undocumented; it is tested with kopf 1.44 and 1.45.
-
-    .. code-block:: python
-
-        logging.getLogger("kopf.objects").addHandler(kevents.kopf.ObjectLogHandler(recorder))
-
-    Args:
-        recorder: The recorder of the events.
-        reason: The reason of the events.
-        level: The lowest level that is recorded. Log records below ``WARNING`` become ``Normal`` events.
-
-    .. versionadded:: 0.1
-    """
-
-    def __init__(self, recorder: EventRecorder, *, reason: str = "Logging", level: int = logging.WARNING) -> None:
-        """Keep the recorder."""
-        super().__init__(level)
-        self._recorder = recorder
-        self._reason = reason
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Record an event, unless kopf marked the log record with ``k8s_skip``."""
-        reference = getattr(record, "k8s_ref", None)
-        if reference is None or getattr(record, "k8s_skip", False):
-            return
-        eventtype = EVENT_TYPE_WARNING if record.levelno >= logging.WARNING else EVENT_TYPE_NORMAL
-        try:
-            self._recorder.event(reference, eventtype, self._reason, _Text(record))
-        except Exception:  # noqa: BLE001 - a strict recorder may raise; log handlers must not
-            self.handleError(record)
-
-
-class _Text:
-    """The text of a log record and its error, without a traceback. Built inside the recorder's error handling."""
-
-    def __init__(self, record: logging.LogRecord) -> None:
-        self._record = record
-
-    def __str__(self) -> str:
-        error = self._record.exc_info[1] if self._record.exc_info else None
-        text = self._record.getMessage()
-        return text if error is None else f"{text} {format_error(error)}"
 
 
 def _sink_of(broadcaster: EventBroadcaster) -> LoginSink:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING
+from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, AnyEventType
 from kevents._model.wire import format_error
 from kevents._runtime.log import LOGGER
 
@@ -58,7 +58,7 @@ class EventLogHandler(logging.Handler):
         is_own = f"{record.name}.".startswith(f"{LOGGER.name}.")
         if about is None or is_own or getattr(record, "k8s_skip", False):
             return
-        eventtype = EVENT_TYPE_WARNING if record.levelno >= logging.WARNING else EVENT_TYPE_NORMAL
+        eventtype: AnyEventType = EVENT_TYPE_WARNING if record.levelno >= logging.WARNING else EVENT_TYPE_NORMAL
         reason = getattr(record, "reason", None) or self._reason
         try:
             self._recorder.event(about, eventtype, reason, _Message(record))

@@ -580,7 +580,7 @@ class TestBroadcaster:
 
     def test_core_sink(self) -> None:
         """A sink for core/v1, which would send what the server refuses, is a TypeError."""
-        with pytest.raises(TypeError, match="needs an EventsV1EventSink"):
+        with pytest.raises(TypeError, match="use an EventsV1EventSink"):
             door.EventBroadcaster(kevents.CoreV1EventSink())
 
     @pytest.mark.parametrize("sink", [None, "https://example.com"])

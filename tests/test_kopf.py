@@ -200,9 +200,9 @@ def test_exception_with_what_cannot_be_asked(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
 ) -> None:
     """Whatever reason and message are: an exception that is recorded is not replaced by one of the recorder's."""
-    recorder.exception(POD, Untrue("R"), Untrue("m"), LookupError("e"))
-    recorder.exception(POD, None, None, LookupError("e"))  # type: ignore[arg-type]
-    recorder.exception(POD, Hostile(), "m", LookupError("e"))  # type: ignore[arg-type]
+    recorder.exception(POD, Untrue("R"), LookupError("e"), message=Untrue("m"))
+    recorder.exception(POD, None, LookupError("e"), message=None)  # type: ignore[arg-type]
+    recorder.exception(POD, Hostile(), LookupError("e"), message="m")  # type: ignore[arg-type]
     expected = [
         ("web-0", "Warning", "R", "m LookupError: e"),
         ("web-0", "Warning", "LookupError", "LookupError: e"),
@@ -489,68 +489,6 @@ def test_unusable_kind_of_login(caplog: pytest.LogCaptureFixture) -> None:
         assert session is recorder.logged_in(session)
         assert None is recorder.logged_in(None)
     assert caplog.messages == ["cannot send events with a object: log in with a kopf.ConnectionInfo"]
-
-
-# -- the log handler -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def log(recorder: kevents.kopf.KopfRecorder) -> Iterator[logging.Logger]:
-    """Give a logger with our handler."""
-    logger = logging.getLogger("tests.kopf.objects")
-    handler = kevents.kopf.ObjectLogHandler(recorder, level=logging.INFO)
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    yield logger
-    logger.removeHandler(handler)
-
-
-def extra(**more: object) -> dict[str, Any]:
-    """The attributes that kopf's adapter adds to each log record."""
-    reference = {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u", "namespace": None}
-    return {"extra": {"k8s_ref": reference, "k8s_skip": False, **more}}
-
-
-def test_log_records(log: logging.Logger, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]) -> None:
-    """Levels become the two types; an error is one line; records without an object, or marked by kopf, are left out."""
-    log.info("fine: %d%%", 100, **extra())
-    log.warning("odd", **extra())
-    log.critical("bad", **extra())
-    log.debug("too low", **extra())
-    log.warning("about nothing")
-    log.warning("not for events", **extra(k8s_skip=True))
-    try:
-        fail("gone")
-    except ConnectionError:
-        log.exception("failed:", **extra())
-    expected = [
-        ("n", "Normal", "Logging", "fine: 100%"),
-        ("n", "Warning", "Logging", "odd"),
-        ("n", "Warning", "Logging", "bad"),
-        ("n", "Warning", "Logging", "failed: ConnectionError: gone"),
-    ]
-    assert told(broadcaster, seen) == expected
-
-
-def test_log_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:
-    """A record whose text cannot be had is a counted refusal, and nothing is raised into the handler that logs."""
-    [handler] = [handler for handler in log.handlers if isinstance(handler, kevents.kopf.ObjectLogHandler)]
-    for text, value in (("%d", "no number"), ("%s", Hostile())):
-        record = log.makeRecord("x", logging.WARNING, "x.py", 1, text, (value,), None, **extra())
-        handler.handle(record)
-    assert broadcaster.statistics().refused == {kevents.DropReason.INVALID_MESSAGE: 2}
-
-
-def test_log_record_of_a_strict_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception of a strict recorder goes to the handler's ``handleError``, not to the caller."""
-    failed: list[logging.LogRecord] = []
-    monkeypatch.setattr(kevents.kopf.ObjectLogHandler, "handleError", lambda self, record: failed.append(record))
-    with kevents.EventBroadcaster(strict=True) as broadcaster:
-        handler = kevents.kopf.ObjectLogHandler(kevents.kopf.KopfRecorder("an-operator", broadcaster))
-        record = logging.makeLogRecord({"levelno": logging.ERROR, "msg": "m", "k8s_ref": {"kind": "Pod"}})
-        handler.handle(record)
-    assert failed == [record]
 
 
 # -- kopf running ----------------------------------------------------------------------------------------------------

@@ -16,6 +16,14 @@ from tests.support.sinks import PATIENCE, pod
 Seen = list[kevents.Event]
 
 
+class Hostile:
+    """Raises when its text is asked for."""
+
+    def __str__(self) -> str:
+        """Raise."""
+        raise ValueError("no text")
+
+
 @pytest.fixture
 def broadcaster() -> Iterator[kevents.EventBroadcaster]:
     """A broadcaster that is shut down after the test."""
@@ -102,8 +110,9 @@ def test_no_loop(broadcaster: kevents.EventBroadcaster, seen: Seen) -> None:
 def test_a_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:
     """It is a refused event, and nothing is raised into the code that logs."""
     [handler] = [handler for handler in log.handlers if isinstance(handler, EventLogHandler)]
-    handler.handle(log.makeRecord("x", logging.WARNING, "x.py", 1, "%d", ("no number",), None, **about()))
-    assert broadcaster.statistics().refused == {kevents.DropReason.INVALID_MESSAGE: 1}
+    for text, value in (("%d", "no number"), ("%s", Hostile())):
+        handler.handle(log.makeRecord("x", logging.WARNING, "x.py", 1, text, (value,), None, **about()))
+    assert broadcaster.statistics().refused == {kevents.DropReason.INVALID_MESSAGE: 2}
 
 
 def test_a_strict_recorder(monkeypatch: pytest.MonkeyPatch) -> None:

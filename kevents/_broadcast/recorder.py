@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
+from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, NO_TEXTS, Event, EventSource
+from kevents._model.objects import (
+    EVENT_TYPE_NORMAL,
+    EVENT_TYPE_WARNING,
+    NO_TEXTS,
+    AnyEventType,
+    Event,
+    EventSource,
+    ObjectReference,
+)
 from kevents._model.reference import get_reference
 from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error
@@ -60,34 +71,141 @@ class Recorder(Protocol):
     def event(
         self,
         object: object,  # noqa: A002 - client-go's name
-        eventtype: str,
+        eventtype: AnyEventType,
         reason: str,
         message: object,
         *,
         annotations: Texts | None = None,
         labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
     ) -> None:
         """Record an event about an object."""
 
-    def eventf(self, object: object, eventtype: str, reason: str, message_fmt: str, *args: object) -> None:  # noqa: A002
+    def eventf(self, object: object, eventtype: AnyEventType, reason: str, message_fmt: str, *args: object) -> None:  # noqa: A002
         """Record an event with a formatted message."""
 
     def annotated_eventf(
         self,
         object: object,  # noqa: A002
         annotations: Texts | None,
-        eventtype: str,
+        eventtype: AnyEventType,
         reason: str,
         message_fmt: str,
         *args: object,
     ) -> None:
         """Record an event with annotations and a formatted message."""
 
+    def normal(
+        self,
+        object: object,  # noqa: A002
+        reason: str,
+        message: object,
+        *,
+        annotations: Texts | None = None,
+        labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
+    ) -> None:
+        """Record a ``Normal`` event."""
+
+    def warning(
+        self,
+        object: object,  # noqa: A002
+        reason: str,
+        message: object,
+        *,
+        annotations: Texts | None = None,
+        labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
+    ) -> None:
+        """Record a ``Warning`` event."""
+
+    def exception(self, object: object, reason: str, error: BaseException | None = None) -> None:  # noqa: A002
+        """Record an error as a ``Warning`` event."""
+
     def for_object(self, object: object) -> BoundRecorder:  # noqa: A002
         """Create a recorder for one object."""
 
 
-class EventRecorder:
+class BaseRecorder:
+    """The calls that the recorders of both APIs share."""
+
+    __slots__ = ()
+
+    _record: Callable[..., None]
+    """Records an event: object, type, reason and message, with the keywords of ``normal``."""
+
+    def normal(
+        self,
+        object: object,  # noqa: A002
+        reason: str,
+        message: object,
+        *,
+        annotations: Texts | None = None,
+        labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
+    ) -> None:
+        """Record a ``Normal`` event. The arguments are those of ``event``."""
+        self._record(
+            object,
+            EVENT_TYPE_NORMAL,
+            reason,
+            message,
+            annotations=annotations,
+            labels=labels,
+            related=related,
+            action=action,
+        )
+
+    def warning(
+        self,
+        object: object,  # noqa: A002
+        reason: str,
+        message: object,
+        *,
+        annotations: Texts | None = None,
+        labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
+    ) -> None:
+        """Record a ``Warning`` event. The arguments are those of ``event``."""
+        self._record(
+            object,
+            EVENT_TYPE_WARNING,
+            reason,
+            message,
+            annotations=annotations,
+            labels=labels,
+            related=related,
+            action=action,
+        )
+
+    def exception(self, object: object, reason: str, error: BaseException | None = None) -> None:  # noqa: A002
+        """Record an error as a ``Warning`` event, with its type and text as the message.
+
+        Args:
+            object: As of ``event``.
+            reason: As of ``event``.
+            error: By default the exception that is being handled. Without one, the message is empty.
+        """
+        self._record(object, EVENT_TYPE_WARNING, reason, text_of_error(error))
+
+    def for_object(self, object: object) -> BoundRecorder:  # noqa: A002
+        """A recorder for one object.
+
+        Args:
+            object: Read now. If no reference can be made from it, every event about it is refused.
+        """
+        try:
+            return BoundRecorder(self, get_reference(object))
+        except InvalidReferenceError:
+            return BoundRecorder(self, object)
+
+
+class EventRecorder(BaseRecorder):
     """Records events of one source. A broadcaster creates it (client-go: ``recorderImpl``).
 
     Its methods never block, and they raise no ``Exception``. They may be called from any thread, coroutine, signal
@@ -109,12 +227,14 @@ class EventRecorder:
     def event(
         self,
         object: object,  # noqa: A002 - client-go's name
-        eventtype: str,
+        eventtype: AnyEventType,
         reason: str,
         message: object,
         *,
         annotations: Texts | None = None,
         labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
     ) -> None:
         """Record an event about an object (client-go: ``Event``).
 
@@ -126,27 +246,34 @@ class EventRecorder:
             message: Human-readable description: a text, or any object with a ``__str__``.
             annotations: Of the event.
             labels: Of the event.
+            related: A second object. It is left out, with a log line, if no reference can be made from it.
+            action: Which action was taken, by convention one CamelCase word. Neither ``related`` nor ``action`` decides
+                whether two events are the same.
         """
         publisher = self._publisher
         try:
             if is_in_kevents():
                 raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
             reference = get_reference(object)
-            if type(eventtype) is not str or eventtype not in TYPES:
-                eventtype = to_event_type(eventtype)
+            kind = eventtype if type(eventtype) is str and eventtype in TYPES else to_event_type(eventtype)
             if type(reason) is not str or type(message) is not str:
                 reason, message = to_text(reason), to_text(message)
             annotations = NO_TEXTS if annotations is None else to_texts(annotations)
             labels = NO_TEXTS if labels is None else to_texts(labels)
             now = publisher.now()
-            event = Event(reference, eventtype, reason, message, self.source, now, 0, annotations, labels)
-            if not reference.name:
-                event = event.replace(name=str(uuid.uuid4()))
+            name = "" if reference.name else str(uuid.uuid4())
+            action = "" if action is None else to_text(action)
+            other = None if related is None else to_related(related, publisher, self._logger)
+            event = Event(
+                reference, kind, reason, message, self.source, now, 0, annotations, labels, 1, None, name, action, other
+            )  # fmt: skip
             publisher.publish(event)
         except Exception as error:  # noqa: BLE001 - never raises; reason_of() tells a fault of kevents from the caller's
             publisher.refuse(error, self._logger)
 
-    def eventf(self, object: object, eventtype: str, reason: str, message_fmt: str, *args: object) -> None:  # noqa: A002
+    _record = event
+
+    def eventf(self, object: object, eventtype: AnyEventType, reason: str, message_fmt: str, *args: object) -> None:  # noqa: A002
         """Record an event with the message ``message_fmt % args`` (client-go: ``Eventf``).
 
         Without ``args`` nothing is formatted. If the arguments do not fit the format, both are recorded unchanged.
@@ -157,7 +284,7 @@ class EventRecorder:
         self,
         object: object,  # noqa: A002
         annotations: Texts | None,
-        eventtype: str,
+        eventtype: AnyEventType,
         reason: str,
         message_fmt: str,
         *args: object,
@@ -170,58 +297,123 @@ class EventRecorder:
         """A copy of the recorder that logs refused events through another logger (client-go: ``WithLogger``)."""
         return EventRecorder(self.source, self._publisher, logger)
 
-    def for_object(self, object: object) -> BoundRecorder:  # noqa: A002
-        """A recorder for one object.
-
-        Args:
-            object: Read now. If no reference can be made from it, every event about it is refused.
-        """
-        try:
-            return BoundRecorder(self, get_reference(object))
-        except InvalidReferenceError:
-            return BoundRecorder(self, object)
-
     def __repr__(self) -> str:
         """The component."""
         return f"<EventRecorder {self.source.component!r}>"
 
 
 class BoundRecorder:
-    """Records events about one object.
+    """Records events about one object, through either API.
 
     .. versionadded:: 0.1
     """
 
     __slots__ = ("_object", "_recorder")
 
-    def __init__(self, recorder: Recorder, object: object) -> None:  # noqa: A002
+    def __init__(self, recorder: BaseRecorder, object: object) -> None:  # noqa: A002
         """Create it with :meth:`EventRecorder.for_object`."""
         self._recorder = recorder
         self._object = object
 
     def event(
         self,
-        eventtype: str,
+        eventtype: AnyEventType,
         reason: str,
         message: object,
         *,
         annotations: Texts | None = None,
         labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
     ) -> None:
         """Like :meth:`EventRecorder.event`."""
-        self._recorder.event(self._object, eventtype, reason, message, annotations=annotations, labels=labels)
+        self._recorder._record(  # noqa: SLF001 - one call for both APIs
+            self._object,
+            eventtype,
+            reason,
+            message,
+            annotations=annotations,
+            labels=labels,
+            related=related,
+            action=action,
+        )
 
-    def normal(self, reason: str, message: object) -> None:
+    def eventf(self, eventtype: AnyEventType, reason: str, message_fmt: str, *args: object) -> None:
+        """Like :meth:`EventRecorder.eventf`."""
+        self.event(eventtype, reason, Formatted(message_fmt, args) if args else message_fmt)
+
+    def normal(
+        self,
+        reason: str,
+        message: object,
+        *,
+        annotations: Texts | None = None,
+        labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
+    ) -> None:
         """Record a ``Normal`` event."""
-        self._recorder.event(self._object, EVENT_TYPE_NORMAL, reason, message)
+        self.event(
+            EVENT_TYPE_NORMAL, reason, message, annotations=annotations, labels=labels, related=related, action=action
+        )
 
-    def warning(self, reason: str, message: object) -> None:
+    def warning(
+        self,
+        reason: str,
+        message: object,
+        *,
+        annotations: Texts | None = None,
+        labels: Texts | None = None,
+        related: object = None,
+        action: str | None = None,
+    ) -> None:
         """Record a ``Warning`` event."""
-        self._recorder.event(self._object, EVENT_TYPE_WARNING, reason, message)
+        self.event(
+            EVENT_TYPE_WARNING, reason, message, annotations=annotations, labels=labels, related=related, action=action
+        )
 
-    def exception(self, reason: str, error: BaseException) -> None:
-        """Record a ``Warning`` event with the type and the text of an error."""
-        self._recorder.event(self._object, EVENT_TYPE_WARNING, reason, format_error(error))
+    def exception(self, reason: str, error: BaseException | None = None) -> None:
+        """Record an error as a ``Warning`` event; by default the exception that is being handled."""
+        self.event(EVENT_TYPE_WARNING, reason, text_of_error(error))
+
+    def for_object(self, object: object) -> BoundRecorder:  # noqa: A002
+        """A recorder for another object."""
+        return self._recorder.for_object(object)
+
+    @contextmanager
+    def step(self, name: str, message: str) -> Iterator[None]:
+        """Record the start and the end of a piece of work, in functions and coroutines.
+
+        ``with events.step("Backup", "writing web-0 to the bucket"):`` records ``BackupStarted``, then
+        ``BackupSucceeded`` with the duration, or ``BackupFailed`` as a ``Warning`` with the error, which is raised.
+
+        Args:
+            name: The first part of the reasons, one CamelCase word.
+            message: What the work is.
+        """
+        self.normal(f"{name}Started", message)
+        begun = monotonic()
+        try:
+            yield
+        except BaseException as error:
+            self.warning(f"{name}Failed", f"{message}: {format_error(error)}")
+            raise
+        self.normal(f"{name}Succeeded", f"{message}: done in {monotonic() - begun:.1f} s")
+
+
+def text_of_error(error: BaseException | None) -> str:
+    """Type and text of an error, by default of the exception that is being handled; empty without one."""
+    error = sys.exc_info()[1] if error is None else error
+    return "" if error is None else format_error(error)
+
+
+def to_related(related: object, publisher: Publisher, logger: logging.Logger) -> ObjectReference | None:
+    """A reference to the second object of an event, or None. The event is recorded without it, as in client-go."""
+    try:
+        return get_reference(related)
+    except InvalidReferenceError as error:
+        publisher.omit(InvalidReferenceError(f"related: {error}"), logger)
+        return None
 
 
 class RecursiveEventError(InvalidEventError):

@@ -7,8 +7,9 @@ that. The classes are plain and slotted because each recorded event builds one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kevents._model.wire import (
     ELLIPSIS,
@@ -26,6 +27,20 @@ if TYPE_CHECKING:
 
 EVENT_TYPE_NORMAL: Final = "Normal"
 EVENT_TYPE_WARNING: Final = "Warning"
+
+
+class EventType(Enum):
+    """The types of an event, for callers that prefer an enum to ``"Normal"`` and ``"Warning"``.
+
+    .. versionadded:: 0.1
+    """
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+AnyEventType = Literal["Normal", "Warning"] | EventType
+"""Event types as a type checker accepts them."""
 
 Json = dict[str, Any]
 NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -164,16 +179,16 @@ class Event:
         count: The number of occurrences.
         first_time: The first occurrence, in nanoseconds since the epoch; default ``time``.
         name: The API object's name; default a name made from reference and serial.
+        action: The action taken or failed, one CamelCase word by convention. No part of the event's identity.
+        related: A second object involved. No part of the event's identity.
 
     .. versionadded:: 0.1
     """
 
     __slots__ = (
-        "_name", "annotations", "count", "first_time", "labels", "message",
-        "reason", "reference", "serial", "source", "time", "type",
+        "_name", "action", "annotations", "count", "first_time", "labels", "message",
+        "reason", "reference", "related", "serial", "source", "time", "type",
     )  # fmt: skip
-    _more: ClassVar[tuple[str, ...]] = ()
-    """Fields added by a subclass."""
 
     def __init__(  # also positional: keywords would cost more than the rest of the constructor
         self,
@@ -189,6 +204,8 @@ class Event:
         count: int = 1,
         first_time: int | None = None,
         name: str = "",
+        action: str = "",
+        related: ObjectReference | None = None,
     ) -> None:
         """Build an event; nothing is sent."""
         self.reference: Final = reference
@@ -203,6 +220,8 @@ class Event:
         self.count: Final = count
         self.first_time: Final = time if first_time is None else first_time
         self._name = name
+        self.action: Final = action
+        self.related: Final = related
 
     @property
     def name(self) -> str:
@@ -242,9 +261,9 @@ class Event:
             self.count if count is None else count,
             self.first_time if first_time is None else first_time,
             self._name if name is None else name,
+            self.action,
+            self.related,
         )
-        for field in self._more:
-            setattr(event, field, getattr(self, field))
         return event
 
     def to_dict(self) -> Json:
@@ -254,6 +273,9 @@ class Event:
             metadata["annotations"] = clean_texts(self.annotations)
         if self.labels:
             metadata["labels"] = clean_texts(self.labels)
+        optional: Json = {"action": clean(self.action)} if self.action else {}
+        if self.related is not None:
+            optional["related"] = self.related.to_dict()
         return {
             "apiVersion": "v1",
             "kind": "Event",
@@ -266,6 +288,7 @@ class Event:
             "lastTimestamp": format_time(self.time),
             "count": self.count,
             "type": self.type,
+            **optional,
             "reportingComponent": clean(self.source.component),
             "reportingInstance": clean(self.source.host),
         }
@@ -319,6 +342,8 @@ class Event:
             count=int(body.get("count") or 1),
             first_time=parse_time(first) if first else time,
             name=field_text(metadata.get("name")),
+            action=field_text(body.get("action")),
+            related=ObjectReference.from_dict(body["related"]) if body.get("related") else None,
         )
 
     def __repr__(self) -> str:

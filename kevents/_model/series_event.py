@@ -40,7 +40,7 @@ class SeriesEvent(Event):
     .. versionadded:: 0.1
     """
 
-    __slots__ = _more = ("action", "related")
+    __slots__ = ()
 
     def __init__(
         self,
@@ -62,10 +62,21 @@ class SeriesEvent(Event):
     ) -> None:
         """Build an event; nothing is sent."""
         super().__init__(
-            regarding, type, reason, note, source, time, serial, annotations, labels, count, first_time, name
+            regarding,
+            type,
+            reason,
+            note,
+            source,
+            time,
+            serial,
+            annotations,
+            labels,
+            count,
+            first_time,
+            name,
+            action,
+            related,
         )
-        self.action: Final = action
-        self.related: Final = related
 
     @property
     def regarding(self) -> ObjectReference:
@@ -131,17 +142,16 @@ class SeriesEvent(Event):
             "source": body.get("deprecatedSource"),
         }
         event = Event.from_dict({**body, **{name: body.get(theirs) for name, theirs in core.items()}, **times})
-        related = body.get("related")
         return cls(
             regarding=event.reference,
             type=event.type,
             reason=event.reason,
-            action=str(body.get("action") or ""),
+            action=event.action,
             note=event.message,
             source=event.source,
             time=event.time,
             serial=event.serial,
-            related=ObjectReference.from_dict(related) if related else None,
+            related=event.related,
             annotations=event.annotations,
             labels=event.labels,
             count=event.count,

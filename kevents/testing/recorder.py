@@ -14,7 +14,6 @@ from kevents import events as series
 from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
 from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents._model.reference import get_reference
-from kevents._model.series_event import SeriesEvent
 from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error, printable
 
@@ -47,8 +46,8 @@ class RecordedEvent:
         annotations: The event's annotations; read-only.
         labels: The event's labels; read-only.
         source: The reporting component; for events.k8s.io/v1 the controller as component, its instance as host.
-        action: The action; empty in core/v1.
-        related: The second object; None in core/v1.
+        action: The action; empty without one.
+        related: The second object; None without one.
 
     .. versionadded:: 0.1
     """
@@ -143,7 +142,6 @@ class _Book:
 
     def publish(self, event: Event) -> None:
         """Add an event."""
-        action, related = (event.action, event.related) if isinstance(event, SeriesEvent) else ("", None)
         recorded = RecordedEvent(
             event.reference,
             event.type,
@@ -152,8 +150,8 @@ class _Book:
             event.annotations,
             event.labels,
             event.source,
-            action,
-            related,
+            event.action,
+            event.related,
         )
         with self._changed:
             self._events.append(recorded)
@@ -240,9 +238,10 @@ class _Assertions:
 
     def find(
         self,
-        type: str | None = None,  # noqa: A002 - the API's name
+        eventtype: str | None = None,
         reason: str | None = None,
         *,
+        type: str | None = None,  # noqa: A002 - the API's name
         action: str | None = None,
         message: Message | None = None,
         object: object = None,  # noqa: A002 - as in event()
@@ -250,19 +249,21 @@ class _Assertions:
         """The events that match all given arguments.
 
         Args:
-            type: The type.
+            eventtype: The type.
             reason: The reason.
-            action: The action; events of core/v1 have none.
+            type: Another name of ``eventtype``.
+            action: The action.
             message: A substring of the message, or a compiled pattern to search in it; for events.k8s.io/v1 the note.
             object: The event's object, in any form that ``event()`` takes. Uids are compared if both have one.
         """
-        return self._book.matching(_Wanted.of(type, reason, action, message, object))
+        return self._book.matching(_Wanted.of(eventtype or type, reason, action, message, object))
 
     def assert_event(
         self,
-        type: str | None = None,  # noqa: A002
+        eventtype: str | None = None,
         reason: str | None = None,
         *,
+        type: str | None = None,  # noqa: A002
         action: str | None = None,
         message: Message | None = None,
         object: object = None,  # noqa: A002
@@ -279,7 +280,7 @@ class _Assertions:
             AssertionError: Lists the recorded events and the fields that differ.
         """
         __tracebackhide__ = True
-        wanted = _Wanted.of(type, reason, action, message, object)
+        wanted = _Wanted.of(eventtype or type, reason, action, message, object)
         found = self._book.matching(wanted)
         if len(found) == times or (times is None and found):
             return found
@@ -287,9 +288,10 @@ class _Assertions:
 
     def wait_for(
         self,
-        type: str | None = None,  # noqa: A002
+        eventtype: str | None = None,
         reason: str | None = None,
         *,
+        type: str | None = None,  # noqa: A002
         action: str | None = None,
         message: Message | None = None,
         object: object = None,  # noqa: A002
@@ -312,7 +314,7 @@ class _Assertions:
             raise ValueError(
                 f"times must be at least 1, not {times}; for never, assert_event(times=0) when all is done"
             )
-        wanted = _Wanted.of(type, reason, action, message, object)
+        wanted = _Wanted.of(eventtype or type, reason, action, message, object)
         found = self._book.wait_matching(wanted, times, timeout)
         if len(found) >= times:
             return found

@@ -12,6 +12,7 @@ import kubernetes.client
 
 import kevents
 import kevents.kopf
+from kevents.log_handler import EventLogHandler
 
 NOTES = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "notes", "namespace": os.environ["NAMESPACE"]}}
 WIDGETS = ("example.com", "v1", "widgets")
@@ -21,7 +22,7 @@ recorder = kevents.kopf.install(
     broadcaster=kevents.EventBroadcaster(correlator_options=kevents.CorrelatorOptions(burst_size=None)),
     silence_kopf="SILENCE_KOPF" in os.environ,
 )
-logging.getLogger("kopf.objects").addHandler(kevents.kopf.ObjectLogHandler(recorder, reason="Logged"))
+logging.getLogger("kopf.objects").addHandler(EventLogHandler(recorder, reason="Logged"))
 recorder.info(NOTES, "AtImport", "before anything")
 
 if "OWN_LOGIN" in os.environ:

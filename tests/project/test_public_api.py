@@ -35,6 +35,7 @@ NAMES: Final = {
     "EventSink",
     "EventSource",
     "EventSourceObjectSpamFilter",
+    "EventType",
     "InvalidEventError",
     "InvalidMessageError",
     "InvalidReferenceError",
@@ -62,8 +63,12 @@ NAMES: Final = {
     "spam_key_by_object_and_reason",
 }
 
+FIELDS: Final = "annotations=None, labels=None, related=None, action=None"
 RECORDING: Final = {
-    "event": "self, object, eventtype, reason, message, *, annotations=None, labels=None",
+    "event": f"self, object, eventtype, reason, message, *, {FIELDS}",
+    "normal": f"self, object, reason, message, *, {FIELDS}",
+    "warning": f"self, object, reason, message, *, {FIELDS}",
+    "exception": "self, object, reason, error=None",
     "eventf": "self, object, eventtype, reason, message_fmt, *args",
     "annotated_eventf": "self, object, annotations, eventtype, reason, message_fmt, *args",
     "for_object": "self, object",
@@ -94,10 +99,12 @@ SIGNATURES: Final = {
     **{f"Recorder.{name}": signature for name, signature in RECORDING.items()},
     **{f"testing.FakeRecorder.{name}": signature for name, signature in RECORDING.items()},
     "EventRecorder.with_logger": "self, logger",
-    "BoundRecorder.normal": "self, reason, message",
-    "BoundRecorder.warning": "self, reason, message",
-    "BoundRecorder.exception": "self, reason, error",
-    "BoundRecorder.event": "self, eventtype, reason, message, *, annotations=None, labels=None",
+    "BoundRecorder.normal": f"self, reason, message, *, {FIELDS}",
+    "BoundRecorder.warning": f"self, reason, message, *, {FIELDS}",
+    "BoundRecorder.exception": "self, reason, error=None",
+    "BoundRecorder.event": f"self, eventtype, reason, message, *, {FIELDS}",
+    "BoundRecorder.eventf": "self, eventtype, reason, message_fmt, *args",
+    "BoundRecorder.step": "self, name, message",
     "EventSink.create": "self, namespace, body, /",
     "EventSink.patch": "self, namespace, name, patch, /",
     "StatusError": "code, reason='', message='', causes=(), retry_after=None",

@@ -53,6 +53,9 @@ def recording(recorder: EventRecorder, pod: dict[str, Any], widget: Widget) -> N
 
     recorder.event(pod, "Normal", "Started")  # type: ignore[call-arg]
     recorder.event(pod, "Normal", "Started", "m", annotations=["a"])  # type: ignore[arg-type]
+    recorder.event(pod, "warning", "Failed", "m")  # type: ignore[arg-type]
+    recorder.event(pod, kevents.EventType.WARNING, "Failed", "m", related=widget, action="Starting")
+    recorder.for_object(pod).event("Error", "Failed", "m")  # type: ignore[arg-type]
     recorder.event(pod, "Normal", "Started", "m", {"a": "1"})  # type: ignore[call-arg]
 
 

@@ -35,7 +35,7 @@ def series(pod: dict[str, Any], recorder: events.EventRecorder) -> None:
     """Recording through events.k8s.io/v1, in threads."""
     assert_type(recorder.eventf(pod, None, "Normal", "Pulled", "Pulling", "%d of %s", 3, "five"), None)
     assert_type(recorder.event(pod, "Normal", "Pulled", "Pulling", ValueError("x"), related=pod), None)
-    recorder.eventf(pod, "Normal", "Pulled", "Pulling", "n")  # type: ignore[call-arg]
+    recorder.eventf(pod, "Normal", "Pulled", "Pulling", "n")  # type: ignore[call-arg, arg-type]
 
     def key(event: events.SeriesEvent) -> object:
         return event.action, event.note

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from kevents._cli.demo.cluster import NAMESPACE
 from kevents._correlation.options import CorrelatorOptions
@@ -13,6 +13,7 @@ from kevents._correlation.options import CorrelatorOptions
 if TYPE_CHECKING:
     from kevents._broadcast.recorder import Recorder
     from kevents._cli.demo.cluster import Cluster
+    from kevents._model.objects import AnyEventType
     from kevents.testing import FakeClock
 
 _IDENTICAL, _SIMILAR, _STORM, _SHARDS, _ROUNDS = 8, 14, 200, 4, 6  # events of the stages
@@ -47,7 +48,7 @@ class Scene:
         metadata = {"name": f"{name}{self.cluster.suffix}", "namespace": NAMESPACE}
         manifest = {"apiVersion": "/".join(group[1:]), "kind": kind, "metadata": metadata} if about else None
         before = perf_counter()
-        self.recorder.event(manifest, eventtype, reason, message)
+        self.recorder.event(manifest, cast("AnyEventType", eventtype), reason, message)
         self.slowest = max(self.slowest, perf_counter() - before)
         self.recorded += 1
 
