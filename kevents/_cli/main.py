@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except (ClusterError, KubeconfigError) as error:
+        if getattr(options, "debug", False):
+            raise
         sys.stderr.write(f"kevents: {error}\n")
         return _USAGE_ERROR
     except KeyboardInterrupt:

@@ -1,10 +1,10 @@
-"""The ledgers of an export as Prometheus metrics.
+"""The statistics of an export as Prometheus metrics.
 
     import kevents.export.prometheus
 
     kevents.export.prometheus.register(exporter, enricher)
 
-A metric is read from the ledgers when Prometheus asks; exporting costs nothing more. No label ever holds an object's
+The statistics are read when Prometheus scrapes; the export itself has no overhead. No label ever holds an object's
 name or a message: they are the stream's scope (a namespace that the configuration names), the sink's name, a verb or a
 state.
 """
@@ -43,28 +43,28 @@ class HasStatistics(Protocol):
     """An exporter."""
 
     def statistics(self) -> ExportStatistics:
-        """A snapshot of its ledgers."""
+        """A snapshot of its statistics."""
 
 
 class HasLookUps(Protocol):
     """An enricher."""
 
-    def statistics(self) -> Any:  # noqa: ANN401 - its room knows nothing of this one
-        """A snapshot of its ledger."""
+    def statistics(self) -> Any:  # noqa: ANN401 - this module does not import the enricher
+        """A snapshot of its statistics."""
 
 
 def register(
     exporter: HasStatistics, enricher: HasLookUps | None = None, *, registry: CollectorRegistry = REGISTRY
 ) -> ExportCollector:
-    """Let a registry collect an export's ledgers.
+    """Register the metrics of an export.
 
     Args:
-        exporter: Whose.
+        exporter: The exporter.
         enricher: Its enricher, if it has one.
-        registry: Of prometheus_client.
+        registry: A registry of prometheus_client.
 
     Raises:
-        ValueError: If the registry has such a collector already.
+        ValueError: If the registry has metrics of an export already.
 
     .. versionadded:: 0.1
     """
@@ -72,41 +72,41 @@ def register(
     try:
         registry.register(collector)
     except ValueError as error:
-        raise ValueError("the registry collects an export's ledgers already: take another registry") from error
+        raise ValueError("the registry has metrics of an export already: use another registry") from error
     return collector
 
 
 class ExportCollector(Collector):
-    """Collects the ledgers of an export.
+    """Collects the statistics of an export.
 
     Args:
-        exporter: Whose.
+        exporter: The exporter.
         enricher: Its enricher, if it has one.
 
     .. versionadded:: 0.1
     """
 
     def __init__(self, exporter: HasStatistics, enricher: HasLookUps | None = None) -> None:
-        """Take both."""
+        """Collect nothing yet."""
         self._exporter = exporter
         self._enricher = enricher
 
     def describe(self) -> Iterable[Metric]:
-        """Every metric without its samples: a registry refuses a second collector of them."""
+        """Every metric without samples, by which a registry detects a second collector."""
         return [family.empty() for family in _FAMILIES]
 
     def collect(self) -> Iterator[Metric]:
-        """Read every ledger once, and give the metrics."""
-        rows = list(self._ledgers())
+        """Read all statistics once, and return the metrics."""
+        rows = list(self._levels())
         for family in _FAMILIES:
             metric = family.empty()
-            for labels, ledger in ((labels, ledger) for level, labels, ledger in rows if level == family.level):
-                for values, number in family.numbers(ledger).items():
+            for labels, found in ((labels, found) for level, labels, found in rows if level == family.level):
+                for values, number in family.numbers(found).items():
                     metric.add_metric([*labels, *values], number)
             yield metric
 
-    def _ledgers(self) -> Iterator[tuple[str, tuple[str, ...], Any]]:
-        """Each ledger with its level, and the values of the labels of that level."""
+    def _levels(self) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+        """All statistics, each with its level and the values of the labels of that level."""
         statistics = self._exporter.statistics()
         yield "export", (), statistics
         for stream in statistics.streams:
@@ -130,7 +130,7 @@ _LABELS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class _Family:
-    """One metric of the ledgers of a level; ``numbers`` gives the samples of a ledger by the labels' values."""
+    """One metric of a level; ``numbers`` reads its samples from the statistics, by the values of the labels."""
 
     level: str
     name: str
@@ -144,12 +144,12 @@ class _Family:
 
 
 def _field(name: str) -> Callable[[Any], _Numbers]:
-    return lambda ledger: {(): float(getattr(ledger, name))}
+    return lambda found: {(): float(getattr(found, name))}
 
 
 def _by_key(name: str, possible: tuple[str, ...]) -> Callable[[Any], _Numbers]:
-    """The possible keys are there with 0 from the start: the first increase is seen as one."""
-    return lambda ledger: {(key,): getattr(ledger, name).get(key, 0) for key in (*possible, *getattr(ledger, name))}
+    """Samples by key. The possible keys start at 0, so that a rate sees their first increase."""
+    return lambda found: {(key,): getattr(found, name).get(key, 0) for key in (*possible, *getattr(found, name))}
 
 
 def _state(statistics: ExportStatistics) -> _Numbers:
@@ -157,11 +157,11 @@ def _state(statistics: ExportStatistics) -> _Numbers:
 
 
 def _when(name: str) -> Callable[[Any], _Numbers]:
-    return lambda ledger: _of_position(getattr(ledger, name), lambda position: position.time / _NANO)
+    return lambda found: _of_position(getattr(found, name), lambda position: position.time / _NANO)
 
 
 def _version(name: str) -> Callable[[Any], _Numbers]:
-    return lambda ledger: _of_position(getattr(ledger, name), lambda position: float(position.rv))
+    return lambda found: _of_position(getattr(found, name), lambda position: float(position.rv))
 
 
 def _of_position(position: Position | None, read: Callable[[Position], float]) -> _Numbers:
@@ -181,68 +181,90 @@ def _lost(sink: Any) -> _Numbers:  # noqa: ANN401
 _GAUGE: Final = GaugeMetricFamily
 _FAMILIES: Final = (
     _Family("export", "kevents_export_state", "1 for the state that the export is in.", _state, _GAUGE, ("state",)),
-    _Family(
-        "export", "kevents_export_beat_age_seconds", "Since it looked after its parts.", _field("beat_age"), _GAUGE
-    ),
-    _Family("stream", "kevents_export_stream_read_records", "Records that the source gave.", _field("read")),
-    _Family("stream", "kevents_export_stream_gaps", "Times that events could not be had any more.", _field("gaps")),
-    _Family("stream", "kevents_export_stream_routed_records", "Records that a route wanted.", _field("routed")),
-    _Family("stream", "kevents_export_stream_unrouted_records", "Records that no route wants.", _field("unrouted")),
+    _Family("export", "kevents_export_beat_age_seconds", "Seconds since its loop ran.", _field("beat_age"), _GAUGE),
+    _Family("stream", "kevents_export_stream_read_records", "Records read.", _field("read")),
+    _Family("stream", "kevents_export_stream_gaps", "Gaps: events that were lost for good.", _field("gaps")),
+    _Family("stream", "kevents_export_stream_routed_records", "Records that matched a route.", _field("routed")),
+    _Family("stream", "kevents_export_stream_unrouted_records", "Records that matched no route.", _field("unrouted")),
     _Family("stream", "kevents_export_stream_failed_records", "Records on which a route raised.", _field("failed")),
-    _Family("stream", "kevents_export_stream_waiting_records", "Records on their way.", _field("waiting"), _GAUGE),
+    _Family("stream", "kevents_export_stream_waiting_records", "Records in progress.", _field("waiting"), _GAUGE),
     _Family(
         "stream",
         "kevents_export_stream_position_timestamp_seconds",
-        "When what was read last was read.",
+        "When the last record was read.",
         _when("position"),
         _GAUGE,
     ),
     _Family(
         "stream",
         "kevents_export_stream_position_resource_version",
-        "How far the stream was read.",
+        "Resource version up to which the stream was read.",
         _version("position"),
         _GAUGE,
     ),
-    _Family("stream", "kevents_export_stream_silent_seconds", "Since it gave something.", _field("silent_for"), _GAUGE),
-    _Family("sink", "kevents_export_sink_offered_records", "Records that a route sent here.", _field("offered")),
+    _Family(
+        "stream",
+        "kevents_export_stream_silent_seconds",
+        "Seconds since the last answer of the server.",
+        _field("silent_for"),
+        _GAUGE,
+    ),
+    _Family("sink", "kevents_export_sink_offered_records", "Records that a route sent to the sink.", _field("offered")),
     _Family(
         "sink",
         "kevents_export_sink_already_stored_records",
-        "Of these, those it had stored before this run.",
+        "Offered records that it had stored before.",
         _field("already_stored"),
     ),
     _Family("sink", "kevents_export_sink_written_records", "Records that it acknowledged.", _field("written")),
     _Family("sink", "kevents_export_sink_dead_letters", "Records in the dead letters.", _field("dead_lettered")),
     _Family("sink", "kevents_export_sink_lost_records", "Records lost, by reason.", _lost, labels=("reason",)),
-    _Family("sink", "kevents_export_sink_waiting_records", "Records still to be written.", _field("waiting"), _GAUGE),
-    _Family("sink", "kevents_export_sink_waiting_bytes", "The bytes of their lines.", _field("waiting_bytes"), _GAUGE),
+    _Family("sink", "kevents_export_sink_waiting_records", "Records not written yet.", _field("waiting"), _GAUGE),
+    _Family("sink", "kevents_export_sink_waiting_bytes", "Bytes of these records.", _field("waiting_bytes"), _GAUGE),
     _Family("sink", "kevents_export_sink_in_flight_records", "Records being written.", _field("in_flight"), _GAUGE),
-    _Family("sink", "kevents_export_sink_oldest_age_seconds", "Of what waits.", _field("oldest_age"), _GAUGE),
+    _Family(
+        "sink",
+        "kevents_export_sink_oldest_age_seconds",
+        "Age of the oldest waiting record.",
+        _field("oldest_age"),
+        _GAUGE,
+    ),
     _Family("sink", "kevents_export_sink_batches", "Batches that it acknowledged.", _field("batches")),
-    _Family("sink", "kevents_export_sink_bytes", "Bytes of the lines that it acknowledged.", _field("bytes")),
-    _Family("sink", "kevents_export_sink_retries", "Tries beyond the first of a batch.", _field("retries")),
-    _Family("sink", "kevents_export_sink_failing_tries", "Failed since it acknowledged.", _field("failing"), _GAUGE),
+    _Family("sink", "kevents_export_sink_bytes", "Bytes that it acknowledged.", _field("bytes")),
+    _Family("sink", "kevents_export_sink_retries", "Repeated attempts to write a batch.", _field("retries")),
+    _Family(
+        "sink",
+        "kevents_export_sink_failing_tries",
+        "Failed attempts since the last acknowledgement.",
+        _field("failing"),
+        _GAUGE,
+    ),
     _Family("sink", "kevents_export_sink_overdue", "1 while a write takes too long.", _field("overdue"), _GAUGE),
-    _Family("sink", "kevents_export_sink_silent_seconds", "Since it acknowledged.", _field("silent_for"), _GAUGE),
+    _Family(
+        "sink",
+        "kevents_export_sink_silent_seconds",
+        "Seconds since the last acknowledgement.",
+        _field("silent_for"),
+        _GAUGE,
+    ),
     _Family(
         "progress",
         "kevents_export_sink_position_resource_version",
-        "How far the stream was read for it.",
+        "Resource version up to which the stream was read for it.",
         _version("position"),
         _GAUGE,
     ),
     _Family(
         "progress",
         "kevents_export_sink_committed_resource_version",
-        "How far it holds the stream.",
+        "Resource version up to which it has stored the stream.",
         _version("committed"),
         _GAUGE,
     ),
     _Family(
         "progress",
         "kevents_export_sink_committed_timestamp_seconds",
-        "When what it holds was read.",
+        "When the last stored record was read.",
         _when("committed"),
         _GAUGE,
     ),
@@ -253,28 +275,39 @@ _FAMILIES: Final = (
         _lag,
         _GAUGE,
     ),
-    # These two have the names that event-exporter's dashboards know, without the ending that counters have.
+    # These two have the names of event-exporter's metrics, which lack the suffix of counters.
     _Family(
         "enricher",
         "kube_api_read_cache_hits",
-        "Events whose object was known.",
+        "Events whose object was in the cache.",
         _field("kube_api_read_cache_hits"),
         UnknownMetricFamily,
     ),
     _Family(
         "enricher",
         "kube_api_read_cache_misses",
-        "Objects that the server was asked for.",
+        "Objects that were requested from the server.",
         _field("kube_api_read_cache_misses"),
         UnknownMetricFamily,
     ),
-    _Family("enricher", "kevents_export_enricher_requests", "By verb.", _by_key("requests", _VERBS), labels=("verb",)),
+    _Family(
+        "enricher",
+        "kevents_export_enricher_requests",
+        "Requests by verb.",
+        _by_key("requests", _VERBS),
+        labels=("verb",),
+    ),
     _Family(
         "enricher",
         "kevents_export_enricher_records",
-        "By the state of their object.",
+        "Records by the state of their object.",
         _by_key("states", _OBJECT_STATES),
         labels=("state",),
     ),
-    _Family("enricher", "kevents_export_enricher_errors", "Records left as they were.", _field("errors")),
+    _Family(
+        "enricher",
+        "kevents_export_enricher_errors",
+        "Records that were not enriched because of an error.",
+        _field("errors"),
+    ),
 )

@@ -1,15 +1,15 @@
-"""From the tables of a configuration to what it says, every error told."""
+"""The schema of the configuration: its values, its defaults, and the rules between its tables."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Final
 
-from kevents.export._config.settings import ClusterConfig, Config, EnrichConfig, HealthConfig, SourceConfig
 from kevents.export._config.sinks import SinkConfig, read_sink
-from kevents.export._config.table_reader import TableReader
+from kevents.export._config.table_reader import KeyPath, TableReader
 from kevents.export._model.text import shown, unknown
 from kevents.export._route.matchers import CONDITIONS, ConditionError, questions
 from kevents.export._route.routes import Route
@@ -21,73 +21,128 @@ _LISTEN: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]/]*
 _LARGEST_PORT: Final = 65_535
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """The table ``[cluster]``. Without kubeconfig and context: in-cluster, else the usual kubeconfig."""
+
+    kubeconfig: str = ""
+    context: str = ""  # of the kubeconfig; empty for the current one
+    name: str = ""  # ``clusterName`` in each record
+    id: str = ""  # identity in positions and file names; empty for the UID of ``kube-system``
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """The table ``[source]``."""
+
+    namespaces: tuple[str, ...] = ()  # each is a stream; empty for one stream of all namespaces
+    start: str = "resume"  # ``resume``, ``now`` or ``all``
+    repeats: str = "all"  # ``all``, ``first``, or a window such as ``30s``
+    event_life: float = 3600.0  # seconds that the API server keeps an event
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichConfig:
+    """The table ``[enrich]``; a ``cache_size`` of 0 disables enrichment."""
+
+    cache_size: int = 1024
+    top_owner: bool = True
+    services: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HealthConfig:
+    """The table ``[health]``: the server for metrics and probes."""
+
+    host: str | None = None  # the address; None for no server
+    port: int = 0  # the port; 0 for a free one
+    stale_after: float = 300.0  # seconds without a fresh position until /readyz fails
+    unacknowledged_after: float = 60.0  # seconds that a record may wait for a failing sink until /readyz fails
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A valid configuration."""
+
+    file: str  # its name
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
+    enrich: EnrichConfig = field(default_factory=EnrichConfig)
+    sinks: Mapping[str, SinkConfig] = field(default_factory=dict)  # by name, in the file's order
+    routes: tuple[Route, ...] = ()  # in the file's order
+    health: HealthConfig = field(default_factory=HealthConfig)
+    checkpoints: str = ""  # folder for the positions of sinks that store none; empty for no folder
+    dead_letters: str = ""  # file for records that a sink rejects; empty to count and log them only
+    grace: float = 25.0  # seconds until a shutdown gives up
+
+
 def read(top: TableReader, file: str) -> Config:
     """Read a whole configuration.
 
     Args:
-        top: The file's table; what is wrong is told to its problems.
-        file: The file's name.
+        top: The table of the file; it collects the errors.
+        file: The name of the file.
     """
     config = Config(
         file,
-        _cluster(top.section("cluster")),
-        _source(top.section("source")),
-        _enrich(top.section("enrich")),
-        _sinks(top.section("sinks")),
-        _routes(top.sections("routes")),
-        _health(top.section("health")),
+        _cluster(top.child("cluster")),
+        _source(top.child("source")),
+        _enrich(top.child("enrich")),
+        _sinks(top.child("sinks")),
+        _routes(top.children("routes")),
+        _health(top.child("health")),
         top.text("checkpoints"),
         top.text("dead_letters"),
         top.duration("grace", 25.0),
     )
     top.done()
-    _check_ends(config, top)
+    _check_routes(config, top)
     return config
 
 
-def _cluster(section: TableReader) -> ClusterConfig:
-    config = ClusterConfig(*(section.text(key) for key in ("kubeconfig", "context", "name", "id")))
-    section.done()
+def _cluster(table: TableReader) -> ClusterConfig:
+    config = ClusterConfig(*(table.text(key) for key in ("kubeconfig", "context", "name", "id")))
+    table.done()
     return config
 
 
-def _source(section: TableReader) -> SourceConfig:
+def _source(table: TableReader) -> SourceConfig:
     config = SourceConfig(
-        section.texts("namespaces"),
-        section.text("start", "resume", choices=_STARTS),
-        section.text("repeats", "all"),
-        section.duration("event_life", 3600.0),
+        table.texts("namespaces"),
+        table.text("start", "resume", choices=_STARTS),
+        table.text("repeats", "all"),
+        table.duration("event_life", 3600.0),
     )
     if len(set(config.namespaces)) != len(config.namespaces):
-        section.wrong("namespaces", "names a namespace twice")
+        table.wrong("namespaces", "names a namespace twice")
     try:
         parse_repeats(config.repeats, config.event_life)
     except ValueError as error:
-        section.wrong("repeats", str(error).removeprefix("repeats "))
-    section.done()
+        table.wrong("repeats", str(error).removeprefix("repeats "))
+    table.done()
     return config
 
 
-def _enrich(section: TableReader) -> EnrichConfig:
+def _enrich(table: TableReader) -> EnrichConfig:
     config = EnrichConfig(
-        section.count("cache_size", 1024, least=0),
-        section.flag("top_owner", default=True),
-        section.flag("services", default=False),
+        table.count("cache_size", 1024, least=0),
+        table.flag("top_owner", default=True),
+        table.flag("services", default=False),
     )
-    section.done()
+    table.done()
     return config
 
 
-def _health(section: TableReader) -> HealthConfig:
-    listen = section.text("listen")
-    limits = section.duration("stale_after", 300.0), section.duration("unacknowledged_after", 60.0)
-    section.done()
+def _health(table: TableReader) -> HealthConfig:
+    listen = table.text("listen")
+    limits = table.duration("stale_after", 300.0), table.duration("unacknowledged_after", 60.0)
+    table.done()
     if not listen:
         return HealthConfig(None, 0, *limits)
     match = _LISTEN.fullmatch(listen)
     host = (match["six"] or match["host"] or "127.0.0.1") if match else ""
     if not match or int(match["port"]) > _LARGEST_PORT or not _is_address(host):
-        section.wrong(
+        table.wrong(
             "listen", f'must be an address and a port, "127.0.0.1:8080" or "0.0.0.0:8080" in a pod, not {shown(listen)}'
         )
         return HealthConfig()
@@ -102,64 +157,66 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _sinks(section: TableReader) -> dict[str, SinkConfig]:
+def _sinks(table: TableReader) -> dict[str, SinkConfig]:
     sinks = {}
-    for name in section.keys():  # noqa: SIM118 - it is no dictionary
+    for name in table.remaining():
         if not _NAME.fullmatch(name):
-            section.wrong(name, "a sink's name is made of letters, digits, - and _, at most 63: it names files too")
-        sinks[name] = read_sink(name, section.section(name))
+            table.wrong(
+                name, "a sink's name has letters, digits, - and _, at most 63, because files are named after it"
+            )
+        sinks[name] = read_sink(name, table.child(name))
     return sinks
 
 
-def _routes(sections: list[TableReader]) -> tuple[Route, ...]:
+def _routes(tables: list[TableReader]) -> tuple[Route, ...]:
     seen: set[str] = set()
     routes = []
-    for section in sections:
-        identity = section.text("id")
+    for table in tables:
+        identity = table.text("id")
         if identity and identity in seen:
-            section.wrong("id", f"{shown(identity)} is the id of an earlier route too: give this one another")
+            table.wrong("id", f"{shown(identity)} is also the id of an earlier route: choose another")
         seen.add(identity)
-        routes.append(_route(section, identity))
+        routes.append(_route(table, identity))
     return tuple(route for route in routes if route is not None)
 
 
-def _route(section: TableReader, identity: str) -> Route | None:
-    """Read a route: each condition by itself first, so that each that is wrong is told."""
-    to: Any = section.texts("to") if section.is_list("to") else (section.text("to") or ())
-    everything, stop = section.flag("all", default=False), section.flag("stop", default=False)
-    conditions = section.rest()
+def _route(table: TableReader, identity: str) -> Route | None:
+    """Read a route. Conditions are checked one by one first, so that each error is reported."""
+    to: Any = table.texts("to") if isinstance(table.table.get("to"), list) else (table.text("to") or ())
+    everything, stop = table.flag("all", default=False), table.flag("stop", default=False)
+    conditions = table.rest()
     good = True
     for key, value in conditions.items():
-        good &= _is_condition(section, key, value)
+        good &= _is_condition(table, key, value)
     try:
         return Route(to=to, all=everything, stop=stop, id=identity, **conditions) if good else None
     except ConditionError as error:
-        section.problems.add((*section.path, *error.path), error.why)
+        table.problems.add((*table.path, *error.path), error.why)
         return None
 
 
-def _is_condition(section: TableReader, key: str, value: Any) -> bool:  # noqa: ANN401
+def _is_condition(table: TableReader, key: str, value: Any) -> bool:  # noqa: ANN401
     if key not in CONDITIONS:
-        section.wrong(key, unknown("key", key, ("to", "all", "stop", "id", *CONDITIONS)))
+        table.wrong(key, unknown("key", key, ("to", "all", "stop", "id", *CONDITIONS)))
         return False
     try:
         return bool(list(questions({key: value})))
     except ConditionError as error:
-        section.problems.add((*section.path, *error.path), error.why)
+        table.problems.add((*table.path, *error.path), error.why)
         return False
 
 
-def _check_ends(config: Config, top: TableReader) -> None:
-    """Hold routes and sinks against each other."""
+def _check_routes(config: Config, top: TableReader) -> None:
+    """Check that routes and sinks name each other."""
     names, routes = list(config.sinks), top.table.get("routes") or []
     if not names and not top.problems.about(("sinks",)):
-        top.wrong("sinks", 'there is none: add one, [sinks.out] with type = "stdout"')
+        top.wrong("sinks", 'there is none: add [sinks.out] with type = "stdout"')
     if not routes:
         top.wrong(
             "routes", f"there is none: add [[routes]] with to = {shown(names[0] if names else 'out')}, all = true"
         )
     named = set()
-    for path, name in _ends(routes):
+    for path, name in _targets(routes):
         named.add(name)
         if name not in names:
             top.problems.add(path, unknown("sink", name, names))
@@ -170,8 +227,8 @@ def _check_ends(config: Config, top: TableReader) -> None:
     _check_places(config, top)
 
 
-def _ends(routes: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Each name of a sink in the routes, with its place; what is no name is told elsewhere."""
+def _targets(routes: object) -> Iterator[tuple[KeyPath, str]]:
+    """The sinks that routes name, each with its place. Values of other types are reported elsewhere."""
     for number, route in enumerate(routes if isinstance(routes, list) else []):
         to = route.get("to") if isinstance(route, dict) else None
         if isinstance(to, str) and to:
@@ -182,14 +239,11 @@ def _ends(routes: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 
 def _check_positions(config: Config, top: TableReader) -> None:
-    """A destination that cannot hold how far it got needs a checkpoint beside it, or a restart doubles an hour."""
+    """A sink that stores no position needs a checkpoint, or every restart would repeat up to an hour of events."""
     for name, sink in config.sinks.items():
         if sink.needs_checkpoint and not config.checkpoints:
-            top.problems.add(
-                ("sinks", name),
-                f"a sink of type {shown(sink.type)} cannot hold how far it got: say where, "
-                'checkpoints = "state/", above all tables',
-            )
+            why = f'a sink of type {shown(sink.type)} stores no position: add checkpoints = "state/" above all tables'
+            top.problems.add(("sinks", name), why)
 
 
 def _check_places(config: Config, top: TableReader) -> None:
@@ -197,4 +251,4 @@ def _check_places(config: Config, top: TableReader) -> None:
     for name, sink in config.sinks.items():
         other = places.setdefault(sink.place, name) if sink.place else name
         if other != name:
-            top.problems.add(("sinks", name), f"writes to the same place as the sink {shown(other)}: give it another")
+            top.problems.add(("sinks", name), f"writes to the same place as the sink {shown(other)}: choose another")

@@ -1,4 +1,4 @@
-"""What must be told to nobody: named by reference, read when it is needed, and known from then on."""
+"""Secret references, resolved lazily. Resolved values are redacted from logs and errors."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from typing import Final
 
 from kevents.export._sinks.redact import Redactor
 
+KNOWN: Final = Redactor()
+"""Every resolved secret."""
+
 
 class SecretError(Exception):
-    """A secret that cannot be had; the text names where it was looked for, never what is there."""
+    """A secret cannot be resolved. The text names its place, never its value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Where a secret is: in an environment variable or in a file. The value is nowhere in it.
+    """A reference to a secret in an environment variable or in a file. It never holds the value.
 
     Args:
         env: The environment variable.
-        file: The file; a line break at its end is no part of the secret.
+        file: The file; a line break at its end is not part of the secret.
 
     .. versionadded:: 0.1
     """
@@ -29,14 +32,14 @@ class Secret:
     file: str = ""
 
     def __str__(self) -> str:
-        """Say where it is."""
+        """Name the place."""
         return f"the environment variable {self.env}" if self.env else f"the file {self.file}"
 
     def reveal(self) -> str:
-        """Read it, as it is now.
+        """Read the present value.
 
         Raises:
-            SecretError: If there is none, or an empty one.
+            SecretError: If it is missing or empty.
         """
         value = os.environ.get(self.env, "") if self.env else self._read()
         if not value:
@@ -52,7 +55,3 @@ class Secret:
             raise SecretError(f"{self} cannot be read ({error.strerror or type(error).__name__})") from None
         except UnicodeDecodeError:
             raise SecretError(f"{self} is not UTF-8 text") from None
-
-
-KNOWN: Final = Redactor()
-"""Every secret that has been read."""

@@ -1,4 +1,4 @@
-"""What a configuration says of each kind of destination."""
+"""The tables ``[sinks.NAME]``: one function for the options of each type of sink."""
 
 from __future__ import annotations
 
@@ -25,167 +25,157 @@ _MEANT: Final = {
     **dict.fromkeys(("http", "https", "hook"), '"webhook"'),
     **dict.fromkeys(("otel", "opentelemetry"), '"otlp"'),
 }
-"""What is meant by names that are not those of the types."""
-_HEADERS_THAT_TELL: Final = ("authorization", "cookie", "api-key", "apikey", "token", "secret", "signature", "password")
+"""Hints for names of products that are not types of sinks."""
+_SECRET_HEADERS: Final = ("authorization", "cookie", "api-key", "apikey", "token", "secret", "signature", "password")
 
 
 @dataclass(frozen=True, slots=True)
 class SinkConfig:
-    """One destination.
-
-    Attributes:
-        name: Its own.
-        type: ``stdout``, ``file``, ``object-store``, ``webhook`` or ``otlp``.
-        options: Of its type, by the name of the sink's argument; secrets as references.
-        batch: When a batch closes.
-        queue: How much may wait for it.
-        when_full: ``block`` or ``drop``.
-        timeout: How many seconds one request may take, where there are requests.
-    """
+    """One destination."""
 
     name: str
-    type: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    type: str = ""  # ``stdout``, ``file``, ``object-store``, ``webhook`` or ``otlp``
+    options: Mapping[str, Any] = field(default_factory=dict)  # arguments of the sink; secrets as references
     batch: BatchOptions = field(default_factory=BatchOptions)
     queue: QueueOptions = field(default_factory=QueueOptions)
-    when_full: str = "block"
-    timeout: float = 30.0
+    when_full: str = "block"  # ``block`` or ``drop``
+    timeout: float = 30.0  # seconds that one request may take
 
     @property
     def write_timeout(self) -> float:
-        """After how many seconds a write, which may be several requests, is reported as overdue."""
+        """Seconds until a write, which may be several requests, is reported as overdue."""
         return max(2 * self.timeout, 60.0)
 
     @property
     def needs_checkpoint(self) -> bool:
-        """Whether it cannot hold how far it got; of stdout nobody knows what became of it."""
+        """Whether the destination stores no position. Written to stdout, records need no resumption."""
         return self.type in ("webhook", "otlp")
 
     @property
     def place(self) -> str:
-        """What two sinks must not share; empty: they may."""
+        """The place that only one sink may write to; empty if it can be shared."""
         if self.type == "file":
             return "file:" + os.path.realpath(self.options["path"]) if self.options["path"] else ""
         return "store:" + str(self.options["url"]).rstrip("/") if self.type == "object-store" else ""
 
 
-def read_sink(name: str, section: TableReader) -> SinkConfig:
+def read_sink(name: str, table: TableReader) -> SinkConfig:
     """Read a table ``[sinks.NAME]``."""
-    kind = section.text("type", required="file", choices=tuple(_READERS), meant=_MEANT)
+    kind = table.text("type", required="file", choices=tuple(_READERS), meant=_MEANT)
     if kind not in _READERS:
-        section.rest()
+        table.rest()
         return SinkConfig(name)
     common = {
-        "batch": _batch(section.section("batch")),
-        "queue": _queue(section.section("queue")),
-        "when_full": section.text("when_full", "block", choices=("block", "drop")),
-        "timeout": section.duration("timeout", 30.0),
+        "batch": _batch(table.child("batch")),
+        "queue": _queue(table.child("queue")),
+        "when_full": table.text("when_full", "block", choices=("block", "drop")),
+        "timeout": table.duration("timeout", 30.0),
     }
-    options = _READERS[kind](section)
-    section.done()
+    options = _READERS[kind](table)
+    table.done()
     return SinkConfig(name, kind, options, **common)  # type: ignore[arg-type]
 
 
-def _batch(section: TableReader) -> BatchOptions:
-    standard = BatchOptions()
+def _batch(table: TableReader) -> BatchOptions:
+    default = BatchOptions()
     config = BatchOptions(
-        section.count("max_items", standard.max_items),
-        section.size("max_bytes", standard.max_bytes),
-        section.duration("max_age", standard.max_age),
+        table.count("max_items", default.max_items),
+        table.size("max_bytes", default.max_bytes),
+        table.duration("max_age", default.max_age),
     )
-    section.done()
+    table.done()
     return config
 
 
-def _queue(section: TableReader) -> QueueOptions:
-    standard = QueueOptions()
-    config = QueueOptions(section.count("max_items", standard.max_items), section.size("max_bytes", standard.max_bytes))
-    section.done()
+def _queue(table: TableReader) -> QueueOptions:
+    default = QueueOptions()
+    config = QueueOptions(table.count("max_items", default.max_items), table.size("max_bytes", default.max_bytes))
+    table.done()
     return config
 
 
-def _stdout(section: TableReader) -> dict[str, Any]:  # noqa: ARG001 - it has no options
+def _stdout(table: TableReader) -> dict[str, Any]:  # noqa: ARG001 - no options
     return {}
 
 
-def _file(section: TableReader) -> dict[str, Any]:
+def _file(table: TableReader) -> dict[str, Any]:
     return {
-        "path": section.text("path", required="events/"),
-        "compress": section.text("compress", "gzip", choices=_COMPRESS),
-        "level": section.count("level", 6, most=9),
-        "max_bytes": section.size("rotate_size", 64 * 2**20),
-        "max_age": section.duration("rotate_age", 3600.0),
-        "keep": section.count("keep", 0) or None,
-        "keep_for": section.duration("keep_for", 0.0) or None,
+        "path": table.text("path", required="events/"),
+        "compress": table.text("compress", "gzip", choices=_COMPRESS),
+        "level": table.count("level", 6, most=9),
+        "max_bytes": table.size("rotate_size", 64 * 2**20),
+        "max_age": table.duration("rotate_age", 3600.0),
+        "keep": table.count("keep", 0) or None,
+        "keep_for": table.duration("keep_for", 0.0) or None,
     }
 
 
-def _object_store(section: TableReader) -> dict[str, Any]:
-    url = section.url("url", "s3://bucket/events")
+def _object_store(table: TableReader) -> dict[str, Any]:
+    url = table.url("url", "s3://bucket/events")
     if isinstance(url, str) and url and not url.startswith(_SCHEMES):
-        section.wrong("url", f"must begin with {listed(_SCHEMES)}, not {shown(url.partition('//')[0])}")
+        table.wrong("url", f"must begin with {listed(_SCHEMES)}, not {shown(url.partition('//')[0])}")
     return {
         "url": url,
-        "level": section.count("level", 6, most=9),
-        "options": _options(section.section("options")),
+        "level": table.count("level", 6, most=9),
+        "options": _options(table.child("options")),
     }
 
 
-def _options(section: TableReader) -> dict[str, str | bool | Secret]:
-    """Options of the store itself, named as obstore does; whatever looks like a secret must be a reference."""
+def _options(table: TableReader) -> dict[str, str | bool | Secret]:
+    """The store's own options, named as in obstore. Options whose names look secret must be references."""
     found: dict[str, str | bool | Secret] = {}
-    for key in section.keys():  # noqa: SIM118 - it is no dictionary
-        if isinstance(section.table[key], bool):
-            found[key] = section.flag(key, default=False)
+    for key in table.remaining():
+        if isinstance(table.table[key], bool):
+            found[key] = table.flag(key, default=False)
         else:
-            found[key] = (section.secret(key) if _SECRET_OPTION.search(key) else section.text_or_secret(key)) or ""
+            found[key] = (table.secret(key) if _SECRET_OPTION.search(key) else table.text_or_secret(key)) or ""
     return found
 
 
-def _webhook(section: TableReader) -> dict[str, Any]:
+def _webhook(table: TableReader) -> dict[str, Any]:
     return {
-        "url": _http_url(section, "url", "https://hooks.example.com/events"),
-        "method": section.text("method", "POST", choices=("POST", "PUT")),
-        "headers": _headers(section.section("headers")),
-        "body": _body(section),
-        "ca_file": section.text("ca_file") or None,
+        "url": _http_url(table, "url", "https://hooks.example.com/events"),
+        "method": table.text("method", "POST", choices=("POST", "PUT")),
+        "headers": _headers(table.child("headers")),
+        "body": _body(table),
+        "ca_file": table.text("ca_file") or None,
     }
 
 
-def _body(section: TableReader) -> str | None:
-    """The body of a webhook, compiled to see whether it means something."""
-    text = section.text("body")
+def _body(table: TableReader) -> str | None:
+    """The template of a webhook's body, compiled to check it."""
+    text = table.text("body")
     if not text:
         return None
     try:
         Template(text)
     except ValueError as error:
-        section.wrong("body", str(error))
+        table.wrong("body", str(error))
     return text
 
 
-def _otlp(section: TableReader) -> dict[str, Any]:
+def _otlp(table: TableReader) -> dict[str, Any]:
     return {
-        "endpoint": _http_url(section, "endpoint", "http://collector:4318/v1/logs"),
-        "headers": _headers(section.section("headers")),
-        "compress": section.text("compress", "gzip", choices=_COMPRESS),
-        "ca_file": section.text("ca_file") or None,
+        "endpoint": _http_url(table, "endpoint", "http://collector:4318/v1/logs"),
+        "headers": _headers(table.child("headers")),
+        "compress": table.text("compress", "gzip", choices=_COMPRESS),
+        "ca_file": table.text("ca_file") or None,
     }
 
 
-def _http_url(section: TableReader, key: str, example: str) -> str | Secret:
-    url = section.url(key, example)
+def _http_url(table: TableReader, key: str, example: str) -> str | Secret:
+    url = table.url(key, example)
     if isinstance(url, str) and url and not url.startswith(("https://", "http://")):
-        section.wrong(key, f"must begin with {listed(('https://', 'http://'))}; for example {shown(example)}")
+        table.wrong(key, f"must begin with {listed(('https://', 'http://'))}; for example {shown(example)}")
     return url
 
 
-def _headers(section: TableReader) -> dict[str, str | Secret]:
-    """Headers by name; one that carries a credential must be a reference."""
+def _headers(table: TableReader) -> dict[str, str | Secret]:
+    """Headers by name. Those that carry credentials must be references."""
     found: dict[str, str | Secret] = {}
-    for name in section.keys():  # noqa: SIM118 - it is no dictionary
-        tells = any(word in name.lower() for word in _HEADERS_THAT_TELL)
-        value = section.secret(name) if tells else section.text_or_secret(name)
+    for name in table.remaining():
+        secret = any(word in name.lower() for word in _SECRET_HEADERS)
+        value = table.secret(name) if secret else table.text_or_secret(name)
         if value is not None:
             found[name] = value
     return found

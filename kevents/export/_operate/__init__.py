@@ -1,4 +1,5 @@
-"""The commands ``export``, ``check``, ``read`` and ``tail``, and what operates a running export: health, logs, status.
+"""The commands of the export, and the operation of a running one: health, logs, progress.
 
-Begin with ``commands.py``; ``build.py`` makes the parts of an export from a configuration.
+Begin with ``commands.py``. ``build.py`` makes the parts of an export from its configuration. The package may use every
+other package of the export.
 """

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of an export."""
+"""Builds the parts of an export from its configuration."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
-from kevents.export._config.cluster import client_of
+from kevents._clients.kubeconfig import client_from_kubeconfig
+from kevents._clients.sync import kubeconfig
 from kevents.export._config.file import ConfigError
+from kevents.export._config.schema import ClusterConfig, Config
 from kevents.export._config.secrets import Secret, SecretError
-from kevents.export._config.settings import Config
 from kevents.export._config.sinks import SinkConfig
 from kevents.export._enrich.enricher import Enricher
 from kevents.export._model.options import Destination
@@ -31,13 +32,7 @@ from kevents.export._source.source import ClusterEventSource
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs.
-
-    Attributes:
-        exporter: The export itself.
-        enricher: Its enricher; None: it has none.
-        health: What serves metrics and probes; None: nobody asked for it.
-    """
+    """An export, its enricher and its health server, if it has them."""
 
     exporter: Exporter
     enricher: Enricher | None
@@ -45,15 +40,15 @@ class Parts:
 
 
 def build(config: Config) -> Parts:
-    """Put an export together; nothing connects to anything yet.
+    """Build an export, without connecting to anything.
 
     Args:
-        config: What was read from its file.
+        config: A valid configuration.
 
     Raises:
-        SecretError: If secrets cannot be had: all that are missing.
-        ConfigError: If sinks can make nothing of their options: all that are wrong.
-        ClusterError: If a kubeconfig cannot be used.
+        SecretError: If secrets are missing; it names all.
+        ConfigError: If sinks refuse their options; it names all.
+        KubeconfigError: If the kubeconfig is unusable.
     """
     check_secrets(config)
     check_sinks(config)
@@ -67,12 +62,10 @@ def build(config: Config) -> Parts:
         cluster=config.cluster.id or None,
         cluster_name=config.cluster.name,
     )
-    enrich = config.enrich
-    enricher = (
-        Enricher(api, cache_size=enrich.cache_size, top_owner=enrich.top_owner, services=enrich.services)
-        if enrich.cache_size
-        else None
-    )
+    enrich, health = config.enrich, config.health
+    enricher = None
+    if enrich.cache_size:
+        enricher = Enricher(api, cache_size=enrich.cache_size, top_owner=enrich.top_owner, services=enrich.services)
     exporter = Exporter(
         source,
         routes=Router(config.routes),
@@ -81,31 +74,34 @@ def build(config: Config) -> Parts:
         dead_letters=DeadLetters(config.dead_letters) if config.dead_letters else None,
         grace=config.grace,
     )
-    return Parts(exporter, enricher, _health(config, exporter, enricher))
-
-
-def _health(config: Config, exporter: Exporter, enricher: Enricher | None) -> HealthServer | None:
-    health = config.health
     if health.host is None:
+        return Parts(exporter, enricher, None)
+    limits = {"stale_after": health.stale_after, "unacknowledged_after": health.unacknowledged_after}
+    return Parts(exporter, enricher, HealthServer(exporter, enricher, host=health.host, port=health.port, **limits))
+
+
+def client_of(cluster: ClusterConfig) -> Callable[[], Any] | None:
+    """Return a function that makes an API client; None for the default: in-cluster, else the usual kubeconfig.
+
+    Args:
+        cluster: The table ``[cluster]``. Its kubeconfig is read now, to report errors at the start, and again for each
+            client, to find renewed credentials.
+
+    Raises:
+        KubeconfigError: If the kubeconfig is unusable.
+    """
+    if not cluster.kubeconfig and not cluster.context:
         return None
-    return HealthServer(
-        exporter,
-        enricher,
-        host=health.host,
-        port=health.port,
-        stale_after=health.stale_after,
-        unacknowledged_after=health.unacknowledged_after,
-    )
-
-
-# -- secrets
+    path = cluster.kubeconfig or kubeconfig()
+    client_from_kubeconfig(path, cluster.context)
+    return lambda: client_from_kubeconfig(path, cluster.context)
 
 
 def check_secrets(config: Config) -> None:
-    """See to it that every secret can be had now.
+    """Resolve every secret.
 
     Raises:
-        SecretError: If one cannot: all that are missing.
+        SecretError: If secrets are missing; it names all.
     """
     troubles = []
     for sink in config.sinks.values():
@@ -127,7 +123,7 @@ def _secrets(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def revealed(value: Any) -> Any:  # noqa: ANN401 - options of any type
-    """Give a value with the secrets in it read, as they are now."""
+    """Replace the secrets in a value by their present values."""
     if isinstance(value, Secret):
         return value.reveal()
     if isinstance(value, Mapping):
@@ -135,20 +131,17 @@ def revealed(value: Any) -> Any:  # noqa: ANN401 - options of any type
     return value
 
 
-# -- destinations
-
-
 def check_sinks(config: Config) -> None:
-    """See to it that each sink can make something of its options; secrets need not be there, nothing is connected to.
+    """Build each sink, to check its options. Secrets may be missing, and nothing connects.
 
     Raises:
-        ConfigError: If one cannot: all that are wrong.
+        ConfigError: If sinks refuse their options; it names all.
     """
     troubles = []
     for sink in config.sinks.values():
         try:
             destination(sink, config.checkpoints)
-        except SecretError:  # it is read when an export begins
+        except SecretError:  # reported when an export begins
             continue
         except ValueError as error:
             troubles.append(f"{config.file}: sinks.{sink.name}: {error}")
@@ -157,16 +150,16 @@ def check_sinks(config: Config) -> None:
 
 
 def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[str, Any]] | None]:
-    """Give where a sink of a configuration writes, and the options of its store, to read it back.
+    """Return the place that a sink writes to, and a function for the options of its store, to read it back.
 
     Args:
-        config: What was read from its file.
-        name: Of the sink.
+        config: A valid configuration.
+        name: The name of the sink.
 
     Raises:
-        ConfigError: If there is no such sink, or what it writes cannot be read back.
+        ConfigError: If the sink does not exist, or cannot be read back.
     """
-    readable = [sink.name for sink in config.sinks.values() if sink.type in _HOLDS_POSITIONS]
+    readable = [sink.name for sink in config.sinks.values() if sink.type in _READABLE]
     if name not in readable:
         others = f"; these are: {listed(readable)}" if readable else "; none of this configuration is"
         end = did_you_mean(name, readable) or others
@@ -178,17 +171,17 @@ def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[
 
 
 def destination(config: SinkConfig, checkpoints: str) -> Destination:
-    """Make a destination.
+    """Build a destination.
 
     Args:
-        config: What was read of it.
-        checkpoints: The folder for the positions of sinks that cannot hold them; empty: none.
+        config: The configuration of the sink.
+        checkpoints: The folder for the positions of sinks that store none; empty for no folder.
 
     Raises:
-        ValueError: If the sink can make nothing of its options.
+        ValueError: If the sink refuses its options.
     """
     sink = _MAKERS[config.type](config)
-    if checkpoints and config.type not in _HOLDS_POSITIONS:
+    if checkpoints and config.type not in _READABLE:
         sink = Checkpointed(sink, Path(checkpoints) / f"{config.name}.json")
     return Destination(
         sink,
@@ -199,54 +192,38 @@ def destination(config: SinkConfig, checkpoints: str) -> Destination:
     )
 
 
-def _stdout(config: SinkConfig) -> Sink:  # noqa: ARG001 - it has no options
-    return StdoutSink()
-
-
-def _file(config: SinkConfig) -> Sink:
-    return FileSink(**config.options)
-
-
 def _object_store(config: SinkConfig) -> Sink:
     options = dict(config.options)
     inner, url = options.pop("options"), revealed(options.pop("url"))
-    sink = ObjectStoreSink(url, options=lambda: _at_hand(inner), timeout=config.timeout, **options)
+    sink = ObjectStoreSink(url, options=lambda: _resolved(inner), timeout=config.timeout, **options)
     check_options(url, {name: "" if isinstance(value, Secret) else value for name, value in inner.items()})
     return sink
 
 
-def _webhook(config: SinkConfig) -> Sink:
-    return WebhookSink(**_of_http(config))
-
-
-def _otlp(config: SinkConfig) -> Sink:
-    return OtlpSink(**_of_http(config))
-
-
-def _of_http(config: SinkConfig) -> dict[str, Any]:
-    """The arguments of a sink that makes requests: each secret as a function that reads it."""
-    options = {name: _text(value) for name, value in config.options.items() if name != "headers"}
-    headers = {name: _text(value) for name, value in config.options["headers"].items()}
+def _http_arguments(config: SinkConfig) -> dict[str, Any]:
+    """The arguments of an HTTP sink, with each secret as a function that resolves it."""
+    options = {name: _resolver(value) for name, value in config.options.items() if name != "headers"}
+    headers = {name: _resolver(value) for name, value in config.options["headers"].items()}
     return {**options, "headers": headers, "timeout": config.timeout}
 
 
-def _text(value: Any) -> Any:  # noqa: ANN401
+def _resolver(value: Any) -> Any:  # noqa: ANN401
     return value.reveal if isinstance(value, Secret) else value
 
 
-def _at_hand(value: Any) -> Any:  # noqa: ANN401
-    """Give what `revealed` gives; a secret that cannot be had while the export runs is waited for."""
+def _resolved(value: Any) -> Any:  # noqa: ANN401
+    """Resolve the secrets in a value. While one is missing, the write is retried."""
     try:
         return revealed(value)
     except SecretError as error:
         raise Retry(str(error)) from None
 
 
-_HOLDS_POSITIONS: Final = ("file", "object-store")
+_READABLE: Final = ("file", "object-store")
 _MAKERS: Final[Mapping[str, Callable[[SinkConfig], Sink]]] = {
-    "stdout": _stdout,
-    "file": _file,
+    "stdout": lambda config: StdoutSink(),  # noqa: ARG005 - no options
+    "file": lambda config: FileSink(**config.options),
     "object-store": _object_store,
-    "webhook": _webhook,
-    "otlp": _otlp,
+    "webhook": lambda config: WebhookSink(**_http_arguments(config)),
+    "otlp": lambda config: OtlpSink(**_http_arguments(config)),
 }

@@ -1,4 +1,4 @@
-"""The command ``kevents check``: is a configuration good, and where would an event go, and why."""
+"""The command ``kevents check``: validates a configuration, and explains the routes of events."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from kevents._model.wire import printable
+from kevents._model.wire import pluralize, printable
 from kevents.export._config.file import load
-from kevents.export._config.settings import Config
+from kevents.export._config.schema import Config
 from kevents.export._operate.build import check_sinks
 from kevents.export._route.routes import Answer, Router, is_gap
 
@@ -18,24 +18,24 @@ NOT_ROUTED = 1
 
 
 class EventFileError(Exception):
-    """A file that holds no event; the text names it, and says what it must hold."""
+    """The file contains no event. The text names the file, the error and the fix."""
 
 
 def check(config: Path, event: str | None, stream: TextIO) -> int:
-    """Check a configuration, and say where events would go.
+    """Check a configuration, and explain the routes of events.
 
     Args:
-        config: The configuration's file.
-        event: A file with an event, a list of events, or lines of exported records; ``-``: standard input; None: only
-            the configuration is checked.
-        stream: Where to say it.
+        config: The file of the configuration.
+        event: A file with an event, a list of events, or lines of exported records; ``-`` for standard input; None to
+            check the configuration only.
+        stream: The output.
 
     Returns:
-        0; 1 if an event would go nowhere.
+        0, or 1 if an event has no destination.
 
     Raises:
-        ConfigError: If the configuration cannot be used.
-        EventFileError: If the file holds no event.
+        ConfigError: If the configuration is invalid.
+        EventFileError: If the file contains no event.
     """
     settings = load(config)
     check_sinks(settings)
@@ -54,17 +54,16 @@ def check(config: Path, event: str | None, stream: TextIO) -> int:
 
 
 def summary(config: Config) -> str:
-    """Say in a line what a configuration comes to."""
+    """A valid configuration in one line."""
     sinks = ", ".join(f"{sink.name} ({sink.type})" for sink in config.sinks.values())
-    number = len(config.routes)
-    return printable(f"{config.file}: good; {number} {'route' if number == 1 else 'routes'}, sinks: {sinks}")
+    return printable(f"{config.file}: good; {pluralize(len(config.routes), 'route')}, sinks: {sinks}")
 
 
 def events_of(file: str) -> Iterator[dict[str, Any]]:
-    """Give the events of a file, as kubectl writes them with ``-o json``, or as an export does, line by line.
+    """The events of a file, which kubectl has written with ``-o json``, or an export line by line.
 
     Raises:
-        EventFileError: If it cannot be read, or holds none.
+        EventFileError: If the file is unreadable, or contains no event.
     """
     text = _text(file)
     try:
@@ -73,11 +72,11 @@ def events_of(file: str) -> Iterator[dict[str, Any]]:
         found = [_line(file, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     events = [event for each in found for event in _items(each)]
     if not events:
-        raise EventFileError(f"{file}: holds no event: give what 'kubectl get event NAME -o json' prints")
+        raise EventFileError(f"{file}: contains no event: give what 'kubectl get event NAME -o json' prints")
     for event in events:
         if not isinstance(event, dict) or not ({"involvedObject", "regarding"} & set(event) or is_gap(event)):
             raise EventFileError(
-                f"{file}: this is not an event: it has no involvedObject; give what 'kubectl get event NAME -o json' "
+                f"{file}: not an event, because it has no involvedObject: give what 'kubectl get event NAME -o json' "
                 "prints"
             )
         yield _as_core(event)
@@ -107,7 +106,7 @@ def _line(file: str, number: int, line: str) -> Any:  # noqa: ANN401
 
 
 def _as_core(event: dict[str, Any]) -> dict[str, Any]:
-    """An event of events.k8s.io/v1, which is what 'kubectl get events.events.k8s.io' prints, in core/v1's names."""
+    """An event of events.k8s.io/v1, as 'kubectl get events.events.k8s.io' prints it, with the names of core/v1."""
     if "regarding" not in event:
         return event
     return {
@@ -134,14 +133,14 @@ def _answers(router: Router, body: dict[str, Any]) -> Iterator[str]:
         yield "  a gap goes to every sink that a route names"
         return
     for number, answer in enumerate(router.explain(body), 1):
-        yield f"  route {number}{f' ({answer.route.id})' if answer.route.id else ''}{_said(answer)}"
+        yield f"  route {number}{f' ({answer.route.id})' if answer.route.id else ''}{_verdict(answer)}"
 
 
-def _said(answer: Answer) -> str:
+def _verdict(answer: Answer) -> str:
     if answer.matched is None:
-        return " is not asked: an earlier one says stop"
+        return " is not evaluated, because an earlier one stops"
     reasons = "; ".join(answer.reasons)
     if not answer.matched:
         return f" does not match: {reasons}"
     to = ", ".join(answer.route.sinks) or "nowhere"
-    return f" matches and leads to {to}{', and stops' if answer.route.stop else ''}: {reasons}"
+    return f" matches and goes to {to}{', and stops' if answer.route.stop else ''}: {reasons}"

@@ -1,4 +1,4 @@
-"""The commands of an export: what the user asked for, done; what went wrong, told in a line."""
+"""The commands ``export``, ``check``, ``read`` and ``tail``, with errors in one line each."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from kevents._model.wire import format_error, parse_time, printable
+from kevents._clients.kubeconfig import KubeconfigError
+from kevents._model.wire import format_error, parse_time, pluralize, printable
 from kevents.exceptions import KeventsError
-from kevents.export._config.cluster import ClusterError, client_of
 from kevents.export._config.file import ConfigError, load
+from kevents.export._config.schema import ClusterConfig
 from kevents.export._config.secrets import KNOWN, SecretError
-from kevents.export._config.settings import ClusterConfig
 from kevents.export._model.record import time_of
 from kevents.export._model.text import duration
-from kevents.export._operate.build import build, place_of_sink
+from kevents.export._operate.build import build, client_of, place_of_sink
 from kevents.export._operate.check import EventFileError, check
-from kevents.export._operate.columns import Columns, colourful
 from kevents.export._operate.health import ListenError
 from kevents.export._operate.logs import is_terminal, logging_to
-from kevents.export._operate.run import exported
-from kevents.export._operate.tail import as_columns, as_json, tail
+from kevents.export._operate.run import run_with_logs
+from kevents.export._operate.tail import Columns, as_columns, as_json, colourful, tail
 from kevents.export._read.archive import ArchiveError, Segment, segments
 from kevents.export._read.reader import REMEMBERED, Damage, read_archive
 from kevents.export._route.matchers import ConditionError
@@ -35,26 +34,26 @@ FAILED: Final = 1
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
 _NANO: Final = 1_000_000_000
-_MOST_TOLD: Final = 10
-_FIXES: Final = (  # advice for programs, and what a user of the command does instead
+_MOST_SHOWN: Final = 10
+_FIXES: Final = (  # advice for programs, each with that for users of the command
     (
         "give kevents.CoreV1EventSink an api",
         "name a kubeconfig (--kubeconfig of tail; kubeconfig in the table [cluster] of a configuration)",
     ),
     ("give the source a cluster name of your own, with cluster=", 'give it an id of your own: id = "..." in [cluster]'),
 )
-_USERS: Final = (ArchiveError, ClusterError, EventFileError, KeventsError, ListenError, SecretError)
+_USER_ERRORS: Final = (ArchiveError, EventFileError, KeventsError, KubeconfigError, ListenError, SecretError)
 
 
 class OptionError(Exception):
-    """An option of the command line that means nothing; the text names it."""
+    """An option of the command line is invalid. The text names it."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a command.
 
     Args:
-        options: As the parser of the command ``kevents`` gives them.
+        options: The parsed options of the command ``kevents``.
 
     Returns:
         The exit status.
@@ -62,27 +61,26 @@ def run(options: argparse.Namespace) -> int:
     try:
         return _COMMANDS[options.command](options)
     except ConfigError as error:
-        number = len(error.lines)
-        _tell(*error.lines, f"kevents: {number} {'error' if number == 1 else 'errors'}")
+        _print_error(*error.lines, f"kevents: {pluralize(len(error.lines), 'error')}")
         return USAGE_ERROR
-    except (OptionError, *_USERS) as error:
+    except (OptionError, *_USER_ERRORS) as error:
         if options.debug:
             raise
         text = str(error)
         for advice, fix in _FIXES:
             text = text.replace(advice, fix)
-        _tell(*(f"kevents: {line}" for line in text.splitlines()))
+        _print_error(*(f"kevents: {line}" for line in text.splitlines()))
         return USAGE_ERROR
     except BrokenPipeError:
         raise
     except Exception as error:
         if options.debug:
             raise
-        _tell(f"kevents: {format_error(error)}; with --debug it is shown where this happened")
+        _print_error(f"kevents: {format_error(error)}; --debug shows the traceback")
         return FAILED
 
 
-def _tell(*lines: str) -> None:
+def _print_error(*lines: str) -> None:
     sys.stderr.write("".join(f"{printable(KNOWN.clean(line))}\n" for line in lines))
 
 
@@ -93,10 +91,7 @@ def _check(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     config = load(options.config)
     to_stdout = any(sink.type == "stdout" for sink in config.sinks.values())
-    return exported(build(config), logs=options.logs, shared=to_stdout and is_terminal(sys.stdout))
-
-
-# -- for people
+    return run_with_logs(build(config), logs=options.logs, shared=to_stdout and is_terminal(sys.stdout))
 
 
 def _tail(options: argparse.Namespace) -> int:
@@ -106,7 +101,7 @@ def _tail(options: argparse.Namespace) -> int:
         client_of(ClusterConfig(options.kubeconfig or "", options.context or "")),
         namespaces=namespaces,
         start="all" if options.since else "now",
-        cluster="",  # nothing is kept that it would have to be told by
+        cluster="",  # no position is stored, so its identity is not needed
     )
     columns = _columns(namespaces=len(namespaces) != 1, dates=False)
     show = as_json(sys.stdout.buffer) if options.json else as_columns(sys.stdout, columns)
@@ -115,7 +110,7 @@ def _tail(options: argparse.Namespace) -> int:
         streams = source.open()
         if is_terminal(sys.stderr) and not options.since:
             where = f"namespace {', '.join(namespaces)}" if namespaces else "all namespaces"
-            _tell(f"events of {where} from now on; --since 1h shows earlier ones too")
+            _print_error(f"events of {where} from now on; --since 1h shows earlier ones too")
         with suppress(KeyboardInterrupt):
             tail(streams, wanted, show)
     return INTERRUPTED
@@ -125,10 +120,10 @@ def _read(options: argparse.Namespace) -> int:
     wanted = _filter(options, since=_since(options.since))
     place, store = place_of_sink(load(options.config), options.place) if options.config else (options.place, None)
     columns = _columns(namespaces=len(options.namespace or []) != 1, dates=True)
-    complaints = _Complaints()
+    damage = _DamageReport()
     records = read_archive(
         _segments(place, store),
-        complaints,
+        damage,
         where=lambda body: bool(wanted.targets_of(body)),
         remembered=0 if options.duplicates else REMEMBERED,
     )
@@ -136,7 +131,7 @@ def _read(options: argparse.Namespace) -> int:
         _write_json(records)
     else:
         _write_lines(records, columns)
-    return FAILED if complaints.total else 0
+    return FAILED if damage.total else 0
 
 
 def _segments(place: str, options: Callable[[], Mapping[str, Any]] | None) -> Iterator[Segment]:
@@ -145,11 +140,11 @@ def _segments(place: str, options: Callable[[], Mapping[str, Any]] | None) -> It
         found = True
         yield segment
     if not found:
-        raise ArchiveError(f"{place} holds no segments of an export")
+        raise ArchiveError(f"{place} contains no segments of an export")
 
 
-class _Complaints:
-    """Tells what cannot be read as soon as that is known: of each file the first, then how many there were."""
+class _DamageReport:
+    """Reports damage at once: the first ones of each file, then their number."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -158,21 +153,21 @@ class _Complaints:
     def damaged(self, damage: Damage) -> None:
         self.total += 1
         self._of_this_file += 1
-        if self._of_this_file <= _MOST_TOLD:
-            _tell(f"kevents: {damage}")
+        if self._of_this_file <= _MOST_SHOWN:
+            _print_error(f"kevents: {damage}")
 
     def ended(self, file: str, *, foreign: bool) -> None:
-        if self._of_this_file > _MOST_TOLD:
-            _tell(f"kevents: {file}: and {self._of_this_file - _MOST_TOLD:,} more in this file")
+        if self._of_this_file > _MOST_SHOWN:
+            _print_error(f"kevents: {file}: and {self._of_this_file - _MOST_SHOWN:,} more in this file")
         if foreign:
-            _tell(f"kevents: {file}: nothing in it can be read: is this a file of an export?")
+            _print_error(f"kevents: {file}: contains nothing readable: is this a file of an export?")
         self._of_this_file = 0
 
 
 def _write_json(records: Iterable[Mapping[str, Any]]) -> None:
-    import msgspec  # noqa: PLC0415 - loaded already
+    import msgspec  # noqa: PLC0415 - loaded by then
 
-    out = sys.stdout.buffer  # JSON is UTF-8, whatever the terminal's encoding is
+    out = sys.stdout.buffer  # in UTF-8, whatever the terminal's encoding is
     for record in records:
         out.write(msgspec.json.encode(record) + b"\n")
     out.flush()
@@ -190,11 +185,8 @@ def _columns(*, namespaces: bool, dates: bool) -> Columns:
     return Columns(colour=colourful(sys.stdout), namespaces=namespaces, dates=dates, encoding=encoding)
 
 
-# -- filters
-
-
 def _since(text: str | None) -> int:
-    """The moment that an option ``--since`` means, in nanoseconds since the epoch; 0 without one."""
+    """The time of the option ``--since`` in nanoseconds since the epoch, 0 without it."""
     if not text:
         return 0
     try:
@@ -204,7 +196,7 @@ def _since(text: str | None) -> int:
 
 
 def _filter(options: argparse.Namespace, *, since: int) -> Router:
-    """What is shown, as a route; a gap always is."""
+    """The filters as a route. Gaps always match."""
     conditions: dict[str, Any] = {
         "namespace": options.namespace,
         "kind": options.kind,

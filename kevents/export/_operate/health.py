@@ -1,12 +1,14 @@
-"""Metrics and probes over HTTP: is the export ready, is it alive, and what its ledgers say."""
+"""Metrics and probes of an export over HTTP."""
 
 from __future__ import annotations
 
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
 from typing import Any, Final
 
 from kevents._model.wire import printable
@@ -15,25 +17,26 @@ from kevents.export._model.statistics import DestinationStatistics, ExportStatis
 from kevents.export.prometheus import ExportCollector, HasLookUps, HasStatistics
 
 _TEXT: Final = "text/plain; charset=utf-8"
-_SLOWEST_CLIENT: Final = 5.0
+_REQUEST_TIMEOUT: Final = 5.0  # seconds for a whole request
+_MOST_CONNECTIONS: Final = 64
 _POLL: Final = 0.1
 LONGEST_BEAT: Final = 30.0
 
+Answer = tuple[HTTPStatus, str, bytes]
+Page = Callable[[str], Answer]
+
 
 class ListenError(Exception):
-    """The address cannot be had; the text names it, and why."""
+    """The server cannot listen. The text names the address and the reason."""
 
 
 def unready(statistics: ExportStatistics, stale_after: float, unacknowledged_after: float) -> list[str]:
-    """Say why an export is not ready: it has not read, a position is stale, a sink does not acknowledge.
+    """The reasons why an export is not ready: a stream not read yet or stale, or a sink that does not acknowledge.
 
     Args:
-        statistics: Its ledgers.
-        stale_after: Seconds without a word of a stream after which its position is stale.
-        unacknowledged_after: Seconds that a record may wait for a sink that fails.
-
-    Returns:
-        The reasons; none if it is ready.
+        statistics: The export's.
+        stale_after: Seconds without an answer after which a stream is stale.
+        unacknowledged_after: Seconds that a record may wait for a failing sink.
     """
     if statistics.state != "running":
         return [f"the export is {statistics.state}"]
@@ -47,7 +50,7 @@ def _stream_trouble(stream: StreamStatistics, stale_after: float) -> str:
     if stream.position is None:
         return f"the events of {name} have not been read yet"
     if stream.silent_for > stale_after:
-        return f"nothing has been heard of the events of {name} for {stream.silent_for:.0f} s"
+        return f"no answer about the events of {name} for {stream.silent_for:.0f} s"
     return ""
 
 
@@ -61,24 +64,24 @@ def _sink_trouble(sink: DestinationStatistics, unacknowledged_after: float) -> s
 
 
 def unalive(statistics: ExportStatistics) -> list[str]:
-    """Say why an export is not alive: it has ended, or its loop does not beat; nothing if it is."""
+    """The reason why an export is not alive: it has ended, or its loop does not run."""
     if statistics.state == "ended":
         return ["the export has ended"]
     if statistics.beat_age > LONGEST_BEAT:
-        return [f"the export has not looked after its parts for {statistics.beat_age:.0f} s"]
+        return [f"the loop of the export has not run for {statistics.beat_age:.0f} s"]
     return []
 
 
 class HealthServer:
-    """Serves ``/metrics``, ``/readyz`` and ``/livez`` in threads of its own. A context manager: `start` and `close`.
+    """Serves ``/metrics``, ``/readyz`` and ``/livez`` in its own threads. A context manager: `start` and `close`.
 
     Args:
-        exporter: Whose ledgers.
+        exporter: The exporter.
         enricher: Its enricher, if it has one.
-        host: The address; loopback unless told otherwise: whoever can reach it can read it.
+        host: The address. Everyone who can connect to it can read the metrics.
         port: The port; 0 for a free one.
-        stale_after: Seconds without a word of a stream after which the export is not ready.
-        unacknowledged_after: Seconds that a record may wait for a sink that fails.
+        stale_after: Seconds without an answer about a stream after which the export is not ready.
+        unacknowledged_after: Seconds that a record may wait for a failing sink.
 
     .. versionadded:: 0.1
     """
@@ -93,7 +96,7 @@ class HealthServer:
         stale_after: float = 300.0,
         unacknowledged_after: float = 60.0,
     ) -> None:
-        """Prepare; nothing listens yet."""
+        """Do not listen yet."""
         self._exporter = exporter
         self._collector = ExportCollector(exporter, enricher)
         self._where = (host, port)
@@ -103,26 +106,29 @@ class HealthServer:
 
     @property
     def address(self) -> str:
-        """Where it listens, as a URL; empty while it does not."""
+        """The URL while it listens, else empty."""
         if self._server is None:
             return ""
         host, port = self._server.server_address[:2]
-        return (
-            f"http://[{host!s}]:{port}" if self._server.address_family == socket.AF_INET6 else f"http://{host!s}:{port}"
-        )
+        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
 
     def start(self) -> HealthServer:
-        """Listen; give the server itself.
+        """Listen, and return the server itself.
 
         Raises:
-            ListenError: If the address cannot be had.
+            ListenError: If the address cannot be used.
         """
         host, port = self._where
+        pages: dict[str, Page] = {
+            "/metrics": self._metrics,
+            "/readyz": lambda accept: _probe(unready(self._exporter.statistics(), *self._limits)),  # noqa: ARG005
+            "/livez": lambda accept: _probe(unalive(self._exporter.statistics())),  # noqa: ARG005
+        }
         try:
-            self._server = _Server(host, port, self._pages())
+            self._server = _Server(host, port, pages)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or str(error)
-            raise ListenError(f"cannot listen on {host}:{port} ({why}): take another address or port") from None
+            raise ListenError(f"cannot listen on {host}:{port} ({why}): use another address or port") from None
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL,), name="kevents-health", daemon=True
         )
@@ -130,7 +136,7 @@ class HealthServer:
         return self
 
     def close(self) -> None:
-        """Listen no more; a client that is being answered is not waited for."""
+        """Stop listening, without waiting for requests in progress."""
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -145,25 +151,14 @@ class HealthServer:
         """Close."""
         self.close()
 
-    def _pages(self) -> dict[str, Page]:
-        return {
-            "/metrics": self._metrics,
-            "/readyz": lambda accept: _probe(unready(self._exporter.statistics(), *self._limits)),  # noqa: ARG005
-            "/livez": lambda accept: _probe(unalive(self._exporter.statistics())),  # noqa: ARG005
-        }
-
     def _metrics(self, accept: str) -> Answer:
-        from prometheus_client import CollectorRegistry  # noqa: PLC0415 - loaded already: this room needs it
+        from prometheus_client import CollectorRegistry  # noqa: PLC0415 - loaded by kevents.export.prometheus
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
         registry = CollectorRegistry()
         registry.register(self._collector)
         encode, kind = choose_encoder(accept)
         return HTTPStatus.OK, kind, encode(registry)
-
-
-Answer = tuple[HTTPStatus, str, bytes]
-Page = Callable[[str], Answer]
 
 
 def _probe(troubles: list[str]) -> Answer:
@@ -173,19 +168,49 @@ def _probe(troubles: list[str]) -> Answer:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True  # none is waited for at the end: a client that sends a byte a second has no time-out
+    """A server whose clients cannot exhaust it: old connections end early, and the oldest gives way to a new one."""
+
+    daemon_threads = True  # the shutdown does not wait for them
+    request_queue_size = _MOST_CONNECTIONS
 
     def __init__(self, host: str, port: int, pages: dict[str, Page]) -> None:
         self.pages = pages
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._lock = threading.Lock()
+        self._opened: dict[Any, float] = {}  # the sockets, with the time of their connection, oldest first
         super().__init__((host, port), _Handler)
 
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        with self._lock:
+            excess = list(self._opened)[: max(len(self._opened) + 1 - _MOST_CONNECTIONS, 0)]
+            self._opened[request] = monotonic()
+        self._end(excess)
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        with self._lock:
+            oldest = monotonic() - _REQUEST_TIMEOUT
+            late = [request for request, opened in self._opened.items() if opened < oldest]
+        self._end(late)
+
+    def _end(self, requests: list[Any]) -> None:
+        for request in requests:
+            with suppress(OSError):  # closed already
+                request.shutdown(socket.SHUT_RDWR)  # its thread meets the end of the stream
+            with self._lock:
+                self._opened.pop(request, None)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401
+        with self._lock:
+            self._opened.pop(request, None)
+        super().shutdown_request(request)
+
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing about a client that went away."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = _SLOWEST_CLIENT
+    timeout = _REQUEST_TIMEOUT
     server: _Server
     server_version = "kevents"
     sys_version = ""
@@ -204,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server requires
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401
         """Log nothing: probes come every few seconds."""

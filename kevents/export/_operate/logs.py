@@ -1,42 +1,32 @@
-"""How the command logs: lines for people on a terminal, JSON lines elsewhere; never a secret."""
+"""The log of the commands: text on a terminal, JSON lines elsewhere, never with secrets; and the status line."""
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from itertools import count
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Final, TextIO
 
 from kevents._model.wire import printable
 from kevents.export._config.secrets import KNOWN
 
 LOGGER: Final = logging.getLogger("kevents.export")
 FIELDS: Final = "fields"
-"""The key of ``extra`` under which a line's own figures stand."""
+"""The key of ``extra`` for the statistics of a log line."""
 
-
+_ERASE: Final = "\r\x1b[K"
 _WARNINGS: Final = "py.warnings"
 _INSECURE: Final = "InsecureRequestWarning: "
 
 
-class LogStream(Protocol):
-    """What lines can be written to."""
-
-    def write(self, text: str, /) -> object:
-        """Write a text."""
-        ...
-
-    def flush(self) -> object:
-        """Pass on what was written."""
-        ...
-
-
 class JsonFormatter(logging.Formatter):
-    """A log record as one JSON object: ``time``, ``level``, ``logger``, ``message``, its figures, and its traceback."""
+    """Formats a record as one JSON object: ``time``, ``level``, ``logger``, ``message``, statistics and traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
@@ -53,7 +43,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
-    """A log record as one printable line: ``09:00:00 WARNING message``."""
+    """Formats a record as one printable line: ``09:00:00 WARNING message``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
@@ -68,33 +58,61 @@ def _traceback(error: Any) -> str:  # noqa: ANN401 - three values, or three time
     return KNOWN.clean("".join(traceback.format_exception(*error)))
 
 
-class OneOfInsecure(logging.Filter):
-    """Lets one of urllib3's warnings pass, which come with every request, and says in a line what it means."""
+class _FirstInsecure(logging.Filter):
+    """Passes only the first InsecureRequestWarning, which urllib3 gives at every request, with a plain text."""
 
     def __init__(self) -> None:
-        """None has come yet."""
         super().__init__()
-        self._met = count()  # its next number is one thread's only
+        self._count = count()  # ``next`` is atomic: only one thread gets 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log a record."""
         if record.name != _WARNINGS or _INSECURE not in record.getMessage():
             return True
-        record.msg, record.args = "certificates are not verified: the kubeconfig says so", None
-        return next(self._met) == 0
+        record.msg, record.args = "certificates are not verified, because the kubeconfig disables it", None
+        return next(self._count) == 0
+
+
+class StatusLine:
+    """A stream for log lines on a terminal, with a status line below them that is redrawn in place."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Show nothing yet."""
+        self._stream = stream
+        self._lock = threading.RLock()  # re-entrant: a signal handler may log during a redraw
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Write log lines above the status line."""
+        with self._lock:
+            self._stream.write(f"{_ERASE if self._line else ''}{text}{self._line if text.endswith(chr(10)) else ''}")
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the terminal."""
+        self._stream.flush()
+
+    def show(self, line: str) -> None:
+        """Replace the status line; an empty text removes it."""
+        encoding = getattr(self._stream, "encoding", None) or "ascii"
+        safe = line.encode(encoding, "backslashreplace").decode(encoding)
+        with self._lock:
+            cut = safe[: max(shutil.get_terminal_size().columns - 1, 20)]
+            self._stream.write(f"{_ERASE}{cut}")
+            self._stream.flush()
+            self._line = cut
 
 
 @contextmanager
-def logging_to(stream: LogStream, *, as_json: bool) -> Iterator[None]:
-    """Let everything that is logged in the process go to a stream, from INFO on; other people's lines from WARNING on.
+def logging_to(stream: TextIO | StatusLine, *, as_json: bool) -> Iterator[None]:
+    """Send all log records of the process to a stream: kevents' from INFO on, those of other loggers from WARNING on.
 
     Args:
-        stream: Where to.
-        as_json: JSON lines instead of lines for people.
+        stream: The output.
+        as_json: JSON lines instead of text.
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if as_json else PlainFormatter())
-    handler.addFilter(OneOfInsecure())
+    handler.addFilter(_FirstInsecure())
     root, ours = logging.getLogger(), logging.getLogger("kevents")
     before = root.handlers[:], root.level, ours.level
     root.handlers[:] = [handler]
@@ -111,7 +129,7 @@ def logging_to(stream: LogStream, *, as_json: bool) -> Iterator[None]:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person looks at it."""
+    """Whether the stream is an open terminal."""
     try:
         return stream.isatty()
     except ValueError:  # closed

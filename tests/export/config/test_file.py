@@ -1,19 +1,29 @@
-"""The configuration: what it says, and that each error is told with file, line, key, value and fix, all at once."""
+"""The configuration: its values, and its errors with file, line, key, value and fix, all at once."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kevents.export._config import sinks as _sinkconfig
-from kevents.export._config.file import ConfigError, load, parse
+from kevents.export._config.file import ConfigError, Lines, load, parse
+from kevents.export._config.schema import ClusterConfig, EnrichConfig, HealthConfig, SourceConfig
 from kevents.export._config.secrets import Secret
-from kevents.export._config.settings import ClusterConfig, EnrichConfig, HealthConfig, SourceConfig
 from kevents.export._model.text import duration, size
 from kevents.export._operate import build as _build
 from kevents.export._route.routes import Route
 from tests.support.collector import no_collection
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FULL = """\
 grace = "20s"
@@ -79,7 +89,7 @@ SMALL = '[sinks.out]\ntype = "stdout"\n[[routes]]\nto = "out"\nall = true\n'
 
 
 def errors(text: str) -> list[str]:
-    """What is wrong with a configuration."""
+    """The errors of a configuration."""
     with pytest.raises(ConfigError) as error:
         parse(text, "cfg.toml")
     assert str(error.value) == "\n".join(error.value.lines)
@@ -90,7 +100,7 @@ def errors(text: str) -> list[str]:
 
 
 def test_everything() -> None:
-    """Every key says what it says."""
+    """Every key has its value."""
     config = parse(FULL)
     assert (config.grace, config.checkpoints, config.dead_letters) == (20.0, "state/", "dead.jsonl")
     assert config.cluster == ClusterConfig("~/.kube/config", "prod", "production", "main")
@@ -104,11 +114,11 @@ def test_everything() -> None:
 
 
 def test_a_switch_of_a_store() -> None:
-    """An option of a store that is true or false is handed on as that."""
+    """A boolean option of a store stays a boolean."""
     text = FULL.replace(
         'options = { region = "eu-1"', 'options = { virtual_hosted_style_request = false, region = "eu-1"'
     )
-    assert False is parse(text).sinks["bucket"].options["options"]["virtual_hosted_style_request"]
+    assert parse(text).sinks["bucket"].options["options"]["virtual_hosted_style_request"] is False
 
 
 def test_sinks() -> None:
@@ -139,7 +149,7 @@ def test_sinks() -> None:
 
 
 def test_defaults() -> None:
-    """Little need be said."""
+    """A small configuration has defaults for everything else."""
     config = parse(SMALL)
     assert (config.source, config.enrich, config.cluster) == (SourceConfig(), EnrichConfig(), ClusterConfig())
     assert (config.health.host, config.checkpoints, config.dead_letters) == (None, "", "")
@@ -157,26 +167,26 @@ def test_defaults() -> None:
     [("10s", 10), ("250ms", 0.25), ("1h30m", 5400), ("7d", 604_800), ("1.5m", 90)],
 )
 def test_durations(text: str, expected: float) -> None:
-    """A time says its unit."""
+    """A duration has a unit."""
     assert duration(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "10", "s", "10 s", "-1s", "1x", "0s", "1e3s", "٣s"])
 def test_no_durations(text: str) -> None:
-    """A time without a unit, or of nothing, is none."""
+    """A duration without a unit, or of zero, is an error."""
     with pytest.raises(ValueError, match="duration"):
         duration(text)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("5MiB", 5 * 2**20), ("512kB", 512_000), ("1.5KiB", 1536), ("7 B", 7)])
 def test_sizes(text: str, expected: int) -> None:
-    """A size says its unit."""
+    """A size has a unit."""
     assert size(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "5", "MiB", "-5MiB", "5 mib", "0B", "0.1B"])
 def test_no_sizes(text: str) -> None:
-    """A size without a unit, or of nothing, is none."""
+    """A size without a unit, or of zero, is an error."""
     with pytest.raises(ValueError, match="size"):
         size(text)
 
@@ -192,7 +202,7 @@ def test_no_sizes(text: str) -> None:
     ],
 )
 def test_listen(listen: str, expected: tuple[str, int]) -> None:
-    """Pitfall 77: without an address it is loopback; all addresses are said, not assumed."""
+    """Pitfall 77: without an address it is loopback; all addresses must be named."""
     health = parse(f'health = {{ listen = "{listen}" }}\n{SMALL}').health
     assert (health.host, health.port) == expected
 
@@ -207,7 +217,7 @@ def test_windows_line_ends(tmp_path: Path) -> None:
         load(path)
 
 
-# -- what is wrong with it -------------------------------------------------------------------------------------------
+# -- its errors ------------------------------------------------------------------------------------------------------
 
 WRONG = """\
 gracee = "20s"
@@ -238,7 +248,7 @@ message = { glob = 5 }
 [[routes]]
 to = "archive"
 """
-TOLD = """\
+ERRORS = """\
 cfg.toml:1: gracee: unknown key "gracee"; did you mean "grace"?
 cfg.toml:3: cluster.kubeconfig: must be a text, not 5
 cfg.toml:5: source.start: must be "resume", "now" or "all", not "resum"; did you mean "resume"?
@@ -252,23 +262,23 @@ cfg.toml:17: sinks.b.type: must be "stdout", "file", "object-store", "webhook" o
 cfg.toml:19: routes[0].to: unknown sink "archiv"; did you mean "archive"?
 cfg.toml:23: routes[1].kindd: unknown key "kindd"; did you mean "kind"?
 cfg.toml:24: routes[1].reason.regex: "(" is no regular expression: """
-TOLD_LAST = """\
+LAST_ERRORS = """\
 cfg.toml:25: routes[1].message.glob: must be a text, not 5
 cfg.toml:26: routes[2]: has no condition: name one, or say all = true if it is meant to match everything"""
 
 
 def test_all_at_once() -> None:
-    """Every error of a file is told at once, in its order: file, line, key, value and fix."""
-    told = errors(WRONG)
-    *expected, regex = TOLD.split("\n")
-    assert [line for line in told if not line.startswith(regex)] == [*expected, *TOLD_LAST.split("\n")]
-    assert len(expected) + 3 == len(told)
+    """All errors of a file are reported at once, in its order: file, line, key, value and fix."""
+    found = errors(WRONG)
+    *expected, regex = ERRORS.split("\n")
+    assert [line for line in found if not line.startswith(regex)] == [*expected, *LAST_ERRORS.split("\n")]
+    assert len(found) == len(expected) + 3
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a = \n", "cfg.toml:1: is not valid TOML: Invalid value, column 5; texts stand in double quotes"),
+        ("a = \n", "cfg.toml:1: is not valid TOML: Invalid value, column 5; texts need double quotes"),
         ("[a]\n[a]\n", "not declare ('a',) twice, column 3"),
         (
             '[sinks.a]\n[sinks.b]\n[sinks.a]\ntype="file"',
@@ -276,7 +286,7 @@ def test_all_at_once() -> None:
         ),
         ("a = '''\nb", "cfg.toml:2: is not valid TOML: "),
         ("a = " + "[" * 5000, "cfg.toml: is nested too deeply"),
-        ("", 'cfg.toml:1: sinks: there is none: add one, [sinks.out] with type = "stdout"'),
+        ("", 'cfg.toml:1: sinks: there is none: add [sinks.out] with type = "stdout"'),
         ("", 'cfg.toml:1: routes: there is none: add [[routes]] with to = "out", all = true'),
         ("sinks = 5", "cfg.toml:1: sinks: must be a table: [sinks], not 5"),
         ("routes = 5", "cfg.toml:1: routes: must be an array of tables: [[routes]], not 5"),
@@ -284,7 +294,7 @@ def test_all_at_once() -> None:
         ("[sinks.a]", 'cfg.toml:1: sinks.a.type: is missing; for example type = "file"'),
         ('[sinks.a]\ntype = "file"', 'cfg.toml:1: sinks.a.path: is missing; for example path = "events/"'),
         ('[sinks.a]\ntype = "file"\npath = ""', "cfg.toml:3: sinks.a.path: must not be empty; for example"),
-        ('[sinks."a/../b"]\ntype = "stdout"', "cfg.toml:1: sinks.a/../b: a sink's name is made of letters, digits"),
+        ('[sinks."a/../b"]\ntype = "stdout"', "cfg.toml:1: sinks.a/../b: a sink's name has letters, digits"),
         ('[sinks.a]\ntype = "stdout"\n' + SMALL, "cfg.toml:1: sinks.a: no route goes to it: add one, or remove"),
         ('[sinks.a]\ntype = "stdout"\nbatch = 5', "cfg.toml:3: sinks.a.batch: must be a table: [batch], not 5"),
         ('[sinks.a]\ntype = "stdout"\npath = "x"', 'cfg.toml:3: sinks.a.path: unknown key "path"; there are '),
@@ -304,13 +314,16 @@ def test_all_at_once() -> None:
         ('[sinks.a]\ntype = "otlp"\nendpoint = "grpc://x"', "cfg.toml:3: sinks.a.endpoint: must begin with "),
         (
             '[sinks.a]\ntype = "webhook"\nurl = "http://x"',
-            'sinks.a: a sink of type "webhook" cannot hold how far it got',
+            'sinks.a: a sink of type "webhook" stores no position',
         ),
         ('[sinks.a]\ntype = "stdout"\nwhen_full = "wait"', 'sinks.a.when_full: must be "block" or "drop", not "wait"'),
         ("[[routes]]\nto = 5\nall = true", "cfg.toml:2: routes[0].to: must be a text, not 5"),
         ('[[routes]]\nto = ["a", 5]\nall = true', "cfg.toml:2: routes[0].to: must be a list of texts, "),
         ('[[routes]]\nto = "a"\nall = true\nkind = "Pod"', "cfg.toml:3: routes[0].all: has conditions, and says all"),
-        ('[[routes]]\nid = "x"\nto = "a"\nall = true\n' * 2, 'cfg.toml:6: routes[1].id: "x" is the id of an earlier'),
+        (
+            '[[routes]]\nid = "x"\nto = "a"\nall = true\n' * 2,
+            'cfg.toml:6: routes[1].id: "x" is also the id of an earlier',
+        ),
         ('health = { listen = "80" }', 'cfg.toml:1: health.listen: must be an address and a port, "127.0.0.1:8080"'),
         ('health = { listen = "1.2.3.4:99999" }', "health.listen: must be an address and a port"),
         ('health = { listen = "example.com:80" }', "health.listen: must be an address and a port"),
@@ -322,7 +335,7 @@ def test_all_at_once() -> None:
     ],
 )
 def test_wrong(text: str, expected: str) -> None:
-    """Each error is told with its place, the value and the fix."""
+    """Each error is reported with its place, the value and the fix."""
     with no_collection():
         found = errors(text)
     assert len([line for line in found if expected in line]) == 1, found
@@ -333,11 +346,11 @@ def test_same_place() -> None:
     text = '[sinks.{}]\ntype = "file"\npath = "{}"\n'
     assert errors(
         text.format("a", "x/") + text.format("b", "x/../x") + '[[routes]]\nto = ["a", "b"]\nall = true\n'
-    ) == ['cfg.toml:4: sinks.b: writes to the same place as the sink "a": give it another']
+    ) == ['cfg.toml:4: sinks.b: writes to the same place as the sink "a": choose another']
 
 
 def test_unreadable(tmp_path: Path) -> None:
-    """A file that cannot be read is named, with why."""
+    """An unreadable file is named, with the reason."""
     with pytest.raises(ConfigError, match=r"cfg.toml: cannot be read .No such file or directory.$"):
         load(tmp_path / "cfg.toml")
     (tmp_path / "cfg.toml").write_bytes(b"a = '\xff'")
@@ -367,7 +380,7 @@ def test_unreadable(tmp_path: Path) -> None:
     ],
 )
 def test_secrets_in_the_file(lines: str) -> None:
-    """Pitfall 72: a secret is refused in the file, and what stood there is not told."""
+    """Pitfall 72: a secret in the file is refused, and its value is not shown."""
     found = errors(f'checkpoints = "c"\n[sinks.a]\n{lines}\n[[routes]]\nto = "a"\nall = true\n')
     assert len(found) == 1
     assert found[0].startswith("cfg.toml:")
@@ -375,7 +388,7 @@ def test_secrets_in_the_file(lines: str) -> None:
 
 
 def test_repr_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 72: what a configuration shows of itself holds no secret."""
+    """Pitfall 72: the repr of a configuration holds no secret."""
     monkeypatch.setenv("TOKEN", "hunter2")
     config = parse(FULL)
     assert config.sinks["hook"].options["headers"]["Authorization"].reveal() == "hunter2"
@@ -384,5 +397,114 @@ def test_repr_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_kind_is_made() -> None:
-    """Each kind of destination that a configuration may name is also made from it."""
+    """Each type of sink in the configuration can also be built."""
     assert sorted(_build._MAKERS) == sorted(_sinkconfig._READERS)
+
+
+# -- the lines of its keys -------------------------------------------------------------------------------------------
+
+TEXT = '''\
+# a comment with [brackets] and "quotes"
+top = 1
+"quoted.key" = "a # no comment"
+
+[a.b]
+text = """
+[not.a.table]
+x = 5
+"""
+other = \'\'\'
+y = "z\'\'\'
+after.dotted = [
+  "one", # with a comment
+  { kind = "two", more = { deep = 1.5 } },
+  # [another]
+]
+[[list]]
+x = 2026-07-24T09:00:00Z
+[list.sub]
+y = [[1, 2], [3]]
+[[list]]
+x = -inf
+[[list.inner]]
+z = { }
+[ "spaced" . \'out\' ]
+last = true
+'''
+EXPECTED = {
+    ("top",): 2,
+    ("quoted.key",): 3,
+    ("a", "b"): 5,
+    ("a", "b", "text"): 6,
+    ("a", "b", "other"): 10,
+    ("a", "b", "after", "dotted"): 12,
+    ("a", "b", "after", "dotted", 0): 13,
+    ("a", "b", "after", "dotted", 1): 14,
+    ("a", "b", "after", "dotted", 1, "kind"): 14,
+    ("a", "b", "after", "dotted", 1, "more"): 14,
+    ("a", "b", "after", "dotted", 1, "more", "deep"): 14,
+    ("list", 0): 17,
+    ("list", 0, "x"): 18,
+    ("list", 0, "sub"): 19,
+    ("list", 0, "sub", "y"): 20,
+    ("list", 0, "sub", "y", 1, 0): 20,
+    ("list", 1): 21,
+    ("list", 1, "x"): 22,
+    ("list", 1, "inner", 0): 23,
+    ("list", 1, "inner", 0, "z"): 24,
+    ("spaced", "out"): 25,
+    ("spaced", "out", "last"): 26,
+}
+
+
+@pytest.mark.parametrize("path", EXPECTED, ids=str)
+def test_line(path: tuple[str | int, ...]) -> None:
+    """Each key has the line on which it is written."""
+    assert tomllib.loads(TEXT)
+    assert Lines(TEXT).of(path) == EXPECTED[path]
+
+
+def test_no_such_key() -> None:
+    """A missing key has the line of the table around it, else the first."""
+    assert Lines(TEXT).of(("list", 0, "x", "y")) == 18
+    assert Lines(TEXT).of(("list", 0, "missing")) == 17
+    assert Lines(TEXT).of(("missing",)) == 1
+    assert Lines("").of(()) == 1
+
+
+KEYS = st.sampled_from(["a", "b-c", '"d e"', "'f.g'", '"\\u00e9\\n"', "h.i", "1"])
+VALUES = st.recursive(
+    st.sampled_from(["1", "1.5", '"x"', "'y'", '"""\n[z]\n"""', "true", '"\\""', "'''\na = 1'''", "[]", "{}"]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.lists(inner, max_size=3).map(lambda items: "[\n" + "".join(f"{item}, # c\n" for item in items) + "]"),
+        st.dictionaries(KEYS, inner, max_size=2).map(
+            lambda table: "{" + ", ".join(f"{key} = {value}" for key, value in table.items()) + "}"
+        ),
+    ),
+    max_leaves=6,
+)
+HEADERS = st.sampled_from(["", "[t]", "[t.u]", "[[l]]", "[l.m]", "[[l.n]]", '["q.r"]', "# comment"])
+STATEMENTS = st.tuples(HEADERS, st.dictionaries(KEYS, VALUES, max_size=3))
+
+
+def keys(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The paths of everything in a parsed file."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield (*path, key)
+        yield from keys(part, (*path, key))
+
+
+@given(st.lists(STATEMENTS, max_size=5))
+def test_every_key_is_found(statements: list[tuple[str, dict[str, str]]]) -> None:
+    """Every key that the parser finds has a line of the text, and no other key has one."""
+    text = "".join(f"{header}\n" + "".join(f"{k} = {v}\n" for k, v in table.items()) for header, table in statements)
+    try:
+        parsed = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return
+    found = Lines(text)._found
+    implicit = {path[:length] for path in found for length in range(len(path))}
+    assert set(found) <= set(keys(parsed)) <= set(found) | implicit
+    assert all(1 <= line <= text.count("\n") + 1 for line in found.values())

@@ -1,4 +1,4 @@
-"""Secrets are named by reference, and told to nobody."""
+"""Secrets are named by reference, resolved lazily, and redacted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VALUE = "hunter2/with+signs"
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret is what the environment variable holds now, not what it held at the start."""
+    """A secret has the present value of the environment variable, not that of the start."""
     secret = Secret(env="KEVENTS_TEST")
     monkeypatch.setenv("KEVENTS_TEST", "first-value")
     assert secret.reveal() == "first-value"
@@ -25,7 +25,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_file(tmp_path: Path) -> None:
-    """A secret is what the file holds, without the line break at its end: a mounted one is renewed in place."""
+    """A secret has the present content of the file, which may be renewed, without the line break at its end."""
     path = tmp_path / "token"
     path.write_bytes(b" spaces stay \r\n")
     assert Secret(file=str(path)).reveal() == " spaces stay "
@@ -34,7 +34,7 @@ def test_file(tmp_path: Path) -> None:
 
 
 def test_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret that is not there is named by its place, with what to do."""
+    """The error of a missing secret has its place and the fix."""
     monkeypatch.delenv("KEVENTS_TEST", raising=False)
     with pytest.raises(SecretError, match=r"^the environment variable KEVENTS_TEST is not set: set it"):
         Secret(env="KEVENTS_TEST").reveal()
@@ -51,7 +51,7 @@ def test_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_repr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 72: what a secret shows of itself is its place, also after it has been read."""
+    """Pitfall 72: the repr of a secret is its place, also after it has been read."""
     monkeypatch.setenv("KEVENTS_TEST", VALUE)
     secret = Secret(env="KEVENTS_TEST")
     secret.reveal()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kevents._clients.kubeconfig import KubeconfigError
 from kevents.export import Checkpointed, FileSink, ObjectStoreSink, OtlpSink, Retry, StdoutSink, WebhookSink
-from kevents.export._config.cluster import ClusterError, client_of
 from kevents.export._config.file import load, parse
+from kevents.export._config.schema import ClusterConfig, Config
 from kevents.export._config.secrets import SecretError
-from kevents.export._config.settings import ClusterConfig, Config
 from kevents.export._model.types import Batch, Position, Record, Stream
-from kevents.export._operate.build import build, check_secrets, destination
+from kevents.export._operate.build import build, check_secrets, client_of, destination
 from tests.export.config.test_file import FULL, SMALL
 from tests.export.route.test_routes import EVENT
 
@@ -159,14 +159,16 @@ def test_cluster(api_server: APIServer, tmp_path: Path) -> None:
 def test_no_cluster(api_server: APIServer, tmp_path: Path) -> None:
     """A kubeconfig that cannot be used is told at once, without what is in it."""
     path = tmp_path / "config"
-    with pytest.raises(ClusterError, match=r"cannot use the kubeconfig .*config .No such file or directory.: take one"):
+    with pytest.raises(
+        KubeconfigError, match=r"cannot use the kubeconfig .*config .No such file or directory.: give the"
+    ):
         client_of(ClusterConfig(str(path)))
     path.write_text(f"token: {{{SECRET}", encoding="utf-8")
-    with pytest.raises(ClusterError, match=r"it holds no configuration") as error:
+    with pytest.raises(KubeconfigError, match=r"it holds no configuration") as error:
         client_of(ClusterConfig(str(path)))
     assert SECRET not in str(error.value)
     good = api_server.kubeconfig(path)
-    with pytest.raises(ClusterError, match=r"config, context none ."):
+    with pytest.raises(KubeconfigError, match=r"config, context none ."):
         client_of(ClusterConfig(str(good), "none"))
 
 

@@ -127,8 +127,8 @@ def test_event(check: Check) -> None:
     assert out.splitlines() == [
         "Warning BackOff about Pod/web-0 in shop",
         '  route 1 (noise) does not match: kind is "Lease", not "Pod"',
-        '  route 2 matches and leads to pager: type is "Warning"; reason is like "Back*"',
-        '  route 3 matches and leads to archive: kind is one of "Pod" or "Node"',
+        '  route 2 matches and goes to pager: type is "Warning"; reason is like "Back*"',
+        '  route 3 matches and goes to archive: kind is one of "Pod" or "Node"',
         "  -> pager, archive",
     ]
 
@@ -140,9 +140,9 @@ def test_nowhere(check: Check) -> None:
     assert status == 1
     assert out.splitlines() == [
         "Normal LeaderElection about Lease/l",
-        '  route 1 (noise) matches and leads to nowhere, and stops: kind is "Lease"',
-        "  route 2 is not asked: an earlier one says stop",
-        "  route 3 is not asked: an earlier one says stop",
+        '  route 1 (noise) matches and goes to nowhere, and stops: kind is "Lease"',
+        "  route 2 is not evaluated, because an earlier one stops",
+        "  route 3 is not evaluated, because an earlier one stops",
         "  -> nowhere",
     ]
 
@@ -176,12 +176,12 @@ def test_standard_input(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     ("event", "why"),
     [
         ("{", "e.json:1: is not valid JSON (Expecting property name"),
-        ("", "e.json: holds no event: give what 'kubectl get event NAME -o json' prints"),
-        ("5", "e.json: this is not an event: it has no involvedObject; give what"),
-        ('{"kind": "Pod"}', "e.json: this is not an event: it has no involvedObject; give what"),
-        ('{"items": []}', "e.json: holds no event"),
-        ('{"items": null}', "e.json: holds no event"),
-        ('{"items": 5}', "e.json: holds no event"),
+        ("", "e.json: contains no event: give what 'kubectl get event NAME -o json' prints"),
+        ("5", "e.json: not an event, because it has no involvedObject: give what"),
+        ('{"kind": "Pod"}', "e.json: not an event, because it has no involvedObject: give what"),
+        ('{"items": []}', "e.json: contains no event"),
+        ('{"items": null}', "e.json: contains no event"),
+        ('{"items": 5}', "e.json: contains no event"),
     ],
 )
 def test_no_event(check: Check, event: str, why: str) -> None:
@@ -222,7 +222,7 @@ def test_a_bug(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("never\nforeseen")
 
     monkeypatch.setattr("kevents.export._operate.commands.check", broken)
-    expected = "kevents: RuntimeError: never\\nforeseen; with --debug it is shown where this happened\n"
+    expected = "kevents: RuntimeError: never\\nforeseen; --debug shows the traceback\n"
     assert check() == (1, "", expected)
     with pytest.raises(RuntimeError):
         check(CONFIG, None, "--debug")

@@ -161,7 +161,7 @@ def test_end_to_end(
     expected = [f"{event['metadata']['uid']}:{event['metadata']['resourceVersion']}" for event in api_server.events()]
     assert sorted(record["kevents"]["id"] for record in records) == sorted(expected)
     last = json.loads(second.log.splitlines()[-1])
-    assert (last["message"], last["sinks"]["archive"]["durable"]) == ("the export has ended after SIGTERM", 3)
+    assert (last["message"], last["sinks"]["archive"]["written"]) == ("the export has ended after SIGTERM", 3)
 
 
 def test_secrets(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:

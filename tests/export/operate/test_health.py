@@ -1,4 +1,4 @@
-"""Metrics and probes: what they say of which state, over HTTP, and to whom."""
+"""Metrics and probes over HTTP."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ GOOD = ExportStatistics("running", (STREAM,), (SINK,), 0.5)
 
 @dataclass
 class Export:
-    """Something with ledgers."""
+    """An exporter with constant statistics."""
 
     ledgers: ExportStatistics = field(default_factory=lambda: GOOD)
 
     def statistics(self) -> ExportStatistics:
-        """The ledgers."""
+        """The statistics."""
         return self.ledgers
 
 
 class LookUps:
-    """An enricher's ledger."""
+    """The statistics of an enricher."""
 
     def statistics(self) -> Any:
-        """The ledger."""
+        """The statistics."""
         return SimpleNamespace(
             kube_api_read_cache_hits=7,
             kube_api_read_cache_misses=3,
@@ -80,12 +80,12 @@ def get(url: str, method: str = "GET") -> tuple[int, str, str]:
 
 
 def with_sink(**changes: Any) -> ExportStatistics:
-    """Good ledgers, but for one thing about the sink."""
+    """Good statistics, with changes to the sink."""
     return replace(GOOD, destinations=(replace(SINK, **changes),))
 
 
 def with_stream(**changes: Any) -> ExportStatistics:
-    """Good ledgers, but for one thing about the stream."""
+    """Good statistics, with changes to the stream."""
     return replace(GOOD, streams=(replace(STREAM, **changes),))
 
 
@@ -99,10 +99,10 @@ def with_stream(**changes: Any) -> ExportStatistics:
         (replace(GOOD, state="starting"), ["the export is starting"]),
         (replace(GOOD, state="stopping"), ["the export is stopping"]),
         (with_stream(position=None), ["the events of namespace shop have not been read yet"]),
-        (with_stream(silent_for=300.1), ["nothing has been heard of the events of namespace shop for 300 s"]),
+        (with_stream(silent_for=300.1), ["no answer about the events of namespace shop for 300 s"]),
         (
             with_stream(stream=Stream("cluster"), silent_for=400.0),
-            ["nothing has been heard of the events of all namespaces for 400 s"],
+            ["no answer about the events of all namespaces for 400 s"],
         ),
         (with_sink(failing=3, oldest_age=60.0, last_error="refused"), []),
         (
@@ -114,7 +114,7 @@ def with_stream(**changes: Any) -> ExportStatistics:
     ],
 )
 def test_ready(statistics: ExportStatistics, expected: list[str]) -> None:
-    """Ready: all streams read, each position fresh, each sink acknowledging; a moment's failure is no reason."""
+    """Ready: all streams read, each position fresh, each sink acknowledging. A short failure is no reason."""
     assert unready(statistics, 300.0, 60.0) == expected
 
 
@@ -124,7 +124,7 @@ def test_ready(statistics: ExportStatistics, expected: list[str]) -> None:
         (GOOD, []),
         (replace(GOOD, state="starting"), []),
         (with_sink(failing=100, overdue=True, oldest_age=9999.0), []),
-        (replace(GOOD, beat_age=30.1), ["the export has not looked after its parts for 30 s"]),
+        (replace(GOOD, beat_age=30.1), ["the loop of the export has not run for 30 s"]),
         (replace(GOOD, state="ended"), ["the export has ended"]),
     ],
 )
@@ -151,7 +151,7 @@ def test_over_http() -> None:
 
 
 def test_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 72: what a sink's last error says goes out without the secrets that were read."""
+    """Pitfall 72: a sink's last error is served without resolved secrets."""
     monkeypatch.setattr(KNOWN, "_values", ())
     KNOWN.remember("hunter2")
     with HealthServer(Export(with_sink(overdue=True, last_error="401 for hunter2"))) as server:
@@ -160,31 +160,31 @@ def test_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_loopback() -> None:
-    """Pitfall 77: metrics and probes are served on loopback unless told otherwise."""
+    """Pitfall 77: metrics and probes are served on loopback by default."""
     with HealthServer(Export()) as server:
         assert server.address.startswith("http://127.0.0.1:")
     assert server.address == ""
 
 
 def test_ipv6() -> None:
-    """An IPv6 address is one too."""
+    """An IPv6 address works."""
     with HealthServer(Export(), host="::1") as server:
         assert server.address.startswith("http://[::1]:")
         assert get(server.address + "/livez")[0] == 200
 
 
 def test_taken() -> None:
-    """A port that is taken is named, with what to do."""
+    """The error for a port in use has the address and the fix."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ListenError, match=rf"^cannot listen on 127.0.0.1:{port} .Address already in use.: take an"):
+        with pytest.raises(ListenError, match=rf"^cannot listen on 127.0.0.1:{port} .Address already in use.: use an"):
             HealthServer(Export(), port=port).start()
 
 
-def test_a_client_that_says_nothing() -> None:
-    """A client that connects and goes away, or sends rubbish, disturbs nobody."""
+def test_a_client_that_disconnects() -> None:
+    """A client that disconnects, or sends garbage, does not disturb others."""
     with HealthServer(Export()) as server:
         port = int(server.address.rpartition(":")[2])
         socket.create_connection(("127.0.0.1", port)).close()
@@ -195,7 +195,7 @@ def test_a_client_that_says_nothing() -> None:
 
 
 def test_the_end_waits_for_no_client() -> None:
-    """The end of the export does not wait for a client that is still being answered."""
+    """Closing does not wait for a request in progress."""
     asked, answer = threading.Event(), threading.Event()
 
     class Slow(Export):
@@ -270,7 +270,7 @@ def samples(text: str) -> dict[str, float]:
 
 
 def test_metrics() -> None:
-    """Every figure of the ledgers is there over HTTP under its name; the cache's two under the names that are known."""
+    """Every statistic has its metric; the two of the cache have the names that event-exporter uses."""
     with HealthServer(Export(), LookUps()) as server:
         status, kind, text = get(server.address + "/metrics")
     assert (status, kind.startswith("text/plain; version=")) == (200, True)
@@ -280,7 +280,7 @@ def test_metrics() -> None:
 
 
 def test_metrics_of_the_beginning() -> None:
-    """Before there is a position there is none in the metrics, and without an enricher nothing of it."""
+    """Before the first position there is no metric of it, and without an enricher none of an enricher."""
     with HealthServer(Export(ExportStatistics("starting", (StreamStatistics(SHOP),), ()))) as server:
         found = samples(get(server.address + "/metrics")[2])
     assert found["kevents_export_state{state=starting}"] == 1
@@ -288,7 +288,7 @@ def test_metrics_of_the_beginning() -> None:
 
 
 def test_openmetrics() -> None:
-    """Prometheus is given the newer format if it asks for it."""
+    """OpenMetrics is served if Prometheus asks for it."""
     with HealthServer(Export()) as server:
         request = urllib.request.Request(server.address + "/metrics")
         request.add_header("Accept", "application/openmetrics-text; version=1.0.0")
@@ -298,16 +298,16 @@ def test_openmetrics() -> None:
 
 
 def test_register() -> None:
-    """A program has its export's ledgers in its own registry, once."""
+    """A program can register the metrics of its exporter in its own registry, once."""
     registry = CollectorRegistry()
     kevents.export.prometheus.register(Export(), LookUps(), registry=registry)
     assert registry.get_sample_value("kevents_export_stream_read_records_total", {"stream": "shop"}) == 9
-    with pytest.raises(ValueError, match="collects an export's ledgers already"):
+    with pytest.raises(ValueError, match="has metrics of an export already"):
         kevents.export.prometheus.register(Export(), registry=registry)
 
 
 def test_without_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without prometheus_client the import says which extra brings it."""
+    """Without prometheus_client the import error names the extra."""
     monkeypatch.delitem(sys.modules, "kevents.export.prometheus")
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""How the command logs: JSON lines or lines for people, one a record, and no secret in any."""
+"""The log of the commands: JSON lines or text, one line per record, without secrets; and the status line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from urllib3.exceptions import InsecureRequestWarning
 
 from kevents.export._config.secrets import KNOWN
-from kevents.export._operate.logs import FIELDS, LOGGER, logging_to
+from kevents.export._operate.logs import FIELDS, LOGGER, StatusLine, logging_to
 
 
 def logged(*, as_json: bool) -> list[str]:
-    """What comes out of a few lines of kevents and of others."""
+    """The output of some records of kevents and of other loggers."""
     stream = io.StringIO()
     with logging_to(stream, as_json=as_json):
         LOGGER.info("progress %d", 5, extra={FIELDS: {"read": 7}})
@@ -28,13 +28,13 @@ def logged(*, as_json: bool) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let there be a secret that has been read."""
+    """Resolve a secret."""
     monkeypatch.setattr(KNOWN, "_values", ())
     KNOWN.remember("hunter2")
 
 
 def test_json() -> None:
-    """Pitfall 72: elsewhere than on a terminal each record is a JSON object with its figures, without secrets."""
+    """Pitfall 72: elsewhere than on a terminal each record is a JSON object with its statistics, without secrets."""
     first, second = map(json.loads, logged(as_json=True))
     assert tuple(first[k] for k in ("level", "logger", "message", "read")) == (
         "info",
@@ -57,7 +57,7 @@ def test_text() -> None:
 @pytest.mark.parametrize("value", ['tok"en\\9-ü', "-----BEGIN KEY-----\nabcd\nefgh", "ends with\\"])
 @pytest.mark.parametrize("as_json", [True, False])
 def test_any_secret(value: str, *, as_json: bool) -> None:
-    """Pitfall 72: a secret is taken out before a line is escaped, whatever it is made of; the line stays whole."""
+    """Pitfall 72: a secret is redacted before the line is escaped, whatever its characters; the line stays valid."""
     KNOWN.remember(value)
     stream = io.StringIO()
     with logging_to(stream, as_json=as_json):
@@ -92,7 +92,7 @@ def test_warnings() -> None:
 
 
 def test_certificates_that_are_not_verified() -> None:
-    """That certificates are not verified is told in a line, once, however many requests are made; others go on."""
+    """Unverified certificates are logged once, not at every request; other records are logged."""
     stream = io.StringIO()
     with logging_to(stream, as_json=False), warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -100,13 +100,35 @@ def test_certificates_that_are_not_verified() -> None:
             warnings.warn("Unverified HTTPS request is being made", InsecureRequestWarning, stacklevel=1)
             LOGGER.info("a request")
     lines = [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
-    insecure = "WARNING certificates are not verified: the kubeconfig says so"
+    insecure = "WARNING certificates are not verified, because the kubeconfig disables it"
     assert lines == [insecure, *3 * ["INFO a request"]]
 
 
 def test_everything_is_put_back() -> None:
-    """What was set up for logging before is so again."""
+    """The logging configuration is restored at the end."""
     root, ours = logging.getLogger(), logging.getLogger("kevents")
     before = (root.handlers[:], root.level, ours.level)
     logged(as_json=True)
     assert (root.handlers, root.level, ours.level) == before
+
+
+def test_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status line is redrawn in place, cut to the terminal's width, below the log lines."""
+    monkeypatch.setenv("COLUMNS", "30")
+    stream = io.StringIO()
+    line = StatusLine(stream)
+    line.write("before\n")
+    line.show("s" * 40)
+    line.write("a log line\n")
+    line.show("")
+    assert stream.getvalue() == f"before\n\r\x1b[K{'s' * 29}\r\x1b[Ka log line\n{'s' * 29}\r\x1b[K"
+
+
+def test_passed_on() -> None:
+    """Log lines are flushed when the log asks for it."""
+    below = io.BytesIO()
+    line = StatusLine(io.TextIOWrapper(below, encoding="utf-8"))
+    line.write("a log line\n")
+    assert below.getvalue() == b""
+    line.flush()
+    assert below.getvalue() == b"a log line\n"

@@ -157,7 +157,7 @@ def test_nothing_there(run: Run, tmp_path: Path) -> None:
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
     """A folder without a segment is not an archive of nothing, and is told."""
     (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
-    assert run(tmp_path) == (2, "", f"kevents: {tmp_path} holds no segments of an export\n")
+    assert run(tmp_path) == (2, "", f"kevents: {tmp_path} contains no segments of an export\n")
 
 
 def test_nothing_wanted(run: Run, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_foreign_file(run: Run, tmp_path: Path) -> None:
     path.write_text("root:x:0:0\nbin:x:1:1\n", encoding="utf-8")
     status, out, err = run(path)
     assert (status, out, err.count("\n")) == (1, "", 3)
-    assert err.splitlines()[-1] == f"kevents: {path}: nothing in it can be read: is this a file of an export?"
+    assert err.splitlines()[-1] == f"kevents: {path}: contains nothing readable: is this a file of an export?"
     (tmp_path / "folder.jsonl").mkdir()
     status, _, err = run(tmp_path)
     assert (status, err.count("\n")) == (1, 1)

@@ -1,4 +1,4 @@
-"""How `kevents export` runs in its process: signals, the log, the status, and what it returns."""
+"""How `kevents export` runs in its process: signals, log, progress and exit status."""
 
 from __future__ import annotations
 
@@ -15,36 +15,53 @@ from typing import Any
 import pytest
 
 from kevents._cli import main as _cli
-from kevents.export._config.settings import Config
-from kevents.export._model.statistics import ExportStatistics
+from kevents.export._config.schema import Config
+from kevents.export._config.secrets import KNOWN
+from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, StreamStatistics
+from kevents.export._model.types import Stream
 from kevents.export._operate import commands as _commands
+from kevents.export._operate import run as _run
 from kevents.export._operate.build import Parts, build
 from kevents.export._operate.health import HealthServer
-from kevents.export._operate.logs import is_terminal
-from kevents.export._operate.run import LEFT, exported, run_export, shown
-from kevents.export._operate.status import StatusLine
+from kevents.export._operate.logs import FIELDS, StatusLine, is_terminal
+from kevents.export._operate.run import (
+    UNACKNOWLEDGED,
+    Progress,
+    figures,
+    log_setup,
+    run_export,
+    run_with_logs,
+    status,
+)
 from kevents.testing import APIServer
 from tests.export.operate.test_export_command import configuration, messages, read, record
-from tests.export.operate.test_status import GOOD
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STREAMS = (StreamStatistics(Stream("c", "a"), read=1200), StreamStatistics(Stream("c", "b"), read=34))
+ARCHIVE = DestinationStatistics("archive", written=1200, waiting=34, retries=2)
+GOOD = ExportStatistics("running", STREAMS, (ARCHIVE,))
+BAD = ExportStatistics(
+    "running",
+    (StreamStatistics(Stream("c"), read=9, gaps=1),),
+    (DestinationStatistics("hook", dropped=1, refused=2, dead_lettered=3, failing=4, last_error="no\x1b[31m\nroute"),),
+)
 
 
 class ScriptedExporter:
-    """An exporter whose run is what it is told.
+    """An exporter whose run is scripted.
 
     Attributes:
-        stopped: How often it was.
+        stopped: Number of calls of `stop`.
     """
 
     def __init__(self, during: Callable[[], object] = bool, left: int = 0) -> None:
-        """Nothing runs yet."""
+        """Take the script."""
         self.stopped = 0
         self._during = during
         self._left = left
 
     def run(self) -> int:
-        """Do it."""
+        """Run the script."""
         self._during()
         return self._left
 
@@ -53,12 +70,12 @@ class ScriptedExporter:
         self.stopped += 1
 
     def statistics(self) -> ExportStatistics:
-        """Figures."""
+        """Constant statistics."""
         return GOOD
 
 
 class Terminal(io.StringIO):
-    """A stream at which a person looks."""
+    """A terminal."""
 
     def isatty(self) -> bool:
         """It is one."""
@@ -66,7 +83,7 @@ class Terminal(io.StringIO):
 
 
 def parts(exporter: ScriptedExporter, health: HealthServer | None = None) -> Parts:
-    """What runs."""
+    """The parts of an export."""
     return Parts(exporter, None, health)  # type: ignore[arg-type]
 
 
@@ -75,7 +92,7 @@ def parts(exporter: ScriptedExporter, health: HealthServer | None = None) -> Par
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_stops_it(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
-    """SIGTERM and Ctrl-C stop the export once; the next one does what it does to any program, until it has ended."""
+    """SIGTERM and Ctrl-C stop the export once; the next one has its default action, until the export has ended."""
     caplog.set_level(logging.INFO, "kevents.export")
     before = [signal.getsignal(each) for each in SIGNALS]
     meanwhile = []
@@ -93,12 +110,12 @@ def test_a_signal_stops_it(number: signal.Signals, caplog: pytest.LogCaptureFixt
 
 
 def test_what_is_left() -> None:
-    """What was read and not acknowledged in time is told by the status."""
-    assert run_export(parts(ScriptedExporter(left=3))) == LEFT
+    """The exit status is 1 if not everything was acknowledged in time."""
+    assert run_export(parts(ScriptedExporter(left=3))) == UNACKNOWLEDGED
 
 
 def test_an_export_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """What the export raises is raised; its end is logged all the same, and the signals are as before."""
+    """An error of the export is raised; the end is logged nevertheless, and the signal handlers are restored."""
     caplog.set_level(logging.INFO, "kevents.export")
     before = [signal.getsignal(each) for each in SIGNALS]
 
@@ -112,7 +129,7 @@ def test_an_export_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_probes_while_it_runs(caplog: pytest.LogCaptureFixture) -> None:
-    """Metrics and probes are served as long as it runs; the log says where."""
+    """Metrics and probes are served as long as it runs; the log has the address."""
     caplog.set_level(logging.INFO, "kevents.export")
     answers = []
 
@@ -141,11 +158,11 @@ def test_probes_while_it_runs(caplog: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_for_whom_it_logs(*, terminal: bool, logs: str, shared: bool, line: bool, as_json: bool) -> None:
-    """A person on a terminal has a status line, unless records go there too; JSON is for programs, unless asked for."""
+    """A terminal has text with a status line, unless records go there too; other outputs have JSON; options decide."""
     stream = Terminal() if terminal else io.StringIO()
-    with shown(stream, logs=logs, shared=shared) as status:
+    with log_setup(stream, logs=logs, shared=shared) as status_line:
         logging.getLogger("kevents.export").info("hello")
-    assert (isinstance(status, StatusLine), stream.getvalue().startswith("{")) == (line, as_json)
+    assert (isinstance(status_line, StatusLine), stream.getvalue().startswith("{")) == (line, as_json)
 
 
 def test_who_looks() -> None:
@@ -157,10 +174,10 @@ def test_who_looks() -> None:
 
 
 def test_an_export_on_a_terminal() -> None:
-    """The log is above the line of status, which is taken away at the end."""
+    """The log is above the status line, which is removed at the end."""
     stream = Terminal()
     exporter = ScriptedExporter(lambda: logging.getLogger("kevents.export").info("a detail"))
-    assert exported(parts(exporter), stream=stream) == 0
+    assert run_with_logs(parts(exporter), stream=stream) == 0
     begun, detail, ended, erased = stream.getvalue().split("\n")
     assert begun.endswith(" INFO the export begins")
     assert detail.endswith(" INFO a detail")
@@ -169,7 +186,7 @@ def test_an_export_on_a_terminal() -> None:
 
 def test_where_it_logs(capsys: pytest.CaptureFixture[str]) -> None:
     """Without another stream the log goes to the standard error."""
-    assert exported(parts(ScriptedExporter())) == 0
+    assert run_with_logs(parts(ScriptedExporter())) == 0
     out, err = capsys.readouterr()
     assert out == ""
     assert [json.loads(line)["message"] for line in err.splitlines()] == ["the export begins", "the export has ended"]
@@ -219,7 +236,7 @@ def test_records_on_the_terminal(
     path.write_text(f'[sinks.out]\ntype = "{sink}"\n{where}[[routes]]\nto = "out"\nall = true\n', encoding="utf-8")
     monkeypatch.setattr(_commands, "build", lambda config: config)
     monkeypatch.setattr(_commands, "is_terminal", lambda _: terminal)
-    monkeypatch.setattr(_commands, "exported", lambda _, **options: given.append(options) or 7)
+    monkeypatch.setattr(_commands, "run_with_logs", lambda _, **options: given.append(options) or 7)
     assert _cli.main(["export", "-c", str(path), "--logs", "text"]) == 7
     assert given == [{"logs": "text", "shared": shared}]
 
@@ -234,3 +251,88 @@ def test_debug_shows_where(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="/nowhere"):
         _cli.main(["export", "-c", str(path), "--debug"])
     assert _cli.main(["export", "-c", str(path)]) == 2
+
+
+# -- progress ----------------------------------------------------------------------------------------------------------
+
+
+def test_status() -> None:
+    """The line has the number of records, the rate, and the progress of each sink."""
+    assert status(GOOD, 250.4) == "running: 1,234 read, 250/s | archive: 1,200 written, 34 waiting"
+
+
+def test_status_of_a_failing_sink() -> None:
+    """Pitfall 71: errors are in the line, escaped."""
+    hook = "hook: 0 written, 0 waiting, 3 dead letters, 3 lost, failing: no\\x1b[31m\\nroute"
+    assert status(BAD, 0) == f"running: 9 read, 0/s | {hook} | 1 gaps"
+
+
+def test_status_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pitfall 72: a secret in an error is not in the line."""
+    monkeypatch.setattr(KNOWN, "_values", ())
+    KNOWN.remember("hunter2")
+    hook = DestinationStatistics("hook", failing=1, last_error="no hunter2")
+    assert status(ExportStatistics("running", (), (hook,)), 0).endswith("failing: no (not shown)")
+
+
+def test_figures() -> None:
+    """The statistics of a log line are those of the export."""
+    sink = {"written": 1200, "waiting": 34, "retries": 2, "dead_letters": 0, "lost": 0}
+    assert figures(GOOD) == {"state": "running", "read": 1234, "gaps": 0, "sinks": {"archive": sink}}
+    assert {key: figures(BAD)["sinks"]["hook"][key] for key in ("dead_letters", "lost")} == {
+        "dead_letters": 3,
+        "lost": 3,
+    }
+
+
+class Shown:
+    """Waits for the lines of a thread."""
+
+    def __init__(self) -> None:
+        """Begin without lines."""
+        self.lines: list[str] = []
+        self._arrived = threading.Semaphore(0)
+
+    def show(self, line: str) -> None:
+        """Keep a line."""
+        self.lines.append(line)
+        self._arrived.release()
+
+    def wait(self) -> None:
+        """Wait for a line."""
+        assert self._arrived.acquire(timeout=10)
+
+
+def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the status line is redrawn, and removed at the end."""
+    monkeypatch.setattr(_run, "_REDRAW_PERIOD", 0.001)
+    shown = Shown()
+    with Progress(lambda: GOOD, shown):  # type: ignore[arg-type]
+        shown.wait()
+        shown.wait()
+    assert shown.lines[0].startswith("running: 1,234 read, ")
+    assert shown.lines[1].startswith("running: 1,234 read, 0/s")
+    assert shown.lines[-1] == ""
+
+
+def test_progress_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere the statistics are logged periodically."""
+    monkeypatch.setattr(_run, "_LOG_PERIOD", 0.001)
+    shown = Shown()
+    logger = logging.getLogger("kevents.test-progress")
+    handler = _Handler(shown.show)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    with Progress(lambda: GOOD, None, logger):
+        shown.wait()
+    logger.removeHandler(handler)
+    assert shown.lines[0] == f"progress {figures(GOOD)}"
+
+
+class _Handler(logging.Handler):
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._show(f"{record.getMessage()} {getattr(record, FIELDS)}")
