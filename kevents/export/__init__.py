@@ -1,4 +1,4 @@
-"""A cluster's events to durable places, none lost: the position moves only when the destination has the bytes."""
+"""Exports a cluster's events to durable destinations; a position moves only after the destination has the data."""
 
 from kevents.export._config.secrets import Secret
 from kevents.export._enrich.enricher import Enricher, EnricherStatistics

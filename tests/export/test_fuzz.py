@@ -27,7 +27,7 @@ from kevents.export._model.position import (
     stream_of,
 )
 from kevents.export._model.text import duration, size
-from kevents.export._route.matchers import ConditionError, compiled
+from kevents.export._route.matchers import ConditionError, compile_condition
 from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
 from kevents.export._sinks.segments import BatchHeader, Gzip, Plain, header_of_line, header_of_member
 from kevents.export._sinks.webhook import Template
@@ -337,7 +337,7 @@ def test_measures(text: str) -> None:
 @example([False], "flag", [])
 def test_conditions(value: Any, shape: str, found: Any) -> None:
     """A condition answers yes or no whatever an event holds, or means nothing."""
-    condition = tried(compiled, value, shape, refusal=ConditionError)
+    condition = tried(compile_condition, value, shape, refusal=ConditionError)
     if condition is not None:
         assert condition.matches(found) in {True, False}
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from kevents.export._config.sinks import SinkConfig, read_sink
 from kevents.export._config.table_reader import KeyPath, TableReader
-from kevents.export._model.text import shown, unknown
-from kevents.export._route.matchers import CONDITIONS, ConditionError, questions
+from kevents.export._model.text import namespace_problem, shown, unknown
+from kevents.export._route.matchers import CONDITIONS, ConditionError, compile_matchers
 from kevents.export._route.routes import Route
 from kevents.export._source.repeats import parse_repeats
 
@@ -115,6 +115,9 @@ def _source(table: TableReader) -> SourceConfig:
     )
     if len(set(config.namespaces)) != len(config.namespaces):
         table.wrong("namespaces", "names a namespace twice")
+    for number, name in enumerate(config.namespaces):
+        if problem := namespace_problem(name):
+            table.problems.add((*table.path, "namespaces", number), problem)
     try:
         parse_repeats(config.repeats, config.event_life)
     except ValueError as error:
@@ -200,7 +203,7 @@ def _is_condition(table: TableReader, key: str, value: Any) -> bool:  # noqa: AN
         table.wrong(key, unknown("key", key, ("to", "all", "stop", "id", *CONDITIONS)))
         return False
     try:
-        return bool(list(questions({key: value})))
+        return bool(list(compile_matchers({key: value})))
     except ConditionError as error:
         table.problems.add((*table.path, *error.path), error.why)
         return False

@@ -1,4 +1,4 @@
 """Adds labels, owners, services and addresses of the object to a record.
 
-Begin with ``enricher.py``; it reads only metadata, through ``fetcher.py``.
+It uses the model and the source's requests. Begin with ``enricher.py``; it reads only metadata, through ``fetcher.py``.
 """

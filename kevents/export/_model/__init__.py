@@ -1,4 +1,4 @@
 """Values of the export: streams, positions, records, batches, options, statistics.
 
-Begin with ``types.py``.
+It is the export's lowest package. Begin with ``types.py``.
 """

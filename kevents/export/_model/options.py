@@ -1,4 +1,4 @@
-"""How a destination is fed: when a batch closes, how much may wait, and what becomes of the rest."""
+"""The options of a destination: when a batch closes, how long its queue is, and how failures are retried."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """When a batch closes: at the first of three limits.
+    """A batch closes at the first of three limits.
 
     Attributes:
         max_items: Records.
-        max_bytes: Bytes of their lines, before compression; a longer record travels alone.
+        max_bytes: Bytes of their lines before compression; a longer record is a batch of its own.
         max_age: Seconds since the batch's first record came.
 
     Raises:
@@ -44,13 +44,13 @@ class BatchOptions:
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """How much may wait for a destination, what it is just writing included.
+    """The limits of a destination's queue, with the batch in flight.
 
-    Records come in while both limits are kept, so that one hand-over (500 records at most) may reach beyond them.
+    Records are accepted while the queue is below both limits, so one hand-over (at most 500 records) may exceed them.
 
     Attributes:
         max_items: Records.
-        max_bytes: Bytes of their lines; in memory a record takes several times as much.
+        max_bytes: Bytes of their lines; a record takes several times as much memory.
 
     Raises:
         ValueError: If a limit is no positive whole number.
@@ -68,32 +68,32 @@ class QueueOptions:
 
 
 def default_retry_wait() -> wait_base:
-    """Full jitter: somewhere between 0 and 0.5, 1, 2 ... 60 seconds."""
+    """Full jitter: a random time up to 0.5, 1, 2 ... 60 seconds."""
     return wait_random_exponential(multiplier=0.5, max=60)
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A sink, and how it is fed; a bare sink is one fed by the defaults.
+    """A sink with its options; a bare sink gets the defaults.
 
     A sink that stores no position has an attribute `holds_positions = False`. It starts where the other destinations
     are. Wrapped in :class:`Checkpointed` it has its own position. A write that raises is retried, except for the types
     in an attribute `final_errors`, which end the export.
 
     Attributes:
-        sink: Where to.
+        sink: The sink.
         batch: When its batches close.
-        queue: How much may wait for it.
-        when_full: ``"block"``: the source is not read on until there is room, and nothing is lost as long as the
-            cluster keeps its events; ``"drop"``: what does not fit is lost, and counted.
-        retry_wait: A tenacity wait between tries of a batch; None: full jitter, 0.5 to 60 s. A destination that asks
-            for a time of its own is given it, up to 60 s.
-        retry_stop: A tenacity stop after which a batch goes to the dead letters; never by default.
-        write_timeout: Seconds after which a write that has not returned is reported as overdue. It is not cut off:
-            nothing can end a call in Python, and a second one beside it would break the order.
+        queue: The limits of its queue.
+        when_full: ``"block"``: while the queue is full, the source is not read, and nothing is lost as long as the
+            cluster keeps its events. ``"drop"``: records beyond the limit are dropped and counted.
+        retry_wait: A tenacity wait between attempts of a batch; None: full jitter, 0.5 to 60 s. A time for which the
+            destination asks comes first, up to 60 s.
+        retry_stop: A tenacity stop after which a batch goes to the dead letters; by default never.
+        write_timeout: Seconds after which a running write is reported as overdue. It is not cancelled: Python cannot
+            end a call, and a second one beside it would break the order.
 
     Raises:
-        ValueError: If an option is none of what it may be.
+        ValueError: If an option is invalid.
 
     .. versionadded:: 0.1
     """
@@ -113,14 +113,14 @@ class Destination:
 
     @property
     def final_errors(self) -> tuple[type[BaseException], ...]:
-        """Which errors of the sink end the export."""
+        """The sink's errors that end the export."""
         return tuple(getattr(self.sink, "final_errors", ()))
 
     def __post_init__(self) -> None:
         """Check the options."""
         for method in ("write", "last_position", "close"):
             if not callable(getattr(self.sink, method, None)):
-                raise ValueError(f"{type(self.sink).__name__} is no sink: it has no method {method}")
+                raise ValueError(f"{type(self.sink).__name__} is not a sink: it has no method {method}")
         if self.when_full not in {"block", "drop"}:
             raise ValueError(f"when_full must be 'block' or 'drop', not {self.when_full!r}")
         require_positive("write_timeout", self.write_timeout)

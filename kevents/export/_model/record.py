@@ -1,4 +1,4 @@
-"""From an event as the API server tells it to what is written: event-exporter's shape with the key `kevents`."""
+"""The body of a record: event-exporter's shape with the key `kevents`, made from an event of the API server."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ Body = dict[str, Any]
 ADDED: Final = "ADDED"
 MODIFIED: Final = "MODIFIED"
 FORMAT: Final = 1
-"""What `kevents.v` says: the format of what stands under the key `kevents`."""
+"""The value of `kevents.v`: the version of the format."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def body_of(event: Body, verb: str, delta: int | None, cluster_name: str = "") -> Body:
-    """Give what is written of a revision of an event; the event itself is used for it.
+    """Turn an event into a record's body, in place.
 
-    An event is the same whether it was listed or watched: its kind and apiVersion, which only a watch tells, are left
-    away as event-exporter does, and so are `managedFields`.
+    The body is the same for listed and watched events: `kind` and `apiVersion`, which only a watch sends, are removed
+    as in event-exporter, and so are `managedFields`.
 
     Args:
-        event: As core/v1 has it, parsed, with metadata.
+        event: The decoded event of core/v1, with metadata.
         verb: `ADDED` or `MODIFIED`.
-        delta: How many occurrences it stands for that no revision before it stood for; None if that cannot be known.
-        cluster_name: What the cluster is called; event-exporter's `clusterName`.
+        delta: The number of occurrences since the last revision; None if it cannot be known.
+        cluster_name: The cluster's name; event-exporter's `clusterName`.
     """
     event.pop("kind", None)
     event.pop("apiVersion", None)
@@ -50,25 +50,27 @@ def body_of(event: Body, verb: str, delta: int | None, cluster_name: str = "") -
 
 
 def id_of(metadata: Body) -> str:
-    """Give what tells a revision from all others: `<uid>:<resourceVersion>`; without a uid, namespace and name."""
+    """Return the id of a revision: `<uid>:<resourceVersion>`; without a uid, namespace and name stand for it."""
     uid = metadata.get("uid") or key_of(metadata)
     return f"{uid}:{metadata.get('resourceVersion', '')}"
 
 
 def key_of(metadata: Body) -> str:
-    """Give an event's namespace and name; it keeps them when it is created anew after it expired."""
+    """Return an event's namespace and name, which stay the same if it is written again after it expired."""
     return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
 
 
 def count_of(event: Body) -> int:
-    """Give how many occurrences an event stands for: those of its series, else its count, else one."""
+    """Return the number of occurrences of an event: of its series, else its count, else 1."""
     series = event.get("series")
-    count = series.get("count") if isinstance(series, dict) and series else event.get("count")
-    return count if isinstance(count, int) and count > 0 else 1
+    for count in (series.get("count") if isinstance(series, dict) else None, event.get("count")):
+        if isinstance(count, int) and count > 0:
+            return count
+    return 1
 
 
 def time_of(event: Body) -> str:
-    """Give when the latest occurrence was, as the event tells it; empty if it tells nothing (kubectl: Last Seen)."""
+    """Return the time of the latest occurrence; empty if the event has none (kubectl: Last Seen)."""
     series = event.get("series")
     found = (
         (series.get("lastObservedTime") if isinstance(series, dict) else None)
@@ -81,16 +83,16 @@ def time_of(event: Body) -> str:
 
 
 def gap_record(position: Position, rv: int, why: str, now: int, read_at: float, cluster_name: str = "") -> Record:
-    """Give the record of a gap: what happened between two moments may be missing, and nobody can tell what.
+    """Return the record of a gap: events between two times may be missing.
 
     Args:
-        position: How far the stream had been read before the gap. It is part of `kevents.id`, so that a gap written
-            twice has the same id.
-        rv: Where in the stream the gap stands.
+        position: The stream's position before the gap. It is part of `kevents.id`, so that a gap written twice has the
+            same id.
+        rv: The gap's place in the stream.
         why: `expired` or `reset`.
         now: When it was found, in nanoseconds since the epoch.
         read_at: The same by the monotonic clock, in seconds.
-        cluster_name: What the cluster is called.
+        cluster_name: The cluster's name.
     """
     stream = position.stream
     found = moment(now)
@@ -108,5 +110,5 @@ def gap_record(position: Position, rv: int, why: str, now: int, read_at: float, 
 
 
 def moment(nanoseconds: int) -> str:
-    """Give a moment since the epoch as RFC 3339, UTC, in whole seconds."""
+    """Return a time since the epoch as RFC 3339, UTC, in whole seconds."""
     return (_EPOCH + timedelta(seconds=nanoseconds // 1_000_000_000)).strftime("%Y-%m-%dT%H:%M:%SZ")

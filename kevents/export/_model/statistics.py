@@ -1,4 +1,4 @@
-"""What an export counts: snapshots of the ledgers of its streams and its destinations."""
+"""Snapshots of an export's counters: by stream, by destination, and of the whole."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from kevents.export._model.types import Position, Stream
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a destination is with a stream: two numbers, so that a route that rarely matches is no gap.
+    """The two positions of a destination in a stream. They differ while records are written, or rarely match.
 
     Attributes:
-        position: What has been read, and is written, on its way, or not meant for this destination.
-        committed: What the destination has acknowledged; None: nothing yet.
+        position: How far the stream has been read. The records up to it are written, in the queue, or not routed here.
+        committed: How far the destination has acknowledged it; None: not at all.
 
     .. versionadded:: 0.1
     """
@@ -25,29 +25,31 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class DestinationStatistics:
-    """One destination's ledger: ``offered = already_stored + written + dead_lettered + refused + dropped + waiting``.
+    """One destination's counters.
+
+    ``offered = already_stored + written + dead_lettered + refused + dropped + waiting``.
 
     Attributes:
-        name: Which destination.
+        name: The destination's name.
         offered: Records that a route sent here.
         already_stored: Of these, those that the destination had stored before this run.
         written: Records that it acknowledged.
-        dead_lettered: Records that it never takes, or that were given up, written to the dead letters.
-        refused: The same where there are no dead letters: lost.
-        dropped: Records lost to a full queue.
-        waiting: Records still to be written, those in flight too.
+        dead_lettered: Records that it rejected, or that were given up, and that are in the dead letters.
+        refused: The same without dead letters: lost.
+        dropped: Records lost because the queue was full.
+        waiting: Records in the queue and in flight.
         waiting_bytes: The bytes of their lines.
         in_flight: Records of the batch that is being written.
-        in_flight_for: Seconds since that write was begun; 0 without one.
-        overdue: Whether that is longer than its time-out.
+        in_flight_for: Seconds since that write began; 0 without one.
+        overdue: True if that is longer than the time-out.
         oldest_age: Seconds since the oldest waiting record came; 0 without one.
-        batches: Batches that were acknowledged, empty ones included.
-        bytes: Bytes of the lines that were acknowledged.
-        retries: Tries beyond the first of a batch.
-        failing: Tries that failed since the last acknowledgement.
-        last_error: What the last failed try said; empty after an acknowledgement.
+        batches: Acknowledged batches, with empty ones.
+        bytes: The bytes of acknowledged lines.
+        retries: Attempts beyond the first of a batch.
+        failing: Failed attempts since the last acknowledgement.
+        last_error: The error of the last failed attempt; empty after an acknowledgement.
         silent_for: Seconds since the last acknowledgement, or since the start.
-        progress: By stream.
+        progress: The positions, by stream.
 
     .. versionadded:: 0.1
     """
@@ -76,19 +78,19 @@ class DestinationStatistics:
 
 @dataclass(frozen=True, slots=True)
 class StreamStatistics:
-    """One stream's ledger: ``read = routed + unrouted + failed + waiting``.
+    """One stream's counters: ``read = routed + unrouted + failed + waiting``.
 
     Attributes:
-        stream: Which stream.
-        read: Records that the source gave, gaps included.
-        gaps: Of these, those that stand for events which could not be had any more.
+        stream: The stream.
+        read: Records from the source, with gap records.
+        gaps: Of these, gap records.
         routed: Records that were handed to every destination that a route names.
-        unrouted: Records that no route wants.
-        failed: Records on which a route raised; they are in the dead letters, if there are some.
-        waiting: Records on their way through enricher and routes.
-        deliveries: Hand-overs: a record routed to two destinations counts twice.
-        position: How far it has been read; None: nothing yet.
-        silent_for: Seconds since the source gave something, or since the start.
+        unrouted: Records that match no route.
+        failed: Records on which a route raised; they are in the dead letters, if there are any.
+        waiting: Records between the source and the destinations' queues.
+        deliveries: Records handed to destinations; one that goes to two destinations counts twice.
+        position: How far it has been read; None: not at all.
+        silent_for: Seconds since the source last returned something, or since the start.
 
     .. versionadded:: 0.1
     """
@@ -107,14 +109,14 @@ class StreamStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ExportStatistics:
-    """An export's ledgers.
+    """An export's counters.
 
     Attributes:
-        state: ``"new"``, ``"starting"`` (asks the destinations for their positions), ``"running"``, ``"stopping"`` or
+        state: ``"new"``, ``"starting"`` (reads the destinations' positions), ``"running"``, ``"stopping"`` or
             ``"ended"``.
-        streams: In the order in which the source gave them.
-        destinations: In the order in which they were given.
-        beat_age: Seconds since the export last looked after its threads; 0 unless it runs.
+        streams: In the source's order.
+        destinations: In the order of the exporter's sinks.
+        beat_age: Seconds since the export last checked its threads; 0 unless it runs.
 
     .. versionadded:: 0.1
     """
@@ -126,5 +128,5 @@ class ExportStatistics:
 
     @property
     def waiting(self) -> int:
-        """How many records were read and not yet acknowledged, dropped or refused; one may wait in several places."""
+        """Records that were read and are not yet written or lost; one that waits for two destinations counts twice."""
         return sum(part.waiting for part in self.streams) + sum(part.waiting for part in self.destinations)

@@ -1,4 +1,4 @@
-"""What travels through an export: streams and their positions, records, chunks of them and batches."""
+"""The values that pass through an export: streams and positions, records, chunks, batches; and the seam to sinks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EVENTS = "events"
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One list and watch, read in its own order: what a position belongs to.
+    """One list and watch, with its own order and positions.
 
     Attributes:
-        cluster: The UID of the namespace `kube-system`, which a cluster keeps for its life.
-        scope: The namespace that is read; empty: all of them.
-        resource: What is read.
+        cluster: The UID of the namespace `kube-system`, which identifies the cluster.
+        scope: The namespace; empty: all.
+        resource: The resource that is read.
     """
 
     cluster: str
@@ -30,13 +30,13 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a stream has been read, or how far a destination holds it.
+    """How far a stream has been read, or how much of it a destination has committed.
 
     Attributes:
-        stream: What has been read.
-        rv: The resourceVersion up to which nothing is missing, itself included.
-        time: Up to when nothing is missing, in nanoseconds since the epoch by the wall clock: when it was read, or, of
-            a position within what one read gave, when all of what came before that had been read.
+        stream: The stream.
+        rv: The resourceVersion up to which, inclusively, nothing is missing.
+        time: The time up to which nothing is missing, in nanoseconds since the epoch by the wall clock: the time of the
+            read; for a position within the records of one read, the time of the read before.
     """
 
     stream: Stream
@@ -45,20 +45,20 @@ class Position:
 
 
 class Record:
-    """One revision of an event on its way, or a word of the export's own (a gap).
+    """One revision of an event, or a gap record.
 
     Args:
-        stream: Where it was read.
-        rv: Its resourceVersion: records of one stream travel in this order.
-        body: What is written: event-exporter's shape with the key `kevents`. It is completed by the enricher, in place,
-            and left alone once `line` has been asked for.
-        read_at: When it was read, in seconds by the monotonic clock.
+        stream: The stream.
+        rv: Its resourceVersion; the records of a stream pass in this order.
+        body: The JSON object that is written: event-exporter's shape with the key `kevents`. The enricher completes it
+            in place; it does not change after the first call of `line`.
+        read_at: The time of the read, in seconds by the monotonic clock.
     """
 
     __slots__ = ("_line", "body", "read_at", "rv", "stream")
 
     def __init__(self, stream: Stream, rv: int, body: dict[str, Any], read_at: float) -> None:
-        """Take what was read."""
+        """Store the values."""
         self.stream = stream
         self.rv = rv
         self.body = body
@@ -67,11 +67,11 @@ class Record:
 
     @property
     def id(self) -> str:
-        """What tells a duplicate: `<uid>:<resourceVersion>` of the event."""
+        """The id that identifies duplicates: `<uid>:<resourceVersion>` of the event."""
         return str(self.body["kevents"]["id"])
 
     def line(self) -> bytes:
-        """Give the record as one line of JSON, without its end, encoded once for all destinations."""
+        """Return the record as a line of JSON without its line end; it is encoded once for all destinations."""
         if self._line is None:
             self._line = _ENCODER.encode(self.body)
         return self._line
@@ -79,11 +79,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one read of a stream gave.
+    """The result of one read of a stream.
 
     Attributes:
         records: In the order of their resourceVersions; may be empty.
-        position: How far the stream has been read with them.
+        position: The stream's position after them.
     """
 
     records: Sequence[Record]
@@ -92,10 +92,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is written to a destination at once; all of one stream, in order.
+    """The records of one write to a destination; all of one stream, in order.
 
     Attributes:
-        records: What is written; empty if only the position has moved (nothing matched for a while).
+        records: The records; empty if only the position has moved, because no record matched for a while.
         position: How far the stream had been read when the batch closed: at least the last record's resourceVersion.
             No later batch for this destination has a record up to it.
     """
@@ -105,50 +105,50 @@ class Batch:
 
 
 class Retry(Exception):  # noqa: N818  (an answer, not an error: the batch is tried again)
-    """A sink's answer: not now; the same batch is tried again.
+    """Raised by a sink that cannot write now; the same batch is written again.
 
     Args:
-        why: For the log: what happened, without secrets.
-        after: How long the destination asks to be left alone, in seconds; None: the exporter's own back-off.
+        why: The cause, for the log, without secrets.
+        after: Seconds for which the destination asks not to be called; None: the exporter's back-off.
     """
 
     def __init__(self, why: str, after: float | None = None) -> None:
-        """Take the reason and the wait."""
+        """Store the cause and the wait."""
         super().__init__(why)
         self.after = after
 
 
 class Reject(Exception):  # noqa: N818  (an answer, not an error: the position moves on)
-    """A sink's answer: never; these records go to the dead letters, the others of the batch are durable.
+    """Raised by a sink that never accepts some records of a batch; the others are durable.
 
     Args:
-        why: For the log and the dead letter: what happened, without secrets.
-        records: Which of the batch's records.
+        why: The cause, for the log and the dead letters, without secrets.
+        records: The rejected records.
     """
 
     def __init__(self, why: str, records: Sequence[Record]) -> None:
-        """Take the reason and the records."""
+        """Store the cause and the records."""
         super().__init__(why)
         self.records = records
 
 
 class Sink(Protocol):
-    """A destination. Called from one thread at a time, one batch in flight."""
+    """A destination. It is called from one thread at a time, with one batch in flight."""
 
     def write(self, batch: Batch) -> None:
         """Write a batch with its position; return only when both are durable.
 
         Raises:
-            Retry: Not now: the same batch comes again (it may have landed: writing it twice must be harmless where the
-                destination can hold the position).
-            Reject: Some records are never taken.
+            Retry: The batch must be written again. It may have been written already: where the destination stores the
+                position, writing it twice must do no harm.
+            Reject: Some records are never accepted.
         """
         ...
 
     def last_position(self, stream: Stream) -> Position | None:
-        """Give how far the destination holds a stream; None: nothing of it, or it cannot know."""
+        """Return the committed position of a stream; None if there is none, or the sink cannot know."""
         ...
 
     def close(self) -> None:
-        """Let go of files and connections; a sink that is closed is not used again."""
+        """Close files and connections; a closed sink is not used again."""
         ...

@@ -1,1 +1,4 @@
-"""Routes: which destinations a record goes to. Begin with ``routes.py``; conditions are in ``matchers.py``."""
+"""Routes: which destinations a record goes to.
+
+It uses only the model. Begin with ``routes.py``; the conditions are in ``matchers.py``.
+"""

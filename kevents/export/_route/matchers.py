@@ -11,9 +11,13 @@ from typing import Any, Final, TypeAlias
 
 from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
-from kevents.export._model.text import listed, shown, unknown
+from kevents.export._model.record import count_of
+from kevents.export._model.text import listed, namespace_problem, shown, unknown
 
 Test: TypeAlias = Callable[[Any], bool]
+Value: TypeAlias = "str | int | bool | Collection[Any] | Mapping[str, Any] | Callable[[Any], bool] | None"
+Body: TypeAlias = "Mapping[str, Any]"
+Path: TypeAlias = "tuple[str | int, ...]"
 
 _KEYS: Final = {
     "text": ("equals", "one_of", "regex", "glob", "exists", "not"),
@@ -22,165 +26,7 @@ _KEYS: Final = {
 }
 _TYPES: Final[dict[str, type]] = {"text": str, "number": int, "flag": bool}
 _AN: Final = {"text": "a text", "number": "a whole number", "flag": "true or false"}
-
-
-class ConditionError(ValueError):
-    """A condition that means nothing.
-
-    Args:
-        why: What is wrong, with the value and the fix.
-        path: Where inside the condition: keys and indices.
-    """
-
-    def __init__(self, why: str, path: tuple[str | int, ...] = ()) -> None:
-        """Take the reason and the place."""
-        super().__init__(why)
-        self.why = why
-        self.path = path
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One value's test.
-
-    Attributes:
-        matches: The test; it is given what an event holds, None if it holds nothing.
-        told: What it asks, as the end of a sentence: ``is "Pod"``.
-    """
-
-    matches: Test
-    told: str
-
-
-def compiled(value: object, shape: str = "text", path: tuple[str | int, ...] = ()) -> Condition:
-    """Compile a condition.
-
-    Args:
-        value: A plain value (equality), a list or set (one of), a table with one of ``equals``, ``one_of``, ``regex``
-            (full match), ``glob``, ``min`` and ``max``, ``exists``, any with ``not = true``, or a callable.
-        shape: What it is about: a ``text``, a ``number`` or a ``flag``.
-        path: Where the value stands, for errors.
-
-    Raises:
-        ConditionError: If it means nothing.
-    """
-    if isinstance(value, Mapping):
-        return _table(value, shape, path)
-    if isinstance(value, list | tuple | AbstractSet):
-        return _one_of(list(value) if isinstance(value, list | tuple) else sorted(value, key=str), shape, path)
-    if callable(value):
-        return Condition(value, f"satisfies {getattr(value, '__name__', 'a function')}")
-    return _equals(value, shape, path)
-
-
-def _equals(value: object, shape: str, path: tuple[str | int, ...]) -> Condition:
-    expected = _plain(value, shape, path)
-    return Condition(lambda found: bool(found == expected), f"is {shown(expected)}")
-
-
-def _plain(value: object, shape: str, path: tuple[str | int, ...]) -> Any:  # noqa: ANN401
-    if type(value) is not _TYPES[shape]:  # also a bool, which is an int to Python, is no number
-        raise ConditionError(f"must be {_AN[shape]}, not {shown(value)}", path)
-    return value
-
-
-def _one_of(values: list[Any], shape: str, path: tuple[str | int, ...]) -> Condition:
-    if not values:
-        raise ConditionError("an empty list matches nothing: name at least one value, or leave the condition out", path)
-    if all(type(value) is _TYPES[shape] for value in values):
-        members = frozenset(values)
-        told = f"is {listed(values)}" if len(values) == 1 else f"is one of {listed(values)}"
-        return Condition(lambda found: type(found) is _TYPES[shape] and found in members, told)
-    parts = [compiled(value, shape, (*path, number)) for number, value in enumerate(values)]
-    tests = [part.matches for part in parts]
-    return Condition(lambda found: any(test(found) for test in tests), " or ".join(part.told for part in parts))
-
-
-def _table(table: Mapping[str, Any], shape: str, path: tuple[str | int, ...]) -> Condition:
-    possible = _KEYS[shape]
-    for key in table:
-        if key not in possible:
-            raise ConditionError(unknown("key", key, possible, of="a condition"), (*path, key))
-    negated = _plain(table.get("not", False), "flag", (*path, "not"))
-    asked = [key for key in table if key != "not"]
-    if len(asked) != 1 and set(asked) != {"min", "max"}:
-        one = listed(key for key in possible if key != "not")
-        raise ConditionError(f"a condition holds exactly one of {one}, not {listed(asked) if asked else 'none'}", path)
-    condition = _asked(table, asked, shape, path)
-    return _negation(condition) if negated else condition
-
-
-def _asked(table: Mapping[str, Any], asked: list[str], shape: str, path: tuple[str | int, ...]) -> Condition:
-    if {"min", "max"} & set(asked):
-        return _range(table, path)
-    key = asked[0]
-    makers: dict[str, Callable[[Any, str, tuple[str | int, ...]], Condition]] = {
-        "equals": _equals,
-        "one_of": _list,
-        "regex": _regex,
-        "glob": _glob,
-        "exists": _exists,
-    }
-    return makers[key](table[key], shape, (*path, key))
-
-
-def _list(value: object, shape: str, path: tuple[str | int, ...]) -> Condition:
-    if not isinstance(value, list | tuple | AbstractSet):
-        raise ConditionError(f"must be a list, not {shown(value)}", path)
-    return compiled(value, shape, path)
-
-
-def _regex(value: object, shape: str, path: tuple[str | int, ...]) -> Condition:
-    text = _plain(value, shape, path)
-    try:
-        pattern = re.compile(text, re.DOTALL)  # a message may hold line breaks
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ConditionError(
-            f"{shown(text)} is no regular expression: {error}; a literal character is written with a backslash before "
-            "it, inside single quotes: '\\.'",
-            path,
-        ) from None
-    return Condition(
-        lambda found: isinstance(found, str) and pattern.fullmatch(found) is not None, f"matches all of {shown(text)}"
-    )
-
-
-def _glob(value: object, shape: str, path: tuple[str | int, ...]) -> Condition:
-    text = _plain(value, shape, path)
-    pattern = re.compile(fnmatch.translate(text))
-    return Condition(
-        lambda found: isinstance(found, str) and pattern.match(found) is not None, f"is like {shown(text)}"
-    )
-
-
-def _exists(value: object, shape: str, path: tuple[str | int, ...]) -> Condition:  # noqa: ARG001
-    wanted = _plain(value, "flag", path)
-    told = "is there" if wanted else "is not there"
-    return Condition(lambda found: (found not in (None, "")) == wanted, told)
-
-
-def _range(table: Mapping[str, Any], path: tuple[str | int, ...]) -> Condition:
-    least, most = (_plain(table[key], "number", (*path, key)) if key in table else None for key in ("min", "max"))
-    if least is not None and most is not None and least > most:
-        raise ConditionError(f"min {least} is above max {most}: nothing matches", path)
-
-    def within(found: object) -> bool:
-        if isinstance(found, bool) or not isinstance(found, int):
-            return False
-        return (least is None or found >= least) and (most is None or found <= most)
-
-    parts = [f"at least {least}"] if least is not None else []
-    parts += [f"at most {most}"] if most is not None else []
-    return Condition(within, f"is {' and '.join(parts)}")
-
-
-def _negation(condition: Condition) -> Condition:
-    matches = condition.matches
-    return Condition(lambda found: not matches(found), f"not: {condition.told}")
-
-
-Value: TypeAlias = "str | int | bool | Collection[Any] | Mapping[str, Any] | Callable[[Any], bool] | None"
-Body: TypeAlias = "Mapping[str, Any]"
+_MAX_SHOWN: Final = 80
 
 _KINDS: Final = (
     "ConfigMap",
@@ -206,9 +52,185 @@ _KINDS: Final = (
 )
 _SPELLED: Final = {"type": ("Normal", "Warning"), "kind": _KINDS, "owner_kind": _KINDS, "verb": ("ADDED", "MODIFIED")}
 
+_log = LimitedLog()
+
+
+class ConditionError(ValueError):
+    """A condition that can never be tested, or never matches.
+
+    Args:
+        why: What is wrong, with the value and the fix.
+        path: The place inside the condition: keys and indices.
+    """
+
+    def __init__(self, why: str, path: Path = ()) -> None:
+        """Store the reason and the place."""
+        super().__init__(why)
+        self.why = why
+        self.path = path
+
+
+# -- conditions: tests of one value ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The test of one value.
+
+    Attributes:
+        matches: The test. It gets the value of the event, None if the event has none.
+        text: The condition as the end of a sentence: ``is "Pod"``.
+    """
+
+    matches: Test
+    text: str
+
+
+def compile_condition(value: object, shape: str = "text", path: Path = ()) -> Condition:
+    """Compile a condition.
+
+    Args:
+        value: A plain value (equality), a list or set (one of), a table with one of ``equals``, ``one_of``, ``regex``
+            (searches), ``glob`` (the whole value), ``min`` and ``max``, ``exists``, any with ``not = true``, or a
+            callable.
+        shape: The type of the tested value: ``text``, ``number`` or ``flag``.
+        path: The place of the condition, for errors.
+
+    Raises:
+        ConditionError: If it can never be tested, or never matches.
+    """
+    if isinstance(value, Mapping):
+        return _table(value, shape, path)
+    if isinstance(value, list | tuple | AbstractSet):
+        return _one_of(list(value) if isinstance(value, list | tuple) else sorted(value, key=str), shape, path)
+    if callable(value):
+        return Condition(value, f"satisfies {getattr(value, '__name__', 'a function')}")
+    return _equals(value, shape, path)
+
+
+def _equals(value: object, shape: str, path: Path) -> Condition:
+    expected = _plain(value, shape, path)
+    return Condition(lambda found: bool(found == expected), f"is {shown(expected)}")
+
+
+def _plain(value: object, shape: str, path: Path) -> Any:  # noqa: ANN401
+    if type(value) is not _TYPES[shape]:  # a bool is an int in Python, but no number here
+        raise ConditionError(f"must be {_AN[shape]}, not {shown(value)}", path)
+    return value
+
+
+def _one_of(values: list[Any], shape: str, path: Path) -> Condition:
+    if not values:
+        raise ConditionError("an empty list matches nothing: name at least one value, or leave the condition out", path)
+    if all(type(value) is _TYPES[shape] for value in values):
+        members = frozenset(values)
+        text = f"is {listed(values)}" if len(values) == 1 else f"is one of {listed(values)}"
+        return Condition(lambda found: type(found) is _TYPES[shape] and found in members, text)
+    parts = [compile_condition(value, shape, (*path, number)) for number, value in enumerate(values)]
+    tests = [part.matches for part in parts]
+    return Condition(lambda found: any(test(found) for test in tests), " or ".join(part.text for part in parts))
+
+
+def _table(table: Mapping[str, Any], shape: str, path: Path) -> Condition:
+    possible = _KEYS[shape]
+    for key in table:
+        if key not in possible:
+            raise ConditionError(unknown("key", key, possible, of="a condition"), (*path, key))
+    negated = _plain(table.get("not", False), "flag", (*path, "not"))
+    given = [key for key in table if key != "not"]
+    if len(given) != 1 and set(given) != {"min", "max"}:
+        one = listed(key for key in possible if key != "not")
+        raise ConditionError(f"a condition holds exactly one of {one}, not {listed(given) if given else 'none'}", path)
+    condition = _single(table, given, shape, path)
+    if not negated:
+        return condition
+    matches = condition.matches
+    return Condition(lambda found: not matches(found), f"not: {condition.text}")
+
+
+def _single(table: Mapping[str, Any], given: list[str], shape: str, path: Path) -> Condition:
+    if {"min", "max"} & set(given):
+        return _range(table, path)
+    key = given[0]
+    makers: dict[str, Callable[[Any, str, Path], Condition]] = {
+        "equals": _equals,
+        "one_of": _list,
+        "regex": _regex,
+        "glob": _glob,
+        "exists": _exists,
+    }
+    return makers[key](table[key], shape, (*path, key))
+
+
+def _list(value: object, shape: str, path: Path) -> Condition:
+    if not isinstance(value, list | tuple | AbstractSet):
+        raise ConditionError(f"must be a list, not {shown(value)}", path)
+    return compile_condition(value, shape, path)
+
+
+def _regex(value: object, shape: str, path: Path) -> Condition:
+    text = _plain(value, shape, path)
+    pattern = _linear_regex(text, path)
+    return Condition(
+        lambda found: isinstance(found, str) and pattern.search(found.encode("utf-8", "replace")) is not None,
+        f"contains a match of {shown(text)}",
+    )
+
+
+def _linear_regex(text: str, path: Path) -> Any:  # noqa: ANN401 - RE2 has no types
+    """Compile a regular expression for RE2, whose time is linear in the tested text."""
+    try:
+        import re2  # noqa: PLC0415 - only a configuration with a regex needs it
+    except ImportError:
+        raise ConditionError("a regex needs the package google-re2: install kevents[export]", path) from None
+    options = re2.Options()
+    options.dot_nl = True  # a message may hold line breaks
+    options.never_capture = True
+    options.log_errors = False
+    try:
+        return re2.compile(text.encode(), options)
+    except (re2.error, UnicodeEncodeError) as error:
+        reason = error.args[0] if error.args else ""
+        reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
+        advice = "a literal character is written with a backslash before it, inside single quotes: '\\.'"
+        if re.search(r"\(\?(<?[=!]|>)|\\[1-9]", text):
+            advice = "look-arounds, atomic groups and back-references do not exist in RE2, whose time is linear"
+        raise ConditionError(f"{shown(text)} is no regular expression: {reason}; {advice}", path) from None
+
+
+def _glob(value: object, shape: str, path: Path) -> Condition:
+    text = _plain(value, shape, path)
+    pattern = re.compile(fnmatch.translate(text))
+    return Condition(
+        lambda found: isinstance(found, str) and pattern.match(found) is not None, f"is like {shown(text)}"
+    )
+
+
+def _exists(value: object, shape: str, path: Path) -> Condition:  # noqa: ARG001
+    wanted = _plain(value, "flag", path)
+    return Condition(lambda found: (found not in (None, "")) == wanted, "exists" if wanted else "does not exist")
+
+
+def _range(table: Mapping[str, Any], path: Path) -> Condition:
+    least, most = (_plain(table[key], "number", (*path, key)) if key in table else None for key in ("min", "max"))
+    if least is not None and most is not None and least > most:
+        raise ConditionError(f"min {least} is above max {most}: nothing matches", path)
+
+    def within(found: object) -> bool:
+        if isinstance(found, bool) or not isinstance(found, int):
+            return False
+        return (least is None or found >= least) and (most is None or found <= most)
+
+    parts = [f"at least {least}"] if least is not None else []
+    parts += [f"at most {most}"] if most is not None else []
+    return Condition(within, f"is {' and '.join(parts)}")
+
+
+# -- readers: the place of each value ----------------------------------------------------------------------------------
+
 
 def _at(*path: str) -> Callable[[Body], Any]:
-    """A reader of one place of a body: None where there is nothing."""
+    """A function that reads one place of a body; None if it does not exist."""
 
     def read(body: Body) -> Any:  # noqa: ANN401
         found: Any = body
@@ -228,6 +250,16 @@ def _services(body: Body) -> Any:  # noqa: ANN401
     return found if isinstance(found, list) else ()
 
 
+def _enriched(body: Body) -> Any:  # noqa: ANN401
+    """False if metadata is missing; None where nothing is enriched."""
+    found = _at("kevents", "object")(body)
+    return found.get("enriched", True) if isinstance(found, dict) else None
+
+
+def _count(body: Body) -> int | None:
+    return count_of(dict(body)) if "involvedObject" in body else None
+
+
 # Names and meaning follow kubernetes-event-exporter's rules: labels and annotations are the involved object's.
 _READERS: Final[dict[str, Callable[[Body], Any]]] = {
     "type": _at("type"),
@@ -243,104 +275,108 @@ _READERS: Final[dict[str, Callable[[Body], Any]]] = {
     "component": _first(_at("source", "component"), _at("reportingComponent")),
     "host": _first(_at("source", "host"), _at("reportingInstance")),
     "action": _at("action"),
-    "count": _first(_at("count"), _at("series", "count"), lambda body: 1 if "involvedObject" in body else None),
+    "count": _count,
     "verb": _at("kevents", "verb"),
     "state": _at("kevents", "object", "state"),
+    "enriched": _enriched,
     "owner_kind": _at("kevents", "topOwner", "kind"),
     "owner_name": _at("kevents", "topOwner", "name"),
     "service": _services,
 }
-_SHAPES: Final = {"count": "number", "deleted": "flag"}
+_SHAPES: Final = {"count": "number", "deleted": "flag", "enriched": "flag"}
 _MAPS: Final = ("labels", "annotations")
 CONDITIONS: Final = tuple(_READERS)
-_LONGEST: Final = 80
-_log = LimitedLog()
+
+
+# -- matchers: a reader and a condition --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One condition of a route, compiled.
+class Matcher:
+    """One compiled condition of a route.
 
     Attributes:
-        about: What it asks for: ``kind``, ``labels.app``.
-        read: Gives the value from a record's body.
+        field: The name of the value: ``kind``, ``labels.app``.
+        read: Returns the value from a record's body.
         condition: The test of the value.
     """
 
-    about: str
+    field: str
     read: Callable[[Body], Any]
     condition: Condition
 
-    def holds(self, body: Body) -> bool:
-        """Whether it holds; a user's function that raises holds: a copy too many is better than a loss."""
+    def matches(self, body: Body) -> bool:
+        """True if the condition holds. A user's function that raises counts as a match: no event is lost by it."""
         try:
             return bool(self.condition.matches(self.read(body)))
-        except Exception as error:  # noqa: BLE001 - whatever it raises, no event may be lost by it
-            _log.log_limited(
-                ("route", self.about), f"a route's test of {self.about} raised {format_error(error)}; taken as a match"
-            )
+        except Exception as error:  # noqa: BLE001 - of the user's function
+            text = f"a route's test of {self.field} raised {format_error(error)}; it counts as a match"
+            _log.log_limited(("route", self.field), text)
             return True
 
-    def answer(self, body: Body) -> str:
-        """Say what it asks, and what it found."""
-        asked = f"{self.about} {self.condition.told}"
-        return asked if self.holds(body) else f"{asked}{_but(self.read(body))}"
+    def explain(self, body: Body) -> str:
+        """Return the condition, and the value if it does not match."""
+        condition = f"{self.field} {self.condition.text}"
+        return condition if self.matches(body) else f"{condition}{_but(self.read(body))}"
 
 
-def questions(conditions: Mapping[str, Value]) -> Iterable[Question]:
+def compile_matchers(conditions: Mapping[str, Value]) -> Iterable[Matcher]:
     """Compile the conditions of a route.
 
     Args:
-        conditions: By what they ask about, one of `CONDITIONS`; None: not asked.
+        conditions: By name, one of `CONDITIONS`; None: no condition.
 
     Raises:
-        ConditionError: If one means nothing.
+        ConditionError: If one can never be tested, or never matches.
     """
-    for about, read in _READERS.items():
-        value = conditions.get(about)
+    for field, read in _READERS.items():
+        value = conditions.get(field)
         if value is None:
             continue
-        if about in _MAPS:
-            yield from _of_map(about, read, value)
+        if field in _MAPS:
+            yield from _map_matchers(field, read, value)
         else:
-            yield _question(about, read, value)
+            yield _matcher(field, read, value)
 
 
-def _question(about: str, read: Callable[[Body], Any], value: Value) -> Question:
-    shape = _SHAPES.get(about, "text")
-    condition = compiled(value, shape, (about,))
-    _check_spelling(about, value)
-    if about == "service":
+def _matcher(field: str, read: Callable[[Body], Any], value: Value) -> Matcher:
+    shape = _SHAPES.get(field, "text")
+    condition = compile_condition(value, shape, (field,))
+    _check_values(field, value)
+    if field == "service":
         matches = condition.matches
-        if isinstance(value, Mapping) and (value.get("not") or "exists" in value):  # of none of them
-            raise ConditionError("a pod has several services: not and exists cannot be asked of them", ("service",))
-        return Question(about, read, Condition(lambda found: any(map(matches, found)), condition.told))
+        if isinstance(value, Mapping) and (value.get("not") or "exists" in value):
+            raise ConditionError("a pod has several services: not and exists do not apply to them", ("service",))
+        return Matcher(field, read, Condition(lambda found: any(map(matches, found)), condition.text))
     if shape == "text" and not callable(value):
-        return Question(about, lambda body: read(body) or "", condition)
-    return Question(about, read, condition)
+        return Matcher(field, lambda body: read(body) or "", condition)
+    return Matcher(field, read, condition)
 
 
-def _of_map(about: str, read: Callable[[Body], Any], wanted: object) -> Iterable[Question]:
+def _map_matchers(field: str, read: Callable[[Body], Any], wanted: object) -> Iterable[Matcher]:
     if not isinstance(wanted, Mapping) or not wanted:
-        raise ConditionError(f'must be a table of at least one key, {{ app = "web" }}, not {shown(wanted)}', (about,))
+        raise ConditionError(f'must be a table of at least one key, {{ app = "web" }}, not {shown(wanted)}', (field,))
     for key, value in wanted.items():
-        condition = compiled(value, "text", (about, key))
-        yield Question(f"{about}.{key}", _member(read, key), condition)
+        condition = compile_condition(value, "text", (field, key))
+        yield Matcher(f"{field}.{key}", _member(read, key), condition)
 
 
 def _member(read: Callable[[Body], Any], key: str) -> Callable[[Body], Any]:
     return lambda body: found.get(key) if isinstance(found := read(body), dict) else None
 
 
-def _check_spelling(about: str, value: Value) -> None:
-    """Refuse what differs from a known value in its case only: it would never match."""
-    for path, text in _texts(value, (about,)):
-        right = next((known for known in _SPELLED.get(about, ()) if known.lower() == text.lower()), text)
+def _check_values(field: str, value: Value) -> None:
+    """Refuse values that never match: known ones in another case, and impossible namespaces."""
+    for path, text in _texts(value, (field,)):
+        right = next((known for known in _SPELLED.get(field, ()) if known.lower() == text.lower()), text)
         if right != text:
             raise ConditionError(f"{shown(text)} never matches; did you mean {shown(right)}?", path)
+        if field == "namespace" and (problem := namespace_problem(text)):
+            raise ConditionError(f"never matches: {problem}", path)
 
 
-def _texts(value: Value, path: tuple[str | int, ...]) -> Iterable[tuple[tuple[str | int, ...], str]]:
+def _texts(value: Value, path: Path) -> Iterable[tuple[Path, str]]:
+    """The texts that a condition compares with, and their places."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):
@@ -353,6 +389,6 @@ def _texts(value: Value, path: tuple[str | int, ...]) -> Iterable[tuple[tuple[st
 
 def _but(found: object) -> str:
     if found is None or found in ("", ()):
-        return ": it is not there"
+        return ": it does not exist"
     text = shown(list(found) if isinstance(found, tuple) else found)
-    return f", not {text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}"
+    return f", not {text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + '...'}"

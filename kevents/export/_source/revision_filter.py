@@ -45,8 +45,8 @@ class EventHeader(msgspec.Struct):
     @property
     def occurrences(self) -> int:
         """The number of occurrences."""
-        count = self.series.count if self.series else self.count
-        return count if count is not None and count > 0 else 1
+        counts = (self.series.count if self.series else None, self.count)
+        return next((count for count in counts if count is not None and count > 0), 1)
 
 
 class LastCounts:

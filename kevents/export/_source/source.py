@@ -11,6 +11,7 @@ from kevents._model.validation import require_count, require_positive
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.backoff import Backoff
+from kevents.export._model.text import namespace_problem
 from kevents.export._model.types import Stream
 from kevents.export._source.api import ApiReader, EventRequests, GoneError, NoAnswerError
 from kevents.export._source.listing import PAGE
@@ -168,6 +169,9 @@ def _checked_namespaces(namespaces: Iterable[str] | None) -> tuple[str, ...]:
     if isinstance(namespaces, str):
         raise ValueError(f"namespaces must be a list of names, not a text: [{namespaces!r}]")
     names = tuple(dict.fromkeys(namespaces or ()))
-    if wrong := [name for name in names if not isinstance(name, str) or not name]:
-        raise ValueError(f"namespaces must be names, not {wrong[0]!r}; an empty list stands for all of them")
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"namespaces must be names, not {name!r}; an empty list stands for all of them")
+        if problem := namespace_problem(name):
+            raise ValueError(f"namespaces: {problem}")
     return names or ("",)

@@ -208,7 +208,7 @@ def test_listen(listen: str, expected: tuple[str, int]) -> None:
 
 
 def test_windows_line_ends(tmp_path: Path) -> None:
-    """A file with a byte order position and the line ends of Windows is read; its lines are counted right."""
+    """A file with a byte order mark and the line ends of Windows is read; its lines are counted right."""
     path = tmp_path / "cfg.toml"
     path.write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
     assert list(load(path).sinks) == ["out"]
@@ -328,6 +328,29 @@ def test_all_at_once() -> None:
         ('health = { listen = "1.2.3.4:99999" }', "health.listen: must be an address and a port"),
         ('health = { listen = "example.com:80" }', "health.listen: must be an address and a port"),
         ("enrich = { cache_size = -1 }", "enrich.cache_size: must be a whole number of at least 0, not -1"),
+        (
+            'source = { namespaces = ["*"] }',
+            'source.namespaces[0]: "*" is no name of a namespace: leave it',
+        ),
+        (
+            '[source]\nnamespaces = ["a", "Shop"]',
+            'cfg.toml:2: source.namespaces[1]: "Shop" is no name of a namespace; did',
+        ),
+        (
+            '[source]\nnamespaces = [".."]',
+            'source.namespaces[0]: ".." is no name of a namespace: a name',
+        ),
+        (
+            '[source]\nnamespaces = ["50%"]',
+            'source.namespaces[0]: "50%" is no name of a namespace: a name',
+        ),
+        ('[source]\nnamespaces = ["shop,jobs"]', 'several are a list: ["shop", "jobs"]'),
+        ('[[routes]]\nto = "a"\nnamespace = "*"', 'routes[0].namespace: never matches: "*" is no name of a namespace'),
+        (
+            '[[routes]]\nto = "a"\nnamespace = { one_of = ["shop", "Jobs"], not = true }',
+            'cfg.toml:3: routes[0].namespace.one_of[1]: never matches: "Jobs" is no name of a namespace',
+        ),
+        ('[[routes]]\nto = "a"\nmessage = { regex = "(?!x)" }', "look-arounds, atomic groups and back-references do"),
         ('source = { repeats = "3h" }', "cfg.toml:1: source.repeats: must be no window longer than half of event_life"),
         ('source = { repeats = "30s " }', 'source.repeats: must be "all", "first" or a window such as'),
         ('grace = "0s"', "cfg.toml:1: grace: must be a time with its unit"),

@@ -203,7 +203,7 @@ def test_the_oldest() -> None:
         (lambda: QueueOptions(max_items=-1), "queue max_items must be a whole number of at least 1, not -1"),
         (lambda: QueueOptions(max_bytes=True), "queue max_bytes must be a whole number of at least 1, not True"),
         (lambda: Destination(MemorySink(), when_full="wait"), "when_full must be 'block' or 'drop', not 'wait'"),  # type: ignore[arg-type]
-        (lambda: Destination(object()), "object is no sink: it has no method write"),  # type: ignore[arg-type]
+        (lambda: Destination(object()), "object is not a sink: it has no method write"),  # type: ignore[arg-type]
         (lambda: Destination(MemorySink(), write_timeout=-1), "write_timeout must be a number from"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from time import process_time
 from typing import Any
 
 import pytest
@@ -84,11 +85,11 @@ VALUES = {
 
 @pytest.mark.parametrize("about", VALUES)
 def test_each_text(about: str) -> None:
-    """Each text can be asked for by equality, one of, regex and glob, and negated."""
+    """Each text can be tested by equality, one of, regex and glob, and negated."""
     value = VALUES[about]
     for good in (value, [value, "other"], {value}, {"regex": re.escape(value)}, {"glob": value[:2] + "*"}):
         assert goes(Route(to="a", **{about: good})), good  # type: ignore[arg-type]
-    for bad in ("other", ["other"], {"regex": value[:1]}, {"glob": value[:1]}, lambda found: found == "other"):
+    for bad in ("other", ["other"], {"regex": f"^{value[:1]}$"}, {"glob": value[:1]}, lambda found: found == "other"):
         assert not goes(Route(to="a", **{about: bad})), bad  # type: ignore[arg-type]
     if about != "service":
         assert not goes(Route(to="a", **{about: {"equals": value, "not": True}}))  # type: ignore[arg-type]
@@ -97,7 +98,7 @@ def test_each_text(about: str) -> None:
 
 def test_every_condition_is_tried() -> None:
     """No condition is left out of the tests."""
-    assert set(CONDITIONS) == {*VALUES, "labels", "annotations", "deleted", "count"}
+    assert set(CONDITIONS) == {*VALUES, "labels", "annotations", "deleted", "count", "enriched"}
 
 
 @pytest.mark.parametrize(
@@ -141,10 +142,47 @@ def test_a_count_that_is_none(count: object) -> None:
     assert goes(Route(to="a", count=9), {**without("count"), "series": {"count": 9}})
 
 
-def test_a_regex_matches_everything_or_nothing() -> None:
-    """A regex must match the whole value, and its dot line breaks too: messages have them."""
-    assert goes(Route(to="a", message={"regex": ".*failed.*"}))
-    assert not goes(Route(to="a", message={"regex": "failed"}))
+@pytest.mark.parametrize("series", [{"count": 5}, {"count": 5, "lastObservedTime": "x"}])
+def test_a_series_counts_first(series: dict[str, Any]) -> None:
+    """Fault 34: the count of a series is used before the event's own, as in `countDelta`."""
+    assert goes(Route(to="a", count={"min": 3}), {**EVENT, "count": 1, "series": series})
+
+
+@pytest.mark.parametrize("series", [None, {}, {"count": None}, {"count": 0}, 7])
+def test_a_series_without_a_count(series: object) -> None:
+    """Without a count of the series, the event's own is used."""
+    assert goes(Route(to="a", count=4), {**EVENT, "count": 4, "series": series})
+
+
+def test_a_regex_searches() -> None:
+    """A regex is searched for in the value, and its dot matches line breaks: messages have them."""
+    for good in ("failed", "restart.*failed", "^Back-off", "container$", r"(?i)FAILED"):
+        assert goes(Route(to="a", message={"regex": good})), good
+    for bad in ("^failed", "Back-off$", "^$"):
+        assert not goes(Route(to="a", message={"regex": bad})), bad
+
+
+def test_a_regex_in_linear_time() -> None:
+    """Fault 29: a regex takes linear time, whatever the regex and the message."""
+    body = {**EVENT, "message": "error " * 40_000}
+    began = process_time()
+    for regex in (".*error.*timeout.*", "(?:a+)+b", "(e|er|r)*timeout$"):
+        assert not goes(Route(to="a", message={"regex": regex}), body)
+    assert process_time() - began < 2
+
+
+def test_a_message_that_is_no_unicode() -> None:
+    """A lone surrogate in a message is no error, and matches as a question mark."""
+    assert goes(Route(to="a", message={"regex": "^a.b$"}), {**EVENT, "message": "a\ud800b"})
+
+
+def test_enriched() -> None:
+    """A record whose metadata could not be read in time can be routed."""
+    late = copy.deepcopy(EVENT)
+    late["kevents"]["object"]["enriched"] = False
+    assert [goes(Route(to="a", enriched=False), body) for body in (late, EVENT, GAP)] == [True, False, True]
+    assert [goes(Route(to="a", enriched=True), body) for body in (late, EVENT)] == [False, True]
+    assert not goes(Route(to="a", enriched=False), {**EVENT, "kevents": {}})
 
 
 def test_what_is_not_there() -> None:
@@ -225,8 +263,8 @@ def test_explain_what_is_not_there() -> None:
     [answer] = Router([Route(to="a", labels={"x": "y"}, message="m", owner_name="o")]).explain(
         {**without("kevents"), "message": "m" * 500}
     )
-    assert 'labels.x is "y": it is not there' in answer.reasons
-    assert 'owner_name is "o": it is not there' in answer.reasons
+    assert 'labels.x is "y": it does not exist' in answer.reasons
+    assert 'owner_name is "o": it does not exist' in answer.reasons
     assert max(map(len, answer.reasons)) < 120
 
 
@@ -247,6 +285,21 @@ def test_explain_what_is_not_there() -> None:
         ({"kind": ["Pod", "node"]}, ("kind", 1), 'did you mean "Node"?'),
         ({"type": {"equals": "warning"}}, ("type", "equals"), 'did you mean "Warning"?'),
         ({"kind": {"regex": "("}}, ("kind", "regex"), '"(" is no regular expression: '),
+        (
+            {"kind": {"regex": "(?=Pod)"}},
+            ("kind", "regex"),
+            "look-arounds, atomic groups and back-references",
+        ),
+        ({"kind": {"regex": r"(a)\1"}}, ("kind", "regex"), "back-references do not exist"),
+        ({"namespace": "*"}, ("namespace",), 'never matches: "*" is no name of a namespace: leave it out'),
+        ({"namespace": ""}, ("namespace",), "leave it out for all namespaces"),
+        ({"namespace": "Shop"}, ("namespace",), 'did you mean "shop"?'),
+        ({"namespace": ["shop", "shop.eu"]}, ("namespace", 1), "lower-case letters, digits"),
+        ({"namespace": {"equals": "50%", "not": True}}, ("namespace", "equals"), "lower-case letters, digits"),
+        ({"namespace": {"one_of": ["a", ".."], "not": True}}, ("namespace", "one_of", 1), '".." is no name'),
+        ({"namespace": "shop,jobs"}, ("namespace",), 'several are a list: ["shop", "jobs"]'),
+        ({"namespace": "x" * 64}, ("namespace",), "at most 63"),
+        ({"kind": {"one_of": ["pod"], "not": True}}, ("kind", "one_of", 0), 'did you mean "Pod"?'),
         ({"kind": {"regx": "a"}}, ("kind", "regx"), 'unknown key "regx" of a condition; did you mean "regex"?'),
         ({"kind": {"min": 1}}, ("kind", "min"), 'unknown key "min" of a condition; '),
         ({"kind": {"regex": "a", "glob": "b"}}, ("kind",), 'holds exactly one of "equals", '),
