@@ -12,8 +12,9 @@ import re
 import sys
 import weakref
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checkable
@@ -21,19 +22,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checka
 from kevents._clients.sync import (
     APIS,
     ASYNCHRONOUS,
-    MOST_READ,
     UNAUTHORIZED,
     UNCONFIGURED_HOSTS,
     checked_timeout,
     comes_from,
-    format_redacted,
     kubeconfig,
     no_configuration,
     other_api,
     package_of,
     status_error,
+    total_timeout,
     unsendable,
 )
+from kevents._clients.transport import MAX_BODY, MAX_ERROR_BODY, decoded, format_redacted, hide_credentials
 from kevents._model.objects import Json
 from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
 from kevents._runtime.aio import run_in_thread
@@ -357,7 +358,7 @@ class ClientEventSink:
         connection = await self._source.connection()
         try:
             async with connection as api:
-                await _read(await self._call(api, method)(*args, **options))
+                await _read(await self._call(self._guarded(api), method)(*args, **options))
         except Exception as error:  # noqa: BLE001 - the packages raise many classes
             raised = _converted(error)
             if isinstance(raised, StatusError) and raised.code == UNAUTHORIZED:
@@ -367,16 +368,23 @@ class ClientEventSink:
     def _call(self, api: Any, method: str) -> Any:  # noqa: ANN401
         """Return a method of any of the packages that leaves the response unread and keeps the time-outs."""
         unread = getattr(api, f"{method}_without_preload_content", None)
-        if unread is not None:  # the client 37 only supports a total time-out
-            return partial(unread, _request_timeout=sum(self._timeout))
-        return partial(getattr(api, method), _preload_content=False, _request_timeout=self._all_timeouts())
+        if unread is not None:
+            return partial(unread, _request_timeout=total_timeout(self._timeout))
+        return partial(getattr(api, method), _preload_content=False, _request_timeout=self._timeout)
 
-    def _all_timeouts(self) -> object:
-        aiohttp: Any = sys.modules.get("aiohttp")
-        if aiohttp is None:  # a test double of the api
-            return self._timeout
+    def _guarded(self, api: Any) -> Any:  # noqa: ANN401
+        """Return a shallow copy of an api that keeps the deadline and follows no redirect; a test double unchanged.
+
+        The copy is made for each request, so that later changes of the user's client count.
+        """
+        rest = getattr(getattr(api, "api_client", None), "rest_client", None)
+        if not package_of(rest) or not hasattr(rest, "pool_manager"):
+            return api
         connect, read = self._timeout
-        return aiohttp.ClientTimeout(total=connect + read, sock_connect=connect, sock_read=read)
+        guarded = copy(api)
+        guarded.api_client = copy(api.api_client)
+        guarded.api_client.rest_client = _guarded_rest(rest, connect, read)
+        return guarded
 
     def __repr__(self) -> str:
         """Show the time-outs and no credential."""
@@ -438,16 +446,58 @@ async def _read(answer: Any) -> None:  # noqa: ANN401 - an aiohttp response or a
     status = getattr(answer, "status", None)
     if not isinstance(status, int):
         return
+    success = 200 <= status < 300  # noqa: PLR2004
+    limit = MAX_BODY if success else MAX_ERROR_BODY
     body = bytearray()
     try:
         with suppress(Exception):
-            while len(body) < MOST_READ and (piece := await answer.content.read(MOST_READ - len(body))):
+            while len(body) < limit and (piece := await answer.content.read(limit - len(body))):
                 body += piece
     finally:
         if not answer.content.at_eof():
             answer.close()
-    if not 200 <= status < 300:  # noqa: PLR2004
-        raise status_error(_Refusal(status, answer.reason, answer.headers, bytes(body)))
+    if not success:
+        plain = decoded(bytes(body), answer.headers.get("Content-Encoding", ""))
+        plain = hide_credentials(plain, answer.request_info.headers)
+        raise status_error(_Refusal(status, answer.reason, answer.headers, plain))
+
+
+def _guarded_rest(rest: Any, connect: float, read: float) -> Any:  # noqa: ANN401
+    """Return a copy of a client's REST layer whose session is wrapped; the original keeps the session."""
+    guarded = object.__new__(_guarded_class(type(rest)))  # type: ignore[arg-type]
+    guarded.__dict__.update(rest.__dict__, kevents_original=rest, kevents_timeouts=(connect, read))
+    return guarded
+
+
+@lru_cache(maxsize=16)
+def _guarded_class(base: type) -> Any:  # noqa: ANN401
+    class Guarded(base):  # type: ignore[misc]
+        @property
+        def pool_manager(self) -> object:
+            session = self.kevents_original.pool_manager
+            return None if session is None else _Session(session, *self.kevents_timeouts)
+
+        @pool_manager.setter
+        def pool_manager(self, session: object) -> None:  # kubernetes.aio makes its session at the first request
+            self.kevents_original.pool_manager = session
+
+    return Guarded
+
+
+class _Session:
+    """Sends the requests of a client's REST layer, in place of its aiohttp session."""
+
+    def __init__(self, session: Any, connect: float, read: float) -> None:  # noqa: ANN401
+        self._session = session
+        self._timeouts = {"total": total_timeout((connect, read)), "sock_connect": connect, "sock_read": read}
+
+    async def request(self, **options: Any) -> Any:  # noqa: ANN401
+        """Send a request that follows no redirect, ends in time and is not decompressed without a limit."""
+        import aiohttp  # noqa: PLC0415 - the client has imported it
+
+        options["timeout"] = aiohttp.ClientTimeout(**self._timeouts)
+        options["headers"] = {**options.get("headers", {}), "Accept-Encoding": "identity"}
+        return await self._session.request(**options, allow_redirects=False, auto_decompress=False)
 
 
 def _converted(error: Exception) -> Exception:

@@ -12,7 +12,8 @@ from urllib.parse import quote, urlsplit
 
 import kopf
 
-from kevents._clients.sync import MOST_READ, UNCONFIGURED_HOSTS, CoreV1EventSink, format_redacted
+from kevents._clients.sync import UNCONFIGURED_HOSTS, CoreV1EventSink
+from kevents._clients.transport import Transport, api_error, format_redacted, guarded_manager
 from kevents._model.objects import Json
 from kevents.exceptions import UnavailableError
 
@@ -90,6 +91,7 @@ class DefaultApi:
         configuration = _configuration()
         configuration.retries = False  # the work queue retries
         self._login = login
+        self._transport = Transport(client.ApiException)
         self._loaded = client.CoreV1Api(client.ApiClient(configuration=configuration))
         self._connection = connection
 
@@ -102,7 +104,7 @@ class DefaultApi:
         return self._current().patch_namespaced_event(*args, **options)
 
     def _current(self) -> Any:  # noqa: ANN401
-        return self._loaded if self._login.info is None else self._connection
+        return self._transport.wrap(self._loaded) if self._login.info is None else self._connection
 
 
 class ConnectionApi:
@@ -128,11 +130,12 @@ class ConnectionApi:
         import urllib3  # noqa: PLC0415 - already imported by the sink
 
         info, pool = self._connection()
+        headers = {**_authorization(info), "Content-Type": content_type, "User-Agent": "kevents"}
         answer = pool.request(
             method,
             info.server.rstrip("/") + path,
             body=json.dumps(body).encode(),
-            headers={**_authorization(info), "Content-Type": content_type, "User-Agent": "kevents"},
+            headers=headers,
             timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
             retries=False,
             redirect=False,
@@ -140,13 +143,7 @@ class ConnectionApi:
         )
         if 200 <= answer.status < 300:  # noqa: PLR2004
             return answer
-        error: Any = self._client.ApiException(status=answer.status, reason=answer.reason)
-        error.headers = dict(answer.headers)
-        error.body = answer.read(MOST_READ)
-        if len(error.body) == MOST_READ:
-            answer.close()
-        answer.release_conn()
-        raise error
+        raise api_error(self._client.ApiException, answer, headers)
 
     def _connection(self) -> tuple[kopf.ConnectionInfo, Any]:
         """Return the newest credentials and their connection pool.
@@ -164,7 +161,7 @@ class ConnectionApi:
         if info is None:
             raise UnavailableError(_NOT_LOGGED_IN)
         try:
-            return info, _pool(info)
+            return info, guarded_manager(_pool(info))
         except Exception as error:  # noqa: BLE001 - it raises OSError, SSLError, binascii.Error ...
             raise UnavailableError(f"kopf's credentials are unusable: {format_redacted(error)}") from None
 

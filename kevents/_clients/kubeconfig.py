@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kevents._clients.sync import format_redacted
+from kevents._clients.transport import format_redacted
 from kevents._model.wire import printable
 
 

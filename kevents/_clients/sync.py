@@ -5,24 +5,21 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
 
+from kevents._clients.transport import MAX_BODY, Transport, deadline, format_redacted, redact, redirect_message
 from kevents._model.objects import Json
 from kevents._model.validation import require_positive
-from kevents._model.wire import CORE_GROUP, EVENTS_GROUP, format_error
+from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
 from kevents._queue.outcome import retry_after
 from kevents._runtime.lifecycle import flush_before_other_exit_hooks
 from kevents.exceptions import SinkError, StatusError, UnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 UNCONFIGURED_HOSTS: Final = ("", "http://localhost", "https://localhost")
 """Hosts of a configuration that was not loaded, in the versions of the client."""
@@ -31,12 +28,6 @@ _MAX_CONNECTIONS = 64
 _NEEDED = ("ApiClient", "ApiException", "Configuration")
 ASYNCHRONOUS: Final = ("kubernetes.aio", "kubernetes_asyncio")
 """Packages with asynchronous clients."""
-_SECRET = re.compile(r"(?<=Invalid header value ).*|(?<=Failed to parse: ).*|(?<=//)[^/\s]*(?=@)")
-
-
-def format_redacted(error: BaseException) -> str:
-    """Format an error as one line without possible credentials: the wrong header or URL, user and password."""
-    return _SECRET.sub("(not shown)", " ".join(format_error(error).split()))
 
 
 class Api(NamedTuple):
@@ -125,6 +116,7 @@ class ClientSource:
         for name in (*_NEEDED, self._kind.name, self._kind.model):
             getattr(self._client, name)
         self._given = given
+        self._transport = Transport(self._client.ApiException)
         self._lock = threading.Lock()
         self._api: Any = None
         self._forked = False
@@ -145,6 +137,10 @@ class ClientSource:
                     flush_before_other_exit_hooks()
         return self._api
 
+    def guarded(self, api: object) -> Any:  # noqa: ANN401
+        """Return a copy of the api for one request that keeps a deadline and follows no redirect."""
+        return self._transport.wrap(api)
+
     def renew(self, api: object) -> None:
         """After a 401, build the api again before the next request, unless the user gave the client."""
         with self._lock:
@@ -154,6 +150,7 @@ class ClientSource:
     def after_fork(self) -> None:
         """Drop the lock and the connections shared with the parent process."""
         self._lock = threading.Lock()
+        self._transport = Transport(self._client.ApiException)
         self._api = None
         self._forked = True
 
@@ -222,8 +219,8 @@ class ClientSource:
         return configuration
 
 
-MOST_READ: Final = 1 << 20
 UNAUTHORIZED: Final = 401
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 @runtime_checkable
@@ -267,6 +264,7 @@ class ClientEventSink:
     def __init__(self, api: object = None, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
         """Import the client; do not connect."""
         self._timeout = checked_timeout(request_timeout)
+        self._total = total_timeout(self._timeout)
         self._source = ClientSource(api, self.api_group)
         self._api_exception, self._transport_errors = _errors()
 
@@ -287,12 +285,17 @@ class ClientEventSink:
         shorter = copy(self)
         connect, read = self._timeout
         shorter._timeout = (min(connect, seconds), min(read, seconds))  # noqa: SLF001 - a copy of itself
+        shorter._total = min(self._total, seconds)  # noqa: SLF001
         return shorter
 
     def _send(self, method: str, *args: object) -> None:
         api = self._source.api()
+        with deadline(self._total):
+            _read(self._answer(api, getattr(self._source.guarded(api), method), args))
+
+    def _answer(self, api: object, send: Callable[..., object], args: tuple[object, ...]) -> object:
         try:
-            answer = getattr(api, method)(*args, _preload_content=False, _request_timeout=self._timeout)
+            return send(*args, _preload_content=False, _request_timeout=self._timeout)
         except self._api_exception as error:
             raise self._refused(api, error) from None
         except self._transport_errors as error:
@@ -301,7 +304,6 @@ class ClientEventSink:
             if isinstance(error.__context__, self._api_exception):  # the client 36 fails on bodies that are not UTF-8
                 raise self._refused(api, error.__context__) from None
             raise unsendable(error) from None
-        _read(answer)
 
     def _refused(self, api: object, error: Exception) -> SinkError:
         raised = status_error(error)
@@ -347,6 +349,11 @@ def checked_timeout(timeout: tuple[float, float]) -> tuple[float, float]:
     return require_positive("request_timeout", timeout[0]), require_positive("request_timeout", timeout[1])
 
 
+def total_timeout(timeout: tuple[float, float]) -> float:
+    """Return the seconds that one request may take, from ``(connect, read)``."""
+    return timeout[1] + 1
+
+
 def _errors() -> tuple[type[Exception], tuple[type[Exception], ...]]:
     import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
     import kubernetes.config  # noqa: PLC0415
@@ -368,7 +375,7 @@ def _read(answer: Any) -> None:  # noqa: ANN401 - a urllib3 response, or a test 
         raise TypeError("api is an asynchronous client: this sink needs a plain one")
     whole = False
     with suppress(Exception):
-        whole = len(answer.read(MOST_READ)) < MOST_READ
+        whole = len(answer.read(MAX_BODY, decode_content=False)) < MAX_BODY
     with suppress(Exception):
         if not whole:
             answer.close()
@@ -394,12 +401,14 @@ def status_error(error: Any) -> SinkError:  # noqa: ANN401
     details = status.get("details")
     causes = details.get("causes") if isinstance(details, Mapping) else None
     reasons = [c.get("reason") for c in causes if isinstance(c, Mapping)] if isinstance(causes, list) else []
+    code, headers = int(error.status), dict(error.headers or {})
+    message = _text(status.get("message")) or _text(error.reason)
     return StatusError(
-        int(error.status),
+        code,
         _text(status.get("reason")),
-        _text(status.get("message")) or _text(error.reason),
+        redirect_message(headers) if code in _REDIRECTS else redact(message),
         [reason for reason in reasons if reason and isinstance(reason, str)],
-        retry_after(dict(error.headers or {}), status),
+        retry_after(headers, status),
     )
 
 

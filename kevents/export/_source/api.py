@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from kevents._clients.sync import ClientSource, format_redacted, status_error
+from kevents._clients.sync import ClientSource, status_error
+from kevents._clients.transport import format_redacted
 from kevents.exceptions import UnavailableError
 from kevents.export._source.response_stream import ResponseStream
 

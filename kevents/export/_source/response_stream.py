@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from kevents._clients.sync import format_redacted
+from kevents._clients.transport import format_redacted
 from kevents._queue.outcome import retry_after
 from kevents.exceptions import UnavailableError
 
