@@ -243,7 +243,7 @@ def test_two_loops() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(run, first())
-        assert started.wait(10)
+        assert started.wait(60)
         try:
             run(second())
         finally:
@@ -578,7 +578,7 @@ def test_hung_sink_at_the_end() -> None:
         await sink.wait_calls(4)
         began = time.monotonic()
         assert await events.shutdown(0.2) == 30
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert sender_tasks() == []
         assert sink._under_way == []
         check_ledgers(events.statistics())
@@ -618,7 +618,7 @@ def test_stubborn_sink() -> None:
         events.new_recorder("c").event(about(), "Normal", "Step", "x")
         began = time.monotonic()
         assert await events.shutdown(0.1) == 1
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         release.set()
 
     run(main())
@@ -1003,7 +1003,7 @@ def test_late_finding_of_a_closed_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def is_closed() -> bool:
             monkeypatch.undo()
-            asyncio.run_coroutine_threadsafe(take_over(), loop).result(30)
+            asyncio.run_coroutine_threadsafe(take_over(), loop).result(60)
             return True
 
         monkeypatch.setattr(left, "is_closed", is_closed)
@@ -1183,7 +1183,7 @@ def test_flush_where_events_are_waited_for() -> None:
             stream = events.start_event_watcher()
             for number in range(2):
                 events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
-            event = await asyncio.wait_for(anext(stream), 30)
+            event = await asyncio.wait_for(anext(stream), 60)
             assert event.message == "number 0"
             with pytest.raises(StopIteration) as ended:  # at once: it is not even begun to wait
                 events.flush().send(None)

@@ -19,7 +19,7 @@ from tests.support.sinks import about, check_ledgers
 if TYPE_CHECKING:
     from tests.support.sinks import Call
 
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 def broadcaster(sink: object, **options: Any) -> aio.EventsV1Broadcaster:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 POD = ObjectReference(kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u-1")
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", "uid": "n"}}
-LIMIT = 30.0
+LIMIT = 60.0
 
 FORKING = """
 import os

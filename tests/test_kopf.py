@@ -259,7 +259,7 @@ def test_drain_beside_a_full_executor(
         loop.set_default_executor(ThreadPoolExecutor(1))
         blocked = loop.run_in_executor(None, ended.wait)
         try:
-            return await asyncio.wait_for(recorder.cleanup(), 30)
+            return await asyncio.wait_for(recorder.cleanup(), 60)
         finally:
             ended.set()
             await blocked
@@ -289,7 +289,7 @@ def test_drain_without_login(
         "kevents._clients.kopf_login._configuration", kubernetes.client.Configuration
     )  # nothing is loaded
     recorder.info(POD, "R", "m")
-    assert not asyncio.run(asyncio.wait_for(recorder.cleanup(1000), 30))
+    assert not asyncio.run(asyncio.wait_for(recorder.cleanup(1000), 60))
     assert broadcaster.statistics().dropped == {}
     assert broadcaster.shutdown(0.05) == 1
 
@@ -605,7 +605,7 @@ def test_run_twice(api_server: APIServer, broadcaster: kevents.EventBroadcaster)
     for run in (1, 2):
         settings = kopf.OperatorSettings()
         ready, stop = threading.Event(), threading.Event()
-        stopper = threading.Thread(target=lambda ready, stop: ready.wait(30) and stop.set(), args=(ready, stop))
+        stopper = threading.Thread(target=lambda ready, stop: ready.wait(60) and stop.set(), args=(ready, stop))
         stopper.start()
         kopf.run(
             registry=registry, settings=settings, standalone=True, clusterwide=True, ready_flag=ready, stop_flag=stop

@@ -122,7 +122,7 @@ def test_events_of_a_dead_sink_are_let_go() -> None:
     broadcaster.shutdown(0)
     for thread in threading.enumerate():
         if thread.name.startswith("kevents"):
-            thread.join(30)
+            thread.join(60)
     gc.collect()
     events = [thing for thing in gc.get_objects() if isinstance(thing, kevents.Event)]
     check_ended(broadcaster.statistics(), 20_000)

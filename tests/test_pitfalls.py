@@ -159,7 +159,7 @@ def test_every_row_has_a_test() -> None:
 
 POD: Final = {"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "prod", "name": "web-0", "uid": "u-1"}}
 EVERYTHING: Final = kevents.CorrelatorOptions(burst_size=None, max_events=None)
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def url(registry: CollectorRegistry) -> Iterator[str]:
 
 def scrape(url: str) -> Samples:
     """All samples, by name and labels; each is there once."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         text = answer.read().decode()
     families = list(text_string_to_metric_families(text))
     assert len(families) == len({family.name for family in families})

@@ -65,7 +65,7 @@ def test_new_for_each_test(fake_recorder, event_clock):
     event_clock.advance(1)
 
 def test_server(events_api_server):
-    with urllib.request.urlopen(events_api_server.url + "/readyz", timeout=5) as answer:
+    with urllib.request.urlopen(events_api_server.url + "/readyz", timeout=60) as answer:
         assert answer.status == 200
 """
 

@@ -147,7 +147,7 @@ def test_broken_pipe() -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(30) == 141
+        assert process.wait(60) == 141
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
@@ -159,7 +159,7 @@ def test_interrupted() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "\nkevents: interrupted\n")
 
 
@@ -183,7 +183,7 @@ def on_terminal(columns: int, lines: int, *arguments: str, **changes: str) -> tu
         os.close(theirs)
         with os.fdopen(ours, "rb", buffering=0) as terminal:
             written = read_all(terminal)
-        return process.wait(30), written.decode().replace("\r\n", "\n")
+        return process.wait(60), written.decode().replace("\r\n", "\n")
 
 
 def read_all(terminal: IO[bytes]) -> bytes:
@@ -256,7 +256,7 @@ def test_interrupted_on_a_real_server(real_server: RealServer) -> None:
         while "1 object, count 8" not in process.stdout.readline():
             pass
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     assert process.returncode == 130
     assert real_server.kubectl("get", "events", "-A", "-o", "name") == before
 

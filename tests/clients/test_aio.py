@@ -85,7 +85,7 @@ class Loop:
         for _ in range(5):
             self.run(asyncio.sleep(0))  # turns in which connections that were closed, or given up, really end
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self.loop.close()
 
     def _abort(self) -> None:

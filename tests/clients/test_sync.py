@@ -207,7 +207,7 @@ def test_waiting_for_credentials(api_server: APIServer, server_config: Path) -> 
     with EventBroadcaster(sleep_duration=0.01) as broadcaster:
         broadcaster.start_recording_to_sink(CoreV1EventSink(factory))
         broadcaster.new_recorder("c").event(POD, "Normal", "Early", "m")
-        assert asked.wait(10)
+        assert asked.wait(60)
         ready.set()
         assert broadcaster.flush(10)
     assert [stored["reason"] for stored in api_server.events()] == ["Early"]
@@ -417,7 +417,7 @@ def test_shorter_timeouts(api_server: APIServer, server_config: Path) -> None:
     began = time.monotonic()
     with api_server.fail(Hang()), pytest.raises(UnavailableError):
         sink.within(0.1).patch("default", "pod.1", dict(PATCH))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 12  # the sink's own is 15 s
     assert "(5.0, 15.0)" in repr(sink)
 
 
@@ -428,7 +428,7 @@ def raw_server(answer: bytes, *, hold: bool) -> Iterator[str]:
 
         def serve() -> None:
             connection, _ = listening.accept()
-            connection.settimeout(8)
+            connection.settimeout(60)
             with connection, connection.makefile("rb") as stream:
                 length = 0
                 while (line := stream.readline().strip()) != b"":
@@ -443,7 +443,7 @@ def raw_server(answer: bytes, *, hold: bool) -> Iterator[str]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        thread.join(4)
+        thread.join(30)
         assert not thread.is_alive(), "the client keeps a connection that it cannot use again"
 
 
@@ -479,7 +479,7 @@ def test_success_with_a_huge_answer() -> None:
     with raw_server(HEAD + b"Content-Length: 4000000\r\n\r\n" + b"x" * 1_500_000, hold=True) as url:
         sink = CoreV1EventSink(configured(host=url))
         sink.create("default", event())
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 12  # the time-out is 15 s
     assert sink
 
 
@@ -671,7 +671,7 @@ def test_no_secret_is_told(
     with warned:
         broadcaster.start_recording_to_sink(sink, retry_wait=wait_none())
         broadcaster.new_recorder("c").event(POD, "Normal", "Reason", "m")
-        assert warned.once.wait(10)
+        assert warned.once.wait(60)
         broadcaster.shutdown(0)
     assert "kevents" in caplog.text
     assert [text for text in (*shown, caplog.text, str(broadcaster.statistics())) if SECRET in text] == []

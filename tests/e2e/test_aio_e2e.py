@@ -195,7 +195,7 @@ class Face:
             return 0
         given_up: int = self.run(self.events.shutdown(timeout))
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self.loop.close()
         return given_up
 

@@ -406,7 +406,7 @@ def test_proxy_modes() -> None:
     """Every mode does what it says, to the connections that there are as well."""
     with socket.create_server(("127.0.0.1", 0)) as listener, Proxy(listener.getsockname()[1]) as proxy:
         address = ("127.0.0.1", proxy.port)
-        with socket.create_connection(address, timeout=10) as client:
+        with socket.create_connection(address, timeout=60) as client:
             server, _ = listener.accept()
             with server:
                 client.sendall(b"ping")
@@ -420,7 +420,7 @@ def test_proxy_modes() -> None:
                 with pytest.raises(ConnectionResetError):
                     client.recv(9)
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(address, timeout=10)
+            socket.create_connection(address, timeout=60)
         proxy.become(Lossy(share=1.0))
         for _ in range(30):
             exchange(address, listener)
@@ -430,7 +430,7 @@ def test_proxy_modes() -> None:
 
 def exchange(address: tuple[str, int], listener: socket.socket) -> None:
     """Ask and answer once, over a connection that will be cut."""
-    with socket.create_connection(address, timeout=10) as client:
+    with socket.create_connection(address, timeout=60) as client:
         server, _ = listener.accept()
         with server:
             server.settimeout(10)

@@ -130,7 +130,7 @@ class Warnings(logging.Handler):
     def first(self, number: int) -> list[str]:
         """The lines, of which there must be so many, and no more."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self.messages) >= number, 10)
+            self._changed.wait_for(lambda: len(self.messages) >= number, 60)
             assert len(self.messages) == number, self.messages
             return self.messages
 
@@ -454,7 +454,7 @@ class Steady:
         """Wait until so many more events were recorded."""
         with self._changed:
             goal = self.count + more
-            return self._changed.wait_for(lambda: self.count >= goal, 30)
+            return self._changed.wait_for(lambda: self.count >= goal, 60)
 
     def stop(self) -> None:
         """Record no more."""

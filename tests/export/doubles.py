@@ -11,7 +11,7 @@ from typing import Any
 from kevents.export import Batch, Chunk, Position, Record, Stream
 
 STREAM = Stream("cluster-1")
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test gives up waiting for what must happen at once."""
 
 

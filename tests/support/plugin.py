@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,12 @@ def worker_group(item: pytest.Item) -> str | None:
         if name in names:
             return name
     return item.nodeid.partition("::")[0] if item.get_closest_marker("e2e") else None
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector away from pytest's own objects, which are very many."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

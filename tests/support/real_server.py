@@ -267,7 +267,7 @@ class RealServer:
     # Inside
 
     def _etcd_call(self, method: str, body: dict[str, Any]) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._ports[0], timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._ports[0], timeout=60)
         response = send(connection, "POST", f"/v3/kv/{method}", body, token="")
         if response.status >= http.HTTPStatus.BAD_REQUEST:
             raise RuntimeError(f"etcd: {response.body}")
@@ -420,4 +420,4 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
     if process is None:
         return
     process.kill()
-    process.wait(timeout=30)
+    process.wait(timeout=60)

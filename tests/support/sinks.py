@@ -28,7 +28,7 @@ __all__ = [
     "thread_names",
 ]
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 """Seconds after which a test gives up waiting for what must happen at once."""
 
 

@@ -51,7 +51,7 @@ class EmbeddedSubject:
 
     def connect(self) -> http.client.HTTPConnection:
         """Give a new connection."""
-        return http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        return http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
 
     def register_widgets(self) -> None:
         """Make the custom resource known."""
@@ -73,7 +73,7 @@ class RealSubject:
     def connect(self) -> http.client.HTTPConnection:
         """Give a new connection."""
         context = ssl.create_default_context(cafile=str(self.server.ca_file))
-        return http.client.HTTPSConnection("127.0.0.1", self.server.port, timeout=30, context=context)
+        return http.client.HTTPSConnection("127.0.0.1", self.server.port, timeout=60, context=context)
 
     def register_widgets(self) -> None:
         """Make the custom resource known, and wait until the server serves it."""

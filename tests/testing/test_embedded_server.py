@@ -37,7 +37,7 @@ def ask(
     server: APIServer, method: str = "GET", path: str = EVENTS, body: object = None, token: str | None = None
 ) -> Response:
     """Send one request over a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     content_type = MERGE if method == "PATCH" else "application/json"
     given = server.token if token is None else token
     return send(connection, method, path, body, token=given, content_type=content_type)
@@ -205,7 +205,7 @@ class TestConnectionFaults:
             assert not answer.done()
             rule.remove()
             with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
-                answer.result(10)
+                answer.result(60)
         assert api_server.events() == []
 
     def test_hang_after_processing(self, api_server: APIServer) -> None:
@@ -239,7 +239,7 @@ class TestConnectionFaults:
             answer = pool.submit(create, api_server)
             assert api_server.wait_for(lambda: rule.hits == 1)
             rule.remove()
-            assert answer.result(10).status == 201
+            assert answer.result(60).status == 201
 
     def test_rules_outlive_a_stop(self) -> None:
         """A rule made before a stop, or after it, holds nobody meanwhile, and does so again from the next start."""
@@ -364,7 +364,7 @@ class TestLog:
             waiting = pool.submit(api_server.wait_for, lambda: len(api_server.requests) == 2)
             create(api_server, "a")
             create(api_server, "b")
-            assert waiting.result(10) is True
+            assert waiting.result(60) is True
         assert api_server.wait_for(lambda: False, timeout=0.01) is False
 
 
@@ -547,6 +547,7 @@ class TestWatches:
             answer.readline()  # before the first line, what is made would be its beginning and not what it is behind
             for number in range(400):
                 server.create("v1", "events", {**event(f"pod.{number}"), "message": "x" * 40_000})
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
             with answer, pytest.raises(http.client.IncompleteRead):
                 answer.read()
 
@@ -643,7 +644,7 @@ class TestLife:
             assert server.wait_for(lambda: len(server.requests) == 3 and hang.hits == delay.hits == 1)
             before = time.monotonic()
             server.stop()
-            assert time.monotonic() - before < 5
+            assert time.monotonic() - before < 30
         assert (set(), []) == (set(threading.enumerate()) - threads, list(tmp_path.iterdir()))
 
     def test_stop_while_sending(self) -> None:
@@ -684,7 +685,7 @@ class TestLife:
     )
     def test_no_http(self, api_server: APIServer, raw: bytes) -> None:
         """What is no HTTP ends the connection, and nothing else."""
-        with socket.create_connection(("127.0.0.1", api_server.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", api_server.port), timeout=60) as client:
             client.sendall(raw)
             assert client.recv(100) == b""
         assert create(api_server).status == 201
@@ -725,7 +726,7 @@ class TestLife:
     @pytest.mark.parametrize("head", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
     def test_half_a_body(self, api_server: APIServer, head: bytes) -> None:
         """A client that goes in the middle of a body has asked for nothing."""
-        with socket.create_connection(("127.0.0.1", api_server.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", api_server.port), timeout=60) as client:
             client.sendall(b"POST /readyz HTTP/1.1\r\n" + head + b"\r\n\r\n9\r\n{")
             client.shutdown(socket.SHUT_WR)
             assert client.recv(100) == b""
@@ -735,7 +736,7 @@ class TestLife:
         """A client that asks first whether its body is wanted, hears that it is."""
         body = json.dumps(event()).encode()
         head = f"POST {EVENTS} HTTP/1.1\r\nAuthorization: Bearer {api_server.token}\r\nContent-Length: {len(body)}\r\n"
-        with socket.create_connection(("127.0.0.1", api_server.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", api_server.port), timeout=60) as client:
             client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
             with client.makefile("rb") as answers:
                 assert [answers.readline(), answers.readline()] == [b"HTTP/1.1 100 Continue\r\n", b"\r\n"]
@@ -816,7 +817,7 @@ class TestTLS:
         """Another server's certificate does not do."""
         with APIServer() as other:
             context = ssl.create_default_context(cadata=other.ca)
-        connection = http.client.HTTPSConnection("127.0.0.1", api_server.port, timeout=10, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", api_server.port, timeout=60, context=context)
         with contextlib.closing(connection), pytest.raises(ssl.SSLCertVerificationError):
             connection.request("GET", "/readyz")
         assert create(api_server).status == 201
@@ -835,7 +836,7 @@ class TestTLS:
     def test_reset(self, api_server: APIServer, after: bool) -> None:  # noqa: FBT001 - a parameter of the test
         """Faults work over TLS as well."""
         context = ssl.create_default_context(cadata=api_server.ca)
-        connection = http.client.HTTPSConnection("127.0.0.1", api_server.port, timeout=10, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", api_server.port, timeout=60, context=context)
         with api_server.fail(Reset(after_processing=after)), pytest.raises(ConnectionError):
             send(connection, "POST", EVENTS, event(), token=api_server.token)
         assert after == len(api_server.events())

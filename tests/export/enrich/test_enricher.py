@@ -480,7 +480,7 @@ def test_one_read_at_a_time() -> None:
     def slow(path: str) -> None:
         if path.startswith(PODS):
             arrived.set()
-            leave.wait(10)
+            leave.wait(60)
 
     cluster.answer = slow
     enricher = Enricher(cluster.api, patience=30.0)
@@ -488,10 +488,10 @@ def test_one_read_at_a_time() -> None:
     threads = [threading.Thread(target=enricher.enrich, args=([each],)) for each in records]
     for thread in threads:
         thread.start()
-    assert arrived.wait(10)
+    assert arrived.wait(60)
     leave.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert [involved(each).get("labels") for each in records] == [{"a": "b"}] * 8
     assert (cluster.counts()[f"{PODS}/web-0"], enricher.statistics().states["live"]) == (1, 8)
 
@@ -532,7 +532,7 @@ def test_closed() -> None:
     waiting.start()
     enricher.close()
     enricher.close()
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
     enricher.enrich([known])
     assert [each.body["kevents"]["object"]["state"] for each in (known, unknown)] == ["live", "skipped"]

@@ -19,7 +19,7 @@ from tests.support.polling import poll
 
 pytestmark = pytest.mark.wire
 SECRET = "do-not-tell"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Exporting:
@@ -220,7 +220,7 @@ def test_probes(api_server: APIServer, export: Callable[..., Exporting], tmp_pat
     assert address.startswith("http://127.0.0.1:")
 
     def page(path: str) -> str:
-        with urllib.request.urlopen(address + path, timeout=10) as answer:
+        with urllib.request.urlopen(address + path, timeout=60) as answer:
             return str(answer.read().decode())
 
     running.wait_until(lambda: 'written_records_total{sink="archive"} 1.0' in page("/metrics"))

@@ -72,7 +72,7 @@ class LookUps:
 def get(url: str, method: str = "GET") -> tuple[int, str, str]:
     """Status, content type and text of a page."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -201,16 +201,16 @@ def test_the_end_waits_for_no_client() -> None:
     class Slow(Export):
         def statistics(self) -> ExportStatistics:
             asked.set()
-            answer.wait(10)
+            answer.wait(60)
             return super().statistics()
 
     server = HealthServer(Slow()).start()
     with socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2]))) as client:
         client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
-        assert asked.wait(10)
+        assert asked.wait(60)
         began = monotonic()
         server.close()
-        assert monotonic() - began < 5
+        assert monotonic() - began < 30
         answer.set()
         assert client.recv(100).startswith(b"HTTP/1.0 200 OK")
 
@@ -292,7 +292,7 @@ def test_openmetrics() -> None:
     with HealthServer(Export()) as server:
         request = urllib.request.Request(server.address + "/metrics")
         request.add_header("Accept", "application/openmetrics-text; version=1.0.0")
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
             assert answer.read().endswith(b"# EOF\n")
 

@@ -134,7 +134,7 @@ def test_probes_while_it_runs(caplog: pytest.LogCaptureFixture) -> None:
     answers = []
 
     def during() -> None:
-        with urllib.request.urlopen(f"{health.address}/livez", timeout=10) as answer:
+        with urllib.request.urlopen(f"{health.address}/livez", timeout=60) as answer:
             answers.append((answer.status, caplog.messages[0].endswith(f" at {health.address}")))
 
     exporter = ScriptedExporter(during)
@@ -209,7 +209,7 @@ def test_the_command(
 
     def end() -> None:
         try:
-            assert api_server.wait_for(lambda: [r for r in api_server.requests if "watch" in r.query], timeout=30)
+            assert api_server.wait_for(lambda: [r for r in api_server.requests if "watch" in r.query], timeout=120)
         finally:
             made[-1].exporter.stop()
 

@@ -10,25 +10,25 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kevents._cli import main as _cli
-from kevents.export import ClusterEventSource
 from kevents.export._model.types import Chunk, Position, Record, Stream
 from kevents.export._operate import commands as _commands
 from kevents.export._operate import tail as _tail
 from kevents.export._operate.tail import Columns, as_columns, as_json, colourful, tail
 from kevents.export._pipeline.bounded_queue import BoundedQueue
 from kevents.export._route.routes import Route, Router
-from kevents.testing import APIServer
+from kevents.export._source import source as _source
+from kevents.testing import APIServer, FakeClock
 from tests.export.operate.test_export_command import record
 from tests.export.route.test_routes import EVENT, GAP
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 ROOT = Path(__file__).parents[3]
 STREAM = Stream("cluster")
 BODY: dict[str, Any] = {**EVENT, "lastTimestamp": "2026-07-24T09:00:05Z", "message": " it failed\n"}
@@ -54,7 +54,7 @@ class Feed:
             yield Chunk([Record(STREAM, number, body, 0.0)], Position(STREAM, number, 0))
         if self._error is not None:
             raise self._error
-        self._stopped.wait(30)
+        self._stopped.wait(60)
 
     def stop(self) -> None:
         """End it."""
@@ -318,7 +318,7 @@ def test_live(api_server: APIServer, run: Tail) -> None:
     [line] = lines(process, 1)
     assert line.endswith("pod/web-2                 1      two\\nlines \\x1b[31m")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "")
 
 
@@ -345,7 +345,7 @@ def test_from_now_on(api_server: APIServer, run: Tail) -> None:
     """Without --since only what happens from now on is shown."""
     record(api_server, 1)
     process = run("--json")
-    assert api_server.wait_for(lambda: [r for r in api_server.requests if "watch" in r.query], timeout=30)
+    assert api_server.wait_for(lambda: [r for r in api_server.requests if "watch" in r.query], timeout=120)
     record(api_server, 2)
     assert json.loads(lines(process, 1)[0])["message"] == "step 2"
 
@@ -425,7 +425,16 @@ def test_no_cluster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     assert "CoreV1EventSink" not in err
 
 
+@pytest.fixture
+def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tries to reach a cluster wait in virtual time: their number does not depend on the machine."""
+    clock = FakeClock(0)
+    monkeypatch.setattr(_source, "monotonic", lambda: clock() / 1e9)
+    monkeypatch.setattr(_source, "time", SimpleNamespace(sleep=clock.advance))
+
+
 @pytest.mark.wire
+@pytest.mark.usefixtures("virtual_time")
 def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> None:
     """A cluster that does not answer is told after some patience."""
     path = str(api_server.kubeconfig())
@@ -441,9 +450,9 @@ def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.wire
-def test_refused(api_server: APIServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("virtual_time")
+def test_refused(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> None:
     """A cluster that refuses has been reached, and is not said to be out of reach."""
-    monkeypatch.setattr(_commands, "ClusterEventSource", partial(ClusterEventSource, patience=1.0))
     api_server.add_user("t", "stranger", set())
     assert _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig(token="t"))]) == 2
     first, *_, last = capsys.readouterr().err.splitlines()

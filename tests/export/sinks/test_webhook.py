@@ -343,7 +343,7 @@ def test_no_answer(server: Scripted) -> None:
         began = time.monotonic()
         with pytest.raises(Retry, match=r"ReadTimeout"):
             sink.write(batch([1]))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20  # by default it is 30 s
         sink.write(batch([1]))
 
 

@@ -119,7 +119,7 @@ def test_redirect() -> None:
         assert Elsewhere.paths == [PODS]
         api.rest_client.pool_manager.clear()
         server.shutdown()
-        thread.join(5)
+        thread.join(60)
 
 
 def test_huge(api_server: APIServer, reader: ApiReader) -> None:
@@ -209,7 +209,7 @@ def test_half_an_answer() -> None:
         finally:
             api.rest_client.pool_manager.clear()
             server.shutdown()
-            thread.join(5)
+            thread.join(60)
 
 
 @pytest.mark.parametrize(
