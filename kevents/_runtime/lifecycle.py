@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from time import monotonic
-from typing import Protocol
+from types import ModuleType
+from typing import Final, Protocol
 from weakref import WeakSet
 
 from kevents._runtime.reentrant import SECTION
@@ -29,6 +31,9 @@ class LifecycleHooks(Protocol):
     def after_fork(self) -> None:
         """Start anew in the forked child. The process-wide section is free at this point."""
 
+
+_PROCESS_PACKAGES: Final = ("multiprocessing", "billiard")
+"""Their child processes skip ``atexit``, but run finalizers. billiard is celery's copy of multiprocessing."""
 
 _registered: WeakSet[LifecycleHooks] = WeakSet()
 
@@ -63,8 +68,38 @@ def _after_fork_in_child() -> None:
     SECTION.reset()  # first: the objects below create conditions on its lock
     for hooks in list(_registered):
         hooks.after_fork()
+    _hook_into_process_packages()
 
 
+def _hook_into_process_packages() -> None:
+    """Deliver events at the end of child processes of ``multiprocessing`` and celery. Imports neither."""
+    for package in _PROCESS_PACKAGES:
+        util, process = sys.modules.get(f"{package}.util"), sys.modules.get(f"{package}.process")
+        if util is None or process is None:
+            continue
+        if util not in _hooked:
+            _hooked.append(util)
+            util.register_after_fork(util, _add_finalizer)  # a child's first steps remove all earlier finalizers
+        if type(process.current_process()).__name__ != "_MainProcess":  # imported late, in a child without fork
+            _add_finalizer(util)
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:  # the children of celery's pool skip finalizers, too
+        signals.worker_process_shutdown.connect(_end_child, weak=False)
+
+
+_hooked: Final[list[ModuleType]] = []
+
+
+def _add_finalizer(util: ModuleType) -> None:
+    util.Finalize(None, _end_child, exitpriority=-100)  # after the user's finalizers, which may record
+
+
+def _end_child(**_: object) -> None:
+    _flush_at_exit()
+    _shut_down_at_exit()
+
+
+_hook_into_process_packages()
 atexit.register(_shut_down_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

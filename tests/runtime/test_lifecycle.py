@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from time import monotonic
 from typing import Any
 
 import pytest
+
+from tests.support.polling import poll
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,3 +121,53 @@ def test_forking_in_the_middle_of_everything(tmp_path: Path) -> None:
     assert len({pid for pid, _ in by_process}) == 21
     same = [sum(names.values()) for (_, message), names in by_process.items() if message == "same"]
     assert sorted(same)[:20] == [1] * 20
+
+
+START_METHODS = multiprocessing.get_all_start_methods()
+
+
+@pytest.mark.parametrize("where", ["parent", "child"])
+@pytest.mark.parametrize("method", START_METHODS)
+@pytest.mark.parametrize("kind", ["process", "pool", "executor"])
+def test_children_that_end_by_themselves(tmp_path: Path, kind: str, method: str, where: str) -> None:
+    """Pitfall: a child of `multiprocessing` delivers what it recorded last, wherever the broadcaster was made."""
+    out = tmp_path / "out"
+    done = run("children", str(out), kind, method, where)
+    assert done.returncode == 0, done.stderr
+    assert sorted(request["message"] for request in written(out)) == [f"number {number}" for number in range(4)]
+
+
+@needs_fork
+def test_children_of_billiard(tmp_path: Path) -> None:
+    """The same for celery's copy of `multiprocessing`."""
+    pytest.importorskip("billiard")
+    out = tmp_path / "out"
+    done = run("children", str(out), "billiard", "fork", "parent")
+    assert done.returncode == 0, done.stderr
+    assert sorted(request["message"] for request in written(out)) == [f"number {number}" for number in range(4)]
+
+
+@needs_fork
+def test_celery(tmp_path: Path) -> None:
+    """Each child of celery's pool delivers its event, though it ends after one task (`max_tasks_per_child`)."""
+    pytest.importorskip("celery")
+    out, broker = tmp_path / "out", tmp_path / "broker"
+    broker.mkdir()
+    environment = os.environ | {"OUT": str(out), "BROKER": str(broker)}
+    command = [sys.executable, "-m", "celery", "-A", "tests.processes.celery_tasks"]
+    for number in range(4):
+        call = [*command, "call", "tests.processes.celery_tasks.work", f"--args=[{number}]"]
+        subprocess.run(call, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=60)
+    with subprocess.Popen(
+        [*command, "worker", "--pool=prefork", "--concurrency=2", "--loglevel=warning"],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        try:
+            poll(lambda: len(written(out)) == 4, 60, lambda: worker.poll() is None)
+        finally:
+            worker.terminate()
+            _, log = worker.communicate(timeout=60)
+    assert sorted(r["message"] for r in written(out)) == [f"number {number}" for number in range(4)], log
