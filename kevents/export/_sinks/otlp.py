@@ -1,8 +1,8 @@
 """The OTLP sink: records as OpenTelemetry logs over HTTP, in protobuf.
 
-Body, severity, time and attributes are those of the collector's k8seventsreceiver, with the same names and texts (its
-version of 2026, whose resource attributes are `k8s.object.*`). kevents adds `k8s.cluster.uid` and `k8s.cluster.name` to
-the resource, and `kevents.id` and `kevents.count_delta` to the log record.
+Body, severity and attributes are those of the collector's k8seventsreceiver, with the same names and texts (its version
+of 2026, whose resource attributes are `k8s.object.*`). The time is that of the revision, not of the first occurrence.
+kevents adds the enriched data by the semantic conventions: `k8s.pod.label.<key>`, `k8s.deployment.name` and the like.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import gzip
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from kevents import __version__
 from kevents._model.wire import parse_time, pluralize
+from kevents.export._model.record import count_of
 from kevents.export._model.types import Record
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
 
@@ -25,10 +26,16 @@ if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-_Attributes: TypeAlias = tuple[tuple[str, str | int], ...]
+_Value: TypeAlias = str | int | bool | tuple[str, ...]
+_Attributes: TypeAlias = tuple[tuple[str, _Value], ...]
 
 SCOPE: Final = "kevents"
 _LOGGER: Final = logging.getLogger("kevents.export")
+_KINDS: Final = frozenset(
+    ("Pod", "ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Node", "Namespace")
+)
+"""Kinds with attributes of their own in the semantic conventions."""
+_TIMES: Final = (("series", "lastObservedTime"), ("lastTimestamp",), ("eventTime",), ("firstTimestamp",))
 _SEVERITIES: Final = {"normal": 9, "warning": 13, "error": 17, "critical": 21}  # INFO, WARN, ERROR, FATAL
 
 
@@ -126,21 +133,46 @@ def request_of(records: Sequence[Record], now: int) -> ExportLogsServiceRequest:
 
 def _resource(record: Record) -> _Attributes:
     body = record.body
-    names = (("k8s.cluster.uid", record.stream.cluster), ("k8s.cluster.name", _text(body.get("clusterName"))))
-    cluster = tuple((key, value) for key, value in names if value)
+    found: dict[str, _Value] = {}
     involved = body.get("involvedObject")
-    if not isinstance(involved, Mapping):  # a gap record
-        return cluster
-    return (
-        ("k8s.node.name", _text(_value_at(body, "source", "host"))),
-        ("k8s.object.kind", _text(involved.get("kind"))),
-        ("k8s.object.name", _text(involved.get("name"))),
-        ("k8s.object.uid", _text(involved.get("uid"))),
-        ("k8s.object.fieldpath", _text(involved.get("fieldPath"))),
-        ("k8s.object.api_version", _text(involved.get("apiVersion"))),
-        ("k8s.object.resource_version", _text(involved.get("resourceVersion"))),
-        *cluster,
-    )
+    if isinstance(involved, Mapping):  # a gap record has none
+        kind, name, uid = (_text(involved.get(key)) for key in ("kind", "name", "uid"))
+        found = {
+            "k8s.node.name": _text(_value_at(body, "source", "host")),
+            "k8s.object.kind": kind,
+            "k8s.object.name": name,
+            "k8s.object.uid": uid,
+            "k8s.object.fieldpath": _text(involved.get("fieldPath")),
+            "k8s.object.api_version": _text(involved.get("apiVersion")),
+            "k8s.object.resource_version": _text(involved.get("resourceVersion")),
+        }
+        prefix = f"k8s.{kind.lower() if kind in _KINDS else 'object'}"
+        own = {f"{prefix}.name": name, f"{prefix}.uid": uid, **dict(_owners(involved, body))}
+        found |= {key: value for key, value in own.items() if value}
+        for field in ("label", "annotation"):
+            values = involved.get(f"{field}s")
+            for key, value in values.items() if isinstance(values, Mapping) else ():
+                found[f"{prefix}.{field}.{key}"] = _text(value)
+    cluster = {"k8s.cluster.uid": record.stream.cluster, "k8s.cluster.name": _text(body.get("clusterName"))}
+    return (*found.items(), *((key, value) for key, value in cluster.items() if value))
+
+
+def _owners(involved: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the names of the owners, up to the top one, and the uids that are known."""
+    top = _value_at(body, "kevents", "topOwner")
+    path = _value_at(top, "path")
+    for step in path if isinstance(path, list) else ():
+        kind, _, name = _text(step).partition("/")
+        if kind in _KINDS:
+            yield f"k8s.{kind.lower()}.name", name
+    references = involved.get("ownerReferences")
+    for owner in [*(references if isinstance(references, list) else ()), top]:
+        kind, name, uid = (_text(_value_at(owner, key)) for key in ("kind", "name", "uid"))
+        if kind in _KINDS:
+            yield f"k8s.{kind.lower()}.name", name
+            yield f"k8s.{kind.lower()}.uid", uid
+    yield "kevents.top_owner.kind", _text(_value_at(top, "kind"))
+    yield "kevents.top_owner.name", _text(_value_at(top, "name"))
 
 
 def _log_record(record: Record, now: int) -> LogRecord:
@@ -164,7 +196,7 @@ def _log_record(record: Record, now: int) -> LogRecord:
     return log
 
 
-def _attributes(record: Record) -> Iterable[tuple[str, str | int]]:
+def _attributes(record: Record) -> Iterator[tuple[str, _Value]]:
     body = record.body
     yield "k8s.event.reason", _text(body.get("reason"))
     yield "k8s.event.action", _text(body.get("action"))
@@ -174,21 +206,30 @@ def _attributes(record: Record) -> Iterable[tuple[str, str | int]]:
     yield "k8s.namespace.name", _text(_value_at(body, "involvedObject", "namespace"))
     yield "k8s.event.reporting_controller", _text(body.get("reportingComponent"))
     yield "k8s.event.reporting_instance", _text(body.get("reportingInstance"))
-    count = body.get("count")
-    if isinstance(count, int) and count:
-        yield "k8s.event.count", count
+    if body.get("count") or body.get("series"):  # the receiver leaves out a count of 0
+        yield "k8s.event.count", count_of(dict(body))
     yield "kevents.id", record.id
-    delta = _value_at(body, "kevents", "countDelta")
-    if isinstance(delta, int):
-        yield "kevents.count_delta", delta
+    kevents = body["kevents"]
+    if isinstance(kevents.get("countDelta"), int):
+        yield "kevents.count_delta", kevents["countDelta"]
+    if state := _text(_value_at(kevents, "object", "state")):
+        yield "kevents.object.state", state
+        yield "kevents.object.stale", bool(_value_at(kevents, "object", "stale"))
+        yield "kevents.object.deleted", bool(_value_at(body, "involvedObject", "deleted"))
+    for key, values in (
+        ("kevents.services", kevents.get("services")),
+        ("kevents.node.addresses", _value_at(kevents, "node", "addresses")),
+    ):
+        if values:
+            yield key, tuple(map(str, values))
 
 
 def _time(body: Mapping[str, Any]) -> int:
-    """Return the event's time as the receiver does: `eventTime`, else the last time, else the first; 0 without."""
-    for key in ("eventTime", "lastTimestamp", "firstTimestamp"):
+    """Return the time of the latest occurrence, else of the creation, in nanoseconds; 0 without any."""
+    for keys in (*_TIMES, ("metadata", "creationTimestamp")):
         try:
-            return max(parse_time(body[key]), 0)
-        except (ValueError, KeyError, TypeError, OverflowError):
+            return max(parse_time(_value_at(body, *keys)), 0)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue
     return 0
 
@@ -199,12 +240,20 @@ def _go_time(text: object) -> str:
     return f"{whole[:10]} {whole[11:19]} +0000 UTC" if whole.endswith("Z") and len(whole) == 20 else whole  # noqa: PLR2004
 
 
-def _key_values(attributes: Iterable[tuple[str, str | int]]) -> Iterable[KeyValue]:
+def _key_values(attributes: Iterable[tuple[str, _Value]]) -> Iterator[KeyValue]:
     from opentelemetry.proto.common.v1 import common_pb2  # noqa: PLC0415 - an optional package
 
     for key, value in attributes:
-        typed = {"string_value": value} if isinstance(value, str) else {"int_value": value}
-        yield common_pb2.KeyValue(key=key, value=common_pb2.AnyValue(**typed))
+        typed = common_pb2.AnyValue()
+        if isinstance(value, bool):
+            typed.bool_value = value
+        elif isinstance(value, int):
+            typed.int_value = value
+        elif isinstance(value, str):
+            typed.string_value = value
+        else:
+            typed.array_value.values.extend(common_pb2.AnyValue(string_value=item) for item in value)
+        yield common_pb2.KeyValue(key=key, value=typed)
 
 
 def _value_at(value: object, *keys: str) -> Any:  # noqa: ANN401 - any JSON

@@ -116,6 +116,8 @@ def test_as_the_receiver_maps_it(server: Scripted, sink: OtlpSink) -> None:
         "k8s.object.fieldpath": "spec.containers{app}",
         "k8s.object.api_version": "v1",
         "k8s.object.resource_version": "7",
+        "k8s.pod.name": "web-0",
+        "k8s.pod.uid": "pod-1",
         "k8s.cluster.uid": CLUSTER,
         "k8s.cluster.name": "prod-1",
     }
@@ -166,16 +168,84 @@ def test_severity(server: Scripted, sink: OtlpSink, kind: Any, number: int, text
 @pytest.mark.parametrize(
     ("fields", "seconds"),
     [
-        ({"eventTime": "2026-07-24T09:00:07.500000Z"}, 7.5),
+        ({"eventTime": "2026-07-24T09:00:07.500000Z", "lastTimestamp": None}, 7.5),
         ({}, 5),
         ({"lastTimestamp": None}, 0),
+        ({"lastTimestamp": None, "firstTimestamp": None}, 0),  # the creation
         ({"lastTimestamp": "soon", "firstTimestamp": "2026-07-24T11:00:03+02:00"}, 3),
     ],
 )
 def test_time(server: Scripted, sink: OtlpSink, fields: dict[str, Any], seconds: float) -> None:
-    """The time is the event's own, else its last, else its first."""
+    """The time is that of the latest occurrence, else of the first, else of the creation."""
     sink.write(Batch([record(1, **fields)], position(1)))
     assert logs(server)[0].time_unix_nano == AT + int(seconds * SECOND)
+
+
+def test_series(server: Scripted, sink: OtlpSink) -> None:
+    """Each revision of a series has its own time and count."""
+
+    def revision(rv: int, seconds: int) -> Record:
+        times = {"eventTime": "2026-07-24T09:00:00.000000Z", "firstTimestamp": None, "lastTimestamp": None}
+        series = {"count": rv, "lastObservedTime": f"2026-07-24T09:00:{seconds:02}.250000Z"}
+        return record(rv, **times, count=None, series=series)
+
+    sink.write(Batch([revision(1, 10), revision(2, 20), revision(3, 30)], position(3)))
+    assert [
+        ((log.time_unix_nano - AT) / SECOND, values(log.attributes)["k8s.event.count"]) for log in logs(server)
+    ] == [(10.25, 1), (20.25, 2), (30.25, 3)]
+
+
+def test_enriched(server: Scripted, sink: OtlpSink) -> None:
+    """Enriched data is sent as attributes, named by the semantic conventions."""
+    enriched = record(7)
+    enriched.body["involvedObject"] |= {
+        "labels": {"app": "web", "example.com/team": "shop"},
+        "annotations": {"note": "n"},
+        "ownerReferences": [{"kind": "ReplicaSet", "name": "web-5", "uid": "rs-1", "controller": True}],
+        "deleted": True,
+    }
+    enriched.body["kevents"] |= {
+        "object": {"state": "gone", "stale": True},
+        "topOwner": {"kind": "Deployment", "name": "web", "uid": "d-1", "path": ["ReplicaSet/web-5", "Deployment/web"]},
+        "services": ["web", "web-headless"],
+        "node": {"addresses": ["10.0.0.1"]},
+    }
+    sink.write(Batch([enriched], position(7)))
+    [request] = requests(server)
+    resource = values(request.resource_logs[0].resource.attributes)
+    expected = {
+        "k8s.pod.name": "web-0",
+        "k8s.pod.uid": "pod-1",
+        "k8s.pod.label.app": "web",
+        "k8s.pod.label.example.com/team": "shop",
+        "k8s.pod.annotation.note": "n",
+        "k8s.replicaset.name": "web-5",
+        "k8s.replicaset.uid": "rs-1",
+        "k8s.deployment.name": "web",
+        "k8s.deployment.uid": "d-1",
+        "k8s.node.name": "node-1",
+        "kevents.top_owner.kind": "Deployment",
+        "kevents.top_owner.name": "web",
+    }
+    assert {key: resource.get(key) for key in expected} == expected
+    attributes = values(logs(server)[0].attributes)
+    assert [item.string_value for item in attributes["kevents.services"].values] == ["web", "web-headless"]
+    assert [item.string_value for item in attributes["kevents.node.addresses"].values] == ["10.0.0.1"]
+    assert [attributes[f"kevents.object.{key}"] for key in ("state", "stale", "deleted")] == ["gone", True, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix"), [("Deployment", "k8s.deployment"), ("Node", "k8s.node"), ("Backup", "k8s.object")]
+)
+def test_labels_of_a_kind(server: Scripted, sink: OtlpSink, kind: str, prefix: str) -> None:
+    """Labels have the prefix of their kind; kinds without conventions use `k8s.object`."""
+    involved = {"kind": kind, "name": "x", "uid": "u", "labels": {"app": "web"}}
+    sink.write(Batch([record(7, involvedObject=involved)], position(7)))
+    [request] = requests(server)
+    attributes = values(request.resource_logs[0].resource.attributes)
+    assert [attributes[f"{prefix}.{key}"] for key in ("label.app", "name", "uid")] == ["web", "x", "u"]
+    keys = [found.key for found in request.resource_logs[0].resource.attributes]
+    assert sorted(keys) == sorted(set(keys))
 
 
 def test_a_bare_event(server: Scripted, sink: OtlpSink) -> None:
