@@ -108,14 +108,17 @@ class Retry(Exception):  # noqa: N818  (an answer, not an error: the batch is tr
     """Raised by a sink that cannot write now; the same batch is written again.
 
     Args:
-        why: The cause, for the log, without secrets.
-        after: Seconds for which the destination asks not to be called; None: the exporter's back-off.
+        why: The reason for the log, without secrets.
+        after: How long the destination asks to wait, in seconds; None: the exporter's own back-off.
+        pending: The records of the batch that were not acknowledged; None: all. If the batch is given up, only these go
+            to the dead letters.
     """
 
-    def __init__(self, why: str, after: float | None = None) -> None:
-        """Store the cause and the wait."""
+    def __init__(self, why: str, after: float | None = None, pending: Sequence[Record] | None = None) -> None:
+        """Keep the reason, the wait and the records."""
         super().__init__(why)
         self.after = after
+        self.pending = pending
 
 
 class Reject(Exception):  # noqa: N818  (an answer, not an error: the position moves on)

@@ -165,7 +165,7 @@ class Writer:
             batch = self._unwritten(batch)
             self._retried(self._write, batch, self._stop)
         except Reject as refusal:
-            refused = _refused(batch, refusal)
+            refused = _of(batch, refusal.records)
             self._dead_letter(refused, str(refusal))
             self._count_written(batch, without=refused)
             # The position is written last: after a crash the refused records are read again, not lost.
@@ -174,7 +174,11 @@ class Writer:
         except self._final:
             raise
         except BaseException as error:  # noqa: BLE001 - retry_stop has given up on it
-            self._dead_letter(batch.records, f"given up: {format_error(error)}")
+            pending = error.pending if isinstance(error, Retry) else None
+            lost = batch.records if pending is None else _of(batch, pending)
+            self._dead_letter(lost, f"given up: {format_error(error)}")
+            if len(lost) < len(batch.records):
+                self._count_written(batch, without=lost)
         else:
             self._count_written(batch, without=())
             with self._lock:
@@ -294,9 +298,10 @@ class wait_retry_after(wait_base):  # noqa: N801 - tenacity's naming
         return float(self._fallback(retry_state))
 
 
-def _refused(batch: Batch, refusal: Reject) -> list[Record]:
-    refused = {id(record) for record in refusal.records}
-    return [record for record in batch.records if id(record) in refused]
+def _of(batch: Batch, records: Sequence[Record]) -> list[Record]:
+    """Return these records of a batch, in its order."""
+    known = {id(record) for record in records}
+    return [record for record in batch.records if id(record) in known]
 
 
 def _size(records: Sequence[Record]) -> int:

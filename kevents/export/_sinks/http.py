@@ -6,8 +6,10 @@ import re
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from kevents import __version__
@@ -19,7 +21,7 @@ from kevents.export._sinks.checkpoint import SinkWithoutPosition
 from kevents.export._sinks.redact import Redactor
 
 if TYPE_CHECKING:
-    import httpx
+    import httpcore
 
 Text: TypeAlias = str | Callable[[], str]
 """A text, or a function that returns it: called for each request, so that a renewed secret is used."""
@@ -28,6 +30,7 @@ MOST_REFUSALS: Final = 64
 """Refused requests for one batch while its refused records are searched; then the rest is refused as a whole."""
 
 _LONGEST_ANSWER: Final = 1 << 16  # bytes
+_PIECE: Final = 1 << 16  # bytes written at once
 _LONGEST_QUOTE: Final = 300  # characters of the answer in an error
 _SHORTEST_SECRET: Final = 8  # shorter parts of a path are ordinary words
 _LONGEST_CONNECT: Final = 10.0
@@ -49,7 +52,7 @@ class Endpoint:
     Args:
         url: `https://...`; everything but scheme and host is treated as a secret.
         headers: Additional headers; their values are secrets.
-        timeout: Seconds to send, and seconds without a byte of the answer.
+        timeout: Seconds for a request, from the connection to the end of the answer.
         ca_file: A file of certificates to trust instead of the system's.
         method: The HTTP method.
 
@@ -67,7 +70,8 @@ class Endpoint:
         self._timeout = require_positive("timeout", timeout)
         self._tls = _tls(ca_file)
         self._redacted = Redactor(())
-        self._transport: httpx.HTTPTransport | None = None
+        self._network = _DeadlineBackend()
+        self._pool: httpcore.ConnectionPool | None = None
         if isinstance(url, str):
             _check_url(url)
         _check_headers(self._headers)
@@ -79,23 +83,28 @@ class Endpoint:
             RefusedError: If the server refuses the request.
             Retry: If there was no answer, or another attempt may succeed.
         """
-        import httpx  # noqa: PLC0415 - an optional package
+        import httpcore  # noqa: PLC0415 - an optional package, as httpx
+        import httpx  # noqa: PLC0415
 
+        failed = httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol
+        self._network.deadline = monotonic() + self._timeout
         try:
             request = self._request(body, headers)
-            self._transport = self._transport or httpx.HTTPTransport(verify=self._tls, trust_env=False)
-            response = self._transport.handle_request(request)
+            if self._pool is None:
+                self._pool = httpcore.ConnectionPool(self._tls, network_backend=cast("Any", self._network))
+            response = self._pool.handle_request(request)
             try:
                 data = self._read(response)
             finally:
                 response.close()
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError, OSError, ValueError) as error:
+        except (*failed, httpx.InvalidURL, ssl.SSLError, OSError, ValueError) as error:
             raise Retry(f"{self}: {self._redacted(format_error(error))}") from None
         self._raise_for_status(response, data)
         return data
 
-    def _request(self, body: bytes, headers: Mapping[str, str]) -> httpx.Request:
-        import httpx  # noqa: PLC0415 - an optional package
+    def _request(self, body: bytes, headers: Mapping[str, str]) -> httpcore.Request:
+        import httpcore  # noqa: PLC0415 - an optional package, as httpx
+        import httpx  # noqa: PLC0415
 
         url = _value("the URL", self._url)
         own = {name: _value(f"the header {name}", value) for name, value in self._headers.items()}
@@ -103,36 +112,42 @@ class Endpoint:
         _check_url(url)
         defaults = {"user-agent": f"kevents/{__version__}", "accept": "*/*", "accept-encoding": "identity"}
         merged = {**defaults, **headers, **{name.lower(): value for name, value in own.items()}}
-        seconds = {"connect": min(self._timeout, _LONGEST_CONNECT), "pool": self._timeout}
-        return httpx.Request(
+        raw = [(name.encode("ascii"), value.encode()) for name, value in merged.items()]
+        parsed = httpx.Request(self._method, url, content=body, headers=raw)  # adds Host and Content-Length
+        target = parsed.url
+        return httpcore.Request(
             self._method,
-            url,
+            httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path),
+            headers=parsed.headers.raw,
             content=body,
-            headers=[(name.encode("ascii"), value.encode()) for name, value in merged.items()],
-            extensions={"timeout": {**seconds, "read": self._timeout, "write": self._timeout}},
+            extensions={"timeout": {"connect": min(self._timeout, _LONGEST_CONNECT), "pool": self._timeout}},
         )
 
-    def _read(self, response: httpx.Response) -> bytes:
+    def _read(self, response: httpcore.Response) -> bytes:
         """Read an answer up to a limit of bytes and time; a cut body is enough, the status is known."""
-        data, deadline = b"", monotonic() + self._timeout
-        for piece in response.iter_raw():
-            data += piece
-            if len(data) >= _LONGEST_ANSWER or monotonic() > deadline:
-                break
+        import httpcore  # noqa: PLC0415 - an optional package, as httpx
+
+        data = b""
+        with suppress(httpcore.ReadTimeout):
+            for piece in response.iter_stream():
+                data += piece
+                if len(data) >= _LONGEST_ANSWER:
+                    break
         return data[:_LONGEST_ANSWER]
 
-    def _raise_for_status(self, response: httpx.Response, data: bytes) -> None:
-        code = response.status_code
+    def _raise_for_status(self, response: httpcore.Response, data: bytes) -> None:
+        code = response.status
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         if code in range(200, 300):
             return
         why = f"{self}: {code} {self.quote(data.decode('utf-8', 'replace'))}".rstrip()
         if code in _REDIRECTS:
-            target = _origin(response.headers.get("location", "")) or "another path of the same server"
+            target = _origin(headers.get("location", "")) or "another path of the same server"
             raise Retry(f"{self}: {code}, a redirect to {target}, which is not followed: configure the final URL")
         if code in _WRONG_ENDPOINT:
             raise Retry(f"{why} (the URL or the credentials are wrong; once corrected, the export continues by itself)")
         if code in _LATER or code >= _SERVER_ERROR or code < 200:  # noqa: PLR2004
-            raise Retry(why, retry_after(dict(response.headers), None))
+            raise Retry(why, retry_after(headers, None))
         raise RefusedError(why)
 
     def quote(self, text: str) -> str:
@@ -141,9 +156,9 @@ class Endpoint:
 
     def close(self) -> None:
         """Close the connection."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
     def __str__(self) -> str:
         """Scheme and host."""
@@ -152,6 +167,58 @@ class Endpoint:
     def __repr__(self) -> str:
         """Show scheme and host only."""
         return f"{type(self).__name__}({str(self)!r})"
+
+
+class _DeadlineBackend:
+    """The network of one endpoint. Each operation ends at the deadline of the request, however slow the server is.
+
+    Attributes:
+        deadline: When the current request ends, in seconds of the monotonic clock.
+    """
+
+    deadline = inf
+
+    def connect_tcp(self, **options: Any) -> _DeadlineStream:  # noqa: ANN401 - of httpcore
+        """Connect; called by httpcore."""
+        import httpcore  # noqa: PLC0415 - an optional package, as httpx
+
+        left = self.left(httpcore.ConnectTimeout)
+        options["timeout"] = min(options.get("timeout") or left, left)
+        return _DeadlineStream(httpcore.SyncBackend().connect_tcp(**options), self)
+
+    def left(self, expired: type[Exception]) -> float:
+        """Return the seconds until the deadline; raise `expired` after it."""
+        left = self.deadline - monotonic()
+        if left <= 0:
+            raise expired("the total time-out of the request has passed")
+        return left
+
+
+class _DeadlineStream:
+    """A connection whose operations end at the deadline."""
+
+    def __init__(self, stream: httpcore.NetworkStream, network: _DeadlineBackend) -> None:
+        self._stream = stream
+        self._network = network
+        self.close = stream.close
+        self.get_extra_info = stream.get_extra_info
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - the deadline decides
+        import httpcore  # noqa: PLC0415 - an optional package, as httpx
+
+        return self._stream.read(max_bytes, self._network.left(httpcore.ReadTimeout))
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the deadline decides
+        import httpcore  # noqa: PLC0415 - an optional package, as httpx
+
+        for start in range(0, len(data), _PIECE):
+            self._stream.write(data[start : start + _PIECE], self._network.left(httpcore.WriteTimeout))
+
+    def start_tls(self, **options: Any) -> _DeadlineStream:  # noqa: ANN401 - of httpcore
+        import httpcore  # noqa: PLC0415 - an optional package, as httpx
+
+        options["timeout"] = self._network.left(httpcore.ConnectTimeout)
+        return _DeadlineStream(self._stream.start_tls(**options), self._network)
 
 
 def _value(what: str, value: Text) -> str:
@@ -238,7 +305,7 @@ class HttpSink(SinkWithoutPosition, ABC):
         """Send a batch; the server has accepted it when this returns.
 
         Raises:
-            Retry: If there was no answer, or another attempt may succeed.
+            Retry: If there was no answer, or another attempt may succeed; with the records that were not accepted.
             Reject: With the records that the server refuses; all others were accepted.
         """
         if not batch.records:
@@ -247,8 +314,12 @@ class HttpSink(SinkWithoutPosition, ABC):
         if key != self._key:
             self._key, self._parts = key, [*self._split(batch.records)][::-1]
             self._refused, self._why, self._refusals = [], "", 0
-        while self._parts:
-            self._parts[-1:] = self._send_or_halve(self._parts[-1])
+        try:
+            while self._parts:
+                self._parts[-1:] = self._send_or_halve(self._parts[-1])
+        except Retry as error:
+            error.pending = [*self._refused, *(record for part in self._parts for record in part)]
+            raise
         refused, self._key = self._refused, None
         if refused:
             raise Reject(self._why, refused)

@@ -49,7 +49,7 @@ class OtlpSink(HttpSink):
         endpoint: The full URL, as `http://collector:4318/v1/logs`; or a function that returns it.
         headers: Additional headers by name; a value may be a function, called for each request.
         compress: ``gzip`` or ``none``.
-        timeout: Seconds to send, and seconds without a byte of the answer.
+        timeout: Seconds for a request, from the connection to the end of the answer.
         ca_file: A file of certificates to trust instead of the system's.
         clock: Returns the current time, in nanoseconds since the epoch.
 

@@ -32,7 +32,7 @@ class WebhookSink(HttpSink):
         method: ``POST`` or ``PUT``.
         headers: Additional headers by name; a value may be a function, called for each request.
         body: JSON with `{path}` in its texts, see the docs; None: JSON lines.
-        timeout: Seconds to send, and seconds without a byte of the answer.
+        timeout: Seconds for a request, from the connection to the end of the answer.
         ca_file: A file of certificates to trust instead of the system's.
 
     Raises:

@@ -229,6 +229,21 @@ def test_given_up_when_it_is_asked_to() -> None:
     assert (archive.statistics().dead_lettered, archive.statistics().written) == (2, 2)
 
 
+def test_given_up_in_part() -> None:
+    """Of a batch that is given up, only the records that were not acknowledged go to the dead letters."""
+    letters = MemoryDeadLetters()
+
+    def accept_one(batch: Batch) -> None:
+        raise Retry("no", pending=batch.records[1:])
+
+    sink = MemorySink(always=accept_one)
+    with running_worker(sink, letters, retry_stop=stop_after_attempt(2)) as archive:
+        offer(archive, records(1, 2))
+    assert [rv for _, _, rv in letters.letters] == [2]
+    seen = archive.statistics()
+    assert (seen.written, seen.dead_lettered, seen.waiting) == (1, 1, 0)
+
+
 def test_block() -> None:
     """A full queue accepts nothing until it has space, and sets the event then."""
     gate = Gate(shut=True)

@@ -10,10 +10,11 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -270,6 +271,69 @@ def test_goes_on_where_it_was(server: Scripted) -> None:
     assert asked == ids_of([1, 2, 3, 3, 3, 4]) + ids_of([1, 2, 3, 4])
 
 
+class Dripping:
+    """A server that sends the same bytes again and again, until the client has gone.
+
+    Args:
+        first: The bytes that it sends once.
+        again: The bytes that it repeats, after short pauses.
+    """
+
+    def __init__(self, first: bytes, again: bytes) -> None:
+        """Start it."""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/x"
+        self.thread = threading.Thread(target=self.serve, args=(first, again))
+        self.thread.start()
+
+    def serve(self, first: bytes, again: bytes) -> None:
+        """Serve one client."""
+        client, _ = self.listener.accept()
+        with client, suppress(OSError):
+            client.sendall(first)
+            while True:
+                client.sendall(again)
+                time.sleep(0.05)
+
+    def close(self) -> None:
+        """End it."""
+        self.thread.join()
+        self.listener.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-Slow: 1\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b"\r\n"),
+    ],
+    ids=["headers", "header", "continue", "lines"],
+)
+def test_slow_answer(first: bytes, again: bytes) -> None:
+    """Fault 28: a request ends at its time-out, although the server goes on sending."""
+    with closing(Dripping(first, again)) as server, closing(WebhookSink(server.url, timeout=0.4)) as sink:
+        with pytest.raises(Retry):
+            sink.write(batch([1]))
+        sink.close()
+
+
+def test_slow_body() -> None:
+    """A success whose body never ends is a success."""
+    first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with closing(Dripping(first, b"1\r\nx\r\n")) as server, closing(WebhookSink(server.url, timeout=0.4)) as sink:
+        sink.write(batch([1]))
+
+
+def test_pending(server: Scripted) -> None:
+    """A retry names the records that the server has not accepted, refused ones included."""
+    server.answers = [Answer(), Answer(400, b"no"), Answer(), Answer(503)]
+    with closing(WebhookSink(server.url, body=BODY)) as sink, pytest.raises(Retry) as caught:
+        sink.write(batch([1, 2, 3, 4, 5]))
+    assert sorted(found.id for found in caught.value.pending or ()) == ids_of([2, 4, 5])
+
+
 # -- pitfall 75: redirects and certificates ---------------------------------------------------------------------------
 
 
@@ -421,7 +485,7 @@ def test_closed_connections(server: Scripted) -> None:
     with closing(WebhookSink(server.url)) as sink:
         sink.write(batch([1]))
     gc.collect()  # a socket left open would be a warning, and warnings are errors
-    assert sink._endpoint._transport is None
+    assert sink._endpoint._pool is None
 
 
 def test_without_httpx() -> None:
