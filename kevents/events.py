@@ -128,7 +128,8 @@ class EventRecorder(BaseRecorder):
         Args:
             regarding: A manifest, a client's model, an :class:`~kevents.ObjectReference` ... It is read now; later
                 changes have no effect.
-            eventtype: ``Normal`` or ``Warning``.
+            eventtype: ``Normal`` or ``Warning``, in upper or lower case. ``Error``, ``Critical`` and ``Fatal`` are
+                recorded as ``Warning``, with a log line.
             reason: Why, by convention one CamelCase word; not empty, cut to 128 bytes.
             action: Which action was taken, by convention one CamelCase word; not empty, cut to 128 bytes.
             note: Human-readable description: a text, or any object with a ``__str__``; cut to 1024 bytes.
@@ -143,7 +144,11 @@ class EventRecorder(BaseRecorder):
             reference = get_reference(regarding)
             event = SeriesEvent(
                 regarding=reference,
-                type=eventtype if type(eventtype) is str and eventtype in TYPES else to_event_type(eventtype),
+                type=(
+                    eventtype
+                    if type(eventtype) is str and eventtype in TYPES
+                    else to_event_type(eventtype, publisher, self._logger)
+                ),
                 reason=_require_word("reason", reason),
                 action=_require_word("action", action),
                 note=clip(note if type(note) is str else to_text(note), _NOTE_LIMIT),

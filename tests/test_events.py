@@ -318,6 +318,27 @@ class TestLimits:
         assert repr(recorder) == "<EventRecorder 'example.com/c'>"
 
 
+@pytest.mark.parametrize(
+    ("eventtype", "expected"), [("warning", "Warning"), ("NORMAL", "Normal"), ("Fatal", "Warning")]
+)
+def test_types(
+    broadcaster: door.EventBroadcaster,
+    recorder: door.EventRecorder,
+    sink: MemorySink,
+    caplog: pytest.LogCaptureFixture,
+    eventtype: str,
+    expected: str,
+    lines: int,
+) -> None:
+    """Fault 22: types are folded by case, and a type for errors is recorded as Warning with one log line."""
+    record(recorder, eventtype=eventtype)
+    assert broadcaster.flush(LIMIT)
+    assert ([body["type"] for _, body in sink.requests], len(caplog.messages)) == (
+        [expected],
+        int(eventtype == "Fatal"),
+    )
+
+
 class TestRefused:
     """What cannot be recorded is counted and logged, and raised by a strict broadcaster only."""
 
@@ -329,7 +350,7 @@ class TestRefused:
             DropReason.INVALID_REFERENCE,
             InvalidReferenceError,
         ),
-        ({"eventtype": "Error"}, DropReason.INVALID_TYPE, InvalidTypeError),
+        ({"eventtype": "Info"}, DropReason.INVALID_TYPE, InvalidTypeError),
         ({"reason": ""}, DropReason.INVALID_MESSAGE, InvalidMessageError),
         ({"annotations": ["a"]}, DropReason.INVALID_MESSAGE, InvalidMessageError),
     )

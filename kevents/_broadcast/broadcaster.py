@@ -145,6 +145,10 @@ class WatcherPublisher:
         text = f"an event is recorded without a part: {error}"
         self._drop_reporter.log.log_limited(("omitted", type(error)), text, logger=logger)
 
+    def report_change(self, text: str, logger: logging.Logger) -> None:
+        """Log a value that was replaced to record an event."""
+        self._drop_reporter.log.log_limited(("changed", text), text, logger=logger)
+
     def _guarded_clock(self, clock: Callable[[], int]) -> int:
         try:
             now = clock()

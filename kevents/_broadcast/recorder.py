@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Texts = Mapping[str, str]
 
 TYPES: Final = frozenset({EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING})
+_FOLDED_TYPES: Final = {eventtype.lower(): eventtype for eventtype in TYPES}
+_SEVERE_TYPES: Final = frozenset({"error", "critical", "fatal"})
 
 
 class Publisher(Protocol):
@@ -51,6 +53,9 @@ class Publisher(Protocol):
 
     def omit(self, error: InvalidEventError, logger: logging.Logger, /) -> None:
         """Log an optional part that is left out of an event. A strict publisher raises the error."""
+
+    def report_change(self, text: str, logger: logging.Logger, /) -> None:
+        """Log a value that was replaced to record an event."""
 
 
 def default_host() -> str:
@@ -241,7 +246,8 @@ class EventRecorder(BaseRecorder):
         Args:
             object: A manifest, a client's model, an :class:`~kevents.ObjectReference` ... It is read now; later changes
                 have no effect.
-            eventtype: ``Normal`` or ``Warning``.
+            eventtype: ``Normal`` or ``Warning``, in upper or lower case. ``Error``, ``Critical`` and ``Fatal`` are
+                recorded as ``Warning``, with a log line.
             reason: Why the event happened, by convention one CamelCase word.
             message: Human-readable description: a text, or any object with a ``__str__``.
             annotations: Of the event.
@@ -255,7 +261,11 @@ class EventRecorder(BaseRecorder):
             if is_in_kevents():
                 raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
             reference = get_reference(object)
-            kind = eventtype if type(eventtype) is str and eventtype in TYPES else to_event_type(eventtype)
+            kind = (
+                eventtype
+                if type(eventtype) is str and eventtype in TYPES
+                else to_event_type(eventtype, publisher, self._logger)
+            )
             if type(reason) is not str or type(message) is not str:
                 reason, message = to_text(reason), to_text(message)
             annotations = NO_TEXTS if annotations is None else to_texts(annotations)
@@ -459,16 +469,20 @@ def to_source(source: object) -> EventSource:
     return source
 
 
-def to_event_type(eventtype: object) -> str:
-    """The event type as a plain str.
+def to_event_type(eventtype: object, publisher: Publisher, logger: logging.Logger) -> str:
+    """The event type as the API has it. Its case is ignored, and types for errors become ``Warning``.
 
     Raises:
-        InvalidTypeError: If it is neither ``Normal`` nor ``Warning``.
+        InvalidTypeError: If it is any other text.
     """
     text = to_text(eventtype)
-    if text not in TYPES:
-        raise InvalidTypeError(f"event type {text[:80]!r} is not supported: it must be 'Normal' or 'Warning'")
-    return text
+    folded = text[:80].lower()
+    if folded in _FOLDED_TYPES:
+        return _FOLDED_TYPES[folded]
+    if folded in _SEVERE_TYPES:
+        publisher.report_change(f"event type {text!r} is recorded as 'Warning': Kubernetes has no other", logger)
+        return EVENT_TYPE_WARNING
+    raise InvalidTypeError(f"event type {text[:80]!r} is not supported: it must be 'Normal' or 'Warning'")
 
 
 def to_text(value: object) -> str:

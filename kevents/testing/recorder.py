@@ -172,6 +172,10 @@ class _Book:
             raise error
         logger.warning("recorded an event without a part: %s", printable(str(error)))
 
+    def report_change(self, text: str, logger: logging.Logger) -> None:
+        """Log that a value was replaced."""
+        logger.warning("%s", printable(text))
+
     @property
     def events(self) -> tuple[RecordedEvent, ...]:
         with self._changed:

@@ -27,6 +27,7 @@ OUR_NAMES: Final = {
     "upper-case-name": r"rack\.7-slot-3-[0-9a-f]{8}\.<hex>",
     "long-name": r"a{227}-[0-9a-f]{8}\.<hex>",
 }
+OUR_TYPES: Final = {"Error": "Warning", "normal": "Normal"}
 
 
 def metadata_of(body: dict[str, Any]) -> client.V1ObjectMeta:
@@ -105,7 +106,20 @@ def expected(case: dict[str, Any], name: str) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.parametrize("case", [case for case in CASES.values() if not case["queued"]], ids=lambda case: case["name"])
+@pytest.mark.parametrize(
+    "case", [case for case in CASES.values() if case["type"] in OUR_TYPES], ids=lambda case: case["name"]
+)
+def test_types_of_ours(case: dict[str, Any]) -> None:
+    """Fault 22: client-go refuses types in another case and types for errors; here they are recorded."""
+    (event,), _ = recorded(case)
+    assert (case["queued"], event.type) == (False, OUR_TYPES[case["type"]])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES.values() if not (case["queued"] or case["type"] in OUR_TYPES)],
+    ids=lambda case: case["name"],
+)
 def test_refused(case: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     """What client-go does not queue is no event here either: logged, and, unlike there, counted with its reason."""
     with caplog.at_level(logging.WARNING, "kevents"):

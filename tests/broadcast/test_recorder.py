@@ -138,7 +138,7 @@ def test_a_text_that_raises(what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "eventtype", ["Error", "normal", "", "Normal ", None, 3, ["Normal"], {"Normal": 1}, Colour.RED]
+    "eventtype", ["Info", "Err", "", "Normal ", "warn", None, 3, ["Normal"], {"Normal": 1}, Colour.RED]
 )
 def test_wrong_types(eventtype: Any) -> None:
     """Pitfall 12: a type other than the two is not sent, and is counted as such."""
@@ -146,6 +146,29 @@ def test_wrong_types(eventtype: Any) -> None:
     ear.recorder.event(about(), eventtype, "R", "m")
     assert ear.events() == []
     assert ear.broadcaster.statistics().refused == {DropReason.INVALID_TYPE: 1}
+
+
+@pytest.mark.parametrize(
+    ("eventtype", "expected"),
+    [("warning", "Warning"), ("NORMAL", "Normal"), ("nORMAL", "Normal"), (b"WARNING", "Warning")],
+)
+def test_folded_types(caplog: pytest.LogCaptureFixture, eventtype: Any, expected: str) -> None:
+    """Fault 22: upper and lower case of a type are the same."""
+    ear = Ear(strict=True)
+    ear.recorder.event(about(), eventtype, "R", "m")
+    assert (ear.event().type, caplog.messages) == (expected, [])
+
+
+@pytest.mark.parametrize("eventtype", ["Error", "Critical", "Fatal", "FATAL", "error"])
+def test_severe_types(caplog: pytest.LogCaptureFixture, eventtype: Any) -> None:
+    """Fault 22: a type for errors is recorded as Warning, with one log line; a strict broadcaster does not raise."""
+    ear = Ear(strict=True)
+    for _ in range(3):
+        ear.recorder.event(about(), eventtype, "R", "m")
+    assert [event.type for event in ear.events()] == ["Warning"] * 3
+    assert [line for line in caplog.messages if "more" not in line] == [
+        f"event type '{eventtype}' is recorded as 'Warning': Kubernetes has no other"
+    ]
 
 
 @pytest.mark.parametrize("eventtype", [Type.WARNING, b"Warning", Text("Warning")])
@@ -296,7 +319,7 @@ def test_a_bound_recorder() -> None:
     ("call", "error"),
     [
         (lambda recorder: recorder.event(None, "Normal", "R", "m"), InvalidReferenceError),
-        (lambda recorder: recorder.event(about(), "Error", "R", "m"), InvalidTypeError),
+        (lambda recorder: recorder.event(about(), "Info", "R", "m"), InvalidTypeError),
         (lambda recorder: recorder.event(about(), "Normal", "R", Mute()), InvalidMessageError),
         (lambda recorder: recorder.event(about(), "Normal", "R", "m", labels=3), InvalidMessageError),
         (lambda recorder: recorder.for_object(None).normal("R", "m"), InvalidReferenceError),

@@ -83,6 +83,8 @@ GOOD: list[Call] = [
     lambda r: r.for_object(POD).exception("Failed", KeyError("k")),
     lambda r: r.with_logger(logging.getLogger("another")).event(POD, "Normal", "Started", "up"),
     lambda r: r.event(kevents.ObjectReference(name="bare"), "Normal", "Started", "up"),
+    lambda r: r.event(POD, "warning", "Started", "up"),
+    lambda r: r.event(POD, "Critical", "Started", "up"),
     lambda r: r.event({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}, "Normal", "Started", "up"),
 ]
 BAD: list[tuple[Call, DropReason]] = [
@@ -90,7 +92,7 @@ BAD: list[tuple[Call, DropReason]] = [
     (lambda r: r.event({"metadata": {}}, "Normal", "Started", "up"), DropReason.INVALID_REFERENCE),
     (lambda r: r.event(body(), "Normal", "Started", "about an Event"), DropReason.INVALID_REFERENCE),
     (lambda r: r.for_object(None).normal("Started", "up"), DropReason.INVALID_REFERENCE),
-    (lambda r: r.event(POD, "Error", "Started", "up"), DropReason.INVALID_TYPE),
+    (lambda r: r.event(POD, "Info", "Started", "up"), DropReason.INVALID_TYPE),
     (lambda r: r.event(POD, "Normal", "Started", Broken()), DropReason.INVALID_MESSAGE),
     (lambda r: r.event(POD, "Normal", "Started", "up", annotations=["no mapping"]), DropReason.INVALID_MESSAGE),
 ]
@@ -318,7 +320,7 @@ SERIES_GOOD: list[Call] = [
 ]
 SERIES_BAD: list[tuple[Call, DropReason]] = [
     (lambda r: r.eventf(None, None, "Normal", "Started", "Starting", "up"), DropReason.INVALID_REFERENCE),
-    (lambda r: r.eventf(POD, None, "Error", "Started", "Starting", "up"), DropReason.INVALID_TYPE),
+    (lambda r: r.eventf(POD, None, "Info", "Started", "Starting", "up"), DropReason.INVALID_TYPE),
     (lambda r: r.eventf(POD, None, "Normal", "Started", "", "up"), DropReason.INVALID_MESSAGE),
     (lambda r: r.event(POD, "Normal", "Started", "Starting", Broken()), DropReason.INVALID_MESSAGE),
 ]

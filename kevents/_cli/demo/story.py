@@ -117,7 +117,7 @@ def _outage(scene: Scene) -> Iterator[float]:
 
 
 def _mistakes(scene: Scene) -> Iterator[float]:
-    scene.record(_BACKUP, "Error", "BackupFailed", "an event's type is Normal or Warning")
+    scene.record(_BACKUP, "Info", "BackupFailed", "an event's type is Normal or Warning")
     scene.record("", "Warning", "BackupFailed", "an event without an object")
     scene.record(_BACKUP, "Normal", "Finished", "the store said: \x1b[31;5m4 shards missing\x1b[0m\r\n")
     yield 0.5
@@ -168,7 +168,7 @@ _STAGES: Final = (
     Stage(
         "Mistakes",
         "2 refused and counted, nothing raised",
-        'An event of the type "Error", and one without an object: the operator goes on, and both are counted and '
+        'An event of the type "Info", and one without an object: the operator goes on, and both are counted and '
         "logged. A message with terminal escapes is stored unchanged, and shown escaped.",
         _mistakes,
         {("backup/nightly", "Finished"): (1,)},
