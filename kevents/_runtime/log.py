@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -13,12 +14,16 @@ from typing import Final
 
 from cachetools import TTLCache
 
-from kevents._model.wire import printable
+from kevents._model.wire import ELLIPSIS, printable
 
 LOGGER: Final = logging.getLogger("kevents")
 
-_flag: ContextVar[Sequence[bool]] = ContextVar("kevents_flag", default=(False,))
+_LINE_LIMIT: Final = 1000
+_OUTSIDE: Final = (False,)
+_flag: ContextVar[Sequence[bool]] = ContextVar("kevents_flag", default=_OUTSIDE)
 """A mutable flag, shared with tasks that start within ``in_kevents``, so that it is cleared for them too."""
+_interrupted: Sequence[bool] = _OUTSIDE
+"""The flag of the thread or task in which the garbage collector runs."""
 
 
 def is_in_kevents() -> bool:
@@ -36,6 +41,20 @@ def in_kevents() -> Iterator[None]:
     finally:
         flag[0] = False
         _flag.set(before)
+
+
+def _on_collection(phase: str, _: object) -> None:
+    """Clear the flag while the garbage collector runs: finalisers are not kevents' own work."""
+    global _interrupted  # noqa: PLW0603 - the interpreter runs one collection at a time
+    if phase == "start":
+        _interrupted = _flag.get()
+        if _interrupted[0]:
+            _flag.set(_OUTSIDE)
+    elif _interrupted[0]:
+        _flag.set(_interrupted)
+
+
+gc.callbacks.append(_on_collection)
 
 
 class LimitedLog:
@@ -74,7 +93,7 @@ class LimitedLog:
         if suppressed is not None:
             line = text if isinstance(text, str) else text()
             more = f" (and {suppressed} more like it since the last such line)" if suppressed else ""
-            log_line(level, line + more, logger=logger)
+            log_line(level, _shorten(line, _LINE_LIMIT - len(more)) + more, logger=logger)
 
     def _admit(self, kind: tuple[Hashable, int], events: int) -> int | None:
         """Events suppressed since the last line of this kind. None if this line is suppressed as well."""
@@ -109,12 +128,18 @@ def _flatten(kind: Hashable) -> Iterator[Hashable]:
 
 
 def log_line(level: int, text: str, *, logger: logging.Logger = LOGGER, error: BaseException | None = None) -> None:
-    """Log one record with control characters escaped, and an error's traceback. Raises only on Ctrl-C."""
+    """Log one record of at most 1,000 characters, and an error's traceback. Raises only on Ctrl-C."""
     with in_kevents():
         try:
-            logger.log(level, "%s", printable(text), exc_info=error)
+            logger.log(level, "%s", _shorten(text, _LINE_LIMIT), exc_info=error)
         except KeyboardInterrupt:
             raise  # meant for the user's code in this thread
         except BaseException as failure:  # noqa: BLE001 - a broken log handler must not break a recorder or a worker
             with suppress(Exception):  # without a standard error there is no place left to report to
                 sys.stderr.write(f"kevents: a log handler raised {type(failure).__name__}\n")
+
+
+def _shorten(text: str, limit: int) -> str:
+    """The text with control characters escaped, cut to ``limit`` characters."""
+    line = printable(text[: limit + 1])
+    return line if len(line) <= limit else line[: limit - len(ELLIPSIS)] + ELLIPSIS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Iterator
@@ -236,3 +237,43 @@ def test_many_threads(caplog: pytest.LogCaptureFixture) -> None:
         thread.join(PATIENCE)
     log.log_suppressed()
     assert caplog.messages == ["x", "3999 more like the last line about k"]
+
+
+def test_a_finaliser_is_not_kevents_own_work() -> None:
+    """What the garbage collector runs while kevents logs or sends is the user's; its own logging is kevents' again."""
+    seen: list[bool] = []
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            seen.append(is_in_kevents())
+            with in_kevents():
+                seen.append(is_in_kevents())
+            seen.append(is_in_kevents())
+
+    with in_kevents():
+        Cycle()
+        gc.collect()
+        assert is_in_kevents()
+    assert seen == [False, True, False]
+    Cycle()
+    gc.collect()
+    assert seen == [False, True, False] * 2
+    assert not is_in_kevents()
+
+
+@pytest.mark.parametrize("text", ["x" * 3_200_000, "\n" * 1_500, "x" * 999 + "\n"], ids=["long", "breaks", "edge"])
+def test_no_line_is_long(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A line has at most 1,000 characters, whatever it quotes, and the number of suppressed lines is never cut."""
+    log_line(logging.WARNING, text)
+    log = LimitedLog()
+    clock = Clock(log, 60.0)
+    for _ in range(3):
+        log.log_limited("k", text)
+    clock.now = 61.0
+    log.log_limited("k", text)
+    assert [len(message) for message in caplog.messages] == [1000] * 3
+    assert caplog.messages[0].endswith("...")
+    assert caplog.messages[2].endswith("... (and 2 more like it since the last such line)")
