@@ -82,11 +82,11 @@ class SenderThreadPool(SenderPool):
         """Accept the events, and start the threads that they need. In the watcher's worker."""
         handled = self._dispatcher.accept(batch)
         while len(self._threads) < self._senders and self._dispatcher.lacks_senders():
-            thread = self._new_thread()
+            number = len(self._threads)
             try:
-                thread.start()
-            except RuntimeError:  # no thread can be started, for ever at interpreter exit; the next batch tries again
-                self._threads.remove(thread)
+                self._new_thread().start()
+            except RuntimeError:  # at interpreter exit, and in isolated subinterpreters; the next batch tries again
+                del self._threads[number:]
                 break
         return handled
 

@@ -171,3 +171,12 @@ def test_celery(tmp_path: Path) -> None:
             worker.terminate()
             _, log = worker.communicate(timeout=60)
     assert sorted(r["message"] for r in written(out)) == [f"number {number}" for number in range(4)], log
+
+
+@pytest.mark.parametrize("how", ["shutdown", "exit"])
+def test_isolated_subinterpreter(tmp_path: Path, how: str) -> None:
+    """Where no daemon thread can be started, events are delivered by the thread that shuts down, or at exit."""
+    out = tmp_path / "out"
+    done = run("subinterpreter", str(out), how)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(request["message"] for request in written(out)) == [f"number {number}" for number in range(10)]
