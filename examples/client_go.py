@@ -24,14 +24,8 @@ def main() -> int:
     options = kevents.CorrelatorOptions(burst_size=50)
     broadcaster = kevents.EventBroadcaster(correlator_options=options)
 
-    # broadcaster.StartStructuredLogging(0), which shows the fields by itself; here a formatter names them
+    # broadcaster.StartStructuredLogging(0)
     broadcaster.start_structured_logging()
-    fields = logging.Formatter("%(levelname)s %(message)s object=%(object)s reason=%(reason)s %(event_message)r")
-    handler = logging.StreamHandler()
-    handler.setFormatter(fields)
-    logger = logging.getLogger("kevents.events")
-    logger.addHandler(handler)
-    logger.propagate = False
 
     # broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clientset.CoreV1().Events("")})
     broadcaster.start_recording_to_sink(kevents.CoreV1EventSink(clientset))

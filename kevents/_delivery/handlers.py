@@ -115,7 +115,7 @@ class CallHandler(Handler):
 
 def log_plainly(logf: Callable[..., object], event: Event) -> None:
     """Log an event through a printf-like function (client-go: ``StartLogging``)."""
-    action = f"action: '{printable(event.action)}' " if isinstance(event, SeriesEvent) else ""
+    action = f"action: '{printable(event.action)}' " if event.action else ""
     with in_kevents():
         logf(
             "Event(%s): type: '%s' reason: '%s' %s%s",
@@ -128,7 +128,10 @@ def log_plainly(logf: Callable[..., object], event: Event) -> None:
 
 
 def log_structured(logger: logging.Logger, level: int, event: Event) -> None:
-    """Log an event with its fields as ``extra`` (client-go: ``StartStructuredLogging``)."""
+    """Log an event as ``Event occurred object=prod/web-0 ...`` (client-go: ``StartStructuredLogging``).
+
+    The fields are in the text for plain formatters, and in the record's ``extra`` for structured ones.
+    """
     reference = event.reference
     fields = {
         "object": f"{reference.namespace}/{reference.name}" if reference.namespace else reference.name,
@@ -137,10 +140,12 @@ def log_structured(logger: logging.Logger, level: int, event: Event) -> None:
         "api_version": reference.api_version,
         "type": event.type,
         "reason": event.reason,
+        "action": event.action,
+        # "message" is an attribute of every log record.
+        "note" if isinstance(event, SeriesEvent) else "event_message": event.message,
     }
-    if isinstance(event, SeriesEvent):
-        fields |= {"action": event.action, "note": event.note}
-    else:
-        fields["event_message"] = event.message  # "message" is taken by the log record
+    extra = {name: printable(value) for name, value in fields.items()}
+    shown = [name for name in ("object", "kind", "type", "reason", "action") if extra[name]]
+    text = " ".join(["Event occurred", *(f"{name}=%s" for name in shown), 'message="%s"'])
     with in_kevents():
-        logger.log(level, "Event occurred", extra={name: printable(value) for name, value in fields.items()})
+        logger.log(level, text, *(extra[name] for name in shown), printable(event.message), extra=extra)

@@ -39,7 +39,8 @@ def test_structured(caplog: pytest.LogCaptureFixture) -> None:
     log_structured(logging.getLogger("mine"), logging.INFO, event())
     log_structured(logging.getLogger("mine"), logging.INFO, event(reference=ObjectReference(kind="Node", name="n-1")))
     first, second = caplog.records
-    assert (first.name, first.levelno, first.getMessage()) == ("mine", logging.INFO, "Event occurred")
+    text = 'Event occurred object=prod/web-0 kind=Pod type=Warning reason=R message="it happened"'
+    assert (first.name, first.levelno, first.getMessage()) == ("mine", logging.INFO, text)
     expected = {
         "object": "prod/web-0", "field_path": "", "kind": "Pod", "api_version": "v1", "type": "Warning", "reason": "R",
         "event_message": "it happened",

@@ -158,7 +158,10 @@ def test_client_go(api_server: APIServer) -> None:
     """The program moved from Go says what the Go one would, and logs it too."""
     done = run("client_go.py", api_server.kubeconfig(), POD_NAME="checker-0")
     assert done.returncode == 0, done.stderr
-    shown = "INFO Event occurred object=default reason=Checking '50 % of the objects are checked'"
+    shown = (
+        "INFO Event occurred object=default kind=Namespace type=Normal reason=Checking "
+        'message="50 % of the objects are checked"'
+    )
     assert (len(done.stderr.splitlines()), done.stderr.splitlines()[0]) == (4, shown)
     assert told(api_server.events()) == CLIENT_GO
     [warning] = [event for event in api_server.events() if event["type"] == "Warning"]
