@@ -22,8 +22,9 @@ REFERENCE: Final = Struct(
     "ObjectReference",
     dict.fromkeys(("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"), STRING),
 )
+RELATED: Final = Struct("ObjectReference", REFERENCE.fields, pointer=True)
 SOURCE: Final = Struct("EventSource", {"component": STRING, "host": STRING})
-SERIES: Final = Struct("EventSeries", {"count": INT32, "lastObservedTime": MICRO_TIME})
+SERIES: Final = Struct("EventSeries", {"count": INT32, "lastObservedTime": MICRO_TIME}, pointer=True)
 
 CORE: Final = Struct(
     "Event",
@@ -42,7 +43,7 @@ CORE: Final = Struct(
         "eventTime": MICRO_TIME,
         "series": SERIES,
         "action": STRING,
-        "related": REFERENCE,
+        "related": RELATED,
         "reportingComponent": STRING,
         "reportingInstance": STRING,
     },
@@ -60,7 +61,7 @@ EVENTS: Final = Struct(
         "action": STRING,
         "reason": STRING,
         "regarding": REFERENCE,
-        "related": REFERENCE,
+        "related": RELATED,
         "note": STRING,
         "type": STRING,
         "deprecatedSource": SOURCE,
@@ -115,6 +116,7 @@ _GO_NAME: Final = re.compile("Api|Uid")
 _MESSAGE_BYTES: Final = 1024
 _SERIES_MINIMUM: Final = 2
 _SHORT_BYTES: Final = 128
+_ZERO_TIMES: Final = ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z")
 
 
 def from_view(view: Object, group: str) -> Object:
@@ -128,9 +130,9 @@ def to_view(stored: Object, group: str, api_version: str) -> Object:
     """Return the event in the form of an API group, its fields in the server's order."""
     head: Object = {"kind": "Event", "apiVersion": api_version}
     if not group:
-        known = _timed({**_CORE_ALWAYS, **stored})
+        known = {**_CORE_ALWAYS, **_counted(stored, "")}
         return head | {key: known[key] for key in CORE.fields if key in known}
-    known = _timed({**_EVENTS_ALWAYS, **stored})
+    known = {**_EVENTS_ALWAYS, **_counted(stored, group)}
     return head | {
         key: value
         for key in EVENTS.fields
@@ -138,9 +140,18 @@ def to_view(stored: Object, group: str, api_version: str) -> Object:
     }
 
 
-def _timed(event: Object) -> Object:
-    if (series := event.get("series")) and "lastObservedTime" not in series:
-        event["series"] = {**series, "lastObservedTime": None}
+def _counted(event: Object, group: str) -> Object:
+    if (series := event.get("series")) is None:
+        return event
+    count = {"count": series.get("count", 0)} if group or "count" in series else {}  # core/v1 omits 0
+    return {**event, "series": {**count, "lastObservedTime": series.get("lastObservedTime")}}
+
+
+def without_zero_times(event: Object) -> Object:
+    """Return an event without Go's zero times, which the server accepts as set and shows as null."""
+    event = {key: value for key, value in event.items() if value not in _ZERO_TIMES}
+    if series := event.get("series"):
+        event["series"] = {key: value for key, value in series.items() if value not in _ZERO_TIMES}
     return event
 
 

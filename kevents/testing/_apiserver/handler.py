@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._apiserver.faults import Garbage, Hang, Reset, Status
 from kevents.testing._apiserver.requests import Answer, Call, Incoming, Stream, Target, dump, json_answer
-from kevents.testing._apiserver.status import APIError, forbidden, no_such_resource, status_body
+from kevents.testing._apiserver.status import (
+    APIError,
+    Cause,
+    bad_request,
+    forbidden,
+    invalid,
+    method_not_allowed,
+    no_such_resource,
+    status_body,
+)
 from kevents.testing._apiserver.tables import negotiate, render
 
 if TYPE_CHECKING:
@@ -28,6 +37,10 @@ if TYPE_CHECKING:
 
 ALL_VERBS: Final = frozenset({"*"})
 MAX_BODY: Final = 3_145_728
+_REVIEWS: Final = {
+    ("authorization.k8s.io", "v1", "selfsubjectaccessreviews"): "SelfSubjectAccessReview",
+    ("authentication.k8s.io", "v1", "selfsubjectreviews"): "SelfSubjectReview",
+}
 _PUBLIC: Final = ("/healthz", "/livez", "/readyz", "/version")
 _LINGER_0: Final = struct.pack("ii", 1, 0)
 _TLS_HANDSHAKE: Final = b"\x16"
@@ -391,11 +404,13 @@ class Handler:
         user = self._users.of(request)
         target = Target.of(request.target)
         if target is not None:
+            if user is not ANONYMOUS and (kind := _REVIEWS.get((target.group, target.version, target.resource))):
+                return _review(kind, user, request)
             _authorize(target, user, request)
         elif user is ANONYMOUS and not request.path.startswith(_PUBLIC):
             raise APIError(403, "Forbidden", f'forbidden: User "{user.name}" cannot get path "{request.path}"', {})
         if target is None or not self._kinds.has(target.group, target.version):
-            return self._discover(request.path.rstrip("/") or "/")
+            return self._discover(request)
         call = Call.of(target, request, self._kinds)
         if request.too_large:
             raise APIError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BODY}")
@@ -407,15 +422,43 @@ class Handler:
         warnings = tuple(("Warning", f'299 - "{_escaped(text)}"') for text in reply.warnings)
         return Answer(reply.status, dump(render(reply, shape, self._resources.store.clock())), headers=warnings)
 
-    def _discover(self, path: str) -> Answer:
+    def _discover(self, request: Incoming) -> Answer:
+        path = request.path.rstrip("/") or "/"
         found = self._kinds.discover(path)
         if isinstance(found, str):
             return Answer(200, found.encode(), "text/plain; charset=utf-8")
         if found is not None:
+            if request.method not in {"GET", "HEAD"} and path.startswith("/api"):
+                raise method_not_allowed()
             return json_answer(200, found)
-        if path.split("/")[1:3] == ["api", "v1"]:
-            raise no_such_resource()
+        match path.split("/")[1:]:
+            case ["api", "v1", *_]:
+                raise no_such_resource()
+            case ["apis", group, _, *_] if self._kinds.has_built_in(group):
+                raise no_such_resource()
         return Answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
+
+
+def _review(kind: str, user: User, request: Incoming) -> Answer:
+    """Answer a user's review of its own permissions or its own identity."""
+    if request.method != "POST":
+        raise method_not_allowed()
+    body = request.body
+    if not isinstance(body, dict):
+        raise bad_request(f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind")
+    if kind == "SelfSubjectReview":
+        info = {"username": user.name, "uid": f"{user.name}-uid", "groups": ["system:authenticated"]}
+        review = {"apiVersion": "authentication.k8s.io/v1", "status": {"userInfo": info}}
+    else:
+        spec = body.get("spec") or {}
+        asked = spec.get("resourceAttributes") or spec.get("nonResourceAttributes")
+        if asked is None:
+            why = "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            cause = Cause("FieldValueInvalid", why, "spec.resourceAttributes")
+            raise invalid("", "", [cause], "authorization.k8s.io")
+        allowed = user.may(asked.get("verb", ""))
+        review = {"apiVersion": "authorization.k8s.io/v1", "spec": spec, "status": {"allowed": allowed}}
+    return json_answer(201, {"kind": kind, "metadata": {}, **review})
 
 
 def _authorize(target: Target, user: User, request: Incoming) -> None:

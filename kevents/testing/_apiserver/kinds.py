@@ -132,8 +132,17 @@ _BUILT_IN: Final = (
     Kind("", "v1", "ConfigMap", "configmaps", True, ("cm",), has_status=False),
     Kind("", "v1", "Secret", "secrets", field_labels=("type",), has_status=False),
     Kind("", "v1", "Service", "services", True, ("svc",)),
+    Kind("", "v1", "ServiceAccount", "serviceaccounts", True, ("sa",), has_status=False),
+    Kind("", "v1", "PersistentVolume", "persistentvolumes", False, ("pv",)),
+    Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", True, ("pvc",)),
+    Kind("", "v1", "Endpoints", "endpoints", True, ("ep",), has_status=False),
     Kind("apps", "v1", "Deployment", "deployments", True, ("deploy",)),
     Kind("apps", "v1", "ReplicaSet", "replicasets", True, ("rs",)),
+    Kind("apps", "v1", "StatefulSet", "statefulsets", True, ("sts",)),
+    Kind("apps", "v1", "DaemonSet", "daemonsets", True, ("ds",)),
+    Kind("batch", "v1", "Job", "jobs"),
+    Kind("batch", "v1", "CronJob", "cronjobs", True, ("cj",)),
+    Kind("coordination.k8s.io", "v1", "Lease", "leases", has_status=False),
     Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", has_status=False),
 )
 
@@ -179,6 +188,10 @@ class Kinds:
     def has(self, group: str, version: str) -> bool:
         """Whether there is such a group and version."""
         return any((kind.group, kind.version) == (group, version) for kind in self)
+
+    def has_built_in(self, group: str) -> bool:
+        """Whether it is the group of a kind that is no custom resource."""
+        return any(kind.group == group and not kind.custom for kind in self)
 
     def discover(self, path: str) -> Object | str | None:
         """Answer a path that names no resource: JSON, text, or None if it is unknown."""

@@ -19,6 +19,7 @@ from kevents.testing._apiserver.status import (
     Cause,
     bad_request,
     field_forbidden,
+    field_required,
     field_unsupported,
     invalid,
     precondition_failed,
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-_TERM: Final = re.compile(r"\s*([^=!]+?)\s*(!=|==|=)(.*)", re.DOTALL)
+_TERM: Final = re.compile(r"([^=!]+)(!=|==|=)(.*)", re.DOTALL)
 _SET: Final = re.compile(r"\s*(\S+)\s+(in|notin)\s*\(([^)]*)\)\s*\Z")
 _KEY: Final = re.compile(r"\s*(!?)\s*([-A-Za-z0-9_./]+)\s*\Z")
 _EQUAL: Final = re.compile(r"\s*([-A-Za-z0-9_./]+)\s*(!=|==|=)\s*([-A-Za-z0-9_.]*)\s*\Z")
 _ORDER: Final = re.compile(r"\s*([-A-Za-z0-9_./]+)\s*([<>])\s*(\d+)\s*\Z")
+_TWO_WORDS: Final = re.compile(r"\s*[-A-Za-z0-9_./]+\s+(\S+)")
 _NUMBER: Final = re.compile(r"\d+\Z")
 _COMMAS: Final = re.compile(r",(?![^(]*\))")
 _UNESCAPED: Final = re.compile(r"(?<!\\),")
@@ -101,6 +103,8 @@ def _label_test(term: str) -> Callable[[Object], bool]:
     if match := _ORDER.match(term):
         key, sign, limit = match[1], 1 if match[2] == ">" else -1, int(match[3])
         return lambda stored: _is_beyond(_labels(stored).get(key, ""), sign, limit)
+    if match := _TWO_WORDS.match(term):
+        raise bad_request(f"unable to parse requirement: found '{match[1]}', expected: in, notin, =, ==, !=, gt, lt")
     raise bad_request(f"unable to parse requirement: found '{term}', expected: identifier")
 
 
@@ -276,6 +280,8 @@ def _list_causes(match: str, query: Mapping[str, str], *, initial: bool) -> list
 _MATCH: Final = "resourceVersionMatch"
 _META: Final = "meta.k8s.io"
 _OPTIONS: Final = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
+_POLICIES: Final = ("Foreground", "Background", "Orphan")
+_MANAGER_BYTES: Final = 128
 _DELETE: Final = Struct(
     "DeleteOptions",
     {
@@ -320,6 +326,11 @@ class DeleteOptions:
         except DecodeError as error:
             raise bad_request(str(error)) from None
         dry_run = [_is_all(value, "DeleteOptions") for value in given.get("dryRun", ())]
+        if (policy := given.get("propagationPolicy")) and policy not in _POLICIES:
+            supported = ", ".join(f'"{name}"' for name in (*_POLICIES, "nil"))
+            raise invalid(
+                "DeleteOptions", "", [field_unsupported("propagationPolicy", f'"{policy}"', supported)], _META
+            )
         return cls(any(dry_run), given.get("preconditions", {}))
 
     def check(self, call: Call, metadata: Object) -> None:
@@ -337,6 +348,27 @@ class DeleteOptions:
                 why = f"the {name} in the precondition ({wanted}) does not match the {name} in record ({found})"
                 group = call.kind.group if call.kind.custom else ""
                 raise precondition_failed(call.kind.kind, group, call.name, why, fate)
+
+
+def check_write(call: Call, *, apply: bool = False) -> None:
+    """Refuse a bad `fieldManager`, `fieldValidation` or `force` of a create, an update or a patch.
+
+    Raises:
+        APIError: 422 with the causes.
+    """
+    query, causes = call.query, []
+    manager, validation = query.get("fieldManager", ""), query.get("fieldValidation", "")
+    if apply and not manager:
+        causes.append(field_required("fieldManager", "is required for apply patch"))
+    if len(manager.encode()) > _MANAGER_BYTES:
+        text = f"Too long: may not be more than {_MANAGER_BYTES} bytes"
+        causes.append(Cause("FieldValueTooLong", text, "fieldManager"))
+    if "force" in query and call.verb == "patch" and not apply:
+        causes.append(field_forbidden("force", "may not be specified for non-apply patch"))
+    if validation not in {"", "Ignore", "Strict", "Warn"}:
+        causes.append(field_unsupported("fieldValidation", f'"{validation}"', '"", "Ignore", "Strict", "Warn"'))
+    if causes:
+        raise invalid(_OPTIONS[call.verb], "", causes, _META)
 
 
 def is_dry_run(call: Call) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 STRATEGIC: Final = "application/strategic-merge-patch+json"
 MERGE: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
+APPLY: Final = "application/apply-patch+yaml"
 
 _MERGE_KEYS: Final = {
     "addresses": "type",
@@ -37,7 +38,7 @@ def check_patch_type(kind: Kind, content_type: str) -> None:
     Raises:
         APIError: 415.
     """
-    if content_type in {JSON_PATCH, MERGE} or (content_type == STRATEGIC and not kind.custom):
+    if content_type in {JSON_PATCH, MERGE, APPLY} or (content_type == STRATEGIC and not kind.custom):
         return
     if kind.custom:
         raise unsupported_media_type(
@@ -59,6 +60,42 @@ def parse_patch(request: Incoming) -> object:
     return body
 
 
+def parse_apply(request: Incoming, kind: Kind) -> dict[str, Any]:
+    """Return the configuration of a server-side apply, which must be JSON.
+
+    Raises:
+        APIError: 400 if it is no object of the kind.
+    """
+    body = {} if request.body is None else request.body
+    if isinstance(body, bytes):
+        raise bad_request(f"error decoding YAML: {json_fault(body)}")
+    if not isinstance(body, dict):
+        text = _not_an_object(body, STRATEGIC)
+        raise bad_request(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {text}")
+    group, _, version = str(body.get("apiVersion") or "").rpartition("/")
+    if (group, version, body.get("kind")) != (kind.group, kind.version, kind.kind):
+        raise bad_request(f"invalid object type: {group}/{version}, Kind={body.get('kind') or ''}")
+    if (body.get("metadata") or {}).get("managedFields"):
+        raise bad_request("metadata.managedFields must be nil")
+    return body
+
+
+def apply_configuration(view: dict[str, Any], before: dict[str, Any], config: dict[str, Any], *, custom: bool) -> Any:  # noqa: ANN401 - any JSON
+    """Apply a configuration: set its fields, remove those that only the manager's previous one, `before`, had."""
+    kept = _without(view, before, config)
+    return _merge(kept, config) if custom else _strategic(kept, config)
+
+
+def _without(target: object, before: object, config: object) -> Any:  # noqa: ANN401 - any JSON
+    if not (isinstance(target, dict) and isinstance(before, dict) and isinstance(config, dict)):
+        return target
+    return {
+        key: _without(value, before.get(key), config.get(key))
+        for key, value in target.items()
+        if key not in before or key in config
+    }
+
+
 def json_fault(raw: bytes) -> str:
     """Return an error text like the server's for bytes that are no JSON; empty for valid JSON."""
     try:
@@ -66,6 +103,8 @@ def json_fault(raw: bytes) -> str:
     except json.JSONDecodeError as error:
         if error.pos >= len(error.doc):
             return "unexpected end of JSON input"
+        if error.msg == "Extra data":
+            return f"invalid character '{error.doc[error.pos]}' after top-level value"
         where = (
             "beginning of object key string" if error.doc[: error.pos].rstrip().endswith("{") else "beginning of value"
         )
@@ -115,6 +154,8 @@ def apply_patch(view: dict[str, Any], patch: object, content_type: str) -> objec
     """
     if content_type == JSON_PATCH:
         return _json_patch(view, patch)
+    if patch is None and content_type == STRATEGIC:
+        return view
     if not isinstance(patch, dict):
         raise bad_request(_not_an_object(patch, content_type))
     return _strategic(view, patch) if content_type == STRATEGIC else _merge(view, patch)
@@ -177,12 +218,24 @@ def _strategic_list(field: str, target: list[Any], patch: list[Any]) -> list[Any
     if key is None or any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
         return [item for item in patch if not (isinstance(item, dict) and "$patch" in item)]
     merged = {item.get(key): item for item in target}
+    order = list(merged)
+    patched = []
     for item in patch:
         if item.get("$patch") == "delete":
             merged.pop(item.get(key), None)
         else:
             merged[item.get(key)] = _strategic(merged.get(item.get(key)), item)
-    return list(merged.values())
+            patched.append(item.get(key))
+    return [merged[name] for name in _merge_order(order, [name for name in order if name in merged], patched)]
+
+
+def _merge_order(before: list[Any], kept: list[Any], patched: list[Any]) -> list[Any]:
+    """Order a merged list like the server: the patch's items in their order, before items that they did not follow."""
+    left, right, result = [name for name in kept if name not in patched], list(dict.fromkeys(patched)), []
+    while left and right:
+        follows = right[0] in before and before.index(left[0]) < before.index(right[0])
+        result.append((left if follows else right).pop(0))
+    return result + left + right
 
 
 def _json_patch(view: dict[str, Any], patch: object) -> object:

@@ -212,6 +212,7 @@ class Call:
     namespace: str
     name: str
     request: Incoming
+    subresource: str = ""
 
     @classmethod
     def of(cls, target: Target, request: Incoming, kinds: Kinds) -> Call:
@@ -228,7 +229,7 @@ class Call:
             raise no_such_resource()
         if not verb or (verb in _NEED_A_NAMESPACE and kind.namespaced and not target.namespace):
             raise method_not_allowed()
-        return cls(kind, verb, target.namespace, target.name, request)
+        return cls(kind, verb, target.namespace, target.name, request, target.subresource)
 
     @property
     def query(self) -> Mapping[str, str]:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import uuid
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.events import validate_create, validate_update
+from kevents.testing._apiserver.events import validate_create, validate_update, without_zero_times
 from kevents.testing._apiserver.options import (
     PRESENT,
     DeleteOptions,
     Page,
     check_list,
     check_version,
+    check_write,
     is_dry_run,
     selector,
 )
-from kevents.testing._apiserver.patch import apply_patch, check_patch_type, json_fault, parse_patch, patch_unreadable
+from kevents.testing._apiserver.patch import (
+    APPLY,
+    apply_configuration,
+    apply_patch,
+    check_patch_type,
+    json_fault,
+    parse_apply,
+    parse_patch,
+    patch_unreadable,
+)
 from kevents.testing._apiserver.requests import Call, Reply
 from kevents.testing._apiserver.schema import META, DecodeError, metadata_causes, object_name_causes
 from kevents.testing._apiserver.status import (
@@ -49,6 +60,36 @@ _PREFIX: Final = 58
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SYSTEM_NAMESPACES: Final = ("default", "kube-system", "kube-public")
+_WITHOUT_GENERATION: Final = frozenset(
+    {
+        "configmaps.",
+        "endpoints.",
+        "leases.coordination.k8s.io",
+        "persistentvolumeclaims.",
+        "persistentvolumes.",
+        "serviceaccounts.",
+        "services.",
+    }
+)
+_NOT_READY: Final = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+_NODE_STATUS: Final[Object] = {
+    "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+    "nodeInfo": dict.fromkeys(
+        (
+            "machineID",
+            "systemUUID",
+            "bootID",
+            "kernelVersion",
+            "osImage",
+            "containerRuntimeVersion",
+            "kubeletVersion",
+            "kubeProxyVersion",
+            "operatingSystem",
+            "architecture",
+        ),
+        "",
+    ),
+}
 _KEPT: Final = (  # metadata that an update cannot change
     "name",
     "namespace",
@@ -73,6 +114,7 @@ class Resources:
     def __init__(self, store: Store, *, finalize_namespaces: bool) -> None:
         self.store = store
         self._finalize = finalize_namespaces
+        self._applied: dict[tuple[str, str], Object] = {}  # the last configuration by uid and field manager
 
     def serve(self, call: Call) -> Reply:
         """Serve a request.
@@ -117,6 +159,8 @@ class Resources:
         if version is not None:
             raise APIError(500, "", "resourceVersion should not be set on objects to be created")
         _refuse_large(made)
+        if kind.struct is not None:
+            made = without_zero_times(made)
 
         def build(version: str) -> Object:
             return {**made, "metadata": _ordered({**made["metadata"], "resourceVersion": version})}
@@ -128,7 +172,10 @@ class Resources:
 
     def _create(self, call: Call) -> Reply:
         unknown: list[str] = []
+        check_write(call)
         stored = self._read_body(call, unknown)
+        if _has_own_status(call.kind) and call.kind.bucket != "nodes.":
+            stored.pop("status", None)
         made = self.insert(call.kind, call.namespace, stored, dry_run=is_dry_run(call))
         return Reply(call.kind, 201, (made,), warnings=_warnings(call, unknown))
 
@@ -188,7 +235,11 @@ class Resources:
 
     def _update(self, call: Call) -> Reply:
         unknown: list[str] = []
+        check_write(call)
         stored = self._read_body(call, unknown)
+        if not stored["metadata"].get("name"):
+            text = f"the name of the object ({call.name} based on URL) was undeterminable: name must be provided"
+            raise bad_request(text)
         _same_name(stored, call)
         kind, where, dry_run = call.kind, (call.kind.bucket, call.namespace, call.name), is_dry_run(call)
         try:
@@ -206,17 +257,28 @@ class Resources:
             message = "Invalid value: 0: must be specified for an update"
             cause = Cause("FieldValueInvalid", message, "metadata.resourceVersion")
             raise invalid(call.kind.resource, call.name, [cause], call.kind.group)
+        uid, found = new["metadata"].get("uid", ""), old["metadata"]["uid"]
+        if uid and uid != found:
+            key = "/".join(part for part in ("/registry", call.kind.resource, call.namespace, call.name) if part)
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
+            text = f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {why}"
+            raise conflict(call.kind.resource, call.kind.group, call.name, text)
         return self._checked_update(call, old, new)
 
     def _patch(self, call: Call) -> Reply:
         content_type, where = call.request.media_type, (call.kind.bucket, call.namespace, call.name)
         check_patch_type(call.kind, content_type)
+        check_write(call, apply=content_type == APPLY)
+        if content_type == APPLY:
+            return self._apply(call)
         self.store.get(*where)
         patch = parse_patch(call.request)
         unknown: list[str] = []
 
         def patched(old: Object) -> Object:
             view = apply_patch(call.kind.show(old), patch, content_type)
+            if isinstance(view, dict) and not call.kind.custom:  # like the server: a patch cannot change the kind
+                view |= {"kind": call.kind.kind, "apiVersion": call.kind.api_version}
             try:
                 new = call.kind.read(view, unknown)
                 _refuse_unknown(call, unknown)
@@ -229,8 +291,44 @@ class Resources:
         made = self.store.modify(*where, patched, dry_run=is_dry_run(call))
         return Reply(call.kind, 200, (made,), warnings=_warnings(call, unknown))
 
+    def _apply(self, call: Call) -> Reply:
+        kind, dry_run = call.kind, is_dry_run(call)
+        config, manager = parse_apply(call.request, kind), call.query["fieldManager"]
+
+        def applied(old: Object | None) -> Object:
+            view = kind.show(old) if old else {}
+            before = self._applied.get((old["metadata"]["uid"], manager), {}) if old else {}
+            unknown: list[str] = []
+            fault = ""
+            try:
+                new = kind.read(apply_configuration(view, before, config, custom=kind.custom), unknown)
+            except DecodeError as error:
+                fault = str(error)
+            if fault or unknown:
+                subject = f"{call.namespace}/{call.name}; {kind.group}/{kind.version}, Kind={kind.kind}"
+                fault = fault or f".{unknown[0]}: field not declared in schema"
+                raise APIError(500, "", f"failed to create typed patch object ({subject}): {fault}")
+            _same_name(new, call)
+            _same_namespace(new, call)
+            return self._checked_update(call, old, new) if old else new
+
+        status = 200
+        try:
+            made = self.store.modify(kind.bucket, call.namespace, call.name, applied, dry_run=dry_run)
+        except MissingError:
+            status, made = 201, self.insert(kind, call.namespace, applied(None), dry_run=dry_run)
+        if not dry_run:
+            self._applied[made["metadata"]["uid"], manager] = config
+        return Reply(kind, status, (made,))
+
     def _checked_update(self, call: Call, old: Object, new: Object) -> Object:
         kind, before, after = call.kind, old["metadata"], new["metadata"]
+        if _has_own_status(kind):
+            rest, status = (old, new) if call.subresource else (new, old)
+            new = {**rest, "metadata": after}
+            new.pop("status", None)
+            if "status" in status:
+                new["status"] = status["status"]
         if (version := after.get("resourceVersion")) and version != before["resourceVersion"]:
             raise conflict(kind.resource, kind.group, call.name)
         causes = []
@@ -246,7 +344,7 @@ class Resources:
             new["metadata"]["generation"] = before["generation"] + 1
         _refuse_invalid(kind, call.name, causes)
         _refuse_large(new)
-        return new
+        return new if kind.struct is None else without_zero_times(new)
 
     # Delete
 
@@ -325,12 +423,25 @@ def _ordered(metadata: Object) -> Object:
 
 
 def _defaulted(kind: Kind, stored: Object) -> Object:
-    if kind.struct is not None or kind.resource == "configmaps":
+    if kind.struct is not None:
+        return stored
+    if kind.bucket == "secrets.":
+        texts = {key: base64.b64encode(text.encode()).decode() for key, text in stored.get("stringData", {}).items()}
+        rest = {key: value for key, value in stored.items() if key != "stringData"}
+        data = {**stored.get("data", {}), **texts}
+        return {**rest, **({"data": data} if data else {}), "type": stored.get("type") or "Opaque"}
+    if kind.bucket in _WITHOUT_GENERATION:
         return stored
     if kind.bucket == "namespaces.":
         labels = {"kubernetes.io/metadata.name": stored["metadata"]["name"], **stored["metadata"].get("labels", {})}
         metadata = _ordered({**stored["metadata"], "labels": labels})
         return {"metadata": metadata, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+    if kind.bucket == "nodes.":
+        spec, status = stored.get("spec", {}), stored.get("status", {})
+        taints = spec.get("taints", [])
+        if all(taint.get("key") != _NOT_READY["key"] for taint in taints):
+            taints = [*taints, _NOT_READY]
+        return {**stored, "spec": {**spec, "taints": taints}, "status": {**_NODE_STATUS, **status}}
     made = {**stored, "metadata": _ordered({**stored["metadata"], "generation": 1})}
     if kind.bucket == "pods.":
         made.setdefault("status", {"phase": "Pending"})
@@ -376,6 +487,11 @@ def _warnings(call: Call, unknown: list[str]) -> tuple[str, ...]:
     if call.query.get("fieldValidation") == "Ignore":
         return ()
     return tuple(f'unknown field "{path}"' for path in unknown)
+
+
+def _has_own_status(kind: Kind) -> bool:
+    """Whether the status changes through its subresource only; custom resources may have theirs either way."""
+    return kind.has_status and not kind.custom
 
 
 def _same_name(stored: Object, call: Call) -> None:

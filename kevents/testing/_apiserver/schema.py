@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MICRO: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{6})(Z|[+-]\d\d:\d\d)\Z")
-_SECONDS: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
+_SECONDS: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)([.,]\d+)?(Z|[+-]\d\d:\d\d)\Z")
 
 STRING: Final = "string"
 INT32: Final = "int32"
@@ -45,10 +45,12 @@ class Struct:
     Attributes:
         name: The name without a package, as in error texts.
         fields: The type of each field, in the order of the server's output.
+        pointer: Whether fields of this type are pointers: an empty object is kept.
     """
 
     name: str
     fields: Mapping[str, str | Struct]
+    pointer: bool = False
 
 
 META: Final = Struct(
@@ -83,7 +85,7 @@ def decode(value: object, struct: Struct, unknown: list[str], path: str = "") ->
         path: The path of the struct in the whole object.
 
     Returns:
-        The fields that are set and not empty, in the struct's order.
+        The fields that are set and, unless they are pointers, not empty, in the struct's order.
 
     Raises:
         DecodeError: A field has the wrong type, or a time cannot be read.
@@ -96,8 +98,10 @@ def decode(value: object, struct: Struct, unknown: list[str], path: str = "") ->
         shape = fields.get(key)
         if shape is None:
             unknown.append(f"{path}.{key}" if path else key)
-        elif item is not None and (read := _field(item, shape, struct.name, f"{path}.{key}" if path else key, unknown)):
-            found[key] = read
+        elif item is not None:
+            read = _field(item, shape, struct.name, f"{path}.{key}" if path else key, unknown)
+            if read or (isinstance(shape, Struct) and shape.pointer):
+                found[key] = read
     return {key: found[key] for key in fields if key in found}
 
 
@@ -162,31 +166,33 @@ def _wrong(item: object, wanted: str, path: str, number: str = "") -> DecodeErro
 def _moment(text: str, match: re.Match[str] | None) -> datetime | None:
     if match is None:
         return None
-    fraction = (match[2] or ".0")[:7]
+    fraction = (match[2] or ".0").replace(",", ".")[:7]
     zone = "+00:00" if match[3] == "Z" else match[3]
     try:
         return datetime.fromisoformat(f"{match[1]}{fraction.ljust(7, '0')}{zone}").astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        raise DecodeError(f'parsing time "{text}": out of range') from None
+    except (ValueError, OverflowError) as error:
+        part = str(error).partition(" ")[0]  # Python's text begins with the part, such as "day is out of range"
+        raise DecodeError(f'parsing time "{text}": {part} out of range') from None
 
 
 def _time(text: str) -> str:
     if (moment := _moment(text, _SECONDS.match(text))) is None:
         raise DecodeError(_unreadable(text, "2006-01-02T15:04:05Z07:00", "2006"))
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def _micro_time(text: str) -> str:
     if (moment := _moment(text, _MICRO.match(text))) is None:
         raise DecodeError(_unreadable(text, "2006-01-02T15:04:05.000000Z07:00", ".000000"))
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _unreadable(text: str, layout: str, part: str) -> str:
     rest = text
     if part == ".000000":
-        seconds = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text)
-        rest, part = (text[seconds.end() :], part) if seconds else (text, "2006")
+        seconds = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?", text)
+        rest = text[seconds.end() :] if seconds else text
+        part = "2006" if seconds is None else "Z07:00" if seconds[1] else part
     return f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as "{part}"'
 
 
@@ -272,7 +278,7 @@ def object_name_causes(name: str, rule: str) -> list[Cause]:
 
 
 def metadata_causes(metadata: dict[str, Any]) -> list[Cause]:
-    """Validate labels and annotations."""
+    """Validate labels, annotations, finalizers and owner references."""
     causes = []
     for key, value in metadata.get("labels", {}).items():
         causes += [field_invalid("metadata.labels", key, fault) for fault in qualified_name_faults(key)]
@@ -286,4 +292,10 @@ def metadata_causes(metadata: dict[str, Any]) -> list[Cause]:
     if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_BYTES:
         note = f"Too long: may not be more than {_ANNOTATIONS_BYTES} bytes"
         causes.append(Cause("FieldValueTooLong", note, "metadata.annotations"))
+    for name in metadata.get("finalizers", ()):
+        causes += [field_invalid("metadata.finalizers", name, fault) for fault in qualified_name_faults(name)]
+    for owner in metadata.get("ownerReferences", ()):
+        for key, subject in (("apiVersion", "version "), ("kind", ""), ("name", ""), ("uid", "")):
+            if not owner.get(key):
+                causes.append(field_invalid(f"metadata.ownerReferences.{key}", "", f"{subject}must not be empty"))
     return causes

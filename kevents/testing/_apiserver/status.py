@@ -87,7 +87,8 @@ def _details(name: str, group: str, kind: str, causes: Iterable[Cause] = ()) -> 
         details["name"] = name
     if group:
         details["group"] = group
-    details["kind"] = kind
+    if kind:
+        details["kind"] = kind
     if listed := [cause.as_dict() for cause in causes]:
         details["causes"] = listed
     return details
@@ -121,12 +122,12 @@ def already_exists(resource: str, group: str, name: str) -> APIError:
     return APIError(409, "AlreadyExists", message, _details(name, group, resource))
 
 
-def conflict(resource: str, group: str, name: str) -> APIError:
-    """409 for a write with an old resourceVersion."""
-    message = (
-        f'Operation cannot be fulfilled on {qualified(resource, group)} "{name}": the object has been modified; '
-        "please apply your changes to the latest version and try again"
-    )
+_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def conflict(resource: str, group: str, name: str, why: str = _MODIFIED) -> APIError:
+    """409 for a write with an old resourceVersion, or another uid."""
+    message = f'Operation cannot be fulfilled on {qualified(resource, group)} "{name}": {why}'
     return APIError(409, "Conflict", message, _details(name, group, resource))
 
 

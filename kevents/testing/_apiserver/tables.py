@@ -143,6 +143,18 @@ _COLUMNS: Final = {
     "namespaces.": (("Name", 0), ("Status", 0), ("Age", 0)),
     "pods.": (("Name", 0), ("Ready", 0), ("Status", 0), ("Restarts", 0), ("Age", 0)),
     "configmaps.": (("Name", 0), ("Data", 0), ("Age", 0)),
+    "nodes.": (
+        ("Name", 0),
+        ("Status", 0),
+        ("Roles", 0),
+        ("Age", 0),
+        ("Version", 0),
+        ("Internal-IP", 1),
+        ("External-IP", 1),
+        ("OS-Image", 1),
+        ("Kernel-Version", 1),
+        ("Container-Runtime", 1),
+    ),
 }
 _OTHER_COLUMNS: Final = (("Name", 0), ("Age", 0))
 
@@ -163,6 +175,8 @@ def _columns(kind: Kind) -> list[Object]:
 def _cells(kind: Kind, stored: Object, now: int) -> list[object]:
     if kind.bucket == "events":
         return _event_cells(stored, now)
+    if kind.bucket == "nodes.":
+        return _node_cells(stored, now)
     metadata, status = stored["metadata"], stored.get("status", {})
     cells: list[object] = []
     if kind.bucket == "pods.":
@@ -183,8 +197,8 @@ def _event_cells(event: Object, now: int) -> list[object]:
     kind, name = involved.get("kind", ""), involved.get("name", "")
     first = event.get("firstTimestamp") or event.get("eventTime")
     series = event.get("series")
-    last = series.get("lastObservedTime") if series else event.get("lastTimestamp") or first
-    count = series.get("count", 0) if series else event.get("count") or 1
+    last = event.get("lastTimestamp") or first if series is None else series.get("lastObservedTime")
+    count = event.get("count") or 1 if series is None else series.get("count", 0)
     component = source.get("component") or event.get("reportingComponent", "")
     host = source.get("host") or event.get("reportingInstance", "")
     return [
@@ -198,6 +212,27 @@ def _event_cells(event: Object, now: int) -> list[object]:
         _age(first, now),
         count,
         event["metadata"].get("name", ""),
+    ]
+
+
+def _node_cells(node: Object, now: int) -> list[object]:
+    metadata, status = node["metadata"], node.get("status", {})
+    ready = {condition.get("type"): condition.get("status") for condition in status.get("conditions", ())}.get("Ready")
+    states = ["Unknown" if ready is None else "Ready" if ready == "True" else "NotReady"]
+    if node.get("spec", {}).get("unschedulable"):
+        states.append("SchedulingDisabled")
+    prefix = "node-role.kubernetes.io/"
+    roles = sorted(key.removeprefix(prefix) for key in metadata.get("labels", {}) if key.startswith(prefix))
+    addresses = {address.get("type"): address.get("address") for address in reversed(status.get("addresses", ()))}
+    info = status.get("nodeInfo", {})
+    return [
+        metadata["name"],
+        ",".join(states),
+        ",".join(roles) or "<none>",
+        _age(metadata.get("creationTimestamp"), now),
+        info.get("kubeletVersion", ""),
+        *(addresses.get(key, "<none>") for key in ("InternalIP", "ExternalIP")),
+        *(info.get(key) or "<unknown>" for key in ("osImage", "kernelVersion", "containerRuntimeVersion")),
     ]
 
 

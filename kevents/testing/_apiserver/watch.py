@@ -92,7 +92,7 @@ class Watches:
                         send((dump({"type": "ERROR", "object": gone}),))
                     return
                 try:
-                    if is_true(call.query, "sendInitialEvents") and is_true(call.query, "allowWatchBookmarks"):
+                    if since is None and is_true(call.query, "allowWatchBookmarks"):
                         with self._store.lock:
                             initial = [*lines.of(self._store.take(watcher)), lines.bookmark(self._store.version)]
                         send(initial)
