@@ -351,6 +351,7 @@ def test_redirect_message(location: str, expected: str) -> None:
         (b"no gzip", "gzip", 0),
         (b"x", "br", 0),
     ],
+    ids=["plain", "identity", "gzip", "deflate", "cut", "not gzip", "unknown"],
 )
 def test_decoded(body: bytes, encoding: str, expected: int) -> None:
     """Fault 4: the decompressed size is counted; an unknown or broken encoding gives nothing."""
