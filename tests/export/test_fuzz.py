@@ -182,7 +182,7 @@ def segment(form: Gzip | Plain, batches: int) -> bytes:
 def test_segments(tmp_path_factory: pytest.TempPathFactory, form: Any, batches: int, faults: Any, is_open: Any) -> None:
     """Of a spoilt segment come whole records of it and words on the rest; of one that is not spoilt come all."""
     data = spoil(segment(form, batches), faults)
-    file = tmp_path_factory.getbasetemp() / f"fuzz{form.suffix}{'.part' if is_open else ''}"
+    file = tmp_path_factory.getbasetemp() / f"{'current' if is_open else 'fuzz'}{form.suffix}"
     file.write_bytes(data)
     damages: list[Any] = []
     found = list(read_records(file, on_damage=damages.append))

@@ -6,7 +6,9 @@ inner dot becomes an underscore and the two hexadecimal digits of each of its by
 
 from __future__ import annotations
 
+import json
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -96,6 +98,25 @@ def position_as_json(position: Position) -> dict[str, Any]:
     if stream.resource != EVENTS:
         values["resource"] = stream.resource
     return {**values, "rv": position.rv, "time": position.time}
+
+
+def with_checksum(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the checksum of JSON values, under the key `crc32`."""
+    return {**values, "crc32": _checksum(values)}
+
+
+def verify_checksum(values: Mapping[str, Any]) -> None:
+    """Verify values with a checksum. A wrong position would skip records that were never stored.
+
+    Raises:
+        ValueError: If the checksum is missing or wrong.
+    """
+    if values.get("crc32") != _checksum({key: value for key, value in values.items() if key != "crc32"}):
+        raise ValueError("a position does not match its checksum")
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(values, separators=(',', ':'), sort_keys=True).encode()):08x}"
 
 
 def position_from_json(value: object) -> Position:

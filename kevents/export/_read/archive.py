@@ -13,12 +13,13 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 from kevents.export._model.position import SegmentName, segment_name
 from kevents.export._sinks.object_store import GetOptions, Options, Store, store_errors
+from kevents.export._sinks.segments import OPEN
 
 _A = TypeVar("_A")
 
 _BLOCK: Final = 2 << 20
-_ENDINGS: Final = (".jsonl", ".jsonl.gz", ".jsonl.part", ".jsonl.gz.part")
-_OPEN: Final = ".part"
+_ENDINGS: Final = (".jsonl", ".jsonl.gz")
+_OPEN: Final = tuple(f"{OPEN}{ending}" for ending in _ENDINGS)
 _NO_NAME: Final = SegmentName(0, 0)
 
 
@@ -79,7 +80,7 @@ def _folder(folder: Path) -> Iterator[Segment]:
     with ExitStack() as stack:
         opened = list(_open_segments(folder, stack))
         known = {key for _, key in opened if key is not None}
-        closed = [file for file in _listed(folder) if not file.name.endswith(_OPEN)]
+        closed = [file for file in _listed(folder) if file.name not in _OPEN]
         yield from (_segment(file) for file in closed if _inode(file) not in known)
         yield from (segment for segment, _ in opened)
 
@@ -90,12 +91,12 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _segment(file: Path) -> Segment:
-    return Segment(str(file), file.name.endswith(_OPEN), partial(Path.open, file, "rb"))  # type: ignore[arg-type]
+    return Segment(str(file), file.name in _OPEN, partial(Path.open, file, "rb"))  # type: ignore[arg-type]
 
 
 def _open_segments(folder: Path, stack: ExitStack) -> Iterator[tuple[Segment, tuple[int, int] | None]]:
     for file in _listed(folder):
-        if file.name.endswith(_OPEN):
+        if file.name in _OPEN:
             try:
                 handle = stack.enter_context(file.open("rb"))
             except FileNotFoundError:  # closed a moment ago: it is listed under its new name
@@ -132,7 +133,7 @@ def _objects(url: str, options: Options | GetOptions | None) -> Iterator[Segment
     if not keys:
         raise ArchiveError(f"nothing below {url}: no object there ends with .jsonl or .jsonl.gz")
     for key in sorted(keys, key=_order):
-        yield Segment(f"{store}/{key}", key.endswith(_OPEN), partial(_open_object, store, key))
+        yield Segment(f"{store}/{key}", key.rpartition("/")[2] in _OPEN, partial(_open_object, store, key))
 
 
 def _keys(store: Store) -> list[str]:

@@ -13,12 +13,14 @@ import msgspec
 from kevents.exceptions import KeventsError
 from kevents.export._read.archive import Segment, segments
 from kevents.export._sinks.object_store import GetOptions, Options
-from kevents.export._sinks.segments import Gzip, is_position_line
+from kevents.export._sinks.segments import Gzip, is_position_line, verified_header
 
 REMEMBERED: Final = 100_000
 LONGEST_LINE: Final = 16 << 20
 LARGEST_MEMBER: Final = 1 << 30
 _MOST_DAMAGES: Final = 100
+_MOST_BUFFERED: Final = 2 << 20
+"""A member or block up to this size is verified and read at once; a larger one is read twice."""
 _BLOCK: Final = 1 << 18
 _GZIP: Final = b"\x1f\x8b"
 _DECODER: Final = msgspec.json.Decoder()
@@ -252,44 +254,107 @@ def _gzip_lines(file: BinaryIO, report: _Report, *, is_open: bool) -> Iterator[t
 
 
 def _member_lines(file: BinaryIO, start: int) -> Generator[tuple[int, bytes], None, int]:
-    """Yield the lines of one member; return the offset of the next one."""
-    unpacker, rest, size = zlib.decompressobj(zlib.MAX_WBITS | 16), b"", 0
-    file.seek(start)
-    while not unpacker.eof:
-        data = _decompress(unpacker, unpacker.unconsumed_tail or file.read(_BLOCK))
-        size += len(data)
+    """Verify one member, then yield its lines; return the offset of the next one."""
+    pieces: list[bytes] | None = []
+    size = 0
+    for piece in (member := _Member(file, start)):
+        size += len(piece)
         if size > LARGEST_MEMBER:
             raise _DamagedError(f"a gzip member that expands to more than {LARGEST_MEMBER >> 20} MiB")
-        *whole, rest = (rest + data).split(b"\n") if b"\n" in data else (rest + data,)
+        if size > _MOST_BUFFERED:
+            pieces = None  # decompressed again below
+        elif pieces is not None:
+            pieces.append(piece)
+    end = member.end
+    rest = b""
+    for piece in [b"".join(pieces)] if pieces is not None else _Member(file, start):
+        *whole, rest = (rest + piece).split(b"\n") if b"\n" in piece else (rest + piece,)
         if len(rest) > LONGEST_LINE:
             raise _DamagedError(f"a line of more than {LONGEST_LINE >> 20} MiB")
         for line in whole:
             yield start, line
     if rest:
         yield start, rest
-    return file.tell() - len(unpacker.unused_data)
+    return end
 
 
-def _decompress(unpacker: zlib._Decompress, data: bytes) -> bytes:
-    if not data:
-        raise _TornError("an incomplete gzip member")
-    try:
-        return unpacker.decompress(data, _BLOCK)
-    except zlib.error as error:
-        raise _DamagedError(f"a damaged gzip member ({error})") from None
+class _Member:
+    """The content of a gzip member, in pieces. At the end zlib has verified its checksum."""
+
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self._file, self._start = file, start
+        self.end = start
+
+    def __iter__(self) -> Iterator[bytes]:
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._file.seek(self._start)
+        while not unpacker.eof:
+            data = unpacker.unconsumed_tail or self._file.read(_BLOCK)
+            if not data:
+                raise _TornError("an incomplete gzip member")
+            try:
+                yield unpacker.decompress(data, _BLOCK)
+            except zlib.error as error:
+                raise _DamagedError(f"a damaged gzip member ({error})") from None
+        self.end = self._file.tell() - len(unpacker.unused_data)
 
 
 def _plain_lines(file: BinaryIO, report: _Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
+    """Verify one block after the other, then yield its lines. A file without position lines is not verified."""
+    known = False  # True after the first position line: an export wrote the file
     while True:
-        start = file.tell()
-        line = file.readline(LONGEST_LINE)
-        if line.endswith(b"\n"):
-            yield start, line[:-1]
-            continue
-        if len(line) < LONGEST_LINE:  # the end
-            if line and not is_open:
-                yield start, line
+        block = _Block(file)
+        known = known or block.position_line
+        if block.position_line and not block.verified:
+            report(block.start, "a block that does not match its checksum")
+        elif block.position_line or not known:
+            yield from block.lines(report, is_open=is_open)
+        elif block.end > block.start and not is_open:
+            report(block.start, "an incomplete block")
+        if not block.position_line:
             return
-        report(start, f"a line of more than {LONGEST_LINE >> 20} MiB")
-        while line and not line.endswith(b"\n"):
-            line = file.readline(LONGEST_LINE)
+
+
+class _Block:
+    """The lines up to the next position line, or to the end of the file.
+
+    Args:
+        file: The segment, at the beginning of the block; afterwards it is at its end.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.start = file.tell()
+        self.position_line = self.verified = False
+        check = length = 0
+        self._lines: list[tuple[int, bytes]] | None = []
+        while line := file.readline(LONGEST_LINE):
+            if is_position_line(line) and line.endswith(b"\n"):
+                self.position_line = True
+                self.verified = verified_header(line, length, check) is not None
+                break
+            if length > _MOST_BUFFERED:
+                self._lines = None  # read again by `lines`
+            elif self._lines is not None:
+                self._lines.append((self.start + length, line))
+            check, length = zlib.crc32(line, check), length + len(line)
+        self.end = file.tell()
+
+    def lines(self, report: _Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
+        """Yield the offset and the content of each line."""
+        is_rest = False  # of a line that is too long
+        for offset, line in self._lines if self._lines is not None else self._read_again():
+            complete = line.endswith(b"\n")
+            if not is_rest and not complete and len(line) == LONGEST_LINE:
+                report(offset, f"a line of more than {LONGEST_LINE >> 20} MiB")
+                is_rest = True
+                continue
+            if not is_rest and (complete or not is_open):
+                yield offset, line[:-1] if complete else line
+            is_rest = is_rest and not complete
+
+    def _read_again(self) -> Iterator[tuple[int, bytes]]:
+        self._file.seek(self.start)
+        while (offset := self._file.tell()) < self.end:
+            yield offset, self._file.readline(LONGEST_LINE)
+        self._file.seek(self.end)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from kevents.exceptions import KeventsError
-from kevents.export._model.position import VERSION, position_as_json, position_from_json
+from kevents.export._model.position import VERSION, position_as_json, position_from_json, verify_checksum, with_checksum
 from kevents.export._model.types import Batch, Position, Sink, Stream
 from kevents.export._sinks.disk import disk_errors_retried, make_folder, replace
 
@@ -98,8 +97,8 @@ class Checkpointed:
 
 
 def _to_json(positions: dict[Stream, Position]) -> bytes:
-    value: dict[str, Any] = {"v": VERSION, "positions": [position_as_json(position) for position in positions.values()]}
-    return json.dumps(value, indent=1).encode() + b"\n"
+    values = [with_checksum(position_as_json(position)) for position in positions.values()]
+    return json.dumps({"v": VERSION, "positions": values}, indent=1).encode() + b"\n"
 
 
 def _from_json(data: bytes, path: Path) -> dict[Stream, Position]:
@@ -107,10 +106,12 @@ def _from_json(data: bytes, path: Path) -> dict[Stream, Position]:
         value = json.loads(data)
         if not isinstance(value, dict) or value.get("v") != VERSION or not isinstance(value.get("positions"), list):
             raise ValueError(f"not a checkpoint of version {VERSION}")  # noqa: TRY301 - as any other error of its text
-        positions = [position_from_json(position) for position in value["positions"]]
+        found = [position_from_json(position) for position in value["positions"]]
+        for position in value["positions"]:
+            verify_checksum(position)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"the checkpoint {path} cannot be read ({error}): restore an earlier one, or remove it, "
             "and everything that the cluster still holds is written again"
         ) from None
-    return {position.stream: position for position in positions}
+    return {position.stream: position for position in found}

@@ -38,6 +38,15 @@ def make_folder(folder: Path) -> None:
         sync_folder(path.parent)
 
 
+def open_file(path: Path, flags: int) -> int:
+    """Open a file for :func:`os.open`; a symbolic link is refused: someone else may have planted it.
+
+    Raises:
+        OSError: If the path is a symbolic link, or cannot be opened.
+    """
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
+
+
 def append(path: Path, data: bytes, end: Callable[[int], int]) -> int:
     """Append to a file durably; on failure the file is as long as before.
 
@@ -52,7 +61,7 @@ def append(path: Path, data: bytes, end: Callable[[int], int]) -> int:
     Raises:
         OSError: If the disk is full or fails.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    handle = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
         size = end(handle)
         os.ftruncate(handle, size)
@@ -78,7 +87,7 @@ def _write_all(handle: int, data: bytes) -> None:
 def replace(path: Path, data: bytes) -> None:
     """Replace a file atomically (temporary file, fsync, rename): readers see the old or the new one."""
     temporary = path.with_name(f"{path.name}.tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    handle = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         try:
             _write_all(handle, data)
@@ -107,8 +116,10 @@ def disk_errors_retried(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = ": free some space, and the export continues by itself" if error.errno in _FULL else ""
-        raise Retry(f"{what} {path}: {error.strerror or error}{full}") from error
+        hint = ": free some space, and the export continues by itself" if error.errno in _FULL else ""
+        if error.errno == errno.ELOOP:
+            hint = ": a symbolic link is not followed; remove it"
+        raise Retry(f"{what} {path}: {error.strerror or error}{hint}") from error
 
 
 class FolderLock:
@@ -124,7 +135,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         """Take the lock."""
-        self._handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._handle = open_file(folder / ".lock", os.O_RDWR | os.O_CREAT)
         try:
             if fcntl is not None:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

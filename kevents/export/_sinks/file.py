@@ -1,6 +1,6 @@
 """The file sink: a folder of segments for each stream, so that a crash loses and doubles nothing.
 
-Batches are appended to the open segment, `current.jsonl.gz.part`, with their position. It always ends with a complete
+Batches are appended to the open segment, `current.jsonl.gz`, with their position. It always ends with a complete
 batch: a torn tail is cut off when the segment is opened. A closed segment is named `{first}-{last}.jsonl.gz`. The last
 complete batch holds the position of the stream.
 """
@@ -17,8 +17,16 @@ from typing import Final, Literal
 from kevents._model.validation import require_count, require_positive
 from kevents.export._model.position import SegmentName, folder_of, segment_name
 from kevents.export._model.types import Batch, Position, Stream
-from kevents.export._sinks.disk import FolderLock, append, disk_errors_retried, make_folder, replace, sync_folder
-from kevents.export._sinks.segments import BatchHeader, Format, Gzip, Plain, format_of, unwritten
+from kevents.export._sinks.disk import (
+    FolderLock,
+    append,
+    disk_errors_retried,
+    make_folder,
+    open_file,
+    replace,
+    sync_folder,
+)
+from kevents.export._sinks.segments import OPEN, BatchHeader, Format, Gzip, Plain, format_of, unwritten
 
 _LOGGER: Final = logging.getLogger("kevents.export")
 DEFAULT_SEGMENT: Final = 64 << 20
@@ -147,7 +155,7 @@ class ScannedSegment:
 def scan_segment(path: Path, form: Format) -> ScannedSegment:
     """Read a segment up to its last complete batch."""
     first, last, end, damaged = None, None, 0, False
-    with path.open("rb") as file:
+    with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
         start: int | None = 0
         while start is not None:
             for batch in form.scan(file, start):
@@ -217,7 +225,7 @@ class SegmentFolder:
     def _adopt(self, form: Format) -> None:
         """Go on with an open segment of an earlier process, or close it if it is damaged or of the other format."""
         part = _open_segment(self._folder, form)
-        if not part.exists():
+        if not part.exists() and not part.is_symlink():
             return
         found = scan_segment(part, form)
         self._cut(part, found.end)
@@ -240,7 +248,7 @@ class SegmentFolder:
         if size == end:
             return
         _LOGGER.warning("%s: cut off %d bytes of an incomplete batch", part, size - end)
-        with part.open("r+b") as file:
+        with os.fdopen(open_file(part, os.O_RDWR), "r+b") as file:
             file.truncate(end)
             os.fsync(file.fileno())
 
@@ -313,7 +321,7 @@ class SegmentFolder:
 
 
 def _open_segment(folder: Path, form: Format) -> Path:
-    return folder / f"current{form.suffix}.part"
+    return folder / f"{OPEN}{form.suffix}"
 
 
 def _order(header: BatchHeader) -> tuple[int, int]:

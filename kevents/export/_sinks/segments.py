@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
 from kevents._model.validation import require_count
-from kevents.export._model.position import position_as_json, position_from_json
+from kevents.export._model.position import position_as_json, position_from_json, verify_checksum, with_checksum
 from kevents.export._model.types import Batch, Position
 
+OPEN: Final = "current"
+"""The name of an open segment, without its suffix."""
 MAGIC: Final = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff"  # with an extra field, without a time: reproducible bytes
 SUBFIELD: Final = b"kE"
 LONGEST_HEADER: Final = len(MAGIC) + 2 + 0xFFFF
@@ -65,7 +67,7 @@ class BatchHeader:
     def to_json(self) -> bytes:
         """Encode it as JSON."""
         values = {**position_as_json(self.position), "first": self.first, "records": self.records}
-        return json.dumps(values, separators=(",", ":")).encode()
+        return json.dumps(with_checksum(values), separators=(",", ":")).encode()
 
     @classmethod
     def of(cls, batch: Batch) -> BatchHeader:
@@ -78,9 +80,10 @@ class BatchHeader:
         """Read it from decoded JSON.
 
         Raises:
-            ValueError: If the value is no header.
+            ValueError: If the value is no header, or does not match its checksum.
         """
         position = position_from_json(value)
+        verify_checksum(value)
         assert isinstance(value, dict)  # noqa: S101 - checked by `position_from_json`
         first, records = value.get("first"), value.get("records")
         if not (isinstance(first, int) and isinstance(records, int) and first >= 0 and records >= 0):
@@ -210,7 +213,7 @@ class Plain:
             if not line.startswith(POSITION_LINE):
                 check, length = zlib.crc32(line, check), length + len(line)
                 continue
-            header = _verified_header(line, length, check)
+            header = verified_header(line, length, check)
             if header is None:
                 return
             yield CompleteBatch(header, end)
@@ -225,7 +228,14 @@ class Plain:
         return None
 
 
-def _verified_header(line: bytes, length: int, check: int) -> BatchHeader | None:
+def verified_header(line: bytes, length: int, check: int) -> BatchHeader | None:
+    """Read the header of a block from its position line; None if the block does not match its checksum.
+
+    Args:
+        line: The position line.
+        length: The bytes of the lines before it.
+        check: Their CRC-32.
+    """
     try:
         found = json.loads(line)["kevents"]
         matches = (found["bytes"], found["crc32"]) == (length, check)

@@ -155,7 +155,7 @@ def test_segments_come_back(first: int, last: int) -> None:
     assert name == segment_name(name.file(".jsonl.gz")) == segment_name(name.file(".jsonl"))
 
 
-@pytest.mark.parametrize("file", ["current.jsonl.gz.part", "1-2.jsonl", f"{1:020d}-{2:020d}.csv", ".lock", "x"])
+@pytest.mark.parametrize("file", ["current.jsonl.gz", "1-2.jsonl", f"{1:020d}-{2:020d}.csv", ".lock", "x"])
 def test_no_segment(file: str) -> None:
     """Other files are no segments."""
     assert segment_name(file) is None

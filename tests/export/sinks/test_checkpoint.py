@@ -167,3 +167,12 @@ class Named(Doubtful):
     def __repr__(self) -> str:
         """Say it."""
         return "a sink"
+
+
+def test_changed_checkpoint(tmp_path: Path) -> None:
+    """Fault 30: a changed digit in a checkpoint is an error, so that no record is skipped."""
+    path = tmp_path / "positions.json"
+    Checkpointed(StdoutSink(io.BytesIO()), path).write(batch([41]))
+    path.write_text(path.read_text().replace('"rv": 41', '"rv": 91'))
+    with pytest.raises(CheckpointError, match="a position does not match its checksum"):
+        Checkpointed(StdoutSink(io.BytesIO()), path).last_position(STREAM)

@@ -88,3 +88,14 @@ def test_several_threads(path: Path) -> None:
 def test_letters_repr(path: Path) -> None:
     """They show their place."""
     assert repr(DeadLetters(path)) == f"DeadLetters({str(path)!r})"
+
+
+def test_planted_link(path: Path, tmp_path: Path) -> None:
+    """Fault 37: a symbolic link in the place of the file is refused."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(victim)
+    with pytest.raises(Retry, match="a symbolic link is not followed"):
+        DeadLetters(path).write("pager", [record(1)], "no")
+    assert victim.read_bytes() == b"precious"

@@ -12,7 +12,7 @@ import re
 import resource
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def compress(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def part(tmp_path: Path, compress: str) -> Path:
     """The open segment."""
-    return tmp_path / FOLDER / ("current.jsonl.gz.part" if compress == "gzip" else "current.jsonl.part")
+    return tmp_path / FOLDER / ("current.jsonl.gz" if compress == "gzip" else "current.jsonl")
 
 
 class TestFileSink(PositionContract):
@@ -298,7 +298,7 @@ def test_another_format_with_a_position_only(tmp_path: Path) -> None:
     for _ in range(2):
         with closing(FileSink(tmp_path, compress="none")) as sink:
             assert sink.last_position(STREAM) == position(2)
-    assert [file.name for file in files(tmp_path)] == ["current.jsonl.part"]
+    assert [file.name for file in files(tmp_path)] == ["current.jsonl"]
 
 
 # -- segments -------------------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def test_closed_by_age(tmp_path: Path) -> None:
         assert len(files(tmp_path)) == 1
     with closing(FileSink(tmp_path, max_age=60)) as sink:
         sink.write(batch([], upto=4, seconds=160))
-    names = [f"{2:020d}-{3:020d}.jsonl.gz", "current.jsonl.gz.part"]
+    names = [f"{2:020d}-{3:020d}.jsonl.gz", "current.jsonl.gz"]
     assert [file.name for file in files(tmp_path)] == names
 
 
@@ -513,3 +513,51 @@ def test_removed_before_it_is_closed(tmp_path: Path, compress: Any, part: Path) 
         sink.write(batch([2], seconds=100))
     assert files(tmp_path) == [part]
     assert ids(bodies(tmp_path)) == ids_of([2])
+
+
+def test_changed_position(tmp_path: Path, compress: Any, part: Path) -> None:
+    """Fault 30: a changed bit in a segment never moves the position forward, so that no record is skipped."""
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        sink.write(batch([1]))
+        sink.write(batch([2]))
+    data = part.read_bytes()
+    for offset in range(0, len(data), 2):
+        for bit in (1, 4):
+            part.write_bytes(data[:offset] + bytes([data[offset] ^ bit]) + data[offset + 1 :])
+            with closing(FileSink(tmp_path, compress=compress)) as sink:
+                found = sink.last_position(STREAM)
+            assert found is None or found.rv <= 2, offset
+            for file in part.parent.glob("0*"):
+                file.unlink()
+
+
+@pytest.mark.parametrize("name", ["current.jsonl.gz", "current.jsonl.gz.tmp", ".lock"])
+def test_planted_link(tmp_path: Path, name: str) -> None:
+    """Fault 37: a symbolic link in the place of a file of the sink is refused, and its target stays unchanged."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    folder = tmp_path / "events" / FOLDER
+    folder.mkdir(parents=True)
+    (folder / name).symlink_to(victim)
+    with closing(FileSink(tmp_path / "events")) as sink:
+        for rvs in ([], [1]):
+            with suppress(Retry):
+                sink.write(batch(rvs, upto=1))
+    assert victim.read_bytes() == b"precious"
+
+
+def test_link_is_named(tmp_path: Path, part: Path, compress: Any) -> None:
+    """The error names the link and the fix; a link to the folder itself is followed."""
+    real = tmp_path / "real"
+    real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    with closing(FileSink(tmp_path / "link", compress=compress)) as sink:
+        sink.write(batch([1]))
+    part = real / part.relative_to(tmp_path)
+    part.rename(tmp_path / "elsewhere")
+    part.symlink_to(tmp_path / "elsewhere")
+    with (
+        closing(FileSink(tmp_path / "link", compress=compress)) as sink,
+        pytest.raises(Retry, match="a symbolic link is not followed; remove it"),
+    ):
+        sink.write(batch([2]))
