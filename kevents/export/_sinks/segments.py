@@ -83,8 +83,8 @@ class BatchHeader:
             ValueError: If the value is no header, or does not match its checksum.
         """
         position = position_from_json(value)
-        verify_checksum(value)
         assert isinstance(value, dict)  # noqa: S101 - checked by `position_from_json`
+        verify_checksum(value)
         first, records = value.get("first"), value.get("records")
         if not (isinstance(first, int) and isinstance(records, int) and first >= 0 and records >= 0):
             raise ValueError(f"the numbers of a batch are {first!r} and {records!r}")
