@@ -1,6 +1,6 @@
 """Outages in virtual time: the work queue beside client-go's policy, against one scripted server.
 
-``python -m tests.simulation`` prints the table of ``docs/performance.md``.
+``python -m tests.simulation`` prints the tables of ``docs/reliability.md``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ BACKLOG = 4096
 MAX_AGE = 3600.0
 SLEEP = 10.0
 CLIENT_GO_QUEUE = 1000
+GOOD = "good"
+"""The namespace that is answered, beside those that are broken."""
 CLIENT_GO_TRIES = 12
 
 
@@ -65,6 +67,7 @@ class Call:
     verb: Verb
     name: str
     number: int
+    namespace: str = "default"
 
 
 @dataclass
@@ -74,11 +77,13 @@ class Server:
     script: Callable[[Call], Answer]
     counts: dict[str, int] = field(default_factory=dict)
     calls: int = 0
+    calls_by_namespace: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def request(self, now: float, verb: Verb, state: Occurrence) -> tuple[float, Exception | None]:
         """Make a request; how long it takes, and the error that comes of it."""
         self.calls += 1
-        answer = self.script(Call(now, verb, state.name, self.calls))
+        self.calls_by_namespace[state.namespace] += 1
+        answer = self.script(Call(now, verb, state.name, self.calls, state.namespace))
         if answer.error is not None and not answer.lands:
             return answer.latency, answer.error
         error = self.write(verb, state)
@@ -100,7 +105,9 @@ class Result:
     """What became of a scenario's events."""
 
     calls: int = 0
+    calls_by_namespace: dict[str, int] = field(default_factory=dict)
     lags: list[float] = field(default_factory=list)
+    lags_by_namespace: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     lost: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -122,7 +129,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Events that come, as (moment, name), and the server that they meet."""
+    """Events that come, as (moment, name), and the server that they meet. A name may begin with a namespace and /."""
 
     title: str
     arrivals: list[tuple[float, str]]
@@ -133,7 +140,8 @@ class Scenario:
         counts: dict[str, int] = defaultdict(int)
         for moment, name in self.arrivals:
             counts[name] += 1
-            yield moment, Occurrence(name, counts[name])
+            namespace, _, _ = name.rpartition("/")
+            yield moment, Occurrence(name, counts[name], namespace or "default")
 
 
 class Kevents:
@@ -169,6 +177,7 @@ class Kevents:
             coming += [] if wake is None else [wake]
             now = max(min(coming), math.nextafter(now, math.inf)) if coming else None
         self._result.calls = self._server.calls
+        self._result.calls_by_namespace = self._server.calls_by_namespace
         self._result.counts = self._server.counts
         assert self.queue.events == 0
         return self._result
@@ -194,7 +203,9 @@ class Kevents:
         outcome = outcome_of(attempt.verb, error)
         if isinstance(outcome, Delivered):
             moments = self._moments[attempt.name]
-            self._result.lags += [now - moments.popleft() for _ in range(attempt.events)]
+            lags = [now - moments.popleft() for _ in range(attempt.events)]
+            self._result.lags += lags
+            self._result.lags_by_namespace[attempt.namespace] += lags
         self.queue.done(attempt, outcome, now, min(SLEEP, 2.0**attempt.waits) * self._jitter())
 
     def _account(self) -> None:
@@ -232,7 +243,8 @@ def client_go(scenario: Scenario, seed: int = 1) -> Result:
             result.lost[lost] += 1
         else:
             result.lags.append(now - moment)
-    result.calls, result.counts = server.calls, server.counts
+            result.lags_by_namespace[state.namespace].append(now - moment)
+    result.calls, result.counts, result.calls_by_namespace = server.calls, server.counts, server.calls_by_namespace
     return result
 
 
@@ -292,6 +304,17 @@ def poisoned(name: str, answer: Answer) -> Callable[[Call], Answer]:
     return lambda call: answer if call.name.endswith(name) else QUICK
 
 
+def broken(*namespaces: str, answer: Answer | None = None) -> Callable[[Call], Answer]:
+    """A server that answers so (500 without it) to each request of some namespaces, and well to others."""
+    return lambda call: (answer or status(500)) if call.namespace in namespaces else QUICK
+
+
+def beside(broken_events: int, *namespaces: str, seconds: float = 600, rate: float = 1000) -> list[tuple[float, str]]:
+    """Events of namespaces that are broken, shared out among them, and ten a second of one that is not."""
+    bad = [(number / rate, f"{namespaces[number % len(namespaces)]}/e{number}") for number in range(broken_events)]
+    return sorted(bad + [(moment, f"{GOOD}/{name}") for moment, name in steady(10, seconds)])
+
+
 def scenarios() -> list[Scenario]:
     """All of them, fresh: a script may remember what it was asked."""
     refused, busy, down = (lambda _: REFUSED), (lambda _: status(429, retry_after=5)), (lambda _: status(503))
@@ -315,20 +338,56 @@ def scenarios() -> list[Scenario]:
             steady(10, 1, 1),
             lambda call: landed if call.number == 1 else QUICK,
         ),
+        *(
+            Scenario(
+                f"500 to {number:,} events of one namespace, 10/s of another", beside(number, "bad"), broken("bad")
+            )
+            for number in (4, 60, 200, 600, 5000)
+        ),
+        Scenario("500 to 600 events of two namespaces, 10/s of another", beside(600, "b1", "b2"), broken("b1", "b2")),
+        Scenario(
+            "500 to 50 new events/s of one namespace, 10/s of another",
+            beside(15_000, "bad", seconds=300, rate=50),
+            broken("bad"),
+        ),
+        Scenario(
+            "500 after 10 s to 60 events of one namespace, 10/s of another",
+            beside(60, "bad"),
+            broken("bad", answer=status(500, latency=10.0)),
+        ),
     ]
 
 
 def main() -> None:
-    """Print the table."""
-    head = ("scenario", "events", "lost", "calls", "median", "worst", "lost", "calls", "median", "worst")
-    rows = []
+    """Print both tables."""
+    outages: list[tuple[str, ...]] = [
+        ("scenario", "events", "lost", "calls", "median", "worst", "lost", "calls", "median", "worst"),
+        ("---",) * 10,
+    ]
+    namespaces: list[tuple[str, ...]] = [
+        ("scenario", "lost", "median", "worst", "calls for the broken", "lost", "median", "worst"),
+        ("---",) * 8,
+    ]
     for ours, theirs in zip(scenarios(), scenarios(), strict=True):
-        cells = [ours.title, f"{len(ours.arrivals):,}"]
-        for result in (Kevents(ours).run(), client_go(theirs)):
-            cells += [f"{result.losses:,}", f"{result.calls:,}", f"{result.median:.1f} s", f"{result.worst:.1f} s"]
-        rows.append(cells)
-    for row in (list(head), ["---"] * len(head), *rows):
-        sys.stdout.write("| " + " | ".join(row) + " |\n")
+        results = (Kevents(ours).run(), client_go(theirs))
+        if GOOD in results[0].lags_by_namespace:
+            good = sum(name.startswith(f"{GOOD}/") for _, name in ours.arrivals)
+            lost, *delays = _healthy(results[0], good)
+            broken_calls = results[0].calls - results[0].calls_by_namespace[GOOD]
+            namespaces.append((ours.title, lost, *delays, f"{broken_calls:,}", *_healthy(results[1], good)))
+        else:
+            outages.append((ours.title, f"{len(ours.arrivals):,}", *_all(results[0]), *_all(results[1])))
+    for row in (*outages, (), *namespaces):
+        sys.stdout.write("| " + " | ".join(row) + " |\n" if row else "\n")
+
+
+def _all(result: Result) -> tuple[str, ...]:
+    return f"{result.losses:,}", f"{result.calls:,}", f"{result.median:.1f} s", f"{result.worst:.1f} s"
+
+
+def _healthy(result: Result, events: int) -> tuple[str, ...]:
+    lags = result.lags_by_namespace[GOOD]
+    return f"{events - len(lags):,}", f"{statistics.median(lags):.2f} s", f"{max(lags):.2f} s"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kevents._model.statistics import DropReason
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb, outcome_of
-from kevents._queue.work_item import CLOSED, Attempt, Dropped, ServerBack, ServerLost, Wait
+from kevents._queue.work_item import CLOSED, Attempt, Dropped, Wait
 from kevents._queue.workqueue import WorkQueue
 from kevents.exceptions import StatusError, UnavailableError
 from tests.simulation import Answer, Occurrence, Server
@@ -335,7 +335,7 @@ class QueueMachine(RuleBasedStateMachine):
         notifications = self.queue.take_notifications()
         self._last_refused = False
         for notification in notifications:
-            if isinstance(notification, ServerLost | ServerBack):
+            if not isinstance(notification, Dropped):
                 continue
             self.lost[notification.reason] += notification.events
             if notification.state is refused:
@@ -441,3 +441,111 @@ class QueueMachine(RuleBasedStateMachine):
 QueueMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=80)
 TestWorkQueue = QueueMachine.TestCase
 TestWorkQueue.__doc__ = "The work queue does what the model says, in every order of calls."
+
+
+OUTCOMES_ANYWHERE = st.sampled_from(
+    [
+        Delivered(),
+        Gone(),
+        Exists(),
+        Rejected(422, "Invalid"),
+        Failed("broken"),
+        Unavailable("down"),
+        Unavailable("x", 3.0),
+    ]
+)
+
+
+class NamespacesMachine(RuleBasedStateMachine):
+    """Events of several namespaces, and any outcome for each: nothing is lost from sight, and nothing gets stuck."""
+
+    def __init__(self) -> None:
+        """An empty queue."""
+        super().__init__()
+        self.now = 0.0
+        self.offered = 0
+        self.offers: Counter[tuple[str, str]] = Counter()
+        self.under_way: list[Attempt] = []
+        self.queue = WorkQueue(
+            senders=SENDERS, backlog=BACKLOG, max_age=MAX_AGE, sleep_duration=10.0, jitter=lambda: 1.0
+        )
+
+    @rule(
+        namespace=st.sampled_from("abc"),
+        name=st.sampled_from(NAMES[:4]),
+        delay=st.none() | st.sampled_from([1.0, 30.0]),
+    )
+    def offer(self, namespace: str, name: str, delay: float | None) -> None:
+        """An event comes."""
+        self.offered += 1
+        self.offers[namespace, name] += 1
+        count = self.offers[namespace, name]
+        due = None if delay is None else self.now + delay
+        self.queue.offer(Occurrence(name, count, namespace), self.now, present=count > 1, due=due)
+
+    @rule()
+    def take(self) -> None:
+        """A sender is idle."""
+        step = self.queue.take(self.now)
+        if isinstance(step, Attempt):
+            self.under_way.append(step)
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data(), outcome=OUTCOMES_ANYWHERE, wait=SECONDS)
+    def done(self, data: st.DataObject, outcome: Outcome, wait: float) -> None:
+        """A request ends."""
+        attempt = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+        self.queue.done(attempt, outcome, self.now, wait)
+
+    @rule(seconds=SECONDS)
+    def pass_time(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @rule()
+    def flush(self) -> None:
+        """Somebody flushes."""
+        self.queue.flush_now(self.now)
+
+    @invariant()
+    def sums(self) -> None:
+        """Each event is delivered, dropped or pending; an item is in one namespace; counters are those of the items."""
+        queue = self.queue
+        assert self.offered == queue.delivered + queue.dropped.total() + queue.events
+        namespaces = queue._namespaces.values()
+        assert {key for namespace in namespaces for key in namespace.items} == set(queue._items)
+        assert queue.in_flight == sum(namespace.in_flight for namespace in namespaces) == len(self.under_way)
+        assert queue._size == sum(not item.by_choice for item in queue._items.values())
+
+    @invariant()
+    def probes(self) -> None:
+        """An open namespace has one item in the delay queue, or a probe in flight; others have all that wait there."""
+        for namespace in self.queue._namespaces.values():
+            waiting = [item for item in namespace.items.values() if item.attempt is None]
+            queued = [item for item in waiting if item.order]
+            if not namespace.breaker.open:
+                assert queued == waiting
+            elif namespace.breaker.probe is not None:
+                assert queued == []
+            else:
+                assert queued == ([namespace.probe] if waiting else [])
+
+    def teardown(self) -> None:
+        """Once all is answered, all that is pending ends, soon."""
+        for attempt in self.under_way:
+            self.queue.done(attempt, Delivered(), self.now, 1.0)
+        for _ in range(200):
+            match self.queue.take(self.now):
+                case Attempt() as attempt:
+                    self.queue.done(attempt, Delivered(), self.now, 1.0)
+                case Wait(None, _):
+                    break
+                case Wait(seconds, _):
+                    assert seconds is not None
+                    self.now += seconds
+        assert (self.queue.keys, self.queue.events) == (0, 0)
+
+
+NamespacesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+TestNamespaces = NamespacesMachine.TestCase
+TestNamespaces.__doc__ = "Namespaces fail apart, in every order of calls."

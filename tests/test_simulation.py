@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import statistics
 from functools import cache
 
 import pytest
 
 from tests.simulation import (
+    MAX_AGE,
     QUICK,
     REFUSED,
+    SLEEP,
+    TIMED_OUT,
+    Answer,
     Kevents,
     Result,
     Scenario,
+    beside,
+    broken,
     client_go,
     coin,
     out_until,
@@ -48,6 +55,40 @@ def test_counts_are_whole(title: str) -> None:
         for _, state in scenario.occurrences():
             expected[state.name] = state.count
         assert ours.counts == expected
+
+
+@pytest.mark.parametrize("title", [scenario.title for scenario in scenarios() if "10/s of another" in scenario.title])
+def test_broken_namespaces(title: str) -> None:
+    """Fault 1: events of a healthy namespace are never lost and never late, whatever others are broken."""
+    scenario, ours, _ = results(title)
+    good = sum(name.startswith("good/") for _, name in scenario.arrivals)
+    assert len(ours.lags_by_namespace["good"]) == good
+    slow = "after 10 s" in title
+    assert max(ours.lags_by_namespace["good"]) < (10 if slow else 0.1)
+    assert statistics.median(ours.lags_by_namespace["good"]) < 0.01
+    seconds = scenario.arrivals[-1][0] + MAX_AGE  # a broken one is probed until its last event expires
+    for namespace, calls in ours.calls_by_namespace.items():
+        if namespace != "good":
+            assert calls <= 40 + seconds / (SLEEP / 2)
+
+
+@pytest.mark.parametrize("answer", [REFUSED, status(503), TIMED_OUT])
+def test_outage_over_many_namespaces(answer: Answer) -> None:
+    """An outage of the server costs each namespace a call or two, and all of them go on within seconds of its end."""
+    arrivals = [(moment, f"n{number % 50}/{name}") for number, (moment, name) in enumerate(steady(10, 330))]
+    ours = Kevents(Scenario("many namespaces", arrivals, out_until(300, lambda _: answer))).run()
+    assert ours.losses == 0
+    assert ours.calls <= len(arrivals) + 50 + 60
+    assert ours.worst < 300 + 30
+
+
+def test_a_hundred_broken_namespaces() -> None:
+    """However many namespaces are broken, a healthy one is served, and they are probed at their own pace."""
+    bad = [f"b{number}" for number in range(100)]
+    ours = Kevents(Scenario("a hundred", beside(500, *bad, seconds=300), broken(*bad))).run()
+    assert len(ours.lags_by_namespace["good"]) == 3000
+    assert max(ours.lags_by_namespace["good"]) < 5
+    assert max(calls for namespace, calls in ours.calls_by_namespace.items() if namespace != "good") < 40 + 3900 / 5
 
 
 @pytest.mark.parametrize("title", ["no connection for 60 s", "429 with Retry-After"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -21,7 +21,17 @@ from kevents._delivery.handlers import Handled, Handler
 from kevents._model.statistics import DropReason, SinkStatistics
 from kevents._model.wire import format_error, pluralize
 from kevents._queue.outcome import Delivered, Failed, Outcome, Unavailable, Verb, reconsider
-from kevents._queue.work_item import CLOSED, Closed, Dropped, Notification, ServerLost, Wait
+from kevents._queue.work_item import (
+    CLOSED,
+    Closed,
+    Dropped,
+    NamespaceBack,
+    NamespaceLost,
+    Notification,
+    ServerBack,
+    ServerLost,
+    Wait,
+)
 from kevents._queue.workqueue import WorkQueue
 from kevents._runtime.reentrant import time_left
 
@@ -175,10 +185,8 @@ class Dispatcher:
         """Process the outcome of an attempt."""
         wait = 0.0 if isinstance(outcome, Delivered) else self._next_wait(attempt.waits + 1, outcome, now)
         with self._lock:
-            was_open = self._queue.breaker.open
-            self._queue.done(attempt, outcome, now, wait)
-            if was_open or not isinstance(outcome, Delivered):
-                self._changed()  # another write may now be due, or allowed
+            if self._queue.done(attempt, outcome, now, wait):
+                self._changed()
             self._ends.notify_all()
             notifications = self._notifications()
         self._report(notifications)
@@ -285,13 +293,9 @@ class Dispatcher:
         for notification in notifications:
             if isinstance(notification, Dropped):
                 self._drop_reporter.report_dropped(notification)
-            elif isinstance(notification, ServerLost):
-                text = f"the API server is unavailable, events wait for it: {notification.cause}"
-                self._drop_reporter.log.log_limited("lost", text)
             else:
-                waited = pluralize(notification.waiting, "write")
-                text = f"the API server answers again after {notification.after:.1f} s; {waited} waited for it"
-                self._drop_reporter.log.log_limited("back", text, level=logging.INFO)
+                kind, level, text = _describe(notification)
+                self._drop_reporter.log.log_limited(kind, text, level=level)
 
     def statistics(self) -> SinkStatistics:
         """Return a snapshot of the sink's statistics."""
@@ -318,6 +322,22 @@ class Dispatcher:
                 oldest_age=queue.oldest_age(monotonic()),
                 server_available=not queue.breaker.open,
             )
+
+
+def _describe(notification: ServerLost | ServerBack | NamespaceLost | NamespaceBack) -> tuple[Hashable, int, str]:
+    """The kind of the log line, its level and its text."""
+    match notification:
+        case ServerLost(cause):
+            return "lost", logging.WARNING, f"the API server is unavailable, events wait for it: {cause}"
+        case ServerBack(after, waiting):
+            text = f"the API server answers again after {after:.1f} s; {pluralize(waiting, 'write')} waited for it"
+            return "back", logging.INFO, text
+        case NamespaceLost(namespace, cause):
+            text = f"the API server fails every write in the namespace {namespace}, only its events wait: {cause}"
+            return ("lost", namespace), logging.WARNING, text
+        case NamespaceBack(namespace, after, waiting):
+            text = f"writes in the namespace {namespace} are answered again after {after:.1f} s"
+            return ("back", namespace), logging.INFO, f"{text}; {pluralize(waiting, 'write')} waited for it"
 
 
 class SenderPool(Handler):

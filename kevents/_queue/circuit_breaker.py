@@ -1,7 +1,8 @@
-"""The circuit breaker: while the API server is unavailable, one request at a time asks for it.
+"""The circuit breaker: while the API server, or a namespace, is unavailable, one request at a time probes it.
 
-Closed: requests pass. The breaker opens when as many different keys in a row as there are senders (at least two) got
-no answer. A single key never opens it: the cause may be that key.
+The work queue has one breaker for the server and one for each namespace. Closed: requests pass. The breaker opens when
+as many different keys in a row as there are senders (at least two) got no answer. A single key never opens it: the
+cause may be that key.
 
 Open: no request passes until the next probe is due. Half-open: one probe is in flight. Any answer closes the breaker.
 
@@ -80,8 +81,8 @@ class CircuitBreaker:
         self.unavailable_since = None
 
     def began(self, attempt: Attempt) -> None:
-        """A request starts. While the breaker is open, it is the probe."""
-        if self.open:
+        """A request starts. While the breaker is open, it is the probe, unless one is in flight."""
+        if self.open and self.probe is None:
             self.probe = attempt
 
     def unavailable(self, attempt: Attempt, now: float, after: float) -> None:

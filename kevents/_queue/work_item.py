@@ -5,7 +5,7 @@ Only ``workqueue.py`` changes the fields of a work item.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
@@ -14,6 +14,7 @@ from kevents._queue.outcome import Outcome, Verb
 if TYPE_CHECKING:
     from kevents._model.objects import Json
     from kevents._model.statistics import DropReason
+    from kevents._queue.circuit_breaker import CircuitBreaker
 
 Key = tuple[str, str]
 """Namespace and name of an API object."""
@@ -45,10 +46,33 @@ class ServerState(Enum):
     PRESENT = "present"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
+class Namespace:
+    """The pending writes of one namespace, and whether the server answers its requests."""
+
+    name: str
+    breaker: CircuitBreaker
+    items: dict[Key, WorkItem] = field(default_factory=dict)
+    """In the order in which they were offered."""
+    probe: WorkItem | None = None
+    """While the breaker is open: the only item in the delay queue, due when the next probe is."""
+    attempted: int = 0
+    """The number of its last attempt, over all items; 0: never attempted."""
+    in_flight: int = 0
+    """The number of its attempts in flight."""
+    failing: bool = False
+    """True if its last attempt got no answer."""
+    answers_before: int = 0
+    """The number of answers to all namespaces when it began to fail."""
+    reported: bool = False
+    """True if :class:`NamespaceLost` was the last notification about it."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
 class WorkItem:
     """The pending write of one API object."""
 
+    namespace: Namespace
     key: Key
     state: State
     """The newest snapshot."""
@@ -73,7 +97,9 @@ class WorkItem:
     attempted: int = 0
     """The number of the last attempt, over all items; 0: never attempted."""
     answers_before: int | None = None
-    """The number of answers to any key at the first attempt, then at the end of the last one."""
+    """The number of answers to all namespaces at the first attempt, then at the end of the last one."""
+    answers_before_here: int = 0
+    """The same for answers to its own namespace."""
     tries: int = 0
     """Failed attempts that count towards the limit."""
     waits: int = 0
@@ -81,7 +107,7 @@ class WorkItem:
     changes: int = 0
     """Changes of the server state since the last failed attempt."""
     failed: bool = False
-    """True after a failed attempt; such items may not use all senders."""
+    """True after a failed attempt, or as the probe of its namespace; such items never occupy all senders."""
     retry_now: bool = False
     """True if a flush came during the attempt: after a failure, the next one follows at once."""
     next_state: State | None = None
@@ -176,4 +202,27 @@ class ServerBack:
     waiting: int
 
 
-Notification: TypeAlias = Dropped | ServerLost | ServerBack
+@dataclass(frozen=True, slots=True)
+class NamespaceLost:
+    """The server answers no request of a namespace, while it answers others."""
+
+    namespace: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceBack:
+    """The first answer to a namespace after :class:`NamespaceLost`.
+
+    Attributes:
+        namespace: Its name.
+        after: Seconds since its first failure.
+        waiting: The number of its pending writes.
+    """
+
+    namespace: str
+    after: float
+    waiting: int
+
+
+Notification: TypeAlias = Dropped | ServerLost | ServerBack | NamespaceLost | NamespaceBack

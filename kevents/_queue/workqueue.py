@@ -10,17 +10,21 @@ PRESENT written before                                                        pa
 ======= ===================================================================== ======
 
 So a create without an answer never makes a second event and never loses a count that was merged meanwhile.
+
+Namespaces fail apart, because an admission webhook or a quota can fail the requests of one namespace only. A namespace
+whose requests get no answer is probed by one request at a time. It affects the others in no way: neither their
+requests, nor their share of the backlog, nor the circuit breaker of the server.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from itertools import count
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kevents._model.statistics import DropReason
 from kevents._queue.circuit_breaker import CircuitBreaker
+from kevents._queue.delay_queue import DelayQueue
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb, reconsider
 from kevents._queue.work_item import (
     CLOSED,
@@ -28,6 +32,9 @@ from kevents._queue.work_item import (
     Closed,
     Dropped,
     Key,
+    Namespace,
+    NamespaceBack,
+    NamespaceLost,
     Notification,
     ServerBack,
     ServerLost,
@@ -43,76 +50,10 @@ if TYPE_CHECKING:
 MOST_TRIES: Final = 12
 _MOST_CHANGES: Final = 12
 _CONFLICT: Final = 409
+_MOST_NAMESPACES: Final = 4096
+_TRIAL_INTERVAL: Final = 1.0
 _AT_ONCE: Final = float("-inf")
 _NEVER: Final = float("inf")
-
-_Entry = tuple[float, int, WorkItem]
-
-
-class DelayQueue:
-    """Two heaps of items by due time: one of items that never failed, one of items that did.
-
-    Items that failed never occupy all senders. An entry is live while its number is its item's ``order``; stale
-    entries are skipped, which is cheaper than finding them.
-
-    Args:
-        senders: The most attempts in flight.
-    """
-
-    def __init__(self, senders: int) -> None:
-        """Start empty."""
-        self._fresh: list[_Entry] = []
-        self._failed: list[_Entry] = []
-        self._orders = count(1)
-        self._most_failing = max(1, senders - 1)
-        self._failing = 0
-        self._live = 0
-
-    def put(self, item: WorkItem, due: float) -> None:
-        """Add an item, or move it to another due time."""
-        self.remove(item)
-        item.due = due
-        item.order = next(self._orders)
-        self._live += 1
-        heap = self._failed if item.failed else self._fresh
-        if len(heap) > 2 * self._live + 64:
-            heap[:] = [entry for entry in heap if entry[1] == entry[2].order]
-            heapq.heapify(heap)
-        heapq.heappush(heap, (due, item.order, item))
-
-    def remove(self, item: WorkItem) -> None:
-        """Remove an item, if it is there."""
-        self._live -= item.order > 0
-        item.order = 0
-
-    def clear(self) -> None:
-        """Remove all items."""
-        self._fresh.clear()
-        self._failed.clear()
-        self._live = 0
-
-    def begin(self, item: WorkItem) -> None:
-        """An attempt of the item starts."""
-        self.remove(item)
-        self._failing += item.failed
-
-    def end(self, item: WorkItem) -> None:
-        """The attempt of the item has ended."""
-        self._failing -= item.failed
-
-    def next(self, now: float) -> WorkItem | float | None:
-        """Return the item that is due; else the time when the next one is; else None."""
-        heads = [self._head(self._fresh)]
-        if self._failing < self._most_failing:
-            heads.append(self._head(self._failed))
-        due, _, item = min((head for head in heads if head is not None), default=(None, 0, None))
-        return item if due is None or due <= now else due
-
-    @staticmethod
-    def _head(heap: list[_Entry]) -> _Entry | None:
-        while heap and heap[0][1] != heap[0][2].order:
-            heapq.heappop(heap)
-        return heap[0] if heap else None
 
 
 class WorkQueue:
@@ -123,10 +64,10 @@ class WorkQueue:
         backlog: The most pending keys. Items that wait by choice do not count.
         max_age: Seconds after its newest event, or after its wait by choice, until a write expires.
         sleep_duration: The longest pause between two probes of the circuit breaker, in seconds.
-        jitter: Returns a factor for each of these pauses, between a half and one.
+        jitter: Returns a factor for each pause of the server's breaker, between a half and one.
 
     Attributes:
-        breaker: The circuit breaker.
+        breaker: The circuit breaker of the server.
         notifications: What the caller must report, outside its lock; see :meth:`take_notifications`.
         version: Changes whenever an attempt may have become due.
         events: The number of recorded events that are pending or in flight.
@@ -143,8 +84,9 @@ class WorkQueue:
     def __init__(
         self, *, senders: int, backlog: int, max_age: float, sleep_duration: float, jitter: Callable[[], float]
     ) -> None:
-        """Start empty, with a closed circuit breaker."""
+        """Start empty, with closed circuit breakers."""
         self.breaker = CircuitBreaker(senders, sleep_duration, jitter)
+        self._new_breaker = partial(CircuitBreaker, senders, sleep_duration, lambda: 1.0)
         self.notifications: list[Notification] = []
         self.version = 0
         self.events = 0
@@ -157,6 +99,8 @@ class WorkQueue:
         self._backlog = backlog
         self._max_age = max_age
         self._items: dict[Key, WorkItem] = {}
+        self._namespaces: dict[str, Namespace] = {}
+        self._next_trial = _AT_ONCE  # while the server's breaker is open: when an untried namespace may be tried
         self._by_choice = 0  # how many items wait by choice
         self._next_expiry = _NEVER  # no item expires before
         self._delays = DelayQueue(senders)
@@ -187,12 +131,26 @@ class WorkQueue:
             self._drop(Dropped(DropReason.SHUTDOWN, state, 1))
         elif item is not None:
             self._merge(item, state, now, due)
-        elif due is None and not self._has_capacity(now):
+        elif due is None and not self._has_capacity(state.namespace, now):
             self._drop(Dropped(DropReason.BACKLOG_FULL, state, 1))
         else:
             server_state = ServerState.PRESENT if present else ServerState.ABSENT
-            self._items[key] = item = WorkItem(key, state, server_state, 1, self._offers, now, now)
-            self._wait(item, now, due)
+            self._add(WorkItem(self._namespace(state.namespace), key, state, server_state, 1, self._offers, now, now))
+            self._wait(self._items[key], now, due)
+
+    def _add(self, item: WorkItem) -> None:
+        self._items[item.key] = item.namespace.items[item.key] = item
+
+    def _namespace(self, name: str) -> Namespace:
+        namespace = self._namespaces.get(name)
+        if namespace is None:
+            if len(self._namespaces) >= _MOST_NAMESPACES:  # forget one without pending writes
+                idle = next((known for known in self._namespaces.values() if not known.items), None)
+                if idle is not None:
+                    del self._namespaces[idle.name]
+            self._namespaces[name] = namespace = Namespace(name, self._new_breaker())
+            namespace.breaker.limit_pause(self._longest_wait)
+        return namespace
 
     def _merge(self, item: WorkItem, state: State, now: float, due: float | None) -> None:
         """The newest state wins. A create stays a create."""
@@ -224,10 +182,26 @@ class WorkQueue:
         item.next_events = 0
         return True
 
-    def _has_capacity(self, now: float) -> bool:
+    def _has_capacity(self, name: str, now: float) -> bool:
         if self._size >= self._backlog:
             self._expire(now)
+        if self._size >= self._backlog:
+            self._make_room(name)
         return self._size < self._backlog
+
+    def _make_room(self, name: str) -> None:
+        """Drop the newest write of the largest unavailable namespace, unless the namespace ``name`` is as large."""
+        unavailable = [known for known in self._namespaces.values() if known.breaker.open]
+        largest = max(unavailable, key=lambda known: len(known.items), default=None)
+        here = self._namespaces.get(name)
+        if largest is None or len(largest.items) <= (1 if here is None else len(here.items) + 1):
+            return
+        for item in reversed(largest.items.values()):
+            if item.attempt is None and not item.by_choice:
+                self._drop(Dropped(DropReason.BACKLOG_FULL, item.state, item.events))
+                self._remove(item)
+                self._plan_missing_probe(largest)
+                return
 
     @property
     def _size(self) -> int:
@@ -235,10 +209,15 @@ class WorkQueue:
 
     def _wait(self, item: WorkItem, now: float, due: float | None = None) -> None:
         """Let the item wait until ``due``, by choice; without it, until ``now``."""
-        self._delays.put(item, now if due is None else due)
+        item.due = now if due is None else due
         self._count_by_choice(item, by_choice=due is not None)
         if due is None:
             self._next_expiry = min(self._next_expiry, item.ages_from + self._max_age)
+        namespace = item.namespace
+        if not namespace.breaker.open:
+            self._delays.put(item, item.due)
+        elif namespace.probe is None or namespace.probe is item:
+            self._plan_probe(namespace)
 
     def _count_by_choice(self, item: WorkItem, *, by_choice: bool) -> None:
         if item.by_choice and not by_choice:
@@ -263,33 +242,92 @@ class WorkQueue:
         return Wait(None if due == _NEVER else due - now, self.version)
 
     def _start(self, item: WorkItem, now: float) -> Attempt:
+        namespace = item.namespace
+        if namespace.probe is not None:
+            self._delays.remove(namespace.probe)
+            namespace.probe = None
         self._delays.begin(item)
         self._count_by_choice(item, by_choice=False)
         item.attempt = attempt = Attempt(item, now)
         self._attempts += 1
-        item.attempted = self._attempts
+        item.attempted = namespace.attempted = self._attempts
         if item.answers_before is None:
-            item.answers_before = self.breaker.answers
+            item.answers_before, item.answers_before_here = self.breaker.answers, namespace.breaker.answers
         self.retried += item.waits > 0
         self.in_flight += 1
+        namespace.in_flight += 1
         self.breaker.began(attempt)
+        namespace.breaker.began(attempt)
         return attempt
 
     def _next_probe(self, now: float) -> WorkItem | float | None:
-        """The least recently attempted item, whatever its due time, except before the end of a wait by choice."""
+        """While the server's breaker is open: the item of the next request, or when it is due.
+
+        Probes go round over the namespaces. Once a second a namespace that has not failed yet is tried without waiting
+        for the probe's time, first those that were answered before: the server may be available for them.
+        """
+        untried, others = [], []
+        for namespace in self._namespaces.values():
+            if namespace.items and not namespace.failing and not namespace.in_flight:
+                untried.append(namespace)
+            elif namespace.items:
+                others.append(namespace)
+        untried.sort(key=lambda known: (known.breaker.answers == 0, known.attempted))
+        others.sort(key=lambda known: known.attempted)
+        trial = self._first_due(untried, now)
+        if isinstance(trial, WorkItem):
+            if now >= self._next_trial:
+                self._next_trial = now + _TRIAL_INTERVAL
+                return trial
+            trial_due = self._next_trial
+        else:
+            trial_due = _NEVER if trial is None else trial
         if self.breaker.probe is not None:
-            return None
-        if now < self.breaker.probe_due:
-            return self.breaker.probe_due
-        waiting = [item for item in self._items.values() if item.attempt is None]
+            probe: WorkItem | float | None = None
+        elif now < self.breaker.probe_due:
+            probe = self.breaker.probe_due
+        else:
+            probe = trial if isinstance(trial, WorkItem) else self._first_due(others, now)
+        if isinstance(probe, WorkItem):
+            return probe
+        due = min(trial_due, _NEVER if probe is None else probe)
+        return None if due == _NEVER else due
+
+    def _first_due(self, namespaces: list[Namespace], now: float) -> WorkItem | float | None:
+        """The item to probe with, from the first namespace that has one, or when one is due."""
+        due = _NEVER
+        for namespace in namespaces:
+            item = self._least_recent(namespace, now)
+            if item is not None and (not item.by_choice or item.due <= now):
+                return item
+            due = min(due, _NEVER if item is None else item.due)
+        return None if due == _NEVER else due
+
+    @staticmethod
+    def _least_recent(namespace: Namespace, now: float) -> WorkItem | None:
+        """The least recently attempted item, whatever its due time, except before the end of a wait by choice."""
+        waiting = [item for item in namespace.items.values() if item.attempt is None]
         due = [item for item in waiting if not item.by_choice or item.due <= now]
         if due:
             return min(due, key=lambda item: item.attempted)
-        return min((item.due for item in waiting), default=None)
+        return min(waiting, key=lambda item: item.due, default=None)
+
+    def _plan_probe(self, namespace: Namespace) -> None:
+        """While the namespace's breaker is open: put the next probe, and no other item, into the delay queue."""
+        if namespace.probe is not None:
+            self._delays.remove(namespace.probe)
+            namespace.probe = None
+        if namespace.breaker.probe is not None:
+            return
+        due = namespace.breaker.probe_due
+        namespace.probe = item = self._least_recent(namespace, due)
+        if item is not None:
+            item.failed = True
+            self._delays.put(item, max(due, item.due) if item.by_choice else due)
 
     # -- outcomes ------------------------------------------------------------------------------------------------
 
-    def done(self, attempt: Attempt, outcome: Outcome, now: float, wait: float) -> None:
+    def done(self, attempt: Attempt, outcome: Outcome, now: float, wait: float) -> bool:
         """Process the outcome of an attempt. An attempt whose write was dropped meanwhile changes nothing.
 
         Args:
@@ -297,20 +335,26 @@ class WorkQueue:
             outcome: Its outcome.
             now: The time.
             wait: Seconds before the next try, should there be one.
+
+        Returns:
+            True if other writes may have become due.
         """
         item = attempt.item
         if item.attempt is not attempt:
-            return
+            return False
+        was_open = self.breaker.open or item.namespace.breaker.open
         self.version += 1
         self.in_flight -= 1
+        item.namespace.in_flight -= 1
         item.attempt = None
         self._delays.end(item)
         outcome = reconsider(outcome, self.breaker.last_unavailable, now)
-        charged = not isinstance(outcome, Unavailable) or self.breaker.answered_another(
-            item.key, item.answers_before or 0
-        )
-        self._update_breaker(attempt, outcome, now)
-        item.answers_before = self.breaker.answers
+        charged = not isinstance(outcome, Unavailable) or self._others_answered(item)
+        if isinstance(outcome, Unavailable):
+            self._unavailable(attempt, outcome, now)
+        else:
+            self._answered(attempt, now)
+        item.answers_before, item.answers_before_here = self.breaker.answers, item.namespace.breaker.answers
         match outcome:
             case Delivered():
                 self.events -= attempt.events
@@ -332,16 +376,64 @@ class WorkQueue:
                 item.retry_now = False
                 self._retry(item, outcome, now, wait, charged=charged)
 
-    def _update_breaker(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
-        since = self.breaker.unavailable_since
-        if isinstance(outcome, Unavailable):
-            if since is None:
+        self._plan_missing_probe(item.namespace)
+        return was_open or not isinstance(outcome, Delivered)
+
+    def _plan_missing_probe(self, namespace: Namespace) -> None:
+        if namespace.breaker.open and namespace.probe is None:
+            self._plan_probe(namespace)
+
+    def _others_answered(self, item: WorkItem) -> bool:
+        """True if the server answered others since the item's previous attempt, so that the item is at fault."""
+        here = item.namespace.breaker
+        if here.answered_another(item.key, item.answers_before_here):
+            return True
+        return not here.open and self.breaker.answered_another(item.key, item.answers_before or 0)
+
+    def _fails_alone(self, namespace: Namespace) -> bool:
+        """True if the server answered other namespaces since this one began to fail."""
+        return namespace.breaker.open and self.breaker.answers > namespace.answers_before
+
+    def _unavailable(self, attempt: Attempt, outcome: Unavailable, now: float) -> None:
+        namespace, after = attempt.item.namespace, min(outcome.after or 0.0, self._longest_wait)
+        was_open = namespace.breaker.open
+        if not namespace.failing:
+            namespace.failing = True
+            namespace.answers_before = self.breaker.answers
+        namespace.breaker.unavailable(attempt, now, after)
+        if namespace.breaker.open and not was_open:
+            for item in namespace.items.values():
+                self._delays.remove(item)
+        if attempt is self.breaker.probe or not self._fails_alone(namespace):
+            if self.breaker.unavailable_since is None:
                 self.notifications.append(ServerLost(outcome.cause))
-            self.breaker.unavailable(attempt, now, min(outcome.after or 0.0, self._longest_wait))
-            return
+            self.breaker.unavailable(attempt, now, after)
+        elif not namespace.reported:
+            namespace.reported = True
+            self.notifications.append(NamespaceLost(namespace.name, outcome.cause))
+
+    def _answered(self, attempt: Attempt, now: float) -> None:
+        namespace = attempt.item.namespace
+        lost, since = namespace.breaker.unavailable_since, self.breaker.unavailable_since
+        if namespace.reported and lost is not None:
+            namespace.reported = False
+            self.notifications.append(NamespaceBack(namespace.name, now - lost, len(namespace.items)))
         if since is not None:
             self.notifications.append(ServerBack(now - since, self._size))
+        if self.breaker.open:  # namespaces that failed during the outage are probed at once
+            for other in self._namespaces.values():
+                if other.breaker.open and not self._fails_alone(other):
+                    other.breaker.probe_now(now)
+                    self._plan_probe(other)
         self.breaker.answered(attempt.item.key)
+        was_open = namespace.breaker.open
+        namespace.failing = False
+        namespace.breaker.answered(attempt.item.key)
+        if was_open:
+            namespace.probe = None
+            for item in namespace.items.values():
+                if item.attempt is None and item is not attempt.item:
+                    self._delays.put(item, item.due)
 
     def _change(self, item: WorkItem, server_state: ServerState, outcome: Outcome, now: float, wait: float) -> None:
         """The server state was wrong: try the other verb at once, unless that has happened too often in a row."""
@@ -376,7 +468,8 @@ class WorkQueue:
         if item.next_state is None:
             self._remove(item)
             return
-        self._items[item.key] = following = WorkItem(
+        following = WorkItem(
+            item.namespace,
             item.key,
             item.next_state,
             ServerState.PRESENT,
@@ -386,6 +479,7 @@ class WorkQueue:
             ages_from=item.ages_from,
             attempted=item.attempted,
         )
+        self._add(following)
         self._wait(following, now, item.next_due)
 
     def _drop(self, dropped: Dropped) -> None:
@@ -396,7 +490,9 @@ class WorkQueue:
     def _remove(self, item: WorkItem) -> None:
         self._count_by_choice(item, by_choice=False)
         self._delays.remove(item)
-        del self._items[item.key]
+        del self._items[item.key], item.namespace.items[item.key]
+        if item.namespace.probe is item:
+            item.namespace.probe = None
 
     def _expire(self, now: float) -> None:
         """Drop the items that are too old. Free of cost before the first one can be."""
@@ -411,6 +507,8 @@ class WorkQueue:
             self.version += 1
             self._drop(Dropped(DropReason.EXPIRED, item.state, item.events))
             self._remove(item)
+        for namespace in self._namespaces.values():
+            self._plan_missing_probe(namespace)
 
     def take_notifications(self) -> list[Notification]:
         """Return the notifications since the last call."""
@@ -438,6 +536,10 @@ class WorkQueue:
                 self._wait(item, now)
         if key is None:
             self.breaker.probe_now(now)
+            for namespace in self._namespaces.values():
+                if namespace.breaker.open:
+                    namespace.breaker.probe_now(now)
+                    self._plan_probe(namespace)
 
     def begin_stop(self, now: float, longest_wait: float, until: float) -> None:
         """Make every item due now. From now on no try is charged and waits are short.
@@ -449,7 +551,8 @@ class WorkQueue:
         """
         self._longest_wait = longest_wait
         self._until = until
-        self.breaker.limit_pause(longest_wait)
+        for breaker in (self.breaker, *(namespace.breaker for namespace in self._namespaces.values())):
+            breaker.limit_pause(longest_wait)
         self.flush_now(now)
 
     def end_input(self) -> None:
@@ -467,6 +570,7 @@ class WorkQueue:
             self._merge_next(item)
             self._drop(Dropped(DropReason.SHUTDOWN, item.state, item.events))
         self._items.clear()
+        self._namespaces.clear()
         self._by_choice = 0
         self._delays.clear()
         self.breaker.forget_probe()

@@ -18,6 +18,7 @@ import pytest
 import kevents
 from kevents.testing._apiserver.tls import self_signed
 from tests.support.load import Load, Witness, check_ended, counts_on
+from tests.support.polling import poll
 from tests.support.proxy import BlackHole, Cut, Lossy, Pass, Proxy, Refuse, Slow
 from tests.support.real_server import LEFT_BY_SSL, RealServer, required_assets
 
@@ -339,6 +340,52 @@ def test_namespace_deleted(server: RealServer, new_run: Callable[..., Run]) -> N
     assert found.rejected_by_code[403] - before.rejected_by_code[403] == 3
     assert run.loud() == []
     load.check_never_waited()
+
+
+def test_webhook_of_one_namespace(server: RealServer, new_run: Callable[..., Run]) -> None:
+    """Fault 1: while an admission webhook fails all writes in one namespace, events of another one are written."""
+    run, broken = new_run(), make_namespace(server)
+    name = f"fault-{broken}.example.com"
+    webhook = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [
+            {
+                "name": name,
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "failurePolicy": "Fail",
+                "clientConfig": {"url": "https://127.0.0.1:1/"},
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": broken}},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["events"]}],
+            }
+        ],
+    }
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    assert server.request("POST", path, webhook).status == 201
+    probe = {"metadata": {"name": "probe"}, "involvedObject": {"namespace": broken}}
+
+    def is_broken() -> bool:
+        answer = server.request("POST", f"/api/v1/namespaces/{broken}/events", probe)
+        server.request("DELETE", f"/api/v1/namespaces/{broken}/events/probe")
+        return answer.status == 500
+
+    assert poll(is_broken, 30)
+    for number in range(60):
+        about = kevents.ObjectReference(kind="Pod", api_version="v1", namespace=broken, name=f"p{number}", uid="u")
+        run.recorder.event(about, "Normal", "Started", "up")
+    assert not run.broadcaster.flush(1)
+    with run.load(rate=10.0) as load:
+        load.go_on(5)
+        recorded = load.stop()
+        assert poll(lambda: sum(run.on_the_server().values()) == recorded, 5)
+    assert events_on(server, broken) == {}
+    assert len(run.lines(f"fails every write in the namespace {broken}")) == 1
+    assert server.request("DELETE", f"{path}/{name}").status == 200
+    assert run.broadcaster.flush(FLUSH)
+    assert len(events_on(server, broken)) == 60
+    assert run.broadcaster.statistics().dropped == {}
 
 
 def test_certificate_of_another_authority(tmp_path: Path, new_run: Callable[..., Run]) -> None:

@@ -7,13 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents._queue.circuit_breaker import CircuitBreaker
-from kevents._queue.work_item import Attempt, ServerState, WorkItem
+from kevents._queue.work_item import Attempt, Namespace, ServerState, WorkItem
 from tests.simulation import Occurrence
+
+NAMESPACE = Namespace("default", CircuitBreaker(4, 10.0, lambda: 1.0))
 
 
 def attempt(key: str, began: float = 0.0) -> Attempt:
     """A request for that key."""
-    item = WorkItem(("default", key), Occurrence(key), ServerState.ABSENT, 1, 1, 0.0, 0.0)
+    item = WorkItem(NAMESPACE, ("default", key), Occurrence(key), ServerState.ABSENT, 1, 1, 0.0, 0.0)
     return Attempt(item, began)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kevents._model.statistics import DropReason
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb
@@ -14,13 +12,13 @@ from kevents._queue.work_item import (
     CLOSED,
     Attempt,
     Dropped,
+    NamespaceBack,
+    NamespaceLost,
     ServerBack,
     ServerLost,
-    ServerState,
     Wait,
-    WorkItem,
 )
-from kevents._queue.workqueue import MOST_TRIES, DelayQueue, WorkQueue
+from kevents._queue.workqueue import MOST_TRIES, WorkQueue
 from tests.simulation import Occurrence
 
 CREATE, PATCH = Verb.CREATE, Verb.PATCH
@@ -34,9 +32,11 @@ def make_queue(**options: Any) -> WorkQueue:
     return WorkQueue(**{**given, **options})
 
 
-def offer(queue: WorkQueue, name: str, count: int = 1, now: float = 0.0, due: float | None = None) -> None:
+def offer(
+    queue: WorkQueue, name: str, count: int = 1, now: float = 0.0, due: float | None = None, namespace: str = "default"
+) -> None:
     """Offer the count-th occurrence, as a correlator does."""
-    queue.offer(Occurrence(name, count), now, present=count > 1, due=due)
+    queue.offer(Occurrence(name, count, namespace), now, present=count > 1, due=due)
 
 
 def take(queue: WorkQueue, now: float = 0.0) -> Attempt:
@@ -266,7 +266,7 @@ class TestServerState:
         """After twelve changes of server state in a row, each change is charged as a failure."""
         queue = make_queue()
         offer(queue, "a", 5)
-        outcomes = [Gone(), Exists()] * 12
+        outcomes: list[Outcome] = [Gone(), Exists()] * 12
         for outcome in outcomes[:12]:
             write(queue, outcome, 0.0, 7.0)
         assert queue.retried == 0
@@ -280,10 +280,11 @@ class TestServerState:
         """A failure between two changes of server state ends the row."""
         queue = make_queue()
         offer(queue, "a", 5)
-        for outcome in [Gone(), Exists()] * 6:
+        outcomes: list[Outcome] = [Gone(), Exists()] * 6
+        for outcome in outcomes:
             write(queue, outcome)
         write(queue, BROKEN, 0.0, 1.0)
-        for outcome in [Gone(), Exists()] * 6:
+        for outcome in outcomes:
             write(queue, outcome, 1.0)
         assert write(queue, Delivered(), 1.0) == (PATCH, "a", 5)
 
@@ -646,6 +647,222 @@ class TestBreaker:
         assert wait(queue, 1.0) is None
 
 
+class TestNamespaces:
+    """Fault 1: a namespace whose requests get no answer leaves the others alone."""
+
+    @staticmethod
+    def broken(queue: WorkQueue, events: int = 6, now: float = 0.0) -> None:
+        """Open the circuit breaker of the namespace "bad", while the server answers the namespace "good"."""
+        for number in range(events):
+            offer(queue, f"b{number}", now=now, namespace="bad")
+        while not queue.breaker.open:
+            write(queue, DOWN, now, 100.0)
+        offer(queue, "first", now=now, namespace="good")
+        assert write(queue, Delivered(), now) == (CREATE, "first", 1)
+
+    def test_the_server_s_breaker_closes(self) -> None:
+        """The answer to another namespace closes the server's circuit breaker; the broken namespace's stays open."""
+        queue = make_queue(senders=2)
+        self.broken(queue)
+        assert not queue.breaker.open
+        probe = take(queue, 0.25)
+        assert probe.namespace == "bad"
+        assert wait(queue, 0.25) is None
+
+    def test_others_pass(self) -> None:
+        """While a namespace is broken, events of others are written at once, in their order."""
+        queue = make_queue(senders=3)
+        self.broken(queue, 60)
+        for number in range(20):
+            offer(queue, f"g{number}", now=1.0, namespace="good")
+        names = []
+        while isinstance(step := queue.take(1.0), Attempt):
+            names.append(step.name)
+            queue.done(step, DOWN if step.namespace == "bad" else Delivered(), 1.0, 100.0)
+        assert [name for name in names if name.startswith("g")] == [f"g{number}" for number in range(20)]
+        assert len(names) <= 22
+        assert not queue.breaker.open
+
+    def test_own_pace(self) -> None:
+        """A broken namespace is probed by one request at a time, at pauses that double up to sleep_duration."""
+        queue = make_queue(senders=2)
+        self.broken(queue)
+        now, pauses, names = 0.3, [], []
+        queue.done(take(queue, now), DOWN, now, 100.0)
+        for _ in range(7):
+            pause = wait(queue, now)
+            assert pause is not None
+            pauses.append(pause)
+            now += pause
+            probe = take(queue, now)
+            names.append(probe.name)
+            assert wait(queue, now) is None
+            queue.done(probe, DOWN, now, 100.0)
+        assert pauses == pytest.approx([0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0])
+        assert names == ["b3", "b4", "b5", "b0", "b1", "b2", "b3"]
+
+    def test_its_answer_closes_it(self) -> None:
+        """Any answer to the broken namespace lets its events pass; those in back-off keep their own waits."""
+        for outcome in (Delivered(), BROKEN, Rejected(422, "")):
+            queue = make_queue(senders=2)
+            self.broken(queue)
+            assert write(queue, outcome, 1.0, 50.0)[1] == "b2"
+            names = [take(queue, 1.0).name for _ in range(3)]
+            assert names == ["b3", "b4", "b5"]
+            assert wait(queue, 1.0) == (50.0 if outcome == BROKEN else 99.0)
+
+    def test_it_costs_its_events_no_tries(self) -> None:
+        """While a namespace is broken its events are charged no tries, though the server answers others."""
+        queue = make_queue(senders=2, max_age=1e6)
+        self.broken(queue, 3)
+        now = 0.0
+        for number in range(200):
+            now += 10.0
+            offer(queue, f"g{number}", now=now, namespace="good")
+            while isinstance(step := queue.take(now), Attempt):
+                queue.done(step, DOWN if step.namespace == "bad" else Delivered(), now, 1.0)
+        assert (queue.dropped, queue.keys) == ({}, 3)
+
+    def test_one_event_alone_is_charged(self) -> None:
+        """One failing event makes no broken namespace: it ends after twelve tries while others are answered."""
+        queue = make_queue()
+        offer(queue, "poison", namespace="bad")
+        now = 0.0
+        for number in range(20):
+            now += 10.0
+            offer(queue, f"g{number}", now=now, namespace="good")
+            while isinstance(step := queue.take(now), Attempt):
+                queue.done(step, DOWN if step.namespace == "bad" else Delivered(), now, 1.0)
+        assert queue.dropped == {DropReason.RETRIES_EXHAUSTED: 1}
+
+    def test_probes_go_round(self) -> None:
+        """While the whole server is unavailable, probes go round over the namespaces."""
+        queue = make_queue(senders=2, max_age=1e6)
+        for namespace in ("a", "a", "a", "b", "c"):
+            offer(queue, f"{namespace}{queue.keys}", namespace=namespace)
+        attempts = [take(queue), take(queue)]
+        for attempt in attempts:
+            queue.done(attempt, DOWN, 1.0, 3600.0)
+        names = []
+        for tries in range(6):
+            now = 20.0 * (tries + 1)
+            attempt = take(queue, now)
+            names.append(attempt.name)
+            queue.done(attempt, DOWN, now, 3600.0)
+        assert names == ["b3", "c4", "a2", "b3", "c4", "a0"]
+
+    def test_untried_namespaces_do_not_wait(self) -> None:
+        """During an outage a namespace that has not failed is tried at once, once a second; one that fails waits."""
+        queue = TestBreaker.opened(senders=2)
+        for namespace in "xyz":
+            offer(queue, namespace, now=1.0, namespace=namespace)
+        assert write(queue, DOWN, 1.0, 3600.0) == (CREATE, "x", 1)
+        assert wait(queue, 1.0) == 0.5
+        assert take(queue, 1.5).name == "y"
+        queue = TestBreaker.opened(senders=2)
+        probe = take(queue, 2.0)
+        assert probe.namespace == "default"
+        offer(queue, "x", now=2.0, namespace="x")
+        offer(queue, "y", now=2.0, namespace="y")
+        assert take(queue, 2.0).name == "x"
+        assert wait(queue, 2.0) == 1.0
+        assert take(queue, 3.0).name == "y"
+
+    def test_proven_namespaces_come_first(self) -> None:
+        """Of the namespaces that have not failed, those that were answered before are tried first."""
+        queue = make_queue(senders=2)
+        offer(queue, "early", namespace="good")
+        write(queue, Delivered())
+        for number in range(2):
+            offer(queue, f"b{number}", now=1.0, namespace="bad")
+            write(queue, DOWN, 1.0, 100.0)
+        assert queue.breaker.open
+        offer(queue, "n", now=1.0, namespace="new")
+        offer(queue, "late", now=1.0, namespace="good")
+        assert take(queue, 1.0).name == "late"
+
+    def test_after_an_outage_all_are_probed_at_once(self) -> None:
+        """The first answer after an outage makes the probes due of the namespaces that failed during it."""
+        queue = make_queue(senders=2, max_age=1e6)
+        for namespace in ("a", "a", "a", "b", "b", "b"):
+            offer(queue, f"{namespace}{queue.keys}", namespace=namespace)
+        now = 0.0
+        while now < 100.0:
+            step = queue.take(now)
+            if isinstance(step, Attempt):
+                queue.done(step, DOWN, now, 1.0)
+            else:
+                assert isinstance(step, Wait)
+                now += step.seconds or 0.0
+        first = take(queue, now + 10.0)
+        queue.done(first, Delivered(), now + 10.0, 1.0)
+        second = take(queue, now + 10.0)
+        while second.namespace == first.namespace:
+            queue.done(second, Delivered(), now + 10.0, 1.0)
+            second = take(queue, now + 10.0)
+        queue.done(second, Delivered(), now + 10.0, 1.0)
+        while isinstance(step := queue.take(now + 11.0), Attempt):
+            queue.done(step, Delivered(), now + 11.0, 1.0)
+        assert queue.delivered == 6
+
+    def test_a_full_backlog_makes_room(self) -> None:
+        """A full backlog drops the newest event of the largest broken namespace for one of a smaller namespace."""
+        queue = make_queue(senders=2, backlog=6)
+        self.broken(queue)
+        for number in range(4):
+            offer(queue, f"g{number}", now=0.0, namespace="good")
+        assert [name for _, name, _, _ in drops(queue)] == ["b5", "b4", "b3", "g3"]
+        offer(queue, "b6", now=0.0, namespace="bad")
+        assert drops(queue)[-1] == ("backlog_full", "b6", 1, 1)
+
+    def test_notifications(self) -> None:
+        """A broken namespace is reported by its name, once; and once when it is answered again."""
+        queue = make_queue(senders=2)
+        self.broken(queue)
+        queue.take_notifications()
+        for now in (1.0, 5.0):
+            write(queue, Unavailable("webhook"), now, 100.0)
+        assert queue.take_notifications() == [NamespaceLost("bad", "webhook")]
+        write(queue, Delivered(), 20.0)
+        assert queue.take_notifications() == [NamespaceBack("bad", 20.0, 6)]
+
+    def test_a_403_elsewhere_is_final(self) -> None:
+        """A broken namespace does not make a refusal in another one a failure that is tried again."""
+        queue = make_queue(senders=2)
+        self.broken(queue)
+        for now in (100.0, 101.0):
+            write(queue, DOWN, now, 100.0)
+        offer(queue, "g", now=102.0, namespace="good")
+        attempts = [take(queue, 102.0)]
+        if attempts[-1].namespace == "bad":
+            attempts.append(take(queue, 102.0))
+        queue.done(attempts[-1], Rejected(403, "Forbidden"), 102.0, 1.0)
+        assert queue.dropped == {DropReason.REJECTED: 1}
+
+    def test_stop(self) -> None:
+        """Once the queue is stopping, broken namespaces are probed at short pauses too, new ones included."""
+        queue = make_queue(senders=2)
+        self.broken(queue)
+        for now in (10.0, 20.0, 30.0, 40.0, 50.0):
+            write(queue, DOWN, now, 100.0)
+        queue.begin_stop(60.0, 0.25, 70.0)
+        now = 60.0
+        for _ in range(8):
+            write(queue, DOWN, now, 100.0)
+            pause = wait(queue, now)
+            assert pause is not None
+            assert pause <= 0.25
+            now += pause
+
+    def test_forgotten_namespaces(self) -> None:
+        """Namespaces without pending writes are forgotten when there are too many."""
+        queue = make_queue()
+        for number in range(5000):
+            offer(queue, "a", namespace=f"n{number}")
+            write(queue, Delivered())
+        assert len(queue._namespaces) == 4096
+
+
 class TestSeries:
     """Writes that wait by choice."""
 
@@ -980,124 +1197,3 @@ class TestBacklog:
         assert queue.oldest_age(38.0) == 0.0
         take(queue, 38.0)
         assert queue.oldest_age(38.0) == 8.0
-
-
-def item(name: str, *, failed: bool = False) -> WorkItem:
-    """An item, as far as a delay queue looks at it."""
-    return WorkItem(("default", name), Occurrence(name), ServerState.ABSENT, 1, 1, 0.0, 0.0, failed=failed)
-
-
-def take_all(delays: DelayQueue) -> list[WorkItem]:
-    """All that waits, taken out in order."""
-    order = []
-    while isinstance(following := delays.next(1e9), WorkItem):
-        order.append(following)
-        delays.remove(following)
-    return order
-
-
-class TestDelayQueue:
-    """The delay queue returns items in the order in which they are due."""
-
-    def test_order(self) -> None:
-        """The earliest first, and of those due at once the one that was put first."""
-        delays = DelayQueue(4)
-        items = {name: item(name) for name in "abcd"}
-        for name, due in (("a", 3.0), ("b", 1.0), ("c", 1.0), ("d", 2.0)):
-            delays.put(items[name], due)
-        order = []
-        while isinstance(following := delays.next(9.0), WorkItem):
-            order.append(following.key[1])
-            delays.begin(following)
-        assert (order, following) == (["b", "c", "d", "a"], None)
-
-    def test_not_early(self) -> None:
-        """Before the first is due, its time is told."""
-        delays = DelayQueue(4)
-        waiting = item("a")
-        delays.put(waiting, 5.0)
-        assert delays.next(4.999) == 5.0
-        assert waiting is delays.next(5.0)
-
-    def test_put_again(self) -> None:
-        """Of an item that is put again only the newest time holds, earlier or later."""
-        delays = DelayQueue(4)
-        waiting = item("a")
-        for due in (5.0, 9.0, 7.0):
-            delays.put(waiting, due)
-        assert delays.next(0.0) == 7.0
-
-    def test_removed(self) -> None:
-        """A removed item does not come."""
-        delays = DelayQueue(4)
-        waiting = item("a")
-        delays.put(waiting, 5.0)
-        delays.remove(waiting)
-        delays.remove(waiting)
-        assert delays.next(9.0) is None
-
-    def test_failing_leave_a_sender(self) -> None:
-        """Of items that failed only as many are under way as there are senders but one, whatever is due."""
-        delays = DelayQueue(3)
-        failing = [item(name, failed=True) for name in "abc"]
-        for each in failing:
-            delays.put(each, 1.0)
-        for each in failing[:2]:
-            delays.begin(each)
-        fresh = item("d")
-        delays.put(fresh, 2.0)
-        assert fresh is delays.next(5.0)
-        delays.begin(fresh)
-        assert delays.next(5.0) is None
-        delays.end(failing[0])
-        assert failing[2] is delays.next(5.0)
-
-    def test_memory(self) -> None:
-        """Moving items for ever leaves at most twice as many entries and 64, in order, and forgets none that waits."""
-        delays = DelayQueue(4)
-        for _ in range(2):  # what was cleared begins anew
-            items = [item(str(number), failed=number >= 10) for number in range(20)]
-            longest = 0
-            for moves in range(500):
-                delays.put(items[moves % 20], float(hash(moves * 0.37) % 1009))
-                entries = [*delays._fresh, *delays._failed]
-                assert len({made for _, order, made in entries if order == made.order}) == min(moves + 1, 20)
-                assert all(min(heap) == heap[0] for heap in (delays._fresh, delays._failed) if heap)
-                longest = max(longest, len(delays._fresh), len(delays._failed))
-            assert longest == 2 * 20 + 64 + 1
-            assert take_all(delays) == sorted(items, key=lambda each: each.due)
-            for each in items:
-                delays.put(each, 0.0)
-            delays.clear()
-            assert (delays.next(0.0), delays._fresh, delays._failed) == (None, [], [])
-
-    @given(
-        steps=st.lists(
-            st.tuples(st.sampled_from(["put", "forget", "take", "end"]), st.integers(0, 5), st.integers(0, 9)),
-            max_size=60,
-        )
-    )
-    def test_any_order(self, steps: list[tuple[str, int, int]]) -> None:
-        """In any order of calls the next is the earliest of those that wait, first come first."""
-        delays = DelayQueue(100)
-        items = [item(str(number)) for number in range(6)]
-        waiting: dict[int, tuple[float, int]] = {}
-        under_way: set[int] = set()
-        for number, (step, index, due) in enumerate(steps):
-            if step == "put" and index not in under_way:
-                delays.put(items[index], float(due))
-                waiting[index] = (float(due), number)
-            elif step == "remove":
-                delays.remove(items[index])
-                waiting.pop(index, None)
-            elif step == "end" and index in under_way:
-                delays.end(items[index])
-                under_way.remove(index)
-            elif step == "take":
-                following = delays.next(99.0)
-                expected = min(waiting, key=lambda index: waiting[index], default=None)
-                assert (None if expected is None else items[expected]) is following
-                if expected is not None:
-                    delays.begin(items[expected])
-                    del waiting[expected]
-                    under_way.add(expected)
