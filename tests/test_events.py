@@ -328,7 +328,6 @@ def test_types(
     caplog: pytest.LogCaptureFixture,
     eventtype: str,
     expected: str,
-    lines: int,
 ) -> None:
     """Fault 22: types are folded by case, and a type for errors is recorded as Warning with one log line."""
     record(recorder, eventtype=eventtype)

@@ -4,11 +4,12 @@ No client library is imported: objects are recognised by their keys and attribut
 
 1. kevents' own ``ObjectReference``, used unchanged;
 2. a mapping with ``metadata``: a manifest, ``to_dict()`` of a model, a kopf ``Body``; camelCase before snake_case;
-3. an object, not a mapping, with a manifest in ``.raw`` (kr8s);
+3. an object, not a mapping, with a manifest in ``.raw`` (kr8s) or ``.obj`` (pykube-ng);
 4. a mapping or an object without ``metadata`` but with kind and name: a reference of another library;
-5. an object with ``metadata``, and ``api_version`` or ``apiVersion``, and ``kind``;
-6. for an object without kind or version, its class: lightkube's ``_api_info``, :func:`register`, the table of the
-   official client's classes.
+5. an object with ``metadata``, and ``api_version`` or ``apiVersion``, and ``kind``.
+
+A missing kind or version comes from the class: lightkube's ``_api_info``, :func:`register`, the table of the official
+client's classes. A version that is still missing is that of the built-in kind, else empty.
 
 A plain manifest and a model of the official client make up nearly all calls. Each has a fast path, which returns None
 for anything unusual and leaves the result or the error to the general path.
@@ -17,7 +18,9 @@ for anything unusual and leaves the result or the error to the general path.
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Mapping
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
 from weakref import ref
@@ -31,10 +34,13 @@ _Read = Callable[[str], Any]
 _Foreign = Any  # an object of the caller's, of any type
 
 _CAMEL: Final = {"api_version": "apiVersion", "resource_version": "resourceVersion", "field_path": "fieldPath"}
-_REQUIRED: Final = frozenset({"kind", "api_version", "name"})
+_OWNER_FIELDS: Final = ("controller", "blockOwnerDeletion", "block_owner_deletion")
 _API_VERSION: Final = re.compile(r"(?:[a-z0-9][-a-z0-9.]*/)?[a-z][-a-z0-9]*")
 _KIND: Final = re.compile(r"[A-Za-z][-A-Za-z0-9]*")
+_DNS1123_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LONGEST_TYPE_NAME: Final = 100
+_LONGEST_NAMESPACE: Final = 80
+_CLIENTS: Final = ("cloudcoil", "hikaru", "kopf", "kr8s", "kubernetes", "kubernetes_asyncio", "lightkube", "pykube")
 
 # Weak keys do not keep a class alive that was reloaded or made for one test. Single operations of a dictionary are
 # atomic, also in the free-threaded build, so there is no lock.
@@ -52,17 +58,19 @@ def get_reference(obj: object) -> ObjectReference:
             - an :class:`~kevents.ObjectReference`,
             - a mapping: a manifest, a kopf ``Body``, ``to_dict()`` of a model, a reference in the API's format,
             - a model of the official client, sync or async, also an item of a list,
-            - an object of the dynamic client, kr8s or lightkube,
+            - an object of the dynamic client, kr8s, lightkube or pykube-ng,
             - an object of a class given to :func:`register`,
             - any other object with ``apiVersion`` or ``api_version``, ``kind`` and ``metadata``.
 
     Returns:
         The same :class:`~kevents.ObjectReference` if one was given, even an empty one. For a list of objects kind,
-        apiVersion and resourceVersion. For anything else at least kind, apiVersion and name.
+        apiVersion and resourceVersion. For anything else at least kind and name. A missing apiVersion is that of the
+        built-in kind, and stays empty for any other kind.
 
     Raises:
         InvalidReferenceError: If the object is None, lacks one of these or holds a value that is not a text; if
-            reading it raised an exception; if it is an Event, because events about events would multiply.
+            reading it raised an exception; if its namespace is not a DNS-1123 label; if it is an owner reference to a
+            namespaced object; if it is an Event, because events about events would multiply.
 
     .. versionadded:: 0.1
     """
@@ -74,6 +82,11 @@ def get_reference(obj: object) -> ObjectReference:
     except Exception as error:  # properties, mappings and metaclasses of the caller's may raise anything
         problem = f"reading it raised {_type_name(error)}"
         raise InvalidReferenceError(f"cannot build a reference from {_description(obj)}: {problem}") from error
+    if reference.namespace and not _is_namespace(reference.namespace):
+        namespace = printable(repr(reference.namespace[:_LONGEST_NAMESPACE]))
+        raise InvalidReferenceError(
+            f"cannot build a reference from {_description(obj)}: its namespace {namespace} is not a DNS-1123 label"
+        )
     if is_event:
         raise InvalidReferenceError(
             f"cannot build a reference from {_description(obj)}: it is an Event, and events about events are refused"
@@ -149,6 +162,11 @@ def _resolve(obj: object) -> ObjectReference:
     return _from_anything(obj) if reference is None else reference
 
 
+@lru_cache(maxsize=1024)
+def _is_namespace(text: str) -> bool:
+    return _DNS1123_LABEL.fullmatch(text) is not None
+
+
 def _is_version_of_events(api_version: str) -> bool:
     # Only explicit references come without a version, and they often omit core's "v1".
     return api_version in {"", "v1"} or api_version.startswith("events.k8s.io/")
@@ -168,7 +186,7 @@ def _from_manifest(obj: _Foreign) -> ObjectReference | None:
 def _from_model(obj: _Foreign, known: _Kind) -> ObjectReference | None:
     metadata = obj.metadata
     kind, api_version = obj.kind, obj.api_version
-    if kind is None or api_version is None:
+    if kind is None and api_version is None:
         api_version, kind = _registered.get(ref(type(obj)), known)
     try:
         name, namespace, uid = metadata.name, metadata.namespace, metadata.uid
@@ -201,7 +219,7 @@ def _real(reference: ObjectReference) -> ObjectReference:
         and type(r.uid) is type(r.resource_version) is type(r.field_path) is str
     ):
         return reference
-    return _checked(reference, _fields(reference), required=frozenset())
+    return _checked(reference, _fields(reference), ())
 
 
 def _fields(reference: ObjectReference) -> dict[str, Any]:
@@ -212,27 +230,62 @@ def _fields(reference: ObjectReference) -> dict[str, Any]:
 def _from_anything(obj: object) -> ObjectReference:
     content = _content(obj)
     read = _reader(content)
-    kind, api_version = read("kind"), read("api_version")
-    if not (isinstance(kind, str) and isinstance(api_version, str) and kind and api_version):
-        api_version, kind = _kind_of_class(type(obj)) or (api_version, kind)
+    api_version, kind = _kind(obj, content, read)
     metadata = read("metadata")
     of_metadata = read if metadata is None else _reader(metadata)
     fields = {"kind": kind, "api_version": api_version, "resource_version": of_metadata("resource_version")}
     name = of_metadata("name")
     if not name and _is_list(content, kind):
-        return _checked(obj, fields, required=_REQUIRED - {"name"})
+        return _checked(obj, fields, ("kind",))
     fields |= {"name": name, "namespace": of_metadata("namespace"), "uid": of_metadata("uid")}
     if metadata is None:
         fields["field_path"] = read("field_path")
-    return _checked(obj, fields, required=_REQUIRED)
+        if not fields["namespace"] and _is_owner_reference(obj) and not _is_cluster_scoped(api_version, kind):
+            raise InvalidReferenceError(
+                f"cannot build a reference from {_description(obj)}: an owner reference has no namespace; "
+                "give the owner itself, or a kevents.ObjectReference with its namespace"
+            )
+    return _checked(obj, fields, ("kind", "name"))
 
 
 def _content(obj: object) -> object:
-    """Return the object, or its manifest (kr8s, whose other attributes may send requests)."""
+    """Return the object, or its manifest (kr8s and pykube-ng, whose other attributes may send requests)."""
     if isinstance(obj, Mapping):
         return obj
-    raw = getattr(obj, "raw", None)
-    return raw if isinstance(raw, Mapping) and "metadata" in raw else obj
+    manifests = (getattr(obj, name, None) for name in ("raw", "obj"))
+    return next((each for each in manifests if isinstance(each, Mapping) and "metadata" in each), obj)
+
+
+def _kind(obj: _Foreign, content: object, read: _Read) -> tuple[object, object]:
+    """Return apiVersion and kind: the object's own, else those of its class, else the version of a built-in kind."""
+    kind, api_version = read("kind"), read("api_version")
+    if content is not obj:
+        kind = kind or getattr(obj, "kind", None)
+        api_version = api_version or getattr(obj, "version", None)
+    if not (_as_text(kind) and _as_text(api_version)):
+        known = _kind_of_class(type(obj))
+        if known is not None:
+            kind = _as_text(kind) or known[1]
+            api_version = _as_text(api_version) or (known[0] if kind == known[1] else "")
+        if not api_version:
+            api_version = _built_in_version(_as_text(kind) or "")
+    return api_version, kind
+
+
+def _as_text(value: object) -> str | None:
+    """Return the text of a ``str``, an enum or a UUID; None for anything else."""
+    if isinstance(value, Enum) and not isinstance(value, str):
+        value = value.value
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    return str.__str__(value) if isinstance(value, str) else None
+
+
+def _is_owner_reference(obj: object) -> bool:
+    if isinstance(obj, Mapping):
+        return any(field in obj for field in _OWNER_FIELDS)
+    marked = any(isinstance(getattr(obj, field, None), bool) for field in _OWNER_FIELDS)
+    return marked or type(obj).__name__.endswith("OwnerReference")
 
 
 def _reader(thing: _Foreign) -> _Read:
@@ -253,7 +306,7 @@ def _reader(thing: _Foreign) -> _Read:
 
 def _is_list(content: _Foreign, kind: object) -> bool:
     """True for a list of the API, such as ``PodList`` with ``items`` (client-go: ``meta.ListAccessor``)."""
-    if not (isinstance(kind, str) and kind.endswith("List")):
+    if not (_as_text(kind) or "").endswith("List"):
         return False
     items = content.get("items", "") if isinstance(content, Mapping) else getattr(content, "items", "")
     return items is None or isinstance(items, (list, tuple))
@@ -270,8 +323,8 @@ def _kind_of_class(cls: type) -> _Kind | None:
     return next(filter(None, registered), None) or next(filter(None, official), None)
 
 
-def _checked(obj: object, fields: Mapping[str, Any], required: frozenset[str]) -> ObjectReference:
-    texts = {field: str.__str__(value) for field, value in fields.items() if isinstance(value, str)}
+def _checked(obj: object, fields: Mapping[str, Any], required: tuple[str, ...]) -> ObjectReference:
+    texts = {field: text for field, value in fields.items() if (text := _as_text(value)) is not None}
     wrong = [field for field, value in fields.items() if value is not None and field not in texts]
     missing = [field for field in fields if field in required and not texts.get(field) and field not in wrong]
     if not (wrong or missing):
@@ -279,8 +332,8 @@ def _checked(obj: object, fields: Mapping[str, Any], required: frozenset[str]) -
     # The error names types and no values: a value may be huge, secret, or raise when it is shown.
     problems = [f"{_CAMEL.get(field, field)} is {_description(fields[field])}, not a str" for field in wrong]
     if missing:
-        labels = {**_CAMEL, "name": "metadata.name"}
-        problems.append(f"it has no {', no '.join(labels.get(field, field) for field in missing)}")
+        labels = {"kind": "kind" if texts.get("api_version") else "kind, no apiVersion", "name": "metadata.name"}
+        problems.append(f"it has no {', no '.join(labels[field] for field in missing)}")
     raise InvalidReferenceError(
         f"cannot build a reference from {_description(obj)}: {', '.join(problems)}; {_advice(obj, wrong + missing)}"
     )
@@ -291,7 +344,7 @@ def _advice(obj: object, fields: list[str]) -> str:
         return "give a Kubernetes object, its manifest or a kevents.ObjectReference"
     if "kind" not in fields and "api_version" not in fields:
         return "correct it, or give a kevents.ObjectReference"
-    if type(obj) is dict:
+    if isinstance(obj, Mapping) or type(obj).__module__.partition(".")[0] in _CLIENTS:
         return "set apiVersion and kind (items of a list have none), or give a kevents.ObjectReference"
     return f"set them, or register the class once: kevents.register({_type_name(obj)}, api_version, kind)"
 
@@ -362,6 +415,18 @@ _PREFIXES: Final = {
 # Eviction is the one kind of two groups whose class name has no prefix.
 _BY_VERSION: Final = {("Eviction", "1"): "policy", ("Eviction", "1alpha1"): "lifecycle.k8s.io"}
 
+_UNSTABLE: Final = """
+    CompositePodGroup EvictionRequest LeaseCandidate PodGroup PodSchedulingContext ResourceClaimParameters
+    ResourceClass ResourceClassParameters ResourcePoolStatusRequest StorageVersion Workload"""
+_CLUSTER_SCOPED: Final = """
+    APIService CSIDriver CSINode CertificateSigningRequest ClusterRole ClusterRoleBinding ClusterTrustBundle
+    ComponentStatus CustomResourceDefinition DeviceClass DeviceTaintRule FlowSchema IPAddress IngressClass
+    MutatingAdmissionPolicy MutatingAdmissionPolicyBinding MutatingWebhookConfiguration Namespace Node PersistentVolume
+    PriorityClass PriorityLevelConfiguration ResourcePoolStatusRequest ResourceSlice RuntimeClass
+    SelfSubjectAccessReview SelfSubjectReview SelfSubjectRulesReview ServiceCIDR StorageClass StorageVersion
+    StorageVersionMigration SubjectAccessReview TokenReview ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding
+    ValidatingWebhookConfiguration VolumeAttachment VolumeAttributesClass"""
+
 _GROUPS: Final = {kind: group for group, kinds in _KINDS.items() for kind in kinds.split()}
 
 
@@ -385,3 +450,19 @@ def official_kind(module: str, name: str) -> tuple[str, str] | None:
     if group is None or kind not in _KINDS[group].split():
         return None
     return (f"{group}/v{version}" if group else f"v{version}"), kind + (plural or "")
+
+
+@lru_cache(maxsize=1024)
+def _built_in_version(kind: str) -> str:
+    """Return the apiVersion of a built-in kind; empty for other kinds and those without a stable version."""
+    if kind not in _GROUPS or kind in _UNSTABLE.split():
+        return ""
+    group = _BY_VERSION.get((kind, "1"), _GROUPS[kind])
+    version = "v2" if kind == "HorizontalPodAutoscaler" else "v1"
+    return f"{group}/{version}" if group else version
+
+
+def _is_cluster_scoped(api_version: object, kind: object) -> bool:
+    name = _as_text(kind)
+    group = (_as_text(api_version) or "").rpartition("/")[0]
+    return name in _CLUSTER_SCOPED.split() and group == _GROUPS[name]

@@ -8,6 +8,7 @@ import importlib
 import re
 import threading
 import time
+import uuid
 import weakref
 from collections import ChainMap, UserDict
 from collections.abc import Iterator, Mapping
@@ -297,13 +298,12 @@ def test_none() -> None:
     assert complaint(None).startswith("cannot build a reference from None: it has no kind, no apiVersion")
 
 
-@pytest.mark.parametrize("missing", ["kind", "apiVersion"])
-def test_manifest_without_kind(missing: str) -> None:
+@pytest.mark.parametrize(("missing", "shown"), [(["kind"], "kind"), (["kind", "apiVersion"], "kind, no apiVersion")])
+def test_manifest_without_kind(missing: list[str], shown: str) -> None:
     """Pitfall 15: an item of a list as a dictionary has no kind; the error names the missing fields and the fix."""
-    body = manifest()
-    del body[missing]
+    body = {key: value for key, value in manifest().items() if key not in missing}
     expected = (
-        f"cannot build a reference from an object of type dict: it has no {missing}; "
+        f"cannot build a reference from an object of type dict: it has no {shown}; "
         "set apiVersion and kind (items of a list have none), or give a kevents.ObjectReference"
     )
     assert complaint(body) == expected
@@ -477,6 +477,103 @@ def test_mock_with_texts() -> None:
     assert get_reference(pod) == WEB_0
 
 
+# Fields that are not texts, or missing.
+
+
+def test_enum_and_uuid() -> None:
+    """Fault 21: a kind may be an enum, and a uid a UUID."""
+    uid = uuid.UUID("8f1e9c1e-3b9b-4a5c-9d7b-2f2f0c0c0c0c")
+
+    class Kind(enum.Enum):
+        POD = "Pod"
+
+    class TextKind(str, enum.Enum):
+        POD = "Pod"
+
+    for kind in Kind.POD, TextKind.POD:
+        body = {**manifest(), "kind": kind, "metadata": {**manifest()["metadata"], "uid": uid}}
+        for obj in (body, Attributes(**body), ObjectReference(kind=kind, name="web-0", uid=uid)):  # type: ignore[arg-type]
+            reference = get_reference(obj)
+            assert (reference.kind, reference.uid) == ("Pod", str(uid))
+            assert {type(reference.kind), type(reference.uid)} == {str}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("PersistentVolumeClaim", "v1"),
+        ("Deployment", "apps/v1"),
+        ("HorizontalPodAutoscaler", "autoscaling/v2"),
+        ("Eviction", "policy/v1"),
+        ("PodGroup", ""),
+        ("Widget", ""),
+    ],
+)
+def test_no_api_version(kind: str, expected: str) -> None:
+    """Fault 18: without an apiVersion a built-in kind gets its own, and any other stays empty."""
+    reference = {"kind": kind, "name": "data-0", "namespace": "prod"}
+    body = {"kind": kind, "metadata": {"name": "data-0", "namespace": "prod"}}
+    for obj in (reference, body, Attributes(**reference), Attributes(**body), UserDict(body)):
+        assert get_reference(obj) == ObjectReference(kind=kind, api_version=expected, name="data-0", namespace="prod")
+
+
+def test_built_in_versions() -> None:
+    """Fault 18: the version of each built-in kind is a stable one of the installed client, if there is one."""
+    known = [official_kind("kubernetes.client", name) for name in dir(importlib.import_module("kubernetes.client"))]
+    stable = {each for each in known if each is not None and re.search(r"(^|/)v\d+$", each[0])}
+    for kind in {kind for _, kind in stable if not kind.endswith("List")} - {"Event"}:
+        assert (_reference._built_in_version(kind), kind) in stable
+
+
+@pytest.mark.parametrize(
+    "namespace", ["Shop", "shop.eu", "50%", "a%2fb", "..", "{{ .Values.ns }}", "-a", "a" * 64, "a\n"]
+)
+def test_impossible_namespace(namespace: str) -> None:
+    """Fault 6: a namespace that is not a DNS-1123 label is refused, in every shape, with its start in the error."""
+    metadata = {**manifest()["metadata"], "namespace": namespace}
+    reference = ObjectReference(kind="Pod", api_version="v1", name="p", namespace=namespace)
+    for obj in ({**manifest(), "metadata": metadata}, Attributes(**manifest() | {"metadata": metadata}), reference):
+        assert complaint(obj).endswith("is not a DNS-1123 label")
+    assert get_reference({**manifest(), "metadata": {**metadata, "namespace": "a" * 63}}).namespace == "a" * 63
+    assert len(complaint(ObjectReference(kind="Pod", name="p", namespace="x" * 10_000))) < 250
+
+
+OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d", "uid": "u-1", "controller": True}
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        OWNER,
+        {**OWNER, "controller": None, "apiVersion": "example.com/v1", "kind": "Node"},
+        {"api_version": "apps/v1", "kind": "ReplicaSet", "name": "web-5d", "block_owner_deletion": None},
+        Attributes(**OWNER),
+        Attributes(**OWNER | {"controller": None, "blockOwnerDeletion": False}),
+        type("V1OwnerReference", (Attributes,), {})(**OWNER | {"controller": None}),
+    ],
+)
+def test_owner_reference(owner: object) -> None:
+    """Fault 20: an owner reference has no namespace: its event would be where nobody looks. The error names the fix."""
+    assert complaint(owner).endswith(
+        "an owner reference has no namespace; give the owner itself, or a kevents.ObjectReference with its namespace"
+    )
+
+
+def test_cluster_scoped_owner() -> None:
+    """Fault 20: an owner reference to a kind that is known to be cluster-scoped is accepted, or with a namespace."""
+    owner = {**OWNER, "apiVersion": "v1", "kind": "Node", "name": "node-1"}
+    assert get_reference(owner) == ObjectReference(kind="Node", api_version="v1", name="node-1", uid="u-1")
+    assert get_reference({**OWNER, "namespace": "prod"}).namespace == "prod"
+
+
+@pytest.mark.parametrize("module", ["kubernetes.client.models.v1_object_reference", "kopf._cogs.structs.bodies"])
+def test_advice_for_classes_of_clients(module: str) -> None:
+    """Fault 19: registering a client's generic class, as a reference's, is not advised."""
+    cls = type("V1ObjectReference", (Attributes,), {"__module__": module})
+    assert "register" not in complaint(cls(name="web-0"))
+    assert "register" not in complaint(UserDict(name="web-0"))
+
+
 # Classes of one's own.
 
 
@@ -532,15 +629,24 @@ def test_register_yields_to_the_object() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "api_version"),
-    [("Gadget", None), (None, "v1"), ("Gadget", ""), ("", "v1"), ("Gadget", 7), (7, "v1"), (None, None)],
+    ("kind", "api_version", "expected"),
+    [
+        ("Gadget", None, ("Gadget", "")),
+        ("Gadget", "", ("Gadget", "")),
+        ("Pod", None, ("Pod", "v1")),
+        ("Widget", None, ("Widget", "example.com/v1")),
+        (None, "v1", ("Widget", "v1")),
+        ("", "v1", ("Widget", "v1")),
+        (7, "v1", ("Widget", "v1")),
+        (None, None, ("Widget", "example.com/v1")),
+    ],
 )
-def test_register_wants_both(kind: object, api_version: object) -> None:
-    """An object with only one of kind and apiVersion has both of its class."""
+def test_register_fills_gaps(kind: object, api_version: object, expected: tuple[str, str]) -> None:
+    """Fault 19: a registered class gives only the fields that the object does not have itself."""
     cls = type("Widget", (Attributes,), {})
     register(cls, "example.com/v1", "Widget")
     reference = get_reference(cls(kind=kind, apiVersion=api_version, metadata={"name": "w"}))
-    assert (reference.kind, reference.api_version) == ("Widget", "example.com/v1")
+    assert (reference.kind, reference.api_version) == expected
 
 
 @pytest.mark.parametrize("missing", ["group", "version", "kind"])
@@ -766,7 +872,7 @@ def test_raising_objects(answers: dict[str, Any], other: type[Exception], nested
     kind=st.text(min_size=1).filter(lambda kind: kind != "Event"),
     api_version=st.text(min_size=1),
     name=st.text(min_size=1),
-    namespace=st.text() | st.none(),
+    namespace=st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True) | st.none(),
     uid=st.text() | st.none(),
     resource_version=st.text() | st.none(),
 )

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib
 import inspect
 import json
+import uuid
+import weakref
+from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from kevents import EventBroadcaster
+from kevents._model import reference as _reference
 from kevents._model.objects import ObjectReference
-from kevents._model.reference import get_partial_reference, get_reference
+from kevents._model.reference import get_partial_reference, get_reference, register
 from kevents.exceptions import InvalidReferenceError
 
 Client = Any  # a module of a client library: none has types that hold for all of them
@@ -286,3 +292,139 @@ def test_lightkube_event() -> None:
     event = library("lightkube.resources.core_v1").Event
     with pytest.raises(InvalidReferenceError, match="events about events are refused"):
         get_reference(event.from_dict({"metadata": dict(METADATA), "involvedObject": {}}, lazy=False))
+
+
+def pykube_pod(body: dict[str, Any]) -> Any:
+    """A pod of pykube-ng, as it reads and as it lists them."""
+    return library("pykube").Pod(None, fresh(body))
+
+
+@pytest.mark.parametrize("body", [POD, {"metadata": METADATA}])
+def test_pykube(body: dict[str, Any]) -> None:
+    """Fault 17: an object of pykube-ng, also an item of a list, is read from its manifest and its class."""
+    assert get_reference(pykube_pod(body)) == WEB_0
+
+
+def test_pykube_class_of_ones_own() -> None:
+    """Fault 17: so is an object of a class of one's own, and of one made by ``object_factory``."""
+    objects = library("pykube").objects
+
+    class Widget(objects.NamespacedAPIObject):  # type: ignore[misc]
+        version, endpoint, kind = "example.com/v1", "widgets", "Widget"
+
+    resources = {"resources": [{"kind": "Widget", "name": "widgets", "namespaced": True}]}
+    made = objects.object_factory(SimpleNamespace(resource_list=lambda _: resources), "example.com/v1", "Widget")
+    for cls in (Widget, made):
+        assert get_reference(cls(None, {"metadata": dict(METADATA)})) == WIDGET
+
+
+def test_pykube_cluster_scoped() -> None:
+    """Pitfall 32: a node of pykube-ng has no namespace, and gets none."""
+    node = library("pykube").Node(None, {"metadata": {"name": "node-1"}})
+    assert get_reference(node) == ObjectReference(kind="Node", api_version="v1", name="node-1")
+
+
+def test_pykube_event() -> None:
+    """Pitfall 19: pykube-ng's Event is refused as well."""
+    with pytest.raises(InvalidReferenceError, match="events about events are refused"):
+        get_reference(library("pykube").Event(None, {"metadata": dict(METADATA)}))
+
+
+def test_pykube_in_kopf() -> None:
+    """Fault 17: ``event()`` of the kopf recorder takes one object of pykube-ng, and several."""
+    library("kopf")
+    kevents_kopf = importlib.import_module("kevents.kopf")
+    seen: list[str] = []
+    with EventBroadcaster() as broadcaster:
+        recorder = kevents_kopf.KopfRecorder("c", broadcaster)
+        broadcaster.start_event_watcher(lambda event: seen.append(event.reference.name))
+        recorder.event(pykube_pod(POD), "Normal", "R", "m")
+        recorder.event([pykube_pod(POD), POD], "Normal", "R", "m")
+        assert broadcaster.statistics().refused == {}
+    assert seen == ["web-0"] * 3
+
+
+def test_hikaru() -> None:
+    """Fault 17: a dataclass of hikaru gives its reference."""
+    models = library("hikaru.model.rel_1_28.v1")
+    assert get_reference(models.Pod(metadata=models.ObjectMeta(**METADATA))) == WEB_0
+
+
+def test_cloudcoil() -> None:
+    """Fault 17: a pydantic model of cloudcoil gives its reference."""
+    models = library("cloudcoil.models.kubernetes.core.v1")
+    metadata = {"name": "web-0", "namespace": "prod", "uid": "u-1", "resourceVersion": "42"}
+    assert get_reference(models.Pod.model_validate({"metadata": metadata})) == WEB_0
+
+
+def test_pydantic() -> None:
+    """A pydantic model of one's own, with the API's names as aliases, gives its reference."""
+    pydantic = library("pydantic")
+    meta = pydantic.create_model("Meta", name=(str, ...), namespace=(str, ...), uid=(str, ...),
+                                 resourceVersion=(str, ...))  # fmt: skip
+    widget = pydantic.create_model(
+        "Widget",
+        api_version=(str, pydantic.Field("example.com/v1", alias="apiVersion")),
+        kind=(str, "Widget"),
+        metadata=(meta, ...),
+    )
+    assert get_reference(widget(metadata=METADATA)) == WIDGET
+
+
+def test_dataclass() -> None:
+    """A dataclass of one's own gives its reference, in either spelling."""
+
+    @dataclass
+    class Metadata:
+        name: str = "web-0"
+        namespace: str = "prod"
+        uid: uuid.UUID | str = "u-1"
+        resource_version: str = "42"
+
+    @dataclass
+    class Widget:
+        metadata: Metadata = field(default_factory=Metadata)
+        apiVersion: str = "example.com/v1"  # noqa: N815 - the API's name
+        kind: str = "Widget"
+
+    assert get_reference(Widget()) == WIDGET
+    assert get_reference(asdict(Widget())) == WIDGET
+
+
+@pytest.mark.parametrize("name", ["kubernetes.client", "kubernetes.aio.client", "kubernetes_asyncio.client"])
+def test_owner_reference_model(name: str) -> None:
+    """Fault 20: an owner reference is refused with the fix, and one to a node is accepted."""
+    client = library(name)
+    owner = client.V1OwnerReference(api_version="apps/v1", kind="ReplicaSet", name="web-5d", uid="u-1")
+    for obj in (owner, owner.to_dict()):
+        with pytest.raises(InvalidReferenceError, match="give the owner itself"):
+            get_reference(obj)
+    node = client.V1OwnerReference(api_version="v1", kind="Node", name="node-1", uid="u-1")
+    assert get_reference(node) == ObjectReference(kind="Node", api_version="v1", name="node-1", uid="u-1")
+
+
+def test_kopf_owner_reference() -> None:
+    """Fault 20: the owner reference that kopf builds is refused with the fix."""
+    kopf = library("kopf")
+    owner = kopf.build_owner_reference(fresh(POD))
+    with pytest.raises(InvalidReferenceError, match="give the owner itself"):
+        get_reference(owner)
+
+
+def test_kopf_meta() -> None:
+    """Fault 19: kopf's ``Meta`` has no kind; the error does not advise to register it."""
+    kopf = library("kopf")
+    with pytest.raises(InvalidReferenceError, match="items of a list have none"):
+        get_reference(kopf.Body(fresh(POD)).metadata)
+
+
+def test_object_reference_without_version(client: Client) -> None:
+    """Faults 18 and 19: a reference model without apiVersion is accepted; registering its class changes no kind."""
+    claim = client.V1ObjectReference(kind="PersistentVolumeClaim", name="data-0", namespace="prod")
+    expected = ObjectReference(kind="PersistentVolumeClaim", api_version="v1", name="data-0", namespace="prod")
+    assert get_reference(claim) == expected
+    register(client.V1ObjectReference, "v1", "Pod")
+    try:
+        assert get_reference(claim) == expected
+    finally:
+        _reference._registered.pop(weakref.ref(client.V1ObjectReference))
