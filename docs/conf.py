@@ -29,6 +29,7 @@ DOORS = [
     "kevents.export",
     "kevents.export.prometheus",
     "kevents.kopf",
+    "kevents.log_handler",
     "kevents.prometheus",
     "kevents.pytest_plugin",
     "kevents.testing",
