@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tests.support.subjects import Wire
 
 POD = ObjectReference(kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u-1")
+SHOP = ObjectReference(kind="Pod", api_version="v1", namespace="Shop", name="web-0")
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", "uid": "n"}}
 LIMIT = 60.0
 
@@ -350,6 +351,7 @@ class TestRefused:
             InvalidReferenceError,
         ),
         ({"eventtype": "Info"}, DropReason.INVALID_TYPE, InvalidTypeError),
+        ({"regarding": SHOP}, DropReason.INVALID_REFERENCE, InvalidReferenceError),
         ({"reason": ""}, DropReason.INVALID_MESSAGE, InvalidMessageError),
         ({"annotations": ["a"]}, DropReason.INVALID_MESSAGE, InvalidMessageError),
     )
@@ -539,7 +541,8 @@ class TestSeries:
 
     def test_forbidden(self, sink: MemorySink, caplog: pytest.LogCaptureFixture) -> None:
         """Pitfall 44: a refused patch is told with the rule that is missing, under the right API group."""
-        sink.fault = lambda verb: StatusError(403, "Forbidden", "no") if verb == "patch" else None
+        denied = StatusError(403, "Forbidden", 'events is forbidden: User "u" cannot patch resource "events"')
+        sink.fault = lambda verb: denied if verb == "patch" else None
         told = threading.Event()
         with door.EventBroadcaster(sink, on_drop=lambda *_: told.set()) as broadcaster:
             recorder = broadcaster.new_recorder("c")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,7 @@ ADVICE: Final = {
 }
 
 _FORBIDDEN = 403
+_RBAC_TEXT = re.compile(r'User "[^"]*" cannot ')
 _RULE = 'apiGroups: ["{}"], resources: ["events"], verbs: ["create", "patch"]'
 
 
@@ -120,11 +122,11 @@ def _cause(outcome: Outcome | None) -> str:
 
 
 def _refusal(verb: Verb | None, outcome: Rejected, rule: str) -> str:
-    """The server's answer; for 403 also the missing rule."""
+    """The server's answer; for a 403 of RBAC also the missing rule."""
     request = verb.value if verb is not None else "request"
     answer = f"the {request} was refused with {outcome.code or 'an error'} {outcome.reason}: {outcome.message}"
     answer = answer.rstrip(": ")
-    if outcome.code != _FORBIDDEN or outcome.quiet:
-        return answer
+    if outcome.code != _FORBIDDEN or outcome.quiet or not _RBAC_TEXT.search(outcome.message):
+        return answer  # admission policies, quotas and proxies answer 403 too, and a rule would not help
     missing = "the patch verb may be missing" if verb is Verb.PATCH else "the role lacks a rule"
     return f"{answer}; {missing}, grant {rule}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kevents._model.wire import (
     ELLIPSIS,
+    EVENTS_GROUP,
     clean,
     clean_texts,
     event_name,
@@ -20,6 +21,8 @@ from kevents._model.wire import (
     field_texts,
     format_time,
     parse_time,
+    printable,
+    read_field,
 )
 
 if TYPE_CHECKING:
@@ -94,8 +97,8 @@ class ObjectReference:
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> ObjectReference:
-        """Read a reference in the API's format. Unknown keys are ignored, missing ones are empty."""
-        return cls(**{field: field_text(body.get(key)) for field, key in _REFERENCE_FIELDS.items()})
+        """Read a reference in the API's format, also in snake_case. Unknown keys are ignored, missing ones empty."""
+        return cls(**{field: field_text(read_field(body, key)) for field, key in _REFERENCE_FIELDS.items()})
 
     def to_dict(self) -> Json:
         """Return the reference in the API's format, without empty fields."""
@@ -306,47 +309,63 @@ class Event:
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> Self:
-        """Read an event in the format of its API.
+        """Read an event in the format of core/v1 or events.k8s.io/v1, also as ``to_dict()`` of a client's model.
 
         Args:
-            body: The object as a dictionary. Missing fields are empty, a missing count is 1.
+            body: The object as a dictionary. Missing fields are empty, a missing count is 1. Count and last time of a
+                ``series`` count before those beside it.
 
         Raises:
-            ValueError: If a timestamp is not an RFC 3339 time with a zone, or the body is not an event.
+            ValueError: If a timestamp is not an RFC 3339 time with a zone, or the body is not an Event.
         """
         try:
-            return cls._read(body)
+            return cls._from_fields(_event_fields(body))
         except (AttributeError, TypeError, OverflowError) as error:
             raise ValueError(f"not an Event object of the API: {error}") from error
 
     @classmethod
-    def _read(cls, body: Mapping[str, Any]) -> Self:
-        metadata: Mapping[str, Any] = body.get("metadata") or {}
-        source: Mapping[str, Any] = body.get("source") or {}
-        first = body.get("firstTimestamp") or body.get("eventTime")
-        last = body.get("lastTimestamp") or first
-        time = parse_time(last) if last else 0
-        return cls(
-            reference=ObjectReference.from_dict(body.get("involvedObject") or {}),
-            type=field_text(body.get("type")),
-            reason=field_text(body.get("reason")),
-            message=field_text(body.get("message")),
-            source=EventSource(
-                field_text(source.get("component") or body.get("reportingComponent")),
-                field_text(source.get("host") or body.get("reportingInstance")),
-            ),
-            time=time,
-            serial=time,
-            annotations=field_texts(metadata.get("annotations")),
-            labels=field_texts(metadata.get("labels")),
-            count=int(body.get("count") or 1),
-            first_time=parse_time(first) if first else time,
-            name=field_text(metadata.get("name")),
-            action=field_text(body.get("action")),
-            related=ObjectReference.from_dict(body["related"]) if body.get("related") else None,
-        )
+    def _from_fields(cls, fields: Json) -> Self:
+        return cls(**fields)
 
     def __repr__(self) -> str:
         """Show reference, type, reason, count and the start of the message."""
         message = self.message if len(self.message) <= 80 else self.message[:77] + ELLIPSIS  # noqa: PLR2004
         return f"<Event {self.reference} {self.type} {self.reason} x{self.count} {message!r}>"
+
+
+def _event_fields(body: Mapping[str, Any]) -> Json:
+    """Return the arguments of :class:`Event` for an object of either API.
+
+    Raises:
+        ValueError: If it is another object, or a time is malformed.
+    """
+    api_version, kind = field_text(read_field(body, "apiVersion")), field_text(body.get("kind"))
+    is_event = kind in {"", "Event"} and (api_version in {"", "v1"} or api_version.startswith(f"{EVENTS_GROUP}/"))
+    if not is_event or "spec" in body or "status" in body:
+        raise ValueError(f"not an Event object of the API: {printable(f'{api_version} {kind}'[:80])!r}")
+    metadata: Mapping[str, Any] = body.get("metadata") or {}
+    series: Mapping[str, Any] = body.get("series") or {}
+    source: Mapping[str, Any] = read_field(body, "source", "deprecatedSource") or {}
+    first = read_field(body, "eventTime", "firstTimestamp", "deprecatedFirstTimestamp")
+    last = read_field(series, "lastObservedTime") or read_field(body, "lastTimestamp", "deprecatedLastTimestamp")
+    time = parse_time(last or first) if last or first else 0
+    related = body.get("related")
+    return {
+        "reference": ObjectReference.from_dict(read_field(body, "involvedObject", "regarding") or {}),
+        "type": field_text(body.get("type")),
+        "reason": field_text(body.get("reason")),
+        "message": field_text(read_field(body, "message", "note")),
+        "source": EventSource(
+            field_text(source.get("component") or read_field(body, "reportingComponent", "reportingController")),
+            field_text(source.get("host") or read_field(body, "reportingInstance")),
+        ),
+        "time": time,
+        "serial": time,
+        "annotations": field_texts(metadata.get("annotations")),
+        "labels": field_texts(metadata.get("labels")),
+        "count": int(series.get("count") or read_field(body, "count", "deprecatedCount") or 1),
+        "first_time": parse_time(first) if first else time,
+        "name": field_text(metadata.get("name")),
+        "action": field_text(body.get("action")),
+        "related": ObjectReference.from_dict(related) if related else None,
+    }

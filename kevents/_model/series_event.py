@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from kevents._model.objects import NO_TEXTS, Event, EventSource, Json, ObjectReference
 from kevents._model.wire import EVENTS_GROUP, clean, format_micro_time
@@ -132,29 +132,5 @@ class SeriesEvent(Event):
         return {"series": {"count": self.count, "lastObservedTime": format_micro_time(self.time)}}
 
     @classmethod
-    def _read(cls, body: Mapping[str, Any]) -> Self:
-        series: Mapping[str, Any] = body.get("series") or {}
-        core = {"involvedObject": "regarding", "message": "note", "reportingComponent": "reportingController"}
-        times = {
-            "firstTimestamp": body.get("eventTime") or body.get("deprecatedFirstTimestamp"),
-            "lastTimestamp": series.get("lastObservedTime") or body.get("deprecatedLastTimestamp"),
-            "count": series.get("count") or body.get("deprecatedCount"),
-            "source": body.get("deprecatedSource"),
-        }
-        event = Event.from_dict({**body, **{name: body.get(theirs) for name, theirs in core.items()}, **times})
-        return cls(
-            regarding=event.reference,
-            type=event.type,
-            reason=event.reason,
-            action=event.action,
-            note=event.message,
-            source=event.source,
-            time=event.time,
-            serial=event.serial,
-            related=event.related,
-            annotations=event.annotations,
-            labels=event.labels,
-            count=event.count,
-            first_time=event.first_time,
-            name=event.name,
-        )
+    def _from_fields(cls, fields: Json) -> Self:
+        return cls(regarding=fields.pop("reference"), note=fields.pop("message"), **fields)

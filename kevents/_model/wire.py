@@ -140,6 +140,21 @@ def field_texts(value: Any) -> Mapping[str, str]:  # noqa: ANN401 - JSON of any 
     return MappingProxyType({field_text(key): field_text(inner) for key, inner in (value or {}).items()})
 
 
+def read_field(body: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401 - JSON of any shape
+    """Return the first of these fields that is not null, by its name in camelCase or snake_case."""
+    for name in names:
+        for key in (name, _snake_case(name)):
+            value = body.get(key)
+            if value is not None:
+                return value
+    return None
+
+
+@lru_cache(maxsize=64)
+def _snake_case(name: str) -> str:
+    return re.sub(r"([A-Z])", r"_\1", name).lower()
+
+
 def printable(text: str) -> str:
     """Escape control characters and line breaks, so that ``text`` is one line of a log or terminal."""
     if text.isprintable():

@@ -13,7 +13,15 @@ from kevents._queue.work_item import Dropped
 from kevents._runtime.log import LimitedLog, is_in_kevents
 from tests.support.sinks import about
 
+DENIED = 'events is forbidden: User "u" cannot create resource "events" in API group "" in the namespace "prod"'
 RULE = 'apiGroups: [""], resources: ["events"], verbs: ["create", "patch"]'
+POLICIES = (
+    'admission webhook "validation.gatekeeper.sh" denied the request: [no-events] events are not allowed',
+    "events \"web-0.17\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no events",
+    'events "web-0.17" is forbidden: exceeded quota: q, requested: count/events=1, used: count/events=10, limited: 10',
+    "RBAC: access denied",
+    "Access denied by the proxy",
+)
 EVENT = Event(reference=about(), type="Normal", reason="R", message="m", source=EventSource("c"), time=0, serial=1)
 
 
@@ -78,19 +86,27 @@ def test_the_function_speaks_for_kevents() -> None:
     ("dropped", "level", "text"),
     [
         (
-            Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(403, "Forbidden", "no")),
+            Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(403, "Forbidden", DENIED)),
             logging.WARNING,
-            "the create was refused with 403 Forbidden: no; the role lacks a rule, grant " + RULE,
+            f"the create was refused with 403 Forbidden: {DENIED}; the role lacks a rule, grant " + RULE,
         ),
         (
-            Dropped(DropReason.REJECTED, EVENT, 1, Verb.PATCH, Rejected(403, "Forbidden", "no")),
+            Dropped(DropReason.REJECTED, EVENT, 1, Verb.PATCH, Rejected(403, "Forbidden", DENIED)),
             logging.WARNING,
-            "the patch was refused with 403 Forbidden: no; the patch verb may be missing, grant " + RULE,
+            f"the patch was refused with 403 Forbidden: {DENIED}; the patch verb may be missing, grant " + RULE,
         ),
         (
             Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(403, "Forbidden", "ends", quiet=True)),
             logging.DEBUG,
             "the create was refused with 403 Forbidden: ends",
+        ),
+        *(
+            (
+                Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(403, "Forbidden", message)),
+                logging.WARNING,
+                f"the create was refused with 403 Forbidden: {message}",
+            )
+            for message in POLICIES
         ),
         (
             Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(0, "ValueError", "")),
@@ -111,7 +127,7 @@ def test_the_function_speaks_for_kevents() -> None:
     ],
 )
 def test_what_the_queue_dropped(dropped: Dropped, level: int, text: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfalls 43, 44, 45: a refusal is told with what the server said, and for a 403 with the rule that is missing."""
+    """Pitfalls 43, 44, 45, fault 7: the line has the server's text, and for a 403 of RBAC also the missing rule."""
     caplog.set_level(logging.DEBUG, "kevents")
     DropReporter(LimitedLog(), None).report_dropped(dropped)
     assert caplog.messages == [f"dropped an event about v1/Pod prod/web-0 (reason R), {dropped.reason.value}: {text}"]

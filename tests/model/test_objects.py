@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents._model.objects import Event, EventSource, ObjectReference
+from kevents._model.series_event import SeriesEvent
 
 POD = ObjectReference(
     kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u1", resource_version="7", field_path="spec"
@@ -194,6 +196,68 @@ class TestEvent:
         assert (read.time, read.first_time, read.count, read.message) == (5_000_001_000, 5_000_001_000, 1, "")
         assert (read.source, read.name, read.reference) == (EventSource("c", "h"), "x", ObjectReference())
         assert (Event.from_dict({}).time, Event.from_dict({}).count) == (0, 1)
+
+    def test_from_series(self) -> None:
+        """Faults 15 and 16: count and last time of a core/v1 series count before those beside it."""
+        series = {"count": 7, "lastObservedTime": "1970-01-01T00:00:09.000001Z"}
+        times = {"eventTime": "1970-01-01T00:00:05.000001Z", "firstTimestamp": None, "lastTimestamp": None}
+        for beside in ({}, {"lastTimestamp": times["eventTime"], "count": 1}):
+            read = Event.from_dict({**times, **beside, "series": series})
+            assert (read.count, read.first_time, read.time) == (7, 5_000_001_000, 9_000_001_000)
+
+    @pytest.mark.parametrize("module", ["kubernetes.client", "kubernetes.aio.client", "kubernetes_asyncio.client"])
+    def test_from_model(self, module: str) -> None:
+        """Fault 16: ``to_dict()`` of a client's model, in snake_case and with datetimes, is read whole."""
+        client = pytest.importorskip(module, reason=f"{module} is not installed")
+        noon = datetime(2026, 7, 24, 12, tzinfo=timezone.utc)
+        model = client.CoreV1Event(
+            metadata=client.V1ObjectMeta(name="web-0.17", namespace="prod", labels={"a": "b"}),
+            involved_object=client.V1ObjectReference(kind="Pod", api_version="v1", name="web-0", resource_version="4"),
+            first_timestamp=noon,
+            last_timestamp=noon + timedelta(seconds=5),
+            reporting_component="c",
+            reporting_instance="h",
+            series=client.CoreV1EventSeries(count=3, last_observed_time=noon + timedelta(seconds=9)),
+        )
+        read = Event.from_dict(model.to_dict())
+        assert read.reference == ObjectReference(kind="Pod", api_version="v1", name="web-0", resource_version="4")
+        assert (read.name, dict(read.labels), read.source) == ("web-0.17", {"a": "b"}, EventSource("c", "h"))
+        assert (read.count, read.time - read.first_time) == (3, 9 * SECOND)
+
+    def test_from_body_of_the_other_api(self) -> None:
+        """Fault 16: a body of events.k8s.io/v1 is read whole, by the class of core/v1 too."""
+        body = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": "web-0.17"},
+            "regarding": {"kind": "Pod", "name": "web-0"},
+            "note": "n",
+            "reportingController": "c",
+            "eventTime": "1970-01-01T00:00:05.000001Z",
+            "deprecatedCount": 2,
+        }
+        read = Event.from_dict(body)
+        assert (read.reference.name, read.message, read.source.component, read.count) == ("web-0", "n", "c", 2)
+        assert (SeriesEvent.from_dict(body).note, SeriesEvent.from_dict(event().to_dict()).note) == ("n", "up")
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0"}},
+            {"metadata": {"name": "web-0"}, "spec": {}, "status": {}},
+            {"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound"},
+            {"apiVersion": "v1", "kind": "EventList", "items": []},
+            {"api_version": "calendar.example.com/v1", "kind": "Event"},
+            [],
+            [{"kind": "Event"}],
+        ],
+        ids=repr,
+    )
+    @pytest.mark.parametrize("cls", [Event, SeriesEvent])
+    def test_from_another_object(self, cls: type[Event], body: Any) -> None:
+        """Fault 16: a Pod, a Status and a list are refused."""
+        with pytest.raises(ValueError, match="not an Event object of the API"):
+            cls.from_dict(body)
 
     def test_from_dict_bad_time(self) -> None:
         """A time without a zone is refused."""

@@ -70,6 +70,7 @@ def test_docstrings(room: Any, caplog: pytest.LogCaptureFixture) -> None:
 
 # -- FakeRecorder ------------------------------------------------------------------------------------------------
 
+NOWHERE = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="50%", name="web-0")
 GOOD: list[Call] = [
     lambda r: r.event(POD, "Normal", "Started", "up"),
     lambda r: r.event(POD, "Warning", "Failed", "why", annotations={"a": "1"}, labels={"b": "2"}),
@@ -92,6 +93,7 @@ BAD: list[tuple[Call, DropReason]] = [
     (lambda r: r.event({"metadata": {}}, "Normal", "Started", "up"), DropReason.INVALID_REFERENCE),
     (lambda r: r.event(body(), "Normal", "Started", "about an Event"), DropReason.INVALID_REFERENCE),
     (lambda r: r.for_object(None).normal("Started", "up"), DropReason.INVALID_REFERENCE),
+    (lambda r: r.event(NOWHERE, "Normal", "R", "m"), DropReason.INVALID_REFERENCE),
     (lambda r: r.event(POD, "Info", "Started", "up"), DropReason.INVALID_TYPE),
     (lambda r: r.event(POD, "Normal", "Started", Broken()), DropReason.INVALID_MESSAGE),
     (lambda r: r.event(POD, "Normal", "Started", "up", annotations=["no mapping"]), DropReason.INVALID_MESSAGE),
@@ -320,6 +322,7 @@ SERIES_GOOD: list[Call] = [
 ]
 SERIES_BAD: list[tuple[Call, DropReason]] = [
     (lambda r: r.eventf(None, None, "Normal", "Started", "Starting", "up"), DropReason.INVALID_REFERENCE),
+    (lambda r: r.event(NOWHERE, "Normal", "R", "A", "m"), DropReason.INVALID_REFERENCE),
     (lambda r: r.eventf(POD, None, "Info", "Started", "Starting", "up"), DropReason.INVALID_TYPE),
     (lambda r: r.eventf(POD, None, "Normal", "Started", "", "up"), DropReason.INVALID_MESSAGE),
     (lambda r: r.event(POD, "Normal", "Started", "Starting", Broken()), DropReason.INVALID_MESSAGE),
