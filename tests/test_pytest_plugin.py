@@ -1,4 +1,4 @@
-"""The pytest plugin gives its fixtures, and costs nobody anything who does not ask for one."""
+"""The pytest plugin provides its fixtures, and costs nothing in tests that use none."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_server(events_api_server):
 
 
 def test_fixtures(tmp_path: Path) -> None:
-    """Each fixture is new for each test, and of the class that the page says."""
+    """Each test gets a new fixture, of the class that the page names."""
     done = run_pytest(tmp_path, FIXTURES, *PLUGIN)
     assert outcome(done) == "3 passed", done.stdout + done.stderr
     listed = set(re.findall(r"^\| `(\w+)` \| `(\w+)`", PAGE.read_text(encoding="utf-8"), re.MULTILINE))

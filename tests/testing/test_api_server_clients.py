@@ -208,7 +208,7 @@ class TestApply:
         return wire.request("PATCH", f"{wire.events}/{name}?{query}", body, content_type=APPLY)
 
     def test_event(self, wire: Wire) -> None:
-        """It creates, changes, and removes what the manager applies no longer."""
+        """It creates, changes, and removes fields that the manager no longer applies."""
         first = self.apply(wire, wire.event())
         second = self.apply(wire, wire.event(count=2, action="A"), "fieldManager=me&force=true")
         third = self.apply(wire, {key: value for key, value in wire.event().items() if key != "message"})
@@ -439,7 +439,7 @@ class TestPatches:
 
     @pytest.mark.parametrize("body", [b"{}x", b'{"a": 1} {}'])
     def test_more_than_one_value(self, wire: Wire, body: bytes) -> None:
-        """The text says that something follows the JSON."""
+        """The text names the character that follows the JSON."""
         response = wire.request("POST", wire.events, body)
         assert (response.status, " after top-level value" in response.body["message"]) == (400, True)
 

@@ -1,4 +1,4 @@
-"""What an API server answers: the embedded one must not differ from a real one."""
+"""The contract of an API server: the embedded one must not differ from a real one."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ class TestCreate:
         assert (response.status, response.headers["content-type"]) == (201, "application/json")
 
     def test_defaults(self, wire: Wire) -> None:
-        """An event with nothing but names is stored; what is always shown is empty."""
+        """An event with names only is stored; the fields that are always shown are empty."""
         involved = {"namespace": wire.namespace}
         made = wire.ok("POST", wire.events, {"metadata": {"name": "a"}, "involvedObject": involved})
         del made["metadata"]
-        assert {
+        assert made == {
             "kind": "Event",
             "apiVersion": "v1",
             "involvedObject": involved,
@@ -96,7 +96,7 @@ class TestCreate:
             "eventTime": None,
             "reportingComponent": "",
             "reportingInstance": "",
-        } == made
+        }
 
     def test_same_name_again(self, wire: Wire) -> None:
         """A second create under the same name is 409 AlreadyExists."""
@@ -131,12 +131,12 @@ class TestCreate:
     def test_core_accepts(self, wire: Wire, fields: dict[str, Any]) -> None:
         """Without eventTime, core/v1 takes nearly everything."""
         made = wire.ok("POST", wire.events, wire.event(**fields))
-        assert {key: value or None for key, value in fields.items()} == {key: made.get(key) or None for key in fields}
+        assert {key: made.get(key) or None for key in fields} == {key: value or None for key, value in fields.items()}
 
     @pytest.mark.parametrize("name", ["A b:7", "q" * 300, "fd00:10::103", "ü"])
     def test_core_names(self, wire: Wire, name: str) -> None:
         """In core/v1 an event may have any name that fits into a path."""
-        assert name == wire.ok("POST", wire.events, wire.event(name))["metadata"]["name"]
+        assert wire.ok("POST", wire.events, wire.event(name))["metadata"]["name"] == name
 
     @pytest.mark.parametrize("name", ["a/b", "a%b", "..", "."])
     def test_names_that_do_not_fit(self, wire: Wire, name: str) -> None:
@@ -194,11 +194,11 @@ class TestCreate:
     def test_unicode(self, wire: Wire) -> None:
         """Text comes back as it went in."""
         message = 'ß 漢 🎉 "quoted" \\ \n\t<&>'
-        assert message == wire.ok("POST", wire.events, wire.event(message=message))["message"]
+        assert wire.ok("POST", wire.events, wire.event(message=message))["message"] == message
 
 
 class TestRefusals:
-    """What is wrong with a create, and how that is said."""
+    """Refused creates, and their texts."""
 
     def test_other_namespace_involved(self, wire: Wire) -> None:
         """An involved object in another namespace is 422."""
@@ -216,7 +216,7 @@ class TestRefusals:
     def test_cluster_scoped(self, wire: Wire, namespace: str, status: int) -> None:
         """An event about something outside namespaces belongs into `default`."""
         body = {"metadata": {"generateName": "node."}, "involvedObject": {"kind": "Node", "name": "n"}}
-        assert status == wire.request("POST", f"/api/v1/namespaces/{namespace}/events", body).status
+        assert wire.request("POST", f"/api/v1/namespaces/{namespace}/events", body).status == status
 
     @pytest.mark.parametrize(("namespace", "status"), [("default", 201), ("kube-system", 201), ("", 422)])
     def test_cluster_scoped_with_event_time(self, wire: Wire, namespace: str, status: int) -> None:
@@ -224,7 +224,7 @@ class TestRefusals:
         where = namespace or wire.namespace
         body = wire.event(eventTime=MICRO, action="A", involvedObject={"kind": "Node", "name": "n"})
         body["metadata"] = {"generateName": "node."}
-        assert status == wire.request("POST", f"/api/v1/namespaces/{where}/events", body).status
+        assert wire.request("POST", f"/api/v1/namespaces/{where}/events", body).status == status
 
     def test_namespace_of_the_body(self, wire: Wire) -> None:
         """A namespace in the body that is not that of the path is 400."""
@@ -232,13 +232,13 @@ class TestRefusals:
         body["metadata"]["namespace"] = "default"
         response = wire.request("POST", wire.events, body)
         message = "the namespace of the provided object does not match the namespace sent on the request"
-        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     def test_other_version(self, wire: Wire) -> None:
         """A body of another API version is 400."""
         response = wire.request("POST", wire.events, wire.event(apiVersion="events.k8s.io/v1"))
         message = "the API version in the data (events.k8s.io/v1) does not match the expected API version (v1)"
-        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     def test_other_kind(self, wire: Wire) -> None:
         """A body of another kind is 400."""
@@ -246,7 +246,7 @@ class TestRefusals:
         message = (
             'Pod in version "v1" cannot be handled as a Event: converting (v1.Pod) to (core.Event): unknown conversion'
         )
-        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     @pytest.mark.parametrize("body", [b"{not json", b"", b"[]", b'"x"', b"\xff"])
     def test_no_json(self, wire: Wire, body: bytes) -> None:
@@ -269,7 +269,7 @@ class TestRefusals:
             "the body of the request was in an unknown format - accepted media types include: "
             "application/json, application/yaml, application/vnd.kubernetes.protobuf"
         )
-        assert (415, failure(415, "UnsupportedMediaType", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (415, failure(415, "UnsupportedMediaType", message))
 
     @pytest.mark.parametrize(
         ("fields", "text"),
@@ -308,7 +308,7 @@ class TestRefusals:
         """With fieldValidation=Strict it is 400."""
         response = wire.request("POST", f"{wire.events}?fieldValidation=Strict", wire.event(bogus=1))
         message = 'Event in version "v1" cannot be handled as a Event: strict decoding error: unknown field "bogus"'
-        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     @pytest.mark.parametrize("field", ["labels", "annotations"])
     def test_label_keys(self, wire: Wire, field: str) -> None:
@@ -316,7 +316,7 @@ class TestRefusals:
         body = wire.event()
         body["metadata"][field] = {"a b": "c"}
         response = wire.request("POST", wire.events, body)
-        assert (422, [(f"metadata.{field}", "FieldValueInvalid")]) == (response.status, causes(response))
+        assert (response.status, causes(response)) == (422, [(f"metadata.{field}", "FieldValueInvalid")])
 
     def test_label_value(self, wire: Wire) -> None:
         """A label's value is limited, an annotation's is not."""
@@ -328,7 +328,7 @@ class TestRefusals:
     def test_too_large_for_etcd(self, wire: Wire) -> None:
         """A body over about 1.5 MB is 500, not 413."""
         response = wire.request("POST", wire.events, wire.event(message="x" * 1_600_000))
-        assert (500, failure(500, "", "etcdserver: request is too large")) == (response.status, response.body)
+        assert (response.status, response.body) == (500, failure(500, "", "etcdserver: request is too large"))
 
     def test_one_megabyte(self, wire: Wire) -> None:
         """A body of 1.2 MB is stored."""
@@ -338,7 +338,7 @@ class TestRefusals:
         """A body over 3 MiB is 413."""
         response = wire.request("POST", wire.events, wire.event(message="x" * 3_200_000))
         message = "Request entity too large: limit is 3145728"
-        assert (413, failure(413, "RequestEntityTooLarge", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (413, failure(413, "RequestEntityTooLarge", message))
 
 
 class TestTimes:
@@ -353,7 +353,7 @@ class TestTimes:
     )
     def test_seconds(self, wire: Wire, given: str, stored: str) -> None:
         """Timestamps are kept in whole seconds, UTC."""
-        assert stored == wire.ok("POST", wire.events, wire.event(lastTimestamp=given))["lastTimestamp"]
+        assert wire.ok("POST", wire.events, wire.event(lastTimestamp=given))["lastTimestamp"] == stored
 
     @pytest.mark.parametrize(
         ("given", "stored"),
@@ -366,7 +366,7 @@ class TestTimes:
     def test_micro(self, wire: Wire, given: str, stored: str) -> None:
         """EventTime is kept in microseconds, UTC."""
         made = wire.ok("POST", wire.events, wire.event(eventTime=given, action="A"))
-        assert stored == made["eventTime"]
+        assert made["eventTime"] == stored
 
     @pytest.mark.parametrize(
         "given", ["2026-07-24T09:00:00Z", "2026-07-24T09:00:00+00:00", "2026-07-24T09:00:00.123Z", "x"]
@@ -380,7 +380,7 @@ class TestTimes:
 
     @pytest.mark.parametrize("given", ["2026-07-24 09:00:00Z", "2026-07-24T09:00:00", "2026-13-24T09:00:00Z"])
     def test_no_time(self, wire: Wire, given: str) -> None:
-        """What is no RFC 3339 is 400."""
+        """A time that is not RFC 3339 is 400."""
         assert wire.request("POST", wire.events, wire.event(lastTimestamp=given)).status == 400
 
 
@@ -434,7 +434,7 @@ class TestEventsV1:
         ids=lambda value: str(value)[:32] if isinstance(value, dict) else "",
     )
     def test_refused(self, wire: Wire, fields: dict[str, Any], expected: list[tuple[str, str]]) -> None:
-        """What events.k8s.io does not take is 422 with the field."""
+        """An event that events.k8s.io does not accept is 422 with the field."""
         response = wire.request("POST", wire.new_events, wire.new_event(**fields))
         assert (response.status, response.body["reason"], causes(response)) == (422, "Invalid", expected)
 
@@ -451,7 +451,7 @@ class TestEventsV1:
         ids=lambda value: str(value)[:32],
     )
     def test_accepted(self, wire: Wire, fields: dict[str, Any]) -> None:
-        """What is within the limits is stored."""
+        """An event within the limits is stored."""
         assert wire.request("POST", wire.new_events, wire.new_event(**fields)).status == 201
 
     def test_other_namespace(self, wire: Wire) -> None:
@@ -535,7 +535,7 @@ class TestViews:
         } == wire.ok("GET", f"{wire.events}/pod.1")
 
     def test_delete_through_either(self, wire: Wire) -> None:
-        """What one view deletes is gone from the other."""
+        """An event deleted in one view is gone from the other."""
         wire.ok("POST", wire.events, wire.event())
         wire.ok("DELETE", f"{wire.new_events}/pod.1")
         assert wire.request("GET", f"{wire.events}/pod.1").status == 404
@@ -580,7 +580,7 @@ class TestPatch:
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", [operation], JSON_PATCH)
         message = "the server rejected our request due to an error in our request"
-        assert (422, failure(422, "Invalid", message, {})) == (response.status, response.body)
+        assert (response.status, response.body) == (422, failure(422, "Invalid", message, {}))
 
     @pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
     def test_content_type(self, wire: Wire, content_type: str) -> None:
@@ -645,7 +645,7 @@ class TestPatch:
         """A patch that cannot be read is 400."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", body, content_type)
-        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     @pytest.mark.parametrize(
         ("change", "text"),
@@ -688,7 +688,7 @@ class TestPatch:
         """A patch cannot rename an event, nor be for an older version of it."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", {"metadata": metadata, "count": 5})
-        assert (status, reason) == (response.status, response.body["reason"])
+        assert (response.status, response.body["reason"]) == (status, reason)
 
     def test_conflict(self, wire: Wire) -> None:
         """A conflict says what to do."""
@@ -698,7 +698,7 @@ class TestPatch:
             'Operation cannot be fulfilled on events "pod.1": the object has been modified; '
             "please apply your changes to the latest version and try again"
         )
-        assert failure(409, "Conflict", message, {"name": "pod.1", "kind": "events"}) == response.body
+        assert response.body == failure(409, "Conflict", message, {"name": "pod.1", "kind": "events"})
 
     def test_involved_namespace(self, wire: Wire) -> None:
         """A patched core/v1 event must still be about its own namespace."""
@@ -710,7 +710,7 @@ class TestPatch:
         """A patch that makes the event too large for etcd is 500."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", {"message": "x" * 1_600_000}, MERGE)
-        assert (500, failure(500, "", "etcdserver: request is too large")) == (response.status, response.body)
+        assert (response.status, response.body) == (500, failure(500, "", "etcdserver: request is too large"))
 
     def test_dry_run(self, wire: Wire) -> None:
         """A patch with dryRun changes nothing."""
@@ -748,7 +748,7 @@ class TestPatch:
         """Through events.k8s.io nothing else may change."""
         wire.ok("POST", wire.new_events, wire.new_event())
         response = wire.patch("pod.1", change, new=True)
-        assert (422, fields) == (response.status, [field for field, _ in causes(response)])
+        assert (response.status, [field for field, _ in causes(response)]) == (422, fields)
 
     @pytest.mark.parametrize(
         ("change", "text"),
@@ -805,7 +805,7 @@ class TestPut:
         """The body's name must be that of the path."""
         response = wire.request("PUT", f"{wire.events}/pod.2", wire.event())
         message = "the name of the object (pod.1) does not match the name on the URL (pod.2)"
-        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     def test_old_version(self, wire: Wire) -> None:
         """A put for an older version is a conflict."""
@@ -819,7 +819,7 @@ class TestRead:
     """GET and DELETE."""
 
     def test_get(self, wire: Wire) -> None:
-        """A get gives what the create gave."""
+        """A get returns the same object as the create."""
         made = wire.ok("POST", wire.events, wire.event())
         assert made == wire.ok("GET", f"{wire.events}/pod.1")
 
@@ -861,7 +861,7 @@ class TestRead:
 
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
     def test_unknown_name(self, wire: Wire, method: str) -> None:
-        """What is not there is 404 NotFound."""
+        """A missing event is 404 NotFound."""
         response = wire.request(method, f"{wire.events}/no")
         expected = failure(404, "NotFound", 'events "no" not found', {"name": "no", "kind": "events"})
         assert (response.status, response.body) == (404, expected)
@@ -879,7 +879,7 @@ class TestRead:
         assert wire.request("GET", f"{wire.events}/pod.1").status == 404
 
     def test_delete_collection(self, wire: Wire) -> None:
-        """A delete of the collection removes what the selector selects and lists it."""
+        """A delete of the collection removes the selected objects and returns them."""
         wire.ok("POST", wire.events, wire.event("a.1"))
         wire.ok("POST", wire.events, wire.event("b.1", reason="Other"))
         assert names(wire.ok("DELETE", f"{wire.events}?fieldSelector=reason=Other")) == ["b.1"]
@@ -890,7 +890,7 @@ class TestRead:
         """A method that the path does not have is 405."""
         response = wire.request(method, wire.events + suffix, {})
         message = "the server does not allow this method on the requested resource"
-        assert (405, failure(405, "MethodNotAllowed", message, {})) == (response.status, response.body)
+        assert (response.status, response.body) == (405, failure(405, "MethodNotAllowed", message, {}))
 
     def test_create_without_namespace(self, wire: Wire) -> None:
         """Events cannot be created without a namespace in the path."""
@@ -901,7 +901,7 @@ class TestRead:
         """A resource that is not there is 404 without details."""
         response = wire.request("GET", path)
         message = "the server could not find the requested resource"
-        assert (404, failure(404, "NotFound", message, {})) == (response.status, response.body)
+        assert (response.status, response.body) == (404, failure(404, "NotFound", message, {}))
 
     @pytest.mark.parametrize("path", ["/nope", "/apis/nope.io/v1", "/apis/nope.io/v1/things"])
     def test_unknown_path(self, wire: Wire, path: str) -> None:
@@ -961,7 +961,7 @@ class TestSelect:
     def test_bad_fields(self, wire: Wire, new: bool, selector: str, message: str) -> None:  # noqa: FBT001 - a parameter of the test
         """A field selector that the server does not know is 400."""
         response = wire.request("GET", f"{wire.new_events if new else wire.events}?fieldSelector={selector}")
-        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     @pytest.mark.parametrize(
         ("selector", "expected"),
@@ -990,7 +990,7 @@ class TestSelect:
         assert (response.status, response.body["reason"]) == (400, "BadRequest")
 
     def test_pages(self, wire: Wire) -> None:
-        """A list comes in pages when it is asked to; the first ones say how many are left."""
+        """With a limit a list comes in pages; all but the last have the number of remaining items."""
         for name in "abcde":
             wire.ok("POST", wire.events, wire.event(name))
         first = wire.ok("GET", f"{wire.events}?limit=2")
@@ -1002,7 +1002,7 @@ class TestSelect:
         assert len({page["metadata"]["resourceVersion"] for page in (first, second, third)}) == 1
 
     def test_pages_with_a_selector(self, wire: Wire) -> None:
-        """With a selector a page does not say how many are left."""
+        """With a selector a page has no number of remaining items."""
         for name in "abc":
             wire.ok("POST", wire.events, wire.event(name))
         page = wire.ok("GET", f"{wire.events}?limit=1&fieldSelector=type=Normal")
@@ -1047,7 +1047,7 @@ class TestSelect:
         token = wire.ok("GET", f"{wire.events}?limit=1")["metadata"]["continue"]
         response = wire.request("GET", f"{wire.events}?limit=1&resourceVersion=1&continue={token}")
         message = "specifying resource version is not allowed when using continue"
-        assert (400, failure(400, "BadRequest", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     @pytest.mark.parametrize("query", ["limit=x", "continue=bogus", "resourceVersion=abc"])
     def test_bad_parameters(self, wire: Wire, query: str) -> None:
@@ -1095,7 +1095,7 @@ class TestNamespaces:
         """The namespace `default` cannot be deleted."""
         response = wire.request("DELETE", "/api/v1/namespaces/default")
         why = 'namespaces "default" is forbidden: this namespace may not be deleted'
-        assert (403, why) == (response.status, response.body["message"])
+        assert (response.status, response.body["message"]) == (403, why)
 
     def test_terminating(self, wire: Wire) -> None:
         """A deleted namespace is Terminating until a controller has emptied it."""
@@ -1124,10 +1124,10 @@ class TestNamespaces:
             f"unable to create new content in namespace {wire.namespace} because it is being terminated"
         )
         details = {"name": "pod.1", **group, "kind": "events", "causes": [cause]}
-        assert (403, failure(403, "Forbidden", message, details)) == (response.status, response.body)
+        assert (response.status, response.body) == (403, failure(403, "Forbidden", message, details))
 
     def test_patch_while_terminating(self, wire: Wire) -> None:
-        """What is in it can still be patched."""
+        """Its objects can still be patched."""
         wire.ok("POST", wire.events, wire.event())
         wire.ok("DELETE", f"/api/v1/namespaces/{wire.namespace}")
         assert wire.patch("pod.1", {"count": 2}).status == 200
@@ -1139,16 +1139,16 @@ class TestAccess:
     def test_bad_token(self, wire: Wire) -> None:
         """A token that is not known is 401."""
         response = wire.request("GET", wire.events, token="bad")
-        assert (401, failure(401, "Unauthorized", "Unauthorized")) == (response.status, response.body)
+        assert (response.status, response.body) == (401, failure(401, "Unauthorized", "Unauthorized"))
 
     def test_no_token(self, wire: Wire) -> None:
-        """Without a token one is nobody, who may do nothing: 403."""
+        """Without a token the user is anonymous and has no permissions: 403."""
         response = wire.request("POST", wire.events, wire.event(), token="")
         message = (
             'events is forbidden: User "system:anonymous" cannot create resource "events" in API group "" '
             f'in the namespace "{wire.namespace}"'
         )
-        assert (403, failure(403, "Forbidden", message, {"kind": "events"})) == (response.status, response.body)
+        assert (response.status, response.body) == (403, failure(403, "Forbidden", message, {"kind": "events"}))
 
     @pytest.mark.parametrize(
         ("method", "suffix", "verb"),
@@ -1176,16 +1176,16 @@ class TestAccess:
         )
         details = {"name": "x", "group": group, "kind": "events"}
         expected = {key: value for key, value in details.items() if value and (key != "name" or "x" in suffix)}
-        assert (403, failure(403, "Forbidden", message, expected)) == (response.status, response.body)
+        assert (response.status, response.body) == (403, failure(403, "Forbidden", message, expected))
 
     def test_cluster_scope(self, wire: Wire) -> None:
-        """Outside of namespaces the text says so."""
+        """For a cluster-scoped resource the text names the cluster scope."""
         response = wire.request("GET", "/api/v1/nodes/x", user="stranger")
         message = (
             'nodes "x" is forbidden: User "stranger" cannot get resource "nodes" in API group "" at the cluster scope'
         )
         details = {"name": "x", "kind": "nodes"}
-        assert (403, failure(403, "Forbidden", message, details)) == (response.status, response.body)
+        assert (response.status, response.body) == (403, failure(403, "Forbidden", message, details))
 
     def test_unknown_resource(self, wire: Wire) -> None:
         """Permission is asked for before existence."""
@@ -1214,7 +1214,7 @@ class TestAccess:
             'events "pod.1" is forbidden: User "creator" cannot patch resource "events" in API group "" '
             f'in the namespace "{wire.namespace}"'
         )
-        assert (403, message) == (response.status, response.body["message"])
+        assert (response.status, response.body["message"]) == (403, message)
 
     def test_paths(self, wire: Wire) -> None:
         """Health and version are for everybody, discovery is for those with a token."""
@@ -1228,11 +1228,11 @@ class TestAccess:
     def test_path_text(self, wire: Wire) -> None:
         """A path that is refused is named."""
         message = 'forbidden: User "system:anonymous" cannot get path "/api"'
-        assert failure(403, "Forbidden", message, {}) == wire.request("GET", "/api", token="").body
+        assert wire.request("GET", "/api", token="").body == failure(403, "Forbidden", message, {})
 
 
 class TestShapes:
-    """What `Accept` asks for."""
+    """The `Accept` header."""
 
     def test_table(self, wire: Wire) -> None:
         """Events as a table have the columns that kubectl prints."""
@@ -1337,7 +1337,7 @@ class TestShapes:
         body = bare(wire.request("GET", wire.events, accept=accept).body)
         item = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": made["metadata"]}
         assert (body["kind"], body["apiVersion"]) == ("PartialObjectMetadataList", "meta.k8s.io/v1")
-        assert [item] == body["items"]
+        assert body["items"] == [item]
 
     @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html, application/json"])
     def test_json(self, wire: Wire, accept: str) -> None:
@@ -1355,7 +1355,7 @@ class TestShapes:
         ],
     )
     def test_not_acceptable(self, wire: Wire, accept: str) -> None:
-        """What the server does not have is 406."""
+        """A form that the server does not have is 406."""
         response = wire.request("GET", wire.events, accept=accept)
         assert (response.status, response.body["reason"]) == (406, "NotAcceptable")
 
@@ -1364,7 +1364,7 @@ class TestWatch:
     """Watches."""
 
     def test_changes(self, wire: Wire) -> None:
-        """A watch from a list's version tells each change with the whole object."""
+        """A watch from a list's version gets each change with the whole object."""
         version = wire.ok("GET", wire.events)["metadata"]["resourceVersion"]
         with wire.watching(f"{wire.events}?watch=1&resourceVersion={version}") as lines:
             made = wire.ok("POST", wire.events, wire.event())
@@ -1386,26 +1386,26 @@ class TestWatch:
 
     @pytest.mark.parametrize("query", ["", "&resourceVersion=0"])
     def test_from_the_present(self, wire: Wire, query: str) -> None:
-        """Without a version a watch begins with what there is."""
+        """Without a version a watch begins with the existing objects."""
         made = wire.ok("POST", wire.events, wire.event())
         with wire.watching(f"{wire.events}?watch=1{query}") as lines:
             assert {"type": "ADDED", "object": made} == next(lines)
 
     @pytest.mark.parametrize("true", ["1", "true", "True", "t"])
     def test_true(self, wire: Wire, true: str) -> None:
-        """That it is to be a watch is said in any of Go's ways; the client 31 says `True`."""
+        """`watch` may have any of Go's forms of true; client 31 sends `True`."""
         made = wire.ok("POST", wire.events, wire.event())
         with wire.watching(f"{wire.events}?watch={true}") as lines:
             assert {"type": "ADDED", "object": made} == next(lines)
 
     def test_other_view(self, wire: Wire) -> None:
-        """A watch through events.k8s.io tells of core/v1 events in its own form."""
+        """A watch through events.k8s.io shows core/v1 events in its own form."""
         with wire.watching(f"{wire.new_events}?watch=1") as lines:
             wire.ok("POST", wire.events, wire.event())
             assert {"type": "ADDED", "object": wire.ok("GET", f"{wire.new_events}/pod.1")} == next(lines)
 
     def test_selector(self, wire: Wire) -> None:
-        """What comes to be selected is ADDED, what ceases to be is DELETED."""
+        """An object that begins to match is ADDED, one that ceases to match is DELETED."""
         with wire.watching(f"{wire.events}?watch=1&fieldSelector=reason=Other") as lines:
             wire.ok("POST", wire.events, wire.event("a"))
             wire.ok("POST", wire.events, wire.event("b", reason="Other"))
@@ -1430,7 +1430,7 @@ class TestWatch:
         assert [table["rows"][0]["cells"][9] for table in told] == ["a", "b"]
 
     def test_forgotten(self, wire: Wire) -> None:
-        """A watch from a forgotten version is told so by an event, and ends."""
+        """A watch from a compacted version gets an ERROR event, and ends."""
         version = wire.ok("POST", wire.events, wire.event("a"))["metadata"]["resourceVersion"]
         for name in "bc":
             wire.ok("POST", wire.events, wire.event(name))
@@ -1441,7 +1441,7 @@ class TestWatch:
         assert [{"type": "ERROR", "object": gone}] == told
 
     def test_last_change_is_kept(self, wire: Wire) -> None:
-        """What was written last is never forgotten."""
+        """The last change is never forgotten."""
         wire.ok("POST", wire.events, wire.event("a"))
         for name in "b" if isinstance(wire.subject, EmbeddedSubject) else "bcde":
             last = wire.ok("POST", wire.events, wire.event(name))
@@ -1454,7 +1454,7 @@ class TestWatch:
         assert {"type": "ADDED", "object": last} == found
 
     def test_future(self, wire: Wire) -> None:
-        """A watch from a version yet to come is told nothing of what comes before it, and does not complain."""
+        """A watch from a future version gets no earlier changes, and no error."""
         version = int(wire.ok("GET", wire.events)["metadata"]["resourceVersion"]) + 100_000
         with wire.watching(f"{wire.events}?watch=1&timeoutSeconds=1&resourceVersion={version}") as lines:
             wire.ok("POST", wire.events, wire.event())
@@ -1471,7 +1471,7 @@ class TestWatch:
         """A version that is none is 500."""
         response = wire.request("GET", f"{wire.events}?watch=1&resourceVersion=abc")
         message = 'resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax'
-        assert (500, failure(500, "", message)) == (response.status, response.body)
+        assert (response.status, response.body) == (500, failure(500, "", message))
 
 
 class TestOtherKinds:
@@ -1502,8 +1502,8 @@ class TestOtherKinds:
         accept = accept.replace(shape, f"{shape}List") if shape else ""
         listed = wire.request("GET", path, accept=accept).body["items"]
         assert ("ADDED", made["metadata"]) == (told["type"], told["object"]["metadata"])
-        assert [labels] == [item["metadata"]["labels"] for item in listed]
-        assert (not shape, not shape) == ("endpoints" in told["object"], "endpoints" in listed[0])
+        assert [item["metadata"]["labels"] for item in listed] == [labels]
+        assert ("endpoints" in told["object"], "endpoints" in listed[0]) == (not shape, not shape)
 
     def test_config_map_name(self, wire: Wire) -> None:
         """Its name is a DNS subdomain."""
@@ -1544,7 +1544,7 @@ class TestOtherKinds:
         path = f"/apis/example.com/v1/namespaces/{wire.namespace}/widgets"
         message = 'widgets.example.com "no" not found'
         details = {"name": "no", "group": "example.com", "kind": "widgets"}
-        assert failure(404, "NotFound", message, details) == wire.request("GET", f"{path}/no").body
+        assert wire.request("GET", f"{path}/no").body == failure(404, "NotFound", message, details)
         assert wire.request("PATCH", f"{path}/no", {}, content_type=STRATEGIC).status == 415
         assert wire.request("POST", path, {"metadata": {"name": "w"}}).status == 400
 
@@ -1557,14 +1557,14 @@ class TestOtherKinds:
 
 
 class TestDiscovery:
-    """What the server tells about itself."""
+    """Discovery, health and version."""
 
     def test_groups(self, wire: Wire) -> None:
         """The group of events is listed with its version."""
         version = {"groupVersion": "events.k8s.io/v1", "version": "v1"}
         group = {"name": "events.k8s.io", "versions": [version], "preferredVersion": version}
         assert group in wire.ok("GET", "/apis")["groups"]
-        assert {"kind": "APIGroup", "apiVersion": "v1", **group} == wire.ok("GET", "/apis/events.k8s.io")
+        assert wire.ok("GET", "/apis/events.k8s.io") == {"kind": "APIGroup", "apiVersion": "v1", **group}
 
     @pytest.mark.parametrize("path", ["/api/v1", "/apis/events.k8s.io/v1"])
     def test_resources(self, wire: Wire, path: str) -> None:
@@ -1588,7 +1588,7 @@ class TestDiscovery:
 
     @pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz"])
     def test_health(self, wire: Wire, path: str) -> None:
-        """A healthy server says ok."""
+        """A healthy server answers ok."""
         assert wire.request("GET", path).body == "ok"
 
     def test_version(self, wire: Wire) -> None:

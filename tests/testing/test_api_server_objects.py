@@ -1,4 +1,4 @@
-"""What an API server does with objects that are no events: patches with directives, metadata, pages, columns."""
+"""Objects of other kinds on an API server: patches with directives, metadata, pages, columns."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TestStrategicMerge:
         assert (found and sorted(owner["uid"] for owner in found)) == uids
 
     def test_an_item_is_merged(self, wire: Wire) -> None:
-        """Of an item that is there already, only what is given changes."""
+        """In an existing item only the given fields change."""
         path = made(wire, ownerReferences=[OWNER])
         change = {"metadata": {"ownerReferences": [{"uid": "u-1", "name": "q"}]}}
         owners = wire.ok("PATCH", path, change, STRATEGIC)["metadata"]["ownerReferences"]
@@ -101,7 +101,7 @@ class TestJsonPatch:
     """JSON patches into lists."""
 
     def test_lists(self, wire: Wire) -> None:
-        """An item goes where its path says: in front of another, or to the end; it leaves from there too."""
+        """The path decides which item is removed, and where one is added: in front of another, or at the end."""
         path = made(wire, finalizers=["example.com/b"])
         patch = [
             {"op": "add", "path": "/metadata/finalizers/0", "value": "example.com/a"},
@@ -119,7 +119,7 @@ class TestJsonPatch:
 
 
 class TestMetadata:
-    """What metadata may hold."""
+    """Validation of metadata."""
 
     @pytest.mark.parametrize(
         ("labels", "text"),
@@ -131,7 +131,7 @@ class TestMetadata:
         ids=["no prefix", "prefix", "value"],
     )
     def test_labels(self, wire: Wire, labels: dict[str, str], text: str) -> None:
-        """A label that is none is 422, with what is wrong with it."""
+        """An invalid label is 422, with the reason."""
         response = wire.request("POST", config_maps(wire), {"metadata": {"name": "a", "labels": labels}})
         assert (response.status, causes(response)) == (422, [("metadata.labels", "FieldValueInvalid")])
         assert text in response.body["message"]
@@ -201,7 +201,7 @@ class TestLists:
         assert "Too large resource version: 99999999, current: " in response.body["message"]
 
     def test_config_maps_as_a_table(self, wire: Wire) -> None:
-        """A row of a config map says how much it holds."""
+        """A row of a config map has the number of its keys."""
         made(wire, {"x": "1", "y": "2"})
         rows = wire.request("GET", config_maps(wire), accept=TABLE).body["rows"]
         assert [row["cells"][:2] for row in rows if row["cells"][0] == "a"] == [["a", 2]]
@@ -211,7 +211,7 @@ class TestChanges:
     """PUT and DELETE."""
 
     def test_a_put_creates_no_resource_of_another_kind(self, wire: Wire) -> None:
-        """A put of what is not there creates an event, but no pod."""
+        """A put of a missing object creates an event, but no pod."""
         path = f"/api/v1/namespaces/{wire.namespace}/pods/no"
         body = {"metadata": {"name": "no"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
         assert ((response := wire.request("PUT", path, body)).status, response.body["reason"]) == (404, "NotFound")
@@ -232,14 +232,14 @@ class TestChanges:
 
     @pytest.mark.parametrize(("validation", "warned"), [("Warn", True), ("Ignore", False)])
     def test_unknown_fields(self, wire: Wire, validation: str, *, warned: bool) -> None:
-        """A field that is not known is warned of, unless the client says that it does not care."""
+        """An unknown field gets a warning, unless `fieldValidation` is `Ignore`."""
         body = {**wire.event(), "bogus": 1}
         response = wire.request("POST", f"{wire.events}?fieldValidation={validation}", body)
         assert (response.status, "warning" in response.headers) == (201, warned)
 
 
 class TestPaths:
-    """What the server tells about its paths."""
+    """Discovery of paths."""
 
     def test_root(self, wire: Wire) -> None:
         """The root lists where there is something."""
@@ -249,7 +249,7 @@ class TestPaths:
         assert paths == sorted(paths)
 
     def test_an_escaped_slash(self, wire: Wire) -> None:
-        """A path whose slash is escaped names a resource as another does: what is not there is 404 with a Status."""
+        """A path with an escaped slash names a resource like any other: a missing one is 404 with a Status."""
         response = wire.request("GET", "/api/v1%2Fnope")
         message = "the server could not find the requested resource"
         assert (response.status, response.body) == (404, failure(404, "NotFound", message, {}))

@@ -1,4 +1,4 @@
-"""What options make of a request: dry runs, deletes with conditions, finalizers, lists and watches of a version."""
+"""Options of requests: dry runs, deletes with preconditions, finalizers, lists and watches of a version."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def listed(wire: Wire, query: str = "") -> list[str]:
 
 
 class TestDryRun:
-    """What is only tried is checked as the deed would be, and changes nothing."""
+    """A dry run has all checks, and changes nothing."""
 
     def test_create_is_checked(self, wire: Wire) -> None:
         """A create that would be refused is, whether for the event, its name or its namespace."""
@@ -55,19 +55,19 @@ class TestDryRun:
         assert [item["count"] for item in wire.ok("GET", wire.events)["items"]] == [1]
 
     def test_delete_collection(self, wire: Wire) -> None:
-        """A delete of the collection that is only tried tells what it would delete, and deletes none."""
+        """A dry run of a delete of the collection returns the objects, and deletes none."""
         wire.ok("POST", wire.events, wire.event())
         assert names(wire.ok("DELETE", f"{wire.events}?dryRun=All")) == ["pod.1"] == listed(wire)
 
     @pytest.mark.parametrize("name", ["", "/pod.1"], ids=["all", "one"])
     def test_in_the_body(self, wire: Wire, name: str) -> None:
-        """A delete may say so in its body, as kubectl does."""
+        """A delete may have the option in its body, as kubectl sends it."""
         wire.ok("POST", wire.events, wire.event())
         assert wire.request("DELETE", wire.events + name, {"dryRun": ["All"]}).status == 200
         assert listed(wire) == ["pod.1"]
 
     def test_a_body_goes_before_the_query(self, wire: Wire) -> None:
-        """What a delete's query says does not count beside a body."""
+        """The query of a delete is ignored if there is a body."""
         wire.ok("POST", wire.events, wire.event())
         wire.ok("DELETE", f"{wire.events}/pod.1?dryRun=All", {"gracePeriodSeconds": 0})
         assert listed(wire) == []
@@ -98,7 +98,7 @@ class TestDryRun:
 
 
 class TestDelete:
-    """Deletes with conditions, and of what has finalizers."""
+    """Deletes with preconditions, and deletes of objects with finalizers."""
 
     @pytest.mark.parametrize(
         ("key", "text"),
@@ -153,7 +153,7 @@ class TestDelete:
         assert listed(wire) == ["pod.1"]
 
     def test_finalizers(self, wire: Wire) -> None:
-        """What has finalizers is marked, and goes when the last one is taken away."""
+        """An object with finalizers is marked, and removed with its last finalizer."""
         path = made(wire, finalizers=[FINALIZER])
         version = wire.ok("GET", widgets(wire))["metadata"]["resourceVersion"]
         marked = wire.ok("DELETE", path)
@@ -180,7 +180,7 @@ class TestDelete:
         assert listed(wire) == []
 
     def test_finalizers_in_a_collection(self, wire: Wire) -> None:
-        """Of a collection, what has finalizers stays, marked."""
+        """A delete of the collection only marks objects with finalizers."""
         path = made(wire, "a", finalizers=[FINALIZER])
         made(wire, "b")
         wire.ok("DELETE", widgets(wire))
@@ -188,7 +188,7 @@ class TestDelete:
         assert "deletionTimestamp" in wire.ok("GET", path)["metadata"]
 
     def test_no_more_finalizers(self, wire: Wire) -> None:
-        """What is being deleted gets no new finalizers, and stays marked whatever a patch says."""
+        """An object that is being deleted gets no new finalizers, and no patch removes the mark."""
         path = made(wire, finalizers=[FINALIZER])
         wire.ok("DELETE", path)
         more = {"metadata": {"finalizers": [FINALIZER, "example.com/late"]}}
@@ -216,7 +216,7 @@ class TestPut:
         assert wire.request("PUT", f"{wire.events}/pod.1", body).status == 201
 
     def test_of_a_custom_resource(self, wire: Wire) -> None:
-        """A put of a custom resource must say of which version it is."""
+        """A put of a custom resource needs a resourceVersion."""
         path = made(wire)
         found = wire.ok("GET", path)
         version = found["metadata"].pop("resourceVersion")
@@ -227,7 +227,7 @@ class TestPut:
 
 
 class TestLists:
-    """Lists of a version, and pages of what is selected."""
+    """Lists of a version, and pages with selectors."""
 
     def test_the_last_page_may_be_empty(self, wire: Wire) -> None:
         """A page that is full goes on, though nothing that is left may be selected."""
@@ -324,13 +324,13 @@ class TestWatches:
 
     @pytest.mark.parametrize("new", [False, True], ids=["core", "events"])
     def test_end_of_the_list(self, wire: Wire, new: bool) -> None:  # noqa: FBT001 - a parameter of the test
-        """A bookmark tells where what there was ends, as informers of client-go wait for."""
+        """A bookmark marks the end of the initial events; informers of client-go wait for it."""
         version = wire.ok("POST", wire.events, wire.event())["metadata"]["resourceVersion"]
         path = wire.new_events if new else wire.events
         with wire.watching(f"{path}?{self.LIST_FIRST}&sendInitialEvents=true") as lines:
             first, end = list(lines)
         assert (first["type"], end["type"]) == ("ADDED", "BOOKMARK")
-        assert end["object"]["apiVersion"] == first["object"]["apiVersion"]
+        assert first["object"]["apiVersion"] == end["object"]["apiVersion"]
         metadata = end["object"]["metadata"]
         assert metadata["annotations"] == {"k8s.io/initial-events-end": "true"}
         assert int(metadata["resourceVersion"]) >= int(version)
@@ -358,14 +358,14 @@ class TestWatches:
         ("word", "kind"), [("", "ADDED"), ("yes", "ADDED"), ("0", "EventList"), ("False", "EventList")]
     )
     def test_words_for_true(self, wire: Wire, word: str, kind: str) -> None:
-        """Whatever does not say no asks for a watch."""
+        """Any value but `0` and `false` asks for a watch."""
         wire.ok("POST", wire.events, wire.event())
         body = wire.request("GET", f"{wire.events}?timeoutSeconds=1&watch={word}").body
         assert body.get("type", body.get("kind")) == kind
 
 
 class TestObjects:
-    """What objects and patches may hold."""
+    """Validation of objects and patches."""
 
     @pytest.mark.parametrize(("length", "status"), [(262_143, 201), (262_144, 422)])
     def test_size_of_annotations(self, wire: Wire, length: int, status: int) -> None:
@@ -379,7 +379,7 @@ class TestObjects:
 
     @pytest.mark.parametrize("content_type", [STRATEGIC, MERGE])
     def test_unknown_fields_in_a_patch(self, wire: Wire, content_type: str) -> None:
-        """A patch's unknown fields are told of as a create's, and refused or passed over if that is asked for."""
+        """Unknown fields of a patch get warnings, like those of a create. `Strict` refuses, `Ignore` accepts them."""
         path = f"{wire.events}/pod.1"
         wire.ok("POST", wire.events, wire.event())
         told = {
@@ -397,7 +397,7 @@ class TestObjects:
         "metadata", [{}, {"name": "a/b"}, {"name": "a", "labels": {"a b": ""}}], ids=["no name", "name", "label"]
     )
     def test_order_in_core(self, wire: Wire, metadata: dict[str, Any]) -> None:
-        """In core/v1 what is wrong with the event is told alone, and its metadata once that is mended."""
+        """In core/v1 errors of the event are reported alone; errors of its metadata only if there are no others."""
         response = wire.request("POST", wire.events, {"metadata": metadata, "involvedObject": {"namespace": "o"}})
         assert [field for field, _ in causes(response)] == ["involvedObject.namespace"]
 
@@ -411,7 +411,7 @@ class TestObjects:
         ids=["no name", "name", "label"],
     )
     def test_order_in_events(self, wire: Wire, metadata: dict[str, Any], field: str) -> None:
-        """In events.k8s.io all is told at once: the reference, the metadata, and the rest."""
+        """In events.k8s.io all errors are reported at once: reference, metadata, and the rest."""
         response = wire.request("POST", wire.new_events, {"metadata": metadata})
         expected = ["involvedObject.namespace", field, "eventTime", "type"]
         assert [found for found, _ in causes(response)] == expected
@@ -419,7 +419,7 @@ class TestObjects:
     @pytest.mark.parametrize("value", [1, "x", {}, True, [1], [[]]], ids=repr)
     @pytest.mark.parametrize("field", ["finalizers", "ownerReferences", "managedFields"])
     def test_lists_of_another_shape(self, wire: Wire, field: str, value: object) -> None:
-        """What is no list of the right things is 400 in a create, and 422 in a patch."""
+        """A list with items of the wrong type is 400 in a create, and 422 in a patch."""
         wire.ok("POST", wire.events, wire.event())
         metadata = {field: value}
         made = wire.request("POST", wire.events, {**wire.event(), "metadata": {"name": "a", **metadata}})
@@ -446,7 +446,7 @@ class TestObjects:
         assert (name[:58], len(name)) == ("g" * 58, 63)
 
     def test_lone_surrogates(self, wire: Wire) -> None:
-        """Half of a character becomes the sign for what cannot be read; a whole one stays."""
+        """A lone surrogate becomes the replacement character; a pair stays."""
         message = wire.ok("POST", wire.events, wire.event(message="a\ud83d b\U0001f389"))["message"]
         assert message == "a\ufffd b\U0001f389"
 
@@ -463,7 +463,7 @@ class TestObjects:
 
     @pytest.mark.parametrize("path", ["events", "configmaps"])
     def test_no_status(self, wire: Wire, path: str) -> None:
-        """What has no status has no path for it."""
+        """A kind without a status has no path for it."""
         where = f"/api/v1/namespaces/{wire.namespace}/{path}"
         wire.ok("POST", where, wire.event() if path == "events" else {"metadata": {"name": "pod.1"}})
         assert wire.request("GET", f"{where}/pod.1/status").status == 404
@@ -496,7 +496,7 @@ class TestObjects:
         ],
     )
     def test_json_patch_of_nothing(self, wire: Wire, operation: dict[str, Any], labels: object) -> None:
-        """What is not there can be replaced, copied and found to be null, but neither moved nor removed."""
+        """A missing field can be replaced, copied and tested for null, but neither moved nor removed."""
         body = wire.event()
         body["metadata"] |= {"labels": {"a": "1"}, "finalizers": [FINALIZER]}
         wire.ok("POST", wire.events, body)

@@ -1,4 +1,4 @@
-"""What only the embedded API server has: faults, the log, users at run time, a life of its own."""
+"""Features of the embedded API server only: faults, the log, users at run time, start and stop."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ class TestStatusFaults:
     """Answers that are scripted."""
 
     def test_count(self, api_server: APIServer) -> None:
-        """A rule with `times` is for so many requests."""
+        """A rule with `times` applies to that number of requests."""
         api_server.fail(503, times=2)
         assert [create(api_server, name).status for name in "abc"] == [503, 503, 201]
         assert [found["metadata"]["name"] for found in api_server.events()] == ["c"]
 
     def test_block(self, api_server: APIServer) -> None:
-        """A rule as a context manager is for the block, and counts what it met."""
+        """A rule as a context manager ends with its block, and counts its requests."""
         with api_server.fail(500) as rule:
             statuses = [create(api_server).status for _ in range(3)]
         assert (statuses, rule.hits, create(api_server).status) == ([500, 500, 500], 3, 201)
@@ -102,13 +102,13 @@ class TestStatusFaults:
         assert create(api_server).status == 201
 
     def test_body(self, api_server: APIServer) -> None:
-        """Code, reason, message, causes and both ways to say when to come back are as told."""
+        """Code, reason, message, causes and both forms of the retry time are as given."""
         cause = Cause("NamespaceTerminating", "namespace x is being terminated", "metadata.namespace")
         fault = Status(429, "TooManyRequests", "slow down", (cause,), retry_after=3, retry_after_seconds=7)
         with api_server.fail(fault):
             response = create(api_server)
         assert (response.status, response.headers["retry-after"]) == (429, "3")
-        assert {
+        assert response.body == {
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
@@ -117,13 +117,13 @@ class TestStatusFaults:
             "reason": "TooManyRequests",
             "details": {"causes": [cause.as_dict()], "retryAfterSeconds": 7},
             "code": 429,
-        } == response.body
+        }
 
     @pytest.mark.parametrize("retry_after", [0, "Fri, 24 Jul 2026 09:00:00 GMT", "-5", "99999999999"])
     def test_retry_after(self, api_server: APIServer, retry_after: str | int) -> None:
         """Retry-After goes out as it is given."""
         with api_server.fail(Status(503, retry_after=retry_after)):
-            assert str(retry_after) == create(api_server).headers["retry-after"]
+            assert create(api_server).headers["retry-after"] == str(retry_after)
 
     def test_matching(self, api_server: APIServer) -> None:
         """Method, part of the path and a function choose the requests."""
@@ -139,7 +139,7 @@ class TestStatusFaults:
         assert statuses == [201, 501, 502, 503]
 
     def test_oldest_first(self, api_server: APIServer) -> None:
-        """Of two rules the older one decides, until it is used up."""
+        """If two rules match, the older one applies until it is used up."""
         api_server.fail(501, times=1)
         api_server.fail(502, times=1)
         assert [create(api_server).status for _ in range(3)] == [501, 502, 201]
@@ -165,7 +165,7 @@ class TestStatusFaults:
         ids=repr,
     )
     def test_no_fault(self, api_server: APIServer, fault: Any, error: type[Exception]) -> None:
-        """What is no fault is refused where it is given, and is no reset of connections."""
+        """A value that is no fault is refused by `fail`, and resets no connection."""
         with pytest.raises(error, match=r"fault|status"):
             api_server.fail(fault)
         assert ask(api_server).status == 200
@@ -242,7 +242,7 @@ class TestConnectionFaults:
             assert answer.result(60).status == 201
 
     def test_rules_outlive_a_stop(self) -> None:
-        """A rule made before a stop, or after it, holds nobody meanwhile, and does so again from the next start."""
+        """A rule made before or after a stop holds no request until the next start."""
         server = APIServer()
         with server:
             rules = [server.fail(Hang())]
@@ -259,10 +259,10 @@ class TestConnectionFaults:
         with pytest.raises(ConnectionRefusedError):
             create(api_server)
         api_server.listen_again()
-        assert (409, port) == (create(api_server).status, api_server.port)
+        assert (create(api_server).status, api_server.port) == (409, port)
 
     def test_away_closes_connections(self, api_server: APIServer) -> None:
-        """Going away closes what is open."""
+        """`stop_listening` closes open connections."""
         with connected(api_server) as connection:
             connection.request("GET", "/readyz")
             connection.getresponse().read()
@@ -311,13 +311,13 @@ class TestGarbage:
 
 
 class TestLog:
-    """What clients have asked for."""
+    """The log of requests."""
 
     def test_entry(self, api_server: APIServer) -> None:
         """An entry has everything about a request and the status of its answer."""
         ask(api_server, "PATCH", f"{EVENTS}/A%20b?dryRun=All&x=1", {"count": 2})
         (entry,) = api_server.requests
-        assert ("PATCH", f"{EVENTS}/A b", {"dryRun": "All", "x": "1"}) == (entry.method, entry.path, entry.query)
+        assert (entry.method, entry.path, entry.query) == ("PATCH", f"{EVENTS}/A b", {"dryRun": "All", "x": "1"})
         assert (entry.body, entry.connection, entry.status) == ({"count": 2}, 1, 404)
         assert entry.headers["content-type"] == MERGE
         assert 0 <= time.monotonic() - entry.started < 60
@@ -359,7 +359,7 @@ class TestLog:
             assert [entry.body["metadata"]["name"] for entry in server.requests] == ["b", "c"]
 
     def test_wait_for(self, api_server: APIServer) -> None:
-        """Waiting ends when the predicate holds, and says when it does not."""
+        """Waiting ends when the predicate is true; it returns false if the time is over."""
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(api_server.wait_for, lambda: len(api_server.requests) == 2)
             create(api_server, "a")
@@ -401,10 +401,10 @@ class TestUsers:
 
 
 class TestObjects:
-    """What tests look at and prepare."""
+    """Objects that tests read and prepare."""
 
     def test_copies(self, api_server: APIServer) -> None:
-        """What is given out is a copy."""
+        """The returned objects are copies."""
         create(api_server)
         api_server.events()[0]["involvedObject"]["name"] = "changed"
         assert api_server.events()[0]["involvedObject"]["name"] == "pod"
@@ -418,7 +418,7 @@ class TestObjects:
         assert [found["metadata"]["name"] for found in api_server.events()] == ["x", "pod.1"]
 
     def test_refused(self, api_server: APIServer) -> None:
-        """What a client could not create cannot be prepared either."""
+        """`create` refuses objects that a client could not create."""
         with pytest.raises(APIError, match='namespaces "a" not found'):
             api_server.create("v1", "events", event(), "a")
 
@@ -494,7 +494,7 @@ class TestWatches:
     """Watches, as far as they cannot be tested on a real server."""
 
     def test_expiry(self) -> None:
-        """A watch is told when an event's time has come."""
+        """A watch sees the expiry of an event."""
         with APIServer(event_ttl=0.05) as server, connected(server) as connection:
             create(server)
             connection.request("GET", f"{EVENTS}?watch=1&resourceVersion=1", headers=bearer(server))
@@ -503,7 +503,7 @@ class TestWatches:
                 assert next(line["type"] for line in lines if line["type"] != "ADDED") == "DELETED"
 
     def test_compacted(self, api_server: APIServer) -> None:
-        """A watch from a forgotten version is told 410."""
+        """A watch from a compacted version gets 410."""
         create(api_server)
         api_server.compact()
         response = ask(api_server, path=f"{EVENTS}?watch=1&resourceVersion=2")
@@ -512,13 +512,13 @@ class TestWatches:
 
     @pytest.mark.parametrize(("gone", "status", "code"), [("event", 200, 410), ("status", 410, 410), ("empty", 200, 0)])
     def test_forms_of_gone(self, gone: Any, status: int, code: int) -> None:
-        """A forgotten version is told by an event, by the status, or by nothing."""
+        """A compacted version is answered with an event, with a status, or with an empty answer."""
         with APIServer(gone=gone) as server:
             create(server)
             server.compact()
             response = ask(server, path=f"{EVENTS}?watch=1&resourceVersion=2")
         body = response.body.get("object", response.body) if response.body else {}
-        assert (status, code) == (response.status, body.get("code", 0))
+        assert (response.status, body.get("code", 0)) == (status, code)
 
     def test_history(self) -> None:
         """Only so many changes are kept."""
@@ -529,7 +529,7 @@ class TestWatches:
         assert (told.body["object"]["metadata"]["name"], gone.body["type"]) == ("d", "ERROR")
 
     def test_history_age(self) -> None:
-        """What is older than that is forgotten, but for the last change."""
+        """Older changes are forgotten, except the last one."""
         clock = Clock()
         with APIServer(clock=clock, history_age=300) as server:
             first, second = (create(server, name).body["metadata"]["resourceVersion"] for name in "ab")
@@ -544,7 +544,7 @@ class TestWatches:
             create(server, "first")
             connection.request("GET", f"{EVENTS}?watch=1", headers=bearer(server))
             answer = connection.getresponse()
-            answer.readline()  # before the first line, what is made would be its beginning and not what it is behind
+            answer.readline()  # events created before the first line would be initial events, not a backlog
             for number in range(400):
                 server.create("v1", "events", {**event(f"pod.{number}"), "message": "x" * 40_000})
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
@@ -552,7 +552,7 @@ class TestWatches:
                 answer.read()
 
     def test_restore(self) -> None:
-        """A server can go back to what it held before, and cuts the watches."""
+        """A server can return to a backup, and cuts the watches."""
         with APIServer() as server, connected(server) as connection:
             made = create(server, "a").body
             backup = server.backup()
@@ -601,7 +601,7 @@ class TestLife:
         """A server that is not started has neither thread nor port."""
         threads = threading.active_count()
         server = APIServer()
-        assert (threads, 0) == (threading.active_count(), server.port)
+        assert (threading.active_count(), server.port) == (threads, 0)
 
     def test_stop_is_idempotent(self) -> None:
         """Stop may come twice, and before start."""
@@ -620,7 +620,7 @@ class TestLife:
             create(server)
             port = server.port
         with server:
-            assert (port, 409) == (server.port, create(server).status)
+            assert (server.port, create(server).status) == (port, 409)
 
     def test_port_taken(self, api_server: APIServer) -> None:
         """A port that is taken is an OSError, and nothing is left."""
@@ -648,7 +648,7 @@ class TestLife:
         assert (set(), []) == (set(threading.enumerate()) - threads, list(tmp_path.iterdir()))
 
     def test_stop_while_sending(self) -> None:
-        """Stop ends an answer that nobody reads."""
+        """Stop ends an answer that the client does not read."""
         server = APIServer().start()
         server.fail(Garbage(b"x", size=1 << 30))
         with connected(server) as connection:
@@ -658,7 +658,7 @@ class TestLife:
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("kevents-apiserver")]
 
     def test_stop_in_a_handshake(self) -> None:
-        """Stop ends a client that began with TLS and said no more."""
+        """Stop ends a client that began a TLS handshake and sent no more."""
         with APIServer() as server, socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"\x16\x03\x01")
             create(server)
@@ -684,7 +684,7 @@ class TestLife:
         ],
     )
     def test_no_http(self, api_server: APIServer, raw: bytes) -> None:
-        """What is no HTTP ends the connection, and nothing else."""
+        """Bytes that are no HTTP end the connection, and nothing else."""
         with socket.create_connection(("127.0.0.1", api_server.port), timeout=60) as client:
             client.sendall(raw)
             assert client.recv(100) == b""
@@ -713,7 +713,7 @@ class TestLife:
         ],
     )
     def test_no_json(self, raw: bytes, fault: str) -> None:
-        """What is wrong with a body is said in the server's words, and nothing of one that is JSON."""
+        """An error in a body has the server's text; valid JSON has none."""
         assert fault == json_fault(raw)
 
     def test_chunked_body(self, api_server: APIServer) -> None:
@@ -827,7 +827,7 @@ class TestTLS:
         with APIServer() as first:
             context, ca = first._identity.context(), first.ca
         with APIServer(ssl_context=context, ca=ca) as server:
-            assert ca == server.ca
+            assert server.ca == ca
             trusting = ssl.create_default_context(cadata=ca)
             with urllib.request.urlopen(f"{server.tls_url}/readyz", context=trusting) as answer:
                 assert answer.read() == b"ok"

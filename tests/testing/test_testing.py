@@ -1,4 +1,4 @@
-"""The fakes: they behave as the real things do, and tell what they saw."""
+"""The fakes behave like the real recorder, sink and clock, and show the calls they got."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_same_event_as_the_real_one(call: Call) -> None:
 
 @pytest.mark.parametrize(("call", "reason"), BAD)
 def test_same_refusal_as_the_real_one(call: Call, reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
-    """What a strict broadcaster refuses, the fake refuses with the same error, and keeps."""
+    """The fake refuses the same calls as a strict broadcaster, with the same error, and keeps them."""
     with kevents.EventBroadcaster(strict=True) as broadcaster, pytest.raises(kevents.InvalidEventError) as real:
         call(broadcaster.new_recorder("fake"))
     fake = FakeRecorder()
@@ -180,7 +180,7 @@ def test_later_changes_change_nothing() -> None:
 
 
 def test_never_blocks() -> None:
-    """Pitfall 70: 10,000 unread events block nobody, and a snapshot taken meanwhile is stable."""
+    """Pitfall 70: 10,000 unread events block no recorder, and a snapshot taken meanwhile is stable."""
     fake = FakeRecorder()
     threads = [
         threading.Thread(target=lambda: [fake.event(POD, "Normal", "Started", "up") for _ in range(2_500)])
@@ -241,7 +241,7 @@ def test_find_and_assert(wanted: dict[str, Any], found: int) -> None:
 
 
 def test_failure_shows_what_was_recorded() -> None:
-    """A failing assertion shows each event with what is other in it, escaped, and the refusals."""
+    """A failing assertion shows each event with its differing fields, escaped, and the refusals."""
     fake = FakeRecorder(strict=False)
     fake.event(POD, "Normal", "Started", "up\x1b[2J")
     fake.event(OTHER, "Warning", "Failed", "disk two")
@@ -257,7 +257,7 @@ def test_failure_shows_what_was_recorded() -> None:
 
 
 def test_failure_stays_short() -> None:
-    """Of many events, a failing assertion shows the latest."""
+    """If there are many events, a failing assertion shows the latest."""
     fake = FakeRecorder()
     for number in range(100):
         fake.event(POD, "Normal", "Started", f"event {number}")
@@ -345,7 +345,7 @@ def test_same_series_event_as_the_real_one(call: Call) -> None:
 
 @pytest.mark.parametrize(("call", "reason"), SERIES_BAD)
 def test_same_refusal_of_a_series_event(call: Call, reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
-    """What the real recorder of events.k8s.io refuses, its fake refuses with the same error; not strict, it is kept."""
+    """The fake refuses the same calls as the recorder of events.k8s.io, with the same error."""
     with (
         door.EventBroadcaster(FakeSink(api_group="events.k8s.io"), strict=True) as broadcaster,
         pytest.raises(kevents.InvalidEventError) as real,
@@ -360,7 +360,7 @@ def test_same_refusal_of_a_series_event(call: Call, reason: DropReason, caplog: 
 
 
 def test_related_object_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A related object of which no reference can be made raises in the strict fake, and is left out of the other's."""
+    """A related object that cannot be referenced raises in the strict fake; the other one leaves it out."""
     with pytest.raises(kevents.InvalidReferenceError, match="related"):
         FakeEventsV1Recorder().eventf(POD, 7, "Normal", "Started", "Starting", "up")
     fake = FakeEventsV1Recorder(strict=False)
@@ -399,7 +399,7 @@ def test_name_of_a_controller() -> None:
 
 
 def refused(call: Callable[[], object]) -> tuple[int, str]:
-    """With what a call is refused."""
+    """The error of a refused call."""
     with pytest.raises(StatusError) as caught:
         call()
     return caught.value.code, caught.value.reason
@@ -444,7 +444,7 @@ def test_create_and_patch() -> None:
     ],
 )
 def test_refuses_what_a_server_refuses(call: Call, expected: tuple[int, str]) -> None:
-    """The fake refuses what the API server refuses, with its code and reason, and keeps what it has."""
+    """The fake refuses bad requests with the server's code and reason, and keeps its events."""
     sink = FakeSink(namespaces=["default", "dev", "kube-system", "prod"])
     sink.create("prod", body())
     before = sink.events()
@@ -469,7 +469,7 @@ def test_what_is_no_json_cannot_be_sent() -> None:
 
 
 def test_faults_by_number() -> None:
-    """A fault meets the call of its number, and no other; what it meets does not land."""
+    """A fault applies to the call of its number only; that write is not stored."""
     sink = FakeSink(faults={1: StatusError(503), 3: UnavailableError("gone")})
     with pytest.raises(StatusError):
         sink.create("prod", body())
@@ -513,7 +513,7 @@ def test_no_fault(faults: Any, error: type[Exception], text: str) -> None:
 
 
 def test_function_that_gives_no_fault() -> None:
-    """What is no fault is said when a function gives it."""
+    """A function that returns no fault raises at the call."""
     sink = FakeSink(faults=lambda _: Status(503))  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match="not Status"):
         sink.create("prod", {"metadata": {"name": "a"}})
@@ -642,13 +642,13 @@ def test_a_broadcaster_never_has_two_at_once() -> None:
 
 
 def test_wait_in_vain() -> None:
-    """`wait_for` says whether what it waited for holds."""
+    """`wait_for` returns whether its condition became true."""
     sink = FakeSink()
     assert not sink.wait_for(lambda: sink.requests, timeout=0.01)
 
 
 def test_copies() -> None:
-    """What the fake shows is a copy, of what it was given and of what it holds."""
+    """The fake keeps and returns copies."""
     sink = FakeSink()
     given = body()
     sink.create("prod", given)
@@ -698,7 +698,7 @@ def test_clock_of_a_broadcaster() -> None:
     ) == ("2026-07-24T09:00:00Z", "2026-07-24T09:05:00Z", 3)
 
 
-# -- what they say of themselves ----------------------------------------------------------------------------------
+# -- their repr ----------------------------------------------------------------------------------
 
 
 def test_fakes_say_how_much_they_hold() -> None:
@@ -713,7 +713,7 @@ def test_fakes_say_how_much_they_hold() -> None:
 
 
 def test_an_event_to_compare_with() -> None:
-    """An event built by a test has no annotations and labels unless they are given, and nobody can add any."""
+    """An event built by a test has no annotations and labels unless they are given; both are read-only."""
     event = RecordedEvent(kevents.ObjectReference(name="web-0"), "Normal", "Started", "up")
     assert (event.annotations, event.labels, event.source) == ({}, {}, kevents.EventSource())
     with pytest.raises(TypeError):
