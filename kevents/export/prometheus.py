@@ -306,6 +306,12 @@ _FAMILIES: Final = (
     ),
     _Family(
         "enricher",
+        "kevents_export_enricher_incomplete_records",
+        "Records that went on without metadata.",
+        _field("incomplete"),
+    ),
+    _Family(
+        "enricher",
         "kevents_export_enricher_errors",
         "Records that were not enriched because of an error.",
         _field("errors"),

@@ -102,7 +102,7 @@ def make(real_server: RealServer) -> Iterator[Callable[..., Enricher]]:
 
     def build(user: str = "admin", **options: Any) -> Enricher:
         client = config.new_client_from_config(str(real_server.kubeconfig(user)))
-        enricher = Enricher(client, **{"patience": PATIENCE, **options})
+        enricher = Enricher(client, **{"wait": PATIENCE, **options})
         made.append((client, enricher))
         return enricher
 

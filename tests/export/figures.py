@@ -139,7 +139,7 @@ class Timed(FileSink):
 def speed(listed: int, watched: int) -> dict[str, Any]:
     """Source to gzipped segments, with enrichment out of the cache; the cache is filled before."""
     with replayed(listed=listed, watched=watched, objects=300) as api, tempfile.TemporaryDirectory() as folder:
-        enricher = Enricher(api, rate=1e6, burst=1_000_000, patience=60.0)
+        enricher = Enricher(api, qps=1e6, burst=1_000_000, wait=60.0)
         wall, processor = time.perf_counter(), time.process_time()
         exporter = exported(api, FileSink(folder), lambda exporter: taken(exporter) >= listed + watched, enricher)
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
@@ -160,7 +160,7 @@ def lag(rate: float, seconds: int, max_age: float) -> dict[str, Any]:
     with replayed(watched=events, rate=rate, objects=300) as api, tempfile.TemporaryDirectory() as folder:
         sink = Timed(folder)
         destination = Destination(sink, BatchOptions(max_items=100_000, max_age=max_age))
-        exported(api, destination, lambda _: len(sink.lags) >= events * 0.95, Enricher(api, rate=1e4, burst=1000))
+        exported(api, destination, lambda _: len(sink.lags) >= events * 0.95, Enricher(api, qps=1e4, burst=1000))
     lags = sorted(sink.lags)
     return {"p50": lags[len(lags) // 2], "p99": lags[len(lags) * 99 // 100], "most": lags[-1], "events": len(lags)}
 

@@ -196,7 +196,7 @@ def by_uid_and_version(world: World) -> Score:
 def by_kevents(world: World) -> Score:
     """The enricher itself, on a clock that stands at each event's time."""
     now = 0.0
-    enricher = Enricher(world.cluster.api, cache_size=CACHE, rate=1e6, burst=10**6, clock=lambda: now)
+    enricher = Enricher(world.cluster.api, cache_size=CACHE, qps=1e6, burst=10**6, clock=lambda: now)
     score = Score()
     for happening in world.events():
         now = happening.time

@@ -96,6 +96,8 @@ DEFAULTS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("enrich", "cache_size"): lambda config: config.enrich.cache_size,
     ("enrich", "top_owner"): lambda config: config.enrich.top_owner,
     ("enrich", "services"): lambda config: config.enrich.services,
+    ("enrich", "qps"): lambda config: config.enrich.qps,
+    ("enrich", "burst"): lambda config: config.enrich.burst,
     ("health", "stale_after"): lambda config: config.health.stale_after,
     ("health", "unacknowledged_after"): lambda config: config.health.unacknowledged_after,
     ("sinks", "when_full"): lambda config: config.sinks["a"].when_full,

@@ -298,7 +298,7 @@ def test_the_whole(world: World) -> None:
     warnings = MemorySink()
     routes = [Route(to="archive", all=True), Route(to="warnings", type="Warning", labels={"app": "web"})]
     sinks = {"archive": FileSink(world.folder), "warnings": warnings}
-    enricher = Enricher(client(world.server), patience=60.0)
+    enricher = Enricher(client(world.server), wait=60.0)
     with world.exporting(sinks=sinks, routes=routes, enrich=enricher) as export:
         put(world.server, "a", "b", type="Normal", involvedObject=involved)
         put(world.server, "c", type="Warning", involvedObject=involved)

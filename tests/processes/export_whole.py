@@ -50,7 +50,7 @@ def exporter(plan: dict[str, Any]) -> Exporter:
         ClusterEventSource(api, namespaces=plan.get("namespaces"), retry=(0.01, 0.1), page=100),
         routes=[Route(to=list(sinks), all=True)],
         sinks={name: Destination(sink, small) for name, sink in sinks.items()},
-        enrich=Enricher(api, rate=1000.0, burst=1000) if plan.get("enrich") else None,
+        enrich=Enricher(api, qps=1000.0, burst=1000) if plan.get("enrich") else None,
     )
 
 

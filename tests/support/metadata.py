@@ -51,6 +51,8 @@ class Cluster:
         requests: Paths that were asked for, in order.
         accepts: The form of answer that was asked for, by path.
         answer: Called before each answer with the path; what it gives is answered instead, unless it is None.
+        verbs: What discovery says of each kind; with "list" objects can be listed, too.
+        page: How many objects a page of a list holds.
     """
 
     def __init__(self) -> None:
@@ -58,6 +60,8 @@ class Cluster:
         self.requests: list[str] = []
         self.accepts: dict[str, str] = {}
         self.answer: Callable[[str], Reply | None] = lambda path: None
+        self.verbs = ["get"]
+        self.page = 500
         self.versions: dict[str, dict[str, str]] = {"v1": dict(CORE), "apps/v1": dict(APPS)}
         self._objects: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -113,7 +117,9 @@ class Cluster:
         special = self.answer(path)
         if special is not None:
             return special
-        found = self._discovery(path) or self._object(path, headers["Accept"])
+        found = (
+            self._discovery(path) or self._object(path, headers["Accept"]) or self._list(path, url, headers["Accept"])
+        )
         if found is None:
             details = {"name": path.rpartition("/")[2]}
             return Reply(404, json.dumps({"kind": "Status", "code": 404, "details": details}).encode())
@@ -127,11 +133,26 @@ class Cluster:
         for version, kinds in self.versions.items():
             if path == (f"/apis/{version}" if "/" in version else f"/api/{version}"):
                 resources = [
-                    {"name": resource, "kind": kind, "namespaced": kind != "Node", "verbs": ["get"]}
+                    {"name": resource, "kind": kind, "namespaced": kind != "Node", "verbs": self.verbs}
                     for kind, resource in kinds.items()
                 ]
                 return {"kind": "APIResourceList", "resources": resources}
         return None
+
+    def _list(self, path: str, url: str, accept: str) -> dict[str, Any] | None:
+        prefix = f"{path}/"
+        if "list" not in self.verbs or not path.endswith((*CORE.values(), *APPS.values())):
+            return None
+        names = sorted(found for found in self._objects if found.startswith(prefix) and "/" not in found[len(prefix) :])
+        begin = int(url.partition("continue=")[2].partition("&")[0] or 0)
+        shown, left = names[begin : begin + self.page], len(names) - begin - self.page
+        metadata = {"continue": str(begin + self.page), "remainingItemCount": left} if left > 0 else {}
+        objects = [self._object(name, accept) or {} for name in shown]
+        if "as=Table" not in accept:
+            return {"kind": "PartialObjectMetadataList", "metadata": metadata, "items": objects}
+        rows = [row for table in objects for row in table["rows"]]
+        columns = [{"name": "Name"}, {"name": "Internal-IP"}, {"name": "External-IP"}]
+        return {"kind": "Table", "metadata": metadata, "columnDefinitions": columns, "rows": rows}
 
     def _object(self, path: str, accept: str) -> dict[str, Any] | None:
         metadata = self._objects.get(path)

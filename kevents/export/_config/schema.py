@@ -48,6 +48,9 @@ class EnrichConfig:
     cache_size: int = 1024
     top_owner: bool = True
     services: bool = False
+    qps: int = 20  # requests a second
+    burst: int = 40  # requests at once after a pause
+    wait: float | None = None  # seconds that a record waits; None: as long as its batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,9 @@ def _enrich(table: TableReader) -> EnrichConfig:
         table.count("cache_size", 1024, least=0),
         table.flag("top_owner", default=True),
         table.flag("services", default=False),
+        table.count("qps", 20),
+        table.count("burst", 40),
+        table.duration("wait", 0.0) or None,
     )
     table.done()
     return config

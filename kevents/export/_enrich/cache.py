@@ -1,12 +1,12 @@
-"""What is known of the objects that events are about, and for which question it still is the answer.
+"""The cache of objects' metadata, and the look-ups that fill it, with one request at a time per object.
 
-An object's metadata, read when it had a resourceVersion, answers for every event that refers to it by that
-resourceVersion or an older one: nobody who wrote such an event had seen a newer state. So an object that changes is
-read once for a change that an event speaks of, and one that does not change is read once. An object that is gone, or
-whose name another one has, never comes back under its UID: that is remembered without a reading's room.
+Metadata that was read at one resourceVersion answers for every event that refers to the object by this version or an
+older one: the author of such an event had seen no newer state. So an object that changes is read once for each change
+that an event refers to, and an unchanged one is read once. An object that is gone, or whose name another object has,
+never comes back under its UID.
 
-Without a UID a name is all there is, and an object of that name may be another one a moment later: then an answer
-holds for what was read before it was asked for. Nodes, which the kubelet refers to so, are trusted for ten seconds.
+A reference without a UID has only a name, and a moment later another object may have this name. Then an answer holds
+only for events that were read before the request. Nodes, which the kubelet refers to in this way, are trusted for 10 s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from cachetools import LRUCache
 
-from kevents.export._enrich.fetcher import Forbidden, Gone, Late, Outcome
+from kevents.export._enrich.fetcher import Fetcher, Flight, Forbidden, Gone, Late
 from kevents.export._enrich.metadata import Found, Reference, is_given_by_server
 
 LIVE: Final = "live"
@@ -28,27 +28,27 @@ FORBIDDEN: Final = "forbidden"
 SKIPPED: Final = "skipped"
 STATES: Final = (LIVE, TERMINATING, GONE, REPLACED, FORBIDDEN, SKIPPED)
 
-_UNVERSIONED_LIFE = 60.0
-_NODE_LIFE = 10.0
-_BYTES_A_PLACE = 16_384
-_ENDED_FOR_EACH = 4
+_UNVERSIONED_LIFE: Final = 60.0
+_NODE_LIFE: Final = 10.0
+_BYTES_PER_PLACE: Final = 16_384
+_ENDED_PER_PLACE: Final = 4
 
 
 class Entry:
-    """What is known of one object; never changed, but for the top owner that is found later.
+    """The known metadata of one object; only its top owner is added later.
 
     Args:
         state: One of `STATES`.
-        found: Its metadata, None if it was never seen.
-        stale: Whether the metadata may be older than the state.
-        asked: The resourceVersion for whose sake it was read.
-        asked_at: When the request was sent, in seconds by the monotonic clock: it holds what was so then, or later.
+        found: Its metadata; None if it was never read.
+        stale: True if the metadata may be older than the state.
+        asked: The resourceVersion of the event for which it was read.
+        asked_at: The time of the request, in seconds by the monotonic clock: the metadata is at least as new.
 
     Attributes:
-        fields: What an event's ``involvedObject`` is completed with.
-        about: What an event's ``kevents.object`` becomes.
-        top: The object's top owner, as far as it was looked for.
-        top_until: Until when that holds, in seconds by the monotonic clock.
+        fields: Added to an event's ``involvedObject``.
+        about: The value of an event's ``kevents.object``.
+        top: The object's top owner, if it was looked up.
+        top_until: The end of its life, in seconds by the monotonic clock.
     """
 
     __slots__ = ("about", "asked", "asked_at", "fields", "found", "state", "top", "top_until")
@@ -56,7 +56,7 @@ class Entry:
     def __init__(
         self, state: str, found: Found | None = None, *, stale: bool = False, asked: str = "", asked_at: float = 0.0
     ) -> None:
-        """Prepare what events are completed with."""
+        """Prepare the fields of events."""
         self.state = state
         self.found = found
         self.asked = asked
@@ -67,12 +67,12 @@ class Entry:
         self.top_until = float("-inf")
 
     def aged(self, state: str) -> Entry:
-        """The same object in another state, of which only this older reading is known."""
+        """Return the same metadata with another state, as stale."""
         return Entry(state, self.found, stale=self.found is not None)
 
     @property
     def ended(self) -> bool:
-        """Whether the object with this UID is no more."""
+        """True if the object with this UID no longer exists."""
         return self.state in (GONE, REPLACED)
 
 
@@ -87,34 +87,31 @@ def _fields(state: str, found: Found | None) -> dict[str, Any]:
 
 
 class Cache:
-    """Remembers the most recently used objects; not for several threads.
+    """The most recently used objects; not thread-safe.
 
     Args:
-        size: How many objects; one whose metadata is long counts as several. Of those that are gone four times as
-            many are remembered besides.
-        life: For how long a reading answers for a reference without a resourceVersion, in seconds.
-        node_life: For how long it answers for a reference to a Node without a UID, in seconds.
+        size: The number of objects; one with long metadata counts as several. Four times as many objects that are gone
+            are remembered besides.
+        life: Seconds for which an entry answers a reference without a resourceVersion.
+        node_life: Seconds for which it answers a reference to a Node without a UID.
     """
 
     def __init__(self, size: int, life: float = _UNVERSIONED_LIFE, node_life: float = _NODE_LIFE) -> None:
-        """Know nothing."""
+        """Start empty."""
         self._life = life
         self._node_life = node_life
         self._size = size
         self._alive: LRUCache[Reference, Entry] = LRUCache(size, getsizeof=self._places)
-        self._ended: LRUCache[Reference, Entry] = LRUCache(size * _ENDED_FOR_EACH)
+        self._ended: LRUCache[Reference, Entry] = LRUCache(size * _ENDED_PER_PLACE)
 
     def look(self, reference: Reference, rv: str, read_at: float, now: float) -> Entry | None:
-        """Give what is known, if it is the answer.
+        """Return the entry that answers a reference; None if the object must be read.
 
         Args:
-            reference: Which object.
-            rv: The resourceVersion that the event refers to, empty if it names none.
-            read_at: When the event was read, in seconds by the monotonic clock.
+            reference: The object.
+            rv: The resourceVersion of the reference; empty without one.
+            read_at: The time at which the event was read, in seconds by the monotonic clock.
             now: The present by the same clock.
-
-        Returns:
-            None if the object is to be read.
         """
         entry = self._alive.get(reference) or self._ended.get(reference)
         if entry is None or not self._answers(entry, reference, rv, read_at, now):
@@ -122,19 +119,19 @@ class Cache:
         return entry
 
     def last(self, reference: Reference) -> Entry | None:
-        """Give the last that was known of an object with a UID, however old."""
+        """Return the last entry of an object with a UID, however old."""
         if not reference.uid:
             return None
         return self._alive.get(reference) or self._ended.get(reference)
 
     def put(self, reference: Reference, found: Found | None, rv: str, asked_at: float) -> Entry:
-        """Remember what the server said.
+        """Store an answer of the server.
 
         Args:
-            reference: Which object was asked for.
-            found: What has its name now; None if nothing has.
-            rv: The resourceVersion for whose sake it was read.
-            asked_at: When the request was sent.
+            reference: The object that was asked for.
+            found: The object that has its name now; None if there is none.
+            rv: The resourceVersion of the event for which it was read.
+            asked_at: The time of the request.
         """
         entry = self._entry(reference, found, rv, asked_at)
         if entry.ended:
@@ -145,8 +142,12 @@ class Cache:
             self._alive[reference] = entry
         return entry
 
+    def has_space(self, entries: int) -> bool:
+        """True if so many entries can be added without the removal of others."""
+        return self._alive.currsize + entries <= self._size
+
     def __len__(self) -> int:
-        """How many objects are remembered, without those that are gone."""
+        """The number of objects, without those that are gone."""
         return len(self._alive)
 
     def _entry(self, reference: Reference, found: Found | None, rv: str, asked_at: float) -> Entry:
@@ -171,11 +172,11 @@ class Cache:
 
     def _places(self, entry: Entry) -> int:
         size = entry.found.size if entry.found is not None else 0
-        return min(1 + size // _BYTES_A_PLACE, self._size)
+        return min(1 + size // _BYTES_PER_PLACE, self._size)
 
 
 def covers(fetched: str, rv: str) -> bool:
-    """Whether a reading shows what had a resourceVersion: they compare as whole numbers, of any length."""
+    """True if metadata at one resourceVersion answers for another; they compare as integers of any length."""
     if fetched == rv:
         return True
     if not (_is_number(fetched) and _is_number(rv)):
@@ -187,113 +188,91 @@ def _is_number(rv: str) -> bool:
     return rv.isascii() and rv.isdigit() and rv[0] != "0"
 
 
-Fetch = Callable[[Reference, float], "tuple[Outcome, bool]"]
-
-_NEVER_SEEN = {state: Entry(state) for state in (FORBIDDEN, SKIPPED)}
+_NEVER_SEEN: Final = {state: Entry(state) for state in (FORBIDDEN, SKIPPED)}
 
 
-class SingleFlight:
-    """Finds objects for several threads at once.
+class Lookup:
+    """Finds objects in a cache, else by the fetcher, with one request at a time per object (single flight).
 
     Args:
-        cache: What is remembered; it belongs to the lookup.
-        fetch: Reads from the server.
+        cache: The cache; only this look-up uses it.
+        fetcher: Reads from the server.
         clock: The monotonic clock in seconds.
 
     Attributes:
-        reads: How many objects were asked for.
+        reads: The number of objects that the server was asked for.
     """
 
-    def __init__(self, cache: Cache, fetch: Fetch, clock: Callable[[], float]) -> None:
+    def __init__(self, cache: Cache, fetcher: Fetcher, clock: Callable[[], float]) -> None:
         """Ask for nothing yet."""
         self.reads = 0
         self._cache = cache
-        self._fetch = fetch
+        self._fetcher = fetcher
         self._clock = clock
         self._lock = threading.Lock()  # guards the cache and the flights; never held while waiting
-        self._flights: dict[Reference, _Flight] = {}
+        self._flights: dict[Reference, Flight] = {}
 
     def known(self, reference: Reference, rv: str, read_at: float, now: float) -> Entry | None:
-        """Give what is remembered, if it is the answer; asks nobody.
+        """Return the cached answer; make no request.
 
         Args:
-            reference: Which object.
-            rv: The resourceVersion that the event refers to, empty if it names none.
-            read_at: When the event was read, in seconds by the monotonic clock.
+            reference: The object.
+            rv: The resourceVersion of the event's reference; empty without one.
+            read_at: The time at which the event was read, in seconds by the monotonic clock.
             now: The present.
         """
         with self._lock:
             return self._cache.look(reference, rv, read_at, now)
 
-    def find(self, reference: Reference, rv: str, read_at: float, deadline: float) -> Entry | None:
-        """Give the answer, from the server if need be; while another thread reads the same object, wait for it.
+    def request(self, reference: Reference, rv: str, deadline: float) -> tuple[Flight, bool]:
+        """Return the running request for an object, or a new one, and whether it is new.
 
         Args:
-            reference: Which object.
-            rv: The resourceVersion that the event refers to.
-            read_at: When the event was read.
-            deadline: Until when an answer is of use, in seconds by the monotonic clock.
-
-        Returns:
-            None if there was none in time.
+            reference: The object.
+            rv: The resourceVersion of the event's reference.
+            deadline: The time until which an answer is of use, in seconds by the monotonic clock.
         """
-        while (now := self._clock()) < deadline:
-            with self._lock:
-                entry = self._cache.look(reference, rv, read_at, now)
-                if entry is not None:
-                    return entry
-                flight = self._flights.get(reference)
-                if flight is None:
-                    mine = self._flights[reference] = _Flight()
-                    break
-            if not flight.landed.wait(deadline - now) or flight.failed:
-                return flight.entry
-        else:
+        with self._lock:
+            flight = self._flights.get(reference)
+            if flight is not None:
+                flight.deadline = max(flight.deadline, deadline)
+                return flight, False
+            flight = self._flights[reference] = Flight(reference, deadline, lambda landed: self._land(landed, rv))
+            return flight, True
+
+    def refused(self, flight: Flight) -> bool:
+        """True if a finished request gave no answer that the cache holds."""
+        return not isinstance(flight.outcome, Found | Gone)
+
+    def answer(self, flight: Flight) -> Entry | None:
+        """Return the answer of a refused request; None: it came too late."""
+        outcome = flight.outcome
+        if outcome is None or isinstance(outcome, Late):
             return None
-        return self._lead(mine, reference, rv, deadline)
+        return self.last(flight.reference, FORBIDDEN if isinstance(outcome, Forbidden) else SKIPPED)
 
     def last(self, reference: Reference, state: str) -> Entry:
-        """Give what was last known of an object, for which there is no answer now; the state says why."""
+        """Return the last known metadata of an object that cannot be read now, with the state that says why."""
         with self._lock:
             entry = self._cache.last(reference)
         if entry is None or entry.found is None:
             return _NEVER_SEEN[state]
         return entry.aged(state)
 
-    def _lead(self, flight: _Flight, reference: Reference, rv: str, deadline: float) -> Entry | None:
-        try:
-            asked_at = self._clock()
-            outcome, asked = self._fetch(reference, deadline)
-            flight.entry = self._land(reference, outcome, rv, asked_at)
-            with self._lock:
-                self.reads += asked
-            flight.failed = not isinstance(outcome, Found | Gone)
-        finally:
-            with self._lock:
-                del self._flights[reference]
-            flight.landed.set()
-        return flight.entry
-
-    def _land(self, reference: Reference, outcome: Outcome, rv: str, asked_at: float) -> Entry | None:
-        if isinstance(outcome, Late):
-            return None
-        if not isinstance(outcome, Found | Gone):
-            return self.last(reference, FORBIDDEN if isinstance(outcome, Forbidden) else SKIPPED)
-        found = outcome if isinstance(outcome, Found) else None
+    def _land(self, flight: Flight, rv: str) -> None:
+        """Store the answer; called by the fetcher's thread before the flight ends."""
+        outcome, asked_at = flight.outcome, flight.asked_at
         with self._lock:
-            entry = self._cache.put(reference, found, rv, asked_at)
-            if found is not None and found.uid and found.uid != reference.uid:  # what has the name now is known as well
-                self._cache.put(reference._replace(uid=found.uid), found, "", asked_at)
-        return entry
+            self._flights.pop(flight.reference, None)
+            self.reads += flight.asked
+            if isinstance(outcome, Found | Gone):
+                found = outcome if isinstance(outcome, Found) else None
+                self._put(flight.reference, found, rv, asked_at)
+            if flight.others and self._cache.has_space(len(flight.others)):
+                for reference, found in flight.others:
+                    self._cache.put(reference, found, "", asked_at)
 
-
-class _Flight:
-    """A read under way, for those who wait for it."""
-
-    __slots__ = ("entry", "failed", "landed")
-
-    def __init__(self) -> None:
-        """Begin; it has failed until it has landed with an answer that is remembered."""
-        self.landed = threading.Event()
-        self.failed = True
-        self.entry: Entry | None = None
+    def _put(self, reference: Reference, found: Found | None, rv: str, asked_at: float) -> None:
+        self._cache.put(reference, found, rv, asked_at)
+        if found is not None and found.uid and found.uid != reference.uid:  # the object that has the name now
+            self._cache.put(reference._replace(uid=found.uid), found, "", asked_at)

@@ -1,4 +1,4 @@
-"""Under which path the objects of a kind are found, as the server itself says it."""
+"""API discovery: maps a kind to the path of its objects."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ REFRESH: Final = 60.0
 
 _VERSION: Final = re.compile(r"(?:([a-z0-9.-]+)/)?([a-z0-9]+)")
 _LONGEST_NAME: Final = 253
-_UNSAFE_NAME: Final = re.compile(r"\.{0,2}|.*[/%].*", re.DOTALL)
+_UNSAFE_NAME: Final = re.compile(r"\.{0,2}|.*[/%\ud800-\udfff].*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Where the objects of a kind are.
+    """The resource of a kind.
 
     Attributes:
         group: The API group, empty for core.
-        version: A version that is served.
+        version: A served version.
         name: The plural.
-        namespaced: Whether its objects live in namespaces.
-        readable: Whether single objects can be read at all.
+        namespaced: True if its objects live in namespaces.
+        readable: True if single objects can be read.
+        listable: True if objects can be listed.
     """
 
     group: str
@@ -35,20 +36,24 @@ class Resource:
     name: str
     namespaced: bool
     readable: bool = True
+    listable: bool = False
 
     @property
     def full_name(self) -> str:
-        """``deployments.apps``, ``pods``: one name whatever the version."""
+        """The plural and the group, ``deployments.apps`` or ``pods``; the same for all versions."""
         return f"{self.name}.{self.group}" if self.group else self.name
 
     def path(self, reference: Reference) -> str | None:
-        """Give the path of an object; None if no object can have such a name."""
-        places = [reference.namespace, reference.name] if self.namespaced else [reference.name]
-        if any(_UNSAFE_NAME.fullmatch(place) or len(place) > _LONGEST_NAME for place in places):
+        """Return the path of an object; None if no object can have this name or namespace."""
+        names = [reference.namespace, reference.name] if self.namespaced else [reference.name]
+        if any(_UNSAFE_NAME.fullmatch(name) or len(name) > _LONGEST_NAME for name in names):
             return None
-        base = version_path(self.group, self.version)
-        where = f"/namespaces/{quote(reference.namespace, safe='')}" if self.namespaced else ""
-        return f"{base}{where}/{self.name}/{quote(reference.name, safe='')}"
+        return f"{self.list_path(reference.namespace)}/{quote(reference.name, safe='')}"
+
+    def list_path(self, namespace: str) -> str:
+        """Return the path of all objects in a namespace; of a cluster-scoped resource, of all objects."""
+        where = f"/namespaces/{quote(namespace, safe='')}" if self.namespaced else ""
+        return f"{version_path(self.group, self.version)}{where}/{self.name}"
 
 
 class _Version(msgspec.Struct):
@@ -78,7 +83,7 @@ class _ResourceList(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Page:
-    """What was read of a path, and when it was last asked for."""
+    """The content of a discovery path, and the time of the last request."""
 
     content: dict[str, Any]
     asked_at: float
@@ -86,33 +91,33 @@ class _Page:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """An answer of `Discovery`: the path that has to be read first."""
+    """Returned by `Discovery` if a path must be read first."""
 
     path: str
 
 
 class Discovery:
-    """Learns the resources of a group and version when one is first asked for; not for several threads.
+    """Learns the resources of a group and version when one is first needed; not thread-safe.
 
-    It asks nobody itself: it says which path is to be read, and is told what was there. A kind that is not known is
-    looked for again a minute after the last time: it may have come since.
+    It makes no request: it returns the path that must be read, and gets its content by `learn`. An unknown kind is
+    looked up again after a minute, because it may have been installed since.
     """
 
     def __init__(self) -> None:
-        """Know nothing."""
+        """Start empty."""
         self._pages: dict[str, _Page] = {}
 
     def resolve(self, api_version: str, kind: str, now: float) -> Resource | Unread | None:
         """Find the resource of a kind.
 
         Args:
-            api_version: As a reference has it; empty: core. A version that is not served stands for the one that its
-                group prefers.
+            api_version: From the reference; empty: core. For a version that is not served, the group's preferred one
+                is used.
             kind: The kind.
             now: The present, in seconds by the monotonic clock.
 
         Returns:
-            The resource; what has to be read first; None if the server knows no such kind.
+            The resource; the path that must be read first; None if the server has no such kind.
         """
         match = _VERSION.fullmatch(api_version or "v1")
         if match is None:
@@ -127,15 +132,15 @@ class Discovery:
         return found
 
     def learn(self, path: str, body: bytes | None, now: float) -> None:
-        """Take in what was at a path.
+        """Store the content of a path.
 
         Args:
-            path: As `Unread` named it.
-            body: The server's answer, None if it has no such path.
+            path: From `Unread`.
+            body: The server's answer; None if it has no such path.
             now: The present.
 
         Raises:
-            ValueError: If the answer is not what discovery answers; the path is not asked for again for a minute.
+            ValueError: If the answer is no discovery document; the path is not read again for a minute.
         """
         page = self._pages[path] = _Page({}, now)
         if body is not None:
@@ -145,7 +150,7 @@ class Discovery:
                 raise ValueError(f"{path} is no discovery document: {error}") from None
 
     def forget(self, resource: Resource) -> None:
-        """It is not served any more: look for it again, a minute after the last time."""
+        """Forget a resource that is no longer served; it is looked up again a minute after the last time."""
         for path in (version_path(resource.group, resource.version), "/apis"):
             if path in self._pages:
                 self._pages[path].content = {}
@@ -158,12 +163,12 @@ class Discovery:
 
 
 def version_path(group: str, version: str) -> str:
-    """Give the path of a group's version."""
+    """Return the path of a group's version."""
     return f"/apis/{group}/{version}" if group else f"/api/{version}"
 
 
 def _read_groups(body: bytes) -> dict[str, Any]:
-    """By group its versions, the preferred one first."""
+    """The versions of each group, the preferred one first."""
     found = {}
     for group in msgspec.json.decode(body, type=_GroupList).groups:
         preferred = [group.preferred_version.version] if group.preferred_version else []
@@ -175,7 +180,7 @@ def _read_groups(body: bytes) -> dict[str, Any]:
 def _read_resources(path: str, body: bytes) -> dict[str, Any]:
     group, version = path.split("/")[2:] if path.startswith("/apis/") else ("", path.rpartition("/")[2])
     return {
-        each.kind: Resource(group, version, each.name, each.namespaced, "get" in each.verbs)
+        each.kind: Resource(group, version, each.name, each.namespaced, "get" in each.verbs, "list" in each.verbs)
         for each in msgspec.json.decode(body, type=_ResourceList).resources
-        if not _UNSAFE_NAME.fullmatch(each.name)  # also the subresources, pods/log
+        if not _UNSAFE_NAME.fullmatch(each.name)  # leaves out subresources such as pods/log
     }

@@ -1,4 +1,8 @@
-"""Adds the metadata that an event only refers to: labels, owners, services, addresses."""
+"""Adds the metadata that an event only refers to: labels, owners, services, addresses.
+
+The records of a chunk are completed together. Each round completes them from the caches, collects the objects that are
+missing, and requests all of these at once: first the objects and nodes, then one level of owners per round.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents._model.validation import require_count, require_positive
-from kevents._model.wire import format_error
+from kevents._model.wire import format_error, pluralize
 from kevents._runtime.log import LimitedLog
-from kevents.export._enrich.cache import LIVE, REPLACED, SKIPPED, STATES, Cache, Entry, SingleFlight
+from kevents.export._enrich.cache import FORBIDDEN, LIVE, REPLACED, SKIPPED, STATES, Cache, Entry, Lookup
 from kevents.export._enrich.fetcher import Fetcher
 from kevents.export._enrich.metadata import LAST_APPLIED, Reference
 from kevents.export._enrich.services import ServiceIndex, SliceWatch
-from kevents.export._model.types import Record
+from kevents.export._model.types import Record, Stream
 from kevents.export._source.api import ApiReader
 
 if TYPE_CHECKING:
@@ -24,78 +28,31 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-MOST_STEPS: Final = 5
+MAX_OWNERS: Final = 5
 
-Find = Callable[[Reference], "Entry | None"]
+_OWNER_LIFE: Final = 600.0
+_REFILL: Final = 0.5
+"""Seconds of waiting that a stream may use for each second that passes, after it has waited for long."""
 
-
-class IncompleteError(Exception):
-    """An owner on the way up could not be looked up in time."""
-
-
-def top_owner(entry: Entry, reference: Reference, find: Find) -> dict[str, Any] | None:
-    """Follow the controllers upwards, five steps at most.
-
-    Args:
-        entry: What is known of the object.
-        reference: The object; its owners are in its namespace, or in none.
-        find: Gives what is known of an owner; None: not now.
-
-    Returns:
-        ``kind``, ``name`` and ``uid`` of the last owner, and under ``path`` all of them as ``Kind/name``, the nearest
-        first; None if no controller owns the object. An owner that is gone, or cannot be read, is the last.
-
-    Raises:
-        IncompleteError: There was no answer for one of them.
-    """
-    path: list[str] = []
-    seen = {reference.uid}
-    top: Reference | None = None
-    while len(path) < MOST_STEPS:
-        owner = _controller(entry, reference.namespace)
-        if owner is None or owner.uid in seen:
-            break
-        seen.add(owner.uid)
-        path.append(f"{owner.kind}/{owner.name}")
-        top = owner
-        if len(path) < MOST_STEPS:
-            above = find(owner)
-            if above is None:
-                raise IncompleteError
-            entry = above
-    return None if top is None else {"kind": top.kind, "name": top.name, "uid": top.uid, "path": path}
-
-
-def _controller(entry: Entry, namespace: str) -> Reference | None:
-    """The one owner with ``controller: true``, of whom all is said that a look-up needs."""
-    owners: Sequence[dict[str, Any]] = entry.found.owners if entry.found is not None else ()
-    for owner in owners:
-        if owner.get("controller") is True:
-            texts = [owner.get(key) for key in ("apiVersion", "kind", "name", "uid")]
-            if all(isinstance(text, str) and text for text in texts):
-                version, kind, name, uid = map(str, texts)
-                return Reference(version, kind, namespace, name, uid)
-    return None
-
-
-_OWNER_LIFE = 600.0
-_SECONDS = len("2026-11-22T12:00:00")
-_UNTOLD: Final = Entry(SKIPPED)
+_MAX_ROUNDS: Final = 2 * (1 + MAX_OWNERS)
+_SECONDS: Final = len("2026-11-22T12:00:00")
+_SKIPPED: Final = Entry(SKIPPED)
 _REPLACED: Final = Entry(REPLACED)
 
 
 @dataclass(frozen=True, slots=True)
 class EnricherStatistics:
-    """What an enricher has done since it was built.
+    """The counters of an enricher.
 
     Attributes:
-        kube_api_read_cache_hits: Events whose object was known.
-        kube_api_read_cache_misses: Objects of events that the server was asked for.
-        owner_reads: Owners that the server was asked for.
-        node_reads: Nodes that the server was asked for, for their addresses.
+        kube_api_read_cache_hits: Events whose object was in the cache.
+        kube_api_read_cache_misses: Objects of events that were requested from the server.
+        owner_reads: Owners that were requested from the server.
+        node_reads: Nodes that were requested from the server, for their addresses.
         requests: Requests by verb: ``get``, ``discover``, ``list``, ``watch``.
         states: Enriched events by the state of their object.
-        errors: Events that could not be enriched for a fault of kevents'; they went on as they were.
+        incomplete: Events whose object, owners or node could not be read in time, or are forbidden.
+        errors: Events that were not enriched because of a fault of kevents.
 
     .. versionadded:: 0.1
     """
@@ -106,32 +63,159 @@ class EnricherStatistics:
     node_reads: int
     requests: Mapping[str, int]
     states: Mapping[str, int]
+    incomplete: int
     errors: int
 
 
-class Enricher:
-    """Completes records in place with what the API server knows of the objects that their events are about.
+class IncompleteError(Exception):
+    """An owner is not known."""
 
-    To ``involvedObject`` it adds ``labels``, ``annotations``, ``ownerReferences`` and ``deleted``, as
-    kubernetes-event-exporter does; under ``kevents`` it adds ``object``, ``topOwner``, ``services`` and ``node``. Only
-    metadata is read, one object at a time, at most once for a resourceVersion that events speak of, and never faster
-    than the rate. A record that has waited longer than the patience goes on with what is known.
+
+def top_owner(entry: Entry, reference: Reference, find: Callable[[Reference], Entry | None]) -> dict[str, Any] | None:
+    """Follow the controllers of an object upwards, at most five steps.
 
     Args:
-        api: A ``CoreV1Api`` or ``ApiClient``, or a callable that gives one; None: the process-wide default
-            configuration if it has been loaded, else in-cluster, else kubeconfig.
-        cache_size: How many objects are remembered, and as many owners; 0 switches enrichment off.
-        top_owner: Whether owners are followed upwards.
-        nodes: Whether the addresses of the node that reported the event are added.
-        services: Whether EndpointSlices are watched to tell a pod's services; it takes `start` and `close`.
-        rate: Requests a second.
-        burst: How many requests may be made at once after a rest.
-        patience: Seconds after which a record goes on unenriched, counted from when it was read.
-        drop_annotations: Names of annotations that are left out; ``*`` stands for anything.
-        clock: The monotonic clock in seconds, by which records say when they were read.
+        entry: The object's metadata.
+        reference: The object; its owners are in its namespace or cluster-scoped.
+        find: Returns the metadata of an owner; None if it is not known.
+
+    Returns:
+        ``kind``, ``name`` and ``uid`` of the last owner, and under ``path`` all owners as ``Kind/name``, the nearest
+        first; None if no controller owns the object. An owner that is gone or forbidden is the last one.
 
     Raises:
-        ValueError: If a number is none, or out of its range.
+        IncompleteError: An owner is not known.
+    """
+    path: list[str] = []
+    seen = {reference.uid}
+    top: Reference | None = None
+    while len(path) < MAX_OWNERS:
+        owner = _controller(entry, reference.namespace)
+        if owner is None or owner.uid in seen:
+            break
+        seen.add(owner.uid)
+        path.append(f"{owner.kind}/{owner.name}")
+        top = owner
+        if len(path) < MAX_OWNERS:
+            above = find(owner)
+            if above is None:
+                raise IncompleteError
+            entry = above
+    return None if top is None else {"kind": top.kind, "name": top.name, "uid": top.uid, "path": path}
+
+
+def _controller(entry: Entry, namespace: str) -> Reference | None:
+    """The owner with ``controller: true``, if its reference is complete."""
+    owners: Sequence[dict[str, Any]] = entry.found.owners if entry.found is not None else ()
+    for owner in owners:
+        if owner.get("controller") is True:
+            texts = [owner.get(key) for key in ("apiVersion", "kind", "name", "uid")]
+            if all(isinstance(text, str) and text for text in texts):
+                version, kind, name, uid = map(str, texts)
+                return Reference(version, kind, namespace, name, uid)
+    return None
+
+
+_Key = tuple[Lookup, Reference, str]
+
+
+class _Run:
+    """One call of `Enricher.enrich`.
+
+    Args:
+        now: The present, in seconds by the monotonic clock.
+        until: No record waits longer.
+
+    Attributes:
+        now: The present, renewed in each round.
+        first: True in the first round.
+        last: True in the last round: records are completed with what is known.
+        missing: The objects to request, with their deadlines.
+        refused: The answers that no cache holds; None: too late.
+        states: The state of each completed record's object.
+        hits: Records whose object was in the cache, or was requested for another record already.
+        incomplete: Records that lack metadata.
+        late: Of these, those whose metadata could not be read in time.
+        errors: Records that raised.
+    """
+
+    __slots__ = (
+        "errors",
+        "first",
+        "hits",
+        "incomplete",
+        "last",
+        "late",
+        "missing",
+        "now",
+        "refused",
+        "states",
+        "until",
+    )
+
+    def __init__(self, now: float, until: float) -> None:
+        """Start with the first round."""
+        self.now = now
+        self.until = until
+        self.first = True
+        self.last = False
+        self.missing: dict[_Key, float] = {}
+        self.refused: dict[_Key, Entry | None] = {}
+        self.states: list[str] = []
+        self.hits = self.incomplete = self.late = self.errors = 0
+
+
+class _WaitBudget:
+    """The time that one stream may wait: at once as long as a record, in the long run half of the time.
+
+    So an API server that answers slowly, for as long as it may be, delays no record by more than the wait.
+
+    Args:
+        wait: The longest wait in seconds.
+    """
+
+    def __init__(self, wait: float) -> None:
+        """Start with the whole wait."""
+        self._wait = wait
+        self._left = wait
+        self._at = float("-inf")
+
+    def left(self, now: float) -> float:
+        """Return the seconds that are left."""
+        self._left = min(self._wait, self._left + max(now - self._at, 0.0) * _REFILL)
+        self._at = now
+        return self._left
+
+    def spend(self, now: float) -> None:
+        """Use up the time since the call of `left`."""
+        self._left = max(self._left - (now - self._at), 0.0)
+        self._at = now
+
+
+class Enricher:
+    """Completes records in place with the metadata of the objects that their events are about.
+
+    To ``involvedObject`` it adds ``labels``, ``annotations``, ``ownerReferences`` and ``deleted``, as
+    kubernetes-event-exporter does; under ``kevents`` it adds ``object``, ``topOwner``, ``services`` and ``node``. It
+    reads only metadata, an object at most once for each resourceVersion that events refer to. Several missing objects
+    of one kind and namespace are read by one list. A record waits for its metadata for at most ``wait`` seconds; then
+    it goes on without, marked ``kevents.object.enriched: false``.
+
+    Args:
+        api: A ``CoreV1Api`` or ``ApiClient``, or a callable that returns one; None: the process-wide default
+            configuration if it has been loaded, else in-cluster, else kubeconfig.
+        cache_size: The number of objects in the cache, and of owners; 0 disables enrichment.
+        top_owner: True to follow owners upwards.
+        nodes: True to add the addresses of the node that reported the event.
+        services: True to watch EndpointSlices for the services of pods; needs `start` and `close`.
+        qps: Requests a second.
+        burst: Requests at once after a pause.
+        wait: The longest time in seconds that a record waits, counted from when it was read.
+        drop_annotations: Names of annotations that are dropped; ``*`` stands for any text.
+        clock: The monotonic clock in seconds; records were read by this clock.
+
+    Raises:
+        ValueError: If a number is invalid.
         TypeError: If ``api`` is none of these.
 
     .. versionadded:: 0.1
@@ -145,24 +229,24 @@ class Enricher:
         top_owner: bool = True,
         nodes: bool = True,
         services: bool = False,
-        rate: float = 20.0,
+        qps: float = 20.0,
         burst: int = 40,
-        patience: float = 2.0,
+        wait: float = 10.0,
         drop_annotations: Iterable[str] = (LAST_APPLIED,),
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Import the client; connect to nothing."""
         self._size = cache_size if cache_size == 0 else require_count("cache_size", cache_size, " (0: no enrichment)")
-        self._patience = require_positive("patience", patience)
-        rate, burst = require_positive("rate", rate), require_count("burst", burst)
+        self._wait = require_positive("wait", wait)
+        qps, burst = require_positive("qps", qps), require_count("burst", burst)
         self._log = LimitedLog()
         self._clock = clock
         self._reader = ApiReader(api)
         self._fetcher = Fetcher(
             self._reader,
-            rate=rate,
+            qps=qps,
             burst=burst,
-            timeout=patience,
+            timeout=wait,
             drop_annotations=drop_annotations,
             log=self._log,
             clock=clock,
@@ -172,24 +256,24 @@ class Enricher:
         self._nodes = self._lookup(_OWNER_LIFE, _OWNER_LIFE) if nodes else None
         self._services = ServiceIndex() if services else None
         self._watch: SliceWatch | None = None
-        self._lock = threading.Lock()  # guards the figures
-        self._hits = 0
-        self._errors = 0
+        self._lock = threading.Lock()  # guards the counters and the budgets
+        self._counts: Counter[str] = Counter()
         self._states: Counter[str] = Counter()
+        self._budgets: dict[Stream, _WaitBudget] = {}
 
-    def _lookup(self, *lives: float) -> SingleFlight:
-        return SingleFlight(Cache(max(self._size, 1), *lives), self._fetcher.fetch, self._clock)
+    def _lookup(self, *lives: float) -> Lookup:
+        return Lookup(Cache(max(self._size, 1), *lives), self._fetcher, self._clock)
 
-    # Life
+    # -- life ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to watch EndpointSlices, if services are wanted; again: nothing."""
+        """Start to watch EndpointSlices, if services are wanted. A second call does nothing."""
         if self._services is not None and self._watch is None and self._size:
             self._watch = SliceWatch(self._reader, self._services, self._fetcher.count, self._log)
             self._watch.start()
 
     def close(self) -> None:
-        """End the watch and all waiting; records are completed from memory only."""
+        """End the watch and all waiting; later records are completed from the caches only."""
         self._fetcher.close()
         if self._watch is not None:
             self._watch.close()
@@ -206,114 +290,168 @@ class Enricher:
         """Close."""
         self.close()
 
-    # Work
-
-    def enrich(self, records: Sequence[Record]) -> None:
-        """Complete records in place; several threads may call it at once, each with records of its own.
-
-        It waits for the server no longer than until the patience with a record ends. It never raises for a record.
-
-        Args:
-            records: Whose lines have not been asked for yet; those without an object (gaps) are left as they are.
-        """
-        if not self._size:
-            return
-        states: list[str] = []
-        hits = errors = 0
-        for record in records:
-            try:
-                hits += self._complete(record, states)
-            except Exception as error:  # noqa: BLE001 - no event is lost for what its author wrote into it
-                errors += 1
-                record.body.get("kevents", {})["object"] = _UNTOLD.about
-                self._log.log_limited("enricher", f"an event could not be enriched: {format_error(error)}")
-        with self._lock:
-            self._hits += hits
-            self._errors += errors
-            self._states.update(states)
-
     def statistics(self) -> EnricherStatistics:
-        """Give what has been done so far."""
+        """Return a snapshot of the counters."""
         with self._lock:
-            hits, errors, states = self._hits, self._errors, {state: self._states[state] for state in STATES}
+            counts, states = self._counts.copy(), {state: self._states[state] for state in STATES}
         return EnricherStatistics(
-            kube_api_read_cache_hits=hits,
+            kube_api_read_cache_hits=counts["hits"],
             kube_api_read_cache_misses=self._objects.reads,
             owner_reads=self._owners.reads if self._owners is not None else 0,
             node_reads=self._nodes.reads if self._nodes is not None else 0,
             requests=self._fetcher.requests(),
             states=states,
-            errors=errors,
+            incomplete=counts["incomplete"],
+            errors=counts["errors"],
         )
 
-    def _complete(self, record: Record, states: list[str]) -> bool:
-        """Complete one record; whether its object was known."""
-        body = record.body
-        involved = body.get("involvedObject")
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def enrich(self, records: Sequence[Record]) -> None:
+        """Complete records in place; several threads may call it, each with its own records.
+
+        It waits for the server until the wait of each record ends. It never raises because of a record.
+
+        Args:
+            records: Records of one stream whose lines have not been requested; gap records stay unchanged.
+        """
+        if not self._size or not records:
+            return
+        now = self._clock()
+        with self._lock:
+            budget = self._budgets.setdefault(records[0].stream, _WaitBudget(self._wait))
+            run = _Run(now, now + budget.left(now))
+        open_ = [record for record in records if not self._try(record, run)]
+        run.first, waited = False, bool(open_)
+        for _ in range(_MAX_ROUNDS):
+            if not open_ or not self._resolve(run):
+                break
+            open_ = [record for record in open_ if not self._try(record, run)]
+        run.last = True
+        for record in open_:
+            self._try(record, run)
+        with self._lock:
+            if waited:
+                budget.spend(self._clock())
+            self._counts.update(hits=run.hits, incomplete=run.incomplete, errors=run.errors)
+            self._states.update(run.states)
+        if run.late:
+            text = f"{pluralize(run.late, 'event')} went on without labels or owners, which could not be read in time"
+            why = f"{text} ({self._wait:g} s); see qps, burst and wait of the enricher"
+            self._log.log_limited("incomplete", why, events=run.late)
+
+    def _try(self, record: Record, run: _Run) -> bool:
+        """Complete a record if everything is known, or if it is the last round; True if it is done."""
+        involved = record.body.get("involvedObject")
         if not isinstance(involved, dict):
-            return False
+            return True
+        try:
+            return self._complete(record, involved, run)
+        except Exception as error:  # noqa: BLE001 - no event is lost by what its author wrote into it
+            run.errors += 1
+            record.body.get("kevents", {})["object"] = _SKIPPED.about
+            self._log.log_limited("enricher", f"an event could not be enriched: {format_error(error)}")
+            return True
+
+    def _complete(self, record: Record, involved: dict[str, Any], run: _Run) -> bool:
         reference = _reference(involved)
         rv = involved.get("resourceVersion") or ""
-        now = self._clock()
-        entry = self._objects.known(reference, rv, record.read_at, now)
-        hit = entry is not None
-        if entry is None:
-            entry = self._find(reference, rv, record)
-        if not reference.uid:
-            entry = _if_it_was_there(entry, body)
+        shared = (
+            bool(run.missing) and (self._objects, reference, rv) in run.missing
+        )  # one read for several events is a hit
+        found = self._find(run, self._objects, reference, rv, record)
+        if run.first and (shared or found is not None):
+            run.hits += 1
+        if found is None and not run.last and reference.kind and reference.name:
+            self._node(run, None, reference, record)  # object and node are requested at once
+            return False
+        entry = found or self._objects.last(reference, SKIPPED)
+        if not reference.uid and entry is found:
+            entry = _if_it_was_there(entry, record.body)
+        top, top_late = self._top(run, entry, reference, record)
+        node, node_late = self._node(run, entry, reference, record)
+        if (top_late or node_late) and not run.last:
+            return False
+        ours = record.body["kevents"]
         involved.update(entry.fields)
-        ours = body["kevents"]
         ours["object"] = entry.about
-        states.append(entry.state)
-        self._add_owner(ours, entry, reference, record)
-        self._add_services(ours, reference)
-        self._add_node(ours, body, entry, reference, record)
-        return hit
-
-    def _find(self, reference: Reference, rv: str, record: Record) -> Entry:
-        if not (reference.kind and reference.name):
-            return _UNTOLD
-        found = self._objects.find(reference, rv, record.read_at, record.read_at + self._patience)
-        return found or self._objects.last(reference, SKIPPED)
-
-    def _ask(self, lookup: SingleFlight, reference: Reference, rv: str, record: Record) -> Entry | None:
-        known = lookup.known(reference, rv, record.read_at, self._clock())
-        return known or lookup.find(reference, rv, record.read_at, record.read_at + self._patience)
-
-    def _add_owner(self, ours: dict[str, Any], entry: Entry, reference: Reference, record: Record) -> None:
-        owners = self._owners
-        if owners is None or entry.found is None or not entry.found.owners:
-            return
-        now = self._clock()
-        if entry.top_until < now:
-            try:
-                entry.top = top_owner(entry, reference, lambda owner: self._ask(owners, owner, "", record))
-            except IncompleteError:
-                return
-            entry.top_until = now + _OWNER_LIFE
-        if entry.top is not None:
-            ours["topOwner"] = entry.top
-
-    def _add_services(self, ours: dict[str, Any], reference: Reference) -> None:
+        if top_late or node_late or entry.state in (SKIPPED, FORBIDDEN):
+            ours["object"] = {**entry.about, "enriched": False}
+            run.incomplete += 1
+            run.late += top_late or node_late or (found is None and bool(reference.name))
+        run.states.append(entry.state)
+        if top is not None:
+            ours["topOwner"] = top
+        if node is not None:
+            ours["node"] = {"addresses": list(node)}
         if self._services is not None and self._services.synced and reference.kind == "Pod" and reference.uid:
             ours["services"] = self._services.names(reference.uid)
+        return True
 
-    def _add_node(
-        self, ours: dict[str, Any], body: dict[str, Any], entry: Entry, reference: Reference, record: Record
-    ) -> None:
+    def _find(self, run: _Run, lookup: Lookup, reference: Reference, rv: str, record: Record) -> Entry | None:
+        """The metadata of an object; None if it is not known, and then it is requested in the next round."""
+        if not (reference.kind and reference.name):
+            return None
+        entry = lookup.known(reference, rv, record.read_at, run.now)
+        if entry is not None:
+            return entry
+        key = (lookup, reference, rv)
+        if key in run.refused:
+            return run.refused[key]
+        deadline = min(record.read_at + self._wait, run.until)
+        run.missing[key] = max(deadline, run.missing.get(key, deadline))
+        return None
+
+    def _resolve(self, run: _Run) -> bool:
+        """Request the missing objects and wait for them; False if there is no time for any."""
+        now = self._clock()
+        wanted = {key: deadline for key, deadline in run.missing.items() if deadline > now}
+        run.refused.update(dict.fromkeys(run.missing.keys() - wanted.keys()))
+        run.missing = {}
+        flights = {key: key[0].request(key[1], key[2], deadline) for key, deadline in wanted.items()}
+        self._fetcher.submit([flight for flight, is_new in flights.values() if is_new])
+        for key, (flight, _) in flights.items():
+            landed = flight.landed.wait(max(wanted[key] - self._clock(), 0.0))
+            if not landed or key[0].refused(flight):
+                run.refused[key] = key[0].answer(flight) if landed else None
+        run.now = self._clock()
+        return bool(wanted)
+
+    def _top(self, run: _Run, entry: Entry, reference: Reference, record: Record) -> tuple[dict[str, Any] | None, bool]:
+        """The top owner, and True if it is not known in time."""
+        owners = self._owners
+        if owners is None or entry.found is None or not entry.found.owners:
+            return None, False
+        if entry.top_until < run.now:
+            try:
+                entry.top = top_owner(entry, reference, lambda owner: self._find(run, owners, owner, "", record))
+            except IncompleteError:
+                return None, True
+            entry.top_until = run.now + _OWNER_LIFE
+        return entry.top, False
+
+    def _node(
+        self, run: _Run, entry: Entry | None, reference: Reference, record: Record
+    ) -> tuple[tuple[str, ...] | None, bool]:
+        """The addresses of the reporting node, and True if they are not known in time."""
         if self._nodes is None:
-            return
-        host = (body.get("source") or {}).get("host")
-        found = entry.found if reference.kind == "Node" and entry.state == LIVE else None
-        if found is None and host:
-            about = self._ask(self._nodes, Reference("v1", "Node", "", host, ""), "", record)
-            found = about.found if about is not None else None
-        if found is not None and found.addresses:
-            ours["node"] = {"addresses": list(found.addresses)}
+            return None, False
+        if reference.kind == "Node" and (entry is None or entry.state == LIVE):
+            found = entry.found if entry is not None else None  # the object is a node: its addresses come with it
+        else:
+            source = record.body.get("source")
+            host = source.get("host") if isinstance(source, dict) else None
+            if not host or not isinstance(host, str):
+                return None, False
+            about = self._find(run, self._nodes, Reference("v1", "Node", "", host, ""), "", record)
+            if about is None:
+                return None, True
+            found = about.found
+        return (found.addresses if found is not None and found.addresses else None), False
 
 
 def _reference(involved: dict[str, Any]) -> Reference:
-    """Which object is meant. The kubelet gives a Node's name for its UID, which says nothing."""
+    """The involved object. The kubelet writes a Node's name as its UID, which then identifies nothing."""
     name, uid = involved.get("name") or "", involved.get("uid") or ""
     return Reference(
         involved.get("apiVersion") or "",

@@ -1,13 +1,18 @@
-"""Reads the metadata of one object: finds its path, obeys the rate limit, remembers refusals."""
+"""Reads the metadata of objects: several requests at once, missing objects of one kind and namespace by one list.
+
+A request waits in a group of its kind and namespace. A worker takes the group when the rate limiter lets it: a few
+objects by one GET each, more by one LIST. So the longer requests wait, the more objects one request reads.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import quote
 
 import msgspec
 from cachetools import LRUCache
@@ -18,46 +23,65 @@ from kevents.exceptions import UnavailableError
 from kevents.export._enrich.discovery import Discovery, Resource, Unread
 from kevents.export._enrich.metadata import (
     METADATA,
+    METADATA_LIST,
     TABLE,
     TABLE_QUERY,
     Found,
+    FoundPage,
     Reference,
     read_metadata,
+    read_metadata_list,
     read_row,
+    read_rows,
     unwanted,
 )
+from kevents.export._model.backoff import Backoff
 from kevents.export._source.api import JSON, Answer, NoAnswerError
+
+FORBIDDEN_LIFE: Final = 300.0
+LIST_FROM: Final = 4
+"""From this number of missing objects of one kind and namespace on, they are read by a list."""
+
+_WORKERS: Final = 8
+_PAGE: Final = 500
+_SHORTEST: Final = 0.5
+_SHORTEST_SHARE: Final = 0.25
+_MAX_TIMEOUT: Final = 5.0
+_MAX_REMEMBERED: Final = 4096
+_EVERYWHERE: Final = ""
+_FORBIDDEN_EVERYWHERE_FROM: Final = 5
+_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _NO_METHOD, _NO_FORM, _TOO_MANY = 200, 401, 403, 404, 405, 406, 429
+_NODES: Final = ("", "nodes")
 
 
 class RateLimiter:
-    """At most ``rate`` requests a second, ``burst`` of them at once; not for several threads.
+    """At most ``qps`` requests a second, ``burst`` of them at once; not thread-safe.
 
-    Unlike the recorder's bucket it says when the next request may go, so that nobody has to ask again and again.
+    It returns the time of the next request, so that callers need not poll.
 
     Args:
-        rate: Requests a second, above 0.
-        burst: How many may go at once after a rest, at least 1.
+        qps: Requests a second, above 0.
+        burst: Requests at once after a pause, at least 1.
     """
 
     __slots__ = ("_due", "_held", "_interval", "_slack")
 
-    def __init__(self, rate: float, burst: int) -> None:
-        """Begin rested."""
-        self._interval = 1.0 / rate
+    def __init__(self, qps: float, burst: int) -> None:
+        """Start with a full burst."""
+        self._interval = 1.0 / qps
         self._slack = (burst - 1) * self._interval
         self._due = float("-inf")
         self._held = float("-inf")
 
     def reserve(self, now: float, patience: float) -> float | None:
-        """Take the next place.
+        """Reserve the next request.
 
         Args:
             now: The present, in seconds of any clock.
-            patience: The longest wait, in seconds.
+            patience: The longest acceptable wait, in seconds.
 
         Returns:
-            For how many seconds to wait before the request; None if that were longer than the patience: then no place
-            is taken.
+            Seconds to wait before the request; None if that exceeds the patience, and then nothing is reserved.
         """
         due = max(self._due, now)
         wait = max(due - self._slack - now, self._held - now, 0.0)
@@ -66,114 +90,144 @@ class RateLimiter:
         self._due = due + self._interval
         return wait
 
+    def give_back(self) -> None:
+        """Cancel a reserved request."""
+        self._due -= self._interval
+
     def hold(self, until: float) -> None:
-        """Let no request go before a moment: the server asked for it, or cannot be reached."""
+        """Allow no request before a time: the server asked for it, or cannot be reached."""
         self._held = max(self._held, until)
 
 
-FORBIDDEN_LIFE: Final = 300.0
-
-_MOST = 4096
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 60.0
-_MOST_DOUBLINGS = 6
-_EVERYWHERE = ""
-_ALL_FORBIDDEN_FROM = 5
-
-
 class NegativeCache:
-    """Remembers refusals by kind; not for several threads.
+    """Remembers kinds that the server refuses or fails to read; not thread-safe.
 
-    A kind that was forbidden in five namespaces, and allowed in none, is taken for forbidden in all.
+    A kind that is forbidden in five namespaces, and allowed in none, counts as forbidden in all.
     """
 
     def __init__(self) -> None:
-        """Know of none."""
-        self._forbidden: LRUCache[tuple[str, str], float] = LRUCache(_MOST)
-        self._counts: dict[str, int] = {}
+        """Start empty."""
+        self._forbidden: LRUCache[tuple[str, str], float] = LRUCache(_MAX_REMEMBERED)
+        self._counts: Counter[str] = Counter()
         self._allowed: set[str] = set()
-        self._failing: dict[str, tuple[int, float]] = {}
+        self._backoffs: dict[str, Backoff] = {}
+        self._failing_until: dict[str, float] = {}
 
     def forbidden(self, resource: str, namespace: str, now: float) -> bool:
-        """Whether a kind is known to be forbidden in a namespace."""
+        """True if a kind is forbidden in a namespace."""
         if not self._forbidden:
             return False
         until = max(self._forbidden.get((resource, where), 0.0) for where in (namespace, _EVERYWHERE))
         return now < until
 
     def failing(self, resource: str, now: float) -> bool:
-        """Whether the last requests for a kind failed, and it is too early for another."""
-        return bool(self._failing) and now < self._failing.get(resource, (0, 0.0))[1]
+        """True if the last requests for a kind failed, and its pause has not ended."""
+        return now < self._failing_until.get(resource, now)
 
     def forbid(self, resource: str, namespace: str, now: float) -> None:
-        """The server said 403."""
+        """The server answered 403."""
         self._forbidden[resource, namespace] = now + FORBIDDEN_LIFE
-        count = self._counts[resource] = self._counts.get(resource, 0) + 1
-        if count >= _ALL_FORBIDDEN_FROM and resource not in self._allowed:
+        self._counts[resource] += 1
+        if self._counts[resource] >= _FORBIDDEN_EVERYWHERE_FROM and resource not in self._allowed:
             self._forbidden[resource, _EVERYWHERE] = now + FORBIDDEN_LIFE
 
     def fail(self, resource: str, now: float) -> None:
-        """A request for the kind failed: each time the pause is twice as long, up to a minute."""
-        failures = self._failing.get(resource, (0, 0.0))[0]
-        pause = min(_FIRST_PAUSE * 2 ** min(failures, _MOST_DOUBLINGS), _LONGEST_PAUSE)
-        self._failing[resource] = (failures + 1, now + pause)
+        """A request for the kind failed; each pause is twice as long, up to a minute."""
+        backoff = self._backoffs.setdefault(resource, Backoff(1.0, 60.0, jitter=False))
+        self._failing_until[resource] = now + backoff.next()
 
     def allow(self, resource: str) -> None:
         """The server answered."""
-        self._failing.pop(resource, None)
+        self._failing_until.pop(resource, None)
+        self._backoffs.pop(resource, None)
         self._counts.pop(resource, None)
         self._allowed.add(resource)
 
     def suspend(self, resource: str, now: float) -> None:
-        """The server has no metadata of this kind to give: do not ask again for as long as after a 403."""
-        self._failing[resource] = (self._failing.get(resource, (0, 0.0))[0], now + FORBIDDEN_LIFE)
-
-
-_SHORTEST = 0.5
-_SHORTEST_SHARE = 0.25
-_LONGEST_HOLD = 30.0
-_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _NO_METHOD, _NO_FORM, _TOO_MANY = 200, 401, 403, 404, 405, 406, 429
-_NODES: Final = ("", "nodes")
+        """The server has no metadata of this kind: pause as long as after a 403."""
+        self._failing_until[resource] = now + FORBIDDEN_LIFE
 
 
 class Reader(Protocol):
-    """What makes the requests; it may be called from several threads at once."""
+    """Makes the requests; several threads may call it at once."""
 
     def get(self, path: str, accept: str, timeout: float) -> Answer:
         """Make one request.
 
         Raises:
             NoAnswerError: There was no answer to this request.
-            UnavailableError: There was nobody to ask.
+            UnavailableError: The server cannot be asked.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The server has no object of that name."""
+    """The server has no object of this name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
-    """The server does not let us read objects of this kind."""
+    """The server forbids reading objects of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The server cannot say: it knows no such kind, or has failed for it."""
+    """The server has no such kind, or fails for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """There was no answer in time, or no leave to ask for one."""
+    """There was no answer in time, or no request was possible in time."""
 
 
 Outcome = Found | Gone | Forbidden | Unknown | Late
 
 
+class Flight:
+    """A request for one object, shared by all that wait for it.
+
+    Args:
+        reference: The object.
+        deadline: The time until which an answer is of use, in seconds by the monotonic clock.
+        land: Called with the flight when the outcome is known, before the waiting threads wake.
+
+    Attributes:
+        landed: Set at the end.
+        outcome: The outcome; None until then.
+        asked: True if the server was asked for this object.
+        asked_at: The time of the request.
+        others: Other objects that the same list showed.
+    """
+
+    __slots__ = ("asked", "asked_at", "deadline", "land", "landed", "others", "outcome", "reference")
+
+    def __init__(self, reference: Reference, deadline: float, land: Callable[[Flight], None]) -> None:
+        """Start nothing."""
+        self.reference = reference
+        self.deadline = deadline
+        self.land = land
+        self.landed = threading.Event()
+        self.outcome: Outcome | None = None
+        self.asked = False
+        self.asked_at = float("-inf")
+        self.others: Sequence[tuple[Reference, Found]] = ()
+
+
+Group = tuple[str, str, str]
+"""API version, kind and namespace of requests that one list can answer."""
+
+
 class _TooLateError(Exception):
-    """No request can be made before the deadline."""
+    """No request can be made before the deadline, or it was not answered."""
+
+
+class _RefusedError(Exception):
+    """The outcome for all objects of a group."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 class _Status(msgspec.Struct):
@@ -184,15 +238,15 @@ class _Status(msgspec.Struct):
 
 
 class Fetcher:
-    """Reads metadata, a request at a time in each thread, never faster than the pace.
+    """Reads metadata in a few threads of its own, which end when there is nothing to do.
 
     Args:
-        reader: What makes the requests.
-        rate: Requests a second, discovery included.
-        burst: How many may be made at once after a rest.
-        timeout: The longest that one request may take, in seconds.
-        drop_annotations: Which annotations are left out.
-        log: For what has to be told.
+        reader: Makes the requests.
+        qps: Requests a second, with discovery.
+        burst: Requests at once after a pause.
+        timeout: The longest time for one request, in seconds; at most 5.
+        drop_annotations: The annotations that are dropped.
+        log: For failures.
         clock: The monotonic clock in seconds.
     """
 
@@ -200,80 +254,186 @@ class Fetcher:
         self,
         reader: Reader,
         *,
-        rate: float,
+        qps: float,
         burst: int,
         timeout: float,
         drop_annotations: Iterable[str],
         log: LimitedLog,
         clock: Callable[[], float],
     ) -> None:
-        """Ask for nothing yet."""
+        """Make no request and start no thread yet."""
         self._clock = clock
         self._reader = reader
-        self._timeout = timeout
-        self._shortest = min(_SHORTEST, timeout * _SHORTEST_SHARE)  # a request that has less time says nothing
+        self._timeout = min(timeout, _MAX_TIMEOUT)
+        self._shortest = min(_SHORTEST, timeout * _SHORTEST_SHARE)  # a request with less time is useless
         self._unwanted = unwanted(drop_annotations)
         self._log = log
         self._closed = threading.Event()
         self._lock = threading.Lock()  # guards what follows; never held while waiting
-        self._pace = RateLimiter(rate, burst)
+        self._waiting: dict[Group, dict[Reference, Flight]] = {}
+        self._jobs: deque[Group] = deque()
+        self._workers = 0
+        self._limiter = RateLimiter(qps, burst)
         self._discovery = Discovery()
-        self._refusals = NegativeCache()
-        self._failures = 0
+        self._discovering: dict[str, threading.Event] = {}  # paths that a worker is reading
+        self._negative = NegativeCache()
+        self._pages: LRUCache[Group, int] = LRUCache(_MAX_REMEMBERED)  # the length of the last list of a group
+        self._outage = Backoff(1.0, 30.0, jitter=False)
         self._requests: Counter[str] = Counter()
 
-    def fetch(self, reference: Reference, deadline: float) -> tuple[Outcome, bool]:
-        """Read an object's metadata.
-
-        Args:
-            reference: Which object.
-            deadline: Until when the answer is of use, in seconds by the monotonic clock.
-
-        Returns:
-            What became of it, and whether the object was asked for at all.
-        """
-        try:
-            resource = self._resolve(reference, deadline)
-            path = resource.path(reference) if resource is not None and resource.readable else None
-            if resource is None or path is None:
-                return Unknown(), False
-            refusal = self._refusal(resource, reference.namespace)
-            return (refusal, False) if refusal else (self._read(resource, reference, path, deadline), True)
-        except _TooLateError:
-            return Late(), False
+    def submit(self, flights: Iterable[Flight]) -> None:
+        """Read objects; each flight lands once. Objects of one call are read together where a list can do that."""
+        started = 0
+        with self._lock:
+            groups: Counter[Group] = Counter()
+            for flight in flights:
+                group = flight.reference[:3]
+                self._waiting.setdefault(group, {})[flight.reference] = flight
+                groups[group] += 1
+            for group, number in groups.items():
+                self._jobs.extend([group] * (number if number < LIST_FROM else 1))
+            while self._workers + started < min(_WORKERS, len(self._jobs)):
+                started += 1
+            self._workers += started
+        for _ in range(started):
+            threading.Thread(target=self._work, name="kevents-enrich", daemon=True).start()
 
     def count(self, verb: str) -> None:
-        """Count a request that somebody else made with the same credentials."""
+        """Count a request that another component made with the same credentials."""
         with self._lock:
             self._requests[verb] += 1
 
     def requests(self) -> dict[str, int]:
-        """Give how many requests were made, by verb."""
+        """Return the number of requests by verb."""
         with self._lock:
             return dict(self._requests)
 
     def close(self) -> None:
-        """Make no further request; whoever waits for leave is told that it is too late."""
+        """Make no further request; waiting flights end as late."""
         self._closed.set()
 
-    # Where the object is
+    # -- workers ---------------------------------------------------------------------------------------------------
 
-    def _resolve(self, reference: Reference, deadline: float) -> Resource | None:
+    def _work(self) -> None:
         while True:
             with self._lock:
-                step = self._discovery.resolve(reference.api_version, reference.kind, self._clock())
-                if isinstance(step, Unread) and self._refusals.failing(step.path, self._clock()):
+                if not self._jobs:
+                    self._workers -= 1
+                    return
+                group = self._jobs.popleft()
+            try:
+                self._serve(group)
+            except Exception as error:  # noqa: BLE001 - a fault here must not leave a flight waiting
+                self._log.log_limited(
+                    "fetcher", f"objects could not be read: {format_error(error)}", level=logging.ERROR
+                )
+                self._land_all(self._take(group), Unknown())
+
+    def _serve(self, group: Group) -> None:
+        """Read some or all objects of a group."""
+        deadline = self._deadline(group)
+        if deadline is None:
+            return
+        try:
+            resource = self._resolve(group, deadline)
+            self._check_refusals(resource, group[2])
+            self._wait_for_turn(deadline)
+        except _TooLateError:
+            self._land_all(self._take(group), Late())
+            return
+        except _RefusedError as refused:
+            self._land_all(self._take(group), refused.outcome)
+            return
+        flights = self._take(group, resource)
+        if not flights:
+            with self._lock:
+                self._limiter.give_back()
+            return
+        try:
+            self._read(resource, flights)
+        finally:
+            self._land_all(flights, Unknown())  # those that have not landed
+
+    def _deadline(self, group: Group) -> float | None:
+        """The latest deadline of a group's flights; None if another worker took them all."""
+        with self._lock:
+            return max((flight.deadline for flight in self._waiting.get(group, {}).values()), default=None)
+
+    def _take(self, group: Group, resource: Resource | None = None) -> list[Flight]:
+        """Take flights of a group: one for a GET, all for a list. Without a resource, all."""
+        now = self._clock()
+        with self._lock:
+            waiting = self._waiting.get(group, {})
+            if resource is not None and not self._can_list(group, resource, len(waiting), now):
+                taken = [waiting.pop(next(iter(waiting)))] if waiting else []
+            else:
+                taken = list(waiting.values())
+                waiting.clear()
+            if waiting:
+                if resource is not None and group not in self._jobs:
+                    self._jobs.append(group)
+            else:
+                self._waiting.pop(group, None)
+        return taken
+
+    def _can_list(self, group: Group, resource: Resource, missing: int, now: float) -> bool:
+        if missing < max(LIST_FROM, 2 * self._pages.get(group, 1)) or not resource.listable:
+            return False
+        what = _list_of(resource)
+        return not (self._negative.forbidden(what, group[2], now) or self._negative.failing(what, now))
+
+    def _land_all(self, flights: Iterable[Flight], outcome: Outcome) -> None:
+        for flight in flights:
+            if flight.outcome is None:
+                self._land(flight, outcome)
+
+    def _land(self, flight: Flight, outcome: Outcome) -> None:
+        flight.outcome = outcome
+        try:
+            flight.land(flight)
+        finally:
+            flight.landed.set()
+
+    # -- where the objects are, and whether they may be read ---------------------------------------------------------
+
+    def _resolve(self, group: Group, deadline: float) -> Resource:
+        """Return the resource of a group, by discovery if needed.
+
+        Raises:
+            _RefusedError: The server has no such kind, or its objects cannot be read.
+            _TooLateError: Discovery was not answered in time.
+        """
+        while True:
+            with self._lock:
+                step = self._discovery.resolve(group[0], group[1], self._clock())
+                if isinstance(step, Unread) and self._negative.failing(step.path, self._clock()):
                     step = None
+                running = self._discovering.get(step.path) if isinstance(step, Unread) else None
+                if isinstance(step, Unread) and running is None:
+                    mine = self._discovering[step.path] = threading.Event()
             if not isinstance(step, Unread):
-                return step
-            self._discover(step.path, deadline)
+                break
+            if running is not None:
+                if not running.wait(max(deadline - self._clock(), 0.0)):
+                    raise _TooLateError
+                continue
+            try:
+                self._discover(step.path, deadline)
+            finally:
+                with self._lock:
+                    del self._discovering[step.path]
+                mine.set()
+        if step is None or not step.readable:
+            raise _RefusedError(Unknown())
+        return step
 
     def _discover(self, path: str, deadline: float) -> None:
-        answer = self._ask(path, JSON, "discover", path, deadline)
+        self._wait_for_turn(deadline)
+        answer = self._request(path, JSON, "discover", path, deadline)
         if answer.status in (_UNAUTHORIZED, _TOO_MANY):
             self._hold(answer)
             raise _TooLateError
-        if answer.status not in (_OK, _FORBIDDEN, _NOT_FOUND):  # one group's server may be down, and no other's
+        if answer.status not in (_OK, _FORBIDDEN, _NOT_FOUND):  # the server of one group may be down
             self._fail(path)
             return
         with self._lock:
@@ -288,29 +448,36 @@ class Fetcher:
                 ("discovery", path), f"kinds cannot be looked up, their events are not enriched: {trouble}"
             )
 
-    # Whether it may be asked for
-
-    def _refusal(self, resource: Resource, namespace: str) -> Outcome | None:
+    def _check_refusals(self, resource: Resource, namespace: str) -> None:
         now = self._clock()
         with self._lock:
-            if self._refusals.forbidden(resource.full_name, namespace, now):
-                return Forbidden()
-            return Unknown() if self._refusals.failing(resource.full_name, now) else None
+            if self._negative.forbidden(resource.full_name, namespace, now):
+                raise _RefusedError(Forbidden())
+            if self._negative.failing(resource.full_name, now):
+                raise _RefusedError(Unknown())
 
-    def _ask(self, path: str, accept: str, verb: str, what: str, deadline: float) -> Answer:
-        """Make one request when it is its turn; what is not answered is left alone for a while, under its name.
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def _wait_for_turn(self, deadline: float) -> None:
+        """Wait until the rate limiter allows a request.
 
         Raises:
-            _TooLateError: Its turn would come too late, or there was no answer.
+            _TooLateError: That is too late for the deadline, or the fetcher was closed.
         """
         now = self._clock()
         with self._lock:
-            wait = self._pace.reserve(now, deadline - now - self._shortest)
+            wait = self._limiter.reserve(now, deadline - now - self._shortest)
         if wait is None or self._closed.wait(wait):
             raise _TooLateError
+
+    def _request(self, path: str, accept: str, verb: str, what: str, deadline: float) -> Answer:
+        """Make one request; after no answer, `what` (a kind or a discovery path) is not asked for during a pause.
+
+        Raises:
+            _TooLateError: There was no answer.
+        """
         timeout = min(max(deadline - self._clock(), self._shortest), self._timeout)
-        with self._lock:
-            self._requests[verb] += 1
+        self.count(verb)
         try:
             answer = self._reader.get(path, accept, timeout)
         except UnavailableError as error:
@@ -318,41 +485,153 @@ class Fetcher:
                 self._fail(what)
             else:
                 self._hold(None)
-            self._log.log_limited(
-                "unavailable", f"an event's object could not be looked up: {error}", level=logging.INFO
-            )
+            self._log.log_limited("unavailable", f"metadata could not be read: {error}", level=logging.INFO)
             raise _TooLateError from None
         with self._lock:
-            self._failures = 0
+            self._outage.reset()
         return answer
 
     def _hold(self, answer: Answer | None) -> None:
-        """The server is not to be asked for anything for a while."""
+        """Ask the server for nothing for a while."""
         with self._lock:
-            pause = min(2.0**self._failures, _LONGEST_HOLD)
-            self._failures = min(self._failures + 1, 10)
+            pause = self._outage.next()
             after = answer.retry_after if answer is not None else None
-            self._pace.hold(self._clock() + (pause if after is None else max(after, 1.0)))
+            self._limiter.hold(self._clock() + (pause if after is None else max(after, 1.0)))
 
-    # What came back
+    def _fail(self, what: str) -> None:
+        with self._lock:
+            self._negative.fail(what, self._clock())
 
-    def _read(self, resource: Resource, reference: Reference, path: str, deadline: float) -> Outcome:
+    def _suspend(self, resource: Resource, why: str) -> None:
+        with self._lock:
+            self._negative.suspend(resource.full_name, self._clock())
+        self._log.log_limited(
+            ("no metadata", resource.full_name), f"events about {resource.full_name} are not enriched: {why}"
+        )
+
+    # -- objects -----------------------------------------------------------------------------------------------------
+
+    def _read(self, resource: Resource, flights: Sequence[Flight]) -> None:
+        """Read objects of one group after a turn of the rate limiter: one by a GET, several by a list."""
+        if len(flights) > 1 and self._list(resource, flights):
+            return
+        for number, flight in enumerate(flights):
+            path = resource.path(flight.reference)
+            if path is None:
+                self._land(flight, Unknown())
+                continue
+            try:
+                if number > 0 or len(flights) > 1:
+                    self._wait_for_turn(flight.deadline)
+                    self._check_refusals(resource, flight.reference.namespace)
+                outcome = self._get(resource, flight, path)
+            except _TooLateError:
+                outcome = Late()
+            except _RefusedError as refused:
+                outcome = refused.outcome
+            if flight.outcome is None:
+                self._land(flight, outcome)
+
+    def _get(self, resource: Resource, flight: Flight, path: str) -> Outcome:
         node = (resource.group, resource.name) == _NODES
-        path, form = (path + TABLE_QUERY, TABLE) if node else (path, METADATA)
-        answer = self._ask(path, form, "get", resource.full_name, deadline)
-        if answer.status == _OK:
-            return self._found(resource, answer.body, node=node)
-        return self._refused(resource, reference.namespace, answer)
-
-    def _found(self, resource: Resource, body: bytes, *, node: bool) -> Outcome:
+        path, form = (f"{path}?{TABLE_QUERY}", TABLE) if node else (path, METADATA)
+        flight.asked, flight.asked_at = True, self._clock()
+        answer = self._request(path, form, "get", resource.full_name, flight.deadline)
+        if answer.status != _OK:
+            return self._refused(resource, flight.reference.namespace, answer)
         try:
-            found = (read_row if node else read_metadata)(body, self._unwanted)
+            found = (read_row if node else read_metadata)(answer.body, self._unwanted)
         except ValueError as error:
             self._suspend(resource, format_error(error))
             return Unknown()
         with self._lock:
-            self._refusals.allow(resource.full_name)
+            self._negative.allow(resource.full_name)
         return found
+
+    def _list(self, resource: Resource, flights: Sequence[Flight]) -> bool:
+        """Read objects by a list, page by page; False if the rest must be read one by one."""
+        namespace = flights[0].reference.namespace
+        wanted: dict[str, list[Flight]] = {}
+        for flight in flights:
+            if resource.path(flight.reference) is None:
+                self._land(flight, Unknown())
+            else:
+                wanted.setdefault(flight.reference.name, []).append(flight)
+        deadline = max(flight.deadline for flight in flights)
+        asked_at, token, pages = self._clock(), "", 0
+        while wanted:
+            if pages:
+                try:
+                    self._wait_for_turn(deadline)
+                except _TooLateError:
+                    self._land_all((flight for each in wanted.values() for flight in each), Late())
+                    return True
+            page = self._page(resource, namespace, token, deadline)
+            if page is None:
+                return False
+            pages += 1
+            self._match(page.found, wanted, asked_at)
+            token = page.token
+            more = -(-page.remaining // _PAGE)
+            with self._lock:
+                self._pages[flights[0].reference[:3]] = pages + more
+            if not token:
+                self._settle(wanted, asked_at, Gone())
+            elif more > sum(map(len, wanted.values())):
+                return False
+        return True
+
+    def _page(self, resource: Resource, namespace: str, token: str, deadline: float) -> FoundPage | None:
+        """Read one page; None if the kind cannot be listed."""
+        node = (resource.group, resource.name) == _NODES
+        query = f"?limit={_PAGE}" + (f"&continue={quote(token, safe='')}" if token else "")
+        query += f"&{TABLE_QUERY}" if node else ""
+        path, form = resource.list_path(namespace) + query, TABLE if node else METADATA_LIST
+        try:
+            answer = self._request(path, form, "list", _list_of(resource), deadline)
+        except _TooLateError:
+            return None
+        why = f"the server says {answer.status}"
+        if answer.status == _OK:
+            try:
+                return (read_rows if node else read_metadata_list)(answer.body, self._unwanted)
+            except ValueError as error:
+                why = format_error(error)
+        elif answer.status in (_UNAUTHORIZED, _TOO_MANY):
+            self._hold(answer)
+            return None
+        elif not 400 <= answer.status < 500:  # noqa: PLR2004
+            self._fail(_list_of(resource))
+            return None
+        if not token:  # else the list expired between two pages
+            with self._lock:
+                self._negative.forbid(_list_of(resource), namespace, self._clock())
+            rule = f'apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["get", "list"]'
+            text = f"{resource.full_name} are not listed but read one by one: {why}; allow {rule}"
+            self._log.log_limited(("list", resource.full_name), text, level=logging.INFO)
+        return None
+
+    def _match(self, found: Mapping[str, Found], wanted: dict[str, list[Flight]], asked_at: float) -> None:
+        """Land the flights whose objects are on a page; give the other objects to one of them."""
+        hits = {name for name in found if name in wanted}
+        flights = [flight for name in hits for flight in wanted.pop(name)]
+        if not flights:
+            return
+        version, kind, namespace, _, _ = flights[0].reference
+        flights[0].others = [
+            (Reference(version, kind, namespace, name, each.uid), each)
+            for name, each in found.items()
+            if each.uid and name not in hits
+        ]
+        for flight in flights:
+            self._settle({flight.reference.name: [flight]}, asked_at, found[flight.reference.name])
+
+    def _settle(self, wanted: dict[str, list[Flight]], asked_at: float, outcome: Outcome) -> None:
+        """Land flights with an answer of the server."""
+        for flight in [flight for flights in wanted.values() for flight in flights]:
+            flight.asked, flight.asked_at = True, asked_at
+            self._land(flight, outcome)
+        wanted.clear()
 
     def _refused(self, resource: Resource, namespace: str, answer: Answer) -> Outcome:
         name, now = resource.full_name, self._clock()
@@ -360,7 +639,7 @@ class Fetcher:
             return self._missing(resource, answer.body)
         if answer.status == _FORBIDDEN:
             with self._lock:
-                self._refusals.forbid(name, namespace, now)
+                self._negative.forbid(name, namespace, now)
             rule = f'apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["get"]'
             self._log.log_limited(
                 ("forbidden", name), f"events about {name} are not enriched: the server says 403; allow {rule}"
@@ -372,31 +651,25 @@ class Fetcher:
         if answer.status in (_UNAUTHORIZED, _TOO_MANY):
             self._hold(answer)
             return Late()
-        if not 400 <= answer.status < 500:  # noqa: PLR2004 - for what one event's author wrote no kind is to blame
+        if not 400 <= answer.status < 500:  # noqa: PLR2004 - a 4xx may be due to the author of one event
             self._fail(name)
         return Unknown()
 
     def _missing(self, resource: Resource, body: bytes) -> Outcome:
-        """Is it the object that is not there, or its kind?"""
+        """The outcome of a 404: either the object does not exist, or its kind."""
         try:
             details = msgspec.json.decode(body, type=_Status).details
         except (msgspec.DecodeError, UnicodeDecodeError):
-            details = None  # a page of text: nobody serves this path
+            details = None  # a page of text: the path is not served
         if details is not None and details.name:
             with self._lock:
-                self._refusals.allow(resource.full_name)
+                self._negative.allow(resource.full_name)
             return Gone()
         with self._lock:
             self._discovery.forget(resource)
         return Unknown()
 
-    def _fail(self, what: str) -> None:
-        with self._lock:
-            self._refusals.fail(what, self._clock())
 
-    def _suspend(self, resource: Resource, why: str) -> None:
-        with self._lock:
-            self._refusals.suspend(resource.full_name, self._clock())
-        self._log.log_limited(
-            ("no metadata", resource.full_name), f"events about {resource.full_name} are not enriched: {why}"
-        )
+def _list_of(resource: Resource) -> str:
+    """The name under which a refusal to list a kind is remembered."""
+    return f"list {resource.full_name}"

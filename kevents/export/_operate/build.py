@@ -29,6 +29,8 @@ from kevents.export._sinks.stdout import StdoutSink
 from kevents.export._sinks.webhook import WebhookSink
 from kevents.export._source.source import ClusterEventSource
 
+_UNBATCHED_WAIT: Final = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -65,7 +67,15 @@ def build(config: Config) -> Parts:
     enrich, health = config.enrich, config.health
     enricher = None
     if enrich.cache_size:
-        enricher = Enricher(api, cache_size=enrich.cache_size, top_owner=enrich.top_owner, services=enrich.services)
+        enricher = Enricher(
+            api,
+            cache_size=enrich.cache_size,
+            top_owner=enrich.top_owner,
+            services=enrich.services,
+            qps=enrich.qps,
+            burst=enrich.burst,
+            wait=enrich.wait or _default_wait(config),
+        )
     exporter = Exporter(
         source,
         routes=Router(config.routes),
@@ -78,6 +88,12 @@ def build(config: Config) -> Parts:
         return Parts(exporter, enricher, None)
     limits = {"stale_after": health.stale_after, "unacknowledged_after": health.unacknowledged_after}
     return Parts(exporter, enricher, HealthServer(exporter, enricher, host=health.host, port=health.port, **limits))
+
+
+def _default_wait(config: Config) -> float:
+    """Seconds that a record waits for metadata: the shortest `max_age` of a batch; 5 s for a sink without batches."""
+    batches = [sink.batch for sink in config.sinks.values()]
+    return min(batch.max_age if batch.max_items > 1 else _UNBATCHED_WAIT for batch in batches)
 
 
 def client_of(cluster: ClusterConfig) -> Callable[[], Any] | None:

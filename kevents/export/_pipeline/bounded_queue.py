@@ -58,6 +58,25 @@ class BoundedQueue:
             self._changed.notify_all()
             return chunk
 
+    def get_all(self, limit: int = PIECE) -> Chunk | None:
+        """Take the chunks that are queued as one, once there is one; None at the end.
+
+        Args:
+            limit: Records in the result, unless the first chunk has more.
+        """
+        chunk = self.get()
+        if chunk is None:
+            return None
+        records, position = list(chunk.records), chunk.position
+        with self._changed:
+            while self._chunks and len(records) + len(self._chunks[0].records) <= limit:
+                chunk = self._chunks.popleft()
+                self._items -= max(len(chunk.records), 1)
+                records += chunk.records
+                position = chunk.position
+            self._changed.notify_all()
+        return Chunk(records, position)
+
     def close(self) -> None:
         """Accept no more chunks; those in the queue can still be taken."""
         with self._changed:

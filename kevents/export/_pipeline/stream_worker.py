@@ -154,7 +154,9 @@ class StreamWorker:
 
     def _run_routing(self) -> None:
         try:
-            while (chunk := self._queue.get()) is not None:
+            # An enricher gets all queued records at once, to read their metadata together.
+            take = self._queue.get if self._enricher is None else self._queue.get_all
+            while (chunk := take()) is not None:
                 self._enrich(chunk.records)
                 if not self._route(chunk):
                     return

@@ -43,6 +43,9 @@ event_life = "2h"
 cache_size = 0
 top_owner = false
 services = true
+qps = 5
+burst = 7
+wait = "2s500ms"
 [health]
 listen = "127.0.0.1:9090"
 stale_after = "2m"
@@ -105,7 +108,7 @@ def test_everything() -> None:
     assert (config.grace, config.checkpoints, config.dead_letters) == (20.0, "state/", "dead.jsonl")
     assert config.cluster == ClusterConfig("~/.kube/config", "prod", "production", "main")
     assert config.source == SourceConfig(("shop", "jobs"), "now", "30s", 7200.0)
-    assert config.enrich == EnrichConfig(0, top_owner=False, services=True)
+    assert config.enrich == EnrichConfig(0, top_owner=False, services=True, qps=5, burst=7, wait=2.5)
     assert config.health == HealthConfig("127.0.0.1", 9090, 120.0, 30.0)
     assert list(config.sinks) == ["out", "archive", "bucket", "hook", "collector"]
     pager, archive = config.routes
@@ -327,6 +330,10 @@ def test_all_at_once() -> None:
         ('health = { listen = "80" }', 'cfg.toml:1: health.listen: must be an address and a port, "127.0.0.1:8080"'),
         ('health = { listen = "1.2.3.4:99999" }', "health.listen: must be an address and a port"),
         ('health = { listen = "example.com:80" }', "health.listen: must be an address and a port"),
+        ("enrich = { qps = 0 }", "enrich.qps: must be a whole number of at least 1, not 0"),
+        ('enrich = { burst = "40" }', 'enrich.burst: must be a whole number of at least 1, not "40"'),
+        ("enrich = { wait = 5 }", 'enrich.wait: must be a time with its unit, such as "10s"'),
+        ('enrich = { patience = "5s" }', 'enrich.patience: unknown key "patience"'),
         ("enrich = { cache_size = -1 }", "enrich.cache_size: must be a whole number of at least 0, not -1"),
         (
             'source = { namespaces = ["*"] }',

@@ -12,10 +12,12 @@ import pytest
 from urllib3.exceptions import ReadTimeoutError
 
 from kevents.export import Enricher, Record
+from kevents.export._enrich import fetcher as _fetcher
 from kevents.export._enrich.fetcher import Fetcher
 from kevents.export._enrich.metadata import LAST_APPLIED
 from tests.export import reads
 from tests.support.metadata import STREAM, UIDS, Cluster, Reply, record
+from tests.support.polling import poll
 
 PODS: Final = "/api/v1/namespaces/default/pods"
 
@@ -32,7 +34,14 @@ class Bench:
 
     def another(self, **options: Any) -> Enricher:
         """An enricher of the same cluster."""
-        settings: dict[str, Any] = {"rate": 1e6, "burst": 1000, "clock": lambda: self.now, **self.options, **options}
+        settings: dict[str, Any] = {
+            "qps": 1e6,
+            "burst": 1000,
+            "wait": 2.0,
+            "clock": lambda: self.now,
+            **self.options,
+            **options,
+        }
         return Enricher(self.cluster.api, **settings)
 
     def enrich(self, *records: Record) -> list[dict[str, Any]]:
@@ -156,14 +165,16 @@ def test_too_late(bench: Bench) -> None:
     records = [record("Pod", name, uid, version, read_at=bench.now - 2.1) for name, uid, version in names]
     bench.enricher.enrich(records)
     expected = [("live", False), ("skipped", True), ("skipped", False)]
-    assert [tuple(each.body["kevents"]["object"].values()) for each in records] == expected
+    abouts = [each.body["kevents"]["object"] for each in records]
+    assert [(about["state"], about["stale"]) for about in abouts] == expected
+    assert [about.get("enriched", True) for about in abouts] == [True, False, False]
     assert [involved(each).get("labels") for each in records] == [{"a": "b"}, {"a": "b"}, None]
     assert bench.cluster.requests == []
 
 
 def test_rate() -> None:
     """No more requests are made than the rate allows in the time that records have; the others are skipped."""
-    bench = Bench(rate=0.001, burst=5)
+    bench = Bench(qps=0.001, burst=5)
     for number in range(10):
         bench.cluster.put("Pod", f"p{number}", UIDS(number))
     abouts = bench.enrich(*(record("Pod", f"p{number}", UIDS(number)) for number in range(10)))
@@ -253,7 +264,7 @@ def test_an_owner_that_is_no_controller(bench: Bench) -> None:
 
 def test_owner_too_late() -> None:
     """Where an owner is not known in time, none is told: half the way up would be a wrong answer. It is found later."""
-    bench = Bench(rate=0.001, burst=2)
+    bench = Bench(qps=0.001, burst=2)
     owners = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": UIDS(2), "controller": True}]
     rv = bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=owners)
     bench.cluster.put("Deployment", "web", UIDS(2))
@@ -320,7 +331,7 @@ REFUSALS: Final = [
 @pytest.mark.parametrize(("status", "state", "later", "asked"), REFUSALS)
 def test_refused(status: int, state: str, later: float, asked: int) -> None:
     """What the server refuses, or fails at, is not asked for again for a while; every record goes on."""
-    bench = Bench(patience=0.4)
+    bench = Bench(wait=0.4)
     bench.cluster.put("Pod", "web-0", UIDS(1))
     headers = {"Retry-After": "7"} if status == 429 else {}
     bench.cluster.answer = lambda path: Reply(status, b"{}", headers) if path.startswith(PODS) else None
@@ -427,7 +438,7 @@ def test_huge_answer(bench: Bench) -> None:
 )
 def test_no_answer(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """Pitfall 72: where nobody answers the server is left alone for a second, then two; no credential is logged."""
-    bench = Bench(patience=0.4)
+    bench = Bench(wait=0.4)
     caplog.set_level("INFO", "kevents")
 
     def fail(path: str) -> Reply:
@@ -440,7 +451,7 @@ def test_no_answer(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
         assert bench.state(record(uid=UIDS(1))) == ("skipped", False)
         asked.append(len(bench.cluster.requests))
     assert asked == [1, 1, 2, 2, 3]
-    assert "could not be looked up" in caplog.text
+    assert "metadata could not be read" in caplog.text
     assert "hunter2" not in caplog.text
 
 
@@ -483,7 +494,7 @@ def test_one_read_at_a_time() -> None:
             leave.wait(60)
 
     cluster.answer = slow
-    enricher = Enricher(cluster.api, patience=30.0)
+    enricher = Enricher(cluster.api, wait=30.0)
     records = [record(uid=UIDS(1), rv=rv, read_at=monotonic()) for _ in range(8)]
     threads = [threading.Thread(target=enricher.enrich, args=([each],)) for each in records]
     for thread in threads:
@@ -500,7 +511,7 @@ def test_many_threads() -> None:
     """Many threads that ask for the same objects read none twice, get no wrong label, and every event is counted."""
     cluster = Cluster()
     versions = [cluster.put("Pod", f"p{number}", UIDS(number), labels={"of": str(number)}) for number in range(50)]
-    enricher = Enricher(cluster.api, rate=1e6, burst=10**6, patience=60.0)
+    enricher = Enricher(cluster.api, qps=1e6, burst=10**6, wait=60.0)
     wrong: list[Record] = []
 
     def work(seed: int) -> None:
@@ -525,7 +536,7 @@ def test_closed() -> None:
     """Closing wakes who waits for leave to ask; afterwards records are completed from memory."""
     cluster = Cluster()
     rv = cluster.put("Pod", "web-0", UIDS(1))
-    enricher = Enricher(cluster.api, rate=0.001, burst=2, patience=3000.0)
+    enricher = Enricher(cluster.api, qps=0.001, burst=2, wait=3000.0)
     known, unknown = record(uid=UIDS(1), rv=rv, read_at=monotonic()), record(uid=UIDS(2), read_at=monotonic())
     enricher.enrich([known])
     waiting = threading.Thread(target=enricher.enrich, args=([unknown],))
@@ -538,17 +549,21 @@ def test_closed() -> None:
     assert [each.body["kevents"]["object"]["state"] for each in (known, unknown)] == ["live", "skipped"]
 
 
-def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of kevents' costs one record its labels, is counted and logged, and nobody waits for it for ever."""
+def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of kevents costs one record its labels, is counted and logged, and leaves no thread waiting."""
     bench.cluster.put("Pod", "web-0", UIDS(1))
 
     def fail(*args: object) -> None:
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.enricher._objects, "_fetch", fail)
+        patch.setattr(bench.enricher._objects, "known", fail)
         bench.enrich(record(uid=UIDS(1)))
     assert bench.enricher.statistics().errors == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.enricher._fetcher, "_get", fail)
+        assert bench.state(record(uid=UIDS(1))) == ("skipped", False)
+    assert "objects could not be read: ZeroDivisionError" in caplog.text
     assert bench.state(record(uid=UIDS(1))) == ("live", False)
 
 
@@ -558,10 +573,10 @@ def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         {"cache_size": -1},
         {"cache_size": 1.5},
         {"cache_size": True},
-        {"rate": 0},
+        {"qps": 0},
         {"burst": 0},
-        {"patience": 0},
-        {"patience": float("nan")},
+        {"wait": 0},
+        {"wait": float("nan")},
         {"drop_annotations": LAST_APPLIED},
     ],
 )
@@ -575,6 +590,174 @@ def test_wrong_api() -> None:
     """What is no api is refused when the enricher is built."""
     with pytest.raises(TypeError, match="api must be a CoreV1Api"):
         Enricher(7)
+
+
+# -- several objects at once (fault 23) --------------------------------------------------------------------------------
+
+
+def crowd(bench: Bench, number: int, namespace: str = "default", first: int = 0) -> list[Record]:
+    """Pods with a ReplicaSet and a Deployment each, and an event about each pod."""
+
+    def by(kind: str, n: int) -> list[dict[str, Any]]:
+        return [{"apiVersion": "apps/v1", "kind": kind, "name": f"{kind}-{n}", "uid": UIDS(n), "controller": True}]
+
+    found = []
+    for n in range(first, first + number):
+        name, owner = f"p{n}", by("ReplicaSet", 10_000 + n)
+        rv = bench.cluster.put("Pod", name, UIDS(n), namespace, labels={"n": str(n)}, ownerReferences=owner)
+        owner = by("Deployment", 20_000 + n)
+        bench.cluster.put("ReplicaSet", f"ReplicaSet-{10_000 + n}", UIDS(10_000 + n), namespace, ownerReferences=owner)
+        bench.cluster.put("Deployment", f"Deployment-{20_000 + n}", UIDS(20_000 + n), namespace)
+        found.append(record("Pod", name, UIDS(n), rv, namespace=namespace))
+    return found
+
+
+@pytest.fixture
+def listing() -> Bench:
+    """A cluster whose kinds can be listed, and an enricher with the default rate."""
+    bench = Bench(qps=20.0, burst=40, wait=10.0, cache_size=2000)
+    bench.cluster.verbs = ["get", "list"]
+    return bench
+
+
+def test_many_new_objects(listing: Bench) -> None:
+    """Fault 23: 500 new pods with their owners are enriched by a list of each kind, within the burst."""
+    records = crowd(listing, 500)
+    listing.enrich(*records)
+    assert [involved(each)["labels"]["n"] for each in records] == [str(n) for n in range(500)]
+    assert {each.body["kevents"]["topOwner"]["kind"] for each in records} == {"Deployment"}
+    assert listing.enricher.statistics().requests == {"discover": 3, "list": 3}
+    assert listing.enricher.statistics().incomplete == 0
+
+
+def test_lists_by_namespace(listing: Bench) -> None:
+    """Objects of different namespaces are listed apart; a few of one namespace are read one by one."""
+    records = [*crowd(listing, 4, "a"), *crowd(listing, 3, "b", 100)]
+    listing.enrich(*records)
+    assert all(each.body["kevents"]["topOwner"] for each in records)
+    assert listing.enricher.statistics().requests == {"discover": 3, "list": 3, "get": 9}
+
+
+def test_list_shows_neighbours(listing: Bench) -> None:
+    """The other objects of a list are remembered while the cache has space: their events need no request."""
+    records = crowd(listing, 20)
+    listing.enrich(*records[:5])
+    made = len(listing.cluster.requests)
+    listing.enrich(*records[5:])
+    assert [involved(each)["labels"]["n"] for each in records] == [str(n) for n in range(20)]
+    assert len(listing.cluster.requests) == made
+
+
+def test_pages_of_a_list(listing: Bench) -> None:
+    """A list is read page by page, until every object was found or cannot exist."""
+    records = crowd(listing, 100)
+    listing.cluster.page = 30
+    gone = [record("Pod", "none", UIDS(999), "5"), record("Pod", "p0", UIDS(998), "5")]
+    listing.enrich(*records, *gone)
+    assert [each.body["kevents"]["object"]["state"] for each in gone] == ["gone", "replaced"]
+    assert {each.body["kevents"]["object"]["state"] for each in records} == {"live"}
+    assert listing.cluster.counts()[PODS] == 4
+
+
+def test_no_list_of_a_large_namespace(listing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A namespace is not listed to its end when that takes more requests than to read each object."""
+    crowd(listing, 90)
+    listing.cluster.page = 1
+    monkeypatch.setattr(_fetcher, "_PAGE", 1)
+    few = [record("Pod", f"p{number}", UIDS(number)) for number in range(85, 89)]
+    for _ in range(2):
+        listing.enrich(*few)
+        assert [involved(each)["labels"] for each in few] == [{"n": str(number)} for number in range(85, 89)]
+        listing.now += 61.0
+    assert listing.cluster.counts()[PODS] == 1
+
+
+@pytest.mark.parametrize("status", [403, 405, 406, 500, 503])
+def test_a_list_that_is_refused(listing: Bench, status: int) -> None:
+    """Where a kind cannot be listed, its objects are read one by one."""
+    listing.cluster.answer = lambda path: Reply(status, b"{}") if path == PODS else None
+    records = crowd(listing, 5)
+    listing.enrich(*records)
+    assert all(involved(each)["labels"] for each in records)
+    assert listing.cluster.counts()[PODS] == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"metadata": {}, "items": [7]}', b" " * (17 << 20)])
+def test_a_list_that_is_none(listing: Bench, body: bytes) -> None:
+    """An answer that is no list, or a huge one, is followed by reads one by one."""
+    listing.cluster.answer = lambda path: Reply(200, body) if path == PODS else None
+    records = crowd(listing, 5)
+    listing.enrich(*records)
+    assert all(involved(each)["labels"] for each in records)
+
+
+def test_nodes_are_listed(listing: Bench) -> None:
+    """The addresses of many nodes come by one list, too."""
+    for number in range(10):
+        listing.cluster.put("Node", f"n{number}", UIDS(500 + number), address=f"10.0.0.{number}")
+    listing.cluster.put("Pod", "web-0", UIDS(1))
+    records = [record(uid=UIDS(1), host=f"n{number}") for number in range(10)]
+    listing.enrich(*records)
+    expected = [{"addresses": [f"10.0.0.{number}"]} for number in range(10)]
+    assert [each.body["kevents"]["node"] for each in records] == expected
+    assert listing.enricher.statistics().requests == {"discover": 1, "get": 1, "list": 1}
+
+
+def test_several_requests_at_once() -> None:
+    """Objects of several namespaces are read by several requests at once."""
+    cluster, most, now = Cluster(), [0], [0]
+    lock, full = threading.Lock(), threading.Event()
+
+    def slow(path: str) -> None:
+        if "/pods/" not in path:
+            return
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            if now[0] == 4:
+                full.set()
+        full.wait(10)
+        with lock:
+            now[0] -= 1
+
+    cluster.answer = slow
+    records = []
+    for number in range(4):
+        rv = cluster.put("Pod", "web-0", UIDS(number), f"ns{number}", labels={"a": "b"})
+        records.append(record(uid=UIDS(number), rv=rv, read_at=monotonic(), namespace=f"ns{number}"))
+    Enricher(cluster.api, wait=30.0).enrich(records)
+    assert [involved(each)["labels"] for each in records] == [{"a": "b"}] * 4
+    assert most[0] == 4
+
+
+def test_a_record_waits(caplog: pytest.LogCaptureFixture) -> None:
+    """A record waits for its object for `wait` seconds, and goes on without it then: counted, logged and marked."""
+    cluster, leave = Cluster(), threading.Event()
+    cluster.put("Pod", "web-0", UIDS(1))
+    cluster.answer = lambda path: None if not path.startswith(PODS) else Reply(200, b"") if leave.wait(30) else None
+    enricher = Enricher(cluster.api, wait=0.2)
+    done = record(uid=UIDS(1), read_at=monotonic())
+    began = monotonic()
+    enricher.enrich([done])
+    assert monotonic() - began >= 0.2
+    leave.set()
+    assert poll(lambda: enricher._fetcher._workers == 0, 10)
+    assert done.body["kevents"]["object"] == {"state": "skipped", "stale": False, "enriched": False}
+    assert enricher.statistics().incomplete == 1
+    assert "1 event went on without labels or owners, which could not be read in time (0.2 s)" in caplog.text
+
+
+def test_waiting_is_bounded() -> None:
+    """An API server that never answers in time delays a stream by the wait once, and later records for half of it."""
+    cluster, leave = Cluster(), threading.Event()
+    cluster.answer = lambda path: Reply(200, b"") if leave.wait(30) else None
+    enricher = Enricher(cluster.api, wait=0.4)
+    began = monotonic()
+    for number in range(20):
+        enricher.enrich([record(uid=UIDS(number), read_at=monotonic())])
+    assert monotonic() - began < 4  # and not 8
+    leave.set()
+    assert poll(lambda: enricher._fetcher._workers == 0, 10)
 
 
 @pytest.mark.measured

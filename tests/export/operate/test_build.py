@@ -129,7 +129,7 @@ def test_a_renewed_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     )
     for value in ("https://one", "https://two"):
         (tmp_path / "url").write_text(f"{value}\n", encoding="utf-8")
-        with pytest.raises(ValueError, match="is no sink"):
+        with pytest.raises(ValueError, match="is not a sink"):
             destination(config.sinks["a"], "")
     assert asked == ["https://one", "https://two"]
 
@@ -142,6 +142,23 @@ def test_parts(tmp_path: Path) -> None:
     parts = build(parse(f'enrich = {{ cache_size = 0 }}\ndead_letters = "{tmp_path}/dead"\n{SMALL}'))
     assert (parts.enricher, parts.health) == (None, None)
     assert parts.exporter.statistics().state == "new"
+
+
+@pytest.mark.parametrize(
+    ("batches", "enrich", "expected"),
+    [
+        (['max_age = "3s"', 'max_age = "20s"'], "", 3.0),
+        (['max_age = "20s"', 'max_items = 1\nmax_age = "60s"'], "", 5.0),
+        (['max_age = "3s"', ""], 'wait = "7s"', 7.0),
+    ],
+)
+def test_wait(batches: list[str], enrich: str, expected: float) -> None:
+    """A record waits for its metadata as long as its batch may, 5 s without batches, or as the configuration says."""
+    sinks = [f'[sinks.s{n}]\ntype = "stdout"\n[sinks.s{n}.batch]\n{batch}\n' for n, batch in enumerate(batches)]
+    routes = '[[routes]]\nto = ["s0", "s1"]\nall = true\n'
+    enricher = build(parse(f"[enrich]\n{enrich}\n{''.join(sinks)}{routes}")).enricher
+    assert enricher is not None
+    assert enricher._wait == expected
 
 
 def test_cluster(api_server: APIServer, tmp_path: Path) -> None:

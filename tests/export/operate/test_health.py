@@ -65,6 +65,7 @@ class LookUps:
             kube_api_read_cache_misses=3,
             requests={"get": 4},
             states={"live": 9, "odd": 1},
+            incomplete=1,
             errors=0,
         )
 
@@ -257,6 +258,7 @@ EXPECTED = {
     "kevents_export_enricher_records_total{state=live}": 9,
     "kevents_export_enricher_records_total{state=gone}": 0,
     "kevents_export_enricher_records_total{state=odd}": 1,
+    "kevents_export_enricher_incomplete_records_total{}": 1,
     "kevents_export_enricher_errors_total{}": 0,
 }
 
