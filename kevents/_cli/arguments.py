@@ -30,13 +30,16 @@ a demonstration on an embedded API server, in a quarter of a minute:
 the same on a cluster of yours (namespace default; the events are removed at the end):
   kevents demo --server ~/.kube/config
 
-record:
+record from Python:
   import kevents
 
   with kevents.EventBroadcaster() as broadcaster:
       broadcaster.start_recording_to_sink(kevents.CoreV1EventSink())
       recorder = broadcaster.new_recorder("backup-operator")
       recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
+
+record from a shell:
+  kevents record pod/web-0 Warning BackupFailed "the bucket is gone"
 
 watch, export and read back (pip install 'kevents[export]'):
   kevents tail --warning
@@ -60,16 +63,38 @@ exit status:
 environment:
   NO_COLOR  set to anything, disables colours
 """
+_RECORD: Final = """\
+Write one event about an object to the API server, for cron jobs, pipelines and people at a terminal.
+"""
+_RECORD_EPILOG: Final = """\
+TYPE/NAME names the object as kubectl does: the kind, the plural or a short name, with .group or .version.group where
+it is ambiguous. The uid is read from the server, so that 'kubectl describe' shows the event; give it with --uid where
+there is no permission to read the object.
+
+examples:
+  kevents record pod/web-0 Warning BackupFailed "the bucket is gone"
+  kevents record deploy/web Normal Migrated "42 tables" -n shop
+  kevents record backups.example.com/nightly Warning Late "no backup for 26 h" --component cron
+
+exit status:
+  0  the server has stored the event
+  1  the server refused it, or did not answer
+  2  the arguments or the kubeconfig are wrong, or the object does not exist
+
+environment:
+  KUBECONFIG  the kubeconfig, outside of a cluster
+"""
 _TAIL: Final = """\
 Show a cluster's events as they happen, in the columns of 'kubectl get events', or as the JSON lines that an export
 writes. Events that were missed while the connection was down are shown after it; events that are lost for good are a
-red line.
+red line. On a terminal each event is one line, cut to the width.
 """
 _TAIL_EPILOG: Final = """\
 examples:
   kevents tail
   kevents tail -n shop -n jobs --warning --since 1h
-  kevents tail --kind Pod --name 'web-*' --json | jq .reason
+  kevents tail --for pod/web-0 --since 1h --wide
+  kevents tail --kind Pod --name 'web-*' -o json | jq .reason
 
 exit status:
   1    it failed while running
@@ -171,7 +196,7 @@ def _line(line: str, width: int) -> str:
 
 
 def parser(seconds: float) -> argparse.ArgumentParser:
-    """The parser of ``kevents``; the options have the name of the command in ``command``.
+    """The parser of ``kevents``. Its options have the command's name in ``command``, its parser in ``parser``.
 
     Args:
         seconds: The default duration of the demonstration.
@@ -180,6 +205,7 @@ def parser(seconds: float) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"kevents {kevents.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _add_demo(commands, seconds)
+    _add_record(commands)
     _add_tail(commands)
     _add_export(commands)
     _add_check(commands)
@@ -188,7 +214,11 @@ def parser(seconds: float) -> argparse.ArgumentParser:
 
 
 def _add(commands: Commands, name: str, text: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=text, description=description, epilog=epilog, formatter_class=HelpFormatter)
+    command = commands.add_parser(
+        name, help=text, description=description, epilog=epilog, formatter_class=HelpFormatter, allow_abbrev=False
+    )
+    command.set_defaults(parser=command)
+    return command
 
 
 def _add_demo(commands: Commands, seconds: float) -> None:
@@ -214,14 +244,38 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _add_record(commands: Commands) -> None:
+    record = _add(commands, "record", "write one event about an object", _RECORD, _RECORD_EPILOG)
+    record.add_argument("object", metavar="TYPE/NAME", help="the object, such as pod/web-0")
+    record.add_argument("type", metavar="Normal|Warning", help="the type of the event")
+    record.add_argument("reason", metavar="REASON", help="one word in CamelCase, such as BackupFailed")
+    record.add_argument("message", metavar="MESSAGE", help="the message, for people")
+    record.add_argument(
+        "-n", "--namespace", metavar="NAME", default="", help="the object's namespace; default: kubectl's"
+    )
+    record.add_argument("--uid", metavar="UID", default="", help="the object's uid, instead of reading the object")
+    record.add_argument(
+        "--component", metavar="NAME", default="kevents", help="the source of the event (default: kevents)"
+    )
+    _add_cluster(record)
+
+
 def _add_tail(commands: Commands) -> None:
     tail = _add(commands, "tail", "show a cluster's events as they happen", _TAIL, _TAIL_EPILOG)
-    _add_debug(tail)
-    tail.add_argument(
-        "--kubeconfig", metavar="FILE", help="the cluster; default: in-cluster, else the usual kubeconfig"
-    )
-    tail.add_argument("--context", metavar="NAME", help="a context of the kubeconfig")
     _add_filters(tail, "begin with the events of the last 30s, 10m, 2h or 7d; default: only new events")
+    tail.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces, which is the default")
+    tail.add_argument("--for", metavar="TYPE/NAME", dest="about", help="only about this object, as pod/web-0")
+    tail.add_argument("--types", metavar="LIST", help="only these types, as Warning,Error")
+    tail.add_argument("-l", "--selector", metavar="SELECTOR", help="only events with these labels, as app=web,tier!=db")
+    tail.add_argument(
+        "-o", "--output", choices=("wide", "json", "name"), help="more columns, JSON lines, or only the events' names"
+    )
+    tail.add_argument("--no-headers", action="store_true", help="no line of headers")
+    tail.add_argument("--timestamps", action="store_true", help="times in UTC instead of ages")
+    tail.add_argument("--wide", action="store_true", help="do not cut lines to the width of the terminal")
+    tail.add_argument("-w", "--watch", action="store_true", help="accepted as in kubectl; tail always watches")
+    _add_cluster(tail)
+    _add_debug(tail)
 
 
 def _add_export(commands: Commands) -> None:
@@ -252,6 +306,13 @@ def _add_read(commands: Commands) -> None:
     _add_filters(read, "only events of the last 30s, 10m, 2h or 7d")
 
 
+def _add_cluster(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--kubeconfig", metavar="FILE", default="", help="the cluster; default: in-cluster, else the usual kubeconfig"
+    )
+    command.add_argument("--context", metavar="NAME", default="", help="a context of the kubeconfig")
+
+
 def _add_debug(command: argparse.ArgumentParser) -> None:
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -262,8 +323,10 @@ def _add_config(command: argparse.ArgumentParser) -> None:
 
 def _add_filters(command: argparse.ArgumentParser, since: str) -> None:
     command.add_argument("-n", "--namespace", metavar="NAME", action="append", help="only this namespace; repeatable")
-    command.add_argument("--warning", action="store_true", help="only warnings")
-    command.add_argument("--kind", metavar="KIND", action="append", help="only this kind, as Pod; repeatable")
+    command.add_argument("--warning", action="store_true", help="all events except those of type Normal")
+    command.add_argument(
+        "--kind", metavar="KIND", action="append", help="only this kind, as Pod, in any case; repeatable"
+    )
     command.add_argument("--name", metavar="GLOB", help="only objects with this name, as 'web-*'")
     command.add_argument("--reason", metavar="GLOB", help="only this reason, as 'Back*'")
     command.add_argument("--since", metavar="TIME", help=since)

@@ -88,7 +88,7 @@ def test_help_keeps_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of a table goes on below its text; a line of an example is not cut, however narrow the terminal."""
     monkeypatch.setenv("COLUMNS", "50")
     _, out, _ = run("tail", "--help")
-    assert "\n  kevents tail --kind Pod --name 'web-*' --json | jq .reason\n" in out
+    assert "\n  kevents tail --kind Pod --name 'web-*' -o json | jq .reason\n" in out
     assert "\n  1    it failed while running\n  2    it could not begin: the arguments, the\n       kubeconfig," in out
 
 

@@ -13,6 +13,7 @@ from kevents.exceptions import StatusError
 from kevents.testing import APIServer
 
 NAMESPACE: Final = "default"
+_EVENTS: Final = f"/api/v1/namespaces/{NAMESPACE}/events"
 _RULE: Final = 'apiGroups: [""], resources: ["events"], verbs: ["create", "patch", "list", "delete"]'
 _PERMISSION: Final = f"its user lacks a permission: bind a role with the rule {_RULE} in the namespace {NAMESPACE}"
 
@@ -28,11 +29,9 @@ class Cluster:
     def __init__(self, kubeconfig: str, server: APIServer | None = None) -> None:
         """Connect, and check every permission with a request that changes nothing."""
         client = client_from_kubeconfig(kubeconfig)
-        from kubernetes.client import CoreV1Api  # noqa: PLC0415 - kevents itself must not load it
-
         self.suffix = "" if server else f"-{secrets.token_hex(2)}"
         self.component = f"backup-operator{self.suffix}"
-        self._api, self._sink = Api(CoreV1Api(client), kubeconfig, _PERMISSION), CoreV1EventSink(client)
+        self._api, self._sink = Api(client, kubeconfig, _PERMISSION), CoreV1EventSink(client)
         self.title = f"the API server at {self._api.host}, namespace {NAMESPACE}"
         self.outage = (
             "A real API server is not stopped for a demonstration: the connection is cut within this process. For {0} "
@@ -50,9 +49,9 @@ class Cluster:
         name = f"kevents-demo{self.suffix}"
         body = {"metadata": {"name": name, "namespace": NAMESPACE}, "involvedObject": {"namespace": NAMESPACE}}
         self.events()
-        self._api.request("create_namespaced_event", NAMESPACE, body, dry_run="All")
+        self._api.request("create", f"{_EVENTS}?dryRun=All", body)
         with suppress(MissingError):
-            self._api.request("patch_namespaced_event", name, NAMESPACE, {"count": 2}, dry_run="All")
+            self._api.request("patch", f"{_EVENTS}/{name}?dryRun=All", {"count": 2})
         self.delete(name)
 
     def create(self, namespace: str, body: dict[str, Any], /) -> None:
@@ -70,15 +69,14 @@ class Cluster:
     def events(self) -> list[dict[str, Any]]:
         """Return the stored events; during the outage, those stored before it."""
         if self._error is None:
-            selector = f"source={self.component}"
-            answer = self._api.request("list_namespaced_event", NAMESPACE, field_selector=selector)
+            answer = self._api.request("list", f"{_EVENTS}?fieldSelector=source%3D{self.component}")
             self._events = answer["items"]
         return self._events
 
     def delete(self, name: str) -> None:
         """Delete an event, if it exists."""
         with suppress(MissingError):
-            self._api.request("delete_namespaced_event", name, NAMESPACE)
+            self._api.request("delete", f"{_EVENTS}/{name}")
 
     def clean_up(self) -> None:
         """Delete the events of the story."""

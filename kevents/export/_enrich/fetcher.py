@@ -640,10 +640,10 @@ class Fetcher:
         if answer.status == _FORBIDDEN:
             with self._lock:
                 self._negative.forbid(name, namespace, now)
-            rule = f'apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["get"]'
-            self._log.log_limited(
-                ("forbidden", name), f"events about {name} are not enriched: the server says 403; allow {rule}"
-            )
+            why = f'403; allow apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["get"]'
+            if name == "secrets":
+                why = "this is on purpose, because a permission to read their metadata is one to read their data"
+            self._log.log_limited(("forbidden", name), f"events about {name} are not enriched: {why}")
             return Forbidden()
         if answer.status in (_NO_METHOD, _NO_FORM):
             self._suspend(resource, f"the server says {answer.status}")

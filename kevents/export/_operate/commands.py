@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from kevents._clients.kubeconfig import KubeconfigError
-from kevents._model.wire import format_error, parse_time, pluralize, printable
-from kevents.exceptions import KeventsError
+from kevents._model.wire import format_error, pluralize, printable
+from kevents.exceptions import KeventsError, UnavailableError
 from kevents.export._config.file import ConfigError, load
 from kevents.export._config.schema import ClusterConfig
 from kevents.export._config.secrets import KNOWN, SecretError
-from kevents.export._model.record import time_of
-from kevents.export._model.text import duration
+from kevents.export._model.types import Record
 from kevents.export._operate.build import build, client_of, place_of_sink
 from kevents.export._operate.check import EventFileError, check
+from kevents.export._operate.filters import OptionError, check_namespaces, filter_of, kind_hint
 from kevents.export._operate.health import ListenError
 from kevents.export._operate.logs import is_terminal, logging_to
 from kevents.export._operate.run import run_with_logs
-from kevents.export._operate.tail import Columns, as_columns, as_json, colourful, tail
+from kevents.export._operate.tail import Columns, as_json, as_lines, colourful, name_of, safe_json, tail
 from kevents.export._read.archive import ArchiveError, Segment, segments
 from kevents.export._read.reader import REMEMBERED, Damage, read_archive
-from kevents.export._route.matchers import ConditionError
-from kevents.export._route.routes import Route, Router
+from kevents.export._source.api import ApiReader
 from kevents.export._source.source import ClusterEventSource
 
 FAILED: Final = 1
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
-_NANO: Final = 1_000_000_000
+_TIMEOUT: Final = 5.0  # seconds
 _MOST_SHOWN: Final = 10
 _FIXES: Final = (  # advice for programs, each with that for users of the command
     (
@@ -43,10 +43,6 @@ _FIXES: Final = (  # advice for programs, each with that for users of the comman
     ("give the source a cluster name of your own, with cluster=", 'give it an id of your own: id = "..." in [cluster]'),
 )
 _USER_ERRORS: Final = (ArchiveError, EventFileError, KeventsError, KubeconfigError, ListenError, SecretError)
-
-
-class OptionError(Exception):
-    """An option of the command line is invalid. The text names it."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -95,31 +91,51 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _tail(options: argparse.Namespace) -> int:
-    wanted = _filter(options, since=_since(options.since))
+    if options.all_namespaces:  # as in kubectl, it overrides -n
+        options.namespace = None
     namespaces = options.namespace or []
-    source = ClusterEventSource(
-        client_of(ClusterConfig(options.kubeconfig or "", options.context or "")),
-        namespaces=namespaces,
-        start="all" if options.since else "now",
-        cluster="",  # no position is stored, so its identity is not needed
-    )
-    columns = _columns(namespaces=len(namespaces) != 1, dates=False)
-    show = as_json(sys.stdout.buffer) if options.json else as_columns(sys.stdout, columns)
+    check_namespaces(namespaces)
+    wanted = filter_of(options)
+    api = client_of(ClusterConfig(options.kubeconfig, options.context))
+    start: Literal["all", "now"] = "all" if options.since else "now"
+    # No position is stored, so the identity of the cluster is not needed.
+    source = ClusterEventSource(api, namespaces=namespaces, start=start, cluster="")
+    if hint := kind_hint([*(options.kind or ()), *([options.about.partition("/")[0]] if options.about else ())]):
+        _print_error(f"kevents: {hint}")
     with logging_to(sys.stderr, as_json=False):
         source.reach()
+        for name in namespaces:
+            _warn_if_missing(ApiReader(api), name)
         streams = source.open()
         if is_terminal(sys.stderr) and not options.since:
             where = f"namespace {', '.join(namespaces)}" if namespaces else "all namespaces"
             _print_error(f"events of {where} from now on; --since 1h shows earlier ones too")
         with suppress(KeyboardInterrupt):
-            tail(streams, wanted, show)
+            tail(streams, wanted, _output(options, namespaces=len(namespaces) != 1))
     return INTERRUPTED
 
 
+def _warn_if_missing(reader: ApiReader, namespace: str) -> None:
+    with suppress(UnavailableError):  # the stream reports a server that is failing
+        if reader.get(f"/api/v1/namespaces/{namespace}", "application/json", _TIMEOUT).status == HTTPStatus.NOT_FOUND:
+            _print_error(f"kevents: the namespace {namespace} does not exist; waiting for it")
+
+
+def _output(options: argparse.Namespace, *, namespaces: bool) -> Callable[[Record], None]:
+    if options.json or options.output == "json":
+        return as_json(sys.stdout.buffer)
+    if options.output == "name":
+        return as_lines(sys.stdout, name_of)
+    wide = options.output == "wide"
+    cut = is_terminal(sys.stdout) and not (wide or options.wide)
+    columns = _columns(namespaces=namespaces, timestamps=options.timestamps, wide=wide, cut=cut)
+    return as_lines(sys.stdout, columns.line, "" if options.no_headers else columns.head())
+
+
 def _read(options: argparse.Namespace) -> int:
-    wanted = _filter(options, since=_since(options.since))
+    wanted = filter_of(options)
     place, store = place_of_sink(load(options.config), options.place) if options.config else (options.place, None)
-    columns = _columns(namespaces=len(options.namespace or []) != 1, dates=True)
+    columns = _columns(namespaces=len(options.namespace or []) != 1, timestamps=True)
     damage = _DamageReport()
     records = read_archive(
         _segments(place, store),
@@ -169,7 +185,7 @@ def _write_json(records: Iterable[Mapping[str, Any]]) -> None:
 
     out = sys.stdout.buffer  # in UTF-8, whatever the terminal's encoding is
     for record in records:
-        out.write(msgspec.json.encode(record) + b"\n")
+        out.write(safe_json(msgspec.json.encode(record)) + b"\n")
     out.flush()
 
 
@@ -180,43 +196,15 @@ def _write_lines(records: Iterable[Mapping[str, Any]], columns: Columns) -> None
     sys.stdout.flush()
 
 
-def _columns(*, namespaces: bool, dates: bool) -> Columns:
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    return Columns(colour=colourful(sys.stdout), namespaces=namespaces, dates=dates, encoding=encoding)
-
-
-def _since(text: str | None) -> int:
-    """The time of the option ``--since`` in nanoseconds since the epoch, 0 without it."""
-    if not text:
-        return 0
-    try:
-        return time.time_ns() - int(duration(text) * _NANO)
-    except ValueError:
-        raise OptionError(f'--since must be a time with its unit, such as 30s, 10m or 2h, not "{text}"') from None
-
-
-def _filter(options: argparse.Namespace, *, since: int) -> Router:
-    """The filters as a route. Gaps always match."""
-    conditions: dict[str, Any] = {
-        "namespace": options.namespace,
-        "kind": options.kind,
-        "name": {"glob": options.name} if options.name else None,
-        "reason": {"glob": options.reason} if options.reason else None,
-        "type": "Warning" if options.warning else None,
-        "when": (lambda body: _moment(body) >= since) if since else None,
-    }
-    given = {name: value for name, value in conditions.items() if value}
-    try:
-        return Router([Route(to="shown", all=not given, **given)])
-    except ConditionError as error:
-        raise OptionError(f"--{error.path[0] if error.path else 'kind'}: {error.why}") from None
-
-
-def _moment(body: Mapping[str, Any]) -> int:
-    try:
-        return parse_time(time_of(dict(body)))
-    except (ValueError, LookupError, AttributeError):
-        return 0
+def _columns(*, namespaces: bool, timestamps: bool, wide: bool = False, cut: bool = False) -> Columns:
+    return Columns(
+        colour=colourful(sys.stdout),
+        namespaces=namespaces,
+        timestamps=timestamps,
+        wide=wide,
+        encoding=getattr(sys.stdout, "encoding", None) or "ascii",
+        cut=(lambda: shutil.get_terminal_size().columns) if cut else int,
+    )
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {

@@ -52,7 +52,7 @@ def run_export(parts: Parts) -> int:
 
 @contextmanager
 def _signals(stop: Callable[[], object]) -> Iterator[list[str]]:
-    """Stop the export at SIGTERM or Ctrl-C, and restore the default action for the next signal."""
+    """Stop the export at SIGTERM or Ctrl-C, and restore the default action for the next signal; ignore SIGHUP."""
     received: list[str] = []
     numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
 
@@ -62,7 +62,13 @@ def _signals(stop: Callable[[], object]) -> Iterator[list[str]]:
             signal.signal(each, signal.SIG_DFL)
         stop()
 
-    before = {number: signal.signal(number, handle) for number in numbers}
+    def ignore(number: int, frame: object) -> None:  # noqa: ARG001
+        LOGGER.info("SIGHUP is ignored: restart the export to apply a changed configuration")
+
+    handlers: dict[int, Any] = dict.fromkeys(numbers, handle)
+    if hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = ignore
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield received
     finally:

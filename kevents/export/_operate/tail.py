@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, BinaryIO, Final, TextIO
+from unicodedata import combining, east_asian_width
 
 from kevents._model.wire import parse_time, printable
 from kevents.export._model.record import time_of
@@ -18,15 +21,48 @@ from kevents.export._route.routes import Router, is_gap
 _POLL: Final = 1.0  # seconds
 _JOIN_TIMEOUT: Final = 5.0
 _STYLES: Final = {"dim": "2", "warning": "33", "about": "36", "head": "2", "bad": "1;31"}
-_HEADS: Final = ("LAST SEEN", "NAMESPACE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE")
-_NARROWEST: Final = (9, 10, 7, 16, 24, 5, 0)
-_WIDEST: Final = (20, 24, 8, 24, 48, 6, 0)
 _NANO: Final = 1_000_000_000
+_WIDTHS: Final = {  # of columns: the least, and the most that one grows to
+    "NAMESPACE": (10, 24),
+    "LAST SEEN": (9, 20),
+    "TYPE": (7, 8),
+    "REASON": (16, 24),
+    "OBJECT": (24, 48),
+    "SUBOBJECT": (9, 32),
+    "SOURCE": (16, 32),
+    "FIRST SEEN": (10, 20),
+    "COUNT": (5, 6),
+    "NAME": (26, 48),
+    "MESSAGE": (0, 0),
+}
+_NARROW: Final = 100  # columns of a terminal
+_ONLY_WIDE: Final = ("SUBOBJECT", "SOURCE", "FIRST SEEN", "NAME")
+_MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
+_AGES: Final = (  # below so many seconds: the unit, and the smaller one beside it
+    (2 * _MINUTE, (1, "s"), None),
+    (10 * _MINUTE, (_MINUTE, "m"), (1, "s")),
+    (3 * _HOUR, (_MINUTE, "m"), None),
+    (8 * _HOUR, (_HOUR, "h"), (_MINUTE, "m")),
+    (2 * _DAY, (_HOUR, "h"), None),
+    (8 * _DAY, (_DAY, "d"), (_HOUR, "h")),
+    (2 * _YEAR, (_DAY, "d"), None),
+    (8 * _YEAR, (_YEAR, "y"), (_DAY, "d")),
+)
 
 
 def colourful(stream: TextIO) -> bool:
     """Whether a stream gets colours: a terminal that has them, without NO_COLOR."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def age(seconds: int) -> str:
+    """An age as kubectl writes it: ``90s``, ``5m30s``, ``3h``, ``2d4h`` (apimachinery: ``HumanDuration``)."""
+    seconds = max(seconds, 0)
+    for limit, (unit, letter), smaller in _AGES:
+        if seconds < limit:
+            rest = seconds % unit // smaller[0] if smaller else 0
+            return f"{seconds // unit}{letter}{f'{rest}{smaller[1]}' if smaller and rest else ''}"
+    return f"{seconds // _YEAR}y"
 
 
 class Columns:
@@ -35,77 +71,129 @@ class Columns:
     Args:
         colour: Whether to use colours.
         namespaces: Whether to show the column NAMESPACE.
-        dates: Whether to show dates and times in UTC, instead of local times of day.
+        timestamps: Whether to show times in UTC instead of ages.
+        wide: Whether to show all columns.
         encoding: The encoding of the output; characters that it lacks are escaped.
+        cut: Returns the width to cut rows to; 0 for uncut rows.
     """
 
-    def __init__(self, *, colour: bool, namespaces: bool = True, dates: bool = False, encoding: str = "utf-8") -> None:
+    def __init__(
+        self,
+        *,
+        colour: bool,
+        namespaces: bool = True,
+        timestamps: bool = False,
+        wide: bool = False,
+        encoding: str = "utf-8",
+        cut: Callable[[], int] = int,
+    ) -> None:
         """Begin with widths that fit most values."""
+        narrow = 0 < cut() < _NARROW  # leave the space to the message
+        hidden = [
+            *(() if namespaces else ("NAMESPACE",)),
+            *(() if wide else _ONLY_WIDE),
+            *(("COUNT",) if narrow else ()),
+        ]
         self._colour = colour
-        self._dates = dates
+        self._timestamps = timestamps
         self._encoding = encoding
-        self._shown = [column for column, head in enumerate(_HEADS) if namespaces or head != "NAMESPACE"]
-        self._widths = list(_NARROWEST)
-        if dates:
-            self._widths[0] = _WIDEST[0]
+        self._cut = cut
+        widths = {head: len(head) if narrow else least for head, (least, _) in _WIDTHS.items()}
+        self._widths = {head: width for head, width in widths.items() if head not in hidden}
 
     def head(self) -> str:
         """The header."""
-        return self._line(_HEADS, dict.fromkeys(_HEADS, "head"))
+        return self._row({head: (head, "head") for head in self._widths})
 
     def line(self, body: Mapping[str, Any]) -> str:
         """A record's row, without a line break. Control characters are escaped."""
         if is_gap(body):
-            return self._styled(self._safe(self._gap(_table(body["kevents"]))), "bad")
-        about, metadata, series = (_table(body.get(key)) for key in ("involvedObject", "metadata", "series"))
-        eventtype = str(body.get("type") or "")
-        cells = (
-            self._moment(time_of({**body, "metadata": metadata, "series": series})),
-            str(metadata.get("namespace") or about.get("namespace") or ""),
-            eventtype,
-            str(body.get("reason") or ""),
-            f"{str(about.get('kind') or '').lower()}/{about.get('name') or ''}",
-            str(series.get("count") or body.get("count") or ""),
-            str(body.get("message") or "").strip(),
+            return self._styled([(self._safe(_gap(_table(body["kevents"]))), "bad")])
+        about, metadata, series, source = (
+            _table(body.get(key)) for key in ("involvedObject", "metadata", "series", "source")
         )
-        styles = {"LAST SEEN": "dim", "OBJECT": "about", "TYPE": "warning" if eventtype == "Warning" else ""}
-        if eventtype == "Warning":
-            styles["REASON"] = "warning"
-        return self._line(cells, styles)
+        eventtype = str(body.get("type") or "")
+        style = "" if eventtype == "Normal" else "warning"
+        first = body.get("firstTimestamp") or body.get("eventTime") or ""
+        reporter = source.get("component") or body.get("reportingComponent") or ""
+        host = source.get("host") or body.get("reportingInstance") or ""
+        return self._row(
+            {
+                "NAMESPACE": (metadata.get("namespace") or about.get("namespace"), ""),
+                "LAST SEEN": (self._moment(time_of({**body, "metadata": metadata, "series": series})), "dim"),
+                "TYPE": (eventtype, style),
+                "REASON": (body.get("reason"), style),
+                "OBJECT": (f"{str(about.get('kind') or '').lower()}/{about.get('name') or ''}", "about"),
+                "SUBOBJECT": (about.get("fieldPath"), ""),
+                "SOURCE": (f"{reporter}, {host}" if host else reporter, ""),
+                "FIRST SEEN": (self._moment(str(first)), "dim"),
+                "COUNT": (series.get("count") or body.get("count"), ""),
+                "NAME": (metadata.get("name"), ""),
+                "MESSAGE": (str(body.get("message") or "").strip(), ""),
+            }
+        )
 
-    def _line(self, cells: tuple[str, ...], styles: Mapping[str, str]) -> str:
+    def _row(self, cells: Mapping[str, tuple[object, str]]) -> str:
         parts = []
-        for column in self._shown:
-            text = self._safe(cells[column])
-            if column == len(_HEADS) - 1:
-                parts.append(self._styled(text, styles.get(_HEADS[column], "")))
-                continue
-            self._widths[column] = max(self._widths[column], min(len(text), _WIDEST[column]))
-            pad = " " * (max(self._widths[column] - len(text), 0) + 2)
-            parts.append(self._styled(text, styles.get(_HEADS[column], "")) + pad)
-        return "".join(parts).rstrip()
+        for head, width in self._widths.items():
+            value, style = cells[head]
+            text = self._safe("" if value is None else str(value))
+            parts.append((text, style))
+            if head != "MESSAGE":
+                self._widths[head] = max(width, min(display_width(text), _WIDTHS[head][1]))
+                parts.append((" " * (max(self._widths[head] - display_width(text), 0) + 2), ""))
+        return self._styled(parts)
 
     def _safe(self, text: str) -> str:
         return printable(text).encode(self._encoding, "backslashreplace").decode(self._encoding)
 
-    def _styled(self, text: str, style: str) -> str:
-        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self._colour and style and text else text
+    def _styled(self, parts: list[tuple[str, str]]) -> str:
+        while parts and not parts[-1][0].strip():
+            parts.pop()
+        limit = self._cut()
+        if limit and sum(display_width(text) for text, _ in parts) > limit:
+            parts = self._shortened(parts, limit)
+        return "".join(
+            f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self._colour and style and text else text for text, style in parts
+        ).rstrip()
+
+    def _shortened(self, parts: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
+        mark = "..." if self._safe("…") != "…" else "…"
+        left, cut = limit - len(mark), []
+        for text, style in parts:
+            fitting = 0
+            while fitting < len(text) and display_width(text[fitting]) <= left:
+                left -= display_width(text[fitting])
+                fitting += 1
+            cut.append((text[:fitting], style))
+            if fitting < len(text):
+                break
+        return [*cut, (mark, "dim")]
 
     def _moment(self, text: str) -> str:
         try:
             seconds = parse_time(text) // _NANO
-            moment = datetime.fromtimestamp(seconds, timezone.utc if self._dates else None)
+            if not self._timestamps:
+                return age(int(time.time()) - seconds)
+            return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         except (ValueError, OverflowError, OSError):
             return text or "<unknown>"
-        return moment.strftime("%Y-%m-%dT%H:%M:%SZ" if self._dates else "%H:%M:%S")
 
-    def _gap(self, envelope: Mapping[str, Any]) -> str:
-        gap = _table(envelope.get("gap"))
-        where = f" in {gap['scope']}" if gap.get("scope") else ""
-        return (
-            f"gap: events{where} between {gap.get('from', '?')} and {gap.get('until', '?')} may be missing "
-            f"({gap.get('why', 'unknown')})"
-        )
+
+def display_width(text: str) -> int:
+    """The columns that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
+
+
+def _gap(envelope: Mapping[str, Any]) -> str:
+    gap = _table(envelope.get("gap"))
+    where = f" in {gap['scope']}" if gap.get("scope") else ""
+    return (
+        f"gap: events{where} between {gap.get('from', '?')} and {gap.get('until', '?')} may be missing "
+        f"({gap.get('why', 'unknown')})"
+    )
 
 
 def _table(value: object) -> dict[str, Any]:
@@ -172,21 +260,40 @@ def as_json(stream: BinaryIO) -> Callable[[Record], None]:
     """Write each record as a JSON line in UTF-8, whatever the terminal's encoding is, and flush it."""
 
     def show(record: Record) -> None:
-        stream.write(record.line() + b"\n")
+        stream.write(safe_json(record.line()) + b"\n")
         stream.flush()
 
     return show
 
 
-def as_columns(stream: TextIO, columns: Columns) -> Callable[[Record], None]:
-    """Write each record as a row of columns, and flush it; above the first, the header."""
-    begun = False
+def safe_json(line: bytes) -> bytes:
+    """Escape the characters of a JSON line that a terminal may obey: C1 controls, bidirectional overrides and DEL."""
+    if line.isascii() and b"\x7f" not in line:
+        return line  # the encoder escapes the other controls
+    text = line.decode("utf-8", "replace")
+    if text.isprintable():
+        return line
+    return (
+        "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+        .replace("\x7f", "\\u007f")
+        .encode()
+    )
+
+
+def as_lines(stream: TextIO, line: Callable[[Mapping[str, Any]], str], head: str = "") -> Callable[[Record], None]:
+    """Write each record as a line, and flush it; above the first, the header."""
+    begun = not head
 
     def show(record: Record) -> None:
         nonlocal begun
-        head = "" if begun else f"{columns.head()}\n"
+        text = "" if begun else f"{head}\n"
         begun = True
-        stream.write(f"{head}{columns.line(record.body)}\n")
+        stream.write(f"{text}{line(record.body)}\n")
         stream.flush()
 
     return show
+
+
+def name_of(body: Mapping[str, Any]) -> str:
+    """The name of an event as ``kubectl get events -o name`` writes it."""
+    return printable(f"event/{_table(body.get('metadata')).get('name') or ''}")

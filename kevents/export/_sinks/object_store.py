@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -304,7 +305,7 @@ class Store:
                 client_options={
                     "timeout": seconds,
                     "connect_timeout": min(seconds, timedelta(seconds=5)),
-                    "allow_http": plain,
+                    "allow_http": plain or os.environ.get(self._allow_http(), "").lower() in ("1", "true"),
                 },
                 retry_config={"max_retries": 0},  # the export retries by itself
             )
@@ -330,7 +331,13 @@ class Store:
         if answer:
             hint = "; create it, and the export continues by itself" if answer[1] == "NoSuchBucket" else ""
             text = f"{answer[1]}: {answer[2]}{hint}"
+        if "builder error" in text and "http://" in text:
+            text = f"the endpoint in the environment uses http: set {self._allow_http()}=true to allow it, or use https"
         return self._redacted(text)
+
+    def _allow_http(self) -> str:
+        """The variable that allows http, which obstore's stores know but its options for connections override."""
+        return "AZURE_ALLOW_HTTP" if self._url.startswith("az") else "AWS_ALLOW_HTTP"
 
     def __str__(self) -> str:
         """The URL, or the type of the store."""

@@ -404,6 +404,17 @@ def test_forbidden_keeps_labels(bench: Bench) -> None:
     assert len(bench.cluster.objects_read()) == 2
 
 
+def test_secrets_are_left_out_on_purpose(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Fault 36: nobody is advised to allow reading Secrets, which rbac.yaml leaves out; other kinds have their rule."""
+    caplog.set_level("INFO", "kevents")
+    bench.cluster.answer = lambda path: Reply(403, b"{}") if "/secrets/" in path or path.startswith(PODS) else None
+    assert bench.state(record(uid=UIDS(1), kind="Secret", name="token"))[0] == "forbidden"
+    assert bench.state(record(uid=UIDS(2)))[0] == "forbidden"
+    secrets, pods = (line for line in caplog.messages if "are not enriched" in line)
+    assert secrets.startswith("events about secrets are not enriched: this is on purpose")
+    assert 'resources: ["pods"], verbs: ["get"]' in pods
+
+
 @pytest.mark.parametrize("body", [b"404 page not found\n", b'{"kind": "Status", "code": 404, "details": {}}', b""])
 def test_kind_is_gone(bench: Bench, body: bytes) -> None:
     """A 404 that does not name the object says that its kind is gone: nothing is said about the object."""

@@ -21,7 +21,9 @@ import kevents.export.prometheus
 from kevents.export._config.secrets import KNOWN
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, Progress, StreamStatistics
 from kevents.export._model.types import Position, Stream
+from kevents.export._operate import health as _health
 from kevents.export._operate.health import HealthServer, ListenError, unalive, unready
+from tests.support.polling import poll
 
 SHOP = Stream("cluster", "shop")
 READ, DURABLE = Position(SHOP, 90, 20_000_000_000), Position(SHOP, 70, 15_000_000_000)
@@ -214,6 +216,44 @@ def test_the_end_waits_for_no_client() -> None:
         assert monotonic() - began < 30
         answer.set()
         assert client.recv(100).startswith(b"HTTP/1.0 200 OK")
+
+
+def test_many_slow_clients() -> None:
+    """Fault 27: of 600 slow clients at most 64 keep their connection, and probes are answered nevertheless."""
+    with HealthServer(Export()) as server:
+        before = threading.active_count()
+        where = ("127.0.0.1", int(server.address.rpartition(":")[2]))
+        clients = []
+        try:
+            for _ in range(600):
+                clients.append(socket.create_connection(where, timeout=10))
+                clients[-1].sendall(b"GET /livez HTTP/1.1\r\n")
+            assert get(server.address + "/livez")[0] == 200
+            assert poll(lambda: threading.active_count() <= before + 64, 10)
+        finally:
+            for client in clients:
+                client.close()
+
+
+def test_a_dripping_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 27: a request ends after 5 s in total, however often the client sends a byte."""
+    monkeypatch.setattr(_health, "_REQUEST_TIMEOUT", 0.2)
+    with HealthServer(Export()) as server:
+        where = ("127.0.0.1", int(server.address.rpartition(":")[2]))
+        with socket.create_connection(where, timeout=10) as client:
+            client.sendall(b"GET /livez HTTP/1.1\r\nA: ")
+            client.settimeout(0.05)
+
+            def ended() -> bool:
+                try:
+                    client.sendall(b"a")
+                    return client.recv(1) == b""
+                except TimeoutError:
+                    return False
+                except OSError:
+                    return True
+
+            assert poll(ended, 10)
 
 
 # -- metrics ---------------------------------------------------------------------------------------------------------

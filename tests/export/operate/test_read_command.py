@@ -88,7 +88,7 @@ def test_columns(run: Run, archive: Path) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert len(lines) == 1 + len(BODIES)
-    assert lines[1][:70] == "2026-07-24T09:00:00Z  shop        Warning  BackOff           pod/web-0"
+    assert lines[1][:70] == "shop        2026-07-24T09:00:00Z  Warning  BackOff           pod/web-0"
     assert lines[-1].startswith("gap: ")
     assert "\x1b" not in out
 
@@ -152,6 +152,25 @@ def test_nothing_there(run: Run, tmp_path: Path) -> None:
     status, out, err = run(tmp_path / "none")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"kevents: {tmp_path / 'none'} does not exist: give a file, a folder or a URL")
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "variable"),
+    [
+        ("s3://bucket/events", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"),
+        ("az://bucket/events", "AZURE_STORAGE_ENDPOINT", "AZURE_ALLOW_HTTP"),
+    ],
+)
+def test_an_http_endpoint(run: Run, monkeypatch: pytest.MonkeyPatch, url: str, endpoint: str, variable: str) -> None:
+    """Fault 38: for an http endpoint in the environment the error names the variable that allows it, which works."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AZURE_STORAGE_ACCOUNT_NAME"):
+        monkeypatch.setenv(name, "a")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "YWFh")
+    monkeypatch.setenv(endpoint, "http://127.0.0.1:1")
+    expected = f"the endpoint in the environment uses http: set {variable}=true to allow it, or use https\n"
+    assert run(url) == (2, "", f"kevents: cannot list {url}: {expected}")
+    monkeypatch.setenv(variable, "true")
+    assert run(url)[2].endswith("error sending request\n")
 
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:

@@ -114,6 +114,17 @@ def test_what_is_left() -> None:
     assert run_export(parts(ScriptedExporter(left=3))) == UNACKNOWLEDGED
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_sighup(caplog: pytest.LogCaptureFixture) -> None:
+    """Fault 39: SIGHUP ends nothing and reloads nothing; a log line names the alternative."""
+    caplog.set_level(logging.INFO, "kevents.export")
+    before = signal.getsignal(signal.SIGHUP)
+    exporter = ScriptedExporter(lambda: signal.raise_signal(signal.SIGHUP))
+    assert run_export(parts(exporter)) == 0
+    assert (exporter.stopped, signal.getsignal(signal.SIGHUP)) == (0, before)
+    assert "SIGHUP is ignored: restart the export to apply a changed configuration" in caplog.messages
+
+
 def test_an_export_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     """An error of the export is raised; the end is logged nevertheless, and the signal handlers are restored."""
     caplog.set_level(logging.INFO, "kevents.export")

@@ -20,7 +20,17 @@ from kevents._cli import main as _cli
 from kevents.export._model.types import Chunk, Position, Record, Stream
 from kevents.export._operate import commands as _commands
 from kevents.export._operate import tail as _tail
-from kevents.export._operate.tail import Columns, as_columns, as_json, colourful, tail
+from kevents.export._operate.tail import (
+    Columns,
+    age,
+    as_json,
+    as_lines,
+    colourful,
+    display_width,
+    name_of,
+    safe_json,
+    tail,
+)
 from kevents.export._pipeline.bounded_queue import BoundedQueue
 from kevents.export._route.routes import Route, Router
 from kevents.export._source import source as _source
@@ -93,7 +103,7 @@ def test_lines() -> None:
     record_ = Record(STREAM, 1, body("it failed"), 0.0)
     text, data = Flushed(), FlushedBytes()
     for stream, show, flushed in (
-        (text, as_columns(text, Columns(colour=False)), [2, 3]),
+        (text, as_lines(text, Columns(colour=False).line, "HEAD"), [2, 3]),
         (data, as_json(data), [1, 2]),
     ):
         show(record_)
@@ -174,22 +184,22 @@ class Terminal(io.StringIO):
 
 def test_columns() -> None:
     """The columns are those of kubectl's wide output, with the object's kind in small letters as kubectl has it."""
-    columns = Columns(colour=False, dates=True)
+    columns = Columns(colour=False, timestamps=True)
     assert list(reversed([columns.line(BODY), columns.head()])) == [
-        "LAST SEEN             NAMESPACE   TYPE     REASON            OBJECT                    COUNT  MESSAGE",
-        "2026-07-24T09:00:05Z  shop        Warning  BackOff           pod/web-0                 5      it failed",
+        "NAMESPACE   LAST SEEN             TYPE     REASON            OBJECT                    COUNT  MESSAGE",
+        "shop        2026-07-24T09:00:05Z  Warning  BackOff           pod/web-0                 5      it failed",
     ]
 
 
 def test_without_namespaces() -> None:
     """With one namespace there is no column for it."""
-    columns = Columns(colour=False, namespaces=False, dates=True)
+    columns = Columns(colour=False, namespaces=False, timestamps=True)
     assert columns.line(BODY)[:58] == "2026-07-24T09:00:05Z  Warning  BackOff           pod/web-0"
 
 
 def test_widths() -> None:
     """A column grows with what it has shown, up to its own width; a longer text pushes the rest."""
-    columns = Columns(colour=False, namespaces=False, dates=True)
+    columns = Columns(colour=False, namespaces=False, timestamps=True)
     long = columns.line({**BODY, "reason": "R" * 30})
     short = columns.line(BODY)
     assert short.index("pod/web-0") + 6 == long.index("pod/web-0")
@@ -254,8 +264,8 @@ def test_little(body: dict[str, Any]) -> None:
 def test_series() -> None:
     """The count of a series is its own, its time that of its last occurrence."""
     body = {**BODY, "count": None, "series": {"count": 7, "lastObservedTime": "2026-07-24T10:00:00.000001Z"}}
-    line = Columns(colour=False, dates=True).line(body)
-    assert (line[:20], line[line.index(" 7 ") :][:3]) == ("2026-07-24T10:00:00Z", " 7 ")
+    line = Columns(colour=False, timestamps=True).line(body)
+    assert (line[12:32], line[line.index(" 7 ") :][:3]) == ("2026-07-24T10:00:00Z", " 7 ")
 
 
 def test_colourful(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +278,88 @@ def test_colourful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert not colourful(Terminal())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (330, "5m30s"),
+        (10_799, "179m"),
+        (10_800, "3h"),
+        (12_300, "3h25m"),
+        (100_000, "27h"),
+        (180_000, "2d2h"),
+        (700_000, "8d"),
+        (40_000_000, "462d"),
+        (80_000_000, "2y195d"),
+        (400_000_000, "12y"),
+    ],
+)
+def test_age(seconds: int, expected: str) -> None:
+    """Ages are written as kubectl writes them."""
+    assert age(seconds) == expected
+
+
+def test_ages() -> None:
+    """By default times are ages."""
+    assert Columns(colour=False).line({**BODY, "lastTimestamp": "1999-01-01T00:00:00Z"}).split()[1].endswith("y")
+
+
+def test_wide() -> None:
+    """Wide rows have all columns of kubectl's wide output."""
+    columns = Columns(colour=False, wide=True, timestamps=True)
+    heads = ["NAMESPACE", "LAST SEEN", "TYPE", "REASON", "OBJECT", "SUBOBJECT", "SOURCE", "FIRST SEEN", "COUNT", "NAME"]
+    assert columns.head() == "  ".join(head.ljust(columns._widths[head]) for head in heads) + "  MESSAGE"
+    involved = {**BODY["involvedObject"], "fieldPath": "spec.containers{web}"}
+    row = columns.line({**BODY, "involvedObject": involved, "source": {"component": "kubelet", "host": "node-1"}})
+    assert "  spec.containers{web}  kubelet, node-1  " in row
+
+
+@pytest.mark.parametrize(("encoding", "mark"), [("utf-8", "…"), ("ascii", "...")])
+def test_cut(encoding: str, mark: str) -> None:
+    """A row is cut to the terminal's width, with a mark, in columns that wide characters take two of."""
+    for width in (40, 60, 80, 100, 130):
+        columns = Columns(colour=False, encoding=encoding, cut=lambda width=width: width)  # type: ignore[misc]
+        rows = [
+            columns.head(),
+            columns.line({**BODY, "message": "日本" * 50}),
+            columns.line({**BODY, "message": "m" * 200}),
+        ]
+        assert [row for row in rows if display_width(row) > width] == []
+        assert all(row.endswith(mark) for row in rows[1:])
+    coloured = Columns(colour=True, cut=lambda: 80).line({**BODY, "message": "m" * 200})
+    assert coloured.endswith("m\x1b[2m…\x1b[0m")
+
+
+def test_narrow() -> None:
+    """On a narrow terminal the message keeps some space: columns begin small, and COUNT is left out."""
+    row = Columns(colour=False, namespaces=False, cut=lambda: 76).line({**BODY, "message": "the bucket is gone"})
+    assert row.endswith("  the bucket is gone")
+
+
+@pytest.mark.parametrize("text", ["a\x9b31mb", "a\x85b", "a\u202eb", "a\x7fb", "a\u2066b", "\U000e0001", "ü\u200d日"])
+def test_json_for_terminals(text: str) -> None:
+    """Fault 31: a JSON line has no C1 control, bidirectional override or DEL, and still the same value."""
+    line = json.dumps({"message": text}, ensure_ascii=False).encode()
+    shown = safe_json(line)
+    assert shown.decode().isprintable()
+    assert json.loads(shown) == {"message": text}
+
+
+def test_json_unchanged() -> None:
+    """Other JSON lines are unchanged."""
+    for line in (b'{"message":"plain"}', '{"message":"über ☃"}'.encode()):
+        assert safe_json(line) == line
+
+
+def test_names() -> None:
+    """-o name writes names as kubectl does."""
+    assert name_of({"metadata": {"name": "web-0.17a\x1b"}}) == "event/web-0.17a\\x1b"
+    assert name_of({}) == "event/"
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -312,8 +404,9 @@ def test_live(api_server: APIServer, run: Tail) -> None:
     record(api_server, 1)
     process = run("--since", "9999d")
     head, first = lines(process, 2)
-    assert head.split() == ["LAST", "SEEN", "NAMESPACE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
-    assert first.split()[1:] == ["default", "Warning", "Stepped", "pod/web-1", "1", "step", "1"]
+    assert head.split() == ["NAMESPACE", "LAST", "SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
+    namespace, _, *rest = first.split()
+    assert [namespace, *rest] == ["default", "Warning", "Stepped", "pod/web-1", "1", "step", "1"]
     record(api_server, 2, message="two\nlines \x1b[31m")
     [line] = lines(process, 1)
     assert line.endswith("pod/web-2                 1      two\\nlines \\x1b[31m")
@@ -338,6 +431,46 @@ def test_filters(api_server: APIServer, run: Tail) -> None:
     record(api_server, 113, "default", lastTimestamp="2999-01-01T00:00:00Z", reason="Seen")
     seen = [json.loads(line)["involvedObject"]["name"] for line in lines(process, 2)]
     assert sorted(seen) == ["web-1", "web-113"]
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-o", "name"], "event/e1"),
+        (["-A", "-w", "--no-headers", "--timestamps", "-n", "nowhere"], "default     2026-07-24T09:00:01Z  Warning"),
+        (["-n", "default", "--for", "pods/web-1", "--types", "warning", "--no-headers"], None),
+        (["-o", "json"], "{"),
+    ],
+)
+def test_habits(api_server: APIServer, run: Tail, arguments: list[str], expected: str | None) -> None:
+    """The flags of kubectl do what they do there."""
+    record(api_server, 1, lastTimestamp="2026-07-24T09:00:01Z")
+    [line] = lines(run("--since", "9999d", *arguments), 1)
+    if expected is None:
+        assert line.split()[1:] == ["Warning", "Stepped", "pod/web-1", "1", "step", "1"]
+    else:
+        assert line.startswith(expected)
+
+
+@pytest.mark.wire
+def test_unknown_namespace(api_server: APIServer, run: Tail) -> None:
+    """An unknown namespace is reported, and its events are shown once it exists."""
+    process = run("-n", "later", "--json")
+    assert process.stderr
+    assert process.stderr.readline() == "kevents: the namespace later does not exist; waiting for it\n"
+    assert api_server.wait_for(lambda: [r for r in api_server.requests if "watch" in r.query], timeout=30)
+    api_server.create_namespace("later")
+    record(api_server, 1, "later")
+    assert json.loads(lines(process, 1)[0])["message"] == "step 1"
+
+
+@pytest.mark.parametrize("arguments", [["--bogus"], ["shop"], ["-n"], ["-o", "yaml"], ["--warn"]])
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong flag, a missing value or a surplus word prints the usage of the command itself."""
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(["tail", *arguments])
+    assert (ended.value.code, capsys.readouterr().err.split("\n")[0][:27]) == (2, "usage: kevents tail [-h] [-")
 
 
 @pytest.mark.wire
@@ -373,6 +506,7 @@ def test_in_this_process(
         raise KeyboardInterrupt
 
     shown: list[int] = []
+    api_server.create_namespace("shop")
     monkeypatch.setattr(_commands, "tail", interrupted)
     monkeypatch.setattr(_commands, "is_terminal", lambda _: True)
     assert _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig()), *arguments]) == 130
@@ -399,7 +533,14 @@ def test_a_user_of_one_namespace(api_server: APIServer, run: Tail) -> None:
     ("arguments", "expected"),
     [
         (["--since", "1"], 'kevents: --since must be a time with its unit, such as 30s, 10m or 2h, not "1"\n'),
-        (["--kind", "pod"], 'kevents: --kind: "pod" never matches; did you mean "Pod"?\n'),
+        (["-n", "Shop"], 'kevents: --namespace: "Shop" is no name of a namespace; did you mean "shop"?\n'),
+        (["-n", "shop,jobs"], "kevents: --namespace: give it once for each: -n shop -n jobs\n"),
+        (["--for", "web-0"], 'kevents: --for must be written TYPE/NAME, such as pod/web-0, not "web-0"\n'),
+        (["--types", " ,"], "kevents: --types must list types, such as Warning,Error\n"),
+        (
+            ["-l", "app web"],
+            'kevents: --selector: "app web" is no requirement such as app=web, tier!=db or a in (b, c)',
+        ),
         (
             ["--kubeconfig", "none"],
             "kevents: cannot use the kubeconfig none (No such file or directory): give the path",

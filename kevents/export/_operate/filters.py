@@ -1,0 +1,179 @@
+"""The filters of ``kevents tail`` and ``kevents read``, with the habits of kubectl, as a route."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from kevents._model.wire import parse_time
+from kevents.export._model.record import time_of
+from kevents.export._model.text import did_you_mean, duration, namespace_problem, shown
+from kevents.export._route.matchers import ConditionError
+from kevents.export._route.routes import Route, Router
+
+_NANO: Final = 1_000_000_000
+_SHORT_NAMES: Final = {
+    "cj": "cronjob",
+    "cm": "configmap",
+    "crd": "customresourcedefinition",
+    "deploy": "deployment",
+    "ds": "daemonset",
+    "ep": "endpoints",
+    "hpa": "horizontalpodautoscaler",
+    "ing": "ingress",
+    "netpol": "networkpolicy",
+    "no": "node",
+    "ns": "namespace",
+    "pdb": "poddisruptionbudget",
+    "po": "pod",
+    "pv": "persistentvolume",
+    "pvc": "persistentvolumeclaim",
+    "rc": "replicationcontroller",
+    "rs": "replicaset",
+    "sa": "serviceaccount",
+    "sts": "statefulset",
+    "svc": "service",
+}
+_KNOWN_KINDS: Final = (*_SHORT_NAMES.values(), "job")
+_SETS: Final = re.compile(r"(\S+)\s+(in|notin)\s*\(([^()]*)\)")
+_LABEL: Final = re.compile(r"(!?)\s*([^\s!=,()]+)\s*(?:(==|=|!=)\s*([^\s!=,()]*))?")
+_REQUIREMENTS: Final = re.compile(r",(?![^(]*\))")
+
+Body = Mapping[str, Any]
+
+
+class OptionError(Exception):
+    """An option of the command line is invalid. The text names it."""
+
+
+def filter_of(options: argparse.Namespace) -> Router:
+    """The filters as a route. Gaps always match.
+
+    Args:
+        options: The parsed options.
+
+    Raises:
+        OptionError: If one is invalid.
+    """
+    conditions: dict[str, Any] = {
+        "namespace": options.namespace,
+        "kind": _is_kind(options.kind) if options.kind else None,
+        "name": {"glob": options.name} if options.name else None,
+        "reason": {"glob": options.reason} if options.reason else None,
+        "type": {"equals": "Normal", "not": True} if options.warning else None,
+        "when": _all_of(list(_tests(options))),
+    }
+    given = {name: value for name, value in conditions.items() if value}
+    try:
+        return Router([Route(to="shown", all=not given, **given)])
+    except ConditionError as error:
+        raise OptionError(f"--{error.path[0] if error.path else 'name'}: {error.why}") from None
+
+
+def check_namespaces(names: Iterable[str]) -> None:
+    """Check the names of namespaces.
+
+    Raises:
+        OptionError: If one is impossible.
+    """
+    for name in names:
+        if "," in name:
+            raise OptionError(f"--namespace: give it once for each: -n {' -n '.join(name.split(','))}")
+        if problem := namespace_problem(name):
+            raise OptionError(f"--namespace: {problem}")
+
+
+def kind_hint(kinds: Iterable[str]) -> str:
+    """A hint if a kind looks like a misspelt known one; custom resources may have any."""
+    for text in kinds:
+        word = text.lower().partition(".")[0]
+        if not any(_names_kind(word, known) for known in _KNOWN_KINDS) and (hint := did_you_mean(word, _KNOWN_KINDS)):
+            return f"no known kind is named {shown(text)}{hint}"
+    return ""
+
+
+def _tests(options: argparse.Namespace) -> Iterable[Callable[[Body], bool]]:
+    since = _since(options.since)
+    if since:
+        yield lambda body: _moment(body) >= since
+    if about := getattr(options, "about", None):
+        kind, slash, name = about.partition("/")
+        if not slash or not kind or not name:
+            raise OptionError(f"--for must be written TYPE/NAME, such as pod/web-0, not {shown(about)}")
+        is_kind, group = _is_kind([kind.partition(".")[0]]), kind.partition(".")[2]
+        yield lambda body: _is_about(body.get("involvedObject"), is_kind, group, name)
+    if types := getattr(options, "types", None):
+        wanted = {word.strip().lower() for word in types.split(",") if word.strip()}
+        if not wanted:
+            raise OptionError("--types must list types, such as Warning,Error")
+        yield lambda body: str(body.get("type")).lower() in wanted
+    if selector := getattr(options, "selector", None):
+        yield _selects(selector)
+
+
+def _all_of(tests: list[Callable[[Body], bool]]) -> Callable[[Body], bool] | None:
+    return (lambda body: all(test(body) for test in tests)) if tests else None
+
+
+def _is_kind(kinds: list[str]) -> Callable[[object], bool]:
+    words = [kind.lower() for kind in kinds]
+    return lambda found: any(_names_kind(word, str(found).lower()) for word in words)
+
+
+def _names_kind(word: str, kind: str) -> bool:
+    """Whether a word is the kind, its plural or short name, all in lower case. No request is made for it."""
+    plurals = (f"{kind}s", f"{kind}es", f"{kind[:-1]}ies")
+    return word == kind or word in plurals or _SHORT_NAMES.get(word) == kind
+
+
+def _is_about(about: object, is_kind: Callable[[object], bool], group: str, name: str) -> bool:
+    if not isinstance(about, Mapping) or about.get("name") != name or not is_kind(about.get("kind")):
+        return False
+    found = str(about.get("apiVersion") or "").rpartition("/")[0]
+    return not group or found == group or found == group.partition(".")[2]
+
+
+def _selects(selector: str) -> Callable[[Body], bool]:
+    """Compile a label selector of kubectl for the labels of the event."""
+    requirements: list[tuple[str, str, set[str]]] = []
+    for text in map(str.strip, _REQUIREMENTS.split(selector)):
+        if match := _SETS.fullmatch(text):
+            requirements.append((match[1], match[2], {value.strip() for value in match[3].split(",")}))
+        elif (match := _LABEL.fullmatch(text)) and not (match[1] and match[3]):
+            operator = ("notin" if match[3] == "!=" else "in") if match[3] else "absent" if match[1] else "exists"
+            requirements.append((match[2], operator, {match[4] or ""}))
+        else:
+            raise OptionError(f"--selector: {shown(text)} is no requirement such as app=web, tier!=db or a in (b, c)")
+
+    def selects(body: Body) -> bool:
+        metadata = body.get("metadata")
+        labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
+        return all(_fulfils(labels if isinstance(labels, Mapping) else {}, *each) for each in requirements)
+
+    return selects
+
+
+def _fulfils(labels: Body, key: str, operator: str, values: set[str]) -> bool:
+    if operator in ("exists", "absent"):
+        return (key in labels) == (operator == "exists")
+    return (key in labels and labels[key] in values) == (operator == "in")
+
+
+def _since(text: str | None) -> int:
+    """The time of the option ``--since`` in nanoseconds since the epoch, 0 without it."""
+    if not text:
+        return 0
+    try:
+        return time.time_ns() - int(duration(text) * _NANO)
+    except ValueError:
+        raise OptionError(f'--since must be a time with its unit, such as 30s, 10m or 2h, not "{text}"') from None
+
+
+def _moment(body: Body) -> int:
+    try:
+        return parse_time(time_of(dict(body)))
+    except (ValueError, LookupError, AttributeError):
+        return 0
