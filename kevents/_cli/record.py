@@ -6,6 +6,7 @@ import argparse
 import difflib
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -187,13 +188,15 @@ class _Outbox:
     def omit(self, error: InvalidEventError, logger: logging.Logger, /) -> NoReturn:  # noqa: ARG002
         raise error
 
+    def report_change(self, text: str, logger: logging.Logger, /) -> None:  # noqa: ARG002
+        sys.stderr.write(f"kevents: {text}\n")
+
 
 def _event(options: argparse.Namespace, reference: ObjectReference) -> Event:
     outbox = _Outbox()
     recorder = EventRecorder(EventSource(options.component, default_host()), outbox)
-    eventtype = options.type.capitalize() if options.type.lower() in ("normal", "warning") else options.type
     try:
-        recorder.event(reference, eventtype, options.reason, options.message)
+        recorder.event(reference, options.type, options.reason, options.message)
     except InvalidEventError as error:
         raise UsageError(str(error)) from None
     return outbox.events[0]

@@ -149,6 +149,15 @@ def test_usage(run: Run, arguments: tuple[str, ...]) -> None:
     assert (status, err.startswith("usage: kevents record [-h]")) == (2, True)
 
 
+def test_types(api_server: APIServer, run: Run, pod: str) -> None:
+    """The type is written in any case. Error becomes Warning, with a line."""
+    assert pod
+    assert run("pod/web-0", "warning", "R", "m")[::2] == (0, "")
+    status, _, err = run("pod/web-0", "Error", "R", "m")
+    assert (status, err) == (0, "kevents: event type 'Error' is recorded as 'Warning': Kubernetes has no other\n")
+    assert [event["type"] for event in api_server.events()] == ["Warning", "Warning"]
+
+
 def test_forbidden(api_server: APIServer, run: Run, pod: str) -> None:
     """A user who may not write events has status 1, and the missing rule."""
     assert pod
