@@ -173,7 +173,8 @@ class SenderTaskPool(SenderPool):
         if left is None or left.is_closed():
             for task in tasks:
                 with suppress(Exception):  # errors of the sink's clean-up do not matter
-                    task.get_coro().close()
+                    if (coroutine := task.get_coro()) is not None:
+                        coroutine.close()
         return True
 
     def _changed(self) -> None:

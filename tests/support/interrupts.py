@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["interrupted"]
 
-FINEST: Final = "opcode" if sys.version_info < (3, 13) else "line"
-"""The smallest steps that can be had: Python 3.13.0 now and then forgets to trace opcodes."""
+FINEST: Final = "opcode" if sys.version_info < (3, 12) else "line"
+"""The smallest steps that tracing reaches: Python 3.12 and 3.13.0 trace no opcodes of a frame, or only some."""
 
 _ROOMS: Final = str(Path(kevents.__file__).parent)
 

@@ -148,8 +148,9 @@ class Lines:
             return path
         number = self._lengths.get(path, 0)
         self._lengths[path] = number + 1
-        self._found[(*path, number)] = line
-        return (*path, number)
+        path = (*path, number)
+        self._found[path] = line
+        return path
 
     def _pair(self, table: KeyPath) -> None:
         """Read ``a.b = value``."""
