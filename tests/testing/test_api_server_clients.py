@@ -199,6 +199,14 @@ class TestNodes:
         wire.ok("DELETE", f"/api/v1/nodes/{name}")
         assert cells[1] == shown
 
+    def test_tainted(self, wire: Wire) -> None:
+        """A node that has the taint gets no second one."""
+        name = f"node-{wire.namespace}"
+        taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+        made = wire.ok("POST", "/api/v1/nodes", {"metadata": {"name": name}, "spec": {"taints": [taint]}})
+        wire.ok("DELETE", f"/api/v1/nodes/{name}")
+        assert made["spec"]["taints"] == [taint]
+
 
 class TestApply:
     """Server-side apply (kr8s, lightkube, `kubectl apply --server-side`)."""
@@ -463,6 +471,34 @@ class TestStatus:
         wire.ok("POST", pods(wire), POD)
         changed = wire.ok("PATCH", f"{pods(wire)}/p/status", {"status": {"phase": "Running"}}, STRATEGIC)
         assert (changed["status"]["phase"], changed["metadata"]["generation"]) == ("Running", 1)
+
+    @pytest.mark.parametrize(
+        ("resource", "spec", "status"),
+        [
+            (
+                "apps/v1/deployments",
+                {
+                    "selector": {"matchLabels": {"a": "b"}},
+                    "template": {"metadata": {"labels": {"a": "b"}}, "spec": POD["spec"]},
+                },
+                {},
+            ),
+            ("v1/services", {"ports": [{"port": 80}]}, {"loadBalancer": {}}),
+            (
+                "v1/persistentvolumeclaims",
+                {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+                {"phase": "Pending"},
+            ),
+        ],
+        ids=["deployment", "service", "claim"],
+    )
+    def test_default(self, wire: Wire, resource: str, spec: dict[str, Any], status: dict[str, Any]) -> None:
+        """A new object has the status of its kind, which a patch of the object keeps."""
+        version, _, plural = resource.rpartition("/")
+        path = f"/{'apis' if '/' in version else 'api'}/{version}/namespaces/{wire.namespace}/{plural}"
+        assert wire.ok("POST", path, {"metadata": {"name": "x"}, "spec": spec})["status"] == status
+        changed = wire.ok("PATCH", f"{path}/x", {"metadata": {"labels": {"a": "b"}}, "status": None}, MERGE)
+        assert (changed["status"], changed["metadata"]["labels"]) == (status, {"a": "b"})
 
     def test_put_of_the_status(self, wire: Wire) -> None:
         """So does a put of the status."""

@@ -31,6 +31,7 @@ class Kind:
         name_rule: The rule for names: `segment`, `subdomain` or `label`.
         field_labels: The fields for field selectors, besides name and namespace.
         has_status: Whether the objects have a `status` subresource.
+        has_generation: Whether the server counts changes of the spec in `metadata.generation`.
     """
 
     group: str
@@ -44,6 +45,7 @@ class Kind:
     name_rule: str = "subdomain"
     field_labels: tuple[str, ...] = ()
     has_status: bool = True
+    has_generation: bool = True
 
     @property
     def api_version(self) -> str:
@@ -129,20 +131,20 @@ _BUILT_IN: Final = (
     Kind("", "v1", "Namespace", "namespaces", False, ("ns",), name_rule="label", field_labels=("status.phase",)),
     Kind("", "v1", "Node", "nodes", False, ("no",), field_labels=("spec.unschedulable",)),
     Kind("", "v1", "Pod", "pods", True, ("po",), field_labels=("spec.nodeName", "status.phase")),
-    Kind("", "v1", "ConfigMap", "configmaps", True, ("cm",), has_status=False),
+    Kind("", "v1", "ConfigMap", "configmaps", True, ("cm",), has_status=False, has_generation=False),
     Kind("", "v1", "Secret", "secrets", field_labels=("type",), has_status=False),
-    Kind("", "v1", "Service", "services", True, ("svc",)),
-    Kind("", "v1", "ServiceAccount", "serviceaccounts", True, ("sa",), has_status=False),
-    Kind("", "v1", "PersistentVolume", "persistentvolumes", False, ("pv",)),
-    Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", True, ("pvc",)),
-    Kind("", "v1", "Endpoints", "endpoints", True, ("ep",), has_status=False),
+    Kind("", "v1", "Service", "services", True, ("svc",), has_generation=False),
+    Kind("", "v1", "ServiceAccount", "serviceaccounts", True, ("sa",), has_status=False, has_generation=False),
+    Kind("", "v1", "PersistentVolume", "persistentvolumes", False, ("pv",), has_generation=False),
+    Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", True, ("pvc",), has_generation=False),
+    Kind("", "v1", "Endpoints", "endpoints", True, ("ep",), has_status=False, has_generation=False),
     Kind("apps", "v1", "Deployment", "deployments", True, ("deploy",)),
     Kind("apps", "v1", "ReplicaSet", "replicasets", True, ("rs",)),
     Kind("apps", "v1", "StatefulSet", "statefulsets", True, ("sts",)),
     Kind("apps", "v1", "DaemonSet", "daemonsets", True, ("ds",)),
     Kind("batch", "v1", "Job", "jobs"),
     Kind("batch", "v1", "CronJob", "cronjobs", True, ("cj",)),
-    Kind("coordination.k8s.io", "v1", "Lease", "leases", has_status=False),
+    Kind("coordination.k8s.io", "v1", "Lease", "leases", has_status=False, has_generation=False),
     Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", has_status=False),
 )
 

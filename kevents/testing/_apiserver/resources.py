@@ -60,17 +60,12 @@ _PREFIX: Final = 58
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SYSTEM_NAMESPACES: Final = ("default", "kube-system", "kube-public")
-_WITHOUT_GENERATION: Final = frozenset(
-    {
-        "configmaps.",
-        "endpoints.",
-        "leases.coordination.k8s.io",
-        "persistentvolumeclaims.",
-        "persistentvolumes.",
-        "serviceaccounts.",
-        "services.",
-    }
-)
+_STATUS: Final[dict[str, Object]] = {
+    "pods.": {"phase": "Pending"},
+    "persistentvolumeclaims.": {"phase": "Pending"},
+    "persistentvolumes.": {"phase": "Pending"},
+    "services.": {"loadBalancer": {}},
+}
 _NOT_READY: Final = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 _NODE_STATUS: Final[Object] = {
     "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
@@ -325,10 +320,7 @@ class Resources:
         kind, before, after = call.kind, old["metadata"], new["metadata"]
         if _has_own_status(kind):
             rest, status = (old, new) if call.subresource else (new, old)
-            new = {**rest, "metadata": after}
-            new.pop("status", None)
-            if "status" in status:
-                new["status"] = status["status"]
+            new = {**rest, "metadata": after, "status": status.get("status", {})}
         if (version := after.get("resourceVersion")) and version != before["resourceVersion"]:
             raise conflict(kind.resource, kind.group, call.name)
         causes = []
@@ -430,8 +422,6 @@ def _defaulted(kind: Kind, stored: Object) -> Object:
         rest = {key: value for key, value in stored.items() if key != "stringData"}
         data = {**stored.get("data", {}), **texts}
         return {**rest, **({"data": data} if data else {}), "type": stored.get("type") or "Opaque"}
-    if kind.bucket in _WITHOUT_GENERATION:
-        return stored
     if kind.bucket == "namespaces.":
         labels = {"kubernetes.io/metadata.name": stored["metadata"]["name"], **stored["metadata"].get("labels", {})}
         metadata = _ordered({**stored["metadata"], "labels": labels})
@@ -442,9 +432,11 @@ def _defaulted(kind: Kind, stored: Object) -> Object:
         if all(taint.get("key") != _NOT_READY["key"] for taint in taints):
             taints = [*taints, _NOT_READY]
         return {**stored, "spec": {**spec, "taints": taints}, "status": {**_NODE_STATUS, **status}}
-    made = {**stored, "metadata": _ordered({**stored["metadata"], "generation": 1})}
-    if kind.bucket == "pods.":
-        made.setdefault("status", {"phase": "Pending"})
+    made = dict(stored)
+    if kind.has_generation:
+        made["metadata"] = _ordered({**stored["metadata"], "generation": 1})
+    if _has_own_status(kind):
+        made.setdefault("status", _STATUS.get(kind.bucket, {}))
     return made
 
 
