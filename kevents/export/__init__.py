@@ -10,9 +10,13 @@ from kevents.export._read.reader import Damage, ReadError, read_records
 from kevents.export._route.routes import Route, Router
 from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
 from kevents.export._sinks.dead_letters import DeadLetters
+from kevents.export._sinks.elasticsearch import ElasticsearchSink
 from kevents.export._sinks.file import FileSink
+from kevents.export._sinks.loki import LokiSink
 from kevents.export._sinks.object_store import ObjectStoreSink
 from kevents.export._sinks.otlp import OtlpSink
+from kevents.export._sinks.slack import SlackSink, TeamsSink
+from kevents.export._sinks.splunk import SplunkSink
 from kevents.export._sinks.stdout import StdoutSink
 from kevents.export._sinks.webhook import WebhookSink
 from kevents.export._source.source import ClusterEventSource
@@ -29,12 +33,14 @@ __all__ = [
     "DeadLetters",
     "Destination",
     "DestinationStatistics",
+    "ElasticsearchSink",
     "Enricher",
     "EnricherStatistics",
     "EventStream",
     "ExportStatistics",
     "Exporter",
     "FileSink",
+    "LokiSink",
     "ObjectStoreSink",
     "OtlpSink",
     "Position",
@@ -48,10 +54,13 @@ __all__ = [
     "Router",
     "Secret",
     "Sink",
+    "SlackSink",
     "SourceStatistics",
+    "SplunkSink",
     "StdoutSink",
     "Stream",
     "StreamStatistics",
+    "TeamsSink",
     "WebhookSink",
     "read_records",
 ]

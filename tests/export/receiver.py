@@ -59,6 +59,10 @@ class Scripted:
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         self.thread.start()
 
+    def reply(self, asked: Asked) -> Answer:
+        """The answer to a request without a scripted one."""
+        return Answer()
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         outer = self
 
@@ -68,8 +72,9 @@ class Scripted:
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 headers = {key.lower(): value for key, value in self.headers.items()}
-                outer.requests.append(Asked(self.command, unquote(self.path), headers, body))
-                answer = outer.answers.pop(0) if outer.answers else Answer()
+                asked = Asked(self.command, unquote(self.path), headers, body)
+                outer.requests.append(asked)
+                answer = outer.answers.pop(0) if outer.answers else outer.reply(asked)
                 if answer is None:
                     outer.over.wait(20)
                     return
@@ -83,7 +88,7 @@ class Scripted:
                 while answer.endless and not outer.over.is_set():
                     self.wfile.write(answer.endless)
 
-            do_GET = do_PUT = do_HEAD = do_POST = answer  # noqa: N815 - the names that the server looks for
+            do_GET = do_PUT = do_HEAD = do_POST = do_PATCH = answer  # noqa: N815 - the names that the server looks for
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class has it
                 pass

@@ -49,6 +49,11 @@ SINKS = {
     "object-store": 'url = "s3://b"',
     "webhook": 'url = "http://x"',
     "otlp": 'endpoint = "http://x"',
+    "loki": 'url = "http://x"',
+    "elasticsearch": 'url = "http://x"',
+    "splunk": 'url = "http://x"\ntoken = { env = "X" }',
+    "slack": 'url = "https://x"',
+    "teams": 'url = "https://x"',
 }
 COMMON = {"type", "batch", "queue", "when_full", "timeout"}
 

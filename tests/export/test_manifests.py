@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -133,6 +134,21 @@ def test_image(pod: dict[str, Any]) -> None:
     extras = re.findall(r'"\.\[(\w+)\]"', (FOLDER / "Dockerfile").read_text(encoding="utf-8"))
     assert extras == ["otlp"]
     assert all(f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8") for extra in extras)
+
+
+def test_collector() -> None:
+    """The collector listens where kafka.toml sends, its pipeline is complete, and the page shows the same."""
+    collector = yaml.safe_load((FOLDER / "configs" / "collector-kafka.yaml").read_text(encoding="utf-8"))
+    endpoint = urlsplit(load(FOLDER / "configs" / "kafka.toml").sinks["collector"].options["endpoint"])
+    listens = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
+    assert (listens.rpartition(":")[2], endpoint.path) == (str(endpoint.port), "/v1/logs")
+    pipeline = collector["service"]["pipelines"]["logs"]
+    assert {name: set(pipeline[name]) for name in ("receivers", "exporters")} == {
+        name: set(collector[name]) for name in ("receivers", "exporters")
+    }
+    assert collector["exporters"]["kafka"]["sending_queue"]["enabled"] is False
+    page = (ROOT / "docs" / "export-products.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(page.split("```yaml\n")[1].split("```")[0]) == collector
 
 
 def test_readme() -> None:

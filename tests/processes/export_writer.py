@@ -13,6 +13,7 @@ import struct
 import sys
 from pathlib import Path
 
+import httpcore
 import httpx
 import obstore.store
 
@@ -46,6 +47,7 @@ def tell(number: int) -> None:
 def main() -> None:
     """Fork a writer for each line; what sinks import when they are built is there already."""
     assert httpx.__version__
+    assert httpcore.__version__
     assert obstore.store.S3Store
     with Path(sys.argv[1]).open("r+b") as file:
         acknowledged = mmap.mmap(file.fileno(), 8)

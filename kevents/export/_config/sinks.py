@@ -12,7 +12,11 @@ from kevents.export._config.secrets import Secret
 from kevents.export._config.table_reader import TableReader
 from kevents.export._model.options import BatchOptions, QueueOptions
 from kevents.export._model.text import listed, shown
-from kevents.export._sinks.webhook import Template
+from kevents.export._sinks.elasticsearch import check_index
+from kevents.export._sinks.loki import DEFAULT_LABELS, compile_labels
+from kevents.export._sinks.slack import check_chat_url
+from kevents.export._sinks.template import Template, compile_path
+from kevents.export._sinks.webhook import METHODS
 
 _COMPRESS: Final = ("gzip", "none")
 _SCHEMES: Final = ("s3://", "gs://", "az://", "file:///", "memory:///")
@@ -24,6 +28,11 @@ _MEANT: Final = {
     **dict.fromkeys(("azure", "az"), _STORE.format("az://container/prefix")),
     **dict.fromkeys(("http", "https", "hook"), '"webhook"'),
     **dict.fromkeys(("otel", "opentelemetry"), '"otlp"'),
+    **dict.fromkeys(("kafka", "sqs", "pubsub", "kinesis"), '"otlp", to an OpenTelemetry Collector that writes there'),
+    **dict.fromkeys(("elastic", "opensearch", "es"), '"elasticsearch"'),
+    **dict.fromkeys(("hec", "splunk-hec", "splunk_hec"), '"splunk"'),
+    **dict.fromkeys(("grafana", "loki-push"), '"loki"'),
+    **dict.fromkeys(("msteams", "microsoft-teams"), '"teams"'),
 }
 """Hints for names of products that are not types of sinks."""
 _SECRET_HEADERS: Final = ("authorization", "cookie", "api-key", "apikey", "token", "secret", "signature", "password")
@@ -34,7 +43,7 @@ class SinkConfig:
     """One destination."""
 
     name: str
-    type: str = ""  # ``stdout``, ``file``, ``object-store``, ``webhook`` or ``otlp``
+    type: str = ""  # a key of `_READERS`
     options: Mapping[str, Any] = field(default_factory=dict)  # arguments of the sink; secrets as references
     batch: BatchOptions = field(default_factory=BatchOptions)
     queue: QueueOptions = field(default_factory=QueueOptions)
@@ -49,7 +58,7 @@ class SinkConfig:
     @property
     def needs_checkpoint(self) -> bool:
         """Whether the destination stores no position. Written to stdout, records need no resumption."""
-        return self.type in ("webhook", "otlp")
+        return self.type not in ("", "stdout", "file", "object-store")
 
     @property
     def place(self) -> str:
@@ -133,13 +142,32 @@ def _options(table: TableReader) -> dict[str, str | bool | Secret]:
 
 
 def _webhook(table: TableReader) -> dict[str, Any]:
+    body = _body(table)
+    around = {key: table.text(key) for key in ("prefix", "separator", "suffix")}
+    for key, text in around.items():
+        if text and not body:
+            table.wrong(key, "needs a body")
     return {
         "url": _http_url(table, "url", "https://hooks.example.com/events"),
-        "method": table.text("method", "POST", choices=("POST", "PUT")),
-        "headers": _headers(table.child("headers")),
-        "body": _body(table),
-        "ca_file": table.text("ca_file") or None,
+        "method": table.text("method", "POST", choices=METHODS),
+        "body": body,
+        **around,
+        "ok_when": _ok_when(table.child("ok_when")),
+        **_http(table, compress="none"),
     }
+
+
+def _ok_when(table: TableReader) -> dict[str, Any]:
+    """The values of a successful answer, by path."""
+    found = table.rest()
+    for path, value in found.items():
+        try:
+            compile_path(path)
+        except ValueError as error:
+            table.wrong(path, str(error))
+        if not isinstance(value, str | int | float | bool):
+            table.wrong(path, 'must be a text, a number, true or false; a deeper value has a path: "result.status"')
+    return found
 
 
 def _body(table: TableReader) -> str | None:
@@ -147,20 +175,71 @@ def _body(table: TableReader) -> str | None:
     text = table.text("body")
     if not text:
         return None
-    try:
-        Template(text)
-    except ValueError as error:
-        table.wrong("body", str(error))
+    _checked(table, "body", Template, text)
     return text
 
 
 def _otlp(table: TableReader) -> dict[str, Any]:
+    return {"endpoint": _http_url(table, "endpoint", "http://collector:4318/v1/logs"), **_http(table)}
+
+
+def _loki(table: TableReader) -> dict[str, Any]:
+    labels = table.child("labels")
+    found = {name: labels.text(name) for name in labels.remaining()} or dict(DEFAULT_LABELS)
+    for name, text in found.items():
+        _checked(labels, name, compile_labels, {name: text})
     return {
-        "endpoint": _http_url(table, "endpoint", "http://collector:4318/v1/logs"),
-        "headers": _headers(table.child("headers")),
-        "compress": table.text("compress", "gzip", choices=_COMPRESS),
+        "url": _http_url(table, "url", "http://loki:3100/loki/api/v1/push"),
+        "labels": found,
+        "tenant": table.text("tenant") or None,
+        **_http(table),
+    }
+
+
+def _elasticsearch(table: TableReader) -> dict[str, Any]:
+    index = table.text("index", "k8s-events-%Y.%m.%d")
+    _checked(table, "index", check_index, index)
+    return {"url": _http_url(table, "url", "https://elastic:9200"), "index": index, **_http(table)}
+
+
+def _splunk(table: TableReader) -> dict[str, Any]:
+    return {
+        "url": _http_url(table, "url", "https://splunk:8088/services/collector/event"),
+        "token": table.secret("token"),
+        "index": table.text("index") or None,
+        "sourcetype": table.text("sourcetype", "kube:events"),
+        "source": table.text("source", "kevents"),
+        **_http(table),
+    }
+
+
+def _chat(table: TableReader) -> dict[str, Any]:
+    url = _http_url(table, "url", "https://hooks.slack.com/services/...")
+    if isinstance(url, str):
+        _checked(table, "url", check_chat_url, url)
+    return {
+        "url": url,
+        "title": table.text("title", "Kubernetes events"),
+        "max_lines": table.count("max_lines", 20, most=100),
         "ca_file": table.text("ca_file") or None,
     }
+
+
+def _http(table: TableReader, compress: str = "gzip") -> dict[str, Any]:
+    """The options of all HTTP sinks but messages to people."""
+    return {
+        "headers": _headers(table.child("headers")),
+        "compress": table.text("compress", compress, choices=_COMPRESS),
+        "ca_file": table.text("ca_file") or None,
+    }
+
+
+def _checked(table: TableReader, key: str, check: Callable[[Any], object], value: object) -> None:
+    """Report the error that a sink raises for a value."""
+    try:
+        check(value)
+    except ValueError as error:
+        table.wrong(key, str(error).removeprefix(f"{key}: ").removeprefix("labels: "))
 
 
 def _http_url(table: TableReader, key: str, example: str) -> str | Secret:
@@ -187,4 +266,9 @@ _READERS: Final[Mapping[str, Callable[[TableReader], dict[str, Any]]]] = {
     "object-store": _object_store,
     "webhook": _webhook,
     "otlp": _otlp,
+    "loki": _loki,
+    "elasticsearch": _elasticsearch,
+    "splunk": _splunk,
+    "slack": _chat,
+    "teams": _chat,
 }

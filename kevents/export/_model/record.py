@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
+from kevents._model.wire import parse_time
 from kevents.export._model.types import Position, Record
 
 Body = dict[str, Any]
@@ -14,6 +16,14 @@ MODIFIED: Final = "MODIFIED"
 FORMAT: Final = 1
 """The value of `kevents.v`: the version of the format."""
 
+_TIMES: Final = (
+    ("kevents", "time"),
+    ("series", "lastObservedTime"),
+    ("lastTimestamp",),
+    ("eventTime",),
+    ("firstTimestamp",),
+    ("metadata", "creationTimestamp"),
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -80,6 +90,19 @@ def time_of(event: Body) -> str:
         or event["metadata"].get("creationTimestamp")
     )
     return str(found or "")
+
+
+def event_time(body: Mapping[str, Any]) -> int:
+    """Return the time of a record's latest occurrence, in nanoseconds since the epoch; 0 without any."""
+    for keys in _TIMES:
+        value: Any = body
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        try:
+            return max(parse_time(value), 0)
+        except (ValueError, OverflowError):
+            continue
+    return 0
 
 
 def gap_record(position: Position, rv: int, why: str, now: int, read_at: float, cluster_name: str = "") -> Record:

@@ -22,9 +22,13 @@ from kevents.export._pipeline.exporter import Exporter
 from kevents.export._route.routes import Router
 from kevents.export._sinks.checkpoint import Checkpointed
 from kevents.export._sinks.dead_letters import DeadLetters
+from kevents.export._sinks.elasticsearch import ElasticsearchSink
 from kevents.export._sinks.file import FileSink
+from kevents.export._sinks.loki import LokiSink
 from kevents.export._sinks.object_store import ObjectStoreSink, check_options
 from kevents.export._sinks.otlp import OtlpSink
+from kevents.export._sinks.slack import SlackSink, TeamsSink
+from kevents.export._sinks.splunk import SplunkSink
 from kevents.export._sinks.stdout import StdoutSink
 from kevents.export._sinks.webhook import WebhookSink
 from kevents.export._source.source import ClusterEventSource
@@ -218,9 +222,10 @@ def _object_store(config: SinkConfig) -> Sink:
 
 def _http_arguments(config: SinkConfig) -> dict[str, Any]:
     """The arguments of an HTTP sink, with each secret as a function that resolves it."""
-    options = {name: _resolver(value) for name, value in config.options.items() if name != "headers"}
-    headers = {name: _resolver(value) for name, value in config.options["headers"].items()}
-    return {**options, "headers": headers, "timeout": config.timeout}
+    options = {name: _resolver(value) for name, value in config.options.items()}
+    if "headers" in options:
+        options["headers"] = {name: _resolver(value) for name, value in options["headers"].items()}
+    return {**options, "timeout": config.timeout}
 
 
 def _resolver(value: Any) -> Any:  # noqa: ANN401
@@ -242,4 +247,9 @@ _MAKERS: Final[Mapping[str, Callable[[SinkConfig], Sink]]] = {
     "object-store": _object_store,
     "webhook": lambda config: WebhookSink(**_http_arguments(config)),
     "otlp": lambda config: OtlpSink(**_http_arguments(config)),
+    "loki": lambda config: LokiSink(**_http_arguments(config)),
+    "elasticsearch": lambda config: ElasticsearchSink(**_http_arguments(config)),
+    "splunk": lambda config: SplunkSink(**_http_arguments(config)),
+    "slack": lambda config: SlackSink(**_http_arguments(config)),
+    "teams": lambda config: TeamsSink(**_http_arguments(config)),
 }

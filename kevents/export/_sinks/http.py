@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import ssl
 from abc import ABC, abstractmethod
@@ -43,7 +44,17 @@ _PUBLIC_HEADERS: Final = frozenset({"content-type", "content-encoding", "accept"
 
 
 class RefusedError(Exception):
-    """The server will never accept this request. It may accept a part of it."""
+    """The server will never accept this request. It may accept a part of it.
+
+    Args:
+        why: The reason, without secrets.
+        body: The beginning of the answer.
+    """
+
+    def __init__(self, why: str, body: bytes) -> None:
+        """Keep both."""
+        super().__init__(why)
+        self.body = body
 
 
 class Endpoint:
@@ -55,6 +66,8 @@ class Endpoint:
         timeout: Seconds for a request, from the connection to the end of the answer.
         ca_file: A file of certificates to trust instead of the system's.
         method: The HTTP method.
+        compress: ``gzip`` or ``none``.
+        path: Added to the URL.
 
     Raises:
         ValueError: If an argument has a wrong value.
@@ -62,10 +75,22 @@ class Endpoint:
     """
 
     def __init__(
-        self, url: Text, headers: Mapping[str, Text] | None, timeout: float, ca_file: str | None, method: str = "POST"
+        self,
+        url: Text,
+        headers: Mapping[str, Text] | None,
+        timeout: float,
+        ca_file: str | None,
+        *,
+        method: str = "POST",
+        compress: str = "none",
+        path: str = "",
     ) -> None:
         """Check the arguments; connect to nothing."""
+        if compress not in {"gzip", "none"}:
+            raise ValueError(f"compress must be 'gzip' or 'none', not {compress!r}")
         _require_httpx()
+        self._compresses = compress == "gzip"
+        self._path = path
         self._url, self._headers, self._method = url, dict(headers or {}), method
         self._timeout = require_positive("timeout", timeout)
         self._tls = _tls(ca_file)
@@ -76,8 +101,16 @@ class Endpoint:
             _check_url(url)
         _check_headers(self._headers)
 
-    def send(self, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """Send a request; return the first 64 KiB of a successful answer.
+    def send(self, body: bytes, headers: Mapping[str, str], *, longest: int = _LONGEST_ANSWER) -> bytes:
+        """Send a request.
+
+        Args:
+            body: The body, before compression.
+            headers: Its headers.
+            longest: The most bytes of the answer that are read.
+
+        Returns:
+            The beginning of a successful answer.
 
         Raises:
             RefusedError: If the server refuses the request.
@@ -88,13 +121,15 @@ class Endpoint:
 
         failed = httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol
         self._network.deadline = monotonic() + self._timeout
+        if self._compresses:
+            body, headers = gzip.compress(body, 6, mtime=0), {**headers, "content-encoding": "gzip"}
         try:
             request = self._request(body, headers)
             if self._pool is None:
                 self._pool = httpcore.ConnectionPool(self._tls, network_backend=cast("Any", self._network))
             response = self._pool.handle_request(request)
             try:
-                data = self._read(response)
+                data = self._read(response, longest)
             finally:
                 response.close()
         except (*failed, httpx.InvalidURL, ssl.SSLError, OSError, ValueError) as error:
@@ -107,6 +142,7 @@ class Endpoint:
         import httpx  # noqa: PLC0415
 
         url = _value("the URL", self._url)
+        url = f"{url.rstrip('/')}{self._path}" if self._path else url
         own = {name: _value(f"the header {name}", value) for name, value in self._headers.items()}
         self._redacted = Redactor(_secrets(url, own))
         _check_url(url)
@@ -123,17 +159,17 @@ class Endpoint:
             extensions={"timeout": {"connect": min(self._timeout, _LONGEST_CONNECT), "pool": self._timeout}},
         )
 
-    def _read(self, response: httpcore.Response) -> bytes:
+    def _read(self, response: httpcore.Response, longest: int) -> bytes:
         """Read an answer up to a limit of bytes and time; a cut body is enough, the status is known."""
         import httpcore  # noqa: PLC0415 - an optional package, as httpx
 
-        data = b""
+        data = bytearray()
         with suppress(httpcore.ReadTimeout):
             for piece in response.iter_stream():
                 data += piece
-                if len(data) >= _LONGEST_ANSWER:
+                if len(data) >= longest:
                     break
-        return data[:_LONGEST_ANSWER]
+        return bytes(data[:longest])
 
     def _raise_for_status(self, response: httpcore.Response, data: bytes) -> None:
         code = response.status
@@ -148,7 +184,7 @@ class Endpoint:
             raise Retry(f"{why} (the URL or the credentials are wrong; once corrected, the export continues by itself)")
         if code in _LATER or code >= _SERVER_ERROR or code < 200:  # noqa: PLR2004
             raise Retry(why, retry_after(headers, None))
-        raise RefusedError(why)
+        raise RefusedError(why, data)
 
     def quote(self, text: str) -> str:
         """Return a server's text as one short line without secrets: it may repeat the request."""
@@ -285,12 +321,14 @@ def _require_httpx() -> None:
 class HttpSink(SinkWithoutPosition, ABC):
     """Base class of sinks that send a batch as one or more requests. They hold no position.
 
-    A refused request is halved until the refused records are found. When the same batch comes again after a failure,
-    the sink continues where it stopped.
+    A refused request is halved until the refused records are found, unless `_halves` is False. When the same batch is
+    written again after a failure, the sink continues where it stopped.
 
     Args:
         endpoint: The URL of the requests.
     """
+
+    _halves = True
 
     def __init__(self, endpoint: Endpoint) -> None:
         """Start without a batch."""
@@ -330,11 +368,15 @@ class HttpSink(SinkWithoutPosition, ABC):
             self._send(part)
         except RefusedError as error:
             self._refusals += 1
-            if len(part) > 1 and self._refusals < MOST_REFUSALS:
+            if self._halves and len(part) > 1 and self._refusals < MOST_REFUSALS:
                 middle = len(part) // 2
                 return [part[middle:], part[:middle]]
             self._refuse(part, str(error))
         return []
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        """Send only these records of the current part again; all others are settled."""
+        self._parts[-1] = records
 
     def _refuse(self, records: Sequence[Record], why: str) -> None:
         """Reject these records once the whole batch is sent."""

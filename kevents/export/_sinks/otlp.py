@@ -7,7 +7,6 @@ kevents adds the enriched data by the semantic conventions: `k8s.pod.label.<key>
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 import logging
@@ -16,10 +15,11 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from kevents import __version__
-from kevents._model.wire import parse_time, pluralize
-from kevents.export._model.record import count_of
+from kevents._model.wire import pluralize
+from kevents.export._model.record import count_of, event_time
 from kevents.export._model.types import Record
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
+from kevents.export._sinks.template import value_at
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -35,7 +35,6 @@ _KINDS: Final = frozenset(
     ("Pod", "ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Node", "Namespace")
 )
 """Kinds with attributes of their own in the semantic conventions."""
-_TIMES: Final = (("series", "lastObservedTime"), ("lastTimestamp",), ("eventTime",), ("firstTimestamp",))
 _SEVERITIES: Final = {"normal": 9, "warning": 13, "error": 17, "critical": 21}  # INFO, WARN, ERROR, FATAL
 
 
@@ -71,19 +70,14 @@ class OtlpSink(HttpSink):
         clock: Callable[[], int] = time_ns,
     ) -> None:
         """Check the arguments; connect to nothing."""
-        if compress not in {"gzip", "none"}:
-            raise ValueError(f"compress must be 'gzip' or 'none', not {compress!r}")
         _require_proto()
-        self._compresses = compress == "gzip"
         self._clock = clock
-        super().__init__(Endpoint(endpoint, headers, timeout, ca_file))
+        super().__init__(Endpoint(endpoint, headers, timeout, ca_file, compress=compress))
 
     def _send(self, records: Sequence[Record]) -> None:
         body = request_of(records, self._clock()).SerializeToString()
-        headers = {"content-type": "application/x-protobuf"}
-        if self._compresses:
-            body, headers = gzip.compress(body, 6, mtime=0), {**headers, "content-encoding": "gzip"}
-        refused, message = _partial_success(self._endpoint.send(body, headers))
+        answer = self._endpoint.send(body, {"content-type": "application/x-protobuf"})
+        refused, message = _partial_success(answer)
         why = self._endpoint.quote(message)
         if refused > 0:  # nothing is sent again then (OTLP: MUST NOT)
             which = "unknown which: " if refused < len(records) else ""
@@ -138,7 +132,7 @@ def _resource(record: Record) -> _Attributes:
     if isinstance(involved, Mapping):  # a gap record has none
         kind, name, uid = (_text(involved.get(key)) for key in ("kind", "name", "uid"))
         found = {
-            "k8s.node.name": _text(_value_at(body, "source", "host")),
+            "k8s.node.name": _text(value_at(body, "source", "host")),
             "k8s.object.kind": kind,
             "k8s.object.name": name,
             "k8s.object.uid": uid,
@@ -159,20 +153,20 @@ def _resource(record: Record) -> _Attributes:
 
 def _owners(involved: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the names of the owners, up to the top one, and the uids that are known."""
-    top = _value_at(body, "kevents", "topOwner")
-    path = _value_at(top, "path")
+    top = value_at(body, "kevents", "topOwner")
+    path = value_at(top, "path")
     for step in path if isinstance(path, list) else ():
         kind, _, name = _text(step).partition("/")
         if kind in _KINDS:
             yield f"k8s.{kind.lower()}.name", name
     references = involved.get("ownerReferences")
     for owner in [*(references if isinstance(references, list) else ()), top]:
-        kind, name, uid = (_text(_value_at(owner, key)) for key in ("kind", "name", "uid"))
+        kind, name, uid = (_text(value_at(owner, key)) for key in ("kind", "name", "uid"))
         if kind in _KINDS:
             yield f"k8s.{kind.lower()}.name", name
             yield f"k8s.{kind.lower()}.uid", uid
-    yield "kevents.top_owner.kind", _text(_value_at(top, "kind"))
-    yield "kevents.top_owner.name", _text(_value_at(top, "name"))
+    yield "kevents.top_owner.kind", _text(value_at(top, "kind"))
+    yield "kevents.top_owner.name", _text(value_at(top, "name"))
 
 
 def _log_record(record: Record, now: int) -> LogRecord:
@@ -180,17 +174,17 @@ def _log_record(record: Record, now: int) -> LogRecord:
 
     body = record.body
     log = logs_pb2.LogRecord(observed_time_unix_nano=now)
-    gap = _value_at(body, "kevents", "gap")
+    gap = value_at(body, "kevents", "gap")
     if gap is not None:
         log.time_unix_nano = now
         log.severity_number, log.severity_text = _SEVERITIES["warning"], "Warning"  # type: ignore[assignment]
         log.body.string_value = "gap: " + json.dumps(gap, ensure_ascii=False)
-        log.attributes.extend(_key_values((("kevents.id", record.id), ("kevents.gap", _text(_value_at(gap, "why"))))))
+        log.attributes.extend(_key_values((("kevents.id", record.id), ("kevents.gap", _text(value_at(gap, "why"))))))
         return log
     kind = _text(body.get("type"))
     if kind.lower() in _SEVERITIES:
         log.severity_number, log.severity_text = _SEVERITIES[kind.lower()], kind  # type: ignore[assignment]
-    log.time_unix_nano = _time(body)
+    log.time_unix_nano = event_time(body)
     log.body.string_value = _text(body.get("message"))
     log.attributes.extend(_key_values(_attributes(record)))
     return log
@@ -200,10 +194,10 @@ def _attributes(record: Record) -> Iterator[tuple[str, _Value]]:
     body = record.body
     yield "k8s.event.reason", _text(body.get("reason"))
     yield "k8s.event.action", _text(body.get("action"))
-    yield "k8s.event.start_time", _go_time(_value_at(body, "metadata", "creationTimestamp"))
-    yield "k8s.event.name", _text(_value_at(body, "metadata", "name"))
-    yield "k8s.event.uid", _text(_value_at(body, "metadata", "uid"))
-    yield "k8s.namespace.name", _text(_value_at(body, "involvedObject", "namespace"))
+    yield "k8s.event.start_time", _go_time(value_at(body, "metadata", "creationTimestamp"))
+    yield "k8s.event.name", _text(value_at(body, "metadata", "name"))
+    yield "k8s.event.uid", _text(value_at(body, "metadata", "uid"))
+    yield "k8s.namespace.name", _text(value_at(body, "involvedObject", "namespace"))
     yield "k8s.event.reporting_controller", _text(body.get("reportingComponent"))
     yield "k8s.event.reporting_instance", _text(body.get("reportingInstance"))
     if body.get("count") or body.get("series"):  # the receiver leaves out a count of 0
@@ -212,26 +206,16 @@ def _attributes(record: Record) -> Iterator[tuple[str, _Value]]:
     kevents = body["kevents"]
     if isinstance(kevents.get("countDelta"), int):
         yield "kevents.count_delta", kevents["countDelta"]
-    if state := _text(_value_at(kevents, "object", "state")):
+    if state := _text(value_at(kevents, "object", "state")):
         yield "kevents.object.state", state
-        yield "kevents.object.stale", bool(_value_at(kevents, "object", "stale"))
-        yield "kevents.object.deleted", bool(_value_at(body, "involvedObject", "deleted"))
+        yield "kevents.object.stale", bool(value_at(kevents, "object", "stale"))
+        yield "kevents.object.deleted", bool(value_at(body, "involvedObject", "deleted"))
     for key, values in (
         ("kevents.services", kevents.get("services")),
-        ("kevents.node.addresses", _value_at(kevents, "node", "addresses")),
+        ("kevents.node.addresses", value_at(kevents, "node", "addresses")),
     ):
         if values:
             yield key, tuple(map(str, values))
-
-
-def _time(body: Mapping[str, Any]) -> int:
-    """Return the time of the latest occurrence, else of the creation, in nanoseconds; 0 without any."""
-    for keys in (*_TIMES, ("metadata", "creationTimestamp")):
-        try:
-            return max(parse_time(_value_at(body, *keys)), 0)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            continue
-    return 0
 
 
 def _go_time(text: object) -> str:
@@ -254,12 +238,6 @@ def _key_values(attributes: Iterable[tuple[str, _Value]]) -> Iterator[KeyValue]:
         else:
             typed.array_value.values.extend(common_pb2.AnyValue(string_value=item) for item in value)
         yield common_pb2.KeyValue(key=key, value=typed)
-
-
-def _value_at(value: object, *keys: str) -> Any:  # noqa: ANN401 - any JSON
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def _text(value: object) -> str:

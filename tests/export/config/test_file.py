@@ -261,7 +261,8 @@ cfg.toml:11: sinks.archive.compress: must be "gzip" or "none", not "gzipp"; did 
 cfg.toml:13: sinks.archive.batch.max_age: must be a time with its unit, such as "10s", "1h30m" or "7d", not 10
 cfg.toml:14: sinks.archive.batch.max_bytes: must be a size with its unit, such as "512KiB" or "5MiB", not "5"
 cfg.toml:15: sinks.archive.batch.max_items: must be a whole number of at least 1, not 0
-cfg.toml:17: sinks.b.type: must be "stdout", "file", "object-store", "webhook" or "otlp", not "fi"
+cfg.toml:17: sinks.b.type: must be "stdout", "file", "object-store", "webhook", "otlp", "loki", "elasticsearch", \
+"splunk", "slack" or "teams", not "fi"
 cfg.toml:19: routes[0].to: unknown sink "archiv"; did you mean "archive"?
 cfg.toml:23: routes[1].kindd: unknown key "kindd"; did you mean "kind"?
 cfg.toml:24: routes[1].reason.regex: "(" is no regular expression: """

@@ -68,7 +68,10 @@ def test_bad(check: Check) -> None:
     status, out, err = check(CONFIG.replace("glob", "globb").replace('"webhook"', '"x"'))
     assert (status, out) == (2, "")
     assert err.splitlines() == [
-        'cfg.toml:6: sinks.pager.type: must be "stdout", "file", "object-store", "webhook" or "otlp", not "x"',
+        (
+            'cfg.toml:6: sinks.pager.type: must be "stdout", "file", "object-store", "webhook", "otlp", "loki", '
+            '"elasticsearch", "splunk", "slack" or "teams", not "x"'
+        ),
         'cfg.toml:15: routes[1].reason.globb: unknown key "globb" of a condition; did you mean "glob"?',
         "kevents: 2 errors",
     ]

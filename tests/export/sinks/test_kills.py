@@ -20,6 +20,7 @@ from obstore.store import LocalStore, S3Store
 from kevents.export import FileSink
 from tests.export.batches import STREAM, ids, ids_of
 from tests.export.moto import Moto
+from tests.export.products import Elasticsearch
 from tests.export.receiver import Scripted
 from tests.export.sinks.test_file import bodies
 from tests.export.sinks.test_object_store import bodies as objects
@@ -135,3 +136,13 @@ def test_webhook(tmp_path: Path) -> None:
     once = list(dict.fromkeys(found))
     assert once[: len(expected(acknowledged))] == expected(acknowledged)
     assert len(found) - len(once) <= 4 * KILLS
+
+
+def test_elasticsearch(tmp_path: Path) -> None:
+    """Elasticsearch has each record once, although the last batch of each writer is sent again."""
+    with closing(Elasticsearch()) as server:
+        sink = f"Checkpointed(ElasticsearchSink({server.url!r}), {str(tmp_path / 'positions.json')!r})"
+        acknowledged = Writers(sink, tmp_path, 0.01).run()
+        created = list(server.created)
+    assert len(created) == len(set(created)) == len(server.documents)
+    assert created[: len(expected(acknowledged))] == expected(acknowledged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import json
 import logging
 import socket
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 
 from kevents.export import Batch, Reject, Retry, WebhookSink
 from kevents.export._sinks.http import MOST_REFUSALS
-from kevents.export._sinks.webhook import Template
+from kevents.export._sinks.template import Template
 from kevents.testing._apiserver.tls import self_signed
 from tests.export.batches import STREAM, batch, body, ids, ids_of, position, record
 from tests.export.receiver import Answer, Scripted
@@ -596,3 +597,74 @@ def test_wrong_templates(text: str, why: str) -> None:
     """A template that means nothing is refused when it is compiled, with the place that is wrong."""
     with pytest.raises(ValueError, match=why):
         Template(text)
+
+
+# -- batches, filters, answers ----------------------------------------------------------------------------------------
+
+
+def test_filters(server: Scripted) -> None:
+    """Filters give times as numbers, and values as JSON in a text; what is no time is null."""
+    template = {
+        "unix": "{lastTimestamp|unix}",
+        "ns": "{ lastTimestamp | unix_ns }",
+        "none": "{message|unix}",
+        "text": "at {lastTimestamp|unix}: {source|json}",
+        "json": "{involvedObject.name|json}",
+    }
+    with closing(WebhookSink(server.url, body=json.dumps(template))) as sink:
+        sink.write(batch([1]))
+    assert json.loads(server.requests[0].body) == {
+        "unix": 1784883605,
+        "ns": 1784883605 * 10**9,
+        "none": None,
+        "text": 'at 1784883605: {"component":"kubelet","host":"node-1"}',
+        "json": '"web-0"',
+    }
+
+
+def test_unknown_filter() -> None:
+    """An unknown filter is refused with those there are."""
+    with pytest.raises(ValueError, match="has no known filter: use unix, unix_ns, json"):
+        WebhookSink("http://x", body='{"a": "{message|upper}"}')
+
+
+def test_one_request_for_a_batch(server: Scripted) -> None:
+    """With texts around the bodies a batch is one request; a refusal is narrowed down."""
+    server.answers = [Answer(), Answer(400), Answer(), Answer(400, b"no")]
+    with closing(WebhookSink(server.url, body=BODY, prefix="[", separator=",", suffix="]", method="PATCH")) as sink:
+        sink.write(batch([1, 2, 3]))
+        with pytest.raises(Reject) as caught:
+            sink.write(batch([4, 5]))
+    assert [[found["id"] for found in json.loads(asked.body)] for asked in server.requests] == [
+        ids_of([1, 2, 3]),
+        ids_of([4, 5]),
+        ids_of([4]),
+        ids_of([5]),
+    ]
+    assert ([found.id for found in caught.value.records], server.requests[0].method) == (ids_of([5]), "PATCH")
+
+
+def test_texts_need_a_body() -> None:
+    """Texts around bodies make no sense for JSON lines."""
+    with pytest.raises(ValueError, match="need a body"):
+        WebhookSink("http://x", prefix="[")
+
+
+@pytest.mark.parametrize("answer", [b'{"result":{"ok":false}}', b"{}", b"", b"<html>", b'{"result":[{"ok":true}]}'])
+def test_ok_when(server: Scripted, answer: bytes) -> None:
+    """A success whose answer does not have these values is retried."""
+    server.answers = [Answer(200, answer), Answer(200, b'{"result":{"ok":true,"more":1}}')]
+    with closing(WebhookSink(server.url, ok_when={"result.ok": True})) as sink:
+        with pytest.raises(Retry, match="does not fulfil ok_when"):
+            sink.write(batch([1]))
+        sink.write(batch([1]))
+    assert len(server.requests) == 2
+
+
+def test_compressed(server: Scripted) -> None:
+    """The body is compressed if asked for."""
+    with closing(WebhookSink(server.url, compress="gzip")) as sink:
+        sink.write(batch([1]))
+    [asked] = server.requests
+    assert asked.headers["content-encoding"] == "gzip"
+    assert ids(json.loads(line) for line in gzip.decompress(asked.body).split(b"\n")[:-1]) == ids_of([1])

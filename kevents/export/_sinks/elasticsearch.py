@@ -1,0 +1,124 @@
+"""The Elasticsearch sink: records as documents, by the bulk API. OpenSearch has the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final, Literal
+
+import msgspec
+
+from kevents._model.wire import pluralize
+from kevents.export._model.record import event_time
+from kevents.export._model.types import Record, Retry
+from kevents.export._sinks.http import Endpoint, HttpSink, Text
+from kevents.export._sinks.template import value_at
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder()
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_PATH: Final = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
+_LONGEST_ANSWER: Final = 16 << 20
+_DIRECTIVE: Final = re.compile(r"%(.?)", re.DOTALL)
+_INDEX: Final = re.compile(r'(?![-_+])(?!\.{1,2}$)[^A-Z\\/*?"<>| ,#:\x00-\x1f]{1,200}')
+_STORED: Final = frozenset({200, 201, 409})
+_LATER: Final = 429
+_SERVER_ERROR: Final = 500
+
+
+class ElasticsearchSink(HttpSink):
+    """Writes records to Elasticsearch or OpenSearch. It holds no position: wrap it in :class:`Checkpointed`.
+
+    Each record is created under its id, `kevents.id`, so that a repeated batch doubles nothing. `@timestamp` is the
+    time of the event's latest occurrence. The status of each document is read: 201 and 409 mean that it is stored, 429
+    and 5xx are retried for these documents only, and other errors reject the document.
+
+    Args:
+        url: The base address, as `https://elastic:9200`; or a function that returns it.
+        index: The name of the index or data stream, with `%Y`, `%m`, `%d` and `%H` of the event's time in UTC.
+        headers: Additional headers by name; a value may be a function, called for each request.
+        compress: ``gzip`` or ``none``.
+        timeout: Seconds for a request, from the connection to the end of the answer.
+        ca_file: A file of certificates to trust instead of the system's.
+
+    Raises:
+        ValueError: If an argument has a wrong value.
+        ImportError: If httpx is missing.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self,
+        url: Text,
+        *,
+        index: str = "k8s-events-%Y.%m.%d",
+        headers: Mapping[str, Text] | None = None,
+        compress: Literal["gzip", "none"] = "gzip",
+        timeout: float = 30.0,
+        ca_file: str | None = None,
+    ) -> None:
+        """Check the arguments; connect to nothing."""
+        check_index(index)
+        self._index = index
+        super().__init__(Endpoint(url, headers, timeout, ca_file, compress=compress, path=_PATH))
+
+    def _send(self, records: Sequence[Record]) -> None:
+        lines = []
+        for record in records:
+            moment = _EPOCH + timedelta(microseconds=event_time(record.body) // 1000)
+            action = {"create": {"_index": moment.strftime(self._index), "_id": record.id}}
+            lines += [_ENCODER.encode(action), _ENCODER.encode({"@timestamp": moment, **record.body}), b""]
+        body = b"\n".join(line for line in lines if line) + b"\n"
+        answer = self._endpoint.send(body, {"content-type": "application/x-ndjson"}, longest=_LONGEST_ANSWER)
+        self._read_items(records, answer)
+
+    def _read_items(self, records: Sequence[Record], answer: bytes) -> None:
+        """Settle each record by the status of its item.
+
+        Raises:
+            Retry: If some documents must be sent again; only those are.
+        """
+        try:
+            items = _DECODER.decode(answer)["items"]
+            results = [(int(result["status"]), result) for [result] in (item.values() for item in items)]
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
+            results = []
+        if len(results) != len(records):
+            text = self._endpoint.quote(answer[:1000].decode("utf-8", "replace"))
+            raise Retry(f"{self._endpoint}: not the answer of a bulk API, the URL must be the base address: {text}")
+        again: list[Record] = []
+        why = ""
+        for record, (status, result) in zip(records, results, strict=True):
+            if status in _STORED:
+                continue
+            error = f"{self._endpoint}: {status} {self._endpoint.quote(_reason(result))}".rstrip()
+            if status == _LATER or status >= _SERVER_ERROR:
+                again.append(record)
+                why = error
+            else:
+                self._refuse([record], error)
+        if again:
+            self._keep(again)
+            raise Retry(f"{why} ({pluralize(len(again), 'document')})")
+
+
+def _reason(result: Mapping[str, Any]) -> str:
+    kind, reason = value_at(result, "error", "type"), value_at(result, "error", "reason")
+    return f"{kind or 'error'}: {reason or 'no reason given'}"
+
+
+def check_index(index: str) -> None:
+    """Check the pattern of an index.
+
+    Raises:
+        ValueError: If a directive is unknown, or the name is not one of Elasticsearch.
+    """
+    for directive in _DIRECTIVE.findall(index):
+        if directive not in {"Y", "m", "d", "H"}:
+            raise ValueError(f"index: %{directive} is not known: use %Y, %m, %d and %H")
+    if not _INDEX.fullmatch(_DIRECTIVE.sub("0", index)):
+        raise ValueError(
+            f'index: {index!r} is not the name of an index: lower case, without spaces and \\ / * ? " < > | , # :'
+        )
