@@ -26,7 +26,10 @@ from kevents._broadcast.recorder import (
     Publisher,
     RecursiveEventError,
     Texts,
+    call_later,
     default_host,
+    known_parts,
+    never_raises,
     to_event_type,
     to_related,
     to_text,
@@ -39,6 +42,7 @@ from kevents._model.reference import get_reference
 from kevents._model.series_event import SeriesEvent
 from kevents._model.wire import EVENTS_GROUP, clip, is_qualified_name
 from kevents._runtime.log import LOGGER, is_in_kevents
+from kevents._runtime.reentrant import SECTION
 from kevents.exceptions import InvalidMessageError
 
 if TYPE_CHECKING:
@@ -139,31 +143,47 @@ class EventRecorder(BaseRecorder):
         """
         publisher = self._publisher
         try:
-            if is_in_kevents():
-                raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
-            reference = get_reference(regarding)
-            event = SeriesEvent(
-                regarding=reference,
-                type=(
-                    eventtype
-                    if type(eventtype) is str and eventtype in TYPES
-                    else to_event_type(eventtype, publisher, self._logger)
-                ),
-                reason=_require_word("reason", reason),
-                action=_require_word("action", action),
-                note=clip(note if type(note) is str else to_text(note), _NOTE_LIMIT),
-                source=self._source,
-                time=publisher.now(),
-                serial=0,
-                related=None if related is None else to_related(related, publisher, self._logger),
-                annotations=NO_TEXTS if annotations is None else to_texts(annotations),
-                labels=NO_TEXTS if labels is None else to_texts(labels),
-                name="" if reference.name else str(uuid.uuid4()),
-            )
-            publisher.publish(event)
-        except Exception as error:  # noqa: BLE001 - never raises; reason_of() tells a fault of kevents from the caller's
-            publisher.refuse(error, self._logger)
+            try:
+                if is_in_kevents():
+                    raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
+                reference = get_reference(regarding)
+                known = type(eventtype) is str and eventtype in TYPES
+                event = SeriesEvent(
+                    regarding=reference,
+                    type=str(eventtype) if known else to_event_type(eventtype, publisher, self._logger),
+                    reason=_require_word("reason", reason),
+                    action=_require_word("action", action),
+                    note=clip(note if type(note) is str else to_text(note), _NOTE_LIMIT),
+                    source=self._source,
+                    time=publisher.now(),
+                    serial=0,
+                    related=None if related is None else to_related(related, publisher, self._logger),
+                    annotations=NO_TEXTS if annotations is None else to_texts(annotations),
+                    labels=NO_TEXTS if labels is None else to_texts(labels),
+                    name="" if reference.name else str(uuid.uuid4()),
+                )
+                publisher.publish(event)
+            except RecursionError:
+                raise
+            except Exception as error:  # noqa: BLE001 - reason_of() distinguishes the caller's values from a fault of ours
+                publisher.refuse(error, self._known_event(error, regarding, eventtype, reason, note), self._logger)
+        except RecursionError:  # the stack ends: a new call is impossible, and an operator leaves this one for later
+            options = (("related", related), ("annotations", annotations), ("labels", labels))
+            SECTION.deferred += ((call_later, (self.event, (regarding, eventtype, reason, action, note), options)),)
 
+    def _known_event(
+        self, error: Exception, regarding: object, eventtype: object, reason: object, note: object
+    ) -> SeriesEvent | None:
+        known = known_parts(error, regarding, eventtype, reason, note)
+        if known is None:
+            return None
+        reference, kind, word, text = known
+        now = self._publisher.now()
+        return SeriesEvent(
+            regarding=reference, type=kind, reason=word, action="", note=text, source=self._source, time=now, serial=0
+        )
+
+    @never_raises
     def eventf(
         self,
         regarding: object,
@@ -180,6 +200,7 @@ class EventRecorder(BaseRecorder):
         """
         self.event(regarding, eventtype, reason, action, Formatted(note, args) if args else note, related=related)
 
+    @never_raises
     def annotated_eventf(
         self,
         regarding: object,
@@ -199,6 +220,7 @@ class EventRecorder(BaseRecorder):
         """A copy of the recorder that logs refused events through another logger (client-go: ``WithLogger``)."""
         return EventRecorder(self._source, self._publisher, logger)
 
+    @never_raises
     def _record(
         self,
         object: object,  # noqa: A002

@@ -33,10 +33,10 @@ except ImportError as missing:
     raise ImportError(f"kevents.kopf needs kopf: pip install 'kevents[kopf]' ({missing})") from missing
 
 from kevents._broadcast.broadcaster import EventBroadcaster
-from kevents._broadcast.recorder import EventRecorder, Formatted, Texts, default_host
+from kevents._broadcast.recorder import EventRecorder, Formatted, Texts, default_host, never_raises
 from kevents._clients.kopf_login import LoginSink
 from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, AnyEventType, EventSource
-from kevents._model.wire import format_error
+from kevents._model.wire import format_error, require_frames
 from kevents._runtime.aio import run_in_thread
 from kevents.exceptions import InvalidReferenceError
 
@@ -126,6 +126,7 @@ class KopfRecorder(EventRecorder):
 
     # -- recording -----------------------------------------------------------------------------------------------
 
+    @never_raises
     def event(
         self,
         object: object,  # noqa: A002 - client-go's name
@@ -158,8 +159,9 @@ class KopfRecorder(EventRecorder):
         try:
             objects = list(_each(object))
         except Exception as error:  # noqa: BLE001 - the caller's iterable may raise anything
+            require_frames(error)
             trouble = InvalidReferenceError(f"cannot iterate over the objects: {format_error(error)}")
-            self._publisher.refuse(trouble, self._logger)
+            self._publisher.refuse(trouble, self._known_event(trouble, None, eventtype, reason, message), self._logger)
             return
         for each in objects:
             super().event(
@@ -176,6 +178,7 @@ class KopfRecorder(EventRecorder):
         """Record a ``Warning`` event (kopf: ``kopf.warn``)."""
         self.event(object, EVENT_TYPE_WARNING, reason, message)
 
+    @never_raises
     def exception(
         self,
         object: object,  # noqa: A002

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Event)
 
 _END_OF_TIME: Final = 1 << 63
+_MESSAGE_START: Final = 100
 
 
 class WatcherPublisher:
@@ -87,52 +88,74 @@ class WatcherPublisher:
         self.section.run(self._publish, event)
 
     def _publish(self, event: Event) -> None:
+        # The stack may end at any call. Then nothing may have changed, so calls come first and changes last.
         if not self.open:
-            self._recorded += 1
             self._refused[DropReason.SHUTDOWN] += 1
-            self.section.defer(partial(self._drop_reporter.report, DropReason.SHUTDOWN, event, why="recorded too late"))
+            self._recorded += 1
+            drop = DropReason.SHUTDOWN, event, 1, "recorded too late"
+            self.section.deferred += ((self._drop_reporter.report, drop),)
             return
         event.serial = self.section.next_serial(event.time)
         watchers = self.watchers
         if not watchers:
-            self.section.defer(partial(self._drop_reporter.report, DropReason.NO_WATCHER, event))
             self._no_watcher += 1
+            self.section.deferred += ((self._drop_reporter.report, (DropReason.NO_WATCHER, event)),)
         for watcher in watchers:
-            if not watcher.offer(event):
-                self.section.defer(partial(self._drop_reporter.report, DropReason.QUEUE_FULL, event, kind=watcher.name))
+            try:
+                if not watcher.offer(event):
+                    self.section.deferred += ((self._report_full, (watcher, event)),)
+            except RecursionError:  # an earlier watcher has the event already, so it cannot be published again
+                self.section.deferred += ((self._offer_later, (watcher, event)),)
         self._recorded += 1  # last: a fault above is counted by refuse()
 
-    def refuse(self, error: Exception, logger: logging.Logger) -> None:
+    def _report_full(self, watcher: Watcher, event: Event) -> None:
+        self._drop_reporter.report(DropReason.QUEUE_FULL, event, kind=watcher.name)
+
+    def _offer_later(self, watcher: Watcher, event: Event) -> None:
+        self.section.run(partial(self._offer, watcher), event)
+
+    def _offer(self, watcher: Watcher, event: Event) -> None:
+        if not watcher.offer(event):
+            self.section.deferred += ((self._report_full, (watcher, event)),)
+
+    def refuse(self, error: Exception, event: Event | None, logger: logging.Logger) -> None:
         """Count and log a call that made no event.
+
+        Args:
+            error: Why.
+            event: The known parts of the event, for the log and ``on_drop``.
+            logger: Receives the log line.
 
         Raises:
             Exception: The error, if the broadcaster is strict.
         """
         reason = reason_of(error)
-        report = partial(self._report_refused, reason, error, logger)
-        self.section.run(self._refuse, (reason, report))
+        self.section.run(self._refuse, (reason, error, event, logger))
         strict = self._strict or (reason is DropReason.INTERNAL and self.raise_internal)
         if strict and reason is not DropReason.RECURSION:
             raise error
 
-    def _refuse(self, refusal: tuple[DropReason, Callable[[], None]]) -> None:
-        reason, report = refusal
+    def _refuse(self, refusal: tuple[DropReason, Exception, Event | None, logging.Logger]) -> None:
+        self._refused[refusal[0]] += 1
         self._recorded += 1
-        self._refused[reason] += 1
-        self.section.defer(report)
+        self.section.deferred += ((self._report_refused, refusal),)
 
-    def _report_refused(self, reason: DropReason, error: Exception, logger: logging.Logger) -> None:
-        if reason is not DropReason.INTERNAL:
-            self._drop_reporter.report(reason, None, why=str(error), logger=logger)
-            return
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        fault = type(error), 0 if trace is None else trace.tb_lineno
-        if fault not in self._faults:
-            self._faults.add(fault)
-            log_line(logging.ERROR, "fault in kevents, please report it", logger=logger, error=error)
-        self._drop_reporter.report(reason, None, why=format_error(error), level=logging.ERROR, logger=logger)
+    def _report_refused(
+        self, reason: DropReason, error: Exception, event: Event | None, logger: logging.Logger
+    ) -> None:
+        why, level = format_error(error) if reason is DropReason.INTERNAL else str(error), logging.WARNING
+        if reason is DropReason.INTERNAL:
+            level = logging.ERROR
+            trace = error.__traceback__
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            fault = type(error), 0 if trace is None else trace.tb_lineno
+            if fault not in self._faults:
+                self._faults.add(fault)
+                log_line(level, "fault in kevents, please report it", logger=logger, error=error)
+        if event is not None and event.message:
+            why += f"; the message begins with {event.message[:_MESSAGE_START]!r}"
+        self._drop_reporter.report(reason, event, why=why, level=level, logger=logger)
 
     def omit(self, error: InvalidEventError, logger: logging.Logger) -> None:
         """Log an optional part that is left out of an event.
@@ -190,6 +213,7 @@ class WatcherPublisher:
         """Wait until all events published so far have ended. False at the deadline and in a watcher's thread."""
         if self.owns_this_thread():
             return False
+        self.section.run_deferred()
         with ExitStack() as stack:  # all watchers begin before the first is waited for
             targets = [(watcher, stack.enter_context(watcher.flushing())) for watcher in self.watchers]
             flushed = [watcher.await_flush(target, deadline, cancelled) for watcher, target in targets]
@@ -220,6 +244,7 @@ class WatcherPublisher:
 
     def begin_shutdown(self, deadline: float) -> bool:
         """Refuse further events and start to drain the queues. False if a shutdown is running or complete."""
+        self.section.run_deferred()
         with self.section.lock:
             if self._closer or self._stopped.is_set():
                 return False
@@ -281,6 +306,7 @@ class WatcherPublisher:
 
     def statistics(self) -> Statistics:
         """A snapshot of the broadcaster's statistics and those of its watchers, each consistent in itself."""
+        self.section.run_deferred()
         with self.section.lock:
             watchers = self.watchers
             recorded, no_watcher, refused = self._recorded, self._no_watcher, dict(self._refused)

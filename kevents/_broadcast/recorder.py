@@ -6,12 +6,13 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from enum import Enum
+from functools import wraps
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, runtime_checkable
 
 from kevents._model.objects import (
     EVENT_TYPE_NORMAL,
@@ -22,15 +23,17 @@ from kevents._model.objects import (
     EventSource,
     ObjectReference,
 )
-from kevents._model.reference import get_reference
+from kevents._model.reference import get_reference, known_reference
 from kevents._model.statistics import DropReason
-from kevents._model.wire import format_error
+from kevents._model.wire import format_error, require_frames
 from kevents._runtime.log import LOGGER, is_in_kevents
+from kevents._runtime.reentrant import SECTION
 from kevents.exceptions import InvalidEventError, InvalidMessageError, InvalidReferenceError, InvalidTypeError
 
 if TYPE_CHECKING:
     import logging
 
+P = ParamSpec("P")
 Texts = Mapping[str, str]
 
 TYPES: Final = frozenset({EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING})
@@ -48,8 +51,8 @@ class Publisher(Protocol):
     def publish(self, event: Event, /) -> None:
         """Publish an event. Its serial number is set here."""
 
-    def refuse(self, error: Exception, logger: logging.Logger, /) -> None:
-        """Count and log a call that made no event. A strict publisher raises the error."""
+    def refuse(self, error: Exception, event: Event | None, logger: logging.Logger, /) -> None:
+        """Count and log a call that made no event, of which the given parts are known. Raises if strict."""
 
     def omit(self, error: InvalidEventError, logger: logging.Logger, /) -> None:
         """Log an optional part that is left out of an event. A strict publisher raises the error."""
@@ -64,6 +67,27 @@ def default_host() -> str:
     .. versionadded:: 0.1
     """
     return os.environ.get("POD_NAME") or socket.gethostname()
+
+
+def call_later(
+    record: Callable[..., None], args: tuple[object, ...], options: Mapping[str, object] | Iterable[tuple[str, object]]
+) -> None:
+    """Make a recorder's call again, whose caller has returned."""
+    with suppress(Exception):  # raised by a strict recorder
+        record(*args, **dict(options))
+
+
+def never_raises(method: Callable[P, None]) -> Callable[P, None]:
+    """Make a method that is called where the stack ends return at once; the call is made later."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except RecursionError:
+            SECTION.deferred += ((call_later, (call, args, kwargs)),)
+
+    return call
 
 
 @runtime_checkable
@@ -188,6 +212,7 @@ class BaseRecorder:
             action=action,
         )
 
+    @never_raises
     def exception(self, object: object, reason: str, error: BaseException | None = None) -> None:  # noqa: A002
         """Record an error as a ``Warning`` event, with its type and text as the message.
 
@@ -258,31 +283,50 @@ class EventRecorder(BaseRecorder):
         """
         publisher = self._publisher
         try:
-            if is_in_kevents():
-                raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
-            reference = get_reference(object)
-            kind = (
-                eventtype
-                if type(eventtype) is str and eventtype in TYPES
-                else to_event_type(eventtype, publisher, self._logger)
-            )
-            if type(reason) is not str or type(message) is not str:
-                reason, message = to_text(reason), to_text(message)
-            annotations = NO_TEXTS if annotations is None else to_texts(annotations)
-            labels = NO_TEXTS if labels is None else to_texts(labels)
-            now = publisher.now()
-            name = "" if reference.name else str(uuid.uuid4())
-            action = "" if action is None else to_text(action)
-            other = None if related is None else to_related(related, publisher, self._logger)
-            event = Event(
-                reference, kind, reason, message, self.source, now, 0, annotations, labels, 1, None, name, action, other
-            )  # fmt: skip
-            publisher.publish(event)
-        except Exception as error:  # noqa: BLE001 - never raises; reason_of() tells a fault of kevents from the caller's
-            publisher.refuse(error, self._logger)
+            try:
+                if is_in_kevents():
+                    raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
+                reference = get_reference(object)
+                if type(eventtype) is str and eventtype in TYPES:
+                    kind = eventtype
+                else:
+                    kind = to_event_type(eventtype, publisher, self._logger)
+                if type(reason) is str and type(message) is str:
+                    text, note = reason, message
+                else:
+                    text, note = to_text(reason), to_text(message)
+                notes = NO_TEXTS if annotations is None else to_texts(annotations)
+                marks = NO_TEXTS if labels is None else to_texts(labels)
+                now = publisher.now()
+                name = "" if reference.name else str(uuid.uuid4())
+                done = "" if action is None else to_text(action)
+                other = None if related is None else to_related(related, publisher, self._logger)
+                event = Event(
+                    reference, kind, text, note, self.source, now, 0, notes, marks, 1, None, name, done, other
+                )  # fmt: skip
+                publisher.publish(event)
+            except RecursionError:
+                raise
+            except Exception as error:  # noqa: BLE001 - reason_of() distinguishes the caller's values from a fault of ours
+                publisher.refuse(error, self._known_event(error, object, eventtype, reason, message), self._logger)
+        except RecursionError:  # the stack ends: a new call is impossible, and an operator leaves this one for later
+            options = (("annotations", annotations), ("labels", labels), ("related", related), ("action", action))
+            SECTION.deferred += ((call_later, (self.event, (object, eventtype, reason, message), options)),)
 
     _record = event
 
+    def _known_event(
+        self,
+        error: Exception,
+        object: object,  # noqa: A002
+        eventtype: object,
+        reason: object,
+        message: object,
+    ) -> Event | None:
+        known = known_parts(error, object, eventtype, reason, message)
+        return None if known is None else Event(*known, self.source, self._publisher.now(), 0)
+
+    @never_raises
     def eventf(self, object: object, eventtype: AnyEventType, reason: str, message_fmt: str, *args: object) -> None:  # noqa: A002
         """Record an event with the message ``message_fmt % args`` (client-go: ``Eventf``).
 
@@ -290,6 +334,7 @@ class EventRecorder(BaseRecorder):
         """
         self.event(object, eventtype, reason, Formatted(message_fmt, args) if args else message_fmt)
 
+    @never_raises
     def annotated_eventf(
         self,
         object: object,  # noqa: A002
@@ -325,6 +370,7 @@ class BoundRecorder:
         self._recorder = recorder
         self._object = object
 
+    @never_raises
     def event(
         self,
         eventtype: AnyEventType,
@@ -348,6 +394,7 @@ class BoundRecorder:
             action=action,
         )
 
+    @never_raises
     def eventf(self, eventtype: AnyEventType, reason: str, message_fmt: str, *args: object) -> None:
         """Like :meth:`EventRecorder.eventf`."""
         self.event(eventtype, reason, Formatted(message_fmt, args) if args else message_fmt)
@@ -382,6 +429,7 @@ class BoundRecorder:
             EVENT_TYPE_WARNING, reason, message, annotations=annotations, labels=labels, related=related, action=action
         )
 
+    @never_raises
     def exception(self, reason: str, error: BaseException | None = None) -> None:
         """Record an error as a ``Warning`` event; by default the exception that is being handled."""
         self.event(EVENT_TYPE_WARNING, reason, text_of_error(error))
@@ -424,6 +472,26 @@ def to_related(related: object, publisher: Publisher, logger: logging.Logger) ->
     except InvalidReferenceError as error:
         publisher.omit(InvalidReferenceError(f"related: {error}"), logger)
         return None
+
+
+def known_parts(
+    error: Exception, about: object, eventtype: object, reason: object, message: object
+) -> tuple[ObjectReference, str, str, str] | None:
+    """Reference, type, reason and message of a refused call, as far as they can be read. None for a recursion."""
+
+    def text(value: object) -> str:
+        try:
+            return to_text(value)
+        except InvalidMessageError:
+            return ""
+
+    if isinstance(error, RecursiveEventError):
+        return None
+    try:
+        reference = get_reference(about)
+    except Exception:  # noqa: BLE001 - the error that is reported is the first one
+        reference = known_reference(about)
+    return reference, text(eventtype), text(reason), text(message)
 
 
 class RecursiveEventError(InvalidEventError):
@@ -502,6 +570,7 @@ def to_text(value: object) -> str:
     except InvalidMessageError:
         raise
     except Exception as error:
+        require_frames(error)
         kind = type.__dict__["__name__"].__get__(type(value))  # a metaclass may replace the attribute
         raise InvalidMessageError(f"{kind} has no text: {format_error(error)}") from error
 
@@ -520,6 +589,7 @@ def to_texts(texts: Texts) -> Texts:
     except InvalidMessageError:
         raise
     except Exception as error:
+        require_frames(error)
         raise InvalidMessageError(f"annotations or labels cannot be read: {format_error(error)}") from error
     raise InvalidMessageError(f"annotations and labels must map text to text, not be a {type(texts).__name__}")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -102,9 +101,9 @@ class Watcher:
         if waiting >= self._queue_length:
             self._queue_full += 1
             return False
-        self._queue.append(event)
         if self._worker.state is not _AWAKE:
             self._worker.notify(urgent=waiting * _URGENT_SHARE >= self._queue_length)
+        self._queue.append(event)  # last: if the stack ends in a call above, the event is not queued
         return True
 
     # -- the worker ----------------------------------------------------------------------------------------------
@@ -245,7 +244,7 @@ class Watcher:
         self._section.run(self._begin_stop, deadline)
 
     def _begin_stop(self, deadline: float) -> None:
-        self._section.defer(partial(self.handler.begin_stop, deadline))
+        self._section.defer(self.handler.begin_stop, deadline)
         if not self._closing:
             self._worker.flushing += 1
             self._worker.wake()
@@ -290,7 +289,7 @@ class Watcher:
     def _report_dropped(self, events: int) -> None:
         if events:
             why = f"still in the queue of {self.name} at the deadline"
-            self._section.defer(partial(self._drop_reporter.report, DropReason.SHUTDOWN, None, events, why=why))
+            self._section.defer(self._drop_reporter.report, DropReason.SHUTDOWN, None, events, why)
 
     def stop(self, timeout: float = 5.0) -> int:
         """Process the queued events, then end. Other watchers are not affected.

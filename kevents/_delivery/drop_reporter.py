@@ -39,6 +39,7 @@ ADVICE: Final = {
     DropReason.INTERNAL: "a fault in kevents: please report it, with the traceback above",
 }
 
+_ABOUT_LIMIT: Final = 200  # characters of the object and of the reason in a log line
 _FORBIDDEN = 403
 _RBAC_TEXT = re.compile(r'User "[^"]*" cannot ')
 _RULE = 'apiGroups: ["{}"], resources: ["events"], verbs: ["create", "patch"]'
@@ -65,8 +66,8 @@ class DropReporter:
         reason: DropReason,
         event: Event | None,
         events: int = 1,
-        *,
         why: str = "",
+        *,
         level: int = logging.WARNING,
         kind: Hashable = None,
         logger: logging.Logger = LOGGER,
@@ -110,7 +111,9 @@ class DropReporter:
 
 
 def _format_drop(reason: DropReason, event: Event | None, events: int, why: str) -> str:
-    about = f" about {event.reference} (reason {event.reason})" if event is not None else ""
+    about = ""
+    if event is not None and (event.reference.name or event.reason):
+        about = f" about {str(event.reference)[:_ABOUT_LIMIT]} (reason {event.reason[:_ABOUT_LIMIT]})"
     dropped = "an event" if events == 1 else f"{events} events"
     return f"dropped {dropped}{about}, {reason}: {why or ADVICE[reason]}"
 

@@ -26,7 +26,7 @@ from typing import Any, Final
 from weakref import ref
 
 from kevents._model.objects import Event, ObjectReference
-from kevents._model.wire import printable
+from kevents._model.wire import printable, require_frames
 from kevents.exceptions import InvalidReferenceError
 
 _Kind = tuple[str, str]  # apiVersion, kind
@@ -80,6 +80,7 @@ def get_reference(obj: object) -> ObjectReference:
     except InvalidReferenceError:
         raise
     except Exception as error:  # properties, mappings and metaclasses of the caller's may raise anything
+        require_frames(error)
         problem = f"reading it raised {_type_name(error)}"
         raise InvalidReferenceError(f"cannot build a reference from {_description(obj)}: {problem}") from error
     if reference.namespace and not _is_namespace(reference.namespace):
@@ -110,6 +111,21 @@ def get_partial_reference(obj: object, field_path: str) -> ObjectReference:
     if not issubclass(type(field_path), str):  # isinstance would trust a false ``__class__``
         raise InvalidReferenceError(f"field_path is {_description(field_path)}, not a str")
     return ObjectReference(**_fields(whole) | {"field_path": str.__str__(field_path)})
+
+
+def known_reference(obj: object) -> ObjectReference:
+    """Return what can be read of an object that has no valid reference, for reports. Never raises."""
+    try:
+        content = _content(obj)
+        read = _reader(content)
+        metadata = read("metadata")
+        of_metadata = read if metadata is None else _reader(metadata)
+        api_version, kind = _kind_of_class(type(obj)) or (read("api_version"), read("kind"))
+        fields = {"api_version": api_version, "kind": kind}
+        fields |= {field: of_metadata(field) for field in ("namespace", "name", "uid")}
+        return ObjectReference(**{field: str.__str__(text) for field, text in fields.items() if isinstance(text, str)})
+    except Exception:  # noqa: BLE001 - the object's own code may raise anything
+        return ObjectReference()
 
 
 def register(cls: type, api_version: str, kind: str) -> None:

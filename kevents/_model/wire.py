@@ -173,3 +173,9 @@ def format_error(error: BaseException) -> str:
         return clip(f"{type(error).__name__}: {error}", _ERROR_LIMIT)
     except BaseException:  # noqa: BLE001 - ``__str__`` of a user's error may raise anything
         return type(error).__name__
+
+
+def require_frames(error: Exception, frames: int = 50) -> None:
+    """Raise RecursionError if ``error`` is one and the stack ends here, so that it is not the fault of a value."""
+    if frames and isinstance(error, RecursionError):
+        require_frames(error, frames - 1)

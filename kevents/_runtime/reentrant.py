@@ -3,6 +3,9 @@
 A signal handler or a finaliser may record an event at any moment, also in a thread that is just recording one. The
 lock is re-entrant, so the thread does not deadlock. The second action is queued and runs when the first one ends, so
 neither sees the other's intermediate state.
+
+The stack may also end at any call. An action that raises RecursionError must have changed nothing. Calls that are
+prepared for that are left in ``deferred`` by an operator, ``+=``, because a method call needs a frame.
 """
 
 from __future__ import annotations
@@ -23,9 +26,14 @@ def time_left(deadline: float | None) -> float | None:
 
 
 class ReentrantSection:
-    """Runs short actions one at a time under a lock, and deferred calls after the lock is released."""
+    """Runs short actions one at a time under a lock, and deferred calls after the lock is released.
 
-    __slots__ = ("_deferred", "_queued", "_running", "_serial", "lock")
+    Attributes:
+        lock: The lock.
+        deferred: Functions that may wait or log, with their arguments.
+    """
+
+    __slots__ = ("_queued", "_running", "_serial", "deferred", "lock")
 
     def __init__(self) -> None:
         """Create a free section."""
@@ -37,7 +45,7 @@ class ReentrantSection:
         self.lock = threading.RLock()
         self._running = False
         self._queued: deque[Callable[[], None]] = deque()
-        self._deferred: deque[Callable[[], None]] = deque()
+        self.deferred: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
 
     def run(self, action: Callable[[A], None], argument: A) -> None:
         """Run an action now, or after the action that this thread is running already."""
@@ -48,16 +56,28 @@ class ReentrantSection:
                     return
                 try:
                     self._running = True
-                    while self._queued:  # queued just as the previous action ended
-                        self._queued.popleft()()
+                    if self._queued:  # just as the previous action ended
+                        self._run_queued()
                     action(argument)
-                    while self._queued:
-                        self._queued.popleft()()
+                    if self._queued:
+                        self._run_queued()
                 finally:
                     self._running = False
         finally:
-            if self._deferred or self._queued:
-                self.run_deferred()
+            if self.deferred or self._queued:
+                try:  # noqa: SIM105 - suppress() needs a frame
+                    self.run_deferred()
+                except RecursionError:  # a later call runs them
+                    pass
+
+    def _run_queued(self) -> None:
+        while self._queued:
+            action = self._queued.popleft()
+            try:
+                action()
+            except RecursionError:
+                self._queued += (action,)
+                return
 
     def run_deferred(self) -> None:
         """Run the deferred calls. Does nothing while this thread holds the lock: its outermost ``run`` does it."""
@@ -65,20 +85,23 @@ class ReentrantSection:
             return
         if self._queued:
             self.run(_do_nothing, None)
-        for _ in range(len(self._deferred)):
+        for _ in range(len(self.deferred)):
             try:
-                call = self._deferred.popleft()
+                function, arguments = self.deferred.popleft()
             except IndexError:  # another thread took it
                 return
-            call()
+            try:
+                function(*arguments)
+            except RecursionError:
+                self.deferred += ((function, arguments),)
 
     def is_held_here(self) -> bool:
         """True if the calling thread holds the lock: a signal handler or a finaliser that must not wait."""
         return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return] # noqa: SLF001
 
-    def defer(self, call: Callable[[], None]) -> None:
+    def defer(self, function: Callable[..., object], *arguments: object) -> None:
         """Schedule a call that may wait or log. It runs once the lock is free. Use it from within an action."""
-        self._deferred.append(call)
+        self.deferred.append((function, arguments))
 
     def next_serial(self, time: int) -> int:
         """The next serial number: the time in nanoseconds, or the last serial plus 1. Use it from within an action."""

@@ -97,8 +97,8 @@ class Worker:
     def notify(self, *, urgent: bool) -> None:
         """Start or wake the thread for a new event. A BATCHING worker is woken only if urgent. Within a section."""
         if self.state is State.ABSENT:
-            self.state = State.STARTING
             self._section.defer(self.start)
+            self.state = State.STARTING
         elif self.state is State.IDLE or urgent:
             self.wake()
 

@@ -16,6 +16,7 @@ from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents._model.reference import get_reference
 from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error, printable
+from kevents._runtime.reentrant import SECTION
 
 if TYPE_CHECKING:
     import logging
@@ -154,17 +155,18 @@ class _Book:
             event.related,
         )
         with self._changed:
-            self._events.append(recorded)
             self._changed.notify_all()
+            self._events.append(recorded)  # last: if the stack ends in a call above, the event is published later
 
-    def refuse(self, error: Exception, logger: logging.Logger) -> None:
+    def refuse(self, error: Exception, event: Event | None, logger: logging.Logger) -> None:
         """Add a refusal; raise its error if strict."""
         reason = reason_of(error)
         with self._changed:
             self._refusals.append(Refusal(reason, error))
         if self._strict and reason is not DropReason.RECURSION:
             raise error
-        logger.warning("refused an event, %s: %s", reason, printable(format_error(error)))
+        about = f" about {event.reference} (reason {event.reason[:100]})" if event is not None else ""
+        logger.warning("refused an event%s, %s: %s", printable(about), reason, printable(format_error(error)))
 
     def omit(self, error: InvalidEventError, logger: logging.Logger) -> None:
         """Log that an optional part of an event was left out; raise the error if strict."""
@@ -178,11 +180,13 @@ class _Book:
 
     @property
     def events(self) -> tuple[RecordedEvent, ...]:
+        SECTION.run_deferred()
         with self._changed:
             return tuple(self._events)
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
+        SECTION.run_deferred()
         with self._changed:
             return tuple(self._refusals)
 

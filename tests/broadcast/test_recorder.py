@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from kevents import (
 from kevents._broadcast.broadcaster import WatcherPublisher
 from kevents._runtime.log import in_kevents
 from kevents.testing import FakeRecorder
+from tests.support.collector import no_collection
 from tests.support.sinks import PATIENCE, ScriptedSink, about, pod, statistics_of
 
 
@@ -134,7 +136,7 @@ def test_a_text_that_raises(what: str) -> None:
     )
     assert ear.events() == []
     assert ear.broadcaster.statistics().refused == {DropReason.INVALID_MESSAGE: 1}
-    assert ear.drops == [(DropReason.INVALID_MESSAGE, None)]
+    assert [reason for reason, _ in ear.drops] == [DropReason.INVALID_MESSAGE]
 
 
 @pytest.mark.parametrize(
@@ -528,3 +530,144 @@ def test_a_value_that_raises_is_no_fault_of_kevents(place: int, new: Any) -> Non
     (reason,) = broadcaster.statistics().refused
     assert reason is (DropReason.INVALID_REFERENCE if place == 0 else DropReason.INVALID_MESSAGE)
     assert broadcaster.shutdown() == 0
+
+
+# -- what is known of a refused event ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api", ["core", "events"])
+def test_a_refused_event_can_be_found(api: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The log line and `on_drop` have the object, the reason and the start of the message."""
+    drops: list[Any] = []
+    if api == "core":
+        broadcaster: Any = EventBroadcaster(on_drop=lambda *drop: drops.append(drop))
+        broadcaster.new_recorder("c").event(pod(), "Oops", "SplitBrain", "two leaders" + "!" * 200)
+    else:
+        broadcaster = events.EventBroadcaster(ScriptedSink(), on_drop=lambda *drop: drops.append(drop))
+        broadcaster.new_recorder("c").event(pod(), "Oops", "SplitBrain", "Electing", "two leaders" + "!" * 200)
+    ((reason, event, number),) = drops
+    assert (reason, number) == (DropReason.INVALID_TYPE, 1)
+    assert (event.reference, event.type, event.reason) == (about(), "Oops", "SplitBrain")
+    assert event.message == "two leaders" + "!" * 200
+    (line,) = caplog.messages
+    expected = "dropped an event about v1/Pod prod/web-0 (reason SplitBrain), invalid_type: event type 'Oops' is not"
+    assert line.startswith(expected)
+    assert line.endswith("the message begins with 'two leaders" + "!" * 89 + "'")
+    broadcaster.shutdown()
+
+
+KNOWN = [
+    ({"metadata": {"name": "web-0", "namespace": "prod"}}, ObjectReference(namespace="prod", name="web-0")),
+    ({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": 7}}, ObjectReference(kind="Pod", api_version="v1")),
+    (None, ObjectReference()),
+    ("prod/web-0", ObjectReference()),
+]
+
+
+@pytest.mark.parametrize(("thing", "reference"), KNOWN, ids=["no kind", "no name", "none", "text"])
+def test_the_object_of_a_refused_event(thing: object, reference: ObjectReference) -> None:
+    """Of an object that has no valid reference, what can be read is reported."""
+    ear = Ear()
+    ear.recorder.event(thing, "Normal", "R", Mute())
+    ((reason, event),) = ear.drops
+    assert event is not None
+    assert (reason, event.reference, event.reason, event.message) == (DropReason.INVALID_REFERENCE, reference, "R", "")
+    ear.events()
+
+
+def test_a_long_reason_that_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """A reason of megabytes does not fill the log, and does not hide why the event was refused."""
+    ear = Ear()
+    ear.recorder.event(pod("x" * 1_000_000), "Oops", "R" * 3_200_000, "m" * 1_000_000)
+    (line,) = caplog.messages
+    assert len(line) <= 1000
+    assert "event type 'Oops' is not supported" in line
+    ear.events()
+
+
+# -- the end of the stack ----------------------------------------------------------------------------------------------
+
+
+def nest(frames: int) -> None:
+    """Call as many functions, one within the other."""
+    if frames > 1:
+        nest(frames - 1)
+
+
+def call_near_the_end(frames: int, call: Callable[[], None]) -> None:
+    """Call a function where just so many more functions can be called within each other."""
+    try:
+        nest(frames + 1)
+    except RecursionError:
+        call()
+    else:
+        call_near_the_end(frames, call)
+
+
+def core_calls(broadcaster: EventBroadcaster) -> dict[str, Callable[[], None]]:
+    """Each method that records, of core/v1."""
+    recorder, thing = broadcaster.new_recorder("c"), pod()
+    bound = recorder.for_object(thing)
+    return {
+        "event": partial(recorder.event, thing, "Normal", "R", "m"),
+        "eventf": partial(recorder.eventf, thing, "Normal", "R", "m%s", 1),
+        "annotated_eventf": partial(recorder.annotated_eventf, thing, {"a": "b"}, "Normal", "R", "m%s", 1),
+        "normal": partial(recorder.normal, thing, "R", "m"),
+        "exception": partial(recorder.exception, thing, "R", ValueError("m")),
+        "refused": partial(recorder.event, None, "Normal", "R", "m"),
+        "bound normal": partial(bound.normal, "R", "m"),
+        "bound eventf": partial(bound.eventf, "Normal", "R", "m%s", 1),
+        "bound exception": partial(bound.exception, "R", ValueError("m")),
+    }
+
+
+def series_calls(broadcaster: events.EventBroadcaster) -> dict[str, Callable[[], None]]:
+    """Each method that records, of events.k8s.io/v1."""
+    recorder, thing = broadcaster.new_recorder("c"), pod()
+    bound = recorder.for_object(thing)
+    return {
+        "event": partial(recorder.event, thing, "Normal", "R", "A", "m"),
+        "eventf": partial(recorder.eventf, thing, None, "Normal", "R", "A", "m%s", 1),
+        "annotated_eventf": partial(recorder.annotated_eventf, thing, None, {"a": "b"}, "Normal", "R", "A", "m%s", 1),
+        "warning": partial(recorder.warning, thing, "R", "m"),
+        "refused": partial(recorder.event, None, "Normal", "R", "A", "m"),
+        "bound normal": partial(bound.normal, "R", "m"),
+    }
+
+
+@pytest.mark.parametrize("api", ["core", "events"])
+def test_near_the_end_of_the_stack(api: str) -> None:
+    """Where two more functions can be called, no method raises, and each call is counted and recorded once."""
+    broadcaster: Any = EventBroadcaster() if api == "core" else events.EventBroadcaster(ScriptedSink())
+    heard: list[list[Event]] = [[], []]
+    for each in heard:
+        broadcaster.start_event_watcher(each.append)
+    calls = core_calls(broadcaster) if api == "core" else series_calls(broadcaster)
+    number = 0
+    with no_collection():
+        for call in calls.values():
+            for frames in range(3, 50):  # one of them is the partial's
+                call_near_the_end(frames, call)
+                number += 1
+    assert broadcaster.flush(PATIENCE)
+    statistics = broadcaster.statistics()
+    refused = number // len(calls)
+    assert (statistics.recorded, statistics.refused) == (number, {DropReason.INVALID_REFERENCE: refused})
+    assert [len(each) for each in heard] == [number - refused] * 2
+    assert [watcher.offered for watcher in statistics.watchers] == [number - refused] * len(statistics.watchers)
+    assert broadcaster.shutdown(PATIENCE) == 0
+
+
+def test_a_text_without_end_is_the_caller_s() -> None:
+    """A `__str__` that calls itself is refused as invalid where there is stack enough, and never tried for ever."""
+
+    class Endless:
+        def __str__(self) -> str:
+            return str(self)
+
+    ear = Ear()
+    with no_collection():
+        ear.recorder.event(about(), "Normal", "R", Endless())
+        call_near_the_end(4, lambda: ear.recorder.event(about(), "Normal", "R", Endless()))
+    assert ear.events() == []
+    assert ear.broadcaster.statistics().refused == {DropReason.INVALID_MESSAGE: 2}

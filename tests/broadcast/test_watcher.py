@@ -429,7 +429,7 @@ def test_a_start_that_was_interrupted(end: str, monkeypatch: pytest.MonkeyPatch)
     """A start of which Ctrl-C left nothing is made up for by flush, and by the end."""
     station = Station(lambda _: None)
     with monkeypatch.context() as patch:
-        patch.setattr(station.section, "defer", lambda _: None)
+        patch.setattr(station.section, "defer", lambda *_: None)
         station.publish(2)
     assert station.watcher.flush(None) if end == "flush" else station.watcher.stop() == 0
     assert station.watcher.statistics().handled == 2
