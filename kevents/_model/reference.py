@@ -115,6 +115,8 @@ def get_partial_reference(obj: object, field_path: str) -> ObjectReference:
 
 def known_reference(obj: object) -> ObjectReference:
     """Return what can be read of an object that has no valid reference, for reports. Never raises."""
+    if isinstance(obj, ObjectReference):  # with an impossible namespace, or about an Event
+        return obj
     try:
         content = _content(obj)
         read = _reader(content)

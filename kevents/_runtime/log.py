@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
+from types import CodeType, FrameType
 from typing import Final
 
 from cachetools import TTLCache
@@ -19,42 +20,48 @@ from kevents._model.wire import ELLIPSIS, printable
 LOGGER: Final = logging.getLogger("kevents")
 
 _LINE_LIMIT: Final = 1000
-_OUTSIDE: Final = (False,)
-_flag: ContextVar[Sequence[bool]] = ContextVar("kevents_flag", default=_OUTSIDE)
-"""A mutable flag, shared with tasks that start within ``in_kevents``, so that it is cleared for them too."""
-_interrupted: Sequence[bool] = _OUTSIDE
-"""The flag of the thread or task in which the garbage collector runs."""
+
+
+class _Mark:
+    """Marks a block of kevents' own work. Tasks that start within the block share the mark, and see its end."""
+
+    __slots__ = ("active", "code")
+
+    def __init__(self, code: CodeType) -> None:
+        self.active = True
+        self.code = code  # of the function with the block
+
+
+_mark: ContextVar[_Mark | None] = ContextVar("kevents_mark", default=None)
+_FINALIZE: Final = weakref.finalize.__call__.__code__
 
 
 def is_in_kevents() -> bool:
-    """True while this thread or task runs kevents' own logging, sink or callback."""
-    return _flag.get()[0]
+    """True if the caller was called by kevents' own logging, sink or callback."""
+    mark = _mark.get()
+    return mark is not None and mark.active and not _is_in_finaliser(mark.code)
+
+
+def _is_in_finaliser(code: CodeType) -> bool:
+    """True if the interpreter runs a finaliser in the middle of the block: ``__del__`` or ``weakref.finalize``."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same
+    while frame is not None and frame.f_code is not code:
+        if frame.f_code.co_name == "__del__" or frame.f_code is _FINALIZE:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
 def in_kevents() -> Iterator[None]:
     """Mark the block as kevents' own work: events recorded within it are dropped as ``recursion``."""
-    before, flag = _flag.get(), [True]
+    before, mark = _mark.get(), _Mark(sys._getframe(2).f_code)  # noqa: SLF001
     try:
-        _flag.set(flag)  # within the try: Ctrl-C must never leave the flag set
+        _mark.set(mark)  # within the try: Ctrl-C must never leave the mark set
         yield
     finally:
-        flag[0] = False
-        _flag.set(before)
-
-
-def _on_collection(phase: str, _: object) -> None:
-    """Clear the flag while the garbage collector runs: finalisers are not kevents' own work."""
-    global _interrupted  # noqa: PLW0603 - the interpreter runs one collection at a time
-    if phase == "start":
-        _interrupted = _flag.get()
-        if _interrupted[0]:
-            _flag.set(_OUTSIDE)
-    elif _interrupted[0]:
-        _flag.set(_interrupted)
-
-
-gc.callbacks.append(_on_collection)
+        mark.active = False
+        _mark.set(before)
 
 
 class LimitedLog:
