@@ -115,9 +115,9 @@ def get_partial_reference(obj: object, field_path: str) -> ObjectReference:
 
 def known_reference(obj: object) -> ObjectReference:
     """Return what can be read of an object that has no valid reference, for reports. Never raises."""
-    if isinstance(obj, ObjectReference):  # with an impossible namespace, or about an Event
-        return obj
     try:
+        if isinstance(obj, ObjectReference):  # with an impossible namespace, or about an Event
+            return obj
         content = _content(obj)
         read = _reader(content)
         metadata = read("metadata")
