@@ -182,7 +182,7 @@ class _Outbox:
         event.serial = event.time
         self.events.append(event)
 
-    def refuse(self, error: Exception, logger: logging.Logger, /) -> NoReturn:  # noqa: ARG002
+    def refuse(self, error: Exception, event: Event | None, logger: logging.Logger, /) -> NoReturn:  # noqa: ARG002
         raise error
 
     def omit(self, error: InvalidEventError, logger: logging.Logger, /) -> NoReturn:  # noqa: ARG002
