@@ -111,13 +111,14 @@ NESTED: dict[str, Callable[[Subject], object]] = {
 }
 
 
+@pytest.mark.parametrize("stride", [31, pytest.param(7, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("nested", NESTED)
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_in_the_middle_of_anything(call: str, nested: str) -> None:
+def test_a_call_in_the_middle_of_anything(call: str, nested: str, stride: int) -> None:
     """Pitfall 80: a handler that flushes, looks, stops or shuts down before any step of any call meets no deadlock."""
     at, more = 1, True
     while more:
-        at += 7
+        at += stride
         subject = Subject()
         subject.record("before")
         began = monotonic()

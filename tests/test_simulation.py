@@ -27,6 +27,8 @@ from tests.simulation import (
     steady,
 )
 
+pytestmark = pytest.mark.xdist_group("simulation")  # the results are computed once in a process
+
 
 @cache
 def results(beginning: str) -> tuple[Scenario, Result, Result]:

@@ -16,6 +16,7 @@ from kevents import CorrelatorOptions, DropReason, Event, EventBroadcaster, Stat
 from tests.support.sinks import PATIENCE, Call, Gate, ScriptedSink, about, await_end, check_ledgers
 
 THREADS = 16
+EVENTS = 300
 BREATH = 0.001
 """Seconds between two looks: who never waits keeps the interpreter's lock from the senders he looks at."""
 
@@ -139,7 +140,7 @@ def test_in_a_storm(seed: int, *, shut_down_in_between: bool) -> None:
     broadcaster = EventBroadcaster(
         queue_length=300, sleep_duration=0.05, correlator_options=CorrelatorOptions(burst_size=100)
     )
-    storm = Storm(broadcaster, seed, 1000)
+    storm = Storm(broadcaster, seed, EVENTS)
     broadcaster.start_event_watcher(storm.heard.append)
     sinks = [ScriptedSink(always=faulty(seed)), ScriptedSink()]
     for sink in sinks:
@@ -149,7 +150,7 @@ def test_in_a_storm(seed: int, *, shut_down_in_between: bool) -> None:
     statistics = broadcaster.statistics()
     check_ledgers(statistics)
     refused = statistics.refused
-    assert statistics.recorded - refused.get(DropReason.INVALID_REFERENCE, 0) == THREADS * 1000
+    assert statistics.recorded - refused.get(DropReason.INVALID_REFERENCE, 0) == THREADS * EVENTS
     listener, first, second = statistics.watchers[:3]
     assert {watcher.offered for watcher in (listener, first, second)} == {statistics.published}
     assert listener.handled == len(storm.heard)

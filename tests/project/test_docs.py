@@ -463,6 +463,7 @@ def test_fields_of_the_ledgers() -> None:
         assert eval(right, fields) == eval(left, fields), equation
 
 
+@pytest.mark.slow  # computes every scenario again
 def test_simulation(capsys: pytest.CaptureFixture[str]) -> None:
     """The tables of simulated outages are what the simulation prints."""
     simulation.main()
