@@ -15,7 +15,8 @@ from kevents.exceptions import UnavailableError
 _METHODS: Final = {"list": "GET", "get": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
 _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/strategic-merge-patch+json"
-_TIMEOUT: Final = (3, 10)  # seconds to connect, and to read
+_CONNECT_TIMEOUT: Final = 3.0  # seconds
+_READ_TIMEOUT: Final = 10.0
 _ERROR: Final = 400
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
@@ -103,7 +104,7 @@ class Api:
                 self._client.configuration.host + path,
                 headers=headers,
                 body=None if body is None else json.dumps(body),
-                timeout=urllib3.Timeout(*_TIMEOUT),
+                timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=_READ_TIMEOUT),
                 retries=False,
                 redirect=False,  # credentials must not follow a redirect
             )

@@ -160,7 +160,7 @@ class ApiReader:
                 "GET",
                 configuration.host + path,
                 headers=headers,
-                timeout=self._urllib3.Timeout(*timeout),
+                timeout=self._urllib3.Timeout(connect=timeout[0], read=timeout[1]),  # the first positional is a total
                 retries=False,
                 redirect=False,  # an API server redirects no request, and credentials must not follow one
                 preload_content=False,

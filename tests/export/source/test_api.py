@@ -128,6 +128,14 @@ def test_huge(api_server: APIServer, reader: ApiReader) -> None:
         reader.get(PODS, JSON, 5.0)
 
 
+def test_timeouts(api_server: APIServer, reader: ApiReader) -> None:
+    """A watch waits for its own time-out between two bytes, not for that of the connection."""
+    watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 30.0)
+    assert watch._socket.gettimeout() == 30.0
+    watch.end()
+    watch.close()
+
+
 def test_watch(api_server: APIServer, reader: ApiReader) -> None:
     """A watch gives lines as they come, and ends when it is closed from another thread."""
     watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 30.0)
