@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kevents._broadcast.aio import AsyncBroadcaster, EventStream, TaskBroadcaster, Watcher, bind
 from kevents._broadcast.broadcaster import EventBroadcaster as ThreadedBroadcaster
+from kevents._broadcast.watcher import QUEUE_BYTES
 from kevents._clients.aio import CoreV1EventSink, EventSink, EventsV1EventSink
 from kevents._model.objects import Event
 from kevents._model.series_event import SeriesEvent
@@ -78,6 +79,7 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
         correlator_options: CorrelatorOptions | None = None,
         sleep_duration: float = 10.0,
         queue_length: int = 10_000,
+        queue_bytes: int = QUEUE_BYTES,
         clock: Callable[[], int] = time.time_ns,
         strict: bool = False,
         on_drop: OnDrop | None = None,
@@ -89,6 +91,7 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
                 correlator_options=correlator_options,
                 sleep_duration=sleep_duration,
                 queue_length=queue_length,
+                queue_bytes=queue_bytes,
                 clock=clock,
                 strict=strict,
                 on_drop=on_drop,
@@ -166,6 +169,7 @@ class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
         retry_wait: Callable[[RetryCallState], float] | None = None,
         sleep_duration: float = 10.0,
         queue_length: int = 10_000,
+        queue_bytes: int = QUEUE_BYTES,
         clock: Callable[[], int] = time.time_ns,
         strict: bool = False,
         on_drop: OnDrop | None = None,
@@ -181,6 +185,7 @@ class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):
                 retry_wait=retry_wait,
                 sleep_duration=sleep_duration,
                 queue_length=queue_length,
+                queue_bytes=queue_bytes,
                 clock=clock,
                 strict=strict,
                 on_drop=on_drop,

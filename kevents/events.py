@@ -35,6 +35,7 @@ from kevents._broadcast.recorder import (
     to_text,
     to_texts,
 )
+from kevents._broadcast.watcher import QUEUE_BYTES
 from kevents._clients.sync import ClientEventSink
 from kevents._correlation.series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
 from kevents._model.objects import NO_TEXTS, AnyEventType, EventSource
@@ -279,6 +280,7 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
         retry_wait: Callable[[RetryCallState], float] | None = None,
         sleep_duration: float = 10.0,
         queue_length: int = 10_000,
+        queue_bytes: int = QUEUE_BYTES,
         clock: Callable[[], int] = time.time_ns,
         strict: bool = False,
         on_drop: OnDrop | None = None,
@@ -289,6 +291,7 @@ class EventBroadcaster(Broadcaster[SeriesEvent]):
         super().__init__(
             sleep_duration=sleep_duration,
             queue_length=queue_length,
+            queue_bytes=queue_bytes,
             clock=clock,
             strict=strict,
             on_drop=on_drop,

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
-from kevents._broadcast.watcher import Watcher
+from kevents._broadcast.watcher import QUEUE_BYTES, Watcher
 from kevents._correlation.correlator import CoreDecider
 from kevents._correlation.options import CorrelatorOptions
 from kevents._delivery.dispatcher import Dispatcher
@@ -330,6 +330,7 @@ class Broadcaster(Generic[E]):
         *,
         sleep_duration: float,
         queue_length: int,
+        queue_bytes: int,
         clock: Callable[[], int],
         strict: bool,
         on_drop: OnDrop | None,
@@ -341,6 +342,7 @@ class Broadcaster(Generic[E]):
             require_callable("on_drop", on_drop)
         self._sleep_duration = require_positive("sleep_duration", sleep_duration)
         self._queue_length = require_count("queue_length", queue_length)
+        self._queue_bytes = require_count("queue_bytes", queue_bytes)
         self._api_group = api_group
         self._drop_reporter = DropReporter(LimitedLog(), on_drop, api_group)
         self._publisher = WatcherPublisher(self._drop_reporter, clock, strict=strict)
@@ -426,6 +428,7 @@ class Broadcaster(Generic[E]):
             handler,
             publisher.section,
             queue_length=self._queue_length,
+            queue_bytes=self._queue_bytes,
             drop_reporter=self._drop_reporter,
             on_end=publisher.remove,
         )
@@ -495,6 +498,8 @@ class EventBroadcaster(Broadcaster[Event]):
         sleep_duration: Longest pause in seconds between two attempts to write an event. The server or a ``retry_wait``
             may ask for longer ones.
         queue_length: Number of events that the queue of each watcher holds. Further ones are dropped and counted.
+        queue_bytes: Bytes of memory that the events in the queue of each watcher take, with those being handled.
+            Further ones are dropped and counted.
         clock: Nanoseconds since the epoch, for the names and times of events.
         strict: Whether recorders raise errors instead of logging them. Meant for tests.
         on_drop: Called with reason, event (or None) and number of recorded events for every loss except ``recursion``.
@@ -513,6 +518,7 @@ class EventBroadcaster(Broadcaster[Event]):
         correlator_options: CorrelatorOptions | None = None,
         sleep_duration: float = 10.0,
         queue_length: int = 10_000,
+        queue_bytes: int = QUEUE_BYTES,
         clock: Callable[[], int] = time.time_ns,
         strict: bool = False,
         on_drop: OnDrop | None = None,
@@ -524,7 +530,12 @@ class EventBroadcaster(Broadcaster[Event]):
         if max_message_bytes is not None:
             require_count("max_message_bytes", max_message_bytes)
         super().__init__(
-            sleep_duration=sleep_duration, queue_length=queue_length, clock=clock, strict=strict, on_drop=on_drop
+            sleep_duration=sleep_duration,
+            queue_length=queue_length,
+            queue_bytes=queue_bytes,
+            clock=clock,
+            strict=strict,
+            on_drop=on_drop,
         )
         self._options = correlator_options
         self._max_message_bytes = max_message_bytes

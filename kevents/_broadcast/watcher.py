@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from kevents._model.objects import memory_of
 from kevents._model.statistics import DropReason, WatcherStatistics
 from kevents._model.wire import format_error
 from kevents._runtime.reentrant import time_left
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _AWAKE = State.AWAKE
 _URGENT_SHARE = 4
 """Once the queue is a quarter full, the worker processes events at once."""
+QUEUE_BYTES: Final = 64 << 20
 _BATCH = 64
 """Events that the worker takes from the queue at a time, even if the handler takes fewer."""
 
@@ -60,6 +62,7 @@ class Watcher:
         section: ReentrantSection,
         *,
         queue_length: int,
+        queue_bytes: int = QUEUE_BYTES,
         drop_reporter: DropReporter,
         on_end: Callable[[Watcher], None],
     ) -> None:
@@ -68,6 +71,7 @@ class Watcher:
         self.handler = handler
         self._section = section
         self._queue_length = queue_length
+        self._queue_bytes = queue_bytes
         self._drop_reporter = drop_reporter
         self._on_end = on_end
         self._closing = False
@@ -76,6 +80,8 @@ class Watcher:
 
     def _reset(self) -> None:
         self._queue: deque[Event] = deque()
+        self._offered_bytes = 0  # changed under the section's lock
+        self._released_bytes = 0  # changed by the worker only; the difference is in the queue or being handled
         self._waiters = 0  # callers that wait for processed events
         self._complete = False  # the worker has taken the last event
         self._idle = False  # the worker has emptied the queue and sleeps before it looks again
@@ -97,13 +103,15 @@ class Watcher:
 
     def offer(self, event: Event) -> bool:
         """Queue an event. Returns False if the queue is full and the event is dropped."""
-        waiting = len(self._queue)
-        if waiting >= self._queue_length:
+        waiting, size = len(self._queue), memory_of(event)
+        held = self._offered_bytes - self._released_bytes
+        if waiting >= self._queue_length or (held and held + size > self._queue_bytes):
             self._queue_full += 1
             return False
         if self._worker.state is not _AWAKE:
             self._worker.notify(urgent=waiting * _URGENT_SHARE >= self._queue_length)
-        self._queue.append(event)  # last: if the stack ends in a call above, the event is not queued
+        self._queue.append(event)  # last call: if the stack ends in one above, the event is not queued
+        self._offered_bytes += size
         return True
 
     # -- the worker ----------------------------------------------------------------------------------------------
@@ -118,6 +126,7 @@ class Watcher:
                 result = self.handler.handle(batch)
                 if self._queue is not queue:
                     return  # the handler forked and this is the child, which starts a worker of its own
+                self._released_bytes += sum(map(memory_of, batch))
                 self._count(processed, len(batch), result)
                 for event, error in result.failed:
                     why = f"the handler of {self.name} raised {format_error(error)}"

@@ -339,6 +339,9 @@ class CoreDecider(EventCorrelator):
 
     def decide(self, event: Event, now: float) -> Write | None:  # noqa: ARG002 - the options have a clock
         """The write for an event. None if the rate limit holds it back."""
+        message = clip(event.message, self._limit)
+        if message is not event.message:  # before it becomes a part of keys
+            event = event.replace(message=message)
         result = self.correlate(event)
         if result is None:
             return None

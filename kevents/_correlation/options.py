@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -14,7 +15,15 @@ KeyFunc = Callable[[Event], tuple[Hashable, Hashable]]
 MessageFunc = Callable[[Event], str]
 SpamKeyFunc = Callable[[Event], Hashable]
 
+_LONG_TEXT: Final = 256  # characters
 _COMBINED: Final = "(combined from similar events): "
+
+
+def text_key(text: str) -> Hashable:
+    """A text as a part of a key: a long one as its length and digest, so that the caches hold no long texts."""
+    if len(text) <= _LONG_TEXT:
+        return text
+    return len(text), hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def event_aggregator_by_reason_func(event: Event) -> tuple[Hashable, Hashable]:
@@ -24,7 +33,8 @@ def event_aggregator_by_reason_func(event: Event) -> tuple[Hashable, Hashable]:
 
     .. versionadded:: 0.1
     """
-    return (event.source.identity, event.reference.identity, event.type, event.reason), event.message
+    key = event.source.identity, event.reference.identity, event.type, text_key(event.reason)
+    return key, text_key(event.message)
 
 
 def event_aggregator_by_reason_message_func(event: Event) -> str:
@@ -48,13 +58,14 @@ def spam_key_by_object_and_reason(event: Event) -> Hashable:
 
     .. versionadded:: 0.1
     """
-    return event.source.identity, event.reference.identity, event.type, event.reason
+    return event.source.identity, event.reference.identity, event.type, text_key(event.reason)
 
 
 def event_key(event: Event) -> Hashable:
     """Key that identical events share (client-go: ``getEventKey``)."""
     reference = event.reference
-    return event.source.identity, reference.identity, reference.field_path, event.type, event.reason, event.message
+    reason, message = text_key(event.reason), text_key(event.message)
+    return event.source.identity, reference.identity, reference.field_path, event.type, reason, message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,8 @@ ADVICE: Final = {
     DropReason.INVALID_TYPE: "the event type must be 'Normal' or 'Warning'",
     DropReason.INVALID_MESSAGE: "reason, message, annotations and labels must be text",
     DropReason.RECURSION: "the event was recorded from within kevents' own logging, sink or callback",
-    DropReason.QUEUE_FULL: "events arrive faster than the watcher handles them: record less, or raise queue_length",
+    DropReason.QUEUE_FULL: "events arrive faster than the watcher handles them: record less, or raise queue_length "
+    "or queue_bytes",
     DropReason.SPAM_FILTERED: "the object exceeds its rate limit: CorrelatorOptions(burst_size, qps, spam_key_func); "
     "the next write carries the count",
     DropReason.BACKLOG_FULL: "too many different events wait for the API server: raise backlog",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from sys import getsizeof
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -46,6 +47,7 @@ AnyEventType = Literal["Normal", "Warning"] | EventType
 """Event types as a type checker accepts them."""
 
 Json = dict[str, Any]
+_EVENT_BYTES: Final = 500
 NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _REFERENCE_FIELDS: Final = {
@@ -164,6 +166,15 @@ class EventSource:
     def __repr__(self) -> str:
         """Show both fields."""
         return f"EventSource(component={self.component!r}, host={self.host!r})"
+
+
+def memory_of(event: Event) -> int:
+    """The bytes that an event takes in memory, at most: texts that several events share are counted for each."""
+    size = _EVENT_BYTES + getsizeof(event.message) + getsizeof(event.reason)
+    for texts in (event.annotations, event.labels):
+        if texts:
+            size += sum(getsizeof(key) + getsizeof(value) for key, value in texts.items())
+    return size
 
 
 class Event:

@@ -33,6 +33,7 @@ class Station:
     def __init__(self, handler: Callable[[Event], object], *, queue_length: int = 10_000) -> None:
         """Listen."""
         self.section = SlotlessSection()
+        self.message = "m"
         self.drops: list[tuple[DropReason, int]] = []
         self.ended: list[Watcher] = []
         drop_reporter = DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events)))
@@ -53,7 +54,13 @@ class Station:
     def _offer(self, _: None) -> None:
         serial = self.section.next_serial(0)
         event = Event(
-            reference=about(), type="Normal", reason="R", message="m", source=EventSource(), time=0, serial=serial
+            reference=about(),
+            type="Normal",
+            reason="R",
+            message=self.message,
+            source=EventSource(),
+            time=0,
+            serial=serial,
         )
         self.watcher.offer(event)
 
@@ -512,3 +519,22 @@ def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) 
         station.publish()
     station.watcher._worker.run()
     assert seen == [1]
+
+
+def test_a_queue_is_bounded_in_bytes() -> None:
+    """Long messages fill a queue before its length does, those being handled included; one always fits."""
+    gate = Gate(shut=True)
+    station = Station(gate.pass_through)
+    station.watcher._queue_bytes = 10_000_000
+    station.message = "m" * 1_000_000
+    station.publish()
+    gate.wait_entered()
+    station.publish(20)
+    assert station.watcher.statistics() == station.ledger(offered=21, queue_full=12, waiting=9)
+    gate.open()
+    assert station.watcher.flush(None)
+    station.message = "m" * 20_000_000
+    station.publish()
+    assert station.watcher.flush(None)
+    assert station.watcher.statistics() == station.ledger(offered=22, queue_full=12, handled=10)
+    assert station.watcher.stop() == 0

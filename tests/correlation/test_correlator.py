@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from kevents._correlation.correlator import NANO, EventAggregator, EventCorrelator, EventSourceObjectSpamFilter
+from kevents._correlation.correlator import (
+    NANO,
+    CoreDecider,
+    EventAggregator,
+    EventCorrelator,
+    EventSourceObjectSpamFilter,
+)
 from kevents._correlation.options import CorrelatorOptions, spam_key_by_object_and_reason
 from kevents._model.objects import Event, EventSource, ObjectReference
 
@@ -393,3 +400,34 @@ class TestMemory:
         for one in recorded:
             correlator.event_correlate(one)
         assert [(one.count, one.name) for one in recorded] == [(1, "web-0.1"), (1, "web-0.2")]
+
+
+def test_long_texts_are_not_kept() -> None:
+    """The caches hold digests of long texts, and tell long texts apart."""
+    correlator = EventCorrelator(CorrelatorOptions(burst_size=None, max_events=3))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    writes = []
+    for number in range(200):
+        text = f"{number % 100:05d}" * 20_000
+        event = Event(POD, "Normal", f"R{number % 100}", text, EventSource(), 1, number)
+        writes.append(correlator.event_correlate(event).event)
+        counts = [write.count for write in writes if write is not None]
+        writes = [None]
+        if number >= 100:
+            assert counts == [2]
+    del event, text
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert kept < 1_000_000, "100 messages of 100 kB are 10 MB"
+
+
+def test_messages_are_cut_before_they_are_compared() -> None:
+    """Messages that are the same up to `max_message_bytes` are one event, which is counted."""
+    decider = CoreDecider(None, 20)
+    texts = ["x" * 100 + "1", "x" * 100 + "2"]
+    writes = [decider.decide(Event(POD, "Normal", "R", text, EventSource(), 1, 1), 0.0) for text in texts]
+    assert [(write.state.message, write.state.count) for write in writes if write] == [
+        ("x" * 17 + "...", 1),
+        ("x" * 17 + "...", 2),
+    ]

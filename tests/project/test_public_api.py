@@ -81,8 +81,8 @@ SIGNATURES: Final = {
     "Event.from_dict": "body",
     "Event.to_dict": "self",
     "EventBroadcaster": (
-        "*, correlator_options=None, sleep_duration=10.0, queue_length=10000, clock=time_ns, strict=False, "
-        "on_drop=None, max_message_bytes=None"
+        "*, correlator_options=None, sleep_duration=10.0, queue_length=10000, queue_bytes=67108864, clock=time_ns, "
+        "strict=False, on_drop=None, max_message_bytes=None"
     ),
     "EventBroadcaster.start_recording_to_sink": (
         "self, sink, *, senders=4, backlog=4096, max_age=3600.0, retry_wait=None"
