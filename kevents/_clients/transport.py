@@ -264,7 +264,7 @@ class _Pool:
         """Send a request, and return the response if its status is a success.
 
         Raises:
-            ApiException: Of the client, with the start of the body and without credentials of the request.
+            ApiException: The client's error, with the start of the body and without the request's credentials.
         """
         response = self._manager.request(method, url, **{**options, "redirect": False, "preload_content": False})
         if 200 <= response.status < 300:  # noqa: PLR2004

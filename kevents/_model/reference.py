@@ -68,9 +68,9 @@ def get_reference(obj: object) -> ObjectReference:
         built-in kind, and stays empty for any other kind.
 
     Raises:
-        InvalidReferenceError: If the object is None, lacks one of these or holds a value that is not a text; if
-            reading it raised an exception; if its namespace is not a DNS-1123 label; if it is an owner reference to a
-            namespaced object; if it is an Event, because events about events would multiply.
+        InvalidReferenceError: If the object is None, lacks one of these, holds a value that is not a text, or raised
+            an exception. Also if its namespace is not a DNS-1123 label, if it is an owner reference to a namespaced
+            object, or if it is an Event, because events about events would multiply.
 
     .. versionadded:: 0.1
     """

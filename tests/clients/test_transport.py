@@ -9,6 +9,7 @@ import importlib
 import json
 import resource
 import socket
+import ssl
 import threading
 import time
 import zlib
@@ -157,12 +158,14 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 @contextlib.contextmanager
-def serving(script: Script) -> Iterator[str]:
+def serving(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """A server that reads the head of each request and then runs a script with the connection."""
     ended = threading.Event()
 
     def answer(connection: socket.socket) -> None:
         connection.settimeout(10)
+        if tls is not None:
+            connection = tls.wrap_socket(connection, server_side=True)
         with connection, contextlib.suppress(OSError):
             head = b""
             while b"\r\n\r\n" not in head:
@@ -249,6 +252,28 @@ def test_deadline(way: Way, script: Script) -> None:
         with contextlib.suppress(UnavailableError, StatusError):
             create()
         assert time.monotonic() - began < LATE
+
+
+@pytest.mark.parametrize("name", ["a head", "an error's body"])
+def test_deadline_with_tls(name: str, tmp_path: Path) -> None:
+    """Fault 3: the deadline holds for a connection with TLS."""
+    certificate = pytest.importorskip("kevents.testing._apiserver.tls", reason="needs kevents[testing]").self_signed(
+        ["127.0.0.1"]
+    )
+    context = certificate.context()
+    (tmp_path / "ca.crt").write_text(certificate.certificate, encoding="ascii")
+
+    def script(connection: socket.socket) -> None:
+        DRIPS[name](connection)
+
+    with serving(script, context) as url:
+        settings = configuration(url.replace("http:", "https:"))
+        settings.ssl_ca_cert = str(tmp_path / "ca.crt")
+        sink = kevents.CoreV1EventSink(client.ApiClient(settings), request_timeout=TIMES)
+        began = time.monotonic()
+        with contextlib.suppress(UnavailableError, StatusError):
+            sink.create("default", event())
+        assert LIMIT - 0.2 < time.monotonic() - began < LATE
 
 
 @pytest.mark.parametrize("kind", ["a head", "100 Continue"])

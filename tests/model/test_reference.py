@@ -553,7 +553,7 @@ OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d", "uid":
     ],
 )
 def test_owner_reference(owner: object) -> None:
-    """Fault 20: an owner reference has no namespace: its event would be where nobody looks. The error names the fix."""
+    """Fault 20: an owner reference has no namespace: its event would be hard to find. The error names the fix."""
     assert complaint(owner).endswith(
         "an owner reference has no namespace; give the owner itself, or a kevents.ObjectReference with its namespace"
     )
