@@ -1,8 +1,8 @@
-"""Records ``kevents demo`` in a terminal of its own, and writes it as a picture that moves: ``docs/_static/demo.svg``.
+"""Records ``kevents demo`` in its own terminal, and writes an animated picture: ``docs/_static/demo.svg``.
 
     python -m pip install -e ".[docs]" && python docs/record_demo.py
 
-Nothing in it is drawn by hand: it is what a terminal of 104 columns showed, and when.
+It shows the frames of a terminal of 104 columns, with their times.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ COLOURS: Final = {
     "yellow": "#e8c46a",
     "cyan": "#7cc7ff",
 }
-TITLE: Final = "kevents demo: a pretend operator records events, an API server fails, and the numbers come out right"
+TITLE: Final = "kevents demo: a sample operator records events, an API server fails, and all checks hold"
 BACKGROUND: Final = "#141a24"
 FONT: Final = "13px ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace"
-DIM, ITALICS = 2, 3  # as terminals are told
+DIM, ITALICS = 2, 3  # ANSI codes
 
 Row = tuple[tuple[int, str, str, bool, bool], ...]
 Picture = tuple[Row, ...]
 
 
 class DimScreen(pyte.Screen):
-    """A screen that remembers what is dim, which pyte forgets: as italics, which the demonstration does not use."""
+    """A screen that keeps dim text, which pyte ignores, as italics, which the demonstration does not use."""
 
     def select_graphic_rendition(self, *attributes: int) -> None:
-        """Take the one for the other."""
+        """Replace dim by italics."""
         super().select_graphic_rendition(*(ITALICS if code == DIM else code for code in attributes))
 
 
 def frames(command: list[str]) -> Iterator[tuple[float, bytes]]:
-    """Run a command in a terminal; give what it writes, and when."""
+    """Run a command in a terminal, and yield its output with the time in seconds."""
     child, terminal = pty.fork()
     if child == 0:
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
@@ -75,7 +75,7 @@ def frames(command: list[str]) -> Iterator[tuple[float, bytes]]:
 
 
 def seen(screen: pyte.Screen) -> Picture:
-    """What the screen shows: each row as runs of one style."""
+    """The rows of the screen, each as runs of one style."""
     rows = []
     for number in range(ROWS):
         runs: list[tuple[int, str, str, bool, bool]] = []
@@ -91,7 +91,7 @@ def seen(screen: pyte.Screen) -> Picture:
 
 
 def record(command: list[str]) -> list[tuple[float, Picture]]:
-    """Record a command: pictures that differ, each with the second at which it came."""
+    """Record a command: different pictures, each with its time in seconds."""
     screen = DimScreen(COLUMNS, ROWS)
     stream = pyte.ByteStream(screen)
     found: list[tuple[float, Picture]] = []
@@ -121,19 +121,19 @@ def drawn(row: Row) -> str:
 
 
 def placed(picture: Picture, names: dict[Row, str]) -> str:
-    """The rows of a picture, each where it stood."""
+    """The rows of a picture, each at its place."""
     places = [(names[row], MARGIN + HIGH * (number + 0.8)) for number, row in enumerate(picture) if row]
     return "".join(f'<use href="#{name}" y="{y:.1f}"/>' for name, y in places)
 
 
 def timed(number: int, begin: float, end: float, length: float) -> str:
-    """When a picture is seen, in a film of a length that begins anew at its end."""
+    """The animation of one picture, in a film that repeats; times and length are in seconds."""
     shown = f"0%{{opacity:0}}{begin / length:.2%}{{opacity:1}}{end / length:.2%}{{opacity:{int(end == length)}}}"
     return f"@keyframes k{number}{{{shown}}}#f{number}{{animation:k{number} {length:.1f}s step-end infinite}}"
 
 
 def animated(found: list[tuple[float, Picture]]) -> str:
-    """The recording as SVG; whoever wants no motion sees its end."""
+    """The recording as SVG. With reduced motion only the last picture is shown."""
     rows = dict.fromkeys(row for _, picture in found for row in picture if row)
     names = {row: f"r{number}" for number, row in enumerate(rows)}
     times = [0.0, *(second for second, _ in found[1:]), found[-1][0] + HOLD]

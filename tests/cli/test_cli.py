@@ -1,4 +1,4 @@
-"""The command `kevents`: its help, and one clear line for whatever its user got wrong."""
+"""The command `kevents`: its help, and one clear line for every mistake of its user."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process: its status, and what it wrote."""
+    """Run the command in this process: its status and output."""
 
     def command(*arguments: object) -> tuple[int, str, str]:
         try:
@@ -63,7 +63,7 @@ def test_help(run: Run) -> None:
 
 
 def test_help_of_the_demo(run: Run) -> None:
-    """The demonstration's help names its options, and what its status means."""
+    """The demonstration's help has its options and the meaning of its status."""
     _, out, _ = run("demo", "--help")
     for part in ("--server KUBECONFIG", "--seconds N", "--plain", "NO_COLOR", "exit status"):
         assert part in out
@@ -93,7 +93,7 @@ def test_help_keeps_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_says_where_tail_begins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tail begins with now, unless it is told how far back; what is read back is only limited."""
+    """Tail begins with new events unless --since is given; read begins with the first."""
     monkeypatch.setenv("COLUMNS", "200")
     assert "last 30s, 10m, 2h or 7d; default: only new events\n" in run("tail", "--help")[1]
     assert "only events of the last 30s, 10m, 2h or 7d\n" in run("read", "--help")[1]
@@ -121,7 +121,7 @@ def test_module() -> None:
 
 @pytest.mark.parametrize("seconds", ["2.9", "61", "nan", "-5", "soon", ""])
 def test_wrong_seconds(run: Run, seconds: str) -> None:
-    """A wrong length is named, with what it may be."""
+    """A wrong duration is named, with the allowed ones."""
     status, _, err = run("demo", f"--seconds={seconds}")
     assert status == 2
     assert f"argument --seconds: must be a number from 3 to 60, not {seconds!r}" in err
@@ -139,7 +139,7 @@ def test_wrong_seconds(run: Run, seconds: str) -> None:
     ],
 )
 def test_unusable_kubeconfig(run: Run, tmp_path: Path, content: bytes | None, why: str) -> None:
-    """A kubeconfig that cannot be used is named, with why, with what to do, and without what is in it."""
+    """The error of an unusable kubeconfig has its path, the reason and the fix, and nothing of its content."""
     path = tmp_path / "kubeconfig"
     if content is not None:
         path.write_bytes(content)
@@ -150,13 +150,13 @@ def test_unusable_kubeconfig(run: Run, tmp_path: Path, content: bytes | None, wh
 
 
 def test_a_name_with_escapes(run: Run, tmp_path: Path) -> None:
-    """Pitfall 71: what the user gave is shown escaped."""
+    """Pitfall 71: arguments are shown escaped."""
     assert "\x1b" not in refused(run, f"{tmp_path}/\x1b[31m")
 
 
 @pytest.mark.wire
 def test_nobody_answers(run: Run, api_server: APIServer) -> None:
-    """A cluster that does not answer is named, with what to try."""
+    """The error of a cluster that does not answer has its address and the fix."""
     path = api_server.kubeconfig()
     api_server.stop_listening()
     line = refused(run, path)
@@ -176,7 +176,7 @@ def test_nobody_answers(run: Run, api_server: APIServer) -> None:
     ],
 )
 def test_refused_user(run: Run, api_server: APIServer, verbs: set[str], missing: str) -> None:
-    """A user who lacks a permission is told so before anything is written, and which rule it takes."""
+    """A missing permission is reported with its rule before anything is written."""
     api_server.add_user(SECRET, "weak-user", verbs)
     line = refused(run, api_server.kubeconfig(token=SECRET))
     assert f"refused to {missing} events" in line
@@ -219,7 +219,7 @@ def website(*, lost: bool) -> Iterator[str]:
 @pytest.mark.wire
 @pytest.mark.parametrize("lost", [False, True])
 def test_no_api_server(run: Run, tmp_path: Path, *, lost: bool) -> None:
-    """What answers, but is no API server, is called that."""
+    """A server that is no API server is reported as such."""
     path = tmp_path / "kubeconfig"
     with website(lost=lost) as address:
         path.write_text(kubeconfig(address, SECRET), encoding="utf-8")
@@ -230,7 +230,7 @@ def test_no_api_server(run: Run, tmp_path: Path, *, lost: bool) -> None:
 
 @pytest.mark.wire
 def test_cleaning_up_in_vain(api_server: APIServer) -> None:
-    """If the cluster goes away before the demonstration has cleaned up, it says what is left behind."""
+    """If the cluster stops before the cleanup, the error names the events that are left."""
     cluster = Cluster(str(api_server.kubeconfig()))
     api_server.stop_listening()
     with pytest.raises(ClusterError, match=f"events of {cluster.component} are left in the namespace default"):
@@ -240,7 +240,7 @@ def test_cleaning_up_in_vain(api_server: APIServer) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize(("user", "missing"), [("stranger", "list"), ("recorder", "list")])
 def test_refused_user_on_a_real_server(run: Run, real_server: RealServer, user: str, missing: str) -> None:
-    """A real API server's refusal is told as the embedded one's."""
+    """A real API server's refusal is reported as that of the embedded one."""
     line = refused(run, real_server.kubeconfig(user))
     assert f"refused to {missing} events" in line
     assert f'User "{user}" cannot {missing} resource "events"' in line
@@ -250,7 +250,7 @@ def test_refused_user_on_a_real_server(run: Run, real_server: RealServer, user: 
 
 
 def test_seconds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demonstration takes as long as it is asked to, within bounds that are told."""
+    """The demonstration takes the given time, within bounds."""
     given: list[float] = []
     monkeypatch.setattr(_cli, "demonstrate", lambda out, server, seconds, plain: given.append(seconds) or 0)
     assert run("demo", "--seconds", "7.5") == (0, "", "")
@@ -271,7 +271,7 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When nobody reads any more the command ends with the status of SIGPIPE, and its exit does not stumble over it."""
+    """A closed pipe ends the command with the status of SIGPIPE, and the exit does not fail again."""
     there, here = os.pipe()
     os.close(there)
     with os.fdopen(here, "w") as stdout:
@@ -282,7 +282,7 @@ def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bug_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module of kevents itself that is missing is a bug: nobody is told to install something for it."""
+    """A missing module of kevents itself is a bug, without advice to install something."""
     monkeypatch.delattr("kevents.export._operate.commands", raising=False)
     monkeypatch.setitem(sys.modules, "kevents.export._operate.commands", None)
     with pytest.raises(ModuleNotFoundError, match=r"_operate\.commands"):

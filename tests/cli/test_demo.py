@@ -101,7 +101,7 @@ def test_numbers(plain: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_shows_what_is_logged(plain: subprocess.CompletedProcess[str]) -> None:
-    """What kevents logs is part of what there is to be seen."""
+    """The log lines of kevents are part of the demonstration."""
     text = " ".join(plain.stdout.split())
     for part in (
         "log: dropped an event, invalid_type",
@@ -119,7 +119,7 @@ def test_nothing_raw(plain: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_broken_number() -> None:
-    """If the server does not hold what it must, the check fails, is shown (in ASCII, too), and the status is 1."""
+    """If an event is missing on the server, its check fails, is shown (in ASCII, too), and the status is 1."""
     done = play(
         PYTHONUTF8="0",
         PYTHONIOENCODING="ascii",
@@ -138,7 +138,7 @@ def test_broken_number() -> None:
 
 
 def test_broken_pipe() -> None:
-    """Whoever reads only the beginning sees no traceback."""
+    """A reader that closes the pipe early sees no traceback."""
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
     ) as process:
@@ -152,7 +152,7 @@ def test_broken_pipe() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_interrupted() -> None:
-    """Whoever interrupts it sees a line, and no traceback."""
+    """Ctrl-C prints a line, and no traceback."""
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
     ) as process:
@@ -187,7 +187,7 @@ def on_terminal(columns: int, lines: int, *arguments: str, **changes: str) -> tu
 
 
 def read_all(terminal: IO[bytes]) -> bytes:
-    """All that comes until the other side is closed, which a terminal says by an error."""
+    """All output until the other side is closed, which a terminal reports as an error."""
     parts: list[bytes] = []
     try:
         while part := terminal.read(65536):
@@ -233,7 +233,7 @@ def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch, kind: str, expected: boo
 
 @pytest.mark.e2e
 def test_on_a_real_server(real_server: RealServer) -> None:
-    """On a real cluster the numbers are the same; it says how the outage is made, and removes what it wrote."""
+    """On a real cluster the numbers are the same; the outage is explained, and the events are removed."""
     before = real_server.kubectl("get", "events", "-A", "-o", "name")
     done = play("--server", real_server.kubeconfig())
     text = " ".join(done.stdout.split())
@@ -246,7 +246,7 @@ def test_on_a_real_server(real_server: RealServer) -> None:
 
 @pytest.mark.e2e
 def test_interrupted_on_a_real_server(real_server: RealServer) -> None:
-    """Interrupted, it removes what it wrote to the cluster all the same."""
+    """After Ctrl-C it removes its events from the cluster, too."""
     before = real_server.kubectl("get", "events", "-A", "-o", "name")
     command = [*COMMAND, "--server", str(real_server.kubeconfig())]
     with subprocess.Popen(
@@ -265,7 +265,7 @@ def test_interrupted_on_a_real_server(real_server: RealServer) -> None:
 
 
 class Stream:
-    """Keeps what is written."""
+    """Keeps the output."""
 
     encoding = "utf-8"
 
@@ -281,13 +281,13 @@ class Stream:
 
 
 def paper(*, colour: bool = False) -> tuple[Paper, Stream]:
-    """A paper of 60 columns, and what is written on it."""
+    """A paper of 60 columns, and its output."""
     stream: Any = Stream()
     return Paper(stream, colour=colour, width=60), stream
 
 
 def test_expectations_are_those_of_the_design() -> None:
-    """What must be is computed from client-go's defaults: 25 at once, combined from the tenth, a token in 300 s."""
+    """The expected numbers come from client-go's defaults: 25 at once, combined from the tenth, a token in 300 s."""
     assert (_demo_story.FILTERED, _demo_story.AGGREGATED) == (175, 5)
     stages = _demo_story.stages("-x", "{0}", 1.0)
     counts = {key: value for stage in stages for key, value in stage.expected.items()}
@@ -306,7 +306,7 @@ def test_stages_fit_into_80_columns(length: str) -> None:
 
 
 def test_failed_check_says_what_must_be() -> None:
-    """A check that fails shows what is, and what must be; one that holds shows what is."""
+    """A failed check shows the actual and the expected value; one that holds shows the value."""
     board, stream = paper()
     board.write(*check_list([("good", 1, 1), ("bad", {"a": 1}, {})], board))
     assert stream.text == "  ✓ good: 1\n  ✗ bad: none, but must be 1 a\n"
@@ -368,7 +368,7 @@ STAGE = Stage("title", "result", "an explanation", lambda _: iter(()), {})
 
 
 def test_plain_screen_marks_a_failed_stage() -> None:
-    """A stage that did not come to what it must is marked; its log is shown with it."""
+    """A failed stage is marked; its log lines are shown with it."""
     board, stream = paper()
     screen = PlainScreen(board, lambda: [event("a", 1)], [("t", "")], [STAGE])
     screen.begin(STAGE)

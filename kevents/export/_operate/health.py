@@ -20,6 +20,7 @@ _TEXT: Final = "text/plain; charset=utf-8"
 _REQUEST_TIMEOUT: Final = 5.0  # seconds for a whole request
 _MOST_CONNECTIONS: Final = 64
 _POLL: Final = 0.1
+_DROP_MEMORY: Final = 60.0  # seconds after the last drop until the export is ready again
 LONGEST_BEAT: Final = 30.0
 
 Answer = tuple[HTTPStatus, str, bytes]
@@ -101,6 +102,7 @@ class HealthServer:
         self._collector = ExportCollector(exporter, enricher)
         self._where = (host, port)
         self._limits = (stale_after, unacknowledged_after)
+        self._drops: dict[str, tuple[int, float]] = {}  # by sink: the records dropped, and when that was noticed
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -121,7 +123,7 @@ class HealthServer:
         host, port = self._where
         pages: dict[str, Page] = {
             "/metrics": self._metrics,
-            "/readyz": lambda accept: _probe(unready(self._exporter.statistics(), *self._limits)),  # noqa: ARG005
+            "/readyz": lambda accept: _probe(self._unready()),  # noqa: ARG005
             "/livez": lambda accept: _probe(unalive(self._exporter.statistics())),  # noqa: ARG005
         }
         try:
@@ -150,6 +152,18 @@ class HealthServer:
     def __exit__(self, *error: object) -> None:
         """Close."""
         self.close()
+
+    def _unready(self) -> list[str]:
+        statistics, now = self._exporter.statistics(), monotonic()
+        troubles = unready(statistics, *self._limits)
+        for sink in statistics.destinations:
+            known, noticed = self._drops.get(sink.name, (0, -_DROP_MEMORY))
+            if sink.dropped > known:
+                noticed = now
+            self._drops[sink.name] = (sink.dropped, noticed)
+            if now - noticed < _DROP_MEMORY:
+                troubles.append(f"the sink {sink.name} drops records: its queue is full")
+        return troubles
 
     def _metrics(self, accept: str) -> Answer:
         from prometheus_client import CollectorRegistry  # noqa: PLC0415 - loaded by kevents.export.prometheus

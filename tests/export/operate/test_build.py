@@ -1,4 +1,4 @@
-"""From a configuration to the parts of an export: each kind of sink, secrets, checkpoints, the cluster."""
+"""The parts of an export from its configuration: sinks, secrets, checkpoints, the cluster."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BATCH = Batch([Record(STREAM, 1, EVENT, 0.0)], Position(STREAM, 1, 0))
 
 @pytest.fixture
 def everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
-    """Give a configuration with every kind of sink, whose secrets can be had."""
+    """A configuration with every kind of sink, and their secrets."""
     for name in ("ID", "HOOK", "TOKEN"):
         monkeypatch.setenv(name, f"https://{SECRET}.example.com/{SECRET}")
     (tmp_path / "key").write_text(SECRET, encoding="utf-8")
@@ -63,7 +63,7 @@ def test_kinds(everything: Config) -> None:
 
 
 def test_how_they_are_fed(everything: Config) -> None:
-    """Batch, queue, and what happens when it is full are the destination's; a write may take twice its time-out."""
+    """Batch, queue and policy for a full queue come from the configuration; a write may take twice its time-out."""
     made = destination(everything.sinks["archive"], "")
     assert (made.batch.max_items, made.batch.max_bytes, made.batch.max_age) == (10, 1024, 0.5)
     assert (made.queue.max_items, made.queue.max_bytes, made.when_full, made.write_timeout) == (50, 2**20, "drop", 60.0)
@@ -92,7 +92,7 @@ def vars_of(config: Config) -> dict[str, Any]:
 
 
 def test_missing_secrets(everything: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All secrets that cannot be had are told at once, each with its key."""
+    """All missing secrets are reported at once, each with its key."""
     check_secrets(everything)
     monkeypatch.delenv("ID")
     monkeypatch.delenv("TOKEN")
@@ -175,7 +175,7 @@ def test_cluster(api_server: APIServer, tmp_path: Path) -> None:
 
 
 def test_no_cluster(api_server: APIServer, tmp_path: Path) -> None:
-    """A kubeconfig that cannot be used is told at once, without what is in it."""
+    """An unusable kubeconfig is reported at once, without its content."""
     path = tmp_path / "config"
     with pytest.raises(
         KubeconfigError, match=r"cannot use the kubeconfig .*config .No such file or directory.: give the"

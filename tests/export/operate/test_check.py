@@ -42,7 +42,7 @@ Check = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
-    """Run `kevents check` on a configuration, with an event: its status, and what it wrote."""
+    """Run `kevents check` on a configuration, with an event: its status and output."""
     monkeypatch.chdir(tmp_path)
 
     def run(config: str = CONFIG, event: Any = None, *more: str) -> tuple[int, str, str]:
@@ -59,7 +59,7 @@ def check(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
 
 
 def test_good(check: Check) -> None:
-    """A good configuration is said to be good, with what is in it; secrets need not be there to check it."""
+    """A valid configuration is summarised; its secrets may be missing."""
     assert check() == (0, "cfg.toml: good; 3 routes, sinks: archive (file), pager (webhook)\n", "")
 
 
@@ -108,7 +108,7 @@ SINKS = [
 
 @pytest.mark.parametrize(("sink", "why"), SINKS)
 def test_a_sink_that_cannot_be_made(check: Check, sink: str, why: str) -> None:
-    """What an export could make nothing of is told by the check, too; nothing is connected to."""
+    """The check reports the errors of building sinks, too, without connecting."""
     config = f'checkpoints = "s"\n[sinks.o]\n{sink}\n[[routes]]\nto = "o"\nall = true\n'
     assert check(config) == (2, "", f"cfg.toml: sinks.o: {why}\nkevents: 1 error\n")
     with pytest.raises(ConfigError, match=f"^{re.escape(f'cfg.toml: sinks.o: {why}')}$"):
@@ -124,7 +124,7 @@ def test_sinks_without_their_secrets(check: Check) -> None:
 
 
 def test_event(check: Check) -> None:
-    """For an event it says which route matched and why, and where the event goes."""
+    """For an event it shows the matching routes, the reasons and the destinations."""
     status, out, err = check(CONFIG, EVENT)
     assert (status, err) == (0, "")
     assert out.splitlines() == [
@@ -137,7 +137,7 @@ def test_event(check: Check) -> None:
 
 
 def test_nowhere(check: Check) -> None:
-    """An event that goes nowhere gives a status of its own; what a stop hides is said not to be asked."""
+    """An event without a destination has its own status; routes behind a stop are not evaluated."""
     lease = {"involvedObject": {"kind": "Lease", "name": "l"}, "type": "Normal", "reason": "LeaderElection"}
     status, out, _ = check(CONFIG, lease)
     assert status == 1
@@ -188,7 +188,7 @@ def test_standard_input(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_no_event(check: Check, event: str, why: str) -> None:
-    """What is no event is named, with what to give."""
+    """The error of a file without an event has the fix."""
     status, out, err = check(CONFIG, event)
     assert (status, out) == (2, "")
     assert err.startswith(f"kevents: {why}")
@@ -209,7 +209,7 @@ def test_no_file(check: Check) -> None:
 
 
 def test_escapes(check: Check) -> None:
-    """Pitfall 71: what stands in an event or in a configuration is shown escaped, one line each."""
+    """Pitfall 71: the content of events and configurations is shown escaped, one line each."""
     event = {**EVENT, "reason": "Back\x1b[31m\r\n", "type": "War\nning"}
     _, out, _ = check(CONFIG, event)
     assert "\x1b" not in out
@@ -219,7 +219,7 @@ def test_escapes(check: Check) -> None:
 
 
 def test_a_bug(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody has foreseen is one line too; --debug shows where it was."""
+    """An unforeseen error is one line too; --debug shows its traceback."""
 
     def broken(*arguments: object) -> int:
         raise RuntimeError("never\nforeseen")
@@ -232,7 +232,7 @@ def test_a_bug(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_packages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra the command says how to get it."""
+    """Without the extra the error has the command that installs it."""
     for name in [name for name in sys.modules if name.startswith("kevents.export")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "msgspec", None)

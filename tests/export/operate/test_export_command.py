@@ -1,4 +1,4 @@
-"""The command `kevents export` as its users run it: a process, a configuration, signals, and what is read back."""
+"""The command `kevents export` as its users run it: a process, a configuration, signals and the exported records."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Exporting:
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """Its log."""
         self._log.seek(0)
         return self._log.read().decode()
 
@@ -112,7 +112,7 @@ def record(server: APIServer, number: int, namespace: str = "default", **fields:
 
 
 def read(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
-    """What `kevents read --json` prints."""
+    """The output of `kevents read --json`."""
     capsys.readouterr()
     assert _cli.main(["read", "--json", *map(str, arguments)]) == 0
     written = capsys.readouterr()
@@ -165,7 +165,7 @@ def test_end_to_end(
 
 
 def test_secrets(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
-    """Pitfall 72: the kubeconfig's token, and what secrets hold, is in no line that is logged, also in trouble."""
+    """Pitfall 72: the kubeconfig's token and the secrets are in no log line, also after errors."""
     more = '[sinks.hook]\ntype = "webhook"\nurl = { env = "HOOK" }\nbatch = { max_age = "50ms" }\n'
     more += 'headers = { Authorization = { env = "HOOK_AUTHORIZATION" }, X-Key = { env = "HOOK_KEY" } }\n'
     config = configuration(api_server, tmp_path / "events", more).replace('to = "archive"', 'to = ["archive", "hook"]')
@@ -195,7 +195,7 @@ def test_interrupt(api_server: APIServer, export: Callable[..., Exporting], tmp_
 def test_to_stdout(
     api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Records go to the standard output, the log to the standard error; what is piped to a file can be read back."""
+    """Records go to the standard output, the log to the standard error; records piped to a file can be read back."""
     record(api_server, 1)
     config = configuration(api_server, tmp_path / "unused").replace(
         f'type = "file"\npath = {json.dumps(str(tmp_path / "unused"))}', 'type = "stdout"'
@@ -210,7 +210,7 @@ def test_to_stdout(
 
 
 def test_probes(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
-    """Pitfall 77: metrics and probes are where the log says, and tell of this export."""
+    """Pitfall 77: metrics and probes of this export are at the address in the log."""
     import urllib.request
 
     record(api_server, 1)
@@ -229,7 +229,7 @@ def test_probes(api_server: APIServer, export: Callable[..., Exporting], tmp_pat
     assert running.end() == 0
 
 
-# -- what cannot begin -----------------------------------------------------------------------------------------------
+# -- exports that fail -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_probes(api_server: APIServer, export: Callable[..., Exporting], tmp_pat
 def test_cannot_begin(
     api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path, change: tuple[str, str], expected: str
 ) -> None:
-    """What cannot begin says why, in a line or a few, without a traceback, with status 2."""
+    """An export that cannot begin has status 2 and a few lines, without a traceback."""
     config = configuration(api_server, tmp_path / "events").replace(*change)
     if "webhook" in config:
         config = f'checkpoints = "{tmp_path}"\n' + config.replace('to = "archive"', 'to = ["archive", "a"]')
@@ -263,7 +263,7 @@ def test_cannot_begin(
 def test_no_permission(
     api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path, verbs: set[str]
 ) -> None:
-    """A user who may not read is told which rule it takes; without the cluster's name nothing begins."""
+    """The error of a missing permission has its rule; without the cluster's name nothing begins."""
     api_server.add_user(SECRET, "weak-user", verbs)
     config = configuration(api_server, tmp_path / "events")
     weak = str(api_server.kubeconfig(token=SECRET))

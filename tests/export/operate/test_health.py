@@ -44,6 +44,7 @@ SINK = DestinationStatistics(
     progress={SHOP: Progress(READ, DURABLE)},
 )
 GOOD = ExportStatistics("running", (STREAM,), (SINK,), 0.5)
+QUIET = replace(GOOD, destinations=(replace(SINK, dropped=0),))
 
 
 @dataclass
@@ -138,11 +139,11 @@ def test_alive(statistics: ExportStatistics, expected: list[str]) -> None:
 
 def test_over_http() -> None:
     """The probes answer 200 with ok, or 503 with the reasons."""
-    export = Export()
+    export = Export(QUIET)
     with HealthServer(export) as server:
         for page in ("/readyz", "/livez", "/readyz?verbose=1"):
             assert get(server.address + page) == (200, "text/plain; charset=utf-8", "ok\n")
-        export.ledgers = with_sink(overdue=True, in_flight_for=70.0, last_error="a\x1b[31m\nb")
+        export.ledgers = with_sink(dropped=0, overdue=True, in_flight_for=70.0, last_error="a\x1b[31m\nb")
         assert get(server.address + "/readyz")[::2] == (
             503,
             "the sink archive has been writing for 70 s: a\\x1b[31m\\nb\n",
@@ -153,11 +154,31 @@ def test_over_http() -> None:
         assert get(server.address + "/livez", "POST")[0] == 501
 
 
+def test_a_sink_that_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export is not ready while a sink drops records, and for a minute after the last drop."""
+    now = 1000.0
+    monkeypatch.setattr(_health, "monotonic", lambda: now)
+    export = Export(QUIET)
+    server = HealthServer(export)
+    trouble = ["the sink archive drops records: its queue is full"]
+    assert server._unready() == []
+    export.ledgers = with_sink(dropped=1)
+    assert (server._unready(), server._unready()) == (trouble, trouble)
+    now += 59
+    assert server._unready() == trouble
+    export.ledgers = with_sink(dropped=2)
+    assert server._unready() == trouble
+    now += 59
+    assert server._unready() == trouble
+    now += 1
+    assert server._unready() == []
+
+
 def test_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 72: a sink's last error is served without resolved secrets."""
     monkeypatch.setattr(KNOWN, "_values", ())
     KNOWN.remember("hunter2")
-    with HealthServer(Export(with_sink(overdue=True, last_error="401 for hunter2"))) as server:
+    with HealthServer(Export(with_sink(dropped=0, overdue=True, last_error="401 for hunter2"))) as server:
         assert get(server.address + "/readyz")[2].endswith(": 401 for (not shown)\n")
         assert "hunter2" not in get(server.address + "/metrics")[2]
 

@@ -1,4 +1,4 @@
-"""The command `kevents read`: what was exported, decoded, once, filtered; and what is damaged."""
+"""The command `kevents read`: exported records, decoded, each once, filtered; and damage."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command: its status, and what it wrote."""
+    """Run the command: its status and output."""
 
     def read(*arguments: object) -> tuple[int, str, str]:
         status = _cli.main(["read", *map(str, arguments)])
@@ -113,12 +113,12 @@ def test_json(run: Run, archive: Path) -> None:
     ],
 )
 def test_filters(run: Run, archive: Path, options: list[str], expected: str) -> None:
-    """The filters are those of tail; a gap is always told, since nobody knows what was in it."""
+    """The filters are those of tail; a gap is always shown, because its events are unknown."""
     assert steps(run(archive, "--json", *options)[1]) == expected.split()
 
 
 def test_duplicates(run: Run, archive: Path) -> None:
-    """What was written twice is shown once, unless asked for."""
+    """A record that was written twice is shown once, by default."""
     [segment] = [path for path in archive.rglob("*") if path.is_file() and ".jsonl" in path.name]
     copy = archive.parent / "copy.jsonl.gz"
     copy.write_bytes(gzip.compress(b"".join(gzip.decompress(segment.read_bytes()) for _ in range(2))))
@@ -127,7 +127,7 @@ def test_duplicates(run: Run, archive: Path) -> None:
 
 
 def test_damage(run: Run, tmp_path: Path) -> None:
-    """Pitfall 73: what is damaged is named with file and place, all else is read, and the status says so."""
+    """Pitfall 73: damage is reported with file and place, everything else is read, and the status is 1."""
     path = tmp_path / "torn.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps(body(1)).encode() + b"\n") + gzip.compress(b'{"a": 1}\n' * 1000)[:-20])
     status, out, err = run(path, "--json")
@@ -148,7 +148,7 @@ def test_escapes(run: Run, tmp_path: Path) -> None:
 
 
 def test_nothing_there(run: Run, tmp_path: Path) -> None:
-    """A place where nothing is is named, with what to give."""
+    """The error of a missing place has the fix."""
     status, out, err = run(tmp_path / "none")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"kevents: {tmp_path / 'none'} does not exist: give a file, a folder or a URL")
@@ -174,7 +174,7 @@ def test_an_http_endpoint(run: Run, monkeypatch: pytest.MonkeyPatch, url: str, e
 
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
-    """A folder without a segment is not an archive of nothing, and is told."""
+    """A folder without a segment is an error, not an empty archive."""
     (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
     assert run(tmp_path) == (2, "", f"kevents: {tmp_path} contains no segments of an export\n")
 
@@ -187,7 +187,7 @@ def test_nothing_wanted(run: Run, tmp_path: Path) -> None:
 
 
 def test_many_damages(run: Run, tmp_path: Path) -> None:
-    """Of a file that is damaged all over the first ten places are told, and how many more there are."""
+    """Ten places of a damaged file are reported, and the number of the others."""
     path = tmp_path / "a.jsonl"
     path.write_text(f"{json.dumps(body(1))}\n" + 1244 * "torn\n", encoding="utf-8")
     (tmp_path / "b.jsonl").write_text(f"{json.dumps(body(2))}\ntorn\n", encoding="utf-8")
@@ -200,7 +200,7 @@ def test_many_damages(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_foreign_file(run: Run, tmp_path: Path) -> None:
-    """A file of which nothing can be read may be none of an export; one that cannot be opened is only called that."""
+    """A file without readable records may be foreign; a file that cannot be opened is only reported as unreadable."""
     path = tmp_path / "passwd"
     path.write_text("root:x:0:0\nbin:x:1:1\n", encoding="utf-8")
     status, out, err = run(path)
@@ -245,7 +245,7 @@ all = true
 
 
 def test_without_a_time(run: Run, tmp_path: Path) -> None:
-    """A record that tells no time, or one that is none, is shown, but not to who asks for those since a time."""
+    """A record without a valid time is shown, but not with --since."""
     path = tmp_path / "odd.jsonl"
     odd = [body(1, lastTimestamp="soon"), {"message": "step 2"}, body(3, metadata=None, lastTimestamp=None), body(4)]
     path.write_text("".join(f"{json.dumps(each)}\n" for each in odd), encoding="utf-8")
@@ -254,7 +254,7 @@ def test_without_a_time(run: Run, tmp_path: Path) -> None:
 
 
 def test_nobody_reads(archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """When nobody reads any more it ends at once, without a word, with the status of SIGPIPE."""
+    """A closed pipe ends it at once, without a message, with the status of SIGPIPE."""
     there, here = os.pipe()
     os.close(there)
     with os.fdopen(here, "w") as stdout:

@@ -177,7 +177,7 @@ def test_for_whom_it_logs(*, terminal: bool, logs: str, shared: bool, line: bool
 
 
 def test_who_looks() -> None:
-    """A stream that is closed has nobody who looks at it."""
+    """A closed stream is no terminal."""
     stream = io.TextIOWrapper(io.BytesIO())
     assert (is_terminal(Terminal()), is_terminal(stream)) == (True, False)
     stream.close()
@@ -210,7 +210,7 @@ def test_where_it_logs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_command(
     api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`kevents export` runs what its configuration says, and logs to the standard error."""
+    """`kevents export` runs its configuration, and logs to the standard error."""
     made: list[Parts] = []
 
     def build_and_end(config: Config) -> Parts:
@@ -253,7 +253,7 @@ def test_records_on_the_terminal(
 
 
 def test_debug_shows_where(tmp_path: Path) -> None:
-    """With --debug what went wrong is raised, so that it is seen where; without, it is a line."""
+    """With --debug an error is raised with its traceback; without, it is a line."""
     path = tmp_path / "cfg.toml"
     path.write_text(
         '[cluster]\nkubeconfig = "/nowhere"\n[sinks.out]\ntype = "stdout"\n[[routes]]\nto = "out"\nall = true\n',

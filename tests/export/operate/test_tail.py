@@ -46,10 +46,10 @@ EVERYTHING = Router([Route(to="shown", all=True)])
 
 
 class Feed:
-    """A stream that gives what it is told, and then an error."""
+    """A stream with scripted records, and then an error."""
 
     def __init__(self, bodies: list[dict[str, Any]], error: BaseException | None = None) -> None:
-        """Take what is to come."""
+        """Take the script."""
         self.stream = STREAM
         self._bodies = bodies
         self._error = error
@@ -80,7 +80,7 @@ def body(message: str, **fields: Any) -> dict[str, Any]:
 
 
 def test_streams() -> None:
-    """What any of the streams gives is shown as it comes; one that fails ends all, in the main thread."""
+    """The records of all streams are shown as they arrive; a failing stream ends all, in the main thread."""
     shown: list[str] = []
     feeds = [Feed([body("a")]), Feed([body("b"), body("c", type="Normal")], ValueError("broken"))]
     with pytest.raises(ValueError, match="broken"):
@@ -89,7 +89,7 @@ def test_streams() -> None:
 
 
 def test_nobody_reads() -> None:
-    """When nobody reads any more all streams are ended."""
+    """A closed pipe ends all streams."""
 
     def show(record: Record) -> None:
         raise BrokenPipeError
@@ -113,7 +113,7 @@ def test_lines() -> None:
 
 
 def test_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing comes it looks again and again, so that Ctrl-C is noticed; what comes then is shown."""
+    """While nothing arrives it polls, so that Ctrl-C is noticed; later records are shown."""
     waits: list[float] = []
 
     class Slow(BoundedQueue):
@@ -130,13 +130,13 @@ def test_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_silent_start() -> None:
-    """A hand-off that nothing comes to says so, after as long as it was to wait."""
+    """An empty queue raises after the time-out."""
     with pytest.raises(TimeoutError):
         BoundedQueue().get(0.0)
 
 
 def test_a_pager_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not shown yet is not read either: memory is bounded while nobody reads on."""
+    """Records that are not shown yet are not read: memory is bounded while a pager waits."""
     monkeypatch.setattr(_tail, "BoundedQueue", lambda: BoundedQueue(limit=1))
     feed = Feed([body("a")] * 1000, ValueError("broken"))
     ahead: list[int] = []
@@ -198,7 +198,7 @@ def test_without_namespaces() -> None:
 
 
 def test_widths() -> None:
-    """A column grows with what it has shown, up to its own width; a longer text pushes the rest."""
+    """A column grows with its values, up to a limit; a longer text shifts the rest."""
     columns = Columns(colour=False, namespaces=False, timestamps=True)
     long = columns.line({**BODY, "reason": "R" * 30})
     short = columns.line(BODY)
@@ -235,12 +235,12 @@ def test_escapes() -> None:
 
 
 def test_encoding() -> None:
-    """What the terminal cannot show is escaped, not an error."""
+    """Characters that the terminal lacks are escaped."""
     assert "m\\xfc\\u2603" in Columns(colour=False, encoding="ascii").line({**BODY, "message": "mü☃"})
 
 
 def test_gap() -> None:
-    """A gap is a line of its own that says what may be missing."""
+    """A gap is a line with the time of the missing events."""
     word = {"why": "expired", "scope": "shop", "from": "2026-07-24T08:00:00Z", "until": "2026-07-24T10:00:00Z"}
     line = Columns(colour=True).line({"kevents": {"gap": word}})
     expected = "gap: events in shop between 2026-07-24T08:00:00Z and 2026-07-24T10:00:00Z may be missing (expired)"
@@ -257,7 +257,7 @@ def test_gap() -> None:
     ],
 )
 def test_little(body: dict[str, Any]) -> None:
-    """A record of which little is known is shown nevertheless."""
+    """An incomplete record is shown."""
     assert "<unknown>" in Columns(colour=False).line(body)
 
 
@@ -417,7 +417,7 @@ def test_live(api_server: APIServer, run: Tail) -> None:
 
 @pytest.mark.wire
 def test_filters(api_server: APIServer, run: Tail) -> None:
-    """Only what the filters want is shown: namespaces, warnings, kinds, names, reasons."""
+    """Only matching records are shown: namespaces, warnings, kinds, names, reasons."""
     api_server.create_namespace("shop")
     for number in range(1, 4):
         record(api_server, number)
@@ -444,7 +444,7 @@ def test_filters(api_server: APIServer, run: Tail) -> None:
     ],
 )
 def test_habits(api_server: APIServer, run: Tail, arguments: list[str], expected: str | None) -> None:
-    """The flags of kubectl do what they do there."""
+    """The flags of kubectl work as in kubectl."""
     record(api_server, 1, lastTimestamp="2026-07-24T09:00:01Z")
     [line] = lines(run("--since", "9999d", *arguments), 1)
     if expected is None:
@@ -475,7 +475,7 @@ def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.wire
 def test_from_now_on(api_server: APIServer, run: Tail) -> None:
-    """Without --since only what happens from now on is shown."""
+    """Without --since only new events are shown."""
     record(api_server, 1)
     process = run("--json")
     assert api_server.wait_for(lambda: [r for r in api_server.requests if "watch" in r.query], timeout=120)
@@ -499,7 +499,7 @@ def test_in_this_process(
     arguments: list[str],
     told: str,
 ) -> None:
-    """A person on a terminal who sees nothing yet is told why; Ctrl-C ends it with its status, and no word."""
+    """On a terminal a line explains the empty start; Ctrl-C ends it with its status, without a message."""
 
     def interrupted(streams: Any, wanted: Router, show: object) -> None:
         shown.append(len(streams))
@@ -517,7 +517,7 @@ def test_in_this_process(
 
 @pytest.mark.wire
 def test_a_user_of_one_namespace(api_server: APIServer, run: Tail) -> None:
-    """It takes no permission but that to read events."""
+    """Only the permission to read events is needed."""
     api_server.add_user("poor-token", "poor", ["list", "watch"])
     record(api_server, 1)
     process = run(
@@ -526,7 +526,7 @@ def test_a_user_of_one_namespace(api_server: APIServer, run: Tail) -> None:
     assert json.loads(lines(process, 1)[0])["message"] == "step 1"
 
 
-# -- what is wrong ---------------------------------------------------------------------------------------------------
+# -- wrong arguments -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -548,7 +548,7 @@ def test_a_user_of_one_namespace(api_server: APIServer, run: Tail) -> None:
     ],
 )
 def test_wrong(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the user got wrong is one line, with what to do."""
+    """A wrong option is one line, with the fix."""
     assert _cli.main(["tail", *arguments]) == 2
     out, err = capsys.readouterr()
     assert (out, err.startswith(expected), err.count("\n")) == ("", True, 1)
@@ -556,7 +556,7 @@ def test_wrong(arguments: list[str], expected: str, capsys: pytest.CaptureFixtur
 
 @pytest.mark.wire
 def test_no_cluster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any cluster the command says how to name one, as its user can."""
+    """Without a cluster the error names the options of the command."""
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     assert _cli.main(["tail"]) == 2
@@ -577,7 +577,7 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.wire
 @pytest.mark.usefixtures("virtual_time")
 def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """A cluster that does not answer is told after some patience."""
+    """A cluster that does not answer is an error after some time."""
     path = str(api_server.kubeconfig())
     api_server.stop_listening()
     assert _cli.main(["tail", "--kubeconfig", path]) == 2
@@ -593,7 +593,7 @@ def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str
 @pytest.mark.wire
 @pytest.mark.usefixtures("virtual_time")
 def test_refused(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """A cluster that refuses has been reached, and is not said to be out of reach."""
+    """A cluster that refuses is not reported as unreachable."""
     api_server.add_user("t", "stranger", set())
     assert _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig(token="t"))]) == 2
     first, *_, last = capsys.readouterr().err.splitlines()
