@@ -12,6 +12,8 @@ import pytest
 from tests.support.real_server import required_assets, run_kubectl
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kevents.testing._apiserver.server import APIServer
 
 pytestmark = pytest.mark.e2e
@@ -141,3 +143,23 @@ def test_api_resources(kubectl: Kubectl) -> None:
     """`kubectl api-resources` lists the registered kind."""
     rows = [line.split() for line in kubectl("api-resources", "--no-headers").splitlines()]
     assert ["widgets", "example.com/v1", "true", "Widget"] in rows
+
+
+@pytest.mark.parametrize("mode", ["--server-side=false", "--server-side"])
+def test_apply(kubectl: Kubectl, tmp_path: Path, mode: str) -> None:
+    """`kubectl apply --validate=false` creates and changes an object, on the client's side and the server's."""
+    manifest = tmp_path / "manifest.json"
+    for value in ("1", "2"):
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": value}}
+        manifest.write_text(json.dumps(body), encoding="utf-8")
+        kubectl("apply", "--validate=false", mode, "-f", str(manifest))
+    [found] = kubectl.server.objects("v1", "configmaps")
+    assert found["data"] == {"a": "2"}
+
+
+def test_nodes(kubectl: Kubectl) -> None:
+    """`kubectl get nodes -o wide` prints the addresses of a node."""
+    status = {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}
+    kubectl.server.create("v1", "nodes", {"metadata": {"name": "n"}, "status": status})
+    [row] = kubectl("get", "nodes", "-o", "wide", "--no-headers").splitlines()
+    assert row.split()[:2] + row.split()[-5:-3] == ["n", "Unknown", "10.0.0.1", "<none>"]
