@@ -498,7 +498,6 @@ class RecursiveEventError(InvalidEventError):
     """The event was recorded from within kevents' own logging, sink or callback."""
 
     def __str__(self) -> str:
-        """Describe the error."""
         return "recorded from within kevents' own logging, sink or callback"
 
 
@@ -554,11 +553,7 @@ def to_event_type(eventtype: object, publisher: Publisher, logger: logging.Logge
 
 
 def to_text(value: object) -> str:
-    """A value as a plain str: the value of an Enum, bytes decoded as UTF-8, an empty str for None.
-
-    Raises:
-        InvalidMessageError: If the value's own code raises.
-    """
+    """A value as a plain str: of an Enum its value, of bytes UTF-8, of None "". Raises InvalidMessageError."""
     try:
         if isinstance(value, Enum):
             return to_text(value.value)
@@ -576,11 +571,7 @@ def to_text(value: object) -> str:
 
 
 def to_texts(texts: Texts) -> Texts:
-    """An immutable copy of annotations or labels.
-
-    Raises:
-        InvalidMessageError: If they are not a mapping, or their own code raises.
-    """
+    """An immutable copy of annotations or labels. Raises InvalidMessageError."""
     try:
         if not texts:
             return NO_TEXTS
