@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kevents._correlation.decision import Write
 from kevents._correlation.lru import LRU
@@ -135,14 +135,37 @@ class _Seen(set[Hashable]):
 
 
 class _Observation:
-    """Count, first time and name of an event that was written or will be."""
+    """Count, first time and name of an event that was written or will be.
 
-    __slots__ = ("count", "first_time", "name")
+    Attributes:
+        written: True once a write of the event has passed the rate limit.
+        catch_up: The pending catch-up, if any.
+    """
 
-    def __init__(self, count: int, first_time: int, name: str) -> None:
+    __slots__ = ("catch_up", "count", "first_time", "name", "written")
+
+    def __init__(self, count: int, first_time: int, name: str, *, written: bool = False) -> None:
         self.count = count
         self.first_time = first_time
         self.name = name
+        self.written = written
+        self.catch_up: _CatchUp | None = None
+
+
+class _CatchUp(NamedTuple):
+    """A delayed write that brings the count of an event up to date.
+
+    Attributes:
+        key: The API object.
+        due: When its token is there, in nanoseconds of the options' clock.
+        at: The same in monotonic seconds.
+        bucket: Where the token is reserved.
+    """
+
+    key: Key
+    due: int
+    at: float
+    bucket: TokenBucket
 
 
 @lru_cache(maxsize=64)
@@ -163,13 +186,14 @@ class TokenBucket:
         now: Present time in nanoseconds of any clock.
     """
 
-    __slots__ = ("_capacity", "_credit", "_interval", "_last")
+    __slots__ = ("_capacity", "_credit", "_interval", "_last", "_reserved")
 
     def __init__(self, qps: float, burst: int, now: int) -> None:
         """Create a full bucket."""
         self._interval, self._capacity = _interval_and_capacity(qps, burst)
         self._credit = self._capacity
         self._last = now
+        self._reserved = 0
 
     def try_accept(self, now: int) -> bool:
         """Take a token if there is one. If the clock went back, nothing is refilled."""
@@ -178,11 +202,25 @@ class TokenBucket:
         credit = self._credit
         if elapsed > 0:
             credit += elapsed
-            if credit > self._capacity:  # noqa: PLR1730 - min() costs as much as the rest
+            if credit > self._capacity:
+                self._reserved = max(0, self._reserved - (credit - self._capacity))
                 credit = self._capacity
         accepted = credit >= self._interval
         self._credit = credit - self._interval if accepted else credit
         return accepted
+
+    def reserve(self) -> int:
+        """Reserve the next token for a catch-up. Returns the nanoseconds until there is one.
+
+        A reservation never holds back an event: :meth:`try_accept` ignores it. It delays later reservations, until the
+        bucket has refilled what it would hold without the catch-ups.
+        """
+        self._reserved += self._interval
+        return max(0, self._reserved - self._credit)
+
+    def release(self) -> None:
+        """Cancel a reservation."""
+        self._reserved = max(0, self._reserved - self._interval)
 
 
 class EventSourceObjectSpamFilter:
@@ -209,15 +247,19 @@ class EventSourceObjectSpamFilter:
 
     def skips(self, event: Event, now: int) -> bool:
         """Like :meth:`filter`, at a time that the caller has read."""
+        return self.exhausted_bucket(event, now) is not None
+
+    def exhausted_bucket(self, event: Event, now: int) -> TokenBucket | None:
+        """Take a token for the event. Returns the bucket if it has none."""
         options = self._options
         if options.burst_size is None:
-            return False
+            return None
         key = self._key(event)
         bucket = self._cache.get(key)
         if bucket is None:
             bucket = TokenBucket(options.qps, options.burst_size, now)
             self._cache.add(key, bucket)
-        return not bucket.try_accept(now)
+        return None if bucket.try_accept(now) else bucket
 
 
 class EventCorrelateResult:
@@ -270,6 +312,7 @@ class EventCorrelator:
         self._observed: LRU[Hashable, _Observation] = LRU(self._options.lru_cache_size)
         self._filter = EventSourceObjectSpamFilter(self._options)
         self._clock = self._aggregator._clock  # noqa: SLF001 - read once for each event
+        self._overdue: list[Key] = []
 
     def event_correlate(self, event: Event) -> EventCorrelateResult:
         """Decide on one event (client-go: ``EventCorrelate``)."""
@@ -277,31 +320,66 @@ class EventCorrelator:
 
     def correlate(self, event: Event) -> Event | None:
         """The event to write. None if it is skipped."""
+        return self._correlate(event, None)[0]
+
+    def _correlate(self, event: Event, monotonic: float | None) -> tuple[Event | None, float | None]:
+        """Decide on one event.
+
+        Args:
+            event: The event.
+            monotonic: The time in monotonic seconds. None: no catch-up.
+
+        Returns:
+            The event to write, None if it is skipped; and when to write it, for a catch-up in monotonic seconds.
+        """
         now = self._clock()
         message, key = self._aggregator.combine(event, now)
-        known = self._observe(event, key)
+        observation = repeated = None
+        if self._options.count_identical:
+            observation = repeated = self._observed.get(key)
+            if observation is None:
+                observation = _Observation(event.count, event.first_time, event.name)
+                evicted = self._observed.add(key, observation)
+                if evicted is not None and evicted.catch_up is not None and now < evicted.catch_up.due:
+                    self._overdue.append(evicted.catch_up.key)
+            else:
+                observation.count += 1
         if self._filter.reads_any_field:  # a user's key may depend on message and count
-            event = _occurrence(event, message, known)
-            return None if self._filter.skips(event, now) else event
-        return None if self._filter.skips(event, now) else _occurrence(event, message, known)
+            event, message = _occurrence(event, message, repeated), None
+            exhausted = self._filter.exhausted_bucket(event, now)
+            occurrence: Event | None = event
+        else:
+            exhausted = self._filter.exhausted_bucket(event, now)
+            occurrence = None
+        if exhausted is None:
+            if observation is not None:
+                observation.written = True
+                if observation.catch_up is not None:
+                    self._supersede(observation, now)
+            return occurrence or _occurrence(event, message, repeated), None
+        if monotonic is None or repeated is None or not repeated.written:
+            return None, None
+        pending = repeated.catch_up
+        if pending is None or now >= pending.due or monotonic >= pending.at:
+            delay = exhausted.reserve()
+            key = event.namespace, repeated.name
+            repeated.catch_up = pending = _CatchUp(key, now + delay, monotonic + delay / NANO, exhausted)
+        return occurrence or _occurrence(event, message, repeated), pending.at
+
+    @staticmethod
+    def _supersede(observation: _Observation, now: int) -> None:
+        """A write passed the rate limit: it carries the count of the catch-up, if that is still pending."""
+        catch_up, observation.catch_up = observation.catch_up, None
+        if catch_up is not None and now < catch_up.due:
+            catch_up.bucket.release()
 
     def update_state(self, event: Event) -> None:
         """Store the server's response to a write (client-go: ``UpdateState``).
 
         The sink path does not call it: the stored fields are not read again, and a late response would lower a count.
         """
-        self._observed.put(event_key(event), _Observation(event.count, event.first_time, event.name))
-
-    def _observe(self, event: Event, key: Hashable) -> _Observation | None:
-        """Count the event. Returns its observation, or None for the first event of a key."""
-        if not self._options.count_identical:
-            return None
-        known = self._observed.get(key)
-        if known is None:
-            self._observed.add(key, _Observation(event.count, event.first_time, event.name))
-            return None
-        known.count += 1
-        return known
+        observation = _Observation(event.count, event.first_time, event.name, written=True)
+        self._observed.put(event_key(event), observation)
 
     @property
     def aggregated(self) -> int:
@@ -337,19 +415,22 @@ class CoreDecider(EventCorrelator):
         super().__init__(options)
         self._limit = max_message_bytes or _SERVER_LIMIT
 
-    def decide(self, event: Event, now: float) -> Write | None:  # noqa: ARG002 - the options have a clock
-        """The write for an event. None if the rate limit holds it back."""
+    def decide(self, event: Event, now: float) -> Write | None:
+        """The write for an event. None if the rate limit holds it back and no catch-up follows."""
         message = clip(event.message, self._limit)
         if message is not event.message:  # before it becomes a part of keys
             event = event.replace(message=message)
-        result = self.correlate(event)
+        result, catch_up_at = self._correlate(event, now if self._options.catch_up else None)
         if result is None:
             return None
         message = clip_json(clip(result.message, self._limit), _REQUEST_LIMIT)
         if message is not result.message:
             result = result.replace(message=message)
+        if catch_up_at is not None:
+            return Write(result, there=True, due=catch_up_at, catch_up=True)
         return Write(result, there=result.count > 1)
 
     def overdue(self) -> Sequence[Key]:
-        """Empty: no write is delayed."""
-        return ()
+        """Events that were evicted from the cache while a catch-up was pending, since the last call."""
+        keys, self._overdue = self._overdue, []
+        return keys

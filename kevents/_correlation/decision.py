@@ -17,11 +17,13 @@ class Write(NamedTuple):
         state: The event with its present count.
         there: Whether the API object was written before.
         due: When to write it, in monotonic seconds. None: at once.
+        catch_up: True if the rate limit holds the event back, and the write only brings its count up to date.
     """
 
     state: State
     there: bool
     due: float | None = None
+    catch_up: bool = False
 
 
 class Decider(Protocol):

@@ -83,6 +83,8 @@ class CorrelatorOptions:
         count_identical: Whether a repeated event increments a count. Otherwise each event is written on its own.
         spam_key_func: Returns the key of an event's rate limit.
         clock: Nanoseconds, for intervals and rate limits. Names and timestamps come from the event.
+        catch_up: Whether the count of an event that the rate limit holds back is written later: when there is a token
+            again, and at a flush and at the end without one. False: as client-go, not before its next occurrence.
 
     Raises:
         ValueError: If a value is out of range or of the wrong type.
@@ -101,6 +103,7 @@ class CorrelatorOptions:
     count_identical: bool = True
     spam_key_func: SpamKeyFunc = get_spam_key
     clock: Callable[[], int] = time.monotonic_ns
+    catch_up: bool = True
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -111,7 +114,8 @@ class CorrelatorOptions:
             require_count("max_events", self.max_events, "; None switches combining off")
         require_positive("qps", self.qps)
         require_positive("max_interval_in_seconds", self.max_interval_in_seconds)
-        if not isinstance(self.count_identical, bool):
-            raise ValueError(f"count_identical must be True or False, not {self.count_identical!r}")
+        for name in ("count_identical", "catch_up"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         for name in ("key_func", "message_func", "spam_key_func", "clock"):
             require_callable(name, getattr(self, name))

@@ -127,20 +127,21 @@ class Dispatcher:
         for event in batch:
             try:
                 write = self._decider.decide(event, now)
-                if write is None:
-                    filtered.append(event)
-                else:
+                if write is not None:
                     writes.append(write)
+                if write is None or write.catch_up:
+                    filtered.append(event)
             except BaseException as error:  # noqa: BLE001 - only the event that raised fails
                 failed.append((event, error))
         with self._lock:
             if self._queue.closed:
                 return Handled(failed, too_late=True)
             self._accepted += len(batch)
-            self._correlated += len(writes) + len(filtered)
+            self._correlated += len(batch) - len(failed)
             self._filtered += len(filtered)
             for write in writes:
-                self._queue.offer(write.state, now, present=write.there, due=write.due)
+                events = 0 if write.catch_up else 1  # an event that was held back is counted as filtered
+                self._queue.offer(write.state, now, present=write.there, due=write.due, events=events)
             overdue = self._decider.overdue()
             for key in overdue:
                 self._queue.flush_now(now, key)

@@ -111,7 +111,7 @@ class WorkQueue:
 
     # -- offering ------------------------------------------------------------------------------------------------
 
-    def offer(self, state: State, now: float, *, present: bool, due: float | None = None) -> None:
+    def offer(self, state: State, now: float, *, present: bool, due: float | None = None, events: int = 1) -> None:
         """Add a state to write, or merge it into the pending write of its key.
 
         Args:
@@ -119,24 +119,27 @@ class WorkQueue:
             now: The time.
             present: True if the correlator has written the object before.
             due: When to write it, if it can wait; None: at once.
+            events: The number of recorded events that it stands for; 0 for a write that only catches up a count.
         """
         self._offers += 1
         self.version += 1
-        self.events += 1
+        self.events += events
         if due is not None and self._longest_wait != _NEVER:
             due = now  # nothing waits by choice once the queue is stopping
         key = state.namespace, state.name
         item = self._items.get(key)
         if self._closed:
-            self._drop(Dropped(DropReason.SHUTDOWN, state, 1))
+            self._drop(Dropped(DropReason.SHUTDOWN, state, events))
         elif item is not None:
-            self._merge(item, state, now, due)
+            self._merge(item, state, events, now, due)
         elif due is None and not self._has_capacity(state.namespace, now):
-            self._drop(Dropped(DropReason.BACKLOG_FULL, state, 1))
+            self._drop(Dropped(DropReason.BACKLOG_FULL, state, events))
         else:
+            namespace = self._namespace(state.namespace)
             server_state = ServerState.PRESENT if present else ServerState.ABSENT
-            self._add(WorkItem(self._namespace(state.namespace), key, state, server_state, 1, self._offers, now, now))
-            self._wait(self._items[key], now, due)
+            item = WorkItem(namespace, key, state, server_state, events, self._offers, now, now)
+            self._add(item)
+            self._wait(item, now, due)
 
     def _add(self, item: WorkItem) -> None:
         self._items[item.key] = item.namespace.items[item.key] = item
@@ -152,35 +155,36 @@ class WorkQueue:
             namespace.breaker.limit_pause(self._longest_wait)
         return namespace
 
-    def _merge(self, item: WorkItem, state: State, now: float, due: float | None) -> None:
+    def _merge(self, item: WorkItem, state: State, events: int, now: float, due: float | None) -> None:
         """The newest state wins. A create stays a create."""
         item.ages_from = now
         if item.attempt is None:
-            self.merged += 1
+            self.merged += min(events, item.events)
             item.state = state
-            item.events += 1
-            if item.by_choice:
+            item.events += events
+            if item.by_choice and due != item.due:
                 self._wait(item, now, due)
             return
         if item.next_state is None:
             item.next_first_offer = self._offers
             item.next_due = due
         else:
-            self.merged += 1
+            self.merged += min(events, item.next_events)
             if item.next_due is not None:
                 item.next_due = due
         item.next_state = state
-        item.next_events += 1
+        item.next_events += events
 
     @staticmethod
-    def _merge_next(item: WorkItem) -> bool:
-        """Merge what was offered during the attempt into the write. False if there was nothing."""
+    def _merge_next(item: WorkItem) -> int:
+        """Merge what was offered during the attempt into the write. Returns 1 if events joined events."""
         if item.next_state is None:
-            return False
+            return 0
+        merged = min(1, item.events, item.next_events)
         item.state, item.next_state, item.next_due = item.next_state, None, None
         item.events += item.next_events
         item.next_events = 0
-        return True
+        return merged
 
     def _has_capacity(self, name: str, now: float) -> bool:
         if self._size >= self._backlog:
@@ -459,7 +463,8 @@ class WorkQueue:
         self._wait(item, now + min(wait, self._longest_wait))
 
     def _reject(self, attempt: Attempt, outcome: Rejected, now: float) -> None:
-        self.rejected_by_code[outcome.code] += attempt.events
+        if attempt.events:
+            self.rejected_by_code[outcome.code] += attempt.events
         self._drop(Dropped(DropReason.REJECTED, attempt.state, attempt.events, attempt.verb, outcome))
         self._end(attempt.item, now)
 
@@ -483,9 +488,10 @@ class WorkQueue:
         self._wait(following, now, item.next_due)
 
     def _drop(self, dropped: Dropped) -> None:
-        self.events -= dropped.events
-        self.dropped[dropped.reason] += dropped.events
-        self.notifications.append(dropped)
+        if dropped.events:
+            self.events -= dropped.events
+            self.dropped[dropped.reason] += dropped.events
+            self.notifications.append(dropped)
 
     def _remove(self, item: WorkItem) -> None:
         self._count_by_choice(item, by_choice=False)

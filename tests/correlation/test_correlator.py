@@ -277,6 +277,132 @@ class TestFilter:
         assert [spam_filter.filter(event()), spam_filter.filter(event())] == [False, True]
 
 
+class Late:
+    """A decider with a rate limit of one event, and a clock that both its times follow."""
+
+    def __init__(self, **options: Any) -> None:
+        """Nothing has happened."""
+        self.seconds = 0.0
+        given = {"burst_size": 1, "clock": lambda: round(self.seconds * NANO), **options}
+        self.decider = CoreDecider(CorrelatorOptions(**given), None)
+        self.serial = 0
+
+    def record(self, message: str = "m", **fields: Any) -> tuple[int, bool, float | None] | None:
+        """An event is recorded: count, whether the write catches up, and its due time; None if nothing is written."""
+        self.serial += 1
+        write = self.decider.decide(event(message, self.serial, **fields), self.seconds)
+        if write is None:
+            return None
+        assert isinstance(write.state, Event)
+        return write.state.count, write.catch_up, write.due
+
+
+class TestCatchUp:
+    """The count of an event that the rate limit holds back is written later."""
+
+    def test_when_there_is_a_token(self) -> None:
+        """Each occurrence that is held back moves the count, not the time: that of the next token."""
+        late = Late()
+        assert late.record() == (1, False, None)
+        for count, seconds in ((2, 0.0), (3, 10.0), (4, 299.0)):
+            late.seconds = seconds
+            assert late.record() == (count, True, 300.0)
+
+    def test_switched_off(self) -> None:
+        """With `catch_up=False` nothing is written, as by client-go."""
+        late = Late(catch_up=False)
+        assert [late.record(), late.record()] == [(1, False, None), None]
+
+    def test_it_takes_no_token_from_events(self) -> None:
+        """An event that has a token in client-go is written, also after a catch-up; that delays the next catch-up."""
+        late = Late()
+        late.record()
+        assert late.record() == (2, True, 300.0)
+        late.seconds = 310.0
+        assert late.record() == (3, False, None)
+        assert late.record() == (4, True, 900.0)
+
+    def test_an_event_supersedes_it(self) -> None:
+        """A write of the event before the catch-up is due carries its count, and gives the token back."""
+        late = Late(burst_size=2)
+        late.record()
+        late.record("other")
+        assert [late.record("other"), late.record()] == [(2, True, 300.0), (2, True, 600.0)]
+        late.seconds = 300.0
+        assert late.record() == (3, False, None)
+        assert late.record() == (4, True, 900.0)
+
+    def test_one_for_a_token(self) -> None:
+        """Several events about one object take turns: one catch-up for a token."""
+        late = Late(burst_size=3)
+        for message in "abc":
+            late.record(message)
+        assert [late.record(message) for message in "abc"] == [
+            (2, True, 300.0), (2, True, 600.0), (2, True, 900.0)
+        ]  # fmt: skip
+
+    def test_quiet_time_pays_it_back(self) -> None:
+        """Once the bucket is full, earlier catch-ups delay later ones no more."""
+        late = Late()
+        late.record()
+        assert late.record() == (2, True, 300.0)
+        late.seconds = 900.0
+        assert late.record() == (3, False, None)
+        assert late.record() == (4, True, 1200.0)
+
+    def test_never_written(self) -> None:
+        """An event whose first occurrence was held back is not caught up: there is no object to patch."""
+        late = Late()
+        late.record("noise")
+        assert [late.record("late"), late.record("late")] == [None, None]
+
+    def test_no_counts(self) -> None:
+        """Without counts there is nothing to catch up."""
+        late = Late(count_identical=False)
+        assert [late.record(), late.record()] == [(1, False, None), None]
+
+    def test_combined(self) -> None:
+        """A combined event is caught up with its count and its latest message."""
+        late = Late(burst_size=10)
+        for number in range(10):
+            late.record(f"number {number}")
+        assert late.record("number 10") == (2, True, 300.0)
+        write = late.decider.decide(event("number 11", 12), 0.0)
+        assert write is not None
+        assert isinstance(write.state, Event)
+        assert (write.state.count, write.state.message) == (3, "(combined from similar events): number 11")
+
+    def test_own_keys(self) -> None:
+        """A rate limit of the user's works the same."""
+        late = Late(spam_key_func=lambda event: event.message)
+        assert [late.record("a"), late.record("a"), late.record("b")] == [
+            (1, False, None), (2, True, 300.0), (1, False, None)
+        ]  # fmt: skip
+
+    def test_forgotten(self) -> None:
+        """An event that is evicted while its catch-up is pending is due now; one that was caught up is not."""
+        for seconds, overdue in ((0.0, 1), (300.0, 0)):
+            late = Late(lru_cache_size=1)
+            late.record()
+            write = late.decider.decide(event("m", 2), 0.0)
+            assert write is not None
+            late.seconds = seconds
+            late.record("other", reference=ObjectReference(kind="Node", name="n"))
+            keys = late.decider.overdue()
+            assert list(keys) == [(write.state.namespace, write.state.name)] * overdue
+            assert list(late.decider.overdue()) == []
+
+    def test_a_clock_that_stands_still(self) -> None:
+        """If only monotonic time passes, each catch-up needs another token."""
+        late = Late(clock=lambda: 0)
+        late.record()
+        dues = []
+        for seconds in (0.0, 299.0, 300.0, 301.0, 1000.0):
+            late.seconds = seconds
+            dues.append(late.record())
+        assert [due for _, _, due in filter(None, dues)] == [300.0, 300.0, 900.0, 900.0, 1900.0]
+
+
 def raises(_: Event) -> Any:
     """A user's function with a fault."""
     raise RuntimeError("user")

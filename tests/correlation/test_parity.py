@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kevents._correlation.correlator import EventCorrelator
+from kevents._correlation.correlator import NANO, CoreDecider, EventCorrelator
 from kevents._correlation.options import CorrelatorOptions, spam_key_by_object_and_reason
 from kevents._model.objects import Event
 from kevents._model.wire import parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 TRACES = Path(__file__).parents[1] / "traces"
 COMBINED = "(combined from similar events): "
@@ -33,14 +38,14 @@ def normal(value: Any) -> Any:
     return [normal(item) for item in value] if isinstance(value, list) else value
 
 
-def correlator_of(options: dict[str, Any], clock: Any) -> EventCorrelator:
-    """A correlator with the options of a trace."""
+def options_of(options: dict[str, Any], clock: Any, *, catch_up: bool) -> CorrelatorOptions:
+    """The options of a trace."""
     options = dict(options)
     if options.pop("spam_key", None) == "by_object_and_reason":
         options["spam_key_func"] = spam_key_by_object_and_reason
     if options.pop("message_func", None) == "plain":
         options["message_func"] = lambda event: event.message
-    return EventCorrelator(CorrelatorOptions(**options, clock=clock))
+    return CorrelatorOptions(**options, clock=clock, catch_up=catch_up)
 
 
 def as_recorded(step: dict[str, Any]) -> Event:
@@ -100,7 +105,7 @@ def without_carried(request: dict[str, Any]) -> dict[str, Any]:
 def test_correlate(trace: dict[str, Any]) -> None:
     """Each event becomes the requests that client-go made of it, or is skipped as there."""
     now = 0
-    correlator = correlator_of(trace["options"], lambda: now)
+    correlator = EventCorrelator(options_of(trace["options"], lambda: now, catch_up=False))
     server = Server()
     for number, step in enumerate(trace["steps"]):
         now = parse_time(step["at"])
@@ -117,3 +122,40 @@ def test_correlate(trace: dict[str, Any]) -> None:
             expected, actual = [[without_carried(r) for r in requests] for requests in (expected, actual)]
         assert actual == expected, number
         correlator.update_state(Event.from_dict(stored))
+
+
+@pytest.mark.parametrize("trace", load("correlate"))
+def test_catch_up_only_adds_patches(trace: dict[str, Any]) -> None:
+    """With `catch_up` each request of client-go's is made; added are patches of its events, at most one for a token."""
+    now = 0
+    options = options_of(trace["options"], lambda: now, catch_up=True)
+    decider, plain = CoreDecider(options, None), EventCorrelator(options)
+    pending: dict[str, tuple[float, Event]] = {}
+    counts: dict[str, int] = {}
+    added: dict[Hashable, list[float]] = defaultdict(list)
+    first = parse_time(trace["steps"][0]["at"])
+    for number, step in enumerate(trace["steps"]):
+        now = parse_time(step["at"])
+        event, expected = as_recorded(step), plain.correlate(as_recorded(step))
+        for name, (due, state) in list(pending.items()):
+            if due <= now / NANO:
+                del pending[name]
+                counts[name] = state.count
+                added[options.spam_key_func(state)].append(due)
+        write = decider.decide(event, now / NANO)
+        if expected is not None:
+            assert write is not None
+            assert (write.there, write.due, write.catch_up) == (expected.count > 1, None, False), number
+            assert (write.state.to_dict(), write.state.to_patch()) == (expected.to_dict(), expected.to_patch())
+            counts[expected.name] = expected.count
+            pending.pop(expected.name, None)
+        elif write is not None:
+            assert isinstance(write.state, Event)
+            assert (write.catch_up, write.there) == (True, True)
+            assert counts[write.state.name] < write.state.count
+            assert write.due is not None
+            assert write.due > now / NANO
+            pending[write.state.name] = write.due, write.state
+    for dues in added.values():
+        assert len(dues) <= (now - first) / NANO * options.qps
+        assert all(later - earlier >= 1 / options.qps - 1e-6 for earlier, later in pairwise(dues))

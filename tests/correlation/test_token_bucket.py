@@ -102,3 +102,29 @@ def test_a_nanosecond_counts() -> None:
     """A token is there exactly when its last nanosecond has passed, however finely the clock was asked."""
     bucket = TokenBucket(qps=1e8, burst=1, now=0)
     assert [bucket.try_accept(now) for now in range(11)] == [True, *[False] * 9, True]
+
+
+def test_reservations_hold_back_nothing() -> None:
+    """A reservation takes no token from an event; it delays only later reservations."""
+    bucket = TokenBucket(1.0, 1, 0)
+    assert bucket.try_accept(0)
+    assert [bucket.reserve(), bucket.reserve()] == [NANO, 2 * NANO]
+    assert bucket.try_accept(NANO)
+    assert bucket.reserve() == 3 * NANO
+    bucket.release()
+    assert bucket.reserve() == 3 * NANO
+
+
+def test_a_full_bucket_forgets_reservations() -> None:
+    """What a full bucket cannot hold pays reservations back, and no more than there were."""
+    bucket = TokenBucket(1.0, 2, 0)
+    assert [bucket.try_accept(0) for _ in range(3)] == [True, True, False]
+    bucket.reserve()
+    bucket.reserve()
+    assert bucket.try_accept(3 * NANO)
+    assert bucket.try_accept(3 * NANO)
+    assert bucket.reserve() == 2 * NANO
+    for _ in range(2):
+        bucket.release()
+    bucket.release()
+    assert bucket.reserve() == NANO

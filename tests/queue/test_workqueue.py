@@ -975,6 +975,74 @@ class TestSeries:
         assert request(take(queue)) == (PATCH, "a", 2)
 
 
+class TestCatchUp:
+    """Writes that stand for no event: they only bring a count up to date."""
+
+    @staticmethod
+    def offer(queue: WorkQueue, count: int, due: float | None = 300.0, now: float = 0.0) -> None:
+        """Offer the count of an event that was held back."""
+        queue.offer(Occurrence("a", count), now, present=True, due=due, events=0)
+
+    def test_one_patch(self) -> None:
+        """However many are offered, one patch has the newest count; it is no delivered event."""
+        queue = make_queue()
+        for count in range(26, 300):
+            self.offer(queue, count)
+        assert (queue.keys, queue.events, wait(queue)) == (1, 0, 300.0)
+        assert write(queue, Delivered(), 300.0) == (PATCH, "a", 299)
+        assert (queue.delivered, queue.merged, queue.written, queue.keys) == (0, 0, {PATCH: 1}, 0)
+
+    def test_it_joins_a_pending_write(self) -> None:
+        """While a write of the event is pending, that carries the newest count, and stands for as many events."""
+        queue = make_queue()
+        offer(queue, "a", 1)
+        self.offer(queue, 2)
+        assert write(queue, Delivered()) == (CREATE, "a", 2)
+        assert (queue.delivered, queue.merged, queue.keys) == (1, 0, 0)
+
+    def test_an_event_joins_it(self) -> None:
+        """An event that passes while a catch-up is pending is written at once, and counted once."""
+        queue = make_queue()
+        self.offer(queue, 26)
+        offer(queue, "a", 27)
+        offer(queue, "a", 28)
+        assert write(queue, Delivered()) == (PATCH, "a", 28)
+        assert (queue.delivered, queue.merged, queue.events) == (2, 1, 0)
+
+    def test_after_an_attempt(self) -> None:
+        """A count that is held back during an attempt waits for its token; after a failure it joins the next try."""
+        for outcome, due in ((Delivered(), 300.0), (BROKEN, 1.0)):
+            queue = make_queue()
+            offer(queue, "a", 25)
+            attempt = take(queue)
+            self.offer(queue, 26)
+            queue.done(attempt, outcome, 0.0, 1.0)
+            assert wait(queue) == due
+            assert write(queue, Delivered(), due) == (PATCH, "a", 26)
+            assert (queue.delivered, queue.merged, queue.events) == (1, 0, 0)
+
+    def test_flush_and_stop(self) -> None:
+        """A flush, and the end, write it at once, without a token."""
+        for hurry in (lambda queue: queue.flush_now(1.0), lambda queue: queue.begin_stop(1.0, 0.25, 5.0)):
+            queue = make_queue()
+            self.offer(queue, 26)
+            mark = queue.mark()
+            assert not queue.flushed(mark)
+            hurry(queue)
+            assert write(queue, Delivered(), 1.0) == (PATCH, "a", 26)
+            assert queue.flushed(mark)
+
+    def test_its_loss_is_no_event(self) -> None:
+        """A catch-up that is refused, or left at the end, is no dropped event, and nothing is reported."""
+        queue = make_queue()
+        self.offer(queue, 26)
+        write(queue, Rejected(422, "Invalid"), 300.0)
+        self.offer(queue, 27, now=300.0, due=600.0)
+        assert queue.close() == 0
+        self.offer(queue, 28)
+        assert (queue.dropped, queue.rejected_by_code, queue.notifications) == ({}, {}, [])
+
+
 class TestFlush:
     """A mark is settled when what came before it has ended."""
 
