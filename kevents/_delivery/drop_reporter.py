@@ -29,7 +29,7 @@ ADVICE: Final = {
     DropReason.QUEUE_FULL: "events arrive faster than the watcher handles them: record less, or raise queue_length "
     "or queue_bytes",
     DropReason.SPAM_FILTERED: "the object exceeds its rate limit: CorrelatorOptions(burst_size, qps, spam_key_func); "
-    "the next write carries the count",
+    "a later write carries the count",
     DropReason.BACKLOG_FULL: "too many different events wait for the API server: raise backlog",
     DropReason.REJECTED: "the API server will never accept it",
     DropReason.RETRIES_EXHAUSTED: "it failed 12 times while the API server answered other requests",

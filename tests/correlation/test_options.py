@@ -40,7 +40,9 @@ def test_counts_are_whole(name: str) -> None:
         make(**{name: 2.0})
 
 
-@pytest.mark.parametrize("name", ["lru_cache_size", "qps", "max_interval_in_seconds", "count_identical", *FUNCTIONS])
+@pytest.mark.parametrize(
+    "name", ["lru_cache_size", "qps", "max_interval_in_seconds", "count_identical", "catch_up", *FUNCTIONS]
+)
 def test_none_where_it_switches_nothing_off(name: str) -> None:
     """Pitfall 59: None is refused where it means nothing."""
     with pytest.raises(ValueError, match=name):
@@ -90,11 +92,12 @@ def test_whatever_is_accepted_works(options: dict[str, Any]) -> None:
         correlator.event_correlate(event)
 
 
+@pytest.mark.parametrize("name", ["count_identical", "catch_up"])
 @pytest.mark.parametrize("value", [0, 1, "yes", None])
-def test_count_identical(value: object) -> None:
+def test_yes_or_no(name: str, value: object) -> None:
     """A switch is True or False."""
-    with pytest.raises(ValueError, match="count_identical"):
-        make(count_identical=value)
+    with pytest.raises(ValueError, match=name):
+        make(**{name: value})
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -148,14 +148,26 @@ def warnings() -> Iterator[Warnings]:
 
 
 def test_sixty_identical_events(namespace: Namespace) -> None:
-    """Pitfall 49: sixty identical events about one object are one event with a count of 25."""
-    with namespace.recording() as session:
+    """Pitfall 49: sixty identical events about one object are one event; without catch-ups its count is client-go's."""
+    with namespace.recording(correlator_options=CorrelatorOptions(catch_up=False)) as session:
         for _ in range(60):
             session.recorder.event(namespace.reference("same"), "Warning", "BackOff", "the bucket is gone")
         session.flush()
         assert (session.ledger.accepted, session.ledger.spam_filtered, session.ledger.delivered) == (60, 35, 25)
     (event,) = namespace.events()
     assert (event["count"], event["message"]) == (25, "the bucket is gone")
+
+
+def test_three_hundred_identical_events(namespace: Namespace) -> None:
+    """Three hundred identical events end as `x300`, though 275 were held back."""
+    pod = namespace.pod("again")
+    with namespace.recording() as session:
+        for _ in range(300):
+            session.recorder.event(pod, "Warning", "BackOff", "the bucket is gone")
+    assert (session.ledger.accepted, session.ledger.spam_filtered, session.ledger.delivered) == (300, 275, 25)
+    (event,) = namespace.events()
+    assert event["count"] == 300
+    assert "(x300 over " in namespace.server.kubectl("-n", namespace.name, "describe", "pod", "again")
 
 
 def test_sixty_messages(namespace: Namespace) -> None:

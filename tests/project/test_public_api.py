@@ -116,7 +116,7 @@ SIGNATURES: Final = {
     "CorrelatorOptions": (
         "*, lru_cache_size=4096, burst_size=25, qps=0.0033333333333333335, key_func=event_aggregator_by_reason_func, "
         "message_func=event_aggregator_by_reason_message_func, max_events=10, max_interval_in_seconds=600, "
-        "count_identical=True, spam_key_func=get_spam_key, clock=monotonic_ns"
+        "count_identical=True, spam_key_func=get_spam_key, clock=monotonic_ns, catch_up=True"
     ),
     "event_aggregator_by_reason_func": "event",
     "event_aggregator_by_reason_message_func": "event",

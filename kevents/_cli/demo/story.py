@@ -143,11 +143,11 @@ _STAGES: Final = (
         f"A storm: {_STORM} at once",
         f"{FILTERED} filtered; the count is {_STORM + 1}",
         f"One object may have {BURST} events at once, and one more every {_NEXT_TOKEN / 60:.0f} minutes. Events beyond "
-        "that are counted, not written. Then these minutes pass (the demonstration puts kevents' clock forward), and "
-        "the next event carries the whole count.",
+        "that are only counted, and their count is written later. Then these minutes pass (the demonstration puts "
+        "kevents' clock forward), and the next event is written, with the whole count.",
         _storm,
         {("pod/uploader-1", "BackOff"): (_STORM + 1,)},
-        "the same, but it neither counts nor logs the events it leaves out.",
+        "writes no count later, and logs nothing about the events it leaves out.",
     ),
     Stage(
         "An event is deleted",
