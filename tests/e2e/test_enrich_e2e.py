@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, Final
 
 import pytest
 from kubernetes import config
+from kubernetes.client import CoreV1Api
 
-from kevents.export import Enricher, Record
+from kevents.export import ClusterEventSource, Enricher, Exporter, Record, Route
+from tests.export.doubles import MemorySink
 from tests.support.metadata import record
+from tests.support.polling import poll
 from tests.support.real_server import RealServer
 from tests.support.sinks import PATIENCE
 
@@ -300,6 +304,51 @@ def test_services(space: Space, make: Callable[..., Enricher]) -> None:
         space.ok("POST", slices, slice_of("last"))  # when it is seen, the deletion has been seen
         assert names_when(enricher, space, pod, ["api", "last", "web"]) == ["api", "last", "web"]
         assert {"list", "watch"} <= set(enricher.statistics().requests)
+
+
+def test_burst(space: Space, real_server: RealServer) -> None:
+    """Fault 23: 500 events in about a second, about new pods with owners, are all enriched by under 60 requests."""
+    number = 500
+    records: dict[str, dict[str, Any]] = {}
+
+    def owned(n: int) -> None:
+        deployment = space.controller("Deployment", f"d{n}")
+        replicas = space.controller("ReplicaSet", f"r{n}", owned_by("Deployment", deployment))
+        records[f"e{n}"] = space.pod(f"p{n}", labels={"n": str(n)}, ownerReferences=[owned_by("ReplicaSet", replicas)])
+
+    def happen(n: int) -> None:
+        involved = {"apiVersion": "v1", "kind": "Pod", "namespace": space.name, "name": f"p{n}"}
+        pod = records[f"e{n}"]
+        involved |= {"uid": pod["uid"], "resourceVersion": pod["resourceVersion"]}
+        body = {"metadata": {"name": f"e{n}"}, "involvedObject": involved, "reason": "Scheduled", "type": "Normal"}
+        core.create_namespaced_event(space.name, body, _preload_content=False).read()
+
+    client = config.new_client_from_config(str(real_server.kubeconfig("admin")))
+    core, enricher, sink = CoreV1Api(client), Enricher(client), MemorySink()
+    exporter = Exporter(
+        ClusterEventSource(client, namespaces=[space.name], start="now"),
+        routes=[Route(to="memory", all=True)],
+        sinks={"memory": sink},
+        enrich=enricher,
+    )
+    with ThreadPoolExecutor(9) as pool:
+        list(pool.map(owned, range(number)))
+        running = pool.submit(exporter.run)
+        assert poll(lambda: exporter.statistics().streams and exporter.statistics().streams[0].position, PATIENCE)
+        began = monotonic()
+        list(pool.map(happen, range(number)))
+        took = monotonic() - began
+        assert poll(lambda: exporter.statistics().destinations[0].written >= number, PATIENCE)
+        exporter.stop()
+        running.result(PATIENCE)
+    figures = enricher.statistics()
+    written = [each.body for batch in sink.batches for each in batch.records]
+    print(f"{number} events in {took:.1f} s: {figures.requests}")  # noqa: T201 - the figure of the docs
+    assert {body["involvedObject"]["labels"]["n"] for body in written} == {str(n) for n in range(number)}
+    assert {body["kevents"]["topOwner"]["kind"] for body in written} == {"Deployment"}
+    assert (figures.states["live"], figures.incomplete) == (number, 0)
+    assert sum(figures.requests.values()) < 60
+    client.rest_client.pool_manager.clear()
 
 
 def listed_when(space: Space, group: str) -> None:

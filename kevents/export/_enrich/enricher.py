@@ -131,6 +131,7 @@ class _Run:
         first: True in the first round.
         last: True in the last round: records are completed with what is known.
         missing: The objects to request, with their deadlines.
+        requested: The same without the resourceVersions.
         refused: The answers that no cache holds; None: too late.
         states: The state of each completed record's object.
         hits: Records whose object was in the cache, or was requested for another record already.
@@ -149,6 +150,7 @@ class _Run:
         "missing",
         "now",
         "refused",
+        "requested",
         "states",
         "until",
     )
@@ -160,6 +162,7 @@ class _Run:
         self.first = True
         self.last = False
         self.missing: dict[_Key, float] = {}
+        self.requested: set[tuple[Lookup, Reference]] = set()
         self.refused: dict[_Key, Entry | None] = {}
         self.states: list[str] = []
         self.hits = self.incomplete = self.late = self.errors = 0
@@ -393,13 +396,14 @@ class Enricher:
         if not (reference.kind and reference.name):
             return None
         entry = lookup.known(reference, rv, record.read_at, run.now)
-        if entry is not None:
-            return entry
+        if entry is not None and not (run.missing and (lookup, reference) in run.requested):
+            return entry  # else a newer answer is about to come
         key = (lookup, reference, rv)
         if key in run.refused:
             return run.refused[key]
         deadline = min(record.read_at + self._wait, run.until)
         run.missing[key] = max(deadline, run.missing.get(key, deadline))
+        run.requested.add((lookup, reference))
         return None
 
     def _resolve(self, run: _Run) -> bool:
@@ -408,6 +412,7 @@ class Enricher:
         wanted = {key: deadline for key, deadline in run.missing.items() if deadline > now}
         run.refused.update(dict.fromkeys(run.missing.keys() - wanted.keys()))
         run.missing = {}
+        run.requested.clear()
         flights = {key: key[0].request(key[1], key[2], deadline) for key, deadline in wanted.items()}
         self._fetcher.submit([flight for flight, is_new in flights.values() if is_new])
         for key, (flight, _) in flights.items():

@@ -143,6 +143,10 @@ class NegativeCache:
         self._counts.pop(resource, None)
         self._allowed.add(resource)
 
+    def allowed(self, resource: str) -> bool:
+        """True if the server has answered for this kind before."""
+        return resource in self._allowed
+
     def suspend(self, resource: str, now: float) -> None:
         """The server has no metadata of this kind: pause as long as after a 403."""
         self._failing_until[resource] = now + FORBIDDEN_LIFE
@@ -270,7 +274,7 @@ class Fetcher:
         self._log = log
         self._closed = threading.Event()
         self._lock = threading.Lock()  # guards what follows; never held while waiting
-        self._waiting: dict[Group, dict[Reference, Flight]] = {}
+        self._waiting: dict[Group, dict[str, list[Flight]]] = {}  # by name
         self._jobs: deque[Group] = deque()
         self._workers = 0
         self._limiter = RateLimiter(qps, burst)
@@ -283,20 +287,14 @@ class Fetcher:
 
     def submit(self, flights: Iterable[Flight]) -> None:
         """Read objects; each flight lands once. Objects of one call are read together where a list can do that."""
-        started = 0
+        groups: dict[Group, None] = {}
         with self._lock:
-            groups: Counter[Group] = Counter()
             for flight in flights:
                 group = flight.reference[:3]
-                self._waiting.setdefault(group, {})[flight.reference] = flight
-                groups[group] += 1
-            for group, number in groups.items():
-                self._jobs.extend([group] * (number if number < LIST_FROM else 1))
-            while self._workers + started < min(_WORKERS, len(self._jobs)):
-                started += 1
-            self._workers += started
-        for _ in range(started):
-            threading.Thread(target=self._work, name="kevents-enrich", daemon=True).start()
+                groups[group] = None
+                self._waiting.setdefault(group, {}).setdefault(flight.reference.name, []).append(flight)
+        for group in groups:
+            self._schedule(group)
 
     def count(self, verb: str) -> None:
         """Count a request that another component made with the same credentials."""
@@ -314,6 +312,17 @@ class Fetcher:
 
     # -- workers ---------------------------------------------------------------------------------------------------
 
+    def _schedule(self, group: Group) -> None:
+        """Let a worker serve a group, if flights wait in it."""
+        with self._lock:
+            if group not in self._waiting or group in self._jobs:
+                return
+            self._jobs.append(group)
+            if self._workers == _WORKERS:
+                return
+            self._workers += 1
+        threading.Thread(target=self._work, name="kevents-enrich", daemon=True).start()
+
     def _work(self) -> None:
         while True:
             with self._lock:
@@ -324,57 +333,53 @@ class Fetcher:
             try:
                 self._serve(group)
             except Exception as error:  # noqa: BLE001 - a fault here must not leave a flight waiting
-                self._log.log_limited(
-                    "fetcher", f"objects could not be read: {format_error(error)}", level=logging.ERROR
-                )
-                self._land_all(self._take(group), Unknown())
+                text = f"objects could not be read: {format_error(error)}"
+                self._log.log_limited("fetcher", text, level=logging.ERROR)
+                self._land_all(self._take_all(group), Unknown())
 
     def _serve(self, group: Group) -> None:
         """Read some or all objects of a group."""
-        deadline = self._deadline(group)
-        if deadline is None:
+        with self._lock:
+            names = self._waiting.get(group, {}).values()
+            deadline = max((flight.deadline for flights in names for flight in flights), default=None)
+        if deadline is None:  # another worker took them
             return
         try:
             resource = self._resolve(group, deadline)
             self._check_refusals(resource, group[2])
             self._wait_for_turn(deadline)
         except _TooLateError:
-            self._land_all(self._take(group), Late())
+            self._land_all(self._take_all(group), Late())
             return
         except _RefusedError as refused:
-            self._land_all(self._take(group), refused.outcome)
+            self._land_all(self._take_all(group), refused.outcome)
             return
-        flights = self._take(group, resource)
-        if not flights:
-            with self._lock:
+        with self._lock:
+            waiting = self._waiting.pop(group, {})
+            listed = self._can_list(group, resource, len(waiting), self._clock())
+            if waiting and not listed:
+                name = next(iter(waiting))
+                rest, waiting = waiting, {name: waiting.pop(name)}
+                if rest:
+                    self._waiting[group] = rest
+            if not waiting:
                 self._limiter.give_back()
-            return
+                return
+            known = self._negative.allowed(resource.full_name)
+        if known:  # of another kind, one request first tells whether it may be read
+            self._schedule(group)
         try:
-            self._read(resource, flights)
+            if listed:
+                self._list(resource, group, waiting, deadline)
+            else:
+                self._read(resource, *waiting.values())
         finally:
-            self._land_all(flights, Unknown())  # those that have not landed
+            self._land_all((flight for flights in waiting.values() for flight in flights), Unknown())
+            self._schedule(group)
 
-    def _deadline(self, group: Group) -> float | None:
-        """The latest deadline of a group's flights; None if another worker took them all."""
+    def _take_all(self, group: Group) -> list[Flight]:
         with self._lock:
-            return max((flight.deadline for flight in self._waiting.get(group, {}).values()), default=None)
-
-    def _take(self, group: Group, resource: Resource | None = None) -> list[Flight]:
-        """Take flights of a group: one for a GET, all for a list. Without a resource, all."""
-        now = self._clock()
-        with self._lock:
-            waiting = self._waiting.get(group, {})
-            if resource is not None and not self._can_list(group, resource, len(waiting), now):
-                taken = [waiting.pop(next(iter(waiting)))] if waiting else []
-            else:
-                taken = list(waiting.values())
-                waiting.clear()
-            if waiting:
-                if resource is not None and group not in self._jobs:
-                    self._jobs.append(group)
-            else:
-                self._waiting.pop(group, None)
-        return taken
+            return [flight for flights in self._waiting.pop(group, {}).values() for flight in flights]
 
     def _can_list(self, group: Group, resource: Resource, missing: int, now: float) -> bool:
         if missing < max(LIST_FROM, 2 * self._pages.get(group, 1)) or not resource.listable:
@@ -512,33 +517,26 @@ class Fetcher:
     # -- objects -----------------------------------------------------------------------------------------------------
 
     def _read(self, resource: Resource, flights: Sequence[Flight]) -> None:
-        """Read objects of one group after a turn of the rate limiter: one by a GET, several by a list."""
-        if len(flights) > 1 and self._list(resource, flights):
+        """Read one object, which all flights are about."""
+        reference = flights[0].reference
+        path = resource.path(reference)
+        if path is None:
+            self._land_all(flights, Unknown())
             return
-        for number, flight in enumerate(flights):
-            path = resource.path(flight.reference)
-            if path is None:
-                self._land(flight, Unknown())
-                continue
-            try:
-                if number > 0 or len(flights) > 1:
-                    self._wait_for_turn(flight.deadline)
-                    self._check_refusals(resource, flight.reference.namespace)
-                outcome = self._get(resource, flight, path)
-            except _TooLateError:
-                outcome = Late()
-            except _RefusedError as refused:
-                outcome = refused.outcome
-            if flight.outcome is None:
-                self._land(flight, outcome)
+        for flight in flights:
+            flight.asked, flight.asked_at = True, self._clock()
+        try:
+            outcome = self._get(resource, reference.namespace, path, max(flight.deadline for flight in flights))
+        except _TooLateError:
+            outcome = Late()
+        self._land_all(flights, outcome)
 
-    def _get(self, resource: Resource, flight: Flight, path: str) -> Outcome:
+    def _get(self, resource: Resource, namespace: str, path: str, deadline: float) -> Outcome:
         node = (resource.group, resource.name) == _NODES
         path, form = (f"{path}?{TABLE_QUERY}", TABLE) if node else (path, METADATA)
-        flight.asked, flight.asked_at = True, self._clock()
-        answer = self._request(path, form, "get", resource.full_name, flight.deadline)
+        answer = self._request(path, form, "get", resource.full_name, deadline)
         if answer.status != _OK:
-            return self._refused(resource, flight.reference.namespace, answer)
+            return self._refused(resource, namespace, answer)
         try:
             found = (read_row if node else read_metadata)(answer.body, self._unwanted)
         except ValueError as error:
@@ -548,38 +546,36 @@ class Fetcher:
             self._negative.allow(resource.full_name)
         return found
 
-    def _list(self, resource: Resource, flights: Sequence[Flight]) -> bool:
-        """Read objects by a list, page by page; False if the rest must be read one by one."""
-        namespace = flights[0].reference.namespace
-        wanted: dict[str, list[Flight]] = {}
-        for flight in flights:
-            if resource.path(flight.reference) is None:
-                self._land(flight, Unknown())
-            else:
-                wanted.setdefault(flight.reference.name, []).append(flight)
-        deadline = max(flight.deadline for flight in flights)
+    def _list(self, resource: Resource, group: Group, waiting: dict[str, list[Flight]], deadline: float) -> None:
+        """Read objects by a list, page by page, and those that it cannot show in a reasonable time one by one."""
+        wanted = dict(waiting)
+        for name in [name for name, flights in waiting.items() if resource.path(flights[0].reference) is None]:
+            self._land_all(wanted.pop(name), Unknown())
         asked_at, token, pages = self._clock(), "", 0
         while wanted:
-            if pages:
-                try:
-                    self._wait_for_turn(deadline)
-                except _TooLateError:
-                    self._land_all((flight for each in wanted.values() for flight in each), Late())
-                    return True
-            page = self._page(resource, namespace, token, deadline)
+            page = self._page(resource, group[2], token, deadline)
             if page is None:
-                return False
+                break
             pages += 1
             self._match(page.found, wanted, asked_at)
-            token = page.token
-            more = -(-page.remaining // _PAGE)
+            token, more = page.token, -(-page.remaining // _PAGE)
             with self._lock:
-                self._pages[flights[0].reference[:3]] = pages + more
+                self._pages[group] = pages + more
             if not token:
-                self._settle(wanted, asked_at, Gone())
-            elif more > sum(map(len, wanted.values())):
-                return False
-        return True
+                for flights in wanted.values():
+                    self._settle(flights, asked_at, Gone())
+                return
+            if not wanted or more > len(wanted):
+                break
+            try:
+                self._wait_for_turn(deadline)
+            except _TooLateError:
+                self._land_all((flight for flights in wanted.values() for flight in flights), Late())
+                return
+        if wanted:
+            with self._lock:
+                for name in wanted:
+                    self._waiting.setdefault(group, {}).setdefault(name, []).extend(waiting.pop(name))
 
     def _page(self, resource: Resource, namespace: str, token: str, deadline: float) -> FoundPage | None:
         """Read one page; None if the kind cannot be listed."""
@@ -613,25 +609,23 @@ class Fetcher:
 
     def _match(self, found: Mapping[str, Found], wanted: dict[str, list[Flight]], asked_at: float) -> None:
         """Land the flights whose objects are on a page; give the other objects to one of them."""
-        hits = {name for name in found if name in wanted}
-        flights = [flight for name in hits for flight in wanted.pop(name)]
-        if not flights:
+        hits = {name: wanted.pop(name) for name in found if name in wanted}
+        if not hits:
             return
-        version, kind, namespace, _, _ = flights[0].reference
-        flights[0].others = [
-            (Reference(version, kind, namespace, name, each.uid), each)
+        first = next(iter(hits.values()))[0]
+        first.others = [
+            (first.reference._replace(name=name, uid=each.uid), each)
             for name, each in found.items()
             if each.uid and name not in hits
         ]
-        for flight in flights:
-            self._settle({flight.reference.name: [flight]}, asked_at, found[flight.reference.name])
+        for name, flights in hits.items():
+            self._settle(flights, asked_at, found[name])
 
-    def _settle(self, wanted: dict[str, list[Flight]], asked_at: float, outcome: Outcome) -> None:
+    def _settle(self, flights: Iterable[Flight], asked_at: float, outcome: Outcome) -> None:
         """Land flights with an answer of the server."""
-        for flight in [flight for flights in wanted.values() for flight in flights]:
+        for flight in flights:
             flight.asked, flight.asked_at = True, asked_at
             self._land(flight, outcome)
-        wanted.clear()
 
     def _refused(self, resource: Resource, namespace: str, answer: Answer) -> Outcome:
         name, now = resource.full_name, self._clock()

@@ -6,6 +6,7 @@ import heapq
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 from typing import IO, Any, Final
 
@@ -14,7 +15,8 @@ import msgspec
 from kevents.export._model.position import AGE, Order, number_of
 from kevents.export._model.types import Position
 from kevents.export._source.api import EventRequests
-from kevents.export._source.decoder import decode_page
+from kevents.export._source.decoder import Page, decode_page
+from kevents.export._source.response_stream import TooLargeError
 from kevents.export._source.revision_filter import EventHeader, RevisionFilter
 
 PAGE: Final = 500
@@ -139,7 +141,7 @@ def collect(
         requests: Makes the requests.
         revisions: Knows which events have been read.
         backlog: Gets the others; empty.
-        limit: The number of events per page.
+        limit: The number of events per page; it is halved while a page is too large.
         on_reset: Called when the list is older than what has been read, because the storage was reset. It starts a new
             age of the stream's order.
 
@@ -149,13 +151,14 @@ def collect(
         StatusError: The server refuses.
         OSError: The backlog's file cannot be written.
     """
-    page = decode_page(requests.page(limit))
-    version = page.metadata.resourceVersion
+    pages = _pages(requests, limit)
+    first = next(pages)
+    version = first.metadata.resourceVersion
     if is_reset(revisions, version):
         on_reset()
     items, unreadable, reaches_back = 0, 0, False
     lowest: int | None = None
-    while True:
+    for page in chain((first,), pages):
         for raw in page.items or ():
             items += 1
             try:
@@ -168,9 +171,24 @@ def collect(
                 continue
             lowest = number if lowest is None or number < lowest else lowest
             backlog.add(number, bytes(raw))
-        if not page.metadata.more:
-            return ListResult(version, items, reaches_back, lowest, unreadable)
-        page = decode_page(requests.page(limit, page.metadata.more))
+    return ListResult(version, items, reaches_back, lowest, unreadable)
+
+
+def _pages(requests: EventRequests, limit: int) -> Iterator[Page]:
+    """Yield the pages of a list. A page that is too large is requested again with half of the events, down to one."""
+    token = ""
+    while True:
+        try:
+            page = decode_page(requests.page(limit, token))
+        except TooLargeError:
+            if limit == 1:
+                raise
+            limit //= 2
+            continue
+        yield page
+        token = page.metadata.more
+        if not token:
+            return
 
 
 def is_reset(revisions: RevisionFilter, version: str) -> bool:

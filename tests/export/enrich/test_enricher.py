@@ -574,7 +574,7 @@ def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: py
     with monkeypatch.context() as patch:
         patch.setattr(bench.enricher._fetcher, "_get", fail)
         assert bench.state(record(uid=UIDS(1))) == ("skipped", False)
-    assert "objects could not be read: ZeroDivisionError" in caplog.text
+    assert poll(lambda: "objects could not be read: ZeroDivisionError" in caplog.text, 10)
     assert bench.state(record(uid=UIDS(1))) == ("live", False)
 
 

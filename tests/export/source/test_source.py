@@ -13,6 +13,7 @@ import pytest
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export import ClusterEventSource, Position
 from kevents.export._model.position import AGE
+from kevents.export._source import api as _api
 from kevents.export._source import stream as _stream
 from kevents.export._source.listing import Backlog
 from kevents.testing import APIServer, Delay, FakeClock, Garbage, Request, Reset, Status
@@ -584,14 +585,42 @@ class TestFaults:
         assert (reading.chunks, api_server.requests) == ([], ())
         assert "hunter2" not in caplog.text
 
-    def test_huge(self, api_server: APIServer) -> None:
-        """Pitfall 78: an answer without end is not read to its end."""
-        api_server.fail(Garbage(b"x", size=1 << 30, after_processing=False), times=1, when=is_list)
+    def test_huge(self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pitfall 78: an answer without end is not read to its end, however small the page is."""
+        monkeypatch.setattr(_api, "_MAX_PAGE", 1 << 20)
+        attempts = len([500, 250, 125, 62, 31, 15, 7, 3, 1])
+        api_server.fail(Garbage(b"x", size=1 << 30, after_processing=False), times=attempts, when=is_list)
         (stream,) = source(api_server).open()
         with Reading(stream) as reading:
             expected = put(api_server, "a")
             reading.wait_for(1)
         assert (reading.ids, stream.statistics().failures) == (expected, 1)
+
+    def test_a_page_that_is_too_large(self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Fault 25: a page that is larger than accepted is halved until it fits, and no namespace is cut off."""
+        monkeypatch.setattr(_api, "_MAX_PAGE", 30_000)
+        api_server.create_namespace("big")
+        expected = put(api_server, "first")
+        expected += put(api_server, *[f"e{number:02}" for number in range(40)], namespace="big", message="x" * 5000)
+        expected += put(api_server, "last")
+        (stream,) = source(api_server, page=32).open()
+        with Reading(stream) as reading:
+            reading.wait_listed()
+        assert (reading.ids, stream.statistics().failures) == (expected, 0)
+        limits = [int(found.query["limit"]) for found in api_server.requests if is_list(found)]
+        assert limits[:4] == [32, 16, 8, 4]
+        assert set(limits[4:]) == {4}
+
+    def test_an_event_that_is_too_large(self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One event that is larger than accepted is a failure that is retried."""
+        monkeypatch.setattr(_api, "_MAX_PAGE", 1000)
+        expected = put(api_server, "a", message="x" * 5000)
+        (stream,) = source(api_server).open()
+        with Reading(stream) as reading:
+            reading.wait(lambda: stream.statistics().failures > 2)
+            monkeypatch.undo()
+            reading.wait_for(1)
+        assert reading.ids == expected
 
     def test_unreadable(self, api_server: APIServer, caplog: pytest.LogCaptureFixture) -> None:
         """What is no event is counted and said, and keeps nothing from the others."""
