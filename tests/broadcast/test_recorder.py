@@ -537,7 +537,7 @@ def test_a_value_that_raises_is_no_fault_of_kevents(place: int, new: Any) -> Non
 
 @pytest.mark.parametrize("api", ["core", "events"])
 def test_a_refused_event_can_be_found(api: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The log line and `on_drop` have the object, the reason and the start of the message."""
+    """Fault 13: the log line and `on_drop` have the object, the reason and the start of the message."""
     drops: list[Any] = []
     if api == "core":
         broadcaster: Any = EventBroadcaster(on_drop=lambda *drop: drops.append(drop))
@@ -576,7 +576,7 @@ def test_the_object_of_a_refused_event(thing: object, reference: ObjectReference
 
 
 def test_a_long_reason_that_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """A reason of megabytes does not fill the log, and does not hide why the event was refused."""
+    """Fault 14: a reason of megabytes does not fill the log, and does not hide why the event was refused."""
     ear = Ear()
     ear.recorder.event(pod("x" * 1_000_000), "Oops", "R" * 3_200_000, "m" * 1_000_000)
     (line,) = caplog.messages
@@ -637,7 +637,7 @@ def series_calls(broadcaster: events.EventBroadcaster) -> dict[str, Callable[[],
 
 @pytest.mark.parametrize("api", ["core", "events"])
 def test_near_the_end_of_the_stack(api: str) -> None:
-    """Where two more functions can be called, no method raises, and each call is counted and recorded once."""
+    """Fault 10: where two more functions can be called, no method raises; each call is counted and recorded once."""
     broadcaster: Any = EventBroadcaster() if api == "core" else events.EventBroadcaster(ScriptedSink())
     heard: list[list[Event]] = [[], []]
     for each in heard:

@@ -522,7 +522,7 @@ def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_queue_is_bounded_in_bytes() -> None:
-    """Long messages fill a queue before its length does, those being handled included; one always fits."""
+    """Fault 5: long messages fill a queue before its length does, those being handled included; one always fits."""
     gate = Gate(shut=True)
     station = Station(gate.pass_through)
     station.watcher._queue_bytes = 10_000_000

@@ -80,7 +80,7 @@ def public(owner: type) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("pair", TWINS)
 def test_twins(pair: str) -> None:
-    """A synchronous class and its asynchronous twin have the same public methods with the same parameters."""
+    """Fault 43: a synchronous class and its asynchronous twin have the same public methods with the same parameters."""
     plain, asynchronous = map(public, TWINS[pair])
     assert asynchronous == plain
 

@@ -149,7 +149,7 @@ def test_children_of_billiard(tmp_path: Path) -> None:
 
 @needs_fork
 def test_celery(tmp_path: Path) -> None:
-    """Each child of celery's pool delivers its event, though it ends after one task (`max_tasks_per_child`)."""
+    """Fault 11: each child of celery's pool delivers its event, although it ends after one task."""
     pytest.importorskip("celery")
     out, broker = tmp_path / "out", tmp_path / "broker"
     broker.mkdir()
@@ -175,7 +175,7 @@ def test_celery(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["shutdown", "exit"])
 def test_isolated_subinterpreter(tmp_path: Path, how: str) -> None:
-    """Where no daemon thread can be started, events are delivered by the thread that shuts down, or at exit."""
+    """Fault 12: without daemon threads events are delivered by the thread that shuts down, or at exit."""
     out = tmp_path / "out"
     done = run("subinterpreter", str(out), how)
     assert (done.returncode, done.stderr) == (0, "")

@@ -240,7 +240,7 @@ def test_many_threads(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_finaliser_is_not_kevents_own_work() -> None:
-    """What the garbage collector runs while kevents logs or sends is the user's; its own logging is kevents' again."""
+    """Fault 9: finalisers that run while kevents logs or sends may record; kevents' own logging may not."""
     seen: list[bool] = []
 
     class Cycle:

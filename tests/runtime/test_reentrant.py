@@ -118,7 +118,7 @@ def test_an_action_that_raises(error: type[BaseException]) -> None:
 
 
 def test_interrupted_anywhere() -> None:
-    """An action that comes before any step of another is done exactly once, and never in the middle of it."""
+    """Fault 40: an action that comes before any step of another is done exactly once, and never in the middle of it."""
     at, more = 0, True
     while more:
         at += 1

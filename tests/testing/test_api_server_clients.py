@@ -47,7 +47,7 @@ class TestEmptyObjects:
 
     @pytest.mark.parametrize("series", [{}, {"count": 0}])
     def test_series(self, wire: Wire, series: dict[str, Any]) -> None:
-        """An empty series through events.k8s.io is 422."""
+        """Fault 44: an empty series through events.k8s.io is 422."""
         response = wire.request("POST", wire.new_events, wire.new_event(series=series))
         expected = [("series.count", "FieldValueInvalid"), ("series.lastObservedTime", "FieldValueRequired")]
         assert (response.status, causes(response)) == (422, expected)

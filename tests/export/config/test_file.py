@@ -366,7 +366,7 @@ def test_all_at_once() -> None:
     ],
 )
 def test_wrong(text: str, expected: str) -> None:
-    """Each error is reported with its place, the value and the fix."""
+    """Fault 26: each error is reported with its place, the value and the fix."""
     with no_collection():
         found = errors(text)
     assert len([line for line in found if expected in line]) == 1, found

@@ -230,7 +230,7 @@ def test_given_up_when_it_is_asked_to() -> None:
 
 
 def test_given_up_in_part() -> None:
-    """Of a batch that is given up, only the records that were not acknowledged go to the dead letters."""
+    """Fault 33: of a batch that is given up, only the records that were not acknowledged go to the dead letters."""
     letters = MemoryDeadLetters()
 
     def accept_one(batch: Batch) -> None:

@@ -196,7 +196,7 @@ def test_series(server: Scripted, sink: OtlpSink) -> None:
 
 
 def test_enriched(server: Scripted, sink: OtlpSink) -> None:
-    """Enriched data is sent as attributes, named by the semantic conventions."""
+    """Fault 24: enriched data is sent as attributes, named by the semantic conventions."""
     enriched = record(7)
     enriched.body["involvedObject"] |= {
         "labels": {"app": "web", "example.com/team": "shop"},
