@@ -98,7 +98,7 @@ class Endpoint:
         self._network = _DeadlineBackend()
         self._pool: httpcore.ConnectionPool | None = None
         if isinstance(url, str):
-            _check_url(url)
+            _check_url(_join(url, path) if path else url)
         _check_headers(self._headers)
 
     def send(self, body: bytes, headers: Mapping[str, str], *, longest: int = _LONGEST_ANSWER) -> bytes:
@@ -142,7 +142,8 @@ class Endpoint:
         import httpx  # noqa: PLC0415
 
         url = _value("the URL", self._url)
-        url = f"{url.rstrip('/')}{self._path}" if self._path else url
+        if self._path:
+            url = _join(url, self._path)
         own = {name: _value(f"the header {name}", value) for name, value in self._headers.items()}
         self._redacted = Redactor(_secrets(url, own))
         _check_url(url)
@@ -272,6 +273,13 @@ def _secrets(url: str, headers: Mapping[str, str]) -> list[str]:
     long = [part for part in parts.path.split("/") if len(part) >= _SHORTEST_SECRET]
     values = [value for name, value in headers.items() if name.lower() not in _PUBLIC_HEADERS]
     return [url, parts.path, parts.query, *long, *values, *(word for value in values for word in value.split())]
+
+
+def _join(url: str, path: str) -> str:
+    """Add a path to a base address."""
+    if "?" in url or "#" in url:
+        raise ValueError("the URL must be the base address, without ? and #")
+    return f"{url.strip().rstrip('/')}{path}"
 
 
 def _origin(url: str) -> str:

@@ -1,4 +1,4 @@
-"""When a batch closes, what is in it, and what its position promises; all in time that is handed in."""
+"""When a batch closes, its records, and its position. The tests pass in the time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_age_counts_from_the_first_record() -> None:
 
 
 def test_closes_when_full() -> None:
-    """A thousand records are due at once; what is beyond them has its own age."""
+    """A thousand records are due at once; the records after them have their own age."""
     waiting = batcher()
     waiting.add(STREAM, records(1, 999), position(999), 100.0)
     assert waiting.take(100.0) is None
@@ -108,7 +108,7 @@ def test_one_resource_version_stays_together() -> None:
 
 
 def test_what_a_route_leaves_out_moves_the_position() -> None:
-    """Chunks of which nothing is meant for the destination move the position of the batch that waits."""
+    """Chunks without records for the destination move the position of the waiting batch."""
     waiting = batcher()
     waiting.add(STREAM, records(1, 1), position(1), 0.0)
     waiting.add(STREAM, [], position(50, time=3), 5.0)
@@ -129,7 +129,7 @@ def test_an_idle_position() -> None:
 
 
 def test_a_position_that_the_destination_holds() -> None:
-    """What the destination holds when it begins is not written again."""
+    """The position that the destination has at the start is not written again."""
     waiting = Batcher(BatchOptions(), QueueOptions())
     waiting.begin(STREAM, position(7), 0.0)
     waiting.add(STREAM, [], position(7), 1.0)
@@ -148,7 +148,7 @@ def test_streams_apart() -> None:
 
 
 def test_a_full_queue_is_due() -> None:
-    """With the queue full, what waits longest is due at once: what would fill its batch cannot come in."""
+    """With a full queue the oldest stream is due at once: the records that would fill its batch cannot be added."""
     waiting = batcher(queue=QueueOptions(max_items=10))
     waiting.add(STREAM, records(1, 4), position(4), 2.0)
     waiting.add(OTHER, records(1, 6, OTHER), position(6, OTHER), 1.0)
@@ -182,7 +182,7 @@ def test_flush_now() -> None:
 
 
 def test_the_oldest() -> None:
-    """The age of what waits longest counts from when it came, in hand or not."""
+    """The age of the oldest record counts from when it was added, in flight or not."""
     waiting = batcher()
     assert waiting.oldest() == inf
     waiting.add(STREAM, records(1, 1), position(1), 3.0)
@@ -208,7 +208,7 @@ def test_the_oldest() -> None:
     ],
 )
 def test_wrong_options(options: object, said: str) -> None:
-    """A wrong option is named, with what it is and what it may be."""
+    """A wrong option is named, with its value and the allowed values."""
     with pytest.raises(ValueError, match=said.replace("+", r"\+")):
         options()  # type: ignore[operator]
 

@@ -65,7 +65,7 @@ def running_worker(
 
 
 def check(seen: DestinationStatistics) -> None:
-    """What was offered is somewhere, once."""
+    """Each offered record is counted in one place."""
     parts = (seen.already_stored, seen.written, seen.dead_lettered, seen.refused, seen.dropped, seen.waiting)
     assert sum(parts) == seen.offered, seen
 
@@ -131,7 +131,7 @@ def test_tried_until_it_has_it(error: BaseException, caplog: pytest.LogCaptureFi
 
 
 def test_failing_is_seen_from_outside() -> None:
-    """While tries fail, the statistics say since when and why."""
+    """While attempts fail, the statistics have the time and the reason."""
     clock = Clock()
     sink = MemorySink(always=Retry("the bucket is gone"))
     with running_worker(sink, clock=clock, retry_wait=wait_fixed(1000)) as archive:
@@ -230,7 +230,7 @@ def test_given_up_when_it_is_asked_to() -> None:
 
 
 def test_given_up_in_part() -> None:
-    """Fault 33: of a batch that is given up, only the records that were not acknowledged go to the dead letters."""
+    """Fault 33: only the unacknowledged records of a batch that is given up go to the dead letters."""
     letters = MemoryDeadLetters()
 
     def accept_one(batch: Batch) -> None:
@@ -262,7 +262,7 @@ def test_block() -> None:
 
 
 def test_drop(caplog: pytest.LogCaptureFixture) -> None:
-    """With `drop` what does not fit is lost: counted exactly, said, and the position moves over it."""
+    """With `drop` records that do not fit are lost: counted exactly and logged, and the position passes them."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
     with running_worker(sink, queue=QueueOptions(max_items=4), when_full="drop") as archive:
@@ -311,7 +311,7 @@ def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_one_that_drops_is_asked_again() -> None:
-    """Before its first write it says what it holds: that is not written again, and its position never goes back."""
+    """It returns its position before its first write: records below it are not written again."""
     faults = dict.fromkeys(range(1, 6), Retry("no connection"))
     sink = MemorySink(positions={STREAM: position(5)}, ask_faults=faults)
     with running_worker(sink, when_full="drop") as archive:
@@ -326,7 +326,7 @@ def test_one_that_drops_is_asked_again() -> None:
 
 
 def test_one_that_drops_and_holds_nothing() -> None:
-    """What came before it could say that it holds nothing is written."""
+    """Records that came before it returned an empty position are written."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 6), Retry("no connection")))
     with running_worker(sink, when_full="drop") as archive:
         offer(archive, records(1, 2))
@@ -450,7 +450,7 @@ class _Broken(wait_base):
 
 
 class _State:
-    """What a wait is asked with."""
+    """The state that tenacity passes to a wait."""
 
     def __init__(self, error: BaseException, number: int = 1) -> None:
         self.attempt_number = number

@@ -108,7 +108,7 @@ def check(seen: ExportStatistics) -> None:
 
 
 def test_from_the_source_to_the_sinks() -> None:
-    """What the source gives is in every sink, in order, when `run` returns; nothing is left."""
+    """Every sink has all records, in order, when `run` returns; nothing waits."""
     archive, pager = MemorySink(), MemorySink()
     export = exporter(
         ScriptedStream([chunk(1, 250), chunk(251, 300)]),
@@ -137,7 +137,7 @@ def test_routes_as_a_list() -> None:
 
 
 def test_begins_at_the_lowest_position() -> None:
-    """Reading begins at the lowest position of all sinks, and none gets again what it holds."""
+    """Reading begins at the lowest position of all sinks, and no sink gets a record twice."""
     stream = ScriptedStream([chunk(1, 100), chunk(101, 200)])
     ahead, behind = MemorySink(positions={STREAM: position(150)}), MemorySink(positions={STREAM: position(30)})
     with running(exporter(stream, sinks={"ahead": ahead, "behind": behind})):
@@ -160,7 +160,7 @@ def test_a_sink_that_holds_nothing_yet() -> None:
 
 
 def test_a_sink_that_never_holds_positions() -> None:
-    """A sink that can hold no position begins where the others stand; alone, where the source says."""
+    """A sink that holds no position begins at the others' position; alone, where the source begins."""
     for positions, after in (({STREAM: position(60)}, position(60)), ({}, None)):
         stream = ScriptedStream([chunk(61, 100)])
         archive, screen = MemorySink(positions=dict(positions)), MemorySink(holds_positions=False)
@@ -244,7 +244,7 @@ def test_a_sink_that_fails_for_a_while() -> None:
 
 
 def test_stopped_within_the_grace(caplog: pytest.LogCaptureFixture) -> None:
-    """With a dead sink the end comes within the grace; what is left is said and counted, and closed it is."""
+    """With a dead sink the export ends within the grace; unwritten records are counted, and the sink is closed."""
     sink = MemorySink(always=Retry("dead"))
     export = exporter(
         ScriptedStream([chunk(1, 1000)]), sinks={"a": destination(sink, retry_wait=wait_fixed(100))}, grace=0.5
@@ -309,7 +309,7 @@ class Unanswered(ScriptedStream):
 
 
 def test_a_request_without_an_answer_does_not_hold_up_the_end() -> None:
-    """A stream that waits for its server is left behind: what was read is written, and nothing that comes later."""
+    """A stream that waits for its server is left behind: the records read before are written, later ones are not."""
     gate, sink = Gate(shut=True), MemorySink()
     export = exporter(Unanswered([chunk(1, 10)], gate), sinks={"a": sink}, grace=PATIENCE)
     before = monotonic()
@@ -368,7 +368,7 @@ def test_stopped_while_it_connects() -> None:
 
 @pytest.mark.parametrize("early", [True, False])
 def test_stopped_before_it_began(early: bool) -> None:  # noqa: FBT001
-    """Stopped before `run`, or while a sink does not say what it holds, it ends at once and closes what there is."""
+    """Stopped before `run`, or while a sink has not returned its position, it ends at once and closes all sinks."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 10_000), Retry("no connection")))
     stream = ScriptedStream([chunk(1, 10)])
     export = exporter(stream, sinks={"a": destination(sink, retry_wait=wait_fixed(100))})
@@ -400,7 +400,7 @@ def test_stopped_by_a_signal() -> None:
 
 
 def test_a_source_that_cannot_open() -> None:
-    """What the source raises when it connects, `run` raises; the sinks are closed."""
+    """`run` raises the error of a source that cannot connect; the sinks are closed."""
     sink = MemorySink()
     export = exporter(ScriptedSource(error=PermissionError("events is forbidden")), sinks={"a": sink})
     with pytest.raises(PermissionError, match="events is forbidden"):
@@ -409,7 +409,7 @@ def test_a_source_that_cannot_open() -> None:
 
 
 def test_a_source_that_fails() -> None:
-    """What the source raises while it reads, `run` raises, once what was read is written."""
+    """`run` raises the error of a source that reads, after the records that were read are written."""
     sink = MemorySink()
     export = exporter(ScriptedStream([chunk(1, 500)], error=RuntimeError("a bug")), sinks={"a": sink})
     with pytest.raises(RuntimeError, match="a bug"):
@@ -429,7 +429,7 @@ def test_a_damaged_checkpoint(tmp_path: Path) -> None:
 
 
 def test_closed_standard_output() -> None:
-    """With the reader of the standard output gone the export ends; what other sinks were given is written."""
+    """The export ends when the standard output is closed; the records of other sinks are written."""
     reading, writing = os.pipe()
     os.close(reading)
     sink = MemorySink()
@@ -441,7 +441,7 @@ def test_closed_standard_output() -> None:
 
 
 def test_dead_letters_by_path(tmp_path: Path) -> None:
-    """Given a path, what a sink refuses is in a file there, with the reason."""
+    """With a path for dead letters, the records that a sink refuses are in that file, with the reason."""
 
     def refuse(batch: Batch) -> None:
         raise Reject("too long", batch.records[:1])

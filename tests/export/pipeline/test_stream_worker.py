@@ -80,7 +80,7 @@ class Rig:
 
 
 def check(seen: StreamStatistics) -> None:
-    """What was read is somewhere, once."""
+    """Each record that was read is counted in one place."""
     assert seen.routed + seen.unrouted + seen.failed + seen.waiting == seen.read, seen
 
 
@@ -90,7 +90,7 @@ def by_rv(record: Record) -> Sequence[str]:
 
 
 def test_routed_and_in_order() -> None:
-    """Each destination gets what its routes say, in order, and the position of all that was read."""
+    """Each destination gets the records of its routes, in order, and the position of the stream."""
     stream = ScriptedStream([chunk(1, 7), chunk(8, 14), Chunk([], position(20))])
     with Rig(stream, By(by_rv), {"even": MemorySink(), "large": MemorySink()}).running() as rig:
         rig.sinks["large"].wait(lambda: 14 in rig.sinks["large"].rvs())
@@ -170,7 +170,7 @@ def test_a_route_that_fails(answer: object, caplog: pytest.LogCaptureFixture) ->
 
 @pytest.mark.parametrize("letters", [True, False])
 def test_a_route_that_fails_without_dead_letters(letters: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
-    """Without dead letters, or with broken ones, the record is lost: counted, and said."""
+    """Without dead letters, or with broken ones, the record is lost: counted and logged."""
     router = By(lambda record: ["nowhere"])
     rig = Rig(ScriptedStream([chunk(1, 1)]), router, {"all": MemorySink()}, letters=letters)
     rig.letters.faults[1] = OSError("disk full")
@@ -282,7 +282,7 @@ def test_pieces() -> None:
 
 
 def test_bounded_queue_ends() -> None:
-    """Closed, what is there is still taken; abandoned, nothing is; who waits is woken."""
+    """A closed queue still gives its chunks, an abandoned one none; waiting threads are woken."""
     between = BoundedQueue(limit=2)
     assert between.put(chunk(1, 2))
     answers: list[bool] = []

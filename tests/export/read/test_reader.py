@@ -1,4 +1,4 @@
-"""Reading back what was exported: order, duplicates, and what is damaged."""
+"""Reading back exported records: order, duplicates and damage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read(source: Any, **values: Any) -> list[str]:
 
 
 def damaged(source: Any, **values: Any) -> tuple[list[str], list[Damage]]:
-    """The ids of what is read, and what cannot be."""
+    """The ids of the records, and the damages."""
     damages: list[Damage] = []
     found = read(source, on_damage=damages.append, **values)
     with pytest.raises(ReadError) as caught:
@@ -77,7 +77,7 @@ def test_numbers_of_any_length(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("deduplicate", [True, False])
 def test_beside_an_export(tmp_path: Path, compress: Any, *, deduplicate: bool) -> None:
-    """What a running export closes while a folder is read is not left out, and not given twice."""
+    """A segment that a running export closes while a folder is read is yielded once."""
     with closing(FileSink(tmp_path, compress=compress, max_age=10)) as sink:
         for rv in (1, 2, 3):
             sink.write(batch([rv], seconds=20 * rv))
@@ -120,7 +120,7 @@ def test_several_streams(tmp_path: Path) -> None:
 
 
 def test_duplicates(tmp_path: Path) -> None:
-    """A record is given once, by its id; all of them are to be had."""
+    """A record is yielded once, by its id; all copies on request."""
     for folder in ("a", "b"):
         with closing(FileSink(tmp_path / folder)) as sink:
             sink.write(batch([1, 2] if folder == "a" else [2, 3]))
@@ -130,7 +130,7 @@ def test_duplicates(tmp_path: Path) -> None:
 
 
 def test_where(tmp_path: Path) -> None:
-    """A function says which records are given."""
+    """A function selects records."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1, 2, 3]))
     assert read(tmp_path, where=lambda found: found["message"].endswith("2")) == ids_of([2])
@@ -173,7 +173,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
 
 
 def test_objects(store: tuple[str, dict[str, Any]]) -> None:
-    """What is below a URL is read, day by day; a single object by its own URL."""
+    """The objects below a URL are read day by day; a single object by its own URL."""
     url, options = store
     with closing(ObjectStoreSink(url, options=options)) as sink:
         for rv in range(1, 12):
@@ -306,7 +306,7 @@ def _id(found: dict[str, Any]) -> str:
 
 
 def test_pitfall_73_a_long_line(tmp_path: Path) -> None:
-    """Pitfall 73: a plain line without an end takes bounded memory; what is behind it is read."""
+    """Pitfall 73: a plain line without an end takes bounded memory; the lines after it are read."""
     segment = tmp_path / "long.jsonl"
     with segment.open("wb") as file:
         for _ in range(40):

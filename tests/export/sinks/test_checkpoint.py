@@ -120,7 +120,7 @@ def test_corrupt(path: Path, data: bytes) -> None:
 
 
 def test_half_written(path: Path) -> None:
-    """What a crash left beside it while it was written counts for nothing."""
+    """A temporary file that a crash has left is ignored."""
     sink = Checkpointed(Doubtful(), path)
     sink.write(batch([1]))
     path.with_name("positions.json.tmp").write_bytes(b"half")
@@ -140,7 +140,7 @@ def test_no_place(tmp_path: Path) -> None:
 
 
 def test_file_is_late(path: Path) -> None:
-    """While the file cannot be written, the destination is not given again what it took, and the position stays."""
+    """While the file cannot be written, the destination does not get the batch again, and the position stays."""
     inner, taken = Doubtful(), batch([1])
     sink = Checkpointed(inner, path)
     in_the_way = path.with_name("positions.json.tmp")
@@ -162,7 +162,7 @@ def test_checkpoint_repr(path: Path) -> None:
 
 
 class Named(Doubtful):
-    """A destination that says what it is."""
+    """A destination with a name."""
 
     def __repr__(self) -> str:
         """Say it."""

@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def letters(path: Path) -> list[dict[str, Any]]:
-    """What the file holds."""
+    """The records of the file."""
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
@@ -38,7 +38,7 @@ def test_what_is_written(path: Path) -> None:
 
 
 def test_appended(path: Path) -> None:
-    """What another process wrote before stays."""
+    """The records of an earlier process stay."""
     for rv in (1, 2):
         DeadLetters(path).write("pager", [record(rv)], "no")
     assert ids(letters(path)) == ids_of([1, 2])
@@ -46,7 +46,7 @@ def test_appended(path: Path) -> None:
 
 @pytest.mark.parametrize("torn", [b'{"half', b"x" * 200_000])
 def test_torn(path: Path, torn: bytes) -> None:
-    """What a crash has torn is cut off, so that no line is two."""
+    """A line that a crash has torn is cut off, so that no line is two."""
     DeadLetters(path).write("pager", [record(1)], "no")
     with path.open("ab") as file:
         file.write(torn)
@@ -61,7 +61,7 @@ def test_a_long_reason(path: Path) -> None:
 
 
 def test_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk: told as such, nothing is torn, nothing counted."""
+    """A full disk is reported; nothing is torn, nothing counted."""
     dead = DeadLetters(path)
     dead.write("pager", [record(1)], "no")
     before = path.read_bytes()

@@ -100,6 +100,16 @@ def test_a_large_answer(server: Elasticsearch, sink: ElasticsearchSink) -> None:
     assert (len(caught.value.records), len(server.created)) == (1000, 1000)
 
 
+def test_base_address(server: Elasticsearch) -> None:
+    """A base address may have a path, and nothing after it."""
+    server.path = "/es/_bulk"
+    with closing(ElasticsearchSink(lambda: f"{server.url}/es/ ")) as sink:
+        sink.write(batch([1]))
+    assert server.created == ids_of([1])
+    with pytest.raises(ValueError, match="must be the base address"):
+        ElasticsearchSink(f"{server.url}/?pretty=true")
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
 def test_unavailable(server: Elasticsearch, sink: ElasticsearchSink, status: int) -> None:
     """An answer to the whole request is retried."""

@@ -255,7 +255,7 @@ def test_torn_block_of_whole_lines(tmp_path: Path) -> None:
 
 
 def test_crash_between_closing_and_opening(tmp_path: Path, compress: Any, part: Path) -> None:
-    """Without an open segment, the newest closed one tells the position, its time too."""
+    """Without an open segment, the newest closed one has the position, with its time."""
     with closing(FileSink(tmp_path, compress=compress, max_bytes=1)) as sink:
         sink.write(batch([1], seconds=1))
         sink.write(batch([2], upto=4, seconds=2))
@@ -279,7 +279,7 @@ def test_a_damaged_closed_segment(tmp_path: Path, part: Path, compress: Any) -> 
 
 
 def test_another_format(tmp_path: Path) -> None:
-    """A change of the format goes on at the position; what was open in the old one is closed."""
+    """After a change of the format the position stays, and the open segment of the old one is closed."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1], upto=2))
     with closing(FileSink(tmp_path, compress="none")) as sink:
@@ -342,7 +342,7 @@ def test_positions_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
 
 
 def test_retention_by_count(tmp_path: Path) -> None:
-    """So many closed segments are kept, the newest; the open one is not counted."""
+    """The newest closed segments are kept; the open one is not counted."""
     with closing(FileSink(tmp_path, max_bytes=1, keep=2)) as sink:
         for rv in range(1, 8):
             sink.write(batch([rv]))
@@ -370,7 +370,7 @@ def test_retention_by_age(tmp_path: Path) -> None:
 
 
 def test_full_disk(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fills up in the middle of a batch: told as such, nothing of it remains, and it goes on by itself."""
+    """A disk that fills up in the middle of a batch is reported; no part of it remains, and writing continues."""
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         sink.write(batch([1]))
         before = part.read_bytes()
@@ -442,7 +442,7 @@ def test_no_folder_can_be_made(tmp_path: Path) -> None:
 
 
 def test_removed_under_way(tmp_path: Path) -> None:
-    """Somebody removes the open segment: what comes later is whole in a new one."""
+    """The open segment is removed: later batches are complete in a new one."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1]))
         files(tmp_path)[-1].unlink()
@@ -451,7 +451,7 @@ def test_removed_under_way(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_take_its_place(tmp_path: Path) -> None:
-    """What cannot be put in its place leaves nothing beside it that takes space."""
+    """A replacement that fails leaves no temporary file."""
     (tmp_path / "position.json").mkdir()
     with pytest.raises(OSError, match=r"position\.json"):
         replace(tmp_path / "position.json", b"{}")
@@ -506,7 +506,7 @@ def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: p
 
 
 def test_removed_before_it_is_closed(tmp_path: Path, compress: Any, part: Path) -> None:
-    """Somebody removes a segment that is to be closed: there is nothing to close, and it goes on."""
+    """A segment is removed before it is closed: writing continues in a new one."""
     with closing(FileSink(tmp_path, compress=compress, max_age=10)) as sink:
         sink.write(batch([1]))
         part.unlink()

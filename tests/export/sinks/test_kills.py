@@ -65,13 +65,13 @@ class Writers:
                 done = self.acknowledged() - before
                 change = 1.2 if done < SOME else 0.8 if done > MANY else 1.0
                 self.life = min(max(self.life * change, SHORTEST), LONGEST)
-                time.sleep(self.restart)  # a server ends what it has begun sooner than a new process asks it
+                time.sleep(self.restart)  # a server finishes a request before a new process asks it
         assert self.acknowledged() > KILLS / 4
         return self.acknowledged()
 
     @contextmanager
     def serving(self) -> Iterator[subprocess.Popen[str]]:
-        """Run what forks the writers; it ends with the last of them, whatever happens here."""
+        """Run the process that forks the writers; it always ends with the last of them."""
         command, pipe = self.command, subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as server:
             try:
@@ -80,7 +80,7 @@ class Writers:
                 os.killpg(server.pid, signal.SIGKILL)
 
     def kill(self, server: subprocess.Popen[str], seconds: float) -> None:
-        """Start a writer, and kill it after so many seconds."""
+        """Start a writer, and kill it after some seconds."""
         assert server.stdin is not None
         assert server.stdout is not None
         server.stdin.write("\n")
@@ -128,7 +128,7 @@ def test_s3(tmp_path: Path, moto: Moto) -> None:
 
 
 def test_webhook(tmp_path: Path) -> None:
-    """A server has each record, in order but for what came again: at most one batch for each kill."""
+    """A server has each record, in order except for repeated ones: at most one batch for each kill."""
     with closing(Scripted()) as server:
         sink = f"Checkpointed(WebhookSink({server.url!r}), {str(tmp_path / 'positions.json')!r})"
         acknowledged = Writers(sink, tmp_path, 0.01).run()

@@ -99,7 +99,7 @@ def store() -> MemoryStore:
 
 
 def test_key(store: MemoryStore) -> None:
-    """The key says cluster, scope, day, the first record's number and the position's."""
+    """The key consists of cluster, scope, day, the first record's number and the position's."""
     sink = ObjectStoreSink(store)
     sink.write(batch([3, 4], upto=9))
     sink.write(batch([12], Stream(CLUSTER, "prod"), seconds=DAY))
@@ -221,7 +221,7 @@ def test_a_clock_that_goes_back(store: MemoryStore) -> None:
 
 
 def test_foreign_object(store: MemoryStore) -> None:
-    """An object that was packed anew tells its position by its key, and the time by its age; others are passed over."""
+    """An object that was compressed again has its position in its key and its time in its age; others are ignored."""
     with closing(ObjectStoreSink(store)) as sink:
         sink.write(batch([1, 2]))
     [key] = keys(store)
@@ -249,7 +249,7 @@ def test_a_damaged_position_object(store: MemoryStore, caplog: pytest.LogCapture
 
 @pytest.fixture
 def lose_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Let so many requests be carried out, and their answers be lost."""
+    """Carry out some requests, and lose their answers."""
     real, left = obstore.put, [0]
 
     def put(*args: Any, **keywords: Any) -> Any:
@@ -339,7 +339,7 @@ def scripted() -> Iterator[Scripted]:
 
 
 def options_for(server: Scripted, **more: Any) -> dict[str, Any]:
-    """What a store at this server is opened with."""
+    """The options for a store at this server."""
     return {"endpoint": server.url, "region": "r", "access_key_id": "AKIAONE", "secret_access_key": SECRET, **more}
 
 
@@ -487,7 +487,7 @@ def test_what_lies_there_is_no_segment(found: bytes) -> None:
 
 
 def test_a_store_in_memory() -> None:
-    """A store in memory, for tests, holds what it was given as long as its sink lives."""
+    """A store in memory, for tests, keeps its objects as long as its sink lives."""
     with closing(ObjectStoreSink("memory:///")) as sink:
         sink.write(batch([1, 2]))
         assert sink.last_position(STREAM) == batch([1, 2]).position

@@ -1,4 +1,4 @@
-"""OTLP logs, read by a real receiver: the OpenTelemetry protobufs decode what was sent."""
+"""The OTLP sink: the requests are decoded with the OpenTelemetry protobufs."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def sink(request: pytest.FixtureRequest, server: Scripted) -> Iterator[OtlpSink]
 
 
 class TestOtlpSink(SinkContract):
-    """The contract, by what the log records tell of the events."""
+    """The contract, with events restored from the log records."""
 
     @pytest.fixture
     def place(self, server: Scripted) -> Place:
@@ -249,7 +249,7 @@ def test_labels_of_a_kind(server: Scripted, sink: OtlpSink, kind: str, prefix: s
 
 
 def test_a_bare_event(server: Scripted, sink: OtlpSink) -> None:
-    """An event of which next to nothing is known is sent all the same, with empty texts as the receiver has them."""
+    """An event with hardly any fields is sent, too, with empty texts like the receiver's."""
     bare = {"metadata": {}, "involvedObject": {}, "kevents": {"v": 1, "id": "x:1", "countDelta": None}, "count": 0}
     sink.write(Batch([Record(STREAM, 1, bare, 0.0)], position(1)))
     [log] = logs(server)
@@ -302,7 +302,7 @@ def partial(rejected: int, message: str = "") -> Answer:
 
 @pytest.mark.parametrize("rejected", [1, 3, 7])
 def test_partial_success(server: Scripted, sink: OtlpSink, rejected: int) -> None:
-    """A collector that refuses a part does not say which: all of it is rejected with its words, and not sent again."""
+    """A collector that refuses a part does not name it: the whole batch is rejected, and not sent again."""
     server.answers = [partial(rejected, "too old")]
     with pytest.raises(Reject, match=f"{rejected} of 3 records refused, .*too old") as caught:
         sink.write(batch([1, 2, 3]))
@@ -341,7 +341,7 @@ def test_an_odd_success(server: Scripted, sink: OtlpSink, data: bytes) -> None:
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_later(server: Scripted, sink: OtlpSink, status: int) -> None:
-    """What OTLP calls retryable is tried again, after the time that was asked for."""
+    """Retryable answers of OTLP are retried, after the time that the collector asks for."""
     server.answers = [Answer(status, headers={"Retry-After": "4"})]
     with pytest.raises(Retry) as caught:
         sink.write(batch([1]))

@@ -37,5 +37,5 @@ def test_a_later_time() -> None:
 
 
 def test_a_lower_position() -> None:
-    """What ends below the destination's own position is held already, however late it comes."""
+    """A batch below the destination's own position is stored already, however late it comes."""
     assert unwritten(batch([3, 4], seconds=1), position(80)) is None

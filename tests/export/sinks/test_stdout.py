@@ -93,7 +93,7 @@ def lines(*rvs: int) -> bytes:
 @pytest.mark.parametrize("buffered", [False, True])
 @pytest.mark.parametrize("space", [1, len(lines(1)), len(lines(1)) + 5])
 def test_no_line_is_torn(space: int, *, buffered: bool) -> None:
-    """A batch of which a part was written goes on where it was."""
+    """A batch that was written in part continues where it stopped."""
     file, written = Scarce(space), batch([1, 2, 3])
     sink = StdoutSink(io.BufferedWriter(file) if buffered else file)
     for _ in range(2):
@@ -107,7 +107,7 @@ def test_no_line_is_torn(space: int, *, buffered: bool) -> None:
 
 @pytest.mark.parametrize(("space", "whole"), [(1, [1]), (len(lines(1)), [1]), (len(lines(1)) + 5, [1, 2])])
 def test_given_up(space: int, whole: list[int]) -> None:
-    """Of a batch that has been given up, the line that was begun is ended before another batch."""
+    """The torn line of a batch that was given up is completed before another batch."""
     file = Scarce(space)
     sink = StdoutSink(file)
     for rvs in ([1, 2, 3], [4]):
@@ -131,7 +131,7 @@ def test_a_stream_that_does_not_wait() -> None:
 
 
 def test_no_position() -> None:
-    """What was written cannot be asked."""
+    """The stream cannot be asked for a position."""
     sink = StdoutSink(io.BytesIO())
     sink.write(batch([1]))
     assert sink.last_position(STREAM) is None

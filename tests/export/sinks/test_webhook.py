@@ -1,4 +1,4 @@
-"""Records to an HTTP server: what it is sent, what it answers, and what is kept from it."""
+"""The webhook sink: requests, answers, and secrets that stay secret."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_wrong_values(values: dict[str, Any], why: str) -> None:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_success(server: Scripted, sink: WebhookSink, status: int) -> None:
-    """Any 2xx is a success, whatever it says."""
+    """Any 2xx is a success, with any body."""
     server.answers = [Answer(status, b"" if status == 204 else b"\xff{")]
     sink.write(batch([1]))
     assert len(server.requests) == 1
@@ -169,7 +169,7 @@ def test_success(server: Scripted, sink: WebhookSink, status: int) -> None:
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 407, 408, 410, 415, 425, 429, 500, 502, 503, 504, 599])
 def test_later(server: Scripted, sink: WebhookSink, status: int) -> None:
-    """What speaks of the place, or asks for patience, is tried again: no record is blamed for it."""
+    """Answers about the endpoint, or that ask to wait, are retried: no record is rejected for them."""
     server.answers = [Answer(status, b"because so")]
     with pytest.raises(Retry, match=f"{status} because so"):
         sink.write(batch([1, 2]))
@@ -258,7 +258,7 @@ def test_refused_with_a_body_of_ones_own(server: Scripted) -> None:
 
 
 def test_goes_on_where_it_was(server: Scripted) -> None:
-    """What was answered for is not sent again when the batch comes again; what was refused is not forgotten."""
+    """Accepted records are not sent again when the batch is retried, and refused ones are still rejected."""
     server.answers = [Answer(), Answer(400, b"no"), Answer(503), None, Answer(200), Answer(200)]
     with closing(WebhookSink(server.url, body=BODY, timeout=0.5)) as sink:
         for _ in range(2):
@@ -513,7 +513,7 @@ JSON: Any = st.recursive(
 
 
 def filled(template: Any, **fields: Any) -> Any:
-    """What becomes of a template, and of a record with these fields."""
+    """The filled template for a record with these fields."""
     return json.loads(Template(json.dumps(template)).fill({**body(7), **fields}))
 
 
@@ -544,7 +544,7 @@ def filled(template: Any, **fields: Any) -> Any:
     ],
 )
 def test_filled(template: Any, expected: Any) -> None:
-    """Places are filled with what the record holds there; a text that is one place becomes the value itself."""
+    """Placeholders are replaced by values of the record; a text that is one placeholder becomes the value itself."""
     fields = {"owners": [{"name": "a"}, {"name": "b"}]}
     metadata = {**body(7)["metadata"], "labels": {"app.kubernetes.io/name": "web", "x": "y"}}
     assert filled(template, metadata=metadata, **fields) == expected
@@ -564,7 +564,7 @@ def test_nothing_breaks_out(text: str) -> None:
 
 @given(JSON)
 def test_without_places(value: Any) -> None:
-    """A template without places is what it says; its braces are written twice."""
+    """A template without placeholders is sent unchanged; its braces are written twice."""
     assert json.loads(Template(json.dumps(doubled(value))).fill({})) == value
 
 
@@ -603,7 +603,7 @@ def test_wrong_templates(text: str, why: str) -> None:
 
 
 def test_filters(server: Scripted) -> None:
-    """Filters give times as numbers, and values as JSON in a text; what is no time is null."""
+    """Filters give times as numbers, and values as JSON in a text; a value that is no time is null."""
     template = {
         "unix": "{lastTimestamp|unix}",
         "ns": "{ lastTimestamp | unix_ns }",
