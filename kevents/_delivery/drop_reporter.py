@@ -80,7 +80,7 @@ class DropReporter:
             event: The event, if there is one.
             events: The number of recorded events that it stands for.
             why: Details; without them the log line gives the advice for the reason.
-            level: Of the log line.
+            level: The level of the log line.
             kind: Log lines of one reason and kind are limited together.
             logger: Where the line goes.
         """

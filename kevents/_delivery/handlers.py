@@ -45,7 +45,7 @@ class Handler:
     sink: object | None = None
 
     def start(self) -> None:
-        """The first event arrived. Start what can no longer be started at interpreter exit. Does not block.
+        """The first event arrived. Start threads here, because none can be started at interpreter exit. Does not block.
 
         Raises:
             RuntimeError: If no thread can be started.

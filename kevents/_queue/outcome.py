@@ -1,6 +1,6 @@
-"""The outcome of a request, from what the sink raised.
+"""The outcome of a request: a closed set of six, made from the exception of the sink.
 
-The verdicts are a closed set: ``match`` on it. The table is in ``docs/architecture.md``.
+Use ``match`` on it. The table is in ``docs/architecture.md``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """The server gave no answer, or one that says nothing about the request."""
+    """The server gave no answer, or one that is not about the request."""
 
     cause: str
     after: float | None = None
@@ -80,11 +80,11 @@ Outcome: TypeAlias = Delivered | Gone | Exists | Rejected | Failed | Unavailable
 
 
 def outcome_of(verb: Verb, error: BaseException | None) -> Outcome:
-    """Map what a sink raised to an outcome. Never raises.
+    """Map the exception of a sink to an outcome. Never raises.
 
     Args:
         verb: The kind of the request.
-        error: What the sink raised; None if it returned.
+        error: The exception of the sink. None if it returned.
     """
     try:
         return _outcome(verb, error)
@@ -107,7 +107,7 @@ def _outcome(verb: Verb, error: BaseException | None) -> Outcome:
             outcome = Rejected(0, type(error).__name__, format_error(error))
         case Exception():
             outcome = Failed(format_error(error))
-        case _:  # cancelled or interrupted: this says nothing about the request
+        case _:  # cancelled or interrupted, which is not about the request
             outcome = Unavailable(format_error(error))
     return outcome
 
@@ -134,7 +134,7 @@ def reconsider(outcome: Outcome, unavailable: float | None, now: float) -> Outco
     A restarted server refuses ordinary users until its permission caches are filled.
 
     Args:
-        outcome: Of the present attempt.
+        outcome: The outcome of the present attempt.
         unavailable: When the last attempt ended as unavailable; None: never.
         now: The time.
     """
@@ -160,7 +160,7 @@ def retry_after(
     """Return how many seconds an answer asks to wait (client-go: ``checkWait``).
 
     Args:
-        headers: Of the answer, if any; ``Retry-After`` in seconds or as an HTTP date, in any letter case.
+        headers: The headers of the answer, if any. ``Retry-After`` in seconds or as an HTTP date, in any letter case.
         status: The Status body; its ``details.retryAfterSeconds`` is used without a valid header.
         now: The time, for dates.
 

@@ -39,7 +39,7 @@ class State(Protocol):
 
 
 class ServerState(Enum):
-    """What the queue knows about the API object at the server."""
+    """The knowledge of the queue about the API object at the server."""
 
     ABSENT = "absent"
     UNKNOWN = "unknown"
@@ -117,7 +117,7 @@ class WorkItem:
     next_first_offer: int = 0
     """The number of the first offer during the attempt."""
     next_due: float | None = None
-    """When to write what was offered during the attempt; None: at once."""
+    """When to write the offers made during the attempt. None: at once."""
 
 
 class Attempt:
@@ -126,7 +126,7 @@ class Attempt:
     __slots__ = ("began", "events", "item", "state", "verb")
 
     def __init__(self, item: WorkItem, now: float) -> None:
-        """Copy what the item holds now."""
+        """Copy the present state of the item."""
         self.item = item
         self.began = now
         self.state = item.state

@@ -68,7 +68,7 @@ class WorkQueue:
 
     Attributes:
         breaker: The circuit breaker of the server.
-        notifications: What the caller must report, outside its lock; see :meth:`take_notifications`.
+        notifications: Events that the caller must report outside its lock, see :meth:`take_notifications`.
         version: Changes whenever an attempt may have become due.
         events: The number of recorded events that are pending or in flight.
         in_flight: The number of attempts in flight.
@@ -177,7 +177,7 @@ class WorkQueue:
 
     @staticmethod
     def _merge_next(item: WorkItem) -> int:
-        """Merge what was offered during the attempt into the write. Returns 1 if events joined events."""
+        """Merge the offers made during the attempt into the write. Returns 1 if events joined events."""
         if item.next_state is None:
             return 0
         merged = min(1, item.events, item.next_events)
@@ -469,7 +469,7 @@ class WorkQueue:
         self._end(attempt.item, now)
 
     def _end(self, item: WorkItem, now: float) -> None:
-        """The write has ended. What was offered during its last attempt becomes a new write."""
+        """The write has ended. Offers made during its last attempt become a new write."""
         if item.next_state is None:
             self._remove(item)
             return
@@ -528,7 +528,7 @@ class WorkQueue:
         return self._offers
 
     def flushed(self, mark: int) -> bool:
-        """True if everything that was offered before the mark has ended. What was merged later does not count."""
+        """True if everything that was offered before the mark has ended. Later merges do not count."""
         return all(item.first_offer > mark for item in self._items.values())
 
     def flush_now(self, now: float, key: Key | None = None) -> None:

@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-_QUEUE: Final = ("test_slot", "test_backlog", "test_gate", "test_agenda", "test_workqueue")
 ROOMS: Final = {
-    "_bucket": ("test_bucket",),
-    "_lru": ("test_lru",),
-    "_gate": ("test_gate", "test_workqueue"),
-    "_agenda": ("test_agenda", "test_workqueue"),
-    "_backlog": _QUEUE,
-    "_slot": _QUEUE,
-    "_verdict": ("test_verdict",),
-    "export/_marks": ("export/test_marks", "export/test_intake"),
-    "_objects": ("test_objects", "test_wire", "test_series"),
-    "_correlator": ("test_correlator", "test_parity", "test_options"),
-    "_workqueue": _QUEUE,
-    "_reference": ("test_reference", "test_reference_clients"),
-}
+    "_correlation/correlator": (
+        "correlation/test_correlator", "correlation/test_token_bucket", "correlation/test_parity",
+        "correlation/test_options",
+    ),
+    "_correlation/lru": ("correlation/test_lru",),
+    "_queue/circuit_breaker": ("queue/test_circuit_breaker", "queue/test_workqueue"),
+    "_queue/delay_queue": ("queue/test_delay_queue", "queue/test_workqueue"),
+    "_queue/outcome": ("queue/test_outcome",),
+    "_queue/work_item": ("queue/test_work_item", "queue/test_workqueue"),
+    "_queue/workqueue": ("queue/test_workqueue",),
+    "_model/objects": ("model/test_objects", "model/test_wire", "correlation/test_series"),
+    "_model/reference": ("model/test_reference", "model/test_reference_clients"),
+    "export/_model/position": ("export/model/test_position",),
+}  # fmt: skip
 """Each room and the tests that hold it, those that find most at least cost first."""
 LAWS: Final = ("test_laws", "test_simulation")
 """What holds the work queue besides, at many times the cost: for those that survived the others (``--laws``)."""
