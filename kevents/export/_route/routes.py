@@ -34,22 +34,22 @@ class Route:
         stop: True if later routes are not tried for a matching record.
         id: A name for logs and ``kevents check``.
         when: A function of the whole body.
-        type: Of the event: ``Normal`` or ``Warning``.
-        reason: Of the event.
-        message: Of the event.
-        namespace: Of the event.
-        kind: Of the involved object.
-        name: Of the involved object.
-        api_version: Of the involved object: ``apps/v1``.
-        labels: Of the involved object, by key: ``{"app": "web"}``. All must match. The enricher adds them.
-        annotations: Of the involved object, by key.
+        type: The event's type: ``Normal`` or ``Warning``.
+        reason: The event's reason.
+        message: The event's message.
+        namespace: The event's namespace.
+        kind: The involved object's kind.
+        name: The involved object's name.
+        api_version: The involved object's API version: ``apps/v1``.
+        labels: The involved object's labels, by key: ``{"app": "web"}``. All must match. The enricher adds them.
+        annotations: The involved object's annotations, by key.
         deleted: True if the involved object is deleted or terminating.
         component: The reporter: ``source.component``, else ``reportingComponent``.
         host: The reporter's host: ``source.host``, else ``reportingInstance``.
-        action: Of an event of events.k8s.io.
+        action: The action of an event of events.k8s.io.
         count: The number of occurrences, of the series first: a number, or ``{"min": 3}``.
         verb: ``ADDED`` or ``MODIFIED``.
-        state: Of the involved object, from the enricher: ``live``, ``gone``.
+        state: The involved object's state, from the enricher: ``live``, ``gone``.
         enriched: False for a record whose object, owners or node could not be read in time.
         owner_kind: Of the top owner, from the enricher.
         owner_name: Of the top owner, from the enricher.

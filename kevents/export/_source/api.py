@@ -44,7 +44,7 @@ class NoAnswerError(UnavailableError):
     """The server did not answer, or not completely.
 
     Args:
-        why: What failed.
+        why: The failure.
         host: The server's address, without credentials.
         accepted: True if the server accepted the request: it may be this request that it cannot answer.
     """

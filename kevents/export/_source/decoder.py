@@ -41,7 +41,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
-    """Decode JSON; what is nested deeper than 64 levels becomes null.
+    """Decode JSON. Values nested deeper than 64 levels become null.
 
     Args:
         decoder: A msgspec decoder.
@@ -58,7 +58,7 @@ def decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
 
 
 def limit_depth(data: bytes) -> bytes:
-    """Replace what is nested deeper than 64 levels by null; invalid JSON stays invalid."""
+    """Replace values nested deeper than 64 levels by null. Invalid JSON stays invalid."""
     kept: list[bytes] = []
     at = depth = 0
     for token in _TOKEN.finditer(data):
@@ -113,7 +113,7 @@ class WatchDecoder:
         self._rest = b""
 
     def decode(self, data: bytes, now: int, read_at: float) -> list[Record]:
-        """Return the records of what arrived; an incomplete line waits for its end.
+        """Return the records of the bytes that arrived. An incomplete line waits for its end.
 
         Args:
             data: The bytes.

@@ -114,7 +114,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class ListResult:
-    """What a list showed.
+    """The result of a list.
 
     Attributes:
         version: Its resourceVersion, after which a watch continues.

@@ -163,7 +163,7 @@ class ResponseStream:
         return b"".join(pieces)
 
     def read_start(self, limit: int) -> bytes:
-        """Return the start of the body, at most `limit` bytes; what fails is left out. For error bodies."""
+        """Return the start of an error body, at most `limit` bytes, as far as it can be read."""
         data = b""
         with suppress(UnavailableError):
             while len(data) < limit and (piece := self.read()):

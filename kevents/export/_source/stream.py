@@ -1,6 +1,6 @@
 """One stream of events: a list and a watch, repeated for ever (client-go: ``Reflector``).
 
-A list returns what has not been read, in order; a watch continues after it. The stream continues with another list when
+A list returns the unread events in order, and a watch continues after it. The stream continues with another list when
 the server no longer knows the watch's resourceVersion (410 Gone, in one of its three forms), when a watch fails several
 times in a row although the server answers, and when a watch was not read for a minute.
 """
@@ -131,7 +131,7 @@ class EventStream:
         self._watch_ends = 0  # a process that was suspended may read a watch long after this time
 
     def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
-        """Yield what comes after a position. It ends only after :meth:`stop`, and is called once.
+        """Yield the events after a position. It ends only after :meth:`stop`, and is called once.
 
         Args:
             after: The lowest position that the destinations have committed; None: one of them has none.
@@ -350,7 +350,7 @@ class EventStream:
         return self._options.clock() - int(self._options.event_life * 1_000_000_000)
 
     def _give(self, records: Sequence[Record], time: int) -> Iterator[Chunk]:
-        """Yield what a watch returned; with a window, yield only the position until the window ends."""
+        """Yield the records of a watch. With a window, yield only the position until the window ends."""
         if not self._window:
             self._returned = self._position  # records in a window do not move it
         chunk = self._chunk(records, time)
