@@ -20,8 +20,7 @@ from kevents._broadcast.aio import AsyncBroadcaster, EventStream, TaskBroadcaste
 from kevents._broadcast.broadcaster import EventBroadcaster as ThreadedBroadcaster
 from kevents._broadcast.watcher import QUEUE_BYTES
 from kevents._clients.aio import CoreV1EventSink, EventSink, EventsV1EventSink
-from kevents._model.objects import Event
-from kevents._model.series_event import SeriesEvent
+from kevents._model.objects import Event, SeriesEvent
 from kevents.events import EventBroadcaster as ThreadedEventsV1Broadcaster
 
 if TYPE_CHECKING:

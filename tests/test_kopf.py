@@ -27,7 +27,7 @@ import kubernetes.client  # noqa: E402
 
 import kevents  # noqa: E402
 import kevents.kopf  # noqa: E402
-from kevents._clients.kopf_login import ConnectionApi, Login, _authorization, _path, _pool  # noqa: E402
+from kevents.kopf import ConnectionApi, Login, _authorization, _path, _pool  # noqa: E402
 from kevents.testing import APIServer, Delay, Hang  # noqa: E402
 from tests.clients.sink_contract import MakeSink, SinkContract, event  # noqa: E402
 from tests.processes.kopf_run import Operator  # noqa: E402
@@ -285,9 +285,7 @@ def test_drain_without_login(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a login there is nothing to wait for: kopf logs in no more when it cleans up."""
-    monkeypatch.setattr(
-        "kevents._clients.kopf_login._configuration", kubernetes.client.Configuration
-    )  # nothing is loaded
+    monkeypatch.setattr("kevents.kopf._configuration", kubernetes.client.Configuration)  # nothing is loaded
     recorder.info(POD, "R", "m")
     assert not asyncio.run(asyncio.wait_for(recorder.cleanup(1000), 60))
     assert broadcaster.statistics().dropped == {}

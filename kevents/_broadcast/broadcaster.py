@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kevents._clients.sync import EventSink
-    from kevents._correlation.decision import Decider
+    from kevents._correlation.correlator import Decider
     from kevents._delivery.handlers import Handler
     from kevents._model.objects import EventSource
     from kevents.exceptions import InvalidEventError

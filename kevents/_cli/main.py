@@ -2,19 +2,343 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Final
 
+import kevents
 from kevents._cli.api import ClusterError
-from kevents._cli.arguments import parser
 from kevents._cli.demo.main import SECONDS, demonstrate
 from kevents._cli.record import UsageError, record
-from kevents._clients.kubeconfig import KubeconfigError
+from kevents._clients.sync import KubeconfigError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+    Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - its only name
+
+_SHORTEST: Final = 3.0
+_LONGEST: Final = 60.0
+_ROW: Final = re.compile(r" +\S+ {2,}(?=\S)")
+
+_DESCRIPTION: Final = """\
+kevents records Kubernetes Events from Python as client-go's tools/record does from Go: aggregated, rate-limited,
+never blocking the caller, and with a statistic for every event that was not written. It also exports: it follows a
+cluster's events and writes them to durable places, without losing any.
+"""
+_EPILOG: Final = """\
+a demonstration on an embedded API server, in a quarter of a minute:
+  kevents demo
+
+the same on a cluster of yours (namespace default; the events are removed at the end):
+  kevents demo --server ~/.kube/config
+
+record from Python:
+  import kevents
+
+  with kevents.EventBroadcaster() as broadcaster:
+      broadcaster.start_recording_to_sink(kevents.CoreV1EventSink())
+      recorder = broadcaster.new_recorder("backup-operator")
+      recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
+
+record from a shell:
+  kevents record pod/web-0 Warning BackupFailed "the bucket is gone"
+
+watch, export and read back (pip install 'kevents[export]'):
+  kevents tail --warning
+  kevents check -c cfg.toml
+  kevents export -c cfg.toml
+  kevents read events/ --since 2h
+
+'kevents COMMAND --help' has examples and the meaning of each exit status.
+"""
+_DEMO: Final = """\
+A sample backup operator records events about a backup that fails in many ways: the same event repeated, similar
+events, a storm of events, a deleted event, and an API server that fails. A table shows the events on the API server,
+as 'kubectl get events' does. At the end every number is explained and checked.
+"""
+_DEMO_EPILOG: Final = """\
+exit status:
+  0  all checks hold
+  1  a check failed: a bug in kevents
+  2  it could not run: the arguments, the kubeconfig, the cluster, or its permissions
+
+environment:
+  NO_COLOR  set to anything, disables colours
+"""
+_RECORD: Final = """\
+Write one event about an object to the API server, for cron jobs, pipelines and people at a terminal.
+"""
+_RECORD_EPILOG: Final = """\
+TYPE/NAME names the object as kubectl does: the kind, the plural or a short name, with .group or .version.group where
+it is ambiguous. The uid is read from the server, so that 'kubectl describe' shows the event; give it with --uid where
+there is no permission to read the object.
+
+examples:
+  kevents record pod/web-0 Warning BackupFailed "the bucket is gone"
+  kevents record deploy/web Normal Migrated "42 tables" -n shop
+  kevents record backups.example.com/nightly Warning Late "no backup for 26 h" --component cron
+
+exit status:
+  0  the server has stored the event
+  1  the server refused it, or did not answer
+  2  the arguments or the kubeconfig are wrong, or the object does not exist
+
+environment:
+  KUBECONFIG  the kubeconfig, outside of a cluster
+"""
+_TAIL: Final = """\
+Show a cluster's events as they happen, in the columns of 'kubectl get events', or as the JSON lines that an export
+writes. Events that were missed while the connection was down are shown after it; events that are lost for good are a
+red line. On a terminal each event is one line, cut to the width.
+"""
+_TAIL_EPILOG: Final = """\
+examples:
+  kevents tail
+  kevents tail -n shop -n jobs --warning --since 1h
+  kevents tail --for pod/web-0 --since 1h --wide
+  kevents tail --kind Pod --name 'web-*' -o json | jq .reason
+
+exit status:
+  1    it failed while running
+  2    it could not begin: the arguments, the kubeconfig, the cluster, or its permissions
+  130  interrupted, which is how it usually ends
+
+environment:
+  KUBECONFIG  the kubeconfig, outside of a cluster
+  NO_COLOR    set to anything, disables colours; in pipes they are always disabled
+"""
+_EXPORT: Final = """\
+Follow a cluster's events and write them to the destinations of a configuration, until SIGTERM or Ctrl-C. The position
+is kept at the destination and saved only after the destination has stored the data: a restart continues from there and
+loses nothing. On a terminal it shows a status line; elsewhere it logs JSON lines to standard error, with statistics
+once a minute.
+"""
+_EXPORT_EPILOG: Final = """\
+examples:
+  kevents check -c cfg.toml
+  kevents export -c cfg.toml
+
+a small configuration:
+  [sinks.archive]
+  type = "file"
+  path = "events/"
+
+  [[routes]]
+  to = "archive"
+  all = true
+
+exit status:
+  0  ended by a signal; the destinations have acknowledged everything that was read
+  1  it failed, or not everything was acknowledged within the grace period: the next run reads that again
+  2  it could not begin: the configuration, a secret, the cluster, its permissions, a port, a corrupt checkpoint
+"""
+_CHECK: Final = """\
+Validate a configuration of 'kevents export' as strictly as that command does: every error is reported, with its line
+and its fix. With an event, as 'kubectl get event NAME -o json' prints it, show its destinations, the matching route,
+and the reason.
+"""
+_CHECK_EPILOG: Final = """\
+examples:
+  kevents check -c cfg.toml
+  kubectl get events -o json | kevents check -c cfg.toml --event -
+
+exit status:
+  0  the configuration is good; every event of --event has a destination
+  1  an event of --event has no destination
+  2  the configuration, the event or the arguments are wrong
+"""
+_READ: Final = """\
+Read an export back from files or an object store: decoded, each version of an event once, in the order of writing.
+Damage is reported with its file and place, and everything else is read.
+"""
+_READ_EPILOG: Final = """\
+examples:
+  kevents read events/
+  kevents read s3://bucket/events --warning --since 2h
+  kevents read -c cfg.toml archive --json | jq -r .message
+
+exit status:
+  0  everything was read
+  1  a part is damaged; everything else was read
+  2  nothing was found, or the arguments are wrong
+
+environment:
+  AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME ...
+            the credentials of an object store,
+            as its own tools take them;
+            with -c those of the configuration
+  NO_COLOR  set to anything, disables colours; in pipes they are always disabled
+"""
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Fills paragraphs to the terminal's width less two columns.
+
+    Indented lines, such as examples, stay unchanged. Only the rows of tables (``  0  all checks hold``) are wrapped
+    below their text.
+    """
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        blocks = (block.split("\n") for block in text.strip("\n").split("\n\n"))
+        return "\n\n".join(_block(block, width, indent) for block in blocks) + "\n"
+
+
+def _block(lines: list[str], width: int, indent: str) -> str:
+    if any(line.startswith(" ") for line in lines):
+        return "\n".join(_line(indent + line, width) for line in lines)
+    return textwrap.fill(" ".join(lines), width, initial_indent=indent, subsequent_indent=indent)
+
+
+def _line(line: str, width: int) -> str:
+    row = _ROW.match(line)
+    if len(line) <= width or (line.startswith(" ") and row is None):
+        return line
+    start = row[0] if row is not None else ""
+    return textwrap.fill(line[len(start) :], width, initial_indent=start, subsequent_indent=" " * len(start))
+
+
+def parser(seconds: float) -> argparse.ArgumentParser:
+    """The parser of ``kevents``. Its options have the command's name in ``command``, its parser in ``parser``.
+
+    Args:
+        seconds: The default duration of the demonstration.
+    """
+    top = argparse.ArgumentParser("kevents", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter)
+    top.add_argument("--version", action="version", version=f"kevents {kevents.__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    _add_demo(commands, seconds)
+    _add_record(commands)
+    _add_tail(commands)
+    _add_export(commands)
+    _add_check(commands)
+    _add_read(commands)
+    return top
+
+
+def _add(commands: Commands, name: str, text: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=text, description=description, epilog=epilog, formatter_class=HelpFormatter, allow_abbrev=False
+    )
+    command.set_defaults(parser=command)
+    return command
+
+
+def _add_demo(commands: Commands, seconds: float) -> None:
+    demo = _add(commands, "demo", "watch kevents at work for a quarter of a minute", _DEMO, _DEMO_EPILOG)
+    demo.add_argument("--server", metavar="KUBECONFIG", help="write to this cluster instead of an embedded API server")
+    demo.add_argument(
+        "--seconds",
+        metavar="N",
+        type=_seconds,
+        default=seconds,
+        help=f"approximate duration, {_SHORTEST:g} to {_LONGEST:g} (default: {seconds:g})",
+    )
+    demo.add_argument("--plain", action="store_true", help="append lines, as in a pipe, instead of redrawing")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"must be a number from {_SHORTEST:g} to {_LONGEST:g}, not {text!r}")
+    return seconds
+
+
+def _add_record(commands: Commands) -> None:
+    record = _add(commands, "record", "write one event about an object", _RECORD, _RECORD_EPILOG)
+    record.add_argument("object", metavar="TYPE/NAME", help="the object, such as pod/web-0")
+    record.add_argument("type", metavar="Normal|Warning", help="the type of the event")
+    record.add_argument("reason", metavar="REASON", help="one word in CamelCase, such as BackupFailed")
+    record.add_argument("message", metavar="MESSAGE", help="the message, for people")
+    record.add_argument(
+        "-n", "--namespace", metavar="NAME", default="", help="the object's namespace; default: kubectl's"
+    )
+    record.add_argument("--uid", metavar="UID", default="", help="the object's uid, instead of reading the object")
+    record.add_argument(
+        "--component", metavar="NAME", default="kevents", help="the source of the event (default: kevents)"
+    )
+    _add_cluster(record)
+
+
+def _add_tail(commands: Commands) -> None:
+    tail = _add(commands, "tail", "show a cluster's events as they happen", _TAIL, _TAIL_EPILOG)
+    _add_filters(tail, "begin with the events of the last 30s, 10m, 2h or 7d; default: only new events")
+    tail.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces, which is the default")
+    tail.add_argument("--for", metavar="TYPE/NAME", dest="about", help="only about this object, as pod/web-0")
+    tail.add_argument("--types", metavar="LIST", help="only these types, as Warning,Error")
+    tail.add_argument("-l", "--selector", metavar="SELECTOR", help="only events with these labels, as app=web,tier!=db")
+    tail.add_argument(
+        "-o", "--output", choices=("wide", "json", "name"), help="more columns, JSON lines, or only the events' names"
+    )
+    tail.add_argument("--no-headers", action="store_true", help="no line of headers")
+    tail.add_argument("--timestamps", action="store_true", help="times in UTC instead of ages")
+    tail.add_argument("--wide", action="store_true", help="do not cut lines to the width of the terminal")
+    tail.add_argument("-w", "--watch", action="store_true", help="accepted as in kubectl; tail always watches")
+    _add_cluster(tail)
+    _add_debug(tail)
+
+
+def _add_export(commands: Commands) -> None:
+    export = _add(commands, "export", "write a cluster's events to durable places", _EXPORT, _EXPORT_EPILOG)
+    _add_debug(export)
+    _add_config(export)
+    export.add_argument(
+        "--logs",
+        choices=("auto", "text", "json"),
+        default="auto",
+        help="log as text or JSON lines (default: text on a terminal, else JSON)",
+    )
+
+
+def _add_check(commands: Commands) -> None:
+    check = _add(commands, "check", "check a configuration, and where events would go", _CHECK, _CHECK_EPILOG)
+    _add_debug(check)
+    _add_config(check)
+    check.add_argument("--event", metavar="FILE", help="JSON with one event or more; - for standard input")
+
+
+def _add_read(commands: Commands) -> None:
+    read = _add(commands, "read", "read an export back", _READ, _READ_EPILOG)
+    _add_debug(read)
+    read.add_argument("place", metavar="PATH", help="a file, a folder, s3://..., gs://..., az://...; with -c: a sink")
+    read.add_argument("-c", "--config", metavar="FILE", help="a configuration: PATH is the name of one of its sinks")
+    read.add_argument("--duplicates", action="store_true", help="show also records that were written twice")
+    _add_filters(read, "only events of the last 30s, 10m, 2h or 7d")
+
+
+def _add_cluster(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--kubeconfig", metavar="FILE", default="", help="the cluster; default: in-cluster, else the usual kubeconfig"
+    )
+    command.add_argument("--context", metavar="NAME", default="", help="a context of the kubeconfig")
+
+
+def _add_debug(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, TOML")
+
+
+def _add_filters(command: argparse.ArgumentParser, since: str) -> None:
+    command.add_argument("-n", "--namespace", metavar="NAME", action="append", help="only this namespace; repeatable")
+    command.add_argument("--warning", action="store_true", help="all events except those of type Normal")
+    command.add_argument(
+        "--kind", metavar="KIND", action="append", help="only this kind, as Pod, in any case; repeatable"
+    )
+    command.add_argument("--name", metavar="GLOB", help="only objects with this name, as 'web-*'")
+    command.add_argument("--reason", metavar="GLOB", help="only this reason, as 'Back*'")
+    command.add_argument("--since", metavar="TIME", help=since)
+    command.add_argument("--json", action="store_true", help="one JSON line per event, as an export writes it")
+
 
 _REFUSED: Final = 1
 _USAGE_ERROR: Final = 2

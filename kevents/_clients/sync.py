@@ -16,10 +16,48 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
 from kevents._clients.transport import MAX_BODY, Transport, deadline, format_redacted, redact, redirect_message
 from kevents._model.objects import Json
 from kevents._model.validation import require_positive
-from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
+from kevents._model.wire import CORE_GROUP, EVENTS_GROUP, printable
 from kevents._queue.outcome import retry_after
 from kevents._runtime.lifecycle import flush_before_other_exit_hooks
 from kevents.exceptions import SinkError, StatusError, UnavailableError
+
+
+class KubeconfigError(Exception):
+    """A kubeconfig is unusable. The text names the file, the reason and the fix, never a credential."""
+
+
+def client_from_kubeconfig(path: str, context: str = "") -> Any:  # noqa: ANN401 - the official client has no usable types
+    """Load a kubeconfig into an ``ApiClient``, without connecting.
+
+    Args:
+        path: The file. ``~`` is the home directory.
+        context: A context of the file; empty for the current one.
+
+    Raises:
+        KubeconfigError: If the file cannot be read, or holds no usable configuration.
+    """
+    import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
+    import kubernetes.config  # noqa: PLC0415
+
+    config: Any = kubernetes.config
+    configuration = kubernetes.client.Configuration()
+    try:
+        file = Path(path).expanduser()
+        file.read_bytes()  # the client does not report why it cannot read a file
+        config.load_kube_config(str(file), context=context or None, client_configuration=configuration)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+    except kubernetes.config.ConfigException as error:
+        why = format_redacted(error)
+    except Exception as error:  # noqa: BLE001 - of any class; its text may quote the file, and secrets with it
+        why = f"it holds no configuration, {type(error).__name__}"
+    else:
+        configuration.retries = False  # kevents retries by itself
+        return kubernetes.client.ApiClient(configuration=configuration)
+    place = f"{path}, context {context}" if context else path
+    fix = "give the path of one that kubectl works with, such as ~/.kube/config"
+    raise KubeconfigError(printable(f"cannot use the kubeconfig {place} ({why}): {fix}"))
+
 
 UNCONFIGURED_HOSTS: Final = ("", "http://localhost", "https://localhost")
 """Hosts of a configuration that was not loaded, in the versions of the client."""

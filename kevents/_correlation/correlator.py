@@ -11,14 +11,13 @@ Pure: no lock, no thread, no I/O. One worker owns it, and the options provide th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from kevents._correlation.decision import Write
-from kevents._correlation.lru import LRU
 from kevents._correlation.options import (
     CorrelatorOptions,
     event_aggregator_by_reason_func,
@@ -30,7 +29,98 @@ from kevents._model.objects import Event, Json
 from kevents._model.wire import clip, clip_json
 
 if TYPE_CHECKING:
-    from kevents._queue.work_item import Key
+    from kevents._model.objects import Event
+    from kevents._queue.work_item import Key, State
+
+K = TypeVar("K", bound="Hashable")
+V = TypeVar("V")
+
+
+class LRU(Generic[K, V]):
+    """At most ``maxsize`` values; reading counts as use (client-go: ``lru.Cache``). Not thread-safe.
+
+    Keys never share a value: the value tells whether its key is already the most recently used, which is the usual case
+    for repeated events.
+    """
+
+    __slots__ = ("_find", "_newest", "_use", "_values", "evictions", "maxsize")
+
+    def __init__(self, maxsize: int) -> None:
+        """Create an empty cache."""
+        self.maxsize = maxsize
+        self.evictions = 0
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._find = self._values.get
+        self._use = self._values.move_to_end
+        self._newest: V | None = None
+
+    def get(self, key: K) -> V | None:
+        """The value of a key, which becomes the most recently used. None if the key is unknown."""
+        value = self._find(key)
+        if value is not self._newest and value is not None:
+            self._use(key)
+            self._newest = value
+        return value
+
+    def put(self, key: K, value: V) -> V | None:
+        """Store a value, never None, as the most recently used. Returns the evicted value, if any."""
+        if key in self._values:
+            self._use(key)
+            self._values[key] = self._newest = value
+            return None
+        return self.add(key, value)
+
+    def add(self, key: K, value: V) -> V | None:
+        """Store the value of an unknown key: :meth:`put` without the search, in two thirds of the time."""
+        evicted: V | None = None
+        if len(self._values) >= self.maxsize:
+            _, evicted = self._values.popitem(last=False)
+            self.evictions += 1
+        self._values[key] = self._newest = value
+        return evicted
+
+    def __len__(self) -> int:
+        """Number of values."""
+        return len(self._values)
+
+
+class Write(NamedTuple):
+    """A state to write.
+
+    Attributes:
+        state: The event with its present count.
+        there: Whether the API object was written before.
+        due: When to write it, in monotonic seconds. None: at once.
+        catch_up: True if the rate limit holds the event back, and the write only brings its count up to date.
+    """
+
+    state: State
+    there: bool
+    due: float | None = None
+    catch_up: bool = False
+
+
+class Decider(Protocol):
+    """Decides on events, one after the other, in one thread."""
+
+    def decide(self, event: Event, now: float) -> Write | None:
+        """The write for an event. None if the rate limit holds it back."""
+
+    def overdue(self) -> Sequence[Key]:
+        """Keys whose delayed write is due now, since the last call."""
+
+    @property
+    def aggregated(self) -> int:
+        """Events that became part of a combined event or a series."""
+
+    @property
+    def fallbacks(self) -> int:
+        """Events for which a user's function failed and the default decided."""
+
+    @property
+    def caches(self) -> Mapping[str, tuple[int, int]]:
+        """For each cache, the number of keys it holds and the number of evicted keys."""
+
 
 NANO: Final = 1_000_000_000
 _SERVER_LIMIT: Final = 1 << 20

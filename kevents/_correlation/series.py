@@ -19,9 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kevents._correlation.decision import Write
-from kevents._correlation.lru import LRU
-from kevents._model.series_event import SERIES_BEGINS, SeriesEvent
+from kevents._correlation.correlator import LRU, Write
+from kevents._model.objects import SERIES_BEGINS, SeriesEvent
 from kevents._model.validation import require_callable, require_count, require_positive
 from kevents._model.wire import EVENTS_GROUP
 

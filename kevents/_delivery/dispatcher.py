@@ -36,7 +36,7 @@ from kevents._queue.workqueue import WorkQueue
 from kevents._runtime.reentrant import time_left
 
 if TYPE_CHECKING:
-    from kevents._correlation.decision import Decider, Write
+    from kevents._correlation.correlator import Decider, Write
     from kevents._delivery.drop_reporter import DropReporter
     from kevents._model.objects import Event
     from kevents._queue.work_item import Attempt

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kevents._model.series_event import SeriesEvent
+from kevents._model.objects import SeriesEvent
 from kevents._model.wire import printable
 from kevents._runtime.log import in_kevents
 

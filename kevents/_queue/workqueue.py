@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Final
 
 from kevents._model.statistics import DropReason
 from kevents._queue.circuit_breaker import CircuitBreaker
-from kevents._queue.delay_queue import DelayQueue
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb, reconsider
 from kevents._queue.work_item import (
     CLOSED,
     Attempt,
     Closed,
+    DelayQueue,
     Dropped,
     Key,
     Namespace,

@@ -1,6 +1,6 @@
 """Exports a cluster's events to durable destinations; a position moves only after the destination has the data."""
 
-from kevents.export._config.secrets import Secret
+from kevents.export._config.table_reader import Secret
 from kevents.export._enrich.enricher import Enricher, EnricherStatistics
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, Progress, StreamStatistics

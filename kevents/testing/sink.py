@@ -16,9 +16,8 @@ from kevents._model.wire import CORE_GROUP
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.testing._apiserver.kinds import Kind, Kinds
 from kevents.testing._apiserver.patch import STRATEGIC
-from kevents.testing._apiserver.requests import Call, Incoming
+from kevents.testing._apiserver.requests import APIError, Call, Incoming
 from kevents.testing._apiserver.resources import Resources
-from kevents.testing._apiserver.status import APIError
 from kevents.testing._apiserver.storage import Store
 
 __all__ = ["FakeSink", "LostAnswer", "SinkRequest"]

@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import Any, Final
 
-from kevents.testing._apiserver.tls import self_signed
+from kevents.testing._apiserver.server import self_signed
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"

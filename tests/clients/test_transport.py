@@ -76,7 +76,7 @@ def plain(make: Callable[[str], Any], shape: Any = None) -> Way:
 def kopf_login(url: str, *, loaded: bool) -> Any:
     """A sink that uses kopf's credentials."""
     kopf = pytest.importorskip("kopf", reason="needs kevents[kopf]")
-    from kevents._clients.kopf_login import Login
+    from kevents.kopf import Login
 
     login = Login()
     if loaded:
@@ -257,7 +257,7 @@ def test_deadline(way: Way, script: Script) -> None:
 @pytest.mark.parametrize("name", ["a head", "an error's body"])
 def test_deadline_with_tls(name: str, tmp_path: Path) -> None:
     """Fault 3: the deadline holds for a connection with TLS."""
-    certificate = pytest.importorskip("kevents.testing._apiserver.tls", reason="needs kevents[testing]").self_signed(
+    certificate = pytest.importorskip("kevents.testing._apiserver.server", reason="needs kevents[testing]").self_signed(
         ["127.0.0.1"]
     )
     context = certificate.context()

@@ -6,7 +6,7 @@ import cachetools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents._correlation.lru import LRU
+from kevents._correlation.correlator import LRU
 
 KEYS = st.integers(0, 9)
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents._correlation.series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
-from kevents._model.objects import Event, EventSource, ObjectReference
-from kevents._model.series_event import SeriesEvent
+from kevents._model.objects import Event, EventSource, ObjectReference, SeriesEvent
 from kevents._model.wire import format_micro_time, is_qualified_name, parse_time
 from tests.support.series import NANO, POD, START, World, series_event
 

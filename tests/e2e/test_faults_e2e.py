@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import kevents
-from kevents.testing._apiserver.tls import self_signed
+from kevents.testing._apiserver.server import self_signed
 from tests.support.load import Load, Witness, check_ended, counts_on
 from tests.support.polling import poll
 from tests.support.proxy import BlackHole, Cut, Lossy, Pass, Proxy, Refuse, Slow

@@ -31,9 +31,8 @@ from kevents.export._route.matchers import ConditionError, compile_condition
 from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
 from kevents.export._sinks.segments import BatchHeader, Gzip, Plain, header_of_line, header_of_member
 from kevents.export._sinks.template import Template
-from kevents.export._source.decoder import WatchDecoder
 from kevents.export._source.listing import Backlog, collect
-from kevents.export._source.response_stream import CutError, Unchunker
+from kevents.export._source.response_stream import CutError, Unchunker, WatchDecoder
 from kevents.export._source.revision_filter import RevisionFilter
 from tests.export.batches import body, position
 from tests.support.collector import no_collection

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from kevents._cli.arguments import parser
+from kevents._cli.main import parser
 from kevents.export._config.file import load
 
 if TYPE_CHECKING:

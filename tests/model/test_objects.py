@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents._model.objects import Event, EventSource, ObjectReference
-from kevents._model.series_event import SeriesEvent
+from kevents._model.objects import Event, EventSource, ObjectReference, SeriesEvent
 
 POD = ObjectReference(
     kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u1", resource_version="7", field_path="spec"

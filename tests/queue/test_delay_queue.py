@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents._queue.circuit_breaker import CircuitBreaker
-from kevents._queue.delay_queue import DelayQueue
-from kevents._queue.work_item import Namespace, ServerState, WorkItem
+from kevents._queue.work_item import DelayQueue, Namespace, ServerState, WorkItem
 from tests.simulation import Occurrence
 
 

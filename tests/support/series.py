@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kevents._correlation.series import SeriesDecider, SeriesOptions
-from kevents._model.objects import EventSource, ObjectReference
-from kevents._model.series_event import SeriesEvent
+from kevents._model.objects import EventSource, ObjectReference, SeriesEvent
 from kevents._queue.outcome import Delivered, Exists, Gone, Outcome, Verb
 from kevents._queue.work_item import Attempt, Key, Wait
 from kevents._queue.workqueue import WorkQueue

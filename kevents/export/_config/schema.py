@@ -13,7 +13,7 @@ from kevents.export._config.table_reader import KeyPath, TableReader
 from kevents.export._model.text import namespace_problem, shown, unknown
 from kevents.export._route.matchers import CONDITIONS, ConditionError, compile_matchers
 from kevents.export._route.routes import Route
-from kevents.export._source.repeats import parse_repeats
+from kevents.export._source.revision_filter import parse_repeats
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _STARTS: Final = ("resume", "now", "all")

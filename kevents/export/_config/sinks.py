@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kevents.export._config.secrets import Secret
-from kevents.export._config.table_reader import TableReader
+from kevents.export._config.table_reader import Secret, TableReader
 from kevents.export._model.options import BatchOptions, QueueOptions
 from kevents.export._model.text import listed, shown
 from kevents.export._sinks.elasticsearch import check_index

@@ -3,13 +3,227 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from fnmatch import translate
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import msgspec
 
-from kevents.export._enrich.metadata import Reference
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+TABLE: Final = "application/json;as=Table;g=meta.k8s.io;v=v1"
+TABLE_QUERY: Final = "includeObject=Metadata"
+
+_MIRRORED: Final = "kubernetes.io/config.hash"
+_ADDRESSES: Final = ("Internal-IP", "External-IP")
+_NONE: Final = "<none>"
+_UID_LENGTH: Final = 36
+_UID_DASHES: Final = 4
+
+
+class Reference(NamedTuple):
+    """A reference to an object, and its key in the caches. ``uid`` is empty if it identifies no object."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The metadata that the server has under a name.
+
+    Attributes:
+        uid: The UID of the object that has the name now.
+        rv: Its resourceVersion.
+        created: Its creationTimestamp as the server writes it; empty if unknown.
+        terminating: True if it has a deletionTimestamp.
+        labels: Its labels.
+        annotations: Its annotations, without the unwanted ones.
+        owners: Its ownerReferences, as the server writes them.
+        mirrors: For a mirror pod, the UID of its static pod; else empty.
+        addresses: A Node's IP addresses, the internal one first.
+        size: The size of the answer in bytes.
+    """
+
+    uid: str
+    rv: str
+    created: str
+    terminating: bool
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    owners: list[dict[str, Any]]
+    mirrors: str = ""
+    addresses: tuple[str, ...] = ()
+    size: int = 0
+
+    def stands_for(self, uid: str) -> bool:
+        """True if a UID means this object: its own, or that of its static pod, or none."""
+        return not uid or uid == self.uid or (uid == self.mirrors and not is_given_by_server(uid))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage:
+    """One page of a list of metadata.
+
+    Attributes:
+        found: By name.
+        token: The continue token of the next page; empty: this is the last one.
+        remaining: The number of objects on the following pages, as far as the server knows it.
+    """
+
+    found: dict[str, Found]
+    token: str
+    remaining: int
+
+
+def is_given_by_server(uid: str) -> bool:
+    """True for a UID that never comes back. Those that the kubelet makes up for static pods may come back."""
+    return len(uid) == _UID_LENGTH and uid.count("-") == _UID_DASHES
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    name: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: list[dict[str, Any]] | None = None
+
+
+class _ListMeta(msgspec.Struct, rename={"token": "continue", "remaining": "remainingItemCount"}):
+    token: str = ""
+    remaining: int | None = None
+
+
+class _Partial(msgspec.Struct):
+    metadata: _Meta
+
+
+class _PartialList(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[_Partial] | None = None
+
+
+class _Column(msgspec.Struct):
+    name: str = ""
+
+
+class _Row(msgspec.Struct):
+    object: _Partial
+    cells: list[Any] = []
+
+
+class _Table(msgspec.Struct, rename="camel"):
+    rows: list[_Row]
+    column_definitions: list[_Column] = []
+    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
+
+
+_PARTIAL: Final = msgspec.json.Decoder(_Partial)
+_PARTIAL_LIST: Final = msgspec.json.Decoder(_PartialList)
+_TABLE: Final = msgspec.json.Decoder(_Table)
+
+
+def unwanted(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Compile the names of annotations that are dropped; ``*`` stands for any text.
+
+    Raises:
+        ValueError: If they are no names.
+    """
+    patterns = patterns if isinstance(patterns, str) else list(patterns)
+    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(f"drop_annotations must be names of annotations in a list, not {patterns!r}")
+    return re.compile("|".join(f"(?:{translate(pattern)})" for pattern in patterns) or r"(?!)")
+
+
+def read_metadata(body: bytes, without: re.Pattern[str]) -> Found:
+    """Decode a PartialObjectMetadata.
+
+    Args:
+        body: The server's answer.
+        without: The annotations that are dropped.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    return _found(_decoded(_PARTIAL, body).metadata, without, (), len(body))
+
+
+def read_row(body: bytes, without: re.Pattern[str]) -> Found:
+    """Decode a Table of one Node: the only form that has its addresses without the whole object.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    table: _Table = _decoded(_TABLE, body)
+    if len(table.rows) != 1:
+        raise ValueError(f"a table of one row was asked for, not of {len(table.rows)}")
+    return _row(table, table.rows[0], without, len(body))
+
+
+def read_metadata_list(body: bytes, without: re.Pattern[str]) -> FoundPage:
+    """Decode a PartialObjectMetadataList.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    page: _PartialList = _decoded(_PARTIAL_LIST, body)
+    items = page.items or []
+    size = len(body) // max(len(items), 1)
+    found = {item.metadata.name: _found(item.metadata, without, (), size) for item in items}
+    return FoundPage(found, page.metadata.token, page.metadata.remaining or 0)
+
+
+def read_rows(body: bytes, without: re.Pattern[str]) -> FoundPage:
+    """Decode a Table of Nodes.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    table: _Table = _decoded(_TABLE, body)
+    size = len(body) // max(len(table.rows), 1)
+    found = {row.object.metadata.name: _row(table, row, without, size) for row in table.rows}
+    return FoundPage(found, table.metadata.token, table.metadata.remaining or 0)
+
+
+def _decoded(decoder: Any, body: bytes) -> Any:  # noqa: ANN401 - of any of the forms
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"the server's answer is no metadata: {error}") from None
+
+
+def _row(table: _Table, row: _Row, without: re.Pattern[str], size: int) -> Found:
+    cells = dict(zip((column.name for column in table.column_definitions), row.cells, strict=False))
+    addresses = tuple(
+        cell for name in _ADDRESSES if isinstance(cell := cells.get(name), str) and cell not in ("", _NONE)
+    )
+    return _found(row.object.metadata, without, addresses, size)
+
+
+def _found(meta: _Meta, without: re.Pattern[str], addresses: tuple[str, ...], size: int) -> Found:
+    annotations = meta.annotations or {}
+    return Found(
+        uid=meta.uid,
+        rv=meta.resource_version,
+        created=meta.creation_timestamp or "",
+        terminating=meta.deletion_timestamp is not None,
+        labels=meta.labels or {},
+        annotations={key: value for key, value in annotations.items() if not without.match(key)},
+        owners=meta.owner_references or [],
+        mirrors=annotations.get(_MIRRORED, ""),
+        addresses=addresses,
+        size=size,
+    )
+
 
 REFRESH: Final = 60.0
 

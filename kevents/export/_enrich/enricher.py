@@ -17,8 +17,8 @@ from kevents._model.validation import require_count, require_positive
 from kevents._model.wire import format_error, pluralize
 from kevents._runtime.log import LimitedLog
 from kevents.export._enrich.cache import FORBIDDEN, LIVE, REPLACED, SKIPPED, STATES, Cache, Entry, Lookup
+from kevents.export._enrich.discovery import LAST_APPLIED, Reference
 from kevents.export._enrich.fetcher import Fetcher
-from kevents.export._enrich.metadata import LAST_APPLIED, Reference
 from kevents.export._enrich.services import ServiceIndex, SliceWatch
 from kevents.export._model.types import Record, Stream
 from kevents.export._source.api import ApiReader

@@ -20,23 +20,25 @@ from cachetools import LRUCache
 from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import UnavailableError
-from kevents.export._enrich.discovery import Discovery, Resource, Unread
-from kevents.export._enrich.limits import NegativeCache, RateLimiter
-from kevents.export._enrich.metadata import (
+from kevents.export._enrich.cache import NegativeCache, RateLimiter
+from kevents.export._enrich.discovery import (
     METADATA,
     METADATA_LIST,
     TABLE,
     TABLE_QUERY,
+    Discovery,
     Found,
     FoundPage,
     Reference,
+    Resource,
+    Unread,
     read_metadata,
     read_metadata_list,
     read_row,
     read_rows,
     unwanted,
 )
-from kevents.export._model.backoff import Backoff
+from kevents.export._model.options import Backoff
 from kevents.export._source.api import JSON, Answer, NoAnswerError
 
 LIST_FROM: Final = 4

@@ -15,7 +15,7 @@ import msgspec
 from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import UnavailableError
-from kevents.export._model.backoff import Backoff
+from kevents.export._model.options import Backoff
 from kevents.export._source.api import JSON, ApiReader
 from kevents.export._source.response_stream import ResponseStream
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from kevents._model.wire import parse_time
-from kevents.export._model.record import time_of
 from kevents.export._model.text import did_you_mean, duration, namespace_problem, shown
+from kevents.export._model.types import time_of
 from kevents.export._route.matchers import ConditionError
 from kevents.export._route.routes import Route, Router
 

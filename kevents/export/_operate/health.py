@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Final
 
 from kevents._model.wire import printable
-from kevents.export._config.secrets import KNOWN
+from kevents.export._config.table_reader import KNOWN
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, StreamStatistics
 from kevents.export.prometheus import ExportCollector, HasLookUps, HasStatistics
 

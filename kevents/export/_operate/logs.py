@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any, Final, TextIO
 
 from kevents._model.wire import printable
-from kevents.export._config.secrets import KNOWN
+from kevents.export._config.table_reader import KNOWN
 
 LOGGER: Final = logging.getLogger("kevents.export")
 FIELDS: Final = "fields"

@@ -12,10 +12,8 @@ from typing import Any, BinaryIO, Final, TextIO
 from unicodedata import combining, east_asian_width
 
 from kevents._model.wire import parse_time, printable
-from kevents.export._model.record import time_of
-from kevents.export._model.types import Chunk, Record
-from kevents.export._pipeline.bounded_queue import BoundedQueue
-from kevents.export._pipeline.stream_worker import EventStream
+from kevents.export._model.types import Chunk, Record, time_of
+from kevents.export._pipeline.stream_worker import BoundedQueue, EventStream
 from kevents.export._route.routes import Router, is_gap
 
 _POLL: Final = 1.0  # seconds

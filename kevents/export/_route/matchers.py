@@ -11,8 +11,8 @@ from typing import Any, Final, TypeAlias
 
 from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
-from kevents.export._model.record import count_of
 from kevents.export._model.text import listed, namespace_problem, shown, unknown
+from kevents.export._model.types import count_of
 
 Test: TypeAlias = Callable[[Any], bool]
 Value: TypeAlias = "str | int | bool | Collection[Any] | Mapping[str, Any] | Callable[[Any], bool] | None"

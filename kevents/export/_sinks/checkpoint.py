@@ -9,7 +9,7 @@ from pathlib import Path
 from kevents.exceptions import KeventsError
 from kevents.export._model.position import VERSION, position_as_json, position_from_json, verify_checksum, with_checksum
 from kevents.export._model.types import Batch, Position, Sink, Stream
-from kevents.export._sinks.disk import disk_errors_retried, make_folder, replace
+from kevents.export._sinks.segments import disk_errors_retried, make_folder, replace
 
 
 class SinkWithoutPosition:

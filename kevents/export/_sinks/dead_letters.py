@@ -13,7 +13,7 @@ import msgspec
 
 from kevents._model.wire import clip, format_micro_time
 from kevents.export._model.types import Record
-from kevents.export._sinks.disk import append, disk_errors_retried, make_folder, sync_folder
+from kevents.export._sinks.segments import append, disk_errors_retried, make_folder, sync_folder
 
 _ENCODER: Final = msgspec.json.Encoder()
 _LONGEST_REASON: Final = 2000  # characters

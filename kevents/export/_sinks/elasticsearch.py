@@ -10,8 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from kevents._model.wire import pluralize
-from kevents.export._model.record import event_time
-from kevents.export._model.types import Record, Retry
+from kevents.export._model.types import Record, Retry, event_time
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
 from kevents.export._sinks.template import value_at
 

@@ -17,16 +17,22 @@ from typing import Final, Literal
 from kevents._model.validation import require_count, require_positive
 from kevents.export._model.position import SegmentName, folder_of, segment_name
 from kevents.export._model.types import Batch, Position, Stream
-from kevents.export._sinks.disk import (
+from kevents.export._sinks.segments import (
+    OPEN,
+    BatchHeader,
     FolderLock,
+    Format,
+    Gzip,
+    Plain,
     append,
     disk_errors_retried,
+    format_of,
     make_folder,
     open_file,
     replace,
     sync_folder,
+    unwritten,
 )
-from kevents.export._sinks.segments import OPEN, BatchHeader, Format, Gzip, Plain, format_of, unwritten
 
 _LOGGER: Final = logging.getLogger("kevents.export")
 DEFAULT_SEGMENT: Final = 64 << 20

@@ -10,8 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from kevents.export._model.record import event_time
-from kevents.export._model.types import Record
+from kevents.export._model.types import Record, event_time
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
 from kevents.export._sinks.template import TextTemplate
 

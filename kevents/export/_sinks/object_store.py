@@ -22,7 +22,7 @@ from kevents._model.validation import require_positive
 from kevents._model.wire import format_error
 from kevents.export._model.position import SegmentName, folder_of, segment_name
 from kevents.export._model.types import Batch, Position, Retry, Stream
-from kevents.export._sinks.redact import Redactor
+from kevents.export._sinks.http import Redactor
 from kevents.export._sinks.segments import (
     BatchHeader,
     format_of,

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from kevents import __version__
 from kevents._model.wire import pluralize
-from kevents.export._model.record import count_of, event_time
-from kevents.export._model.types import Record
+from kevents.export._model.types import Record, count_of, event_time
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
 from kevents.export._sinks.template import value_at
 

@@ -9,8 +9,7 @@ from uuid import uuid4
 
 import msgspec
 
-from kevents.export._model.record import event_time
-from kevents.export._model.types import Record, Retry
+from kevents.export._model.types import Record, Retry, event_time
 from kevents.export._sinks.http import Endpoint, HttpSink, RefusedError, Text
 from kevents.export._sinks.template import value_at
 

@@ -15,8 +15,7 @@ import msgspec
 from kevents.export._model.position import AGE, Order, number_of
 from kevents.export._model.types import Position
 from kevents.export._source.api import EventRequests
-from kevents.export._source.decoder import Page, decode_page
-from kevents.export._source.response_stream import TooLargeError
+from kevents.export._source.response_stream import Page, TooLargeError, decode_page
 from kevents.export._source.revision_filter import EventHeader, RevisionFilter
 
 PAGE: Final = 500

@@ -10,12 +10,12 @@ from typing import Any, Final, TypeVar
 from kevents._model.validation import require_count, require_positive
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
-from kevents.export._model.backoff import Backoff
+from kevents.export._model.options import Backoff
 from kevents.export._model.text import namespace_problem
 from kevents.export._model.types import Stream
 from kevents.export._source.api import ApiReader, EventRequests, GoneError, NoAnswerError
 from kevents.export._source.listing import PAGE
-from kevents.export._source.repeats import parse_repeats
+from kevents.export._source.revision_filter import parse_repeats
 from kevents.export._source.stream import EventStream, Start, StreamOptions
 
 _T = TypeVar("_T")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from kevents.testing._apiserver.requests import Cause, field_immutable, field_invalid, field_required
 from kevents.testing._apiserver.schema import (
     INT32,
     META,
@@ -14,7 +15,6 @@ from kevents.testing._apiserver.schema import (
     Struct,
     qualified_name_faults,
 )
-from kevents.testing._apiserver.status import Cause, field_immutable, field_invalid, field_required
 
 Object = dict[str, Any]
 

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from kevents.testing._apiserver.requests import Request
-    from kevents.testing._apiserver.status import Cause
+    from kevents.testing._apiserver.requests import Cause, Request
 
 _LEAST: Final = 200
 _MOST: Final = 599

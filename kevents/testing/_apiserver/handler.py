@@ -12,13 +12,19 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._apiserver.faults import Garbage, Hang, Reset, Status
-from kevents.testing._apiserver.requests import Answer, Call, Incoming, Stream, Target, dump, json_answer
-from kevents.testing._apiserver.status import (
+from kevents.testing._apiserver.requests import (
+    Answer,
     APIError,
+    Call,
     Cause,
+    Incoming,
+    Stream,
+    Target,
     bad_request,
+    dump,
     forbidden,
     invalid,
+    json_answer,
     method_not_allowed,
     no_such_resource,
     status_body,

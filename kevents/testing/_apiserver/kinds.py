@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._apiserver.events import CORE, EVENTS, from_view, to_view
+from kevents.testing._apiserver.requests import bad_request
 from kevents.testing._apiserver.schema import META, Struct, decode
-from kevents.testing._apiserver.status import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._apiserver.patch import json_fault
-from kevents.testing._apiserver.schema import INT64, STRING, STRING_LIST, DecodeError, Struct, decode
-from kevents.testing._apiserver.status import (
+from kevents.testing._apiserver.requests import (
     APIError,
     Cause,
     bad_request,
@@ -24,6 +23,7 @@ from kevents.testing._apiserver.status import (
     invalid,
     precondition_failed,
 )
+from kevents.testing._apiserver.schema import INT64, STRING, STRING_LIST, DecodeError, Struct, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,7 +6,7 @@ import copy
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.status import APIError, bad_request, field_invalid, unsupported_media_type
+from kevents.testing._apiserver.requests import APIError, bad_request, field_invalid, unsupported_media_type
 
 if TYPE_CHECKING:
     from kevents.testing._apiserver.kinds import Kind

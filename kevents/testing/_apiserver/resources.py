@@ -30,11 +30,11 @@ from kevents.testing._apiserver.patch import (
     parse_patch,
     patch_unreadable,
 )
-from kevents.testing._apiserver.requests import Call, Reply
-from kevents.testing._apiserver.schema import META, DecodeError, metadata_causes, object_name_causes
-from kevents.testing._apiserver.status import (
+from kevents.testing._apiserver.requests import (
     APIError,
+    Call,
     Cause,
+    Reply,
     already_exists,
     bad_request,
     conflict,
@@ -45,6 +45,7 @@ from kevents.testing._apiserver.status import (
     not_found,
     unsupported_media_type,
 )
+from kevents.testing._apiserver.schema import META, DecodeError, metadata_causes, object_name_causes
 from kevents.testing._apiserver.storage import CompactedError, ExistsError, MissingError
 
 if TYPE_CHECKING:

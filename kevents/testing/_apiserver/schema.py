@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.status import Cause, field_invalid, field_required
+from kevents.testing._apiserver.requests import Cause, field_invalid, field_required
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

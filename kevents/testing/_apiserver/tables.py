@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.status import APIError, bad_request
+from kevents.testing._apiserver.requests import APIError, bad_request
 
 if TYPE_CHECKING:
     from kevents.testing._apiserver.kinds import Kind

@@ -10,8 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._apiserver.options import check_list, parse_int, selector
-from kevents.testing._apiserver.requests import Stream, dump, is_true
-from kevents.testing._apiserver.status import APIError, status_body
+from kevents.testing._apiserver.requests import APIError, Stream, dump, is_true, status_body
 from kevents.testing._apiserver.storage import CompactedError
 from kevents.testing._apiserver.tables import render_object
 

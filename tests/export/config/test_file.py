@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kevents.export._config import sinks as _sinkconfig
 from kevents.export._config.file import ConfigError, Lines, load, parse
 from kevents.export._config.schema import ClusterConfig, EnrichConfig, HealthConfig, SourceConfig
-from kevents.export._config.secrets import Secret
+from kevents.export._config.table_reader import Secret
 from kevents.export._model.text import duration, size
 from kevents.export._operate import build as _build
 from kevents.export._route.routes import Route

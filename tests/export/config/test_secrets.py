@@ -9,8 +9,8 @@ from time import process_time
 import pytest
 
 from kevents._model.wire import printable
-from kevents.export._config.secrets import Secret, SecretError
-from kevents.export._sinks.redact import Redactor
+from kevents.export._config.table_reader import Secret, SecretError
+from kevents.export._sinks.http import Redactor
 
 VALUE = "hunter2/with+signs"
 

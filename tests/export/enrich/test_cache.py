@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kevents.export._enrich.cache import FORBIDDEN, GONE, LIVE, REPLACED, SKIPPED, TERMINATING, Cache, Entry, covers
-from kevents.export._enrich.metadata import Found, Reference
+from kevents.export._enrich.discovery import Found, Reference
 from tests.support.metadata import UIDS
 
 POD = Reference("v1", "Pod", "default", "web-0", UIDS(1))

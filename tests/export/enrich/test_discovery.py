@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from kevents.export._enrich.discovery import Discovery, Resource, Unread
-from kevents.export._enrich.metadata import Reference
+from kevents.export._enrich.discovery import Discovery, Reference, Resource, Unread
 
 GROUPS = {
     "groups": [

@@ -13,8 +13,8 @@ from urllib3.exceptions import ReadTimeoutError
 
 from kevents.export import Enricher, Record
 from kevents.export._enrich import fetcher as _fetcher
+from kevents.export._enrich.discovery import LAST_APPLIED
 from kevents.export._enrich.fetcher import Fetcher
-from kevents.export._enrich.metadata import LAST_APPLIED
 from tests.export import reads
 from tests.support.metadata import STREAM, UIDS, Cluster, Reply, record
 from tests.support.polling import poll

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kevents.export._enrich.metadata import LAST_APPLIED, Found, read_metadata, read_row, unwanted
+from kevents.export._enrich.discovery import LAST_APPLIED, Found, read_metadata, read_row, unwanted
 
 NOTHING = unwanted([])
 META: dict[str, Any] = {

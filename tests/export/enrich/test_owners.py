@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kevents.export._enrich.cache import FORBIDDEN, GONE, LIVE, Entry
+from kevents.export._enrich.discovery import Found, Reference
 from kevents.export._enrich.enricher import IncompleteError, top_owner
-from kevents.export._enrich.metadata import Found, Reference
 
 POD = Reference("v1", "Pod", "default", "p", "u-0")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kevents.export._model.backoff import Backoff
+from kevents.export._model.options import Backoff
 
 
 class TestBackoff:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kevents.export import Position, Stream
-from kevents.export._model.record import body_of, count_of, gap_record, id_of, key_of, moment, time_of
+from kevents.export._model.types import body_of, count_of, gap_record, id_of, key_of, moment, time_of
 
 STREAM = Stream("c-1", "prod")
 NOW = 1_784_883_600_000_000_000  # 2026-07-24T09:00:00Z

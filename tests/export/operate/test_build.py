@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kevents._clients.kubeconfig import KubeconfigError
+from kevents._clients.sync import KubeconfigError
 from kevents.export import Checkpointed, FileSink, ObjectStoreSink, OtlpSink, Retry, StdoutSink, WebhookSink
 from kevents.export._config.file import load, parse
 from kevents.export._config.schema import ClusterConfig, Config
-from kevents.export._config.secrets import SecretError
 from kevents.export._config.sinks import _READERS
+from kevents.export._config.table_reader import SecretError
 from kevents.export._model.types import Batch, Position, Record, Stream
 from kevents.export._operate.build import build, check_secrets, client_of, destination
 from tests.export.config.test_file import FULL, SMALL

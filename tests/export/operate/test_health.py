@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import kevents.export.prometheus
-from kevents.export._config.secrets import KNOWN
+from kevents.export._config.table_reader import KNOWN
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, Progress, StreamStatistics
 from kevents.export._model.types import Position, Stream
 from kevents.export._operate import health as _health

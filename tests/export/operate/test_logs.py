@@ -10,7 +10,7 @@ import warnings
 import pytest
 from urllib3.exceptions import InsecureRequestWarning
 
-from kevents.export._config.secrets import KNOWN
+from kevents.export._config.table_reader import KNOWN
 from kevents.export._operate.logs import FIELDS, LOGGER, StatusLine, logging_to
 
 

@@ -16,15 +16,13 @@ import pytest
 
 from kevents._cli import main as _cli
 from kevents.export._config.schema import Config
-from kevents.export._config.secrets import KNOWN
+from kevents.export._config.table_reader import KNOWN
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, StreamStatistics
 from kevents.export._model.types import Stream
 from kevents.export._operate import commands as _commands
-from kevents.export._operate import run as _run
+from kevents.export._operate import commands as _run
 from kevents.export._operate.build import Parts, build
-from kevents.export._operate.health import HealthServer
-from kevents.export._operate.logs import FIELDS, StatusLine, is_terminal
-from kevents.export._operate.run import (
+from kevents.export._operate.commands import (
     UNACKNOWLEDGED,
     Progress,
     figures,
@@ -33,6 +31,8 @@ from kevents.export._operate.run import (
     run_with_logs,
     status,
 )
+from kevents.export._operate.health import HealthServer
+from kevents.export._operate.logs import FIELDS, StatusLine, is_terminal
 from kevents.testing import APIServer
 from tests.export.operate.test_export_command import configuration, messages, read, record
 

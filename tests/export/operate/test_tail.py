@@ -31,7 +31,7 @@ from kevents.export._operate.tail import (
     safe_json,
     tail,
 )
-from kevents.export._pipeline.bounded_queue import BoundedQueue
+from kevents.export._pipeline.stream_worker import BoundedQueue
 from kevents.export._route.routes import Route, Router
 from kevents.export._source import source as _source
 from kevents.testing import APIServer, FakeClock

@@ -13,9 +13,8 @@ from kevents._runtime.log import LimitedLog
 from kevents.export import Chunk, Record
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions
 from kevents.export._model.statistics import StreamStatistics
-from kevents.export._pipeline.bounded_queue import BoundedQueue, pieces
 from kevents.export._pipeline.destination_worker import DestinationWorker
-from kevents.export._pipeline.stream_worker import Routes, StreamWorker
+from kevents.export._pipeline.stream_worker import BoundedQueue, Routes, StreamWorker, pieces
 from tests.export.doubles import (
     PATIENCE,
     STREAM,

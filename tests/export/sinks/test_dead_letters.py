@@ -70,7 +70,7 @@ def test_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("kevents.export._sinks.disk.os.write", write)
+        patched.setattr("kevents.export._sinks.segments.os.write", write)
         with pytest.raises(Retry, match=r"cannot write dead letters to .*: No space left on device: free some space"):
             dead.write("pager", [record(2)], "no")
     assert (path.read_bytes(), dead.written) == (before, 1)

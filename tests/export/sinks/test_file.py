@@ -20,8 +20,7 @@ import pytest
 
 from kevents.export import Batch, FileSink, Retry, Stream
 from kevents.export._model.position import folder_of
-from kevents.export._sinks.disk import FolderLock, replace
-from kevents.export._sinks.segments import is_position_line
+from kevents.export._sinks.segments import FolderLock, is_position_line, replace
 from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, ids, ids_of, position, record
 from tests.export.sink_contract import Place, PositionContract
 
@@ -97,7 +96,7 @@ def test_synced(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytest.M
         found = os.fstat(handle)
         synced.append((found.st_ino, found.st_size))
 
-    monkeypatch.setattr("kevents.export._sinks.disk.os.fsync", fsync)
+    monkeypatch.setattr("kevents.export._sinks.segments.os.fsync", fsync)
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         for rvs, upto in (([1], 1), ([2], 2), ([], 9)):
             synced.clear()
@@ -384,7 +383,7 @@ def test_full_disk(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytes
             return taken
 
         with monkeypatch.context() as patched:
-            patched.setattr("kevents.export._sinks.disk.os.write", write)
+            patched.setattr("kevents.export._sinks.segments.os.write", write)
             for _ in range(3):
                 with pytest.raises(Retry, match="No space left on device: free some space"):
                     sink.write(batch([2, 3]))

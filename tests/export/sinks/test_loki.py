@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kevents.export import Batch, LokiSink, Reject, Retry
-from kevents.export._model.record import gap_record
+from kevents.export._model.types import gap_record
 from tests.export.batches import AT, SECOND, batch, ids, ids_of, position, record
 from tests.export.products import Loki
 from tests.export.receiver import Answer

@@ -30,7 +30,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import (
 
 import kevents
 from kevents.export import Batch, OtlpSink, Record, Reject, Retry
-from kevents.export._model.record import gap_record
+from kevents.export._model.types import gap_record
 from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, body, ids_of, position, record
 from tests.export.receiver import Answer, Scripted
 from tests.export.sink_contract import Place, SinkContract

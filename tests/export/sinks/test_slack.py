@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kevents.export import Batch, Reject, Retry, SlackSink, TeamsSink
-from kevents.export._model.record import gap_record
+from kevents.export._model.types import gap_record
 from tests.export.batches import AT, batch, position, record
 from tests.export.products import Slack, Teams
 from tests.export.receiver import Answer

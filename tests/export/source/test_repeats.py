@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kevents.export import Chunk, Position, Record, Stream
-from kevents.export._model.record import ADDED, MODIFIED, body_of, gap_record
-from kevents.export._source.repeats import Repeats, Window, parse_repeats
+from kevents.export._model.types import ADDED, MODIFIED, body_of, gap_record
+from kevents.export._source.revision_filter import Repeats, Window, parse_repeats
 
 STREAM = Stream("c-1")
 
