@@ -104,7 +104,7 @@ def test_shows_what_is_logged(plain: subprocess.CompletedProcess[str]) -> None:
     """The log lines of kevents are part of the demonstration."""
     text = " ".join(plain.stdout.split())
     for part in (
-        "log: dropped an event, invalid_type",
+        "(reason BackupFailed), invalid_type: event type 'Info' is not supported",
         "the API server is unavailable",
         "the API server answers again",
     ):

@@ -597,5 +597,5 @@ def test_refused(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> N
     api_server.add_user("t", "stranger", set())
     assert _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig(token="t"))]) == 2
     first, *_, last = capsys.readouterr().err.splitlines()
-    assert " WARNING the cluster refuses a request, trying again for up to 1 s: 403 Forbidden: " in first
+    assert " WARNING the cluster refuses a request, trying again for up to 10 s: 403 Forbidden: " in first
     assert last.startswith("kevents: 403 Forbidden: ")
