@@ -46,11 +46,11 @@ try:
 except ImportError as missing:
     raise ImportError(f"kevents.kopf needs kopf: pip install 'kevents[kopf]' ({missing})") from missing
 
-from kevents._broadcast.aio import run_in_thread
 from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.recorder import EventRecorder, Formatted, Texts, default_host, never_raises
 from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, AnyEventType, EventSource
 from kevents._model.wire import format_error, require_frames
+from kevents._runtime.aio import run_in_thread
 from kevents.exceptions import InvalidReferenceError
 
 __all__ = ["KopfRecorder", "install"]

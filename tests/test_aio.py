@@ -20,11 +20,11 @@ import pytest
 
 import kevents
 from kevents import CorrelatorOptions, DropReason, StatusError, UnavailableError, aio
-from kevents._broadcast.aio import run_in_thread
 from kevents._delivery.sender_tasks import send
 from kevents._queue.outcome import Unavailable
 from kevents._queue.work_item import Attempt
 from kevents._queue.workqueue import WorkQueue
+from kevents._runtime.aio import run_in_thread
 from kevents.testing import FakeSink
 from tests.simulation import Occurrence
 from tests.support.aio import AsyncSink, run

@@ -19,7 +19,6 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checkable
 
-from kevents._broadcast.aio import run_in_thread
 from kevents._clients.sync import (
     APIS,
     ASYNCHRONOUS,
@@ -38,6 +37,7 @@ from kevents._clients.sync import (
 from kevents._clients.transport import MAX_BODY, MAX_ERROR_BODY, decoded, format_redacted, hide_credentials
 from kevents._model.objects import Json
 from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
+from kevents._runtime.aio import run_in_thread
 from kevents.exceptions import SinkError, StatusError, UnavailableError
 
 if TYPE_CHECKING:
