@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kevents._broadcast.aio import AsyncBroadcaster, EventStream, TaskBroadcaster, Watcher, bind
 from kevents._broadcast.broadcaster import EventBroadcaster as ThreadedBroadcaster
-from kevents._broadcast.watcher import QUEUE_BYTES
 from kevents._clients.aio import CoreV1EventSink, EventSink, EventsV1EventSink
-from kevents._model.objects import Event, SeriesEvent
+from kevents._model.objects import QUEUE_BYTES, Event, SeriesEvent
 from kevents.events import EventBroadcaster as ThreadedEventsV1Broadcaster
 
 if TYPE_CHECKING:

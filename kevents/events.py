@@ -35,10 +35,9 @@ from kevents._broadcast.recorder import (
     to_text,
     to_texts,
 )
-from kevents._broadcast.watcher import QUEUE_BYTES
 from kevents._clients.sync import ClientEventSink
 from kevents._correlation.series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
-from kevents._model.objects import NO_TEXTS, AnyEventType, EventSource, SeriesEvent
+from kevents._model.objects import NO_TEXTS, QUEUE_BYTES, AnyEventType, EventSource, SeriesEvent
 from kevents._model.reference import get_reference
 from kevents._model.wire import EVENTS_GROUP, clip, is_qualified_name
 from kevents._runtime.log import LOGGER, is_in_kevents

@@ -14,14 +14,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
-from kevents._broadcast.watcher import QUEUE_BYTES, Watcher
+from kevents._broadcast.watcher import Watcher
 from kevents._correlation.correlator import CoreDecider
 from kevents._correlation.options import CorrelatorOptions
 from kevents._delivery.dispatcher import Dispatcher
 from kevents._delivery.drop_reporter import DropReporter, OnDrop
 from kevents._delivery.handlers import CallHandler, log_plainly, log_structured
 from kevents._delivery.sender_threads import SenderThreadPool
-from kevents._model.objects import Event
+from kevents._model.objects import QUEUE_BYTES, Event
 from kevents._model.statistics import DropReason, Statistics
 from kevents._model.validation import require_callable, require_count, require_positive, require_sink
 from kevents._model.wire import CORE_GROUP, format_error, pluralize
@@ -406,6 +406,7 @@ class Broadcaster(Generic[E]):
             new_decider,
             senders=require_count("senders", senders),
             backlog=require_count("backlog", backlog),
+            backlog_bytes=self._queue_bytes,
             max_age=require_positive("max_age", max_age),
             sleep_duration=self._sleep_duration,
             retry_wait=retry_wait,
@@ -498,7 +499,8 @@ class EventBroadcaster(Broadcaster[Event]):
         sleep_duration: Longest pause in seconds between two attempts to write an event. The server or a ``retry_wait``
             may ask for longer ones.
         queue_length: Number of events that the queue of each watcher holds. Further ones are dropped and counted.
-        queue_bytes: Bytes of memory that the events in the queue of each watcher take, with those being handled.
+        queue_bytes: Bytes of memory that the events in the queue of each watcher take, with those being handled, and
+            again those that wait to be written.
             Further ones are dropped and counted.
         clock: Nanoseconds since the epoch, for the names and times of events.
         strict: Whether recorders raise errors instead of logging them. Meant for tests.

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from kevents._model.objects import memory_of
+from kevents._model.objects import QUEUE_BYTES, memory_of
 from kevents._model.statistics import DropReason, WatcherStatistics
 from kevents._model.wire import format_error
 from kevents._runtime.reentrant import time_left
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _AWAKE = State.AWAKE
 _URGENT_SHARE = 4
 """Once the queue is a quarter full, the worker processes events at once."""
-QUEUE_BYTES: Final = 64 << 20
 _BATCH = 64
 """Events that the worker takes from the queue at a time, even if the handler takes fewer."""
 

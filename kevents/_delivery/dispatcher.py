@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tenacity import RetryCallState
 from tenacity.wait import wait_base, wait_exponential
 
 from kevents._delivery.handlers import Handled, Handler
+from kevents._model.objects import QUEUE_BYTES, memory_of
 from kevents._model.statistics import DropReason, SinkStatistics
 from kevents._model.wire import format_error, pluralize
 from kevents._queue.outcome import Delivered, Failed, Outcome, Unavailable, Verb, reconsider
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from kevents._correlation.correlator import Decider, Write
     from kevents._delivery.drop_reporter import DropReporter
     from kevents._model.objects import Event
-    from kevents._queue.work_item import Attempt
+    from kevents._queue.work_item import Attempt, State
 
 _BATCH_SIZE = 1000
 _STOPPING_WAIT = 0.25
@@ -70,6 +71,7 @@ class Dispatcher:
         new_decider: Makes the decider; called again in a forked child.
         senders: The most requests in flight.
         backlog: The most API objects with a pending write.
+        backlog_bytes: The most bytes of memory of all pending events.
         max_age: Seconds until a pending write expires.
         sleep_duration: The longest pause between two tries that kevents chooses, in seconds.
         retry_wait: A tenacity wait; None: :func:`default_retry_wait`.
@@ -85,6 +87,7 @@ class Dispatcher:
         *,
         senders: int,
         backlog: int,
+        backlog_bytes: int = QUEUE_BYTES,
         max_age: float,
         sleep_duration: float,
         retry_wait: Callable[[RetryCallState], float] | None,
@@ -101,6 +104,8 @@ class Dispatcher:
             max_age=max_age,
             sleep_duration=sleep_duration,
             jitter=partial(random.uniform, 0.5, 1.0),
+            backlog_bytes=backlog_bytes,
+            size_of=cast("Callable[[State], int]", memory_of),
         )
         self._default_wait = default_retry_wait(sleep_duration)
         self._retry_wait = retry_wait or self._default_wait

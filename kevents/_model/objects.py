@@ -169,6 +169,10 @@ class EventSource:
         return f"EventSource(component={self.component!r}, host={self.host!r})"
 
 
+QUEUE_BYTES: Final = 64 << 20
+"""Default for the bytes of memory of the events in a queue."""
+
+
 def memory_of(event: Event) -> int:
     """The bytes that an event takes in memory, at most: texts that several events share are counted for each."""
     size = _EVENT_BYTES + getsizeof(event.message) + getsizeof(event.reason)

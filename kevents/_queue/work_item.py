@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from kevents._queue.outcome import Outcome, Verb
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from kevents._model.objects import Json
     from kevents._model.statistics import DropReason
     from kevents._queue.circuit_breaker import CircuitBreaker
@@ -38,6 +40,13 @@ class State(Protocol):
 
     def to_patch(self) -> Json:
         """The body of a patch."""
+
+    @property
+    def message(self) -> str:
+        """The message."""
+
+    def replace(self, *, message: str) -> Self:
+        """A copy with another message."""
 
 
 class ServerState(Enum):
@@ -68,6 +77,14 @@ class Namespace:
     """The number of answers to all namespaces when it began to fail."""
     reported: bool = False
     """True if :class:`NamespaceLost` was the last notification about it."""
+
+    def least_recent(self, now: float) -> WorkItem | None:
+        """The least recently attempted item, whatever its due time, except before the end of a wait by choice."""
+        waiting = [item for item in self.items.values() if item.attempt is None]
+        due = [item for item in waiting if not item.by_choice or item.due <= now]
+        if due:
+            return min(due, key=lambda item: item.attempted)
+        return min(waiting, key=lambda item: item.due, default=None)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -120,6 +137,10 @@ class WorkItem:
     """The number of the first offer during the attempt."""
     next_due: float | None = None
     """When to write the offers made during the attempt. None: at once."""
+    size: int = 0
+    """The bytes of memory of ``state``."""
+    next_size: int = 0
+    """The bytes of memory of ``next_state``."""
 
 
 class Attempt:

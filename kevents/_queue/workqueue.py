@@ -62,6 +62,8 @@ class WorkQueue:
     Args:
         senders: The most attempts in flight.
         backlog: The most pending keys. Items that wait by choice do not count.
+        backlog_bytes: The most bytes of memory of all pending states. One state always fits.
+        size_of: Returns the bytes of memory of a state.
         max_age: Seconds after its newest event, or after its wait by choice, until a write expires.
         sleep_duration: The longest pause between two probes of the circuit breaker, in seconds.
         jitter: Returns a factor for each pause of the server's breaker, between a half and one.
@@ -82,21 +84,27 @@ class WorkQueue:
     """
 
     def __init__(
-        self, *, senders: int, backlog: int, max_age: float, sleep_duration: float, jitter: Callable[[], float]
+        self,
+        *,
+        senders: int,
+        backlog: int,
+        max_age: float,
+        sleep_duration: float,
+        jitter: Callable[[], float],
+        backlog_bytes: float = _NEVER,
+        size_of: Callable[[State], int] = lambda _: 0,
     ) -> None:
         """Start empty, with closed circuit breakers."""
         self.breaker = CircuitBreaker(senders, sleep_duration, jitter)
         self._new_breaker = partial(CircuitBreaker, senders, sleep_duration, lambda: 1.0)
         self.notifications: list[Notification] = []
-        self.version = 0
-        self.events = 0
-        self.in_flight = 0
-        self.delivered = 0
+        self.version = self.events = self.in_flight = self.delivered = 0
         self.merged = self.retried = self.recreated = 0
         self.written: Counter[Verb] = Counter()
         self.dropped: Counter[DropReason] = Counter()
         self.rejected_by_code: Counter[int] = Counter()
-        self._backlog = backlog
+        self._backlog, self._backlog_bytes, self._size_of = backlog, backlog_bytes, size_of
+        self._bytes = 0  # of memory of all pending states
         self._max_age = max_age
         self._items: dict[Key, WorkItem] = {}
         self._namespaces: dict[str, Namespace] = {}
@@ -126,23 +134,24 @@ class WorkQueue:
         self.events += events
         if due is not None and self._longest_wait != _NEVER:
             due = now  # nothing waits by choice once the queue is stopping
-        key = state.namespace, state.name
+        key, size = (state.namespace, state.name), self._size_of(state)
         item = self._items.get(key)
         if self._closed:
             self._drop(Dropped(DropReason.SHUTDOWN, state, events))
         elif item is not None:
-            self._merge(item, state, events, now, due)
-        elif due is None and not self._has_capacity(state.namespace, now):
+            self._merge(item, state, size, events, now, due)
+        elif not self._has_capacity(state.namespace, size, now, due):
             self._drop(Dropped(DropReason.BACKLOG_FULL, state, events))
         else:
             namespace = self._namespace(state.namespace)
             server_state = ServerState.PRESENT if present else ServerState.ABSENT
-            item = WorkItem(namespace, key, state, server_state, events, self._offers, now, now)
+            item = WorkItem(namespace, key, state, server_state, events, self._offers, now, now, size=size)
             self._add(item)
             self._wait(item, now, due)
 
     def _add(self, item: WorkItem) -> None:
         self._items[item.key] = item.namespace.items[item.key] = item
+        self._bytes += item.size
 
     def _namespace(self, name: str) -> Namespace:
         namespace = self._namespaces.get(name)
@@ -155,12 +164,17 @@ class WorkQueue:
             namespace.breaker.limit_pause(self._longest_wait)
         return namespace
 
-    def _merge(self, item: WorkItem, state: State, events: int, now: float, due: float | None) -> None:
-        """The newest state wins. A create stays a create."""
+    def _merge(self, item: WorkItem, state: State, size: int, events: int, now: float, due: float | None) -> None:
+        """The newest state wins, with the older message if it needs too much memory. A create stays a create."""
         item.ages_from = now
+        replaced = item.size if item.attempt is None else item.next_size
+        if size > item.size and self._bytes + size - replaced > self._backlog_bytes:
+            state = state.replace(message=item.state.message)
+            size = self._size_of(state)
+        self._bytes += size - replaced
         if item.attempt is None:
             self.merged += min(events, item.events)
-            item.state = state
+            item.state, item.size = state, size
             item.events += events
             if item.by_choice and due != item.due:
                 self._wait(item, now, due)
@@ -172,40 +186,46 @@ class WorkQueue:
             self.merged += min(events, item.next_events)
             if item.next_due is not None:
                 item.next_due = due
-        item.next_state = state
+        item.next_state, item.next_size = state, size
         item.next_events += events
 
-    @staticmethod
-    def _merge_next(item: WorkItem) -> int:
+    def _merge_next(self, item: WorkItem) -> int:
         """Merge the offers made during the attempt into the write. Returns 1 if events joined events."""
         if item.next_state is None:
             return 0
         merged = min(1, item.events, item.next_events)
+        self._bytes -= item.size
         item.state, item.next_state, item.next_due = item.next_state, None, None
+        item.size, item.next_size = item.next_size, 0
         item.events += item.next_events
         item.next_events = 0
         return merged
 
-    def _has_capacity(self, name: str, now: float) -> bool:
-        if self._size >= self._backlog:
+    def _has_capacity(self, name: str, size: int, now: float, due: float | None) -> bool:
+        if self._is_full(size, due):
             self._expire(now)
-        if self._size >= self._backlog:
-            self._make_room(name)
-        return self._size < self._backlog
+        while self._is_full(size, due) and self._make_room(name):
+            pass
+        return not self._is_full(size, due)
 
-    def _make_room(self, name: str) -> None:
+    def _is_full(self, size: int, due: float | None) -> bool:
+        too_large = bool(self._items) and self._bytes + size > self._backlog_bytes
+        return too_large or (due is None and self._size >= self._backlog)
+
+    def _make_room(self, name: str) -> bool:
         """Drop the newest write of the largest unavailable namespace, unless the namespace ``name`` is as large."""
         unavailable = [known for known in self._namespaces.values() if known.breaker.open]
         largest = max(unavailable, key=lambda known: len(known.items), default=None)
         here = self._namespaces.get(name)
         if largest is None or len(largest.items) <= (1 if here is None else len(here.items) + 1):
-            return
+            return False
         for item in reversed(largest.items.values()):
             if item.attempt is None and not item.by_choice:
                 self._drop(Dropped(DropReason.BACKLOG_FULL, item.state, item.events))
                 self._remove(item)
                 self._plan_missing_probe(largest)
-                return
+                return True
+        return False
 
     @property
     def _size(self) -> int:
@@ -301,20 +321,11 @@ class WorkQueue:
         """The item to probe with, from the first namespace that has one, or when one is due."""
         due = _NEVER
         for namespace in namespaces:
-            item = self._least_recent(namespace, now)
+            item = namespace.least_recent(now)
             if item is not None and (not item.by_choice or item.due <= now):
                 return item
             due = min(due, _NEVER if item is None else item.due)
         return None if due == _NEVER else due
-
-    @staticmethod
-    def _least_recent(namespace: Namespace, now: float) -> WorkItem | None:
-        """The least recently attempted item, whatever its due time, except before the end of a wait by choice."""
-        waiting = [item for item in namespace.items.values() if item.attempt is None]
-        due = [item for item in waiting if not item.by_choice or item.due <= now]
-        if due:
-            return min(due, key=lambda item: item.attempted)
-        return min(waiting, key=lambda item: item.due, default=None)
 
     def _plan_probe(self, namespace: Namespace) -> None:
         """While the namespace's breaker is open: put the next probe, and no other item, into the delay queue."""
@@ -324,7 +335,7 @@ class WorkQueue:
         if namespace.breaker.probe is not None:
             return
         due = namespace.breaker.probe_due
-        namespace.probe = item = self._least_recent(namespace, due)
+        namespace.probe = item = namespace.least_recent(due)
         if item is not None:
             item.failed = True
             self._delays.put(item, max(due, item.due) if item.by_choice else due)
@@ -347,8 +358,7 @@ class WorkQueue:
         if item.attempt is not attempt:
             return False
         was_open = self.breaker.open or item.namespace.breaker.open
-        self.version += 1
-        self.in_flight -= 1
+        self.version, self.in_flight = self.version + 1, self.in_flight - 1
         item.namespace.in_flight -= 1
         item.attempt = None
         self._delays.end(item)
@@ -441,8 +451,7 @@ class WorkQueue:
 
     def _change(self, item: WorkItem, server_state: ServerState, outcome: Outcome, now: float, wait: float) -> None:
         """The server state was wrong: try the other verb at once, unless that has happened too often in a row."""
-        item.server_state = server_state
-        item.changes += 1
+        item.server_state, item.changes = server_state, item.changes + 1
         if item.changes > _MOST_CHANGES:
             self._retry(item, outcome, now, wait, charged=True)
             return
@@ -452,8 +461,7 @@ class WorkQueue:
     def _retry(self, item: WorkItem, outcome: Outcome, now: float, wait: float, *, charged: bool) -> None:
         if item.server_state is ServerState.ABSENT:
             item.server_state = ServerState.UNKNOWN
-        item.failed = True
-        item.waits += 1
+        item.failed, item.waits = True, item.waits + 1
         item.tries += charged and self._longest_wait == _NEVER  # no try is charged once the queue is stopping
         if item.tries >= MOST_TRIES:
             self._drop(Dropped(DropReason.RETRIES_EXHAUSTED, item.state, item.events, None, outcome))
@@ -473,17 +481,11 @@ class WorkQueue:
         if item.next_state is None:
             self._remove(item)
             return
+        self._bytes -= item.size + item.next_size
         following = WorkItem(
-            item.namespace,
-            item.key,
-            item.next_state,
-            ServerState.PRESENT,
-            item.next_events,
-            item.next_first_offer,
-            pending_since=now,
-            ages_from=item.ages_from,
-            attempted=item.attempted,
-        )
+            item.namespace, item.key, item.next_state, ServerState.PRESENT, item.next_events, item.next_first_offer,
+            pending_since=now, ages_from=item.ages_from, attempted=item.attempted, size=item.next_size,
+        )  # fmt: skip
         self._add(following)
         self._wait(following, now, item.next_due)
 
@@ -496,6 +498,7 @@ class WorkQueue:
     def _remove(self, item: WorkItem) -> None:
         self._count_by_choice(item, by_choice=False)
         self._delays.remove(item)
+        self._bytes -= item.size + item.next_size
         del self._items[item.key], item.namespace.items[item.key]
         if item.namespace.probe is item:
             item.namespace.probe = None
@@ -534,8 +537,7 @@ class WorkQueue:
     def flush_now(self, now: float, key: Key | None = None) -> None:
         """Make every item due now, or after its attempt. With a key: only that one, if it waits by choice."""
         self.version += 1
-        items = self._items
-        for item in list(items.values()) if key is None else [items[key]] if key in items else []:
+        for item in [item for item in self._items.values() if key in {None, item.key}]:
             item.next_due = None
             item.retry_now |= key is None and item.attempt is not None
             if item.attempt is None and item.due > now and (key is None or item.by_choice):
@@ -577,7 +579,7 @@ class WorkQueue:
             self._drop(Dropped(DropReason.SHUTDOWN, item.state, item.events))
         self._items.clear()
         self._namespaces.clear()
-        self._by_choice = 0
+        self._by_choice = self._bytes = 0
         self._delays.clear()
         self.breaker.forget_probe()
         self.in_flight = 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents._model.statistics import DropReason
 from kevents._queue.outcome import Delivered, Exists, Failed, Gone, Outcome, Rejected, Unavailable, Verb
 from kevents._queue.work_item import (
@@ -1265,3 +1266,69 @@ class TestBacklog:
         assert queue.oldest_age(38.0) == 0.0
         take(queue, 38.0)
         assert queue.oldest_age(38.0) == 8.0
+
+
+class TestBytes:
+    """Fault 5: the memory of the pending states is bounded, not only their number."""
+
+    LIMIT = 10_000
+
+    def make(self, **options: Any) -> WorkQueue:
+        """A queue for states of the size of their message."""
+        return make_queue(backlog_bytes=self.LIMIT, size_of=lambda state: len(state.message), **options)
+
+    def offer(self, queue: WorkQueue, name: str, size: int, count: int = 1, now: float = 0.0) -> None:
+        """Offer an event with a message of some size."""
+        reference = ObjectReference(kind="Pod", api_version="v1", namespace="default", name=name)
+        event = Event(reference, "Normal", "R", "x" * size, EventSource("c"), 0, 1, count=count, name=name)
+        queue.offer(event, now, present=count > 1)
+
+    def test_full(self) -> None:
+        """What does not fit is dropped; memory is free again after the delivery, and one state always fits."""
+        queue = self.make()
+        self.offer(queue, "a", 50_000)
+        self.offer(queue, "b", 1)
+        assert queue.dropped == {DropReason.BACKLOG_FULL: 1}
+        queue.done(take(queue), Delivered(), 0.0, 0.0)
+        for name in "cdef":
+            self.offer(queue, name, 3_000)
+        assert (queue.keys, queue.dropped) == (3, {DropReason.BACKLOG_FULL: 2})
+
+    def test_merge(self) -> None:
+        """A merge never drops an event: without memory for its message the older one is sent with the new count."""
+        queue = self.make()
+        self.offer(queue, "a", 9_000)
+        self.offer(queue, "b", 500)
+        self.offer(queue, "b", 5_000, count=2)
+        assert (queue.keys, queue.events) == (2, 3)
+        take(queue)
+        state = take(queue).state
+        assert (len(state.message), state.count) == (500, 2)  # type: ignore[attr-defined]
+
+    def test_merge_during_an_attempt(self) -> None:
+        """States offered during an attempt are counted, and no longer after it."""
+        queue = self.make()
+        self.offer(queue, "a", 4_000)
+        attempt = take(queue)
+        self.offer(queue, "a", 5_000, count=2)
+        self.offer(queue, "b", 2_000)
+        assert queue.dropped == {DropReason.BACKLOG_FULL: 1}
+        queue.done(attempt, Delivered(), 0.0, 0.0)
+        self.offer(queue, "b", 4_000)
+        assert queue.keys == 2
+
+    def test_nothing_is_left(self) -> None:
+        """However writes end, their memory is free again."""
+        queue = self.make(max_age=10.0)
+        for outcome in (Delivered(), Rejected(403, "no"), Failed("x"), Gone()):
+            self.offer(queue, "a", 9_000)
+            self.offer(queue, "a", 8_000, count=2)
+            queue.done(take(queue), outcome, 0.0, 0.0)
+            while isinstance(step := queue.take(0.0), Attempt):
+                queue.done(step, Delivered(), 0.0, 0.0)
+        self.offer(queue, "b", 9_000, now=0.0)
+        self.offer(queue, "c", 9_000, now=11.0)
+        assert queue.dropped[DropReason.EXPIRED] == 1
+        assert queue._bytes == 9_000
+        queue.close()
+        assert queue._bytes == 0
