@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from kevents._cli.demo.main import NAMESPACE
+from kevents._cli.demo.cluster import NAMESPACE
 from kevents._correlation.options import CorrelatorOptions
 
 if TYPE_CHECKING:
     from kevents._broadcast.recorder import Recorder
-    from kevents._cli.demo.main import Cluster
+    from kevents._cli.demo.cluster import Cluster
     from kevents._model.objects import AnyEventType
     from kevents.testing import FakeClock
 

@@ -20,7 +20,6 @@ from cachetools import LRUCache
 from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import UnavailableError
-from kevents.export._enrich.cache import NegativeCache, RateLimiter
 from kevents.export._enrich.discovery import (
     METADATA,
     METADATA_LIST,
@@ -38,6 +37,7 @@ from kevents.export._enrich.discovery import (
     read_rows,
     unwanted,
 )
+from kevents.export._enrich.limits import NegativeCache, RateLimiter
 from kevents.export._model.options import Backoff
 from kevents.export._source.api import JSON, Answer, NoAnswerError
 
