@@ -125,7 +125,7 @@ def test_a_corrupt_checkpoint(api_server: APIServer, export: Callable[[str], Exp
     running = export(to_webhook(api_server, tmp_path, "http://127.0.0.1:9", "1s"))
     assert running.process.wait(60) == 2, running.log
     assert "archive.json cannot be read" in running.log
-    assert "put an earlier one back, or remove it" in running.log
+    assert "restore an earlier one, or remove it" in running.log
     assert "Traceback" not in running.log
 
 
@@ -188,7 +188,7 @@ def test_status_line(api_server: APIServer, terminal: Callable[..., Terminal], t
     record(api_server, 1)
     (tmp_path / "cfg.toml").write_text(configuration(api_server, tmp_path / "events"), encoding="utf-8")
     shown = terminal("export", "-c", str(tmp_path / "cfg.toml"))
-    shown.wait_for(r"\r\x1b\[Krunning: 1 read, \d+/s \| archive: 1 durable, 0 waiting")
+    shown.wait_for(r"\r\x1b\[Krunning: 1 read, \d+/s \| archive: 1 written, 0 waiting")
     assert re.search(r"\d\d:\d\d:\d\d INFO the export begins\r\n", shown.text)
     shown.process.send_signal(signal.SIGINT)
     shown.wait_for(r"\r\x1b\[K\d\d:\d\d:\d\d INFO the export has ended after SIGINT\r\n")
