@@ -16,7 +16,7 @@ import msgspec
 from kevents._clients.sync import ClientSource, status_error
 from kevents._clients.transport import format_redacted
 from kevents.exceptions import UnavailableError
-from kevents.export._source.response_stream import ResponseStream
+from kevents.export._source.response_stream import GoneError, ResponseStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +34,6 @@ _CONNECT_TIMEOUT: Final = 5.0
 _TIMEOUT: Final = (_CONNECT_TIMEOUT, 15.0)
 _WATCH_SLACK: Final = 15.0
 """Seconds that a watch may be silent after the time at which the server should have ended it."""
-
-
-class GoneError(Exception):
-    """410: the server no longer knows the resourceVersion, or the page that was asked for."""
 
 
 class NoAnswerError(UnavailableError):

@@ -16,7 +16,6 @@ from kevents._model.wire import clip
 from kevents._queue.outcome import retry_after
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.types import Record
-from kevents.export._source.api import GoneError
 from kevents.export._source.revision_filter import RevisionFilter
 
 _T = TypeVar("_T")
@@ -28,6 +27,10 @@ _GONE: Final = 410
 _CHANGES: Final = ("ADDED", "MODIFIED")  # a tuple, because a line may hold an unhashable value there
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
 _FAILURES: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class GoneError(Exception):
+    """410: the server no longer knows the resourceVersion, or the page that was asked for."""
 
 
 class _ListMetadata(msgspec.Struct, rename={"more": "continue"}):

@@ -13,8 +13,9 @@ from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.options import Backoff
 from kevents.export._model.text import namespace_problem
 from kevents.export._model.types import Stream
-from kevents.export._source.api import ApiReader, EventRequests, GoneError, NoAnswerError
+from kevents.export._source.api import ApiReader, EventRequests, NoAnswerError
 from kevents.export._source.listing import PAGE
+from kevents.export._source.response_stream import GoneError
 from kevents.export._source.revision_filter import parse_repeats
 from kevents.export._source.stream import EventStream, Start, StreamOptions
 

@@ -24,9 +24,9 @@ from kevents._runtime.log import LimitedLog
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.options import Backoff
 from kevents.export._model.types import Chunk, Position, Record, Stream, gap_record
-from kevents.export._source.api import EventRequests, GoneError
+from kevents.export._source.api import EventRequests
 from kevents.export._source.listing import Backlog, ListResult, collect, end_of_gap, is_reset, why_gap
-from kevents.export._source.response_stream import ResponseStream, WatchDecoder, decode_page
+from kevents.export._source.response_stream import GoneError, ResponseStream, WatchDecoder, decode_page
 from kevents.export._source.revision_filter import Repeats, RevisionFilter, Window
 
 Start = Literal["resume", "now", "all"]

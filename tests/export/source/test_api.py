@@ -11,7 +11,8 @@ import pytest
 from kubernetes import config
 
 from kevents.exceptions import StatusError, UnavailableError
-from kevents.export._source.api import JSON, ApiReader, EventRequests, GoneError, NoAnswerError
+from kevents.export._source.api import JSON, ApiReader, EventRequests, NoAnswerError
+from kevents.export._source.response_stream import GoneError
 from kevents.testing import APIServer, Garbage, Hang, Reset
 
 pytestmark = pytest.mark.wire

@@ -11,8 +11,7 @@ import pytest
 
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export import Record, Stream
-from kevents.export._source.api import GoneError
-from kevents.export._source.response_stream import WatchDecoder, decode, limit_depth
+from kevents.export._source.response_stream import GoneError, WatchDecoder, decode, limit_depth
 from kevents.export._source.revision_filter import RevisionFilter
 from tests.support.collector import no_collection
 
