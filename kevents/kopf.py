@@ -31,8 +31,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
-import kopf
-
 from kevents._clients.sync import UNCONFIGURED_HOSTS, CoreV1EventSink
 from kevents._clients.transport import Transport, api_error, format_redacted, guarded_manager
 from kevents._model.objects import Json

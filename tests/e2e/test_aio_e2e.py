@@ -68,7 +68,7 @@ def test_the_lines_of_the_readme(server: RealServer, tmp_path: Path, page: str, 
     namespace = faults.make_namespace(server)
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": namespace, "uid": "u"}}
     path = tmp_path / "example.py"
-    path.write_text(f"pod = {pod!r}\n{asyncio_example(page)}", encoding="utf-8")
+    path.write_text(f"import tests.processes.patient\npod = {pod!r}\n{asyncio_example(page)}", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", str(path)],
         env={**os.environ, "KUBECONFIG": str(faults.kubeconfig(server)), "PYTHONPATH": str(ROOT)},
