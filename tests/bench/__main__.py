@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import compare, cost, growth, outage, sinks, soak, versions
+from tests.bench import compare, cost, growth, memory, outage, sinks, soak, versions
 from tests.bench.page import draw, keep
 from tests.bench.rig import ROOT, described, machine
 
@@ -30,6 +30,11 @@ def _cost(_: argparse.Namespace) -> tuple[Any, str]:
     return found, cost.tables(found)
 
 
+def _memory(_: argparse.Namespace) -> tuple[Any, str]:
+    found = memory.measure()
+    return found, memory.table(found)
+
+
 def _outage(_: argparse.Namespace) -> tuple[Any, str]:
     found = outage.measure()
     return found, outage.table(found)
@@ -49,6 +54,7 @@ OTHERS: Final[dict[str, tuple[str, Measure]]] = {
     "sinks": (sinks.__doc__ or "", _sinks),
     "growth": (growth.__doc__ or "", _growth),
     "cost": (cost.__doc__ or "", _cost),
+    "memory": (memory.__doc__ or "", _memory),
     "outage": (outage.__doc__ or "", _outage),
     "soak": (soak.__doc__ or "", _soak),
     "versions": (versions.__doc__ or "", _versions),

@@ -12,6 +12,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 import kevents
+from kevents._broadcast.watcher import QUEUE_BYTES
+from tests.bench import memory
 from tests.bench.ours import api_for, deliver
 from tests.bench.page import keep, put_table, read
 from tests.bench.rig import ROOT, run_json, serving
@@ -126,6 +128,28 @@ def test_every_row_is_measured() -> None:
         found = run_json([*OURS, "--scale=0.05"])
         found["deliver"] = run_json([*OURS, f"--url={server.url}", '--deliver={"0":5,"1":5,"5":5,"20":5}'])
     assert len([finding for finding in findings([found], []) if finding.kevents > 0]) == len(ROWS)
+
+
+@pytest.mark.timeout(300)
+def test_every_event_of_the_memory_bench_is_counted() -> None:
+    """Each event is delivered, waiting or dropped, in every row; the table has a line for each row."""
+    rows = memory.measure(share=0.02)
+    assert len(rows) == len(memory.CASES) * len(memory.SINKS) * len(memory.WAYS)
+    for row in rows:
+        assert row["delivered"] + row["waiting"] + sum(row["dropped"].values()) == row["events"], row
+        assert 0 < row["before"] <= row["peak"], row
+        assert 0 < row["after"] <= row["peak"] + (1 << 20), row
+    assert {row["sink"] for row in rows if row["delivered"]} == {"accepting"}
+    assert len(memory.table(rows).splitlines()) == len(rows) + 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("pace", ["burst"])
+def test_memory_in_an_outage_is_bounded(pace: str) -> None:
+    """Events with 300 MB of messages leave the process below a multiple of the bound of its queue."""
+    row = memory.run_alone("outage", message_bytes=1_000_000, events=300, pace=pace)
+    assert row["peak"] - row["before"] < 3 * QUEUE_BYTES, row
 
 
 @pytest.mark.e2e
