@@ -118,23 +118,32 @@ class Watcher:
     def _run(self) -> None:
         queue, processed = self._queue, self._processed
         while events := self._next_events():
-            for first in range(0, len(events), self.handler.batch_size):
-                if self._dropped:
-                    break
-                batch = events[first : first + self.handler.batch_size]
-                result = self.handler.handle(batch)
-                if self._queue is not queue:
-                    return  # the handler forked and this is the child, which starts a worker of its own
-                self._released_bytes += sum(map(memory_of, batch))
-                self._count(processed, len(batch), result)
-                for event, error in result.failed:
-                    why = f"the handler of {self.name} raised {format_error(error)}"
-                    self._drop_reporter.report(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
+            while events and not self._dropped:
+                if not self._handle(events, queue, processed):
+                    return
         self.handler.end_input()
         with self._section.lock:
             self._worker.ended = True
             self._worker.changed.notify_all()
         self._on_end(self)
+
+    def _handle(self, events: list[Event], queue: deque[Event], processed: _Processed) -> bool:
+        """Pass the first events to the handler and remove them, so that a handled event is not kept in memory.
+
+        Returns:
+            False if the handler forked and this is the child, which starts a worker of its own.
+        """
+        batch = events[: self.handler.batch_size]
+        del events[: self.handler.batch_size]
+        result = self.handler.handle(batch)
+        if self._queue is not queue:
+            return False
+        self._released_bytes += sum(map(memory_of, batch))
+        self._count(processed, len(batch), result)
+        for event, error in result.failed:
+            why = f"the handler of {self.name} raised {format_error(error)}"
+            self._drop_reporter.report(DropReason.HANDLER_FAILED, event, why=why, kind=self.name)
+        return True
 
     def _count(self, processed: _Processed, events: int, result: Handled) -> None:
         failed = len(result.failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -538,3 +539,31 @@ def test_a_queue_is_bounded_in_bytes() -> None:
     assert station.watcher.flush(None)
     assert station.watcher.statistics() == station.ledger(offered=22, queue_full=12, handled=10)
     assert station.watcher.stop() == 0
+
+
+@pytest.mark.parametrize("events", [1, 40])
+def test_handled_events_are_not_kept(events: int) -> None:
+    """Fault 5: an idle worker references no event, and a busy one only the event in its handler."""
+    alive: list[int] = []
+    gate = Gate(shut=True)
+
+    def handler(event: Event) -> None:
+        gate.pass_through(event)
+        alive.append(living(event.message))
+
+    station = Station(handler)
+    station.message = f"kept with {events} others"
+    station.publish(events)
+    gate.open()
+    assert station.watcher.flush(None)
+    assert alive == list(range(events, 0, -1))
+    until = monotonic() + PATIENCE
+    while living(station.message) and monotonic() < until:  # the worker wakes the caller of flush before it is idle
+        threading.Event().wait(0.001)
+    assert living(station.message) == 0
+    assert station.watcher.stop() == 0
+
+
+def living(message: str) -> int:
+    """The number of events with this message in memory."""
+    return sum(isinstance(each, Event) and each.message == message for each in gc.get_objects())
