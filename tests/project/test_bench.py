@@ -145,7 +145,7 @@ def test_every_event_of_the_memory_bench_is_counted() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("pace", ["burst"])
+@pytest.mark.parametrize("pace", ["steady", "burst"])
 def test_memory_in_an_outage_is_bounded(pace: str) -> None:
     """Events with 300 MB of messages leave the process below a multiple of the bound of its queue."""
     row = memory.run_alone("outage", message_bytes=1_000_000, events=300, pace=pace)
