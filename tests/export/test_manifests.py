@@ -48,8 +48,12 @@ def test_least_privilege() -> None:
     resources = {resource for rule in rules for resource in rule["resources"]}
     assert resources & {"*", "secrets", "configmaps"} == set()
     assert not any("*" in rule["apiGroups"] for rule in rules)
-    listed = {resource for rule in rules if "list" in rule["verbs"] for resource in rule["resources"]}
-    assert listed == {"events", "endpointslices"}
+    watched, listed, got = (
+        {name for rule in rules if verb in rule["verbs"] and "resourceNames" not in rule for name in rule["resources"]}
+        for verb in ("watch", "list", "get")
+    )
+    assert watched == {"events", "endpointslices"}
+    assert listed - watched == got, "the enricher lists what it may read, for many new objects at once"
 
 
 def test_bindings() -> None:
