@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -16,11 +17,10 @@ from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents._model.reference import get_reference
 from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error, printable
+from kevents._runtime.log import log_line
 from kevents._runtime.reentrant import SECTION
 
 if TYPE_CHECKING:
-    import logging
-
     from kevents.exceptions import InvalidEventError
 
 __all__ = ["FakeEventsV1Recorder", "FakeRecorder", "RecordedEvent", "Refusal"]
@@ -166,17 +166,21 @@ class _Book:
         if self._strict and reason is not DropReason.RECURSION:
             raise error
         about = f" about {event.reference} (reason {event.reason[:100]})" if event is not None else ""
-        logger.warning("refused an event%s, %s: %s", printable(about), reason, printable(format_error(error)))
+        log_line(
+            logging.WARNING,
+            f"refused an event{printable(about)}, {reason}: {printable(format_error(error))}",
+            logger=logger,
+        )
 
     def omit(self, error: InvalidEventError, logger: logging.Logger) -> None:
         """Log that an optional part of an event was left out; raise the error if strict."""
         if self._strict:
             raise error
-        logger.warning("recorded an event without a part: %s", printable(str(error)))
+        log_line(logging.WARNING, f"recorded an event without a part: {printable(str(error))}", logger=logger)
 
     def report_change(self, text: str, logger: logging.Logger) -> None:
         """Log that a value was replaced."""
-        logger.warning("%s", printable(text))
+        log_line(logging.WARNING, printable(text), logger=logger)
 
     @property
     def events(self) -> tuple[RecordedEvent, ...]:

@@ -718,3 +718,9 @@ def test_an_event_to_compare_with() -> None:
     assert (event.annotations, event.labels, event.source) == ({}, {}, kevents.EventSource())
     with pytest.raises(TypeError):
         event.labels["a"] = "1"  # type: ignore[index]
+
+
+def test_long_refusals_are_cut(caplog: pytest.LogCaptureFixture) -> None:
+    """Fault 14: a log line of a fake recorder has at most 1,000 characters, too."""
+    FakeRecorder(strict=False).event(POD, "x" * 3_000_000, "y" * 3_000_000, "m")
+    assert [len(message) <= 1_000 for message in caplog.messages] == [True]
