@@ -32,23 +32,15 @@ _PARSER: Final = re.compile(r"(.*?) \(at (?:line (\d+), column (\d+)|end of docu
 
 
 class ConfigError(Exception):
-    """The configuration is invalid.
-
-    Args:
-        lines: One line for each error.
-    """
+    """The configuration is invalid."""
 
     def __init__(self, lines: list[str]) -> None:
-        """Take the errors."""
         super().__init__("\n".join(lines))
-        self.lines = lines
+        self.lines = lines  # one line for each error
 
 
 def load(file: str | Path) -> Config:
     """Load a configuration file.
-
-    Args:
-        file: The path.
 
     Raises:
         ConfigError: If it is unreadable or invalid: each error with its line, key, value and fix.
@@ -63,15 +55,7 @@ def load(file: str | Path) -> Config:
 
 
 def parse(text: str, file: str = "configuration") -> Config:
-    """Load a configuration from a text.
-
-    Args:
-        text: The TOML text.
-        file: The name of the file, for errors.
-
-    Raises:
-        ConfigError: If it is invalid.
-    """
+    """Load a configuration from a text. Raises ConfigError if it is invalid."""
     text = text.replace("\r\n", "\n")
     try:
         table = tomllib.loads(text)
@@ -102,14 +86,9 @@ def _syntax_error(file: str, error: str, text: str) -> str:
 
 
 class Lines:
-    """The line numbers of all keys of a TOML text, which the TOML parser does not give.
-
-    Args:
-        text: A text that the TOML parser has accepted; it is not checked again.
-    """
+    """The line numbers of all keys of a TOML text, which the TOML parser does not give."""
 
     def __init__(self, text: str) -> None:
-        """Find every key."""
         self._tokens = _tokens(text)
         self._next = 0
         self._found: dict[KeyPath, int] = {}

@@ -80,12 +80,7 @@ class Config:
 
 
 def read(top: TableReader, file: str) -> Config:
-    """Read a whole configuration.
-
-    Args:
-        top: The table of the file; it collects the errors.
-        file: The name of the file.
-    """
+    """Read a whole configuration."""
     config = Config(
         file,
         _cluster(top.child("cluster")),

@@ -75,7 +75,6 @@ class Problems:
     """The errors of one file: paths of keys, each with its error, value and fix."""
 
     def __init__(self) -> None:
-        """Begin without errors."""
         self.found: list[tuple[KeyPath, str]] = []
 
     def add(self, path: KeyPath, why: str) -> None:
@@ -89,22 +88,12 @@ class Problems:
 
 
 class TableReader:
-    """Reads a table: each method removes one key and checks its value, and returns the default for a wrong one.
-
-    Args:
-        table: The parsed table.
-        path: Its place in the file.
-        problems: Collects the errors.
-
-    Attributes:
-        table: The whole parsed table.
-    """
+    """Reads a table: each method removes one key and checks its value, and returns the default for a wrong one."""
 
     def __init__(self, table: dict[str, Any], path: KeyPath, problems: Problems) -> None:
-        """Take the table."""
-        self.path = path
-        self.problems = problems
-        self.table = table
+        self.path = path  # its place in the file
+        self.problems = problems  # collects the errors
+        self.table = table  # the parsed table
         self._left = dict(table)
         self._known: list[str] = []
 
@@ -122,21 +111,13 @@ class TableReader:
     def text(
         self,
         key: str,
-        default: str = "",
+        default: str = "",  # the value without the key
         *,
-        required: str = "",
-        choices: Sequence[str] = (),
-        meant: Mapping[str, str] = _NO_TEXTS,
+        required: str = "",  # an example, if the key is required
+        choices: Sequence[str] = (),  # the allowed values; empty for any
+        meant: Mapping[str, str] = _NO_TEXTS,  # the hints for other common values, in lower case
     ) -> str:
-        """Read a text.
-
-        Args:
-            key: The key.
-            default: The value without the key.
-            required: An example, if the key is required.
-            choices: The allowed values; empty for any.
-            meant: The hints for other common values, in lower case.
-        """
+        """Read a text."""
         value = self._take(key, default, lambda value: isinstance(value, str), "a text", required)
         if choices and value not in choices and value != default:
             word = meant.get(value.lower())

@@ -35,36 +35,21 @@ _ENDED_PER_PLACE: Final = 4
 
 
 class Entry:
-    """The known metadata of one object; only its top owner is added later.
-
-    Args:
-        state: One of `STATES`.
-        found: Its metadata; None if it was never read.
-        stale: True if the metadata may be older than the state.
-        asked: The resourceVersion of the event for which it was read.
-        asked_at: The time of the request, in seconds by the monotonic clock: the metadata is at least as new.
-
-    Attributes:
-        fields: Added to an event's ``involvedObject``.
-        about: The value of an event's ``kevents.object``.
-        top: The object's top owner, if it was looked up.
-        top_until: The end of its life, in seconds by the monotonic clock.
-    """
+    """The known metadata of one object; only its top owner is added later."""
 
     __slots__ = ("about", "asked", "asked_at", "fields", "found", "state", "top", "top_until")
 
     def __init__(
         self, state: str, found: Found | None = None, *, stale: bool = False, asked: str = "", asked_at: float = 0.0
     ) -> None:
-        """Prepare the fields of events."""
-        self.state = state
-        self.found = found
-        self.asked = asked
+        self.state = state  # one of `STATES`
+        self.found = found  # its metadata; None if it was never read
+        self.asked = asked  # the resourceVersion of the event for which it was read
         self.asked_at = asked_at
-        self.about = {"state": state, "stale": stale}
-        self.fields = _fields(state, found)
-        self.top: dict[str, Any] | None = None
-        self.top_until = float("-inf")
+        self.about = {"state": state, "stale": stale}  # the value of an event's `kevents.object`
+        self.fields = _fields(state, found)  # added to an event's `involvedObject`
+        self.top: dict[str, Any] | None = None  # the object's top owner, if it was looked up
+        self.top_until = float("-inf")  # the end of its life, in seconds by the monotonic clock
 
     def aged(self, state: str) -> Entry:
         """Return the same metadata with another state, as stale."""
@@ -87,19 +72,14 @@ def _fields(state: str, found: Found | None) -> dict[str, Any]:
 
 
 class Cache:
-    """The most recently used objects; not thread-safe.
+    """The most recently used objects; one with long metadata counts as several. Not thread-safe.
 
-    Args:
-        size: The number of objects; one with long metadata counts as several. Four times as many objects that are gone
-            are remembered besides.
-        life: Seconds for which an entry answers a reference without a resourceVersion.
-        node_life: Seconds for which it answers a reference to a Node without a UID.
+    Four times as many objects that are gone are remembered besides.
     """
 
     def __init__(self, size: int, life: float = _UNVERSIONED_LIFE, node_life: float = _NODE_LIFE) -> None:
-        """Start empty."""
-        self._life = life
-        self._node_life = node_life
+        self._life = life  # seconds for which an entry answers a reference without a resourceVersion
+        self._node_life = node_life  # seconds for which it answers a reference to a Node without a UID
         self._size = size
         self._alive: LRUCache[Reference, Entry] = LRUCache(size, getsizeof=self._places)
         self._ended: LRUCache[Reference, Entry] = LRUCache(size * _ENDED_PER_PLACE)
@@ -107,11 +87,7 @@ class Cache:
     def look(self, reference: Reference, rv: str, read_at: float, now: float) -> Entry | None:
         """Return the entry that answers a reference; None if the object must be read.
 
-        Args:
-            reference: The object.
-            rv: The resourceVersion of the reference; empty without one.
-            read_at: The time at which the event was read, in seconds by the monotonic clock.
-            now: The present by the same clock.
+        `read_at`, when the event was read, and `now` are in seconds by the monotonic clock.
         """
         entry = self._alive.get(reference) or self._ended.get(reference)
         if entry is None or not self._answers(entry, reference, rv, read_at, now):
@@ -125,14 +101,7 @@ class Cache:
         return self._alive.get(reference) or self._ended.get(reference)
 
     def put(self, reference: Reference, found: Found | None, rv: str, asked_at: float) -> Entry:
-        """Store an answer of the server.
-
-        Args:
-            reference: The object that was asked for.
-            found: The object that has its name now; None if there is none.
-            rv: The resourceVersion of the event for which it was read.
-            asked_at: The time of the request.
-        """
+        """Store an answer of the server: the object that has the name now, None if there is none."""
         entry = self._entry(reference, found, rv, asked_at)
         if entry.ended:
             self._alive.pop(reference, None)
@@ -192,46 +161,23 @@ _NEVER_SEEN: Final = {state: Entry(state) for state in (FORBIDDEN, SKIPPED)}
 
 
 class Lookup:
-    """Finds objects in a cache, else by the fetcher, with one request at a time per object (single flight).
-
-    Args:
-        cache: The cache; only this look-up uses it.
-        fetcher: Reads from the server.
-        clock: The monotonic clock in seconds.
-
-    Attributes:
-        reads: The number of objects that the server was asked for.
-    """
+    """Finds objects in a cache, else by the fetcher, with one request at a time per object (single flight)."""
 
     def __init__(self, cache: Cache, fetcher: Fetcher, clock: Callable[[], float]) -> None:
-        """Ask for nothing yet."""
-        self.reads = 0
-        self._cache = cache
-        self._fetcher = fetcher
-        self._clock = clock
+        self.reads = 0  # the number of objects that the server was asked for
+        self._cache = cache  # the cache; only this look-up uses it
+        self._fetcher = fetcher  # reads from the server
+        self._clock = clock  # the monotonic clock in seconds
         self._lock = threading.Lock()  # guards the cache and the flights; never held while waiting
         self._flights: dict[Reference, Flight] = {}
 
     def known(self, reference: Reference, rv: str, read_at: float, now: float) -> Entry | None:
-        """Return the cached answer; make no request.
-
-        Args:
-            reference: The object.
-            rv: The resourceVersion of the event's reference; empty without one.
-            read_at: The time at which the event was read, in seconds by the monotonic clock.
-            now: The present.
-        """
+        """Return the cached answer; make no request."""
         with self._lock:
             return self._cache.look(reference, rv, read_at, now)
 
     def request(self, reference: Reference, rv: str, deadline: float) -> tuple[Flight, bool]:
-        """Return the running request for an object, or a new one, and whether it is new.
-
-        Args:
-            reference: The object.
-            rv: The resourceVersion of the event's reference.
-            deadline: The time until which an answer is of use, in seconds by the monotonic clock.
-        """
+        """Return the running request for an object, or a new one, and whether it is new."""
         with self._lock:
             flight = self._flights.get(reference)
             if flight is not None:

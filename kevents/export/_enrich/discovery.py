@@ -36,31 +36,18 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The metadata that the server has under a name.
+    """The metadata that the server has under a name."""
 
-    Attributes:
-        uid: The UID of the object that has the name now.
-        rv: Its resourceVersion.
-        created: Its creationTimestamp as the server writes it; empty if unknown.
-        terminating: True if it has a deletionTimestamp.
-        labels: Its labels.
-        annotations: Its annotations, without the unwanted ones.
-        owners: Its ownerReferences, as the server writes them.
-        mirrors: For a mirror pod, the UID of its static pod; else empty.
-        addresses: A Node's IP addresses, the internal one first.
-        size: The size of the answer in bytes.
-    """
-
-    uid: str
-    rv: str
-    created: str
-    terminating: bool
+    uid: str  # the UID of the object that has the name now
+    rv: str  # its resourceVersion
+    created: str  # its creationTimestamp as the server writes it; empty if unknown
+    terminating: bool  # True if it has a deletionTimestamp
     labels: dict[str, str]
-    annotations: dict[str, str]
-    owners: list[dict[str, Any]]
-    mirrors: str = ""
-    addresses: tuple[str, ...] = ()
-    size: int = 0
+    annotations: dict[str, str]  # its annotations, without the unwanted ones
+    owners: list[dict[str, Any]]  # its ownerReferences, as the server writes them
+    mirrors: str = ""  # for a mirror pod, the UID of its static pod; else empty
+    addresses: tuple[str, ...] = ()  # a Node's IP addresses, the internal one first
+    size: int = 0  # the size of the answer in bytes
 
     def stands_for(self, uid: str) -> bool:
         """True if a UID means this object: its own, or that of its static pod, or none."""
@@ -69,17 +56,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
-    """One page of a list of metadata.
+    """One page of a list of metadata."""
 
-    Attributes:
-        found: By name.
-        token: The continue token of the next page; empty: this is the last one.
-        remaining: The number of objects on the following pages, as far as the server knows it.
-    """
-
-    found: dict[str, Found]
-    token: str
-    remaining: int
+    found: dict[str, Found]  # by name
+    token: str  # the continue token of the next page; empty: this is the last one
+    remaining: int  # the number of objects on the following pages, as far as the server knows it
 
 
 def is_given_by_server(uid: str) -> bool:
@@ -145,15 +126,7 @@ def unwanted(patterns: Iterable[str]) -> re.Pattern[str]:
 
 
 def read_metadata(body: bytes, without: re.Pattern[str]) -> Found:
-    """Decode a PartialObjectMetadata.
-
-    Args:
-        body: The server's answer.
-        without: The annotations that are dropped.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Decode a PartialObjectMetadata. Raises ValueError if it is none."""
     return _found(_decoded(_PARTIAL, body).metadata, without, (), len(body))
 
 
@@ -170,11 +143,7 @@ def read_row(body: bytes, without: re.Pattern[str]) -> Found:
 
 
 def read_metadata_list(body: bytes, without: re.Pattern[str]) -> FoundPage:
-    """Decode a PartialObjectMetadataList.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Decode a PartialObjectMetadataList. Raises ValueError if it is none."""
     page: _PartialList = _decoded(_PARTIAL_LIST, body)
     items = page.items or []
     size = len(body) // max(len(items), 1)
@@ -183,11 +152,7 @@ def read_metadata_list(body: bytes, without: re.Pattern[str]) -> FoundPage:
 
 
 def read_rows(body: bytes, without: re.Pattern[str]) -> FoundPage:
-    """Decode a Table of Nodes.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Decode a Table of Nodes. Raises ValueError if it is none."""
     table: _Table = _decoded(_TABLE, body)
     size = len(body) // max(len(table.rows), 1)
     found = {row.object.metadata.name: _row(table, row, without, size) for row in table.rows}
@@ -234,23 +199,14 @@ _UNSAFE_NAME: Final = re.compile(r"\.{0,2}|.*[/%\ud800-\udfff].*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """The resource of a kind.
+    """The resource of a kind."""
 
-    Attributes:
-        group: The API group, empty for core.
-        version: A served version.
-        name: The plural.
-        namespaced: True if its objects live in namespaces.
-        readable: True if single objects can be read.
-        listable: True if objects can be listed.
-    """
-
-    group: str
-    version: str
-    name: str
-    namespaced: bool
-    readable: bool = True
-    listable: bool = False
+    group: str  # the API group, empty for core
+    version: str  # a served version
+    name: str  # the plural
+    namespaced: bool  # True if its objects live in namespaces
+    readable: bool = True  # True if single objects can be read
+    listable: bool = False  # True if objects can be listed
 
     @property
     def full_name(self) -> str:
@@ -318,17 +274,10 @@ class Discovery:
     """
 
     def __init__(self) -> None:
-        """Start empty."""
         self._pages: dict[str, _Page] = {}
 
     def resolve(self, api_version: str, kind: str, now: float) -> Resource | Unread | None:
         """Find the resource of a kind.
-
-        Args:
-            api_version: From the reference; empty: core. For a version that is not served, the group's preferred one
-                is used.
-            kind: The kind.
-            now: The present, in seconds by the monotonic clock.
 
         Returns:
             The resource; the path that must be read first; None if the server has no such kind.
@@ -347,11 +296,6 @@ class Discovery:
 
     def learn(self, path: str, body: bytes | None, now: float) -> None:
         """Store the content of a path.
-
-        Args:
-            path: From `Unread`.
-            body: The server's answer; None if it has no such path.
-            now: The present.
 
         Raises:
             ValueError: If the answer is no discovery document; the path is not read again for a minute.

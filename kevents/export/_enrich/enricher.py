@@ -74,11 +74,6 @@ class IncompleteError(Exception):
 def top_owner(entry: Entry, reference: Reference, find: Callable[[Reference], Entry | None]) -> dict[str, Any] | None:
     """Follow the controllers of an object upwards, at most five steps.
 
-    Args:
-        entry: The object's metadata.
-        reference: The object; its owners are in its namespace or cluster-scoped.
-        find: Returns the metadata of an owner; None if it is not known.
-
     Returns:
         ``kind``, ``name`` and ``uid`` of the last owner, and under ``path`` all owners as ``Kind/name``, the nearest
         first; None if no controller owns the object. An owner that is gone or forbidden is the last one.
@@ -120,25 +115,7 @@ _Key = tuple[Lookup, Reference, str]
 
 
 class _Run:
-    """One call of `Enricher.enrich`.
-
-    Args:
-        now: The present, in seconds by the monotonic clock.
-        until: No record waits longer.
-
-    Attributes:
-        now: The present, renewed in each round.
-        first: True in the first round.
-        last: True in the last round: records are completed with what is known.
-        missing: The objects to request, with their deadlines.
-        requested: The same without the resourceVersions.
-        refused: The answers that no cache holds; None: too late.
-        states: The state of each completed record's object.
-        hits: Records whose object was in the cache, or was requested for another record already.
-        incomplete: Records that lack metadata.
-        late: Of these, those whose metadata could not be read in time.
-        errors: Records that raised.
-    """
+    """One call of `Enricher.enrich`."""
 
     __slots__ = (
         "errors",
@@ -156,15 +133,14 @@ class _Run:
     )
 
     def __init__(self, now: float, until: float) -> None:
-        """Start with the first round."""
-        self.now = now
-        self.until = until
-        self.first = True
-        self.last = False
-        self.missing: dict[_Key, float] = {}
-        self.requested: set[tuple[Lookup, Reference]] = set()
-        self.refused: dict[_Key, Entry | None] = {}
-        self.states: list[str] = []
+        self.now = now  # the present, in seconds by the monotonic clock
+        self.until = until  # no record waits longer
+        self.first = True  # True in the first round
+        self.last = False  # True in the last round: records are completed with what is known
+        self.missing: dict[_Key, float] = {}  # the objects to request, with their deadlines
+        self.requested: set[tuple[Lookup, Reference]] = set()  # the same without the resourceVersions
+        self.refused: dict[_Key, Entry | None] = {}  # the answers that no cache holds; None: too late
+        self.states: list[str] = []  # the state of each completed record's object
         self.hits = self.incomplete = self.late = self.errors = 0
 
 
@@ -172,14 +148,10 @@ class _WaitBudget:
     """The time that one stream may wait: at once as long as a record, in the long run half of the time.
 
     So an API server that answers slowly, for as long as it may be, delays no record by more than the wait.
-
-    Args:
-        wait: The longest wait in seconds.
     """
 
     def __init__(self, wait: float) -> None:
-        """Start with the whole wait."""
-        self._wait = wait
+        self._wait = wait  # the longest wait in seconds
         self._left = wait
         self._at = float("-inf")
 
@@ -238,7 +210,6 @@ class Enricher:
         drop_annotations: Iterable[str] = (LAST_APPLIED,),
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Import the client; connect to nothing."""
         self._size = cache_size if cache_size == 0 else require_count("cache_size", cache_size, " (0: no enrichment)")
         self._wait = require_positive("wait", wait)
         qps, burst = require_positive("qps", qps), require_count("burst", burst)

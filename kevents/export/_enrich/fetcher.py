@@ -91,33 +91,19 @@ Outcome = Found | Gone | Forbidden | Unknown | Late
 
 
 class Flight:
-    """A request for one object, shared by all that wait for it.
-
-    Args:
-        reference: The object.
-        deadline: The time until which an answer is of use, in seconds by the monotonic clock.
-        land: Called with the flight when the outcome is known, before the waiting threads wake.
-
-    Attributes:
-        landed: Set at the end.
-        outcome: The outcome; None until then.
-        asked: True if the server was asked for this object.
-        asked_at: The time of the request.
-        others: Other objects that the same list showed.
-    """
+    """A request for one object, shared by all that wait for it."""
 
     __slots__ = ("asked", "asked_at", "deadline", "land", "landed", "others", "outcome", "reference")
 
     def __init__(self, reference: Reference, deadline: float, land: Callable[[Flight], None]) -> None:
-        """Start nothing."""
-        self.reference = reference
-        self.deadline = deadline
-        self.land = land
-        self.landed = threading.Event()
-        self.outcome: Outcome | None = None
-        self.asked = False
-        self.asked_at = float("-inf")
-        self.others: Sequence[tuple[Reference, Found]] = ()
+        self.reference = reference  # the object
+        self.deadline = deadline  # the time until which an answer is of use, in seconds by the monotonic clock
+        self.land = land  # called with the flight when the outcome is known, before the waiting threads wake
+        self.landed = threading.Event()  # set at the end
+        self.outcome: Outcome | None = None  # the outcome; None until then
+        self.asked = False  # True if the server was asked for this object
+        self.asked_at = float("-inf")  # the time of the request
+        self.others: Sequence[tuple[Reference, Found]] = ()  # other objects that the same list showed
 
 
 Group = tuple[str, str, str]
@@ -144,30 +130,19 @@ class _Status(msgspec.Struct):
 
 
 class Fetcher:
-    """Reads metadata in a few threads of its own, which end when there is nothing to do.
-
-    Args:
-        reader: Makes the requests.
-        qps: Requests a second, with discovery.
-        burst: Requests at once after a pause.
-        timeout: The longest time for one request, in seconds; at most 5.
-        drop_annotations: The annotations that are dropped.
-        log: For failures.
-        clock: The monotonic clock in seconds.
-    """
+    """Reads metadata in a few threads of its own, which end when there is nothing to do."""
 
     def __init__(
         self,
-        reader: Reader,
+        reader: Reader,  # makes the requests
         *,
-        qps: float,
-        burst: int,
-        timeout: float,
-        drop_annotations: Iterable[str],
-        log: LimitedLog,
-        clock: Callable[[], float],
+        qps: float,  # requests a second, with discovery
+        burst: int,  # requests at once after a pause
+        timeout: float,  # the longest time for one request, in seconds; at most 5
+        drop_annotations: Iterable[str],  # the annotations that are dropped
+        log: LimitedLog,  # for failures
+        clock: Callable[[], float],  # the monotonic clock in seconds
     ) -> None:
-        """Make no request and start no thread yet."""
         self._clock = clock
         self._reader = reader
         self._timeout = min(timeout, _MAX_TIMEOUT)

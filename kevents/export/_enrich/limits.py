@@ -20,16 +20,11 @@ class RateLimiter:
     """At most ``qps`` requests a second, ``burst`` of them at once; not thread-safe.
 
     It returns the time of the next request, so that callers need not poll.
-
-    Args:
-        qps: Requests a second, above 0.
-        burst: Requests at once after a pause, at least 1.
     """
 
     __slots__ = ("_due", "_held", "_interval", "_slack")
 
     def __init__(self, qps: float, burst: int) -> None:
-        """Start with a full burst."""
         self._interval = 1.0 / qps
         self._slack = (burst - 1) * self._interval
         self._due = float("-inf")
@@ -37,10 +32,6 @@ class RateLimiter:
 
     def reserve(self, now: float, patience: float) -> float | None:
         """Reserve the next request.
-
-        Args:
-            now: The present, in seconds of any clock.
-            patience: The longest acceptable wait, in seconds.
 
         Returns:
             Seconds to wait before the request; None if that exceeds the patience, and then nothing is reserved.
@@ -68,7 +59,6 @@ class NegativeCache:
     """
 
     def __init__(self) -> None:
-        """Start empty."""
         self._forbidden: LRUCache[tuple[str, str], float] = LRUCache(_MAX_REMEMBERED)
         self._counts: Counter[str] = Counter()
         self._allowed: set[str] = set()

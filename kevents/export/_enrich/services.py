@@ -39,14 +39,10 @@ class ServiceIndex:
     """Maps a pod's UID to the names of its services; a pod that leaves a service keeps its name for 10 minutes.
 
     One thread changes the index and any thread may read it: a list that `names` returns is never changed.
-
-    Attributes:
-        synced: True once a complete list has been taken.
     """
 
     def __init__(self) -> None:
-        """Start empty and not synced."""
-        self.synced = False
+        self.synced = False  # True once a complete list has been taken
         self._slices: dict[SliceKey, tuple[str, frozenset[str]]] = {}
         self._memberships: dict[str, dict[str, int]] = {}  # by UID and service: the number of slices
         self._left: dict[str, dict[str, float]] = {}  # by UID and service: when the pod left it
@@ -68,13 +64,7 @@ class ServiceIndex:
         self.expire(now)
 
     def apply(self, kind: str, each: Mapping[str, Any], now: float) -> None:
-        """Take one event of a watch.
-
-        Args:
-            kind: ``ADDED``, ``MODIFIED`` or ``DELETED``; others are ignored.
-            each: The EndpointSlice.
-            now: The present, in seconds by the monotonic clock.
-        """
+        """Take one event of a watch."""
         if kind in ("ADDED", "MODIFIED"):
             self._set(_key(each), *_content(each), now)
         elif kind == "DELETED":
@@ -146,21 +136,13 @@ def _content(each: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
 
 
 class SliceWatch:
-    """The thread that lists and watches EndpointSlices and keeps an index up to date.
-
-    Args:
-        reader: Makes the requests.
-        index: The index; only this thread changes it.
-        count: Called with the verb of each request.
-        log: For failures.
-    """
+    """The thread that lists and watches EndpointSlices and keeps an index up to date."""
 
     def __init__(self, reader: ApiReader, index: ServiceIndex, count: Callable[[str], None], log: LimitedLog) -> None:
-        """Start no thread yet."""
-        self._reader = reader
-        self._index = index
-        self._count = count
-        self._log = log
+        self._reader = reader  # makes the requests
+        self._index = index  # the index; only this thread changes it
+        self._count = count  # called with the verb of each request
+        self._log = log  # for failures
         self._stopped = threading.Event()
         self._lock = threading.Lock()  # guards `_open`
         self._open: ResponseStream | None = None

@@ -46,19 +46,14 @@ class Order:
 
     A resourceVersion is used unchanged. After a reset of the storage to an earlier state, a new age begins, and its
     start is added. A server whose resourceVersions are no numbers gets numbers from the wall clock.
-
-    Args:
-        last: The number of the stream's position; 0 without one.
-        highest: The highest number that any destination has committed.
     """
 
     __slots__ = ("_base", "_highest", "_last")
 
     def __init__(self, last: int = 0, highest: int = 0) -> None:
-        """Continue after the position, in the latest age."""
-        self._highest = max(last, highest)
+        self._highest = max(last, highest)  # the highest number that any destination has committed
         self._base = self._highest // AGE * AGE
-        self._last = max(last, self._base)
+        self._last = max(last, self._base)  # the number of the stream's position; 0 without one
 
     @property
     def last(self) -> int:
@@ -172,11 +167,7 @@ def _checked_length(part: str, name: str) -> str:
 
 
 def decode_name(part: str) -> str:
-    """Return the name that a part of a path stands for.
-
-    Raises:
-        ValueError: If it is no encoded name.
-    """
+    """Return the name that a part of a path stands for. Raises ValueError if it is no encoded name."""
     if not re.fullmatch(r"(?!\.)([a-z0-9.-]|_[0-9a-f]{2})*", part, re.ASCII):
         raise ValueError(f"{part!r} is no encoded name")
     raw = re.sub(rb"_([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), part.encode())
@@ -198,11 +189,7 @@ def folder_of(stream: Stream) -> str:
 
 
 def stream_of(folder: str) -> Stream:
-    """Return the stream of a folder.
-
-    Raises:
-        ValueError: If it is no stream's folder.
-    """
+    """Return the stream of a folder. Raises ValueError if it is no stream's folder."""
     cluster, _, scope = folder.partition("/")
     resource, of, rest = scope.rpartition(_OF)
     return Stream(
@@ -212,15 +199,10 @@ def stream_of(folder: str) -> Stream:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SegmentName:
-    """The name of a segment; later segments of a stream are greater.
+    """The name of a segment; later segments of a stream are greater."""
 
-    Attributes:
-        last: The position's resourceVersion after it.
-        first: The resourceVersion of its first record.
-    """
-
-    last: int
-    first: int
+    last: int  # the position's resourceVersion after it
+    first: int  # the resourceVersion of its first record
 
     def file(self, suffix: str) -> str:
         """Return the file's name: `{first}-{last}.jsonl.gz`, at least 20 digits each, so that names sort."""

@@ -36,26 +36,14 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(name: str, possible: Iterable[str]) -> str:
-    """Return a suggestion as the end of a sentence, ``; did you mean "kind"?``; empty without a similar name.
-
-    Args:
-        name: The unknown name.
-        possible: The known ones.
-    """
+    """Return a suggestion as the end of a sentence, ``; did you mean "kind"?``; empty without a similar name."""
     names = {candidate.lower().replace("-", "_"): candidate for candidate in possible}
     found = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=1, cutoff=0.7)
     return f"; did you mean {shown(names[found[0]])}?" if found else ""
 
 
 def unknown(what: str, name: str, possible: Iterable[str], of: str = "") -> str:
-    """Return the error text for an unknown name, with a similar name or all known ones.
-
-    Args:
-        what: The kind of name: ``key``, ``sink``.
-        name: The unknown name.
-        possible: The known ones.
-        of: The thing that has these names.
-    """
+    """Return the error text for an unknown name, with a similar name or all known ones."""
     candidates = list(possible)
     end = did_you_mean(name, candidates) or (f"; there are {listed(candidates)}" if candidates else "; there are none")
     return f"unknown {what} {shown(name)}{f' of {of}' if of else ''}{end}"
@@ -92,11 +80,7 @@ def duration(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """Parse a size such as ``5MiB``, ``512kB`` or ``100B``; return bytes.
-
-    Raises:
-        ValueError: If it is none, or zero.
-    """
+    """Parse a size such as ``5MiB``, ``512kB`` or ``100B``; return bytes. Raises ValueError if it is none, or zero."""
     match = _SIZE.fullmatch(text)
     if not match or match[2] not in _BYTES or not (found := int(float(match[1]) * _BYTES[match[2]])):
         raise ValueError(f"no size: {text!r}")

@@ -34,12 +34,6 @@ def body_of(event: Body, verb: str, delta: int | None, cluster_name: str = "") -
 
     The body is the same for listed and watched events: `kind` and `apiVersion`, which only a watch sends, are removed
     as in event-exporter, and so are `managedFields`.
-
-    Args:
-        event: The decoded event of core/v1, with metadata.
-        verb: `ADDED` or `MODIFIED`.
-        delta: The number of occurrences since the last revision; None if it cannot be known.
-        cluster_name: The cluster's name; event-exporter's `clusterName`.
     """
     event.pop("kind", None)
     event.pop("apiVersion", None)
@@ -110,14 +104,8 @@ def event_time(body: Mapping[str, Any]) -> int:
 def gap_record(position: Position, rv: int, why: str, now: int, read_at: float, cluster_name: str = "") -> Record:
     """Return the record of a gap: events between two times may be missing.
 
-    Args:
-        position: The stream's position before the gap. It is part of `kevents.id`, so that a gap written twice has the
-            same id.
-        rv: The gap's place in the stream.
-        why: `expired` or `reset`.
-        now: When it was found, in nanoseconds since the epoch.
-        read_at: The same by the monotonic clock, in seconds.
-        cluster_name: The cluster's name.
+    The position before the gap is part of `kevents.id`, so that a gap written twice has the same id. `now` is in
+    nanoseconds since the epoch, `read_at` the same by the monotonic clock, in seconds.
     """
     stream = position.stream
     found = moment(now)
@@ -189,7 +177,6 @@ class Record:
     __slots__ = ("_line", "body", "read_at", "rv", "stream")
 
     def __init__(self, stream: Stream, rv: int, body: dict[str, Any], read_at: float) -> None:
-        """Store the values."""
         self.stream = stream
         self.rv = rv
         self.body = body
@@ -246,7 +233,6 @@ class Retry(Exception):  # noqa: N818  (an answer, not an error: the batch is tr
     """
 
     def __init__(self, why: str, after: float | None = None, pending: Sequence[Record] | None = None) -> None:
-        """Keep the reason, the wait and the records."""
         super().__init__(why)
         self.after = after
         self.pending = pending
@@ -261,7 +247,6 @@ class Reject(Exception):  # noqa: N818  (an answer, not an error: the position m
     """
 
     def __init__(self, why: str, records: Sequence[Record]) -> None:
-        """Store the cause and the records."""
         super().__init__(why)
         self.records = records
 

@@ -45,12 +45,6 @@ class EventFileError(Exception):
 def check(config: Path, event: str | None, stream: TextIO) -> int:
     """Check a configuration, and explain the routes of events.
 
-    Args:
-        config: The file of the configuration.
-        event: A file with an event, a list of events, or lines of exported records; ``-`` for standard input; None to
-            check the configuration only.
-        stream: The output.
-
     Returns:
         0, or 1 if an event has no destination.
 
@@ -182,9 +176,6 @@ class Parts:
 def build(config: Config) -> Parts:
     """Build an export, without connecting to anything.
 
-    Args:
-        config: A valid configuration.
-
     Raises:
         SecretError: If secrets are missing; it names all.
         ConfigError: If sinks refuse their options; it names all.
@@ -237,10 +228,6 @@ def _default_wait(config: Config) -> float:
 def client_of(cluster: ClusterConfig) -> Callable[[], Any] | None:
     """Return a function that makes an API client; None for the default: in-cluster, else the usual kubeconfig.
 
-    Args:
-        cluster: The table ``[cluster]``. Its kubeconfig is read now, to report errors at the start, and again for each
-            client, to find renewed credentials.
-
     Raises:
         KubeconfigError: If the kubeconfig is unusable.
     """
@@ -252,11 +239,7 @@ def client_of(cluster: ClusterConfig) -> Callable[[], Any] | None:
 
 
 def check_secrets(config: Config) -> None:
-    """Resolve every secret.
-
-    Raises:
-        SecretError: If secrets are missing; it names all.
-    """
+    """Resolve every secret. Raises SecretError if secrets are missing; it names all."""
     troubles = []
     for sink in config.sinks.values():
         for path, secret in _secrets(sink.options):
@@ -306,10 +289,6 @@ def check_sinks(config: Config) -> None:
 def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[str, Any]] | None]:
     """Return the place that a sink writes to, and a function for the options of its store, to read it back.
 
-    Args:
-        config: A valid configuration.
-        name: The name of the sink.
-
     Raises:
         ConfigError: If the sink does not exist, or cannot be read back.
     """
@@ -325,15 +304,7 @@ def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[
 
 
 def destination(config: SinkConfig, checkpoints: str) -> Destination:
-    """Build a destination.
-
-    Args:
-        config: The configuration of the sink.
-        checkpoints: The folder for the positions of sinks that store none; empty for no folder.
-
-    Raises:
-        ValueError: If the sink refuses its options.
-    """
+    """Build a destination. Raises ValueError if the sink refuses its options."""
     sink = _MAKERS[config.type](config)
     if checkpoints and config.type not in _READABLE:
         sink = Checkpointed(sink, Path(checkpoints) / f"{config.name}.json")

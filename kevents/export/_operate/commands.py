@@ -96,11 +96,6 @@ def _signals(stop: Callable[[], object]) -> Iterator[list[str]]:
 def log_setup(stream: TextIO, *, logs: str, shared: bool = False) -> Iterator[StatusLine | None]:
     """Set up the log: text with a status line on a terminal, else JSON lines.
 
-    Args:
-        stream: The output.
-        logs: ``auto``, ``text`` or ``json``.
-        shared: Whether records go to the same terminal, which leaves no place for a status line.
-
     Yields:
         The status line, if there is one.
     """
@@ -112,14 +107,7 @@ def log_setup(stream: TextIO, *, logs: str, shared: bool = False) -> Iterator[St
 
 
 def run_with_logs(parts: Parts, *, logs: str = "auto", shared: bool = False, stream: TextIO | None = None) -> int:
-    """Run an export as `run_export` does, with a log and its progress.
-
-    Args:
-        parts: The export.
-        logs: ``auto``, ``text`` or ``json``.
-        shared: Whether records go to the terminal of the log.
-        stream: The output of the log; standard error by default.
-    """
+    """Run an export as `run_export` does, with a log and its progress."""
     target = sys.stderr if stream is None else stream
     with (
         log_setup(target, logs=logs, shared=shared) as line,
@@ -178,7 +166,6 @@ class Progress:
         line: StatusLine | None,
         logger: logging.Logger = LOGGER,
     ) -> None:
-        """Start nothing yet."""
         self._statistics = statistics
         self._line = line
         self._logger = logger
@@ -226,9 +213,6 @@ _USER_ERRORS: Final = (ArchiveError, EventFileError, KeventsError, KubeconfigErr
 
 def run(options: argparse.Namespace) -> int:
     """Run a command.
-
-    Args:
-        options: The parsed options of the command ``kevents``.
 
     Returns:
         The exit status.

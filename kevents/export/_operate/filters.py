@@ -50,14 +50,7 @@ class OptionError(Exception):
 
 
 def filter_of(options: argparse.Namespace) -> Router:
-    """The filters as a route. Gaps always match.
-
-    Args:
-        options: The parsed options.
-
-    Raises:
-        OptionError: If one is invalid.
-    """
+    """The filters as a route. Gaps always match. Raises OptionError if one is invalid."""
     conditions: dict[str, Any] = {
         "namespace": options.namespace,
         "kind": _is_kind(options.kind) if options.kind else None,
@@ -74,11 +67,7 @@ def filter_of(options: argparse.Namespace) -> Router:
 
 
 def check_namespaces(names: Iterable[str]) -> None:
-    """Check the names of namespaces.
-
-    Raises:
-        OptionError: If one is impossible.
-    """
+    """Check the names of namespaces. Raises OptionError if one is impossible."""
     for name in names:
         if "," in name:
             raise OptionError(f"--namespace: give it once for each: -n {' -n '.join(name.split(','))}")

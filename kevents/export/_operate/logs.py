@@ -76,7 +76,6 @@ class StatusLine:
     """A stream for log lines on a terminal, with a status line below them that is redrawn in place."""
 
     def __init__(self, stream: TextIO) -> None:
-        """Show nothing yet."""
         self._stream = stream
         self._lock = threading.RLock()  # re-entrant: a signal handler may log during a redraw
         self._line = ""
@@ -104,12 +103,7 @@ class StatusLine:
 
 @contextmanager
 def logging_to(stream: TextIO | StatusLine, *, as_json: bool) -> Iterator[None]:
-    """Send all log records of the process to a stream: kevents' from INFO on, those of other loggers from WARNING on.
-
-    Args:
-        stream: The output.
-        as_json: JSON lines instead of text.
-    """
+    """Send the log of the process to a stream: kevents' from INFO on, that of other loggers from WARNING on."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if as_json else PlainFormatter())
     handler.addFilter(_FirstInsecure())

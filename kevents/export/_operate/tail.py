@@ -64,28 +64,18 @@ def age(seconds: int) -> str:
 
 
 class Columns:
-    """Formats records as rows. A column grows with its values, up to a limit.
-
-    Args:
-        colour: Whether to use colours.
-        namespaces: Whether to show the column NAMESPACE.
-        timestamps: Whether to show times in UTC instead of ages.
-        wide: Whether to show all columns.
-        encoding: The encoding of the output; characters that it lacks are escaped.
-        cut: Returns the width to cut rows to; 0 for uncut rows.
-    """
+    """Formats records as rows. A column grows with its values, up to a limit."""
 
     def __init__(
         self,
         *,
-        colour: bool,
-        namespaces: bool = True,
-        timestamps: bool = False,
-        wide: bool = False,
-        encoding: str = "utf-8",
-        cut: Callable[[], int] = int,
+        colour: bool,  # whether to use colours
+        namespaces: bool = True,  # whether to show the column NAMESPACE
+        timestamps: bool = False,  # whether to show times in UTC instead of ages
+        wide: bool = False,  # whether to show all columns
+        encoding: str = "utf-8",  # the encoding of the output; characters that it lacks are escaped
+        cut: Callable[[], int] = int,  # returns the width to cut rows to; 0 for uncut rows
     ) -> None:
-        """Begin with widths that fit most values."""
         narrow = 0 < cut() < _NARROW  # leave the space to the message
         hidden = [
             *(() if namespaces else ("NAMESPACE",)),
@@ -201,11 +191,6 @@ def _table(value: object) -> dict[str, Any]:
 
 def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record], None]) -> None:
     """Show the records of streams as they arrive, until the process is interrupted.
-
-    Args:
-        streams: Streams of an open source.
-        wanted: The filter: records without a target are not shown.
-        show: Shows one record.
 
     Raises:
         Exception: The error of a stream.

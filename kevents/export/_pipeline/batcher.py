@@ -21,21 +21,13 @@ IDLE = 60.0
 
 @dataclass(slots=True)
 class _Slice:
-    """The records of one chunk for this destination.
+    """The records of one chunk for this destination."""
 
-    Attributes:
-        records: In order.
-        position: How far the stream was read with the chunk.
-        since: When they were added, in seconds.
-        before: The time of the position before them, in nanoseconds.
-        done: How many of the records are in batches already.
-    """
-
-    records: Sequence[Record]
-    position: Position
-    since: float
-    before: int
-    done: int = 0
+    records: Sequence[Record]  # in order
+    position: Position  # how far the stream was read with the chunk
+    since: float  # when they were added, in seconds
+    before: int  # the time of the position before them, in nanoseconds
+    done: int = 0  # how many of the records are in batches already
 
 
 class _StreamQueue:
@@ -69,19 +61,12 @@ class _StreamQueue:
 
 
 class Batcher:
-    """The bounded queue of one destination, from which its batches are cut.
-
-    Args:
-        limits: When a batch closes.
-        queue: How many records and bytes may wait.
-        idle: Seconds after which a position that moved without records is written.
-    """
+    """The bounded queue of one destination, from which its batches are cut."""
 
     def __init__(self, limits: BatchOptions, queue: QueueOptions, idle: float = IDLE) -> None:
-        """Create an empty queue."""
-        self._limits = limits
-        self._queue = queue
-        self._idle = idle
+        self._limits = limits  # when a batch closes
+        self._queue = queue  # how many records and bytes may wait
+        self._idle = idle  # seconds after which a position that moved without records is written
         self._streams: dict[Stream, _StreamQueue] = {}
         self._flushing = False
         self._in_flight: tuple[int, int] = (0, 0)  # records, bytes

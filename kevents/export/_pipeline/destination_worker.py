@@ -28,25 +28,16 @@ _LAST_BACKOFF = 0.25  # longest wait between attempts once the export ends, in s
 
 
 class DestinationWorker:
-    """The queue of one destination and the thread that writes it.
-
-    Args:
-        name: The destination's name, as the routes use it.
-        destination: The sink and its options.
-        dead_letters: Stores refused records; None: they are lost, and counted.
-        log: The rate-limited log.
-        clock: A monotonic clock, in seconds.
-    """
+    """The queue of one destination and the thread that writes it."""
 
     def __init__(
         self,
-        name: str,
-        destination: Destination,
-        dead_letters: DeadLetterWriter | None,
-        log: LimitedLog,
-        clock: Callable[[], float] = monotonic,
+        name: str,  # the destination's name, as the routes use it
+        destination: Destination,  # the sink and its options
+        dead_letters: DeadLetterWriter | None,  # stores refused records; None: they are lost, and counted
+        log: LimitedLog,  # the rate-limited log
+        clock: Callable[[], float] = monotonic,  # a monotonic clock, in seconds
     ) -> None:
-        """Start no thread and call no sink."""
         self.name = name
         self._options = destination
         self._sink = destination.sink
@@ -101,12 +92,6 @@ class DestinationWorker:
 
     def offer(self, stream: Stream, records: Sequence[Record], position: Position, has_space: threading.Event) -> bool:
         """Add records to the queue, without waiting.
-
-        Args:
-            stream: Their stream.
-            records: The records that a route sends here, in order; may be empty.
-            position: How far the stream has been read with them.
-            has_space: Set when another call may succeed.
 
         Returns:
             False if the queue is full: nothing was added. An abandoned worker accepts everything and writes nothing:

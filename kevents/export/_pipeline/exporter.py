@@ -80,7 +80,6 @@ class Exporter:
         dead_letters: str | os.PathLike[str] | DeadLetterWriter | None = None,
         grace: float = 20.0,
     ) -> None:
-        """Create the workers; start nothing, connect to nothing."""
         if not sinks:
             raise ValueError("sinks must name at least one destination")
         self._source = source

@@ -25,15 +25,10 @@ PIECE: Final = 500
 
 
 class BoundedQueue:
-    """A short queue of chunks between two threads; `put` waits while it is full.
-
-    Args:
-        limit: Records at which it is full.
-    """
+    """A short queue of chunks between two threads; `put` waits while it is full."""
 
     def __init__(self, limit: int = PIECE) -> None:
-        """Create an empty queue."""
-        self._limit = limit
+        self._limit = limit  # records at which it is full
         self._chunks: deque[Chunk] = deque()
         self._items = 0
         self._closed = False
@@ -53,9 +48,6 @@ class BoundedQueue:
     def get(self, timeout: float | None = None) -> Chunk | None:
         """Take the next chunk, once there is one; None at the end.
 
-        Args:
-            timeout: Seconds to wait; None: without end.
-
         Raises:
             TimeoutError: If there is none in this time.
         """
@@ -70,11 +62,7 @@ class BoundedQueue:
             return chunk
 
     def get_all(self, limit: int = PIECE) -> Chunk | None:
-        """Take the chunks that are queued as one, once there is one; None at the end.
-
-        Args:
-            limit: Records in the result, unless the first chunk has more.
-        """
+        """Take the chunks that are queued as one, once there is one; None at the end."""
         chunk = self.get()
         if chunk is None:
             return None
@@ -105,11 +93,7 @@ class BoundedQueue:
 def pieces(chunk: Chunk, before: Position | None, size: int = PIECE) -> Iterator[Chunk]:
     """Cut a long chunk into pieces; records of one resourceVersion stay together.
 
-    Args:
-        chunk: The chunk.
-        before: The position of the stream before it; None: the chunk is the first. Its time is that of all pieces but
-            the last, because older events may follow within the chunk.
-        size: Records in a piece.
+    All pieces but the last have the time of the position before the chunk, because older events may follow within it.
     """
     records = chunk.records
     time = (before or chunk.position).time
@@ -163,37 +147,25 @@ class Routes(Protocol):
 
 
 class StreamWorker:
-    """Carries one stream from its source to the destination workers.
-
-    Args:
-        source: The stream.
-        workers: The destination workers by name.
-        router: Decides where records go.
-        enricher: Enriches the records; None: they go on unchanged.
-        dead_letters: Stores records on which a route raises; None: they are lost, and counted.
-        log: The rate-limited log.
-        fail: Called with an unexpected error, which ends the export.
-        clock: A monotonic clock, in seconds.
-    """
+    """Carries one stream from its source to the destination workers."""
 
     def __init__(
         self,
         source: EventStream,
-        workers: dict[str, DestinationWorker],
-        router: Routes,
-        enricher: Enricher | None,
+        workers: dict[str, DestinationWorker],  # the destination workers by name
+        router: Routes,  # decides where records go
+        enricher: Enricher | None,  # enriches the records; None: they go on unchanged
         dead_letters: DeadLetterWriter | None,
-        log: LimitedLog,
-        fail: Fail,
-        clock: Callable[[], float] = monotonic,
+        log: LimitedLog,  # the rate-limited log
+        fail: Fail,  # called with an unexpected error, which ends the export
+        clock: Callable[[], float] = monotonic,  # a monotonic clock, in seconds
     ) -> None:
-        """Start no thread."""
         self.stream = source.stream
         self._source = source
         self._workers = workers
         self._router = router
         self._enricher = enricher
-        self._dead_letters = dead_letters
+        self._dead_letters = dead_letters  # stores records on which a route raises; None: they are lost, and counted
         self._log = log
         self._fail = fail
         self._clock = clock
@@ -210,12 +182,7 @@ class StreamWorker:
     # -- the reading thread
 
     def start(self, after: Position | None, highest: Position | None = None) -> None:
-        """Start both threads.
-
-        Args:
-            after: The position that all destinations have stored.
-            highest: The highest position of any destination.
-        """
+        """Start both threads."""
         self._last_read = self._clock()
         self._position, self._highest = after, highest
         name = self.stream.scope or "all"
@@ -356,9 +323,7 @@ class StreamWorker:
     def drain(self, soon: float, deadline: float) -> None:
         """Wait until the records that were read are passed on, and for both threads.
 
-        Args:
-            soon: When a reading thread that is blocked in a request is left behind: nothing can interrupt it.
-            deadline: When waiting ends.
+        A reading thread that is still blocked in a request at `soon` is left behind: nothing can interrupt it.
         """
         for reading in self._threads[:1]:
             reading.join(max(soon - self._clock(), 0.0))

@@ -42,17 +42,9 @@ class AbandonedError(Exception):
 
 @dataclass(slots=True)
 class DestinationCounters:
-    """The counters of one destination, as in :class:`DestinationStatistics`. The caller holds the worker's lock.
+    """The counters of one destination, as in :class:`DestinationStatistics`. The caller holds the worker's lock."""
 
-    Attributes:
-        answered: When the destination last acknowledged a batch, in seconds of a monotonic clock.
-        writing_since: When the current write began; None without one.
-        settled: Records of the batch in flight that were written or refused already.
-        read: How far each stream was read.
-        committed: The position that the destination has stored, by stream.
-    """
-
-    answered: float
+    answered: float  # when the destination last acknowledged a batch, in seconds of a monotonic clock
     offered: int = 0
     already_stored: int = 0
     written: int = 0
@@ -64,9 +56,10 @@ class DestinationCounters:
     retries: int = 0
     failing: int = 0
     last_error: str = ""
-    writing_since: float | None = None
-    settled: int = 0
-    read: dict[Stream, Position | None] = field(default_factory=dict)
+    writing_since: float | None = None  # when the current write began; None without one
+    settled: int = 0  # records of the batch in flight that were written or refused already
+    read: dict[Stream, Position | None] = field(default_factory=dict)  # how far each stream was read
+    # the position that the destination has stored, by stream
     committed: dict[Stream, Position | None] = field(default_factory=dict)
 
     def writing_for(self, now: float) -> float:
@@ -100,34 +93,19 @@ class DestinationCounters:
 
 
 class Writer:
-    """Calls one sink, in the destination worker's thread, and retries until each batch is settled.
-
-    Args:
-        name: The destination's name.
-        destination: The sink and its options.
-        dead_letters: Stores refused records; None: they are lost, and counted.
-        log: The rate-limited log.
-        lock: The worker's lock, which guards the counters.
-        counters: The destination's counters.
-        pause: Waits for some seconds, or raises :class:`AbandonedError`.
-        clock: A monotonic clock, in seconds.
-
-    Attributes:
-        unknown: Streams whose position the sink could not tell at the start (only with ``when_full="drop"``).
-    """
+    """Calls one sink, in the destination worker's thread, and retries until each batch is settled."""
 
     def __init__(
         self,
-        name: str,
-        destination: Destination,
-        dead_letters: DeadLetterWriter | None,
-        log: LimitedLog,
-        lock: threading.Lock,
-        counters: DestinationCounters,
-        pause: Callable[[float], None],
-        clock: Callable[[], float],
+        name: str,  # the destination's name
+        destination: Destination,  # the sink and its options
+        dead_letters: DeadLetterWriter | None,  # stores refused records; None: they are lost, and counted
+        log: LimitedLog,  # the rate-limited log
+        lock: threading.Lock,  # the worker's lock, which guards the counters
+        counters: DestinationCounters,  # the destination's counters
+        pause: Callable[[float], None],  # waits for some seconds, or raises `AbandonedError`
+        clock: Callable[[], float],  # a monotonic clock, in seconds
     ) -> None:
-        """Keep the arguments; call no sink."""
         self.unknown: set[Stream] = set()
         self._late: dict[Stream, Position] = {}  # positions of unknown streams, asked for before a later write
         self._name = name
@@ -267,19 +245,12 @@ class Writer:
 
 
 class wait_retry_after(wait_base):  # noqa: N801 - tenacity's naming
-    """Waits as long as the destination asks, at most 60 s, or as long as another wait returns.
-
-    Args:
-        wait: Used if the destination asks for nothing.
-        fallback: Used if `wait` raises or returns no valid number of seconds.
-        log: The rate-limited log.
-    """
+    """Waits as long as the destination asks, at most 60 s, or as long as another wait returns."""
 
     def __init__(self, wait: wait_base, fallback: wait_base, log: LimitedLog) -> None:
-        """Keep the waits."""
-        self._wait = wait
-        self._fallback = fallback
-        self._log = log
+        self._wait = wait  # used if the destination asks for nothing
+        self._fallback = fallback  # used if `wait` raises or returns no valid number of seconds
+        self._log = log  # the rate-limited log
 
     def __call__(self, retry_state: RetryCallState) -> float:
         """Return the seconds to wait."""

@@ -56,18 +56,12 @@ _log = LimitedLog()
 
 
 class ConditionError(ValueError):
-    """A condition that can never be tested, or never matches.
-
-    Args:
-        why: What is wrong, with the value and the fix.
-        path: The place inside the condition: keys and indices.
-    """
+    """A condition that can never be tested, or never matches."""
 
     def __init__(self, why: str, path: Path = ()) -> None:
-        """Store the reason and the place."""
         super().__init__(why)
-        self.why = why
-        self.path = path
+        self.why = why  # what is wrong, with the value and the fix
+        self.path = path  # the place inside the condition: keys and indices
 
 
 # -- conditions: tests of one value ------------------------------------------------------------------------------------
@@ -75,30 +69,14 @@ class ConditionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The test of one value.
+    """The test of one value."""
 
-    Attributes:
-        matches: The test. It gets the value of the event, None if the event has none.
-        text: The condition as the end of a sentence: ``is "Pod"``.
-    """
-
-    matches: Test
-    text: str
+    matches: Test  # the test. It gets the value of the event, None if the event has none.
+    text: str  # the condition as the end of a sentence: `is "Pod"`
 
 
 def compile_condition(value: object, shape: str = "text", path: Path = ()) -> Condition:
-    """Compile a condition.
-
-    Args:
-        value: A plain value (equality), a list or set (one of), a table with one of ``equals``, ``one_of``, ``regex``
-            (searches), ``glob`` (the whole value), ``min`` and ``max``, ``exists``, any with ``not = true``, or a
-            callable.
-        shape: The type of the tested value: ``text``, ``number`` or ``flag``.
-        path: The place of the condition, for errors.
-
-    Raises:
-        ConditionError: If it can never be tested, or never matches.
-    """
+    """Compile a condition. Raises ConditionError if it can never be tested, or never matches."""
     if isinstance(value, Mapping):
         return _table(value, shape, path)
     if isinstance(value, list | tuple | AbstractSet):
@@ -293,17 +271,11 @@ CONDITIONS: Final = tuple(_READERS)
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """One compiled condition of a route.
+    """One compiled condition of a route."""
 
-    Attributes:
-        field: The name of the value: ``kind``, ``labels.app``.
-        read: Returns the value from a record's body.
-        condition: The test of the value.
-    """
-
-    field: str
-    read: Callable[[Body], Any]
-    condition: Condition
+    field: str  # the name of the value: `kind`, `labels.app`
+    read: Callable[[Body], Any]  # returns the value from a record's body
+    condition: Condition  # the test of the value
 
     def matches(self, body: Body) -> bool:
         """True if the condition holds. A user's function that raises counts as a match: no event is lost by it."""
@@ -321,14 +293,7 @@ class Matcher:
 
 
 def compile_matchers(conditions: Mapping[str, Value]) -> Iterable[Matcher]:
-    """Compile the conditions of a route.
-
-    Args:
-        conditions: By name, one of `CONDITIONS`; None: no condition.
-
-    Raises:
-        ConditionError: If one can never be tested, or never matches.
-    """
+    """Compile the conditions of a route. Raises ConditionError if one can never be tested, or never matches."""
     for field, read in _READERS.items():
         value = conditions.get(field)
         if value is None:

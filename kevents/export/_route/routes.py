@@ -119,17 +119,11 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of one route for a record.
-
-    Attributes:
-        route: The route.
-        matched: True if every condition holds; None if the route was not tried because of an earlier ``stop``.
-        reasons: All conditions if it matched, else those that do not hold.
-    """
+    """The result of one route for a record."""
 
     route: Route
-    matched: bool | None
-    reasons: tuple[str, ...]
+    matched: bool | None  # True if every condition holds; None if the route was not tried because of an earlier `stop`
+    reasons: tuple[str, ...]  # all conditions if it matched, else those that do not hold
 
 
 class Router:
@@ -142,7 +136,6 @@ class Router:
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        """Store the routes."""
         self._routes = tuple(routes)
         self._sinks = tuple(dict.fromkeys(sink for route in self._routes for sink in route.sinks))
 

@@ -44,7 +44,6 @@ class Checkpointed:
     """
 
     def __init__(self, sink: Sink, path: str | os.PathLike[str]) -> None:
-        """Keep both; read nothing."""
         self._sink = sink
         self.final_errors = (CheckpointError, *getattr(sink, "final_errors", ()))
         self._path = Path(path)

@@ -33,7 +33,6 @@ class DeadLetters:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], int] = time_ns) -> None:
-        """Keep the path; open nothing."""
         self._path = Path(path)
         self._clock = clock
         self._lock = Lock()  # guards the file's end and the counter

@@ -58,7 +58,6 @@ class ElasticsearchSink(HttpSink):
         timeout: float = 30.0,
         ca_file: str | None = None,
     ) -> None:
-        """Check the arguments; connect to nothing."""
         check_index(index)
         self._index = index
         super().__init__(Endpoint(url, headers, timeout, ca_file, compress=compress, path=_PATH))

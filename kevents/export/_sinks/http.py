@@ -33,14 +33,9 @@ _QUERY = re.compile(r"(?<=[a-z0-9/_.-])\?[^\s<>\"')]*(?:=|%3D)[^\s<>\"')]*", re.
 
 
 class Redactor:
-    """Removes known secrets, users in URLs and the queries of URLs from texts.
-
-    Args:
-        secrets: The secrets; those shorter than four characters are ignored.
-    """
+    """Removes known secrets, users in URLs and the queries of URLs from texts."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        """Keep the secrets."""
         self._values: tuple[str, ...] = ()
         for secret in secrets:
             self.remember(secret)
@@ -96,30 +91,15 @@ _PUBLIC_HEADERS: Final = frozenset({"content-type", "content-encoding", "accept"
 
 
 class RefusedError(Exception):
-    """The server will never accept this request. It may accept a part of it.
-
-    Args:
-        why: The reason, without secrets.
-        body: The beginning of the answer.
-    """
+    """The server will never accept this request. It may accept a part of it."""
 
     def __init__(self, why: str, body: bytes) -> None:
-        """Keep both."""
         super().__init__(why)
-        self.body = body
+        self.body = body  # the beginning of the answer
 
 
 class Endpoint:
     """One URL, to which requests are sent one at a time.
-
-    Args:
-        url: `https://...`; everything but scheme and host is treated as a secret.
-        headers: Additional headers; their values are secrets.
-        timeout: Seconds for a request, from the connection to the end of the answer.
-        ca_file: A file of certificates to trust instead of the system's.
-        method: The HTTP method.
-        compress: ``gzip`` or ``none``.
-        path: Added to the URL.
 
     Raises:
         ValueError: If an argument has a wrong value.
@@ -128,16 +108,15 @@ class Endpoint:
 
     def __init__(
         self,
-        url: Text,
-        headers: Mapping[str, Text] | None,
-        timeout: float,
-        ca_file: str | None,
+        url: Text,  # `https://...`; everything but scheme and host is treated as a secret
+        headers: Mapping[str, Text] | None,  # additional headers; their values are secrets
+        timeout: float,  # seconds for a request, from the connection to the end of the answer
+        ca_file: str | None,  # a file of certificates to trust instead of the system's
         *,
-        method: str = "POST",
-        compress: str = "none",
-        path: str = "",
+        method: str = "POST",  # the HTTP method
+        compress: str = "none",  # `gzip` or `none`
+        path: str = "",  # added to the URL
     ) -> None:
-        """Check the arguments; connect to nothing."""
         if compress not in {"gzip", "none"}:
             raise ValueError(f"compress must be 'gzip' or 'none', not {compress!r}")
         _require_httpx()
@@ -155,11 +134,6 @@ class Endpoint:
 
     def send(self, body: bytes, headers: Mapping[str, str], *, longest: int = _LONGEST_ANSWER) -> bytes:
         """Send a request.
-
-        Args:
-            body: The body, before compression.
-            headers: Its headers.
-            longest: The most bytes of the answer that are read.
 
         Returns:
             The beginning of a successful answer.
@@ -259,11 +233,7 @@ class Endpoint:
 
 
 class _DeadlineBackend:
-    """The network of one endpoint. Each operation ends at the deadline of the request, however slow the server is.
-
-    Attributes:
-        deadline: When the current request ends, in seconds of the monotonic clock.
-    """
+    """The network of one endpoint. Each operation ends at the deadline of the request, however slow the server is."""
 
     deadline = inf
 
@@ -383,16 +353,12 @@ class HttpSink(SinkWithoutPosition, ABC):
 
     A refused request is halved until the refused records are found, unless `_halves` is False. When the same batch is
     written again after a failure, the sink continues where it stopped.
-
-    Args:
-        endpoint: The URL of the requests.
     """
 
     _halves = True
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Start without a batch."""
-        self._endpoint = endpoint
+        self._endpoint = endpoint  # the URL of the requests
         self._key: tuple[Position, int, str] | None = None
         self._parts: list[Sequence[Record]] = []  # not answered yet, the next one last
         self._refused: list[Record] = []

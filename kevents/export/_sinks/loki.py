@@ -63,7 +63,6 @@ class LokiSink(HttpSink):
         ca_file: str | None = None,
         clock: Callable[[], int] = time_ns,
     ) -> None:
-        """Check the arguments; connect to nothing."""
         self._labels = compile_labels(labels)
         self._clock = clock
         own: dict[str, Text] = {**(headers or {})}
@@ -87,11 +86,7 @@ class LokiSink(HttpSink):
 
 
 def compile_labels(labels: Mapping[str, str]) -> list[tuple[str, TextTemplate]]:
-    """Compile the labels of streams.
-
-    Raises:
-        ValueError: If there is none, a name is invalid, or a template is.
-    """
+    """Compile the labels of streams. Raises ValueError if there is none, a name is invalid, or a template is."""
     if not labels:
         raise ValueError("labels: Loki needs at least one label")
     for name in labels:

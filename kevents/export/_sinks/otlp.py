@@ -68,7 +68,6 @@ class OtlpSink(HttpSink):
         ca_file: str | None = None,
         clock: Callable[[], int] = time_ns,
     ) -> None:
-        """Check the arguments; connect to nothing."""
         _require_proto()
         self._clock = clock
         super().__init__(Endpoint(endpoint, headers, timeout, ca_file, compress=compress))
@@ -105,12 +104,7 @@ def _require_proto() -> None:
 
 
 def request_of(records: Sequence[Record], now: int) -> ExportLogsServiceRequest:
-    """Return the request for a batch; consecutive records about the same object share a resource.
-
-    Args:
-        records: In order.
-        now: The observed time, in nanoseconds since the epoch.
-    """
+    """Return the request for a batch; consecutive records about the same object share a resource."""
     from opentelemetry.proto.collector.logs.v1 import logs_service_pb2  # noqa: PLC0415 - an optional package
 
     request = logs_service_pb2.ExportLogsServiceRequest()

@@ -25,13 +25,6 @@ _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>])")
 class ChatSink(HttpSink):
     """Base class of sinks that send messages to people.
 
-    Args:
-        url: The secret address of the webhook, or a function that returns it. Plain HTTP is for loopback only.
-        title: The first line of a message.
-        max_lines: Lines of a message; the others are counted in its last line.
-        timeout: Seconds for a request, from the connection to the end of the answer.
-        ca_file: A file of certificates to trust instead of the system's.
-
     Raises:
         ValueError: If an argument has a wrong value.
         ImportError: If httpx is missing.
@@ -42,14 +35,13 @@ class ChatSink(HttpSink):
 
     def __init__(
         self,
-        url: Text,
+        url: Text,  # the secret address of the webhook, or a function that returns it. Plain HTTP is for loopback only.
         *,
-        title: str = "Kubernetes events",
-        max_lines: int = 20,
-        timeout: float = 30.0,
-        ca_file: str | None = None,
+        title: str = "Kubernetes events",  # the first line of a message
+        max_lines: int = 20,  # lines of a message; the others are counted in its last line
+        timeout: float = 30.0,  # seconds for a request, from the connection to the end of the answer
+        ca_file: str | None = None,  # a file of certificates to trust instead of the system's
     ) -> None:
-        """Check the arguments; connect to nothing."""
         if isinstance(url, str):
             check_chat_url(url)
         self._title = title
@@ -167,11 +159,7 @@ def _group(body: Mapping[str, Any]) -> tuple[tuple[str, str, str], str]:
 
 
 def check_chat_url(url: str) -> str:
-    """Check and return the address of a webhook.
-
-    Raises:
-        ValueError: If it is plain HTTP to another machine.
-    """
+    """Check and return the address of a webhook. Raises ValueError if it is plain HTTP to another machine."""
     parts = urlsplit(url.strip())
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ValueError("the URL must be https://...: it is a secret")

@@ -59,7 +59,6 @@ class SplunkSink(HttpSink):
         ca_file: str | None = None,
         clock: Callable[[], int] = time_ns,
     ) -> None:
-        """Check the arguments; connect to nothing."""
         fields = {"index": index, "sourcetype": sourcetype, "source": source}
         self._fields = {key: value for key, value in fields.items() if value}
         self._clock = clock

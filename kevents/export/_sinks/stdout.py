@@ -33,7 +33,6 @@ class StdoutSink(SinkWithoutPosition):
     final_errors = (BrokenPipeError,)
 
     def __init__(self, stream: Writable | None = None) -> None:
-        """Keep the stream."""
         self._stream = stream
         self._batch: Batch | None = None  # the batch that is being written
         self._left = b""  # its unwritten bytes

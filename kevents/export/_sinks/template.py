@@ -27,15 +27,11 @@ class Template:
     itself: a number stays a number, and a missing value is null. In longer texts a missing value is empty. A filter
     changes a value: `{kevents.time|unix}` is a time in seconds, `|unix_ns` in nanoseconds, `|json` a value as a text.
 
-    Args:
-        text: The JSON.
-
     Raises:
         ValueError: If it is not JSON, or a placeholder is invalid.
     """
 
     def __init__(self, text: str) -> None:
-        """Compile the template."""
         try:
             value = json.loads(text)
             _ENCODER.encode(value)  # some JSON can be read and not be written: a lone surrogate, a huge number
@@ -51,15 +47,11 @@ class Template:
 class TextTemplate:
     """A text with places as in :class:`Template`; a missing value is empty.
 
-    Args:
-        text: The text.
-
     Raises:
         ValueError: If a placeholder is invalid.
     """
 
     def __init__(self, text: str) -> None:
-        """Compile the template."""
         self._fill = _compile_text(text)
 
     def fill(self, record: Mapping[str, Any]) -> str:
@@ -80,11 +72,7 @@ def value_at(value: Any, *steps: str) -> Any:  # noqa: ANN401 - any JSON
 
 
 def compile_path(path: str) -> list[str]:
-    """Return the steps of a path.
-
-    Raises:
-        ValueError: If it is invalid.
-    """
+    """Return the steps of a path. Raises ValueError if it is invalid."""
     if not _PATH.fullmatch(path):
         raise ValueError(f"{path!r} is no path: write involvedObject.name or metadata.labels[example.com/key]")
     return [bracketed or plain for bracketed, plain in _STEP.findall(path)]

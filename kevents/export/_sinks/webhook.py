@@ -59,7 +59,6 @@ class WebhookSink(HttpSink):
         timeout: float = 30.0,
         ca_file: str | None = None,
     ) -> None:
-        """Check the arguments; connect to nothing."""
         if method not in METHODS:
             raise ValueError(f"method must be 'POST', 'PUT' or 'PATCH', not {method!r}")
         self._template = Template(body) if body else None

@@ -37,34 +37,21 @@ _WATCH_SLACK: Final = 15.0
 
 
 class NoAnswerError(UnavailableError):
-    """The server did not answer, or not completely.
-
-    Args:
-        why: The failure.
-        host: The server's address, without credentials.
-        accepted: True if the server accepted the request: it may be this request that it cannot answer.
-    """
+    """The server did not answer, or not completely."""
 
     def __init__(self, why: str, host: str = "", *, accepted: bool = False) -> None:
-        """Store the details."""
         super().__init__(why)
-        self.host = host
+        self.host = host  # the server's address, without credentials
         self.accepted = accepted
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that was read completely.
+    """An answer that was read completely."""
 
-    Attributes:
-        status: The HTTP status.
-        body: The body.
-        retry_after: Seconds of ``Retry-After``; None without one.
-    """
-
-    status: int
+    status: int  # the HTTP status
     body: bytes
-    retry_after: float | None = None
+    retry_after: float | None = None  # seconds of `Retry-After`; None without one
 
 
 class ApiReader:
@@ -74,16 +61,12 @@ class ApiReader:
     generation. The pool, the configuration and the authentication are the same in all of them (31 to 37). Redirects are
     never followed and nothing is retried. Several threads may use one reader.
 
-    Args:
-        api: A ``CoreV1Api`` or ``ApiClient``, or a callable that returns one; None: the environment's configuration.
-
     Raises:
         TypeError: If ``api`` is none of these.
         ImportError: If the official client is not installed.
     """
 
     def __init__(self, api: object = None) -> None:
-        """Import the client; connect to nothing."""
         import urllib3  # noqa: PLC0415 - a dependency of the client
 
         self._urllib3: Any = urllib3
@@ -102,11 +85,6 @@ class ApiReader:
     def get(self, path: str, accept: str, timeout: float) -> Answer:
         """Make one request and read the answer.
 
-        Args:
-            path: Path and query; names in it are quoted.
-            accept: The form of the answer.
-            timeout: Seconds to connect, and seconds without a byte of the answer.
-
         Raises:
             NoAnswerError: There was no answer, or it ended early, or it is longer than 16 MiB.
             UnavailableError: There are no credentials yet.
@@ -118,15 +96,7 @@ class ApiReader:
                 raise NoAnswerError(f"{path}: {error}", accepted=True) from None
 
     def watch(self, path: str, timeout: float) -> ResponseStream:
-        """Open a watch.
-
-        Args:
-            path: Path and query.
-            timeout: Seconds without a byte after which the connection counts as dead.
-
-        Raises:
-            UnavailableError: There was no answer, or an error; the text names its status.
-        """
+        """Open a watch. Raises UnavailableError if there was no answer, or an error; the text names its status."""
         stream = self.open(path, JSON, (_CONNECT_TIMEOUT, timeout), live=True)
         if stream.status != _OK:
             stream.close()
@@ -135,12 +105,6 @@ class ApiReader:
 
     def open(self, path: str, accept: str, timeout: tuple[float, float], *, live: bool = False) -> ResponseStream:
         """Make one request and return the answer with its body unread, whatever its status.
-
-        Args:
-            path: Path and query.
-            accept: The form of the answer.
-            timeout: Seconds to connect, and seconds without a byte of the answer.
-            live: True for a watch.
 
         Raises:
             NoAnswerError: There was no answer.
@@ -179,16 +143,10 @@ def refusal(stream: ResponseStream) -> Exception:
 
 
 class EventRequests:
-    """The requests of one stream of events; one thread makes them, any thread may end them.
-
-    Args:
-        reader: Makes the requests.
-        scope: The namespace whose events are read; empty: all.
-    """
+    """The requests of one stream of events; one thread makes them, any thread may end them."""
 
     def __init__(self, reader: ApiReader, scope: str = "") -> None:
-        """Make no request yet."""
-        self._reader = reader
+        self._reader = reader  # makes the requests
         self._path = f"/api/v1/namespaces/{quote(scope, safe='')}/events" if scope else "/api/v1/events"
         self._lock = threading.Lock()  # guards the two below
         self._stream: ResponseStream | None = None
@@ -196,10 +154,6 @@ class EventRequests:
 
     def page(self, limit: int, token: str = "") -> bytes:
         """Return one page of the list.
-
-        Args:
-            limit: The number of events on it.
-            token: The continue token of the page before; empty: the first page.
 
         Raises:
             TooLargeError: The page is longer than 64 MiB.
@@ -214,10 +168,6 @@ class EventRequests:
     @contextmanager
     def watch(self, version: str, seconds: int) -> Iterator[ResponseStream]:
         """Open a watch for the length of a block.
-
-        Args:
-            version: The resourceVersion after which it begins.
-            seconds: After how many seconds the server ends it.
 
         Raises:
             GoneError: The server no longer knows the version.

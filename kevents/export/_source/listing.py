@@ -31,15 +31,10 @@ Item = tuple[int, bytes]
 
 
 class Backlog:
-    """Events with a number each, returned in the order of the numbers; a context manager.
-
-    Args:
-        limit: Bytes that are kept in memory; the rest goes to a temporary file.
-    """
+    """Events with a number each, returned in the order of the numbers; a context manager."""
 
     def __init__(self, limit: int) -> None:
-        """Start empty, without a file."""
-        self._limit = limit
+        self._limit = limit  # bytes that are kept in memory; the rest goes to a temporary file
         self._items: list[Item] = []
         self._size = 0
         self._file: IO[bytes] | None = None
@@ -56,11 +51,7 @@ class Backlog:
         return self._runs[-1][1] if self._runs else 0
 
     def add(self, number: int, item: bytes) -> None:
-        """Add an item.
-
-        Raises:
-            OSError: The temporary file cannot be written.
-        """
+        """Add an item. Raises OSError if the temporary file cannot be written."""
         self._items.append((number, item))
         self._count += 1
         self._size += len(item) + _ITEM_OVERHEAD
@@ -113,36 +104,21 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class ListResult:
-    """The result of a list.
+    """The result of a list."""
 
-    Attributes:
-        version: Its resourceVersion, after which a watch continues.
-        items: The number of events.
-        reaches_back: True if one of them had been read before. Then no event written later has expired, because events
-            expire in the order of their last write.
-        lowest: The lowest number of the events that had not been read; None without one.
-        unreadable: The number of items that are no events.
-    """
-
-    version: str
-    items: int
+    version: str  # its resourceVersion, after which a watch continues
+    items: int  # the number of events
+    # True if one of them had been read before. Then no event written later has expired, because events expire in the
+    # order of their last write.
     reaches_back: bool
-    lowest: int | None
-    unreadable: int
+    lowest: int | None  # the lowest number of the events that had not been read; None without one
+    unreadable: int  # the number of items that are no events
 
 
 def collect(
     requests: EventRequests, revisions: RevisionFilter, backlog: Backlog, limit: int, on_reset: Callable[[], None]
 ) -> ListResult:
     """List all events and put those that have not been read into the backlog.
-
-    Args:
-        requests: Makes the requests.
-        revisions: Knows which events have been read.
-        backlog: Gets the others; empty.
-        limit: The number of events per page; it is halved while a page is too large.
-        on_reset: Called when the list is older than what has been read, because the storage was reset. It starts a new
-            age of the stream's order.
 
     Raises:
         GoneError: The list expired before its last page.
@@ -201,13 +177,6 @@ def why_gap(before: Position, listed: ListResult, order: Order, now: int, life: 
 
     Events expire in the order of their last write. So no event written after the position has expired while an event
     written before it still exists, and none has expired if the pause was shorter than their life.
-
-    Args:
-        before: The stream's position.
-        listed: The list.
-        order: The stream's order, before any event of the list is taken.
-        now: The time of the list in nanoseconds since the epoch.
-        life: Seconds for which the server keeps an event after its last write.
     """
     if order.last // AGE > before.rv // AGE:
         return RESET
@@ -217,13 +186,7 @@ def why_gap(before: Position, listed: ListResult, order: Order, now: int, life: 
 
 
 def end_of_gap(listed: ListResult, order: Order, now: int) -> int:
-    """Return the last number at which an event may be missing.
-
-    Args:
-        listed: The list.
-        order: The stream's order, before any event of the list is taken.
-        now: The time of the list in nanoseconds since the epoch, for a server whose resourceVersions are no numbers.
-    """
+    """Return the last number at which an event may be missing."""
     number = number_of(listed.version)
     if number is None:
         return order.invent(now)

@@ -50,16 +50,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
-    """Decode JSON. Values nested deeper than 64 levels become null.
-
-    Args:
-        decoder: A msgspec decoder.
-        data: The JSON.
-
-    Raises:
-        msgspec.DecodeError: It is no JSON, or not what the decoder expects.
-        UnicodeDecodeError: It is no UTF-8.
-    """
+    """Decode JSON. Values nested deeper than 64 levels become null. Raises msgspec's and Unicode's DecodeError."""
     try:
         return decoder.decode(data)
     except RecursionError:
@@ -84,11 +75,7 @@ def limit_depth(data: bytes) -> bytes:
 
 
 def decode_page(body: bytes) -> Page:
-    """Decode a page of a list.
-
-    Raises:
-        UnavailableError: It is none, or it has no resourceVersion.
-    """
+    """Decode a page of a list. Raises UnavailableError if it is none, or it has no resourceVersion."""
     try:
         page = decode(_PAGE, body)
     except _FAILURES as error:
@@ -99,36 +86,18 @@ def decode_page(body: bytes) -> Page:
 
 
 class WatchDecoder:
-    """Decodes one watch.
-
-    Args:
-        revisions: The stream's filter, which gets each event.
-        version: The resourceVersion after which the watch began.
-
-    Attributes:
-        version: The resourceVersion after which the next watch begins: that of the last event.
-        events: The number of events of any type.
-        unreadable: The number of lines that held no event.
-        error: The error that ended the watch, from an ERROR event or a broken line; None: none so far.
-    """
+    """Decodes one watch."""
 
     def __init__(self, revisions: RevisionFilter, version: str) -> None:
-        """Start at the beginning of the watch."""
-        self.version = version
-        self.events = 0
-        self.unreadable = 0
+        self.version = version  # the resourceVersion after which the watch began
+        self.events = 0  # the number of events of any type
+        self.unreadable = 0  # the number of lines that held no event
         self.error: Exception | None = None
-        self._revisions = revisions
+        self._revisions = revisions  # the stream's filter, which gets each event
         self._rest = b""
 
     def decode(self, data: bytes, now: int, read_at: float) -> list[Record]:
-        """Return the records of the bytes that arrived. An incomplete line waits for its end.
-
-        Args:
-            data: The bytes.
-            now: The time of arrival in nanoseconds since the epoch.
-            read_at: The same by the monotonic clock, in seconds.
-        """
+        """Return the records of the bytes that arrived. An incomplete line waits for its end."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _DECODER_MAX_LINE:
             self.error = UnavailableError(f"the answer is no watch: a line is longer than {_DECODER_MAX_LINE} bytes")
@@ -194,25 +163,17 @@ class Unchunker:
 
     The API server sends each watch event as one chunk. Reading chunk by chunk costs several times as much as decoding
     the events.
-
-    Attributes:
-        ended: True after the last chunk.
     """
 
     __slots__ = ("_left", "_rest", "ended")
 
     def __init__(self) -> None:
-        """Start before the first chunk."""
         self._rest = b""
         self._left = 0
-        self.ended = False
+        self.ended = False  # True after the last chunk
 
     def feed(self, data: bytes) -> bytes:
-        """Return the content of the chunks, as far as it has arrived.
-
-        Raises:
-            CutError: The data is not chunked.
-        """
+        """Return the content of the chunks, as far as it has arrived. Raises CutError if the data is not chunked."""
         data = self._rest + data if self._rest else data
         found: list[bytes] = []
         at, end = 0, len(data)
@@ -240,28 +201,19 @@ class Unchunker:
 
 
 class ResponseStream:
-    """The body of an answer; one thread reads it, any thread may end it. A context manager that closes it.
-
-    Args:
-        response: A urllib3 response whose body has not been read.
-        live: True for a watch: its connection is closed at the end and never reused.
-
-    Attributes:
-        caught_up: True if the last read had to wait, so everything that was sent before it has been read.
-    """
+    """The body of an answer; one thread reads it, any thread may end it. A context manager that closes it."""
 
     def __init__(self, response: Any, *, live: bool = False) -> None:  # noqa: ANN401 - no common type in all versions
-        """Look at the connection; read nothing."""
         import urllib3.exceptions  # noqa: PLC0415 - not loaded with kevents.export
 
         self._failures = (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError)  # the last two: `end`
-        self._response = response
+        self._response = response  # a urllib3 response whose body has not been read
         self._connection: Any = response.connection if live else None
         self._socket: Any = getattr(getattr(response, "connection", None), "sock", None)
         self._raw: Any = self._chunked_source(response) if live else None
         self._chunks = Unchunker()
         self._begun = False
-        self.caught_up = False
+        self.caught_up = False  # True if the last read had to wait, so everything that was sent before it has been read
         self._selector = selectors.DefaultSelector()
         if self._socket is not None:
             self._selector.register(self._socket, selectors.EVENT_READ)
@@ -308,9 +260,6 @@ class ResponseStream:
 
     def read_all(self, limit: int) -> bytes:
         """Return the whole body.
-
-        Args:
-            limit: The largest accepted size in bytes.
 
         Raises:
             TooLargeError: The body is longer.

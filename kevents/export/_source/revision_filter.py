@@ -31,27 +31,17 @@ _MAX_EVENTS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """The option, parsed.
+    """The option, parsed."""
 
-    Attributes:
-        first_only: True if only the first revision of an event becomes a record.
-        window: The window's length in seconds; None: no window.
-    """
-
-    first_only: bool = False
-    window: float | None = None
+    first_only: bool = False  # True if only the first revision of an event becomes a record
+    window: float | None = None  # the window's length in seconds; None: no window
 
 
 def parse_repeats(value: str | float, event_life: float) -> Repeats:
-    """Parse the option.
+    """Parse `all`, `first`, or a window: a text such as `1m30s`, or seconds. Raises ValueError for any other value.
 
-    Args:
-        value: `all`, `first`, or a window: a text such as `30s` or `1m30s`, or a number of seconds.
-        event_life: Seconds for which the server keeps an event. A window is at most half of that: a process that is
-            killed at the end of a window has the other half to read the window again.
-
-    Raises:
-        ValueError: It is none of these, or the window is too long.
+    A window is at most half of the seconds for which the server keeps an event: a process that is killed at the end of
+    a window has the other half to read the window again.
     """
     if value == "all":
         return Repeats()
@@ -79,16 +69,11 @@ class Window:
 
     A window ends `seconds` after its first record, or earlier when it holds very many events. The position does not
     move before the end, so a restart reads the whole window again.
-
-    Args:
-        seconds: The window's length.
-        limit: The number of events at which it ends.
     """
 
     def __init__(self, seconds: float, limit: int = _MAX_EVENTS) -> None:
-        """Start with an empty window."""
-        self._seconds = seconds
-        self._limit = limit
+        self._seconds = seconds  # the window's length
+        self._limit = limit  # the number of events at which it ends
         self._records: dict[str, Record] = {}
         self._position: Position | None = None
         self._ends = math.inf
@@ -175,22 +160,14 @@ class EventHeader(msgspec.Struct):
 
 
 class LastCounts:
-    """The last count of each event, by namespace and name; the least recently seen are forgotten.
-
-    Args:
-        limit: The number of events.
-
-    Attributes:
-        forgotten: The number of events that were forgotten.
-    """
+    """The last count of each event, by namespace and name; the least recently seen are forgotten."""
 
     __slots__ = ("_counts", "_limit", "forgotten")
 
     def __init__(self, limit: int = _MAX_REMEMBERED) -> None:
-        """Start empty."""
-        self._limit = limit
+        self._limit = limit  # the number of events
         self._counts: OrderedDict[str, int] = OrderedDict()
-        self.forgotten = 0
+        self.forgotten = 0  # the number of events that were forgotten
 
     def __contains__(self, key: str) -> bool:
         """True if the event is remembered."""
@@ -215,11 +192,6 @@ class LastCounts:
     def delta(self, key: str, count: int, *, born: bool) -> int | None:
         """Store an event's count and return by how much it has grown.
 
-        Args:
-            key: Its namespace and name.
-            count: Its count.
-            born: True if no earlier revision of this object can have been read.
-
         Returns:
             The number of occurrences since the last revision; None if the last count cannot be known.
         """
@@ -232,17 +204,12 @@ class LastCounts:
 
 
 class SeenRevisions:
-    """The last revision of each event, for a server whose resourceVersions are no numbers.
-
-    Args:
-        limit: The number of events.
-    """
+    """The last revision of each event, for a server whose resourceVersions are no numbers."""
 
     __slots__ = ("_limit", "_seen")
 
     def __init__(self, limit: int = _MAX_REMEMBERED) -> None:
-        """Start empty."""
-        self._limit = limit
+        self._limit = limit  # the number of events
         self._seen: OrderedDict[str, str] = OrderedDict()
 
     def is_new(self, key: str, version: str) -> bool:
@@ -257,35 +224,21 @@ class SeenRevisions:
 
 
 class RevisionFilter:
-    """The memory of one stream: how far it has been read, and the last count of each event.
-
-    Args:
-        stream: The stream.
-        after: How far it had been read by an earlier process; None: nothing.
-        highest: The highest position that any destination has committed; None: none has.
-        first_only: True if only the first revision of an event becomes a record.
-        cluster_name: The cluster's name in the records.
-
-    Attributes:
-        order: The order of the stream's resourceVersions.
-        counts: The last count of each event.
-        old: The number of revisions that had been read before.
-    """
+    """The memory of one stream: how far it has been read, and the last count of each event."""
 
     def __init__(
         self,
         stream: Stream,
-        after: Position | None,
-        highest: Position | None = None,
+        after: Position | None,  # how far it had been read by an earlier process; None: nothing
+        highest: Position | None = None,  # the highest position that any destination has committed; None: none has
         *,
-        first_only: bool = False,
-        cluster_name: str = "",
+        first_only: bool = False,  # True if only the first revision of an event becomes a record
+        cluster_name: str = "",  # the cluster's name in the records
     ) -> None:
-        """Start at the positions."""
         self.stream = stream
         self.order = Order(*(position.rv if position is not None else 0 for position in (after, highest)))
-        self.counts = LastCounts()
-        self.old = 0
+        self.counts = LastCounts()  # the last count of each event
+        self.old = 0  # the number of revisions that had been read before
         self._seen = SeenRevisions()
         self._first_only = first_only
         self._cluster_name = cluster_name

@@ -84,7 +84,6 @@ class ClusterEventSource:
         watch: int = 60,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Import the client; connect to nothing."""
         self._options = StreamOptions(
             start=_checked_start(start),
             event_life=require_positive("event_life", event_life),

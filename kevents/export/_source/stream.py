@@ -45,29 +45,17 @@ _MAX_PAGE: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """The options of a stream.
+    """The options of a stream."""
 
-    Attributes:
-        start: At the committed position (`resume`), at the present (`now`), or with all events (`all`).
-        repeats: Which revisions of an event become records.
-        cluster_name: The cluster's name in the records.
-        event_life: Seconds for which the server keeps an event after its last write.
-        page: The number of events per page of a list.
-        backlog: Bytes of a list that are kept in memory.
-        watch: Seconds after which a watch ends and begins again.
-        retry: The upper limits of the first wait after a failure and of every wait, in seconds.
-        clock: The wall clock, in nanoseconds.
-    """
-
-    start: Start
-    repeats: Repeats
-    cluster_name: str
-    event_life: float
-    page: int
-    backlog: int
-    watch: int
-    retry: tuple[float, float]
-    clock: Callable[[], int]
+    start: Start  # at the committed position (`resume`), at the present (`now`), or with all events (`all`)
+    repeats: Repeats  # which revisions of an event become records
+    cluster_name: str  # the cluster's name in the records
+    event_life: float  # seconds for which the server keeps an event after its last write
+    page: int  # the number of events per page of a list
+    backlog: int  # bytes of a list that are kept in memory
+    watch: int  # seconds after which a watch ends and begins again
+    retry: tuple[float, float]  # the upper limits of the first wait after a failure and of every wait, in seconds
+    clock: Callable[[], int]  # the wall clock, in nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +96,6 @@ class EventStream:
     """
 
     def __init__(self, stream: Stream, requests: EventRequests, options: StreamOptions, log: LimitedLog) -> None:
-        """Make no request yet."""
         self.stream = stream
         self._requests = requests
         self._options = options
@@ -303,7 +290,7 @@ class EventStream:
             return
         self._watch_succeeded()
         yield from self._give((), self._read_until())
-        # A server whose storage was reset accepts a watch after a version that is yet to come, and sends nothing.
+        # a server whose storage was reset accepts a watch after a version that is yet to come, and sends nothing.
         if not decoder.events and is_reset(
             self._revisions, decode_page(self._requests.page(1)).metadata.resourceVersion
         ):
