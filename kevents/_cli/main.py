@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import kevents
 from kevents._cli.api import ClusterError
 from kevents._cli.demo.main import SECONDS, demonstrate
-from kevents._cli.record import UsageError, record
+from kevents._cli.record import UsageError, record, type_and_name
 from kevents._clients.sync import KubeconfigError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ Write one event about an object to the API server, for cron jobs, pipelines and 
 _RECORD_EPILOG: Final = """\
 TYPE/NAME names the object as kubectl does: the kind, the plural or a short name, with .group or .version.group where
 it is ambiguous. The uid is read from the server, so that 'kubectl describe' shows the event; give it with --uid where
-there is no permission to read the object.
+there is no permission to read the object. Write -- before a message that may begin with a dash.
 
 examples:
   kevents record pod/web-0 Warning BackupFailed "the bucket is gone"
@@ -253,7 +253,7 @@ def _seconds(text: str) -> float:
 
 def _add_record(commands: Commands) -> None:
     record = _add(commands, "record", "write one event about an object", _RECORD, _RECORD_EPILOG)
-    record.add_argument("object", metavar="TYPE/NAME", help="the object, such as pod/web-0")
+    record.add_argument("object", metavar="TYPE/NAME", type=type_and_name, help="the object, such as pod/web-0")
     record.add_argument("type", metavar="Normal|Warning", help="the type of the event")
     record.add_argument("reason", metavar="REASON", help="one word in CamelCase, such as BackupFailed")
     record.add_argument("message", metavar="MESSAGE", help="the message, for people")

@@ -53,6 +53,18 @@ class Resource(NamedTuple):
         return f"/{prefix}/{self.group_version}{inner}/{self.name}/{quote(name, safe='')}"
 
 
+def type_and_name(text: str) -> tuple[str, str]:
+    """Split ``pod/web-0``.
+
+    Raises:
+        argparse.ArgumentTypeError: If the text has another form.
+    """
+    kind, slash, name = text.partition("/")
+    if not slash or not kind or not _NAME.fullmatch(name):
+        raise argparse.ArgumentTypeError(f"the object must be written TYPE/NAME, such as pod/web-0, not {text!r}")
+    return kind, name
+
+
 def record(options: argparse.Namespace, stream: TextIO) -> int:
     """Write an event.
 
@@ -68,9 +80,7 @@ def record(options: argparse.Namespace, stream: TextIO) -> int:
         ClusterError: If the server refuses, or does not answer.
         KubeconfigError: If the kubeconfig is unusable.
     """
-    kind, slash, name = options.object.partition("/")
-    if not slash or not kind or not _NAME.fullmatch(name):
-        raise UsageError(f"the object must be written TYPE/NAME, such as pod/web-0, not {options.object!r}")
+    kind, name = options.object
     if not options.reason.strip():
         raise UsageError("the reason must not be empty; it is one word in CamelCase, such as BackupFailed")
     api = Api(connect(options.kubeconfig, options.context), options.kubeconfig, _PERMISSION)

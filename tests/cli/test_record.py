@@ -122,9 +122,6 @@ def _loaded(server: APIServer) -> Any:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("web-0", *EVENT), "the object must be written TYPE/NAME, such as pod/web-0, not 'web-0'"),
-        (("pod/", *EVENT), "the object must be written TYPE/NAME, such as pod/web-0, not 'pod/'"),
-        (("pod/a/b", *EVENT), "the object must be written TYPE/NAME, such as pod/web-0, not 'pod/a/b'"),
         (("podd/web-0", *EVENT), "the server has no resource type 'podd'; did you mean pod?"),
         (("xyzzy/web-0", *EVENT), "the server has no resource type 'xyzzy'; 'kubectl api-resources' lists the types"),
         (("pod/nope", *EVENT), "pods/nope does not exist in namespace default; give its namespace with -n"),
@@ -147,6 +144,15 @@ def test_usage(run: Run, arguments: tuple[str, ...]) -> None:
     """Missing and surplus words print the usage of the command."""
     status, _, err = run(*arguments)
     assert (status, err.startswith("usage: kevents record [-h]")) == (2, True)
+
+
+@pytest.mark.parametrize("words", [("web-0",), ("pod/",), ("pod/a/b",), ("/web-0",), ("pod", "web-0")])
+def test_object_of_another_form(api_server: APIServer, run: Run, words: tuple[str, ...]) -> None:
+    """The object must be one word, TYPE/NAME. The error comes before any other, below the usage."""
+    status, out, err = run(*words, *EVENT)
+    expected = f"argument TYPE/NAME: the object must be written TYPE/NAME, such as pod/web-0, not {words[0]!r}"
+    assert (status, out, err.splitlines()[-1]) == (2, "", f"kevents record: error: {expected}")
+    assert api_server.requests == ()
 
 
 def test_types(api_server: APIServer, run: Run, pod: str) -> None:

@@ -24,7 +24,7 @@ from kevents.export._config.table_reader import KNOWN, SecretError
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics
 from kevents.export._model.types import Record
 from kevents.export._operate.build import EventFileError, build, check, client_of, place_of_sink
-from kevents.export._operate.filters import OptionError, check_namespaces, filter_of, kind_hint
+from kevents.export._operate.filters import OptionError, check_namespaces, filter_of, spelling_hint
 from kevents.export._operate.health import ListenError
 from kevents.export._operate.logs import FIELDS, LOGGER, StatusLine, is_terminal, logging_to
 from kevents.export._operate.tail import Columns, as_json, as_lines, colourful, name_of, safe_json, tail
@@ -263,7 +263,8 @@ def _tail(options: argparse.Namespace) -> int:
     start: Literal["all", "now"] = "all" if options.since else "now"
     # No position is stored, so the identity of the cluster is not needed.
     source = ClusterEventSource(api, namespaces=namespaces, start=start, cluster="")
-    if hint := kind_hint([*(options.kind or ()), *([options.about.partition("/")[0]] if options.about else ())]):
+    kinds = [*(options.kind or ()), *([options.about.partition("/")[0]] if options.about else ())]
+    if hint := spelling_hint(kinds, options.types):
         _print_error(f"kevents: {hint}")
     with logging_to(sys.stderr, as_json=False):
         source.reach()

@@ -38,6 +38,7 @@ _SHORT_NAMES: Final = {
     "svc": "service",
 }
 _KNOWN_KINDS: Final = (*_SHORT_NAMES.values(), "job")
+_KNOWN_TYPES: Final = ("normal", "warning", "error")
 _SETS: Final = re.compile(r"(\S+)\s+(in|notin)\s*\(([^()]*)\)")
 _LABEL: Final = re.compile(r"(!?)\s*([^\s!=,()]+)\s*(?:(==|=|!=)\s*([^\s!=,()]*))?")
 _REQUIREMENTS: Final = re.compile(r",(?![^(]*\))")
@@ -75,12 +76,15 @@ def check_namespaces(names: Iterable[str]) -> None:
             raise OptionError(f"--namespace: {problem}")
 
 
-def kind_hint(kinds: Iterable[str]) -> str:
-    """A hint if a kind looks like a misspelt known one; custom resources may have any."""
+def spelling_hint(kinds: Iterable[str], types: str | None) -> str:
+    """A hint if a kind or a type looks like a misspelt known one. Custom resources and kopf have others."""
     for text in kinds:
         word = text.lower().partition(".")[0]
         if not any(_names_kind(word, known) for known in _KNOWN_KINDS) and (hint := did_you_mean(word, _KNOWN_KINDS)):
             return f"no known kind is named {shown(text)}{hint}"
+    for text in map(str.strip, (types or "").split(",")):
+        if text.lower() not in _KNOWN_TYPES and (hint := did_you_mean(text.lower(), _KNOWN_TYPES)):
+            return f"no known type is named {shown(text)}{hint}"
     return ""
 
 

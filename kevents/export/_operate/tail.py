@@ -34,6 +34,7 @@ _WIDTHS: Final = {  # of columns: the least, and the most that one grows to
     "MESSAGE": (0, 0),
 }
 _NARROW: Final = 100  # columns of a terminal
+_TIMESTAMP: Final = len("2026-07-24T09:00:05Z")
 _ONLY_WIDE: Final = ("SUBOBJECT", "SOURCE", "FIRST SEEN", "NAME")
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
 _AGES: Final = (  # below so many seconds: the unit, and the smaller one beside it
@@ -86,7 +87,10 @@ class Columns:
         self._timestamps = timestamps
         self._encoding = encoding
         self._cut = cut
+        self._most = cut() // 5 if narrow else max(most for _, most in _WIDTHS.values())
         widths = {head: len(head) if narrow else least for head, (least, _) in _WIDTHS.items()}
+        if timestamps:
+            widths["LAST SEEN"] = widths["FIRST SEEN"] = _TIMESTAMP
         self._widths = {head: width for head, width in widths.items() if head not in hidden}
 
     def head(self) -> str:
@@ -128,7 +132,8 @@ class Columns:
             text = self._safe("" if value is None else str(value))
             parts.append((text, style))
             if head != "MESSAGE":
-                self._widths[head] = max(width, min(display_width(text), _WIDTHS[head][1]))
+                most = min(_WIDTHS[head][1], self._most)
+                self._widths[head] = max(width, min(display_width(text), most))
                 parts.append((" " * (max(self._widths[head] - display_width(text), 0) + 2), ""))
         return self._styled(parts)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kevents.export._operate.filters import OptionError, check_namespaces, filter_of, kind_hint
+from kevents.export._operate.filters import OptionError, check_namespaces, filter_of, spelling_hint
 from tests.export.route.test_routes import EVENT, GAP
 
 NOTHING: dict[str, Any] = dict.fromkeys(("namespace", "kind", "name", "reason", "since", "about", "types", "selector"))
@@ -122,6 +122,7 @@ def test_namespaces() -> None:
 
 
 def test_hint() -> None:
-    """A misspelt kind has a hint; a custom one has none."""
-    assert kind_hint(["pods", "podd"]) == 'no known kind is named "podd"; did you mean "pod"?'
-    assert kind_hint(["Backup", "backups.example.com", "job"]) == ""
+    """A misspelt kind or type has a hint; a custom one has none."""
+    assert spelling_hint(["pods", "podd"], None) == 'no known kind is named "podd"; did you mean "pod"?'
+    assert spelling_hint([], "Normal, warnin") == 'no known type is named "warnin"; did you mean "warning"?'
+    assert spelling_hint(["Backup", "backups.example.com", "job"], "Normal,Error,Custom") == ""

@@ -185,7 +185,7 @@ class Terminal(io.StringIO):
 def test_columns() -> None:
     """The columns are those of kubectl's wide output, with the object's kind in small letters as kubectl has it."""
     columns = Columns(colour=False, timestamps=True)
-    assert list(reversed([columns.line(BODY), columns.head()])) == [
+    assert [columns.head(), columns.line(BODY)] == [
         "NAMESPACE   LAST SEEN             TYPE     REASON            OBJECT                    COUNT  MESSAGE",
         "shop        2026-07-24T09:00:05Z  Warning  BackOff           pod/web-0                 5      it failed",
     ]
@@ -339,6 +339,13 @@ def test_narrow() -> None:
     """On a narrow terminal the message keeps some space: columns begin small, and COUNT is left out."""
     row = Columns(colour=False, namespaces=False, cut=lambda: 76).line({**BODY, "message": "the bucket is gone"})
     assert row.endswith("  the bucket is gone")
+
+
+def test_a_long_word_on_a_narrow_terminal() -> None:
+    """One event with a long reason does not push the message of later ones off the screen."""
+    columns = Columns(colour=False, cut=lambda: 60)
+    columns.line({**BODY, "reason": "R" * 200})
+    assert columns.line({**BODY, "message": "gone"}).endswith("  gone")
 
 
 @pytest.mark.parametrize("text", ["a\x9b31mb", "a\x85b", "a\u202eb", "a\x7fb", "a\u2066b", "\U000e0001", "ü\u200d日"])
