@@ -1,4 +1,4 @@
-"""What every test shares: the doors to the servers, and the rule that it ends with the threads it began with."""
+"""Fixtures that every test uses: access to the API servers, and a check that no test leaks threads."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from kevents._broadcast.broadcaster import WatcherPublisher
 pytest_plugins = ["tests.support.plugin"]
 
 LEAK_TIMEOUT = 30.0
-# A busy machine is no fault of an example's. What else holds (on CI the same examples each time) stays as it is.
+# A slow machine does not fail an example. All other settings, such as derandomized examples on CI, keep their defaults.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 settings.register_profile("fuzz", max_examples=10_000)
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the programs that tests start: a shell that runs the tests in the background switches it off."""
+    """Restore SIGINT for the programs that tests start: a shell that runs the tests in the background ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def no_leaked_threads() -> Iterator[None]:
-    """A test ends with the threads it began with; one that is ending is waited for."""
+    """Fail a test that leaves threads behind; threads that are ending are joined."""
     before = set(threading.enumerate())
     yield
     deadline = monotonic() + LEAK_TIMEOUT
@@ -42,13 +42,13 @@ def no_leaked_threads() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def internal_faults_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of kevents itself fails the test that meets it. In production it is logged and counted."""
+    """Raise an internal fault of kevents in the test that triggers it. In production it is logged and counted."""
     monkeypatch.setattr(WatcherPublisher, "raise_internal", True)
 
 
 @pytest.fixture(autouse=True)
 def same_log_levels() -> Iterator[None]:
-    """A test leaves the levels of all loggers as they were: a client sets those of others when it is built."""
+    """Restore the levels of all loggers after each test: building a client changes those of other libraries."""
     before = log_levels()
     yield
     for name, level in log_levels().items():
@@ -57,6 +57,6 @@ def same_log_levels() -> Iterator[None]:
 
 
 def log_levels() -> dict[str, int]:
-    """The level of each logger that there is."""
+    """The level of every existing logger."""
     loggers = list(logging.root.manager.loggerDict.items())
     return {name: logger.level for name, logger in loggers if isinstance(logger, logging.Logger)}

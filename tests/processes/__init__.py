@@ -1,1 +1,1 @@
-"""Scripts that tests run as processes of their own: each ends, or forks, in a way of its own."""
+"""Scripts that tests run in processes of their own. Each one ends or forks in a different way."""

@@ -1,4 +1,4 @@
-"""A celery application whose tasks record one event each, over a broker in a folder.
+"""A Celery application whose tasks record one event each. The broker is a folder.
 
 Environment: ``OUT``, the file of the sink; ``BROKER``, the folder.
 """
@@ -29,11 +29,11 @@ app.conf.update(
     task_ignore_result=True,
     broker_connection_retry_on_startup=False,
 )
-lifecycle.EXIT_TIMEOUT = 60.0  # the question is whether all are delivered, not how busy the machine is
+lifecycle.EXIT_TIMEOUT = 60.0  # the test is about complete delivery, not about the machine's load
 
 
 class SlowSink(FileSink):
-    """Takes longer than the second for which a child of celery lives on after its last task."""
+    """Takes longer than the one second that a Celery child lives on after its last task."""
 
     def create(self, namespace: str, body: dict[str, Any]) -> None:
         """Append a create, late."""

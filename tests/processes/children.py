@@ -1,4 +1,4 @@
-"""Records in child processes of each kind, which then end by themselves: what each recorded must arrive.
+"""Records events in child processes that end by themselves: the event of every child must arrive.
 
 Arguments: the file of the sink, the kind of child, the start method, and where the broadcaster is made.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import kevents
 
-warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what this is about
+warnings.simplefilter("ignore", DeprecationWarning)  # forking a process that has threads is the subject
 _, out, kind, method, where = sys.argv
 NUMBER = 4
 
@@ -33,7 +33,7 @@ if where == "parent":
 
 
 def work(number: int) -> int:
-    """Record one event as the last act."""
+    """Record one event as the last action."""
     from tests.processes.common import REFERENCE
 
     events().event(REFERENCE, "Normal", "Worked", f"number {number}")
@@ -41,7 +41,7 @@ def work(number: int) -> int:
 
 
 def main() -> None:
-    """Let each number be recorded in a child."""
+    """Record each number in a child."""
     context = multiprocessing.get_context(method)
     numbers = range(NUMBER)
     if kind == "process":

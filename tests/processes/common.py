@@ -1,4 +1,4 @@
-"""What the scripts share: a sink that appends each request to a file, whatever process it is called in."""
+"""Helpers for the scripts, such as a sink that any process can append requests to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REFERENCE = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="pro
 
 
 class FileSink:
-    """Appends requests, with the process that made them, to a file."""
+    """Appends each request, with the id of the process that made it, to a file."""
 
     def __init__(self, path: str) -> None:
         """Keep the path."""
@@ -29,12 +29,12 @@ class FileSink:
 
     def _append(self, verb: str, name: str, count: int, message: str) -> None:
         line = json.dumps({"pid": os.getpid(), "verb": verb, "name": name, "count": count, "message": message})
-        with open(self.path, "a", encoding="utf-8") as file:  # noqa: PTH123 - one write, appended whole
+        with open(self.path, "a", encoding="utf-8") as file:  # noqa: PTH123 - one write appends the whole line
             file.write(line + "\n")
 
 
 def broadcast() -> kevents.EventBroadcaster:
-    """A broadcaster that writes to the file which the first argument names; every occurrence is counted."""
+    """A broadcaster that writes to the file named by the first argument. No event is combined or filtered."""
     broadcaster = kevents.EventBroadcaster(
         correlator_options=kevents.CorrelatorOptions(max_events=None, burst_size=None), sleep_duration=0.05
     )
@@ -43,5 +43,5 @@ def broadcast() -> kevents.EventBroadcaster:
 
 
 def recorder() -> kevents.EventRecorder:
-    """A recorder whose broadcaster nobody holds on to, as a set-up function often leaves it."""
+    """A recorder whose broadcaster has no other reference, as a set-up function often leaves it."""
     return broadcast().new_recorder("a-script")

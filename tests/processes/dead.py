@@ -1,4 +1,4 @@
-"""Records events into a sink that is dead, or hangs, and returns: the process must end all the same."""
+"""Records events into a sink that refuses or hangs, and returns: the process must end nevertheless."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.processes.common import REFERENCE
 
 
 class DeadSink:
-    """Refuses to connect, or never answers."""
+    """Refuses to connect, or never returns."""
 
     def create(self, namespace: str, body: dict[str, Any]) -> None:
-        """Do as the second argument says."""
+        """Fail in the way that the second argument names."""
         if sys.argv[2] == "hang":
             threading.Event().wait()
         raise ConnectionRefusedError("nobody listens")

@@ -27,6 +27,6 @@ if how == "atexit-before":
     atexit.register(lambda: events.event(REFERENCE, "Normal", "Ended", "from an older hook"))
     _lifecycle.flush_before_other_exit_hooks()  # as a sink does after it builds a client
 if how == "many":
-    _lifecycle.EXIT_TIMEOUT = 60.0  # the question is whether all are delivered, not how busy the machine is
+    _lifecycle.EXIT_TIMEOUT = 60.0  # the test is about complete delivery, not about the machine's load
     for number in range(2000):
         events.event(REFERENCE, "Normal", "Ended", f"number {number}")

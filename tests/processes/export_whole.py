@@ -1,8 +1,8 @@
-"""A whole export, begun again and again to be killed: forked each time from a process that has imported everything.
+"""A whole export that is killed and restarted; each one is forked from a process that has imported everything.
 
 The first argument is a plan in JSON: the API server's URL and token, the namespaces, and the sinks as expressions. Each
-line on the standard input begins an export, which lives until it is killed, or, if the line names a resourceVersion for
-each namespace, until all sinks hold everything up to there. Its process id is printed, and then what became of it.
+line on standard input starts an export. It runs until it is killed or, if the line names a resourceVersion for each
+namespace, until all sinks hold every record up to there. The script prints its process id, and then its exit code.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def connected(plan: dict[str, Any]) -> kubernetes.client.CoreV1Api:
 
 
 def exporter(plan: dict[str, Any]) -> Exporter:
-    """The export of a plan: small batches, so that there are many moments to be killed in."""
+    """The export of a plan. Its batches are small, so that a kill can hit many different moments."""
     api = connected(plan)
     sinks = {name: eval(text, vars(kevents.export)) for name, text in plan["sinks"].items()}
     small = BatchOptions(max_items=LARGEST_BATCH, max_age=0.02)
@@ -55,7 +55,7 @@ def exporter(plan: dict[str, Any]) -> Exporter:
 
 
 def holds(statistics: ExportStatistics, upto: dict[str, int]) -> bool:
-    """Whether every sink holds every stream up to there."""
+    """Whether every sink holds every stream up to the given resourceVersions."""
     return statistics.state == "running" and all(
         progress.committed is not None and progress.committed.rv >= upto.get(stream.scope, max(upto.values()))
         for sink in statistics.destinations
@@ -64,7 +64,7 @@ def holds(statistics: ExportStatistics, upto: dict[str, int]) -> bool:
 
 
 def live(plan: dict[str, Any], upto: dict[str, int]) -> int:
-    """Export; if it is said how far, until that is reached."""
+    """Run the export; with `upto`, until every sink holds the records up to there."""
     export = exporter(plan)
 
     def watch() -> None:
@@ -85,7 +85,7 @@ def tell(number: int) -> None:
 
 
 def warm(plan: dict[str, Any]) -> None:
-    """Import what is imported late; no thread, and no connection, may be there before a fork."""
+    """Run the late imports. No thread and no connection may exist before a fork."""
     ClusterEventSource(connected(plan))
     WebhookSink("http://127.0.0.1:1/").close()
     assert threading.active_count() == 1

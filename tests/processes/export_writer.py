@@ -1,7 +1,7 @@
-"""Writes to a sink from its position on until it is killed; forked for each kill from a process that has imported all.
+"""Writes to a sink from its position until it is killed; each writer is forked from a process that has imported all.
 
-The first argument is a file that holds, in eight bytes, up to where the sink has acknowledged; the second the sink as
-an expression. Each line on the standard input starts a writer; its process id is printed, and then that it has ended.
+The first argument is a file whose eight bytes hold the acknowledged resourceVersion, the second one the sink as an
+expression. Each line on standard input starts a writer. Its process id is printed, and then its exit status.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def tell(number: int) -> None:
 
 
 def main() -> None:
-    """Fork a writer for each line; what sinks import when they are built is there already."""
+    """Fork a writer for each line. The modules that sinks import when they are built are imported before."""
     assert httpx.__version__
     assert httpcore.__version__
     assert obstore.store.S3Store

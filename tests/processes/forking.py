@@ -1,4 +1,4 @@
-"""Forks in the situation that its second argument names; parent and child record and end in the ordinary way."""
+"""Forks in the situation that its second argument names; parent and child then record and exit normally."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import warnings
 from kevents._runtime.reentrant import SECTION
 from tests.processes.common import REFERENCE, broadcast
 
-warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what this is about
+warnings.simplefilter("ignore", DeprecationWarning)  # forking a process that has threads is the subject
 broadcaster = broadcast()
 events = broadcaster.new_recorder("a-script")
 situation = sys.argv[2]
 
 
 def record(message: str) -> None:
-    """Record the event that both sides record: the same for the correlator."""
+    """Record an event that parent and child both record: the correlator sees the same event."""
     events.event(REFERENCE, "Normal", "Forked", message)
 
 
 def child() -> None:
-    """Record in the child, where nothing was recorded before."""
+    """Record in the child."""
     record("same")
     record("child")
 
 
 def fork_and_wait() -> None:
-    """Fork; the child ends as any script does."""
+    """Fork; the child exits as any script does."""
     pid = os.fork()
     if pid == 0:
         child()
@@ -65,7 +65,7 @@ elif situation == "busy":
     stop = threading.Event()
 
     def keep_recording() -> None:
-        """Record without a pause, so that the fork comes in the middle of everything."""
+        """Record without a pause, so that the fork happens in the middle of a call."""
         while not stop.is_set():
             record("same")
 
@@ -82,7 +82,7 @@ elif situation == "multiprocessing":
     context = multiprocessing.get_context("fork")
 
     def work() -> None:
-        """Do as the documentation says: such children skip the exit hook."""
+        """Shut down explicitly, as the documentation advises, because such children skip the exit hooks."""
         child()
         broadcaster.shutdown()
 

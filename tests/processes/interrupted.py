@@ -1,4 +1,4 @@
-"""Is interrupted by Ctrl-C in the middle of its shutdown, and ends: what it recorded must arrive all the same."""
+"""Is interrupted by Ctrl-C during its shutdown: the recorded event must arrive nevertheless."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ broadcaster.new_recorder("a-script").event(REFERENCE, "Normal", "Ended", "interr
 
 
 def interrupt(*_: object) -> int:
-    """Stand in for the wait that Ctrl-C ends."""
+    """Replaces the wait that Ctrl-C interrupts."""
     raise KeyboardInterrupt
 
 

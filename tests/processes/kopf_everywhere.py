@@ -35,18 +35,18 @@ if "OWN_LOGIN" in os.environ:
 
 @kopf.on.startup()
 async def startup(**_: Any) -> None:
-    """Before login."""
+    """Record before login."""
     recorder.info(NOTES, "AtStartup", "before login")
 
     @kopf.on.cleanup()
     def latest(**_: Any) -> None:
-        """Registered later than the recorder's own."""
+        """Record in a hook that is registered after the recorder's own."""
         recorder.info(NOTES, "AfterDrain", "after everything")
 
 
 @kopf.on.create(*WIDGETS, id="sync")
 def create(body: kopf.Body, logger: Any, **_: Any) -> None:
-    """In one of kopf's threads, and in one that kopf knows nothing of."""
+    """Record in one of kopf's threads, and in a thread of its own."""
     recorder.info(body, "SyncHandler", "in a thread of kopf's")
     thread = threading.Thread(target=recorder.warn, args=(body, "BareThread", "in a thread of its own"))
     thread.start()
@@ -58,13 +58,13 @@ def create(body: kopf.Body, logger: Any, **_: Any) -> None:
 
 @kopf.on.create(*WIDGETS, id="async")
 async def create_async(body: kopf.Body, **_: Any) -> None:
-    """In kopf's event loop; about several objects."""
+    """Record in kopf's event loop, about several objects."""
     recorder.event([body, NOTES], "Normal", "AsyncHandler", "about both")
 
 
 @kopf.on.create(*WIDGETS, id="failing", retries=30, backoff=0.001)
 def failing(body: kopf.Body, retry: int, **_: Any) -> None:
-    """Fails thirty times; kopf retries it."""
+    """Fail thirty times; kopf retries the handler."""
     try:
         open_bucket()
     except ConnectionError as error:
@@ -79,7 +79,7 @@ def open_bucket() -> None:
 
 @kopf.daemon(*WIDGETS, cancellation_timeout=10)
 def daemon(body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
-    """Until the end."""
+    """Run until the end."""
     recorder.info(body, "SyncDaemon", "began")
     stopped.wait()
     recorder.info(body, "SyncDaemonEnded", "ended")
@@ -87,7 +87,7 @@ def daemon(body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
 
 @kopf.daemon(*WIDGETS, cancellation_timeout=10)
 async def async_daemon(body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
-    """Until the end, in the event loop."""
+    """Run until the end, in the event loop."""
     recorder.info(body, "AsyncDaemon", "began")
     await stopped.wait()
     recorder.info(body, "AsyncDaemonEnded", "ended")
@@ -95,12 +95,12 @@ async def async_daemon(body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -
 
 @kopf.timer(*WIDGETS, interval=3600)
 def timer(body: kopf.Body, **_: Any) -> None:
-    """Once."""
+    """Record once."""
     recorder.info(body, "Timer", "ticked")
 
 
 @kopf.on.cleanup()
 def cleanup(**_: Any) -> None:
-    """Registered after ``install``; says, too, whether the process-wide configuration was ever loaded."""
+    """Registered after ``install``; reports whether the process-wide client configuration was ever loaded."""
     host = kubernetes.client.Configuration.get_default_copy().host
     recorder.info(NOTES, "AtCleanup", "unset" if host in ("", "http://localhost", "https://localhost") else "loaded")

@@ -1,4 +1,4 @@
-"""An operator in a process of its own, run by kopf's own runner, warnings being errors."""
+"""Runs an operator in its own process with kopf's own runner; warnings are errors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TIMEOUT = 60.0
 
 
 class Operator:
-    """A context manager: ``kopf run`` of a file, ended at the latest with its block.
+    """A context manager: runs ``kopf run FILE`` until the end of the block at the latest.
 
     Args:
         file: The operator.
-        folder: For its log.
-        kubeconfig: How it finds its server.
-        namespace: The one that it watches, all if empty.
-        environment: More for its environment.
+        folder: The folder for its log.
+        kubeconfig: The kubeconfig file of its server.
+        namespace: The namespace that it watches; empty for all.
+        environment: More environment variables.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Operator:
         namespace: str = "",
         environment: dict[str, str] | None = None,
     ) -> None:
-        """Prepare; nothing starts yet."""
+        """Build the command; nothing is started yet."""
         where = ["-n", namespace] if namespace else ["-A"]
         self._command = [sys.executable, "-W", "error", "-m", "kopf", "run", "--standalone", *where, str(file)]
         more = {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(ROOT), "NAMESPACE": namespace, **(environment or {})}
@@ -69,26 +69,26 @@ class Operator:
 
     @property
     def log(self) -> str:
-        """What it has written so far."""
+        """The log so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def said(self, pattern: str) -> list[str]:
-        """The lines of its log in which a pattern is found."""
+        """The lines of its log that match a pattern."""
         return [line for line in self.log.splitlines() if re.search(pattern, line)]
 
     def wait_until(self, predicate: Callable[[], Any]) -> None:
-        """Ask until the predicate holds; fail when the process has ended, or after a minute."""
+        """Poll until the predicate holds. Fails when the process has ended, or after a minute."""
         assert self._process is not None
         process = self._process
         assert poll(predicate, TIMEOUT, lambda: process.poll() is None), self.log
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal, as Kubernetes does, and give the exit status."""
+        """Send a signal, as Kubernetes does, and return the exit status."""
         assert self._process is not None
         self._process.send_signal(number)
         return self._process.wait(TIMEOUT)
 
     def wait(self) -> int:
-        """Wait until it ends by itself, and give the exit status."""
+        """Wait until it ends by itself, and return the exit status."""
         assert self._process is not None
         return self._process.wait(TIMEOUT)

@@ -1,4 +1,4 @@
-"""Imported first by programs that tests run: default time-outs that hold on a busy machine, too."""
+"""Imported first by programs that tests run: raises the default timeouts for busy machines."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Records in an isolated subinterpreter, where no daemon thread can be started, and ends it.
+"""Records in an isolated subinterpreter, where daemon threads cannot be started, and ends the subinterpreter.
 
-The first argument is the file of the sink, the second one says how it ends.
+The first argument is the file of the sink, the second one selects how it ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Doubles for the asyncio face: a sink of coroutines that follows a script, and can be held."""
+"""Test doubles for the asyncio API: a coroutine sink that follows a script and can hold its calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["AsyncSink", "run"]
 
 
 class AsyncSink:
-    """Keeps what it is asked to write; faults come by the number of the call, from 1. For one loop at a time.
+    """Records the requests, and fails by call number, from 1. For one event loop at a time.
 
     Args:
         faults: For a call's number an exception to raise, or a function, plain or a coroutine function, to call.
@@ -23,10 +23,10 @@ class AsyncSink:
 
     Attributes:
         calls: All requests that arrived.
-        written: Those that were answered without a fault.
+        written: The requests that succeeded.
         closed: How often it was closed.
-        doubled: Keys that were written twice at the same time: none, by the rule.
-        most_at_once: How many calls were under way together.
+        doubled: Keys that had two concurrent writes; must stay empty.
+        most_at_once: The highest number of concurrent calls.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class AsyncSink:
         *,
         held: bool = False,
     ) -> None:
-        """Begin with nothing written."""
+        """Start with no requests."""
         self.calls: list[Call] = []
         self.written: list[Call] = []
         self.closed = 0
@@ -57,7 +57,7 @@ class AsyncSink:
         await self._call(Call("patch", namespace, name, patch))
 
     async def close(self) -> None:
-        """Count."""
+        """Count the call."""
         await asyncio.sleep(0)
         self.closed += 1
 
@@ -89,17 +89,17 @@ class AsyncSink:
                 await result
 
     def release(self) -> None:
-        """Let all calls go on, and those to come."""
+        """Let all held and later calls proceed."""
         self._held = False
         self._wake()
 
     async def wait_calls(self, number: int) -> None:
-        """Wait until so many requests have arrived."""
+        """Wait until that number of requests has arrived."""
         while len(self.calls) < number:
             await self._change()
 
     async def wait_written(self, number: int) -> None:
-        """Wait until so many were answered."""
+        """Wait until that number of requests has succeeded."""
         while len(self.written) < number:
             await self._change()
 
@@ -116,12 +116,12 @@ class AsyncSink:
 
     @property
     def messages(self) -> list[str]:
-        """Of what was written."""
+        """The messages of the written events."""
         return [call.message for call in self.written]
 
 
 def run(coroutine: Any, *, debug: bool = False, timeout: float = 60.0) -> Any:
-    """Run a coroutine in a loop of its own, and give up after a time."""
+    """Run a coroutine in a new event loop, with a timeout."""
 
     async def main() -> Any:
         return await asyncio.wait_for(coroutine, timeout)

@@ -1,4 +1,4 @@
-"""The garbage collector, out of the way."""
+"""Switches the garbage collector off."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Collect nothing meanwhile: at the end of the stack the finalisers of others fail, and the test with them."""
+    """Switch the collector off: near the recursion limit, other objects' finalisers fail, and the test with them."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Foreign input for fuzzing: any JSON, and the right thing with something else here and there."""
+"""Foreign input for fuzzing: arbitrary JSON, and valid input with some values replaced or missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANYTHING: Final = JSON | st.binary(max_size=5) | st.just(object())
 
 
 def tried(read: Callable[..., T], *arguments: Any, refusal: type[Exception] = ValueError) -> T | None:
-    """What is read; None if that is refused, in words."""
+    """The value read; None if it is refused with a message."""
     try:
         return read(*arguments)
     except refusal as error:
@@ -39,7 +39,7 @@ def tried(read: Callable[..., T], *arguments: Any, refusal: type[Exception] = Va
 
 @st.composite
 def spoilt(draw: Callable[[st.SearchStrategy[Any]], Any], right: Any) -> Any:
-    """The right thing, as JSON has it, with up to three of its places left out or holding something else."""
+    """Valid JSON with up to three of its fields missing or replaced."""
     found = _copy(right)
     for _ in range(draw(st.integers(0, 3))):
         holder = found

@@ -1,4 +1,4 @@
-"""A signal handler or a finaliser, at a moment of one's choosing: code that runs in the middle of other code."""
+"""Runs a signal handler or a finaliser at a chosen step of other code."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _ROOMS: Final = str(Path(kevents.__file__).parent)
 
 
 def interrupted(call: Callable[[], object], at: int, handler: Callable[[], object], *, where: str = FINEST) -> bool:
-    """Run a call, and in the middle of it, in the same thread, a handler.
+    """Run a call, and a handler in the middle of it, in the same thread.
 
     Args:
-        call: Whatever uses kevents.
-        at: Before which step within kevents the handler comes, from 1.
-        handler: It may raise: then the call ends with that.
+        call: Code that uses kevents.
+        at: The step within kevents before which the handler runs, from 1.
+        handler: The handler. An exception that it raises ends the call.
         where: ``opcode`` or ``line``: before any; ``call``: at the entry of a function, where the interpreter looks for
             signals.
 
     Returns:
-        Whether the call had so many steps.
+        Whether the call had at least `at` steps.
     """
     steps = 0
 
@@ -51,7 +51,7 @@ def interrupted(call: Callable[[], object], at: int, handler: Callable[[], objec
         if not frame.f_code.co_filename.startswith(_ROOMS):
             return None
         if where == "call":
-            if not frame.f_code.co_flags & inspect.CO_GENERATOR:  # what is raised here would end it unfinished
+            if not frame.f_code.co_flags & inspect.CO_GENERATOR:  # an exception would end a generator unfinished
                 step()
             return None
         frame.f_trace_opcodes = where == "opcode"

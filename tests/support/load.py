@@ -1,4 +1,4 @@
-"""A load of events for runs with faults: recorded at a steady rate, remembered, and compared with what was written."""
+"""A load of events for runs with faults: recorded at a steady rate, and compared with the events on the server."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _SLOWEST: Final = 1.0
 
 
 class Load:
-    """Records events from a thread of its own; a context manager: `start` and `stop`.
+    """Records events from its own thread; a context manager: `start` and `stop`.
 
-    Of three events about an object, one is always the same, one differs in its message (so that such ones are combined
-    after a while) and one differs in its reason (so that each has an API object of its own).
+    Every third event is always the same. Another third differs in the message, so that these events are combined after
+    a while. The last third differs in the reason, so that each has its own API object.
 
     Args:
-        recorder: What records.
-        namespace: Of the objects that the events are about.
-        rate: Events a second.
-        objects: About how many objects.
+        recorder: The recorder under load.
+        namespace: The namespace of the objects.
+        rate: Events per second.
+        objects: The number of objects.
 
     Attributes:
-        recorded: How many events were recorded so far.
-        calls: How long each call took, in seconds.
-        errors: What the calls raised: nothing, by the rule.
+        recorded: The number of events recorded so far.
+        calls: The duration of each call, in seconds.
+        errors: The exceptions that the calls raised; must stay empty.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Load:
         return self
 
     def stop(self) -> int:
-        """Record no more; how many it were."""
+        """Stop recording. Returns the number of recorded events."""
         self._ended.set()
         self._thread.join(_PATIENCE)
         if self.errors:
@@ -80,7 +80,7 @@ class Load:
         self.stop()
 
     def go_on(self, seconds: float) -> None:
-        """Wait until as many events more were recorded as the rate has in so many seconds."""
+        """Wait until the events of that many seconds, at the load's rate, were recorded."""
         with self._grown:
             goal = self.recorded + round(seconds / self._pause)
             if not self._grown.wait_for(lambda: self.recorded >= goal, seconds * 3 + _PATIENCE):
@@ -88,17 +88,17 @@ class Load:
 
     @property
     def slowest(self) -> float:
-        """The longest that a call took, in seconds."""
+        """The longest call, in seconds."""
         return max(self.calls)
 
     @property
     def slow(self) -> float:
-        """What 99 of 100 calls did not exceed, in seconds: the machine may stop a thread in any of them."""
+        """The 99th percentile of the calls, in seconds: the machine may suspend the thread in any of them."""
         return statistics.quantiles(self.calls, n=100)[-1]
 
     @property
     def usual(self) -> float:
-        """The median of what a call took, in seconds."""
+        """The median call, in seconds."""
         return statistics.median(self.calls)
 
     def __str__(self) -> str:
@@ -107,7 +107,7 @@ class Load:
         return f"{self.recorded} recorded, slowest call {slowest:.2f} ms, median {usual:.0f} us"
 
     def check_never_waited(self) -> None:
-        """Check that no call waited for a request, and hardly any for anything."""
+        """Check that no call waited for a request, and that almost none waited at all."""
         assert self.slow < _SLOW
         assert self.slowest < _SLOWEST
 
@@ -120,7 +120,7 @@ class Load:
                 with self._grown:
                     self.recorded += 1
                     self._grown.notify_all()
-        except BaseException as error:  # noqa: BLE001 - it is reported by stop
+        except BaseException as error:  # noqa: BLE001 - stop raises it
             self.errors.append(error)
 
     def _record(self, number: int) -> None:
@@ -137,16 +137,16 @@ class Load:
 
 
 class Witness:
-    """A watcher's handler that works out what must be found on the server: each API object's name and count.
+    """A watcher's handler that computes the API objects which the server must hold: their names and counts.
 
-    It correlates by itself what the sink's watcher correlates, since both see the same events in the same order. Right
-    as long as nothing is dropped.
+    It correlates the events itself, since it sees the same events in the same order as the sink's watcher. The result
+    is right as long as no event is dropped.
 
     Args:
-        options: As the broadcaster has them.
+        options: The broadcaster's options.
 
     Attributes:
-        counts: From the name of an API object to its count.
+        counts: The count of each API object, by name.
     """
 
     def __init__(self, options: kevents.CorrelatorOptions) -> None:
@@ -155,14 +155,14 @@ class Witness:
         self._correlator = kevents.EventCorrelator(options)
 
     def __call__(self, event: kevents.Event) -> None:
-        """See an event."""
+        """Correlate an event, and keep the count."""
         result = self._correlator.event_correlate(event)
         if result.event is not None:
             self.counts[result.event.name] = result.event.count
 
 
 def check_ended(found: kevents.Statistics, recorded: int) -> None:
-    """Check the three ledgers of a broadcaster that nobody records to, and whose watchers have nothing in hand."""
+    """Check the three ledgers of a broadcaster whose watchers are idle and whose recording has ended."""
     check_ledgers(found)
     assert found.recorded == recorded
     for watcher in found.watchers:
@@ -173,7 +173,7 @@ def check_ended(found: kevents.Statistics, recorded: int) -> None:
 
 
 def counts_on(events: list[dict[str, Any]]) -> dict[str, int]:
-    """From the names of API objects to their counts; a name can be there once only."""
+    """The counts of the API objects, by name. Fails if a name occurs twice."""
     names = Counter(event["metadata"]["name"] for event in events)
     assert [name for name, times in names.items() if times > 1] == []
     return {event["metadata"]["name"]: event["count"] for event in events}

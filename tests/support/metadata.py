@@ -1,4 +1,4 @@
-"""A cluster's metadata in memory, behind what the official client's connections look like; it fails on demand."""
+"""A cluster's metadata in memory, behind an imitation of the official client. It fails on demand."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ def UIDS(number: int) -> str:  # noqa: N802 - reads as a constant with an index
 
 @dataclass
 class Reply:
-    """An answer that a test has made up."""
+    """An answer that the test provides."""
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
 
     def read(self, most: int) -> bytes:
-        """Give the body once."""
+        """Return the body once."""
         part, self.body = self.body[:most], self.body[most:]
         return part
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
     release_conn = close
 
 
 class Cluster:
-    """Objects by kind, namespace and name, as an API server would answer for them.
+    """The objects of a cluster, served as an API server serves them.
 
     Attributes:
-        requests: Paths that were asked for, in order.
-        accepts: The form of answer that was asked for, by path.
-        answer: Called before each answer with the path; what it gives is answered instead, unless it is None.
-        verbs: What discovery says of each kind; with "list" objects can be listed, too.
-        page: How many objects a page of a list holds.
+        requests: The requested paths, in order.
+        accepts: The requested `Accept` header, by path.
+        answer: Called with the path before each answer. Its result, unless None, replaces the answer.
+        verbs: The verbs of each kind in discovery. Lists are served only with "list".
+        page: The number of objects on a page of a list.
     """
 
     def __init__(self) -> None:
-        """Hold nothing."""
+        """Start without objects."""
         self.requests: list[str] = []
         self.accepts: dict[str, str] = {}
         self.answer: Callable[[str], Reply | None] = lambda path: None
@@ -69,14 +69,14 @@ class Cluster:
 
     @property
     def api(self) -> Any:
-        """What stands for a `CoreV1Api`."""
+        """An object that stands for a `CoreV1Api`."""
         configuration = SimpleNamespace(host="", auth_settings=dict)
         rest = SimpleNamespace(pool_manager=SimpleNamespace(request=self._request))
         client = SimpleNamespace(rest_client=rest, configuration=configuration, default_headers={})
         return SimpleNamespace(api_client=client, create_namespaced_event=print)
 
     def put(self, kind: str, name: str, uid: str, namespace: str = "default", **metadata: Any) -> str:
-        """Create or change an object; its resourceVersion."""
+        """Create or change an object. Returns its resourceVersion."""
         self._rv += 1
         where = {} if kind == "Node" else {"namespace": namespace}
         body = {"name": name, **where, "uid": uid, "resourceVersion": str(self._rv), **metadata}
@@ -88,20 +88,20 @@ class Cluster:
         del self._objects[self._path(kind, namespace, name)]
 
     def set_version(self, kind: str, name: str, rv: str, namespace: str = "default") -> None:
-        """Give an object a resourceVersion of the test's own."""
+        """Set the resourceVersion of an object."""
         self._objects[self._path(kind, namespace, name)]["resourceVersion"] = rv
 
     def labels(self, kind: str, name: str, namespace: str = "default") -> dict[str, str] | None:
-        """The labels of an object; None if there is none."""
+        """The labels of an object; None if it does not exist."""
         found = self._objects.get(self._path(kind, namespace, name))
         return None if found is None else found.get("labels", {})
 
     def counts(self) -> Counter[str]:
-        """How often each path was asked for."""
+        """The number of requests by path."""
         return Counter(self.requests)
 
     def objects_read(self) -> list[str]:
-        """The paths of objects that were asked for, without discovery."""
+        """The requested paths of objects, without discovery."""
         return [path for path in self.requests if path.count("/") > 3 or "/nodes/" in path]
 
     def _path(self, kind: str, namespace: str, name: str) -> str:

@@ -15,7 +15,7 @@ from tests.support.subjects import EmbeddedSubject, RealSubject, Wire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Servers that live for a whole session. All tests of one of them run in the same worker, which starts it once.
+# Servers that live for the whole session. All tests of one server run in the same worker, which starts it once.
 SHARED = ("real_server", "moto")
 
 
@@ -57,7 +57,7 @@ def worker_group(item: pytest.Item) -> str | None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector away from pytest's own objects, which are very many."""
+    """Keep the garbage collector away from pytest's own objects, which are very numerous."""
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""The one place that asks again and again: for what a process that is not ours knows, and tells nobody of itself."""
+"""The only place that polls, for the state of processes that cannot notify the tests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _PAUSE: Final = 0.05
 
 
 def poll(predicate: Callable[[], object], timeout: float, alive: Callable[[], bool] = lambda: True) -> bool:
-    """Ask until it holds, the time is over, or whom it is about has ended; whether it holds.
+    """Poll until the predicate holds, the timeout has passed or the subject has ended. Returns whether it holds.
 
     Args:
-        predicate: What to ask.
+        predicate: The condition.
         timeout: In seconds.
-        alive: Whether it may still come to hold.
+        alive: False once the condition can no longer become true.
     """
     deadline = time.monotonic() + timeout
     while not predicate():

@@ -1,7 +1,7 @@
-"""A TCP proxy on the loopback interface that does to a connection what networks do; it reads nothing, so TLS passes.
+"""A TCP proxy on the loopback interface that simulates network faults. It does not parse the data, so TLS passes.
 
-One thread serves all connections. What a client sends is read as soon as it arrives and forwarded when the mode says
-so; once the client has closed, nothing of it is forwarded any more.
+One thread serves all connections. Data of a client is read as soon as it arrives, and forwarded when the mode
+allows it. Once the client has closed, its remaining data is discarded.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Pass:
 
 @dataclass(frozen=True)
 class Slow:
-    """Forward everything later.
+    """Forward everything with a delay.
 
     Attributes:
-        delay: Seconds that each piece is held back, in each direction.
-        bytes_per_second: How fast it goes on from there; None: as fast as it can.
+        delay: Seconds that each piece is delayed, in each direction.
+        bytes_per_second: The bandwidth; None for unlimited.
     """
 
     delay: float = 0.05
@@ -52,10 +52,10 @@ class Slow:
 
 @dataclass(frozen=True)
 class Lossy:
-    """Cut connections at random moments of a question and its answer.
+    """Cut connections at random moments of a request and its response.
 
     Attributes:
-        share: Which part of the questions is cut off, at one of the three moments of `Cut`.
+        share: The fraction of the requests that are cut off, at one of the three moments of `Cut`.
     """
 
     share: float = 0.1
@@ -63,12 +63,12 @@ class Lossy:
 
 @dataclass(frozen=True)
 class Refuse:
-    """Cut every connection and listen no more: connecting is refused."""
+    """Cut every connection and stop listening: new connections are refused."""
 
 
 @dataclass(frozen=True)
 class BlackHole:
-    """Accept, and forward nothing; what a connection has swallowed is never made good."""
+    """Accept connections and forward nothing. Discarded data is never forwarded later."""
 
 
 Mode = Pass | Slow | Lossy | Refuse | BlackHole
@@ -86,14 +86,14 @@ class Proxy:
     """Stands in front of a server; a context manager: `start` and `stop`.
 
     Args:
-        port: Of the server, on the loopback interface.
-        seed: Of the moments at which a lossy proxy cuts.
+        port: The server's port on the loopback interface.
+        seed: The random seed of the cuts.
 
     Attributes:
-        mode: What it does now; `become` changes it.
-        accepted: How many connections it has accepted.
-        forwarded: How many bytes of clients it has forwarded.
-        cuts: How often it has cut a connection, by moment.
+        mode: The current mode; `become` changes it.
+        accepted: The number of accepted connections.
+        forwarded: The number of bytes forwarded to the server.
+        cuts: The number of cut connections, by moment.
     """
 
     def __init__(self, port: int, *, seed: int = 0) -> None:
@@ -124,7 +124,7 @@ class Proxy:
         return self
 
     def stop(self) -> None:
-        """Cut every connection, listen no more and end the thread."""
+        """Cut every connection, stop listening and end the thread."""
         self._order(self._end)
         self._thread.join(_PATIENCE)
         for sock in (self._bell, self._ear):
@@ -142,7 +142,7 @@ class Proxy:
         self.stop()
 
     def become(self, mode: Mode) -> None:
-        """Change what is done, also to the connections that there are; it is in force on return."""
+        """Change the mode, also of open connections. The mode is in force on return."""
         self._order(lambda: self._change(mode))
 
     # Inside, in the proxy's thread
@@ -210,7 +210,7 @@ class Proxy:
     def _accept(self, listener: socket.socket) -> None:
         try:
             client, _ = listener.accept()
-        except OSError:  # gone again
+        except OSError:  # the client is gone already
             return
         self.accepted += 1
         if isinstance(self.mode, BlackHole):
@@ -225,7 +225,7 @@ class Proxy:
 
 
 class _Link:
-    """One connection of a client, and the one to the server that belongs to it."""
+    """A client's connection, and the matching connection to the server."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket | None) -> None:
         self._proxy = proxy
@@ -244,11 +244,11 @@ class _Link:
 
     @property
     def due(self) -> float:
-        """When there is something to forward."""
+        """The time at which there is data to forward."""
         return min(self._to_server.due, self._to_client.due)
 
     def forward(self, now: float) -> None:
-        """Forward what is due."""
+        """Forward the data that is due."""
         if self._server is None:
             return
         try:
@@ -264,7 +264,7 @@ class _Link:
         if self not in self._proxy.links:  # cut a moment ago
             return
         data, ended = _read(self._client)
-        if ended:  # whatever it asked, it does not wait for it any more
+        if ended:  # the client no longer waits for an answer
             self.cut()
         elif self._swallows():
             return
@@ -305,7 +305,7 @@ class _Link:
             self._to_client.add(data)
 
     def _swallows(self) -> bool:
-        """Whether what comes is thrown away; a connection that once lost something stays as it is."""
+        """Whether received data is discarded. A connection that has lost data stays this way."""
         self._swallowed = self._swallowed or isinstance(self._proxy.mode, BlackHole)
         return self._swallowed
 
@@ -324,13 +324,13 @@ class _Link:
         self._proxy.links.discard(self)
         for sock in (self._client, self._server):
             if sock is not None:
-                with contextlib.suppress(KeyError):  # the server's, when it has closed before
+                with contextlib.suppress(KeyError):  # the server's socket, if it has closed before
                     self._proxy.selector.unregister(sock)
                 _close(sock, hard=hard)
 
 
 class _Pipe:
-    """What is on its way in one direction, and when each piece is due."""
+    """The data on its way in one direction, and when each piece is due."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.pieces: deque[tuple[float, bytes]] = deque()
@@ -340,13 +340,13 @@ class _Pipe:
 
     @property
     def due(self) -> float:
-        """When the next piece is to go on."""
+        """The time at which the next piece is due."""
         if self.pieces:
             return self.pieces[0][0]
         return 0.0 if self.last else float("inf")
 
     def add(self, data: bytes) -> None:
-        """Take a piece in."""
+        """Add a piece of data."""
         mode = self._proxy.mode
         due = monotonic()
         if isinstance(mode, Slow):
@@ -358,7 +358,7 @@ class _Pipe:
             self.pieces.append((due, data))
 
     def forward(self, sock: socket.socket, now: float) -> int:
-        """Send what is due; how many bytes that was."""
+        """Send the pieces that are due. Returns the number of bytes sent."""
         sent = 0
         while self.pieces and self.pieces[0][0] <= now:
             due, data = self.pieces.popleft()
@@ -373,7 +373,7 @@ class _Pipe:
 
 
 def _read(sock: socket.socket) -> tuple[bytes, bool]:
-    """Everything that has arrived, and whether the other side has closed."""
+    """All data that has arrived, and whether the other side has closed."""
     parts = []
     while True:
         try:

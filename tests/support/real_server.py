@@ -1,4 +1,4 @@
-"""A real kube-apiserver on its own etcd, for the tests that must not take our word for it."""
+"""A real kube-apiserver with its own etcd, for tests that need more than the embedded server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _VERBS: Final = {"recorder": ["create", "patch"], "creator": ["create"]}
 
 
 def assets() -> Path | None:
-    """Give the folder with the programs; None when there is none."""
+    """Return the folder with the programs; None if it is missing."""
     folder = os.environ.get("KUBEBUILDER_ASSETS", "")
     if folder and all((Path(folder) / program).exists() for program in PROGRAMS):
         return Path(folder)
@@ -48,7 +48,7 @@ def assets() -> Path | None:
 
 
 def required_assets() -> Path:
-    """Give the folder with the programs, or skip the test."""
+    """Return the folder with the programs, or skip the test."""
     folder = assets()
     if folder is None:
         pytest.skip(HOW_TO_GET)
@@ -57,12 +57,12 @@ def required_assets() -> Path:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer of the server.
+    """A response of the server.
 
     Attributes:
         status: The HTTP status.
         headers: The headers, their names in lower case.
-        body: The parsed JSON, or the text when it is none.
+        body: The parsed JSON, or the text if it is not JSON.
     """
 
     status: int
@@ -77,12 +77,12 @@ LEFT_BY_SSL: Final = "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestU
 class RealServer:
     """A kube-apiserver and its etcd in a temporary folder, on free ports of the loopback interface.
 
-    A context manager: `start` and `stop`. Users: `admin` (everything), `recorder` (create and patch of events),
-    `creator` (create of events), `stranger` (nothing).
+    A context manager: `start` and `stop`. Users: `admin` (all permissions), `recorder` (create and patch
+    events), `creator` (create events), `stranger` (no permissions).
 
     Args:
-        folder: Where the programs are; what `KUBEBUILDER_ASSETS` names by default.
-        event_ttl: How long events live, as the server's option has it (`1h`, `5s`).
+        folder: The folder of the programs, `KUBEBUILDER_ASSETS` by default.
+        event_ttl: The server's `--event-ttl` (`1h`, `5s`).
     """
 
     def __init__(self, folder: Path | None = None, *, event_ttl: str = "1h") -> None:
@@ -101,7 +101,7 @@ class RealServer:
     # Life
 
     def start(self) -> Self:
-        """Start both programs and wait until they answer; give the server itself."""
+        """Start both programs, wait until they are ready, and return the server itself."""
         self._folder = Path(tempfile.mkdtemp(prefix="kevents-real-"))
         try:
             self._write_key()
@@ -133,28 +133,28 @@ class RealServer:
         self.stop()
 
     def kill(self) -> None:
-        """End the API server at once, as a crash does; etcd goes on."""
+        """Kill the API server, as a crash does; etcd keeps running."""
         _end(self._apiserver)
         self._apiserver = None
 
     def start_again(self) -> None:
-        """Start the API server on the same etcd and port, and wait until it answers."""
+        """Start the API server on the same etcd and port, and wait until it is ready."""
         self._apiserver = self._spawn("kube-apiserver", self._apiserver_arguments())
         self.wait_ready()
 
     def pause(self, *, etcd: bool = False) -> None:
-        """Hold the API server, or etcd, where it is: connections open and nothing answers."""
+        """Suspend the API server, or etcd: connections stay open, but no request is answered."""
         self._signal(signal.SIGSTOP, etcd=etcd)
 
     def resume(self, *, etcd: bool = False) -> None:
-        """Let the API server, or etcd, go on."""
+        """Resume the API server, or etcd."""
         self._signal(signal.SIGCONT, etcd=etcd)
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Wait until the server says that it is ready.
+        """Wait until the server reports that it is ready.
 
         Raises:
-            RuntimeError: It did not within `timeout` seconds, or has ended; the text has the end of its log.
+            RuntimeError: It is not ready after `timeout` seconds, or has ended. The message has the end of its log.
         """
         if not poll(self._is_ready, timeout, self._is_running):
             message = f"the API server is not ready: {self.log()[-2000:]}"
@@ -172,7 +172,7 @@ class RealServer:
 
     @property
     def url(self) -> str:
-        """Where clients find the server."""
+        """The URL of the server."""
         return f"https://127.0.0.1:{self._ports[2]}"
 
     @property
@@ -191,7 +191,7 @@ class RealServer:
         return self._folder / "certs" / "apiserver.crt"
 
     def log(self) -> str:
-        """Give what the API server has logged."""
+        """Return the log of the API server."""
         with contextlib.suppress(FileNotFoundError):
             return (self._folder / "kube-apiserver.log").read_text(encoding="utf-8", errors="replace")
         return ""
@@ -211,10 +211,10 @@ class RealServer:
         return path
 
     def kubectl(self, *arguments: str, user: str = "admin") -> str:
-        """Run kubectl and give what it printed.
+        """Run kubectl and return its output.
 
         Raises:
-            subprocess.CalledProcessError: It failed; `stderr` says why.
+            subprocess.CalledProcessError: It failed; `stderr` has the reason.
         """
         return run_kubectl(self._programs, self.kubeconfig(user), *arguments)
 
@@ -246,7 +246,7 @@ class RealServer:
         return send(connection, method, path, body, token=given, content_type=content_type, accept=accept)
 
     def register(self, api_version: str, kind: str, resource: str, *, namespaced: bool = True) -> None:
-        """Add a custom resource with any fields, and wait until it is served; again: nothing."""
+        """Add a custom resource with arbitrary fields, and wait until it is served. Idempotent."""
         group, _, version = api_version.rpartition("/")
         names = {"kind": kind, "listKind": f"{kind}List", "plural": resource, "singular": kind.lower()}
         schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
@@ -260,7 +260,7 @@ class RealServer:
         self._wait_status(http.HTTPStatus.OK, "GET", f"/apis/{api_version}/{resource}")
 
     def compact(self) -> None:
-        """Let etcd forget its history up to now, as it does every five minutes."""
+        """Compact etcd's history up to now, as the API server does every five minutes."""
         revision = self._etcd_call("range", {"key": "AA=="})["header"]["revision"]
         self._etcd_call("compaction", {"revision": revision, "physical": True})
 
@@ -372,7 +372,7 @@ def send(
     content_type: str = "application/json",
     accept: str = "",
 ) -> Response:
-    """Send one request over a connection of its own, and close that."""
+    """Send one request over its own connection, and close the connection."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if body is not None and content_type:
         headers["Content-Type"] = content_type
@@ -389,10 +389,10 @@ def send(
 
 
 def run_kubectl(programs: Path, kubeconfig: Path, *arguments: str, timeout: float = 60.0) -> str:
-    """Run kubectl with a kubeconfig and a cache of its own, and give what it printed.
+    """Run kubectl with a kubeconfig and its own cache, and return its output.
 
     Raises:
-        subprocess.CalledProcessError: It failed; `stderr` says why.
+        subprocess.CalledProcessError: It failed; `stderr` has the reason.
     """
     with tempfile.TemporaryDirectory(prefix="kevents-kubectl-") as home:
         done = subprocess.run(

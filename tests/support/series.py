@@ -1,4 +1,4 @@
-"""A decider, a work queue and a server in memory, in a time of their own: what is written of events, and when."""
+"""A decider, a work queue and a server in memory with a simulated clock: the requests for events, and their times."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SOURCE: Final = EventSource("example.com/c", "c-1")
 
 
 def series_event(**fields: Any) -> SeriesEvent:
-    """An event about a pod, with a field or two of its own."""
+    """An event about a pod, with the given fields changed."""
     given = {"regarding": POD, "type": "Normal", "reason": "Pulled", "action": "Pulling", "note": "n", "source": SOURCE}
     return SeriesEvent(**{**given, "time": START, "serial": START, **fields})
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request that was made."""
+    """One request to the server."""
 
     at: float
     verb: str
@@ -35,7 +35,7 @@ class Request:
 
     @property
     def count(self) -> int:
-        """How many occurrences it tells of."""
+        """The number of occurrences in the request."""
         count: int = self.body.get("series", {}).get("count", 1)
         return count
 
@@ -44,7 +44,7 @@ class World:
     """What is recorded is decided on, offered and written at its time, as by a delivery with one sender."""
 
     def __init__(self, *, backlog: int = 4096, **options: Any) -> None:
-        """Begin at the moment 0, with nothing recorded."""
+        """Start at the time 0, with nothing recorded."""
         self.now = 0.0
         self.decider = SeriesDecider(SeriesOptions(**options))
         self.queue = WorkQueue(senders=1, backlog=backlog, max_age=3600.0, sleep_duration=10.0, jitter=lambda: 1.0)
@@ -53,11 +53,11 @@ class World:
         self._serial = START
 
     def record(self, **fields: Any) -> None:
-        """Record an event now, and write what is due."""
+        """Record an event now, and write all that is due."""
         self.record_batch([fields])
 
     def record_batch(self, batch: Sequence[dict[str, Any]]) -> None:
-        """Record events that come all at once, and write what is due."""
+        """Record events in one batch, and write all that is due."""
         events = []
         for fields in batch:
             self._serial += 1
@@ -66,7 +66,7 @@ class World:
         self.accept(events)
 
     def accept(self, events: Sequence[SeriesEvent]) -> None:
-        """Take events that come all at once, and write what is due."""
+        """Accept events in one batch, and write all that is due."""
         for event in events:
             if not event.serial:
                 self._serial += 1
@@ -78,20 +78,20 @@ class World:
         self.deliver()
 
     def deliver(self) -> float | None:
-        """Write what is due; for how long there is nothing to do then."""
+        """Write all that is due. Returns the seconds until the next write."""
         while isinstance(step := self.queue.take(self.now), Attempt):
             self.queue.done(step, self._answer(step), self.now, 1.0)
         return step.seconds if isinstance(step, Wait) else None
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and write what becomes due at its moment."""
+        """Let time pass, and perform each write at its due time."""
         end = self.now + seconds
         while (pause := self.deliver()) is not None and self.now + pause <= end:
             self.now += pause
         self.now = end
 
     def flush(self) -> None:
-        """Write what waits now, as flush and shutdown do."""
+        """Write all pending events, as flush and shutdown do."""
         self.queue.flush_now(self.now)
         self.deliver()
 
@@ -107,5 +107,5 @@ class World:
 
     @property
     def writes(self) -> list[tuple[float, str, int]]:
-        """Of each request: when, which verb, which count."""
+        """The time, verb and count of each request."""
         return [(request.at, request.verb, request.count) for request in self.requests]

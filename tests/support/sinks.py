@@ -1,4 +1,4 @@
-"""Doubles in memory: a sink that follows a script, and a gate at which its callers can be held."""
+"""Test doubles in memory: a sink that follows a script, and a gate that holds its callers."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def about(name: str = "web-0") -> ObjectReference:
 
 
 def thread_names(part: str = "kevents") -> list[str]:
-    """Which threads with this in their name are alive."""
+    """The names of live threads that contain `part`."""
     return sorted(thread.name for thread in threading.enumerate() if part in thread.name)
 
 
 def join_all() -> None:
-    """Wait for the end of all threads of kevents."""
+    """Join all threads of kevents."""
     for thread in threading.enumerate():
         if thread.name.startswith("kevents"):
             thread._started.wait(PATIENCE)  # type: ignore[attr-defined]
@@ -57,7 +57,7 @@ def join_all() -> None:
 
 
 def await_end(broadcaster: kevents.EventBroadcaster, *others: kevents.Watcher) -> None:
-    """After a shutdown that gave up: wait until the last worker, which may only just be starting, has ended."""
+    """After a shutdown that timed out: wait until the last worker, which may only just be starting, has ended."""
     for watcher in (*broadcaster._publisher.watchers, *others):
         with watcher._section.lock:
             worker = watcher._worker
@@ -66,45 +66,45 @@ def await_end(broadcaster: kevents.EventBroadcaster, *others: kevents.Watcher) -
 
 
 class Gate:
-    """Callers of :meth:`pass_through` are held while it is shut, and counted.
+    """Callers of :meth:`pass_through` are counted, and held while it is shut.
 
     Attributes:
-        entered: How many came.
+        entered: The number of callers so far.
     """
 
     def __init__(self, *, shut: bool = False) -> None:
-        """Open, unless said otherwise."""
+        """Open, unless `shut`."""
         self._condition = threading.Condition()
         self._shut = shut
         self.entered = 0
 
     def shut(self) -> None:
-        """Hold whoever comes from now on."""
+        """Hold all later callers."""
         with self._condition:
             self._shut = True
 
     def open(self) -> None:
-        """Let all go."""
+        """Release all callers."""
         with self._condition:
             self._shut = False
             self._condition.notify_all()
 
     def pass_through(self, _: object = None) -> None:
-        """Be held while it is shut. Usable as a handler of events."""
+        """Wait while it is shut. Usable as an event handler."""
         with self._condition:
             self.entered += 1
             self._condition.notify_all()
             assert self._condition.wait_for(lambda: not self._shut, 2 * PATIENCE)
 
     def wait_entered(self, number: int = 1) -> None:
-        """Wait until so many came."""
+        """Wait until that number of callers has arrived."""
         with self._condition:
             assert self._condition.wait_for(lambda: self.entered >= number, PATIENCE), self.entered
 
 
 @dataclass(eq=False)
 class Call:
-    """One request that reached the sink."""
+    """One request to the sink."""
 
     verb: str
     namespace: str
@@ -127,18 +127,18 @@ Fault = Callable[[Call], object]
 
 
 class ScriptedSink:
-    """Keeps what it is asked to write; faults come by the number of the call, from 1.
+    """Records the requests, and fails by call number, from 1.
 
     Args:
         faults: For a call's number an exception to raise, or a function to call with the call.
         always: The same for every other call.
-        gate: Where every call passes through first.
+        gate: The gate that every call passes first.
 
     Attributes:
-        calls: All requests that arrived, failed ones too.
-        written: Those that were answered without a fault.
-        doubled: Keys that were written twice at the same time: none, by the rule.
-        most_at_once: How many calls were under way together.
+        calls: All requests, including failed ones.
+        written: The requests that succeeded.
+        doubled: Keys that had two concurrent writes; must stay empty.
+        most_at_once: The highest number of concurrent calls.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class ScriptedSink:
         always: BaseException | Fault | None = None,
         gate: Gate | None = None,
     ) -> None:
-        """Begin with nothing written."""
+        """Start with no requests."""
         self.faults = faults or {}
         self.always = always
         self.gate = gate or Gate()
@@ -195,23 +195,23 @@ class ScriptedSink:
                 self._under_way.remove(key)
 
     def wait_calls(self, number: int) -> None:
-        """Wait until so many requests have arrived."""
+        """Wait until that number of requests has arrived."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.calls) >= number, PATIENCE), len(self.calls)
 
     @property
     def messages(self) -> list[str]:
-        """Of what was written."""
+        """The messages of the written events."""
         return [call.message for call in self.written]
 
 
 def statistics_of(broadcaster: kevents.EventBroadcaster, number: int = 0) -> kevents.WatcherStatistics:
-    """The ledger of one watcher."""
+    """The statistics of one watcher."""
     return broadcaster.statistics().watchers[number]
 
 
 def check_ledgers(statistics: kevents.Statistics) -> None:
-    """The three laws of the ledgers, and that nothing in them is negative."""
+    """Check the three laws of the ledgers, and that no value is negative."""
     values = [statistics.recorded, statistics.no_watcher, statistics.published, *statistics.refused.values()]
     assert sum(statistics.refused.values()) + statistics.no_watcher + statistics.published == statistics.recorded
     for watcher in statistics.watchers:

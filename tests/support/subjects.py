@@ -1,4 +1,4 @@
-"""One face for the embedded and the real API server, so that the same tests run against both."""
+"""One interface for the embedded and the real API server, so that the same tests run against both."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Subject(Protocol):
     tokens: dict[str, str]
 
     def connect(self) -> http.client.HTTPConnection:
-        """Give a new connection."""
+        """Return a new connection."""
 
     def register_widgets(self) -> None:
-        """Make the custom resource `widgets` in `example.com/v1` known."""
+        """Register the custom resource `widgets` in `example.com/v1`."""
 
     def compact(self) -> None:
-        """Forget the history up to now."""
+        """Compact the history up to now."""
 
 
 class EmbeddedSubject:
@@ -50,15 +50,15 @@ class EmbeddedSubject:
             server.add_user(self.tokens[name], name, verbs)
 
     def connect(self) -> http.client.HTTPConnection:
-        """Give a new connection."""
+        """Return a new connection."""
         return http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
 
     def register_widgets(self) -> None:
-        """Make the custom resource known."""
+        """Register the custom resource."""
         self.server.register("example.com/v1", "Widget", "widgets")
 
     def compact(self) -> None:
-        """Forget the history up to now."""
+        """Compact the history up to now."""
         self.server.compact()
 
 
@@ -66,26 +66,26 @@ class RealSubject:
     """A real server."""
 
     def __init__(self, server: RealServer) -> None:
-        """Take the server's users."""
+        """Use the server's users."""
         self.server = server
         self.tokens = server.tokens
 
     def connect(self) -> http.client.HTTPConnection:
-        """Give a new connection."""
+        """Return a new connection."""
         context = ssl.create_default_context(cafile=str(self.server.ca_file))
         return http.client.HTTPSConnection("127.0.0.1", self.server.port, timeout=60, context=context)
 
     def register_widgets(self) -> None:
-        """Make the custom resource known, and wait until the server serves it."""
+        """Register the custom resource, and wait until it is served."""
         self.server.register("example.com/v1", "Widget", "widgets")
 
     def compact(self) -> None:
-        """Forget the history up to now."""
+        """Compact the history up to now."""
         self.server.compact()
 
 
 class Wire:
-    """Raw requests to a server, in a namespace of the test's own.
+    """Raw requests to a server, in the test's own namespace.
 
     Attributes:
         namespace: The namespace.
@@ -117,7 +117,7 @@ class Wire:
         return send(self.subject.connect(), method, path, body, token=given, content_type=content_type, accept=accept)
 
     def ok(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Any:
-        """Send a request that must succeed, and give the body of the answer without `managedFields`."""
+        """Send a request that must succeed, and return the body of the response without `managedFields`."""
         response = self.request(method, path, body, content_type=content_type)
         assert response.status in {200, 201}, response.body
         return bare(response.body)
@@ -128,7 +128,7 @@ class Wire:
         return self.request("PATCH", f"{base}/{name}", body, content_type=content_type)
 
     def event(self, name: str = "pod.1", **fields: object) -> dict[str, Any]:
-        """Give the body of a core/v1 event as recorders write it."""
+        """The body of a core/v1 event as recorders write it."""
         body: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -147,7 +147,7 @@ class Wire:
         return {**body, **fields}
 
     def new_event(self, name: str = "pod.1", **fields: object) -> dict[str, Any]:
-        """Give the body of an events.k8s.io/v1 event as recorders write it."""
+        """The body of an events.k8s.io/v1 event as recorders write it."""
         body: dict[str, Any] = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -165,7 +165,7 @@ class Wire:
 
     @contextlib.contextmanager
     def watching(self, path: str, accept: str = "") -> Iterator[Iterator[dict[str, Any]]]:
-        """Open a watch, and give its lines, parsed, without `managedFields`."""
+        """Open a watch, and yield its parsed lines without `managedFields`."""
         connection = self.subject.connect()
         headers = {"Authorization": f"Bearer {self.subject.tokens['admin']}"}
         if accept:
@@ -177,7 +177,7 @@ class Wire:
 
 
 def bare(value: Any) -> Any:
-    """Give JSON without `managedFields`, which the embedded server does not keep."""
+    """Return JSON without `managedFields`, which the embedded server does not keep."""
     if isinstance(value, dict):
         return {key: bare(item) for key, item in value.items() if key != "managedFields"}
     return [bare(item) for item in value] if isinstance(value, list) else value
