@@ -1,4 +1,4 @@
-"""Batches as the tests of the sinks write them."""
+"""Batches for the tests of sinks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECOND: Final = 1_000_000_000
 
 
 def body(rv: int, message: str = "", **fields: Any) -> dict[str, Any]:
-    """A body as the source makes it."""
+    """Return an event body as the source builds it."""
     return {
         "metadata": {
             "name": f"web-0.{rv:x}",
@@ -48,26 +48,26 @@ def body(rv: int, message: str = "", **fields: Any) -> dict[str, Any]:
 
 
 def record(rv: int, message: str = "", stream: Stream = STREAM, **fields: Any) -> Record:
-    """A record of a stream."""
+    """Return a record of a stream."""
     return Record(stream, rv, body(rv, message, **fields), 0.0)
 
 
 def position(rv: int, stream: Stream = STREAM, seconds: float = 0.0) -> Position:
-    """A position, so many seconds after nine o'clock."""
+    """Return a position whose time is `seconds` after 09:00."""
     return Position(stream, rv, AT + int(seconds * SECOND))
 
 
 def batch(rvs: Iterable[int], stream: Stream = STREAM, upto: int | None = None, seconds: float = 0.0) -> Batch:
-    """A batch of records with these resourceVersions; its position is the last of them, or a later one."""
+    """Return a batch of records with these resourceVersions. Its position is the last of them, or `upto`."""
     records = [record(rv, stream=stream) for rv in rvs]
     return Batch(records, position(records[-1].rv if upto is None else upto, stream, seconds))
 
 
 def ids(bodies: Iterable[dict[str, Any]]) -> list[str]:
-    """What tells records apart."""
+    """Return the record ids of the bodies."""
     return [found["kevents"]["id"] for found in bodies]
 
 
 def ids_of(rvs: Iterable[int]) -> list[str]:
-    """The ids of the records with these resourceVersions."""
+    """Return the ids of the records with these resourceVersions."""
     return [f"uid-{rv}:{rv}" for rv in rvs]

@@ -1,4 +1,4 @@
-"""Doubles in memory: records by the number, streams that follow a script, sinks that fail as told, a clock by hand."""
+"""In-memory test doubles: numbered records, scripted streams, scripted sinks and a settable clock."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from kevents.export import Batch, Chunk, Position, Record, Stream
 
 STREAM = Stream("cluster-1")
 PATIENCE = 60.0
-"""Seconds after which a test gives up waiting for what must happen at once."""
+"""Seconds until a test fails because something expected did not happen."""
 
 
 class Clock:
-    """Seconds, which can be made to jump."""
+    """A clock in seconds that can be set forward."""
 
     def __init__(self, now: float = 100.0) -> None:
-        """Begin somewhere."""
+        """Start at a fixed time."""
         self.now = now
         self._begun = monotonic()
 
     def __call__(self) -> float:
-        """The present: time goes by as well, or waits would never end."""
+        """Return the current time. Real time is added, so that waits end."""
         return self.now + monotonic() - self._begun
 
 
 def record(rv: int, stream: Stream = STREAM, *, size: int = 0, **body: Any) -> Record:
-    """A record; with a size, its line has so many bytes."""
+    """Return a record. With `size`, its line is that many bytes long."""
     told = {"v": 1, "id": f"uid-{rv}:{rv}"}
     made = Record(stream, rv, {"kevents": told, **body}, 0.0)
     if size:
@@ -38,32 +38,32 @@ def record(rv: int, stream: Stream = STREAM, *, size: int = 0, **body: Any) -> R
 
 
 def records(first: int, last: int, stream: Stream = STREAM) -> list[Record]:
-    """Records with these resourceVersions, the last included."""
+    """Return records with the resourceVersions from `first` to `last`, inclusive."""
     return [record(rv, stream) for rv in range(first, last + 1)]
 
 
 def position(rv: int, stream: Stream = STREAM, time: int = 0) -> Position:
-    """A position."""
+    """Return a position."""
     return Position(stream, rv, time)
 
 
 def chunk(first: int, last: int, stream: Stream = STREAM) -> Chunk:
-    """A chunk of records with these resourceVersions, the last included."""
+    """Return a chunk of the records from `first` to `last`, inclusive."""
     return Chunk(records(first, last, stream), position(last, stream))
 
 
 class ScriptedStream:
-    """Gives chunks, above the position it is read from, then waits to be stopped.
+    """Yields the scripted chunks above the start position, then waits until it is stopped.
 
     Attributes:
-        after: From which positions it was read.
-        given: How many chunks it gave.
+        after: The positions from which the stream was read.
+        given: Number of chunks taken from the script.
     """
 
     def __init__(
         self, chunks: Sequence[Chunk] = (), stream: Stream = STREAM, *, error: BaseException | None = None
     ) -> None:
-        """Keep the script; after it comes the error, if there is one."""
+        """Store the script. `error` is raised after the last chunk."""
         self.stream = stream
         self.after: list[Position | None] = []
         self.given = 0
@@ -73,13 +73,13 @@ class ScriptedStream:
         self._stopped = False
 
     def add(self, *chunks: Chunk) -> None:
-        """Let more come."""
+        """Append chunks to the script."""
         with self._changed:
             self._chunks += chunks
             self._changed.notify_all()
 
     def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
-        """Give what is above the position."""
+        """Yield the chunks above the position."""
         self.after.append(after)
         lowest = -1 if after is None else after.rv
         while (found := self._next()) is not None:
@@ -97,7 +97,7 @@ class ScriptedStream:
             return self._chunks[self.given - 1]
 
     def stop(self) -> None:
-        """End the reading."""
+        """Stop reading."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -107,26 +107,26 @@ class ScriptedSource:
     """A source of scripted streams."""
 
     def __init__(self, *streams: ScriptedStream, error: BaseException | None = None) -> None:
-        """Keep them."""
+        """Store the streams."""
         self.streams = list(streams)
         self._error = error
 
     def open(self) -> Sequence[ScriptedStream]:
-        """Give them, or raise."""
+        """Return the streams or raise the error."""
         if self._error is not None:
             raise self._error
         return self.streams
 
 
 class Everywhere:
-    """Routes every record to all of these."""
+    """Routes every record to all named sinks."""
 
     def __init__(self, *names: str) -> None:
-        """Keep the names."""
+        """Store the names."""
         self.sinks = names
 
     def targets(self, _: Record) -> Sequence[str]:
-        """All of them."""
+        """Return all names."""
         return self.sinks
 
 
@@ -134,7 +134,7 @@ class By:
     """Routes by a function."""
 
     def __init__(self, function: Callable[[Record], Sequence[str]]) -> None:
-        """Keep it."""
+        """Store the function."""
         self.targets = function
 
 
@@ -143,15 +143,15 @@ Fault = BaseException | Callable[[Batch], object]
 
 @dataclass
 class MemorySink:
-    """Keeps batches with their positions, as a file would; fails as scripted.
+    """Stores batches and positions like a file sink, and fails as scripted.
 
     Attributes:
-        faults: What the n-th write, counted from 1, raises, or calls with its batch.
+        faults: The exception that the n-th write raises, or the function it calls with the batch; counted from 1.
         always: The same for every write.
-        ask_faults: What the n-th question for a position raises.
-        positions: How far it holds each stream; survives a restart if it is handed on.
-        batches: What was acknowledged.
-        holds_positions: Whether it has positions at all.
+        ask_faults: The exception that the n-th `last_position` call raises.
+        positions: The saved position of each stream. Pass it on to simulate a restart.
+        batches: The acknowledged batches.
+        holds_positions: False for a sink without positions.
     """
 
     faults: dict[int, Fault] = field(default_factory=dict)
@@ -168,7 +168,7 @@ class MemorySink:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def write(self, batch: Batch) -> None:
-        """Keep the batch, or fail."""
+        """Store the batch, or fail."""
         with self.changed:
             self.calls += 1
             self.at_once += 1
@@ -189,7 +189,7 @@ class MemorySink:
             self.changed.notify_all()
 
     def last_position(self, stream: Stream) -> Position | None:
-        """How far it holds a stream."""
+        """Return the saved position of a stream."""
         with self.changed:
             self.asked += 1
             self.changed.notify_all()
@@ -198,22 +198,22 @@ class MemorySink:
             return self.positions.get(stream) if self.holds_positions else None
 
     def close(self) -> None:
-        """Count it."""
+        """Count the call."""
         self.closed += 1
 
     def rvs(self, stream: Stream | None = None) -> list[int]:
-        """The resourceVersions of what it holds, in the order in which they came."""
+        """Return the resourceVersions of the stored records, in order of arrival."""
         batches = [batch for batch in self.batches if stream is None or batch.position.stream == stream]
         return [one.rv for batch in batches for one in batch.records]
 
     def wait(self, what: Callable[[], object]) -> None:
-        """Wait until something holds, looked at after each call."""
+        """Wait until a condition holds. It is checked after each call."""
         with self.changed:
             assert self.changed.wait_for(what, PATIENCE)
 
 
 class MemoryDeadLetters:
-    """Dead letters in memory; the n-th writes fail as scripted."""
+    """Dead letters in memory. The n-th write fails as scripted."""
 
     def __init__(self, faults: dict[int, BaseException] | None = None) -> None:
         """Start empty."""
@@ -222,7 +222,7 @@ class MemoryDeadLetters:
         self.letters: list[tuple[str, str, int]] = []
 
     def write(self, sink: str, records: Sequence[Record], why: str) -> None:
-        """Keep them, or fail."""
+        """Store the records, or fail."""
         self.calls += 1
         if self.calls in self.faults:
             raise self.faults[self.calls]

@@ -1,4 +1,4 @@
-"""An S3 server to write to: moto's, as a process of its own."""
+"""An S3 server for tests: moto in a subprocess."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRET: Final = "wJalrXUtnFEMIexampleSecretKey"
 
 
 def program() -> str | None:
-    """Where the server's program is; None if there is none."""
+    """Return the path of the server program, or None if it is not installed."""
     return os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
 
 
@@ -27,22 +27,22 @@ class Moto:
     """A running server.
 
     Args:
-        port: Where it listens.
-        log: What it has written.
+        port: The port it listens on.
+        log: The file with its output.
     """
 
     def __init__(self, port: int, log: Path) -> None:
-        """Keep where it is."""
+        """Store the address."""
         self.port = port
         self.log = log
 
     def options(self, **more: Any) -> dict[str, Any]:
-        """What a store for it is opened with."""
+        """Return the options for opening a store on this server."""
         plain = {"endpoint": f"http://127.0.0.1:{self.port}", "region": "us-east-1"}
         return {**plain, "access_key_id": "AKIAEXAMPLEEXAMPLE", "secret_access_key": SECRET, **more}
 
     def request(self, method: str, path: str) -> tuple[int, bytes]:
-        """Make a request that is not signed; the server looks at no signature."""
+        """Send an unsigned request. The server checks no signatures."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, path)
@@ -50,7 +50,7 @@ class Moto:
             return answer.status, answer.read()
 
     def make_bucket(self, name: str) -> None:
-        """Make a bucket."""
+        """Create a bucket."""
         assert self.request("PUT", f"/{name}")[0] == 200
 
 

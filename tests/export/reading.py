@@ -1,4 +1,4 @@
-"""A stream that is read in a thread of its own, and an embedded server to read from."""
+"""A stream that is read in a separate thread, and an embedded server as its source."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kevents.testing import APIServer
 
 PATIENCE: Final = 60.0
 QUICK: Final = (0.001, 0.01)
-"""Waits between attempts that take no time."""
+"""Retry delays that take almost no time."""
 
 
 def client(server: APIServer, *, tls: bool = False, token: str = "") -> Any:
-    """Give a client of the embedded server."""
+    """Return a client of the embedded server."""
     configuration = kubernetes.client.Configuration(host=server.url)
     configuration.retries = False
     if tls:
@@ -33,31 +33,31 @@ def client(server: APIServer, *, tls: bool = False, token: str = "") -> Any:
 
 
 def source(server: APIServer, *, tls: bool = False, token: str = "", **options: Any) -> ClusterEventSource:
-    """Give a source that reads the embedded server and does not wait long."""
+    """Return a source that reads the embedded server with short delays."""
     return ClusterEventSource(client(server, tls=tls, token=token), **{"retry": QUICK, "patience": 0.1, **options})
 
 
 def event(name: str, namespace: str = "default", **fields: Any) -> dict[str, Any]:
-    """Give the body of an event."""
+    """Return the body of an event."""
     involved = {"kind": "Pod", "namespace": namespace, "name": "web-0"}
     return {"metadata": {"name": name, "namespace": namespace}, "involvedObject": involved, "count": 1, **fields}
 
 
 def put(server: APIServer, *names: str, namespace: str = "default", **fields: Any) -> list[str]:
-    """Store events; give the ids of their revisions."""
+    """Store events and return the ids of their revisions."""
     made = [server.create("v1", "events", event(name, namespace, **fields))["metadata"] for name in names]
     return [f"{metadata['uid']}:{metadata['resourceVersion']}" for metadata in made]
 
 
 class Reading:
-    """Reads a stream in a thread until the end of its block.
+    """Reads a stream in a thread until the `with` block ends.
 
     Attributes:
-        chunks: What has been given.
+        chunks: The chunks received so far.
     """
 
     def __init__(self, stream: EventStream, after: Position | None = None) -> None:
-        """Start nothing yet."""
+        """Create the thread without starting it."""
         self.stream = stream
         self.chunks: list[Chunk] = []
         self.error: BaseException | None = None
@@ -67,22 +67,22 @@ class Reading:
 
     @property
     def records(self) -> list[Record]:
-        """The records so far."""
+        """The records received so far."""
         return [record for chunk in list(self.chunks) for record in chunk.records]
 
     @property
     def ids(self) -> list[str]:
-        """What the records are."""
+        """The ids of the records."""
         return [record.id for record in self.records]
 
     @property
     def deltas(self) -> list[Any]:
-        """By how much their counts grew."""
+        """The count deltas of the records."""
         return [record.body["kevents"].get("countDelta") for record in self.records]
 
     @property
     def gaps(self) -> list[dict[str, Any]]:
-        """The gaps among them."""
+        """The gaps among the records."""
         return [own["gap"] for own in (record.body["kevents"] for record in self.records) if "gap" in own]
 
     @property
@@ -91,7 +91,7 @@ class Reading:
         return self.chunks[-1].position
 
     def wait(self, holds: Callable[[], object]) -> None:
-        """Wait until something holds; it is asked again with each chunk."""
+        """Wait until a condition holds. It is checked after each chunk."""
         deadline = monotonic() + PATIENCE
         with self._more:
             while not holds():
@@ -103,22 +103,22 @@ class Reading:
                     )
 
     def wait_for(self, number: int) -> None:
-        """Wait until there are so many records."""
+        """Wait until `number` records have arrived."""
         self.wait(lambda: len(self.records) >= number)
 
     def wait_listed(self) -> None:
-        """Wait until a list has been given, so that a watch follows."""
+        """Wait until the first list is complete, so that a watch follows."""
         self.wait(lambda: self.chunks and not self.chunks[-1].records)
 
     def __enter__(self) -> Self:
-        """Begin to read."""
+        """Start reading."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the reading, which must not take long, and check what always holds."""
+        """Stop reading, which must not take long, and check the invariants."""
         self.stream.stop()
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
@@ -138,7 +138,7 @@ class Reading:
 
 
 def check(chunks: list[Chunk]) -> None:
-    """What always holds: records and positions grow, and a position covers its records."""
+    """Check that records and positions grow, and that a position covers its records."""
     last = -1
     for chunk in chunks:
         for record in chunk.records:

@@ -1,4 +1,4 @@
-"""A real HTTP server with scripted answers, which remembers its requests."""
+"""A real HTTP server with scripted answers that stores its requests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from urllib.parse import unquote
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered.
+    """A scripted answer.
 
     Attributes:
         status: The HTTP status.
         body: The body.
-        headers: Further headers.
-        endless: Whether the body goes on for ever, in pieces of this.
+        headers: Additional headers.
+        endless: If not empty, these bytes follow the body without end.
     """
 
     status: int = 200
@@ -29,7 +29,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: its headers in lower case, its path unquoted."""
+    """A request, with lower-case header names and an unquoted path."""
 
     method: str
     path: str
@@ -38,14 +38,14 @@ class Asked:
 
 
 class Scripted:
-    """A server that gives the next answer it was told to, then successes; None: it never answers.
+    """A server that returns the scripted answers in order, then status 200. An answer of None never arrives.
 
     Args:
-        tls: Its certificate, if it has one.
+        tls: The TLS context with its certificate; None for plain HTTP.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        """Start it."""
+        """Start the server."""
         self.answers: list[Answer | None] = []
         self.requests: list[Asked] = []
         self.over = threading.Event()
@@ -60,7 +60,7 @@ class Scripted:
         self.thread.start()
 
     def reply(self, asked: Asked) -> Answer:
-        """The answer to a request without a scripted one."""
+        """Return the answer to a request when the script is empty."""
         return Answer()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -96,7 +96,7 @@ class Scripted:
         return Handler
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self.over.set()
         self.server.shutdown()
         self.server.server_close()

@@ -1,11 +1,11 @@
-"""What every sink of an export does, as a suite: subclass `SinkContract`, and give it the fixture `place`.
+"""The contract of every sink as a test suite: subclass `SinkContract` and provide the fixture `place`.
 
     class TestMySink(PositionContract):
         @pytest.fixture
         def place(self, tmp_path):
             return Place(lambda: MySink(tmp_path), lambda: [... the bodies that the destination holds ...])
 
-`PositionContract` is for sinks that hold the position themselves.
+`PositionContract` is for sinks that store the position themselves.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Place:
     """A destination under test.
 
     Attributes:
-        make: Gives a sink for it, as a new process would make one.
-        received: Gives the bodies that it holds, in its order.
+        make: Creates a sink for it, as a new process would.
+        received: Returns the stored bodies in the destination's order.
     """
 
     make: Callable[[], Sink]
@@ -45,39 +45,39 @@ class Place:
 
     @contextmanager
     def sink(self) -> Iterator[Sink]:
-        """Give a sink, closed at the end."""
+        """Yield a sink and close it afterwards."""
         with closing(self.make()) as sink:
             yield sink
 
 
 class SinkContract:
-    """What every sink does."""
+    """The contract of every sink."""
 
     @pytest.fixture
     def place(self) -> Place:
-        """Give the destination; a subclass does."""
+        """Return the destination. Subclasses override this."""
         raise NotImplementedError
 
     @pytest.fixture
     def sink(self, place: Place) -> Iterator[Sink]:
-        """A sink for it."""
+        """A sink for the destination."""
         with place.sink() as sink:
             yield sink
 
     def test_order(self, place: Place, sink: Sink) -> None:
-        """Records arrive in order, batch after batch, whole."""
+        """Records arrive complete and in order, batch after batch."""
         for first in (1, 11, 21):
             sink.write(batch(range(first, first + 10)))
         assert ids(place.received()) == ids_of(range(1, 31))
         assert place.received()[-1] == body(30)
 
     def test_durable_on_return(self, place: Place, sink: Sink) -> None:
-        """What was written is there when `write` returns; nothing waits for the next batch or the end."""
+        """A batch is stored when `write` returns."""
         sink.write(batch([1]))
         assert ids(place.received()) == ids_of([1])
 
     def test_empty_batch(self, place: Place, sink: Sink) -> None:
-        """A batch without records, which only moves the position, adds no record."""
+        """A batch without records adds no record."""
         sink.write(batch([], upto=5))
         sink.write(batch([6], upto=9))
         sink.write(batch([], upto=12))
@@ -85,28 +85,28 @@ class SinkContract:
 
     @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
     def test_texts(self, place: Place, sink: Sink, text: str) -> None:
-        """Every text arrives as it is, and breaks nothing around it."""
+        """Every text arrives unchanged, and so do the records around it."""
         sink.write(Batch([record(1), record(2, text), record(3)], position(3)))
         assert [found["message"] for found in place.received()] == ["message 1", text, "message 3"]
 
     def test_huge_record(self, place: Place, sink: Sink) -> None:
-        """A record of 3 MiB arrives, and the next one too."""
+        """A record of 3 MiB arrives, and so does the next one."""
         sink.write(Batch([record(1, "x" * (3 << 20))], position(1)))
         sink.write(batch([2]))
         assert [len(found["message"]) for found in place.received()] == [3 << 20, 9]
 
     def test_nothing_is_changed(self, sink: Sink) -> None:
-        """A sink leaves the records as they are: others get the same."""
+        """A sink does not modify the records: other sinks receive the same objects."""
         found = record(1)
         sink.write(Batch([found], position(1)))
         assert (found.body, found.rv, found.stream) == (body(1), 1, STREAM)
 
     def test_unknown_stream(self, sink: Sink) -> None:
-        """Of a stream that nothing was written of, a destination holds no position."""
+        """A destination has no position for an unknown stream."""
         assert sink.last_position(STREAM) is None
 
     def test_close(self, place: Place) -> None:
-        """A sink is closed without having been used, and twice."""
+        """A sink can be closed without use, and twice."""
         sink = place.make()
         sink.close()
         sink.close()
@@ -114,15 +114,15 @@ class SinkContract:
 
 
 class PositionContract(SinkContract):
-    """What a sink does that holds the position itself."""
+    """The contract of sinks that store the position themselves."""
 
     def test_position(self, sink: Sink) -> None:
-        """The position is the batch's, not the last record's; its time too."""
+        """The saved position and its time are the batch's, not those of the last record."""
         sink.write(batch([1, 2], upto=7, seconds=1.5))
         assert sink.last_position(STREAM) == position(7, seconds=1.5)
 
     def test_position_of_an_empty_batch(self, place: Place, sink: Sink) -> None:
-        """A batch without records moves the position, before the first record and after one."""
+        """A batch without records advances the position, before the first record and after it."""
         sink.write(batch([], upto=5))
         assert sink.last_position(STREAM) == position(5)
         sink.write(batch([6]))
@@ -132,7 +132,7 @@ class PositionContract(SinkContract):
             assert again.last_position(STREAM) == position(9, seconds=60)
 
     def test_position_is_found_again(self, place: Place, sink: Sink) -> None:
-        """A new process finds the position of the last batch, and goes on there."""
+        """A new process resumes at the position of the last batch."""
         sink.write(batch([1, 2]))
         sink.write(batch([3, 4], upto=8, seconds=10))
         sink.close()
@@ -143,7 +143,7 @@ class PositionContract(SinkContract):
         assert ids(place.received()) == ids_of([1, 2, 3, 4, 9])
 
     def test_the_same_batch_again(self, place: Place, sink: Sink) -> None:
-        """A batch that comes again is written once, in the same process and in the next."""
+        """A repeated batch is written once, in the same process and after a restart."""
         sink.write(batch([1, 2], upto=3))
         sink.write(batch([1, 2], upto=3))
         sink.close()
@@ -152,7 +152,7 @@ class PositionContract(SinkContract):
         assert ids(place.received()) == ids_of([1, 2])
 
     def test_overlap(self, place: Place, sink: Sink) -> None:
-        """What the destination holds of a batch is left out."""
+        """Records that the destination already holds are skipped."""
         sink.write(batch([1, 2, 3]))
         sink.close()
         with place.sink() as again:
@@ -161,7 +161,7 @@ class PositionContract(SinkContract):
         assert ids(place.received()) == ids_of([1, 2, 3, 4])
 
     def test_streams(self, place: Place, sink: Sink) -> None:
-        """Several streams have a position each."""
+        """Each stream has its own position."""
         sink.write(batch([5, 6]))
         sink.write(batch([1, 2], OTHER))
         sink.close()
@@ -170,7 +170,7 @@ class PositionContract(SinkContract):
         assert sorted(ids(place.received())) == sorted(ids_of([1, 2, 5, 6]))
 
     def test_long_resource_versions(self, place: Place, sink: Sink) -> None:
-        """ResourceVersions of any length are in order, and come back."""
+        """ResourceVersions of any length are ordered as numbers and restored."""
         long = 10**24
         sink.write(batch([10**19 - 1, 10**20 + 1]))
         sink.write(batch([long]))
@@ -180,7 +180,7 @@ class PositionContract(SinkContract):
         assert ids(place.received()) == ids_of([10**19 - 1, 10**20 + 1, long])
 
     def test_held_already(self, place: Place, sink: Sink) -> None:
-        """Positions only grow: what ends below the own position is held already, and does not move it back."""
+        """A batch below the saved position is skipped and does not move it back."""
         sink.write(batch([100, 200]))
         sink.write(batch([3, 4], seconds=1))
         sink.close()

@@ -1,4 +1,4 @@
-"""What the pages about the export's configuration and operation say is what the code does."""
+"""The documentation of the export's configuration and operation matches the code."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ OPERATION = "docs/export-operation.md"
 
 
 def subsection(heading: str) -> str:
-    """The text under a heading of the second or third level, up to the next of any."""
+    """Return the text under a heading of the second or third level, up to the next heading."""
     return re.split(r"\n##+ ", text_of(CONFIGURATION).split(f"# {heading}\n", 1)[1], maxsplit=1)[0]
 
 
 def asked(text: str) -> tuple[int, set[str]]:
-    """How many errors a configuration has, and the keys there are, as the error about an unknown one tells them."""
+    """Return the number of errors, and the known keys from the error about an unknown key."""
     with pytest.raises(ConfigError) as error:
         parse(text)
     [line] = [line for line in error.value.lines if '"zzzz"' in line]
@@ -60,7 +60,7 @@ COMMON = {"type", "batch", "queue", "when_full", "timeout"}
 
 @pytest.mark.parametrize("heading", TABLES)
 def test_keys_of_tables(heading: str) -> None:
-    """The page lists the keys of each table, and no other."""
+    """The page lists exactly the keys of each table."""
     _, keys = asked(TABLES[heading] + '[sinks.a]\ntype = "stdout"\n' + ROUTE)
     more = {"cluster", "source", "enrich", "sinks", "routes", "health"} if "own" in heading else set()
     assert {spans(cells[0])[0] for cells in rows(subsection(heading))} == keys - more
@@ -68,7 +68,7 @@ def test_keys_of_tables(heading: str) -> None:
 
 @pytest.mark.parametrize("kind", SINKS)
 def test_keys_of_sinks(kind: str) -> None:
-    """The page lists the keys of each kind of sink, and no other."""
+    """The page lists exactly the keys of each kind of sink."""
     _, keys = asked(f'checkpoints = "c"\n[sinks.a]\ntype = "{kind}"\n{SINKS[kind]}\nzzzz = 1\n{ROUTE}')
     assert {spans(cells[0])[0] for cells in rows(subsection(kind))} == keys - COMMON
 
@@ -82,12 +82,12 @@ def test_keys_of_batches(table: str) -> None:
 
 
 def test_keys_of_all_sinks() -> None:
-    """The page lists the keys that all sinks have."""
+    """The page lists the keys that all sinks share."""
     assert {spans(cells[0])[0] for cells in rows(subsection("sinks").split("\nIn `batch`", 1)[0])} == COMMON
 
 
 def test_conditions() -> None:
-    """The page lists every condition, in the code's order, and the keys that are none."""
+    """The page lists every condition in the code's order, and the other keys of a route."""
     text = subsection("Routes")
     listed = [spans(cells[0])[0] for cells in rows(text)]
     assert listed == ["to", "all", "stop", "id", *CONDITIONS]
@@ -117,7 +117,7 @@ DEFAULTS: dict[tuple[str, str], Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize(("heading", "key"), DEFAULTS)
 def test_defaults(heading: str, key: str) -> None:
-    """The defaults on the page are the real ones."""
+    """The defaults on the page match the code."""
     [cell] = [cells[1] for cells in rows(subsection(heading)) if spans(cells[0]) == [key]]
     text = spans(cell)[0]
     value = DEFAULTS[heading, key](parse(f'[sinks.a]\ntype = "file"\npath = "x"\n{ROUTE}'))
@@ -125,7 +125,7 @@ def test_defaults(heading: str, key: str) -> None:
 
 
 def _meanings(value: Any) -> list[Any]:
-    """What a value of the file may mean: itself, a time, a size."""
+    """Return the possible meanings of a value: itself, a duration, a size."""
     found = [value]
     for read in (duration, size) if isinstance(value, str) else ():
         try:
@@ -136,7 +136,7 @@ def _meanings(value: Any) -> list[Any]:
 
 
 def test_shown_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The errors that the page shows are those of such a file."""
+    """The errors on the page are those that `check` prints."""
     monkeypatch.chdir(tmp_path)
     config = (
         '[source]\n\n[sinks.archive]\ntype = "file"\npath = "x"\ncompress = "gzipp"\n\n[[routes]]\nto = "archive"\n'
@@ -147,7 +147,7 @@ def test_shown_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
 
 
 def test_shown_routes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the page shows of an event's way is what such a file says."""
+    """The routing example on the page matches the output of `check --event`."""
     monkeypatch.chdir(tmp_path)
     config = CONFIG.replace('reason = { glob = "Back*" }', 'reason = { glob = "Back*" }\nstop = true')
     Path("cfg.toml").write_text(config, encoding="utf-8")
@@ -157,7 +157,7 @@ def test_shown_routes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
 
 
 def test_metrics() -> None:
-    """The table of metrics is that of the code."""
+    """The table of metrics matches the code."""
     kinds = {"CounterMetricFamily": "counter", "GaugeMetricFamily": "gauge", "UnknownMetricFamily": "untyped"}
     expected = []
     for family in _FAMILIES:
@@ -169,7 +169,7 @@ def test_metrics() -> None:
 
 
 def test_alerts_name_metrics() -> None:
-    """What the page alerts on is there."""
+    """The alerts on the page name existing metrics."""
     names = {family.name for family in _FAMILIES}
     for cells in rows(section(OPERATION, "Alerts")):
         for name in re.findall(r"kevents_export_\w+", cells[0]):
@@ -177,7 +177,7 @@ def test_alerts_name_metrics() -> None:
 
 
 def test_permission() -> None:
-    """The permission that the page shows is the first role of the manifests."""
+    """The permissions on the page are the first role of the manifests."""
     yaml = pytest.importorskip("yaml")
     shown = yaml.safe_load(section(OPERATION, "Permission").split("```yaml\n")[1].split("```")[0])
     manifests = list(yaml.safe_load_all((ROOT / "examples/export/rbac.yaml").read_text(encoding="utf-8")))
@@ -187,5 +187,5 @@ def test_permission() -> None:
 
 @pytest.mark.parametrize("block", [block for block in blocks("json") if "export-operation" in str(block.id)])
 def test_json(block: Block) -> None:
-    """Each JSON block is a line of JSON."""
+    """Each JSON block is one line of JSON."""
     assert json.loads(block.code)

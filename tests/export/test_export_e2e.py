@@ -1,4 +1,4 @@
-"""From end to end on a real API server: an operator records, an export writes, and all of it is read back."""
+"""End to end on a real API server: an operator records, an export writes, and the records are read back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Ids = Callable[[str], list[str]]
 
 @pytest.fixture
 def namespace(real_server: RealServer) -> str:
-    """Give a namespace with the operator's custom resource in it, and the export's permissions beside it."""
+    """Return a namespace with the operator's custom resource, and apply the export's permissions."""
     name = f"export-{secrets.token_hex(4)}"
     real_server.kubectl("create", "namespace", name)
     real_server.kubectl("apply", "-f", str(ROOT / "examples/kopf/crd.yaml"))
@@ -39,7 +39,7 @@ def namespace(real_server: RealServer) -> str:
 
 @pytest.fixture
 def config(real_server: RealServer, moto: Moto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a configuration that writes everything to files and to S3, as the manifests' service account."""
+    """Return a configuration that writes everything to files and S3 as the manifests' service account."""
     moto.make_bucket(BUCKET)
     options = moto.options()
     monkeypatch.setenv("S3_ID", options["access_key_id"])
@@ -78,7 +78,7 @@ all = true
 
 @pytest.fixture
 def export(config: Path) -> Iterator[Callable[[], Exporting]]:
-    """Give a maker of exporting processes, which ends them with the test."""
+    """Yield a factory of export processes, which are ended with the test."""
     made: list[Exporting] = []
 
     def make() -> Exporting:
@@ -91,7 +91,7 @@ def export(config: Path) -> Iterator[Callable[[], Exporting]]:
 
 
 def about(item: dict[str, Any]) -> tuple[str, str]:
-    """The object and the reason of an event."""
+    """Return the object and the reason of an event."""
     return item["involvedObject"]["name"], item["reason"]
 
 
@@ -103,16 +103,16 @@ def test_an_operator_s_events(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What an operator records on a real server is in files and in S3, each revision once, across a restart."""
+    """An operator's events are in files and in S3, each revision once, across a restart."""
 
     def held() -> dict[str, dict[str, Any]]:
-        """What the server holds, by id."""
+        """Return the server's events by id."""
         path = f"/api/v1/namespaces/{namespace}/events"
         items = real_server.request("GET", path).body["items"]
         return {f"{item['metadata']['uid']}:{item['metadata']['resourceVersion']}": item for item in items}
 
     def read(sink: str) -> list[dict[str, Any]]:
-        """What a sink holds of the namespace."""
+        """Return the records of a sink in the namespace."""
         capsys.readouterr()
         assert _cli.main(["read", "-c", str(config), sink, "--json", "--duplicates", "-n", namespace]) == 0
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -146,5 +146,6 @@ def test_an_operator_s_events(
     assert Counter(record["kevents"]["id"] for record in bucket) == ids
     assert set(ids.values()) == {1}
     assert max(each["count"] for each in archive if each["reason"] == "BackupFailed") == count("BackupFailed")
-    assert {"forbidden", "skipped"} >= {record["kevents"]["object"]["state"] for record in archive}  # by the manifests
+    # as the manifests allow
+    assert {"forbidden", "skipped"} >= {record["kevents"]["object"]["state"] for record in archive}
     assert {(record["clusterName"], record["involvedObject"]["kind"]) for record in archive} == {("e2e", "Backup")}

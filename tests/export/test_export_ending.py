@@ -1,4 +1,4 @@
-"""How `kevents export` ends when it cannot end well, and what it shows on a terminal."""
+"""`kevents export` with hanging requests, signals and corrupt checkpoints, and its output on a terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def export(tmp_path: Path) -> Iterator[Callable[[str], Exporting]]:
-    """Give a maker of exporting processes, which ends them with the test."""
+    """Yield a factory of export processes, which are ended with the test."""
     made: list[Exporting] = []
 
     def make(config: str) -> Exporting:
@@ -41,7 +41,7 @@ def export(tmp_path: Path) -> Iterator[Callable[[str], Exporting]]:
 
 @pytest.fixture
 def silence() -> Iterator[str]:
-    """Give the address of a server that takes connections and never answers."""
+    """Yield the address of a server that accepts connections and never answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -49,7 +49,7 @@ def silence() -> Iterator[str]:
 
 
 def to_webhook(server: APIServer, folder: Path, url: str, grace: str) -> str:
-    """A configuration that writes everything to a webhook."""
+    """Return a configuration that writes everything to a webhook."""
     text = configuration(server, folder / "unused")
     sink = f'type = "webhook"\nurl = {json.dumps(url)}\n'
     text = re.sub(r'type = "file"\npath = .*\n', lambda match: sink, text)
@@ -57,7 +57,7 @@ def to_webhook(server: APIServer, folder: Path, url: str, grace: str) -> str:
 
 
 def waiting(running: Exporting) -> bool:
-    """Whether the webhook has been handed something."""
+    """True if the webhook has received a request."""
     address = running.log.partition("metrics and probes at ")[2].partition('"')[0]
     if not address:
         return False
@@ -68,7 +68,7 @@ def waiting(running: Exporting) -> bool:
 
 
 def test_grace(api_server: APIServer, export: Callable[[str], Exporting], tmp_path: Path, silence: str) -> None:
-    """A destination that hangs is given up after the grace: status 1, and the log says what is read again."""
+    """A hanging destination is abandoned after the grace: the status is 1 and the log reports the pending records."""
     record(api_server, 1)
     running = export(to_webhook(api_server, tmp_path, silence, "1s"))
     running.wait_until(lambda: waiting(running))
@@ -92,26 +92,26 @@ def test_a_request_without_an_answer(
     path: str,
     watch: bool,  # noqa: FBT001
 ) -> None:
-    """A server that takes a request and does not answer does not hold up the end, whatever it was asked."""
+    """A request that the server never answers does not delay shutdown, whatever the request."""
     asked = api_server.fail(Hang(), path=path, when=lambda request: watch is ("watch" in request.query))
     running = export(f'grace = "1h"\n{configuration(api_server, tmp_path)}')
     running.wait_until(lambda: asked.hits)
     began = time.monotonic()
     assert running.end() == 0, running.log
-    assert time.monotonic() - began < 10  # its time-out is 15 s, that of a watch longer
+    assert time.monotonic() - began < 10  # the request's time-out is 15 s, that of a watch longer
     assert "Traceback" not in running.log
 
 
 def test_a_second_signal(
     api_server: APIServer, export: Callable[[str], Exporting], tmp_path: Path, silence: str
 ) -> None:
-    """A second signal ends it at once, within the grace."""
+    """A second signal ends the process immediately, within the grace."""
     record(api_server, 1)
     running = export(to_webhook(api_server, tmp_path, silence, "1h"))
     running.wait_until(lambda: waiting(running))
 
     def ended() -> bool:
-        running.process.send_signal(signal.SIGTERM)  # asked for the second time the first has been taken
+        running.process.send_signal(signal.SIGTERM)  # resent until the first has been handled
         return running.process.poll() is not None
 
     assert poll(ended, 30)
@@ -119,7 +119,7 @@ def test_a_second_signal(
 
 
 def test_a_corrupt_checkpoint(api_server: APIServer, export: Callable[[str], Exporting], tmp_path: Path) -> None:
-    """A checkpoint that cannot be read is reported with the fix, and nothing is written twice meanwhile."""
+    """A corrupt checkpoint is reported with the fix, and nothing is written meanwhile."""
     (tmp_path / "positions").mkdir()
     (tmp_path / "positions/archive.json").write_text("{", encoding="utf-8")
     running = export(to_webhook(api_server, tmp_path, "http://127.0.0.1:9", "1s"))
@@ -133,10 +133,10 @@ def test_a_corrupt_checkpoint(api_server: APIServer, export: Callable[[str], Exp
 
 
 class Terminal:
-    """A pseudo-terminal, and a process whose standard error it is."""
+    """A pseudo-terminal with a process whose output goes to it."""
 
     def __init__(self, *arguments: str) -> None:
-        """Start it."""
+        """Start the process."""
         pty = pytest.importorskip("pty", reason="there are no terminals of this kind")
         self._end, other = pty.openpty()
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -153,7 +153,7 @@ class Terminal:
         self.text = ""
 
     def wait_for(self, pattern: str) -> None:
-        """Read until there is something that matches."""
+        """Read until the output matches."""
         while not re.search(pattern, self.text):
             try:
                 data = os.read(self._end, 4096)
@@ -163,7 +163,7 @@ class Terminal:
             self.text += data.decode("utf-8", "replace")
 
     def close(self) -> None:
-        """End it in any case."""
+        """End the process in any case."""
         self.process.kill()
         self.process.wait(60)
         os.close(self._end)
@@ -171,7 +171,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
-    """Give a maker of terminals."""
+    """Yield a factory of terminals."""
     made: list[Terminal] = []
 
     def make(*arguments: str) -> Terminal:
@@ -184,7 +184,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
 
 
 def test_status_line(api_server: APIServer, terminal: Callable[..., Terminal], tmp_path: Path) -> None:
-    """On a terminal there is a line of status, redrawn in place, and log lines for people above it."""
+    """On a terminal, a status line is redrawn in place below readable log lines."""
     record(api_server, 1)
     (tmp_path / "cfg.toml").write_text(configuration(api_server, tmp_path / "events"), encoding="utf-8")
     shown = terminal("export", "-c", str(tmp_path / "cfg.toml"))
@@ -196,7 +196,7 @@ def test_status_line(api_server: APIServer, terminal: Callable[..., Terminal], t
 
 
 def test_colours(api_server: APIServer, terminal: Callable[..., Terminal]) -> None:
-    """On a terminal a warning is yellow; Pitfall 71: what the event brings along is escaped there too."""
+    """On a terminal, a warning is yellow. Pitfall 71: control characters of an event are escaped."""
     record(api_server, 1, message="\x1b]0;owned\x07")
     shown = terminal("tail", "--since", "9999d", "--kubeconfig", str(api_server.kubeconfig()))
     shown.wait_for(r"\x1b\[33mWarning\x1b\[0m .*\\x1b\]0;owned\\x07")
@@ -206,6 +206,6 @@ def test_colours(api_server: APIServer, terminal: Callable[..., Terminal]) -> No
 
 
 def test_from_now_on(api_server: APIServer, terminal: Callable[..., Terminal]) -> None:
-    """A user who sees no events yet gets the reason."""
+    """A user who sees no events yet is shown the reason."""
     shown = terminal("tail", "--kubeconfig", str(api_server.kubeconfig()), "-n", "default")
     shown.wait_for("events of namespace default from now on; --since 1h shows earlier ones too")

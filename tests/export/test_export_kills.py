@@ -1,4 +1,4 @@
-"""Exports killed with SIGKILL at random moments: none lost, doubled only what can be; `KILLS=200` for so many."""
+"""Exports killed with SIGKILL at random moments: no event is lost. Set `KILLS=200` for more kills than the default."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ NOW_AND_THEN = 0.06
 
 @dataclass
 class Lives:
-    """Exports begun in a process that forks, and how each of them ended."""
+    """Exports started in a forking process, and their exit statuses."""
 
     process: subprocess.Popen[str]
     ends: list[int] = field(default_factory=list)
 
     def begin(self, upto: Mapping[str, int] | None = None) -> int:
-        """Begin one; its process id."""
+        """Start an export and return its process id."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(upto or {}) + "\n")
         self.process.stdin.flush()
         return self._heard()
 
     def end(self) -> int:
-        """Wait for its end; how it ended."""
+        """Wait for its end and return its exit status."""
         self.ends.append(self._heard())
         return self.ends[-1]
 
@@ -58,7 +58,7 @@ class Lives:
 
 @contextmanager
 def lives(server: APIServer, sinks: dict[str, str], **plan: Any) -> Iterator[Lives]:
-    """Be ready to begin exports."""
+    """Start the forking process."""
     told = json.dumps({"url": server.url, "token": server.token, "sinks": sinks, **plan})
     command = [sys.executable, "-m", "tests.processes.export_whole", told]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -68,7 +68,7 @@ def lives(server: APIServer, sinks: dict[str, str], **plan: Any) -> Iterator[Liv
 
 
 def happen(server: APIServer, number: int) -> None:
-    """Let an event happen, in one namespace or the other."""
+    """Create an event in one of two namespaces."""
     namespace = ("default", "prod")[number % 2]
     server.create(
         "v1",
@@ -86,7 +86,7 @@ def happen(server: APIServer, number: int) -> None:
 
 @contextmanager
 def happening(server: APIServer) -> Iterator[Callable[[int], None]]:
-    """Let events happen now and then, in a thread; what is given lets some more happen at once."""
+    """Create events periodically in a thread. Yields a function that creates more events immediately."""
     over = threading.Event()
     numbers = itertools.count()
 
@@ -104,9 +104,10 @@ def happening(server: APIServer) -> Iterator[Callable[[int], None]]:
 
 
 def killed(server: APIServer, sinks: dict[str, str], kills: int, hook: Hook, **plan: Any) -> list[str]:
-    """Export what happens while the export is killed again and again; the ids of all that happened.
+    """Run exports of these events and kill them repeatedly. Returns the ids of all events.
 
-    One in four is killed at any moment of its life, the others soon after they sent something: there is most to break.
+    One in four is killed at a random moment of its life, the others soon after they sent something, when most can
+    break.
     """
     chance = random.Random(11)
     with lives(server, sinks, **plan) as exports:
@@ -117,7 +118,7 @@ def killed(server: APIServer, sinks: dict[str, str], kills: int, hook: Hook, **p
                 pid = exports.begin()
                 if number % 4:
                     hook.wait_heard()
-                time.sleep(chance.uniform(0.0, 0.05 if number % 4 else LONGEST_LIFE))  # the moment is what is random
+                time.sleep(chance.uniform(0.0, 0.05 if number % 4 else LONGEST_LIFE))  # the random moment of the kill
                 os.kill(pid, signal.SIGKILL)
                 exports.end()
         happened = [event["metadata"] for event in server.events()]
@@ -132,8 +133,8 @@ class Hook(ThreadingHTTPServer):
     """A receiver of a webhook.
 
     Attributes:
-        life: Which export is alive, counted by the test.
-        heard: The ids that were received, each with the life in which it was.
+        life: The number of the current export, set by the test.
+        heard: The received ids, each with the number of the export that sent it.
     """
 
     daemon_threads = True
@@ -147,32 +148,32 @@ class Hook(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The address."""
         return f"http://127.0.0.1:{self.server_port}/events"
 
     def hear(self, ids: list[str]) -> None:
-        """Note what was received."""
+        """Store the received ids."""
         with self.changed:
             self.heard += [(self.life, one) for one in ids]
             self.changed.notify_all()
 
     def wait_heard(self) -> None:
-        """Wait until this life has sent something."""
+        """Wait until the current export has sent something."""
         with self.changed:
             assert self.changed.wait_for(lambda: self.heard and self.life == self.heard[-1][0], PATIENCE)
 
     def handle_error(self, *_: object) -> None:
-        """A sender that is killed is no news."""
+        """Ignore errors from senders that are killed."""
 
 
 class Receiving(BaseHTTPRequestHandler):
-    """Takes everything."""
+    """Accepts every batch."""
 
     protocol_version = "HTTP/1.1"
     server: Hook
 
     def do_POST(self) -> None:
-        """Take a batch; what was not sent whole is not taken."""
+        """Accept a batch. A truncated batch is ignored."""
         length = int(self.headers["Content-Length"])
         body = self.rfile.read(length)
         if len(body) < length:
@@ -182,7 +183,7 @@ class Receiving(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def hook() -> Iterator[Hook]:
 
 @pytest.fixture
 def server() -> Iterator[APIServer]:
-    """A server whose namespace `prod` is there, and which keeps events for ever."""
+    """A server with the namespace `prod` that never expires events."""
     with APIServer(event_ttl=None) as running:
         running.create_namespace("prod")
         yield running
@@ -207,9 +208,9 @@ def server() -> Iterator[APIServer]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed(server: APIServer, tmp_path: Path, hook: Hook) -> None:
-    """A folder and a local object store hold every event once, after as many kills as `KILLS` says.
+    """After `KILLS` kills, a folder and a local object store hold every event once.
 
-    A webhook, which cannot hold a position, has every event, and gets at most one batch again after each kill.
+    A webhook, which cannot store a position, has every event and receives at most one batch again after each kill.
     """
     sinks = {
         "folder": f"FileSink({str(tmp_path / 'folder')!r}, max_bytes=20000)",
@@ -222,14 +223,14 @@ def test_killed(server: APIServer, tmp_path: Path, hook: Hook) -> None:
     assert sorted(ids_in_store(f"file://{tmp_path}/store")) == happened
     assert sorted({one for _, one in hook.heard}) == happened
     again = doubled(hook.heard)
-    assert max(again.values(), default=0) <= 2 * LARGEST_BATCH  # a batch for each of the two streams
+    assert max(again.values(), default=0) <= 2 * LARGEST_BATCH  # one batch for each of the two streams
     print(f"{sum(again.values())} records doubled after {len(again)} of {KILLS} kills")  # noqa: T201 - for people
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_with_a_bucket(server: APIServer, tmp_path: Path, hook: Hook, moto: Moto) -> None:
-    """A bucket in S3 holds every event once, after as many kills as `KILLS` says."""
+    """After `KILLS` kills, an S3 bucket holds every event once."""
     moto.make_bucket("kills")
     sinks = {
         "bucket": f"ObjectStoreSink('s3://kills/events', options={moto.options()!r})",
@@ -240,7 +241,7 @@ def test_killed_with_a_bucket(server: APIServer, tmp_path: Path, hook: Hook, mot
 
 
 def doubled(heard: list[tuple[int, str]]) -> Counter[int]:
-    """How many records each life sent that one before it had sent."""
+    """Return for each export the number of records that an earlier export had sent."""
     seen: set[str] = set()
     again: Counter[int] = Counter()
     for life, one in heard:

@@ -1,4 +1,4 @@
-"""An export against a server that goes away, forgets and expires, in simulated time: nothing is lost silently."""
+"""An export during outages, resets and expiry, in simulated time: nothing is lost silently."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ SMALL = BatchOptions(max_items=50, max_age=0.01)
 
 
 class World:
-    """A cluster in simulated time, which forgets as a real one does, and exports of it to a folder."""
+    """A cluster in simulated time that compacts and expires like a real one, and exports of it to a folder."""
 
     def __init__(self, folder: Path, **server: Any) -> None:
-        """Begin at a fixed moment."""
+        """Start at a fixed time."""
         self.clock = FakeClock()
         options = {"event_ttl": LIFE, "history_age": 5 * MINUTE, "clock": self.clock, **server}
         self.server = APIServer(**options)
@@ -50,13 +50,13 @@ class World:
         self._number = 0
 
     def happen(self, events: int, namespace: str = "default") -> None:
-        """Let events happen."""
+        """Create events."""
         names = [f"e{self._number + more:06}" for more in range(events)]
         self._number += events
         self.happened += put(self.server, *names, namespace=namespace)
 
     def pass_time(self, seconds: float, events: int = 0) -> None:
-        """Let time go by, and events happen all the while."""
+        """Advance the clock, with events spread over that time."""
         steps = max(events, 1)
         for _ in range(steps):
             self.clock.advance(seconds / steps)
@@ -65,7 +65,7 @@ class World:
 
     @contextmanager
     def exporting(self, **options: Any) -> Iterator[Export]:
-        """Export for a while; at the end everything that was read is written."""
+        """Run an export for the block. Afterwards all records read are written."""
         sinks = options.pop("sinks", None) or {"archive": FileSink(self.folder)}
         source_options = options.pop("source", {})
         routes = options.pop("routes", [Route(to=list(sinks), all=True)])
@@ -88,12 +88,12 @@ class World:
 
     @property
     def held(self) -> list[str]:
-        """The ids that the folder holds, sorted."""
+        """The ids in the folder, sorted."""
         return sorted(ids_in_folder(self.folder))
 
     @property
     def gaps(self) -> list[dict[str, Any]]:
-        """The gaps that the folder tells of."""
+        """The gaps in the folder."""
         return [body["kevents"]["gap"] for body in bodies_in_folder(self.folder) if "gap" in body["kevents"]]
 
 
@@ -101,7 +101,7 @@ class Export:
     """An export in a thread."""
 
     def __init__(self, exporter: Exporter) -> None:
-        """Start it."""
+        """Start the export."""
         self.exporter = exporter
         self.errors: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, name="test-export")
@@ -114,16 +114,16 @@ class Export:
             self.errors.append(error)
 
     def stream(self, scope: str = "") -> StreamStatistics:
-        """The ledger of a stream."""
+        """Return the statistics of a stream."""
         streams = self.exporter.statistics().streams
         return next((one for one in streams if one.stream.scope == scope), StreamStatistics(Stream("", scope)))
 
     def written(self, name: str = "archive") -> int:
-        """How many records a sink has acknowledged."""
+        """Return the number of records a sink has acknowledged."""
         return next(one.written for one in self.exporter.statistics().destinations if one.name == name)
 
     def wait(self, what: Callable[[], object]) -> None:
-        """Wait until something holds."""
+        """Wait until a condition holds."""
         pause = threading.Event()
         for _ in range(int(PATIENCE / 0.01)):
             if what():
@@ -133,7 +133,7 @@ class Export:
         raise AssertionError(f"given up: {self.exporter.statistics()}")
 
     def end(self) -> None:
-        """Stop it."""
+        """Stop the export."""
         self.exporter.stop()
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
@@ -142,7 +142,7 @@ class Export:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    """A world whose server runs."""
+    """A world with a running server."""
     made = World(tmp_path / "archive")
     with made.server:
         yield made
@@ -151,7 +151,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.mark.parametrize("seconds", [30, 10 * MINUTE, 50 * MINUTE])
 @pytest.mark.parametrize("away", ["server", "export"])
 def test_outage(world: World, away: str, seconds: float) -> None:
-    """While the server, or the export, is away for less than an event lives, nothing is lost, doubled or a gap."""
+    """An outage shorter than the event TTL loses and duplicates no event and causes no gap."""
     world.happen(20)
     with world.exporting() as export:
         export.wait(lambda: export.written() == 20)
@@ -171,7 +171,7 @@ def test_outage(world: World, away: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("away", ["server", "export"])
 def test_outage_longer_than_an_events_life(world: World, away: str) -> None:
-    """After an outage longer than that exactly one gap is reported, with its two times, and counted."""
+    """An outage longer than the event TTL is reported as one gap and counted once."""
     world.happen(20)
     with world.exporting() as export:
         export.wait(lambda: export.written() == 20)
@@ -195,7 +195,7 @@ def test_outage_longer_than_an_events_life(world: World, away: str) -> None:
 
 
 def test_count_from_1_to_20(world: World) -> None:
-    """An event that is counted from 1 to 20 gives twenty revisions, whose occurrences are twenty."""
+    """An event counted from 1 to 20 gives 20 revisions whose deltas sum to 20."""
     with world.exporting() as export:
         export.wait(lambda: export.exporter.statistics().state == "running" and export.stream().position)
         put(world.server, "again", count=1)
@@ -209,7 +209,7 @@ def test_count_from_1_to_20(world: World) -> None:
 
 
 def test_a_route_that_rarely_matches(world: World) -> None:
-    """What was read counts, not what was written: a sink that gets nothing for hours has no gap after a restart."""
+    """The position counts records read, not written: a sink without matches for hours has no gap after a restart."""
     put(world.server, "rare", type="Warning")
     rarely = [Route(to="archive", type="Warning")]
     with world.exporting(routes=rarely) as export:
@@ -227,7 +227,10 @@ def test_a_route_that_rarely_matches(world: World) -> None:
 
 
 def test_one_of_two_is_dead_for_ten_minutes(tmp_path: Path) -> None:
-    """With one sink dead the source stops being read and the server cuts its watch; then both get everything, once."""
+    """While one sink is blocked, reading stops and the server cuts the watch.
+
+    Later both sinks receive everything once.
+    """
     world = World(tmp_path / "archive", watch_buffer=50)
     gate = Gate(shut=True)
     dead = MemorySink(always=lambda _: gate.pass_through())
@@ -247,7 +250,7 @@ def test_one_of_two_is_dead_for_ten_minutes(tmp_path: Path) -> None:
 
 
 def test_namespaces_from_their_positions(tmp_path: Path) -> None:
-    """Several namespaces go on each from its own position, also when one sink had more of them than the other."""
+    """Each namespace resumes at its own position, even if the sinks were at different positions."""
     world = World(tmp_path / "archive")
     memory = MemorySink()
     with world.server:
@@ -267,7 +270,7 @@ def test_namespaces_from_their_positions(tmp_path: Path) -> None:
 
 
 def test_the_storage_was_reset(world: World) -> None:
-    """After etcd was restored to an earlier state, new events are exported, and the gap is reported once."""
+    """After etcd was restored from a backup, new events are exported and the gap is reported once."""
     world.happen(10)
     backup = world.server.backup()
     world.happen(10)
@@ -285,7 +288,7 @@ def test_the_storage_was_reset(world: World) -> None:
 
 
 def test_the_whole(world: World) -> None:
-    """Source, enricher, routes and sinks together: each record complete, and where it belongs."""
+    """Source, enricher, routes and sinks together: each record is enriched and arrives at the right sinks."""
     labels = {"app": "web"}
     pod = world.server.create("v1", "pods", {"metadata": {"name": "web-0", "namespace": "default", "labels": labels}})
     involved = {

@@ -1,6 +1,6 @@
-"""Whatever lies in files, comes from servers or stands in a configuration: read, or refused in the one known way.
+"""Fuzz tests of files, server responses and configurations: input is read, or refused with the documented error.
 
-More of it with ``--hypothesis-profile=fuzz``: see ``docs/quality.md``.
+Run more examples with ``--hypothesis-profile=fuzz``: see ``docs/quality.md``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SPOILING = st.lists(
 
 
 def spoil(data: bytes, faults: list[tuple[str, float, int]]) -> bytes:
-    """The bytes with some flipped, cut off, put in or doubled."""
+    """Return the bytes with some of them flipped, cut off, inserted or duplicated."""
     for what, where, value in faults:
         at = round(where * len(data))
         if what == "flip" and at < len(data):
@@ -65,14 +65,14 @@ def spoil(data: bytes, faults: list[tuple[str, float, int]]) -> bytes:
 
 
 def as_json(value: Any) -> bytes:
-    """Any JSON as a server may send it, with figures that are no JSON, too."""
+    """Return any value as JSON that a server may send, including numbers that are too large."""
     try:
         return json.dumps(value).encode()
-    except ValueError:  # a number longer than Python shows
+    except ValueError:  # a number with more digits than Python prints
         return b'{"type": 1e999, "object": ' + b"9" * 5000 + b"}"
 
 
-# -- what the server sends ------------------------------------------------------------------------------------------
+# -- server responses -----------------------------------------------------------------------------------------------
 
 
 @fuzz
@@ -80,7 +80,7 @@ def as_json(value: Any) -> bytes:
 @example([{"type": "ADDED", "object": {"metadata": {"resourceVersion": 5}}}], [], 400)
 @example([{"type": "ADDED", "object": {"metadata": {"resourceVersion": "x", "name": {}}}}], [], 400)
 def test_watches(told: list[Any], faults: list[tuple[str, float, int]], piece: int) -> None:
-    """A watch gives records that can be written, or is in trouble; it raises nothing."""
+    """A watch gives writable records or sets an error. It never raises."""
     data = spoil(b"".join(as_json(line) + b"\n" for line in told), faults)
     decoder = WatchDecoder(RevisionFilter(Stream("c"), None), "1")
     for at in range(0, len(data), piece):
@@ -94,7 +94,7 @@ def test_watches(told: list[Any], faults: list[tuple[str, float, int]], piece: i
 @fuzz
 @given(st.sampled_from(["[", '{"a":', '{"type":"ADDED","object":']), st.integers(10_000, 60_000))
 def test_watches_that_are_deep(piece: str, depth: int) -> None:
-    """A line that is nested without end is no watch."""
+    """A line that is nested too deeply ends the watch with an error."""
     line = piece * depth
     decoder = WatchDecoder(RevisionFilter(Stream("c"), None), "1")
     with no_collection():
@@ -103,14 +103,14 @@ def test_watches_that_are_deep(piece: str, depth: int) -> None:
 
 
 class Pages:
-    """A line that gives one page, whatever is asked for."""
+    """A connection that returns the same page for every request."""
 
     def __init__(self, page: bytes) -> None:
-        """Keep it."""
+        """Store the page."""
         self._page = page
 
     def page(self, limit: int, token: str = "") -> bytes:
-        """The page."""
+        """Return the page."""
         return self._page
 
 
@@ -120,7 +120,7 @@ class Pages:
 )
 @example({"metadata": {"resourceVersion": "9"}, "items": DEEP}, [], [])
 def test_lists(page: Any, items: list[Any], faults: list[tuple[str, float, int]]) -> None:
-    """A list gives what can be read of it, or the server is as good as away; what it gives can be told."""
+    """A list yields its readable items or raises `UnavailableError`."""
     if isinstance(page, dict) and page.get("items") == {}:
         page["items"] = items
     if isinstance(page, dict) and isinstance(page.get("metadata"), dict):
@@ -136,7 +136,7 @@ def test_lists(page: Any, items: list[Any], faults: list[tuple[str, float, int]]
 @fuzz
 @given(st.lists(st.binary(max_size=30)), SPOILING, st.integers(1, 50))
 def test_chunks(chunks: list[bytes], faults: list[tuple[str, float, int]], piece: int) -> None:
-    """Chunks come out as they went in, however they are cut; what are none are an answer that was cut."""
+    """Chunks are decoded at any read boundaries. Malformed chunks raise `CutError`."""
     whole = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks if chunk)
     data = spoil(whole, faults)
     frames, found = Unchunker(), b""
@@ -157,18 +157,18 @@ def test_chunks(chunks: list[bytes], faults: list[tuple[str, float, int]], piece
 )
 @example(DEEP, [], "/apis")
 def test_discovery(document: Any, faults: list[tuple[str, float, int]], path: str) -> None:
-    """Discovery takes a document or says that it is none."""
+    """Discovery accepts a document or refuses it."""
     discovery = Discovery()
     data = document.encode() if document == DEEP else as_json(document)
     tried(discovery.learn, path, spoil(data, faults), 0.0)
     assert not isinstance(discovery.resolve("", "Pod", 0.0), Unread) or path == "/apis"
 
 
-# -- what lies in files ---------------------------------------------------------------------------------------------
+# -- files ----------------------------------------------------------------------------------------------------------
 
 
 def segment(form: Gzip | Plain, batches: int) -> bytes:
-    """A segment of so many batches, three records each."""
+    """Return a segment of `batches` batches with three records each."""
     lines = [as_json(body(rv)) for rv in range(1, 1 + 3 * batches)]
     parts = (lines[at : at + 3] for at in range(0, len(lines), 3))
     return b"".join(
@@ -179,7 +179,7 @@ def segment(form: Gzip | Plain, batches: int) -> bytes:
 @fuzz
 @given(st.sampled_from([Gzip(), Plain()]), st.integers(0, 4), SPOILING, st.booleans())
 def test_segments(tmp_path_factory: pytest.TempPathFactory, form: Any, batches: int, faults: Any, is_open: Any) -> None:
-    """Of a spoilt segment come whole records of it and words on the rest; of one that is not spoilt come all."""
+    """A damaged segment yields its complete records and reports the damage. An intact one yields all records."""
     data = spoil(segment(form, batches), faults)
     file = tmp_path_factory.getbasetemp() / f"{'current' if is_open else 'fuzz'}{form.suffix}"
     file.write_bytes(data)
@@ -193,7 +193,7 @@ def test_segments(tmp_path_factory: pytest.TempPathFactory, form: Any, batches: 
 @fuzz
 @given(st.sampled_from([Gzip(), Plain()]), st.integers(0, 3), SPOILING)
 def test_batches_in_segments(form: Any, batches: int, faults: Any) -> None:
-    """Whole batches are found in order, none of them beyond the end; the rest is no batch."""
+    """Complete batches are found in order and within the file."""
     data = spoil(segment(form, batches), faults)
     ends = [0, *(whole.end for whole in form.scan(BytesIO(data), 0))]
     assert ends == sorted(set(ends))
@@ -208,7 +208,7 @@ def test_batches_in_segments(form: Any, batches: int, faults: Any) -> None:
 @example({**position_as_json(position(5)), "first": None, "records": 2})
 @example(DEEP)
 def test_positions_in_segments(value: Any) -> None:
-    """What a batch says of itself is a position or nothing, in a member's header and in a line."""
+    """The header of a batch is a valid position or None, in a gzip member and in a line."""
     text = value.encode() if value == DEEP else as_json(value)
     head = Gzip().encode([], BatchHeader(position(5), 5, 0))[:10]
     extra = b"kE" + len(text[:60_000]).to_bytes(2, "little") + text[:60_000]
@@ -223,7 +223,7 @@ def test_positions_in_segments(value: Any) -> None:
 @fuzz
 @given(ANYTHING | spoilt(position_as_json(position(5))))
 def test_positions(value: Any) -> None:
-    """A position that can be written again as it was, or a ValueError."""
+    """A position is restored from its JSON, or refused with a ValueError."""
     found = tried(position_from_json, value)
     if found is not None:
         assert position_from_json(position_as_json(found)) == found
@@ -236,7 +236,7 @@ def test_positions(value: Any) -> None:
 )
 @example(DEEP, [])
 def test_checkpoints(tmp_path_factory: pytest.TempPathFactory, value: Any, faults: Any) -> None:
-    """A checkpoint is understood, or the error names the file."""
+    """A checkpoint is read, or refused with an error that names the file."""
     file = tmp_path_factory.getbasetemp() / "checkpoint.json"
     file.write_bytes(spoil(value.encode() if value == DEEP else as_json(value), faults))
     with suppress(CheckpointError):
@@ -247,7 +247,7 @@ def test_checkpoints(tmp_path_factory: pytest.TempPathFactory, value: Any, fault
 @fuzz
 @given(TEXTS, TEXTS, TEXTS)
 def test_places(cluster: str, scope: str, resource: str) -> None:
-    """A place never leaves its folder and stands for its stream only, or the name is refused."""
+    """A stream's folder never leaves the base folder and identifies one stream, or the name is refused."""
     stream = Stream(cluster, scope, resource)
     place = tried(folder_of, stream)
     if place is not None:
@@ -259,7 +259,7 @@ def test_places(cluster: str, scope: str, resource: str) -> None:
 @fuzz
 @given(TEXTS | st.text("abz0_.-/%of", max_size=12))
 def test_names_of_places(text: str) -> None:
-    """A part of a path stands for one name only, or for none; so does the name of a segment."""
+    """An encoded name and a segment name each stand for one name, or are refused."""
     name = tried(decode_name, text)
     if name is not None:
         assert len(text) > 60 or decode_name(encode_name(name)) == name
@@ -267,7 +267,7 @@ def test_names_of_places(text: str) -> None:
     assert found is None or segment_name(found.file(".jsonl")) == found
 
 
-# -- what a person writes -------------------------------------------------------------------------------------------
+# -- configurations -------------------------------------------------------------------------------------------------
 
 CONFIGURATION = """\
 grace = "20s"
@@ -302,7 +302,7 @@ WORDS = st.sampled_from(
 @example([(2, "0x" + "f" * 5000)])
 @example([(2, '"' + "9" * 400 + 'd"')])
 def test_configurations(changes: list[tuple[int, str]]) -> None:
-    """A configuration is read, or each thing that is wrong with it is one line that names the file."""
+    """A configuration is read, or each problem is one line that names the file."""
     words = CONFIGURATION.replace("\n", " \n ").split(" ")
     for place, word in changes:
         words[place % len(words)] = word
@@ -311,7 +311,7 @@ def test_configurations(changes: list[tuple[int, str]]) -> None:
 
 
 def problems_of(text: str) -> list[str]:
-    """What is wrong with a configuration; of one that is right nothing, and what it says is within bounds."""
+    """Return the problems of a configuration, and check that the values of a valid one are within bounds."""
     try:
         assert 0 < parse(text, "cfg.toml").grace < 10**9
     except ConfigError as error:
@@ -322,7 +322,7 @@ def problems_of(text: str) -> list[str]:
 @fuzz
 @given(st.text("0123456789.hmsdMiBk ", max_size=8) | TEXTS | st.sampled_from(["9" * 400 + "d", "9" * 400 + "MiB"]))
 def test_measures(text: str) -> None:
-    """A duration and a size are finite and above zero, or a ValueError."""
+    """A duration and a size are finite and positive, or refused with a ValueError."""
     assert all(found is None or 0 < found < 10**16 for found in (tried(duration, text), tried(size, text)))
 
 
@@ -335,7 +335,7 @@ def test_measures(text: str) -> None:
 )
 @example([False], "flag", [])
 def test_conditions(value: Any, shape: str, found: Any) -> None:
-    """A condition answers yes or no whatever an event holds, or means nothing."""
+    """A condition returns a bool for any value of an event, or is refused."""
     condition = tried(compile_condition, value, shape, refusal=ConditionError)
     if condition is not None:
         assert condition.matches(found) in {True, False}

@@ -1,4 +1,4 @@
-"""The manifests and the image of an export: least privilege, one replica, and paths and probes that fit."""
+"""The manifests and the image of an export: least privilege, one replica, matching paths and probes."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ CONFIGS = sorted((FOLDER / "configs").glob("*.toml"))
 
 
 def manifests(name: str) -> list[dict[str, Any]]:
-    """The objects of a file."""
+    """Return the objects of a file."""
     return list(yaml.safe_load_all((FOLDER / name).read_text(encoding="utf-8")))
 
 
 def one(name: str, kind: str, called: str = "kevents-export") -> dict[str, Any]:
-    """The one object of a kind and name."""
+    """Return the only object of a kind and name."""
     [found] = [each for each in manifests(name) if (each["kind"], each["metadata"]["name"]) == (kind, called)]
     return found
 
 
 @pytest.fixture
 def pod() -> dict[str, Any]:
-    """Give the template of the deployment's pod."""
+    """Return the pod spec of the deployment."""
     spec: dict[str, Any] = one("deployment.yaml", "Deployment")["spec"]["template"]["spec"]
     return spec
 
 
 def test_least_privilege() -> None:
-    """Nothing may be written, nothing of Secrets or ConfigMaps read, and no wildcard stands anywhere."""
+    """The role allows no writes, no Secrets or ConfigMaps, and no wildcards."""
     rules = [rule for each in manifests("rbac.yaml") if each["kind"] == "ClusterRole" for rule in each["rules"]]
     assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
     resources = {resource for rule in rules for resource in rule["resources"]}
@@ -57,7 +57,7 @@ def test_least_privilege() -> None:
 
 
 def test_bindings() -> None:
-    """Each role is bound to the service account that the pod runs as, and exists."""
+    """Each role exists and is bound to the service account of the pod."""
     objects = manifests("rbac.yaml")
     roles = {each["metadata"]["name"] for each in objects if each["kind"] == "ClusterRole"}
     bindings = [each for each in objects if each["kind"] == "ClusterRoleBinding"]
@@ -68,7 +68,7 @@ def test_bindings() -> None:
 
 
 def test_deployment(pod: dict[str, Any]) -> None:
-    """One replica, never two at a time, as the service account, without any privilege."""
+    """The deployment has one replica, never two at a time, and runs as the service account without privileges."""
     deployment = one("deployment.yaml", "Deployment")
     assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]["type"]) == (1, "Recreate")
     assert pod["serviceAccountName"] == one("rbac.yaml", "ServiceAccount")["metadata"]["name"]
@@ -83,7 +83,7 @@ def test_deployment(pod: dict[str, Any]) -> None:
 
 
 def test_probes(pod: dict[str, Any]) -> None:
-    """The probes ask for pages that there are, on the port that each configuration listens on."""
+    """The probes request existing pages on the port of each configuration."""
     [container] = pod["containers"]
     [port] = container["ports"]
     pages = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
@@ -99,7 +99,7 @@ def test_probes(pod: dict[str, Any]) -> None:
 
 
 def test_arguments(pod: dict[str, Any]) -> None:
-    """The arguments are those of the command, and name a file that is mounted; the grace ends before the pod's."""
+    """The arguments are valid and name a mounted file. The grace is shorter than the pod's grace period."""
     [container] = pod["containers"]
     options = parser(12.0).parse_args(container["args"])
     assert options.command == "export"
@@ -112,7 +112,7 @@ def test_arguments(pod: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_paths(path: Path, pod: dict[str, Any]) -> None:
-    """Whatever a configuration writes is on the volume, which is the only place where the pod can."""
+    """All paths that a configuration writes to are on the volume, the only writable place of the pod."""
     config = load(path)
     places = [sink.options["path"] for sink in config.sinks.values() if sink.type == "file"]
     places += [place for place in (config.checkpoints, config.dead_letters) if place]
@@ -122,7 +122,7 @@ def test_paths(path: Path, pod: dict[str, Any]) -> None:
 
 
 def test_image(pod: dict[str, Any]) -> None:
-    """The image is built from files that there are, runs as the pod's user, and hands signals to the command."""
+    """The image is built from existing files, runs as the pod's user, and passes signals to the command."""
     lines = [
         line for line in (FOLDER / "Dockerfile").read_text(encoding="utf-8").splitlines() if line[:1] not in ("", "#")
     ]
@@ -156,7 +156,7 @@ def test_collector() -> None:
 
 
 def test_readme() -> None:
-    """The page beside them leads to every file."""
+    """The README links to every file."""
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     names = {path.name for path in FOLDER.iterdir()} - {"README.md"}
     assert set(re.findall(r"\]\(([^)/]+)\)", text)) == names
@@ -164,6 +164,6 @@ def test_readme() -> None:
 
 @pytest.mark.e2e
 def test_a_real_server_takes_them(real_server: RealServer) -> None:
-    """A real API server takes each object as it is."""
+    """A real API server accepts each object."""
     real_server.kubectl("apply", "-f", str(FOLDER / "rbac.yaml"))
     real_server.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", str(FOLDER / "deployment.yaml"))

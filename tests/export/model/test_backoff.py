@@ -1,4 +1,4 @@
-"""The back-off of retries."""
+"""Back-off of retries."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from kevents.export._model.options import Backoff
 
 
 class TestBackoff:
-    """How long to wait."""
+    """Retry delays."""
 
     def test_limits(self) -> None:
-        """Waits grow up to their limit, are never above it, and begin anew when it went well."""
+        """Delays grow up to the limit, never exceed it, and start again after `reset`."""
         backoff = Backoff(0.5, 60.0)
         for _ in range(3):
             waits = [backoff.next() for _ in range(2000)]
@@ -20,5 +20,5 @@ class TestBackoff:
             backoff.reset()
 
     def test_asked(self) -> None:
-        """What the server asks for is the least."""
+        """The server's Retry-After is the minimum delay."""
         assert Backoff(0.001, 0.001).next(7.0) == 7.0

@@ -1,4 +1,4 @@
-"""The forms of a position: numbers that only grow, JSON, names of folders and segments."""
+"""The forms of a position: growing numbers, JSON, and names of folders and segments."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from kevents.export._model.position import (
     ids=lambda value: str(value)[:12],
 )
 def test_number(version: str, number: int | None) -> None:
-    """A resourceVersion is a number of any length, digits only and without a leading zero, or it is none."""
+    """A resourceVersion is a number of any length without leading zeros or signs. Other texts give None."""
     assert number == number_of(version)
 
 
@@ -47,7 +47,7 @@ class TestOrder:
     """Numbers that only grow."""
 
     def test_as_they_are(self) -> None:
-        """A server's own number stands for itself."""
+        """A numeric resourceVersion keeps its value."""
         order = Order(70)
         assert (order.place(71), order.last) == (71, 70)
         order.advance(71)
@@ -55,7 +55,7 @@ class TestOrder:
         assert order.last == 71
 
     def test_reset(self) -> None:
-        """After the storage was reset, smaller numbers stand after all that were read."""
+        """After a storage reset, smaller resourceVersions come after all earlier ones."""
         order = Order(70)
         assert (order.is_reset(70), order.is_reset(69)) == (False, True)
         began = order.reset()
@@ -63,7 +63,7 @@ class TestOrder:
         assert began == order.last
 
     def test_restart_after_a_reset(self) -> None:
-        """A position of a later age tells the age, so that a restart sees no reset where there is none."""
+        """A position contains its age, so that a restart after a reset does not detect the reset again."""
         order = Order(AGE + 50)
         assert (order.is_reset(50), order.is_reset(49), order.place(51)) == (False, True, AGE + 51)
         order.reset()
@@ -71,7 +71,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("last", [0, 30, AGE + 30])
     def test_what_any_destination_holds(self, last: int) -> None:
-        """The age is the latest that any destination has seen, and a list below it is an earlier storage's."""
+        """The latest age of any destination applies. A list below it belongs to an earlier storage."""
         order = Order(last, AGE + 50)
         assert (order.last, order.place(51)) == (max(last, AGE), AGE + 51)
         assert (order.is_reset(50), order.is_reset(49)) == (False, True)
@@ -79,14 +79,14 @@ class TestOrder:
 
     @given(st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1), st.integers(0, 8))
     def test_as_text(self, old: int, new: int, age: int) -> None:
-        """Also as texts of twenty digits at least, as keys in an object store, later ages come later."""
+        """Later ages also sort later as text of at least twenty digits, as in object store keys."""
         order = Order(age * AGE + old)
         before = f"{order.last:020d}"
         order.reset()
         assert before < f"{order.place(new):020d}"
 
     def test_invented(self) -> None:
-        """A server without numbers gets some, from a clock that may stand still or go back."""
+        """Without numeric resourceVersions, growing numbers come from a clock that may stand still or go back."""
         order = Order(100)
         numbers = []
         for now in (90, 200, 200, 150):
@@ -97,19 +97,19 @@ class TestOrder:
 
 
 def test_ages_are_longer_than_any_version() -> None:
-    """Whatever an unsigned number of 64 bits can say fits into one age; a stream begins at 0."""
+    """Every unsigned 64-bit number fits into one age. A stream starts at 0."""
     assert AGE > 2**64
     order = Order()
     assert (order.last, order.reset(), order.place(1)) == (0, AGE, AGE + 1)
 
 
-NAMES = st.text(max_size=8)  # a character takes up to twelve
+NAMES = st.text(max_size=8)  # A character takes up to twelve.
 STREAMS = st.builds(Stream, st.text(min_size=1, max_size=8), NAMES, st.text(min_size=1, max_size=8))
 
 
 @given(NAMES)
 def test_names_come_back(name: str) -> None:
-    """Pitfall 74: any text becomes one part of a path, and comes back."""
+    """Pitfall 74: any text becomes one path component and is restored from it."""
     part = encode_name(name)
     assert decode_name(part) == name
     assert not set(part) - set("abcdefghijklmnopqrstuvwxyz0123456789-._")
@@ -118,7 +118,7 @@ def test_names_come_back(name: str) -> None:
 
 @given(STREAMS)
 def test_streams_come_back(stream: Stream) -> None:
-    """Pitfall 74: any stream has a folder of two parts, and the folder tells the stream."""
+    """Pitfall 74: any stream has a folder of two components and is restored from it."""
     place = folder_of(stream)
     assert stream_of(place) == stream
     assert len([part for part in place.split("/") if part.strip(".")]) == 2
@@ -126,13 +126,13 @@ def test_streams_come_back(stream: Stream) -> None:
 
 @pytest.mark.parametrize("stream", [Stream("x" * 201), Stream("c", "ü" * 34), Stream("c", "x" * 120, "y" * 120)])
 def test_too_long(stream: Stream) -> None:
-    """Pitfall 74: a name that becomes too long for a file system is refused, and shown in part."""
+    """Pitfall 74: a name that is too long for a file system is refused and shown truncated."""
     with pytest.raises(ValueError, match="is too long for a path"):
         folder_of(stream)
 
 
 def test_usual_names() -> None:
-    """What Kubernetes calls things stays as it is."""
+    """Names that Kubernetes allows are unchanged."""
     assert (
         folder_of(Stream("6f1c2d34-0000-4000-8000-00000000c1a5", "kube-system"))
         == "6f1c2d34-0000-4000-8000-00000000c1a5/kube-system"
@@ -143,19 +143,19 @@ def test_usual_names() -> None:
 
 @pytest.mark.parametrize("part", ["..", ".a", "a/b", "_zz", "A", "_all"])
 def test_no_name(part: str) -> None:
-    """What no name is encoded as is not decoded."""
+    """A component that is no encoded name is refused."""
     with pytest.raises(ValueError, match="is no encoded name"):
         decode_name(part)
 
 
 @given(st.integers(0, 10**30), st.integers(0, 10**30))
 def test_segments_come_back(first: int, last: int) -> None:
-    """A segment's name tells its numbers, and sorts by them as long as they have twenty digits."""
+    """A segment's name contains its numbers."""
     name = SegmentName(last, first)
     assert name == segment_name(name.file(".jsonl.gz")) == segment_name(name.file(".jsonl"))
 
 
 @pytest.mark.parametrize("file", ["current.jsonl.gz", "1-2.jsonl", f"{1:020d}-{2:020d}.csv", ".lock", "x"])
 def test_no_segment(file: str) -> None:
-    """Other files are no segments."""
+    """Names of other files are not parsed as segments."""
     assert segment_name(file) is None

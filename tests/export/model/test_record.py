@@ -1,4 +1,4 @@
-"""From an event to what is written: event-exporter's shape, and the key `kevents`."""
+"""From an event to the written record: event-exporter's format with the additional key `kevents`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRITTEN = "2026-07-24T09:00:00Z"
 
 
 def event(**fields: Any) -> dict[str, Any]:
-    """Give an event as a real server tells it in a watch."""
+    """Return an event as a real server sends it in a watch."""
     body = {
         "kind": "Event",
         "apiVersion": "v1",
@@ -45,9 +45,9 @@ def event(**fields: Any) -> dict[str, Any]:
 
 
 def test_shape() -> None:
-    """Field for field what event-exporter writes of the same event, and besides it only `kevents`."""
+    """A record has the same fields as event-exporter's, and additionally only `kevents`."""
     # Go's EnhancedEvent: corev1.Event inlined without TypeMeta and managedFields, clusterName, and an involvedObject
-    # with `deleted`; what is nil there is null here, what it omits when empty is not there.
+    # with `deleted`. Go's nil is null here, and fields that Go omits when empty are absent.
     exported = json.loads(
         """{
         "metadata": {"name": "web-0.18a2", "namespace": "prod", "uid": "u-1", "resourceVersion": "71",
@@ -67,7 +67,7 @@ def test_shape() -> None:
 
 
 def test_list_and_watch() -> None:
-    """A revision is written alike whether it was listed, where items have no kind, or watched."""
+    """A listed revision, which has no kind, and a watched revision give the same record."""
     watched = event()
     listed = copy.deepcopy(watched)
     del listed["kind"], listed["apiVersion"]
@@ -76,12 +76,12 @@ def test_list_and_watch() -> None:
 
 @pytest.mark.parametrize("involved", [None, {}])
 def test_no_object(involved: object) -> None:
-    """An event about nothing has an involved object all the same, for who reads `deleted`."""
+    """An event without an object gets an involved object with `deleted`."""
     assert body_of(event(involvedObject=involved), "ADDED", 1)["involvedObject"] == {"deleted": False}
 
 
 def test_no_uid() -> None:
-    """An event without uid is known by namespace and name."""
+    """An event without a uid is identified by namespace and name."""
     metadata = {"namespace": "prod", "name": "a", "resourceVersion": "7"}
     assert (id_of(metadata), key_of(metadata)) == ("prod/a:7", "prod/a")
     assert id_of({}) == "/:"
@@ -102,7 +102,7 @@ def test_no_uid() -> None:
     ids=str,
 )
 def test_count(fields: dict[str, Any], count: int) -> None:
-    """The series counts before the count, and an event without either stands for itself."""
+    """The series count takes precedence over the count. The default is 1."""
     assert count == count_of(event(**fields))
 
 
@@ -119,12 +119,12 @@ def test_count(fields: dict[str, Any], count: int) -> None:
     ids=str,
 )
 def test_time(fields: dict[str, Any], expected: str) -> None:
-    """The time is that of the latest occurrence, wherever the event has it."""
+    """The time is that of the latest occurrence, from whichever field has it."""
     assert time_of(event(**fields)) == expected
 
 
 def test_gap() -> None:
-    """A gap says between which moments, in which stream, after which version and why; its id does not change."""
+    """A gap contains its times, stream, last version and reason. Its id is stable."""
     position = Position(STREAM, 70, NOW)
     record = gap_record(position, 71, "expired", NOW + 7_200_000_000_000, 5.0, "blue")
     gap = {
@@ -142,5 +142,5 @@ def test_gap() -> None:
 
 
 def test_moment() -> None:
-    """Moments are told in UTC, in whole seconds."""
+    """Times are formatted in UTC with whole seconds."""
     assert moment(NOW + 999_999_999) == "2026-07-24T09:00:00Z"

@@ -1,4 +1,4 @@
-"""Requests go out with the client's credentials and come back whole, or as one error that holds no secret."""
+"""Requests use the client's credentials and return a whole answer, or one kind of error without secrets."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def client(api_server: APIServer) -> Iterator[Any]:
 
 @pytest.fixture
 def reader(client: Any) -> ApiReader:
-    """What is tested."""
+    """The reader under test."""
     return ApiReader(client)
 
 
 def test_get(api_server: APIServer, reader: ApiReader) -> None:
-    """An answer has its status and body, whatever the status; one connection serves many requests."""
+    """An answer has its status and body, whatever the status. One connection serves several requests."""
     api_server.create("v1", "pods", {"metadata": {"name": "web-0"}})
     answers = [reader.get(f"{PODS}/{name}", JSON, 5.0) for name in ("web-0", "none", "web-0")]
     assert [answer.status for answer in answers] == [200, 404, 200]
@@ -44,13 +44,13 @@ def test_get(api_server: APIServer, reader: ApiReader) -> None:
 
 
 def test_retry_after(api_server: APIServer, reader: ApiReader) -> None:
-    """How long the server asks to be left alone is told."""
+    """The Retry-After header is returned if present."""
     with api_server.fail(Garbage(b"{}", 429)):
         assert ((answer := reader.get(PODS, JSON, 5.0)).status, answer.retry_after) == (429, None)
 
 
 def test_credentials_renewed(api_server: APIServer) -> None:
-    """After a 401 the next request asks for other credentials, where there are any to be had."""
+    """After a 401, the next request gets new credentials."""
     api_server.add_user("new-token", "someone")
     clients = [
         config.new_client_from_config(str(api_server.kubeconfig(token=token))) for token in ("old-token", "new-token")
@@ -64,21 +64,21 @@ def test_credentials_renewed(api_server: APIServer) -> None:
 
 @pytest.mark.parametrize("fault", [Reset(), Hang()])
 def test_no_answer(api_server: APIServer, reader: ApiReader, fault: Any) -> None:
-    """A connection that is cut, or on which nothing comes, is one kind of error; the next request is another try."""
+    """A cut connection and a time-out raise the same error. The next request is a new attempt."""
     with api_server.fail(fault), pytest.raises(UnavailableError):
         reader.get(PODS, JSON, 0.2)
     assert reader.get(PODS, JSON, 5.0).status == 200
 
 
 def test_nobody(api_server: APIServer, reader: ApiReader) -> None:
-    """Where nobody listens is an error, without an attempt after the first."""
+    """A refused connection raises an error without retries."""
     api_server.stop_listening()
     with pytest.raises(UnavailableError, match="refused"):
         reader.get(PODS, JSON, 5.0)
 
 
 def test_no_secret() -> None:
-    """Pitfall 72: a token that makes no header is not in the error's text."""
+    """Pitfall 72: the error of an invalid token does not contain the token."""
     from kubernetes import client as official
 
     configuration = official.Configuration()
@@ -90,7 +90,7 @@ def test_no_secret() -> None:
 
 
 class Elsewhere(BaseHTTPRequestHandler):
-    """Sends every request on to another path, and remembers which there were."""
+    """Redirects every request to another path and stores the requested paths."""
 
     paths: ClassVar[list[str]] = []
 
@@ -103,11 +103,11 @@ class Elsewhere(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def test_redirect() -> None:
-    """Pitfall 75: a redirect is an answer like any other; nobody is asked elsewhere."""
+    """Pitfall 75: a redirect is returned as an answer and not followed."""
     from kubernetes import client as official
 
     with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
@@ -124,13 +124,13 @@ def test_redirect() -> None:
 
 
 def test_huge(api_server: APIServer, reader: ApiReader) -> None:
-    """Pitfall 78: an answer of many megabytes is an error before it is in memory."""
+    """Pitfall 78: an answer over the size limit raises an error before it is read into memory."""
     with api_server.fail(Garbage(b" ", 200, size=64 << 20)), pytest.raises(UnavailableError, match="longer than"):
         reader.get(PODS, JSON, 5.0)
 
 
 def test_timeouts(api_server: APIServer, reader: ApiReader) -> None:
-    """A watch waits for its own time-out between two bytes, not for that of the connection."""
+    """A watch uses its own read time-out, not that of the connection."""
     watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 30.0)
     assert watch._socket.gettimeout() == 30.0
     watch.end()
@@ -138,7 +138,7 @@ def test_timeouts(api_server: APIServer, reader: ApiReader) -> None:
 
 
 def test_watch(api_server: APIServer, reader: ApiReader) -> None:
-    """A watch gives lines as they come, and ends when it is closed from another thread."""
+    """A watch yields lines as they arrive and can be ended from another thread."""
     watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 30.0)
     lines = watch.lines()
     api_server.create("v1", "pods", {"metadata": {"name": "web-0"}})
@@ -150,13 +150,13 @@ def test_watch(api_server: APIServer, reader: ApiReader) -> None:
 
 
 def test_watch_refused(api_server: APIServer, reader: ApiReader) -> None:
-    """A watch that is answered with an error is an error that names the status."""
+    """A watch that is answered with an error raises an error that names the status."""
     with api_server.fail(503), pytest.raises(UnavailableError, match="503"):
         reader.watch(f"{PODS}?watch=1", 5.0)
 
 
 def test_line_without_end(api_server: APIServer, reader: ApiReader) -> None:
-    """Pitfall 78: a line that does not end is an error before it fills the memory."""
+    """Pitfall 78: an endless line raises an error before it fills the memory."""
     with api_server.fail(Garbage(b"x", 200, size=64 << 20)):
         watch = reader.watch(f"{PODS}?watch=1", 5.0)
         with pytest.raises(UnavailableError, match="a line of a watch is longer"):
@@ -164,7 +164,7 @@ def test_line_without_end(api_server: APIServer, reader: ApiReader) -> None:
 
 
 def test_credentials_of_a_watch_renewed(api_server: APIServer) -> None:
-    """After a watch that was answered with 401, the next one asks for other credentials too."""
+    """After a watch was answered with 401, the next watch gets new credentials."""
     api_server.add_user("new-token", "someone")
     clients = [
         config.new_client_from_config(str(api_server.kubeconfig(token=token))) for token in ("old-token", "new-token")
@@ -182,14 +182,14 @@ def test_credentials_of_a_watch_renewed(api_server: APIServer) -> None:
 
 
 def test_watch_at_its_end(api_server: APIServer, reader: ApiReader) -> None:
-    """A watch that the server ends gives its whole lines; what is left of one is none."""
+    """A watch that the server ends yields its complete lines. An incomplete last line is dropped."""
     with api_server.fail(Garbage(b'{"a":1}\n{"b":2}\n{"half"', 200)):
         watch = reader.watch(f"{PODS}?watch=1", 5.0)
         assert list(watch.lines()) == [b'{"a":1}', b'{"b":2}']
 
 
 class Half(BaseHTTPRequestHandler):
-    """Promises more than it gives."""
+    """Sends fewer bytes than its Content-Length."""
 
     def do_GET(self) -> None:
         """Answer."""
@@ -199,11 +199,11 @@ class Half(BaseHTTPRequestHandler):
         self.wfile.write(b"abc")
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def test_half_an_answer() -> None:
-    """An answer that ends in its middle is none."""
+    """A truncated answer raises an error."""
     from kubernetes import client as official
 
     with HTTPServer(("127.0.0.1", 0), Half) as server:
@@ -232,6 +232,6 @@ def test_half_an_answer() -> None:
     ids=str,
 )
 def test_refused(api_server: APIServer, reader: ApiReader, fault: Any, raised: type[Exception]) -> None:
-    """A refusal is an exception of its own, also when its body is no text."""
+    """A refused request raises the matching exception, even if the body is not valid UTF-8."""
     with api_server.fail(fault), pytest.raises(raised):
         EventRequests(reader).page(1)

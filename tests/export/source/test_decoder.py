@@ -1,4 +1,4 @@
-"""Pages, watch lines, and JSON that is nested too deeply."""
+"""Decoding of list pages, watch lines and deeply nested JSON."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ MINUTES_BEFORE = "2026-07-24T08:55:00Z"
 
 
 def event(name: str, version: str, **fields: Any) -> dict[str, Any]:
-    """Give an event without uid."""
+    """Return an event without a uid."""
     return {"metadata": {"namespace": "prod", "name": name, "resourceVersion": version}, "count": 1, **fields}
 
 
 def line(verb: str, body: object) -> bytes:
-    """Give a line of a watch."""
+    """Return one watch line."""
     return json.dumps({"type": verb, "object": body}).encode() + b"\n"
 
 
 def told(records: list[Record | None]) -> list[tuple[str, int, Any]]:
-    """Give id, number and count of records."""
+    """Return id, number and count of each record."""
     return [(record.id, record.rv, record.body["kevents"]["countDelta"]) for record in records if record is not None]
 
 
 class TestWatchDecoder:
-    """A watch taken apart."""
+    """Decoding of a watch's bytes."""
 
     def take(self, *data: bytes) -> tuple[WatchDecoder, list[Record]]:
-        """Give what becomes of bytes as they come."""
+        """Decode pieces of bytes."""
         decoder = WatchDecoder(RevisionFilter(STREAM, None), "70")
         records = [record for piece in data for record in decoder.decode(piece, NOW, 0.0)]
         return decoder, records
 
     def test_lines(self) -> None:
-        """Lines that come in pieces are put together; an end without a line end waits."""
+        """Lines are joined across reads. An incomplete line is kept for the next read."""
         data = line("ADDED", event("a", "71")) + line("MODIFIED", event("a", "72", count=2))
         decoder, records = self.take(data[:50], data[50:100], data[100:-1])
         assert (told([*records]), decoder.version) == ([("prod/a:71", 71, 1)], "71")
 
     def test_others(self) -> None:
-        """Deletions and bookmarks tell how far it is, and are no records."""
+        """Deletions and bookmarks advance the version without a record."""
         data = line("DELETED", event("a", "71")) + line("BOOKMARK", {"metadata": {"resourceVersion": "75"}})
         decoder, records = self.take(data)
         assert (records, decoder.version, decoder.events) == ([], "75", 2)
@@ -72,12 +72,12 @@ class TestWatchDecoder:
         ids=str,
     )
     def test_errors(self, status: object, kind: type[Exception]) -> None:
-        """What is told instead of an event ends the watch; what came before it counts."""
+        """An ERROR line ends the watch. Events before it are delivered."""
         decoder, records = self.take(line("ADDED", event("a", "71")) + line("ERROR", status) + b"rubbish\n")
         assert (kind, 1) == (type(decoder.error), len(records))
 
     def test_no_json(self) -> None:
-        """What is no JSON ends the watch, what has no end too; empty lines are nothing."""
+        """Invalid JSON and overlong lines end the watch. Empty lines are skipped."""
         decoder, records = self.take(b"\n\n<html>\n")
         assert (UnavailableError, []) == (type(decoder.error), records)
         decoder, records = self.take(b"x" * (1 << 24), b"x")
@@ -85,12 +85,12 @@ class TestWatchDecoder:
 
     @pytest.mark.parametrize("body", [None, 7, {}, {"metadata": None}, {"metadata": 7}])
     def test_unreadable(self, body: object) -> None:
-        """What is no event is counted, and the next one is told."""
+        """A line without a valid event is counted and skipped."""
         decoder, records = self.take(line("ADDED", body) + line("ADDED", event("a", "71")))
         assert (decoder.unreadable, len(records), decoder.error) == (1, 1, None)
 
     def test_odd_fields(self) -> None:
-        """An event with fields of wrong shapes is told as it is."""
+        """Fields of unexpected types are kept unchanged."""
         odd = event("a", "71", series=7, involvedObject="x", count="many", lastTimestamp=5)
         _, records = self.take(line("ADDED", odd))
         assert (records[0].body["series"], records[0].body["kevents"]["countDelta"]) == (7, 1)
@@ -100,21 +100,21 @@ DECODER = msgspec.json.Decoder(Any)
 
 
 def nested(depth: int, inner: object) -> object:
-    """A value within so many lists and objects by turns."""
+    """Return a value nested in `depth` alternating lists and objects."""
     for level in range(depth):
         inner = [inner] if level % 2 else {"a": inner}
     return inner
 
 
 def inmost(value: object) -> object:
-    """What is inside of lists."""
+    """Return the innermost value of nested lists."""
     while isinstance(value, list):
         [value] = value
     return value
 
 
 def test_what_lies_deep_is_null() -> None:
-    """What lies deeper than 64 levels is null, all else is as it was; brackets in texts are none."""
+    """Values deeper than 64 levels become null. The rest is unchanged, including brackets in strings."""
     texts = ['}]"\\', "\\", "[" * 100, {"{[": "]"}]
     value = [*texts, nested(62, [[1], {"b": [2]}, 3]), nested(201, 0), *texts]
     expected = [*texts, nested(62, [None, None, 3]), nested(63, None), *texts]
@@ -122,7 +122,7 @@ def test_what_lies_deep_is_null() -> None:
 
 
 def test_decoded() -> None:
-    """What can be read is read as it is; what is too deep, without its depth; what is no JSON, not at all."""
+    """Valid JSON is decoded unchanged, values nested too deeply become null, and invalid JSON raises an error."""
     assert decode(DECODER, json.dumps(nested(100, 7)).encode()) == nested(100, 7)
     deep = b'{"a":1,"b":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
     with no_collection():
@@ -133,7 +133,7 @@ def test_decoded() -> None:
 
 
 def test_a_long_page() -> None:
-    """A page of many megabytes is made shallow in seconds."""
+    """A page of many megabytes is flattened within seconds."""
     data = b"[" + b'{"a":"' + b'\\\\"' * 1_000_000 + b'"},' + b"[" * 500_000 + b"]" * 500_000 + b"]"
     began = process_time()
     assert len(limit_depth(data)) < len(data)

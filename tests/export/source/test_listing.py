@@ -1,4 +1,4 @@
-"""A list in a sorted backlog, and the gap that it may show."""
+"""The sorted backlog of a list, and gap detection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kevents.export._source.listing import Backlog, ListResult, why_gap
 
 @given(st.lists(st.tuples(st.integers(0, 10**30), st.binary(max_size=50)), max_size=200), st.integers(1, 5000))
 def test_order(items: list[tuple[int, bytes]], most: int) -> None:
-    """However many bytes are kept in memory, the items come in the order of their numbers, each once."""
+    """Items come back sorted and exactly once, whatever the memory limit."""
     with Backlog(most) as backlog:
         for number, item in items:
             backlog.add(number, item)
@@ -28,7 +28,7 @@ def test_order(items: list[tuple[int, bytes]], most: int) -> None:
 
 
 def test_memory() -> None:
-    """No file is made while everything fits; what does not is in the file."""
+    """The backlog uses a temporary file only for items over the memory limit."""
     with Backlog(100_000) as backlog:
         for number in range(100):
             backlog.add(number, b"x" * 100)
@@ -39,7 +39,7 @@ def test_memory() -> None:
 
 
 def test_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A temporary folder that takes nothing is an error of the system."""
+    """A full temporary folder raises an OSError."""
 
     def full(**options: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -57,22 +57,22 @@ MINUTES_BEFORE = "2026-07-24T08:55:00Z"
 
 
 def event(name: str, version: str, **fields: Any) -> dict[str, Any]:
-    """Give an event without uid."""
+    """Return an event without a uid."""
     return {"metadata": {"namespace": "prod", "name": name, "resourceVersion": version}, "count": 1, **fields}
 
 
 def line(verb: str, body: object) -> bytes:
-    """Give a line of a watch."""
+    """Return one watch line."""
     return json.dumps({"type": verb, "object": body}).encode() + b"\n"
 
 
 def told(records: list[Record | None]) -> list[tuple[str, int, Any]]:
-    """Give id, number and count of records."""
+    """Return id, number and count of each record."""
     return [(record.id, record.rv, record.body["kevents"]["countDelta"]) for record in records if record is not None]
 
 
 class TestGaps:
-    """Whether anything may be missing."""
+    """Gap detection."""
 
     @pytest.mark.parametrize(
         ("pause", "listed", "why"),
@@ -89,11 +89,11 @@ class TestGaps:
         ids=["some", "none left", "short", "older lives", "no room", "nothing written", "no order", "short, no order"],
     )
     def test_expired(self, pause: int, listed: ListResult, why: str) -> None:
-        """Only after a pause longer than events live, where nothing older lives and there is room for something."""
+        """A gap needs a pause longer than the event TTL, no surviving older event, and unused resourceVersions."""
         assert why == why_gap(Position(STREAM, 70, NOW), listed, Order(70), NOW + pause, 3600.0)
 
     def test_reset(self) -> None:
-        """A storage that was reset is a gap however short the pause."""
+        """A reset is a gap whatever the length of the pause."""
         order = Order(70)
         order.reset()
         assert why_gap(Position(STREAM, 70, NOW), ListResult("5", 0, False, None, 0), order, NOW, 3600.0) == "reset"

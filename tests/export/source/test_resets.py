@@ -1,4 +1,4 @@
-"""Several destinations of one cluster, each further than the other, after outages and resets of its storage."""
+"""Several destinations at different positions of one cluster, after outages and storage resets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.export.reading import put, source
 
 
 def run(server: APIServer, sinks: Mapping[str, MemorySink], last: str, **options: Any) -> None:
-    """Export all records to all sinks until each of them was given an event."""
+    """Export to all sinks until each has received the event `last`."""
     export = Exporter(
         source(server, cluster="c", **options),
         routes=Everywhere(*sinks),
@@ -28,30 +28,30 @@ def run(server: APIServer, sinks: Mapping[str, MemorySink], last: str, **options
 
 
 def ids(sink: MemorySink) -> list[str]:
-    """What a sink was given, without gaps."""
+    """The ids that a sink received, without gaps."""
     given = [one.id for batch in sink.batches for one in batch.records]
     return [one for one in given if not one.startswith("gap:")]
 
 
 def whys(sink: MemorySink) -> list[str]:
-    """The gaps that a sink was told of."""
+    """The reasons of the gaps that a sink received."""
     bodies = [one.body["kevents"] for batch in sink.batches for one in batch.records]
     return [body["gap"]["why"] for body in bodies if "gap" in body]
 
 
 def holding(server: APIServer, one: str, now: int = 0) -> MemorySink:
-    """A sink that a killed export left with one event, and a position there."""
+    """Return a sink whose saved position is that of one event."""
     (stream,) = source(server, cluster="c").open()
     rv = int(one.rpartition(":")[2])
     return MemorySink(positions={stream.stream: Position(stream.stream, rv, now)})
 
 
 class TestReset:
-    """The storage was an earlier one, and destinations join, or lag behind."""
+    """The storage was reset, and destinations are new or behind."""
 
     @pytest.mark.parametrize("options", [{}, {"start": "all"}], ids=["a sink more", "all"])
     def test_after_a_reset(self, api_server: APIServer, options: dict[str, Any]) -> None:
-        """A sink that went through a reset is given what comes, though another one holds nothing yet."""
+        """A sink that went through a reset receives new events even if another sink is empty."""
         put(api_server, "kept")
         backup = api_server.backup()
         *_, last = put(api_server, "a", "b")
@@ -66,7 +66,7 @@ class TestReset:
         assert ids(new)[-2:] == late
 
     def test_a_reset_that_only_the_further_sink_can_tell(self, api_server: APIServer) -> None:
-        """A list that is behind any sink's position is of an earlier storage, also where another sink holds nothing."""
+        """A list older than any sink's position means a reset, even if another sink is empty."""
         put(api_server, "kept")
         backup = api_server.backup()
         *_, last = put(api_server, *[f"lost{n}" for n in range(5)])
@@ -78,7 +78,7 @@ class TestReset:
         assert ids(old)[-2:] == late
 
     def test_positions_of_two_ages(self, api_server: APIServer) -> None:
-        """A sink that was away at the reset is told so, and both are given what comes."""
+        """A sink that was away during the reset receives a gap. Both sinks receive the new events."""
         kept = put(api_server, "kept")
         backup = api_server.backup()
         *_, last = put(api_server, "a", "b")
@@ -87,7 +87,7 @@ class TestReset:
         api_server.restore(backup)
         (after,) = put(api_server, "after")
         run(api_server, {"one": one}, after)
-        late = put(api_server, *[f"late{n}" for n in range(5)])  # the server is beyond the lower position again
+        late = put(api_server, *[f"late{n}" for n in range(5)])  # The server is past the lower position again.
         run(api_server, {"one": one, "other": other}, late[-1])
         assert ids(one)[-5:] == late
         assert ids(other)[-7:] == [*kept, after, *late]
@@ -95,10 +95,10 @@ class TestReset:
 
 
 class TestGap:
-    """Events are gone that several destinations lack."""
+    """Events that several destinations miss have expired."""
 
     def test_told_to_all(self) -> None:
-        """A sink that was further is told of the gap too: it lacks the same events."""
+        """Every sink receives the gap, also the one that was ahead: it misses the same events."""
         clock = FakeClock()
         with APIServer(clock=clock, event_ttl=3600) as server:
             first, second, *_ = put(server, "one", "two", "lost")

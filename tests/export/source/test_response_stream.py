@@ -1,4 +1,4 @@
-"""An answer as bytes: the frames of chunked encoding, whatever one read gives."""
+"""Response bodies as bytes: chunked encoding in reads of any size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kevents.export._source.response_stream import CutError, ResponseStream, Unc
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
-    """Cut bytes at these places."""
+    """Split bytes at these places."""
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.lists(st.integers(0, 10_000), max_size=40))
 def test_any_cut(pieces: list[bytes], cuts: list[int]) -> None:
-    """Wherever reads cut the frames, what is in them comes out whole, and their end is seen."""
+    """Chunks are decoded completely for any read boundaries, and the end is detected."""
     frames = Unchunker()
     data = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
     found = [frames.feed(part) for part in split(data, cuts)]
@@ -29,7 +29,7 @@ def test_any_cut(pieces: list[bytes], cuts: list[int]) -> None:
 
 
 def test_as_it_comes() -> None:
-    """What is there of a chunk is given at once, without the line end behind it."""
+    """Partial chunks are returned immediately, without the trailing line end."""
     frames = Unchunker()
     assert [frames.feed(b"5\r\nab"), frames.feed(b"cde"), frames.feed(b"\r"), frames.feed(b"\n")] == [
         b"ab",
@@ -41,19 +41,19 @@ def test_as_it_comes() -> None:
 
 
 def test_extension() -> None:
-    """What stands behind a chunk's size is not looked at."""
+    """Chunk extensions are ignored."""
     assert Unchunker().feed(b"2;name=value\r\nhi\r\n") == b"hi"
 
 
 @pytest.mark.parametrize("data", [b"xyz\r\n", b"<html>\r\n", b"\r\n"])
 def test_no_chunks(data: bytes) -> None:
-    """What is not chunked is told so."""
+    """A body that is not chunked raises an error."""
     with pytest.raises(CutError, match="not chunked as it says"):
         Unchunker().feed(data)
 
 
 def test_closed_before_it_is_given_back() -> None:
-    """A watch's connection is closed before another request may have it; that of an answer that ends is kept."""
+    """A watch's connection is closed before it returns to the pool. The connection of a complete response is reused."""
     done: list[str] = []
     connection = SimpleNamespace(sock=None, close=lambda: done.append("connection closed"))
     response = SimpleNamespace(
@@ -68,7 +68,7 @@ def test_closed_before_it_is_given_back() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("I/O operation on closed file."), AttributeError("'NoneType' ...")])
 def test_ended_while_it_is_read(error: Exception) -> None:
-    """The errors that a client raises when its connection is ended during a read become `UnavailableError`."""
+    """The errors that a client raises when its connection is closed during a read become `UnavailableError`."""
 
     def fail(size: int = 0) -> bytes:
         raise error
@@ -79,7 +79,7 @@ def test_ended_while_it_is_read(error: Exception) -> None:
 
 
 def test_lines_without_a_socket() -> None:
-    """A watch over a transport that shows no socket can be ended like any other: after its next line."""
+    """A watch on a transport without a visible socket ends after its next line."""
     parts = iter([b"one\ntw", b"o\n", b""])
     response = SimpleNamespace(connection=SimpleNamespace(sock=None), read=lambda _: next(parts), close=bool)
     stream = ResponseStream(response, live=True)

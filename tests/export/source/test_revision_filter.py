@@ -1,4 +1,4 @@
-"""Which revisions are new, what a watch's lines are, and whether anything may be missing."""
+"""New revisions, their count deltas, and the memory of revisions."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ MINUTES_BEFORE = "2026-07-24T08:55:00Z"
 
 
 def event(name: str, version: str, **fields: Any) -> dict[str, Any]:
-    """Give an event without uid."""
+    """Return an event without a uid."""
     return {"metadata": {"namespace": "prod", "name": name, "resourceVersion": version}, "count": 1, **fields}
 
 
 def line(verb: str, body: object) -> bytes:
-    """Give a line of a watch."""
+    """Return one watch line."""
     return json.dumps({"type": verb, "object": body}).encode() + b"\n"
 
 
 def told(records: list[Record | None]) -> list[tuple[str, int, Any]]:
-    """Give id, number and count of records."""
+    """Return id, number and count of each record."""
     return [(record.id, record.rv, record.body["kevents"]["countDelta"]) for record in records if record is not None]
 
 
 class TestRevisionFilter:
-    """What is new."""
+    """Detection of new revisions."""
 
     def test_old(self) -> None:
-        """A revision that is not above the position is old: it is counted and not told."""
+        """A revision at or below the position is counted as old and not delivered."""
         revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
         found = [
             revisions.watched("ADDED", event("a", version), NOW, 0.0) for version in ("70", "71", "71", "69", "72")
@@ -53,12 +53,12 @@ class TestRevisionFilter:
         assert (revisions.old, revisions.order.last) == (3, 72)
 
     def test_long_numbers(self) -> None:
-        """ResourceVersions are numbers of any length."""
+        """ResourceVersions are compared as numbers of any length."""
         revisions = RevisionFilter(STREAM, Position(STREAM, 999, NOW))
         assert told([revisions.watched("ADDED", event("a", "1000"), NOW, 0.0)]) == [("prod/a:1000", 1000, 1)]
 
     def test_no_numbers(self) -> None:
-        """Where they are none, a revision is new that was not seen, and gets a number from the clock."""
+        """Without numeric versions, an unseen revision is new and gets a number from the clock."""
         revisions = RevisionFilter(STREAM, Position(STREAM, NOW + 5, NOW))
         found = [
             revisions.watched("ADDED", event("a", "x"), NOW, 0.0),
@@ -69,7 +69,7 @@ class TestRevisionFilter:
         assert told(found) == [("prod/a:x", NOW + 6, 1), ("prod/a:y", NOW + 7, 2), ("prod/b:z", NOW + 100, 1)]
 
     def test_sift(self) -> None:
-        """Of a list what is above the position is taken; of the others the counts are remembered."""
+        """Listed revisions above the position are delivered. The counts of the others are the baseline."""
         revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
         heads = [EventHeader(Metadata("a", "prod", "60"), 4), EventHeader(Metadata("b", "prod", "71"), 1)]
         assert [revisions.sift(head) for head in heads] == [None, 71]
@@ -86,7 +86,7 @@ class TestRevisionFilter:
         ids=str,
     )
     def test_occurrences(self, head: EventHeader, occurrences: int) -> None:
-        """A listed event counts as it does elsewhere."""
+        """Occurrences come from the series, then from the count, and are at least 1."""
         assert occurrences == head.occurrences
 
     @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ class TestRevisionFilter:
         ids=str,
     )
     def test_first_list_after_a_position(self, created: str | None, delta: int | None) -> None:
-        """The count of an event that was certainly created after the position is known; clocks may differ."""
+        """The delta is known only if the event was created after the position, with a margin for clock differences."""
         body = event("a", "71", count=5)
         if created:
             body["metadata"]["creationTimestamp"] = created
@@ -103,7 +103,7 @@ class TestRevisionFilter:
         assert [("prod/a:71", 71, delta)] == told([found])
 
     def test_later_lists(self) -> None:
-        """After a whole list, an event that is not known is new; after `now`, only what is counted as one is."""
+        """After a complete list, unknown events are new. After `now`, only a count of 1 has a known delta."""
         revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
         revisions.listed_all()
         assert told([revisions.listed(event("a", "71", count=5), NOW, 0.0)]) == [("prod/a:71", 71, 5)]
@@ -113,7 +113,7 @@ class TestRevisionFilter:
         assert told(found) == [("prod/a:71", 71, None), ("prod/b:72", 72, 1)]
 
     def test_first_only(self) -> None:
-        """With `first`, what was certainly there before the position was told then; in doubt it is told again."""
+        """With `first`, events created before the position are skipped. Uncertain ones are delivered again."""
         revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW), first_only=True)
         bodies = [event("a", "71", count=2), event("b", "72", count=2), event("b", "73", count=3)]
         bodies[0]["metadata"]["creationTimestamp"] = MINUTES_BEFORE
@@ -121,52 +121,52 @@ class TestRevisionFilter:
         assert revisions.order.last == 73
 
     def test_skip_to_an_earlier_storage(self) -> None:
-        """`now` on a storage that was reset begins a new age, so that destinations do not take it for old."""
+        """`now` on a storage that was reset starts a new age, so that destinations do not treat its events as old."""
         revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
         revisions.skip_to("5", NOW)
         assert told([revisions.watched("ADDED", event("a", "6"), NOW, 0.0)]) == [("prod/a:6", AGE + 6, 1)]
 
 
 class TestLastCounts:
-    """By how much counts grow."""
+    """Count deltas."""
 
     def test_one_to_twenty(self) -> None:
-        """An event counted from 1 to 20 has grown by 20 in sum."""
+        """The deltas of an event counted from 1 to 20 sum to 20."""
         counts = LastCounts()
         deltas = [counts.delta("a", count, born=count == 1) for count in range(1, 21)]
         assert deltas == [1] * 20
 
     def test_missed(self) -> None:
-        """Revisions that were not seen are counted by the next."""
+        """The next revision includes the occurrences of missed revisions."""
         counts = LastCounts()
         assert [counts.delta("a", 1, born=True), counts.delta("a", 7, born=False)] == [1, 6]
 
     def test_unknown(self) -> None:
-        """Where the count before cannot be known, nothing is made up; a count of one needs none."""
+        """Without a previous count the delta is unknown, except for a count of 1."""
         counts = LastCounts()
         assert (counts.delta("a", 7, born=False), counts.delta("b", 1, born=False)) == (None, 1)
         assert counts.delta("a", 8, born=False) == 1
 
     def test_same_again(self) -> None:
-        """A revision that is no occurrence adds none."""
+        """A revision with the same count has a delta of 0."""
         counts = LastCounts()
         assert [counts.delta("a", 3, born=True), counts.delta("a", 3, born=False)] == [3, 0]
 
     def test_written_again(self) -> None:
-        """An expired event that its recorder writes again with a count that goes on has grown by the difference."""
+        """If a recorder writes an expired event again with a higher count, the delta is the difference."""
         counts = LastCounts()
         counts.delta("a", 5, born=True)
         assert counts.delta("a", 6, born=True) == 1
 
     def test_begun_again(self) -> None:
-        """One that begins anew counts from the beginning; a count that is put back is not known."""
+        """An event that starts again counts from the beginning. The delta of a decreased count is unknown."""
         counts = LastCounts()
         counts.delta("a", 5, born=True)
         assert (counts.delta("a", 1, born=True), counts.delta("a", 4, born=False)) == (1, 3)
         assert counts.delta("a", 2, born=False) is None
 
     def test_bounded(self) -> None:
-        """The events longest unseen are forgotten, and that is counted."""
+        """The least recently seen events are forgotten, and the number of forgotten events is counted."""
         counts = LastCounts(2)
         for key in ("a", "b", "a", "c"):
             counts.note(key, 2)
@@ -185,7 +185,7 @@ class TestSeenRevisions:
         assert told == [True, False, True, True]
 
     def test_bounded(self) -> None:
-        """What was longest unseen is forgotten, and taken for new."""
+        """A forgotten revision counts as new again."""
         seen = SeenRevisions(2)
         for key in "abc":
             seen.is_new(key, "x")
@@ -193,7 +193,7 @@ class TestSeenRevisions:
 
 
 def test_memory_of_revisions() -> None:
-    """It remembers as many events as its limit, and forgets the one that was longest not read."""
+    """The memory holds up to `limit` events and forgets the least recently read one."""
     seen = SeenRevisions(limit=2)
     assert [seen.is_new(*revision) for revision in (("a", "1"), ("b", "1"), ("a", "2"))] == [True] * 3
     assert [seen.is_new(*revision) for revision in (("b", "1"), ("a", "2"))] == [False] * 2

@@ -1,4 +1,4 @@
-"""A cluster's events read in order, whatever the server does."""
+"""The source reads a cluster's events in order, through outages, resets and malformed answers."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ SECOND = 1_000_000_000
 
 
 def is_watch(request: Request) -> bool:
-    """Whether a request is a watch."""
+    """True if a request is a watch."""
     return "watch" in request.query
 
 
 def is_list(request: Request) -> bool:
-    """Whether a request is a page of a list of events."""
+    """True if a request asks for a page of events."""
     return request.path.endswith("/events") and "watch" not in request.query
 
 
 def away(server: APIServer, reading: Reading) -> None:
-    """Let the server be away, and wait until that has been noticed: the simulated clock goes on at once."""
+    """Stop the server and wait until the stream notices: the simulated clock advances immediately afterwards."""
     failures = reading.stream.statistics().failures
     server.stop_listening()
     reading.wait(lambda: reading.stream.statistics().failures > failures)
@@ -46,7 +46,7 @@ class TestOrder:
     """Lists and watches, one after the other."""
 
     def test_list_and_watch(self, api_server: APIServer) -> None:
-        """What there is comes first, in the order in which it was written, then what happens; nothing twice."""
+        """The list comes first, sorted by resourceVersion, then the watch. No event is delivered twice."""
         expected = put(api_server, "z", "a", "m")
         (stream,) = source(api_server).open()
         with Reading(stream) as reading:
@@ -58,7 +58,7 @@ class TestOrder:
         assert int(expected[-1].rpartition(":")[2]) == reading.position.rv
 
     def test_pages(self, api_server: APIServer) -> None:
-        """A list comes in pages, and is in order over all of them, also when it does not fit into memory."""
+        """A paged list is sorted across all pages, even when it does not fit in memory."""
         names = [f"e{number * 7 % 50:02}" for number in range(50)]
         expected = put(api_server, *names)
         (stream,) = source(api_server, page=7, backlog=2000).open()
@@ -71,7 +71,7 @@ class TestOrder:
         assert stream.statistics().lists == 1
 
     def test_resume(self, api_server: APIServer) -> None:
-        """After a position only what came after it is told, and counts go on from what was told before."""
+        """After a restart, only newer revisions are delivered. Counts continue from the last known count."""
         put(api_server, "a", "b")
         (stream,) = source(api_server).open()
         with Reading(stream) as first:
@@ -83,11 +83,11 @@ class TestOrder:
             second.wait_listed()
         version = changed["metadata"]["resourceVersion"]
         assert [f"{changed['metadata']['uid']}:{version}", *expected] == second.ids
-        assert second.deltas == [None, 1]  # nobody knows how often `a` was told of while it was counted
+        assert second.deltas == [None, 1]  # the count of `a` at the saved position is unknown
         assert [record.body["kevents"]["verb"] for record in second.records] == ["MODIFIED", "ADDED"]
 
     def test_known_counts(self, api_server: APIServer) -> None:
-        """After a restart, the counts of events that were told before are those of the list."""
+        """After a restart, the listed counts of already delivered events are the baseline for later deltas."""
         put(api_server, "a", count=4)
         (stream,) = source(api_server).open()
         with Reading(stream) as first:
@@ -100,7 +100,7 @@ class TestOrder:
         assert (first.deltas, second.deltas) == ([4], [2])
 
     def test_now(self, api_server: APIServer) -> None:
-        """From now on: nothing that there was is told, whatever the position."""
+        """With `start="now"`, existing events are skipped whatever the position."""
         put(api_server, "a", "b")
         (stream,) = source(api_server, start="now").open()
         with Reading(stream, Position(stream.stream, 1, 0)) as reading:
@@ -111,7 +111,7 @@ class TestOrder:
         assert len([request for request in api_server.requests if is_list(request)]) == 1
 
     def test_all(self, api_server: APIServer) -> None:
-        """With all there is, whatever the position."""
+        """With `start="all"`, every existing event is delivered whatever the position."""
         expected = put(api_server, "a", "b")
         (stream,) = source(api_server, start="all").open()
         with Reading(stream, Position(stream.stream, 10_000, 0)) as reading:
@@ -119,7 +119,7 @@ class TestOrder:
         assert reading.ids == expected
 
     def test_empty(self, api_server: APIServer) -> None:
-        """Where there is nothing, the position moves all the same: with each list, and with each watch that ends."""
+        """Without events, each list and each finished watch still advances the position."""
         (stream,) = source(api_server, watch=1).open()
         with Reading(stream) as reading:
             reading.wait(lambda: len(reading.chunks) > 2)
@@ -127,7 +127,7 @@ class TestOrder:
         assert reading.chunks[0].position.time < reading.chunks[1].position.time
 
     def test_namespaces(self, api_server: APIServer) -> None:
-        """Each namespace is a stream of its own."""
+        """Each namespace is a separate stream."""
         for name in ("red", "blue", "green"):
             api_server.create_namespace(name)
             put(api_server, "a", namespace=name)
@@ -142,7 +142,7 @@ class TestOrder:
         assert found == [["red"], ["blue", "blue"]]
 
     def test_core_only(self, api_server: APIServer) -> None:
-        """Everything is read through core/v1, so that servers without events.k8s.io are read as well."""
+        """The source uses only core/v1, so it also reads servers without events.k8s.io."""
         series = {"count": 3, "lastObservedTime": "2026-07-24T09:00:00.000001Z"}
         api_server.create(
             "events.k8s.io/v1",
@@ -167,7 +167,7 @@ class TestOrder:
         assert {request.path.split("/")[1] for request in api_server.requests} == {"api"}
 
     def test_tls(self, api_server: APIServer) -> None:
-        """By TLS as well."""
+        """The source reads over TLS."""
         expected = put(api_server, "a")
         (stream,) = source(api_server, tls=True).open()
         with Reading(stream) as reading:
@@ -178,10 +178,10 @@ class TestOrder:
 
 
 class TestCounts:
-    """What revisions are worth."""
+    """Count deltas of revisions."""
 
     def test_one_to_twenty(self, api_server: APIServer) -> None:
-        """One event counted from 1 to 20 is 20 revisions, whose counts grow by 20 in sum."""
+        """An event counted from 1 to 20 produces 20 revisions whose deltas sum to 20."""
         (stream,) = source(api_server).open()
         with Reading(stream) as reading:
             reading.wait_listed()
@@ -192,7 +192,7 @@ class TestCounts:
         assert (reading.deltas, len(set(reading.ids))) == ([1] * 20, 20)
 
     def test_during_an_outage(self, api_server: APIServer) -> None:
-        """What was counted while the watch was away is told with the next revision, in one number."""
+        """Occurrences during an outage are reported in one delta with the next revision."""
         (stream,) = source(api_server).open()
         with Reading(stream) as reading:
             reading.wait_listed()
@@ -207,7 +207,7 @@ class TestCounts:
         assert reading.deltas == [1, 8, 4]
 
     def test_deleted(self, api_server: APIServer) -> None:
-        """That an event expires is no revision of it, but the position moves."""
+        """An expired event produces no record, but the position advances."""
         (stream,) = source(api_server).open()
         with Reading(stream) as reading:
             expected = put(api_server, "a")
@@ -217,7 +217,10 @@ class TestCounts:
         assert reading.ids == expected
 
     def test_first(self, api_server: APIServer) -> None:
-        """With `first` an event is told once, the position moves with its further revisions, also over a restart."""
+        """With `repeats="first"`, each event is delivered once and later revisions only advance the position.
+
+        A restart does not change that.
+        """
         clock = FakeClock()
         with APIServer(clock=clock) as server:
             (stream,) = source(server, repeats="first", clock=clock, watch=1).open()
@@ -237,7 +240,7 @@ class TestCounts:
         assert (expected, later) == (first.ids, second.ids)
 
     def test_window(self, api_server: APIServer) -> None:
-        """With a window the latest revision is told at its end, with the sum of the counts."""
+        """With a window, the latest revision is delivered when the window ends, with the sum of the deltas."""
         (stream,) = source(api_server, repeats="1s").open()
         with Reading(stream) as reading:
             reading.wait_listed()
@@ -250,7 +253,7 @@ class TestCounts:
         assert before + 4 == reading.records[0].rv
 
     def test_window_is_heard_of(self, api_server: APIServer) -> None:
-        """While a window fills, what comes moves no position, but is heard of."""
+        """While a window fills, incoming revisions yield empty chunks that do not advance the position."""
         (stream,) = source(api_server, repeats="30m").open()
         with Reading(stream) as reading:
             reading.wait_listed()
@@ -262,7 +265,7 @@ class TestCounts:
         assert ([1, 1, 1], reading.position.rv) == (reading.deltas, before.rv + 3)
 
     def test_window_at_the_end(self, api_server: APIServer) -> None:
-        """What a window holds when the reading ends is told."""
+        """Revisions still in a window are delivered when reading stops."""
         (stream,) = source(api_server, repeats="30m").open()
         with Reading(stream) as reading:
             reading.wait_listed()
@@ -273,11 +276,11 @@ class TestCounts:
 
 
 class TestGone:
-    """The server has forgotten where the stream was."""
+    """The server no longer has the requested resourceVersion."""
 
     @pytest.mark.parametrize("gone", ["event", "status", "empty"])
     def test_forms(self, gone: Any) -> None:
-        """However it says so, a list shows what was missed."""
+        """Every form of "gone" leads to a list that delivers the missed events."""
         with APIServer(gone=gone) as server:
             expected = put(server, "a")
             (stream,) = source(server).open()
@@ -295,7 +298,7 @@ class TestGone:
             assert (statistics.gone, statistics.lists, statistics.gaps) == (1, 2, 0)
 
     def test_always_gone(self, api_server: APIServer) -> None:
-        """A server whose every watch is gone is not asked without end: the waits grow, and lists show everything."""
+        """If every watch is answered with 410, the retry delay grows and lists deliver all events."""
         with api_server.fail(Status(410, "Expired"), when=is_watch) as rule:
             (stream,) = source(api_server, retry=(0.05, 0.2)).open()
             with Reading(stream) as reading:
@@ -308,7 +311,7 @@ class TestGone:
         assert hits < 100
 
     def test_page(self, api_server: APIServer) -> None:
-        """A list whose pages take too long begins again, with fewer of them."""
+        """A list whose continue token expires starts again with larger pages."""
         expected = put(api_server, *"abcdef")
         api_server.fail(Status(410, "Expired"), times=1, when=lambda request: "continue" in request.query)
         (stream,) = source(api_server, page=2).open()
@@ -319,11 +322,11 @@ class TestGone:
 
 
 class TestOutages:
-    """Pauses, in simulated time: the server keeps events for an hour, and its history for five minutes."""
+    """Outages in simulated time. The server keeps events for an hour and its watch history for five minutes."""
 
     @pytest.mark.parametrize(("seconds", "gone"), [(30, 0), (600, 1), (3000, 1)])
     def test_nothing_is_lost(self, seconds: int, gone: int) -> None:
-        """Nothing is lost in an outage shorter than the life of events, and no gap is told."""
+        """An outage shorter than the event TTL loses no event and reports no gap."""
         clock = FakeClock()
         with APIServer(clock=clock, event_ttl=3600, history_age=300) as server:
             expected = put(server, "before")
@@ -339,12 +342,15 @@ class TestOutages:
                 expected += put(server, "after")
                 reading.wait_for(102)
             assert (reading.ids, reading.gaps) == (expected, [])
-            # One more: a watch that is cut in the second in which it began is taken for one that is gone, too.
+            # A watch that is cut within its first second also counts as gone.
             assert stream.statistics().gone in {gone, gone + 1}
             assert 1 + stream.statistics().gone == stream.statistics().lists
 
     def test_gap(self) -> None:
-        """A longer one leaves one gap, which says between which moments; what still lives is told."""
+        """An outage longer than the event TTL reports one gap with its start and end.
+
+        Surviving events are delivered.
+        """
         clock = FakeClock()
         with APIServer(clock=clock, event_ttl=3600, history_age=300) as server:
             expected = put(server, "before")
@@ -377,7 +383,7 @@ class TestOutages:
             assert (stream.statistics().gaps, reading.records[1].body["clusterName"]) == (1, "blue")
 
     def test_gap_over_a_restart(self) -> None:
-        """So does a process that was away for longer, and only once; a gap is told even where nothing is left."""
+        """Downtime longer than the event TTL reports one gap, even if no event is left."""
         clock = FakeClock()
         with APIServer(clock=clock, event_ttl=3600) as server:
             put(server, "before")
@@ -395,7 +401,7 @@ class TestOutages:
         assert [len(reading.gaps) for reading in readings] == [1, 0]
 
     def test_suspended(self) -> None:
-        """What a watch tells is no younger than the watch: a process that was suspended reads its end long after."""
+        """The position's time is at most the watch's planned end, even if the process was suspended meanwhile."""
         clock = FakeClock()
         with APIServer(clock=clock) as server:
             (stream,) = source(server, clock=clock, watch=1).open()
@@ -407,7 +413,7 @@ class TestOutages:
         assert began + SECOND == reading.chunks[1].position.time
 
     def test_no_gap_while_something_lives(self) -> None:
-        """After a longer pause there is no gap where an event from before it still lives: none has expired then."""
+        """There is no gap if an event from before the outage still exists: none has expired."""
         clock = FakeClock()
         with APIServer(clock=clock, event_ttl=None) as server:
             expected = put(server, "before")
@@ -423,7 +429,7 @@ class TestOutages:
         assert (reading.ids, reading.gaps) == (expected, [])
 
     def test_no_gap_where_nothing_was_written(self) -> None:
-        """Nor where nothing at all was written."""
+        """There is no gap if nothing was written meanwhile."""
         clock = FakeClock()
         with APIServer(clock=clock, event_ttl=3600) as server:
             (stream,) = source(server, clock=clock).open()
@@ -437,10 +443,13 @@ class TestOutages:
 
 
 class TestReset:
-    """The storage is an earlier one."""
+    """The storage was restored from an older backup."""
 
     def test_while_reading(self, api_server: APIServer) -> None:
-        """That is found though the watch says nothing, is told as a gap, and what there is comes afresh."""
+        """A reset is detected although the watch reports nothing.
+
+        It is reported as a gap, and the events are listed again.
+        """
         kept = put(api_server, "kept")
         backup = api_server.backup()
         lost = put(api_server, "a", "b", "c")
@@ -458,7 +467,7 @@ class TestReset:
         assert (statistics.resets, statistics.gaps) == (1, 1)
 
     def test_over_a_restart(self, api_server: APIServer) -> None:
-        """A restart finds it too, and the next one finds nothing new."""
+        """A reset during downtime is reported once. The next restart reports nothing."""
         put(api_server, "kept")
         backup = api_server.backup()
         put(api_server, "a", "b")
@@ -480,7 +489,7 @@ class TestReset:
 
 
 class TestFaults:
-    """Whatever the server does."""
+    """Failures and malformed answers of the server."""
 
     @pytest.mark.parametrize(
         "fault",
@@ -501,7 +510,7 @@ class TestFaults:
     )
     @pytest.mark.parametrize("what", [is_list, is_watch])
     def test_failures(self, api_server: APIServer, fault: Any, what: Any) -> None:
-        """What fails is tried again, and nothing is lost."""
+        """Failed requests are retried and no event is lost."""
         expected = put(api_server, "a", "b")
         api_server.fail(fault, times=4, when=what)
         (stream,) = source(api_server).open()
@@ -512,7 +521,7 @@ class TestFaults:
         assert (reading.ids, reading.gaps) == (expected, [])
 
     def test_cut(self, api_server: APIServer) -> None:
-        """A watch that is cut goes on where it was, without a list."""
+        """A watch that is cut resumes at its position without a list."""
         (stream,) = source(api_server).open()
         expected = []
         with Reading(stream) as reading:
@@ -526,7 +535,7 @@ class TestFaults:
         assert stream.statistics().lists == 1
 
     def test_slow(self) -> None:
-        """A reader that is so slow that the server cuts it loses nothing."""
+        """A reader that is cut off because it is too slow loses no event."""
         with APIServer(watch_buffer=20, history=50) as server:
             (stream,) = source(server).open()
             chunks = stream.read(None)
@@ -542,7 +551,7 @@ class TestFaults:
         assert stream.statistics().lists > 1
 
     def test_forbidden(self, api_server: APIServer, caplog: pytest.LogCaptureFixture) -> None:
-        """A refusal is logged with what a role must allow, and tried again until it does."""
+        """A 403 is logged with the permissions that are missing, and retried until access is granted."""
         expected = put(api_server, "a")
         api_server.add_user("t", "exporter", {"get"})
         (stream,) = source(api_server, token="t").open()
@@ -557,7 +566,7 @@ class TestFaults:
         assert "the events of all namespaces are read again" in lines[1]
 
     def test_no_secret(self, api_server: APIServer, caplog: pytest.LogCaptureFixture) -> None:
-        """Pitfall 72: the token is in no log line and no repr."""
+        """Pitfall 72: no log line and no repr contains the token."""
         (stream,) = source(api_server).open()
         api_server.fail(500, times=2)
         with caplog.at_level(logging.DEBUG, "kevents"), Reading(stream) as reading:
@@ -567,7 +576,7 @@ class TestFaults:
         assert [text for text in [*told, repr(source(api_server))] if api_server.token in text] == []
 
     def test_now_after_failures(self, api_server: APIServer) -> None:
-        """Also a stream that begins with the present waits for a server that fails; the present is when it answers."""
+        """With `start="now"`, a failing server is retried. "Now" is the time of the first answer."""
         put(api_server, "before")
         api_server.fail(503, times=2, when=is_list)
         (stream,) = source(api_server, start="now").open()
@@ -578,7 +587,7 @@ class TestFaults:
         assert (reading.ids, stream.statistics().failures) == (expected, 2)
 
     def test_a_token_with_a_line_break(self, api_server: APIServer, caplog: pytest.LogCaptureFixture) -> None:
-        """Pitfall 72: a token that makes no header is a failure like any other, and in no log line."""
+        """Pitfall 72: a token that is no valid header is retried like other failures and never logged."""
         (stream,) = source(api_server, token="hunter2\n", cluster="mine").open()
         with caplog.at_level(logging.DEBUG, "kevents"), Reading(stream) as reading:
             reading.wait(lambda: stream.statistics().failures > 1)
@@ -586,7 +595,7 @@ class TestFaults:
         assert "hunter2" not in caplog.text
 
     def test_huge(self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Pitfall 78: an answer without end is not read to its end, however small the page is."""
+        """Pitfall 78: reading an endless answer stops at the size limit, for every page size."""
         monkeypatch.setattr(_api, "_MAX_PAGE", 1 << 20)
         attempts = len([500, 250, 125, 62, 31, 15, 7, 3, 1])
         api_server.fail(Garbage(b"x", size=1 << 30, after_processing=False), times=attempts, when=is_list)
@@ -597,7 +606,7 @@ class TestFaults:
         assert (reading.ids, stream.statistics().failures) == (expected, 1)
 
     def test_a_page_that_is_too_large(self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Fault 25: a page that is larger than accepted is halved until it fits, and no namespace is cut off."""
+        """Fault 25: a page over the size limit is halved until it fits, and no namespace is cut off."""
         monkeypatch.setattr(_api, "_MAX_PAGE", 30_000)
         api_server.create_namespace("big")
         expected = put(api_server, "first")
@@ -612,7 +621,7 @@ class TestFaults:
         assert set(limits[4:]) == {4}
 
     def test_an_event_that_is_too_large(self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        """One event that is larger than accepted is a failure that is retried."""
+        """A single event over the size limit is a failure that is retried."""
         monkeypatch.setattr(_api, "_MAX_PAGE", 1000)
         expected = put(api_server, "a", message="x" * 5000)
         (stream,) = source(api_server).open()
@@ -623,7 +632,7 @@ class TestFaults:
         assert reading.ids == expected
 
     def test_unreadable(self, api_server: APIServer, caplog: pytest.LogCaptureFixture) -> None:
-        """What is no event is counted and said, and keeps nothing from the others."""
+        """Items that are no events are counted and logged. The other items are delivered."""
         body = b'{"metadata":{"resourceVersion":"70"},"items":[{"metadata":7},{"metadata":{"resourceVersion":"60"}}]}'
         lines = b'{"type":"ADDED","object":7}\n{"type":"ADDED","object":{"metadata":{"resourceVersion":"71"}}}\n'
         api_server.fail(Garbage(body, after_processing=False), times=1, when=is_list)
@@ -636,7 +645,7 @@ class TestFaults:
         assert "1 of the events of all namespaces cannot be read" in caplog.text
 
     def test_a_deep_event(self, api_server: APIServer) -> None:
-        """An event that somebody has nested without end keeps nothing from the others, and is told."""
+        """A deeply nested event is delivered and does not block the others."""
         deep = (
             b'{"metadata":{"resourceVersion":"%d","managedFields":' + b'[{"f:a":' * 3000 + b"7" + b"}]" * 3000 + b"}}"
         )
@@ -652,7 +661,7 @@ class TestFaults:
         assert (reading.ids[:3], counted.failures, counted.unreadable) == (["/:60", "/:61", "/:71"], 0, 0)
 
     def test_bytes_that_are_no_text(self, api_server: APIServer) -> None:
-        """An event whose text is no UTF-8 is counted, and keeps nothing from the others."""
+        """An event that is not valid UTF-8 is counted and does not block the others."""
         items = b'{"metadata":{"resourceVersion":"60"},"message":"\xff"},{"metadata":{"resourceVersion":"61"}}'
         body = b'{"metadata":{"resourceVersion":"70"},"items":[' + items + b"]}"
         api_server.fail(Garbage(body, after_processing=False), times=1, when=is_list)
@@ -662,7 +671,10 @@ class TestFaults:
         assert (reading.ids[0], stream.statistics().unreadable) == ("/:61", 1)
 
     def test_a_watch_that_is_not_read(self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Whoever has been away for long lists again, instead of reading what is left of a watch; nothing twice."""
+        """After a long pause, the stream lists again instead of reading the rest of a stale watch.
+
+        Nothing is duplicated.
+        """
         (stream,) = source(api_server).open()
         with Reading(stream) as reading:
             reading.wait_listed()
@@ -675,7 +687,10 @@ class TestFaults:
         assert (reading.ids, reading.gaps) == (expected, [])
 
     def test_a_disk_that_fails(self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A backlog that cannot be read back is listed anew; what had been told of it is not told twice."""
+        """If the backlog file cannot be read, the events are listed again.
+
+        Records already delivered are not repeated.
+        """
         expected = put(api_server, "a", "b", "c")
         whole = Backlog.in_order
         failures = [OSError(5, "Input/output error")]
@@ -693,7 +708,7 @@ class TestFaults:
         assert (reading.ids, stream.statistics().lists, stream.statistics().failures) == (expected, 2, 1)
 
     def test_list_for_a_watch(self, api_server: APIServer) -> None:
-        """A server that answers a watch with a list, again and again, is not asked without end."""
+        """If the server answers watches with lists, the retry delay grows."""
         body = b'{"kind":"EventList","metadata":{"resourceVersion":"90"},"items":[]}'
         (stream,) = source(api_server, retry=(0.05, 0.2)).open()
         with api_server.fail(Garbage(body, after_processing=False), when=is_watch) as rule, Reading(stream) as reading:
@@ -708,7 +723,7 @@ class TestFaults:
     def test_full_disk(
         self, api_server: APIServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A backlog that finds no room is said and tried again; nothing is lost."""
+        """A full disk is logged and retried. No event is lost."""
         put(api_server, "before")
         (stream,) = source(api_server, backlog=200).open()
         expected = [record.id for chunk in [next(stream.read(None))] for record in chunk.records]
@@ -729,7 +744,7 @@ class TestFaults:
         assert "No space left on device" in caplog.text
 
     def test_no_numbers(self, api_server: APIServer) -> None:
-        """A server whose resourceVersions are no numbers is read all the same; nothing is told twice."""
+        """ResourceVersions that are no numbers are supported. No event is delivered twice."""
         items = [{"metadata": {"namespace": "n", "name": name, "resourceVersion": f"v{name}"}} for name in "ba"]
         body = json.dumps({"metadata": {"resourceVersion": "v1"}, "items": items}).encode()
         told = [{"type": "ADDED", "object": {"metadata": {**items[0]["metadata"], "resourceVersion": "vx"}}}]
@@ -746,24 +761,24 @@ class TestFaults:
 
 
 class TestStop:
-    """The end."""
+    """Stopping a stream."""
 
     def test_waiting_watch(self, api_server: APIServer) -> None:
-        """A watch that waits ends at once."""
+        """Stopping ends a waiting watch immediately."""
         (stream,) = source(api_server).open()
         with Reading(stream) as reading:
             reading.wait_listed()
             api_server.wait_for(lambda: [found for found in api_server.requests if is_watch(found) and found.status])
 
     def test_waiting_retry(self, api_server: APIServer) -> None:
-        """So does a wait after a failure."""
+        """Stopping ends a retry delay immediately."""
         (stream,) = source(api_server, retry=(1e6, 1e6)).open()
         api_server.fail(500)
         with Reading(stream):
             api_server.wait_for(lambda: [found for found in api_server.requests if found.status == 500])
 
     def test_in_a_list(self, api_server: APIServer) -> None:
-        """A list that is stopped in the middle is not told to its end, and is no position: the rest comes again."""
+        """A list that is stopped midway saves no position, so the rest is delivered after a restart."""
         expected = put(api_server, *"abcde")
         (stream,) = source(api_server, page=2).open()
         chunks = stream.read(None)
@@ -777,14 +792,14 @@ class TestStop:
 
     @pytest.mark.parametrize("start", ["resume", "now"])
     def test_before_the_beginning(self, api_server: APIServer, start: Any) -> None:
-        """A stream that was stopped gives nothing, and stopping it again does nothing."""
+        """A stream that was stopped before reading yields nothing. Stopping twice is harmless."""
         (stream,) = source(api_server, start=start).open()
         stream.stop()
         stream.stop()
         assert list(stream.read(None)) == []
 
     def test_abandoned(self, api_server: APIServer) -> None:
-        """Who ceases to read leaves no connection."""
+        """Abandoning the iterator leaves no open connection."""
         (stream,) = source(api_server).open()
         chunks = stream.read(None)
         next(chunks)
@@ -794,21 +809,21 @@ class TestStop:
 
 
 class TestOpen:
-    """Which cluster it is."""
+    """The cluster's identity."""
 
     def test_uid(self, api_server: APIServer) -> None:
-        """A cluster is known by the UID of kube-system."""
+        """A cluster is identified by the UID of kube-system."""
         (stream,) = source(api_server).open()
         metadata = [found["metadata"] for found in api_server.objects("v1", "namespaces")]
         assert stream.stream.cluster in [found["uid"] for found in metadata if found["name"] == "kube-system"]
 
     def test_given(self, api_server: APIServer) -> None:
-        """Or by what it is called by whoever reads, without a request."""
+        """A configured cluster name needs no request."""
         (stream,) = source(api_server, cluster="mine").open()
         assert (stream.stream.cluster, api_server.requests) == ("mine", ())
 
     def test_reach(self, api_server: APIServer) -> None:
-        """Whoever needs no cluster's name can see beforehand whether the events can be read, of each namespace."""
+        """`reach` checks the permission to list events in each namespace."""
         source(api_server, namespaces=["a", "b"]).reach()
         found = [(request.path.split("/")[-2:], request.query["limit"]) for request in api_server.requests]
         assert found == [(["a", "events"], "1"), (["b", "events"], "1")]
@@ -817,31 +832,31 @@ class TestOpen:
             source(api_server, token="t").reach()
 
     def test_forbidden(self, api_server: APIServer) -> None:
-        """A refusal says what to do."""
+        """The error of a 403 names the missing permission."""
         api_server.add_user("t", "exporter", {"list", "watch"})
         with pytest.raises(StatusError, match=r'403 .* a role must allow "get" of "namespaces" named "kube-system"'):
             source(api_server, token="t").open()
 
     def test_unreachable(self) -> None:
-        """A server that is not there is an error after a while."""
+        """An unreachable server raises an error."""
         server = APIServer(port=1)
         with pytest.raises(UnavailableError, match="refused"):
             source(server).open()
 
     def test_patience(self, api_server: APIServer) -> None:
-        """One that has just started is waited for."""
+        """`patience` retries a server that is still starting."""
         api_server.fail(403, times=2)
         assert len(source(api_server, patience=20.0).open()) == 1
 
     @pytest.mark.parametrize("body", [b"{}", b"<html>", b'{"metadata":{}}'])
     def test_no_api_server(self, api_server: APIServer, body: bytes) -> None:
-        """What is no API server is told so."""
+        """A server that is no API server is reported as such."""
         api_server.fail(Garbage(body, after_processing=False))
         with pytest.raises(UnavailableError, match=r"not from an API server|no uid"):
             source(api_server).open()
 
     def test_no_configuration(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-        """Without a configuration there is nothing to wait for."""
+        """Without a Kubernetes configuration, `open` fails immediately in spite of `patience`."""
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
         with pytest.raises(UnavailableError, match="no Kubernetes configuration"):
@@ -866,22 +881,22 @@ class TestOpen:
         ids=str,
     )
     def test_options(self, api_server: APIServer, options: Any, text: str) -> None:
-        """A wrong option is named, with what it may be."""
+        """The error of an invalid option names the option and the accepted values."""
         with pytest.raises(ValueError, match=text):
             source(api_server, **options)
 
     def test_no_client(self) -> None:
-        """What is no client is refused when the source is built."""
+        """An object that is no client is refused by the constructor."""
         with pytest.raises(TypeError, match="api must be"):
             ClusterEventSource(7)
 
     def test_client(self, api_server: APIServer) -> None:
-        """An api, a client or a callable will do."""
+        """A client and a callable are accepted."""
         made = client(api_server)
         for given in (made, lambda: made):
             assert len(ClusterEventSource(given).open()) == 1
 
 
 def test_event_helper() -> None:
-    """The events of these tests have no uid, which the server gives."""
+    """The events of these tests have no uid: the server assigns it."""
     assert "uid" not in event("a")["metadata"]
