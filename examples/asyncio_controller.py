@@ -1,6 +1,6 @@
-"""A controller in asyncio: it watches ConfigMaps labelled `backup`, and says under each what became of it.
+"""An asyncio controller that watches ConfigMaps with the label `backup` and records the result of each backup.
 
-Run it wherever kubectl works; `kubectl describe configmap` shows the events. Ctrl-C or SIGTERM ends it.
+Run it where kubectl works. `kubectl describe configmap` shows the events. Ctrl-C or SIGTERM ends it.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from kevents import aio
 
 
 async def back_up(bucket: str) -> None:
-    """Pretend to work; there is one bucket."""
+    """Simulate the work. Only one bucket exists."""
     await asyncio.sleep(0)
     if bucket != "main":
         raise ConnectionError(f"the bucket {bucket} is gone")
 
 
 async def reconcile(plan: client.V1ConfigMap, recorder: kevents.Recorder) -> None:
-    """Make the backup; recording is a plain call, which nobody awaits."""
+    """Make the backup and record its result. Recording is a plain call without `await`."""
     events = recorder.for_object(plan)
     try:
         await back_up(plan.data["bucket"])
@@ -32,7 +32,7 @@ async def reconcile(plan: client.V1ConfigMap, recorder: kevents.Recorder) -> Non
 
 
 async def run(recorder: kevents.Recorder, api: client.CoreV1Api) -> None:
-    """Reconcile whatever changes; a watch that ends is begun again."""
+    """Reconcile every change. A watch that ends is restarted."""
     while True:
         source = api.list_config_map_for_all_namespaces
         async for change in watch.Watch().stream(source, label_selector="backup", timeout_seconds=60):
@@ -41,7 +41,7 @@ async def run(recorder: kevents.Recorder, api: client.CoreV1Api) -> None:
 
 
 async def main() -> None:
-    """Live until a signal; the ends of the blocks deliver what waits and close what is open."""
+    """Run until a signal. The ends of the blocks deliver pending events and close all connections."""
     await config.load_config()
     async with AsyncExitStack() as ends:
         api = client.CoreV1Api(await ends.enter_async_context(client.ApiClient()))
@@ -52,7 +52,7 @@ async def main() -> None:
             asyncio.get_running_loop().add_signal_handler(number, work.cancel)
         with suppress(asyncio.CancelledError):
             await work
-    await asyncio.sleep(0)  # aiohttp ends its connections in the loop's next turn
+    await asyncio.sleep(0)  # aiohttp closes its connections in the next turn of the loop
 
 
 if __name__ == "__main__":

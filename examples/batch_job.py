@@ -1,4 +1,4 @@
-"""A short-lived job that says what becomes of its work: `kubectl get events` shows it.
+"""A short-lived job that records its progress: `kubectl get events` shows the events.
 
 The names come from the environment, as a pod template sets them: JOB_NAME, POD_NAMESPACE, POD_NAME.
 """
@@ -14,13 +14,13 @@ TABLES = ("users", "orders", "invoices")
 
 
 def copy(table: str) -> None:
-    """Pretend to work; the last one fails."""
+    """Simulate the work. The last table fails."""
     if table == "invoices":
         raise ConnectionError("the bucket is gone")
 
 
 def main() -> int:
-    """Copy every table; the exit status says whether all went well."""
+    """Copy every table. The exit status is 1 if one of them failed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     job = kevents.ObjectReference(
         kind="Job",
@@ -33,7 +33,7 @@ def main() -> int:
 
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(kevents.CoreV1EventSink())
-        broadcaster.start_logging(LOG.info)  # and each event as a line in the job's own log
+        broadcaster.start_logging(LOG.info)  # also logs each event in the job's own log
         events = broadcaster.new_recorder(source).for_object(job)
 
         for table in TABLES:
@@ -45,7 +45,7 @@ def main() -> int:
             else:
                 events.normal("Copied", f"table {table} is copied")
 
-        # A job ends as soon as its work is done: this is its last chance to deliver, for as long as it can afford.
+        # A job ends when its work is done. Wait as long as it can afford, so that pending events are delivered.
         given_up = broadcaster.shutdown(timeout=10)
 
     if given_up:

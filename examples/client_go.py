@@ -1,6 +1,6 @@
-"""A program of client-go's, moved to Python line by line; the Go that each line was stands beside it.
+"""A client-go program ported to Python line by line, with the Go code beside each line.
 
-Docs: migrating, from client-go. It records about the namespace `default`, which every cluster has.
+See the page on migrating from client-go. The events are about the namespace `default`, which every cluster has.
 """
 
 import logging
@@ -12,7 +12,7 @@ import kevents
 
 
 def main() -> int:
-    """Check a namespace as a controller would, three times, and say under it what was found."""
+    """Check a namespace three times, as a controller does, and record the results."""
     # klog.InitFlags(nil)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 
@@ -43,7 +43,7 @@ def main() -> int:
     # recorder.AnnotatedEventf(namespace, map[string]string{"run": "7"}, corev1.EventTypeWarning, "QuotaNear", "9 of 9")
     recorder.annotated_eventf(namespace, {"run": "7"}, kevents.EVENT_TYPE_WARNING, "QuotaNear", "9 of 9")
 
-    # defer broadcaster.Shutdown(), but it delivers what waits, and says how many events it had to give up
+    # defer broadcaster.Shutdown(), but it delivers pending events, and returns the number of dropped ones
     return 1 if broadcaster.shutdown() else 0
 
 

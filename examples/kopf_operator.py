@@ -1,18 +1,18 @@
-"""An operator that says what becomes of its backups: `kubectl describe backup` shows it.
+"""An operator that records the results of its backups: `kubectl describe backup` shows the events.
 
-Run it with `kopf run --standalone -A examples/kopf_operator.py`; examples/kopf/README.md tells the rest.
+Run it with `kopf run --standalone -A examples/kopf_operator.py`. See examples/kopf/README.md.
 """
 
 import kopf
 
 import kevents.kopf
 
-# Delivers what waits when the operator ends. kopf's own posting of events is not needed beside it.
+# Delivers pending events when the operator ends, and replaces kopf's own event posting.
 recorder = kevents.kopf.install("backup-operator", silence_kopf=True)
 
 
 def write(bucket: str) -> None:
-    """Pretend to work; there is one bucket."""
+    """Simulate the work. Only one bucket exists."""
     if bucket != "main":
         raise ConnectionError(f"the bucket {bucket} is gone")
 
@@ -20,7 +20,7 @@ def write(bucket: str) -> None:
 @kopf.on.create("example.com", "v1", "backups", backoff=1.0)
 @kopf.on.update("example.com", "v1", "backups", field="spec", backoff=1.0)
 def back_up(body: kopf.Body, spec: kopf.Spec, **_: object) -> None:
-    """Fail as often as it takes: kopf tries again every second, and it is one event with a growing count."""
+    """Retried by kopf every second after a failure. All failures become one event with a growing count."""
     try:
         write(spec["bucket"])
     except ConnectionError as error:
@@ -31,5 +31,5 @@ def back_up(body: kopf.Body, spec: kopf.Spec, **_: object) -> None:
 
 @kopf.on.update("example.com", "v1", "backups", field="spec.bucket")
 async def moved(body: kopf.Body, old: str, new: str, **_: object) -> None:
-    """In a coroutine it is the same call: nothing is awaited, and nothing waits."""
+    """Recording in a coroutine is the same plain call: it never blocks and needs no `await`."""
     recorder.info(body, "BucketChanged", f"from {old} to {new}")

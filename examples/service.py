@@ -1,11 +1,11 @@
-"""A Flask service in a prefork server that says under its own pod who asked for what.
+"""A Flask service in a prefork server that records events about its own pod.
 
     gunicorn --chdir examples --workers 2 --preload service:app
 
-Install: `pip install kevents flask gunicorn`. Each worker counts for itself: ask `/events` more than once.
+Install: `pip install kevents flask gunicorn`. Each worker has its own counters: request `/events` more than once.
 
-POD_NAME, POD_NAMESPACE and POD_UID come from the downward API. Under gunicorn's `--preload` this file runs in the
-master and the workers are forked from it; without it, in each worker. Both work: a forked broadcaster begins anew.
+POD_NAME, POD_NAMESPACE and POD_UID come from the downward API. With gunicorn's `--preload` this file runs in the
+master, which forks the workers; without it, in each worker. Both work: a forked broadcaster starts anew.
 """
 
 import os
@@ -32,7 +32,7 @@ app = Flask(__name__)
 
 @app.post("/backups/<bucket>")
 def back_up(bucket: str) -> ResponseReturnValue:
-    """Make a backup; the request is not held up by the event about it."""
+    """Make a backup. The event does not delay the response."""
     if bucket != "main":
         events.warning("BackupRefused", f"there is no bucket {bucket}")
         return jsonify(error="no such bucket"), 404
@@ -42,7 +42,7 @@ def back_up(bucket: str) -> ResponseReturnValue:
 
 @app.get("/events")
 def statistics() -> ResponseReturnValue:
-    """What has become of this worker's events: for a probe, or for whoever wonders."""
+    """The counters of this worker's events, for a probe or for people."""
     snapshot = broadcaster.statistics()
     dropped = {reason.value: number for reason, number in snapshot.dropped.items()}
     return jsonify(worker=os.getpid(), recorded=snapshot.recorded, dropped=dropped)

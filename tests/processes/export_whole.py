@@ -1,4 +1,4 @@
-"""A whole export that is killed and restarted; each one is forked from a process that has imported everything.
+"""A whole export that is killed and restarted. Each one is forked from a process that has imported everything.
 
 The first argument is a plan in JSON: the API server's URL and token, the namespaces, and the sinks as expressions. Each
 line on standard input starts an export. It runs until it is killed or, if the line names a resourceVersion for each
@@ -30,7 +30,7 @@ from kevents.export import (
 )
 
 LARGEST_BATCH = 20
-"""Records: what a kill may double where the destination cannot hold the position."""
+"""The number of records that a kill may duplicate if the destination cannot hold the position."""
 
 
 def connected(plan: dict[str, Any]) -> kubernetes.client.CoreV1Api:

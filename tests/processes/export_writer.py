@@ -1,4 +1,4 @@
-"""Writes to a sink from its position until it is killed; each writer is forked from a process that has imported all.
+"""Writes to a sink from its position until it is killed. Each writer is forked from a process that has imported all.
 
 The first argument is a file whose eight bytes hold the acknowledged resourceVersion, the second one the sink as an
 expression. Each line on standard input starts a writer. Its process id is printed, and then its exit status.
@@ -22,7 +22,7 @@ from kevents.export import Batch, Sink
 from tests.export.batches import STREAM, position, record
 
 NOT_ROUTED = 7
-"""Every seventh record is for nobody: the position moves past it."""
+"""Every seventh record is not routed: the position moves past it."""
 
 
 def write(sink: Sink, acknowledged: mmap.mmap) -> None:

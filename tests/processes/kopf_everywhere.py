@@ -1,4 +1,4 @@
-"""An operator that records in every place there is; the environment says how it logs in, and whether kopf is silent."""
+"""An operator that records from every place in kopf. The environment selects its login and silences kopf."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tests of the package of the same name."""
+"""Tests of the repository: docs, examples, packaging, public API and structure."""

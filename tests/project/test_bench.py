@@ -1,4 +1,4 @@
-"""The bench measures what it says: its server answers and counts, its figures are there for every row."""
+"""The bench measures correctly: its server answers and counts, and every row has a figure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OURS = [sys.executable, "-m", "tests.bench.ours"]
 
 
 def figures(value: float) -> dict[str, Any]:
-    """A round in which every figure is the same."""
+    """A round in which every figure has the same value."""
     found: dict[str, Any] = {}
     for path in [row.path for row in ROWS] + [row.ours for row in ROWS if row.ours]:
         place = found
@@ -36,7 +36,7 @@ def figures(value: float) -> dict[str, Any]:
 
 
 def test_the_ratio_is_the_median_of_the_rounds() -> None:
-    """Each round has its own ratio, for it was measured at its own time; their median counts."""
+    """Each round has its own ratio, since its conditions are its own. The median of the ratios counts."""
     found = findings([figures(2.0), figures(30.0), figures(4.0)], [figures(4.0), figures(10.0), figures(4.0)])
     assert {(finding.kevents, finding.client_go, finding.ratio) for finding in found} == {(4.0, 4.0, 1.0)}
 
@@ -46,19 +46,19 @@ def test_the_ratio_is_the_median_of_the_rounds() -> None:
     [(0.5, False, 0.5, True), (0.5, False, 0.6, False), (4.0, True, 4.0, True), (4.0, True, 3.9, False)],
 )
 def test_when_an_aim_is_met(aim: float, more_is_better: bool, ratio: float, met: bool) -> None:  # noqa: FBT001
-    """Of a time the ratio is to be at most the aim, of a number of deliveries at least."""
+    """A time ratio must be at most the aim, a ratio of deliveries at least the aim."""
     assert met is Finding(Row("", (), "", aim, more_is_better), ratio, 1.0, ratio).met
 
 
 def test_without_go() -> None:
-    """Without Go kevents has figures, but no ratio, and meets no aim."""
+    """Without Go, kevents has figures but no ratios, and no aim is met."""
     found = findings([figures(2.0)], [])
     assert {(f.kevents, f.client_go, f.ratio, f.met) for f in found} == {(2.0, None, None, None)}
     assert len(markdown(found).splitlines()) == len(ROWS) + 2
 
 
 def test_a_table_takes_the_place_of_the_last(tmp_path: Path) -> None:
-    """A measurement writes its part of the file and its table in the page, and leaves all others."""
+    """A measurement replaces its own part of the file and its own table in the page."""
     page = tmp_path / "performance.md"
     page.write_text("a\n<!-- x -->\nold\n<!-- end of x -->\nb\n<!-- y --><!-- end of y -->\n", encoding="utf-8")
     keep(tmp_path, "x", {"figure": 1}, "| new |")
@@ -69,13 +69,13 @@ def test_a_table_takes_the_place_of_the_last(tmp_path: Path) -> None:
 
 
 def test_a_table_without_a_place() -> None:
-    """It is not lost silently."""
+    """A table without a place raises an error."""
     with pytest.raises(ValueError, match="no place between '<!-- x -->'"):
         put_table("<!-- y --><!-- end of y -->", "x", "| new |")
 
 
 def test_the_same_realistic_mix_for_both() -> None:
-    """The mix is drawn from a seed: a few of 300 objects are noisy, most messages come again."""
+    """The realistic mix is seeded: a few of 300 objects are noisy, and most messages repeat."""
     mix = realistic(5_000)
     assert mix == realistic(5_000)
     assert 250 < len({about for about, _, _ in mix}) <= 300
@@ -84,7 +84,7 @@ def test_the_same_realistic_mix_for_both() -> None:
 
 
 def test_the_server_counts() -> None:
-    """Four senders open four connections and keep them; every create is answered, after the time in its path."""
+    """Four senders keep four connections open. Every create is answered after the delay in its path."""
     with serving() as server:
         found = deliver(kevents.CoreV1EventSink(api_for(f"{server.url}/1")), number=40)
         counted = server.counters()
@@ -94,7 +94,7 @@ def test_the_server_counts() -> None:
 
 
 def test_the_server_speaks_tls() -> None:
-    """With a certificate of its own, which is handed out for clients to trust; it counts there, too."""
+    """Over TLS, clients trust the server's own certificate, and its counters work too."""
     with serving(tls=True) as server:
         found = deliver(kevents.CoreV1EventSink(api_for(f"{server.url}/0", server.ca_file)), number=8, senders=2)
         counted = server.counters()
@@ -103,7 +103,7 @@ def test_the_server_speaks_tls() -> None:
 
 
 def test_the_server_gives_back_what_a_server_adds() -> None:
-    """A create is answered with its body and the fields of a stored object; a patch with an object."""
+    """A create is answered with its body and the fields of a stored object, a patch with an object."""
     with serving() as server:
         answers = []
         for method, body in (("POST", {"metadata": {"name": "web-0.1"}, "count": 1}), ("PATCH", {"count": 2})):
@@ -123,7 +123,7 @@ def test_the_server_gives_back_what_a_server_adds() -> None:
 
 @pytest.mark.wire
 def test_every_row_is_measured() -> None:
-    """The programs' figures have a place for every row."""
+    """The programs' figures include one for every row."""
     with serving() as server:
         found = run_json([*OURS, "--scale=0.05"])
         found["deliver"] = run_json([*OURS, f"--url={server.url}", '--deliver={"0":5,"1":5,"5":5,"20":5}'])
@@ -132,7 +132,7 @@ def test_every_row_is_measured() -> None:
 
 @pytest.mark.timeout(300)
 def test_every_event_of_the_memory_bench_is_counted() -> None:
-    """Each event is delivered, waiting or dropped, in every row; the table has a line for each row."""
+    """In every row each event is delivered, waiting or dropped. The table has a line for each row."""
     rows = memory.measure(share=0.02)
     assert len(rows) == len(memory.CASES) * len(memory.SINKS) * len(memory.WAYS)
     for row in rows:
@@ -147,7 +147,7 @@ def test_every_event_of_the_memory_bench_is_counted() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("pace", ["steady", "burst"])
 def test_memory_in_an_outage_is_bounded(pace: str) -> None:
-    """Events with 300 MB of messages leave the process below a multiple of the bound of its queue."""
+    """Events with 300 MB of messages keep the process below a multiple of its queue's bound."""
     row = memory.run_alone("outage", message_bytes=1_000_000, events=300, pace=pace)
     assert row["peak"] - row["before"] < 3 * QUEUE_BYTES, row
 
@@ -156,7 +156,7 @@ def test_memory_in_an_outage_is_bounded(pace: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
-    """Three recorders behind a faulty network: every recorded event is counted on the real API server."""
+    """Three recorders behind a faulty network: the real API server counts every recorded event."""
     if assets() is None:
         pytest.skip(HOW_TO_GET)
     command = [sys.executable, "-m", "tests.bench", "soak", "--minutes", "0.1", "--to", str(tmp_path)]

@@ -1,4 +1,4 @@
-"""What the README and the pages of ``docs`` say is true: examples run, links lead somewhere, numbers are recomputed."""
+"""The README and the pages of ``docs`` are right: examples run, links resolve, figures are recomputed."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def text_of(page: str) -> str:
 
 
 def section(page: str, heading: str) -> str:
-    """The text under a heading, up to the next of its kind."""
+    """The text under a heading, up to the next heading of the same level."""
     return text_of(page).split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
 def rows(text: str) -> Iterator[list[str]]:
-    """The rows of the tables in a text, without their heads."""
+    """The rows of the tables in a text, without their headers."""
     body = False
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
@@ -92,7 +92,7 @@ class Block:
 
 
 def blocks(*languages: str) -> list[Any]:
-    """The blocks in these languages of all pages, as pytest parameters."""
+    """The blocks of all pages in these languages, as pytest parameters."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -108,7 +108,7 @@ def blocks(*languages: str) -> list[Any]:
 
 
 def run(server: APIServer, code: str, path: Path) -> subprocess.CompletedProcess[str]:
-    """Run an example as a process of its own; ``pod`` is an object that the server holds."""
+    """Run an example in its own process. ``pod`` is an object that the server holds."""
     spec = {"containers": [{"name": "app", "image": "app:1"}]}
     pod = server.create("v1", "pods", {"metadata": {"name": "web-0", "namespace": "default"}, "spec": spec})
     path.write_text(PREAMBLE + code.replace("timeout=10)", "timeout=100)"), encoding="utf-8")
@@ -126,12 +126,12 @@ def run(server: APIServer, code: str, path: Path) -> subprocess.CompletedProcess
 
 @pytest.mark.parametrize("block", blocks("python"))
 def test_example(block: Block, api_server: APIServer, tmp_path: Path) -> None:
-    """Each Python block runs by itself, without a warning; with the official client it leaves events at the server."""
+    """Each Python block runs by itself without a warning. With the official client it leaves events at the server."""
     if re.search(r"\baio\b", block.code):
         pytest.importorskip("kubernetes.aio", reason="this client has no asynchronous one")
     done = run(api_server, block.code, tmp_path / "example.py")
     assert done.returncode == 0, done.stderr
-    # asyncio's debug mode tells of slow steps by the clock on the wall, which a busy machine stops.
+    # asyncio's debug mode reports slow steps by the wall clock, and a busy machine has many.
     expected = re.compile(r"dropped an event about .*, invalid_type: |Executing <")
     lines = [line for line in done.stderr.splitlines() if not expected.match(line)]
     assert lines == []
@@ -142,7 +142,7 @@ def test_example(block: Block, api_server: APIServer, tmp_path: Path) -> None:
 
 
 def test_first_event(api_server: APIServer, tmp_path: Path) -> None:
-    """The first example of the README leaves exactly the event that it names."""
+    """The first example of the README creates exactly the event that the page describes."""
     first = next(param.values[0] for param in blocks("python") if param.values[0].page.name == "README.md")
     done = run(api_server, first.code, tmp_path / "example.py")
     assert (done.returncode, done.stderr) == (0, "")
@@ -152,7 +152,7 @@ def test_first_event(api_server: APIServer, tmp_path: Path) -> None:
 
 
 def test_shown_output(api_server: APIServer, tmp_path: Path) -> None:
-    """The second example of the README makes the rows that its picture of kubectl shows."""
+    """The second example of the README creates the rows that its kubectl output shows."""
     second = [param.values[0] for param in blocks("python") if param.values[0].page.name == "README.md"][1]
     assert run(api_server, second.code, tmp_path / "example.py").returncode == 0
     shown = section("README.md", "What it looks like")
@@ -163,7 +163,7 @@ def test_shown_output(api_server: APIServer, tmp_path: Path) -> None:
 
 
 def test_landing_page(api_server: APIServer, tmp_path: Path) -> None:
-    """The example of the landing page makes the one row that its picture of kubectl shows."""
+    """The example of the landing page creates the row that its kubectl output shows."""
     first = next(param.values[0] for param in blocks("python") if param.values[0].page.name == "index.md")
     assert run(api_server, first.code, tmp_path / "example.py").returncode == 0
     [event] = api_server.events()
@@ -172,7 +172,7 @@ def test_landing_page(api_server: APIServer, tmp_path: Path) -> None:
 
 
 def test_sigterm_recipe(api_server: APIServer, tmp_path: Path) -> None:
-    """With the recipe for SIGTERM a signal is an ordinary end: what waited is delivered."""
+    """With the recipe for SIGTERM, pending events are delivered on that signal."""
     [recipe] = [param.values[0] for param in blocks("python") if "SIGTERM" in param.values[0].code]
     done = run(api_server, recipe.code, tmp_path / "example.py")
     assert (done.returncode, done.stderr) == (0, "")
@@ -180,7 +180,7 @@ def test_sigterm_recipe(api_server: APIServer, tmp_path: Path) -> None:
 
 
 def completed(code: str) -> str:
-    """A configuration from a part of one: with sinks for its routes, or a route for its sinks."""
+    """Complete a partial configuration: add sinks for its routes, or a route for its sinks."""
     tables = tomllib.loads(code)
     routes = tables.get("routes", [{"to": list(tables.get("sinks", {})) or "out"}])
     to = [route.get("to", []) for route in routes]
@@ -192,13 +192,13 @@ def completed(code: str) -> str:
 
 @pytest.mark.parametrize("block", blocks("toml"))
 def test_configurations(block: Block) -> None:
-    """Each configuration, and each part of one, is one that `kevents check` takes."""
+    """`kevents check` accepts every configuration in the docs, including partial ones."""
     assert parse(completed(block.code)).sinks
 
 
 @pytest.mark.parametrize("block", blocks("shell", "console"))
 def test_commands(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
-    """Commands shown exist, with their options and extras; nothing else is shown as one."""
+    """The commands in the docs exist, with their options and extras."""
     lines = block.code.splitlines()
     if block.language == "console":
         lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
@@ -220,7 +220,7 @@ def test_commands(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_modules_to_run() -> None:
-    """What the pages say to run with ``python -m`` can be found."""
+    """The modules that the pages run with ``python -m`` exist."""
     for page in PAGES:
         for module in re.findall(r"`python -m (?!pip |pytest )([\w.]+)", page.read_text(encoding="utf-8")):
             found = [ROOT / f"{module.replace('.', '/')}.py", ROOT / module.replace(".", "/") / "__main__.py"]
@@ -238,7 +238,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links(page: Path) -> None:
-    """Each relative link leads to a file, and to a heading in it."""
+    """Each relative link leads to an existing file and heading."""
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if target.startswith("https://"):
             continue
@@ -250,7 +250,7 @@ def test_links(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_cited_tests(page: Path) -> None:
-    """Each test that a page names exists; a name that is no test's is a method of a Hypothesis machine."""
+    """Each test that a page cites exists."""
     for file, names in re.findall(r"`(tests/[\w/]+\.py)::([\w:]+)`", page.read_text(encoding="utf-8")):
         body = ast.parse(text_of(file)).body
         for name in names.split("::"):
@@ -260,13 +260,13 @@ def test_cited_tests(page: Path) -> None:
 
 
 def test_readme_names_every_page() -> None:
-    """The README leads to every page of docs, or to the file beside it that the page shows."""
+    """The README links every page of docs, or the file that the page includes."""
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name in {"changelog.md", "security.md"} or f"](docs/{page.name})" in text_of("README.md")
 
 
 def test_readme_names_every_extra() -> None:
-    """The README lists the extras that are for users, those of `all`, and no other."""
+    """The README lists exactly the extras in `all`, and `all` itself."""
     extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
     [together] = extras["all"]
     users = together.removeprefix("kevents[").removesuffix("]").split(",")
@@ -274,7 +274,7 @@ def test_readme_names_every_extra() -> None:
 
 
 def test_number_of_traces() -> None:
-    """The number of traces that the pages name is that of the traces replayed."""
+    """The number of traces in the pages is the number of replayed traces."""
     traces = len(list((ROOT / "tests/traces/correlate").glob("*.json")))
     assert f"[{traces} recorded runs of client-go]" in text_of("README.md")
     assert f"all {traces} correlator traces" in text_of("docs/differences.md")
@@ -282,7 +282,7 @@ def test_number_of_traces() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_machine(page: Path) -> None:
-    """No page holds a path of somebody's machine, or a mark left over."""
+    """No page holds a path of a development machine, or a leftover marker."""
     assert re.findall(r"/(?:work|home|tmp|usr)/\w+|TODO|TEST\?|@@", page.read_text(encoding="utf-8")) == []
 
 
@@ -296,7 +296,7 @@ def first_paragraph(path: Path) -> str:
 
 
 def test_packages() -> None:
-    """The architecture lists every package and public module with its docstring's first paragraph, and no other."""
+    """The architecture page lists every package and public module with the first paragraph of its docstring."""
     listed = {cells[0].strip("`"): cells[1] for cells in rows(section("docs/architecture.md", "Packages"))}
     code = ROOT / "kevents"
     expected = {path.name: first_paragraph(path) for path in code.glob("*.py")}
@@ -306,7 +306,7 @@ def test_packages() -> None:
 
 
 def test_picture_of_imports() -> None:
-    """The pictures of imports are the layers of the import contracts."""
+    """The import diagrams show the layers of the import contracts."""
     pictures = section("docs/architecture.md", "Who may import whom").split("```")[1::2]
     drawn = [picture.strip().removeprefix("text\n").split("\n") for picture in pictures]
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
@@ -319,7 +319,7 @@ def test_picture_of_imports() -> None:
 
 
 def start(**options: Any) -> object:
-    """Start to record to a sink with these options, and end."""
+    """Start recording to a sink with these options, and stop."""
     with EventBroadcaster() as broadcaster:
         return broadcaster.start_recording_to_sink(**{"sink": FakeSink(), **options})
 
@@ -339,7 +339,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize("heading", BUILDERS)
 def test_option_defaults(heading: str) -> None:
-    """Each option of a signature is listed in its order with its real default, and no other."""
+    """Each option of a signature is listed in order, with its real default."""
     parameters = [p for p in inspect.signature(BUILDERS[heading][0]).parameters.values() if p.name != "self"]
     expected = [(p.name, p.default) for p in parameters]
     listed = list(rows(section("docs/options.md", heading)))
@@ -350,7 +350,7 @@ def test_option_defaults(heading: str) -> None:
 
 @pytest.mark.parametrize(("heading", "cells"), OPTIONS)
 def test_option_refused(heading: str, cells: list[str]) -> None:
-    """Each value listed as refused raises the error named with it, as soon as it is given."""
+    """Each value listed as refused raises the listed error immediately."""
     name, build = spans(cells[0])[0], BUILDERS[heading][1]
     *values, error = spans(cells[5]) or ["ValueError"]
     for value in values:
@@ -360,7 +360,7 @@ def test_option_refused(heading: str, cells: list[str]) -> None:
 
 @pytest.mark.parametrize(("heading", "cells"), OPTIONS)
 def test_option_none(heading: str, cells: list[str]) -> None:
-    """None is refused where the page says so, and legal everywhere else."""
+    """None is refused where the page marks it as refused, and accepted everywhere else."""
     name, build = spans(cells[0])[0], BUILDERS[heading][1]
     if cells[4] == "refused":
         with pytest.raises((ValueError, TypeError)):
@@ -371,7 +371,7 @@ def test_option_none(heading: str, cells: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["flush", "shutdown", "stop"])
 def test_timeouts_of_calls(name: str) -> None:
-    """The time-outs of the calls are those of the signatures."""
+    """The listed timeouts of calls are the defaults of their signatures."""
     call = getattr(kevents.Watcher if name == "stop" else EventBroadcaster, name)
     [default] = [
         cells[1] for cells in rows(section("docs/options.md", "Time-outs of calls")) if f".{name}(" in cells[0]
@@ -380,7 +380,7 @@ def test_timeouts_of_calls(name: str) -> None:
 
 
 def sent(options: CorrelatorOptions, reasons: str) -> tuple[int, int, int, list[int]]:
-    """Twelve messages about one object, five times over, no time passing: creates, patches, skips, final counts."""
+    """Correlate twelve messages five times with a stopped clock. Returns creates, patches, skips and counts."""
     correlator = EventCorrelator(replace(options, clock=lambda: 0))
     reference = ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u")
     creates = patches = skips = 0
@@ -405,7 +405,7 @@ def sent(options: CorrelatorOptions, reasons: str) -> tuple[int, int, int, list[
 
 
 def expanded(counts: str) -> list[int]:
-    """``6, 3, 8 x 2`` written out."""
+    """Expand ``6, 3, 8 x 2``."""
     written = []
     for part in counts.split(", "):
         times, _, count = part.rpartition(" x ")
@@ -417,7 +417,7 @@ def expanded(counts: str) -> list[int]:
     "cells", list(rows(section("docs/options.md", "Recipes: what counts as the same"))), ids=lambda cells: cells[0]
 )
 def test_recipes(cells: list[str]) -> None:
-    """The numbers of each recipe are those that the correlator gives."""
+    """The correlator produces the numbers of each recipe."""
     wish, options, creates, patches, skips, counts = cells
     reasons = "AB" if wish.endswith("two reasons") else "A"
     expected = int(creates), int(patches), int(skips), expanded(counts)
@@ -428,7 +428,7 @@ def test_recipes(cells: list[str]) -> None:
 
 
 def test_drop_reasons() -> None:
-    """Every reason of a loss is explained, in the code's order, with the code's own advice."""
+    """Every drop reason is explained, in the order of the code and with the advice of the code."""
     listed = [
         (cells[0].strip("`"), cells[3]) for cells in rows(section("docs/reliability.md", "Why an event is dropped"))
     ]
@@ -436,7 +436,7 @@ def test_drop_reasons() -> None:
 
 
 def test_log_lines() -> None:
-    """The beginnings of log lines are in the code."""
+    """The listed log lines begin like those in the code."""
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "kevents").rglob("*.py"))
     for cells in rows(section("docs/reliability.md", "What is logged")):
         [begins] = spans(cells[0])
@@ -445,7 +445,7 @@ def test_log_lines() -> None:
 
 
 def test_fields_of_the_ledgers() -> None:
-    """The sums of the ledgers are made of fields that the statistics have, and hold."""
+    """The listed sums consist of fields of the statistics, and hold."""
     with EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(FakeSink())
         recorder = broadcaster.new_recorder("operator")
@@ -465,7 +465,7 @@ def test_fields_of_the_ledgers() -> None:
 
 @pytest.mark.slow  # computes every scenario again
 def test_simulation(capsys: pytest.CaptureFixture[str]) -> None:
-    """The tables of simulated outages are what the simulation prints."""
+    """The tables of simulated outages are the output of the simulation."""
     simulation.main()
     tables = capsys.readouterr().out.strip().split("\n\n")
     page = section("docs/reliability.md", "Simulated outages")

@@ -1,4 +1,4 @@
-"""The examples, run as they are: against the embedded and the real API server."""
+"""The examples, run unchanged against the embedded and the real API server."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def surroundings(kubeconfig: Path, **environment: str) -> dict[str, str]:
 
 
 def run(example: str, kubeconfig: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run an example with a kubeconfig, warnings being errors."""
+    """Run an example with a kubeconfig; warnings are errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / example)],
         env=surroundings(kubeconfig, **environment),
@@ -68,13 +68,13 @@ def run(example: str, kubeconfig: Path, **environment: str) -> subprocess.Comple
 
 
 def run_batch_job(kubeconfig: Path, namespace: str) -> subprocess.CompletedProcess[str]:
-    """Run the batch job as its pod template would."""
+    """Run the batch job with the environment of its pod template."""
     return run("batch_job.py", kubeconfig, JOB_NAME="tonight", POD_NAMESPACE=namespace, POD_NAME="tonight-x")
 
 
 @contextmanager
 def running(command: list[str], kubeconfig: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A program in the background; it is to end by itself on SIGTERM."""
+    """A program in the background that must end by itself on SIGTERM."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", *command],
         env=surroundings(kubeconfig, **environment),
@@ -90,21 +90,21 @@ def running(command: list[str], kubeconfig: Path, **environment: str) -> Iterato
 
 
 def terminate(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """End a program as Kubernetes does; give its exit status and what it has said."""
+    """End a program as Kubernetes does. Returns its exit status and output."""
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=DEADLINE)
     return process.returncode, said
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Wait until something is so, as long as the program lives."""
+    """Wait until a condition holds; fail if the program ends before."""
     if not poll(condition, DEADLINE, lambda: process.poll() is None):
         process.kill()
         pytest.fail(process.communicate()[0])
 
 
 def told(events: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """What the events say, sorted."""
+    """The main fields of the events, sorted."""
     return sorted(
         (
             f"{event['involvedObject']['kind']}/{event['involvedObject']['name']}",
@@ -119,14 +119,14 @@ def told(events: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def real_events(server: RealServer, namespace: str, component: str) -> list[tuple[str, ...]]:
-    """What a real server holds of a component's events."""
+    """The events of a component on a real server."""
     items = server.request("GET", f"/api/v1/namespaces/{namespace}/events?fieldSelector=source={component}").body
     return told(items["items"])
 
 
 @pytest.mark.wire
 def test_minimal(api_server: APIServer) -> None:
-    """The smallest program delivers its event before it ends."""
+    """The smallest example delivers its event before it ends."""
     done = run("minimal.py", api_server.kubeconfig())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert told(api_server.events()) == MINIMAL
@@ -134,7 +134,7 @@ def test_minimal(api_server: APIServer) -> None:
 
 @pytest.mark.wire
 def test_minimal_without_a_server(api_server: APIServer) -> None:
-    """The smallest program says so when its event could not be delivered."""
+    """The smallest example reports an event that it could not deliver."""
     path = api_server.kubeconfig()
     api_server.stop_listening()
     done = run("minimal.py", path)
@@ -145,7 +145,7 @@ def test_minimal_without_a_server(api_server: APIServer) -> None:
 
 @pytest.mark.wire
 def test_batch_job(api_server: APIServer) -> None:
-    """The job's events are about the Job of its environment; the failure is a Warning, and logged as well."""
+    """The job's events are about the Job in its environment. The failure is a Warning, and is logged as well."""
     api_server.create_namespace("jobs")
     done = run_batch_job(api_server.kubeconfig(), "jobs")
     assert done.returncode == 1
@@ -155,7 +155,7 @@ def test_batch_job(api_server: APIServer) -> None:
 
 @pytest.mark.wire
 def test_client_go(api_server: APIServer) -> None:
-    """The program moved from Go says what the Go one would, and logs it too."""
+    """The program ported from Go creates and logs the same events as the original."""
     done = run("client_go.py", api_server.kubeconfig(), POD_NAME="checker-0")
     assert done.returncode == 0, done.stderr
     shown = (
@@ -169,33 +169,33 @@ def test_client_go(api_server: APIServer) -> None:
 
 
 def plans(create: Callable[[dict[str, Any]], object]) -> None:
-    """Two ConfigMaps to be backed up, one of which cannot be, and one that nobody asked for."""
+    """Create two ConfigMaps with the backup label, one of which fails, and one without the label."""
     for name, bucket, labels in (("good", "main", {"backup": ""}), ("bad", "old", {"backup": ""}), ("other", "x", {})):
         metadata = {"name": name, "namespace": "default", "labels": labels}
         create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"bucket": bucket}})
 
 
 def control(kubeconfig: Path, events: Callable[[], list[tuple[str, ...]]]) -> None:
-    """Run the controller until both plans are told of, and end it."""
+    """Run the controller until it has recorded events about both plans, and end it."""
     pytest.importorskip("kubernetes.aio")
-    # Whether aiohttp has closed the connection of a cancelled watch before the loop ends is up to the client.
+    # The client decides whether aiohttp closes the connection of a cancelled watch before the loop ends.
     command = ["-W", "ignore:unclosed:ResourceWarning", str(EXAMPLES / "asyncio_controller.py")]
     with running(command, kubeconfig) as controller:
         wait_until(lambda: set(CONTROLLER) <= set(events()), controller)
         assert terminate(controller) == (0, "")
-    # A real server that others use, too, may hold plans of theirs.
+    # A shared real server may hold other plans.
     assert set(CONTROLLER) <= set(events())
 
 
 @pytest.mark.wire
 def test_asyncio_controller(api_server: APIServer) -> None:
-    """The controller tells of each plan with its label, and ends on a signal with nothing left open."""
+    """The controller records an event for each labelled plan, and ends on a signal with nothing left open."""
     plans(lambda body: api_server.create("v1", "configmaps", body))
     control(api_server.kubeconfig(), lambda: told(api_server.events()))
 
 
 def tell(api_server: APIServer) -> None:
-    """A Normal and a Warning event, each about a pod."""
+    """Record a Normal and a Warning event about a pod."""
     pod = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u-1")
     with kevents.EventBroadcaster() as broadcaster:
         api = client.CoreV1Api(config.new_client_from_config(str(api_server.kubeconfig())))
@@ -208,7 +208,7 @@ def tell(api_server: APIServer) -> None:
 
 
 def exported(api_server: APIServer, folder: Path, *url: str, done: Callable[[], object], **environment: str) -> None:
-    """Run the export until it has done its work, and end it."""
+    """Run the export until its work is done, and end it."""
     command = [str(EXAMPLES / "export_events.py"), str(folder), *url]
     with running(command, api_server.kubeconfig(), **environment) as export:
         wait_until(done, export)
@@ -217,12 +217,12 @@ def exported(api_server: APIServer, folder: Path, *url: str, done: Callable[[], 
 
 
 def is_watching(api_server: APIServer) -> bool:
-    """Whether the export has read what there was, and waits for more."""
+    """Whether the export has read the existing events and is watching."""
     return any("watch" in request.query for request in api_server.requests)
 
 
 def reasons(folder: Path) -> list[str]:
-    """What has been exported into a folder."""
+    """The reasons of the events exported into a folder."""
     if not any(folder.rglob("*.jsonl.gz*")):
         return []
     return [record["reason"] for record in read_records(str(folder))]
@@ -230,7 +230,7 @@ def reasons(folder: Path) -> list[str]:
 
 @pytest.mark.wire
 def test_export_to_a_file(api_server: APIServer, tmp_path: Path) -> None:
-    """Every event is in the folder once, also after the export was begun again."""
+    """The folder holds every event once, even after a restart of the export."""
     tell(api_server)
     for _ in range(2):
         api_server.clear_requests()
@@ -240,7 +240,7 @@ def test_export_to_a_file(api_server: APIServer, tmp_path: Path) -> None:
 
 @pytest.mark.wire
 def test_export_to_s3(api_server: APIServer, tmp_path: Path) -> None:
-    """Warnings are in the bucket as well."""
+    """Warnings are exported to the bucket as well."""
     if program() is None:
         pytest.skip(HOW_TO_GET)
     tell(api_server)
@@ -259,14 +259,14 @@ def test_export_to_s3(api_server: APIServer, tmp_path: Path) -> None:
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """A port on which nothing listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 def ask(method: str, url: str) -> int:
-    """The status of a request; 0 when nobody answers."""
+    """The status of a request; 0 if the connection fails."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=DEADLINE) as answer:
             return int(answer.status)
@@ -281,7 +281,7 @@ def ask(method: str, url: str) -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="gunicorn forks, and Windows does not")
 @pytest.mark.parametrize("preload", [["--preload"], []], ids=["preload", "no preload"])
 def test_service(api_server: APIServer, preload: list[str]) -> None:
-    """Whichever worker is asked, its events arrive, the application being loaded before the fork or after it."""
+    """Events of every worker are delivered, whether the application is loaded before or after the fork."""
     url = f"http://127.0.0.1:{free_port()}"
     gunicorn = ["-m", "gunicorn", "--chdir", str(EXAMPLES), "--workers", "2", "--no-control-socket"]
     command = [*gunicorn, "--bind", url.removeprefix("http://"), *preload, "service:app"]
@@ -296,33 +296,33 @@ def test_service(api_server: APIServer, preload: list[str]) -> None:
 
 @pytest.mark.e2e
 def test_client_go_on_a_real_server(real_server: RealServer) -> None:
-    """A real API server takes the events of the program moved from Go."""
+    """A real API server accepts the events of the program ported from Go."""
     assert run("client_go.py", real_server.kubeconfig(), POD_NAME="checker-0").returncode == 0
     assert real_events(real_server, "default", "checker") == CLIENT_GO
 
 
 @pytest.mark.e2e
 def test_asyncio_controller_on_a_real_server(real_server: RealServer) -> None:
-    """The controller watches a real API server, which takes its events."""
+    """The controller watches a real API server, which accepts its events."""
     plans(lambda body: real_server.request("POST", "/api/v1/namespaces/default/configmaps", body))
     control(real_server.kubeconfig(), lambda: real_events(real_server, "default", "backup-controller"))
 
 
 @pytest.mark.e2e
 def test_minimal_on_a_real_server(real_server: RealServer) -> None:
-    """A real API server takes the event of the smallest program."""
+    """A real API server accepts the event of the smallest example."""
     assert run("minimal.py", real_server.kubeconfig()).returncode == 0
     assert real_events(real_server, "default", "minimal-example") == MINIMAL
 
 
 @pytest.mark.e2e
 def test_batch_job_on_a_real_server(real_server: RealServer) -> None:
-    """A real API server takes the events of the job, whose user may create and patch events and nothing else."""
+    """A real API server accepts the events of the job, whose user may only create and patch events."""
     assert run_batch_job(real_server.kubeconfig("recorder"), "default").returncode == 1
     assert real_events(real_server, "default", "batch-job") == BATCH_JOB
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_short(path: Path) -> None:
-    """An example fits on a page: fewer than 60 lines."""
+    """An example fits on a page: it has fewer than 60 lines."""
     assert len(path.read_text(encoding="utf-8").splitlines()) < 60

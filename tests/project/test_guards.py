@@ -1,4 +1,4 @@
-"""What work costs in counts that never vary: objects kept, look-ups, requests, connections. Never in time."""
+"""The cost of work in deterministic counts: objects kept, lookups, requests and connections. Never in time."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.support.sinks import PATIENCE, Gate, ScriptedSink
 NUMBER = 1_000
 
 
-# -- what a call keeps -----------------------------------------------------------------------------------------------
+# -- memory kept by a call -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def held() -> Iterator[kevents.EventRecorder]:
-    """A recorder whose watcher holds on to the first event, so that all others wait in its mailbox."""
+    """A recorder whose watcher is blocked on its first event, so that all other events stay in the queue."""
     gate = Gate(shut=True)
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_event_watcher(gate.pass_through)
@@ -39,7 +39,7 @@ def held() -> Iterator[kevents.EventRecorder]:
 
 
 def blocks_kept(record: Callable[[], None]) -> int:
-    """How many blocks of memory each of 1,000 calls keeps, whatever else the first of them have to set up."""
+    """The number of memory blocks that each of 1,000 calls keeps, after a warm-up."""
     for _ in range(10):
         record()
     gc.collect()
@@ -51,49 +51,49 @@ def blocks_kept(record: Callable[[], None]) -> int:
 
 
 def test_an_event_about_a_reference_keeps_two_blocks(held: kevents.EventRecorder) -> None:
-    """The event, and its time, which is its serial number as well."""
+    """The two blocks are the event and its time, which is also its serial number."""
     about = reference()
     assert blocks_kept(lambda: held.event(about, "Normal", "BackOff", "again")) == 2
 
 
 def test_an_event_about_a_manifest_keeps_four_blocks(held: kevents.EventRecorder) -> None:
-    """The same, the reference and its identity; the texts are the manifest's own."""
+    """The blocks are the event, its time, the reference and its identity. The texts are the manifest's own."""
     pod = manifest()
     assert blocks_kept(lambda: held.event(pod, "Normal", "BackOff", "again")) == 4
 
 
 def test_a_bound_recorder_keeps_no_more_than_a_reference(held: kevents.EventRecorder) -> None:
-    """The reference is made once."""
+    """The bound recorder creates the reference once."""
     bound = held.for_object(manifest())
     assert blocks_kept(lambda: bound.normal("BackOff", "again")) == 2
 
 
-# -- what the correlator looks up ------------------------------------------------------------------------------------
+# -- lookups by the correlator ---------------------------------------------------------------------------------------
 
 
 class Counted(str):
-    """A text that counts how often it is hashed: once for each look-up of a key that holds it."""
+    """A string that counts how often it is hashed: once for each lookup of a key that holds it."""
 
     __slots__ = ("hashed",)
 
     def __new__(cls, text: str) -> Counted:
-        """Nothing looked up yet."""
+        """Start with no hash calls."""
         counted = super().__new__(cls, text)
         counted.hashed = 0
         return counted
 
     def __hash__(self) -> int:
-        """Count."""
+        """Count the call."""
         self.hashed += 1
         return super().__hash__()
 
     def __eq__(self, other: object) -> bool:
-        """As any text."""
+        """Compare as a plain string does."""
         return super().__eq__(other)
 
 
 def lookups(correlator: kevents.EventCorrelator, name: str = "web-0", message: str = "again") -> int:
-    """How often the correlator hashes the name of the object that an event is about."""
+    """The number of times that the correlator hashes the name of the event's object."""
     counted = Counted(name)
     correlator.event_correlate(event_about(pod(counted), message))
     return counted.hashed
@@ -105,7 +105,7 @@ def pod(name: str) -> ObjectReference:
 
 
 def event_about(about: ObjectReference, message: str) -> kevents.Event:
-    """An event about it."""
+    """An event about this object."""
     given = event(1)
     return kevents.Event(
         reference=about,
@@ -121,68 +121,68 @@ def event_about(about: ObjectReference, message: str) -> kevents.Event:
 
 @pytest.fixture
 def correlator() -> kevents.EventCorrelator:
-    """One that skips nothing, and has seen one event."""
+    """A correlator that skips nothing, and has seen one event."""
     correlator = kevents.EventCorrelator(kevents.CorrelatorOptions(burst_size=NEVER_SKIPPED))
     lookups(correlator)
     return correlator
 
 
 def test_a_storm_is_one_look_up_a_memory(correlator: kevents.EventCorrelator) -> None:
-    """Found in each of three memories, where it is the most recently used already; nothing is written into them."""
+    """In a storm, each of three caches has the entry, and it is already the most recent one: no cache is written."""
     assert [lookups(correlator) for _ in range(3)] == [3, 3, 3]
 
 
 def test_a_repeat_is_two_look_ups_a_memory(correlator: kevents.EventCorrelator) -> None:
-    """Found, and made the most recently used in place of another."""
+    """A repeated event is found in each cache, and moved to the most recent position."""
     lookups(correlator, name="web-1")
     assert [lookups(correlator, name=f"web-{number % 2}") for number in range(3)] == [6, 6, 6]
 
 
 def test_a_skip_costs_what_a_repeat_costs() -> None:
-    """Being over the budget costs no further look-up."""
+    """Exceeding the rate limit costs no further lookup."""
     correlator = kevents.EventCorrelator(kevents.CorrelatorOptions(burst_size=1))
     assert [lookups(correlator) for _ in range(3)] == [6, 3, 3]
     assert correlator.event_correlate(event_about(pod("web-0"), "again")).skip
 
 
 def test_a_combined_event_costs_what_a_repeat_costs(correlator: kevents.EventCorrelator) -> None:
-    """From the second combined one on: its key is one text more, not one look-up."""
+    """Combining costs no further lookup from the second combined event on: its key has one text more."""
     for number in range(20):
         lookups(correlator, message=f"number {number}")
     assert lookups(correlator, message="a new one") == 3
 
 
 def test_a_new_object_is_two_look_ups_a_memory(correlator: kevents.EventCorrelator) -> None:
-    """Missed, and written."""
+    """A new object is a miss and a write in each cache."""
     assert lookups(correlator, name="web-1") == 6
 
 
-# -- what a storm asks of the API server -----------------------------------------------------------------------------
+# -- requests in a storm ---------------------------------------------------------------------------------------------
 
 
 class Filtered:
-    """Counts, as `on_drop`, what the rate limit keeps back; whoever waits for the last event waits for a number."""
+    """An `on_drop` function that counts the rate-limited events and lets a test wait for a number of them."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """Start with no events."""
         self._events: Counter[DropReason] = Counter()
         self._changed = threading.Condition()
 
     def __call__(self, reason: DropReason, event: kevents.Event | None, events: int) -> None:
-        """Count."""
+        """Count the events."""
         with self._changed:
             self._events[reason] += events
             self._changed.notify_all()
 
     def wait_for(self, number: int) -> None:
-        """Until so many were kept back, and nothing else was lost."""
+        """Wait until that number of events was filtered, and no other event was lost."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._events.total() >= number, PATIENCE), self._events
             assert self._events == {DropReason.SPAM_FILTERED: number}
 
 
 def storm(events: int, text: Callable[[int], str], passed: int) -> list[Any]:
-    """Record a storm about one object while its first create is under way; the requests that it made in the end."""
+    """Record a storm about one object while its first create is in flight. Returns all requests."""
     sink, filtered = ScriptedSink(gate=Gate(shut=True)), Filtered()
     with kevents.EventBroadcaster(on_drop=filtered) as broadcaster:
         broadcaster.start_recording_to_sink(sink, senders=1)
@@ -198,12 +198,12 @@ def storm(events: int, text: Callable[[int], str], passed: int) -> list[Any]:
 
 
 def test_a_storm_of_one_event_is_two_requests() -> None:
-    """5,000 identical events: 25 pass the rate limit, one creates, and one patch has the count of all."""
+    """5,000 identical events: 25 pass the rate limit, one creates the object, and one patch has the full count."""
     assert storm(5_000, lambda _: "again", passed=25) == [("create", 1), ("patch", 5_000)]
 
 
 def test_a_storm_of_messages_is_ten_requests() -> None:
-    """5,000 different messages: nine events of their own, and one for all others that pass, combined."""
+    """5,000 different messages: nine separate events, and one combined event for all others."""
     expected = [("create", 1)] * 9 + [("create", 4_991)]
     assert storm(5_000, "number {}".format, passed=25) == expected
 
@@ -214,7 +214,7 @@ def test_a_storm_of_messages_is_ten_requests() -> None:
 @pytest.mark.wire
 @pytest.mark.parametrize("senders", [1, 4])
 def test_one_connection_for_each_sender(senders: int) -> None:
-    """However many requests they make: each keeps its own."""
+    """Each sender keeps its own connection for all of its requests."""
     with serving() as server:
         deliver(kevents.CoreV1EventSink(api_for(f"{server.url}/20")), 12 * senders, senders)
         counted = server.counters()

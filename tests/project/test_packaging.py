@@ -1,4 +1,4 @@
-"""What is shipped: the same bytes from each build, everything that is needed in them, and nothing else."""
+"""The shipped packages: builds are reproducible and hold exactly the files that are needed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import pytest
 import kevents
 
 ROOT: Final = Path(__file__).parents[2]
-EPOCH: Final = "1763769600"  # any moment: what counts is that it is told
+EPOCH: Final = "1763769600"  # any moment; only its presence matters
 
 
 def build(source: Path, target: Path, kind: str) -> Path:
-    """Build a wheel or an sdist of a folder, with the tools that are installed; give the file."""
+    """Build a wheel or an sdist of a folder with the installed tools. Returns the file."""
     command = [sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", str(target), str(source)]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
@@ -43,7 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def digest(path: Path) -> str:
-    """What tells one file from another."""
+    """The checksum of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -55,7 +55,7 @@ def metadata(wheel: Path) -> Message:
 
 
 def test_reproducible(built: tuple[Path, Path], tmp_path: Path) -> None:
-    """What is built from the sdist, in another folder and at another time, is what was built here, byte for byte."""
+    """A build from the sdist, in another folder and with other file times, is identical byte for byte."""
     wheel, sdist = built
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -68,7 +68,7 @@ def test_reproducible(built: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_wheel(built: tuple[Path, Path]) -> None:
-    """The wheel has each module and the mark that it is typed, and nothing but the package beside its own notes."""
+    """The wheel has every module, the py.typed marker and its metadata, and nothing else."""
     with zipfile.ZipFile(built[0]) as archive:
         names = set(archive.namelist())
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kevents").rglob("*.py")}
@@ -84,7 +84,7 @@ def test_wheel(built: tuple[Path, Path]) -> None:
 
 
 def test_sdist(built: tuple[Path, Path]) -> None:
-    """The sdist has what a packager needs to build, test and document it, and nothing that lies about."""
+    """The sdist has the files to build, test and document the package, and no generated files."""
     with tarfile.open(built[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "docs/conf.py", "examples/minimal.py"}
@@ -93,7 +93,7 @@ def test_sdist(built: tuple[Path, Path]) -> None:
 
 
 def test_metadata(built: tuple[Path, Path]) -> None:
-    """The metadata says which Pythons it is for; its version is the module's, and each extra is one that can be had."""
+    """The metadata lists the supported Pythons, the version of the module, and every extra."""
     told = metadata(built[0])
     assert told["Version"] == kevents.__version__
     assert told["Requires-Python"] == ">=3.10"
@@ -104,7 +104,7 @@ def test_metadata(built: tuple[Path, Path]) -> None:
 
 
 def test_version_is_said_once() -> None:
-    """The version stands in one place; the changelog's newest entry is about it."""
+    """The version is defined in one place, and the newest changelog entry is about it."""
     newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
     assert newest[1] in {"Unreleased", kevents.__version__}

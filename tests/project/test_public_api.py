@@ -1,4 +1,4 @@
-"""What is promised: the exported names, their signatures and docstrings, and what an import costs."""
+"""The public API: exported names, their signatures and docstrings, and the cost of an import."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ SIGNATURES: Final = {
     "register": "cls, api_version, kind",
 }
 
-# What a plain install does not bring, or what only a sink needs.
+# Packages that a plain install lacks, or that only a sink needs.
 NOT_LOADED: Final = {
     "aiohttp",
     "httpx",
@@ -157,7 +157,7 @@ NOT_LOADED: Final = {
 
 
 def found(path: str) -> Any:
-    """What a dotted name is, seen from `kevents`."""
+    """The object behind a dotted name in `kevents`."""
     thing: Any = {"testing": testing}.get(path.partition(".")[0], kevents)
     for name in path.removeprefix("testing.").split("."):
         thing = getattr(thing, name)
@@ -165,7 +165,7 @@ def found(path: str) -> Any:
 
 
 def signature_of(thing: Callable[..., object]) -> str:
-    """A signature without annotations; a function that is a default by its name."""
+    """A signature without annotations. A default that is a function is shown by its name."""
     signature = inspect.signature(thing)
     parameters = []
     for parameter in signature.parameters.values():
@@ -177,7 +177,7 @@ def signature_of(thing: Callable[..., object]) -> str:
 
 
 class _Named:
-    """Shows as a name."""
+    """Its repr is a name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -187,7 +187,7 @@ class _Named:
 
 
 def public(thing: object) -> list[str]:
-    """The public names that a class itself defines."""
+    """The public names that a class defines itself."""
     return [name for name in vars(thing) if not name.startswith("_")]
 
 
@@ -195,37 +195,37 @@ def public(thing: object) -> list[str]:
 
 
 def test_names() -> None:
-    """Exactly the promised names are exported: constants, then classes, then functions, each in order, each once."""
+    """Exactly the promised names are exported: constants, then classes, then functions, each group sorted."""
     expected = sorted(NAMES, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     assert kevents.__all__ == expected
 
 
 def test_nothing_else_is_public() -> None:
-    """Whatever has a public name in `kevents` is in `__all__`, modules aside."""
+    """Every public name in `kevents`, except modules, is in `__all__`."""
     seen = {name for name, value in vars(kevents).items() if name[0] != "_" and not isinstance(value, ModuleType)}
     assert seen == NAMES
 
 
 def test_star() -> None:
-    """A star import gives the names, and nothing else."""
+    """A star import provides exactly the public names."""
     namespace: dict[str, object] = {}
     exec("from kevents import *", namespace)
     assert namespace.keys() - {"__builtins__"} == NAMES
 
 
 def test_version() -> None:
-    """The version is a version."""
+    """The version has the form of a version."""
     assert kevents.__version__.split(".")[:2] == ["0", "1"]
 
 
 @pytest.mark.parametrize("path", SIGNATURES)
 def test_signature(path: str) -> None:
-    """Each signature is the promised one."""
+    """Each public signature is unchanged."""
     assert signature_of(found(path)) == SIGNATURES[path]
 
 
 def test_event_attributes() -> None:
-    """An event shows what was promised; a result of the correlator too."""
+    """Events and the correlator's results have the promised attributes."""
     promised = {"reference", "type", "reason", "message", "source", "count", "name", "namespace", "annotations"}
     assert promised | {"labels", "from_dict", "to_dict"} <= set(public(kevents.Event))
     assert {"event", "patch", "skip"} <= set(public(kevents.EventCorrelateResult)) | set(
@@ -250,7 +250,7 @@ def test_statistics() -> None:
 
 
 def test_drop_reasons() -> None:
-    """The reasons of a loss are a closed set, and plain strings for metrics."""
+    """The drop reasons are a closed set of plain strings, for metrics."""
     expected = (
         "no_watcher invalid_reference invalid_type invalid_message recursion queue_full spam_filtered backlog_full "
         "rejected retries_exhausted expired handler_failed shutdown internal"
@@ -259,7 +259,7 @@ def test_drop_reasons() -> None:
 
 
 def test_errors() -> None:
-    """Errors are one tree; those of a caller's mistake are ValueErrors, those of a sink are not."""
+    """Errors form one tree. Only errors of the caller are ValueErrors; errors of a sink are SinkErrors."""
     errors = {name: value for name, value in vars(kevents).items() if name.endswith("Error")}
     assert all(issubclass(error, kevents.KeventsError) for error in errors.values())
     mistakes = {name for name, error in errors.items() if issubclass(error, ValueError)}
@@ -272,7 +272,7 @@ def test_errors() -> None:
 
 
 def test_protocols() -> None:
-    """Recorders, real and fake, and sinks satisfy their protocols."""
+    """Real and fake recorders, and sinks, satisfy their protocols."""
     recorder = kevents.EventBroadcaster().new_recorder("c")
     assert isinstance(recorder, kevents.Recorder)
     assert isinstance(testing.FakeRecorder(), kevents.Recorder)
@@ -284,7 +284,7 @@ def test_protocols() -> None:
 
 @pytest.mark.parametrize("name", sorted(NAMES - CONSTANTS))
 def test_docstring(name: str) -> None:
-    """Each public class and function says what it is for, and since when it is there."""
+    """Each public class and function has a docstring with a `versionadded` directive."""
     text = inspect.getdoc(vars(kevents)[name]) or ""
     assert ".. versionadded:: 0.1" in text.splitlines()
     assert text.splitlines()[0].endswith((".", ")."))
@@ -292,7 +292,7 @@ def test_docstring(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name in NAMES if isinstance(vars(kevents)[name], type)))
 def test_docstrings_of_methods(name: str) -> None:
-    """Each public method and property has a docstring of its own."""
+    """Each public method and property has its own docstring."""
     members = vars(vars(kevents)[name])
     described = {key: value for key, value in members.items() if key[0] != "_" and _can_be_described(value)}
     assert [key for key, value in described.items() if not inspect.getdoc(value)] == []
@@ -307,7 +307,7 @@ def _can_be_described(member: object) -> bool:
 
 @pytest.fixture(scope="module")
 def loaded() -> set[str]:
-    """The top-level modules that `import kevents` loads, in a process of its own."""
+    """The modules that `import kevents` loads in a new process."""
     script = (
         "import sys; before = set(sys.modules); import kevents, json; print(json.dumps([*set(sys.modules) - before]))"
     )
@@ -316,18 +316,18 @@ def loaded() -> set[str]:
 
 
 def test_import_loads_no_optional_package(loaded: set[str]) -> None:
-    """`import kevents` loads neither the official client, nor what that needs, nor an optional package."""
+    """`import kevents` loads neither the official client and its dependencies nor any optional package."""
     assert loaded & NOT_LOADED == set()
 
 
 def test_import_loads_its_dependencies_only(loaded: set[str]) -> None:
-    """Beside itself and the standard library, `import kevents` loads cachetools and tenacity, and what those need."""
+    """`import kevents` loads only cachetools, tenacity and their dependencies besides the standard library."""
     foreign = {name for name in loaded if "." not in name} - set(sys.stdlib_module_names)
     assert foreign - {"tornado", "typing_extensions"} == {"kevents", "cachetools", "tenacity"}
 
 
 def test_import_loads_no_door(loaded: set[str]) -> None:
-    """`import kevents` loads no door: not the fakes, not asyncio's face, not the command."""
+    """`import kevents` loads none of its optional public modules, such as the fakes, asyncio or the command line."""
     rooms = {name for name in loaded if name.startswith("kevents.")}
     assert {name for name in rooms if not name.startswith("kevents._")} == {"kevents.exceptions"}
     assert set() == {"kevents._cli.main", "kevents._cli.demo.main"} & rooms
@@ -342,7 +342,7 @@ def test_import_starts_nothing() -> None:
 
 
 def test_import_contracts() -> None:
-    """Who may import whom is as `pyproject.toml` draws it."""
+    """The code follows the import contracts of `pyproject.toml`."""
     script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     command = [sys.executable, "-c", script, "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

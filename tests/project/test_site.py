@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds without a warning, and names everything that is public."""
+"""The documentation site: it builds without warnings and documents every public name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DOORS: Final = ["kevents"] + [
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site, warnings being errors; give its folder."""
+    """Build the site with warnings as errors. Returns its folder."""
     if MISSING:
         pytest.skip(f"the extra docs is not installed: {', '.join(MISSING)}")
     folder = tmp_path_factory.mktemp("site")
@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(400)
 def test_every_page_is_built(site: Path) -> None:
-    """Each page becomes one of the site, and is in the navigation of the landing page."""
+    """Each page is built, and linked from the landing page."""
     landing = (site / "index.html").read_text(encoding="utf-8")
     for page in [*DOCS.glob("*.md"), *DOCS.glob("api/*.md")]:
         address = page.relative_to(DOCS).with_suffix(".html").as_posix()
@@ -48,7 +48,7 @@ def test_every_page_is_built(site: Path) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("door", DOORS)
 def test_every_public_name_is_documented(site: Path, door: str) -> None:
-    """The reference has an entry, and the source, of each name that a public module exports."""
+    """The reference has an entry and the source of each name that a public module exports."""
     from sphinx.util.inventory import InventoryFile
 
     inventory = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="").data
@@ -62,7 +62,7 @@ def test_every_public_name_is_documented(site: Path, door: str) -> None:
 
 
 def test_pictures_are_drawn_by_their_script() -> None:
-    """The pictures of an event's way are what `python docs/picture.py` draws."""
+    """The diagrams of an event's path are the output of `python docs/picture.py`."""
     specification = importlib.util.spec_from_file_location("picture", DOCS / "picture.py")
     assert specification is not None
     assert specification.loader is not None

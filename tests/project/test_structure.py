@@ -1,6 +1,6 @@
-"""The form of the code: sizes of modules and contracts, docstrings, and twins of the two APIs.
+"""The structure of the code: sizes of modules and contracts, docstrings, and parity of the two APIs.
 
-Sizes and complexity of functions are ruff's: C901 and PLR0915 in pyproject.toml.
+Ruff limits the size and complexity of functions: C901 and PLR0915 in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ TWINS = {
     "series sink": (events.EventsV1EventSink, aio.EventsV1EventSink),
     "protocol of sinks": (kevents.EventSink, aio.EventSink),
 }
-# An asynchronous sink owns its client and closes it. The last requests of a process have shorter time-outs in threads.
+# An asynchronous sink owns its client and closes it. Only threads shorten the timeouts of a process's last requests.
 ONE_SIDED = {"close", "within"}
 
 
 def modules(folder: str) -> list[Path]:
-    """All modules of a folder, with those of its folders."""
+    """All modules of a folder and its subfolders."""
     return sorted((ROOT / folder).rglob("*.py"))
 
 
 def test_modules_have_one_subject() -> None:
-    """A module of more than 600 lines has two subjects."""
+    """A module has at most 600 lines; a longer one has two subjects."""
     lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules("kevents")}
     assert {path: lines for path, lines in lengths.items() if lines > MOST_LINES} == {}
 
 
 def test_contracts_are_few() -> None:
-    """The import contracts name packages, not modules: they take at most 80 lines."""
+    """The import contracts name packages instead of modules: they take at most 80 lines."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     tables = re.findall(
         r"^\[+tool\.importlinter.*?(?=^\[+(?!\[?tool\.importlinter)|\Z)", text, re.MULTILINE | re.DOTALL
@@ -50,7 +50,7 @@ def test_contracts_are_few() -> None:
 
 
 def test_tests_state_their_rule() -> None:
-    """Every test has a docstring, which states the rule."""
+    """Every test has a docstring that states its rule."""
     silent = [
         f"{path.relative_to(ROOT)}: {node.name}"
         for path in modules("tests")
@@ -63,14 +63,14 @@ def test_tests_state_their_rule() -> None:
 
 
 def test_modules_have_a_summary() -> None:
-    """Every module begins with a sentence that ends with a full stop."""
+    """Every module's docstring begins with a sentence that ends with a full stop."""
     for path in modules("kevents"):
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         assert docstring.split("\n\n")[0].endswith("."), path
 
 
 def public(owner: type) -> dict[str, list[str]]:
-    """The public methods of a class, with the names of their parameters."""
+    """The public methods of a class, with their parameter names."""
     return {
         name: list(inspect.signature(member).parameters) if callable(member) else []
         for name, member in inspect.getmembers(owner)
@@ -80,13 +80,13 @@ def public(owner: type) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("pair", TWINS)
 def test_twins(pair: str) -> None:
-    """Fault 43: a synchronous class and its asynchronous twin have the same public methods with the same parameters."""
+    """Fault 43: a synchronous class and its asynchronous twin have the same public methods and parameters."""
     plain, asynchronous = map(public, TWINS[pair])
     assert asynchronous == plain
 
 
 def test_watchers_are_twins() -> None:
-    """Watchers of both APIs can be stopped and counted in the same way."""
+    """Watchers of both APIs have the same methods to stop them and to read their statistics."""
     plain, asynchronous = public(kevents.Watcher), public(aio.Watcher)
     assert asynchronous.keys() == {"name", "statistics", "stop"}
     assert {name: plain[name] for name in ("statistics", "stop")} == {

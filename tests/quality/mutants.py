@@ -1,7 +1,7 @@
-"""Measures by mutants whether the tests of a pure room would notice a mistake: ``python -m tests.quality.mutants``.
+"""Mutation tests: measure whether the tests of a pure module find mistakes: ``python -m tests.quality.mutants``.
 
-Each mutant runs in a child that is forked from here, with the changed module put in by an import hook: no file is ever
-changed, and a mutant costs a fraction of a second. By hand, on Linux, with ``pip install cosmic-ray``.
+Each mutant runs in a forked child that imports the changed module through an import hook. No file is changed, and a
+mutant takes a fraction of a second. Run by hand, on Linux, with ``pip install cosmic-ray``.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ ROOMS: Final = {
     "_model/reference": ("model/test_reference", "model/test_reference_clients"),
     "export/_model/position": ("export/model/test_position",),
 }  # fmt: skip
-"""Each room and the tests that hold it, those that find most at least cost first."""
+"""Each module and its tests, those that find the most mutants at the least cost first."""
 LAWS: Final = ("test_laws", "test_simulation")
-"""What holds the work queue besides, at many times the cost: for those that survived the others (``--laws``)."""
+"""More tests of the work queue, many times slower: for mutants that survive the others (``--laws``)."""
 _SECONDS: Final = 20
 _TIMEOUT: Final = 100
 _SLOW: Final = "not table_is"
@@ -64,12 +64,12 @@ _OPTIONS: Final = (
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives one module a text of ours.
+    """Replaces the source of one module.
 
     Args:
-        name: The module's.
-        path: Its file, for traces.
-        text: What it is to be.
+        name: The name of the module.
+        path: Its file, for tracebacks.
+        text: The new source.
     """
 
     def __init__(self, name: str, path: Path, text: str) -> None:
@@ -77,18 +77,18 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._name, self._path, self._text = name, path, text
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
-        """Ours for the module, the usual one for all others."""
+        """Load the module from the new source; leave all others to the usual loader."""
         if fullname != self._name:
             return None
         return importlib.util.spec_from_file_location(fullname, self._path, loader=self)  # type: ignore[arg-type]
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the text."""
+        """Run the new source."""
         exec(compile(self._text, str(self._path), "exec"), module.__dict__)
 
 
 def ends_well(room: str, text: str, tests: Sequence[str], log: Path) -> bool:
-    """Whether tests are green with this text in a room's place."""
+    """Whether tests pass with this source in place of a module's."""
     child = os.fork()
     if child == 0:
         _be_tested(room, text, tests, log)
@@ -113,32 +113,32 @@ def _be_tested(room: str, text: str, tests: Sequence[str], log: Path) -> NoRetur
         code = pytest.main([*_OPTIONS, *(f"tests/{test}.py" for test in tests)])
         sys.stdout.flush()
         os._exit(code)
-    except BaseException:  # noqa: BLE001 - a child must not go on as its parent
+    except BaseException:  # noqa: BLE001 - a child must not continue as its parent
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(99)
 
 
 def path_of(room: str) -> Path:
-    """The file of a room."""
+    """The file of a module."""
     return Path(f"kevents/{room}.py")
 
 
 def difference(room: str, mutant: Mutant) -> str:
-    """What was changed, as lines with - and +."""
+    """The changed lines, with - and +."""
     before = path_of(room).read_text(encoding="utf-8").splitlines()
     lines = list(difflib.unified_diff(before, mutant.text.splitlines(), lineterm="", n=0))
     return "\n".join(line for line in lines[2:] if not line.startswith("@@"))
 
 
 def measure(room: str, out: Path, *, again: bool, laws: bool) -> None:
-    """Run all mutants of a room that the record does not know yet, and tell each survivor.
+    """Run all mutants of a module that are not in the record yet, and print each survivor.
 
     Args:
-        room: Which.
-        out: Where the record is kept.
-        again: Whether those that survived before are run once more.
-        laws: Whether by the laws of the whole work queue, too.
+        room: The module.
+        out: The folder of the record.
+        again: Run earlier survivors once more.
+        laws: Also run the laws of the whole work queue.
     """
     record = out / f"{room.replace('/', '.')}.json"
     log = out / f"{room.replace('/', '.')}.log"
@@ -166,14 +166,14 @@ def _say(text: str) -> None:
 
 
 def _preload() -> None:
-    """What the tests import besides kevents, once for all children."""
+    """Import the other dependencies of the tests once for all children."""
     for name in ("hypothesis.stateful", "kubernetes.client", "cryptography.x509", "http.server", "email.parser"):
         with suppress(ImportError):
             importlib.import_module(name)
 
 
 def main() -> None:
-    """Measure the rooms that are named, else all."""
+    """Measure the named modules, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.quality.mutants", description=__doc__)
     parser.add_argument("rooms", nargs="*", help="some of them; without any, all")
     parser.add_argument("--out", type=Path, default=Path("build/mutants"), help="where the records are kept")
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--laws", action="store_true", help=f"by {' and '.join(LAWS)}, too")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # ours would have loaded the room before it can be changed
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # our plugin would load the module before it is changed
     _preload()
     for room in given.rooms or ROOMS:
         measure(room, given.out, again=given.again, laws=given.laws)

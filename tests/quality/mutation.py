@@ -1,4 +1,4 @@
-"""A module's mutants: its text with one thing changed by an operator of cosmic-ray, or with a statement left out."""
+"""The mutants of a module: its source with one change by an operator of cosmic-ray, or without one statement."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _OPERATORS: Final = re.compile(
     r"|ReplaceComparisonOperator_(Eq_NotEq|NotEq_Eq|Lt_LtE|Lt_GtE|LtE_Lt|LtE_Gt|Gt_GtE|Gt_LtE|GtE_Gt|GtE_Lt"
     r"|Is_IsNot|IsNot_Is))"
 )
-"""One neighbour and one opposite of each: the other hundred say no more."""
+"""One neighbour and one opposite of each operator: the other hundred add no information."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A changed module: by which operator, at which of its places, in which line, and the whole text."""
+    """A changed module: the operator, the index of the change, its line, and the whole source."""
 
     operator: str
     occurrence: int
@@ -33,12 +33,12 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """For people and for the record."""
+        """A readable name, also the key in the record."""
         return f"{self.operator}:{self.occurrence}"
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
-    """All mutants of a module that Python takes for another program, each once."""
+    """All mutants of a module that differ from the original for Python, without duplicates."""
     original = path.read_text(encoding="utf-8")
     seen = {_meaning(original)}
     for mutant in (*_by_cosmic_ray(original), *_without_a_statement(original)):
@@ -49,35 +49,35 @@ def mutants(path: Path) -> Iterator[Mutant]:
 
 
 class _Meaning(ast.NodeTransformer):
-    """Leaves out what tests cannot see: annotations, docstrings, types that only have a name, slots."""
+    """Removes the parts that tests cannot see: annotations, docstrings, type aliases, slots."""
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
-        """An argument without its annotation."""
+        """Remove an argument's annotation."""
         node.annotation = None
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """A function without what it says to give."""
+        """Remove a function's return annotation."""
         node.returns = None
         return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        """An assignment without its annotation; nothing of a type that is only named."""
+        """Remove an assignment's annotation, and a type alias as a whole."""
         if node.value is None or ast.unparse(node.annotation) == "TypeAlias":
             return ast.Pass()
         node.annotation = ast.Name("_")
         return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST:
-        """Nothing of what only a type checker reads."""
+        """Remove blocks for type checkers."""
         return ast.Pass() if "TYPE_CHECKING" in ast.unparse(node.test) else self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        """Nothing of a class's slots."""
+        """Remove a class's slots."""
         return ast.Pass() if ast.unparse(node.targets[0]) == "__slots__" else self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        """Nothing of a docstring."""
+        """Remove a docstring."""
         return ast.Pass() if isinstance(node.value, ast.Constant) else self.generic_visit(node)
 
 

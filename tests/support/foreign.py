@@ -22,7 +22,7 @@ SCALARS: Final = st.none() | st.booleans() | st.integers() | st.floats() | st.sa
 JSON: Final = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=6
 )
-"""What a JSON parser of Python may give."""
+"""Any value of Python's JSON parser."""
 
 ANYTHING: Final = JSON | st.binary(max_size=5) | st.just(object())
 

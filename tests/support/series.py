@@ -41,7 +41,7 @@ class Request:
 
 
 class World:
-    """What is recorded is decided on, offered and written at its time, as by a delivery with one sender."""
+    """Decides on recorded events, queues and writes them when they are due, like a dispatcher with one sender."""
 
     def __init__(self, *, backlog: int = 4096, **options: Any) -> None:
         """Start at the time 0, with nothing recorded."""

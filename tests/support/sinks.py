@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 PATIENCE: Final = 60.0
-"""Seconds after which a test gives up waiting for what must happen at once."""
+"""Seconds after which a test gives up waiting for an event that should be immediate."""
 
 
 def pod(name: str = "web-0") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What users write, type-checked by mypy in strict mode and never run: the public names have the types they promise."""
+"""Typical user code, type-checked by mypy in strict mode and never run: the public names have the promised types."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from kevents.testing import FakeRecorder
 
 
 class Widget:
-    """A user's own class."""
+    """A class of the user."""
 
 
 # -- recording -------------------------------------------------------------------------------------------------------
 
 
 def recording(recorder: EventRecorder, pod: dict[str, Any], widget: Widget) -> None:
-    """Every kind of object, message and text."""
+    """Record with every kind of object, message and text."""
     assert_type(recorder.event(pod, "Normal", "Started", "it runs"), None)
     recorder.event(widget, kevents.EVENT_TYPE_WARNING, "Failed", ValueError("x"))
     recorder.event(pod, "Normal", "Started", "m", annotations={"a": "1"}, labels={"app": "web"})
@@ -60,7 +60,7 @@ def recording(recorder: EventRecorder, pod: dict[str, Any], widget: Widget) -> N
 
 
 def recording_about_one(recorder: EventRecorder, pod: dict[str, Any]) -> None:
-    """The shape that is pleasant in a handler."""
+    """Record about one object, as in a handler."""
     bound = recorder.for_object(pod)
     assert_type(bound, BoundRecorder)
     assert_type(bound.normal("Started", "it runs"), None)
@@ -72,7 +72,7 @@ def recording_about_one(recorder: EventRecorder, pod: dict[str, Any]) -> None:
 
 
 def reconcile(recorder: Recorder, pod: Mapping[str, object]) -> None:
-    """What user code annotates is the protocol."""
+    """User code annotates the protocol."""
     recorder.event(pod, "Normal", "Reconciled", "done")
     recorder.eventf(pod, "Normal", "Reconciled", "in %.1f s", 0.3)
     recorder.annotated_eventf(pod, None, "Normal", "Reconciled", "done")
@@ -80,7 +80,7 @@ def reconcile(recorder: Recorder, pod: Mapping[str, object]) -> None:
 
 
 def with_either(real: EventRecorder, pod: dict[str, Any]) -> None:
-    """A real recorder and a fake one satisfy it."""
+    """Real and fake recorders satisfy the protocol."""
     reconcile(real, pod)
     reconcile(FakeRecorder(), pod)
     recorders: Sequence[Recorder] = [real, FakeRecorder(EventSource("c"), strict=False)]
@@ -92,7 +92,7 @@ def with_either(real: EventRecorder, pod: dict[str, Any]) -> None:
 
 
 def broadcasting(sink: EventSink) -> None:
-    """A broadcaster, its watchers and its end."""
+    """Start a broadcaster and its watchers, and shut down."""
     with EventBroadcaster() as broadcaster:
         assert_type(broadcaster, EventBroadcaster)
         assert_type(broadcaster.new_recorder("operator"), EventRecorder)
@@ -117,7 +117,7 @@ def broadcasting(sink: EventSink) -> None:
 
 
 def handler(event: Event) -> None:
-    """What a handler sees."""
+    """A handler reads the fields of an event."""
     assert_type(event.reference, ObjectReference)
     assert_type(event.source, EventSource)
     assert_type(event.annotations, Mapping[str, str])
@@ -130,13 +130,13 @@ def handler(event: Event) -> None:
 
 
 def on_drop(reason: DropReason, event: Event | None, events: int) -> None:
-    """What is told of a loss."""
+    """Handle a lost event."""
     if reason is DropReason.QUEUE_FULL and event is not None:
         assert_type(event.reference.name, str)
 
 
 def options(sink: EventSink, clock: Callable[[], int]) -> None:
-    """Every option."""
+    """Set every option."""
     broadcaster = EventBroadcaster(
         correlator_options=CorrelatorOptions(),
         sleep_duration=5,
@@ -172,23 +172,23 @@ def options(sink: EventSink, clock: Callable[[], int]) -> None:
 
 
 class MySink:
-    """A user's own sink; it inherits nothing."""
+    """A user's sink without a base class."""
 
     def create(self, namespace: str, body: dict[str, Any]) -> None:
-        """Refuse some."""
+        """Refuse some events."""
         if not body["message"]:
             raise StatusError(422, "Invalid", "no message", causes=["FieldValueRequired"], retry_after=None)
 
     def patch(self, namespace: str, name: str, patch: dict[str, Any]) -> None:
-        """Be away."""
+        """Fail because there is no connection."""
         raise UnavailableError("no connection", retry_after=2.5)
 
     def after_fork(self) -> None:
-        """Connect anew."""
+        """Reconnect."""
 
 
 class AsyncSink:
-    """One for `kevents.aio`; no EventSink."""
+    """A sink for `kevents.aio`, which is not an EventSink."""
 
     async def create(self, namespace: str, body: dict[str, Any]) -> None:
         """Create an event."""
@@ -198,14 +198,14 @@ class AsyncSink:
 
 
 class HalfSink:
-    """One that cannot patch."""
+    """A sink without `patch`."""
 
     def create(self, namespace: str, body: dict[str, Any]) -> None:
         """Create an event."""
 
 
 def sinks(broadcaster: EventBroadcaster, api: object) -> None:
-    """The protocol, by structure."""
+    """Sinks satisfy the protocol by structure."""
     mine: EventSink = MySink()
     theirs: EventSink = CoreV1EventSink()
     for sink in (mine, theirs, CoreV1EventSink(api, request_timeout=(2, 10.5)), CoreV1EventSink(lambda: api)):
@@ -221,7 +221,7 @@ def sinks(broadcaster: EventBroadcaster, api: object) -> None:
 
 
 def errors(error: kevents.KeventsError) -> None:
-    """The tree of errors."""
+    """Handle each error of the tree."""
     match error:
         case StatusError():
             assert_type((error.code, error.reason, error.message), tuple[int, str, str])
@@ -238,7 +238,7 @@ def errors(error: kevents.KeventsError) -> None:
 
 
 def statistics(broadcaster: EventBroadcaster) -> None:
-    """Snapshots: plain numbers by plain names."""
+    """Read the statistics: plain numbers with plain names."""
     snapshot = broadcaster.statistics()
     assert_type((snapshot.recorded, snapshot.published, snapshot.no_watcher), tuple[int, int, int])
     assert_type(snapshot.refused, Mapping[DropReason, int])
@@ -255,7 +255,7 @@ def statistics(broadcaster: EventBroadcaster) -> None:
 
 
 def references(pod: dict[str, Any]) -> None:
-    """References, and classes of one's own."""
+    """Create references, also about user classes."""
     kevents.register(Widget, "example.com/v1", "Widget")
     assert_type(kevents.get_reference(pod), ObjectReference)
     assert_type(kevents.get_partial_reference(pod, "spec.containers{app}"), ObjectReference)
@@ -268,7 +268,7 @@ def references(pod: dict[str, Any]) -> None:
 
 
 def correlating(event: Event) -> None:
-    """The correlator by hand."""
+    """Use the correlator directly."""
     correlator = EventCorrelator(CorrelatorOptions())
     result = correlator.event_correlate(event)
     assert_type(result.skip, bool)

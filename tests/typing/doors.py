@@ -1,4 +1,4 @@
-"""What users of the doors write, type-checked by mypy in strict mode and never run."""
+"""Typical user code of the optional modules, type-checked by mypy in strict mode and never run."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from kevents.testing import FakeEventsV1Recorder, FakeSink, RecordedEvent
 
 
 class Plain:
-    """A sink of one's own, for threads."""
+    """A user's sink for threads."""
 
     def create(self, namespace: str, body: dict[str, Any], /) -> None:
         """Create an event."""
 
     def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
-        """Patch one."""
+        """Patch an event."""
 
 
 class Awaited:
-    """A sink of one's own, for an event loop."""
+    """A user's sink for an event loop."""
 
     async def create(self, namespace: str, body: dict[str, Any], /) -> None:
         """Create an event."""
 
     async def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
-        """Patch one."""
+        """Patch an event."""
 
 
 def series(pod: dict[str, Any], recorder: events.EventRecorder) -> None:
-    """Recording through events.k8s.io/v1, in threads."""
+    """Record through events.k8s.io/v1 in threads."""
     assert_type(recorder.eventf(pod, None, "Normal", "Pulled", "Pulling", "%d of %s", 3, "five"), None)
     assert_type(recorder.event(pod, "Normal", "Pulled", "Pulling", ValueError("x"), related=pod), None)
     recorder.eventf(pod, "Normal", "Pulled", "Pulling", "n")  # type: ignore[call-arg, arg-type]
@@ -50,7 +50,7 @@ def series(pod: dict[str, Any], recorder: events.EventRecorder) -> None:
 
 
 async def asynchronous(pod: dict[str, Any]) -> None:
-    """Both broadcasters of the asyncio face."""
+    """Use both broadcasters of the asyncio API."""
     async with aio.EventBroadcaster() as broadcaster:
         assert_type(broadcaster, aio.EventBroadcaster)
         assert_type(broadcaster.new_recorder("c"), kevents.EventRecorder)
