@@ -1,7 +1,7 @@
-"""`python -m tests.export.figures`: the figures of an export, as a table for docs/export.md.
+"""`python -m tests.export.figures` prints the figures of an export as a table for docs/export.md.
 
-Each measurement runs in a process of its own, against a replayed cluster in another one, so that neither the making of
-the events nor what was measured before counts. With names after it, only those are measured.
+Each measurement runs in its own process against a replayed cluster in another process, so that neither event creation
+nor earlier measurements count. Arguments select measurements by name.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def replayed(**plan: Any) -> Iterator[kubernetes.client.CoreV1Api]:
 def exported(
     api: Any, sink: Sink | Destination, until: Callable[[Exporter], bool], enrich: Enricher | None = None
 ) -> Exporter:
-    """Export everything to a sink until something holds; the exporter, for its ledgers."""
+    """Export everything to a sink until a condition holds, and return the exporter with its statistics."""
     exporter = Exporter(
         ClusterEventSource(api), routes=[Route(to="sink", all=True)], sinks={"sink": sink}, enrich=enrich
     )
@@ -79,65 +79,66 @@ def exported(
 
 
 def taken(exporter: Exporter) -> int:
-    """How many records the sink has, or will have."""
+    """Return the number of records written, waiting or dropped."""
     [sink] = exporter.statistics().destinations
     return sink.written + sink.waiting + sink.dropped
 
 
 def peak() -> int:
-    """The largest resident size so far, in MB."""
+    """Return the peak resident size so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 class Dead:
-    """A sink that accepts nothing until it is opened.
+    """A sink that accepts nothing until `alive` is set.
 
     Attributes:
-        alive: Whether it takes.
+        alive: Whether the sink accepts batches.
     """
 
     def __init__(self) -> None:
-        """Be dead."""
+        """Start without accepting batches."""
         self.alive = False
 
     def write(self, batch: Batch) -> None:
-        """Take a batch, or do not."""
+        """Accept a batch, or raise `Retry`."""
         if not self.alive:
             raise Retry("dead")
 
     def last_position(self, stream: Stream) -> Position | None:
-        """Nothing."""
+        """Return no position."""
         return None
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
 
 class Timed(FileSink):
-    """A folder that notes how old each event is when it is durable.
+    """A file sink that measures the age of each event when it is durable.
 
     Attributes:
-        lags: In seconds.
+        lags: The ages in seconds.
     """
 
     def __init__(self, path: str) -> None:
-        """Note nothing yet."""
+        """Start without measurements."""
         super().__init__(path)
         self.lags: list[float] = []
 
     def write(self, batch: Batch) -> None:
-        """Write, and note."""
+        """Write the batch and store the ages of its events."""
         super().write(batch)
         now = time.monotonic_ns()
         sent = [int(found[1]) for one in batch.records if (found := _SENT.search(one.line()))]
         self.lags += [(now - moment) / 1e9 for moment in sent]
 
 
-# -- what is measured, each in a process of its own ------------------------------------------------------------------
+# -- the measurements, each in its own process
+# ----------------------------------------------------------------------------
 
 
 def speed(listed: int, watched: int) -> dict[str, Any]:
-    """Source to gzipped segments, with enrichment out of the cache; the cache is filled before."""
+    """Measure the source with gzip segments and enrichment from a filled cache."""
     with replayed(listed=listed, watched=watched, objects=300) as api, tempfile.TemporaryDirectory() as folder:
         enricher = Enricher(api, qps=1e6, burst=1_000_000, wait=60.0)
         wall, processor = time.perf_counter(), time.process_time()
@@ -155,7 +156,7 @@ def speed(listed: int, watched: int) -> dict[str, Any]:
 
 
 def lag(rate: float, seconds: int, max_age: float) -> dict[str, Any]:
-    """From an event's making to its durability, at a steady rate."""
+    """Measure the time from an event's creation to its durability, at a steady rate."""
     events = int(rate * seconds)
     with replayed(watched=events, rate=rate, objects=300) as api, tempfile.TemporaryDirectory() as folder:
         sink = Timed(folder)
@@ -166,12 +167,12 @@ def lag(rate: float, seconds: int, max_age: float) -> dict[str, Any]:
 
 
 def dead(events: int, when_full: str) -> dict[str, Any]:
-    """The memory of an export whose one sink takes nothing while events come."""
+    """Measure the memory of an export whose only sink accepts nothing while events arrive."""
     sink = Dead()
     still: list[int] = []
 
     def comes_to_rest(exporter: Exporter) -> bool:
-        """Nothing more is read: blocked, or everything is dropped. Then the sink recovers, and takes the rest."""
+        """True once reading has stopped or everything is dropped. Then the sink recovers and accepts the rest."""
         still.append(exporter.statistics().streams[0].read)
         quiet = len(still) > 200 and still[-1] == still[-200] > 0
         sink.alive = sink.alive or quiet
@@ -186,7 +187,7 @@ def dead(events: int, when_full: str) -> dict[str, Any]:
 
 
 def cold(events: int) -> dict[str, Any]:
-    """The memory of a first start among so many live events."""
+    """Measure the memory of a first start with `events` live events."""
     with replayed(listed=events, objects=3000) as api, tempfile.TemporaryDirectory() as folder:
         before = peak()
         enricher = Enricher(api)
@@ -244,7 +245,7 @@ ROWS: Final[dict[str, Callable[[dict[str, Any]], tuple[str, str, str]]]] = {
 
 
 def measured(name: str) -> dict[str, Any]:
-    """Measure in a process of its own."""
+    """Measure in a separate process."""
     command = [sys.executable, "-m", "tests.export.figures", "--one", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -254,7 +255,7 @@ def measured(name: str) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """On what it was measured."""
+    """Return a description of the machine."""
     busy = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     return (
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors ({platform.machine()}), "
@@ -263,7 +264,7 @@ def machine() -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     if arguments[:1] == ["--one"]:
         logging.disable()
         function, options = MEASURES[" ".join(arguments[1:])]

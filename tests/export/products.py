@@ -14,7 +14,7 @@ HOUR = 3600 * 10**9
 
 
 class Product(Scripted):
-    """A server with one address.
+    """A server with one path.
 
     Attributes:
         path: The path of its requests.
@@ -24,7 +24,7 @@ class Product(Scripted):
     content_type = "application/json"
 
     def reply(self, asked: Asked) -> Answer:
-        """Check what all have in common, then the body."""
+        """Check the parts that all products share, then the body."""
         if asked.method != "POST":
             return Answer(405)
         if asked.path.partition("?")[0] != self.path:
@@ -39,7 +39,7 @@ class Product(Scripted):
         return self.take(asked, body)
 
     def take(self, asked: Asked, body: bytes) -> Answer:
-        """Answer a request whose form is right."""
+        """Answer a well-formed request."""
         raise NotImplementedError
 
 
@@ -48,14 +48,14 @@ class Loki(Product):
 
     Attributes:
         tenant: The tenant that requests must name; empty: none.
-        lines: The stored lines by their labels: pairs of time and line.
-        oldest: Lines before this time are refused, in nanoseconds.
+        lines: The stored lines by their labels, as pairs of time and line.
+        oldest: Lines before this time, in nanoseconds, are refused.
     """
 
     path = "/loki/api/v1/push"
 
     def __init__(self, tenant: str = "") -> None:
-        """Start it."""
+        """Start the server."""
         self.tenant = tenant
         self.oldest = 0
         self.order: list[str] = []
@@ -63,7 +63,7 @@ class Loki(Product):
         super().__init__()
 
     def take(self, asked: Asked, body: bytes) -> Answer:
-        """Store lines; refuse those that are too old, as Loki does: the others of the request are stored."""
+        """Store lines. Like Loki, refuse old lines and store the others of the request."""
         if asked.headers.get("x-scope-orgid", "") != self.tenant:
             return Answer(401, b"no org id")
         try:
@@ -107,7 +107,7 @@ class Elasticsearch(Product):
     content_type = "application/x-ndjson"
 
     def __init__(self) -> None:
-        """Start it."""
+        """Start the server."""
         self.documents: dict[tuple[str, str], dict[str, Any]] = {}
         self.faults: dict[str, list[int]] = {}
         self.created: list[str] = []
@@ -173,7 +173,7 @@ class Splunk(Product):
     path = "/services/collector/event"
 
     def __init__(self, token: str) -> None:
-        """Start it."""
+        """Start the server."""
         self.token = token
         self.indexes = {"k8s"}
         self.events: list[dict[str, Any]] = []
@@ -232,7 +232,7 @@ class Slack(Product):
     path = "/services/T1/B1/secret"
 
     def __init__(self) -> None:
-        """Start it."""
+        """Start the server."""
         self.messages: list[dict[str, Any]] = []
         super().__init__()
 
@@ -256,7 +256,7 @@ class Teams(Product):
     path = "/workflows/1"
 
     def __init__(self) -> None:
-        """Start it."""
+        """Start the server."""
         self.cards: list[list[str]] = []
         super().__init__()
 

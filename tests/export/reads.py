@@ -1,11 +1,11 @@
-"""How many reads an event costs, and how many records get an object's metadata wrong, by the rules of three exporters.
+"""Counts API reads and wrongly attached metadata per event, by the rules of three exporters.
 
 ``python -m tests.export.reads`` prints the table of ``docs/export-enrichment.md``.
 
-The reference trace: 50,000 events about 3,000 objects, drawn by Zipf's law with exponent 0.9; before each event its
-object changes in one case of ten; 18 % of the objects are gone, before the first event or at some moment among them. A
-second trace adds what makes exporters attach the wrong labels: objects that are deleted and created anew under their
-name, whose late events still speak of the old one, and events without a UID.
+The reference trace has 50,000 events about 3,000 objects, drawn by Zipf's law with exponent 0.9. Before each event, its
+object changes with a probability of 10 %. 18 % of the objects are deleted, before the first event or at a random event.
+A second trace adds the cases in which exporters attach wrong labels: objects that are deleted and created again under
+the same name, whose late events refer to the old object, and events without a UID.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ SEEDS = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class Trace:
-    """What happens to the objects.
+    """The parameters of a trace.
 
     Attributes:
-        gone_before: Whether the objects that are gone were so before the first event; else they go at any moment.
-        recreated: In which part of the events the object has been created anew, a few seconds before.
-        late: Which part of the events about an object created anew still means the old one.
-        nameless: Which part of the objects is referred to without a UID.
-        events: How many.
+        gone_before: Whether deleted objects are gone before the first event. Otherwise they go at a random event.
+        recreated: The share of events whose object was created again a few seconds before.
+        late: The share of events about a recreated object that refer to the old one.
+        nameless: The share of objects that are referred to without a UID.
+        events: Number of events.
     """
 
     gone_before: bool = True
@@ -68,14 +68,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class Happening:
-    """An event: which object it means, and what the server has under its name at that moment.
+    """An event: the object it refers to, and the object that the server has under this name at that moment.
 
     Attributes:
         name: The object's name.
-        uid: Which object is meant, empty if the event does not say.
-        rv: Its resourceVersion, empty if the event does not say.
-        meant: The UID of the object that is meant; of it alone labels may be attached.
-        time: In seconds since the beginning.
+        uid: The UID in the event; empty if it has none.
+        rv: The resourceVersion in the event; empty if it has none.
+        meant: The UID of the object that the event is about. Only its labels may be attached.
+        time: Seconds since the beginning.
     """
 
     name: str
@@ -87,14 +87,14 @@ class Happening:
 
 @dataclass
 class World:
-    """The trace being played: each step changes the cluster, and gives the event."""
+    """A running trace. Each step changes the cluster and returns the event."""
 
     trace: Trace
     seed: int
     cluster: Cluster = field(default_factory=Cluster)
 
     def events(self) -> Iterator[Happening]:
-        """Play."""
+        """Run the trace."""
         chance = random.Random(self.seed)
         weights = list(accumulate(1 / (rank + 1) ** EXPONENT for rank in range(OBJECTS)))
         nameless = set(chance.sample(range(OBJECTS), int(self.trace.nameless * OBJECTS)))
@@ -139,7 +139,7 @@ class World:
 
 @dataclass
 class Score:
-    """What a rule has cost, and got wrong."""
+    """The cost and the errors of a rule."""
 
     events: int = 0
     reads: int = 0
@@ -152,17 +152,17 @@ class Score:
 
 
 class Recent:
-    """The last keys that were used, with what is known of each.
+    """A cache of the most recently used keys.
 
-    event-exporter has an ARC cache of the same size; on these traces it reads as often, to a hundredth.
+    event-exporter has an ARC cache of the same size. On these traces its number of reads is equal to within 1 %.
     """
 
     def __init__(self) -> None:
-        """Know nothing."""
+        """Start empty."""
         self._known: OrderedDict[object, dict[str, str] | None] = OrderedDict()
 
     def get(self, key: object, read: Callable[[], dict[str, str] | None], *, absent: bool) -> dict[str, str] | None:
-        """Give what is known, or read it; what is not there is remembered only if told so."""
+        """Return the cached value or read it. A missing object is cached only if `absent` is true."""
         if key in self._known:
             self._known.move_to_end(key)
             return self._known[key]
@@ -175,7 +175,7 @@ class Recent:
 
 
 def by_uid(world: World) -> Score:
-    """event-exporter before pull request 144: labels, and apart from them annotations, by UID; 404 is remembered."""
+    """event-exporter before pull request 144: separate reads of labels and annotations by UID, and 404 is cached."""
     score, caches = Score(), (Recent(), Recent())
     for happening in world.events():
         for cache in caches:
@@ -185,7 +185,7 @@ def by_uid(world: World) -> Score:
 
 
 def by_uid_and_version(world: World) -> Score:
-    """Pull request 144, which event-exporter has now: one read by UID and resourceVersion; 404 is not remembered."""
+    """event-exporter since pull request 144: one read by UID and resourceVersion, and 404 is not cached."""
     score, cache = Score(), Recent()
     for happening in world.events():
         key = (happening.uid, happening.rv)
@@ -194,7 +194,7 @@ def by_uid_and_version(world: World) -> Score:
 
 
 def by_kevents(world: World) -> Score:
-    """The enricher itself, on a clock that stands at each event's time."""
+    """The enricher of kevents, with a clock set to the time of each event."""
     now = 0.0
     enricher = Enricher(world.cluster.api, cache_size=CACHE, qps=1e6, burst=10**6, clock=lambda: now)
     score = Score()
@@ -222,7 +222,7 @@ TRACES = {"gone before": BEFORE, "gone during": DURING, "recreated, no UID": HOS
 
 
 def table(seeds: tuple[int, ...] = SEEDS) -> str:
-    """Measure all, and draw the table: the mean of the reads, the sum of the wrong."""
+    """Run all rules and return the table: the mean of the reads and the sum of the errors."""
     names = [f"{name}: {what}" for name in TRACES for what in ("reads/event", "wrong")]
     lines = [f"| rule | {' | '.join(names)} |", f"| --- |{' ---: |' * len(names)}"]
     for rule, run in RULES.items():

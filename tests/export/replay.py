@@ -1,8 +1,8 @@
-"""A cluster that costs nothing: an API server that sends events made beforehand, as fast as they are taken, or paced.
+"""An API server without computing cost: it sends events prepared in advance, at full speed or at a given rate.
 
-What is measured against it is the export alone. It knows what a source and an enricher ask: the namespace kube-system,
-events in pages and watched, discovery, and the metadata of pods, their owners and nodes. Run as a program it prints its
-port, and ends with its standard input.
+A measurement against it measures the export alone. It serves the requests of a source and an enricher: the namespace
+kube-system, list pages and watches of events, discovery, and the metadata of pods, their owners and nodes. Run as a
+program, it prints its port and exits when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _EVENT: Final = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What the cluster holds and does.
+    """The contents of the cluster.
 
     Attributes:
-        listed: Events that are there already.
-        watched: Events that come while it is watched.
-        rate: How many come in a second; 0: as fast as they are taken.
-        objects: Pods that the events are about.
+        listed: Number of events that exist at the start.
+        watched: Number of events that arrive during the watch.
+        rate: Events per second; 0: as fast as they are read.
+        objects: Number of pods that the events are about.
     """
 
     listed: int = 0
@@ -55,7 +55,7 @@ class Plan:
 
 
 def event(rv: int, plan: Plan) -> bytes:
-    """The n-th event as the server writes it; its message ends with when it was made, by the monotonic clock."""
+    """Return the n-th event as the server writes it. Its message ends with its creation time on the monotonic clock."""
     values = {
         "rv": BEFORE + rv,
         "pod": rv * 7919 % plan.objects,
@@ -69,13 +69,13 @@ def event(rv: int, plan: Plan) -> bytes:
 
 
 def frame(item: bytes) -> bytes:
-    """A watch event as a chunk of its own, as the real server sends it."""
+    """Return a watch event in its own chunk, as the real server sends it."""
     line = b'{"type":"ADDED","object":' + item + b"}\n"
     return b"%x\r\n%s\r\n" % (len(line), line)
 
 
 def metadata(kind: str, name: str, uid: str, owner: tuple[str, str, str] | None) -> bytes:
-    """The metadata of an object."""
+    """Return the metadata of an object."""
     owners = (
         [dict(zip(("kind", "name", "uid"), owner, strict=True), apiVersion="apps/v1", controller=True)] if owner else []
     )
@@ -94,7 +94,7 @@ def metadata(kind: str, name: str, uid: str, owner: tuple[str, str, str] | None)
 
 
 def node(name: str) -> bytes:
-    """A node as a table with its metadata."""
+    """Return a node as a table with its metadata."""
     meta = {"name": name, "uid": f"uid-{name}", "resourceVersion": "5", "creationTimestamp": "2026-01-01T00:00:00Z"}
     row = {"cells": [name, "10.0.0.7"], "object": {"metadata": meta}}
     columns = [{"name": "Name"}, {"name": "Internal-IP"}]
@@ -102,7 +102,7 @@ def node(name: str) -> bytes:
 
 
 def resources(*kinds: tuple[str, str, bool]) -> bytes:
-    """A discovery document."""
+    """Return a discovery document."""
     listed = [{"kind": kind, "name": name, "namespaced": spaced, "verbs": ["get"]} for kind, name, spaced in kinds]
     return json.dumps({"kind": "APIResourceList", "resources": listed}).encode()
 
@@ -116,14 +116,14 @@ DISCOVERY: Final = {
 
 
 class Cluster:
-    """What the server holds, made before it is asked.
+    """The server's contents, prepared before the first request.
 
     Args:
-        plan: What it holds and does.
+        plan: The contents of the cluster.
     """
 
     def __init__(self, plan: Plan) -> None:
-        """Make all events that are not paced."""
+        """Create all events that have no rate."""
         self.plan = plan
         self.items = [event(rv, plan) for rv in range(1, plan.listed + 1)]
         quick = () if plan.rate else range(plan.listed + 1, plan.listed + plan.watched + 1)
@@ -133,7 +133,7 @@ class Cluster:
         self.begun = time.monotonic()
 
     def page(self, start: int, limit: int) -> bytes:
-        """A page of the list."""
+        """Return a page of the list."""
         end = min(start + limit, len(self.items))
         more = {"continue": str(end), "remainingItemCount": len(self.items) - end} if end < len(self.items) else {}
         meta = json.dumps({"resourceVersion": str(BEFORE + self.plan.listed), **more}).encode()
@@ -141,7 +141,7 @@ class Cluster:
         return b'{"kind":"EventList","apiVersion":"v1","metadata":' + meta + b',"items":[' + items + b"]}"
 
     def object(self, path: str) -> bytes | None:
-        """The metadata at a path."""
+        """Return the metadata at a path."""
         kind, _, name = path.rpartition("/")[0].rpartition("/")[2], "", path.rpartition("/")[2]
         if kind == "pods":
             uid = f"{int(name[4:]):08x}-aaaa-4bbb-8ccc-0123456789ab"
@@ -153,7 +153,7 @@ class Cluster:
         return node(name) if kind == "nodes" else None
 
     def watched(self, version: int) -> Any:
-        """What a watch gives, piece by piece."""
+        """Yield the watch in pieces."""
         if not self.plan.rate:
             yield from self.pieces[(version - BEFORE - self.plan.listed) // BURST :]
             return
@@ -168,7 +168,7 @@ class Cluster:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers."""
+    """Answers requests."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -207,20 +207,20 @@ class Handler(BaseHTTPRequestHandler):
         self.over.wait()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on loopback; a connection that ends is no news."""
+    """Listens on loopback and ignores closed connections."""
 
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def main() -> None:
-    """Serve until the standard input ends."""
+    """Serve until the standard input is closed."""
     Handler.cluster = Cluster(Plan(**json.loads(sys.argv[1])))
     Handler.over = threading.Event()
     server = Server(("127.0.0.1", 0), Handler)

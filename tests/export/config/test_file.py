@@ -1,4 +1,4 @@
-"""The configuration: its values, and its errors with file, line, key, value and fix, all at once."""
+"""The configuration file: values, and errors with file, line, key, value and fix, all reported together."""
 
 from __future__ import annotations
 
@@ -92,18 +92,18 @@ SMALL = '[sinks.out]\ntype = "stdout"\n[[routes]]\nto = "out"\nall = true\n'
 
 
 def errors(text: str) -> list[str]:
-    """The errors of a configuration."""
+    """Return the errors of a configuration."""
     with pytest.raises(ConfigError) as error:
         parse(text, "cfg.toml")
     assert str(error.value) == "\n".join(error.value.lines)
     return error.value.lines
 
 
-# -- its values -------------------------------------------------------------------------------------------------------
+# -- values ------------------------------------------------------------------------------------------------------------
 
 
 def test_everything() -> None:
-    """Every key has its value."""
+    """Every key is read into its field."""
     config = parse(FULL)
     assert (config.grace, config.checkpoints, config.dead_letters) == (20.0, "state/", "dead.jsonl")
     assert config.cluster == ClusterConfig("~/.kube/config", "prod", "production", "main")
@@ -125,7 +125,7 @@ def test_a_switch_of_a_store() -> None:
 
 
 def test_sinks() -> None:
-    """Each kind of sink has its options; secrets are references."""
+    """Each kind of sink has its options, and secrets are references."""
     sinks = parse(FULL).sinks
     archive = sinks["archive"]
     assert (archive.batch.max_items, archive.batch.max_bytes, archive.batch.max_age) == (10, 1024, 0.5)
@@ -152,7 +152,7 @@ def test_sinks() -> None:
 
 
 def test_defaults() -> None:
-    """A small configuration has defaults for everything else."""
+    """A small configuration has defaults for all other keys."""
     config = parse(SMALL)
     assert (config.source, config.enrich, config.cluster) == (SourceConfig(), EnrichConfig(), ClusterConfig())
     assert (config.health.host, config.checkpoints, config.dead_letters) == (None, "", "")
@@ -170,26 +170,26 @@ def test_defaults() -> None:
     [("10s", 10), ("250ms", 0.25), ("1h30m", 5400), ("7d", 604_800), ("1.5m", 90)],
 )
 def test_durations(text: str, expected: float) -> None:
-    """A duration has a unit."""
+    """A duration needs a unit."""
     assert duration(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "10", "s", "10 s", "-1s", "1x", "0s", "1e3s", "٣s"])
 def test_no_durations(text: str) -> None:
-    """A duration without a unit, or of zero, is an error."""
+    """A duration without a unit, or of zero, is refused."""
     with pytest.raises(ValueError, match="duration"):
         duration(text)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("5MiB", 5 * 2**20), ("512kB", 512_000), ("1.5KiB", 1536), ("7 B", 7)])
 def test_sizes(text: str, expected: int) -> None:
-    """A size has a unit."""
+    """A size needs a unit."""
     assert size(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "5", "MiB", "-5MiB", "5 mib", "0B", "0.1B"])
 def test_no_sizes(text: str) -> None:
-    """A size without a unit, or of zero, is an error."""
+    """A size without a unit, or of zero, is refused."""
     with pytest.raises(ValueError, match="size"):
         size(text)
 
@@ -205,13 +205,13 @@ def test_no_sizes(text: str) -> None:
     ],
 )
 def test_listen(listen: str, expected: tuple[str, int]) -> None:
-    """Pitfall 77: without an address it is loopback; all addresses must be named."""
+    """Pitfall 77: the default address is loopback. Listening on all addresses must be explicit."""
     health = parse(f'health = {{ listen = "{listen}" }}\n{SMALL}').health
     assert (health.host, health.port) == expected
 
 
 def test_windows_line_ends(tmp_path: Path) -> None:
-    """A file with a byte order mark and the line ends of Windows is read; its lines are counted right."""
+    """A file with a byte order mark and Windows line ends is read, and its line numbers are right."""
     path = tmp_path / "cfg.toml"
     path.write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
     assert list(load(path).sinks) == ["out"]
@@ -220,7 +220,7 @@ def test_windows_line_ends(tmp_path: Path) -> None:
         load(path)
 
 
-# -- its errors ------------------------------------------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------------------------------------------
 
 WRONG = """\
 gracee = "20s"
@@ -373,7 +373,7 @@ def test_wrong(text: str, expected: str) -> None:
 
 
 def test_same_place() -> None:
-    """Two sinks that would write to the same place are refused: each would take the other's positions for its own."""
+    """Two sinks with the same place are refused, because they would share their positions."""
     text = '[sinks.{}]\ntype = "file"\npath = "{}"\n'
     assert errors(
         text.format("a", "x/") + text.format("b", "x/../x") + '[[routes]]\nto = ["a", "b"]\nall = true\n'
@@ -381,7 +381,7 @@ def test_same_place() -> None:
 
 
 def test_unreadable(tmp_path: Path) -> None:
-    """An unreadable file is named, with the reason."""
+    """The error of an unreadable file names the file and the reason."""
     with pytest.raises(ConfigError, match=r"cfg.toml: cannot be read .No such file or directory.$"):
         load(tmp_path / "cfg.toml")
     (tmp_path / "cfg.toml").write_bytes(b"a = '\xff'")
@@ -411,7 +411,7 @@ def test_unreadable(tmp_path: Path) -> None:
     ],
 )
 def test_secrets_in_the_file(lines: str) -> None:
-    """Pitfall 72: a secret in the file is refused, and its value is not shown."""
+    """Pitfall 72: a secret in the file is refused, and the error does not show its value."""
     found = errors(f'checkpoints = "c"\n[sinks.a]\n{lines}\n[[routes]]\nto = "a"\nall = true\n')
     assert len(found) == 1
     assert found[0].startswith("cfg.toml:")
@@ -419,7 +419,7 @@ def test_secrets_in_the_file(lines: str) -> None:
 
 
 def test_repr_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 72: the repr of a configuration holds no secret."""
+    """Pitfall 72: the repr of a configuration contains no secret."""
     monkeypatch.setenv("TOKEN", "hunter2")
     config = parse(FULL)
     assert config.sinks["hook"].options["headers"]["Authorization"].reveal() == "hunter2"
@@ -432,7 +432,7 @@ def test_every_kind_is_made() -> None:
     assert sorted(_build._MAKERS) == sorted(_sinkconfig._READERS)
 
 
-# -- the lines of its keys -------------------------------------------------------------------------------------------
+# -- line numbers of keys ---------------------------------------------------------------------------------------------
 
 TEXT = '''\
 # a comment with [brackets] and "quotes"
@@ -490,13 +490,13 @@ EXPECTED = {
 
 @pytest.mark.parametrize("path", EXPECTED, ids=str)
 def test_line(path: tuple[str | int, ...]) -> None:
-    """Each key has the line on which it is written."""
+    """Each key has its line number."""
     assert tomllib.loads(TEXT)
     assert Lines(TEXT).of(path) == EXPECTED[path]
 
 
 def test_no_such_key() -> None:
-    """A missing key has the line of the table around it, else the first."""
+    """A missing key has the line of its table, or else line 1."""
     assert Lines(TEXT).of(("list", 0, "x", "y")) == 18
     assert Lines(TEXT).of(("list", 0, "missing")) == 17
     assert Lines(TEXT).of(("missing",)) == 1
@@ -520,7 +520,7 @@ STATEMENTS = st.tuples(HEADERS, st.dictionaries(KEYS, VALUES, max_size=3))
 
 
 def keys(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The paths of everything in a parsed file."""
+    """Yield the paths of all values in a parsed file."""
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in parts:
         yield (*path, key)
@@ -529,7 +529,7 @@ def keys(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | i
 
 @given(st.lists(STATEMENTS, max_size=5))
 def test_every_key_is_found(statements: list[tuple[str, dict[str, str]]]) -> None:
-    """Every key that the parser finds has a line of the text, and no other key has one."""
+    """Exactly the keys that the parser finds have a line number."""
     text = "".join(f"{header}\n" + "".join(f"{k} = {v}\n" for k, v in table.items()) for header, table in statements)
     try:
         parsed = tomllib.loads(text)

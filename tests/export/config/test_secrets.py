@@ -16,7 +16,7 @@ VALUE = "hunter2/with+signs"
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret has the present value of the environment variable, not that of the start."""
+    """A secret is read from the environment variable at each use."""
     secret = Secret(env="KEVENTS_TEST")
     monkeypatch.setenv("KEVENTS_TEST", "first-value")
     assert secret.reveal() == "first-value"
@@ -25,7 +25,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_file(tmp_path: Path) -> None:
-    """A secret has the present content of the file, which may be renewed, without the line break at its end."""
+    """A secret is read from the file at each use, without the trailing line break."""
     path = tmp_path / "token"
     path.write_bytes(b" spaces stay \r\n")
     assert Secret(file=str(path)).reveal() == " spaces stay "
@@ -34,7 +34,7 @@ def test_file(tmp_path: Path) -> None:
 
 
 def test_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error of a missing secret has its place and the fix."""
+    """The error of a missing secret names its source and the fix."""
     monkeypatch.delenv("KEVENTS_TEST", raising=False)
     with pytest.raises(SecretError, match=r"^the environment variable KEVENTS_TEST is not set: set it"):
         Secret(env="KEVENTS_TEST").reveal()
@@ -51,7 +51,7 @@ def test_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_repr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 72: the repr of a secret is its place, also after it has been read."""
+    """Pitfall 72: the repr of a secret is its reference, also after the secret was read."""
     monkeypatch.setenv("KEVENTS_TEST", VALUE)
     secret = Secret(env="KEVENTS_TEST")
     secret.reveal()
@@ -60,7 +60,10 @@ def test_repr(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_redaction() -> None:
-    """Pitfall 72: a value that has been read is taken out of texts, quoted for a URL too; a very short one is not."""
+    """Pitfall 72: a secret that was read is redacted, also when quoted for a URL.
+
+    Very short values are not redacted.
+    """
     redactor = Redactor()
     assert redactor.clean(VALUE) == VALUE
     redactor.remember(VALUE)
@@ -71,7 +74,7 @@ def test_redaction() -> None:
 
 @pytest.mark.parametrize("value", ['tok"en', "to\\ken", "tö-ken", "it's", "-----BEGIN KEY-----\nabcd\nefgh", " token "])
 def test_forms(value: str) -> None:
-    """Pitfall 72: a value is taken out of a text that holds it in quotes, in JSON, or escaped for a printable line."""
+    """Pitfall 72: a secret is redacted in quoted, JSON and printable-escaped form."""
     redactor = Redactor([value])
     quoted = (repr(value), json.dumps(value), json.dumps(value, ensure_ascii=False))
     for form in (value, value.strip(), printable(value), *(text[1:-1] for text in quoted)):
@@ -79,13 +82,13 @@ def test_forms(value: str) -> None:
 
 
 def test_cut() -> None:
-    """Pitfall 72: a text is cut only after the values are out of it, or half of one would be left."""
+    """Pitfall 72: secrets are redacted before a text is cut, so that no part of one remains."""
     found = Redactor([VALUE])(f"{'x' * 590} {VALUE} {'y' * 100}")
     assert found == f"{'x' * 590} (not s..."
 
 
 def test_a_long_text() -> None:
-    """A text made to be slow to search is not."""
+    """Redaction is fast even for adversarial text."""
     began = process_time()
     Redactor()("a?" * 100_000)
     assert process_time() - began < 5

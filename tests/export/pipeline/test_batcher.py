@@ -1,4 +1,4 @@
-"""When a batch closes, its records, and its position. The tests pass in the time."""
+"""When a batch closes, its records and its position. The tests pass the time in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OTHER = Stream("cluster-1", "prod")
 
 
 def batcher(limits: BatchOptions | None = None, queue: QueueOptions | None = None) -> Batcher:
-    """A batcher for two streams, of which the destination holds nothing."""
+    """Return a batcher for two streams without saved positions."""
     made = Batcher(limits or BatchOptions(), queue or QueueOptions())
     made.begin(STREAM, None, 0.0)
     made.begin(OTHER, None, 0.0)
@@ -25,19 +25,19 @@ def batcher(limits: BatchOptions | None = None, queue: QueueOptions | None = Non
 
 
 def rvs(batch: Batch | None) -> list[int]:
-    """The resourceVersions of a batch."""
+    """Return the resourceVersions of a batch."""
     assert batch is not None
     return [one.rv for one in batch.records]
 
 
 def test_nothing_is_due_of_nothing() -> None:
-    """Without records and positions nothing is ever due."""
+    """Nothing is due without records and positions."""
     waiting = batcher()
     assert (waiting.take(1e9), waiting.due()) == (None, inf)
 
 
 def test_age_counts_from_the_first_record() -> None:
-    """A batch closes 10 s after its first record came, however many come after it."""
+    """A batch closes 10 s after its first record."""
     waiting = batcher()
     waiting.add(STREAM, records(1, 2), position(2), 100.0)
     waiting.add(STREAM, records(3, 3), position(3), 109.0)
@@ -47,7 +47,7 @@ def test_age_counts_from_the_first_record() -> None:
 
 
 def test_closes_when_full() -> None:
-    """A thousand records are due at once; the records after them have their own age."""
+    """A full batch is due immediately. Later records have their own age."""
     waiting = batcher()
     waiting.add(STREAM, records(1, 999), position(999), 100.0)
     assert waiting.take(100.0) is None
@@ -59,11 +59,11 @@ def test_closes_when_full() -> None:
 
 
 def test_closes_by_bytes() -> None:
-    """A batch closes before its lines are more than the limit; a longer record travels alone."""
+    """A batch closes before its lines exceed the byte limit. A longer record gets its own batch."""
     waiting = batcher(BatchOptions(max_bytes=300))
     sizes = [100, 100, 99, 400, 100]
     waiting.add(STREAM, [record(rv, size=size) for rv, size in enumerate(sizes, 1)], position(5), 0.0)
-    assert rvs(waiting.take(0.0)) == [1, 2]  # with its end a line of 100 bytes is 101
+    assert rvs(waiting.take(0.0)) == [1, 2]  # a line of 100 bytes has 101 with its line end
     assert rvs(waiting.take(0.0)) == [3]
     assert rvs(waiting.take(0.0)) == [4]
     assert waiting.take(0.0) is None
@@ -71,7 +71,7 @@ def test_closes_by_bytes() -> None:
 
 
 def test_the_position_of_a_piece_of_a_chunk() -> None:
-    """A batch that ends within a chunk promises its last record only; one that ends with it the chunk's position."""
+    """A batch that ends within a chunk has the position of its last record. One that ends with it has the chunk's."""
     waiting = batcher(BatchOptions(max_items=2))
     waiting.add(STREAM, [record(1)], position(1, time=5), 0.0)
     assert waiting.take(99.0).position == position(1, time=5)  # type: ignore[union-attr]
@@ -82,7 +82,7 @@ def test_the_position_of_a_piece_of_a_chunk() -> None:
 
 
 def test_the_time_of_a_piece_of_the_first_chunk() -> None:
-    """Before the first chunk is what the destination holds; without that the chunk's own time is all there is."""
+    """Within the first chunk, the position's time is that of the saved position, or else the chunk's."""
     waiting = batcher(BatchOptions(max_items=2))
     waiting.begin(OTHER, position(1, OTHER, time=3), 0.0)
     for stream, time in ((OTHER, 3), (STREAM, 7)):
@@ -92,7 +92,7 @@ def test_the_time_of_a_piece_of_the_first_chunk() -> None:
 
 
 def test_the_position_at_the_seam_of_two_chunks() -> None:
-    """A batch that ends with a chunk holds its position, although the next one waits already."""
+    """A batch that ends with a chunk has the chunk's position, even if the next chunk is queued."""
     waiting = batcher(BatchOptions(max_items=2))
     waiting.add(STREAM, records(1, 2), position(5), 0.0)
     waiting.add(STREAM, records(6, 6), position(6), 0.0)
@@ -101,14 +101,14 @@ def test_the_position_at_the_seam_of_two_chunks() -> None:
 
 
 def test_one_resource_version_stays_together() -> None:
-    """Records of one resourceVersion are never parted: a position between them would lose the second."""
+    """Records with the same resourceVersion stay in one batch: a position between them would lose the second."""
     waiting = batcher(BatchOptions(max_items=2))
     waiting.add(STREAM, [record(1), record(2), record(2), record(3)], position(3), 0.0)
     assert rvs(waiting.take(0.0)) == [1, 2, 2]
 
 
 def test_what_a_route_leaves_out_moves_the_position() -> None:
-    """Chunks without records for the destination move the position of the waiting batch."""
+    """A chunk without records for the destination advances the position of the pending batch."""
     waiting = batcher()
     waiting.add(STREAM, records(1, 1), position(1), 0.0)
     waiting.add(STREAM, [], position(50, time=3), 5.0)
@@ -116,7 +116,7 @@ def test_what_a_route_leaves_out_moves_the_position() -> None:
 
 
 def test_an_idle_position() -> None:
-    """A position that moves without a record is written by itself, once a minute."""
+    """A position that advances without records is written once a minute."""
     waiting = batcher()
     waiting.add(STREAM, [], position(7), 10.0)
     assert waiting.due() == IDLE
@@ -129,17 +129,17 @@ def test_an_idle_position() -> None:
 
 
 def test_a_position_that_the_destination_holds() -> None:
-    """The position that the destination has at the start is not written again."""
+    """The position that the destination already has is not written again."""
     waiting = Batcher(BatchOptions(), QueueOptions())
     waiting.begin(STREAM, position(7), 0.0)
     waiting.add(STREAM, [], position(7), 1.0)
     assert waiting.due() == inf
-    waiting.add(STREAM, [], position(7, time=9), 1.0)  # nothing new, but it was looked at later
+    waiting.add(STREAM, [], position(7, time=9), 1.0)  # the same position with a later time
     assert waiting.take(IDLE).position == position(7, time=9)  # type: ignore[union-attr]
 
 
 def test_streams_apart() -> None:
-    """A batch is of one stream; the one that has waited longer is first."""
+    """A batch belongs to one stream. The stream that has waited longest is first."""
     waiting = batcher()
     waiting.add(OTHER, records(5, 6, OTHER), position(6, OTHER), 1.0)
     waiting.add(STREAM, records(1, 2), position(2), 0.5)
@@ -148,7 +148,7 @@ def test_streams_apart() -> None:
 
 
 def test_a_full_queue_is_due() -> None:
-    """With a full queue the oldest stream is due at once: the records that would fill its batch cannot be added."""
+    """With a full queue, the oldest stream is due immediately, because no record can be added to its batch."""
     waiting = batcher(queue=QueueOptions(max_items=10))
     waiting.add(STREAM, records(1, 4), position(4), 2.0)
     waiting.add(OTHER, records(1, 6, OTHER), position(6, OTHER), 1.0)
@@ -162,7 +162,7 @@ def test_a_full_queue_is_due() -> None:
 
 
 def test_full_by_bytes() -> None:
-    """The queue is full by bytes as well."""
+    """The queue is also bounded in bytes."""
     waiting = batcher(queue=QueueOptions(max_bytes=500))
     waiting.add(STREAM, [record(1, size=499)], position(1), 0.0)
     assert (waiting.full, waiting.bytes) == (True, 500)
@@ -172,7 +172,7 @@ def test_full_by_bytes() -> None:
 
 
 def test_flush_now() -> None:
-    """Towards the end whatever waits is due, positions too."""
+    """After `flush_now`, all records and positions are due."""
     waiting = batcher()
     waiting.add(STREAM, records(1, 1), position(1), 50.0)
     waiting.add(OTHER, [], position(9, OTHER), 50.0)
@@ -208,7 +208,7 @@ def test_the_oldest() -> None:
     ],
 )
 def test_wrong_options(options: object, said: str) -> None:
-    """A wrong option is named, with its value and the allowed values."""
+    """The error of an invalid option names the option, its value and the allowed values."""
     with pytest.raises(ValueError, match=said.replace("+", r"\+")):
         options()  # type: ignore[operator]
 
@@ -219,7 +219,7 @@ def test_wrong_options(options: object, said: str) -> None:
     bound=st.integers(1, 20),
 )
 def test_laws(chunks: list[tuple[int, int, float]], limits: BatchOptions, bound: int) -> None:
-    """Whatever comes when: all of it leaves, once, in order, within the limits, and no position promises too much."""
+    """All records leave once, in order and within the limits, and no position is ahead of its records."""
     waiting = Batcher(limits, QueueOptions(max_items=bound))
     waiting.begin(STREAM, None, 0.0)
     now, rv, came, left, promised = 0.0, 0, [], [], -1
@@ -232,7 +232,7 @@ def test_laws(chunks: list[tuple[int, int, float]], limits: BatchOptions, bound:
         assert batch.position.rv >= promised
         promised = batch.position.rv
         left.extend(one.rv for one in batch.records)
-        assert left == [one for one in came if one <= promised]  # nothing up to the position is still to come
+        assert left == [one for one in came if one <= promised]  # no record up to the position is missing
         waiting.done()
 
     for count, skipped, seconds in chunks:

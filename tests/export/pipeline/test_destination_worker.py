@@ -1,4 +1,4 @@
-"""One destination: in order, one write at a time, tried until it has the bytes, and every record accounted for."""
+"""A destination worker writes batches in order, one at a time, retries them, and counts every record."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ OTHER = Stream("cluster-1", "prod")
 
 
 def destination(sink: MemorySink, **options: object) -> Destination:
-    """Batches of two records, tried again at once."""
+    """Return a destination with batches of two records and immediate retries."""
     chosen = {"batch": BatchOptions(max_items=2), "retry_wait": wait_none(), **options}
     return Destination(sink, **chosen)  # type: ignore[arg-type]
 
 
 def fail(error: BaseException) -> None:
-    """Nothing unexpected may happen in these tests."""
+    """Fail the test: no unexpected error may occur."""
     raise AssertionError from error
 
 
@@ -44,7 +44,7 @@ def running_worker(
     clock: Clock | None = None,
     **options: object,
 ) -> Iterator[DestinationWorker]:
-    """A running worker; at the end it writes all records, and its statistics balance."""
+    """Run a worker. At the end all records are written and the statistics are checked."""
     made = DestinationWorker(
         "archive", destination(sink, **options), letters, LimitedLog(), *([clock] if clock else [])
     )
@@ -65,13 +65,13 @@ def running_worker(
 
 
 def check(seen: DestinationStatistics) -> None:
-    """Each offered record is counted in one place."""
+    """Check that each offered record is counted exactly once."""
     parts = (seen.already_stored, seen.written, seen.dead_lettered, seen.refused, seen.dropped, seen.waiting)
     assert sum(parts) == seen.offered, seen
 
 
 def offer(to: DestinationWorker, *chunks: list[Record]) -> None:
-    """Offer chunks, each with the position of its last record; wait for has_space."""
+    """Offer chunks, each with the position of its last record, and wait for space."""
     for chunk in chunks:
         has_space = threading.Event()
         while not to.offer(chunk[0].stream, chunk, position(chunk[-1].rv, chunk[0].stream), has_space):
@@ -80,7 +80,7 @@ def offer(to: DestinationWorker, *chunks: list[Record]) -> None:
 
 
 def test_in_order_and_one_at_a_time() -> None:
-    """Batches arrive in order, one in flight; the position moves with them, and the sink is closed at the end."""
+    """Batches arrive in order, one at a time. The position follows, and the sink is closed at the end."""
     sink = MemorySink()
     with running_worker(sink) as archive:
         offer(archive, records(1, 3), records(4, 9))
@@ -93,7 +93,7 @@ def test_in_order_and_one_at_a_time() -> None:
 
 
 def test_the_position_waits_for_the_bytes() -> None:
-    """Read up to and durable up to are two numbers: the second moves only when the sink has returned."""
+    """The committed position advances only after the sink has returned."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
     with running_worker(sink) as archive:
@@ -118,14 +118,14 @@ def test_the_position_waits_for_the_bytes() -> None:
     ],
 )
 def test_tried_until_it_has_it(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever a sink raises but Reject, the same batch comes again until it returns; later ones wait behind it."""
+    """After any exception except Reject, the same batch is retried until it succeeds. Later batches wait."""
     sink = MemorySink(faults=dict.fromkeys(range(1, 30), error))
     with caplog.at_level(logging.INFO), running_worker(sink) as archive:
         offer(archive, records(1, 4))
     assert sink.rvs() == [1, 2, 3, 4]
     seen = archive.statistics()
     assert (seen.retries, seen.failing, seen.last_error) == (29, 0, "")
-    failed, back = caplog.messages  # one line of a kind, however many tries
+    failed, back = caplog.messages  # one line of each kind for all attempts
     assert "archive does not accept records now; they wait and are retried: " in failed
     assert back == "archive accepts records again after 29 failed attempts"
 
@@ -146,7 +146,7 @@ def test_failing_is_seen_from_outside() -> None:
 
 
 def _until(what: object) -> None:
-    """Wait for a condition that only the worker's own lock guards."""
+    """Wait for a condition that is guarded only by the worker's own lock."""
     pause = threading.Event()
     for _ in range(int(PATIENCE / 0.005)):
         if what():  # type: ignore[operator]
@@ -156,7 +156,7 @@ def _until(what: object) -> None:
 
 
 def test_rejected_to_the_dead_letters() -> None:
-    """A rejected record is kept with the reason, the rest is written, and the position follows the dead letters."""
+    """A rejected record is dead-lettered with the reason, the rest is written, and then the position advances."""
     letters = MemoryDeadLetters()
     seen_at_position: list[int] = []
 
@@ -176,7 +176,7 @@ def test_rejected_to_the_dead_letters() -> None:
 
 
 def test_rejected_without_dead_letters(caplog: pytest.LogCaptureFixture) -> None:
-    """Without dead letters a refused record is lost: counted, and said with what to do."""
+    """Without dead letters, a rejected record is lost, counted, and logged with the fix."""
 
     def refuse(batch: Batch) -> None:
         raise Reject("too long", batch.records)
@@ -190,7 +190,7 @@ def test_rejected_without_dead_letters(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_dead_letters_that_fail() -> None:
-    """Dead letters that cannot be written now are tried until they are: only then does the position move."""
+    """Failing dead letters are retried, and the position advances only after they succeed."""
     letters = MemoryDeadLetters(faults={1: Retry("disk full"), 2: OSError("disk full")})
 
     def refuse(batch: Batch) -> None:
@@ -205,7 +205,7 @@ def test_dead_letters_that_fail() -> None:
 
 
 def test_a_sink_that_rejects_everything() -> None:
-    """A sink that refuses empty batches too comes to an end with each; strange records in a refusal count nothing."""
+    """A sink that also rejects empty batches causes no endless loop. Unknown records in a rejection are ignored."""
     letters = MemoryDeadLetters()
 
     def refuse(batch: Batch) -> None:
@@ -219,7 +219,7 @@ def test_a_sink_that_rejects_everything() -> None:
 
 
 def test_given_up_when_it_is_asked_to() -> None:
-    """With a retry_stop a batch that failed often enough goes to the dead letters, and the next one has its turn."""
+    """With `retry_stop`, a batch that failed too often is dead-lettered and the next one is written."""
     letters = MemoryDeadLetters()
     sink = MemorySink(faults=dict.fromkeys((1, 2, 3), Retry("no")))
     with running_worker(sink, letters, retry_stop=stop_after_attempt(3)) as archive:
@@ -230,7 +230,7 @@ def test_given_up_when_it_is_asked_to() -> None:
 
 
 def test_given_up_in_part() -> None:
-    """Fault 33: only the unacknowledged records of a batch that is given up go to the dead letters."""
+    """Fault 33: only the unacknowledged records of a batch that is given up are dead-lettered."""
     letters = MemoryDeadLetters()
 
     def accept_one(batch: Batch) -> None:
@@ -245,7 +245,7 @@ def test_given_up_in_part() -> None:
 
 
 def test_block() -> None:
-    """A full queue accepts nothing until it has space, and sets the event then."""
+    """A full queue accepts no records and sets the event once it has space."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
     with running_worker(sink, queue=QueueOptions(max_items=4)) as archive:
@@ -262,7 +262,7 @@ def test_block() -> None:
 
 
 def test_drop(caplog: pytest.LogCaptureFixture) -> None:
-    """With `drop` records that do not fit are lost: counted exactly and logged, and the position passes them."""
+    """With `drop`, records that do not fit are dropped, counted and logged. The position passes them."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
     with running_worker(sink, queue=QueueOptions(max_items=4), when_full="drop") as archive:
@@ -274,7 +274,7 @@ def test_drop(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_it_held_before() -> None:
-    """Records that the sink had stored at the start are not written again; its position never goes back."""
+    """Records that the sink already holds are skipped, and its position never goes back."""
     sink = MemorySink(positions={STREAM: position(5)})
     with running_worker(sink, after=position(1)) as archive:
         assert archive.stored(STREAM) == position(5)
@@ -287,7 +287,7 @@ def test_what_it_held_before() -> None:
 
 
 def test_streams_have_positions_of_their_own() -> None:
-    """Each stream moves its own position."""
+    """Each stream has its own position."""
     sink = MemorySink(positions={OTHER: position(100, OTHER)})
     with running_worker(sink, None, STREAM, OTHER) as archive:
         offer(archive, records(1, 2), records(99, 102, OTHER))
@@ -296,14 +296,14 @@ def test_streams_have_positions_of_their_own() -> None:
 
 
 def test_asked_until_it_answers() -> None:
-    """A sink is asked for its positions until it answers: without them reading cannot begin."""
+    """A sink is asked for its positions until it answers: reading cannot start without them."""
     sink = MemorySink(positions={STREAM: position(3)}, ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with running_worker(sink) as archive:
         assert (archive.stored(STREAM), archive.unknown) == (position(3), False)
 
 
 def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    """A sink that may lose records is asked three times: a dead one must not keep the others from beginning."""
+    """A sink with `drop` is asked three times, so that a dead sink does not delay the start of the others."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 20), Retry("no connection")))
     with running_worker(sink, when_full="drop") as archive:
         assert (archive.stored(STREAM), archive.unknown, sink.asked) == (None, True, 3)
@@ -311,7 +311,7 @@ def test_one_that_drops_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_one_that_drops_is_asked_again() -> None:
-    """It returns its position before its first write: records below it are not written again."""
+    """It returns its position before its first write, and records below that position are skipped."""
     faults = dict.fromkeys(range(1, 6), Retry("no connection"))
     sink = MemorySink(positions={STREAM: position(5)}, ask_faults=faults)
     with running_worker(sink, when_full="drop") as archive:
@@ -326,7 +326,7 @@ def test_one_that_drops_is_asked_again() -> None:
 
 
 def test_one_that_drops_and_holds_nothing() -> None:
-    """Records that came before it returned an empty position are written."""
+    """Records that arrived before it returned an empty position are written."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 6), Retry("no connection")))
     with running_worker(sink, when_full="drop") as archive:
         offer(archive, records(1, 2))
@@ -334,7 +334,7 @@ def test_one_that_drops_and_holds_nothing() -> None:
 
 
 def test_one_that_never_says_what_it_holds() -> None:
-    """A batch for a sink that cannot be asked is given up when it is asked to, as one that cannot be written."""
+    """If a sink never returns its position, `retry_stop` applies to its batches as well."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 100), Retry("no connection")))
     letters = MemoryDeadLetters()
     with running_worker(sink, letters, when_full="drop", retry_stop=stop_after_attempt(2)) as archive:
@@ -344,7 +344,10 @@ def test_one_that_never_says_what_it_holds() -> None:
 
 
 def test_an_end_that_nothing_hinders() -> None:
-    """A worker whose sink fails for ever can be abandoned; the records count as waiting, and it blocks no one."""
+    """A worker whose sink always fails can be abandoned.
+
+    Its records count as waiting, and later offers do not block.
+    """
     sink = MemorySink(always=Retry("dead"))
     archive = DestinationWorker("archive", destination(sink, queue=QueueOptions(max_items=2)), None, LimitedLog())
     archive.start([STREAM], fail)
@@ -359,7 +362,7 @@ def test_an_end_that_nothing_hinders() -> None:
 
 
 def test_flush_now_ends_a_long_pause() -> None:
-    """Towards the end a pause between two tries is cut short."""
+    """`flush_now` cuts a long retry delay short."""
     sink = MemorySink(faults={1: Retry("later", after=50.0)})
     with running_worker(sink) as archive:
         offer(archive, records(1, 2))
@@ -368,7 +371,7 @@ def test_flush_now_ends_a_long_pause() -> None:
 
 
 def test_a_write_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
-    """A write that does not return is reported as overdue; nothing else is written beside it."""
+    """A write that does not return is reported as overdue, and no other write starts."""
     clock = Clock()
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
@@ -390,7 +393,7 @@ def test_a_write_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_sink_that_cannot_be_closed(caplog: pytest.LogCaptureFixture) -> None:
-    """An error while closing is said, and the end comes."""
+    """An error while closing is logged, and the worker ends."""
     sink = MemorySink()
     sink.close = lambda: (_ for _ in ()).throw(OSError("gone"))  # type: ignore[method-assign]
     with running_worker(sink), caplog.at_level(logging.ERROR):
@@ -410,7 +413,7 @@ def test_what_nothing_expected_is_told() -> None:
 
 
 def test_one_whose_thread_has_died() -> None:
-    """It wakes the stream workers that wait for space, and accepts their records for the next run."""
+    """A worker that died wakes waiting stream workers and accepts their records as waiting."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through() or 1 / 0)
     sink.final_errors = (ZeroDivisionError,)  # type: ignore[attr-defined]
@@ -432,7 +435,7 @@ def test_one_whose_thread_has_died() -> None:
 
 
 def test_one_that_never_began() -> None:
-    """A worker that was never started closes its sink at the end, too."""
+    """A worker that was never started still closes its sink."""
     sink = MemorySink()
     archive = DestinationWorker("archive", destination(sink), None, LimitedLog())
     archive.abandon()
@@ -450,7 +453,7 @@ class _Broken(wait_base):
 
 
 class _State:
-    """The state that tenacity passes to a wait."""
+    """The retry state that tenacity passes to a wait."""
 
     def __init__(self, error: BaseException, number: int = 1) -> None:
         self.attempt_number = number
@@ -458,12 +461,12 @@ class _State:
         self._error = error
 
     def exception(self) -> BaseException:
-        """The error of the try."""
+        """Return the exception of the attempt."""
         return self._error
 
 
 def test_waits() -> None:
-    """A destination's own wish counts, up to a minute; else the wait's; a broken wait gives way to the default."""
+    """A valid `after` takes precedence, up to the maximum. A broken wait falls back to the default."""
     asked = wait_retry_after(wait_fixed(7), wait_fixed(9), LimitedLog())
     for wish, expected in ((3.0, 3.0), (0.0, 0.0), (1e9, LONGEST_RETRY_AFTER), (-1.0, 7), (float("nan"), 7), (None, 7)):
         assert asked(_State(Retry("", after=wish))) == expected  # type: ignore[arg-type]
@@ -474,7 +477,7 @@ def test_waits() -> None:
 
 @pytest.mark.parametrize(("number", "longest"), [(1, 0.5), (2, 1.0), (5, 8.0), (8, 60.0), (100_000, 60.0)])
 def test_the_default_wait(number: int, longest: float) -> None:
-    """Full jitter: somewhere between nothing and twice as long as before, a minute at most."""
+    """The default wait has full jitter: from zero to a limit that doubles up to a minute."""
     found = [default_retry_wait()(_State(OSError(), number)) for _ in range(300)]  # type: ignore[arg-type]
     assert 0.0 <= min(found) < longest / 4
     assert longest * 0.75 < max(found) <= longest

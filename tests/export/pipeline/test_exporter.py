@@ -1,4 +1,4 @@
-"""An export as a whole: begun at the lowest position, ended within its grace, begun again where it was."""
+"""The exporter as a whole: start at the lowest position, shutdown within the grace, and restart."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ QUICK = BatchOptions(max_items=100, max_age=0.01)
 
 
 def destination(sink: MemorySink, **options: Any) -> Destination:
-    """A destination that is tried again at once."""
+    """Return a destination with immediate retries."""
     return Destination(sink, **{"batch": QUICK, "retry_wait": wait_none(), **options})
 
 
 def exporter(source: ScriptedSource | ScriptedStream, **parts: Any) -> Exporter:
-    """An export of all records to all sinks."""
+    """Return an export of all records to all sinks."""
     sinks = parts.pop("sinks")
     given = {"routes": Everywhere(*sinks), "batch": QUICK, **parts}
     return Exporter(source if isinstance(source, ScriptedSource) else ScriptedSource(source), sinks=sinks, **given)
 
 
 class Run:
-    """An export that runs in a thread, and what came of it."""
+    """An export in a thread, with its result."""
 
     def __init__(self, export: Exporter) -> None:
-        """Start it."""
+        """Start the export."""
         self.export = export
         self.left: int | None = None
         self.error: BaseException | None = None
@@ -79,14 +79,14 @@ class Run:
             self.error = error
 
     def wait(self) -> None:
-        """Wait for its end."""
+        """Wait until the export ends."""
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
 
 @contextmanager
 def running(export: Exporter) -> Iterator[Run]:
-    """Run it, stop it, and see that its ledgers balance."""
+    """Run the export, stop it, and check its statistics."""
     run = Run(export)
     try:
         yield run
@@ -98,7 +98,7 @@ def running(export: Exporter) -> Iterator[Run]:
 
 
 def check(seen: ExportStatistics) -> None:
-    """Each record that was read is counted in one place, and each delivery, too."""
+    """Check that each record read and each delivery is counted exactly once."""
     for stream in seen.streams:
         assert stream.routed + stream.unrouted + stream.failed + stream.waiting == stream.read, stream
     for one in seen.destinations:
@@ -108,7 +108,7 @@ def check(seen: ExportStatistics) -> None:
 
 
 def test_from_the_source_to_the_sinks() -> None:
-    """Every sink has all records, in order, when `run` returns; nothing waits."""
+    """When `run` returns, every sink has all records in order and nothing is waiting."""
     archive, pager = MemorySink(), MemorySink()
     export = exporter(
         ScriptedStream([chunk(1, 250), chunk(251, 300)]),
@@ -127,7 +127,7 @@ def test_from_the_source_to_the_sinks() -> None:
 
 
 def test_routes_as_a_list() -> None:
-    """Routes may be given as a list; one that leads to no sink is refused."""
+    """Routes can be given as a list. A route to an unknown sink is refused."""
     sink = MemorySink()
     with running(exporter(ScriptedStream([chunk(1, 3)]), sinks={"a": sink}, routes=[Route(to="a", all=True)])):
         sink.wait(sink.rvs)
@@ -137,7 +137,7 @@ def test_routes_as_a_list() -> None:
 
 
 def test_begins_at_the_lowest_position() -> None:
-    """Reading begins at the lowest position of all sinks, and no sink gets a record twice."""
+    """Reading starts at the lowest position of all sinks, and no sink receives a record twice."""
     stream = ScriptedStream([chunk(1, 100), chunk(101, 200)])
     ahead, behind = MemorySink(positions={STREAM: position(150)}), MemorySink(positions={STREAM: position(30)})
     with running(exporter(stream, sinks={"ahead": ahead, "behind": behind})):
@@ -149,7 +149,7 @@ def test_begins_at_the_lowest_position() -> None:
 
 
 def test_a_sink_that_holds_nothing_yet() -> None:
-    """One sink without a position, and everything is read: it may have been killed before its first batch."""
+    """If one sink has no position, everything is read: it may have been killed before its first batch."""
     stream = ScriptedStream([chunk(1, 100)])
     old, new = MemorySink(positions={STREAM: position(60)}), MemorySink()
     with running(exporter(stream, sinks={"old": old, "new": new})):
@@ -160,7 +160,7 @@ def test_a_sink_that_holds_nothing_yet() -> None:
 
 
 def test_a_sink_that_never_holds_positions() -> None:
-    """A sink that holds no position begins at the others' position; alone, where the source begins."""
+    """A sink without positions starts at the position of the others, or else where the source starts."""
     for positions, after in (({STREAM: position(60)}, position(60)), ({}, None)):
         stream = ScriptedStream([chunk(61, 100)])
         archive, screen = MemorySink(positions=dict(positions)), MemorySink(holds_positions=False)
@@ -170,7 +170,7 @@ def test_a_sink_that_never_holds_positions() -> None:
 
 
 def test_restarted_again_and_again() -> None:
-    """Stopped anywhere and begun again from the positions, every record is in every sink once."""
+    """After several restarts, every sink has every record exactly once."""
     positions: tuple[dict[Stream, Any], ...] = ({}, {})
     found: tuple[list[int], ...] = ([], [])
     for round_ in range(1, 6):
@@ -186,7 +186,7 @@ def test_restarted_again_and_again() -> None:
 
 
 def test_streams_apart() -> None:
-    """Several streams are read side by side, each from its own position."""
+    """Several streams are read in parallel, each from its own position."""
     sink = MemorySink(positions={OTHER: position(50, OTHER)})
     streams = [ScriptedStream([chunk(1, 100)]), ScriptedStream([chunk(1, 80, OTHER)], OTHER)]
     export = exporter(ScriptedSource(*streams), sinks={"a": Destination(sink, QUICK)})
@@ -198,7 +198,7 @@ def test_streams_apart() -> None:
 
 
 def test_one_of_two_is_dead() -> None:
-    """With one sink dead the source stops being read; the other's position goes as far as was read; nothing is lost."""
+    """While one sink is blocked, reading stops. The other sink catches up, and nothing is lost."""
     gate = Gate(shut=True)
     dead, well = MemorySink(always=lambda _: gate.pass_through()), MemorySink()
     stream = ScriptedStream([chunk(first, first + 99) for first in range(1, 10_001, 100)])
@@ -217,7 +217,7 @@ def test_one_of_two_is_dead() -> None:
 
 
 def test_dropping_for_one_that_is_dead() -> None:
-    """With `drop` a dead sink's records are lost, and counted; the other sink gets everything."""
+    """With `drop`, the records of a blocked sink are dropped and counted. The other sink receives everything."""
     gate = Gate(shut=True)
     dead, well = MemorySink(always=lambda _: gate.pass_through()), MemorySink()
     stream = ScriptedStream([chunk(first, first + 99) for first in range(1, 5_001, 100)])
@@ -232,7 +232,7 @@ def test_dropping_for_one_that_is_dead() -> None:
 
 
 def test_a_sink_that_fails_for_a_while() -> None:
-    """A sink that fails in every way for a while gets everything, once, in order."""
+    """A sink that fails in various ways for a while receives everything once and in order."""
     faults = {
         n: (Retry("no", after=0.0), OSError("no"), SystemExit(), ValueError("no"))[n % 4] for n in range(1, 60, 2)
     }
@@ -244,7 +244,7 @@ def test_a_sink_that_fails_for_a_while() -> None:
 
 
 def test_stopped_within_the_grace(caplog: pytest.LogCaptureFixture) -> None:
-    """With a dead sink the export ends within the grace; unwritten records are counted, and the sink is closed."""
+    """With a failing sink, the export ends within the grace, counts unwritten records and closes the sink."""
     sink = MemorySink(always=Retry("dead"))
     export = exporter(
         ScriptedStream([chunk(1, 1000)]), sinks={"a": destination(sink, retry_wait=wait_fixed(100))}, grace=0.5
@@ -261,7 +261,7 @@ def test_stopped_within_the_grace(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_sink_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
-    """A sink's call that does not return: `run` returns within the grace and names the sink in the log."""
+    """If a sink's call hangs, `run` returns within the grace and logs the sink's name."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
     export = exporter(ScriptedStream([chunk(1, 10)]), sinks={"a": sink}, grace=0.3)
@@ -276,7 +276,7 @@ def test_a_sink_that_hangs_is_left_behind(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_sink_that_has_died_does_not_hold_up_the_end() -> None:
-    """An error that ends the export ends it soon, though that sink's queue is full; the others get what was read."""
+    """A fatal sink error ends the export soon, even with a full queue. Other sinks receive all records read."""
     dead, well = MemorySink(always=BrokenPipeError()), MemorySink()
     dead.final_errors = (BrokenPipeError,)  # type: ignore[attr-defined]
     stream = ScriptedStream([chunk(1 + 500 * n, 500 + 500 * n) for n in range(40)])
@@ -292,15 +292,15 @@ def test_a_sink_that_has_died_does_not_hold_up_the_end() -> None:
 
 
 class Unanswered(ScriptedStream):
-    """A stream that is in a request which has not been answered, and cannot be ended."""
+    """A stream with an unanswered request that cannot be interrupted."""
 
     def __init__(self, chunks: Sequence[Chunk], gate: Gate) -> None:
-        """Come to it after these chunks."""
+        """Set the chunks that come before the request."""
         super().__init__(chunks)
         self._gate = gate
 
     def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
-        """Give the chunks, wait, and give one more."""
+        """Yield the chunks, wait at the gate, and yield one more."""
         for found in super().read(after, highest):
             yield found
             if self.given == len(self._chunks):
@@ -309,7 +309,7 @@ class Unanswered(ScriptedStream):
 
 
 def test_a_request_without_an_answer_does_not_hold_up_the_end() -> None:
-    """A stream that waits for its server is left behind: the records read before are written, later ones are not."""
+    """A stream that waits for its server is abandoned. Records read before are written, later ones are not."""
     gate, sink = Gate(shut=True), MemorySink()
     export = exporter(Unanswered([chunk(1, 10)], gate), sinks={"a": sink}, grace=PATIENCE)
     before = monotonic()
@@ -324,7 +324,7 @@ def test_a_request_without_an_answer_does_not_hold_up_the_end() -> None:
 
 
 def test_what_was_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream whose records wait for space is not left behind: they are written within the grace."""
+    """A stream whose records wait for space is not abandoned: they are written within the grace."""
     monkeypatch.setattr("kevents.export._pipeline.exporter._A_MOMENT", 0.01)
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
@@ -334,7 +334,8 @@ def test_what_was_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(export)
     gate.wait_entered()
     export.stop()
-    assert not run.export._streams[0].join(monotonic() + 0.1)  # for longer than one that waits for its server
+    # longer than the wait for a stream that waits for its server
+    assert not run.export._streams[0].join(monotonic() + 0.1)
     gate.open()
     run.wait()
     assert (sink.rvs(), run.left) == ([*range(1, 2001)], 0)
@@ -344,18 +345,18 @@ class Unopened(ScriptedSource):
     """A source that cannot reach its server yet."""
 
     def __init__(self, gate: Gate) -> None:
-        """Wait at this gate."""
+        """Set the gate to wait at."""
         super().__init__(error=OSError("no route"))
         self._gate = gate
 
     def open(self) -> Sequence[ScriptedStream]:
-        """Wait, and raise."""
+        """Wait and raise."""
         self._gate.pass_through()
         return super().open()
 
 
 def test_stopped_while_it_connects() -> None:
-    """A source that waits for its server does not keep `stop` from being heard."""
+    """`stop` works while the source waits for its server."""
     gate, sink = Gate(shut=True), MemorySink()
     run = Run(exporter(Unopened(gate), sinks={"a": sink}))
     gate.wait_entered()
@@ -368,7 +369,7 @@ def test_stopped_while_it_connects() -> None:
 
 @pytest.mark.parametrize("early", [True, False])
 def test_stopped_before_it_began(early: bool) -> None:  # noqa: FBT001
-    """Stopped before `run`, or while a sink has not returned its position, it ends at once and closes all sinks."""
+    """Stopped before `run` or while a sink returns no position, the export ends immediately and closes all sinks."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 10_000), Retry("no connection")))
     stream = ScriptedStream([chunk(1, 10)])
     export = exporter(stream, sinks={"a": destination(sink, retry_wait=wait_fixed(100))})
@@ -383,7 +384,7 @@ def test_stopped_before_it_began(early: bool) -> None:  # noqa: FBT001
 
 
 def test_stopped_by_a_signal() -> None:
-    """`stop` may be called by a signal handler in the middle of `run`."""
+    """A signal handler can call `stop` during `run`."""
     sink = MemorySink()
     export = exporter(ScriptedStream([chunk(1, 10)]), sinks={"a": sink})
     before = signal.signal(signal.SIGTERM, lambda *_: export.stop())
@@ -400,7 +401,7 @@ def test_stopped_by_a_signal() -> None:
 
 
 def test_a_source_that_cannot_open() -> None:
-    """`run` raises the error of a source that cannot connect; the sinks are closed."""
+    """`run` raises the error of a source that cannot connect, and the sinks are closed."""
     sink = MemorySink()
     export = exporter(ScriptedSource(error=PermissionError("events is forbidden")), sinks={"a": sink})
     with pytest.raises(PermissionError, match="events is forbidden"):
@@ -409,7 +410,7 @@ def test_a_source_that_cannot_open() -> None:
 
 
 def test_a_source_that_fails() -> None:
-    """`run` raises the error of a source that reads, after the records that were read are written."""
+    """`run` raises the error of a failing source after the records read before are written."""
     sink = MemorySink()
     export = exporter(ScriptedStream([chunk(1, 500)], error=RuntimeError("a bug")), sinks={"a": sink})
     with pytest.raises(RuntimeError, match="a bug"):
@@ -418,7 +419,7 @@ def test_a_source_that_fails() -> None:
 
 
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:
-    """A checkpoint that cannot be understood ends the export before anything is read, with its own words."""
+    """An unreadable checkpoint ends the export with its error before anything is read."""
     path = tmp_path / "positions.json"
     path.write_text("{", encoding="utf-8")
     stream = ScriptedStream([chunk(1, 5)])
@@ -429,7 +430,7 @@ def test_a_damaged_checkpoint(tmp_path: Path) -> None:
 
 
 def test_closed_standard_output() -> None:
-    """The export ends when the standard output is closed; the records of other sinks are written."""
+    """A closed standard output ends the export. The records of other sinks are written."""
     reading, writing = os.pipe()
     os.close(reading)
     sink = MemorySink()
@@ -441,7 +442,7 @@ def test_closed_standard_output() -> None:
 
 
 def test_dead_letters_by_path(tmp_path: Path) -> None:
-    """With a path for dead letters, the records that a sink refuses are in that file, with the reason."""
+    """With a path for dead letters, rejected records are stored there with the reason."""
 
     def refuse(batch: Batch) -> None:
         raise Reject("too long", batch.records[:1])
@@ -459,7 +460,7 @@ def test_dead_letters_by_path(tmp_path: Path) -> None:
 
 
 def test_it_runs_once() -> None:
-    """A second run is refused: parts that have ended do not begin again."""
+    """A second `run` is refused."""
     export = exporter(ScriptedStream(), sinks={"a": MemorySink()})
     export.stop()
     assert export.run() == 0
@@ -468,27 +469,27 @@ def test_it_runs_once() -> None:
 
 
 class Enricher:
-    """Counts."""
+    """Records its calls."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """Start empty."""
         self.calls: list[str] = []
 
     def start(self) -> None:
-        """Count it."""
+        """Record the call."""
         self.calls.append("start")
 
     def enrich(self, records: Sequence[object]) -> None:
-        """Count it."""
+        """Record the call."""
         self.calls.append("enrich")
 
     def close(self) -> None:
-        """Count it."""
+        """Record the call."""
         self.calls.append("close")
 
 
 def test_the_enricher_is_begun_and_ended() -> None:
-    """The enricher is begun before the first record, and ended after the last."""
+    """The enricher is started before the first record and closed after the last."""
     enricher, sink = Enricher(), MemorySink()
     with running(exporter(ScriptedStream([chunk(1, 2)]), sinks={"a": sink}, enrich=enricher)):
         sink.wait(sink.rvs)
@@ -496,7 +497,7 @@ def test_the_enricher_is_begun_and_ended() -> None:
 
 
 def test_an_enricher_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
-    """A slow enricher does not outlast the grace; one that cannot be closed is logged."""
+    """A slow enricher does not outlast the grace. An error while closing it is logged."""
     gate, sink = Gate(shut=True), MemorySink()
     enricher = Enricher()
     enricher.close = lambda: (gate.pass_through(), 1 / 0)  # type: ignore[assignment, method-assign, return-value]
@@ -511,7 +512,7 @@ def test_an_enricher_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_strange_name() -> None:
-    """A route to a sink that is not there, and no sink at all, are refused before anything begins."""
+    """A route to an unknown sink, no sinks, and an invalid grace are refused by the constructor."""
     with pytest.raises(ValueError, match="a route leads to 'archiv', but the sinks are 'archive', 'pager'"):
         exporter(ScriptedStream(), sinks={"archive": MemorySink(), "pager": MemorySink()}, routes=Everywhere("archiv"))
     with pytest.raises(ValueError, match="sinks must name at least one destination"):
@@ -521,7 +522,7 @@ def test_a_strange_name() -> None:
 
 
 def test_a_write_that_is_overdue(caplog: pytest.LogCaptureFixture) -> None:
-    """A write that takes too long is reported while the export goes on."""
+    """An overdue write is reported while the export continues."""
     gate = Gate(shut=True)
     sink = MemorySink(always=lambda _: gate.pass_through())
     export = exporter(ScriptedStream([chunk(1, 10)]), sinks={"a": destination(sink, write_timeout=0.01)})

@@ -1,4 +1,4 @@
-"""One stream from its source to the destination workers: each record is read, enriched, routed and counted."""
+"""A stream worker reads, enriches, routes and counts each record."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from tests.support.sinks import Gate
 
 
 class Rig:
-    """A stream, its worker, and destination workers with sinks in memory."""
+    """A stream, its worker, and destination workers with in-memory sinks."""
 
     def __init__(self, stream: ScriptedStream, router: Routes, sinks: dict[str, MemorySink], **parts: object) -> None:
-        """Put them together."""
+        """Create the workers."""
         self.errors: list[BaseException] = []
         self.sinks = sinks
         self.letters = MemoryDeadLetters()
@@ -56,7 +56,7 @@ class Rig:
 
     @contextmanager
     def running(self) -> Iterator[Rig]:
-        """Run it, and end it when everything is written."""
+        """Run the workers, and stop them when everything is written."""
         for worker in self.workers.values():
             worker.start([STREAM], self.errors.append)
             assert worker.wait_begun(PATIENCE)
@@ -68,7 +68,7 @@ class Rig:
             self.end()
 
     def end(self) -> None:
-        """End all threads; the ledger balances."""
+        """Stop all threads and check the statistics."""
         self.worker.stop()
         assert self.worker.join(self.worker._clock() + PATIENCE)
         for worker in self.workers.values():
@@ -79,17 +79,17 @@ class Rig:
 
 
 def check(seen: StreamStatistics) -> None:
-    """Each record that was read is counted in one place."""
+    """Check that each record read is counted exactly once."""
     assert seen.routed + seen.unrouted + seen.failed + seen.waiting == seen.read, seen
 
 
 def by_rv(record: Record) -> Sequence[str]:
-    """Even ones to `even`, those above ten to `large` too, and the others nowhere."""
+    """Route even ones to `even` and those above ten to `large`."""
     return [name for name, wanted in (("even", record.rv % 2 == 0), ("large", record.rv > 10)) if wanted]
 
 
 def test_routed_and_in_order() -> None:
-    """Each destination gets the records of its routes, in order, and the position of the stream."""
+    """Each destination receives the records of its routes in order, and the stream's position."""
     stream = ScriptedStream([chunk(1, 7), chunk(8, 14), Chunk([], position(20))])
     with Rig(stream, By(by_rv), {"even": MemorySink(), "large": MemorySink()}).running() as rig:
         rig.sinks["large"].wait(lambda: 14 in rig.sinks["large"].rvs())
@@ -102,18 +102,18 @@ def test_routed_and_in_order() -> None:
 
 
 class Enricher:
-    """Adds a word to each body; fails at some."""
+    """Adds a key to each body and fails at given records."""
 
     def __init__(self, *failing: int) -> None:
-        """Fail at chunks that hold these."""
+        """Set the records at which `enrich` fails."""
         self._failing = failing
         self.threads: set[str] = set()
 
     def start(self) -> None:
-        """Nothing to begin."""
+        """Do nothing."""
 
     def enrich(self, records: Sequence[Record]) -> None:
-        """Complete the bodies."""
+        """Enrich the bodies."""
         self.threads.add(threading.current_thread().name)
         for one in records:
             if one.rv in self._failing:
@@ -121,11 +121,11 @@ class Enricher:
             one.body["enriched"] = True
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
 
 def test_completed_before_it_is_routed() -> None:
-    """The enricher sees a record before the routes do, in one thread."""
+    """Records are enriched before they are routed, in one thread."""
     enricher = Enricher()
     router = By(lambda record: ["all"] if record.body.get("enriched") else [])
     stream = ScriptedStream([chunk(1, 3), chunk(4, 5)])
@@ -135,7 +135,7 @@ def test_completed_before_it_is_routed() -> None:
 
 
 def test_an_enricher_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """A record is never lost to the enricher: it goes on as it is."""
+    """If the enricher fails, the records are delivered unchanged."""
     stream = ScriptedStream([chunk(1, 3), chunk(4, 5)])
     with Rig(stream, Everywhere("all"), {"all": MemorySink()}, enricher=Enricher(2)).running() as rig:
         rig.sinks["all"].wait(lambda: len(rig.sinks["all"].rvs()) == 5)
@@ -145,7 +145,7 @@ def test_an_enricher_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("answer", [ZeroDivisionError("odd"), ["nowhere"]])
 def test_a_route_that_fails(answer: object, caplog: pytest.LogCaptureFixture) -> None:
-    """A record that breaks a route, or is sent to no destination, goes to the dead letters; those behind it go on."""
+    """A record that breaks a route or is routed to an unknown sink is dead-lettered. Later records are delivered."""
 
     def targets(record: Record) -> Sequence[str]:
         if record.rv != 2:
@@ -169,7 +169,7 @@ def test_a_route_that_fails(answer: object, caplog: pytest.LogCaptureFixture) ->
 
 @pytest.mark.parametrize("letters", [True, False])
 def test_a_route_that_fails_without_dead_letters(letters: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
-    """Without dead letters, or with broken ones, the record is lost: counted and logged."""
+    """Without working dead letters, the record is lost, counted and logged."""
     router = By(lambda record: ["nowhere"])
     rig = Rig(ScriptedStream([chunk(1, 1)]), router, {"all": MemorySink()}, letters=letters)
     rig.letters.faults[1] = OSError("disk full")
@@ -181,7 +181,7 @@ def test_a_route_that_fails_without_dead_letters(letters: bool, caplog: pytest.L
 
 
 def test_gaps_are_counted() -> None:
-    """The source's word about a gap is a record like others, and counted besides."""
+    """A gap is counted as a record and as a gap."""
     gap = record(5)
     gap.body["kevents"]["gap"] = {"why": "expired"}
     stream = ScriptedStream([Chunk([gap, record(6)], position(6))])
@@ -191,7 +191,7 @@ def test_gaps_are_counted() -> None:
 
 
 def test_one_that_is_full_keeps_nothing_from_the_others() -> None:
-    """All destinations with space get a chunk before a full one is waited for; then nothing more is read."""
+    """A full destination does not delay a chunk for the others. Then reading stops."""
     gate = Gate(shut=True)
     sinks = {"dead": MemorySink(always=lambda _: gate.pass_through()), "well": MemorySink()}
     stream = ScriptedStream([chunk(first, first + 99) for first in range(1, 10_001, 100)])
@@ -205,7 +205,7 @@ def test_one_that_is_full_keeps_nothing_from_the_others() -> None:
 
 
 def test_abandoned_while_it_waits_for_room() -> None:
-    """A record that not all destinations accepted counts as waiting, although one of them has it."""
+    """A record that only some destinations accepted counts as waiting."""
     gate = Gate(shut=True)
     sinks = {"dead": MemorySink(always=lambda _: gate.pass_through()), "well": MemorySink()}
     stream = ScriptedStream([chunk(1, 100), chunk(101, 200), chunk(201, 300)])
@@ -221,7 +221,7 @@ def test_abandoned_while_it_waits_for_room() -> None:
 
 
 def test_an_error_of_the_source() -> None:
-    """An error of the source is passed to `fail`; the records that it gave before are written."""
+    """An error of the source is passed to `fail`. Records read before are written."""
     rig = Rig(ScriptedStream([chunk(1, 3)], error=PermissionError("no")), Everywhere("all"), {"all": MemorySink()})
     with rig.running():
         rig.sinks["all"].wait(lambda: 3 in rig.sinks["all"].rvs())
@@ -229,7 +229,7 @@ def test_an_error_of_the_source() -> None:
 
 
 def test_a_stream_that_ends_by_itself() -> None:
-    """A stream that ends without being stopped is an error: silence would be a loss."""
+    """A stream that ends without being stopped is an error, because later events would be lost."""
     stream = ScriptedStream()
     stream.read = lambda *_: iter([chunk(1, 1)])  # type: ignore[method-assign]
     with Rig(stream, Everywhere("all"), {"all": MemorySink()}).running() as rig:
@@ -238,21 +238,21 @@ def test_a_stream_that_ends_by_itself() -> None:
 
 
 class Heard(list[BaseException]):
-    """Errors, and an event that is set with the first."""
+    """A list of errors that sets an event with the first one."""
 
     def __init__(self, event: threading.Event) -> None:
-        """None yet."""
+        """Start empty."""
         super().__init__()
         self._event = event
 
     def append(self, error: BaseException) -> None:
-        """Hear one."""
+        """Append an error and set the event."""
         super().append(error)
         self._event.set()
 
 
 def test_unexpected_error() -> None:
-    """An error in the routing thread is passed to `fail`, and the reading thread ends, too."""
+    """An error in the routing thread is passed to `fail` and also ends the reading thread."""
     rig = Rig(ScriptedStream([chunk(1, 3)] * 9), Everywhere("all"), {"all": MemorySink()})
     rig.workers["all"].offer = lambda *_, **__: 1 / 0  # type: ignore[assignment, method-assign, return-value]
     told = threading.Event()
@@ -265,7 +265,7 @@ def test_unexpected_error() -> None:
 
 
 def test_pieces() -> None:
-    """A long chunk is cut into pieces with positions of their own; one resourceVersion is never parted."""
+    """A long chunk is split into pieces with their own positions, but never within one resourceVersion."""
     short = chunk(1, 5)
     assert list(pieces(short, None, 5)) == [short]
     found = list(pieces(Chunk(records(1, 12), position(20, time=3)), position(0, time=2), 5))
@@ -281,7 +281,7 @@ def test_pieces() -> None:
 
 
 def test_bounded_queue_ends() -> None:
-    """A closed queue still gives its chunks, an abandoned one none; waiting threads are woken."""
+    """A closed queue still returns its chunks, an abandoned one returns none. Both wake waiting threads."""
     between = BoundedQueue(limit=2)
     assert between.put(chunk(1, 2))
     answers: list[bool] = []

@@ -1,4 +1,4 @@
-"""Which sinks a record goes to, and what a condition means."""
+"""Routes: the sinks of a record, and the meaning of conditions."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ GAP: dict[str, Any] = {"kevents": {"v": 1, "id": "gap:1", "gap": {"from": "1", "
 
 
 def record(body: dict[str, Any]) -> Record:
-    """A record with this body."""
+    """Return a record with this body."""
     return Record(Stream("c"), 7, body, 0.0)
 
 
 def goes(route: Route, body: dict[str, Any] = EVENT) -> bool:
-    """Whether a record goes where the route leads."""
+    """True if the route matches the body."""
     return bool(Router([route]).targets(record(body)))
 
 
 def without(*path: str) -> dict[str, Any]:
-    """The event without one thing."""
+    """Return the event without the value at a path."""
     body = copy.deepcopy(EVENT)
     part = body
     for key in path[:-1]:
@@ -85,7 +85,7 @@ VALUES = {
 
 @pytest.mark.parametrize("about", VALUES)
 def test_each_text(about: str) -> None:
-    """Each text can be tested by equality, one of, regex and glob, and negated."""
+    """Each text supports equality, lists, regex, glob and negation."""
     value = VALUES[about]
     for good in (value, [value, "other"], {value}, {"regex": re.escape(value)}, {"glob": value[:2] + "*"}):
         assert goes(Route(to="a", **{about: good})), good  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def test_each_text(about: str) -> None:
 
 
 def test_every_condition_is_tried() -> None:
-    """No condition is left out of the tests."""
+    """The tests cover every condition."""
     assert set(CONDITIONS) == {*VALUES, "labels", "annotations", "deleted", "count", "enriched"}
 
 
@@ -118,7 +118,7 @@ def test_every_condition_is_tried() -> None:
     ],
 )
 def test_labels(condition: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
-    """All keys must hold; one that is not there fulfils nothing but a negation."""
+    """All keys must match. A missing key matches only a negation."""
     assert goes(Route(to="a", labels=condition)) == expected
     as_annotations = copy.deepcopy(EVENT)
     as_annotations["involvedObject"]["annotations"] = as_annotations["involvedObject"]["labels"]
@@ -130,21 +130,21 @@ def test_labels(condition: dict[str, Any], expected: bool) -> None:  # noqa: FBT
     [(5, True), (4, False), ({"min": 5}, True), ({"min": 6}, False), ({"min": 2, "max": 4}, False), ([4, 5], True)],
 )
 def test_count(condition: object, expected: bool) -> None:  # noqa: FBT001
-    """A count is compared as a number; of a series it is the series' own, else 1."""
+    """A count is compared as a number. The default is 1."""
     assert goes(Route(to="a", count=condition)) == expected  # type: ignore[arg-type]
     assert goes(Route(to="a", count=1), without("count"))
 
 
 @pytest.mark.parametrize("count", ["5", True, None, 5.5])
 def test_a_count_that_is_none(count: object) -> None:
-    """What is no whole number is in no range, whatever the range."""
+    """A count that is no whole number matches no range."""
     assert not goes(Route(to="a", count={"min": 2}), {**EVENT, "count": count})
     assert goes(Route(to="a", count=9), {**without("count"), "series": {"count": 9}})
 
 
 @pytest.mark.parametrize("series", [{"count": 5}, {"count": 5, "lastObservedTime": "x"}])
 def test_a_series_counts_first(series: dict[str, Any]) -> None:
-    """Fault 34: the count of a series is used before the event's own, as in `countDelta`."""
+    """Fault 34: the count of a series takes precedence over the event's own, as in `countDelta`."""
     assert goes(Route(to="a", count={"min": 3}), {**EVENT, "count": 1, "series": series})
 
 
@@ -155,7 +155,7 @@ def test_a_series_without_a_count(series: object) -> None:
 
 
 def test_a_regex_searches() -> None:
-    """A regex is searched for in the value, and its dot matches line breaks: messages have them."""
+    """A regex may match anywhere in the value, and its dot matches line breaks."""
     for good in ("failed", "restart.*failed", "^Back-off", "container$", r"(?i)FAILED"):
         assert goes(Route(to="a", message={"regex": good})), good
     for bad in ("^failed", "Back-off$", "^$"):
@@ -163,7 +163,7 @@ def test_a_regex_searches() -> None:
 
 
 def test_a_regex_in_linear_time() -> None:
-    """Fault 29: a regex takes linear time, whatever the regex and the message."""
+    """Fault 29: a regex takes linear time for every pattern and message."""
     body = {**EVENT, "message": "error " * 40_000}
     began = process_time()
     for regex in (".*error.*timeout.*", "(?:a+)+b", "(e|er|r)*timeout$"):
@@ -172,12 +172,12 @@ def test_a_regex_in_linear_time() -> None:
 
 
 def test_a_message_that_is_no_unicode() -> None:
-    """A lone surrogate in a message is no error, and matches as a question mark."""
+    """A lone surrogate in a message matches as a question mark."""
     assert goes(Route(to="a", message={"regex": "^a.b$"}), {**EVENT, "message": "a\ud800b"})
 
 
 def test_enriched() -> None:
-    """A record whose metadata could not be read in time can be routed."""
+    """Records whose metadata could not be read in time can be routed."""
     late = copy.deepcopy(EVENT)
     late["kevents"]["object"]["enriched"] = False
     assert [goes(Route(to="a", enriched=False), body) for body in (late, EVENT, GAP)] == [True, False, True]
@@ -186,7 +186,7 @@ def test_enriched() -> None:
 
 
 def test_what_is_not_there() -> None:
-    """A text that the event does not have is an empty one."""
+    """A missing text is matched as an empty one."""
     body = without("source")
     assert goes(Route(to="a", component=""), body)
     assert goes(Route(to="a", component={"exists": False}), body)
@@ -195,21 +195,21 @@ def test_what_is_not_there() -> None:
 
 
 def test_nulls() -> None:
-    """A null of the API is nothing, not an error."""
+    """Null values of the API are treated as missing."""
     body = {"involvedObject": None, "source": None, "metadata": None, "type": None, "message": None, "kevents": {}}
     assert not goes(Route(to="a", kind="Pod", labels={"a": "b"}), body)
     assert goes(Route(to="a", type="", kind={"equals": "Pod", "not": True}), body)
 
 
 def test_functions() -> None:
-    """In code a condition may be a function of the value, or of the whole body."""
+    """In code, a condition can be a function of the value or of the whole body."""
     assert goes(Route(to="a", count=lambda count: count % 5 == 0))
     assert goes(Route(to="a", when=lambda body: body["kevents"]["verb"] == "MODIFIED"))
     assert not goes(Route(to="a", when=lambda body: False))
 
 
 def test_a_function_that_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """A function that raises holds, and is logged: a copy too many is better than a loss."""
+    """A function that raises counts as a match and is logged: a duplicate is better than a loss."""
     assert goes(Route(to="a", reason=lambda reason: reason.no_such_thing))
     assert "a route's test of reason raised AttributeError" in caplog.text
 
@@ -218,14 +218,14 @@ def test_a_function_that_raises(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_targets() -> None:
-    """A record goes to the sinks of every route that matches, each once, in order."""
+    """A record goes to the sinks of all matching routes, each once, in order."""
     routes = [Route(to=["b", "a", "b"], type="Warning"), Route(to="c", kind="Node"), Route(to=("a", "d"), all=True)]
     assert Router(routes).targets(record(EVENT)) == ("b", "a", "d")
     assert Router(routes).sinks == ("b", "a", "c", "d")
 
 
 def test_stop() -> None:
-    """A route that stops ends the list for what it matches, and only for that."""
+    """A matching route with `stop` ends the evaluation for that record only."""
     stop = Route(to="pager", kind="Pod", stop=True)
     everything = Route(to="archive", all=True)
     assert Router([stop, everything]).targets(record(EVENT)) == ("pager",)
@@ -233,18 +233,18 @@ def test_stop() -> None:
 
 
 def test_dropped() -> None:
-    """A route to nowhere that stops drops what it matches."""
+    """A matching route without a sink drops the record."""
     assert Router([Route(stop=True, kind="Pod"), Route(to="a", all=True)]).targets(record(EVENT)) == ()
 
 
 def test_gap() -> None:
-    """The word about a gap goes to every sink: each may lack what nobody has read."""
+    """A gap record goes to every sink, because each may miss events."""
     routes = [Route(to="pager", type="Warning", stop=True), Route(to="archive", kind="Node")]
     assert Router(routes).targets(record(GAP)) == ("pager", "archive")
 
 
 def test_explain() -> None:
-    """Each route says what it asked and found, and which was not asked any more."""
+    """The explanation has the result and reasons of each route, and marks routes that were not evaluated."""
     routes = [
         Route(to="a", kind=["Node", "Job"], type="Warning"),
         Route(to="b", kind="Pod", labels={"app": "web"}, stop=True),
@@ -259,7 +259,7 @@ def test_explain() -> None:
 
 
 def test_explain_what_is_not_there() -> None:
-    """What is not there is said not to be there; what is long is shortened."""
+    """The explanation reports missing values and shortens long ones."""
     [answer] = Router([Route(to="a", labels={"x": "y"}, message="m", owner_name="o")]).explain(
         {**without("kevents"), "message": "m" * 500}
     )
@@ -317,7 +317,7 @@ def test_explain_what_is_not_there() -> None:
     ],
 )
 def test_refused(conditions: dict[str, Any], path: tuple[str | int, ...], why: str) -> None:
-    """A condition that means nothing, or could never match, is refused: with its place, the value and the fix."""
+    """A condition that has no meaning or can never match is refused with its path, the value and the fix."""
     with pytest.raises(ConditionError) as error:
         Route(**{"to": "a", **conditions})
     assert error.value.path == path
@@ -326,6 +326,6 @@ def test_refused(conditions: dict[str, Any], path: tuple[str | int, ...], why: s
 
 
 def test_shown() -> None:
-    """Routes and routers show what they are."""
+    """The repr of routes and routers shows their content."""
     assert repr(Route(to="a", kind="Pod")) == "Route(to='a', kind='Pod')"
     assert repr(Router([Route(to="a", all=True), Route(to="b", all=True)])) == 'Router(2 routes to "a" or "b")'
