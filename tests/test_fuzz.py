@@ -1,6 +1,6 @@
-"""Whatever the world sends: what reads foreign input gives a value of its kind or says in one known way that it cannot.
+"""Fuzz tests: every reader of foreign input returns a value of its type or raises its documented error.
 
-The plain command tries a hundred examples of each; ``pytest tests/test_fuzz.py tests/export/test_fuzz.py
+By default each test runs a hundred examples, and ``pytest tests/test_fuzz.py tests/export/test_fuzz.py
 --hypothesis-profile=fuzz`` ten thousand (see ``docs/quality.md``).
 """
 
@@ -56,7 +56,7 @@ DATES = st.datetimes().map(lambda moment: moment.strftime("%a, %d %b %Y %H:%M:%S
 @fuzz
 @given(OBJECTS)
 def test_references(obj: object) -> None:
-    """A reference whose fields are texts that JSON and UTF-8 can hold, or the error for it."""
+    """A reference has texts that JSON and UTF-8 can hold, or is refused with its own error."""
     reference = tried(get_reference, obj, refusal=InvalidReferenceError)
     if reference is not None:
         json.dumps(reference.to_dict(), ensure_ascii=False).encode()
@@ -66,7 +66,7 @@ def test_references(obj: object) -> None:
 @fuzz
 @given(spoilt({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "uid": "c"}}))
 def test_references_of_spoilt_manifests(body: Any) -> None:
-    """The same for a manifest in which something else stands here and there."""
+    """A manifest with replaced or missing fields gives a valid reference or its error."""
     reference = tried(get_reference, body, refusal=InvalidReferenceError)
     if reference is not None:
         assert ObjectReference.from_dict(reference.to_dict()) == reference or not str(reference).isascii()
@@ -77,7 +77,7 @@ def test_references_of_spoilt_manifests(body: Any) -> None:
 @example("Thu, 01 Jan 1970 00:00:00 -9999", {}, "")
 @example("Thu, 01 Jan 99999999999999999999 00:00:00 GMT", {}, "")
 def test_retry_after(header: str, details: Any, prefix: str) -> None:
-    """None, or from 0 to 60 seconds, whatever header and body say."""
+    """Retry-After is None or between 0 and 60 seconds, for any header and body."""
     found = retry_after(
         {prefix + "Retry-After": header}, {"details": details}, datetime(2026, 1, 1, tzinfo=timezone.utc)
     )
@@ -87,7 +87,7 @@ def test_retry_after(header: str, details: Any, prefix: str) -> None:
 @fuzz
 @given(st.dictionaries(st.just("retryAfterSeconds"), ANYTHING) | ANYTHING)
 def test_retry_after_seconds(details: Any) -> None:
-    """The same where only the Status body says something."""
+    """Retry-After from the Status body alone is None or between 0 and 60 seconds."""
     found = retry_after(None, {"details": details})
     assert found is None or 0 <= found <= LONGEST_RETRY_AFTER
 
@@ -99,7 +99,7 @@ def test_retry_after_seconds(details: Any) -> None:
 @example("0001-01-01T00:00:00+23:59")
 @example("9999-12-31T23:59:59-23:59")
 def test_times(text: str) -> None:
-    """Nanoseconds that can be written again, the same to the second, or a ValueError that shows the text."""
+    """A time is read as nanoseconds that survive a round trip to the second, or is a ValueError."""
     found = tried(parse_time, text)
     if found is not None:
         assert parse_time(format_time(found)) // 10**9 == found // 10**9
@@ -113,14 +113,14 @@ def test_times(text: str) -> None:
     )
 )
 def test_moments(moment: datetime) -> None:
-    """A datetime with a zone is the moment that it names, to the microsecond."""
+    """A datetime with a zone is read as its moment, to the microsecond."""
     assert moment - datetime(1970, 1, 1, tzinfo=timezone.utc) == timedelta(microseconds=parse_time(moment) // 1000)
 
 
 @fuzz
 @given(spoilt(BODY))
 def test_events(body: Any) -> None:
-    """An event that can be sent again, or a ValueError."""
+    """A body is read as an event that can be sent again, or is a ValueError."""
     event = tried(Event.from_dict, body)
     if event is not None:
         json.dumps([event.to_dict(), event.to_patch()])
@@ -130,7 +130,7 @@ def test_events(body: Any) -> None:
 @fuzz
 @given(TEXTS, st.integers(0, 2**63 - 1))
 def test_names(name: str, serial: int) -> None:
-    """Any object's name gives a valid event's name, another serial another one."""
+    """Any object's name gives a valid event name, and another serial gives another name."""
     found = event_name(name, serial)
     assert len(found) <= 253
     assert all(label and label[0] != "-" != label[-1] for label in found.split("."))
@@ -141,7 +141,7 @@ def test_names(name: str, serial: int) -> None:
 @fuzz
 @given(TEXTS, st.integers(0, 40))
 def test_clipping(text: str, limit: int) -> None:
-    """A text that was cut fits, whatever it is made of, and is no longer than the whole."""
+    """A clipped text fits the limit, for any content."""
     assert len(clip(text, limit).encode("utf-8", "surrogatepass")) <= max(limit, 0) or text == clip(text, limit)
     assert len(json.dumps(clip_json(text, 40 + limit))) <= 40 + limit
 
@@ -149,5 +149,5 @@ def test_clipping(text: str, limit: int) -> None:
 @fuzz
 @given(TEXTS)
 def test_qualified_names(text: str) -> None:
-    """Anything is a qualified name or none."""
+    """Any text can be tested for being a qualified name."""
     assert is_qualified_name(f"example.com/{text}") == is_qualified_name(text) or "/" in text

@@ -1,4 +1,4 @@
-"""Log records that name an object become events; others are left alone."""
+"""Log records that name an object become events; other records are ignored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Seen = list[kevents.Event]
 
 
 class Hostile:
-    """Raises when its text is asked for."""
+    """Raises when it is formatted."""
 
     def __str__(self) -> str:
         """Raise."""
@@ -33,7 +33,7 @@ def broadcaster() -> Iterator[kevents.EventBroadcaster]:
 
 @pytest.fixture
 def seen(broadcaster: kevents.EventBroadcaster) -> Seen:
-    """The events that were recorded."""
+    """The recorded events."""
     found: Seen = []
     broadcaster.start_event_watcher(found.append)
     return found
@@ -41,7 +41,7 @@ def seen(broadcaster: kevents.EventBroadcaster) -> Seen:
 
 @pytest.fixture
 def log(broadcaster: kevents.EventBroadcaster) -> Iterator[logging.Logger]:
-    """A logger with a handler for everything from ``INFO``."""
+    """A logger with a handler for the level ``INFO`` and above."""
     handler = EventLogHandler(broadcaster.new_recorder("operator"), logging.INFO)
     logger = logging.getLogger("tests.log_handler")
     logger.addHandler(handler)
@@ -63,12 +63,12 @@ def about(**more: object) -> dict[str, Any]:
 
 
 def refuse() -> None:
-    """What a handler of an operator may meet."""
+    """Raise an error as a handler of an operator might."""
     raise ConnectionError("refused")
 
 
 def test_records_about_an_object(log: logging.Logger, broadcaster: kevents.EventBroadcaster, seen: Seen) -> None:
-    """Levels become the two types, the reason is the record's own or the handler's, and an error is one line."""
+    """Levels become the two types. The reason is the record's own or the handler's. An exception is one line."""
     log.info("fine: %d%%", 100, **about())
     log.warning("the bucket is gone", **about(reason="BackupFailed"))
     log.debug("below the level", **about())
@@ -93,7 +93,7 @@ def test_records_of_kopf(log: logging.Logger, broadcaster: kevents.EventBroadcas
 
 
 def test_no_loop(broadcaster: kevents.EventBroadcaster, seen: Seen) -> None:
-    """What kevents logs about events causes no events, also with the handler on the root logger."""
+    """Log lines of kevents about events never become events, even with the handler on the root logger."""
     handler, root = EventLogHandler(broadcaster.new_recorder("operator")), logging.getLogger()
     broadcaster.start_structured_logging(logging.WARNING)
     root.addHandler(handler)
@@ -108,7 +108,7 @@ def test_no_loop(broadcaster: kevents.EventBroadcaster, seen: Seen) -> None:
 
 
 def test_a_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:
-    """It is a refused event, and nothing is raised into the code that logs."""
+    """A record that cannot be formatted is a refused event, and raises nothing into the caller."""
     [handler] = [handler for handler in log.handlers if isinstance(handler, EventLogHandler)]
     for text, value in (("%d", "no number"), ("%s", Hostile())):
         handler.handle(log.makeRecord("x", logging.WARNING, "x.py", 1, text, (value,), None, **about()))
@@ -116,7 +116,7 @@ def test_a_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: kev
 
 
 def test_a_strict_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a strict recorder raises is handled as any error in a log handler."""
+    """An exception of a strict recorder is handled as any error in a log handler."""
     failed: list[logging.LogRecord] = []
     monkeypatch.setattr(EventLogHandler, "handleError", lambda self, record: failed.append(record))
     with kevents.EventBroadcaster(strict=True) as broadcaster:
@@ -127,7 +127,7 @@ def test_a_strict_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_structlog(log: logging.Logger, broadcaster: kevents.EventBroadcaster, seen: Seen) -> None:
-    """A structlog logger over the standard library's passes object and reason as keyword arguments."""
+    """A structlog logger over the standard library passes object and reason as keyword arguments."""
     structlog = pytest.importorskip("structlog")
     bound = structlog.wrap_logger(
         log, wrapper_class=structlog.stdlib.BoundLogger, processors=[structlog.stdlib.render_to_log_kwargs]
@@ -137,7 +137,7 @@ def test_structlog(log: logging.Logger, broadcaster: kevents.EventBroadcaster, s
 
 
 def test_delivered_to_a_sink(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:
-    """Such events reach the API server as all others do."""
+    """Events from log records are delivered to the API server."""
     sink = FakeSink()
     broadcaster.start_recording_to_sink(sink)
     log.error("the bucket is gone", **about())

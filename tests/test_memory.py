@@ -1,4 +1,4 @@
-"""Memory in front of a server that never answers: bounded by the options, and what does not fit is counted."""
+"""Memory use with a server that never answers: bounded by the options, and events beyond the bounds are counted."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ EVENTS = 100_000
 QUEUE = 2_000
 BACKLOG = 500
 EVENT_BYTES = 1_500
-"""More than a waiting event takes: itself, its reference and message, its slot and its place in the queues."""
+"""An upper bound of a waiting event: itself, its reference, message, slot and places in the queues."""
 KEY_BYTES = 2_000
-"""More than one key takes in the correlator's three memories."""
+"""An upper bound of one key in the correlator's three caches."""
 REST_BYTES = 2_000_000
-"""More than everything takes whose size does not depend on the load: threads, code objects, formatted times."""
+"""An upper bound of all memory that does not depend on the load: threads, code objects, formatted times."""
 
 
 class DeadSink:
-    """Never answers, until it is told that the test is over."""
+    """Blocks until the test is over."""
 
     def __init__(self) -> None:
-        """Hang."""
+        """Start blocking."""
         self.over = threading.Event()
         self.entered = threading.Event()
 
     def create(self, namespace: str, body: dict[str, Any]) -> None:
-        """Wait for the end."""
+        """Wait for the end of the test."""
         self.entered.set()
         self.over.wait()
         raise ConnectionResetError("it was dead")
 
     def patch(self, namespace: str, name: str, patch: dict[str, Any]) -> None:
-        """Wait for the end."""
+        """Wait for the end of the test."""
         self.create(namespace, patch)
 
 
@@ -57,7 +57,7 @@ class RefusingSink:
 
 
 def record(recorder: kevents.EventRecorder, number: int) -> None:
-    """Record an event whose object, reason and message were never seen before."""
+    """Record an event with a new object, reason and message."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -67,22 +67,22 @@ def record(recorder: kevents.EventRecorder, number: int) -> None:
 
 
 class Lost:
-    """Counts what `on_drop` is told."""
+    """Counts the calls of `on_drop`."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """Start with no losses."""
         self.by_reason: dict[kevents.DropReason, int] = {}
         self._lock = threading.Lock()
 
     def __call__(self, reason: kevents.DropReason, event: kevents.Event | None, events: int) -> None:
-        """Count."""
+        """Count the loss."""
         with self._lock:
             self.by_reason[reason] = self.by_reason.get(reason, 0) + events
 
 
 @pytest.mark.parametrize("kind", [DeadSink, RefusingSink])
 def test_memory_is_bounded(kind: type[DeadSink | RefusingSink]) -> None:
-    """Pitfalls 4, 48: of 100,000 different events the options say how many are held; each other one is counted."""
+    """Pitfalls 4, 48: the options bound how many of 100,000 different events are held; every other event is counted."""
     sink, lost, options = kind(), Lost(), kevents.CorrelatorOptions(lru_cache_size=BACKLOG)
     broadcaster = kevents.EventBroadcaster(queue_length=QUEUE, correlator_options=options, on_drop=lost)
     watcher = broadcaster.start_recording_to_sink(sink, backlog=BACKLOG)
@@ -113,7 +113,7 @@ def test_memory_is_bounded(kind: type[DeadSink | RefusingSink]) -> None:
 
 
 def test_events_of_a_dead_sink_are_let_go() -> None:
-    """After shutdown nothing of 20,000 events is held, although somebody still holds the recorder."""
+    """After shutdown none of 20,000 events is held, although the recorder still exists."""
     broadcaster = kevents.EventBroadcaster(queue_length=20_000)
     broadcaster.start_recording_to_sink(RefusingSink())
     recorder = broadcaster.new_recorder("let-go")

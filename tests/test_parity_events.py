@@ -1,7 +1,8 @@
-"""kevents makes the events.k8s.io requests that client-go v0.36.3 made, save for one deliberate difference.
+"""kevents makes the same events.k8s.io requests as client-go v0.36.3, with one deliberate difference.
 
-The difference: client-go's identity holds the objects' resourceVersion and fieldPath, so that an object that changes
-never forms a series; kevents leaves them out by default. With client-go's identity as `key_func` every trace matches.
+The difference: client-go's identity includes the objects' resourceVersion and fieldPath, so that an object that
+changes never forms a series. kevents leaves them out by default. With client-go's identity as `key_func` every trace
+matches.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ DIFFERENT = "resource-version-in-identity"
 
 
 def client_go_key(event: SeriesEvent) -> Hashable:
-    """client-go's identity: the references are compared whole."""
+    """client-go's identity: it compares whole references."""
     return key_without_note(event), event.regarding, event.related
 
 
 class Wiring:
-    """A publisher without threads: it passes the events of its recorder to a simulated world."""
+    """A publisher without threads that passes recorded events to a simulated world."""
 
     def __init__(self, world: World) -> None:
-        """Refuse nothing yet."""
+        """Start with no refused events."""
         self._world = world
         self.refused = 0
         self.recorder = EventRecorder(EventSource("c", "c-<host>"), cast("Publisher", self))
@@ -44,7 +45,7 @@ class Wiring:
         return START + round(self._world.now * NANO)
 
     def publish(self, event: SeriesEvent) -> None:
-        """Hand an event over."""
+        """Pass the event on."""
         self._world.accept([event])
 
     def refuse(self, *_: object) -> None:
@@ -61,7 +62,7 @@ def load() -> list[Any]:
 
 
 def replay(trace: dict[str, Any], key_func: Callable[[SeriesEvent], Hashable]) -> list[list[dict[str, Any]]]:
-    """The requests that kevents makes of each call of a trace."""
+    """The requests of kevents for each call of a trace."""
     world = World(key_func=key_func)
     wiring = Wiring(world)
     requests = []
@@ -81,7 +82,7 @@ def replay(trace: dict[str, Any], key_func: Callable[[SeriesEvent], Hashable]) -
 
 
 def comparable(value: Any) -> Any:
-    """A body in which what is empty is missing, without type metadata; what time decides is a placeholder."""
+    """A body without empty fields and type metadata, and with placeholders for times."""
     if isinstance(value, dict):
         cleaned = {key: comparable(item) for key, item in value.items()}
         typed = "metadata" in cleaned
@@ -97,7 +98,7 @@ def comparable(value: Any) -> Any:
 
 
 def expected_of(trace: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """The requests that client-go made of each call."""
+    """The requests of client-go for each call."""
     return [
         [{"verb": request["verb"], "body": comparable(request["body"])} for request in call["requests"]]
         for call in trace["calls"]
@@ -106,13 +107,13 @@ def expected_of(trace: dict[str, Any]) -> list[list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("trace", load())
 def test_with_client_go_identity(trace: dict[str, Any]) -> None:
-    """With client-go's identity every call makes the requests that client-go made of it."""
+    """With client-go's identity every call makes the requests of client-go."""
     assert replay(trace, client_go_key) == expected_of(trace)
 
 
 @pytest.mark.parametrize("trace", load())
 def test_with_default_identity(trace: dict[str, Any]) -> None:
-    """With kevents' identity too, but that an object's new version joins its series."""
+    """With the default identity the requests are the same, except that a new version of an object joins its series."""
     expected = expected_of(trace)
     if trace["name"] == DIFFERENT:
         expected[1] = [{"verb": "patch", "body": {"series": {"count": 2, "lastObservedTime": "<micro time>"}}}]
@@ -120,7 +121,7 @@ def test_with_default_identity(trace: dict[str, Any]) -> None:
 
 
 def test_all_traces() -> None:
-    """There are traces, and the one that differs is among them."""
+    """All traces are loaded, including the one that differs."""
     names = [path.stem for path in TRACES.glob("*.json")]
     assert len(names) == 7
     assert DIFFERENT in names

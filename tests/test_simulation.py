@@ -1,4 +1,4 @@
-"""What the design promises of outages, in virtual time, beside client-go's policy (``docs/performance.md``)."""
+"""The promises about outages, checked in virtual time against client-go's policy (``docs/performance.md``)."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.simulation import (
     steady,
 )
 
-pytestmark = pytest.mark.xdist_group("simulation")  # the results are computed once in a process
+pytestmark = pytest.mark.xdist_group("simulation")  # the results are computed once per process
 
 
 @cache
 def results(beginning: str) -> tuple[Scenario, Result, Result]:
-    """The scenario that begins so, and what became of it here and there."""
+    """The scenario with this title prefix, and its results for kevents and client-go."""
     ours, theirs = (
         next(scenario for scenario in scenarios() if scenario.title.startswith(beginning)) for _ in range(2)
     )
@@ -41,7 +41,7 @@ def results(beginning: str) -> tuple[Scenario, Result, Result]:
 
 @pytest.mark.parametrize("title", [scenario.title for scenario in scenarios()])
 def test_nothing_is_lost_silently(title: str) -> None:
-    """Each event is delivered or a counted loss, and kevents never loses more than client-go would."""
+    """Each event is delivered or counted as lost, and kevents never loses more than client-go."""
     scenario, ours, theirs = results(title)
     for result in (ours, theirs):
         assert len(result.lags) + result.losses == len(scenario.arrivals)
@@ -50,7 +50,7 @@ def test_nothing_is_lost_silently(title: str) -> None:
 
 @pytest.mark.parametrize("title", [scenario.title for scenario in scenarios() if "always" not in scenario.title])
 def test_counts_are_whole(title: str) -> None:
-    """At the server each object's count is the number of its events, unless it never came to be written."""
+    """On the server each object's count is the number of its events, unless events were lost."""
     scenario, ours, _ = results(title)
     if not ours.losses:
         expected: dict[str, int] = {}
@@ -61,14 +61,14 @@ def test_counts_are_whole(title: str) -> None:
 
 @pytest.mark.parametrize("title", [scenario.title for scenario in scenarios() if "10/s of another" in scenario.title])
 def test_broken_namespaces(title: str) -> None:
-    """Fault 1: events of a healthy namespace are never lost and never late, whatever others are broken."""
+    """Fault 1: events of a healthy namespace are never lost or late because of broken namespaces."""
     scenario, ours, _ = results(title)
     good = sum(name.startswith("good/") for _, name in scenario.arrivals)
     assert len(ours.lags_by_namespace["good"]) == good
     slow = "after 10 s" in title
     assert max(ours.lags_by_namespace["good"]) < (10 if slow else 0.1)
     assert statistics.median(ours.lags_by_namespace["good"]) < 0.01
-    seconds = scenario.arrivals[-1][0] + MAX_AGE  # a broken one is probed until its last event expires
+    seconds = scenario.arrivals[-1][0] + MAX_AGE  # a broken namespace is probed until its last event expires
     for namespace, calls in ours.calls_by_namespace.items():
         if namespace != "good":
             assert calls <= 40 + seconds / (SLEEP / 2)
@@ -76,7 +76,7 @@ def test_broken_namespaces(title: str) -> None:
 
 @pytest.mark.parametrize("answer", [REFUSED, status(503), TIMED_OUT])
 def test_outage_over_many_namespaces(answer: Answer) -> None:
-    """An outage of the server costs each namespace a call or two, and all of them go on within seconds of its end."""
+    """An outage of the server costs each namespace one or two calls, and all resume within seconds of its end."""
     arrivals = [(moment, f"n{number % 50}/{name}") for number, (moment, name) in enumerate(steady(10, 330))]
     ours = Kevents(Scenario("many namespaces", arrivals, out_until(300, lambda _: answer))).run()
     assert ours.losses == 0
@@ -85,7 +85,7 @@ def test_outage_over_many_namespaces(answer: Answer) -> None:
 
 
 def test_a_hundred_broken_namespaces() -> None:
-    """However many namespaces are broken, a healthy one is served, and they are probed at their own pace."""
+    """A healthy namespace is served next to a hundred broken ones, and these are probed at their own pace."""
     bad = [f"b{number}" for number in range(100)]
     ours = Kevents(Scenario("a hundred", beside(500, *bad, seconds=300), broken(*bad))).run()
     assert len(ours.lags_by_namespace["good"]) == 3000
@@ -95,7 +95,7 @@ def test_a_hundred_broken_namespaces() -> None:
 
 @pytest.mark.parametrize("title", ["no connection for 60 s", "429 with Retry-After"])
 def test_outage_of_a_minute(title: str) -> None:
-    """An outage of a minute loses nothing, costs few calls more than events, and ends within seconds of its end."""
+    """An outage of a minute loses nothing, needs few extra calls, and delivery resumes within seconds of its end."""
     scenario, ours, _ = results(title)
     assert ours.losses == 0
     assert len(scenario.arrivals) <= ours.calls <= len(scenario.arrivals) + 50
@@ -110,7 +110,7 @@ def test_outage_with_counting() -> None:
 
 
 def test_more_keys_than_backlog() -> None:
-    """Pitfall 48: more new events than the backlog holds: those beyond it are counted as such, memory is bounded."""
+    """Pitfall 48: new events beyond the backlog are counted as backlog_full, and memory is bounded."""
     _, ours, _ = results("no connection for 300 s, 50 new")
     assert set(ours.lost) == {"backlog_full"}
     assert 15_000 - 4096 <= ours.losses <= 15_000 - 4096 + 500
@@ -125,16 +125,16 @@ def test_3000_keys_and_503(when: str) -> None:
 
 
 def test_store_gone() -> None:
-    """Pitfall 84: five minutes of 500 and time-outs mixed: nothing lost, hardly a call wasted."""
+    """Pitfall 84: five minutes of mixed 500 and timeouts: nothing lost, hardly any extra calls."""
     scenario, ours, _ = results("500 and time-outs mixed")
     assert ours.losses == 0
     assert ours.calls < len(scenario.arrivals) + 100
 
 
 def test_half_of_the_calls() -> None:
-    """Pitfall 85: a server that fails half of the calls: nothing lost to a full backlog, most delays a second.
+    """Pitfall 85: a server that fails half of the calls: no backlog overflow, and the median delay is below 2 s.
 
-    Twelve failures in a row by chance happen to one event in 4,096.
+    By chance one event in 4,096 fails twelve times in a row.
     """
     _, ours, theirs = results("503 to half")
     assert set(ours.lost) <= {"retries_exhausted"}
@@ -145,14 +145,14 @@ def test_half_of_the_calls() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_half_of_the_calls_by_other_chances(seed: int) -> None:
-    """Pitfall 85: only an event that fails twelve times running is lost, one in 4096 of them."""
+    """Pitfall 85: only events that fail twelve times in a row are lost, about one in 4096."""
     ours = Kevents(Scenario("half", steady(50, 120), coin(seed, status(503), QUICK))).run()
     assert set(ours.lost) <= {"retries_exhausted"}
     assert ours.losses <= 6
 
 
 def test_keeps_up() -> None:
-    """200 new events a second on a server that needs 20 ms: four senders keep up, where one falls behind."""
+    """200 new events per second on a server that needs 20 ms: four senders keep up, one sender falls behind."""
     _, ours, theirs = results("a server that needs 20 ms, 200")
     assert (ours.losses, ours.calls) == (0, 12_000)
     assert ours.worst < 0.1
@@ -160,7 +160,7 @@ def test_keeps_up() -> None:
 
 
 def test_merges() -> None:
-    """1,000 events a second on 20 objects: merged into what the server can take, every count whole."""
+    """1,000 events per second on 20 objects are merged to the server's capacity, with exact counts."""
     _, ours, theirs = results("a server that needs 20 ms, 1,000")
     assert (ours.losses, sum(ours.counts.values())) == (0, 60_000)
     assert ours.calls < 12_100
@@ -169,7 +169,7 @@ def test_merges() -> None:
 
 
 def test_poisonous_events() -> None:
-    """Events that the server cannot take end after twelve tries, and delay no other."""
+    """Events that the server cannot store are dropped after twelve tries, and delay no other event."""
     _, ours, _ = results("every 100th")
     assert {"retries_exhausted"} >= set(ours.lost) - {"expired"}
     assert ours.losses == 119
@@ -177,7 +177,7 @@ def test_poisonous_events() -> None:
 
 
 def test_hanging_event() -> None:
-    """Pitfall 47: one event whose requests hang is given up, and delays no other."""
+    """Pitfall 47: one event whose requests hang is dropped, and delays no other event."""
     _, ours, theirs = results("one event always times out")
     assert ours.lost == {"retries_exhausted": 1}
     assert ours.worst < 0.1
@@ -185,7 +185,7 @@ def test_hanging_event() -> None:
 
 
 def test_landed() -> None:
-    """Pitfall 38: a create that timed out but landed costs one patch, and the count is whole."""
+    """Pitfall 38: a create that timed out but was stored costs one patch, and the count is exact."""
     _, ours, _ = results("the first create")
     assert (ours.losses, ours.counts) == (0, {"e0": 10})
     assert ours.calls == 3

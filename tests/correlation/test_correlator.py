@@ -1,4 +1,4 @@
-"""Which write an event deserves, beyond what the traces of ``test_parity`` hold."""
+"""The correlator's decisions beyond the traces of ``test_parity``."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def event(message: str = "m", serial: int = 1, reference: ObjectReference = POD,
 
 
 class World:
-    """A correlator, a clock that stands still, and a server that does what it is asked."""
+    """A correlator with a stopped clock, and the writes it decided on."""
 
     def __init__(self, **options: Any) -> None:
-        """Nothing has happened."""
+        """Start with no events."""
         self.now = 0
         self.correlator = EventCorrelator(CorrelatorOptions(**options, clock=lambda: self.now))
         self.did: Counter[str] = Counter()
@@ -41,7 +41,7 @@ class World:
         self.serial = 0
 
     def record(self, message: str = "m", **fields: Any) -> Event | None:
-        """An event is recorded; what is written, if anything."""
+        """Record an event. Returns the event to write, if any."""
         self.serial += 1
         result = self.correlator.event_correlate(event(message, self.serial, **fields))
         self.did["skip" if result.skip else "create" if result.patch is None else "patch"] += 1
@@ -52,12 +52,12 @@ class World:
 
     @property
     def writes(self) -> tuple[int, int, int]:
-        """Creates, patches, skips."""
+        """The numbers of creates, patches and skips."""
         return self.did["create"], self.did["patch"], self.did["skip"]
 
 
 class TestGoldenNumbers:
-    """Two sums worth remembering."""
+    """Two well-known results of client-go's defaults."""
 
     def test_different(self) -> None:
         """Pitfall 49: 60 different messages are 9 creates, 1 aggregate, 15 patches, 35 skips; its count is 16."""
@@ -69,7 +69,7 @@ class TestGoldenNumbers:
         assert world.correlator.aggregated == 51
 
     def test_identical(self) -> None:
-        """Pitfall 49: 60 identical events are 1 create, 24 patches, 35 skips; the next one through carries 61."""
+        """Pitfall 49: 60 identical events are 1 create, 24 patches, 35 skips; the next patch carries the count 61."""
         world = World()
         for _ in range(60):
             world.record()
@@ -80,8 +80,9 @@ class TestGoldenNumbers:
         assert list(world.counts.values()) == [61]
 
 
-# 12 messages about one object and reason in turns, 5 times each, no time passing: creates, patches, and the counts at
-# the server in the end (the last one of an aggregate). The table of the docs.
+# 12 messages about one object and reason in turn, 5 times each, with a stopped clock: creates, patches, and the final
+# counts
+# on the server (an aggregate comes last). The same table is in the docs.
 RECIPES: dict[str, tuple[dict[str, Any], int, int, list[int]]] = {
     "client-go's defaults": ({}, 10, 15, [3, *[2] * 8, 6]),
     "count identical events, never combine": ({"max_events": None}, 12, 13, [3, *[2] * 11]),
@@ -98,11 +99,11 @@ RECIPES: dict[str, tuple[dict[str, Any], int, int, list[int]]] = {
 
 
 class TestRecipes:
-    """What counts as the same is chosen by options."""
+    """Options decide which events count as the same."""
 
     @pytest.mark.parametrize("wish", RECIPES)
     def test_table(self, wish: str) -> None:
-        """Each recipe makes the creates, patches and final counts that the docs say."""
+        """Each recipe makes the creates, patches and final counts of the documented table."""
         options, creates, patches, counts = RECIPES[wish]
         world = World(**options)
         for _ in range(5):
@@ -111,7 +112,7 @@ class TestRecipes:
         assert (*world.writes, list(world.counts.values())) == (creates, patches, 60 - creates - patches, counts)
 
     def test_latest_message(self) -> None:
-        """One row for each object, type and reason shows the latest message."""
+        """One row per object, type and reason shows the latest message."""
         world = World(max_events=1, message_func=lambda event: event.message)
         for message in ("first", "second", "third"):
             world.record(message)
@@ -119,7 +120,7 @@ class TestRecipes:
         assert list(world.counts.values()) == [3]
 
     def test_budget_for_each_reason(self) -> None:
-        """Pitfall 50: 25 noisy events use up an important one's budget, unless each reason has its own."""
+        """Pitfall 50: 25 noisy events use up the budget of an important one, unless each reason has its own budget."""
         for options, expected in (({}, None), ({"spam_key_func": spam_key_by_object_and_reason}, "OOMKilled")):
             world = World(**options)
             for _ in range(25):
@@ -129,18 +130,18 @@ class TestRecipes:
 
 
 class TestSame:
-    """Which events are one row."""
+    """Which events share a row."""
 
     @staticmethod
     def rows(*references: ObjectReference) -> int:
-        """How many rows the same event about these objects makes."""
+        """The number of rows for the same event about these objects."""
         world = World()
         for reference in references:
             world.record(reference=reference)
         return len(world.counts)
 
     def test_resource_version(self) -> None:
-        """Pitfall 53: an object that changes each time is still one row whose count grows."""
+        """Pitfall 53: an object that changes each time still has one row whose count grows."""
         world = World()
         for version in range(20):
             world.record(reference=ObjectReference(kind="Pod", name="a", uid="u", resource_version=str(version)))
@@ -157,7 +158,7 @@ class TestSame:
         )
 
     def test_recreated(self) -> None:
-        """Pitfall 55: an object made anew under the same name, with a new uid, has rows of its own."""
+        """Pitfall 55: an object recreated under the same name, with a new uid, has its own rows."""
         assert (
             self.rows(ObjectReference(kind="Pod", name="a", uid="1"), ObjectReference(kind="Pod", name="a", uid="2"))
             == 2
@@ -174,7 +175,7 @@ class TestSame:
 
     @pytest.mark.parametrize("field", ["type", "reason", "message", "source"])
     def test_fields(self, field: str) -> None:
-        """Type, reason, message and source tell events apart."""
+        """Events that differ in type, reason, message or source have different rows."""
         world = World()
         other = {"type": "Warning", "reason": "Other", "message": "other", "source": EventSource("other")}[field]
         world.record()
@@ -182,7 +183,7 @@ class TestSame:
         assert list(world.counts.values()) == [1, 1]
 
     def test_wall_clock_going_back(self) -> None:
-        """Pitfalls 24, 52: what is written of an event last happened at its first time, or later; never before."""
+        """Pitfalls 24, 52: an event's last time is never before its first time."""
         world = World()
         written = [world.record(time=time * NANO) for time in (50, 40, 60)]
         assert [(each.first_time // NANO, each.time // NANO) for each in written if each is not None] == [
@@ -193,10 +194,10 @@ class TestSame:
 
 
 class TestAggregate:
-    """Events that differ in their message only become one."""
+    """Events that differ only in their message are combined."""
 
     def test_window(self) -> None:
-        """Pitfall 51: an aggregate unseen for 600 s goes on, for one nanosecond more it starts anew."""
+        """Pitfall 51: an aggregate continues after 600 s of silence; one nanosecond later it starts anew."""
         for late, expected in ((0, "(combined from similar events): m10"), (1, "m10")):
             world = World(burst_size=None)
             for number in range(10):
@@ -206,7 +207,7 @@ class TestAggregate:
             assert world.messages[-1] == expected
 
     def test_clock_going_back(self) -> None:
-        """Pitfall 52: a clock that goes back by hours neither opens nor freezes a window."""
+        """Pitfall 52: a clock that goes back by hours neither opens nor freezes an aggregation window."""
         world = World(burst_size=None)
         world.now = 10_000 * NANO
         for number in range(9):
@@ -228,14 +229,14 @@ class TestAggregate:
         assert (body["reportingComponent"], body["reportingInstance"]) == ("kubelet", "node-1")
 
     def test_known_messages_pass(self) -> None:
-        """The first nine messages stay rows of their own, also after others were combined."""
+        """The first nine messages keep their own rows after others were combined."""
         world = World(burst_size=None)
         for number in (*range(12), 0, 8):
             world.record(f"m{number}")
         assert world.messages[-2:] == ["m0", "m8"]
 
     def test_alone(self) -> None:
-        """The aggregator can be used by itself, as client-go's."""
+        """The aggregator can be used alone, as in client-go."""
         aggregator = EventAggregator(CorrelatorOptions(max_events=2))
         first, key = aggregator.event_aggregate(event("a"))
         second, other = aggregator.event_aggregate(event("b"))
@@ -244,10 +245,10 @@ class TestAggregate:
 
 
 class TestFilter:
-    """A budget for each object."""
+    """The rate limit of each object."""
 
     def test_refill(self) -> None:
-        """Pitfall 51: after 300 s one more passes."""
+        """Pitfall 51: after 300 s one more event passes."""
         world = World(burst_size=1)
         world.record()
         for now, skips in ((300 * NANO - 1, 1), (300 * NANO, 1), (300 * NANO, 2)):
@@ -256,7 +257,7 @@ class TestFilter:
             assert world.did["skip"] == skips
 
     def test_first_filtered(self) -> None:
-        """Pitfall 60: of an event whose first occurrence was filtered the next one carries the whole count."""
+        """Pitfall 60: if an event's first occurrence was filtered, the next one that passes has the whole count."""
         world = World(burst_size=1)
         world.record("noise")
         world.record("late")
@@ -272,23 +273,23 @@ class TestFilter:
         assert world.record(type="Warning") is not None
 
     def test_alone(self) -> None:
-        """The filter can be used by itself: True means skip."""
+        """The filter can be used alone: True means skip."""
         spam_filter = EventSourceObjectSpamFilter(CorrelatorOptions(burst_size=1, clock=lambda: 0))
         assert [spam_filter.filter(event()), spam_filter.filter(event())] == [False, True]
 
 
 class Late:
-    """A decider with a rate limit of one event, and a clock that both its times follow."""
+    """A decider with a rate limit of one event, and one clock for both of its times."""
 
     def __init__(self, **options: Any) -> None:
-        """Nothing has happened."""
+        """Start with no events."""
         self.seconds = 0.0
         given = {"burst_size": 1, "clock": lambda: round(self.seconds * NANO), **options}
         self.decider = CoreDecider(CorrelatorOptions(**given), None)
         self.serial = 0
 
     def record(self, message: str = "m", **fields: Any) -> tuple[int, bool, float | None] | None:
-        """An event is recorded: count, whether the write catches up, and its due time; None if nothing is written."""
+        """Record an event. Returns count, catch_up flag and due time of the write, or None."""
         self.serial += 1
         write = self.decider.decide(event(message, self.serial, **fields), self.seconds)
         if write is None:
@@ -298,10 +299,10 @@ class Late:
 
 
 class TestCatchUp:
-    """The count of an event that the rate limit holds back is written later."""
+    """The counts of rate-limited events are written later."""
 
     def test_when_there_is_a_token(self) -> None:
-        """Each occurrence that is held back moves the count, not the time: that of the next token."""
+        """Each rate-limited occurrence raises the pending count, but keeps the due time: that of the next token."""
         late = Late()
         assert late.record() == (1, False, None)
         for count, seconds in ((2, 0.0), (3, 10.0), (4, 299.0)):
@@ -309,12 +310,12 @@ class TestCatchUp:
             assert late.record() == (count, True, 300.0)
 
     def test_switched_off(self) -> None:
-        """With `catch_up=False` nothing is written, as by client-go."""
+        """With `catch_up=False` nothing is written, as in client-go."""
         late = Late(catch_up=False)
         assert [late.record(), late.record()] == [(1, False, None), None]
 
     def test_it_takes_no_token_from_events(self) -> None:
-        """An event that has a token in client-go is written, also after a catch-up; that delays the next catch-up."""
+        """A catch-up takes no token from events: they are written as in client-go, and delay the next catch-up."""
         late = Late()
         late.record()
         assert late.record() == (2, True, 300.0)
@@ -323,7 +324,7 @@ class TestCatchUp:
         assert late.record() == (4, True, 900.0)
 
     def test_an_event_supersedes_it(self) -> None:
-        """A write of the event before the catch-up is due carries its count, and gives the token back."""
+        """A write of the event before its catch-up is due carries the count, and returns the token."""
         late = Late(burst_size=2)
         late.record()
         late.record("other")
@@ -333,7 +334,7 @@ class TestCatchUp:
         assert late.record() == (4, True, 900.0)
 
     def test_one_for_a_token(self) -> None:
-        """Several events about one object take turns: one catch-up for a token."""
+        """Several events about one object take turns: one catch-up per token."""
         late = Late(burst_size=3)
         for message in "abc":
             late.record(message)
@@ -342,7 +343,7 @@ class TestCatchUp:
         ]  # fmt: skip
 
     def test_quiet_time_pays_it_back(self) -> None:
-        """Once the bucket is full, earlier catch-ups delay later ones no more."""
+        """Once the bucket is full again, earlier catch-ups no longer delay later ones."""
         late = Late()
         late.record()
         assert late.record() == (2, True, 300.0)
@@ -351,7 +352,7 @@ class TestCatchUp:
         assert late.record() == (4, True, 1200.0)
 
     def test_never_written(self) -> None:
-        """An event whose first occurrence was held back is not caught up: there is no object to patch."""
+        """An event whose first occurrence was filtered has no catch-up, because it has no API object to patch."""
         late = Late()
         late.record("noise")
         assert [late.record("late"), late.record("late")] == [None, None]
@@ -373,14 +374,14 @@ class TestCatchUp:
         assert (write.state.count, write.state.message) == (3, "(combined from similar events): number 11")
 
     def test_own_keys(self) -> None:
-        """A rate limit of the user's works the same."""
+        """Catch-up works with a custom spam key."""
         late = Late(spam_key_func=lambda event: event.message)
         assert [late.record("a"), late.record("a"), late.record("b")] == [
             (1, False, None), (2, True, 300.0), (1, False, None)
         ]  # fmt: skip
 
     def test_forgotten(self) -> None:
-        """An event that is evicted while its catch-up is pending is due now; one that was caught up is not."""
+        """An evicted event with a pending catch-up is due immediately; one already caught up is not."""
         for seconds, overdue in ((0.0, 1), (300.0, 0)):
             late = Late(lru_cache_size=1)
             late.record()
@@ -393,7 +394,7 @@ class TestCatchUp:
             assert list(late.decider.overdue()) == []
 
     def test_a_clock_that_stands_still(self) -> None:
-        """If only monotonic time passes, each catch-up needs another token."""
+        """With a stopped wall clock, each catch-up needs another token in monotonic time."""
         late = Late(clock=lambda: 0)
         late.record()
         dues = []
@@ -404,12 +405,12 @@ class TestCatchUp:
 
 
 def raises(_: Event) -> Any:
-    """A user's function with a fault."""
+    """A user's function that raises."""
     raise RuntimeError("user")
 
 
 class TestUserFunctions:
-    """Pitfall 58: a user's function that fails, or returns nonsense, is replaced by the default for that event."""
+    """Pitfall 58: if a user's function fails or returns nonsense, the default replaces it for that event."""
 
     @pytest.mark.parametrize(
         "function",
@@ -426,7 +427,7 @@ class TestUserFunctions:
         ],
     )
     def test_key_func(self, function: Any) -> None:
-        """Keys that are no pair of hashables: the default combines, and each event is counted once."""
+        """For keys that are no pair of hashables the default combines, and each event is counted once."""
         world = World(key_func=function)
         for number in range(10):
             world.record(f"m{number}")
@@ -435,7 +436,7 @@ class TestUserFunctions:
 
     @pytest.mark.parametrize("function", [raises, lambda _: None, lambda _: b"x", lambda _: 5, lambda: "x"])
     def test_message_func(self, function: Any) -> None:
-        """A message that is no text: the default's, counted once for each combined event."""
+        """A message that is no text is replaced by the default's, and counted once for each combined event."""
         world = World(max_events=1, message_func=function)
         world.record("a")
         world.record("b")
@@ -444,7 +445,7 @@ class TestUserFunctions:
 
     @pytest.mark.parametrize("function", [raises, lambda _: None, lambda _: [], lambda _: ("a", []), lambda: "x"])
     def test_spam_key_func(self, function: Any) -> None:
-        """A spam key that is none: the default's budget, counted once for each event."""
+        """For an unhashable spam key the default applies, and each event is counted once."""
         world = World(spam_key_func=function)
         for _ in range(30):
             world.record()
@@ -452,7 +453,7 @@ class TestUserFunctions:
 
     @pytest.mark.parametrize("clock", [lambda: 1 // 0, lambda: None, lambda: 1.5, lambda _: 5])
     def test_clock(self, clock: Any) -> None:
-        """A clock that gives no nanoseconds, but seconds as a float: the system's, counted once for each reading."""
+        """A clock that returns no nanoseconds is replaced by the system's, and counted once for each reading."""
         options = CorrelatorOptions(clock=clock)
         correlator = EventCorrelator(options)
         written = [correlator.correlate(event(serial=serial)) for serial in (1, 2, 3)]
@@ -462,20 +463,20 @@ class TestUserFunctions:
         assert EventAggregator(options).event_aggregate(event())[0].message == "m"
 
     def test_only_that_event(self) -> None:
-        """An event on which the function works is not affected by one on which it failed."""
+        """Only the events on which a function fails fall back to the default."""
         world = World(burst_size=1, spam_key_func=lambda event: {"good": "key"}[event.message])
         for message in ("good", "bad", "good"):
             world.record(message)
         assert (world.did["create"], world.did["skip"], world.correlator.fallbacks) == (2, 1, 1)
 
     def test_all_of_them(self) -> None:
-        """Each function is counted by itself."""
+        """Each failing function is counted separately."""
         world = World(max_events=1, key_func=raises, message_func=raises, spam_key_func=raises)
         world.record()
         assert (world.correlator.fallbacks, world.did["create"]) == (3, 1)
 
     def test_own_keys(self) -> None:
-        """Any hashables are keys."""
+        """Keys may be any hashable values."""
         world = World(max_events=2, burst_size=None, key_func=lambda event: (event.reason, len(event.message)))
         for message in ("aa", "bb", "ccc"):
             world.record(message)
@@ -483,7 +484,7 @@ class TestUserFunctions:
         assert world.correlator.fallbacks == 0
 
     def test_spam_key_sees_the_write(self) -> None:
-        """A user's spam key is made of what would be written: the count so far, the combined message."""
+        """A custom spam key function sees the event to be written: the count so far, the combined message."""
         seen: list[tuple[int, str]] = []
         world = World(max_events=2, spam_key_func=lambda event: seen.append((event.count, event.message)) or "key")
         for message in ("a", "a", "b"):
@@ -492,10 +493,10 @@ class TestUserFunctions:
 
 
 class TestMemory:
-    """Each memory is bounded, and counts what it forgot."""
+    """Each cache is bounded, and counts its evictions."""
 
     def test_evictions(self) -> None:
-        """Pitfall 57: more live keys than places: the oldest are forgotten, counted, and begin anew."""
+        """Pitfall 57: with more live keys than places the oldest are evicted, counted, and start anew."""
         world = World(lru_cache_size=3)
         pods = [ObjectReference(kind="Pod", name=f"p{number}") for number in range(5)]
         for pod in (*pods, pods[0], pods[4]):
@@ -504,7 +505,7 @@ class TestMemory:
         assert (world.did["create"], world.did["patch"]) == (6, 1)
 
     def test_update_state(self) -> None:
-        """What a server answered is remembered as the event's count, name and first time."""
+        """`update_state` stores count, name and first time of a server's answer."""
         correlator = EventCorrelator()
         correlator.update_state(event(serial=1, count=41, name="known", first_time=0))
         result = correlator.event_correlate(event(serial=9)).event
@@ -512,7 +513,7 @@ class TestMemory:
         assert (result.count, result.name, result.first_time, result.time) == (42, "known", 0, 9 * NANO)
 
     def test_result(self) -> None:
-        """A result holds the event and its patch, or says that it is skipped."""
+        """A result has the event and its patch, or is a skip."""
         correlator = EventCorrelator(CorrelatorOptions(burst_size=2))
         create, patch, skip = (correlator.event_correlate(event(serial=serial)) for serial in (1, 2, 3))
         assert (create.event is not None, create.patch, create.skip) == (True, None, False)
@@ -520,7 +521,7 @@ class TestMemory:
         assert (skip.event, skip.patch, skip.skip) == (None, None, True)
 
     def test_events_do_not_change(self) -> None:
-        """A recorded event, which other watchers hold too, is never changed."""
+        """A recorded event, which other watchers share, is never changed."""
         correlator = EventCorrelator()
         recorded = [event(serial=serial) for serial in (1, 2)]
         for one in recorded:
@@ -529,7 +530,7 @@ class TestMemory:
 
 
 def test_long_texts_are_not_kept() -> None:
-    """The caches hold digests of long texts, and tell long texts apart."""
+    """The caches hold digests of long texts, and distinguish them."""
     correlator = EventCorrelator(CorrelatorOptions(burst_size=None, max_events=3))
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -549,7 +550,7 @@ def test_long_texts_are_not_kept() -> None:
 
 
 def test_messages_are_cut_before_they_are_compared() -> None:
-    """Messages that are the same up to `max_message_bytes` are one event, which is counted."""
+    """Messages that are equal up to `max_message_bytes` are the same event, and are counted."""
     decider = CoreDecider(None, 20)
     texts = ["x" * 100 + "1", "x" * 100 + "2"]
     writes = [decider.decide(Event(POD, "Normal", "R", text, EventSource(), 1, 1), 0.0) for text in texts]

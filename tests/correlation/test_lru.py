@@ -1,4 +1,4 @@
-"""The bounded memory behaves as ``cachetools.LRUCache``."""
+"""The LRU cache behaves as ``cachetools.LRUCache``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEYS = st.integers(0, 9)
 
 @given(size=st.integers(1, 6), steps=st.lists(st.tuples(st.booleans(), KEYS), max_size=80))
 def test_as_cachetools(size: int, steps: list[tuple[bool, int]]) -> None:
-    """Any order of reads and writes leaves the same keys as in cachetools' cache, and gives the same answers."""
+    """Any sequence of reads and writes gives the same keys and answers as cachetools' cache."""
     ours: LRU[int, int] = LRU(size)
     theirs: cachetools.LRUCache[int, int] = cachetools.LRUCache(size)
     forgotten = 0
@@ -29,7 +29,7 @@ def test_as_cachetools(size: int, steps: list[tuple[bool, int]]) -> None:
 
 
 def test_a_read_counts_as_use() -> None:
-    """What was read lately stays, what was not is forgotten."""
+    """An entry that was read recently survives eviction."""
     cache: LRU[str, int] = LRU(2)
     cache.put("a", 1)
     cache.put("b", 2)
@@ -39,7 +39,7 @@ def test_a_read_counts_as_use() -> None:
 
 
 def test_a_known_key_forgets_nothing() -> None:
-    """Writing a known key again evicts nothing and makes it the most recently used."""
+    """Writing an existing key evicts nothing and makes it the most recently used."""
     cache: LRU[str, int] = LRU(2)
     cache.put("a", 1)
     cache.put("b", 2)
@@ -49,13 +49,13 @@ def test_a_known_key_forgets_nothing() -> None:
 
 
 def test_what_was_forgotten() -> None:
-    """A write gives back the value that had to go for it, if one had."""
+    """A write returns the evicted value, if any."""
     cache: LRU[str, int] = LRU(1)
     assert [cache.put("a", 1), cache.put("a", 2), cache.put("b", 3)] == [None, None, 2]
 
 
 def test_reads_in_turns() -> None:
-    """The last of two reads counts, though its key was the most recently used before the other's, too."""
+    """The last of two alternating reads counts, even if its key was the most recent one before."""
     cache: LRU[str, int] = LRU(2)
     cache.put("a", 1)
     cache.put("b", 2)

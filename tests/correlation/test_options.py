@@ -1,4 +1,4 @@
-"""Options that make no sense are refused when they are built."""
+"""Invalid options are refused in the constructor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OBJECT = pytest.param(object(), id="object()")
 
 
 def make(**options: Any) -> CorrelatorOptions:
-    """Options."""
+    """Build the options."""
     return CorrelatorOptions(**options)
 
 
@@ -27,7 +27,7 @@ def make(**options: Any) -> CorrelatorOptions:
     "value", [0, -1, -0.5, math.nan, math.inf, -math.inf, True, False, "5", b"5", [], 1 + 0j, OBJECT], ids=repr
 )
 def test_bad_numbers(name: str, value: object) -> None:
-    """Pitfall 59: 0, negative, NaN, infinite, a bool, a text: ``ValueError`` that names option and value."""
+    """Pitfall 59: 0, negative, NaN, infinite, a bool or a text is a ``ValueError`` that names option and value."""
     with pytest.raises(ValueError, match=name) as caught:
         make(**{name: value})
     assert repr(value) in str(caught.value)
@@ -44,14 +44,14 @@ def test_counts_are_whole(name: str) -> None:
     "name", ["lru_cache_size", "qps", "max_interval_in_seconds", "count_identical", "catch_up", *FUNCTIONS]
 )
 def test_none_where_it_switches_nothing_off(name: str) -> None:
-    """Pitfall 59: None is refused where it means nothing."""
+    """Pitfall 59: None is refused where it has no meaning."""
     with pytest.raises(ValueError, match=name):
         make(**{name: None})
 
 
 @pytest.mark.parametrize("name", ["burst_size", "max_events"])
 def test_none_switches_off(name: str) -> None:
-    """None is legal for the two parts that can be switched off, and the message for a 0 says so."""
+    """None is accepted for the two parts that can be switched off, and the error for a 0 explains this."""
     assert getattr(make(**{name: None}), name) is None
     with pytest.raises(ValueError, match="None switches"):
         make(**{name: 0})
@@ -60,7 +60,7 @@ def test_none_switches_off(name: str) -> None:
 @pytest.mark.parametrize("name", ["qps", "max_interval_in_seconds"])
 @pytest.mark.parametrize("value", [10**400, 1e300, 1e10, 5e-324, 1e-10])
 def test_absurd_numbers(name: str, value: float) -> None:
-    """A number beyond all sense is refused, instead of overflowing in the worker later."""
+    """Extreme numbers are refused, instead of overflowing in the worker later."""
     with pytest.raises(ValueError, match=name):
         make(**{name: value})
 
@@ -76,7 +76,7 @@ def test_absurd_numbers(name: str, value: float) -> None:
     ],
 )
 def test_whatever_is_accepted_works(options: dict[str, Any]) -> None:
-    """Options that were accepted never make a correlator fail."""
+    """Accepted options never make a correlator fail."""
     correlator = EventCorrelator(make(**options))
     reference, source = ObjectReference(name="web"), EventSource("c")
     for number in range(30):
@@ -95,14 +95,14 @@ def test_whatever_is_accepted_works(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["count_identical", "catch_up"])
 @pytest.mark.parametrize("value", [0, 1, "yes", None])
 def test_yes_or_no(name: str, value: object) -> None:
-    """A switch is True or False."""
+    """A switch must be True or False."""
     with pytest.raises(ValueError, match=name):
         make(**{name: value})
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_are_callable(name: str) -> None:
-    """A function that cannot be called is refused."""
+    """A function option must be callable."""
     with pytest.raises(ValueError, match=name):
         make(**{name: "event.reason"})
 
@@ -116,6 +116,6 @@ def test_defaults() -> None:
 
 
 def test_options_do_not_change() -> None:
-    """Options can be shared: they never change."""
+    """Options are immutable, so that they can be shared."""
     with pytest.raises(AttributeError):
         CorrelatorOptions().qps = 1.0  # type: ignore[misc]

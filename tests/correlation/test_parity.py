@@ -1,4 +1,4 @@
-"""kevents makes the requests that client-go v0.36.3 made: every recorded trace is replayed, step by step."""
+"""kevents makes the same requests as client-go v0.36.3: every recorded trace is replayed, step by step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load(kind: str) -> list[Any]:
 
 
 def normal(value: Any) -> Any:
-    """A JSON value in which what is empty is the same as missing."""
+    """A JSON value without its empty fields."""
     if isinstance(value, dict):
         cleaned = {key: normal(item) for key, item in value.items()}
         return {key: item for key, item in cleaned.items() if item not in ("", None)}
@@ -49,7 +49,7 @@ def options_of(options: dict[str, Any], clock: Any, *, catch_up: bool) -> Correl
 
 
 def as_recorded(step: dict[str, Any]) -> Event:
-    """The event of a step as it reaches the sink path."""
+    """The event of a step as it reaches the sink."""
     body = step["event"]
     metadata = {key: body[key] for key in ("name", "namespace", "annotations") if key in body}
     event = Event.from_dict({**body, "metadata": metadata, "firstTimestamp": step["at"], "lastTimestamp": step["at"]})
@@ -58,19 +58,19 @@ def as_recorded(step: dict[str, Any]) -> Event:
 
 
 class Server:
-    """The objects the server holds, as far as a trace tells."""
+    """The objects on the server of a trace."""
 
     def __init__(self) -> None:
-        """Hold nothing."""
+        """Start without objects."""
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
 
     def expire(self, names: list[str]) -> None:
-        """Forget events."""
+        """Remove events."""
         for key in [key for key in self.objects if "*" in names or key[1] in names]:
             del self.objects[key]
 
     def write(self, event: Event, patch: dict[str, Any] | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Write as client-go does; the requests made, and what is then stored."""
+        """Write as client-go does. Returns the requests, and the stored object."""
         key = (event.namespace, event.name)
         requests = []
         if patch is not None:
@@ -86,7 +86,7 @@ class Server:
 
 
 def comparable(request: dict[str, Any]) -> dict[str, Any]:
-    """A request without what differs on purpose: type metadata, and what an aggregate carries over here."""
+    """A request without its type metadata, which differs on purpose."""
     body = normal(request["body"])
     if request["verb"] == "create":
         body.pop("apiVersion", None)
@@ -95,7 +95,7 @@ def comparable(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_carried(request: dict[str, Any]) -> dict[str, Any]:
-    """A create of an aggregate without the three fields that kevents carries over and client-go does not."""
+    """A create of an aggregate without the three fields that only kevents carries over."""
     body = {k: v for k, v in request["body"].items() if k not in ("reportingComponent", "reportingInstance")}
     metadata = {k: v for k, v in body.get("metadata", {}).items() if k != "annotations"}
     return {**request, "body": {**body, "metadata": metadata} if metadata else body}
@@ -103,7 +103,7 @@ def without_carried(request: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("trace", load("correlate"))
 def test_correlate(trace: dict[str, Any]) -> None:
-    """Each event becomes the requests that client-go made of it, or is skipped as there."""
+    """Each event makes client-go's requests, or is skipped as in client-go."""
     now = 0
     correlator = EventCorrelator(options_of(trace["options"], lambda: now, catch_up=False))
     server = Server()
@@ -118,7 +118,7 @@ def test_correlate(trace: dict[str, Any]) -> None:
         expected = [comparable(request) for request in step["requests"]]
         actual = [comparable(request) for request in requests]
         aggregate = "reportingComponent" not in expected[-1]["body"] and expected[-1]["verb"] == "create"
-        if aggregate:  # difference: an aggregate carries the reporting fields and annotations of its occurrence
+        if aggregate:  # difference: an aggregate has the reporting fields and annotations of its occurrence
             expected, actual = [[without_carried(r) for r in requests] for requests in (expected, actual)]
         assert actual == expected, number
         correlator.update_state(Event.from_dict(stored))
@@ -126,7 +126,7 @@ def test_correlate(trace: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("trace", load("correlate"))
 def test_catch_up_only_adds_patches(trace: dict[str, Any]) -> None:
-    """With `catch_up` each request of client-go's is made; added are patches of its events, at most one for a token."""
+    """With `catch_up` all requests of client-go are made, plus patches of its events, at most one per token."""
     now = 0
     options = options_of(trace["options"], lambda: now, catch_up=True)
     decider, plain = CoreDecider(options, None), EventCorrelator(options)

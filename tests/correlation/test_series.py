@@ -1,4 +1,4 @@
-"""Which writes repeated events of events.k8s.io deserve, and when."""
+"""The writes for repeated events of events.k8s.io, and their times."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ CREATE, PATCH = "create", "patch"
 
 
 def pod(**fields: str) -> ObjectReference:
-    """The pod, with a field or two of its own."""
+    """The pod, with the given fields changed."""
     given = {"kind": "Pod", "api_version": "v1", "namespace": "prod", "name": "web-0", "uid": "u-1"}
     return ObjectReference(**{**given, **fields})
 
 
 class TestWhen:
-    """A series is its first event, counted; the count is written seldom."""
+    """A series starts with its first event, and its count is written rarely."""
 
     def test_first_and_second_at_once(self) -> None:
-        """The first occurrence is created, the second patched, both at once."""
+        """The first occurrence is created and the second patched, both immediately."""
         world = World()
         world.record()
         world.advance(10)
@@ -36,14 +36,14 @@ class TestWhen:
         assert world.requests[1].body == {"series": {"count": 2, "lastObservedTime": "2026-07-24T09:00:10.123456Z"}}
 
     def test_a_burst_is_one_create(self) -> None:
-        """Occurrences that come before the create has left are in it."""
+        """Occurrences that arrive before the create is sent are included in it."""
         world = World()
         world.record_batch([{}] * 100)
         assert world.writes == [(0, CREATE, 100)]
         assert world.queue.delivered == 100
 
     def test_later_ones_wait(self) -> None:
-        """From the third on occurrences are counted in memory only."""
+        """From the third occurrence on, the count grows in memory only."""
         world = World()
         for _ in range(50):
             world.record()
@@ -52,7 +52,7 @@ class TestWhen:
         assert world.queue.events == 48
 
     def test_refreshed_every_half_hour(self) -> None:
-        """A series that goes on is patched with its present count every 30 minutes."""
+        """A continuing series is patched with its current count every 30 minutes."""
         world = World()
         for _ in range(140):
             world.record()
@@ -61,7 +61,7 @@ class TestWhen:
         assert [write for write in world.writes if write[0] < 8000] == [(0, CREATE, 1), *patches]
 
     def test_ends_after_six_minutes(self) -> None:
-        """Six minutes after the last occurrence its final count is patched, at its time."""
+        """Six minutes after the last occurrence the final count is patched, with the time of that occurrence."""
         world = World()
         for _ in range(5):
             world.record()
@@ -72,7 +72,7 @@ class TestWhen:
         assert world.queue.keys == 0
 
     def test_each_occurrence_moves_the_end(self) -> None:
-        """As long as the silences are shorter than six minutes the series goes on."""
+        """A series continues as long as its pauses are shorter than six minutes."""
         world = World()
         for _ in range(4):
             world.record()
@@ -80,7 +80,7 @@ class TestWhen:
         assert world.writes == [(0, CREATE, 1), (359, PATCH, 2)]
 
     def test_silence_forgets(self) -> None:
-        """An identity unseen for six minutes starts anew, under a new name."""
+        """An identity that was silent for six minutes starts a new series with a new name."""
         world = World()
         world.record()
         world.advance(360)
@@ -89,7 +89,7 @@ class TestWhen:
         assert len({request.name for request in world.requests}) == 2
 
     def test_starts_anew_beside_its_final_count(self) -> None:
-        """An identity that comes again in the very moment of its end does not take the final count away."""
+        """An identity that recurs at the very end of its series does not lose the final count."""
         world = World()
         for _ in range(3):
             world.record()
@@ -99,7 +99,7 @@ class TestWhen:
         assert {(r.verb, r.name, r.count) for r in world.requests[2:]} == {(PATCH, first, 3), (CREATE, second, 1)}
 
     def test_shorter_interval(self) -> None:
-        """A count that grows is written at most once in `series_interval`."""
+        """A growing count is written at most once per `series_interval`."""
         world = World(series_interval=10.0)
         for _ in range(40):
             world.record()
@@ -107,7 +107,7 @@ class TestWhen:
         assert world.writes == [(0, CREATE, 1), (1, PATCH, 2), (11, PATCH, 11), (21, PATCH, 21), (31, PATCH, 31)]
 
     def test_after_a_quiet_interval_at_once(self) -> None:
-        """What comes when the interval is over and nothing waited is written at once."""
+        """An occurrence after a quiet interval is written immediately."""
         world = World(series_interval=10.0)
         for moment in (0, 1, 2, 30, 31, 100):
             world.advance(moment - world.now)
@@ -116,7 +116,7 @@ class TestWhen:
         assert world.writes == expected
 
     def test_flush_writes_the_count(self) -> None:
-        """A flush writes each present count; what comes later waits again."""
+        """A flush writes all current counts; later occurrences wait again."""
         world = World()
         for _ in range(7):
             world.record()
@@ -127,7 +127,7 @@ class TestWhen:
         assert world.writes[-1] == (360, PATCH, 8)
 
     def test_eviction_writes_the_count(self) -> None:
-        """An identity forgotten for lack of room has its present count written, in the same moment."""
+        """An evicted identity has its current count written immediately."""
         world = World(lru_cache_size=2)
         for reason in "AAAABC":
             world.record(reason=reason)
@@ -136,7 +136,7 @@ class TestWhen:
         assert world.writes[-1] == (0, CREATE, 1), "it starts anew"
 
     def test_eviction_in_one_batch(self) -> None:
-        """An eviction in the batch that brought the occurrences still writes them all."""
+        """An eviction in the same batch as the occurrences still writes all of them."""
         world = World(lru_cache_size=1)
         world.record(reason="A")
         world.record(reason="A")
@@ -147,7 +147,7 @@ class TestWhen:
         }
 
     def test_bounded(self) -> None:
-        """Of any number of identities only so many are remembered, and the others are counted as forgotten."""
+        """The number of remembered identities is bounded, and evictions are counted."""
         world = World(lru_cache_size=16)
         for number in range(100):
             world.record(reason=f"R{number}")
@@ -155,7 +155,7 @@ class TestWhen:
         assert len(world.stored) == 100
 
     def test_waiting_takes_no_room(self) -> None:
-        """Series that wait for their time do not count against the backlog."""
+        """Series that wait for their due time do not count against the backlog."""
         world = World(backlog=1)
         for number in range(10):
             for _ in range(3):
@@ -163,7 +163,7 @@ class TestWhen:
         assert (world.queue.keys, world.queue.events, world.queue.dropped) == (10, 10, {})
 
     def test_gone_is_created_with_its_series(self) -> None:
-        """Pitfall 36: a patch of an expired event becomes a create of the same name with the series, and no other."""
+        """Pitfall 36: a patch of an expired event becomes a create of the same name with the series."""
         world = World()
         world.record()
         world.stored.clear()
@@ -174,7 +174,7 @@ class TestWhen:
         assert again.body == {**first.body, **world.requests[1].body}
 
     def test_nothing_to_patch_in_a_first_one(self) -> None:
-        """A create whose answer was lost, met by 409, is patched with nothing: a series of one is refused."""
+        """The patch after a 409 is empty for a single occurrence, because the server refuses a series of one."""
         assert series_event().to_patch() == {"metadata": {}}
 
     @given(
@@ -184,7 +184,7 @@ class TestWhen:
         interval=st.sampled_from([0.5, 60.0, 1800.0]),
     )
     def test_counts_add_up(self, steps: list[tuple[str, float]], interval: float) -> None:
-        """Whatever comes and goes, after a flush the stored counts of each reason are its occurrences."""
+        """After a flush the stored counts of each reason add up to its occurrences, for any sequence of events."""
         world = World(lru_cache_size=2, series_interval=interval)
         for reason, pause in steps:
             world.record(reason=reason)
@@ -199,10 +199,10 @@ class TestWhen:
 
 
 class TestIdentity:
-    """What counts as the same."""
+    """Which events belong to the same series."""
 
     def series(self, *fields: dict[str, Any], **options: Any) -> int:
-        """Of how many series events with these fields are."""
+        """The number of series for events with these fields."""
         world = World(**options)
         for each in fields:
             world.record(**each)
@@ -225,7 +225,7 @@ class TestIdentity:
         ids=lambda fields: next(iter(fields)),
     )
     def test_different(self, fields: dict[str, Any]) -> None:
-        """Type, reason, action, controller, instance, regarding and related make a difference."""
+        """Events with another type, reason, action, source, regarding or related object are another series."""
         assert self.series({}, fields) == 2
 
     @pytest.mark.parametrize(
@@ -240,11 +240,11 @@ class TestIdentity:
         ids=lambda fields: next(iter(fields)),
     )
     def test_same(self, fields: dict[str, Any]) -> None:
-        """Note, the object's version and part, annotations and labels make none: an object may change in a series."""
+        """Note, the object's version and part, annotations and labels do not split a series."""
         assert self.series({}, fields) == 1
 
     def test_versions_of_related(self) -> None:
-        """Of the related object, too, only the version may change."""
+        """A new version of the related object does not split a series either."""
         newer = ObjectReference(kind="Node", api_version="v1", name="node-1", uid="n", resource_version="8")
         assert self.series({"related": NODE}, {"related": newer}) == 1
 
@@ -253,7 +253,7 @@ class TestIdentity:
         assert self.series({}, {"note": "other"}, {}, key_func=key_with_note) == 2
 
     def test_series_is_its_first_event(self) -> None:
-        """All that is written of a series but its count and time is its first event's."""
+        """A series keeps all fields of its first event, except count and time."""
         world = World()
         world.record(note="one", regarding=pod(resource_version="1"), annotations={"a": "1"})
         world.stored.clear()
@@ -266,7 +266,7 @@ class TestIdentity:
         ) == ("one", "1", {"a": "1"})
 
     def test_own_key(self) -> None:
-        """A `key_func` of one's own decides."""
+        """A custom `key_func` decides."""
         world = World(key_func=lambda event: event.reason)
         world.record()
         world.record(regarding=pod(name="web-1"))
@@ -275,7 +275,7 @@ class TestIdentity:
 
     @pytest.mark.parametrize("key", [None, [], {"a": 1}, ({},)], ids=["None", "list", "dict", "tuple of a dict"])
     def test_no_key(self, key: object) -> None:
-        """A `key_func` that gives no key is not asked again for that event: the default decides, and it is counted."""
+        """If `key_func` returns no valid key, the default decides for that event, and the fallback is counted."""
         world = World(key_func=lambda _: key)
         world.record()
         world.record()
@@ -283,7 +283,7 @@ class TestIdentity:
         assert world.decider.fallbacks == 2
 
     def test_failing_key(self) -> None:
-        """A `key_func` that raises loses no event: the default decides, and it is counted."""
+        """If `key_func` raises, no event is lost: the default decides, and the fallback is counted."""
 
         def fail(event: SeriesEvent) -> str:
             raise RuntimeError(event.reason)
@@ -300,14 +300,14 @@ class TestIdentity:
         assert world.decider.aggregated == 4
 
     def test_foreign_event(self) -> None:
-        """An event of core/v1 is none of its."""
+        """An event of core/v1 is refused."""
         event = Event(reference=POD, type="Normal", reason="R", message="m", source=EventSource(), time=1, serial=1)
         with pytest.raises(TypeError, match=r"not an event of events\.k8s\.io"):
             SeriesDecider(SeriesOptions()).decide(event, 0.0)
 
 
 class TestBody:
-    """The event as the API server wants it."""
+    """The body in the form of the API."""
 
     def test_create(self) -> None:
         """The body has the names of events.k8s.io/v1, the time with six digits, no count and no source."""
@@ -330,33 +330,33 @@ class TestBody:
         }
 
     def test_series(self) -> None:
-        """A series begins with two: count and last time, in the create as in the patch."""
+        """A series has a count of at least two and its last time, in creates and patches alike."""
         event = series_event().replace(count=3, time=START + 7 * NANO)
         series = {"count": 3, "lastObservedTime": "2026-07-24T09:00:07.123456Z"}
         assert (event.to_dict()["series"], event.to_dict()["eventTime"]) == (series, "2026-07-24T09:00:00.123456Z")
         assert event.to_patch() == {"series": series}
 
     def test_cluster_scoped(self) -> None:
-        """Pitfall 32: an event about an object without namespace lives in `default`, the reference stays without."""
+        """Pitfall 32: an event about a cluster-scoped object is in `default`, and its reference has no namespace."""
         body = series_event(regarding=NODE).to_dict()
         assert (body["metadata"]["namespace"], body["regarding"].get("namespace")) == ("default", None)
 
     @pytest.mark.parametrize("texts", ["a\ud800b", "a\x00b\n", "🔥 世界"])
     def test_texts(self, texts: str) -> None:
-        """Pitfall 28: every text becomes valid Unicode, a lone surrogate the replacement character."""
+        """Pitfall 28: every text becomes valid Unicode; a lone surrogate becomes the replacement character."""
         body = series_event(note=texts, reason=texts, action=texts).to_dict()
         expected = texts.replace("\ud800", "\ufffd")
         assert [body[name] for name in ("note", "reason", "action")] == [expected] * 3
 
     def test_clock_set_back(self) -> None:
-        """Pitfall 24: an occurrence that seems to come before the first is taken to come with it."""
+        """Pitfall 24: an occurrence with a time before the first one gets the time of the first."""
         world = World()
         world.record()
         world.record(time=START - 5 * NANO)
         assert world.requests[1].body["series"]["lastObservedTime"] == "2026-07-24T09:00:00.123456Z"
 
     def test_names(self) -> None:
-        """What core/v1 calls reference, message and source has its own names here."""
+        """The fields that core/v1 calls reference, message and source have the names of events.k8s.io."""
         event = series_event()
         assert (
             event.regarding,
@@ -366,7 +366,7 @@ class TestBody:
         ) == (POD, "n", "example.com/c", "c-1")
 
     def test_read_back(self) -> None:
-        """What was written is read back, to the microsecond."""
+        """A written event can be read back, to the microsecond."""
         event = series_event(related=NODE, annotations={"a": "b"}, labels={"c": "d"}).replace(
             count=3, time=START + NANO
         )
@@ -382,12 +382,12 @@ class TestBody:
         "body", [None, "an event", {"series": "x"}, {"series": {"count": [1]}}, {"related": "x"}, {"regarding": [1]}]
     )
     def test_read_nonsense(self, body: Any) -> None:
-        """A body that is none of an event is a ValueError, as for one of core/v1."""
+        """A body that is not an event is a ValueError, as in core/v1."""
         with pytest.raises(ValueError, match="not an Event object of the API"):
             SeriesEvent.from_dict(body)
 
     def test_read_core(self) -> None:
-        """An event written through core/v1 and read through events.k8s.io is understood."""
+        """An event written through core/v1 can be read from events.k8s.io."""
         body = {
             "metadata": {"name": "x.1", "namespace": "prod"},
             "eventTime": None,
@@ -412,7 +412,7 @@ class TestBody:
 
 
 class TestWire:
-    """Times and names that only events.k8s.io asks for."""
+    """Times and names in the form that events.k8s.io requires."""
 
     @pytest.mark.parametrize(
         ("nanoseconds", "expected"),
@@ -426,7 +426,7 @@ class TestWire:
         ],
     )
     def test_micro_time(self, nanoseconds: int, expected: str) -> None:
-        """Pitfall 22: always six digits, and never microsecond 0."""
+        """Pitfall 22: a time has six digits, and its microsecond is never 0."""
         assert format_micro_time(nanoseconds) == expected
 
     @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ class TestWire:
         ["c", "C", "my.name_x-1", "9", "a" * 63, "example.com/c", "a/B", f"{'p.' * 126}p/{'n' * 63}"],
     )
     def test_qualified_name(self, name: str) -> None:
-        """A qualified name is at most 63 letters, digits, `-`, `_` and `.`, after a DNS name and a slash or without."""
+        """A qualified name is at most 63 letters, digits, `-`, `_` and `.`, optionally after a DNS name and a slash."""
         assert is_qualified_name(name)
 
     @pytest.mark.parametrize(
@@ -458,15 +458,15 @@ class TestWire:
         ],
     )
     def test_no_qualified_name(self, name: str) -> None:
-        """Pitfall 30: what the real server refuses as a reporting controller is told beforehand."""
+        """Pitfall 30: reporting controllers that the real server refuses are detected beforehand."""
         assert not is_qualified_name(name)
 
 
 class TestOptions:
-    """Options that make no sense are refused at once."""
+    """Invalid options are refused immediately."""
 
     def test_defaults(self) -> None:
-        """The defaults are client-go's, and a bound on its cache."""
+        """The defaults are client-go's, plus a bound on the cache."""
         options = SeriesOptions()
         assert (
             options.series_interval,
@@ -478,7 +478,7 @@ class TestOptions:
     @pytest.mark.parametrize("name", ["series_interval", "finish_after", "lru_cache_size"])
     @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "10", None, True], ids=repr)
     def test_numbers(self, name: str, value: object) -> None:
-        """A number must be one, finite and above 0."""
+        """A number must be finite and above 0."""
         with pytest.raises(ValueError, match=name):
             SeriesOptions(**{name: value})  # type: ignore[arg-type]
 

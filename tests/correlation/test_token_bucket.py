@@ -20,14 +20,14 @@ class Reference:
     """``golang.org/x/time/rate`` on a clock that never goes back, in exact fractions."""
 
     def __init__(self, qps: float, burst: int) -> None:
-        """Make it full."""
+        """Start with a full bucket."""
         self.rate = 1 / Fraction(1 / qps).limit_denominator(10**6) / NANO
         self.burst = burst
         self.tokens = Fraction(burst)
         self.last = 0
 
     def allow(self, now: int) -> bool:
-        """``AllowN(now, 1)``: state changes only when it is allowed."""
+        """``AllowN(now, 1)``: the state changes only if it is allowed."""
         tokens = min(Fraction(self.burst), self.tokens + (now - self.last) * self.rate)
         if tokens < 1:
             return False
@@ -37,7 +37,7 @@ class Reference:
 
 @given(qps=QPS, burst=st.integers(1, 30), gaps=GAPS)
 def test_as_go(qps: float, burst: int, gaps: list[int]) -> None:
-    """Each decision is that of the exact reference."""
+    """Each decision matches the exact reference."""
     bucket, reference, now = TokenBucket(qps, burst, 0), Reference(qps, burst), 0
     for gap in gaps:
         now += gap
@@ -46,7 +46,7 @@ def test_as_go(qps: float, burst: int, gaps: list[int]) -> None:
 
 @given(qps=QPS, burst=st.integers(1, 30), gaps=GAPS)
 def test_never_above(qps: float, burst: int, gaps: list[int]) -> None:
-    """In no time are more accepted than the burst and what is refilled in it."""
+    """At no time are more events accepted than the burst plus the refill."""
     bucket, now, accepted = TokenBucket(qps, burst, 0), 0, 0
     for gap in gaps:
         now += gap
@@ -56,7 +56,7 @@ def test_never_above(qps: float, burst: int, gaps: list[int]) -> None:
 
 @given(qps=QPS, burst=st.integers(1, 30), jumps=st.lists(st.integers(-HOUR, 0), max_size=60))
 def test_going_back_gives_nothing(qps: float, burst: int, jumps: list[int]) -> None:
-    """Pitfall 52: a clock that only goes back never gives more than the burst."""
+    """Pitfall 52: a clock that only goes back never allows more than the burst."""
     bucket, now, accepted = TokenBucket(qps, burst, 0), 0, 0
     for jump in jumps:
         now += jump
@@ -66,7 +66,7 @@ def test_going_back_gives_nothing(qps: float, burst: int, jumps: list[int]) -> N
 
 @pytest.mark.parametrize("jump", [-1, -HOUR, -1000 * HOUR])
 def test_going_back_does_not_freeze(jump: int) -> None:
-    """Pitfall 52: after the clock went back the next token comes after one interval, not when it has caught up."""
+    """Pitfall 52: after the clock went back the next token is available after one interval."""
     bucket = TokenBucket(1 / 300, 1, HOUR)
     now = HOUR
     assert bucket.try_accept(now)
@@ -77,7 +77,7 @@ def test_going_back_does_not_freeze(jump: int) -> None:
 
 
 def test_jump_forward_fills_only() -> None:
-    """Pitfall 52: a clock that jumps ahead by hours fills the bucket, and no more."""
+    """Pitfall 52: a clock that jumps ahead by hours only fills the bucket."""
     bucket = TokenBucket(1 / 300, 25, 0)
     for _ in range(25):
         bucket.try_accept(0)
@@ -92,20 +92,20 @@ def test_client_go_s_interval() -> None:
 
 
 def test_very_fast() -> None:
-    """More tokens a second than nanoseconds is one a nanosecond, not more and not none."""
+    """A rate above one token per nanosecond is limited to one per nanosecond."""
     bucket = TokenBucket(qps=5e9, burst=2, now=0)
     assert [bucket.try_accept(0) for _ in range(3)] == [True, True, False]
     assert [bucket.try_accept(1) for _ in range(2)] == [True, False]
 
 
 def test_a_nanosecond_counts() -> None:
-    """A token is there exactly when its last nanosecond has passed, however finely the clock was asked."""
+    """A token is available exactly when its last nanosecond has passed, no matter how often the clock was read."""
     bucket = TokenBucket(qps=1e8, burst=1, now=0)
     assert [bucket.try_accept(now) for now in range(11)] == [True, *[False] * 9, True]
 
 
 def test_reservations_hold_back_nothing() -> None:
-    """A reservation takes no token from an event; it delays only later reservations."""
+    """A reservation takes no token from an event; it only delays later reservations."""
     bucket = TokenBucket(1.0, 1, 0)
     assert bucket.try_accept(0)
     assert [bucket.reserve(), bucket.reserve()] == [NANO, 2 * NANO]
@@ -116,7 +116,7 @@ def test_reservations_hold_back_nothing() -> None:
 
 
 def test_a_full_bucket_forgets_reservations() -> None:
-    """What a full bucket cannot hold pays reservations back, and no more than there were."""
+    """The overflow of a full bucket pays back reservations, but never more than there were."""
     bucket = TokenBucket(1.0, 2, 0)
     assert [bucket.try_accept(0) for _ in range(3)] == [True, True, False]
     bucket.reserve()

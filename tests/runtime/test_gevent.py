@@ -1,4 +1,4 @@
-"""Interpreters that are not the ordinary one: patched by gevent, or in development mode with warnings as errors."""
+"""Unusual interpreters: patched by gevent, or in development mode with warnings as errors."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def interpret(script: str, *args: str, **environment: str) -> subprocess.Complet
 
 
 def run(script: str, *args: str) -> None:
-    """Run a script that must succeed and say nothing but that one event was too late."""
+    """Run a script that must succeed. Its only output may be the log line about the late event."""
     done = interpret(script, *args)
     said = [line for line in done.stderr.splitlines() if not line.endswith("shutdown: recorded too late")]
     assert (done.returncode, said) == (0, []), done.stderr
@@ -100,7 +100,7 @@ not_at_exit = pytest.mark.xfail(
 
 
 def patched(script: str) -> str:
-    """Give the script under gevent, whose other greenlets must go on while kevents works and waits."""
+    """Return the script as a greenlet under gevent. Another greenlet must keep running meanwhile."""
     return f"""{PATCH}
 import gevent
 
@@ -125,19 +125,19 @@ beside.kill()
 
 
 def counts(server: APIServer) -> dict[str, int]:
-    """From the reasons of the server's events to their counts."""
+    """The counts of the server's events, by reason."""
     return {event["reason"]: event["count"] for event in server.events()}
 
 
 def test_development_mode(api_server: APIServer) -> None:
-    """A full life under `-X dev -W error` ends without a warning: no socket, file or thread is left behind."""
+    """A full life cycle under `-X dev -W error` ends without warnings: no socket, file or thread leaks."""
     run(LIFE, str(api_server.kubeconfig()))
     assert counts(api_server) == {"Started": 20, "Ended": 1}
 
 
 @needs_gevent
 def test_gevent(api_server: APIServer) -> None:
-    """Under gevent, patched first, a full life in a greenlet delivers everything, and other greenlets go on."""
+    """Under gevent a full life cycle in a greenlet delivers everything, and other greenlets keep running."""
     run(patched(LIFE), str(api_server.kubeconfig()))
     assert counts(api_server) == {"Started": 20, "Ended": 1}
 
@@ -145,7 +145,7 @@ def test_gevent(api_server: APIServer) -> None:
 @pytest.mark.parametrize("first", ["", pytest.param(PATCH, marks=[needs_gevent, not_at_exit])], ids=["plain", "gevent"])
 @pytest.mark.parametrize("given", [True, False], ids=["client", "environment"])
 def test_at_exit(api_server: APIServer, first: str, given: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """Pitfall 61: a script that just ends delivers all, though the client deletes its certificate's file at exit."""
+    """Pitfall 61: a script that just ends delivers all events, although the client deletes its certificate at exit."""
     kubeconfig = api_server.kubeconfig()
     assert "certificate-authority-data" in kubeconfig.read_text(encoding="utf-8")
     done = interpret(first + ENDING, str(kubeconfig) if given else "", KUBECONFIG=str(kubeconfig))

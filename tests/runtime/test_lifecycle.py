@@ -1,4 +1,4 @@
-"""The end and the forking of processes, each in a child process of its own."""
+"""The end and the forking of processes, each in its own child process."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def run(module: str, *args: str, timeout: float = 60) -> subprocess.CompletedPro
 
 
 def written(path: Path) -> list[dict[str, Any]]:
-    """What the file sink was asked to write."""
+    """The requests in the file of the file sink."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def counts(requests: list[dict[str, Any]]) -> dict[tuple[int, str], dict[str, int]]:
-    """For each process and message, the last count of each name."""
+    """The last count of each name, by process and message."""
     last: dict[tuple[int, str], dict[str, int]] = defaultdict(dict)
     for request in requests:
         last[request["pid"], request["message"]][request["name"]] = request["count"]
@@ -52,7 +52,7 @@ def counts(requests: list[dict[str, Any]]) -> dict[tuple[int, str], dict[str, in
     ],
 )
 def test_ending(tmp_path: Path, how: str, code: int, messages: list[str]) -> None:
-    """Pitfalls 61, 82: however a process ends by itself, its last event is delivered, nothing held or started by it."""
+    """Pitfalls 61, 82: a process that ends normally delivers its last event, although it keeps no reference."""
     out = tmp_path / "out"
     done = run("ending", str(out), how)
     assert done.returncode == code, done.stderr
@@ -60,7 +60,7 @@ def test_ending(tmp_path: Path, how: str, code: int, messages: list[str]) -> Non
 
 
 def test_ending_after_an_interrupted_shutdown(tmp_path: Path) -> None:
-    """A shutdown that Ctrl-C has interrupted is gone on with by the exit hook."""
+    """The exit hook continues a shutdown that Ctrl-C has interrupted."""
     out = tmp_path / "out"
     done = run("interrupted", str(out))
     assert done.returncode == 0, done.stderr
@@ -77,7 +77,7 @@ def test_ending_with_many_events(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["refuse", "hang"])
 def test_ending_with_a_dead_sink(tmp_path: Path, how: str) -> None:
-    """A sink that refuses or hangs keeps no process from ending; what was given up is said."""
+    """A sink that refuses or hangs does not keep the process from ending. The dropped events are logged."""
     begun = monotonic()
     done = run("dead", str(tmp_path / "out"), how)
     assert done.returncode == 0, done.stderr
@@ -98,7 +98,7 @@ def test_ending_with_a_dead_sink(tmp_path: Path, how: str) -> None:
     ],
 )
 def test_forking(tmp_path: Path, situation: str, in_parent: int, children: int) -> None:
-    """Pitfall 21: neither side hangs, sends the other's events or patches the other's counts; the child records."""
+    """Pitfall 21: after a fork neither side hangs, sends the other's events or patches its counts."""
     out = tmp_path / "out"
     done = run("forking", str(out), situation)
     assert done.returncode == 0, done.stderr
@@ -112,7 +112,7 @@ def test_forking(tmp_path: Path, situation: str, in_parent: int, children: int) 
 @needs_fork
 @pytest.mark.slow
 def test_forking_in_the_middle_of_everything(tmp_path: Path) -> None:
-    """Twenty forks while four threads record without a pause: every child delivers its own two events and ends."""
+    """Twenty forks while four threads record: every child delivers its own two events and ends."""
     out = tmp_path / "out"
     done = run("forking", str(out), "busy")
     assert done.returncode == 0, done.stderr
@@ -130,7 +130,7 @@ START_METHODS = multiprocessing.get_all_start_methods()
 @pytest.mark.parametrize("method", START_METHODS)
 @pytest.mark.parametrize("kind", ["process", "pool", "executor"])
 def test_children_that_end_by_themselves(tmp_path: Path, kind: str, method: str, where: str) -> None:
-    """Pitfall: a child of `multiprocessing` delivers what it recorded last, wherever the broadcaster was made."""
+    """Pitfall: a child of `multiprocessing` delivers its last event, wherever the broadcaster was created."""
     out = tmp_path / "out"
     done = run("children", str(out), kind, method, where)
     assert done.returncode == 0, done.stderr
@@ -139,7 +139,7 @@ def test_children_that_end_by_themselves(tmp_path: Path, kind: str, method: str,
 
 @needs_fork
 def test_children_of_billiard(tmp_path: Path) -> None:
-    """The same for celery's copy of `multiprocessing`."""
+    """A child of billiard, Celery's copy of `multiprocessing`, delivers its last event."""
     pytest.importorskip("billiard")
     out = tmp_path / "out"
     done = run("children", str(out), "billiard", "fork", "parent")
@@ -149,7 +149,7 @@ def test_children_of_billiard(tmp_path: Path) -> None:
 
 @needs_fork
 def test_celery(tmp_path: Path) -> None:
-    """Fault 11: each child of celery's pool delivers its event, although it ends after one task."""
+    """Fault 11: each child of Celery's pool delivers its event, although it ends after one task."""
     pytest.importorskip("celery")
     out, broker = tmp_path / "out", tmp_path / "broker"
     broker.mkdir()
@@ -175,7 +175,7 @@ def test_celery(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["shutdown", "exit"])
 def test_isolated_subinterpreter(tmp_path: Path, how: str) -> None:
-    """Fault 12: without daemon threads events are delivered by the thread that shuts down, or at exit."""
+    """Fault 12: without daemon threads, the thread that shuts down delivers the events, or the exit hook does."""
     out = tmp_path / "out"
     done = run("subinterpreter", str(out), how)
     assert (done.returncode, done.stderr) == (0, "")

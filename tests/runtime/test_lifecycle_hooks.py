@@ -1,7 +1,7 @@
-"""What the process tells those that live in it when it ends or forks: its hooks, called as the interpreter does.
+"""The hooks that run when a process ends or forks, called here as the interpreter calls them.
 
-Whole processes are in ``test_process.py``. Here a child of a fork is what it is to its one thread: the threads that its
-parent had started are gone, for none was to be had.
+Whole processes are in ``test_lifecycle.py``. A child of a fork is simulated here: the parent's threads do not exist in
+it, because none could be started.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.sinks import PATIENCE, ScriptedSink, check_ledgers, join_all,
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody but what the test makes live in the process."""
+    """Replace the process-wide registry and section, so that only the test's own objects are registered."""
     monkeypatch.setattr(_lifecycle, "_registered", WeakSet())
     section = ReentrantSection()
     monkeypatch.setattr(_broadcaster, "SECTION", section)
@@ -36,45 +36,45 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Hooks:
-    """Notes what it is told, with the deadline."""
+    """Records the hook calls with their deadlines."""
 
     def __init__(self, name: str, told: list[tuple[str, str, float]]) -> None:
-        """Live in the process."""
+        """Register the hooks."""
         self._name = name
         self._told = told
         _lifecycle.register(self)
 
     def begin_shutdown(self, deadline: float) -> bool:
-        """Note it."""
+        """Record the call."""
         self._told.append(("begin", self._name, deadline))
         return True
 
     def end_shutdown(self, deadline: float) -> int:
-        """Note it."""
+        """Record the call."""
         self._told.append(("end", self._name, deadline))
         return 0
 
     def flush_at_exit(self, deadline: float) -> None:
-        """Note it."""
+        """Record the call."""
         self._told.append(("flush", self._name, deadline))
 
     def after_fork(self) -> None:
-        """Note it."""
+        """Record the call."""
         self._told.append(("fork", self._name, 0.0))
 
 
 class ForkedSink(ScriptedSink):
-    """A sink that counts the forks it has gone through."""
+    """A sink that counts its forks."""
 
     forks = 0
 
     def after_fork(self) -> None:
-        """Count it."""
+        """Count the fork."""
         self.forks += 1
 
 
 def record(broadcaster: kevents.EventBroadcaster, *messages: str) -> None:
-    """Record events about a pod each."""
+    """Record events, each about its own pod."""
     recorder = broadcaster.new_recorder("c")
     for message in messages:
         recorder.event(pod(message), "Normal", "R", message)
@@ -84,7 +84,7 @@ def record(broadcaster: kevents.EventBroadcaster, *messages: str) -> None:
 
 
 def test_all_begin_their_end_before_any_is_waited_for() -> None:
-    """At exit all hooks hurry before one is waited for, and all share a deadline."""
+    """At exit all hooks begin their shutdown before the first one is awaited, and all share a deadline."""
     told: list[tuple[str, str, float]] = []
     hooks = [Hooks(name, told) for name in "ab"]
     _lifecycle._shut_down_at_exit()
@@ -94,7 +94,7 @@ def test_all_begin_their_end_before_any_is_waited_for() -> None:
 
 
 def test_each_is_told() -> None:
-    """Each resident is told to flush, by one deadline, and of a fork."""
+    """Each registered object is asked to flush, by one shared deadline, and is notified of a fork."""
     told: list[tuple[str, str, float]] = []
     hooks = [Hooks(name, told) for name in "ab"]
     _lifecycle._flush_at_exit()
@@ -110,7 +110,7 @@ def test_each_is_told() -> None:
 
 
 def test_a_flush_leaves_it_open() -> None:
-    """The flush at exit delivers what there is; what a later hook records is delivered by the end."""
+    """The flush at exit leaves the broadcaster open. The final shutdown delivers events of later exit hooks."""
     sink = ScriptedSink()
     broadcaster = kevents.EventBroadcaster()
     broadcaster.start_recording_to_sink(sink)
@@ -124,7 +124,7 @@ def test_a_flush_leaves_it_open() -> None:
 
 
 def test_an_end_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 82: where no thread is to be had, the flush at exit delivers all itself, and that is the end."""
+    """Pitfall 82: if no thread can be started, the flush at exit delivers all events itself and shuts down."""
     sink, seen = ScriptedSink(), []
     broadcaster = kevents.EventBroadcaster()
     broadcaster.start_event_watcher(lambda event: seen.append(event.message))
@@ -152,7 +152,7 @@ def refuse(_: threading.Thread) -> None:
 
 @contextmanager
 def parent(monkeypatch: pytest.MonkeyPatch, sink: ScriptedSink) -> Iterator[kevents.EventBroadcaster]:
-    """A broadcaster with events that its threads had no time to take."""
+    """A broadcaster with events that its threads have not handled yet."""
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_event_watcher(bool)
         broadcaster.start_recording_to_sink(sink)
@@ -162,7 +162,7 @@ def parent(monkeypatch: pytest.MonkeyPatch, sink: ScriptedSink) -> Iterator[keve
 
 
 def test_a_child_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 21: nothing that the parent recorded is in the child, which records, counts and delivers its own."""
+    """Pitfall 21: a child has none of the parent's events; it records, counts and delivers its own."""
     sink = ForkedSink()
     with parent(monkeypatch, sink) as broadcaster:
         assert (broadcaster.statistics().recorded, *(w.waiting for w in broadcaster.statistics().watchers)) == (3, 3, 3)
@@ -179,7 +179,7 @@ def test_a_child_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_two_in_a_child(monkeypatch: pytest.MonkeyPatch, order: int) -> None:
-    """Of two broadcasters in a process both begin anew in a child, whichever is told first: both flush and end."""
+    """Two broadcasters in a process both start anew in a child, in either order of notification."""
     first, second = ForkedSink(), ForkedSink()
     with parent(monkeypatch, first) as one, parent(monkeypatch, second) as other:
         monkeypatch.setattr(_lifecycle, "_registered", [one._publisher, other._publisher][::order])
@@ -192,7 +192,7 @@ def test_two_in_a_child(monkeypatch: pytest.MonkeyPatch, order: int) -> None:
 
 
 def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broadcaster that was shut down is so in the child too: nobody waits there for an end that has been."""
+    """A broadcaster that was shut down before the fork is also shut down in the child; nothing waits for its end."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
         assert broadcaster.shutdown() == 0
         _lifecycle._after_fork_in_child()
@@ -203,7 +203,7 @@ def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_lock_that_another_thread_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock that a thread of the parent's held in the moment of the fork is free in the child."""
+    """A lock that another thread of the parent held during the fork is free in the child."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
         held = _lifecycle.SECTION.lock
         held.acquire()
@@ -218,7 +218,7 @@ def test_a_lock_that_another_thread_held(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_handler_that_forks() -> None:
-    """In the child of a handler's own fork that batch is the parent's: its thread ends, another handles what comes."""
+    """A handler that forks: in the child its batch is discarded, and another thread handles new events."""
     threads: list[str] = []
     forked = threading.Event()
 
@@ -242,7 +242,7 @@ def test_a_handler_that_forks() -> None:
 
 
 def test_a_sink_that_forks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the child of a sink's own fork that request is the parent's: its sender ends without a word about it."""
+    """A sink that forks: in the child its request is discarded without a log line, and its sender ends."""
     forked = threading.Event()
 
     def fork(_: object) -> None:
@@ -253,7 +253,7 @@ def test_a_sink_that_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     sink = ForkedSink(always=fork)
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(sink)
-        with no_threads(monkeypatch):  # so that the sender is the only thread there is, as in a child
+        with no_threads(monkeypatch):  # the sender is the only thread, as in a child
             record(broadcaster, "parent")
             watcher = broadcaster._publisher.watchers[0]
             crew: Any = watcher.handler
@@ -274,7 +274,7 @@ def test_a_sink_that_forks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def only_bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no thread of `threading` be had, but bare ones."""
+    """Make threads of `threading` unavailable, so that only bare threads can be started."""
     start = threading.Thread.start
 
     def bare(function: Callable[..., object], arguments: tuple[object, ...]) -> int:
@@ -287,7 +287,7 @@ def only_bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("only_bare")
 def test_bare_threads_will_do() -> None:
-    """Where only bare threads are to be had, one handles and one sends, and each is the watcher's own."""
+    """If only bare threads can be started, one handles and one sends, and both count as the broadcaster's own."""
     own: list[bool] = []
     sink = ScriptedSink(always=lambda _: own.append(broadcaster._publisher.owns_this_thread()))
     broadcaster = kevents.EventBroadcaster()
@@ -318,22 +318,22 @@ def test_a_crew_without_even_a_bare_thread(monkeypatch: pytest.MonkeyPatch) -> N
     assert sink.messages == ["a"]
 
 
-# -- the asyncio face ------------------------------------------------------------------------------------------------
+# -- the asyncio API -------------------------------------------------------------------------------------------------
 
 
 class ForkedAsyncSink(AsyncSink):
-    """A sink of coroutines that counts the forks it has gone through."""
+    """A coroutine sink that counts its forks."""
 
     forks = 0
 
     def after_fork(self) -> None:
-        """Count it."""
+        """Count the fork."""
         self.forks += 1
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_a_coroutine_that_forks(monkeypatch: pytest.MonkeyPatch, *, cancelled: bool) -> None:
-    """In the child of a fork in a loop that goes on, the parent's tasks end without a word, however they end."""
+    """A fork in a running event loop: in the child the parent's tasks end silently, however they end."""
 
     def fork(_: object) -> None:
         if not sink.forks:
@@ -364,7 +364,7 @@ def test_a_coroutine_that_forks(monkeypatch: pytest.MonkeyPatch, *, cancelled: b
 
 
 def test_several_broadcasters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All broadcasters of a process begin anew in a child, of either kind; their sinks need not know of forks."""
+    """All broadcasters of a process, of either API, start anew in a child. Their sinks need not support forks."""
 
     async def main() -> None:
         assert await events.flush(PATIENCE)
@@ -386,7 +386,7 @@ def test_several_broadcasters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stream_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was handed over to whoever iterates in the parent does not come in the child."""
+    """In a child, a stream does not yield events that were handed over in the parent."""
 
     async def main() -> list[str]:
         async with aio.EventBroadcaster() as events, events.start_event_watcher() as stream:

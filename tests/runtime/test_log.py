@@ -1,4 +1,4 @@
-"""What kevents itself logs: few lines, each one line, whatever the log's handlers do."""
+"""The log lines of kevents: few, one line each, and safe from broken log handlers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Broken(logging.Handler):
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that tests move."""
 
     def __init__(self, log: LimitedLog, period: float) -> None:
         """Replace the log's clock."""
@@ -43,7 +43,7 @@ class Clock:
 
 @pytest.fixture
 def broken(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The logger of kevents has a handler that raises the parameter."""
+    """Give the logger of kevents a handler that raises the parameter."""
     handler = Broken(request.param)
     logging.getLogger("kevents").addHandler(handler)
     yield
@@ -51,7 +51,7 @@ def broken(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_the_first_at_once_then_a_sum(caplog: pytest.LogCaptureFixture) -> None:
-    """The first line of a kind is logged at once, later ones are counted into the next after the period."""
+    """The first line of a kind is logged at once. Later lines are counted in the next one after the period."""
     log = LimitedLog(period=60.0)
     clock = Clock(log, 60.0)
     for number in range(10):
@@ -63,7 +63,7 @@ def test_the_first_at_once_then_a_sum(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_kinds_and_levels_are_apart(caplog: pytest.LogCaptureFixture) -> None:
-    """A line of another kind, or level, is not silenced by the first."""
+    """A line does not suppress lines of another kind or level."""
     caplog.set_level(logging.INFO, "kevents")
     log = LimitedLog()
     log.log_limited("a", "a")
@@ -73,7 +73,7 @@ def test_kinds_and_levels_are_apart(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_line_that_is_not_said_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
-    """In a storm the text of a loss costs nothing: it is made for the first of its kind only."""
+    """The text of a suppressed line is never built: in a storm it costs nothing."""
     made: list[str] = []
 
     def text() -> str:
@@ -87,7 +87,7 @@ def test_a_line_that_is_not_said_is_not_made(caplog: pytest.LogCaptureFixture) -
 
 
 def test_the_counts_of_suppressed_lines_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """At the end what was silenced is said, once."""
+    """At the end the number of suppressed lines is logged once."""
     log = LimitedLog()
     for _ in range(5):
         log.log_limited(("queue_full", "w-1"), "dropped", events=3)
@@ -97,7 +97,7 @@ def test_the_counts_of_suppressed_lines_are_logged(caplog: pytest.LogCaptureFixt
 
 
 def test_the_end_of_speaking() -> None:
-    """What was begun while kevents spoke, and goes on in a copy of the context, is its echo until the end of that."""
+    """A task started while kevents logs is inside kevents until its context ends, although the logging has ended."""
     with in_kevents():
         task = copy_context()
         assert task.run(is_in_kevents)
@@ -106,7 +106,7 @@ def test_the_end_of_speaking() -> None:
 
 
 def test_a_kind_is_named_in_words(caplog: pytest.LogCaptureFixture) -> None:
-    """What a sum is about is told in the log's own words, however a kind is made up."""
+    """The line about suppressed lines names their kind in plain words."""
     log = LimitedLog()
     for kind in ((DropReason.REJECTED, (Verb.PATCH, 403)), (DropReason.SHUTDOWN, None), "clock"):
         for _ in range(2):
@@ -117,7 +117,7 @@ def test_a_kind_is_named_in_words(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_renewed(caplog: pytest.LogCaptureFixture) -> None:
-    """After a fork everything is said anew."""
+    """After a fork suppressed lines are logged again."""
     log = LimitedLog()
     log.log_limited("k", "parent")
     log.reset()
@@ -126,7 +126,7 @@ def test_renewed(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 71: line breaks and control characters in what kevents logs are escaped: one line a record."""
+    """Pitfall 71: line breaks and control characters are escaped in log lines: one line per record."""
     log_line(logging.WARNING, "a\nb\r\x1b[31mc\x00 % d %s \u202e \ud800")
     (message,) = caplog.messages
     assert message.isprintable()
@@ -134,7 +134,7 @@ def test_one_line(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_is_logged_is_an_echo() -> None:
-    """While kevents logs, that thread is speaking; other threads are not."""
+    """While kevents logs, only the logging thread is inside kevents."""
     heard: list[tuple[bool, bool]] = []
 
     class Curious(logging.Handler):
@@ -156,7 +156,7 @@ def test_what_is_logged_is_an_echo() -> None:
 @pytest.mark.parametrize("broken", [ValueError(), SystemExit(), GeneratorExit()], indirect=True, ids=repr)
 @pytest.mark.usefixtures("broken")
 def test_a_broken_handler(capfd: pytest.CaptureFixture[str]) -> None:
-    """A log handler that raises breaks nobody: the standard error is told, as seldom as the log."""
+    """A log handler that raises breaks nothing. Standard error gets one line about it."""
     log = LimitedLog()
     for _ in range(100):
         log.log_limited("k", "x")
@@ -167,7 +167,7 @@ def test_a_broken_handler(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("broken", [KeyboardInterrupt()], indirect=True)
 @pytest.mark.usefixtures("broken")
 def test_ctrl_c() -> None:
-    """Ctrl-C while kevents is logging is the user's: it passes, and the thread speaks no more."""
+    """Ctrl-C while kevents logs is raised to the caller, and the thread is outside kevents afterwards."""
     with pytest.raises(KeyboardInterrupt):
         log_line(logging.WARNING, "x")
     assert not is_in_kevents()
@@ -176,20 +176,20 @@ def test_ctrl_c() -> None:
 @pytest.mark.parametrize("broken", [ValueError()], indirect=True)
 @pytest.mark.usefixtures("broken")
 def test_a_broken_handler_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is not even a standard error, nobody is told, and nothing breaks."""
+    """Without standard error, a broken log handler is ignored."""
     monkeypatch.setattr("sys.stderr", None)
     log_line(logging.WARNING, "x")
 
 
 def test_speaking_ends_with_the_block() -> None:
-    """Speaking nests, and ends with the outermost block, also with an error."""
+    """`in_kevents` nests, and ends with the outermost block, also after an exception."""
     with pytest.raises(ValueError, match="x"), in_kevents(), in_kevents():
         raise ValueError("x")
     assert not is_in_kevents()
 
 
 def test_interrupted_anywhere(caplog: pytest.LogCaptureFixture) -> None:
-    """A line that comes in the middle of another's is said or counted: none is lost, none twice, nobody waits."""
+    """A line logged in the middle of another one is logged or counted: none is lost or doubled, and nothing blocks."""
     at, more = 0, True
     while more:
         at += 1
@@ -204,7 +204,7 @@ def test_interrupted_anywhere(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_ctrl_c_anywhere() -> None:
-    """Ctrl-C at any call within a line leaves a log that goes on."""
+    """Ctrl-C at any call within a line leaves a working log."""
 
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -223,7 +223,7 @@ def test_ctrl_c_anywhere() -> None:
 
 
 def test_many_threads(caplog: pytest.LogCaptureFixture) -> None:
-    """Of many threads with one thing to say, one says it, and the sum is exact."""
+    """Many threads log the same line: it is logged once, and the count of suppressed lines is exact."""
     log = LimitedLog()
 
     def work() -> None:
@@ -266,7 +266,7 @@ def test_a_finaliser_is_not_kevents_own_work() -> None:
 
 @pytest.mark.parametrize("text", ["x" * 3_200_000, "\n" * 1_500, "x" * 999 + "\n"], ids=["long", "breaks", "edge"])
 def test_no_line_is_long(text: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A line has at most 1,000 characters, whatever it quotes, and the number of suppressed lines is never cut."""
+    """A line has at most 1,000 characters. The number of suppressed lines is never cut."""
     log_line(logging.WARNING, text)
     log = LimitedLog()
     clock = Clock(log, 60.0)

@@ -1,4 +1,4 @@
-"""A section: one action at a time, also against an interruption of oneself."""
+"""A reentrant section runs one action at a time, even if the running action is interrupted by another one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.sinks import PATIENCE
 
 
 def _new() -> tuple[ReentrantSection, list[Any]]:
-    """A section, and what was done in it."""
+    """A section, and a list of its finished actions."""
     return ReentrantSection(), []
 
 
 def test_one_at_a_time() -> None:
-    """Actions of many threads never overlap."""
+    """Actions of several threads never overlap."""
     section, inside, overlaps = ReentrantSection(), [], []
     begin = threading.Barrier(8)
 
@@ -44,7 +44,7 @@ def test_one_at_a_time() -> None:
 
 
 def test_an_action_within_another_comes_after_it() -> None:
-    """What comes in the middle of an action is put off to its end, in the order of coming."""
+    """Actions started within an action run after it, in the order of their start."""
     section, done = _new()
 
     def outer(name: str) -> None:
@@ -57,7 +57,7 @@ def test_an_action_within_another_comes_after_it() -> None:
 
 
 def test_an_action_put_off_twice() -> None:
-    """What comes in the middle of what was put off comes after that."""
+    """An action started within a postponed action runs after that one."""
     section, done = _new()
 
     def middle(name: str) -> None:
@@ -73,7 +73,7 @@ def test_an_action_put_off_twice() -> None:
 
 
 def test_afterwards_the_lock_is_free() -> None:
-    """What is left for afterwards runs in order, when the lock is free."""
+    """Deferred calls run in order, after the lock is released."""
     section, seen = ReentrantSection(), []
 
     def action(_: None) -> None:
@@ -86,13 +86,13 @@ def test_afterwards_the_lock_is_free() -> None:
 
 
 def test_afterwards_of_an_interruption() -> None:
-    """What an action in the middle of another leaves for afterwards waits until the outer one has left the lock."""
+    """Deferred calls of an action within another one wait until the outer one has released the lock."""
     section, seen = ReentrantSection(), []
 
     def inner(_: None) -> None:
         section.defer(lambda: seen.append(section.is_held_here()))
 
-    with section.lock:  # an interrupted reader, in the middle of no action
+    with section.lock:  # an interrupted reader, outside of any action
         section.run(inner, None)
         assert seen == []
     section.run(inner, None)
@@ -101,7 +101,7 @@ def test_afterwards_of_an_interruption() -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_an_action_that_raises(error: type[BaseException]) -> None:
-    """It leaves the section free; what was put off, and what was left for afterwards, is done all the same."""
+    """An action that raises releases the section. Postponed actions and deferred calls still run."""
     section, done = _new()
 
     def action(_: None) -> None:
@@ -118,7 +118,7 @@ def test_an_action_that_raises(error: type[BaseException]) -> None:
 
 
 def test_interrupted_anywhere() -> None:
-    """Fault 40: an action that comes before any step of another is done exactly once, and never in the middle of it."""
+    """Fault 40: an action that interrupts another at any step runs exactly once, and never in the middle of it."""
     at, more = 0, True
     while more:
         at += 1
@@ -139,7 +139,7 @@ def test_interrupted_anywhere() -> None:
 
 
 def test_two_interruptions_keep_their_order() -> None:
-    """Of two actions that come one after the other, in the middle of a third, the first is done first."""
+    """Two actions that interrupt a third run in the order of their start."""
     at, more = 0, True
     while more:
         at += 1
@@ -154,13 +154,13 @@ def test_two_interruptions_keep_their_order() -> None:
 
 
 def test_serial_numbers() -> None:
-    """A serial number is the time, or one more than the last: a clock that stands or goes back makes no equal ones."""
+    """A serial number is the time, or the previous number plus one: a stopped clock never repeats one."""
     section = ReentrantSection()
     assert [section.next_serial(time) for time in (10, 10, 10, 20, 5, 0)] == [10, 11, 12, 20, 21, 22]
 
 
 def test_renewed() -> None:
-    """After :meth:`renew` the section is free, whoever held it; serial numbers go on growing."""
+    """`reset` frees the section even if another thread holds it. Serial numbers keep growing."""
     section, done = _new()
     section.next_serial(100)
     held, over = threading.Event(), threading.Event()
@@ -183,7 +183,7 @@ def test_renewed() -> None:
 
 
 def test_time_left() -> None:
-    """The time to a deadline is what a wait on a lock takes: never negative, never too long."""
+    """The time left to a deadline is valid for a wait on a lock: never negative, never too long."""
     assert time_left(None) is None
     assert [time_left(-1.0), time_left(math.nan), time_left(math.inf)] == [0.0, 0.0, threading.TIMEOUT_MAX]
     left = time_left(monotonic() + 100)
