@@ -1,4 +1,4 @@
-"""Kinds are found where the server says, asked for once, and again a minute later when they were not there."""
+"""Discovery finds kinds with one request each, and retries unknown kinds after a minute."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GROUPS = {
 
 
 def resource(name: str, kind: str, *, namespaced: bool = True, verbs: tuple[str, ...] = ("get",)) -> dict[str, Any]:
-    """One entry of a list of resources."""
+    """Return one entry of a list of resources."""
     return {"name": name, "kind": kind, "namespaced": namespaced, "verbs": verbs}
 
 
@@ -44,10 +44,10 @@ PAGES: Mapping[str, Any] = {
 
 
 class Asked:
-    """A discovery that is given what it asks for, and which paths those were."""
+    """A discovery that is given the requested pages, and the requested paths."""
 
     def __init__(self, pages: Mapping[str, Any] = PAGES) -> None:
-        """Ask for nothing yet."""
+        """Start without requests."""
         self.pages = dict(pages)
         self.discovery = Discovery()
         self.paths: list[str] = []
@@ -62,7 +62,7 @@ class Asked:
 
 
 def test_found_once() -> None:
-    """A group and version is read when one of its kinds is first asked for, and then no more."""
+    """A group and version is read once, when one of its kinds is first needed."""
     find = Asked()
     assert [
         getattr(find(version, kind), "name", None)
@@ -78,7 +78,7 @@ def test_found_once() -> None:
     [("v1", "Nothing"), ("nothing.example.com/v1", "Pod"), ("apps/v1", "Nothing"), ("example.com/v1", "Nothing")],
 )
 def test_unknown(version: str, kind: str) -> None:
-    """An unknown kind is looked for at most once a minute, whatever was asked for meanwhile."""
+    """An unknown kind is looked up at most once a minute."""
     find = Asked()
     find("apps/v1", "Deployment", -1000.0)
     before = len(find.paths)
@@ -92,7 +92,7 @@ def test_unknown(version: str, kind: str) -> None:
 
 
 def test_many_unknown() -> None:
-    """A hundred kinds and groups that do not exist cost no more than one does."""
+    """A hundred unknown kinds and groups cost as many requests as one."""
     find = Asked()
     for number in range(100):
         find(f"g{number}.example.com/v1", "Widget", 1.0)
@@ -102,7 +102,7 @@ def test_many_unknown() -> None:
 
 
 def test_comes_later() -> None:
-    """A group that is defined while we run is found a minute after it was looked for."""
+    """A group that is created later is found a minute after the last attempt."""
     pages = dict(PAGES)
     find = Asked({**pages, "/apis": {"groups": []}})
     assert find("example.com/v2", "Widget", 0.0) is None
@@ -111,7 +111,7 @@ def test_comes_later() -> None:
 
 
 def test_old_version() -> None:
-    """A version that is no longer served stands for the one that its group prefers, and so does none."""
+    """A version that is not served, or an empty one, is replaced by the group's preferred version."""
     find = Asked()
     assert [
         getattr(find(version, kind), "name", None)
@@ -123,13 +123,13 @@ def test_old_version() -> None:
     "version", ["../../api/v1", "apps/v1/..", "Apps/V1", "a b/v1", "v1?x=y", "/v1", "apps/", "é/v1"]
 )
 def test_no_version(version: str) -> None:
-    """What is no apiVersion is asked nobody for."""
+    """An invalid apiVersion causes no request."""
     find = Asked()
     assert (find(version, "Pod"), find.paths) == (None, [])
 
 
 def test_unreadable() -> None:
-    """Of a kind whose objects cannot be read that is known; a subresource stands for no kind."""
+    """A kind without `get` is known as not readable. A subresource is no kind."""
     find = Asked()
     binding = find("v1", "Binding")
     assert binding is not None
@@ -139,7 +139,7 @@ def test_unreadable() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"resources": {}}', b"\xff", b"null", b"[" * 5000])
 def test_nonsense(body: bytes) -> None:
-    """An answer that is no discovery document is an error once, and is not asked for again for a minute."""
+    """An answer that is no discovery document raises an error, and is requested again after a minute."""
     discovery = Discovery()
     with pytest.raises(ValueError, match="/api/v1 is no discovery document"):
         discovery.learn("/api/v1", body, 0.0)
@@ -147,7 +147,7 @@ def test_nonsense(body: bytes) -> None:
 
 
 def test_forgotten() -> None:
-    """A resource that is not served any more is looked for again, a minute after it was read."""
+    """A resource that is no longer served is looked up again, a minute after it was read."""
     find = Asked()
     deployments = find("apps/v1", "Deployment", 0.0)
     assert deployments is not None
@@ -164,7 +164,7 @@ DEPLOYMENTS = Resource("apps", "v1", "deployments", namespaced=True)
 
 
 def test_paths() -> None:
-    """Objects are where the API says; the namespace of an object that lives in none is ignored; names are quoted."""
+    """Paths follow the API: cluster-scoped kinds ignore the namespace, and names are quoted."""
     reference = Reference("v1", "Pod", "default", "web:0 é", "")
     assert [each.path(reference) for each in (PODS, NODES, DEPLOYMENTS)] == [
         "/api/v1/namespaces/default/pods/web%3A0%20%C3%A9",
@@ -175,7 +175,7 @@ def test_paths() -> None:
 
 @pytest.mark.parametrize("bad", ["", ".", "..", "a/b", "../secrets/s", "a%2fb", "a\n/b", "a" * 254])
 def test_no_path(bad: str) -> None:
-    """Pitfall 74: a name that no object can have leads nowhere, least of all to another resource."""
+    """Pitfall 74: an impossible name has no path."""
     assert [
         PODS.path(Reference("v1", "Pod", bad, "web-0", "")),
         PODS.path(Reference("v1", "Pod", "default", bad, "")),
@@ -184,5 +184,5 @@ def test_no_path(bad: str) -> None:
 
 
 def test_full_name() -> None:
-    """A resource has one name whatever its version."""
+    """A resource has the same full name in every version."""
     assert [each.full_name for each in (PODS, DEPLOYMENTS)] == ["pods", "deployments.apps"]

@@ -1,4 +1,4 @@
-"""Records are completed in place, with what is known in time, and never lost."""
+"""The enricher completes records in place with the metadata available in time, and loses none."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ PODS: Final = "/api/v1/namespaces/default/pods"
 
 
 class Bench:
-    """A cluster, an enricher of it, and a clock that the test moves."""
+    """A cluster, an enricher, and a clock that the test sets."""
 
     def __init__(self, **options: Any) -> None:
-        """Begin at 1,000 seconds."""
+        """Start at 1,000 seconds."""
         self.now = 1000.0
         self.cluster = Cluster()
         self.options = options
         self.enricher = self.another()
 
     def another(self, **options: Any) -> Enricher:
-        """An enricher of the same cluster."""
+        """Return an enricher of the same cluster."""
         settings: dict[str, Any] = {
             "qps": 1e6,
             "burst": 1000,
@@ -45,14 +45,14 @@ class Bench:
         return Enricher(self.cluster.api, **settings)
 
     def enrich(self, *records: Record) -> list[dict[str, Any]]:
-        """Complete records that were read now; what each says of its object."""
+        """Enrich records that were read now, and return the object part of each."""
         for each in records:
             each.read_at = self.now
         self.enricher.enrich(records)
         return [each.body["kevents"].get("object") for each in records]
 
     def state(self, done: Record) -> tuple[str, bool]:
-        """Complete one record; its object's state, and whether that is stale."""
+        """Enrich one record and return its object's state and staleness."""
         [about] = self.enrich(done)
         return about["state"], about["stale"]
 
@@ -64,7 +64,7 @@ def bench() -> Bench:
 
 
 def involved(done: Record) -> dict[str, Any]:
-    """What a record says of its object."""
+    """Return the involved object of a record."""
     found: dict[str, Any] = done.body["involvedObject"]
     return found
 
@@ -82,7 +82,7 @@ def test_names_of_144(bench: Bench) -> None:
 
 
 def test_reference_is_kept(bench: Bench) -> None:
-    """What the event itself says of its object stays as it is."""
+    """The event's own object reference is unchanged."""
     bench.cluster.put("Pod", "web-0", UIDS(1))
     done = record(uid=UIDS(1), rv="7", fieldPath="spec.containers{web}")
     before = dict(involved(done))
@@ -91,7 +91,7 @@ def test_reference_is_kept(bench: Bench) -> None:
 
 
 def test_metadata_only(bench: Bench) -> None:
-    """Pitfall 76: objects are asked for as PartialObjectMetadata, Nodes as a table row; never whole."""
+    """Pitfall 76: objects are requested as PartialObjectMetadata and Nodes as a table, never as a whole."""
     bench.cluster.put("Secret", "s", UIDS(1), annotations={LAST_APPLIED: "{}", "a": "b"})
     bench.cluster.put("Node", "n1", UIDS(2), address="10.0.0.9")
     done = record("Secret", "s", UIDS(1), host="n1")
@@ -106,7 +106,7 @@ def test_metadata_only(bench: Bench) -> None:
 
 
 def test_annotations_of_choice() -> None:
-    """Which annotations are left out can be chosen."""
+    """`drop_annotations` selects the annotations that are dropped."""
     bench = Bench(drop_annotations=["secret.example.com/*"])
     bench.cluster.put("Pod", "web-0", UIDS(1), annotations={LAST_APPLIED: "{}", "secret.example.com/a": "b"})
     done = record(uid=UIDS(1))
@@ -115,7 +115,7 @@ def test_annotations_of_choice() -> None:
 
 
 def test_gone_and_replaced(bench: Bench) -> None:
-    """An object that is gone is asked for once; what took its name over is told apart, and known from then on."""
+    """A deleted object is requested once. An object with the same name and another UID is detected and cached."""
     gone, other = record("Pod", "gone", UIDS(1), "5"), record("Pod", "web-0", UIDS(2), "5")
     rv = bench.cluster.put("Pod", "web-0", UIDS(3), labels={"new": "yes"})
     assert [bench.state(each) for each in (gone, other)] == [("gone", False), ("replaced", False)]
@@ -138,7 +138,7 @@ def test_static_pod(bench: Bench) -> None:
 
 
 def test_no_uid_created_later(bench: Bench) -> None:
-    """Without a UID, an object that was created after the event is not the one that is meant."""
+    """Without a UID, an object that was created after the event does not match."""
     bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"}, creationTimestamp="2026-11-22T12:00:05Z")
     times = ("2026-11-22T12:00:04Z", "2026-11-22T12:00:05.500000Z", "2026-11-22T13:00:00Z")
     records = [record(time=time) for time in times]
@@ -147,7 +147,7 @@ def test_no_uid_created_later(bench: Bench) -> None:
 
 
 def test_no_uid_recreated(bench: Bench) -> None:
-    """Without a UID each later event looks again: the object may be another one by then."""
+    """Without a UID, each later event reads the object again, because it may have been replaced."""
     for number in range(3):
         bench.cluster.put("Pod", "web-0", UIDS(number), labels={"number": str(number)})
         done = record(rv="5")
@@ -157,7 +157,7 @@ def test_no_uid_recreated(bench: Bench) -> None:
 
 
 def test_too_late(bench: Bench) -> None:
-    """A record that has waited for two seconds goes on with what is known, and asks for nothing."""
+    """A record that has waited too long continues with the cached metadata, without a request."""
     rv = bench.cluster.put("Pod", "known", UIDS(1), labels={"a": "b"})
     bench.enrich(record("Pod", "known", UIDS(1), rv))
     bench.cluster.requests.clear()
@@ -173,7 +173,7 @@ def test_too_late(bench: Bench) -> None:
 
 
 def test_rate() -> None:
-    """No more requests are made than the rate allows in the time that records have; the others are skipped."""
+    """Records that the rate limit does not allow in time are skipped."""
     bench = Bench(qps=0.001, burst=5)
     for number in range(10):
         bench.cluster.put("Pod", f"p{number}", UIDS(number))
@@ -183,7 +183,7 @@ def test_rate() -> None:
 
 
 def test_gap(bench: Bench) -> None:
-    """A record without an object is left as it is."""
+    """A record without an object is unchanged."""
     body = {"kevents": {"v": 1, "id": "gap:1", "gap": {"why": "expired"}}}
     before = json.dumps(body)
     bench.enricher.enrich([Record(STREAM, 1, body, bench.now)])
@@ -209,7 +209,7 @@ ODD: Final[list[dict[str, Any]]] = [
 
 @pytest.mark.parametrize("odd", ODD)
 def test_odd_reference(bench: Bench, odd: dict[str, Any]) -> None:
-    """Whatever an event's author wrote into it: the record goes on, the next one is enriched, no other path is read."""
+    """A malformed object reference does not affect other records and reads no unexpected path."""
     rv = bench.cluster.put("Pod", "web-0", UIDS(1))
     broken, fine = record(), record(uid=UIDS(1), rv=rv)
     broken.body["involvedObject"] = dict(odd)
@@ -221,7 +221,7 @@ def test_odd_reference(bench: Bench, odd: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("source", [None, "text", {"host": 7}, {"host": ["n"]}, {"host": "../namespaces/x"}, []])
 def test_odd_source(bench: Bench, source: object) -> None:
-    """A source that is none does not keep an event from its labels."""
+    """A malformed source does not prevent enrichment."""
     bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"})
     done = record(uid=UIDS(1))
     done.body["source"] = source
@@ -230,7 +230,7 @@ def test_odd_source(bench: Bench, source: object) -> None:
 
 
 def test_owner(bench: Bench) -> None:
-    """The top owner is found, remembered with the object, and looked for again after ten minutes."""
+    """The top owner is cached with the object and read again after ten minutes."""
 
     def by(kind: str, number: int) -> list[dict[str, Any]]:
         return [{"apiVersion": "apps/v1", "kind": kind, "name": kind, "uid": UIDS(number), "controller": True}]
@@ -254,7 +254,7 @@ def test_owner(bench: Bench) -> None:
 
 
 def test_an_owner_that_is_no_controller(bench: Bench) -> None:
-    """An owner that does not control the object is not followed: there is no top owner."""
+    """An owner that is no controller is not followed."""
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": UIDS(2)}
     bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=[owner])
     done = record(uid=UIDS(1))
@@ -263,7 +263,7 @@ def test_an_owner_that_is_no_controller(bench: Bench) -> None:
 
 
 def test_owner_too_late() -> None:
-    """Where an owner is not known in time, none is told: half the way up would be a wrong answer. It is found later."""
+    """If an owner cannot be read in time, there is no top owner. Later events get it."""
     bench = Bench(qps=0.001, burst=2)
     owners = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": UIDS(2), "controller": True}]
     rv = bench.cluster.put("Pod", "web-0", UIDS(1), ownerReferences=owners)
@@ -278,7 +278,7 @@ def test_owner_too_late() -> None:
 
 
 def test_switched_off() -> None:
-    """What is not wanted costs no request; a cache of no size does nothing at all."""
+    """Disabled options cause no requests. With `cache_size=0`, nothing is enriched."""
     owners = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": UIDS(2), "controller": True}]
     for options, reads_made in (({"top_owner": False, "nodes": False}, 1), ({"cache_size": 0}, 0)):
         bench = Bench(**options)
@@ -290,7 +290,7 @@ def test_switched_off() -> None:
 
 
 def test_node(bench: Bench) -> None:
-    """A node's addresses are read once for all events that it reported in ten minutes; one that is none, too."""
+    """A node's addresses are cached for ten minutes, and so are unknown nodes."""
     bench.cluster.put("Node", "n1", UIDS(1), address="10.0.0.9")
     bench.cluster.put("Pod", "web-0", UIDS(2))
     for passed, node_reads in ((0.0, 2), (599.0, 2), (2.0, 4)):
@@ -303,7 +303,7 @@ def test_node(bench: Bench) -> None:
 
 
 def test_node_by_name(bench: Bench) -> None:
-    """An event about a Node, whose UID the kubelet gives as its name, gets labels and addresses by one read."""
+    """An event about a Node, whose UID is its name, gets labels and addresses with one read."""
     bench.cluster.put("Node", "n1", UIDS(1), labels={"zone": "a"}, address="10.0.0.9")
     records = [record("Node", "n1", "n1", host="n1") for _ in range(5)]
     bench.enrich(*records)
@@ -330,7 +330,7 @@ REFUSALS: Final = [
 
 @pytest.mark.parametrize(("status", "state", "later", "asked"), REFUSALS)
 def test_refused(status: int, state: str, later: float, asked: int) -> None:
-    """What the server refuses, or fails at, is not asked for again for a while; every record goes on."""
+    """After an error, the server is not asked again for a while, and all records continue."""
     bench = Bench(wait=0.4)
     bench.cluster.put("Pod", "web-0", UIDS(1))
     headers = {"Retry-After": "7"} if status == 429 else {}
@@ -343,7 +343,7 @@ def test_refused(status: int, state: str, later: float, asked: int) -> None:
 
 
 def test_one_kind_fails(bench: Bench) -> None:
-    """A kind that fails (its conversion webhook is down) does not keep others from being read."""
+    """A kind that fails does not affect other kinds."""
     bench.cluster.answer = lambda path: Reply(500, b"conversion webhook failed") if "/secrets/" in path else None
     bench.cluster.put("Pod", "web-0", UIDS(1))
     abouts = bench.enrich(
@@ -355,7 +355,7 @@ def test_one_kind_fails(bench: Bench) -> None:
 
 @pytest.mark.parametrize("status", [400, 414, 422, 431])
 def test_one_reference_is_refused(bench: Bench, status: int) -> None:
-    """For a name that the server does not take, which anyone may write into an event, no other object suffers."""
+    """A name that the server refuses does not affect other objects."""
     bench.cluster.answer = lambda path: Reply(status, b"{}") if path.endswith("/odd") else None
     bench.cluster.put("Pod", "web-0", UIDS(1))
     abouts = bench.enrich(record("Pod", "odd", UIDS(2)), record(uid=UIDS(1)))
@@ -363,7 +363,7 @@ def test_one_reference_is_refused(bench: Bench, status: int) -> None:
 
 
 def test_one_group_is_down(bench: Bench) -> None:
-    """A group whose server is down (503 to discovery) keeps no other from being read, and is asked for more rarely."""
+    """A group whose server is down does not affect other kinds and is requested less and less often."""
     bench.cluster.versions["metrics.k8s.io/v1"] = {}
     bench.cluster.answer = lambda path: Reply(503, b"{}") if path == "/apis/metrics.k8s.io/v1" else None
     bench.cluster.put("Pod", "web-0", UIDS(1))
@@ -377,7 +377,7 @@ def test_one_group_is_down(bench: Bench) -> None:
 
 
 def test_one_kind_hangs(bench: Bench) -> None:
-    """A kind that is never answered keeps no other from being read."""
+    """A kind whose requests hang does not affect other kinds."""
 
     def hang(path: str) -> Reply | None:
         if "/secrets/" in path:
@@ -394,7 +394,7 @@ def test_one_kind_hangs(bench: Bench) -> None:
 
 
 def test_forbidden_keeps_labels(bench: Bench) -> None:
-    """Labels that were read before a permission was taken away are still told, as stale."""
+    """Labels from before a permission was revoked are attached as stale."""
     rv = bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"})
     bench.state(record(uid=UIDS(1), rv=rv))
     bench.cluster.answer = lambda path: Reply(403, b"{}") if path.startswith(PODS) else None
@@ -405,7 +405,7 @@ def test_forbidden_keeps_labels(bench: Bench) -> None:
 
 
 def test_secrets_are_left_out_on_purpose(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """Fault 36: nobody is advised to allow reading Secrets, which rbac.yaml leaves out; other kinds have their rule."""
+    """Fault 36: the log does not advise allowing Secrets, which rbac.yaml omits. For other kinds it has the rule."""
     caplog.set_level("INFO", "kevents")
     bench.cluster.answer = lambda path: Reply(403, b"{}") if "/secrets/" in path or path.startswith(PODS) else None
     assert bench.state(record(uid=UIDS(1), kind="Secret", name="token"))[0] == "forbidden"
@@ -417,7 +417,7 @@ def test_secrets_are_left_out_on_purpose(bench: Bench, caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("body", [b"404 page not found\n", b'{"kind": "Status", "code": 404, "details": {}}', b""])
 def test_kind_is_gone(bench: Bench, body: bytes) -> None:
-    """A 404 that does not name the object says that its kind is gone: nothing is said about the object."""
+    """A 404 that does not name the object means that the kind is gone, not the object."""
     bench.cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"})
     bench.cluster.answer = lambda path: Reply(404, body) if path.startswith(PODS) else None
     assert [bench.state(record(uid=UIDS(1))) for _ in range(2)] == [("skipped", False)] * 2
@@ -429,7 +429,7 @@ def test_kind_is_gone(bench: Bench, body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"metadata": {"labels": {"a": 1}}}', b"{" * 100_000])
 def test_nonsense(bench: Bench, body: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """A 200 that holds no metadata is told once, and its kind is left alone."""
+    """A 200 without metadata is logged once, and its kind is not requested again."""
     bench.cluster.answer = lambda path: Reply(200, body) if path.startswith(PODS) else None
     assert [bench.state(record(uid=UIDS(number))) for number in range(5)] == [("skipped", False)] * 5
     assert len(bench.cluster.objects_read()) == 1
@@ -448,7 +448,7 @@ def test_huge_answer(bench: Bench) -> None:
     "error", [OSError("refused"), RuntimeError("odd"), ValueError("Invalid header value b'Bearer hunter2'")]
 )
 def test_no_answer(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 72: where nobody answers the server is left alone for a second, then two; no credential is logged."""
+    """Pitfall 72: connection errors back off from one second and are logged without credentials."""
     bench = Bench(wait=0.4)
     caplog.set_level("INFO", "kevents")
 
@@ -467,7 +467,7 @@ def test_no_answer(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_discovery_refused(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """A server that does not tell its kinds is told of in the log; records go on, and it is asked again in a minute."""
+    """A refused discovery is logged and retried after a minute. Records continue."""
     bench.cluster.answer = lambda path: Reply(403, b"{}") if path == "/api/v1" else None
     assert [bench.state(record(uid=UIDS(1))) for _ in range(3)] == [("skipped", False)] * 3
     assert (bench.cluster.requests, "/api/v1 was answered with 403" in caplog.text) == (["/api/v1"], True)
@@ -475,7 +475,7 @@ def test_discovery_refused(bench: Bench, caplog: pytest.LogCaptureFixture) -> No
 
 @pytest.mark.parametrize("status", [401, 429])
 def test_discovery_held_up(bench: Bench, status: int) -> None:
-    """Who must wait, or has no credentials any more, asks for nothing in the meantime, and goes on afterwards."""
+    """After a 401 or 429, no request is made for a while. Enrichment continues afterwards."""
     bench.cluster.put("Pod", "web-0", UIDS(1))
     bench.cluster.answer = lambda _: Reply(status, b"{}", {"Retry-After": "7"})
     assert [bench.state(record(uid=UIDS(1))) for _ in range(3)] == [("skipped", False)] * 3
@@ -486,7 +486,7 @@ def test_discovery_held_up(bench: Bench, status: int) -> None:
 
 
 def test_discovery_nonsense(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """A server that answers with something else when it is asked for its kinds is told of; records go on."""
+    """A malformed discovery document is logged. Records continue."""
     bench.cluster.answer = lambda path: Reply(200, b"<html>") if path == "/api/v1" else None
     assert [bench.state(record(uid=UIDS(1))) for _ in range(3)] == [("skipped", False)] * 3
     assert bench.cluster.requests == ["/api/v1"]
@@ -494,7 +494,7 @@ def test_discovery_nonsense(bench: Bench, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_one_read_at_a_time() -> None:
-    """Eight threads that ask for one object make one read; all get its labels."""
+    """Concurrent requests of eight threads for one object cause one read."""
     cluster = Cluster()
     rv = cluster.put("Pod", "web-0", UIDS(1), labels={"a": "b"})
     arrived, leave = threading.Event(), threading.Event()
@@ -519,7 +519,7 @@ def test_one_read_at_a_time() -> None:
 
 
 def test_many_threads() -> None:
-    """Many threads that ask for the same objects read none twice, get no wrong label, and every event is counted."""
+    """Concurrent threads read no object twice, attach no wrong label, and every event is counted."""
     cluster = Cluster()
     versions = [cluster.put("Pod", f"p{number}", UIDS(number), labels={"of": str(number)}) for number in range(50)]
     enricher = Enricher(cluster.api, qps=1e6, burst=10**6, wait=60.0)
@@ -544,7 +544,7 @@ def test_many_threads() -> None:
 
 
 def test_closed() -> None:
-    """Closing wakes who waits for leave to ask; afterwards records are completed from memory."""
+    """Closing wakes waiting threads. Afterwards records are enriched from the cache."""
     cluster = Cluster()
     rv = cluster.put("Pod", "web-0", UIDS(1))
     enricher = Enricher(cluster.api, qps=0.001, burst=2, wait=3000.0)
@@ -561,7 +561,7 @@ def test_closed() -> None:
 
 
 def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A fault of kevents costs one record its labels, is counted and logged, and leaves no thread waiting."""
+    """An internal error affects one record, is counted and logged, and blocks no thread."""
     bench.cluster.put("Pod", "web-0", UIDS(1))
 
     def fail(*args: object) -> None:
@@ -592,13 +592,13 @@ def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: py
     ],
 )
 def test_options(options: dict[str, Any]) -> None:
-    """Pitfall 59: a wrong value is refused when the enricher is built, by its name."""
+    """Pitfall 59: an invalid option is refused by the constructor with its name."""
     with pytest.raises(ValueError, match=next(iter(options))):
         Enricher(Cluster().api, **options)
 
 
 def test_wrong_api() -> None:
-    """What is no api is refused when the enricher is built."""
+    """An invalid api is refused by the constructor."""
     with pytest.raises(TypeError, match="api must be a CoreV1Api"):
         Enricher(7)
 
@@ -607,7 +607,7 @@ def test_wrong_api() -> None:
 
 
 def crowd(bench: Bench, number: int, namespace: str = "default", first: int = 0) -> list[Record]:
-    """Pods with a ReplicaSet and a Deployment each, and an event about each pod."""
+    """Create pods with a ReplicaSet and a Deployment each, and return an event about each pod."""
 
     def by(kind: str, n: int) -> list[dict[str, Any]]:
         return [{"apiVersion": "apps/v1", "kind": kind, "name": f"{kind}-{n}", "uid": UIDS(n), "controller": True}]
@@ -632,7 +632,7 @@ def listing() -> Bench:
 
 
 def test_many_new_objects(listing: Bench) -> None:
-    """Fault 23: 500 new pods with their owners are enriched by a list of each kind, within the burst."""
+    """Fault 23: 500 new pods with their owners are enriched by one list of each kind, within the burst."""
     records = crowd(listing, 500)
     listing.enrich(*records)
     assert [involved(each)["labels"]["n"] for each in records] == [str(n) for n in range(500)]
@@ -642,7 +642,7 @@ def test_many_new_objects(listing: Bench) -> None:
 
 
 def test_lists_by_namespace(listing: Bench) -> None:
-    """Objects of different namespaces are listed apart; a few of one namespace are read one by one."""
+    """Objects are listed per namespace. A few objects of a namespace are read one by one."""
     records = [*crowd(listing, 4, "a"), *crowd(listing, 3, "b", 100)]
     listing.enrich(*records)
     assert all(each.body["kevents"]["topOwner"] for each in records)
@@ -650,7 +650,7 @@ def test_lists_by_namespace(listing: Bench) -> None:
 
 
 def test_list_shows_neighbours(listing: Bench) -> None:
-    """The other objects of a list are remembered while the cache has space: their events need no request."""
+    """Other objects of a list are cached while there is space, so their events need no request."""
     records = crowd(listing, 20)
     listing.enrich(*records[:5])
     made = len(listing.cluster.requests)
@@ -660,7 +660,7 @@ def test_list_shows_neighbours(listing: Bench) -> None:
 
 
 def test_pages_of_a_list(listing: Bench) -> None:
-    """A list is read page by page, until every object was found or cannot exist."""
+    """A list is read page by page until every object was found or cannot exist."""
     records = crowd(listing, 100)
     listing.cluster.page = 30
     gone = [record("Pod", "none", UIDS(999), "5"), record("Pod", "p0", UIDS(998), "5")]
@@ -671,7 +671,7 @@ def test_pages_of_a_list(listing: Bench) -> None:
 
 
 def test_no_list_of_a_large_namespace(listing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A namespace is not listed to its end when that takes more requests than to read each object."""
+    """A list is abandoned if it takes more requests than reading each object."""
     crowd(listing, 90)
     listing.cluster.page = 1
     monkeypatch.setattr(_fetcher, "_PAGE", 1)
@@ -685,7 +685,7 @@ def test_no_list_of_a_large_namespace(listing: Bench, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("status", [403, 405, 406, 500, 503])
 def test_a_list_that_is_refused(listing: Bench, status: int) -> None:
-    """Where a kind cannot be listed, its objects are read one by one."""
+    """If a kind cannot be listed, its objects are read one by one."""
     listing.cluster.answer = lambda path: Reply(status, b"{}") if path == PODS else None
     records = crowd(listing, 5)
     listing.enrich(*records)
@@ -695,7 +695,7 @@ def test_a_list_that_is_refused(listing: Bench, status: int) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"metadata": {}, "items": [7]}', b" " * (17 << 20)])
 def test_a_list_that_is_none(listing: Bench, body: bytes) -> None:
-    """An answer that is no list, or a huge one, is followed by reads one by one."""
+    """After a malformed or huge list, the objects are read one by one."""
     listing.cluster.answer = lambda path: Reply(200, body) if path == PODS else None
     records = crowd(listing, 5)
     listing.enrich(*records)
@@ -703,7 +703,7 @@ def test_a_list_that_is_none(listing: Bench, body: bytes) -> None:
 
 
 def test_nodes_are_listed(listing: Bench) -> None:
-    """The addresses of many nodes come by one list, too."""
+    """The addresses of many nodes are read with one list."""
     for number in range(10):
         listing.cluster.put("Node", f"n{number}", UIDS(500 + number), address=f"10.0.0.{number}")
     listing.cluster.put("Pod", "web-0", UIDS(1))
@@ -715,7 +715,7 @@ def test_nodes_are_listed(listing: Bench) -> None:
 
 
 def test_several_requests_at_once() -> None:
-    """Objects of several namespaces are read by several requests at once."""
+    """Objects of several namespaces are read by concurrent requests."""
     cluster, most, now = Cluster(), [0], [0]
     lock, full = threading.Lock(), threading.Event()
 
@@ -742,7 +742,7 @@ def test_several_requests_at_once() -> None:
 
 
 def test_a_record_waits(caplog: pytest.LogCaptureFixture) -> None:
-    """A record waits for its object for `wait` seconds, and goes on without it then: counted, logged and marked."""
+    """A record waits up to `wait` seconds for its object, then continues without it, counted, logged and marked."""
     cluster, leave = Cluster(), threading.Event()
     cluster.put("Pod", "web-0", UIDS(1))
     cluster.answer = lambda path: None if not path.startswith(PODS) else Reply(200, b"") if leave.wait(30) else None
@@ -759,20 +759,20 @@ def test_a_record_waits(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_waiting_is_bounded() -> None:
-    """An API server that never answers in time delays a stream by the wait once, and later records for half of it."""
+    """An API server that always times out delays the first record by `wait` and later ones by half of it."""
     cluster, leave = Cluster(), threading.Event()
     cluster.answer = lambda path: Reply(200, b"") if leave.wait(30) else None
     enricher = Enricher(cluster.api, wait=0.4)
     began = monotonic()
     for number in range(20):
         enricher.enrich([record(uid=UIDS(number), read_at=monotonic())])
-    assert monotonic() - began < 4  # and not 8
+    assert monotonic() - began < 4  # less than 20 times `wait`
     leave.set()
     assert poll(lambda: enricher._fetcher._workers == 0, 10)
 
 
 def test_known_objects_need_no_request() -> None:
-    """Records whose objects are known, with owner and node, are enriched without a request."""
+    """Records whose object, owner and node are cached need no request."""
     bench = Bench()
     owners = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": UIDS(9999), "controller": True}]
     bench.cluster.put("Deployment", "web", UIDS(9999))
@@ -798,21 +798,21 @@ TRACES: Final[list[tuple[Callable[[reads.World], reads.Score], reads.Trace, floa
 
 @pytest.mark.parametrize(("rule", "trace", "most"), TRACES)
 def test_reads(rule: Callable[[reads.World], reads.Score], trace: reads.Trace, most: float) -> None:
-    """On the reference trace an event costs at most 0.30 reads; if its objects go while it runs, a little more."""
+    """On the reference trace, an event costs at most 0.30 reads, or slightly more if objects are deleted meanwhile."""
     score = rule(reads.World(trace, 1))
     assert score.reads / score.events <= most
     assert (score.events, score.wrong) == (50_000, 0)
 
 
 def test_wrong_metadata() -> None:
-    """Where objects are created anew and events lack UIDs, no label is wrong; by the pull request's key many are."""
+    """With recreated objects and missing UIDs, no label is wrong. With the pull request's key, many are."""
     ours, theirs = (rule(reads.World(reads.HOSTILE, 1)) for rule in (reads.by_kevents, reads.by_uid_and_version))
     assert ours.wrong == 0
     assert theirs.wrong > 1000
 
 
 def test_fetcher_is_told_the_timeout(bench: Bench) -> None:
-    """A request takes no longer than the record that asks for it has time."""
+    """A request's time-out is the remaining time of its record."""
     fetcher: Fetcher = bench.enricher._fetcher
     timeouts: list[float] = []
     reader: Any = fetcher._reader

@@ -1,4 +1,4 @@
-"""The rate limiter, and the memory of refused kinds."""
+"""The rate limiter and the negative cache."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from kevents.export._enrich.limits import NegativeCache, RateLimiter
 
 
 def test_burst_then_rate() -> None:
-    """After a rest the burst goes at once, then one in each interval."""
+    """After a pause, the burst is allowed immediately, then one request in each interval."""
     pace = RateLimiter(20.0, 3)
     assert [pace.reserve(0.0, 9.0) for _ in range(5)] == [0.0, 0.0, 0.0, pytest.approx(0.05), pytest.approx(0.1)]
 
 
 def test_impatient() -> None:
-    """Who cannot wait takes no place from those who can."""
+    """A request that cannot wait long enough reserves no slot."""
     pace = RateLimiter(20.0, 1)
     assert [pace.reserve(0.0, patience) for patience in (1.0, 0.01, -1.0, 1.0)] == [
         0.0,
@@ -27,7 +27,7 @@ def test_impatient() -> None:
 
 
 def test_hold() -> None:
-    """While the server asks to be left alone nobody goes; a shorter wish does not shorten a longer one."""
+    """During `hold`, no request is allowed. A shorter hold does not shorten a longer one."""
     pace = RateLimiter(20.0, 10)
     pace.hold(5.0)
     pace.hold(1.0)
@@ -36,7 +36,7 @@ def test_hold() -> None:
 
 @given(gaps=st.lists(st.floats(0.0, 0.5), max_size=80), rate=st.floats(0.5, 100.0), burst=st.integers(1, 50))
 def test_never_above(gaps: list[float], rate: float, burst: int) -> None:
-    """In no time do more requests go than the burst and what the rate allows in it."""
+    """In any interval, the requests never exceed the burst plus the rate."""
     pace, now, going = RateLimiter(rate, burst), 0.0, []
     for gap in gaps:
         now += gap
@@ -59,7 +59,7 @@ def test_five_minutes(now: float, expected: bool) -> None:  # noqa: FBT001
 
 
 def test_everywhere() -> None:
-    """A kind that was forbidden in five namespaces is not asked for in the sixth."""
+    """A kind that was forbidden in five namespaces is not requested in others."""
     refusals = NegativeCache()
     answers = []
     for number in range(6):
@@ -69,7 +69,7 @@ def test_everywhere() -> None:
 
 
 def test_allowed_somewhere() -> None:
-    """A kind that may be read in one namespace is asked for in each, however many refuse it."""
+    """A kind that was allowed in one namespace is requested in each, however many refuse it."""
     refusals = NegativeCache()
     refusals.allow("secrets")
     for number in range(9):
@@ -78,7 +78,7 @@ def test_allowed_somewhere() -> None:
 
 
 def test_failing() -> None:
-    """A kind that fails is left alone for twice as long each time, a minute at most, until it answers."""
+    """The pause after failures of a kind doubles up to a minute. A success resets it."""
     refusals, now, pauses = NegativeCache(), 0.0, []
     for _ in range(8):
         refusals.fail("widgets", now)
@@ -92,7 +92,7 @@ def test_failing() -> None:
 
 
 def test_failing_for_years() -> None:
-    """A kind that has failed thousands of times is still asked for once a minute."""
+    """A kind that has failed thousands of times is still requested once a minute."""
     refusals = NegativeCache()
     for _ in range(5000):
         refusals.fail("widgets", 0.0)
@@ -100,7 +100,7 @@ def test_failing_for_years() -> None:
 
 
 def test_suspended() -> None:
-    """A kind without metadata to give is left alone for five minutes."""
+    """A kind without metadata is skipped for five minutes."""
     refusals = NegativeCache()
     refusals.suspend("bindings", 0.0)
     assert [refusals.failing("bindings", now) for now in (299.9, 300.0)] == [True, False]

@@ -1,4 +1,4 @@
-"""Of an object its metadata is taken, and what was not wanted is left out."""
+"""Parsing of an object's metadata, without unwanted annotations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(metadata: Any, without: list[str] | None = None) -> Found:
 
 
 def test_read() -> None:
-    """All that events are completed with is there, as the server wrote it."""
+    """All fields that enrichment needs are read unchanged."""
     found = read(META)
     expected = ("u-1", "7", "2026-11-22T12:00:00Z", False, META["labels"], META["annotations"], META["ownerReferences"])
     assert (
@@ -44,14 +44,14 @@ def test_read() -> None:
 
 
 def test_bare() -> None:
-    """An object without any of it is an object all the same; null is nothing."""
+    """Missing and null fields are empty."""
     for metadata in ({}, {"labels": None, "annotations": None, "ownerReferences": None, "deletionTimestamp": None}):
         found = read(metadata)
         assert (found.uid, found.labels, found.annotations, found.owners, found.terminating) == ("", {}, {}, [], False)
 
 
 def test_terminating() -> None:
-    """A deletionTimestamp says that the object is going."""
+    """An object with a deletionTimestamp is terminating."""
     assert read({"deletionTimestamp": "2026-11-22T12:00:00Z"}).terminating
 
 
@@ -67,24 +67,24 @@ def test_terminating() -> None:
     ],
 )
 def test_unwanted(without: list[str], left: set[str]) -> None:
-    """Pitfall 76: annotations are left out by their whole name, in which a star stands for anything."""
+    """Pitfall 76: annotations are dropped by their full name or by a pattern with `*`."""
     assert set(read(META, without).annotations) == left
 
 
 def test_mirror_survives_filter() -> None:
-    """For which static pod a mirror stands is known also if its annotation was not wanted."""
+    """The static pod of a mirror is known even if its annotation is dropped."""
     assert read({"annotations": {"kubernetes.io/config.hash": "h"}}, ["*"]).stands_for("h")
 
 
 @pytest.mark.parametrize("patterns", [LAST_APPLIED, [7], [None]])
 def test_no_patterns(patterns: Any) -> None:
-    """Pitfall 59: one name in place of a list of names, or what is no name, is refused."""
+    """Pitfall 59: a single string, or a list of other values than names, is refused."""
     with pytest.raises(ValueError, match="drop_annotations must be names"):
         unwanted(patterns)
 
 
 def test_nothing_else() -> None:
-    """Pitfall 76: from a server that answers with a whole Secret nothing but its metadata is taken."""
+    """Pitfall 76: only the metadata of a whole Secret is kept."""
     body = json.dumps({"kind": "Secret", "metadata": META, "data": {"password": "aHVudGVyMg=="}}).encode()
     assert "aHVudGVyMg" not in repr(read_metadata(body, NOTHING))
 
@@ -97,13 +97,13 @@ def test_nothing_else() -> None:
     ],
 )
 def test_no_metadata(body: bytes) -> None:
-    """What is no metadata is an error that says so."""
+    """A body without metadata raises an error."""
     with pytest.raises(ValueError, match="no metadata"):
         read_metadata(body, NOTHING)
 
 
 def table(columns: list[str], *rows: list[Any]) -> bytes:
-    """A Table as the server gives it."""
+    """Return a Table as the server sends it."""
     listed = [{"cells": cells, "object": {"metadata": META}} for cells in rows]
     return json.dumps({"columnDefinitions": [{"name": name} for name in columns], "rows": listed}).encode()
 
@@ -113,13 +113,13 @@ def table(columns: list[str], *rows: list[Any]) -> bytes:
     [("10.0.0.9", "<none>", ("10.0.0.9",)), ("10.0.0.9", "1.2.3.4", ("10.0.0.9", "1.2.3.4")), ("<none>", "", ())],
 )
 def test_row(internal: str, external: str, expected: tuple[str, ...]) -> None:
-    """A Node's addresses stand in the columns of its table, its metadata beside them."""
+    """A Node's addresses are read from the columns of its table."""
     found = read_row(table(["Name", "External-IP", "Internal-IP"], ["n", external, internal]), NOTHING)
     assert (found.addresses, found.uid) == (expected, "u-1")
 
 
 def test_odd_rows() -> None:
-    """A table without such columns, or with too few cells, has no addresses; one without rows, or with two, is none."""
+    """A table without address columns gives no addresses. A table must have exactly one row."""
     assert [
         read_row(table(columns, ["n"]), NOTHING).addresses for columns in (["Name", "Age"], ["Name", "Internal-IP"])
     ] == [(), ()]

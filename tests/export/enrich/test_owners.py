@@ -1,4 +1,4 @@
-"""The chain of controllers is followed to its end, five steps at most, and never in a circle."""
+"""The top owner: the chain of controllers, at most five steps, without cycles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POD = Reference("v1", "Pod", "default", "p", "u-0")
 
 
 def owner(number: int, **fields: Any) -> dict[str, Any]:
-    """A reference to the owner of this number."""
+    """Return a reference to the owner of this number."""
     base = {
         "apiVersion": "apps/v1",
         "kind": f"K{number}",
@@ -26,18 +26,18 @@ def owner(number: int, **fields: Any) -> dict[str, Any]:
 
 
 def entry(*owners: dict[str, Any], state: str = LIVE) -> Entry:
-    """An object with owners."""
+    """Return an object with owners."""
     return Entry(state, Found("u", "1", "", False, {}, {}, list(owners)))
 
 
 def chain(length: int) -> dict[str, Entry]:
-    """Owners by UID, each owned by the next."""
+    """Return owners by UID, each owned by the next."""
     return {f"u-{n}": entry(owner(n + 1)) if n < length else entry() for n in range(1, length + 1)}
 
 
 @pytest.mark.parametrize(("length", "top"), [(1, 1), (2, 2), (5, 5), (6, 5), (50, 5)])
 def test_length(length: int, top: int) -> None:
-    """The last owner of at most five is the top, and its path names all."""
+    """The last of at most five owners is the top, and its path names all."""
     asked: list[Reference] = []
 
     def find(reference: Reference) -> Entry:
@@ -63,12 +63,12 @@ def test_length(length: int, top: int) -> None:
     ],
 )
 def test_no_controller(owners: list[dict[str, Any]]) -> None:
-    """An owner that is no controller, or of which not all is said, is none."""
+    """Owners that are no controllers or incomplete are ignored."""
     assert top_owner(entry(*owners), POD, lambda reference: entry()) is None
 
 
 def test_the_controller_among_owners() -> None:
-    """Of several owners the controller counts."""
+    """Among several owners, the controller counts."""
     found = top_owner(entry(owner(1, controller=False), owner(2)), POD, lambda reference: entry())
     assert found is not None
     assert found["path"] == ["K2/o2"]
@@ -76,14 +76,14 @@ def test_the_controller_among_owners() -> None:
 
 @pytest.mark.parametrize("state", [GONE, FORBIDDEN])
 def test_end_of_knowledge(state: str) -> None:
-    """An owner that is gone or cannot be read is the last that can be told."""
+    """An owner that is gone or forbidden is the last of the chain."""
     found = top_owner(entry(owner(1)), POD, lambda reference: Entry(state))
     assert found is not None
     assert found["path"] == ["K1/o1"]
 
 
 def test_circle() -> None:
-    """Owners that own each other end where they began."""
+    """A cycle of owners ends where it began."""
     owners = {"u-1": entry(owner(2)), "u-2": entry(owner(1))}
     found = top_owner(entry(owner(1)), POD, lambda reference: owners[reference.uid])
     assert found is not None
@@ -92,6 +92,6 @@ def test_circle() -> None:
 
 
 def test_incomplete() -> None:
-    """Where an owner cannot be looked up in time no top is told: half a chain would be a wrong answer."""
+    """If an owner cannot be read in time, there is no top owner: half a chain would be wrong."""
     with pytest.raises(IncompleteError):
         top_owner(entry(owner(1)), POD, lambda reference: None)

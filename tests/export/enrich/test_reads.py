@@ -1,4 +1,4 @@
-"""What the page about enrichment says is so."""
+"""The documentation of enrichment matches the code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "export-enrichment.md").read_text(e
 
 
 def section(heading: str) -> list[list[str]]:
-    """The rows of the table under a heading, each as its cells."""
+    """Return the rows of the table under a heading, each as its cells."""
     text = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row] for row in rows[1:] if not row[0].startswith(" ---")]
@@ -24,12 +24,12 @@ def section(heading: str) -> list[list[str]]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_table() -> None:
-    """The table of reads is what the command prints."""
+    """The table of reads is the output of the command."""
     assert reads.table() in PAGE
 
 
 def test_aim() -> None:
-    """By the table an event costs at most 0.30 reads, less than by the pull request's rule, and no label is wrong."""
+    """In the table, an event costs at most 0.30 reads, fewer than with the pull request, and no label is wrong."""
     cells = {row[0]: row[1:] for row in section("What it costs")}
     ours, theirs = cells["kevents"], cells["event-exporter with 144"]
     assert [float(ours[column]) <= 0.30 for column in (0, 2)] == [True, True]
@@ -38,12 +38,12 @@ def test_aim() -> None:
 
 
 def test_states() -> None:
-    """Each state has its row."""
+    """The page lists each state."""
     assert [row[0] for row in section("States")] == [f"`{state}`" for state in STATES]
 
 
 def test_options() -> None:
-    """Each option has its row with its default."""
+    """The page lists each option with its default."""
     parameters = list(inspect.signature(Enricher).parameters.values())
     listed = section("Options")
     assert [row[0] for row in listed] == [f"`{each.name}`" for each in parameters]
@@ -52,6 +52,6 @@ def test_options() -> None:
 
 
 def test_figures() -> None:
-    """Each figure of the statistics has its place."""
+    """The page lists each figure of the statistics."""
     named = [name.strip("` ") for row in section("Figures") for name in row[0].split(",")]
     assert named == list(EnricherStatistics.__dataclass_fields__)

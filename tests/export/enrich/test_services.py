@@ -1,4 +1,4 @@
-"""A pod's services are those whose slices name it, and those that named it less than ten minutes ago."""
+"""A pod's services are those whose slices contain it, now or in the last ten minutes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kevents.export._enrich.services import KEPT, ServiceIndex
 
 
 def endpoint_slice(name: str, service: str, *pods: str, namespace: str = "default") -> dict[str, Any]:
-    """An EndpointSlice."""
+    """Return an EndpointSlice."""
     endpoints = [{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "uid": pod}} for pod in pods]
     labels = {"kubernetes.io/service-name": service} if service else {}
     return {"metadata": {"name": name, "namespace": namespace, "labels": labels}, "endpoints": endpoints}
 
 
 def test_list_and_watch() -> None:
-    """What is listed is known, and what a watch adds, changes and takes away follows."""
+    """The index contains listed slices and follows the watch's changes."""
     index = ServiceIndex()
     assert not index.synced
     index.replace([endpoint_slice("web-1", "web", "a", "b"), endpoint_slice("api-1", "api", "a")], 0.0)
@@ -34,7 +34,7 @@ def test_list_and_watch() -> None:
 
 @pytest.mark.parametrize(("later", "expected"), [(KEPT - 1, ["web"]), (KEPT, [])])
 def test_kept(later: float, expected: list[str]) -> None:
-    """A pod that has left a service keeps its name for ten minutes."""
+    """A pod that left a service keeps its name for ten minutes."""
     index = ServiceIndex()
     index.replace([endpoint_slice("web-1", "web", "a")], 0.0)
     index.apply("DELETED", endpoint_slice("web-1", "web", "a"), 100.0)
@@ -43,7 +43,7 @@ def test_kept(later: float, expected: list[str]) -> None:
 
 
 def test_back_again() -> None:
-    """A pod that came back, and left again, keeps the name from the last time."""
+    """The ten minutes count from the last time that the pod left."""
     index = ServiceIndex()
     for now, kind in ((0.0, "ADDED"), (10.0, "DELETED"), (20.0, "ADDED"), (30.0, "DELETED")):
         index.apply(kind, endpoint_slice("web-1", "web", "a"), now)
@@ -51,7 +51,7 @@ def test_back_again() -> None:
 
 
 def test_two_slices() -> None:
-    """A pod in two slices of one service leaves it with the second; a slice that changes its service takes it along."""
+    """A pod leaves a service with the last of its slices. A slice can change its service."""
     index = ServiceIndex()
     index.replace([endpoint_slice("web-1", "web", "a"), endpoint_slice("web-2", "web", "a")], 0.0)
     index.apply("DELETED", endpoint_slice("web-1", "web", "a"), 0.0)
@@ -63,7 +63,7 @@ def test_two_slices() -> None:
 
 
 def test_listed_anew() -> None:
-    """What a new list does not have has gone meanwhile."""
+    """A slice that a new list does not contain counts as deleted."""
     index = ServiceIndex()
     index.replace([endpoint_slice("web-1", "web", "a"), endpoint_slice("api-1", "api", "a")], 0.0)
     index.replace([endpoint_slice("api-1", "api", "a")], 1.0)
@@ -89,7 +89,7 @@ def test_listed_anew() -> None:
     ],
 )
 def test_odd(odd: dict[str, Any]) -> None:
-    """A slice of no service, without endpoints, or whose endpoints are no pods, adds nothing."""
+    """A slice without a service, endpoints or pods adds nothing."""
     index = ServiceIndex()
     index.apply("ADDED", odd, 0.0)
     index.apply("DELETED", odd, 0.0)
@@ -97,10 +97,10 @@ def test_odd(odd: dict[str, Any]) -> None:
 
 
 class Model(RuleBasedStateMachine):
-    """The index against its definition: which slices there are, and when each pod was last in each service."""
+    """A model of the index: the current slices, and when each pod was last in each service."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Start empty."""
         super().__init__()
         self.index = ServiceIndex()
         self.now = 0.0
@@ -109,34 +109,34 @@ class Model(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("xyz"), service=st.sampled_from("st"), pods=st.sets(st.sampled_from("ab")))
     def put(self, name: str, service: str, pods: set[str]) -> None:
-        """A slice comes, or changes."""
+        """Create or change a slice."""
         self.touch()
         self.slices[name] = (service, tuple(pods))
         self.index.apply("MODIFIED", endpoint_slice(name, service, *pods), self.now)
 
     @rule(name=st.sampled_from("xyz"))
     def drop(self, name: str) -> None:
-        """A slice goes."""
+        """Delete a slice."""
         self.touch()
         self.slices.pop(name, None)
         self.index.apply("DELETED", endpoint_slice(name, "s"), self.now)
 
     @rule(step=st.sampled_from([1.0, KEPT / 2, KEPT]))
     def pass_time(self, step: float) -> None:
-        """Time passes."""
+        """Advance the time."""
         self.touch()
         self.now += step
         self.index.expire(self.now)
 
     def touch(self) -> None:
-        """Every membership of this moment was last seen now."""
+        """Set the last time of all current memberships to now."""
         for service, pods in self.slices.values():
             for pod in pods:
                 self.last[pod, service] = self.now
 
     @invariant()
     def as_defined(self) -> None:
-        """A pod has the services it is in, and those it left less than ten minutes ago."""
+        """A pod has its current services and those it left less than ten minutes ago."""
         inside = {(pod, service) for service, pods in self.slices.values() for pod in pods}
         for pod in "ab":
             recent = {s for (p, s), when in self.last.items() if p == pod and self.now - when < KEPT}

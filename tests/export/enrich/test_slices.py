@@ -1,4 +1,4 @@
-"""The watch of EndpointSlices goes on, whatever the server does, and ends when it is told to."""
+"""The watch of EndpointSlices survives server failures and stops on request."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ pytestmark = pytest.mark.wire
 
 
 class Told(ServiceIndex):
-    """An index that says when it has changed."""
+    """An index that notifies about changes."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Start empty."""
         super().__init__()
         self.changed = threading.Condition()
 
     def replace(self, slices: Any, now: float) -> None:
-        """Take in a list, and say so."""
+        """Apply a list and notify."""
         with self.changed:
             super().replace(slices, now)
             self.changed.notify_all()
 
     def apply(self, kind: str, each: Mapping[str, Any], now: float) -> None:
-        """Take in an event, and say so."""
+        """Apply a watch event and notify."""
         with self.changed:
             super().apply(kind, each, now)
             self.changed.notify_all()
 
     def when(self, uid: str, expected: list[str]) -> list[str]:
-        """The services of a pod as soon as they are what is expected, or after ten seconds."""
+        """Wait until a pod has the expected services, and return its services."""
         with self.changed:
             self.changed.wait_for(lambda: self.synced and self.names(uid) == expected, 60)
             return self.names(uid)
@@ -55,7 +55,7 @@ class Told(ServiceIndex):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries come at once, and lists in pages of two."""
+    """Retry without delay, and list in pages of two."""
     monkeypatch.setattr(_slices.Backoff, "next", lambda backoff: 0.0)
     monkeypatch.setattr(_slices, "_PAGE", 2)
 
@@ -70,7 +70,7 @@ def put(server: APIServer, name: str, *pods: str) -> None:
 
 @contextmanager
 def following(server: APIServer, token: str | None = None) -> Iterator[tuple[Told, Counter[str]]]:
-    """An index that follows a server, and the requests made for it."""
+    """Yield an index that follows a server, and the number of its requests by verb."""
     client = config.new_client_from_config(str(server.kubeconfig(token=token)))
     index, counts = Told(), Counter[str]()
 
@@ -85,7 +85,7 @@ def following(server: APIServer, token: str | None = None) -> Iterator[tuple[Tol
 
 
 def test_pages(api_server: APIServer) -> None:
-    """A list in several pages is taken in as a whole."""
+    """A list of several pages is applied as a whole."""
     for number in range(5):
         put(api_server, f"s{number}", "a")
     with following(api_server) as (index, counts):
@@ -94,7 +94,7 @@ def test_pages(api_server: APIServer) -> None:
 
 
 def test_watched(api_server: APIServer) -> None:
-    """What comes later arrives by the watch, without another list."""
+    """Later slices arrive through the watch, without another list."""
     with following(api_server) as (index, counts):
         assert index.when("a", []) == []
         put(api_server, "web", "a")
@@ -115,7 +115,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_faults(api_server: APIServer, fault: Any) -> None:
-    """After three lists or watches that went wrong, in whatever way, all is known again."""
+    """The index recovers after three lists or watches that failed in any way."""
     put(api_server, "web", "a")
     with api_server.fail(fault, times=3, path=SLICES), following(api_server) as (index, _):
         assert index.when("a", ["web"]) == ["web"]
@@ -124,7 +124,7 @@ def test_faults(api_server: APIServer, fault: Any) -> None:
 
 
 def test_restart(api_server: APIServer) -> None:
-    """After the server was away, with its history forgotten meanwhile, the difference is made up."""
+    """The index recovers after the server was unreachable and its history was compacted."""
     put(api_server, "web", "a")
     with following(api_server) as (index, _):
         assert index.when("a", ["web"]) == ["web"]
@@ -136,7 +136,7 @@ def test_restart(api_server: APIServer) -> None:
 
 
 def test_forbidden(api_server: APIServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Without permission the log has the rule that is missing, and when it is given all goes on."""
+    """Without permission, the log has the missing rule. Once it is granted, the index fills."""
     put(api_server, "web", "a")
     api_server.add_user("poor-token", "poor", ["get"])
     with following(api_server, "poor-token") as (index, counts):
@@ -149,7 +149,7 @@ def test_forbidden(api_server: APIServer, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_close_in_a_watch(api_server: APIServer) -> None:
-    """A watch on which nothing happens ends at once when it is told to."""
+    """Closing ends an idle watch immediately."""
     with following(api_server) as (index, _):
         assert index.when("a", []) == []
         start = monotonic()
@@ -157,7 +157,7 @@ def test_close_in_a_watch(api_server: APIServer) -> None:
 
 
 def test_close_before_start(api_server: APIServer) -> None:
-    """What was never started can be closed, and more than once."""
+    """A watch that was never started can be closed, also twice."""
     client = config.new_client_from_config(str(api_server.kubeconfig()))
     watch = SliceWatch(ApiReader(client), ServiceIndex(), print, LimitedLog())
     watch.close()
@@ -168,22 +168,22 @@ def test_close_before_start(api_server: APIServer) -> None:
 
 
 def is_watch(request: Request) -> bool:
-    """Whether a request is a watch of slices."""
+    """True if a request is a watch of slices."""
     return "watch" in request.query and request.path.endswith(SLICES)
 
 
 def lines(*events: dict[str, Any]) -> Garbage:
-    """A watch that says this, and is at its end."""
+    """Return a watch that sends these events and ends."""
     return Garbage(b"".join(json.dumps(event).encode() + b"\n" for event in events), after_processing=False)
 
 
 def bookmark(version: str) -> dict[str, Any]:
-    """A watch's word that it has come so far."""
+    """Return a bookmark."""
     return {"type": "BOOKMARK", "object": {"kind": "EndpointSlice", "metadata": {"resourceVersion": version}}}
 
 
 def test_a_watch_at_its_time(api_server: APIServer) -> None:
-    """After a watch that has ended at its time another goes on from where that stood, without a list."""
+    """After a watch that ends normally, the next one resumes at its bookmark without a list."""
     for name in ("web", "api"):
         put(api_server, name, "a")
     listed = str(api_server._store.version)
@@ -198,7 +198,7 @@ def test_a_watch_at_its_time(api_server: APIServer) -> None:
 
 @pytest.mark.parametrize(("code", "said"), [(410, False), (500, True)])
 def test_an_error_in_a_watch(api_server: APIServer, caplog: pytest.LogCaptureFixture, code: int, *, said: bool) -> None:
-    """An error in a watch is followed by a list; that history was forgotten is no trouble, all else is said."""
+    """An error in a watch is followed by a list. It is logged unless it is 410."""
     error = {"type": "ERROR", "object": {"kind": "Status", "code": code, "message": "broken"}}
     with api_server.fail(lines(error), times=1, when=is_watch), following(api_server) as (index, counts):
         assert api_server.wait_for(lambda: len(list(filter(is_watch, api_server.requests))) == 2)
@@ -207,33 +207,33 @@ def test_an_error_in_a_watch(api_server: APIServer, caplog: pytest.LogCaptureFix
 
 
 class Lines:
-    """A watch with lines that are all there already."""
+    """A watch whose lines are all available."""
 
     def __init__(self, *events: dict[str, Any]) -> None:
-        """Take them."""
+        """Set the lines."""
         self._lines = [b"", *(json.dumps(event).encode() for event in events)]
 
     def watch(self, path: str, timeout: float) -> Lines:
-        """Give itself, as a reader gives a watch."""
+        """Return itself, as a reader returns a watch."""
         return self
 
     def lines(self) -> Iterator[bytes]:
-        """Give them."""
+        """Yield the lines."""
         yield from self._lines
 
     def __enter__(self) -> Lines:
-        """Nothing is open."""
+        """Do nothing."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
     def end(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 def test_an_end_in_the_middle() -> None:
-    """What came together with what made it end is not taken in any more, and nothing is asked for."""
+    """After `close`, the remaining lines are ignored and no request is made."""
     counts = Counter[str]()
 
     class Ending(Told):
@@ -248,16 +248,16 @@ def test_an_end_in_the_middle() -> None:
 
 
 class Idle(Lines):
-    """A server without slices, whose watches end at once."""
+    """A server without slices, whose watches end immediately."""
 
     def get(self, path: str, accept: str, timeout: float) -> Answer:
-        """Give a list with nothing in it."""
+        """Return an empty list."""
         return Answer(200, b'{"metadata":{"resourceVersion":"5"},"items":[]}')
 
 
 @pytest.mark.parametrize("events", [[], [{"type": "ERROR", "object": {"code": 410}}], [bookmark("5")]])
 def test_a_watch_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]) -> None:
-    """A watch that ends at once, with nothing new or with "gone", is followed by a pause, and by a list."""
+    """After a watch that ends immediately without news or with "gone", there is a pause and a list."""
     counts, attempts = Counter[str](), list[int]()
 
     def count(verb: str) -> None:
@@ -281,7 +281,7 @@ def test_a_watch_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, events: list
 
 
 def test_services_of_a_pod(api_server: APIServer) -> None:
-    """An enricher that is asked for services tells a pod's from its start on, and counts what that took."""
+    """With `services`, the enricher adds a pod's services and counts the requests."""
     put(api_server, "web", UIDS(1))
     client = config.new_client_from_config(str(api_server.kubeconfig()))
     with Enricher(client, services=True, nodes=False) as enricher:

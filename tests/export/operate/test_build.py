@@ -1,4 +1,4 @@
-"""The parts of an export from its configuration: sinks, secrets, checkpoints, the cluster."""
+"""Building an export from its configuration: sinks, secrets, checkpoints and the cluster."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
 
 
 def sinks(config: Config) -> dict[str, Any]:
-    """The sinks of a configuration, with the position's keeper taken off."""
+    """Return the sinks of a configuration without their checkpoints."""
     made = {name: destination(sink, config.checkpoints).sink for name, sink in config.sinks.items()}
     return {name: sink._sink if isinstance(sink, Checkpointed) else sink for name, sink in made.items()}
 
@@ -50,7 +50,7 @@ def sinks(config: Config) -> dict[str, Any]:
 
 
 def test_kinds(everything: Config) -> None:
-    """Each type is a sink of its class; nothing is touched yet."""
+    """Each type gives its sink class, and no file is created."""
     expected = {
         "out": StdoutSink,
         "archive": FileSink,
@@ -63,7 +63,10 @@ def test_kinds(everything: Config) -> None:
 
 
 def test_how_they_are_fed(everything: Config) -> None:
-    """Batch, queue and policy for a full queue come from the configuration; a write may take twice its time-out."""
+    """Batch, queue and `when_full` come from the configuration.
+
+    The write time-out is twice the sink's, at least 60 s.
+    """
     made = destination(everything.sinks["archive"], "")
     assert (made.batch.max_items, made.batch.max_bytes, made.batch.max_age) == (10, 1024, 0.5)
     assert (made.queue.max_items, made.queue.max_bytes, made.when_full, made.write_timeout) == (50, 2**20, "drop", 60.0)
@@ -72,7 +75,7 @@ def test_how_they_are_fed(everything: Config) -> None:
 
 
 def test_checkpoints(everything: Config) -> None:
-    """Sinks that cannot hold their position are given a file for it, each its own; the others hold it themselves."""
+    """Each sink without positions gets its own checkpoint file."""
     made = {name: destination(sink, everything.checkpoints).sink for name, sink in everything.sinks.items()}
     kept = {name: Path(sink._path).as_posix() for name, sink in made.items() if isinstance(sink, Checkpointed)}
     assert kept == {name: f"state/{name}.json" for name in ("out", "hook", "collector")}
@@ -80,19 +83,19 @@ def test_checkpoints(everything: Config) -> None:
 
 
 def test_no_secret_shows(everything: Config) -> None:
-    """Pitfall 72: no sink shows a secret."""
+    """Pitfall 72: no repr contains a secret."""
     parts = build(everything.__class__(**{**vars_of(everything), "cluster": ClusterConfig()}))
     assert SECRET not in repr(sinks(everything))
     assert SECRET not in repr(parts)
 
 
 def vars_of(config: Config) -> dict[str, Any]:
-    """The fields of a configuration."""
+    """Return the fields of a configuration."""
     return {name: getattr(config, name) for name in config.__slots__}
 
 
 def test_missing_secrets(everything: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All missing secrets are reported at once, each with its key."""
+    """All missing secrets are reported together, each with its key."""
     check_secrets(everything)
     monkeypatch.delenv("ID")
     monkeypatch.delenv("TOKEN")
@@ -106,7 +109,7 @@ def test_missing_secrets(everything: Config, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_secret_that_goes_away(everything: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret that cannot be had while the export runs is waited for: nothing is lost by it."""
+    """A secret that becomes unavailable during the export is retried."""
     hook = sinks(everything)["hook"]
     monkeypatch.delenv("TOKEN")
     with pytest.raises(Retry, match=r"the header Authorization is not available"):
@@ -119,7 +122,7 @@ def test_a_secret_that_goes_away(everything: Config, monkeypatch: pytest.MonkeyP
 
 
 def test_a_renewed_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each request takes the secret as it is now."""
+    """Each request uses the current secret."""
     asked: list[str] = []
     monkeypatch.setattr(
         "kevents.export._operate.build.WebhookSink", lambda **options: asked.append(options["url"]()) or options
@@ -135,11 +138,11 @@ def test_a_renewed_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert asked == ["https://one", "https://two"]
 
 
-# -- the rest --------------------------------------------------------------------------------------------------------
+# -- other -----------------------------------------------------------------------------------------------------------
 
 
 def test_parts(tmp_path: Path) -> None:
-    """Without enrichment and without an address there is no enricher and no server."""
+    """Without enrichment and a listen address, there is no enricher and no server."""
     parts = build(parse(f'enrich = {{ cache_size = 0 }}\ndead_letters = "{tmp_path}/dead"\n{SMALL}'))
     assert (parts.enricher, parts.health) == (None, None)
     assert parts.exporter.statistics().state == "new"
@@ -154,7 +157,7 @@ def test_parts(tmp_path: Path) -> None:
     ],
 )
 def test_wait(batches: list[str], enrich: str, expected: float) -> None:
-    """A record waits for its metadata as long as its batch may, 5 s without batches, or as the configuration says."""
+    """`wait` defaults to the shortest `max_age` of a batch, up to 5 s."""
     sinks = [f'[sinks.s{n}]\ntype = "stdout"\n[sinks.s{n}.batch]\n{batch}\n' for n, batch in enumerate(batches)]
     routes = '[[routes]]\nto = ["s0", "s1"]\nall = true\n'
     enricher = build(parse(f"[enrich]\n{enrich}\n{''.join(sinks)}{routes}")).enricher
@@ -163,7 +166,7 @@ def test_wait(batches: list[str], enrich: str, expected: float) -> None:
 
 
 def test_cluster(api_server: APIServer, tmp_path: Path) -> None:
-    """A kubeconfig and a context choose the cluster; it is read anew for each client."""
+    """The kubeconfig and context select the cluster. The file is read again for each client."""
     assert client_of(ClusterConfig()) is None
     path = api_server.kubeconfig(tmp_path / "config")
     context = re.findall(r'current-context["\']?: ?["\']?([\w-]+)', path.read_text(encoding="utf-8"))[0]
@@ -175,7 +178,7 @@ def test_cluster(api_server: APIServer, tmp_path: Path) -> None:
 
 
 def test_no_cluster(api_server: APIServer, tmp_path: Path) -> None:
-    """An unusable kubeconfig is reported at once, without its content."""
+    """An unusable kubeconfig is reported immediately, without its content."""
     path = tmp_path / "config"
     with pytest.raises(
         KubeconfigError, match=r"cannot use the kubeconfig .*config .No such file or directory.: give the"
@@ -195,7 +198,7 @@ def test_no_cluster(api_server: APIServer, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_example(path: Path, tmp_path: Path) -> None:
-    """Each example is a good configuration, and can be built once its secrets are there."""
+    """Each example is valid and can be built once its secrets exist."""
     text = path.read_text(encoding="utf-8").replace("/run/secrets", str(tmp_path / "secrets"))
     for name in re.findall(r'file = "([^"]+)"', text):
         secret = Path(name)
@@ -218,7 +221,7 @@ _SECRETS = {
 
 
 def test_an_example_for_each_sink() -> None:
-    """There is an example for each type of sink, and for each cloud."""
+    """There is an example for each type of sink and each cloud."""
     found = {sink.type for path in CONFIGS for sink in load(path).sinks.values()}
     assert found == set(_READERS)
     assert {"s3", "gcs", "azure"} <= {path.stem for path in CONFIGS}

@@ -1,4 +1,4 @@
-"""The command `kevents check`: a good configuration, a bad one, and where events would go."""
+"""The command `kevents check`: valid and invalid configurations, and the destinations of an event."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Check = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
-    """Run `kevents check` on a configuration, with an event: its status and output."""
+    """A function that runs `kevents check` on a configuration and an event, and returns its status and output."""
     monkeypatch.chdir(tmp_path)
 
     def run(config: str = CONFIG, event: Any = None, *more: str) -> tuple[int, str, str]:
@@ -59,12 +59,12 @@ def check(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
 
 
 def test_good(check: Check) -> None:
-    """A valid configuration is summarised; its secrets may be missing."""
+    """A valid configuration is summarised. Its secrets may be missing."""
     assert check() == (0, "cfg.toml: good; 3 routes, sinks: archive (file), pager (webhook)\n", "")
 
 
 def test_bad(check: Check) -> None:
-    """A bad one is a usage error, and each of its errors a line."""
+    """An invalid configuration exits with status 2 and one line for each error."""
     status, out, err = check(CONFIG.replace("glob", "globb").replace('"webhook"', '"x"'))
     assert (status, out) == (2, "")
     assert err.splitlines() == [
@@ -108,7 +108,7 @@ SINKS = [
 
 @pytest.mark.parametrize(("sink", "why"), SINKS)
 def test_a_sink_that_cannot_be_made(check: Check, sink: str, why: str) -> None:
-    """The check reports the errors of building sinks, too, without connecting."""
+    """The check reports errors of building the sinks, without connecting."""
     config = f'checkpoints = "s"\n[sinks.o]\n{sink}\n[[routes]]\nto = "o"\nall = true\n'
     assert check(config) == (2, "", f"cfg.toml: sinks.o: {why}\nkevents: 1 error\n")
     with pytest.raises(ConfigError, match=f"^{re.escape(f'cfg.toml: sinks.o: {why}')}$"):
@@ -116,7 +116,7 @@ def test_a_sink_that_cannot_be_made(check: Check, sink: str, why: str) -> None:
 
 
 def test_sinks_without_their_secrets(check: Check) -> None:
-    """A check needs no secret, whatever a sink would make of it."""
+    """A check needs no secrets."""
     missing = '{ env = "KEVENTS_NOT_SET" }'
     store = f'{STORE}{missing}\n[sinks.p]\n{STORE}"az://b/x"\noptions = {{ account_key = {missing} }}'
     config = f'[sinks.o]\n{store}\n[[routes]]\nto = ["o", "p"]\nall = true\n'
@@ -124,7 +124,7 @@ def test_sinks_without_their_secrets(check: Check) -> None:
 
 
 def test_event(check: Check) -> None:
-    """For an event it shows the matching routes, the reasons and the destinations."""
+    """For an event, the output has the matching routes, the reasons and the destinations."""
     status, out, err = check(CONFIG, EVENT)
     assert (status, err) == (0, "")
     assert out.splitlines() == [
@@ -137,7 +137,7 @@ def test_event(check: Check) -> None:
 
 
 def test_nowhere(check: Check) -> None:
-    """An event without a destination has its own status; routes behind a stop are not evaluated."""
+    """An event without a destination exits with status 1. Routes after a stop are not evaluated."""
     lease = {"involvedObject": {"kind": "Lease", "name": "l"}, "type": "Normal", "reason": "LeaderElection"}
     status, out, _ = check(CONFIG, lease)
     assert status == 1
@@ -151,26 +151,26 @@ def test_nowhere(check: Check) -> None:
 
 
 def test_a_gap(check: Check) -> None:
-    """The word about a gap goes everywhere."""
+    """A gap goes to every sink."""
     assert check(CONFIG, GAP) == (0, "a gap\n  a gap goes to every sink that a route names\n  -> pager, archive\n", "")
 
 
 def test_a_list(check: Check) -> None:
-    """A list of kubectl's, or lines of an export, are several events."""
+    """A kubectl list and JSON lines of an export contain several events."""
     for events in ({"kind": "List", "items": [EVENT, EVENT]}, f"{json.dumps(EVENT)}\n\n{json.dumps(EVENT)}\n"):
         status, out, _ = check(CONFIG, events)
         assert (status, out.count("  -> pager, archive\n")) == (0, 2)
 
 
 def test_an_event_of_the_new_api(check: Check) -> None:
-    """An event as events.k8s.io/v1 shows it is read in its own names."""
+    """An event of events.k8s.io/v1 is accepted with its own field names."""
     event = {"regarding": EVENT["involvedObject"], "note": "n", "type": "Warning", "reason": "BackOff"}
     status, out, _ = check(CONFIG, event)
     assert (status, out.endswith("  -> pager, archive\n")) == (0, True)
 
 
 def test_standard_input(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event may come from kubectl through a pipe."""
+    """An event can be piped in from kubectl."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(EVENT).encode())))
     assert check(CONFIG, None, "--event", "-")[0] == 0
 
@@ -196,20 +196,20 @@ def test_no_event(check: Check, event: str, why: str) -> None:
 
 
 def test_no_text(check: Check) -> None:
-    """A file that is no text is named, with where that is seen."""
+    """The error of a file that is not UTF-8 has the byte offset."""
     Path("e.bin").write_bytes(b'{"kind": "\xff"}')
     status, _, err = check(CONFIG, None, "--event", "e.bin")
     assert (status, err) == (2, "kevents: e.bin: is not UTF-8 text (byte 10)\n")
 
 
 def test_no_file(check: Check) -> None:
-    """A file that is not there is named."""
+    """A missing file is named in the error."""
     status, _, err = check(CONFIG, None, "--event", "none.json")
     assert (status, err) == (2, "kevents: none.json: cannot be read (No such file or directory)\n")
 
 
 def test_escapes(check: Check) -> None:
-    """Pitfall 71: the content of events and configurations is shown escaped, one line each."""
+    """Pitfall 71: control characters of events and configurations are escaped."""
     event = {**EVENT, "reason": "Back\x1b[31m\r\n", "type": "War\nning"}
     _, out, _ = check(CONFIG, event)
     assert "\x1b" not in out
@@ -219,7 +219,7 @@ def test_escapes(check: Check) -> None:
 
 
 def test_a_bug(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unforeseen error is one line too; --debug shows its traceback."""
+    """An unexpected error is one line. With --debug, it has a traceback."""
 
     def broken(*arguments: object) -> int:
         raise RuntimeError("never\nforeseen")
@@ -232,7 +232,7 @@ def test_a_bug(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_packages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra the error has the command that installs it."""
+    """Without the extra, the error has the command that installs it."""
     for name in [name for name in sys.modules if name.startswith("kevents.export")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "msgspec", None)

@@ -1,4 +1,4 @@
-"""The command `kevents export` as its users run it: a process, a configuration, signals and the exported records."""
+"""The command `kevents export` as a process, with configurations, signals and exported records."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PATIENCE = 60.0
 
 
 class Exporting:
-    """A process that exports."""
+    """An export process."""
 
     def __init__(self, config: Path, *arguments: str, **environment: str) -> None:
-        """Start it."""
+        """Start the process."""
         root = str(Path(__file__).parents[3])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self._log = (config.parent / "log").open("w+b")
@@ -40,21 +40,21 @@ class Exporting:
 
     @property
     def log(self) -> str:
-        """Its log."""
+        """The log of the process."""
         self._log.seek(0)
         return self._log.read().decode()
 
     def wait_until(self, done: Callable[[], object]) -> None:
-        """Wait until something holds, as long as the process lives."""
+        """Wait until a condition holds or the process ends."""
         assert poll(done, PATIENCE, lambda: self.process.poll() is None), self.log
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal, and give the exit status."""
+        """Send a signal and return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
     def close(self) -> None:
-        """End it in any case."""
+        """End the process in any case."""
         self.process.kill()
         self.process.wait(PATIENCE)
         self._log.close()
@@ -64,7 +64,7 @@ class Exporting:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Iterator[Callable[..., Exporting]]:
-    """Give a maker of exporting processes, which ends them with the test."""
+    """Yield a factory of export processes, which are ended with the test."""
     made: list[Exporting] = []
 
     def make(config: str, *arguments: str, **environment: str) -> Exporting:
@@ -79,7 +79,7 @@ def export(tmp_path: Path) -> Iterator[Callable[..., Exporting]]:
 
 
 def configuration(server: APIServer, folder: Path, more: str = "") -> str:
-    """A configuration that writes everything to files, quickly."""
+    """Return a configuration that writes everything to files after a short time."""
     return f"""\
 [cluster]
 kubeconfig = {json.dumps(str(server.kubeconfig()))}
@@ -113,7 +113,7 @@ def record(server: APIServer, number: int, namespace: str = "default", **fields:
 
 
 def read(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
-    """The output of `kevents read --json`."""
+    """Return the output of `kevents read --json`."""
     capsys.readouterr()
     assert _cli.main(["read", "--json", *map(str, arguments)]) == 0
     written = capsys.readouterr()
@@ -122,12 +122,12 @@ def read(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[st
 
 
 def messages(records: list[dict[str, Any]]) -> list[str]:
-    """Their messages, without the steps' word."""
+    """Return the messages without the word "step"."""
     return [record["message"].removeprefix("step ") for record in records]
 
 
 def everywhere(folder: Path) -> int:
-    """How many bytes there are in a folder's files."""
+    """Return the total size of a folder's files in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -140,7 +140,7 @@ def test_end_to_end(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """An export is ended by SIGTERM and begun again; every revision is read back, once, in order."""
+    """After SIGTERM and a restart, every revision is read back once and in order."""
     folder = tmp_path / "events"
     config = configuration(api_server, folder)
     for number in range(3):
@@ -166,7 +166,7 @@ def test_end_to_end(
 
 
 def test_secrets(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
-    """Pitfall 72: the kubeconfig's token and the secrets are in no log line, also after errors."""
+    """Pitfall 72: no log line contains the kubeconfig's token or a secret, even after errors."""
     more = '[sinks.hook]\ntype = "webhook"\nurl = { env = "HOOK" }\nbatch = { max_age = "50ms" }\n'
     more += 'headers = { Authorization = { env = "HOOK_AUTHORIZATION" }, X-Key = { env = "HOOK_KEY" } }\n'
     config = configuration(api_server, tmp_path / "events", more).replace('to = "archive"', 'to = ["archive", "hook"]')
@@ -185,7 +185,7 @@ def test_secrets(api_server: APIServer, export: Callable[..., Exporting], tmp_pa
 
 
 def test_interrupt(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
-    """Ctrl-C ends it as SIGTERM does."""
+    """Ctrl-C ends the export like SIGTERM."""
     running = export(configuration(api_server, tmp_path / "events"))
     running.wait_until(lambda: "the export begins" in running.log)
     assert running.end(signal.SIGINT) == 0, running.log
@@ -196,7 +196,7 @@ def test_interrupt(api_server: APIServer, export: Callable[..., Exporting], tmp_
 def test_to_stdout(
     api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Records go to the standard output, the log to the standard error; records piped to a file can be read back."""
+    """Records go to the standard output and the log to the standard error. Piped records can be read back."""
     record(api_server, 1)
     config = configuration(api_server, tmp_path / "unused").replace(
         f'type = "file"\npath = {json.dumps(str(tmp_path / "unused"))}', 'type = "stdout"'
@@ -211,7 +211,7 @@ def test_to_stdout(
 
 
 def test_probes(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
-    """Pitfall 77: metrics and probes of this export are at the address in the log."""
+    """Pitfall 77: the log has the address of the metrics and probes."""
     import urllib.request
 
     record(api_server, 1)
@@ -251,7 +251,7 @@ def test_probes(api_server: APIServer, export: Callable[..., Exporting], tmp_pat
 def test_cannot_begin(
     api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path, change: tuple[str, str], expected: str
 ) -> None:
-    """An export that cannot begin has status 2 and a few lines, without a traceback."""
+    """An export that cannot start exits with status 2 and a short error without a traceback."""
     config = configuration(api_server, tmp_path / "events").replace(*change)
     if "webhook" in config:
         config = f'checkpoints = "{tmp_path}"\n' + config.replace('to = "archive"', 'to = ["archive", "a"]')
@@ -265,7 +265,7 @@ def test_cannot_begin(
 def test_no_permission(
     api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path, verbs: set[str]
 ) -> None:
-    """The error of a missing permission has its rule; without the cluster's name nothing begins."""
+    """The error of a missing permission has the rule. Without access to the cluster's UID, the export exits."""
     api_server.add_user(SECRET, "weak-user", verbs)
     config = configuration(api_server, tmp_path / "events")
     weak = str(api_server.kubeconfig(token=SECRET))
@@ -282,7 +282,7 @@ def test_no_permission(
 
 
 def test_nobody_reads(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
-    """With the standard output closed the export ends, with the status of such programs, without a traceback."""
+    """With a closed standard output, the export exits with status 141 and without a traceback."""
     config = configuration(api_server, tmp_path / "unused").replace(
         f'type = "file"\npath = {json.dumps(str(tmp_path / "unused"))}', 'type = "stdout"'
     )

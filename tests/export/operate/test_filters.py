@@ -1,4 +1,4 @@
-"""The filters of `kevents tail` and `kevents read`, with the habits of kubectl."""
+"""The filters of `kevents tail` and `kevents read`, with kubectl's syntax."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ NOTHING: dict[str, Any] = dict.fromkeys(("namespace", "kind", "name", "reason", 
 
 
 def shows(body: dict[str, Any], **options: Any) -> bool:
-    """Whether the filters show a record."""
+    """True if the filters show a record."""
     return bool(filter_of(argparse.Namespace(**{**NOTHING, "warning": False, **options})).targets_of(body))
 
 
 def with_labels(**labels: str) -> dict[str, Any]:
-    """An event with labels."""
+    """Return an event with labels."""
     return {**EVENT, "metadata": {**EVENT["metadata"], "labels": labels}}
 
 
 def about(kind: str, name: str, api_version: str = "v1") -> dict[str, Any]:
-    """An event about an object."""
+    """Return an event about an object."""
     involved = {"kind": kind, "name": name, "apiVersion": api_version, "namespace": "shop"}
     return {**EVENT, "involvedObject": involved}
 
 
 @pytest.mark.parametrize("eventtype", ["Warning", "Error", "Critical", ""])
 def test_warning(eventtype: str) -> None:
-    """Fault 35: --warning shows every type but Normal; kopf writes Error."""
+    """Fault 35: --warning shows every type except Normal. kopf writes Error."""
     assert shows({**EVENT, "type": eventtype}, warning=True)
     assert not shows({**EVENT, "type": "Normal"}, warning=True)
 
 
 @pytest.mark.parametrize("kind", ["Pod", "pod", "PODS", "po"])
 def test_kinds(kind: str) -> None:
-    """A kind is written in any case, in the plural, or by its short name."""
+    """A kind is accepted in any case, in the plural, and by its short name."""
     assert shows(about("Pod", "web-0"), kind=[kind])
     assert not shows(about("PodGroup", "web-0"), kind=[kind])
 
@@ -47,12 +47,12 @@ def test_kinds(kind: str) -> None:
     ("kind", "word"), [("Ingress", "ingresses"), ("NetworkPolicy", "networkpolicies"), ("Backup", "backups")]
 )
 def test_plurals(kind: str, word: str) -> None:
-    """Plurals are recognised without a request, also those of custom resources."""
+    """Plurals are recognised without a request, including those of custom resources."""
     assert shows(about(kind, "x"), kind=["Node", word])
 
 
 def test_object() -> None:
-    """--for shows the events of one object, with the group as kubectl writes it."""
+    """--for shows the events of one object and accepts kubectl's syntax for groups."""
     deployment = about("Deployment", "web", "apps/v1")
     for text in ("deployment/web", "deploy/web", "Deployments.apps/web", "deployments.v1.apps/web"):
         assert shows(deployment, about=text), text
@@ -61,7 +61,7 @@ def test_object() -> None:
 
 
 def test_types() -> None:
-    """--types shows the listed types, in any case."""
+    """--types shows the listed types in any case."""
     for types, expected in (("Warning,Error", True), ("warning", True), (" error , normal ", False)):
         assert shows({**EVENT, "type": "Warning"}, types=types) == expected
 
@@ -107,7 +107,7 @@ def test_gaps() -> None:
     ],
 )
 def test_wrong(options: dict[str, Any], expected: str) -> None:
-    """The error of a wrong option names it and has the fix."""
+    """The error of an invalid option names it and the fix."""
     with pytest.raises(OptionError) as error:
         shows(EVENT, **options)
     assert str(error.value).startswith(expected)
@@ -122,7 +122,7 @@ def test_namespaces() -> None:
 
 
 def test_hint() -> None:
-    """A misspelt kind or type has a hint; a custom one has none."""
+    """A misspelt kind or type gets a hint, a custom one does not."""
     assert spelling_hint(["pods", "podd"], None) == 'no known kind is named "podd"; did you mean "pod"?'
     assert spelling_hint([], "Normal, warnin") == 'no known type is named "warnin"; did you mean "warning"?'
     assert spelling_hint(["Backup", "backups.example.com", "job"], "Normal,Error,Custom") == ""

@@ -54,15 +54,15 @@ class Export:
     ledgers: ExportStatistics = field(default_factory=lambda: GOOD)
 
     def statistics(self) -> ExportStatistics:
-        """The statistics."""
+        """Return the statistics."""
         return self.ledgers
 
 
 class LookUps:
-    """The statistics of an enricher."""
+    """An enricher with constant statistics."""
 
     def statistics(self) -> Any:
-        """The statistics."""
+        """Return the statistics."""
         return SimpleNamespace(
             kube_api_read_cache_hits=7,
             kube_api_read_cache_misses=3,
@@ -74,7 +74,7 @@ class LookUps:
 
 
 def get(url: str, method: str = "GET") -> tuple[int, str, str]:
-    """Status, content type and text of a page."""
+    """Return the status, content type and text of a page."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
@@ -84,12 +84,12 @@ def get(url: str, method: str = "GET") -> tuple[int, str, str]:
 
 
 def with_sink(**changes: Any) -> ExportStatistics:
-    """Good statistics, with changes to the sink."""
+    """Return good statistics with changes to the sink."""
     return replace(GOOD, destinations=(replace(SINK, **changes),))
 
 
 def with_stream(**changes: Any) -> ExportStatistics:
-    """Good statistics, with changes to the stream."""
+    """Return good statistics with changes to the stream."""
     return replace(GOOD, streams=(replace(STREAM, **changes),))
 
 
@@ -118,7 +118,10 @@ def with_stream(**changes: Any) -> ExportStatistics:
     ],
 )
 def test_ready(statistics: ExportStatistics, expected: list[str]) -> None:
-    """Ready: all streams read, each position fresh, each sink acknowledging. A short failure is no reason."""
+    """Ready means that all streams are read, positions are fresh and sinks acknowledge.
+
+    Short failures do not matter.
+    """
     assert unready(statistics, 300.0, 60.0) == expected
 
 
@@ -133,7 +136,7 @@ def test_ready(statistics: ExportStatistics, expected: list[str]) -> None:
     ],
 )
 def test_alive(statistics: ExportStatistics, expected: list[str]) -> None:
-    """Alive: the loop beats. A destination that is down is no reason to be killed."""
+    """Alive means that the main loop runs. A failing destination does not matter."""
     assert unalive(statistics) == expected
 
 
@@ -175,7 +178,7 @@ def test_a_sink_that_drops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 72: a sink's last error is served without resolved secrets."""
+    """Pitfall 72: resolved secrets are redacted in a sink's last error."""
     monkeypatch.setattr(KNOWN, "_values", ())
     KNOWN.remember("hunter2")
     with HealthServer(Export(with_sink(dropped=0, overdue=True, last_error="401 for hunter2"))) as server:
@@ -208,7 +211,7 @@ def test_taken() -> None:
 
 
 def test_a_client_that_disconnects() -> None:
-    """A client that disconnects, or sends garbage, does not disturb others."""
+    """A client that disconnects or sends garbage does not affect others."""
     with HealthServer(Export()) as server:
         port = int(server.address.rpartition(":")[2])
         socket.create_connection(("127.0.0.1", port)).close()
@@ -240,7 +243,7 @@ def test_the_end_waits_for_no_client() -> None:
 
 
 def test_many_slow_clients() -> None:
-    """Fault 27: of 600 slow clients at most 64 keep their connection, and probes are answered nevertheless."""
+    """Fault 27: of 600 slow clients at most 64 keep their connection, and probes are still answered."""
     with HealthServer(Export()) as server:
         before = threading.active_count()
         where = ("127.0.0.1", int(server.address.rpartition(":")[2]))
@@ -325,7 +328,7 @@ EXPECTED = {
 
 
 def samples(text: str) -> dict[str, float]:
-    """The samples of a page by name and labels, each there once."""
+    """Return the samples by name and labels, and check that each is unique."""
     found = [s for family in text_string_to_metric_families(text) for s in family.samples]
     named = {f"{s.name}{{{','.join(f'{k}={v}' for k, v in sorted(s.labels.items()))}}}": s.value for s in found}
     assert len(named) == len(found)
@@ -333,7 +336,7 @@ def samples(text: str) -> dict[str, float]:
 
 
 def test_metrics() -> None:
-    """Every statistic has its metric; the two of the cache have the names that event-exporter uses."""
+    """Every statistic has its metric. The two of the cache have event-exporter's names."""
     with HealthServer(Export(), LookUps()) as server:
         status, kind, text = get(server.address + "/metrics")
     assert (status, kind.startswith("text/plain; version=")) == (200, True)
@@ -343,7 +346,7 @@ def test_metrics() -> None:
 
 
 def test_metrics_of_the_beginning() -> None:
-    """Before the first position there is no metric of it, and without an enricher none of an enricher."""
+    """Before the first position there is no position metric. Without an enricher there are no enricher metrics."""
     with HealthServer(Export(ExportStatistics("starting", (StreamStatistics(SHOP),), ()))) as server:
         found = samples(get(server.address + "/metrics")[2])
     assert found["kevents_export_state{state=starting}"] == 1
@@ -370,7 +373,7 @@ def test_register() -> None:
 
 
 def test_without_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without prometheus_client the import error names the extra."""
+    """Without prometheus_client, the import error names the extra."""
     monkeypatch.delitem(sys.modules, "kevents.export.prometheus")
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The log of the commands: JSON lines or text, one line per record, without secrets; and the status line."""
+"""The log of the commands as JSON lines or text, without secrets, and the status line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kevents.export._operate.logs import FIELDS, LOGGER, StatusLine, logging_to
 
 
 def logged(*, as_json: bool) -> list[str]:
-    """The output of some records of kevents and of other loggers."""
+    """Return the output for some records of kevents and of other loggers."""
     stream = io.StringIO()
     with logging_to(stream, as_json=as_json):
         LOGGER.info("progress %d", 5, extra={FIELDS: {"read": 7}})
@@ -34,7 +34,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json() -> None:
-    """Pitfall 72: elsewhere than on a terminal each record is a JSON object with its statistics, without secrets."""
+    """Pitfall 72: outside a terminal, each record is a JSON object with its statistics, without secrets."""
     first, second = map(json.loads, logged(as_json=True))
     assert tuple(first[k] for k in ("level", "logger", "message", "read")) == (
         "info",
@@ -48,7 +48,7 @@ def test_json() -> None:
 
 
 def test_text() -> None:
-    """Pitfalls 71, 72: on a terminal each record is a printable line, without secrets."""
+    """Pitfalls 71, 72: on a terminal, each record is a printable line without secrets."""
     first, second = logged(as_json=False)
     assert first.endswith(" INFO progress 5")
     assert second.endswith(" WARNING two\\nlines \\x1b[31m and (not shown)")
@@ -57,7 +57,7 @@ def test_text() -> None:
 @pytest.mark.parametrize("value", ['tok"en\\9-ü', "-----BEGIN KEY-----\nabcd\nefgh", "ends with\\"])
 @pytest.mark.parametrize("as_json", [True, False])
 def test_any_secret(value: str, *, as_json: bool) -> None:
-    """Pitfall 72: a secret is redacted before the line is escaped, whatever its characters; the line stays valid."""
+    """Pitfall 72: a secret is redacted before the line is escaped, whatever its characters. The line stays valid."""
     KNOWN.remember(value)
     stream = io.StringIO()
     with logging_to(stream, as_json=as_json):
@@ -67,7 +67,7 @@ def test_any_secret(value: str, *, as_json: bool) -> None:
 
 
 def test_tracebacks() -> None:
-    """A traceback belongs to its record, without secrets."""
+    """A traceback is part of its record, without secrets."""
     for as_json in (True, False):
         stream = io.StringIO()
         with logging_to(stream, as_json=as_json):
@@ -83,7 +83,7 @@ def test_tracebacks() -> None:
 
 
 def test_warnings() -> None:
-    """A warning of Python's is a log line too."""
+    """Python warnings are logged."""
     stream = io.StringIO()
     with logging_to(stream, as_json=True), warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -92,7 +92,7 @@ def test_warnings() -> None:
 
 
 def test_certificates_that_are_not_verified() -> None:
-    """Unverified certificates are logged once, not at every request; other records are logged."""
+    """The warning about unverified certificates is logged once. Other records are logged each time."""
     stream = io.StringIO()
     with logging_to(stream, as_json=False), warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -113,7 +113,7 @@ def test_everything_is_put_back() -> None:
 
 
 def test_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The status line is redrawn in place, cut to the terminal's width, below the log lines."""
+    """The status line is redrawn in place below the log lines, cut to the terminal's width."""
     monkeypatch.setenv("COLUMNS", "30")
     stream = io.StringIO()
     line = StatusLine(stream)
@@ -125,7 +125,7 @@ def test_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_passed_on() -> None:
-    """Log lines are flushed when the log asks for it."""
+    """Flushing the log flushes the stream."""
     below = io.BytesIO()
     line = StatusLine(io.TextIOWrapper(below, encoding="utf-8"))
     line.write("a log line\n")

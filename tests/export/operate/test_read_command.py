@@ -1,4 +1,4 @@
-"""The command `kevents read`: exported records, decoded, each once, filtered; and damage."""
+"""The command `kevents read`: decoded, deduplicated and filtered records, and reports of damage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def body(number: int, **fields: Any) -> dict[str, Any]:
-    """A record's body."""
+    """Return a record's body."""
     word = {"v": 1, "id": f"u:{number}", "verb": "ADDED"}
     moment = "2026-07-24T09:00:00Z"
     return {**EVENT, "message": f"step {number}", "lastTimestamp": moment, "kevents": word, **fields}
@@ -39,7 +39,7 @@ BODIES = [
 
 
 def batch(bodies: list[dict[str, Any]]) -> Batch:
-    """A batch of them."""
+    """Return a batch of these bodies."""
     return Batch(
         [Record(STREAM, n, each, 0.0) for n, each in enumerate(bodies, 1)], Position(STREAM, len(bodies), 10**18)
     )
@@ -47,7 +47,7 @@ def batch(bodies: list[dict[str, Any]]) -> Batch:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Give a folder that a sink has written."""
+    """Return a folder that a sink has written."""
     sink = FileSink(tmp_path / "events")
     sink.write(batch(BODIES))
     sink.close()
@@ -56,7 +56,7 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command: its status and output."""
+    """A function that runs the command and returns its status and output."""
 
     def read(*arguments: object) -> tuple[int, str, str]:
         status = _cli.main(["read", *map(str, arguments)])
@@ -67,12 +67,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def steps(out: str) -> list[str]:
-    """The steps of JSON lines; a gap is a gap."""
+    """Return the step numbers of JSON lines, and "gap" for gaps."""
     return [json.loads(line).get("message", "gap").removeprefix("step ") for line in out.splitlines()]
 
 
 def test_json_is_utf_8(tmp_path: Path) -> None:
-    """JSON lines are UTF-8 whatever encoding the terminal has; columns are escaped for it."""
+    """JSON lines are UTF-8 in every locale. Columns are escaped for the terminal's encoding."""
     (tmp_path / "a.jsonl").write_text(f"{json.dumps(body(1, message='über'), ensure_ascii=False)}\n", encoding="utf-8")
     command = [sys.executable, "-W", "error", "-m", "kevents", "read", str(tmp_path)]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -83,7 +83,7 @@ def test_json_is_utf_8(tmp_path: Path) -> None:
 
 
 def test_columns(run: Run, archive: Path) -> None:
-    """For people there are columns, with dates, and a gap is a line of its own."""
+    """The default output has columns with dates, and a separate line for a gap."""
     status, out, err = run(archive)
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -94,7 +94,7 @@ def test_columns(run: Run, archive: Path) -> None:
 
 
 def test_json(run: Run, archive: Path) -> None:
-    """With --json each record is the line that was written."""
+    """With --json, each record is printed as it was written."""
     status, out, _ = run("--json", archive)
     assert (status, [json.loads(line) for line in out.splitlines()]) == (0, BODIES)
 
@@ -113,12 +113,12 @@ def test_json(run: Run, archive: Path) -> None:
     ],
 )
 def test_filters(run: Run, archive: Path, options: list[str], expected: str) -> None:
-    """The filters are those of tail; a gap is always shown, because its events are unknown."""
+    """The filters are those of tail. Gaps are always shown."""
     assert steps(run(archive, "--json", *options)[1]) == expected.split()
 
 
 def test_duplicates(run: Run, archive: Path) -> None:
-    """A record that was written twice is shown once, by default."""
+    """A duplicate record is shown once by default."""
     [segment] = [path for path in archive.rglob("*") if path.is_file() and ".jsonl" in path.name]
     copy = archive.parent / "copy.jsonl.gz"
     copy.write_bytes(gzip.compress(b"".join(gzip.decompress(segment.read_bytes()) for _ in range(2))))
@@ -127,7 +127,7 @@ def test_duplicates(run: Run, archive: Path) -> None:
 
 
 def test_damage(run: Run, tmp_path: Path) -> None:
-    """Pitfall 73: damage is reported with file and place, everything else is read, and the status is 1."""
+    """Pitfall 73: damage is reported with file and offset, the rest is read, and the status is 1."""
     path = tmp_path / "torn.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps(body(1)).encode() + b"\n") + gzip.compress(b'{"a": 1}\n' * 1000)[:-20])
     status, out, err = run(path, "--json")
@@ -137,7 +137,7 @@ def test_damage(run: Run, tmp_path: Path) -> None:
 
 
 def test_escapes(run: Run, tmp_path: Path) -> None:
-    """Pitfall 71: whatever a segment holds is shown escaped, whatever its shape."""
+    """Pitfall 71: control characters of records are escaped, whatever the record's structure."""
     path = tmp_path / "evil.jsonl"
     evil = [body(1, message="\x1b[31m\r\n\x07"), {"message": "\x1b"}, {"kevents": 5, "metadata": "\x1b", "series": []}]
     path.write_text("".join(f"{json.dumps(each)}\n" for each in evil), encoding="utf-8")
@@ -148,7 +148,7 @@ def test_escapes(run: Run, tmp_path: Path) -> None:
 
 
 def test_nothing_there(run: Run, tmp_path: Path) -> None:
-    """The error of a missing place has the fix."""
+    """The error of a missing path has the fix."""
     status, out, err = run(tmp_path / "none")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"kevents: {tmp_path / 'none'} does not exist: give a file, a folder or a URL")
@@ -162,7 +162,7 @@ def test_nothing_there(run: Run, tmp_path: Path) -> None:
     ],
 )
 def test_an_http_endpoint(run: Run, monkeypatch: pytest.MonkeyPatch, url: str, endpoint: str, variable: str) -> None:
-    """Fault 38: for an http endpoint in the environment the error names the variable that allows it, which works."""
+    """Fault 38: for an http endpoint in the environment, the error names the variable that allows it, and it works."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AZURE_STORAGE_ACCOUNT_NAME"):
         monkeypatch.setenv(name, "a")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "YWFh")
@@ -174,20 +174,20 @@ def test_an_http_endpoint(run: Run, monkeypatch: pytest.MonkeyPatch, url: str, e
 
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
-    """A folder without a segment is an error, not an empty archive."""
+    """A folder without segments is an error."""
     (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
     assert run(tmp_path) == (2, "", f"kevents: {tmp_path} contains no segments of an export\n")
 
 
 def test_nothing_wanted(run: Run, tmp_path: Path) -> None:
-    """Where something was written and nothing of it is wanted nothing is shown."""
+    """If no record matches the filters, the output is empty and the status is 0."""
     copy = tmp_path / "copy.jsonl"
     copy.write_text(json.dumps(body(1)), encoding="utf-8")
     assert run(copy, "--reason", "Nothing") == (0, "", "")
 
 
 def test_many_damages(run: Run, tmp_path: Path) -> None:
-    """Ten places of a damaged file are reported, and the number of the others."""
+    """The first ten damages of a file are reported, and the number of the others."""
     path = tmp_path / "a.jsonl"
     path.write_text(f"{json.dumps(body(1))}\n" + 1244 * "torn\n", encoding="utf-8")
     (tmp_path / "b.jsonl").write_text(f"{json.dumps(body(2))}\ntorn\n", encoding="utf-8")
@@ -200,7 +200,7 @@ def test_many_damages(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_foreign_file(run: Run, tmp_path: Path) -> None:
-    """A file without readable records may be foreign; a file that cannot be opened is only reported as unreadable."""
+    """A file without readable records may be foreign. A file that cannot be opened is only reported as unreadable."""
     path = tmp_path / "passwd"
     path.write_text("root:x:0:0\nbin:x:1:1\n", encoding="utf-8")
     status, out, err = run(path)
@@ -213,7 +213,7 @@ def test_a_foreign_file(run: Run, tmp_path: Path) -> None:
 
 
 def test_by_configuration(run: Run, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a configuration it is the sink that is read, with its place and its credentials."""
+    """With -c, a sink of the configuration is read, with its path and credentials."""
     ObjectStoreSink(f"file://{tmp_path}/bucket").write(batch(BODIES[:1]))
     monkeypatch.setenv("PLACE", f"file://{tmp_path}/bucket")
     config = tmp_path / "cfg.toml"
@@ -245,7 +245,7 @@ all = true
 
 
 def test_without_a_time(run: Run, tmp_path: Path) -> None:
-    """A record without a valid time is shown, but not with --since."""
+    """A record without a valid time is shown, except with --since."""
     path = tmp_path / "odd.jsonl"
     odd = [body(1, lastTimestamp="soon"), {"message": "step 2"}, body(3, metadata=None, lastTimestamp=None), body(4)]
     path.write_text("".join(f"{json.dumps(each)}\n" for each in odd), encoding="utf-8")
@@ -254,7 +254,7 @@ def test_without_a_time(run: Run, tmp_path: Path) -> None:
 
 
 def test_nobody_reads(archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A closed pipe ends it at once, without a message, with the status of SIGPIPE."""
+    """A closed pipe ends the command silently with the status of SIGPIPE."""
     there, here = os.pipe()
     os.close(there)
     with os.fdopen(here, "w") as stdout:

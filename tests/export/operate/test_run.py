@@ -1,4 +1,4 @@
-"""How `kevents export` runs in its process: signals, log, progress and exit status."""
+"""Running an export in the process of `kevents export`: signals, log, progress and exit status."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ScriptedExporter:
     """
 
     def __init__(self, during: Callable[[], object] = bool, left: int = 0) -> None:
-        """Take the script."""
+        """Set the script."""
         self.stopped = 0
         self._during = during
         self._left = left
@@ -66,11 +66,11 @@ class ScriptedExporter:
         return self._left
 
     def stop(self) -> None:
-        """Count it."""
+        """Count the call."""
         self.stopped += 1
 
     def statistics(self) -> ExportStatistics:
-        """Constant statistics."""
+        """Return constant statistics."""
         return GOOD
 
 
@@ -78,12 +78,12 @@ class Terminal(io.StringIO):
     """A terminal."""
 
     def isatty(self) -> bool:
-        """It is one."""
+        """Return True."""
         return True
 
 
 def parts(exporter: ScriptedExporter, health: HealthServer | None = None) -> Parts:
-    """The parts of an export."""
+    """Return the parts of an export."""
     return Parts(exporter, None, health)  # type: ignore[arg-type]
 
 
@@ -92,7 +92,7 @@ def parts(exporter: ScriptedExporter, health: HealthServer | None = None) -> Par
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_stops_it(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
-    """SIGTERM and Ctrl-C stop the export once; the next one has its default action, until the export has ended."""
+    """SIGTERM and SIGINT stop the export once. A second signal has its default action until the export has ended."""
     caplog.set_level(logging.INFO, "kevents.export")
     before = [signal.getsignal(each) for each in SIGNALS]
     meanwhile = []
@@ -116,7 +116,7 @@ def test_what_is_left() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_sighup(caplog: pytest.LogCaptureFixture) -> None:
-    """Fault 39: SIGHUP ends nothing and reloads nothing; a log line names the alternative."""
+    """Fault 39: SIGHUP ends nothing and reloads nothing. A log line names the alternative."""
     caplog.set_level(logging.INFO, "kevents.export")
     before = signal.getsignal(signal.SIGHUP)
     exporter = ScriptedExporter(lambda: signal.raise_signal(signal.SIGHUP))
@@ -126,7 +126,7 @@ def test_sighup(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_export_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """An error of the export is raised; the end is logged nevertheless, and the signal handlers are restored."""
+    """An error of the export is raised after its end is logged and the signal handlers are restored."""
     caplog.set_level(logging.INFO, "kevents.export")
     before = [signal.getsignal(each) for each in SIGNALS]
 
@@ -140,7 +140,7 @@ def test_an_export_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_probes_while_it_runs(caplog: pytest.LogCaptureFixture) -> None:
-    """Metrics and probes are served as long as it runs; the log has the address."""
+    """Metrics and probes are served while the export runs, and the log has the address."""
     caplog.set_level(logging.INFO, "kevents.export")
     answers = []
 
@@ -169,7 +169,7 @@ def test_probes_while_it_runs(caplog: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_for_whom_it_logs(*, terminal: bool, logs: str, shared: bool, line: bool, as_json: bool) -> None:
-    """A terminal has text with a status line, unless records go there too; other outputs have JSON; options decide."""
+    """A terminal gets text with a status line, unless records go there too. Other outputs get JSON."""
     stream = Terminal() if terminal else io.StringIO()
     with log_setup(stream, logs=logs, shared=shared) as status_line:
         logging.getLogger("kevents.export").info("hello")
@@ -196,7 +196,7 @@ def test_an_export_on_a_terminal() -> None:
 
 
 def test_where_it_logs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without another stream the log goes to the standard error."""
+    """By default the log goes to the standard error."""
     assert run_with_logs(parts(ScriptedExporter())) == 0
     out, err = capsys.readouterr()
     assert out == ""
@@ -210,7 +210,7 @@ def test_where_it_logs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_command(
     api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`kevents export` runs its configuration, and logs to the standard error."""
+    """`kevents export` runs its configuration and logs to the standard error."""
     made: list[Parts] = []
 
     def build_and_end(config: Config) -> Parts:
@@ -240,7 +240,7 @@ def test_the_command(
 def test_records_on_the_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, sink: str, terminal: bool, shared: bool
 ) -> None:
-    """Where records go to the terminal that shows the log, there is no status line among them."""
+    """There is no status line if records go to the same terminal."""
     given: list[dict[str, Any]] = []
     path = tmp_path / "cfg.toml"
     where = f"path = {json.dumps(str(tmp_path))}\n" if sink == "file" else ""
@@ -253,7 +253,7 @@ def test_records_on_the_terminal(
 
 
 def test_debug_shows_where(tmp_path: Path) -> None:
-    """With --debug an error is raised with its traceback; without, it is a line."""
+    """With --debug, an error is raised with its traceback. Otherwise it is one line."""
     path = tmp_path / "cfg.toml"
     path.write_text(
         '[cluster]\nkubeconfig = "/nowhere"\n[sinks.out]\ntype = "stdout"\n[[routes]]\nto = "out"\nall = true\n',
@@ -268,18 +268,18 @@ def test_debug_shows_where(tmp_path: Path) -> None:
 
 
 def test_status() -> None:
-    """The line has the number of records, the rate, and the progress of each sink."""
+    """The status line has the number of records, the rate and the progress of each sink."""
     assert status(GOOD, 250.4) == "running: 1,234 read, 250/s | archive: 1,200 written, 34 waiting"
 
 
 def test_status_of_a_failing_sink() -> None:
-    """Pitfall 71: errors are in the line, escaped."""
+    """Pitfall 71: errors in the status line are escaped."""
     hook = "hook: 0 written, 0 waiting, 3 dead letters, 3 lost, failing: no\\x1b[31m\\nroute"
     assert status(BAD, 0) == f"running: 9 read, 0/s | {hook} | 1 gaps"
 
 
 def test_status_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 72: a secret in an error is not in the line."""
+    """Pitfall 72: secrets are redacted in the status line."""
     monkeypatch.setattr(KNOWN, "_values", ())
     KNOWN.remember("hunter2")
     hook = DestinationStatistics("hook", failing=1, last_error="no hunter2")
@@ -287,7 +287,7 @@ def test_status_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_figures() -> None:
-    """The statistics of a log line are those of the export."""
+    """The statistics of a log line match those of the export."""
     sink = {"written": 1200, "waiting": 34, "retries": 2, "dead_letters": 0, "lost": 0}
     assert figures(GOOD) == {"state": "running", "read": 1234, "gaps": 0, "sinks": {"archive": sink}}
     assert {key: figures(BAD)["sinks"]["hook"][key] for key in ("dead_letters", "lost")} == {
@@ -297,15 +297,15 @@ def test_figures() -> None:
 
 
 class Shown:
-    """Waits for the lines of a thread."""
+    """Collects status lines and waits for them."""
 
     def __init__(self) -> None:
-        """Begin without lines."""
+        """Start without lines."""
         self.lines: list[str] = []
         self._arrived = threading.Semaphore(0)
 
     def show(self, line: str) -> None:
-        """Keep a line."""
+        """Store a line."""
         self.lines.append(line)
         self._arrived.release()
 
@@ -315,7 +315,7 @@ class Shown:
 
 
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal the status line is redrawn, and removed at the end."""
+    """On a terminal, the status line is redrawn, and removed at the end."""
     monkeypatch.setattr(_run, "_REDRAW_PERIOD", 0.001)
     shown = Shown()
     with Progress(lambda: GOOD, shown):  # type: ignore[arg-type]
@@ -327,7 +327,7 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_progress_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere the statistics are logged periodically."""
+    """Without a terminal, the statistics are logged periodically."""
     monkeypatch.setattr(_run, "_LOG_PERIOD", 0.001)
     shown = Shown()
     logger = logging.getLogger("kevents.test-progress")

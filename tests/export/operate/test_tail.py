@@ -1,4 +1,4 @@
-"""The command `kevents tail`: live, filtered, in columns or JSON, and quiet about its end."""
+"""The command `kevents tail`: live and filtered events in columns or JSON."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ EVERYTHING = Router([Route(to="shown", all=True)])
 
 
 class Feed:
-    """A stream with scripted records, and then an error."""
+    """A stream with scripted records, optionally followed by an error."""
 
     def __init__(self, bodies: list[dict[str, Any]], error: BaseException | None = None) -> None:
-        """Take the script."""
+        """Set the script."""
         self.stream = STREAM
         self._bodies = bodies
         self._error = error
@@ -57,7 +57,7 @@ class Feed:
         self.given = 0
 
     def read(self, after: Position | None) -> Iterator[Chunk]:
-        """Give one record after the other, and wait."""
+        """Yield the records one by one, then raise the error or wait."""
         assert after is None
         for number, body in enumerate(self._bodies, 1):
             self.given = number
@@ -67,12 +67,12 @@ class Feed:
         self._stopped.wait(60)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the stream."""
         self._stopped.set()
 
 
 def body(message: str, **fields: Any) -> dict[str, Any]:
-    """A record's body."""
+    """Return a record's body."""
     return {**EVENT, "message": message, **fields}
 
 
@@ -80,7 +80,7 @@ def body(message: str, **fields: Any) -> dict[str, Any]:
 
 
 def test_streams() -> None:
-    """The records of all streams are shown as they arrive; a failing stream ends all, in the main thread."""
+    """Records of all streams are shown as they arrive. An error of one stream ends all in the main thread."""
     shown: list[str] = []
     feeds = [Feed([body("a")]), Feed([body("b"), body("c", type="Normal")], ValueError("broken"))]
     with pytest.raises(ValueError, match="broken"):
@@ -99,7 +99,7 @@ def test_nobody_reads() -> None:
 
 
 def test_lines() -> None:
-    """Columns have their heads above the first line; JSON lines are those of an export. Each is passed on at once."""
+    """Columns have a header above the first line. JSON lines match those of an export. Each line is flushed."""
     record_ = Record(STREAM, 1, body("it failed"), 0.0)
     text, data = Flushed(), FlushedBytes()
     for stream, show, flushed in (
@@ -113,7 +113,7 @@ def test_lines() -> None:
 
 
 def test_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing arrives it polls, so that Ctrl-C is noticed; later records are shown."""
+    """While nothing arrives, the queue is polled so that Ctrl-C is noticed. Later records are shown."""
     waits: list[float] = []
 
     class Slow(BoundedQueue):
@@ -130,13 +130,13 @@ def test_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_silent_start() -> None:
-    """An empty queue raises after the time-out."""
+    """`get` on an empty queue raises after the time-out."""
     with pytest.raises(TimeoutError):
         BoundedQueue().get(0.0)
 
 
 def test_a_pager_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records that are not shown yet are not read: memory is bounded while a pager waits."""
+    """Memory is bounded while a pager waits: at most two records are read ahead."""
     monkeypatch.setattr(_tail, "BoundedQueue", lambda: BoundedQueue(limit=1))
     feed = Feed([body("a")] * 1000, ValueError("broken"))
     ahead: list[int] = []
@@ -146,28 +146,28 @@ def test_a_pager_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Flushed(io.StringIO):
-    """A stream that remembers how many lines there were at each flush."""
+    """A stream that stores the number of lines at each flush."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """Start empty."""
         super().__init__()
         self.flushed: list[int] = []
 
     def flush(self) -> None:
-        """Remember."""
+        """Store the number of lines."""
         self.flushed.append(self.getvalue().count("\n"))
 
 
 class FlushedBytes(io.BytesIO):
-    """The same, of bytes."""
+    """The same for bytes."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """Start empty."""
         super().__init__()
         self.flushed: list[int] = []
 
     def flush(self) -> None:
-        """Remember."""
+        """Store the number of lines."""
         self.flushed.append(self.getvalue().count(b"\n"))
 
 
@@ -178,12 +178,12 @@ class Terminal(io.StringIO):
     """A terminal."""
 
     def isatty(self) -> bool:
-        """It is one."""
+        """Return True."""
         return True
 
 
 def test_columns() -> None:
-    """The columns are those of kubectl's wide output, with the object's kind in small letters as kubectl has it."""
+    """The columns are those of kubectl, with the object's kind in lower case."""
     columns = Columns(colour=False, timestamps=True)
     assert [columns.head(), columns.line(BODY)] == [
         "NAMESPACE   LAST SEEN             TYPE     REASON            OBJECT                    COUNT  MESSAGE",
@@ -192,13 +192,13 @@ def test_columns() -> None:
 
 
 def test_without_namespaces() -> None:
-    """With one namespace there is no column for it."""
+    """With one namespace, there is no namespace column."""
     columns = Columns(colour=False, namespaces=False, timestamps=True)
     assert columns.line(BODY)[:58] == "2026-07-24T09:00:05Z  Warning  BackOff           pod/web-0"
 
 
 def test_widths() -> None:
-    """A column grows with its values, up to a limit; a longer text shifts the rest."""
+    """A column grows with its values up to a limit. A longer value shifts the rest of the line."""
     columns = Columns(colour=False, namespaces=False, timestamps=True)
     long = columns.line({**BODY, "reason": "R" * 30})
     short = columns.line(BODY)
@@ -207,7 +207,7 @@ def test_widths() -> None:
 
 
 def test_colours() -> None:
-    """A warning is yellow, the time dim; without colours there is no escape at all."""
+    """A warning is yellow and the object cyan. Without colours there are no escape sequences."""
     line = Columns(colour=True).line(BODY)
     assert "\x1b[33mWarning\x1b[0m" in line
     assert "\x1b[36mpod/web-0\x1b[0m" in line
@@ -216,7 +216,7 @@ def test_colours() -> None:
 
 
 def test_escapes() -> None:
-    """Pitfall 71: escapes, carriage returns, line breaks and characters that turn the direction are shown escaped."""
+    """Pitfall 71: control characters, line breaks and bidirectional overrides are escaped."""
     evil = {
         **BODY,
         "message": "a\x1b[2Jb\rc\nd\u202ee\x9bf",
@@ -235,12 +235,12 @@ def test_escapes() -> None:
 
 
 def test_encoding() -> None:
-    """Characters that the terminal lacks are escaped."""
+    """Characters that the terminal's encoding lacks are escaped."""
     assert "m\\xfc\\u2603" in Columns(colour=False, encoding="ascii").line({**BODY, "message": "mü☃"})
 
 
 def test_gap() -> None:
-    """A gap is a line with the time of the missing events."""
+    """A gap is one line with the times of the missing events."""
     word = {"why": "expired", "scope": "shop", "from": "2026-07-24T08:00:00Z", "until": "2026-07-24T10:00:00Z"}
     line = Columns(colour=True).line({"kevents": {"gap": word}})
     expected = "gap: events in shop between 2026-07-24T08:00:00Z and 2026-07-24T10:00:00Z may be missing (expired)"
@@ -262,14 +262,14 @@ def test_little(body: dict[str, Any]) -> None:
 
 
 def test_series() -> None:
-    """The count of a series is its own, its time that of its last occurrence."""
+    """A series is shown with its own count and the time of its last occurrence."""
     body = {**BODY, "count": None, "series": {"count": 7, "lastObservedTime": "2026-07-24T10:00:00.000001Z"}}
     line = Columns(colour=False, timestamps=True).line(body)
     assert (line[12:32], line[line.index(" 7 ") :][:3]) == ("2026-07-24T10:00:00Z", " 7 ")
 
 
 def test_colourful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are colours on a terminal only, not under NO_COLOR, not on a dumb one."""
+    """Colours are used only on terminals, and not with NO_COLOR or TERM=dumb."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert (colourful(Terminal()), colourful(io.StringIO())) == (True, False)
@@ -300,12 +300,12 @@ def test_colourful(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_age(seconds: int, expected: str) -> None:
-    """Ages are written as kubectl writes them."""
+    """Ages are formatted as in kubectl."""
     assert age(seconds) == expected
 
 
 def test_ages() -> None:
-    """By default times are ages."""
+    """By default, times are shown as ages."""
     assert Columns(colour=False).line({**BODY, "lastTimestamp": "1999-01-01T00:00:00Z"}).split()[1].endswith("y")
 
 
@@ -321,7 +321,7 @@ def test_wide() -> None:
 
 @pytest.mark.parametrize(("encoding", "mark"), [("utf-8", "…"), ("ascii", "...")])
 def test_cut(encoding: str, mark: str) -> None:
-    """A row is cut to the terminal's width, with a mark, in columns that wide characters take two of."""
+    """A row is cut to the terminal's width with a mark. Wide characters count as two columns."""
     for width in (40, 60, 80, 100, 130):
         columns = Columns(colour=False, encoding=encoding, cut=lambda width=width: width)  # type: ignore[misc]
         rows = [
@@ -336,13 +336,13 @@ def test_cut(encoding: str, mark: str) -> None:
 
 
 def test_narrow() -> None:
-    """On a narrow terminal the message keeps some space: columns begin small, and COUNT is left out."""
+    """On a narrow terminal, columns start small and COUNT is omitted, so that the message has space."""
     row = Columns(colour=False, namespaces=False, cut=lambda: 76).line({**BODY, "message": "the bucket is gone"})
     assert row.endswith("  the bucket is gone")
 
 
 def test_a_long_word_on_a_narrow_terminal() -> None:
-    """One event with a long reason does not push the message of later ones off the screen."""
+    """A long reason of one event does not push the message of later ones off the screen."""
     columns = Columns(colour=False, cut=lambda: 60)
     columns.line({**BODY, "reason": "R" * 200})
     assert columns.line({**BODY, "message": "gone"}).endswith("  gone")
@@ -364,7 +364,7 @@ def test_json_unchanged() -> None:
 
 
 def test_names() -> None:
-    """-o name writes names as kubectl does."""
+    """-o name prints names as kubectl does."""
     assert name_of({"metadata": {"name": "web-0.17a\x1b"}}) == "event/web-0.17a\\x1b"
     assert name_of({}) == "event/"
 
@@ -376,7 +376,7 @@ Tail = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def run(api_server: APIServer) -> Iterator[Tail]:
-    """Start `kevents tail` as a process, with its output in a pipe."""
+    """Yield a factory of `kevents tail` processes with their output in a pipe."""
     made: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
@@ -400,14 +400,14 @@ def run(api_server: APIServer) -> Iterator[Tail]:
 
 
 def lines(process: subprocess.Popen[str], number: int) -> list[str]:
-    """The next lines."""
+    """Read the next lines."""
     assert process.stdout
     return [process.stdout.readline().rstrip("\n") for _ in range(number)]
 
 
 @pytest.mark.wire
 def test_live(api_server: APIServer, run: Tail) -> None:
-    """Pitfall 71: events are shown as they happen, escaped, without colours in a pipe; Ctrl-C ends it silently."""
+    """Pitfall 71: events are shown live and escaped, without colours in a pipe. Ctrl-C ends the command silently."""
     record(api_server, 1)
     process = run("--since", "9999d")
     head, first = lines(process, 2)
@@ -451,7 +451,7 @@ def test_filters(api_server: APIServer, run: Tail) -> None:
     ],
 )
 def test_habits(api_server: APIServer, run: Tail, arguments: list[str], expected: str | None) -> None:
-    """The flags of kubectl work as in kubectl."""
+    """The command accepts the flags of kubectl."""
     record(api_server, 1, lastTimestamp="2026-07-24T09:00:01Z")
     [line] = lines(run("--since", "9999d", *arguments), 1)
     if expected is None:
@@ -474,7 +474,7 @@ def test_unknown_namespace(api_server: APIServer, run: Tail) -> None:
 
 @pytest.mark.parametrize("arguments", [["--bogus"], ["shop"], ["-n"], ["-o", "yaml"], ["--warn"]])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong flag, a missing value or a surplus word prints the usage of the command itself."""
+    """An unknown flag, a missing value or a surplus argument prints the usage of the command."""
     with pytest.raises(SystemExit) as ended:
         _cli.main(["tail", *arguments])
     assert (ended.value.code, capsys.readouterr().err.split("\n")[0][:27]) == (2, "usage: kevents tail [-h] [-")
@@ -482,7 +482,7 @@ def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.wire
 def test_from_now_on(api_server: APIServer, run: Tail) -> None:
-    """Without --since only new events are shown."""
+    """Without --since, only new events are shown."""
     record(api_server, 1)
     process = run("--json")
     assert api_server.wait_for(lambda: [r for r in api_server.requests if "watch" in r.query], timeout=120)
@@ -506,7 +506,7 @@ def test_in_this_process(
     arguments: list[str],
     told: str,
 ) -> None:
-    """On a terminal a line explains the empty start; Ctrl-C ends it with its status, without a message."""
+    """On a terminal, a line explains the empty start. Ctrl-C ends the command silently with status 130."""
 
     def interrupted(streams: Any, wanted: Router, show: object) -> None:
         shown.append(len(streams))
@@ -524,7 +524,7 @@ def test_in_this_process(
 
 @pytest.mark.wire
 def test_a_user_of_one_namespace(api_server: APIServer, run: Tail) -> None:
-    """Only the permission to read events is needed."""
+    """The command needs only the permission to read events."""
     api_server.add_user("poor-token", "poor", ["list", "watch"])
     record(api_server, 1)
     process = run(
@@ -555,7 +555,7 @@ def test_a_user_of_one_namespace(api_server: APIServer, run: Tail) -> None:
     ],
 )
 def test_wrong(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong option is one line, with the fix."""
+    """The error of an invalid option is one line with the fix."""
     assert _cli.main(["tail", *arguments]) == 2
     out, err = capsys.readouterr()
     assert (out, err.startswith(expected), err.count("\n")) == ("", True, 1)
@@ -563,7 +563,7 @@ def test_wrong(arguments: list[str], expected: str, capsys: pytest.CaptureFixtur
 
 @pytest.mark.wire
 def test_no_cluster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a cluster the error names the options of the command."""
+    """Without a cluster, the error names the options of the command."""
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     assert _cli.main(["tail"]) == 2
@@ -575,7 +575,7 @@ def test_no_cluster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 
 @pytest.fixture
 def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tries to reach a cluster wait in virtual time: their number does not depend on the machine."""
+    """Connection retries wait in simulated time, so that their number does not depend on the machine."""
     clock = FakeClock(0)
     monkeypatch.setattr(_source, "monotonic", lambda: clock() / 1e9)
     monkeypatch.setattr(_source, "time", SimpleNamespace(sleep=clock.advance))
@@ -584,7 +584,7 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.wire
 @pytest.mark.usefixtures("virtual_time")
 def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """A cluster that does not answer is an error after some time."""
+    """An unreachable cluster is an error after some retries."""
     path = str(api_server.kubeconfig())
     api_server.stop_listening()
     assert _cli.main(["tail", "--kubeconfig", path]) == 2
@@ -600,7 +600,7 @@ def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str
 @pytest.mark.wire
 @pytest.mark.usefixtures("virtual_time")
 def test_refused(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """A cluster that refuses is not reported as unreachable."""
+    """A cluster that answers 403 is not reported as unreachable."""
     api_server.add_user("t", "stranger", set())
     assert _cli.main(["tail", "--kubeconfig", str(api_server.kubeconfig(token="t"))]) == 2
     first, *_, last = capsys.readouterr().err.splitlines()

@@ -30,12 +30,12 @@ BUCKETS = (f"read-{number}" for number in itertools.count())
 
 
 def read(source: Any, **values: Any) -> list[str]:
-    """The ids of what is read."""
+    """Return the ids of the records that are read."""
     return ids(read_records(source, **values))
 
 
 def damaged(source: Any, **values: Any) -> tuple[list[str], list[Damage]]:
-    """The ids of the records, and the damages."""
+    """Return the ids of the records, and the damages."""
     damages: list[Damage] = []
     found = read(source, on_damage=damages.append, **values)
     with pytest.raises(ReadError) as caught:
@@ -48,7 +48,7 @@ def damaged(source: Any, **values: Any) -> tuple[list[str], list[Damage]]:
 
 
 def test_a_folder(tmp_path: Path, compress: Any) -> None:
-    """A folder is read segment by segment, the open one last, each record as it was written; positions are none."""
+    """A folder is read in order of its segments, the open one last. Positions are skipped."""
     with closing(FileSink(tmp_path, compress=compress, max_bytes=5000)) as sink:
         for rv in range(1, 30):
             sink.write(batch([rv]))
@@ -58,7 +58,7 @@ def test_a_folder(tmp_path: Path, compress: Any) -> None:
 
 
 def test_a_file(tmp_path: Path) -> None:
-    """A single segment is read, closed or open, by a path of either kind."""
+    """A single segment is read, closed or open, by a `Path` or a string."""
     with closing(FileSink(tmp_path, max_bytes=1)) as sink:
         sink.write(batch([1]))
         sink.write(batch([2]))
@@ -67,7 +67,7 @@ def test_a_file(tmp_path: Path) -> None:
 
 
 def test_numbers_of_any_length(tmp_path: Path) -> None:
-    """Segments are in the order of their numbers, not of their names."""
+    """Segments are sorted by their numbers, not by their names."""
     numbers = [1, 9 * 10**20, 10**21]
     with closing(FileSink(tmp_path, max_bytes=1)) as sink:
         for rv in numbers:
@@ -89,7 +89,7 @@ def test_beside_an_export(tmp_path: Path, compress: Any, *, deduplicate: bool) -
 
 
 def test_closed_while_it_is_listed(tmp_path: Path, compress: Any, part: Path) -> None:
-    """A segment that gets its name between the two looks at its folder is given once; one that goes, not at all."""
+    """A segment that is renamed during listing is read once, and one that is removed is skipped."""
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         sink.write(batch([1]))
     os.link(part, part.with_name(part.name.replace("current", f"{1:020d}-{1:020d}")))
@@ -98,7 +98,7 @@ def test_closed_while_it_is_listed(tmp_path: Path, compress: Any, part: Path) ->
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
-    """A closed or open segment that cannot be opened is reported; all others are read."""
+    """A segment that cannot be opened is reported, and the others are read."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1]))
     (tmp_path / "current.jsonl").mkdir()
@@ -112,7 +112,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_several_streams(tmp_path: Path) -> None:
-    """Streams come one after the other."""
+    """Streams are read one after the other."""
     with closing(FileSink(tmp_path)) as sink:
         for rv, scope in ((1, "b"), (2, "a"), (3, "b")):
             sink.write(batch([rv], Stream(CLUSTER, scope)))
@@ -120,7 +120,7 @@ def test_several_streams(tmp_path: Path) -> None:
 
 
 def test_duplicates(tmp_path: Path) -> None:
-    """A record is yielded once, by its id; all copies on request."""
+    """A record is yielded once by its id, or as often as stored on request."""
     for folder in ("a", "b"):
         with closing(FileSink(tmp_path / folder)) as sink:
             sink.write(batch([1, 2] if folder == "a" else [2, 3]))
@@ -130,21 +130,21 @@ def test_duplicates(tmp_path: Path) -> None:
 
 
 def test_where(tmp_path: Path) -> None:
-    """A function selects records."""
+    """`where` selects records."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1, 2, 3]))
     assert read(tmp_path, where=lambda found: found["message"].endswith("2")) == ids_of([2])
 
 
 def test_dead_letters(tmp_path: Path) -> None:
-    """Dead letters are read like any file."""
+    """Dead letters are read like any segment."""
     DeadLetters(tmp_path / "dead.jsonl").write("pager", [record(1)], "no")
     [found] = read_records(tmp_path / "dead.jsonl")
     assert found["kevents"]["rejected"]["why"] == "no"
 
 
 def test_files_of_others(tmp_path: Path) -> None:
-    """Lines that kevents has not written are records as well: of another program, packed anew, without an id."""
+    """Lines of other programs, recompressed or without ids, are read as records."""
     (tmp_path / "a.jsonl").write_bytes(b'{"a":1}\n{"a":1}\n\n{"a":2}')
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"a":3}\n{"a":4}') + gzip.compress(b'{"a":5}\n'))
     (tmp_path / "notes.txt").write_text("no record")
@@ -152,7 +152,7 @@ def test_files_of_others(tmp_path: Path) -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    """A place that is not there is an error, an empty folder is empty."""
+    """A missing path is an error. An empty folder yields nothing."""
     with pytest.raises(
         OSError, match=r"nowhere does not exist: give a file, a folder or a URL such as s3://bucket/prefix"
     ):
@@ -173,7 +173,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
 
 
 def test_objects(store: tuple[str, dict[str, Any]]) -> None:
-    """The objects below a URL are read day by day; a single object by its own URL."""
+    """The objects below a URL are read day by day. A single object is read by its own URL."""
     url, options = store
     with closing(ObjectStoreSink(url, options=options)) as sink:
         for rv in range(1, 12):
@@ -186,7 +186,7 @@ def test_objects(store: tuple[str, dict[str, Any]]) -> None:
 
 
 def test_no_objects(store: tuple[str, dict[str, Any]]) -> None:
-    """Nothing below a URL, no such object, no such bucket: errors with the URL, without secrets."""
+    """An empty prefix, a missing object and a missing bucket are errors with the URL, without secrets."""
     url, options = store
     with pytest.raises(OSError, match=r"nothing below .*: no object there ends with \.jsonl"):
         read(url, options=options)
@@ -199,7 +199,7 @@ def test_no_objects(store: tuple[str, dict[str, Any]]) -> None:
 
 
 def test_a_large_object(moto: Moto) -> None:
-    """Pitfall 73: an object of many megabytes is read piece by piece."""
+    """Pitfall 73: an object of many megabytes is read in pieces."""
     bucket = next(BUCKETS)
     moto.make_bucket(bucket)
     line = record(1, "x" * 1000).line() + b"\n"
@@ -218,7 +218,7 @@ def test_a_large_object(moto: Moto) -> None:
 
 
 def three(path: Path, compress: Any) -> list[int]:
-    """Write three batches to a closed segment; give the sizes after each."""
+    """Write three batches and return the sizes of the segment after each."""
     sizes = [0]
     with closing(FileSink(path, compress=compress)) as sink:
         for number in (1, 3, 5):
@@ -228,7 +228,7 @@ def three(path: Path, compress: Any) -> list[int]:
 
 
 def test_pitfall_73_truncated(tmp_path: Path) -> None:
-    """Pitfall 73: a truncated segment is read up to its end; the error names the file, and the member's offset."""
+    """Pitfall 73: a truncated segment is read up to its end. The error has the file and the member's offset."""
     sizes = three(tmp_path, "gzip")
     segment = tmp_path / "cut.jsonl.gz"
     data = files(tmp_path)[0].read_bytes()
@@ -241,7 +241,7 @@ def test_pitfall_73_truncated(tmp_path: Path) -> None:
 
 
 def test_pitfall_73_corrupt(tmp_path: Path) -> None:
-    """Pitfall 73: behind a damaged member the next one is read; the error names the damaged one's offset."""
+    """Pitfall 73: reading continues after a damaged member, and the error has its offset."""
     sizes = three(tmp_path, "gzip")
     segment = tmp_path / "corrupt.jsonl.gz"
     data = files(tmp_path)[0].read_bytes()
@@ -254,7 +254,7 @@ def test_pitfall_73_corrupt(tmp_path: Path) -> None:
 
 
 def test_pitfall_73_noise(tmp_path: Path) -> None:
-    """Pitfall 73: noise before, between and behind members hides none of them."""
+    """Pitfall 73: noise before, between and after members hides none of them."""
     three(tmp_path, "gzip")
     data = files(tmp_path)[0].read_bytes()
     segment = tmp_path / "noise.jsonl.gz"
@@ -278,7 +278,7 @@ def test_pitfall_73_corrupt_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"\0", b"\n", b"{}\n"])
 def test_pitfall_73_a_bomb(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 73: a member of some kilobytes that expands without end takes bounded memory; others are read."""
+    """Pitfall 73: a small member that expands enormously takes bounded memory. Other members are read."""
     monkeypatch.setattr("kevents.export._read.reader.LONGEST_LINE", 4 << 20)
     monkeypatch.setattr("kevents.export._read.reader.LARGEST_MEMBER", 6 << 20)
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
@@ -306,7 +306,7 @@ def _id(found: dict[str, Any]) -> str:
 
 
 def test_pitfall_73_a_long_line(tmp_path: Path) -> None:
-    """Pitfall 73: a plain line without an end takes bounded memory; the lines after it are read."""
+    """Pitfall 73: a very long plain line takes bounded memory, and the next lines are read."""
     segment = tmp_path / "long.jsonl"
     with segment.open("wb") as file:
         for _ in range(40):
@@ -322,7 +322,7 @@ def test_pitfall_73_a_long_line(tmp_path: Path) -> None:
 
 
 def test_torn_end_of_an_open_segment(tmp_path: Path, compress: Any, part: Path) -> None:
-    """An open segment whose last batch is under way is no damage: it is read up to there."""
+    """An incomplete last batch of an open segment is no damage."""
     sizes = three(tmp_path, compress)
     data = part.read_bytes()
     for cut in (sizes[2] + 5, sizes[2] + 30, sizes[3] - 20, sizes[3] - 1):
@@ -342,7 +342,7 @@ def test_damage_in_the_middle_of_an_open_segment(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    """A segment that cannot be opened is reported; the others are read."""
+    """A segment that cannot be opened is reported, and the others are read."""
     three(tmp_path, "gzip")
     (tmp_path / "a.jsonl").mkdir()
     found, [damage] = damaged(tmp_path)
@@ -350,7 +350,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_very_much_damage(tmp_path: Path) -> None:
-    """Of very much damage the first is kept and all of it counted; the error says both in a line."""
+    """The error keeps the first 100 damages and counts all. Its text has the first one and the number of the others."""
     (tmp_path / "a.jsonl").write_bytes(b"x\n" * 1000)
     with pytest.raises(ReadError) as caught:
         list(read_records(tmp_path))
@@ -359,7 +359,7 @@ def test_very_much_damage(tmp_path: Path) -> None:
 
 
 def test_changed_bit(tmp_path: Path, compress: Any, part: Path) -> None:
-    """Fault 30: a record of a block that does not match its checksum is reported, never returned as it is."""
+    """Fault 30: a record of a block that does not match its checksum is reported, never returned changed."""
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         for rv in (1, 2, 3):
             sink.write(batch([rv]))

@@ -1,4 +1,4 @@
-"""Positions in a file beside a destination that holds none."""
+"""Positions in a checkpoint file for destinations without positions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TestCheckpointed(SinkContract):
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Place:
-        """A stream of bytes, and a file."""
+        """An in-memory stream with a checkpoint file."""
         file = io.BytesIO()
         return Place(
             lambda: Checkpointed(StdoutSink(file), tmp_path / "positions.json"),
@@ -28,21 +28,21 @@ class TestCheckpointed(SinkContract):
 
 
 class Doubtful:
-    """A sink with scripted answers."""
+    """A sink that raises a scripted error."""
 
     def __init__(self, answer: Exception | None = None) -> None:
-        """Keep the answer."""
+        """Set the error."""
         self.answer = answer
         self.taken: list[Batch] = []
 
     def write(self, batch: Batch) -> None:
-        """Give the answer."""
+        """Store the batch, then raise the error."""
         self.taken.append(batch)
         if self.answer is not None:
             raise self.answer
 
     def last_position(self, stream: Stream) -> Position | None:
-        """Know nothing."""
+        """Return no position."""
         return None
 
     def close(self) -> None:
@@ -51,12 +51,12 @@ class Doubtful:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the checkpoint lies."""
+    """The path of the checkpoint."""
     return tmp_path / "deep" / "positions.json"
 
 
 def test_found_again(path: Path) -> None:
-    """A new process finds the position of each stream, its time too."""
+    """A new process reads the position of each stream, including its time."""
     with closing(Checkpointed(Doubtful(), path)) as sink:
         assert sink.last_position(STREAM) is None
         sink.write(batch([1, 2], upto=5, seconds=1.5))
@@ -67,7 +67,7 @@ def test_found_again(path: Path) -> None:
 
 
 def test_after_the_acknowledgement(path: Path) -> None:
-    """The position moves only when the destination has the batch."""
+    """The position advances only after the destination has accepted the batch."""
     inner = Doubtful(Retry("not now", 3))
     sink = Checkpointed(inner, path)
     with pytest.raises(Retry, match="not now"):
@@ -79,7 +79,7 @@ def test_after_the_acknowledgement(path: Path) -> None:
 
 
 def test_rejected(path: Path) -> None:
-    """After a rejection the position waits for the dead letters; the empty batch that moves it is not sent."""
+    """After a rejection, the position advances with the empty batch after dead-lettering, which is not sent."""
     inner = Doubtful(Reject("never", [record(1)]))
     sink = Checkpointed(inner, path)
     with pytest.raises(Reject):
@@ -107,7 +107,7 @@ def test_rejected(path: Path) -> None:
     ],
 )
 def test_corrupt(path: Path, data: bytes) -> None:
-    """A checkpoint that cannot be read is an error that names it and the fix; the file is left unchanged."""
+    """An unreadable checkpoint raises an error with its name and the fix. The file is left unchanged."""
     path.parent.mkdir()
     path.write_bytes(data)
     inner = Doubtful()
@@ -120,7 +120,7 @@ def test_corrupt(path: Path, data: bytes) -> None:
 
 
 def test_half_written(path: Path) -> None:
-    """A temporary file that a crash has left is ignored."""
+    """A temporary file from a crash is ignored."""
     sink = Checkpointed(Doubtful(), path)
     sink.write(batch([1]))
     path.with_name("positions.json.tmp").write_bytes(b"half")
@@ -131,7 +131,7 @@ def test_half_written(path: Path) -> None:
 
 
 def test_no_place(tmp_path: Path) -> None:
-    """A path where no checkpoint can be written is reported before any record is sent."""
+    """If the checkpoint cannot be read, this is reported before any record is sent."""
     (tmp_path / "file").write_text("")
     inner = Doubtful()
     with pytest.raises(Retry, match=r"cannot read the checkpoint .*positions\.json: "):
@@ -140,7 +140,7 @@ def test_no_place(tmp_path: Path) -> None:
 
 
 def test_file_is_late(path: Path) -> None:
-    """While the file cannot be written, the destination does not get the batch again, and the position stays."""
+    """While the checkpoint cannot be written, the batch is not sent again and the position stays."""
     inner, taken = Doubtful(), batch([1])
     sink = Checkpointed(inner, path)
     in_the_way = path.with_name("positions.json.tmp")
@@ -157,15 +157,15 @@ def test_file_is_late(path: Path) -> None:
 
 
 def test_checkpoint_repr(path: Path) -> None:
-    """It shows the destination and the place of its positions."""
+    """The repr shows the destination and the path."""
     assert repr(Checkpointed(Named(), path)) == f"Checkpointed(a sink, {str(path)!r})"
 
 
 class Named(Doubtful):
-    """A destination with a name."""
+    """A destination with a short repr."""
 
     def __repr__(self) -> str:
-        """Say it."""
+        """Return the repr."""
         return "a sink"
 
 

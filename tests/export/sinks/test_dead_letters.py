@@ -1,4 +1,4 @@
-"""Records that a destination never takes."""
+"""Records that a destination rejected."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.export.batches import AT, body, ids, ids_of, record
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where they lie."""
+    """The path of the file."""
     return tmp_path / "deep" / "dead.jsonl"
 
 
 def letters(path: Path) -> list[dict[str, Any]]:
-    """The records of the file."""
+    """Return the records of the file."""
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 def test_what_is_written(path: Path) -> None:
-    """Each record is whole, with the sink, the reason and the time beside its id; the record itself is unchanged."""
+    """Each line is the unchanged record with the sink, the reason and the time added under `kevents`."""
     found = record(7)
     dead = DeadLetters(path, clock=lambda: AT + 5_000)
     dead.write("pager", [found], "the server says 422")
@@ -38,7 +38,7 @@ def test_what_is_written(path: Path) -> None:
 
 
 def test_appended(path: Path) -> None:
-    """The records of an earlier process stay."""
+    """Records of an earlier process are kept."""
     for rv in (1, 2):
         DeadLetters(path).write("pager", [record(rv)], "no")
     assert ids(letters(path)) == ids_of([1, 2])
@@ -46,7 +46,7 @@ def test_appended(path: Path) -> None:
 
 @pytest.mark.parametrize("torn", [b'{"half', b"x" * 200_000])
 def test_torn(path: Path, torn: bytes) -> None:
-    """A line that a crash has torn is cut off, so that no line is two."""
+    """A line that was torn by a crash is cut off."""
     DeadLetters(path).write("pager", [record(1)], "no")
     with path.open("ab") as file:
         file.write(torn)
@@ -55,13 +55,13 @@ def test_torn(path: Path, torn: bytes) -> None:
 
 
 def test_a_long_reason(path: Path) -> None:
-    """A reason is clipped: it comes from a foreign server."""
+    """A long reason is cut, because it comes from another server."""
     DeadLetters(path).write("pager", [record(1)], "no\n" * 100_000)
     assert len(letters(path)[0]["kevents"]["rejected"]["why"]) == 2000
 
 
 def test_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is reported; nothing is torn, nothing counted."""
+    """A full disk is reported. No line is torn, and the record is not counted."""
     dead = DeadLetters(path)
     dead.write("pager", [record(1)], "no")
     before = path.read_bytes()
@@ -77,7 +77,7 @@ def test_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_several_threads(path: Path) -> None:
-    """Several destinations share the file: no line is lost or mixed."""
+    """Threads of several destinations share the file without losing or mixing lines."""
     dead = DeadLetters(path)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda rv: dead.write("pager", [record(rv)] * 3, "no"), range(40)))
@@ -86,7 +86,7 @@ def test_several_threads(path: Path) -> None:
 
 
 def test_letters_repr(path: Path) -> None:
-    """They show their place."""
+    """The repr shows the path."""
     assert repr(DeadLetters(path)) == f"DeadLetters({str(path)!r})"
 
 

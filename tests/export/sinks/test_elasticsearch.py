@@ -1,4 +1,4 @@
-"""Documents in Elasticsearch: ids, indexes, and an answer for each, against a strict server."""
+"""The Elasticsearch sink: document ids, indexes and answers per document, against a strict server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server() -> Iterator[Elasticsearch]:
 
 @pytest.fixture(params=["gzip", "none"])
 def sink(request: pytest.FixtureRequest, server: Elasticsearch) -> Iterator[ElasticsearchSink]:
-    """A sink for it."""
+    """A sink for the server."""
     with closing(ElasticsearchSink(f"{server.url}/", compress=request.param, timeout=10)) as found:
         yield found
 
@@ -47,14 +47,14 @@ class TestElasticsearchSink(SinkContract):
 
 
 def test_documents(server: Elasticsearch, sink: ElasticsearchSink) -> None:
-    """The id is that of the record, the index the day of the event."""
+    """A document's id is the record's id, and its index is named after the event's day."""
     later = record(2, lastTimestamp="2026-07-25T00:00:00Z")
     sink.write(Batch([record(1), later], position(2)))
     assert list(server.documents) == [("k8s-events-2026.07.24", "uid-1:1"), ("k8s-events-2026.07.25", "uid-2:2")]
 
 
 def test_again(server: Elasticsearch, sink: ElasticsearchSink) -> None:
-    """A batch that is sent again by another process doubles nothing: 409 means that it is stored."""
+    """A batch that another process sends again creates no duplicates: 409 means already stored."""
     sink.write(batch([1, 2]))
     with closing(ElasticsearchSink(server.url)) as other:
         other.write(batch([1, 2, 3]))
@@ -62,7 +62,7 @@ def test_again(server: Elasticsearch, sink: ElasticsearchSink) -> None:
 
 
 def test_answers_of_documents(server: Elasticsearch, sink: ElasticsearchSink) -> None:
-    """Busy documents alone are sent again; refused ones are rejected with their reason; all others are stored."""
+    """Busy documents are retried alone, refused ones are rejected with their reason, and the others are stored."""
     server.faults = {"uid-2:2": [429, 503], "uid-3:3": [400], "uid-4:4": [429]}
     for pending in ([2, 3, 4], [2, 3]):
         with pytest.raises(Retry, match="es_rejected_execution_exception") as again:
@@ -76,7 +76,7 @@ def test_answers_of_documents(server: Elasticsearch, sink: ElasticsearchSink) ->
 
 
 def test_too_large(server: Elasticsearch, sink: ElasticsearchSink) -> None:
-    """A request that is too large is sent in halves."""
+    """A request that is too large is split in half."""
     server.largest = 4000
     sink.write(batch(range(1, 9)))
     assert server.created == ids_of(range(1, 9))
@@ -84,7 +84,7 @@ def test_too_large(server: Elasticsearch, sink: ElasticsearchSink) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b'{"items":[]}', b'{"items":[{"create":{"status":201}}]}', b"[]"])
 def test_another_server(server: Elasticsearch, sink: ElasticsearchSink, data: bytes) -> None:
-    """An answer that is not one of the bulk API is no success."""
+    """An answer that is not from the bulk API is retried."""
     server.answers = [Answer(200, data)]
     with pytest.raises(Retry, match="not the answer of a bulk API"):
         sink.write(batch([1, 2]))
@@ -93,7 +93,7 @@ def test_another_server(server: Elasticsearch, sink: ElasticsearchSink, data: by
 
 
 def test_a_large_answer(server: Elasticsearch, sink: ElasticsearchSink) -> None:
-    """The answer for a large batch is read as a whole."""
+    """The answer to a large batch is read completely."""
     server.faults = {f"uid-{rv}:{rv}": [400] for rv in range(1, 1001)}
     with pytest.raises(Reject) as caught:
         sink.write(batch(range(1, 2001)))
@@ -101,7 +101,7 @@ def test_a_large_answer(server: Elasticsearch, sink: ElasticsearchSink) -> None:
 
 
 def test_base_address(server: Elasticsearch) -> None:
-    """A base address may have a path, and nothing after it."""
+    """A base URL can have a path, and surrounding spaces are removed."""
     server.path = "/es/_bulk"
     with closing(ElasticsearchSink(lambda: f"{server.url}/es/ ")) as sink:
         sink.write(batch([1]))
@@ -112,7 +112,7 @@ def test_base_address(server: Elasticsearch) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
 def test_unavailable(server: Elasticsearch, sink: ElasticsearchSink, status: int) -> None:
-    """An answer to the whole request is retried."""
+    """An error answer to the whole request is retried."""
     server.answers = [Answer(status)]
     with pytest.raises(Retry):
         sink.write(batch([1]))
@@ -122,12 +122,12 @@ def test_unavailable(server: Elasticsearch, sink: ElasticsearchSink, status: int
     "index", ["Events", "a b", "_x", "-x", "a/b", "a*", "", "..", "events-%q", "events-%", "a%Yb%"]
 )
 def test_wrong_index(index: str) -> None:
-    """A name that Elasticsearch would refuse is refused at the start."""
+    """An index name that Elasticsearch would refuse is refused by the constructor."""
     with pytest.raises(ValueError, match=r"^index: "):
         ElasticsearchSink("http://x", index=index)
 
 
 @pytest.mark.parametrize("index", ["k8s-events", "k8s-events-%Y.%m.%d", "logs-k8s.events-default", "é-%H"])
 def test_index(index: str) -> None:
-    """Other names are allowed."""
+    """Valid index names are accepted."""
     check_index(index)

@@ -1,4 +1,4 @@
-"""A folder of segments: what is written, what a crash leaves, what is closed and removed."""
+"""The file sink: segments, recovery after a crash, rotation and retention."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ FOLDER = folder_of(STREAM)
 
 
 def files(path: Path) -> list[Path]:
-    """The segments of a folder, the open one last."""
+    """Return the segments of a folder, the open one last."""
     found = [file for file in path.rglob("*") if file.is_file() and file.name != ".lock"]
     return sorted(found, key=lambda file: (file.parent, file.name.startswith("current"), file.name))
 
 
 def lines(path: Path) -> list[bytes]:
-    """The lines of all segments, as any tool reads them."""
+    """Return the lines of all segments, as any tool reads them."""
     read = [gzip.decompress(file.read_bytes()) if ".gz" in file.name else file.read_bytes() for file in files(path)]
     return [line for text in read for line in text.split(b"\n")[:-1]]
 
 
 def bodies(path: Path) -> list[dict[str, Any]]:
-    """The records of all segments."""
+    """Return the records of all segments."""
     return [json.loads(line) for line in lines(path) if not is_position_line(line)]
 
 
@@ -52,7 +52,7 @@ def compress(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def part(tmp_path: Path, compress: str) -> Path:
-    """The open segment."""
+    """The path of the open segment."""
     return tmp_path / FOLDER / ("current.jsonl.gz" if compress == "gzip" else "current.jsonl")
 
 
@@ -66,7 +66,7 @@ class TestFileSink(PositionContract):
 
 
 class TestSmallSegments(PositionContract):
-    """The contract, with a segment for each batch."""
+    """The contract with one segment for each batch."""
 
     @pytest.fixture
     def place(self, tmp_path: Path, compress: Any) -> Place:
@@ -74,11 +74,12 @@ class TestSmallSegments(PositionContract):
         return Place(lambda: FileSink(tmp_path, compress=compress, max_bytes=1), lambda: bodies(tmp_path))
 
 
-# -- what lies there ------------------------------------------------------------------------------------------------
+# -- format
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_any_tool_reads_it(tmp_path: Path) -> None:
-    """Compressed segments hold the records as lines and nothing else, positions of empty batches included."""
+    """Compressed segments contain only the records as lines, even with positions of empty batches."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1, 2], upto=4))
         sink.write(batch([], upto=8))
@@ -87,7 +88,7 @@ def test_any_tool_reads_it(tmp_path: Path) -> None:
 
 
 def test_synced(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a batch is acknowledged, the disk has been told to keep all of the file, and a new file's name."""
+    """Before a batch is acknowledged, the file is synced, and so is the folder of a new file."""
     synced: list[tuple[int, int]] = []
     real = os.fsync
 
@@ -106,7 +107,7 @@ def test_synced(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytest.M
 
 
 def test_constructing_touches_nothing(tmp_path: Path) -> None:
-    """A sink makes its folder with the first batch, not before; asking for a position makes none."""
+    """The sink creates its folder with the first batch, not before."""
     sink = FileSink(tmp_path / "a" / "b")
     assert sink.last_position(STREAM) is None
     sink.close()
@@ -118,14 +119,14 @@ def test_constructing_touches_nothing(tmp_path: Path) -> None:
     [{"compress": "zip"}, {"level": 0}, {"level": 10}, {"max_bytes": 0}, {"max_age": 0}, {"keep": 0}, {"keep_for": -1}],
 )
 def test_wrong_values(tmp_path: Path, values: dict[str, Any]) -> None:
-    """A value that is none is refused at once, and named."""
+    """An invalid option is refused with its name."""
     with pytest.raises(ValueError, match=next(iter(values))):
         FileSink(tmp_path, **values)
 
 
 @pytest.mark.parametrize("name", ["../../up", "/etc", "a b", "..", "A", "a_b", "ü", "_all", "x_of_y", "a\x00b", ".x"])
 def test_pitfall_74(tmp_path: Path, name: str) -> None:
-    """Pitfall 74: whatever a cluster or namespace is called, its folder lies in the sink's, and each has its own."""
+    """Pitfall 74: for any name of a cluster or namespace, the folder is inside the sink's and separate."""
     place = tmp_path / "events"
     streams = [STREAM, Stream(CLUSTER, name), Stream(name), Stream(CLUSTER, name, name), Stream(CLUSTER, "", name)]
     for number, stream in enumerate(streams, 1):
@@ -138,19 +139,19 @@ def test_pitfall_74(tmp_path: Path, name: str) -> None:
 
 
 def test_a_name_too_long(tmp_path: Path) -> None:
-    """Pitfall 74: a name that no file system takes is refused."""
+    """Pitfall 74: a name that is too long for file systems is refused."""
     with closing(FileSink(tmp_path)) as sink, pytest.raises(ValueError, match="too long"):
         sink.write(batch([1], Stream("c", "x" * 201)))
 
 
 def test_no_cluster(tmp_path: Path) -> None:
-    """A stream of no known cluster is refused: any cluster would go on at its position."""
+    """A stream without a cluster is refused, because other clusters would share its position."""
     with closing(FileSink(tmp_path)) as sink, pytest.raises(ValueError, match="without a cluster"):
         sink.write(batch([1], Stream("")))
 
 
 def test_one_writer(tmp_path: Path) -> None:
-    """A second writer to the same folder is retried, and continues when the first has ended."""
+    """A second writer to the same folder is retried until the first has closed."""
     with closing(FileSink(tmp_path)) as first, closing(FileSink(tmp_path)) as second:
         first.write(batch([1]))
         with pytest.raises(Retry, match="another process writes to"):
@@ -163,7 +164,7 @@ def test_one_writer(tmp_path: Path) -> None:
 
 
 def test_options_are_documented() -> None:
-    """The page lists each option with its real default."""
+    """The page lists each option with its default."""
     page = (Path(__file__).parents[3] / "docs" / "export-sinks.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", page.partition("\n## Object store")[0], re.MULTILINE)
     options = list(inspect.signature(FileSink).parameters.values())[1:]
@@ -174,7 +175,7 @@ def test_options_are_documented() -> None:
 
 
 def written(path: Path, compress: Any) -> list[int]:
-    """Write three batches; give the sizes of the open segment after each."""
+    """Write three batches and return the sizes of the open segment after each."""
     sizes = []
     with closing(FileSink(path, compress=compress)) as sink:
         for number in (1, 3, 5):
@@ -184,7 +185,7 @@ def written(path: Path, compress: Any) -> list[int]:
 
 
 def test_torn_anywhere(tmp_path: Path, compress: Any) -> None:
-    """Wherever a crash tears the segment, whole batches stay, the torn one goes, the position is that of the last."""
+    """Wherever a segment is torn, complete batches stay and the position is that of the last one."""
     whole = written(tmp_path / "whole", compress)
     data = files(tmp_path / "whole")[-1].read_bytes()
     for cut in {*random.Random(1).sample(range(len(data)), 60), *whole, 0, 1, whole[0] - 1}:
@@ -200,7 +201,7 @@ def test_torn_anywhere(tmp_path: Path, compress: Any) -> None:
 
 
 def test_garbage_at_the_end(tmp_path: Path, compress: Any, part: Path) -> None:
-    """Zeros and noise after the last whole batch, as a power failure leaves them, are cut off."""
+    """Zeros and noise after the last complete batch are cut off."""
     for tail in (bytes(4096), b"\x1f\x8b\x08", b'{"a":', b"\xff" * 100 + b"\n"):
         with closing(FileSink(tmp_path, compress=compress)) as sink:
             sink.write(batch([1]))
@@ -212,7 +213,7 @@ def test_garbage_at_the_end(tmp_path: Path, compress: Any, part: Path) -> None:
 
 
 def test_damage_in_the_middle(tmp_path: Path, compress: Any, part: Path) -> None:
-    """Whole batches behind a damaged one are not cut off: the segment is closed as it is, with its last position."""
+    """Complete batches after a damaged one are kept: the segment is closed unchanged with its last position."""
     first, second, _ = written(tmp_path, compress)
     data = bytearray(part.read_bytes())
     data[(first + second) // 2] ^= 0xFF
@@ -227,7 +228,7 @@ def test_damage_in_the_middle(tmp_path: Path, compress: Any, part: Path) -> None
 
 
 def test_damage_before_a_position(tmp_path: Path, compress: Any, part: Path) -> None:
-    """A damaged batch with nothing but a position behind it stays, too, and the position counts."""
+    """If only a position follows a damaged batch, the segment is kept and the position is used."""
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         sink.write(batch([1, 2]))
         size = part.stat().st_size
@@ -242,7 +243,7 @@ def test_damage_before_a_position(tmp_path: Path, compress: Any, part: Path) -> 
 
 
 def test_torn_block_of_whole_lines(tmp_path: Path) -> None:
-    """A plain block without its position is torn even if its lines are whole: it comes again."""
+    """A plain block without its position is torn, even if its lines are complete, and is written again."""
     with closing(FileSink(tmp_path, compress="none")) as sink:
         sink.write(batch([1]))
     with files(tmp_path)[-1].open("ab") as file:
@@ -254,7 +255,7 @@ def test_torn_block_of_whole_lines(tmp_path: Path) -> None:
 
 
 def test_crash_between_closing_and_opening(tmp_path: Path, compress: Any, part: Path) -> None:
-    """Without an open segment, the newest closed one has the position, with its time."""
+    """Without an open segment, the newest closed one has the position and its time."""
     with closing(FileSink(tmp_path, compress=compress, max_bytes=1)) as sink:
         sink.write(batch([1], seconds=1))
         sink.write(batch([2], upto=4, seconds=2))
@@ -265,7 +266,7 @@ def test_crash_between_closing_and_opening(tmp_path: Path, compress: Any, part: 
 
 
 def test_a_damaged_closed_segment(tmp_path: Path, part: Path, compress: Any) -> None:
-    """Where the newest closed segment cannot be read, its name tells the position, and the file its time."""
+    """If the newest closed segment is unreadable, the position comes from its name and the time from the file."""
     with closing(FileSink(tmp_path, compress=compress, max_bytes=1)) as sink:
         sink.write(batch([1]))
         sink.write(batch([2]))
@@ -278,7 +279,7 @@ def test_a_damaged_closed_segment(tmp_path: Path, part: Path, compress: Any) -> 
 
 
 def test_another_format(tmp_path: Path) -> None:
-    """After a change of the format the position stays, and the open segment of the old one is closed."""
+    """After a change of the format, the position stays and the old open segment is closed."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1], upto=2))
     with closing(FileSink(tmp_path, compress="none")) as sink:
@@ -304,7 +305,7 @@ def test_another_format_with_a_position_only(tmp_path: Path) -> None:
 
 
 def test_closed_by_size(tmp_path: Path, compress: Any) -> None:
-    """A segment is closed before it grows beyond its size; its name says what it holds."""
+    """A segment is closed before it exceeds its size. Its name has its first and last numbers."""
     with closing(FileSink(tmp_path, compress=compress, max_bytes=4000)) as sink:
         for rv in range(1, 40):
             sink.write(batch([rv]))
@@ -317,7 +318,7 @@ def test_closed_by_size(tmp_path: Path, compress: Any) -> None:
 
 
 def test_closed_by_age(tmp_path: Path) -> None:
-    """A segment is closed with the first batch that comes so long after its first record, also an empty one."""
+    """A segment is closed by the first batch `max_age` seconds after its first record, even an empty one."""
     with closing(FileSink(tmp_path, max_age=60)) as sink:
         sink.write(batch([], upto=1))
         sink.write(batch([2], seconds=100))
@@ -330,7 +331,7 @@ def test_closed_by_age(tmp_path: Path) -> None:
 
 
 def test_positions_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
-    """On a stream without records the segment keeps its size."""
+    """Without records, the segment does not grow."""
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         sizes = set()
         for minute in range(100, 200):
@@ -341,7 +342,7 @@ def test_positions_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
 
 
 def test_retention_by_count(tmp_path: Path) -> None:
-    """The newest closed segments are kept; the open one is not counted."""
+    """`keep` newest closed segments are kept, and the open one is not counted."""
     with closing(FileSink(tmp_path, max_bytes=1, keep=2)) as sink:
         for rv in range(1, 8):
             sink.write(batch([rv]))
@@ -349,7 +350,7 @@ def test_retention_by_count(tmp_path: Path) -> None:
 
 
 def test_retention_by_age(tmp_path: Path) -> None:
-    """Closed segments go when they are old enough, also while nothing happens; the position stays."""
+    """Old closed segments are deleted even without new records. The position stays."""
     with closing(FileSink(tmp_path, max_bytes=1, keep_for=3600)) as sink:
         for rv in (1, 2, 3):
             sink.write(batch([rv]))
@@ -365,11 +366,12 @@ def test_retention_by_age(tmp_path: Path) -> None:
         assert sink.last_position(STREAM) == position(5, seconds=4000)
 
 
-# -- a disk on a bad day --------------------------------------------------------------------------------------------
+# -- failing disks
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_full_disk(tmp_path: Path, compress: Any, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fills up in the middle of a batch is reported; no part of it remains, and writing continues."""
+    """A disk that fills up within a batch is reported. No part of the batch remains, and writing continues later."""
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         sink.write(batch([1]))
         before = part.read_bytes()
@@ -420,7 +422,7 @@ print(rv + 1)
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit of file sizes")
 def test_real_quota(tmp_path: Path, compress: str) -> None:
-    """With a real limit of the kernel: a clear reason, no torn batch in the file, and all of it once there is space."""
+    """With a real file size limit, the reason is reported, no batch is torn, and writing continues with space."""
     command = [sys.executable, "-c", QUOTA, str(tmp_path), compress]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -441,7 +443,7 @@ def test_no_folder_can_be_made(tmp_path: Path) -> None:
 
 
 def test_removed_under_way(tmp_path: Path) -> None:
-    """The open segment is removed: later batches are complete in a new one."""
+    """If the open segment is removed, later batches go to a new one."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1]))
         files(tmp_path)[-1].unlink()
@@ -458,7 +460,7 @@ def test_a_file_that_cannot_take_its_place(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_opened(tmp_path: Path, part: Path, compress: Any) -> None:
-    """A folder that could not be opened is not held against the next attempt."""
+    """After a failure to open the folder, the next attempt succeeds."""
     part.mkdir(parents=True)
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         with pytest.raises(Retry):
@@ -469,7 +471,7 @@ def test_a_folder_that_cannot_be_opened(tmp_path: Path, part: Path, compress: An
 
 
 def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where files cannot be locked at all it is not another writer that is to blame, and no file stays open."""
+    """If locks are unsupported, the error is not about another writer, and no file stays open."""
     closed: list[int] = []
 
     def refuse(handle: int, _: int) -> None:
@@ -483,7 +485,7 @@ def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a segment was closed, or begun, and the disk does not keep its name yet, the next attempt goes on."""
+    """If the folder cannot be synced after closing or creating a segment, the next attempt continues."""
     keeps = iter([False, True, False, True])
 
     def sync(folder: Path) -> None:
@@ -505,7 +507,7 @@ def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: p
 
 
 def test_removed_before_it_is_closed(tmp_path: Path, compress: Any, part: Path) -> None:
-    """A segment is removed before it is closed: writing continues in a new one."""
+    """If a segment is removed before it is closed, writing continues in a new one."""
     with closing(FileSink(tmp_path, compress=compress, max_age=10)) as sink:
         sink.write(batch([1]))
         part.unlink()
@@ -546,7 +548,7 @@ def test_planted_link(tmp_path: Path, name: str) -> None:
 
 
 def test_link_is_named(tmp_path: Path, part: Path, compress: Any) -> None:
-    """The error names the link and the fix; a link to the folder itself is followed."""
+    """The error names the link and the fix. A link to the folder itself is followed."""
     real = tmp_path / "real"
     real.mkdir()
     (tmp_path / "link").symlink_to(real)

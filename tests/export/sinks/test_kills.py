@@ -1,4 +1,4 @@
-"""Writers, each killed with SIGKILL at a random moment: nothing is lost, nothing doubled; `KILLS=200` for as many."""
+"""Writers killed with SIGKILL at random moments lose no record. Set `KILLS=200` for more kills than the default."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 KILLS = int(os.environ.get("KILLS", "40"))
 SHORTEST, LONGEST = 0.01, 0.25
 SOME, MANY = 1, 24
-"""A life in which fewer are acknowledged makes the next ones longer; one with more, shorter."""
+"""Fewer acknowledged batches than `SOME` make the next life longer, more than `MANY` shorter."""
 
 
 class Writers:
-    """Writers that are killed one after the other, each after a random time; how long depends on how far they get.
+    """Writers that are killed one after the other after a random time. The time adapts to their progress.
 
     Args:
         sink: An expression with the names of `kevents.export`.
-        folder: For the counter.
-        restart: Seconds until the next one begins.
+        folder: The folder of the counter file.
+        restart: Seconds until the next writer starts.
     """
 
     def __init__(self, sink: str, folder: Path, restart: float = 0.0) -> None:
-        """Start none."""
+        """Create the counter. No writer is started."""
         self.counter = folder / "acknowledged"
         self.counter.write_bytes(bytes(8))
         self.command = [sys.executable, "-m", "tests.processes.export_writer", str(self.counter), sink]
@@ -52,11 +52,11 @@ class Writers:
         self.life = 0.1
 
     def acknowledged(self) -> int:
-        """Up to where the last writer has acknowledged."""
+        """Return the number of the last acknowledged record."""
         return int(struct.unpack("<q", self.counter.read_bytes())[0])
 
     def run(self) -> int:
-        """Let all of them be killed; give up to where the last acknowledged."""
+        """Start and kill all writers. Returns the number of the last acknowledged record."""
         chance = random.Random(7)
         with self.serving() as server:
             for _ in range(KILLS):
@@ -65,13 +65,13 @@ class Writers:
                 done = self.acknowledged() - before
                 change = 1.2 if done < SOME else 0.8 if done > MANY else 1.0
                 self.life = min(max(self.life * change, SHORTEST), LONGEST)
-                time.sleep(self.restart)  # a server finishes a request before a new process asks it
+                time.sleep(self.restart)  # lets the server finish a request before the next writer asks it
         assert self.acknowledged() > KILLS / 4
         return self.acknowledged()
 
     @contextmanager
     def serving(self) -> Iterator[subprocess.Popen[str]]:
-        """Run the process that forks the writers; it always ends with the last of them."""
+        """Run the process that forks the writers, and end it and all writers afterwards."""
         command, pipe = self.command, subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as server:
             try:
@@ -80,28 +80,28 @@ class Writers:
                 os.killpg(server.pid, signal.SIGKILL)
 
     def kill(self, server: subprocess.Popen[str], seconds: float) -> None:
-        """Start a writer, and kill it after some seconds."""
+        """Start a writer and kill it after some seconds."""
         assert server.stdin is not None
         assert server.stdout is not None
         server.stdin.write("\n")
         server.stdin.flush()
         pid = int(server.stdout.readline())
-        time.sleep(seconds)  # the moment is what is random
+        time.sleep(seconds)  # the random moment of the kill
         os.kill(pid, signal.SIGKILL)
         assert int(server.stdout.readline()) == signal.SIGKILL, "the writer ended by itself"
 
 
 def expected(upto: int) -> list[str]:
-    """The ids of all records up to this one."""
+    """Return the ids of all records up to a number."""
     return ids_of(number for number in range(1, upto + 1) if number % NOT_ROUTED)
 
 
 @pytest.mark.parametrize("compress", ["gzip", "none"])
 def test_file(tmp_path: Path, compress: str) -> None:
-    """A folder of small segments holds each record once, in order: all that was acknowledged, and one batch at most."""
+    """A folder has each record once and in order: all acknowledged ones and at most one more batch."""
     sink = f"FileSink({str(tmp_path / 'events')!r}, compress={compress!r}, max_bytes=6000)"
     acknowledged = Writers(sink, tmp_path).run()
-    with closing(FileSink(tmp_path / "events")) as healed:  # the last one was killed, too
+    with closing(FileSink(tmp_path / "events")) as healed:  # the last writer was killed too
         assert healed.last_position(STREAM) is not None
     found = ids(bodies(tmp_path / "events"))
     assert found[: len(expected(acknowledged))] == expected(acknowledged)
@@ -109,7 +109,7 @@ def test_file(tmp_path: Path, compress: str) -> None:
 
 
 def test_folder_of_objects(tmp_path: Path) -> None:
-    """A folder as an object store holds each record once, in order, and nothing half written."""
+    """A folder used as an object store has each record once and in order, and no partial objects."""
     acknowledged = Writers(f"ObjectStoreSink('file://{tmp_path}/events')", tmp_path).run()
     found = ids(objects(LocalStore(tmp_path / "events")))
     assert found[: len(expected(acknowledged))] == expected(acknowledged)
@@ -117,7 +117,7 @@ def test_folder_of_objects(tmp_path: Path) -> None:
 
 
 def test_s3(tmp_path: Path, moto: Moto) -> None:
-    """A bucket over HTTP holds each record once, in order, even if the answer to a write was lost."""
+    """A bucket has each record once and in order, even if the answer to a write was lost."""
     moto.make_bucket("killed")
     sink = f"ObjectStoreSink('s3://killed/events', options={moto.options()})"
     acknowledged = Writers(sink, tmp_path, 0.03).run()
@@ -128,7 +128,7 @@ def test_s3(tmp_path: Path, moto: Moto) -> None:
 
 
 def test_webhook(tmp_path: Path) -> None:
-    """A server has each record, in order except for repeated ones: at most one batch for each kill."""
+    """A webhook has every record in order, with at most one batch repeated per kill."""
     with closing(Scripted()) as server:
         sink = f"Checkpointed(WebhookSink({server.url!r}), {str(tmp_path / 'positions.json')!r})"
         acknowledged = Writers(sink, tmp_path, 0.01).run()

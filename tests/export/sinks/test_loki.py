@@ -1,4 +1,4 @@
-"""Lines in Loki: labels, times, order and refusals, against a strict server."""
+"""The Loki sink: labels, times, order and refusals, against a strict server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server() -> Iterator[Loki]:
 
 
 def push(server: Loki, **options: Any) -> LokiSink:
-    """A sink for it."""
+    """Return a sink for the server."""
     return LokiSink(f"{server.url}{Loki.path}", timeout=10, **options)
 
 
@@ -39,7 +39,7 @@ class TestLokiSink(SinkContract):
 
 
 def test_labels(server: Loki) -> None:
-    """Streams are grouped by the configured labels only; empty values are left out."""
+    """Streams are grouped by the configured labels. Empty values are omitted."""
     other = {**record(1).body["involvedObject"], "namespace": "", "kind": "Node", "name": "n"}
     records = [record(1), record(2, involvedObject=other), record(3)]
     with closing(push(server, labels={"app": "kevents", "namespace": "{involvedObject.namespace}"})) as sink:
@@ -53,14 +53,14 @@ def test_labels(server: Loki) -> None:
 
 
 def test_no_label_left(server: Loki) -> None:
-    """A record without any value for the labels has a stream: Loki needs a label."""
+    """A record without any label value gets a default label, because Loki requires one."""
     with closing(push(server, labels={"node": "{source.nothing}"})) as sink:
         sink.write(batch([1]))
     assert list(server.lines) == [(("job", "kevents"),)]
 
 
 def test_times(server: Loki) -> None:
-    """Lines have the time of the event in nanoseconds, and are sorted by it; without one, the present."""
+    """Lines have the event's time in nanoseconds and are sorted by it. The default is the current time."""
     late = record(1, lastTimestamp="2026-07-24T09:00:09Z")
     early = record(2, lastTimestamp=None, series={"count": 2, "lastObservedTime": "2026-07-24T09:00:01.123456Z"})
     bare = record(3, lastTimestamp=None, firstTimestamp=None, metadata={})
@@ -73,7 +73,7 @@ def test_times(server: Loki) -> None:
 
 
 def test_tenant(server: Loki) -> None:
-    """The tenant is sent; without it the refusal concerns the endpoint, and is retried."""
+    """The tenant is sent. Without it, the 401 is retried."""
     server.tenant = "team-a"
     with closing(push(server)) as sink, pytest.raises(Retry, match="401 no org id"):
         sink.write(batch([1]))
@@ -83,7 +83,7 @@ def test_tenant(server: Loki) -> None:
 
 
 def test_too_old(server: Loki) -> None:
-    """Only the lines that Loki refuses are rejected; a line that is sent again is stored once."""
+    """Only the lines that Loki refuses are rejected. Lines that are sent again are stored once."""
     server.oldest = AT + 3 * SECOND
     records = [record(rv, lastTimestamp=f"2026-07-24T09:00:0{rv}Z") for rv in range(1, 7)]
     with closing(push(server)) as sink, pytest.raises(Reject, match="timestamp too old") as caught:
@@ -94,7 +94,7 @@ def test_too_old(server: Loki) -> None:
 
 @pytest.mark.parametrize("answer", [Answer(429, headers={"retry-after": "7"}), Answer(500, b"empty ring")])
 def test_busy(server: Loki, answer: Answer) -> None:
-    """A busy server is retried, as it asks."""
+    """A busy server is retried after its Retry-After."""
     server.answers = [answer]
     with closing(push(server)) as sink:
         with pytest.raises(Retry) as caught:
@@ -109,6 +109,6 @@ def test_busy(server: Loki, answer: Answer) -> None:
     [({}, "at least one label"), ({"a-b": "x"}, "not the name of a label"), ({"a": "{x"}, "is no place")],
 )
 def test_wrong_labels(labels: dict[str, str], error: str) -> None:
-    """Labels that Loki would refuse are refused at the start."""
+    """Invalid labels are refused by the constructor."""
     with pytest.raises(ValueError, match=error):
         LokiSink("http://x", labels=labels)

@@ -1,4 +1,4 @@
-"""Objects in a bucket: their keys, the position, requests that come twice, stores on a bad day."""
+"""The object store sink: keys, positions, repeated requests and failing stores."""
 
 from __future__ import annotations
 
@@ -32,39 +32,39 @@ PLACE = folder_of(STREAM)
 
 
 def keys(store: Any) -> list[str]:
-    """The keys of the objects with records, in their order."""
+    """Return the keys of the objects with records, sorted."""
     return sorted(found["path"] for found in obstore.list(store).collect() if "position.json" not in found["path"])
 
 
 def bodies(store: Any) -> list[dict[str, Any]]:
-    """The records of all objects, in the order of the keys."""
+    """Return the records of all objects in key order."""
     read = [(bytes(obstore.get(store, key).bytes()), key) for key in keys(store)]
     plain = [gzip.decompress(data) if key.endswith(".gz") else data for data, key in read]
     return [json.loads(line) for text in plain for line in text.split(b"\n")[:-1] if not is_position_line(line)]
 
 
 class TestMemory(PositionContract):
-    """The contract, in memory."""
+    """The contract with a store in memory."""
 
     @pytest.fixture
     def place(self) -> Place:
-        """A store."""
+        """A store in memory."""
         store = MemoryStore()
         return Place(lambda: ObjectStoreSink(store), lambda: bodies(store))
 
 
 class TestPlain(PositionContract):
-    """The contract, without compression."""
+    """The contract without compression."""
 
     @pytest.fixture
     def place(self) -> Place:
-        """A store."""
+        """A store in memory."""
         store = MemoryStore()
         return Place(lambda: ObjectStoreSink(store, compress="none"), lambda: bodies(store))
 
 
 class TestFolder(PositionContract):
-    """The contract, in a folder."""
+    """The contract with a folder."""
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Place:
@@ -77,11 +77,11 @@ class TestFolder(PositionContract):
 
 
 class TestS3(PositionContract):
-    """The contract, over HTTP."""
+    """The contract over HTTP."""
 
     @pytest.fixture
     def place(self, moto: Moto) -> Place:
-        """A bucket, with a prefix."""
+        """A bucket with a prefix."""
         bucket = next(BUCKETS)
         moto.make_bucket(bucket)
         store = S3Store(bucket, prefix="a/b c", client_options={"allow_http": True}, **moto.options())
@@ -99,7 +99,7 @@ def store() -> MemoryStore:
 
 
 def test_key(store: MemoryStore) -> None:
-    """The key consists of cluster, scope, day, the first record's number and the position's."""
+    """A key consists of cluster, scope, day, the first record's number and the position's number."""
     sink = ObjectStoreSink(store)
     sink.write(batch([3, 4], upto=9))
     sink.write(batch([12], Stream(CLUSTER, "prod"), seconds=DAY))
@@ -111,7 +111,7 @@ def test_key(store: MemoryStore) -> None:
 
 
 def test_after_a_reset(store: MemoryStore) -> None:
-    """After a reset of the cluster's storage the same resourceVersions have other keys, which come later."""
+    """After a storage reset, the same resourceVersions have different keys, which sort later."""
     sink = ObjectStoreSink(store)
     sink.write(batch([3]))
     sink.write(batch([9]))
@@ -125,7 +125,7 @@ def test_after_a_reset(store: MemoryStore) -> None:
 
 @pytest.mark.parametrize("name", ["../../up", "/etc", "a b", "..", "A", "a_b", "ü", "_all", "x/y", "a%2fb"])
 def test_pitfall_74(tmp_path: Path, name: str) -> None:
-    """Pitfall 74: whatever a cluster or namespace is called, its objects lie below the prefix, and no other's."""
+    """Pitfall 74: for any name of a cluster or namespace, the objects are below the prefix and separate."""
     streams = [STREAM, Stream(CLUSTER, name), Stream(name), Stream(CLUSTER, "", name)]
     for make in (lambda: ObjectStoreSink(f"file://{tmp_path}/events"),) * 2:
         with closing(make()) as sink:
@@ -149,20 +149,20 @@ def test_pitfall_74(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_prefix(url: str) -> None:
-    """Pitfall 74: a prefix that leads out of itself, or nowhere, is refused."""
+    """Pitfall 74: a prefix that leads outside or has no bucket is refused."""
     with pytest.raises(ValueError, match=r"consists of names|names no bucket"):
         ObjectStoreSink(url)
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "events/", "memory:///x", "http://x/y", "", "S3"])
 def test_no_store(url: str) -> None:
-    """A URL of no store is refused with those there are."""
+    """An unsupported URL is refused with the supported schemes."""
     with pytest.raises(ValueError, match=r"not an object store: .* s3://, gs://, az://, file:/// or memory:///"):
         ObjectStoreSink(url)
 
 
 def test_pitfall_72_credentials_in_the_url() -> None:
-    """Pitfall 72: credentials in the URL are refused, and not repeated."""
+    """Pitfall 72: credentials in the URL are refused and not repeated in the error."""
     for url in ("s3://AKIA:hushhush@b/p", "az://c/p?sig=hushhush"):
         with pytest.raises(ValueError, match="do not belong in the URL") as caught:
             ObjectStoreSink(url)
@@ -170,7 +170,7 @@ def test_pitfall_72_credentials_in_the_url() -> None:
 
 
 def test_unknown_option() -> None:
-    """An option that the store does not know is refused with its name, and without the others' values."""
+    """An unknown option is refused with its name, without the values of the others."""
     with pytest.raises(ValueError, match="'regoin' is not valid for store 'S3'") as caught:
         ObjectStoreSink("s3://b/p", options={"regoin": "x", "secret_access_key": SECRET})
     assert SECRET not in str(caught.value)
@@ -190,7 +190,7 @@ KEY = json.dumps({"private_key": "k", "private_key_id": "i", "client_email": "e"
     ],
 )
 def test_clouds(url: str, options: dict[str, Any], kind: type[Any], config: dict[str, str]) -> None:
-    """A URL and its options are the store of that cloud, without a request; no retries of its own, and a time-out."""
+    """A URL and its options select the store, without a request, with the time-out and without retries."""
     sink = ObjectStoreSink(url, options=options, timeout=7)
     store: Any = sink._store.opened()
     assert isinstance(store, kind)
@@ -204,7 +204,7 @@ def test_clouds(url: str, options: dict[str, Any], kind: type[Any], config: dict
 
 
 def test_newest_of_many_days(store: MemoryStore) -> None:
-    """The newest key is found among many days, by few requests."""
+    """The newest of many days is found."""
     with closing(ObjectStoreSink(store)) as sink:
         for day in range(40):
             sink.write(batch([day + 1], seconds=day * DAY))
@@ -212,7 +212,7 @@ def test_newest_of_many_days(store: MemoryStore) -> None:
 
 
 def test_a_clock_that_goes_back(store: MemoryStore) -> None:
-    """A clock that was wrong for a while hides no newer object: the last three days there are count."""
+    """An object from a clock that was wrong does not hide newer ones: the latest three days are compared."""
     with closing(ObjectStoreSink(store)) as sink:
         sink.write(batch([1]))
         sink.write(batch([2], seconds=3000 * DAY))
@@ -221,7 +221,7 @@ def test_a_clock_that_goes_back(store: MemoryStore) -> None:
 
 
 def test_foreign_object(store: MemoryStore) -> None:
-    """An object that was compressed again has its position in its key and its time in its age; others are ignored."""
+    """A recompressed object has its position in its key and its time in its age. Other objects are ignored."""
     with closing(ObjectStoreSink(store)) as sink:
         sink.write(batch([1, 2]))
     [key] = keys(store)
@@ -234,7 +234,7 @@ def test_foreign_object(store: MemoryStore) -> None:
 
 
 def test_a_damaged_position_object(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
-    """A position object that cannot be read is reported, and the newest key counts."""
+    """An unreadable position object is reported, and the newest key is used."""
     with closing(ObjectStoreSink(store)) as sink:
         sink.write(batch([1, 2]))
         sink.write(batch([], upto=7))
@@ -244,12 +244,13 @@ def test_a_damaged_position_object(store: MemoryStore, caplog: pytest.LogCapture
     assert "position.json in MemoryStore cannot be read" in caplog.text
 
 
-# -- requests that come twice -----------------------------------------------------------------------------------------
+# -- repeated requests
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def lose_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Carry out some requests, and lose their answers."""
+    """A function that sets how many requests succeed but lose their answers."""
     real, left = obstore.put, [0]
 
     def put(*args: Any, **keywords: Any) -> Any:
@@ -264,7 +265,7 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def test_an_answer_is_lost(store: MemoryStore, lose_answers: Callable[[int], None]) -> None:
-    """A batch that was stored although its answer was lost is found there, and acknowledged."""
+    """A batch that was stored although the answer was lost is acknowledged when it is retried."""
     sink = ObjectStoreSink(store)
     lose_answers(1)
     with pytest.raises(Retry, match=r"cannot write .* to MemoryStore: operation timed out"):
@@ -275,7 +276,7 @@ def test_an_answer_is_lost(store: MemoryStore, lose_answers: Callable[[int], Non
 
 
 def test_an_answer_is_lost_and_the_record_differs(store: MemoryStore, lose_answers: Callable[[int], None]) -> None:
-    """The same revisions with other words, as a look-up may give them later, are the same content."""
+    """The same revisions with different metadata count as the same batch."""
     sink = ObjectStoreSink(store)
     lose_answers(1)
     with pytest.raises(Retry):
@@ -285,7 +286,7 @@ def test_an_answer_is_lost_and_the_record_differs(store: MemoryStore, lose_answe
 
 
 def test_another_exporter(store: MemoryStore) -> None:
-    """An object of that name with other records is no acknowledgement: told, not overwritten, not taken for ours."""
+    """An object of the same name with other records is reported, not overwritten and not acknowledged."""
     one, other = ObjectStoreSink(store), ObjectStoreSink(store)
     assert other.last_position(STREAM) is None
     one.write(batch([1, 3]))
@@ -298,11 +299,12 @@ def test_another_exporter(store: MemoryStore) -> None:
         other.write(batch([1, 3]))
 
 
-# -- a store on a bad day ---------------------------------------------------------------------------------------------
+# -- failing stores
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_no_bucket(moto: Moto) -> None:
-    """A missing bucket is reported, for reading and writing; once it is created, the export continues."""
+    """A missing bucket is reported for reads and writes. Once it exists, the export continues."""
     bucket = next(BUCKETS)
     sink = ObjectStoreSink(f"s3://{bucket}/p", options=moto.options())
     for _ in range(2):
@@ -317,7 +319,7 @@ def test_no_bucket(moto: Moto) -> None:
 
 
 def test_a_bucket_goes(moto: Moto) -> None:
-    """A bucket that is removed under way is reported, and the batch is written when it is back."""
+    """A bucket that is removed during the export is reported. Once it is back, the batch is written."""
     bucket = next(BUCKETS)
     moto.make_bucket(bucket)
     sink = ObjectStoreSink(f"s3://{bucket}/", options=moto.options())
@@ -339,12 +341,12 @@ def scripted() -> Iterator[Scripted]:
 
 
 def options_for(server: Scripted, **more: Any) -> dict[str, Any]:
-    """The options for a store at this server."""
+    """Return the options for a store on this server."""
     return {"endpoint": server.url, "region": "r", "access_key_id": "AKIAONE", "secret_access_key": SECRET, **more}
 
 
 def error(code: str, message: str) -> bytes:
-    """The body of a refusal, as S3 gives it."""
+    """Return the body of an S3 error."""
     return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
 
 
@@ -356,7 +358,7 @@ NOTHING_HELD: list[Answer | None] = [Answer(200, LISTED), Answer(404)]
     ("status", "code"), [(400, "ExpiredToken"), (403, "InvalidAccessKeyId"), (401, "Unauthorized")]
 )
 def test_credentials_that_expire(scripted: Scripted, status: int, code: str) -> None:
-    """Expired credentials are reported; the next attempt uses the renewed ones, without a restart."""
+    """Expired credentials are reported, and the next attempt uses new ones."""
     tokens = iter(["first-token", "second-token"])
     given: list[str] = []
 
@@ -376,7 +378,7 @@ def test_credentials_that_expire(scripted: Scripted, status: int, code: str) -> 
 
 
 def test_options_that_cannot_be_had(scripted: Scripted) -> None:
-    """Options that are not available or wrong are reported and requested again."""
+    """Unavailable or invalid options are reported and requested again."""
     answers: list[Any] = [FileNotFoundError(2, "No such file", "token"), {"regoin": "x"}, options_for(scripted)]
 
     def options() -> Any:
@@ -396,7 +398,7 @@ def test_options_that_cannot_be_had(scripted: Scripted) -> None:
 
 
 def test_requests(scripted: Scripted) -> None:
-    """A batch is one request, with `If-None-Match`; so it is there whole, or not at all."""
+    """A batch is written atomically with one request and `If-None-Match`."""
     scripted.answers = list(NOTHING_HELD)
     sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
     big = Batch([record(rv, "x" * (4 << 20)) for rv in (1, 2, 3)], position(3))
@@ -415,7 +417,7 @@ def test_requests(scripted: Scripted) -> None:
 
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_trouble(scripted: Scripted, status: int) -> None:
-    """An error of the store is reported after one request: the export retries, not the client."""
+    """A store error is reported after one request, because the export retries, not the client."""
     scripted.answers = [*NOTHING_HELD, Answer(status, error("SlowDown", "Please reduce your request rate."))]
     sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
     with pytest.raises(Retry, match="SlowDown: Please reduce your request rate"):
@@ -424,7 +426,7 @@ def test_trouble(scripted: Scripted, status: int) -> None:
 
 
 def test_conflict(scripted: Scripted) -> None:
-    """A conflict with a request that is still under way is no acknowledgement as long as the object is not there."""
+    """A conflict with a concurrent request is no acknowledgement while the object does not exist."""
     conflict = Answer(409, error("ConditionalRequestConflict", "under way"))
     scripted.answers = [*NOTHING_HELD, conflict, Answer(404)]
     sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted))
@@ -435,7 +437,7 @@ def test_conflict(scripted: Scripted) -> None:
 
 
 def test_time_out(scripted: Scripted) -> None:
-    """A store that never answers is given up at the time-out."""
+    """A request without an answer ends at the time-out."""
     scripted.answers = [*NOTHING_HELD, None]
     sink = ObjectStoreSink("s3://bucket/p", options=options_for(scripted), timeout=1.0)
     with pytest.raises(Retry, match="cannot write"):
@@ -452,7 +454,7 @@ def test_unreachable() -> None:
 
 
 def test_a_folder_on_a_bad_day(tmp_path: Path) -> None:
-    """A folder that is a file is reported."""
+    """A file in place of the folder is reported."""
     sink = ObjectStoreSink(f"file://{tmp_path}/events")
     (tmp_path / "events").rmdir()
     (tmp_path / "events").write_text("x")
@@ -461,7 +463,7 @@ def test_a_folder_on_a_bad_day(tmp_path: Path) -> None:
 
 
 def test_without_obstore() -> None:
-    """Without obstore the error names the extra; the rest of the export works."""
+    """Without obstore, the error names the extra."""
     script = (
         "import sys; sys.modules['obstore'] = None\nfrom kevents.export import ObjectStoreSink\n"
         "try:\n    ObjectStoreSink('s3://b/p')\nexcept ImportError as error:\n    print(error)"
@@ -472,7 +474,7 @@ def test_without_obstore() -> None:
 
 @pytest.mark.parametrize("found", [b"<html>\n", b'{"kevents":7}\n', b"[]\n", b"\x1f\x8b\x08no gzip", b"\xff\n"])
 def test_what_lies_there_is_no_segment(found: bytes) -> None:
-    """A foreign object under the key of a batch is reported, not taken for the batch."""
+    """A foreign object under the key of a batch is reported and left unchanged."""
     store = MemoryStore()
     with closing(ObjectStoreSink(store, compress="none")) as sink:
         sink.write(batch([1, 2]))
@@ -487,7 +489,7 @@ def test_what_lies_there_is_no_segment(found: bytes) -> None:
 
 
 def test_a_store_in_memory() -> None:
-    """A store in memory, for tests, keeps its objects as long as its sink lives."""
+    """A store in memory keeps its objects as long as its sink lives."""
     with closing(ObjectStoreSink("memory:///")) as sink:
         sink.write(batch([1, 2]))
         assert sink.last_position(STREAM) == batch([1, 2]).position

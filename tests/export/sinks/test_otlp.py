@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def requests(server: Scripted) -> list[ExportLogsServiceRequest]:
-    """What a receiver makes of what was sent."""
+    """Decode the requests as a receiver does."""
     found = []
     for asked in server.requests:
         assert (
@@ -53,7 +53,7 @@ def requests(server: Scripted) -> list[ExportLogsServiceRequest]:
 
 
 def logs(server: Scripted) -> list[LogRecord]:
-    """All log records, in order."""
+    """Return all log records in order."""
     return [
         log
         for request in requests(server)
@@ -64,7 +64,7 @@ def logs(server: Scripted) -> list[LogRecord]:
 
 
 def values(attributes: Any) -> dict[str, Any]:
-    """Attributes as plain values."""
+    """Return attributes as plain values."""
     return {found.key: getattr(found.value, found.value.WhichOneof("value")) for found in attributes}
 
 
@@ -77,7 +77,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture(params=["gzip", "none"])
 def sink(request: pytest.FixtureRequest, server: Scripted) -> Iterator[OtlpSink]:
-    """A sink for it."""
+    """A sink for the receiver."""
     with closing(OtlpSink(f"{server.url}/v1/logs", compress=request.param, clock=lambda: AT + 9)) as found:
         yield found
 
@@ -104,7 +104,7 @@ class TestOtlpSink(SinkContract):
 
 
 def test_as_the_receiver_maps_it(server: Scripted, sink: OtlpSink) -> None:
-    """An event is mapped as the collector's k8seventsreceiver does, attribute for attribute; ours stand beside."""
+    """An event has the same attributes as in the collector's k8seventsreceiver, and additional ones."""
     sink.write(Batch([record(7, clusterName="prod-1", action="Restarting")], position(7)))
     [request] = requests(server)
     [resource] = request.resource_logs
@@ -159,7 +159,7 @@ def test_as_the_receiver_maps_it(server: Scripted, sink: OtlpSink) -> None:
     ],
 )
 def test_severity(server: Scripted, sink: OtlpSink, kind: Any, number: int, text: str) -> None:
-    """The type is the severity; an unknown type is none."""
+    """The type determines the severity. An unknown type has none."""
     sink.write(Batch([record(1, type=kind)], position(1)))
     [log] = logs(server)
     assert (log.severity_number, log.severity_text) == (number, text)
@@ -171,12 +171,12 @@ def test_severity(server: Scripted, sink: OtlpSink, kind: Any, number: int, text
         ({"eventTime": "2026-07-24T09:00:07.500000Z", "lastTimestamp": None}, 7.5),
         ({}, 5),
         ({"lastTimestamp": None}, 0),
-        ({"lastTimestamp": None, "firstTimestamp": None}, 0),  # the creation
+        ({"lastTimestamp": None, "firstTimestamp": None}, 0),  # the creation time
         ({"lastTimestamp": "soon", "firstTimestamp": "2026-07-24T11:00:03+02:00"}, 3),
     ],
 )
 def test_time(server: Scripted, sink: OtlpSink, fields: dict[str, Any], seconds: float) -> None:
-    """The time is that of the latest occurrence, else of the first, else of the creation."""
+    """The time is that of the latest occurrence, then of the first, then of the creation."""
     sink.write(Batch([record(1, **fields)], position(1)))
     assert logs(server)[0].time_unix_nano == AT + int(seconds * SECOND)
 
@@ -238,7 +238,7 @@ def test_enriched(server: Scripted, sink: OtlpSink) -> None:
     ("kind", "prefix"), [("Deployment", "k8s.deployment"), ("Node", "k8s.node"), ("Backup", "k8s.object")]
 )
 def test_labels_of_a_kind(server: Scripted, sink: OtlpSink, kind: str, prefix: str) -> None:
-    """Labels have the prefix of their kind; kinds without conventions use `k8s.object`."""
+    """Labels have the prefix of their kind. Kinds without conventions use `k8s.object`."""
     involved = {"kind": kind, "name": "x", "uid": "u", "labels": {"app": "web"}}
     sink.write(Batch([record(7, involvedObject=involved)], position(7)))
     [request] = requests(server)
@@ -249,7 +249,7 @@ def test_labels_of_a_kind(server: Scripted, sink: OtlpSink, kind: str, prefix: s
 
 
 def test_a_bare_event(server: Scripted, sink: OtlpSink) -> None:
-    """An event with hardly any fields is sent, too, with empty texts like the receiver's."""
+    """An event with few fields is sent with empty texts, as the receiver does."""
     bare = {"metadata": {}, "involvedObject": {}, "kevents": {"v": 1, "id": "x:1", "countDelta": None}, "count": 0}
     sink.write(Batch([Record(STREAM, 1, bare, 0.0)], position(1)))
     [log] = logs(server)
@@ -264,7 +264,7 @@ def test_a_bare_event(server: Scripted, sink: OtlpSink) -> None:
 
 
 def test_a_gap(server: Scripted, sink: OtlpSink) -> None:
-    """A gap is a warning of its own, about the cluster and no object."""
+    """A gap is a warning about the cluster without an object."""
     sink.write(Batch([gap_record(position(3), 4, "expired", AT, 0.0)], position(4)))
     [request] = requests(server)
     [resource] = request.resource_logs
@@ -279,7 +279,7 @@ def test_a_gap(server: Scripted, sink: OtlpSink) -> None:
 
 
 def test_resources(server: Scripted, sink: OtlpSink) -> None:
-    """Neighbours about one object share a resource, and the order of records stays."""
+    """Consecutive records about one object share a resource, and the order is kept."""
     other = {**body(1)["involvedObject"], "name": "web-1"}
     records = [record(1), record(2), record(3, involvedObject=other), record(4)]
     sink.write(Batch(records, position(4)))
@@ -295,14 +295,14 @@ def test_resources(server: Scripted, sink: OtlpSink) -> None:
 
 
 def partial(rejected: int, message: str = "") -> Answer:
-    """A success that may be one in part."""
+    """Return an answer with a partial success."""
     told = ExportLogsPartialSuccess(rejected_log_records=rejected, error_message=message)
     return Answer(200, ExportLogsServiceResponse(partial_success=told).SerializeToString())
 
 
 @pytest.mark.parametrize("rejected", [1, 3, 7])
 def test_partial_success(server: Scripted, sink: OtlpSink, rejected: int) -> None:
-    """A collector that refuses a part does not name it: the whole batch is rejected, and not sent again."""
+    """A collector does not name the records it refuses, so the whole batch is rejected and not sent again."""
     server.answers = [partial(rejected, "too old")]
     with pytest.raises(Reject, match=f"{rejected} of 3 records refused, .*too old") as caught:
         sink.write(batch([1, 2, 3]))
@@ -312,7 +312,7 @@ def test_partial_success(server: Scripted, sink: OtlpSink, rejected: int) -> Non
 
 
 def test_a_warning(server: Scripted, sink: OtlpSink, caplog: pytest.LogCaptureFixture) -> None:
-    """A message without a refusal is a warning: it is logged, and the batch is taken."""
+    """A message without a refusal is logged as a warning, and the batch is accepted."""
     server.answers = [partial(0, "please use gRPC")]
     with caplog.at_level(logging.WARNING):
         sink.write(batch([1]))
@@ -320,7 +320,7 @@ def test_a_warning(server: Scripted, sink: OtlpSink, caplog: pytest.LogCaptureFi
 
 
 def test_a_collector_that_repeats_a_secret(server: Scripted, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfalls 71, 72: a collector's message becomes one printable line, without the credentials that it repeats."""
+    """Pitfalls 71, 72: a collector's message becomes one printable line, with credentials redacted."""
     said = f"{'x' * 250}\n{'my-tenant-token-' * 3}"
     server.answers = [partial(1, said), partial(0, said)]
     with closing(OtlpSink(f"{server.url}/v1/logs", headers={"x-api-key": "my-tenant-token-" * 3})) as sink:
@@ -333,7 +333,7 @@ def test_a_collector_that_repeats_a_secret(server: Scripted, caplog: pytest.LogC
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff" * 20, b"<html>"])
 def test_an_odd_success(server: Scripted, sink: OtlpSink, data: bytes) -> None:
-    """Pitfall 35: a 2xx is a success, whatever its body holds."""
+    """Pitfall 35: a 2xx is a success, whatever the body."""
     server.answers = [Answer(200, data)]
     sink.write(batch([1]))
     assert len(server.requests) == 1
@@ -341,7 +341,7 @@ def test_an_odd_success(server: Scripted, sink: OtlpSink, data: bytes) -> None:
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_later(server: Scripted, sink: OtlpSink, status: int) -> None:
-    """Retryable answers of OTLP are retried, after the time that the collector asks for."""
+    """OTLP's retryable answers are retried after the collector's Retry-After."""
     server.answers = [Answer(status, headers={"Retry-After": "4"})]
     with pytest.raises(Retry) as caught:
         sink.write(batch([1]))
@@ -349,18 +349,18 @@ def test_later(server: Scripted, sink: OtlpSink, status: int) -> None:
 
 
 def test_refused(server: Scripted, sink: OtlpSink) -> None:
-    """A refused batch is narrowed down to the records that are refused, together with those that are in doubt."""
+    """A refused batch is narrowed down to refused and uncertain records."""
     server.answers = [Answer(400, b"no"), partial(1, "late"), Answer(400, b"no"), Answer(), Answer(400, b"not this")]
     with pytest.raises(Reject, match="not this") as caught:
         sink.write(batch([1, 2, 3, 4]))
     assert sorted(found.id for found in caught.value.records) == sorted(ids_of([1, 2, 4]))
 
 
-# -- the rest ----------------------------------------------------------------------------------------------------
+# -- other --------------------------------------------------------------------------------------------------------
 
 
 def test_pitfall_72(server: Scripted) -> None:
-    """Pitfall 72: headers are in no error and no repr."""
+    """Pitfall 72: headers appear in no error and no repr."""
     token = "hush-hush-token"
     server.answers = [Answer(401, f"unknown token {token}".encode())]
     with closing(OtlpSink(server.url, headers={"x-api-key": token})) as sink:
@@ -371,7 +371,7 @@ def test_pitfall_72(server: Scripted) -> None:
 
 
 def test_wrong_values() -> None:
-    """A value that is none is refused at once."""
+    """An invalid option is refused by the constructor."""
     with pytest.raises(ValueError, match="compress must be"):
         OtlpSink("http://x", compress="zstd")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="must be https://host"):
@@ -379,12 +379,12 @@ def test_wrong_values() -> None:
 
 
 def test_no_position(sink: OtlpSink) -> None:
-    """A collector cannot be asked how far it got."""
+    """A collector holds no position."""
     assert (sink.last_position(STREAM), sink.holds_positions) == (None, False)
 
 
 def test_without_protobuf() -> None:
-    """Without opentelemetry-proto the error names the extra; the rest of the export works."""
+    """Without opentelemetry-proto, the error names the extra."""
     script = (
         "import sys; sys.modules['opentelemetry.proto'] = None\nfrom kevents.export import OtlpSink\n"
         "try:\n    OtlpSink('https://x')\nexcept ImportError as error:\n    print(error)"

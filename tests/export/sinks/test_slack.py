@@ -1,4 +1,4 @@
-"""Messages in Slack and Teams: grouped, escaped and bounded, against strict servers."""
+"""The Slack and Teams sinks: grouping, escaping and limits, against strict servers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def teams() -> Iterator[Teams]:
 
 
 def about(name: str, rv: int, message: str = "failed", reason: str = "BackOff", **fields: Any) -> Any:
-    """A record about a pod."""
+    """Return a record about a pod."""
     involved = {"kind": "Pod", "namespace": "prod", "name": name}
     return record(rv, message, involvedObject=involved, reason=reason, **fields)
 
 
 def test_grouped(slack: Slack) -> None:
-    """A batch is one message, with one line for each object and reason: the count and the latest message."""
+    """A batch is one message with a line for each object and reason: the count and the latest message."""
     records = [about("a", 1), about("b", 2), about("a", 3, "failed again"), about("a", 4, "gone", "Killing")]
     with closing(SlackSink(f"{slack.url}{Slack.path}")) as sink:
         sink.write(Batch([*records, gap_record(position(4), 5, "expired", AT, 0.0)], position(5)))
@@ -51,7 +51,7 @@ def test_grouped(slack: Slack) -> None:
 
 
 def test_counts(slack: Slack) -> None:
-    """The occurrences of a revision are counted, not the revisions."""
+    """A line counts occurrences, not revisions."""
     one = about("a", 1)
     one.body["kevents"]["countDelta"] = 17
     with closing(SlackSink(f"{slack.url}{Slack.path}", title="")) as sink:
@@ -68,7 +68,7 @@ def test_counts(slack: Slack) -> None:
     ],
 )
 def test_escaped(slack: Slack, text: str, shown: str) -> None:
-    """Text of an event is shown as it is: no mention, no link, no further line."""
+    """Text of an event is shown literally, without mentions, links or line breaks."""
     with closing(SlackSink(f"{slack.url}{Slack.path}", title="")) as sink:
         sink.write(Batch([about("a", 1, text)], position(1)))
     [message] = slack.messages
@@ -77,7 +77,7 @@ def test_escaped(slack: Slack, text: str, shown: str) -> None:
 
 
 def test_bounded(slack: Slack) -> None:
-    """Further lines are counted, and a message is never too long for Slack."""
+    """Lines over the limit are only counted, and the message fits Slack's limit."""
     with closing(SlackSink(f"{slack.url}{Slack.path}", max_lines=3)) as sink:
         sink.write(Batch([about(f"p{rv}", rv) for rv in range(1, 11)], position(10)))
     assert slack.messages[0]["text"].split("\n")[-1] == "... and 7 lines more"
@@ -88,7 +88,7 @@ def test_bounded(slack: Slack) -> None:
 
 
 def test_answers(slack: Slack) -> None:
-    """429 is waited for as Slack asks; a refused message is not sent again in parts."""
+    """A 429 is retried after Slack's Retry-After. A refused message is rejected as a whole."""
     slack.answers = [Answer(429, headers={"retry-after": "30"}), Answer(404, b"channel_not_found")]
     with closing(SlackSink(f"{slack.url}{Slack.path}")) as sink:
         with pytest.raises(Retry) as caught:
@@ -104,7 +104,7 @@ def test_answers(slack: Slack) -> None:
 
 @pytest.mark.parametrize("url", ["http://hooks.slack.com/x", "http://10.0.0.1/x", "http://localhost.evil.example/x"])
 def test_plain_http(url: str) -> None:
-    """Plain HTTP is for loopback only: the address is a secret. This holds for a secret that is read later, too."""
+    """Plain HTTP is refused except for loopback, because the URL is a secret. This includes URLs from functions."""
     with pytest.raises(ValueError, match="it is a secret"):
         SlackSink(url)
     with closing(SlackSink(lambda: url)) as sink, pytest.raises(Retry):
@@ -112,7 +112,7 @@ def test_plain_http(url: str) -> None:
 
 
 def test_teams(teams: Teams) -> None:
-    """A message is an adaptive card, with Markdown in the text of events escaped."""
+    """A message is an adaptive card. Markdown in the text of events is escaped."""
     with closing(TeamsSink(f"{teams.url}{Teams.path}")) as sink:
         sink.write(Batch([about("a", 1, "see [this](https://evil.example) <at>all</at> *now*")], position(1)))
     assert teams.cards == [
@@ -124,7 +124,7 @@ def test_teams(teams: Teams) -> None:
 
 
 def test_a_large_card(teams: Teams) -> None:
-    """A card is never too large for Teams."""
+    """A card fits the size limit of Teams."""
     with closing(TeamsSink(f"{teams.url}{Teams.path}", max_lines=100)) as sink:
         sink.write(Batch([about(f"p{rv}", rv, "*" * 1000) for rv in range(1, 101)], position(100)))
     assert teams.cards[0][-1].endswith("lines more")

@@ -1,4 +1,4 @@
-"""Events in Splunk: fields, times and codes, against a strict server."""
+"""The Splunk sink: fields, times and codes, against a strict server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server() -> Iterator[Splunk]:
 
 
 def hec(server: Splunk, **options: Any) -> SplunkSink:
-    """A sink for it."""
+    """Return a sink for the server."""
     return SplunkSink(f"{server.url}{Splunk.path}", **{"token": lambda: f"{TOKEN}\n", "timeout": 10, **options})
 
 
@@ -39,7 +39,7 @@ class TestSplunkSink(SinkContract):
 
 
 def test_fields(server: Splunk) -> None:
-    """An event has its time in seconds, its host, and the configured fields."""
+    """An event has its time in seconds, its host and the configured fields."""
     with closing(hec(server, index="k8s")) as sink:
         sink.write(Batch([record(7, eventTime=None, lastTimestamp="2026-07-24T09:00:05.250000Z")], position(7)))
     [event] = server.events
@@ -63,7 +63,7 @@ def test_bad_event(server: Splunk) -> None:
 
 
 def test_configuration(server: Splunk) -> None:
-    """A wrong token or index concerns the configuration: the batch is retried, and nothing is rejected."""
+    """A wrong token or index is a configuration error: the batch is retried and nothing is rejected."""
     with closing(hec(server, token="wrong")) as sink, pytest.raises(Retry, match=r"403 .*Invalid token"):
         sink.write(batch([1]))
     with closing(hec(server, index="elsewhere")) as sink:
@@ -85,7 +85,7 @@ def test_configuration(server: Splunk) -> None:
     ],
 )
 def test_no_success(server: Splunk, answer: Answer) -> None:
-    """Only an answer with the code 0 is a success."""
+    """Only an answer with code 0 is a success."""
     server.answers = [answer]
     with closing(hec(server)) as sink:
         with pytest.raises(Retry):
@@ -95,7 +95,7 @@ def test_no_success(server: Splunk, answer: Answer) -> None:
 
 
 def test_the_token_is_secret(server: Splunk) -> None:
-    """The token is in no error."""
+    """The error does not contain the token."""
     server.answers = [Answer(403, f"Invalid token {TOKEN}".encode())]
     with closing(hec(server)) as sink, pytest.raises(Retry) as caught:
         sink.write(batch([1]))

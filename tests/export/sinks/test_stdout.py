@@ -1,4 +1,4 @@
-"""Records on the standard output."""
+"""The sink that writes to the standard output."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class TestStdoutSink(SinkContract):
 
     @pytest.fixture
     def place(self) -> Place:
-        """A stream of bytes."""
+        """An in-memory stream."""
         file = io.BytesIO()
         return Place(lambda: StdoutSink(file), lambda: [json.loads(line) for line in file.getvalue().split(b"\n")[:-1]])
 
 
 def test_the_standard_output() -> None:
-    """Without a stream it is the process's own, and flushed with each batch."""
+    """By default the sink writes to the process's standard output and flushes after each batch."""
     script = (
         "import os\nfrom kevents.export import StdoutSink\nfrom tests.export.batches import batch\n"
         "StdoutSink().write(batch([1, 2]))\nos._exit(0)"
@@ -38,26 +38,26 @@ def test_the_standard_output() -> None:
 
 
 class Broken(io.RawIOBase):
-    """Takes nothing."""
+    """A stream that accepts nothing."""
 
     def __init__(self, number: int) -> None:
-        """Keep the error."""
+        """Set the error number."""
         super().__init__()
         self.number = number
 
     def write(self, data: object) -> int:
-        """Refuse."""
+        """Raise the error."""
         raise OSError(self.number, "told so")
 
 
 def test_closed_pipe() -> None:
-    """A closed pipe stays closed: the error of the system, for the command to end with."""
+    """A closed pipe raises BrokenPipeError, which ends the command."""
     with pytest.raises(BrokenPipeError):
         StdoutSink(Broken(errno.EPIPE)).write(batch([1]))  # type: ignore[arg-type]
 
 
 def test_a_full_disk() -> None:
-    """Any other trouble may pass."""
+    """Other errors are retried."""
     with pytest.raises(Retry, match="the standard output accepts nothing: told so"):
         StdoutSink(Broken(errno.ENOSPC)).write(batch([1]))  # type: ignore[arg-type]
 
@@ -66,13 +66,13 @@ class Scarce(io.RawIOBase):
     """Accepts `space` bytes, then nothing until there is space again."""
 
     def __init__(self, space: int) -> None:
-        """Begin empty."""
+        """Start empty."""
         super().__init__()
         self.space = space
         self.data = b""
 
     def writable(self) -> bool:
-        """Be so."""
+        """Return True."""
         return True
 
     def write(self, data: Any) -> int:
@@ -86,7 +86,7 @@ class Scarce(io.RawIOBase):
 
 
 def lines(*rvs: int) -> bytes:
-    """The lines of the records with these resourceVersions."""
+    """Return the lines of the records with these resourceVersions."""
     return b"".join(record(rv).line() + b"\n" for rv in rvs)
 
 
@@ -120,18 +120,18 @@ def test_given_up(space: int, whole: list[int]) -> None:
 
 
 def test_a_stream_that_does_not_wait() -> None:
-    """A stream that takes nothing now is tried again."""
+    """A non-blocking stream without space is retried."""
 
     class Busy(Scarce):
         def write(self, data: Any) -> None:  # type: ignore[override]
-            """Take nothing."""
+            """Accept nothing."""
 
     with pytest.raises(Retry, match="the standard output accepts nothing: Resource temporarily unavailable"):
         StdoutSink(Busy(0)).write(batch([1]))
 
 
 def test_no_position() -> None:
-    """The stream cannot be asked for a position."""
+    """The stream holds no position."""
     sink = StdoutSink(io.BytesIO())
     sink.write(batch([1]))
     assert sink.last_position(STREAM) is None

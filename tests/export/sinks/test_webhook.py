@@ -1,4 +1,4 @@
-"""The webhook sink: requests, answers, and secrets that stay secret."""
+"""The webhook sink: requests, answers and redaction of secrets."""
 
 from __future__ import annotations
 
@@ -40,44 +40,44 @@ BODY = '{"text": "{type} {reason}: {message}", "id": "{kevents.id}", "event": "{
 
 @pytest.fixture
 def server() -> Iterator[Scripted]:
-    """A server."""
+    """A server with scripted answers."""
     with closing(Scripted()) as found:
         yield found
 
 
 @pytest.fixture
 def sink(server: Scripted) -> Iterator[WebhookSink]:
-    """A sink for it, whose URL and header are secrets."""
+    """A sink whose URL and header contain a secret."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with closing(WebhookSink(f"{server.url}/hook/{TOKEN}?key={TOKEN}", headers=headers, timeout=10)) as found:
         yield found
 
 
 def sent(server: Scripted) -> list[dict[str, Any]]:
-    """The records that were sent, refused ones too."""
+    """Return all records that were sent, including refused ones."""
     return [json.loads(line) for asked in server.requests for line in asked.body.split(b"\n")[:-1]]
 
 
 def lines(asked: Any) -> list[str]:
-    """The ids of the records in a request."""
+    """Return the ids of the records in a request."""
     return ids(json.loads(line) for line in asked.body.split(b"\n")[:-1])
 
 
 class TestWebhookSink(SinkContract):
-    """The contract, with JSON lines."""
+    """The contract with JSON lines."""
 
     @pytest.fixture
     def place(self, server: Scripted) -> Place:
-        """A server."""
+        """The server's requests as the destination."""
         return Place(lambda: WebhookSink(server.url), lambda: sent(server))
 
 
 class TestTemplate(SinkContract):
-    """The contract, with a body of one's own."""
+    """The contract with a body template."""
 
     @pytest.fixture
     def place(self, server: Scripted) -> Place:
-        """A server."""
+        """The server's requests as the destination."""
         return Place(
             lambda: WebhookSink(server.url, body=BODY),
             lambda: [json.loads(asked.body)["event"] for asked in server.requests],
@@ -88,7 +88,7 @@ class TestTemplate(SinkContract):
 
 
 def test_a_batch_is_a_request(server: Scripted, sink: WebhookSink) -> None:
-    """Without a body of one's own a batch is one request of JSON lines, over one connection."""
+    """Without a template, a batch is one request of JSON lines. All requests share one connection."""
     sink.write(batch([1, 2, 3]))
     sink.write(batch([], upto=4))
     sink.write(batch([5]))
@@ -103,7 +103,7 @@ def test_a_batch_is_a_request(server: Scripted, sink: WebhookSink) -> None:
 
 
 def test_a_body_of_ones_own(server: Scripted) -> None:
-    """With a body of one's own each record is a request, in order."""
+    """With a body template, each record is one request, in order."""
     headers = {"Content-Type": "application/cloudevents+json"}
     with closing(WebhookSink(server.url, method="PUT", body=BODY, headers=headers)) as sink:
         sink.write(batch([1, 2]))
@@ -113,7 +113,7 @@ def test_a_body_of_ones_own(server: Scripted) -> None:
 
 
 def test_headers_are_asked_for(server: Scripted) -> None:
-    """A header, and the URL, may be functions: a renewed secret is in the next request."""
+    """URL and headers can be functions, so that a renewed secret is used in the next request."""
     tokens = iter(["one", "two"])
     with closing(WebhookSink(lambda: server.url + "/x", headers={"X-Token": lambda: f" {next(tokens)}\n"})) as sink:
         sink.write(batch([1]))
@@ -122,13 +122,13 @@ def test_headers_are_asked_for(server: Scripted) -> None:
 
 
 def untold() -> str:
-    """Fail with a secret in the error."""
+    """Raise an error that contains a secret."""
     raise OSError(f"no such thing: {TOKEN}")
 
 
 @pytest.mark.parametrize("broken", [lambda: TOKEN + "\nX: y", lambda: 1 // 0, lambda: 7, untold])
 def test_a_header_that_cannot_be_had(server: Scripted, broken: Any) -> None:
-    """Pitfall 72: a header that is not available or no line is reported without its value, and requested again."""
+    """Pitfall 72: an unavailable or invalid header is reported without its value, and requested again."""
     with closing(WebhookSink(server.url, headers={"X-Token": broken})) as sink:
         with pytest.raises(Retry, match=r"the header X-Token (is not available|is not a text of one line)") as caught:
             sink.write(batch([1]))
@@ -150,7 +150,7 @@ def test_a_header_that_cannot_be_had(server: Scripted, broken: Any) -> None:
     ],
 )
 def test_wrong_values(values: dict[str, Any], why: str) -> None:
-    """A value that is none is refused at once, and named; secrets are not repeated."""
+    """An invalid option is refused with its name, without secret values."""
     with pytest.raises(ValueError, match=why) as caught:
         WebhookSink(**{"url": "https://x", **values})
     assert TOKEN not in str(caught.value)
@@ -161,7 +161,7 @@ def test_wrong_values(values: dict[str, Any], why: str) -> None:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_success(server: Scripted, sink: WebhookSink, status: int) -> None:
-    """Any 2xx is a success, with any body."""
+    """Any 2xx is a success, whatever the body."""
     server.answers = [Answer(status, b"" if status == 204 else b"\xff{")]
     sink.write(batch([1]))
     assert len(server.requests) == 1
@@ -169,7 +169,7 @@ def test_success(server: Scripted, sink: WebhookSink, status: int) -> None:
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 407, 408, 410, 415, 425, 429, 500, 502, 503, 504, 599])
 def test_later(server: Scripted, sink: WebhookSink, status: int) -> None:
-    """Answers about the endpoint, or that ask to wait, are retried: no record is rejected for them."""
+    """Answers that concern the endpoint or ask to wait are retried, and no record is rejected."""
     server.answers = [Answer(status, b"because so")]
     with pytest.raises(Retry, match=f"{status} because so"):
         sink.write(batch([1, 2]))
@@ -180,7 +180,7 @@ def test_later(server: Scripted, sink: WebhookSink, status: int) -> None:
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(("header", "expected"), [("3", 3.0), ("-1", None), ("9999", 60.0), ("soon", None), ("", None)])
 def test_retry_after(server: Scripted, sink: WebhookSink, status: int, header: str, expected: float | None) -> None:
-    """Pitfall 39: a sane Retry-After is handed on in seconds, capped; absurd ones are ignored."""
+    """Pitfall 39: a valid Retry-After is returned in seconds, up to a maximum. Invalid ones are ignored."""
     server.answers = [Answer(status, headers={"Retry-After": header})]
     with pytest.raises(Retry) as caught:
         sink.write(batch([1]))
@@ -188,7 +188,7 @@ def test_retry_after(server: Scripted, sink: WebhookSink, status: int, header: s
 
 
 def test_retry_after_a_date(server: Scripted, sink: WebhookSink) -> None:
-    """Pitfall 39: Retry-After may be a date."""
+    """Pitfall 39: Retry-After can be a date."""
     date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
     server.answers = [Answer(429, headers={"Retry-After": date})]
     with pytest.raises(Retry) as caught:
@@ -198,10 +198,10 @@ def test_retry_after_a_date(server: Scripted, sink: WebhookSink) -> None:
 
 
 class Picky(Scripted):
-    """Refuses requests with certain records."""
+    """Refuses requests that contain certain records."""
 
     def __init__(self, *refused: int, status: int = 422) -> None:
-        """Keep which."""
+        """Set the refused records."""
         self.refused = set(ids_of(refused))
         self.status = status
         super().__init__()
@@ -226,7 +226,7 @@ class Picky(Scripted):
 @pytest.mark.parametrize("status", [400, 409, 413, 414, 422, 418])
 @pytest.mark.parametrize("refused", [[3], [1], [8], [3, 4], [1, 8], [1, 2, 3, 4, 5, 6, 7, 8]])
 def test_refused(status: int, refused: list[int]) -> None:
-    """A refusal is narrowed down to the records that are refused; the others are taken, once, in order."""
+    """A refusal is narrowed down to the refused records. The others are delivered once and in order."""
     with closing(Picky(*refused, status=status)) as server, closing(WebhookSink(server.url)) as sink:
         with pytest.raises(Reject, match=f"{status} I do not like one") as caught:
             sink.write(batch(range(1, 9)))
@@ -240,7 +240,7 @@ def test_refused(status: int, refused: list[int]) -> None:
 
 
 def test_everything_is_refused() -> None:
-    """A server that refuses everything costs a bounded number of requests; all of it is rejected."""
+    """If the server refuses everything, the number of requests is bounded and all records are rejected."""
     with closing(Scripted()) as server, closing(WebhookSink(server.url)) as sink:
         server.answers = [Answer(400)] * 2000
         with pytest.raises(Reject) as caught:
@@ -250,7 +250,7 @@ def test_everything_is_refused() -> None:
 
 
 def test_refused_with_a_body_of_ones_own(server: Scripted) -> None:
-    """With a body of one's own only the refused record is rejected."""
+    """With a body template, only the refused record is rejected."""
     server.answers = [Answer(), Answer(400, b"no"), Answer()]
     with closing(WebhookSink(server.url, body=BODY)) as sink, pytest.raises(Reject) as caught:
         sink.write(batch([1, 2, 3]))
@@ -258,7 +258,7 @@ def test_refused_with_a_body_of_ones_own(server: Scripted) -> None:
 
 
 def test_goes_on_where_it_was(server: Scripted) -> None:
-    """Accepted records are not sent again when the batch is retried, and refused ones are still rejected."""
+    """When a batch is retried, accepted records are not sent again, and refused ones are still rejected."""
     server.answers = [Answer(), Answer(400, b"no"), Answer(503), None, Answer(200), Answer(200)]
     with closing(WebhookSink(server.url, body=BODY, timeout=0.5)) as sink:
         for _ in range(2):
@@ -273,7 +273,7 @@ def test_goes_on_where_it_was(server: Scripted) -> None:
 
 
 class Dripping:
-    """A server that sends the same bytes again and again, until the client has gone.
+    """A server that repeats the same bytes until the client disconnects.
 
     Args:
         first: The bytes that it sends once.
@@ -281,7 +281,7 @@ class Dripping:
     """
 
     def __init__(self, first: bytes, again: bytes) -> None:
-        """Start it."""
+        """Start the server."""
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/x"
         self.thread = threading.Thread(target=self.serve, args=(first, again))
@@ -297,7 +297,7 @@ class Dripping:
                 time.sleep(0.05)
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self.thread.join()
         self.listener.close()
 
@@ -313,7 +313,7 @@ class Dripping:
     ids=["headers", "header", "continue", "lines"],
 )
 def test_slow_answer(first: bytes, again: bytes) -> None:
-    """Fault 28: a request ends at its time-out, although the server goes on sending."""
+    """Fault 28: a request ends at its time-out even if the server continues to send."""
     with closing(Dripping(first, again)) as server, closing(WebhookSink(server.url, timeout=0.4)) as sink:
         with pytest.raises(Retry):
             sink.write(batch([1]))
@@ -321,14 +321,14 @@ def test_slow_answer(first: bytes, again: bytes) -> None:
 
 
 def test_slow_body() -> None:
-    """A success whose body never ends is a success."""
+    """A 2xx with an endless body is a success."""
     first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with closing(Dripping(first, b"1\r\nx\r\n")) as server, closing(WebhookSink(server.url, timeout=0.4)) as sink:
         sink.write(batch([1]))
 
 
 def test_pending(server: Scripted) -> None:
-    """A retry names the records that the server has not accepted, refused ones included."""
+    """`Retry.pending` contains the records that were not accepted, including refused ones."""
     server.answers = [Answer(), Answer(400, b"no"), Answer(), Answer(503)]
     with closing(WebhookSink(server.url, body=BODY)) as sink, pytest.raises(Retry) as caught:
         sink.write(batch([1, 2, 3, 4, 5]))
@@ -340,7 +340,7 @@ def test_pending(server: Scripted) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_pitfall_75_redirect(server: Scripted, sink: WebhookSink, status: int) -> None:
-    """Pitfall 75: a redirect is not followed; its target is reported without parts that may be secret."""
+    """Pitfall 75: a redirect is not followed. Its target is reported without parts that may be secret."""
     with closing(Scripted()) as other:
         server.answers = [Answer(status, headers={"Location": f"{other.url}/take?token={TOKEN}"})]
         with pytest.raises(Retry, match=f"{status}, a redirect to {other.url}, which is not followed") as caught:
@@ -352,7 +352,7 @@ def test_pitfall_75_redirect(server: Scripted, sink: WebhookSink, status: int) -
 
 @pytest.mark.parametrize("location", ["/elsewhere", "//", "http://[", ""])
 def test_pitfall_75_odd_redirect(server: Scripted, sink: WebhookSink, location: str) -> None:
-    """Pitfall 75: a redirect to nowhere is reported, too."""
+    """Pitfall 75: a redirect with an invalid target is reported."""
     server.answers = [Answer(302, headers={"Location": location})]
     with pytest.raises(Retry, match="302, a redirect to another path of the same server"):
         sink.write(batch([1]))
@@ -369,7 +369,7 @@ def tls(tmp_path: Path) -> Iterator[tuple[Scripted, Path]]:
 
 
 def test_pitfall_75_unknown_certificate(tls: tuple[Scripted, Path]) -> None:
-    """Pitfall 75: an untrusted certificate is refused, with the reason, before anything is sent."""
+    """Pitfall 75: an untrusted certificate is refused with the reason, and nothing is sent."""
     server, _ = tls
     with (
         closing(WebhookSink(server.url)) as sink,
@@ -380,7 +380,7 @@ def test_pitfall_75_unknown_certificate(tls: tuple[Scripted, Path]) -> None:
 
 
 def test_pitfall_75_certificate_of_another(tls: tuple[Scripted, Path]) -> None:
-    """Pitfall 75: a certificate for another name is refused, with the reason."""
+    """Pitfall 75: a certificate for another name is refused with the reason."""
     server, path = tls
     why = r"IP address mismatch, certificate is not valid for '127\.0\.0\.1'"
     with closing(WebhookSink(server.url, ca_file=str(path))) as sink, pytest.raises(Retry, match=why):
@@ -389,7 +389,7 @@ def test_pitfall_75_certificate_of_another(tls: tuple[Scripted, Path]) -> None:
 
 
 def test_ca_file(tmp_path: Path) -> None:
-    """A server whose certificate the given file vouches for is spoken to."""
+    """A certificate in `ca_file` is trusted."""
     certificate = self_signed(["127.0.0.1"])
     (tmp_path / "ca.pem").write_text(certificate.certificate)
     with closing(Scripted(certificate.context())) as server:
@@ -398,22 +398,22 @@ def test_ca_file(tmp_path: Path) -> None:
         assert lines(server.requests[0]) == ids_of([1])
 
 
-# -- a server on a bad day --------------------------------------------------------------------------------------------
+# -- failing servers --------------------------------------------------------------------------------------------------
 
 
 def test_no_answer(server: Scripted) -> None:
-    """Pitfall 47: a server that never answers is given up at the time-out; the next request is answered."""
+    """Pitfall 47: a request without an answer ends at the time-out, and the next one succeeds."""
     server.answers = [None]
     with closing(WebhookSink(server.url, timeout=0.3)) as sink:
         began = time.monotonic()
         with pytest.raises(Retry, match=r"ReadTimeout"):
             sink.write(batch([1]))
-        assert time.monotonic() - began < 20  # by default it is 30 s
+        assert time.monotonic() - began < 20  # the default is 30 s
         sink.write(batch([1]))
 
 
 def test_unreachable(tmp_path: Path) -> None:
-    """An unreachable server, or one without a DNS name, is reported."""
+    """An unreachable host and an unknown DNS name are reported without the secret."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -424,7 +424,7 @@ def test_unreachable(tmp_path: Path) -> None:
 
 
 def test_pitfall_78_endless_answer(server: Scripted, sink: WebhookSink) -> None:
-    """Pitfall 78: of an answer without end only so much is read; its status has been told, and the next is sent."""
+    """Pitfall 78: only the beginning of an endless answer is read, and its status counts."""
     server.answers = [Answer(200, endless=b"x" * 65536), Answer(200)]
     tracemalloc.start()
     try:
@@ -441,7 +441,7 @@ def test_pitfall_78_endless_answer(server: Scripted, sink: WebhookSink) -> None:
 
 @pytest.mark.parametrize("answer", [400, 401, 404, 429, 500, 302])
 def test_pitfall_72(server: Scripted, sink: WebhookSink, answer: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 72: URL and headers are in no error, log line or repr, also where the server repeats them."""
+    """Pitfall 72: URL and headers appear in no error, log line or repr, even if the server echoes them."""
     echo = f"no: {TOKEN} /hook/{TOKEN}?key={TOKEN} Bearer {TOKEN}".encode()
     server.answers = [Answer(answer, echo)]
     with caplog.at_level(logging.DEBUG), pytest.raises((Retry, Reject)) as caught:
@@ -453,7 +453,7 @@ def test_pitfall_72(server: Scripted, sink: WebhookSink, answer: int, caplog: py
 
 
 def test_a_secret_where_an_answer_is_cut(server: Scripted, sink: WebhookSink) -> None:
-    """Pitfall 72: the beginning of a long answer is quoted, without half a secret at its end."""
+    """Pitfall 72: the quoted beginning of a long answer does not end with part of a secret."""
     server.answers = [Answer(401, f"{'x' * 295}{TOKEN}".encode())]
     with pytest.raises(Retry) as caught:
         sink.write(batch([1]))
@@ -461,7 +461,7 @@ def test_a_secret_where_an_answer_is_cut(server: Scripted, sink: WebhookSink) ->
 
 
 def test_no_proxy_or_netrc(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 72: no credentials of the environment are sent, and no proxy of it gets ours."""
+    """Pitfall 72: credentials and proxies from the environment are not used."""
     with tempfile.NamedTemporaryFile("w", suffix="netrc") as netrc:
         netrc.write(f"machine 127.0.0.1 login me password {TOKEN}\n")
         netrc.flush()
@@ -472,25 +472,25 @@ def test_no_proxy_or_netrc(server: Scripted, monkeypatch: pytest.MonkeyPatch) ->
     assert "authorization" not in server.requests[0].headers
 
 
-# -- the rest ---------------------------------------------------------------------------------------------------------
+# -- other ------------------------------------------------------------------------------------------------------------
 
 
 def test_no_position(sink: WebhookSink) -> None:
-    """A server cannot be asked how far it got."""
+    """A webhook holds no position."""
     sink.write(Batch([record(1)], position(1)))
     assert (sink.last_position(STREAM), sink.holds_positions) == (None, False)
 
 
 def test_closed_connections(server: Scripted) -> None:
-    """A closed sink leaves no socket open."""
+    """Closing the sink closes its sockets."""
     with closing(WebhookSink(server.url)) as sink:
         sink.write(batch([1]))
-    gc.collect()  # a socket left open would be a warning, and warnings are errors
+    gc.collect()  # an open socket would cause a warning, and warnings are errors
     assert sink._endpoint._pool is None
 
 
 def test_without_httpx() -> None:
-    """Without httpx the error names the extra; the rest of the export works."""
+    """Without httpx, the error names the extra."""
     script = (
         "import sys; sys.modules['httpx'] = None\nfrom kevents.export import WebhookSink\n"
         "try:\n    WebhookSink('https://x')\nexcept ImportError as error:\n    print(error)"
@@ -500,7 +500,7 @@ def test_without_httpx() -> None:
 
 
 def test_tls_is_never_off(sink: WebhookSink) -> None:
-    """There is no way to switch off the verification of certificates."""
+    """Certificates are always verified."""
     assert (sink._endpoint._tls.verify_mode, sink._endpoint._tls.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
@@ -513,7 +513,7 @@ JSON: Any = st.recursive(
 
 
 def filled(template: Any, **fields: Any) -> Any:
-    """The filled template for a record with these fields."""
+    """Return the filled template for a record with these fields."""
     return json.loads(Template(json.dumps(template)).fill({**body(7), **fields}))
 
 
@@ -544,32 +544,32 @@ def filled(template: Any, **fields: Any) -> Any:
     ],
 )
 def test_filled(template: Any, expected: Any) -> None:
-    """Placeholders are replaced by values of the record; a text that is one placeholder becomes the value itself."""
+    """Placeholders are replaced by values of the record. A text that is one placeholder becomes the value itself."""
     fields = {"owners": [{"name": "a"}, {"name": "b"}]}
     metadata = {**body(7)["metadata"], "labels": {"app.kubernetes.io/name": "web", "x": "y"}}
     assert filled(template, metadata=metadata, **fields) == expected
 
 
 def test_the_whole_record() -> None:
-    """A dot is the whole record."""
+    """`{.}` is the whole record."""
     assert filled({"event": "{.}"}) == {"event": body(7)}
 
 
 @given(TEXT)
 def test_nothing_breaks_out(text: str) -> None:
-    """Whatever a message holds, it stays in its text: quotes, braces, line breaks."""
+    """Any message stays within its JSON string."""
     expected = {"text": f"said: {text}"}
     assert filled({"text": "said: {message}"}, message=text) == expected
 
 
 @given(JSON)
 def test_without_places(value: Any) -> None:
-    """A template without placeholders is sent unchanged; its braces are written twice."""
+    """A template without placeholders is sent unchanged, and doubled braces become single ones."""
     assert json.loads(Template(json.dumps(doubled(value))).fill({})) == value
 
 
 def doubled(value: Any) -> Any:
-    """A value whose texts have their braces twice; keys are as they are."""
+    """Return the value with doubled braces in its texts, but not in its keys."""
     if isinstance(value, str):
         return value.replace("{", "{{").replace("}", "}}")
     if isinstance(value, list):
@@ -594,7 +594,7 @@ def doubled(value: Any) -> Any:
     ],
 )
 def test_wrong_templates(text: str, why: str) -> None:
-    """A template that means nothing is refused when it is compiled, with the place that is wrong."""
+    """An invalid template is refused with the invalid part."""
     with pytest.raises(ValueError, match=why):
         Template(text)
 
@@ -603,7 +603,7 @@ def test_wrong_templates(text: str, why: str) -> None:
 
 
 def test_filters(server: Scripted) -> None:
-    """Filters give times as numbers, and values as JSON in a text; a value that is no time is null."""
+    """Filters give times as numbers and values as JSON text. A value that is no time becomes null."""
     template = {
         "unix": "{lastTimestamp|unix}",
         "ns": "{ lastTimestamp | unix_ns }",
@@ -623,13 +623,13 @@ def test_filters(server: Scripted) -> None:
 
 
 def test_unknown_filter() -> None:
-    """An unknown filter is refused with those there are."""
+    """An unknown filter is refused with the known ones."""
     with pytest.raises(ValueError, match="has no known filter: use unix, unix_ns, json"):
         WebhookSink("http://x", body='{"a": "{message|upper}"}')
 
 
 def test_one_request_for_a_batch(server: Scripted) -> None:
-    """With texts around the bodies a batch is one request; a refusal is narrowed down."""
+    """With prefix, separator and suffix, a batch is one request. A refusal is narrowed down."""
     server.answers = [Answer(), Answer(400), Answer(), Answer(400, b"no")]
     with closing(WebhookSink(server.url, body=BODY, prefix="[", separator=",", suffix="]", method="PATCH")) as sink:
         sink.write(batch([1, 2, 3]))
@@ -645,14 +645,14 @@ def test_one_request_for_a_batch(server: Scripted) -> None:
 
 
 def test_texts_need_a_body() -> None:
-    """Texts around bodies make no sense for JSON lines."""
+    """A prefix without a body template is refused."""
     with pytest.raises(ValueError, match="need a body"):
         WebhookSink("http://x", prefix="[")
 
 
 @pytest.mark.parametrize("answer", [b'{"result":{"ok":false}}', b"{}", b"", b"<html>", b'{"result":[{"ok":true}]}'])
 def test_ok_when(server: Scripted, answer: bytes) -> None:
-    """A success whose answer does not have these values is retried."""
+    """A 2xx whose body does not match `ok_when` is retried."""
     server.answers = [Answer(200, answer), Answer(200, b'{"result":{"ok":true,"more":1}}')]
     with closing(WebhookSink(server.url, ok_when={"result.ok": True})) as sink:
         with pytest.raises(Retry, match="does not fulfil ok_when"):
@@ -662,7 +662,7 @@ def test_ok_when(server: Scripted, answer: bytes) -> None:
 
 
 def test_compressed(server: Scripted) -> None:
-    """The body is compressed if asked for."""
+    """With `compress`, the body is compressed."""
     with closing(WebhookSink(server.url, compress="gzip")) as sink:
         sink.write(batch([1]))
     [asked] = server.requests
