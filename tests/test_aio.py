@@ -1,4 +1,4 @@
-"""The asyncio face: what it promises in one loop, in several, with threads around, and when a loop ends too early."""
+"""The asyncio API: in one loop and several, with threads, and with loops that end too early."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ debug_or_not = pytest.mark.parametrize("debug", [False, True])
 
 
 def broadcaster(**options: Any) -> aio.EventBroadcaster:
-    """A broadcaster that counts every occurrence and tries again soon."""
+    """A broadcaster that counts every occurrence and has short retries."""
     return aio.EventBroadcaster(correlator_options=PLAIN, **{"sleep_duration": 0.05, **options})
 
 
 def sink_statistics(found: aio.EventBroadcaster | aio.Watcher) -> kevents.SinkStatistics:
-    """The ledger of the sink."""
+    """The statistics of the sink."""
     watcher = found.statistics()
     if isinstance(watcher, kevents.Statistics):
         (watcher,) = (each for each in watcher.watchers if each.sink is not None)
@@ -54,14 +54,14 @@ def sink_statistics(found: aio.EventBroadcaster | aio.Watcher) -> kevents.SinkSt
 
 
 def script(code: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in a process of its own, where every warning is an error, and asyncio is in debug mode."""
+    """Run a script in its own process, with warnings as errors and asyncio in debug mode."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture
 def ended() -> Iterator[list[aio.EventBroadcaster]]:
-    """End broadcasters whose loop has ended before them, as the interpreter's exit does."""
+    """Shut down broadcasters whose loop has ended before them, as the exit hook does."""
     broadcasters: list[aio.EventBroadcaster] = []
     yield broadcasters
     for each in broadcasters:
@@ -71,7 +71,7 @@ def ended() -> Iterator[list[aio.EventBroadcaster]]:
 def with_events(
     body: Callable[..., Coroutine[Any, Any, None]], sink: AsyncSink, *, senders: int = 4, **options: Any
 ) -> aio.EventBroadcaster:
-    """Run a test's body with a broadcaster and its sink; the ledgers hold in the end."""
+    """Run a test's body with a broadcaster and its sink, and check the ledgers at the end."""
 
     async def main() -> aio.EventBroadcaster:
         async with broadcaster(**options) as events:
@@ -89,7 +89,7 @@ def with_events(
 
 @debug_or_not
 def test_delivers(*, debug: bool) -> None:
-    """Pitfall 2: what a coroutine records with a plain call is written by the end, in debug mode too."""
+    """Pitfall 2: events that a coroutine records with plain calls are written by the end, in debug mode too."""
     sink = AsyncSink()
 
     async def main() -> None:
@@ -107,7 +107,7 @@ def test_delivers(*, debug: bool) -> None:
 
 
 def test_counts() -> None:
-    """Occurrences of one event are one object whose count grows: a create, then patches."""
+    """Repeated events are one API object with a growing count: a create, then patches."""
     sink = AsyncSink()
 
     async def main() -> None:
@@ -122,7 +122,7 @@ def test_counts() -> None:
 
 
 def test_several_at_once() -> None:
-    """As many requests are under way as there are senders, never two for one event."""
+    """As many requests are in flight as there are senders, but never two for one event."""
     sink = AsyncSink(held=True)
 
     async def main() -> None:
@@ -140,14 +140,14 @@ def test_several_at_once() -> None:
 
 
 def test_busy_loop() -> None:
-    """Pitfall 1: recording from a thread pool while the loop is busy returns at once, and is delivered later."""
+    """Pitfall 1: recording from a thread pool while the loop is blocked returns immediately. Delivery follows later."""
     sink = AsyncSink()
 
     async def main() -> None:
         async with broadcaster() as events:
             events.start_recording_to_sink(sink)
             recorder = events.new_recorder("c")
-            with ThreadPoolExecutor(2) as pool:  # its end blocks the loop
+            with ThreadPoolExecutor(2) as pool:  # the end of the block blocks the loop
                 list(pool.map(lambda n: recorder.event(about(), "Normal", "Step", f"number {n}"), range(50)))
             assert sink.calls == []
             assert await events.flush()
@@ -157,7 +157,7 @@ def test_busy_loop() -> None:
 
 
 def test_bare_thread() -> None:
-    """Pitfall 3: a thread with no loop and an empty context records like any other."""
+    """Pitfall 3: a thread without a loop and with an empty context records like any other."""
     sink = AsyncSink()
 
     async def main() -> None:
@@ -174,7 +174,7 @@ def test_bare_thread() -> None:
 
 
 def test_before_the_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """Events recorded before any loop runs wait, and are written when the broadcaster is entered."""
+    """Events recorded before any loop runs are written when the broadcaster is entered."""
     sink = AsyncSink()
     events = broadcaster()
     watcher = events.start_recording_to_sink(sink)
@@ -193,7 +193,7 @@ def test_before_the_loop(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_without_a_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """A batch that comes before any loop is said, with what to do; it waits."""
+    """A batch that arrives before any loop is logged with advice, and waits."""
     sink = AsyncSink()
     events = broadcaster()
     events.start_recording_to_sink(sink)
@@ -205,7 +205,7 @@ def test_without_a_loop(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_without_entering() -> None:
-    """The first await binds a sink that was started outside a loop."""
+    """The first awaited call binds a sink that was started outside of a loop."""
     sink = AsyncSink()
     events = broadcaster()
     events.start_recording_to_sink(sink)
@@ -220,7 +220,7 @@ def test_without_entering() -> None:
 
 
 def test_two_loops() -> None:
-    """Events recorded in two loops are written in the one in which the sink was started; both may wait for them."""
+    """Events recorded in two loops are written in the loop where the sink was started. Both can flush."""
     sink = AsyncSink()
     loops = set()
     sink._always = lambda _: loops.add(asyncio.get_running_loop())
@@ -252,7 +252,7 @@ def test_two_loops() -> None:
 
 
 def test_keeps_nobody_waiting() -> None:
-    """A sink that never waits does not keep the loop: other coroutines get their turn after each request."""
+    """A sink that never awaits does not block the loop: other coroutines run after each request."""
     turns: list[int] = []
 
     class Hasty:
@@ -279,7 +279,7 @@ def test_keeps_nobody_waiting() -> None:
 
 
 def test_context() -> None:
-    """The tasks do not live in the context of whoever happened to start them."""
+    """The sender tasks do not inherit the context of the code that started them."""
     request: ContextVar[str] = ContextVar("request", default="nobody's")
     seen: list[str] = []
     sink = AsyncSink(always=lambda _: seen.append(request.get()))
@@ -297,7 +297,7 @@ def test_context() -> None:
 
 
 def test_echo() -> None:
-    """What a sink records is refused as recursion; what other tasks record at that moment is not."""
+    """Events that a sink records are refused as recursion. Events of other tasks at the same time are not."""
     with_events(_echo, AsyncSink(held=True))
 
 
@@ -314,7 +314,7 @@ async def _echo(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
 
 
 def test_what_a_sink_leaves_running() -> None:
-    """What a request started speaks for itself once the request is over: it records as anybody does."""
+    """A task that a sink started may record once its request is over."""
     later: list[asyncio.Task[None]] = []
 
     async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
@@ -345,7 +345,7 @@ def test_what_a_sink_leaves_running() -> None:
 
 
 def test_outage() -> None:
-    """Pitfall 40: a server that is away for a while costs no event."""
+    """Pitfall 40: an outage of the server loses no event."""
 
     async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
         for number in range(20):
@@ -359,7 +359,7 @@ def test_outage() -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(3), BaseException("odd"), RuntimeError("x"), ConnectionResetError()])
 def test_whatever_a_sink_raises(error: BaseException) -> None:
-    """What a sink raises, an exit too, ends neither the loop nor the task; the event is tried again."""
+    """An exception of a sink, even an exit, ends neither the loop nor the task. The event is retried."""
 
     async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
         events.new_recorder("c").event(about(), "Normal", "Step", "x")
@@ -371,17 +371,17 @@ def test_whatever_a_sink_raises(error: BaseException) -> None:
 
 
 def test_a_timeout_of_asyncio() -> None:
-    """A time-out is the server's silence, not the request's failure, in Python 3.10 too, where it is no OSError."""
+    """A timeout of asyncio is Unavailable, even in Python 3.10, where it is no OSError."""
 
     class Sink:
-        """Times out."""
+        """A sink that times out."""
 
         async def create(self, namespace: str, body: dict[str, Any], /) -> None:
             """Time out."""
             raise asyncio.TimeoutError("too slow")
 
         async def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
-            """Not asked for."""
+            """Never called."""
 
     queue = WorkQueue(senders=1, backlog=1, max_age=1.0, sleep_duration=1.0, jitter=lambda: 1.0)
     queue.offer(Occurrence("a"), 0.0, present=False)
@@ -391,7 +391,7 @@ def test_a_timeout_of_asyncio() -> None:
 
 
 def test_a_sink_that_ends_its_task() -> None:
-    """A sink that raises GeneratorExit ends the task, not the event: another task writes it, if there was but one."""
+    """A sink that raises GeneratorExit ends its task, but another task writes the event."""
 
     async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
         events.new_recorder("c").event(about(), "Normal", "Step", "x")
@@ -403,7 +403,7 @@ def test_a_sink_that_ends_its_task() -> None:
 
 
 def test_interrupted() -> None:
-    """Ctrl-C in the middle of a send is the user's: it leaves the loop, and the event is written all the same."""
+    """Ctrl-C during a send leaves the loop, and the event is written nevertheless."""
     events = broadcaster()
     sink = AsyncSink({1: KeyboardInterrupt()})
 
@@ -420,7 +420,7 @@ def test_interrupted() -> None:
 
 
 def test_refused() -> None:
-    """An event that the server refuses is dropped, counted by its code, and the next proceeds."""
+    """An event that the server refuses is dropped and counted by its code. The next one proceeds."""
 
     async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
         for text in ("bad", "good"):
@@ -439,7 +439,7 @@ def sender_tasks() -> list[asyncio.Task[Any]]:
 
 @debug_or_not
 def test_cancelled_in_the_middle(*, debug: bool) -> None:
-    """Pitfall 67: a task that is cancelled in the middle of a send hands its event back; it is written by another."""
+    """Pitfall 67: a task that is cancelled during a send returns its event, and another task writes it."""
     sink = AsyncSink(held=True)
 
     async def main() -> None:
@@ -465,7 +465,7 @@ def test_cancelled_in_the_middle(*, debug: bool) -> None:
 
 
 def test_a_sink_that_cancels() -> None:
-    """A sink that cancels its own task, or raises as if, loses no event."""
+    """A sink that cancels its own task, or raises CancelledError, loses no event."""
 
     def cancel(_: object) -> None:
         task = asyncio.current_task()
@@ -484,7 +484,7 @@ def test_a_sink_that_cancels() -> None:
 
 
 def test_close_fails() -> None:
-    """A sink that cannot be closed is logged, and nothing more."""
+    """An exception of a sink's `close` is only logged."""
 
     class Unclosable(AsyncSink):
         async def close(self) -> None:
@@ -503,7 +503,7 @@ def test_close_fails() -> None:
 
 @debug_or_not
 def test_flush_at_its_time_out(*, debug: bool) -> None:
-    """A flush gives False at its time-out; the loop goes on meanwhile, and nothing is given up."""
+    """A flush returns False at its timeout. The loop keeps running meanwhile, and nothing is dropped."""
     sink = AsyncSink(held=True)
 
     async def main() -> None:
@@ -521,7 +521,7 @@ def test_flush_at_its_time_out(*, debug: bool) -> None:
 
 
 def test_cancelled_flush() -> None:
-    """A flush that is cancelled, as by `wait_for`, leaves no thread behind, though nothing else happens."""
+    """A cancelled flush, as by `wait_for`, leaves no thread behind, even if nothing else happens."""
     sink = AsyncSink(held=True)
 
     async def main() -> None:
@@ -530,7 +530,7 @@ def test_cancelled_flush() -> None:
             stream = events.start_event_watcher()
             events.new_recorder("c").event(about(), "Normal", "Step", "x")
             await sink.wait_calls(1)
-            for _ in range(3):  # held by the sink's request, or by the stream that nobody reads
+            for _ in range(3):  # blocked by the sink's request, or by the unread stream
                 with pytest.raises(asyncio.TimeoutError):
                     await asyncio.wait_for(events.flush(), 0.01)
             left = [thread for thread in threading.enumerate() if thread.name == "kevents-flush"]
@@ -544,7 +544,7 @@ def test_cancelled_flush() -> None:
 
 
 def test_flush_where_it_cannot_wait() -> None:
-    """A flush in a sink, in the thread of a watcher, or in the task that reads a stream gives False at once."""
+    """A flush in a sink, in a watcher's thread or in the task that reads a stream returns False immediately."""
     found: list[bool] = []
 
     async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
@@ -566,7 +566,7 @@ def test_flush_where_it_cannot_wait() -> None:
 
 
 def test_hung_sink_at_the_end() -> None:
-    """Pitfall 63: at the deadline of shutdown requests under way are cancelled, what is left is counted and told."""
+    """Pitfall 63: at the deadline of shutdown, requests in flight are cancelled, and the rest is counted and logged."""
     sink = AsyncSink(held=True)
     drops: list[tuple[DropReason, int]] = []
 
@@ -589,7 +589,7 @@ def test_hung_sink_at_the_end() -> None:
 
 
 def test_dead_sink_at_the_end() -> None:
-    """Pitfall 63: a shutdown against a server that is away returns at its deadline, with the number of what is left."""
+    """Pitfall 63: a shutdown without a server returns at its deadline, with the number of dropped events."""
     sink = AsyncSink(always=ConnectionRefusedError())
 
     async def main() -> None:
@@ -604,7 +604,7 @@ def test_dead_sink_at_the_end() -> None:
 
 
 def test_stubborn_sink() -> None:
-    """A sink that does not let itself be cancelled keeps shutdown only a moment longer."""
+    """A sink that resists cancellation delays shutdown only for a moment."""
     release = asyncio.Event()
 
     async def stay(_: object) -> None:
@@ -626,7 +626,7 @@ def test_stubborn_sink() -> None:
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e10, threading.TIMEOUT_MAX])
 def test_patient(timeout: float) -> None:
-    """However long whoever ends it would wait: it ends when all is delivered, and raises nothing."""
+    """With a very long timeout, stop and shutdown return when all events are delivered, and raise nothing."""
     sink, other = AsyncSink(), AsyncSink()
 
     async def main() -> None:
@@ -643,7 +643,7 @@ def test_patient(timeout: float) -> None:
 
 
 def test_repeated_shutdown() -> None:
-    """Pitfall 65: a second shutdown waits for the first and gives 0; later calls do nothing."""
+    """Pitfall 65: a second shutdown waits for the first and returns 0. Later calls do nothing."""
     sink = AsyncSink(held=True)
 
     async def main() -> None:
@@ -671,7 +671,7 @@ def test_repeated_shutdown() -> None:
 
 
 def test_cancelled_shutdown() -> None:
-    """A shutdown that is cancelled goes on by itself, and a later one waits for it."""
+    """A cancelled shutdown continues, and a later one waits for it."""
     sink = AsyncSink(held=True)
 
     async def main() -> None:
@@ -689,7 +689,7 @@ def test_cancelled_shutdown() -> None:
 
 
 def test_shutdown_in_a_sink() -> None:
-    """Pitfall 7: a sink that shuts its broadcaster down, or a handler that does, waits for nobody."""
+    """Pitfall 7: a sink or handler that shuts down its own broadcaster waits for nothing."""
 
     async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
         async def end(_: object) -> None:
@@ -704,7 +704,7 @@ def test_shutdown_in_a_sink() -> None:
 
 
 def test_shutdown_during_one_from_a_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits while a watcher's thread ends goes on with it as soon as that thread has done what it can."""
+    """A shutdown that waits for a watcher's own shutdown continues as soon as that thread has done its part."""
     gate, begun = Gate(shut=True), threading.Event()
 
     async def body(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
@@ -723,7 +723,7 @@ def test_shutdown_during_one_from_a_watcher(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_stopping_one_watcher() -> None:
-    """`async with` a watcher stops that one and closes its sink; others go on, and the sink can start again."""
+    """`async with` on a watcher stops it and closes its sink. Others continue, and the sink can be started again."""
     sink, other = AsyncSink(), AsyncSink()
 
     async def main() -> None:
@@ -744,7 +744,7 @@ def test_stopping_one_watcher() -> None:
 
 
 def test_many_cycles() -> None:
-    """Pitfall 66: a hundred broadcasters that were started and shut down leave neither thread nor task."""
+    """Pitfall 66: a hundred started and stopped broadcasters leave neither threads nor tasks."""
 
     async def main() -> None:
         for _ in range(100):
@@ -774,7 +774,7 @@ def test_idle() -> None:
 
 
 def test_stopping_in_its_own_thread() -> None:
-    """A handler that stops its watcher, in whatever loop of its own, is not waited for: nothing was given up yet."""
+    """A handler that stops its own watcher, in any loop, is not waited for, and drops nothing yet."""
     given_up: list[int] = []
 
     async def main() -> None:
@@ -793,7 +793,7 @@ def test_stopping_in_its_own_thread() -> None:
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
 def test_a_wait_that_raises(error: type[BaseException]) -> None:
-    """What a wait in a thread raises comes to whoever awaits it, who would wait for ever otherwise."""
+    """An exception of a wait in a thread is raised in the awaiting task, which would wait forever otherwise."""
 
     def wait(_: float | None) -> None:
         raise error
@@ -806,7 +806,7 @@ def test_a_wait_that_raises(error: type[BaseException]) -> None:
 
 
 def test_no_thread_to_wait_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread is to be had for a wait, what there is to be had without one is answered at once."""
+    """If no thread can be started for a wait, the result without a wait is returned immediately."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -825,7 +825,7 @@ def test_no_thread_to_wait_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_loop_ends_before_shutdown(ended: list[aio.EventBroadcaster], caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 67: what a loop that ended has left over is counted as `shutdown` at the end, and logged."""
+    """Pitfall 67: the leftovers of an ended loop are counted as `shutdown` at the end, and logged."""
     events = broadcaster()
     ended.append(events)
     sink = AsyncSink(held=True)
@@ -849,7 +849,7 @@ def test_loop_ends_before_shutdown(ended: list[aio.EventBroadcaster], caplog: py
 
 
 def test_next_loop() -> None:
-    """What a loop that ended has left over is written in the next in which the broadcaster is awaited."""
+    """The leftovers of an ended loop are written in the next loop that awaits the broadcaster."""
     events = broadcaster()
     sink = AsyncSink(held=True)
     recorder = events.new_recorder("c")
@@ -872,7 +872,7 @@ def test_next_loop() -> None:
 
 @pytest.mark.parametrize("idle", [False, True])
 def test_loop_closed_by_force(idle: bool) -> None:  # noqa: FBT001
-    """A loop that is closed with tasks in it loses no event: another takes over, and nothing warns."""
+    """A loop that is closed with running tasks loses no event: another one takes over, without warnings."""
     events = broadcaster()
     sink = AsyncSink(held=not idle)
     loop = asyncio.new_event_loop()
@@ -898,7 +898,7 @@ def test_loop_closed_by_force(idle: bool) -> None:  # noqa: FBT001
 
 
 def test_loop_that_pauses() -> None:
-    """A loop that does not run is left for one that does; when it goes on, its tasks end."""
+    """A paused loop is replaced by a running one. Its tasks end when it continues."""
     events = broadcaster()
     sink = AsyncSink()
     loop = asyncio.new_event_loop()
@@ -924,7 +924,7 @@ def test_loop_that_pauses() -> None:
 
 
 def test_wait_in_another_loop() -> None:
-    """Whoever waits in a loop that goes on while that of the tasks ends does not wait for ever: they go on in his."""
+    """A flush in one loop does not hang when the loop of the tasks ends: they continue in the first one."""
     sink = AsyncSink(held=True)
     events = broadcaster()
     started, ended = threading.Event(), threading.Event()
@@ -953,7 +953,7 @@ def test_wait_in_another_loop() -> None:
 
 
 def test_late_call_of_a_loop_that_was_left() -> None:
-    """What was to wake the tasks in a loop that paused then does not touch those of the loop that took over."""
+    """A late wake-up in a loop that was replaced does not touch the tasks of the new loop."""
     events = broadcaster()
     sink = AsyncSink()
     left = asyncio.new_event_loop()
@@ -989,7 +989,7 @@ def test_late_call_of_a_loop_that_was_left() -> None:
 
 
 def test_late_finding_of_a_closed_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that finds a loop closed, when another has taken over meanwhile, takes nothing from that one."""
+    """A worker that finds a loop closed, after another has taken over, changes nothing in the new one."""
     events = broadcaster()
     sink = AsyncSink()
     left = asyncio.new_event_loop()
@@ -1073,7 +1073,7 @@ ENDS = {
 @pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 def test_process_ends(end: str, held: bool) -> None:  # noqa: FBT001
-    """Pitfall 67: however the loop ends, the process ends without a word of tasks, and tells what is left."""
+    """Pitfall 67: however the loop ends, the process exits without asyncio warnings and reports the dropped events."""
     code = textwrap.dedent(COMMON).replace("HELD", str(held)) + textwrap.dedent(end)
     done = script(code)
     assert done.returncode == 0, done.stderr
@@ -1085,7 +1085,7 @@ def test_process_ends(end: str, held: bool) -> None:  # noqa: FBT001
 
 
 def test_loop_that_never_goes_on(ended: list[aio.EventBroadcaster]) -> None:
-    """A shutdown from outside does not wait for a loop that stands still; what its tasks hold is given up."""
+    """A shutdown from outside does not wait for a stopped loop. The events of its tasks are dropped."""
     events = broadcaster()
     ended.append(events)
     sink = AsyncSink(held=True)
@@ -1112,7 +1112,7 @@ def test_loop_that_never_goes_on(ended: list[aio.EventBroadcaster]) -> None:
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")
 def test_fork() -> None:
-    """Pitfall 21: a child begins anew in a loop of its own, and sends none of the parent's events."""
+    """Pitfall 21: a child starts anew in its own loop, and sends none of the parent's events."""
     done = script(
         """
         import asyncio, os, warnings
@@ -1151,7 +1151,7 @@ def test_fork() -> None:
         """
     )
     assert done.stdout.splitlines() == ["['child']", "['parent']"], done.stderr
-    # asyncio's debug mode tells of slow steps by the clock on the wall, which a busy machine stops.
+    # asyncio's debug mode reports slow steps by the wall clock, and a busy machine has many.
     assert [line for line in done.stderr.splitlines() if not line.startswith("Executing <")] == []
 
 
@@ -1160,7 +1160,7 @@ def test_fork() -> None:
 
 @debug_or_not
 def test_stream(*, debug: bool) -> None:
-    """`async for` gives the events in their order, recorded in any thread, and ends with the broadcaster."""
+    """`async for` yields the events in order, recorded in any thread, and ends with the broadcaster."""
 
     async def read(stream: aio.EventStream) -> list[str]:
         return [event.message async for event in stream]
@@ -1181,7 +1181,7 @@ def test_stream(*, debug: bool) -> None:
 
 
 def test_flush_where_events_are_waited_for() -> None:
-    """A task that reads with a time-out reads: it does not wait for what it is to take itself, on any Python."""
+    """A flush in the task that reads a stream with a timeout returns False, on any Python."""
 
     async def main() -> None:
         async with broadcaster() as events:
@@ -1190,7 +1190,7 @@ def test_flush_where_events_are_waited_for() -> None:
                 events.new_recorder("c").event(about(), "Normal", "Step", f"number {number}")
             event = await asyncio.wait_for(anext(stream), 60)
             assert event.message == "number 0"
-            with pytest.raises(StopIteration) as ended:  # at once: it is not even begun to wait
+            with pytest.raises(StopIteration) as ended:  # immediately, without a first wait
                 events.flush().send(None)
             assert False is ended.value.value
 
@@ -1198,7 +1198,7 @@ def test_flush_where_events_are_waited_for() -> None:
 
 
 def test_slow_reader() -> None:
-    """A stream that nobody reads drops and counts what its mailbox does not hold; what it holds can be read."""
+    """An unread stream drops and counts the events beyond its queue. The others can still be read."""
 
     async def main() -> None:
         events = broadcaster(queue_length=10)
@@ -1220,7 +1220,7 @@ def test_slow_reader() -> None:
 
 
 def test_reader_that_leaves() -> None:
-    """A reader that is cancelled misses nothing when it comes back, in another loop too; `stop` ends the stream."""
+    """A reader that is cancelled misses nothing when it returns, even in another loop; `stop` ends the stream."""
     events = broadcaster()
     stream = events.start_event_watcher()
     recorder = events.new_recorder("c")
@@ -1246,12 +1246,12 @@ def test_reader_that_leaves() -> None:
 
 
 async def anext_of(stream: aio.EventStream) -> kevents.Event:
-    """The next event, as a coroutine also before Python 3.10 and for every iterator."""
+    """The next event, as a coroutine for every iterator."""
     return await stream.__anext__()
 
 
 def test_other_watchers(caplog: pytest.LogCaptureFixture) -> None:
-    """Logging and handlers are as in the threads' face; their ends are awaited."""
+    """Logging and handlers work as in the API for threads, but stopping them is awaited."""
     seen: list[str] = []
 
     async def main() -> None:
@@ -1273,7 +1273,7 @@ def test_other_watchers(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_sinks_of_the_other_kind() -> None:
-    """A sink of the wrong kind is refused at the start, with a word on where it belongs; so is a thing that is none."""
+    """A sink of the wrong kind is refused with the name of the broadcaster that accepts it."""
     with pytest.raises(TypeError, match=r"is not a coroutine function.*kevents\.EventBroadcaster"):
         broadcaster().start_recording_to_sink(FakeSink())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="is not a coroutine function"):
@@ -1286,7 +1286,7 @@ def test_sinks_of_the_other_kind() -> None:
 
 
 def test_a_coroutine_function_as_handler() -> None:
-    """A handler that would have to be awaited is refused, with a word on what to do instead."""
+    """A coroutine function as a handler is refused with advice."""
 
     async def handler(_: kevents.Event) -> None:
         raise NotImplementedError
@@ -1303,7 +1303,7 @@ def test_a_coroutine_function_as_handler() -> None:
 
 
 def test_options() -> None:
-    """Options are those of the threads' face, checked as there."""
+    """Options and their checks are the same as in the API for threads."""
     wrong: list[dict[str, Any]] = [
         {"queue_length": 0},
         {"sleep_duration": -1},
@@ -1345,11 +1345,11 @@ LONGEST_CALLBACK = 0.005
 
 
 class Stopwatch:
-    """Measures the processor time of the loop's thread in the callbacks of kevents, without the garbage collector's.
+    """Measures the processor time of the loop's thread in callbacks of kevents, without garbage collection.
 
     Attributes:
-        longest: In seconds, by what was measured.
-        count: How many callbacks.
+        longest: The longest callback in seconds, by name.
+        count: The number of callbacks.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1367,7 +1367,7 @@ class Stopwatch:
         gc.callbacks.append(self._collect)
 
     def stop(self) -> None:
-        """Leave the garbage collector alone."""
+        """Unregister from the garbage collector."""
         gc.callbacks.remove(self._collect)
 
     def _collect(self, phase: str, _: dict[str, int]) -> None:
@@ -1377,7 +1377,7 @@ class Stopwatch:
             self._collecting += time.thread_time() - self._began[threading.get_ident()]
 
     def time(self) -> float:
-        """The processor time that the loop's thread has spent so far."""
+        """The processor time of the loop's thread so far, in seconds."""
         return time.thread_time() - self._collecting
 
     def _measure(self, handle: Any) -> None:
@@ -1399,7 +1399,7 @@ class Stopwatch:
 
 @pytest.fixture
 def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stopwatch]:
-    """Give a stopwatch that runs."""
+    """A running stopwatch."""
     stopwatch = Stopwatch(monkeypatch)
     yield stopwatch
     stopwatch.stop()
@@ -1407,7 +1407,7 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stopwatch]:
 
 @pytest.mark.measured
 def test_load(stopwatch: Stopwatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """20,000 events from 50 coroutines and 8 threads through one recorder: all counted, no callback above 5 ms."""
+    """20,000 events from 50 coroutines and 8 threads: all are counted, and no callback takes more than 5 ms."""
     sink = AsyncSink()
     each = LOAD // (COROUTINES + THREADS)
     slowest: list[float] = []
@@ -1464,7 +1464,7 @@ def test_load(stopwatch: Stopwatch, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.measured
 @pytest.mark.parametrize("dead", [False, True])
 def test_full_backlog_at_the_end(stopwatch: Stopwatch, dead: bool) -> None:  # noqa: FBT001
-    """Giving up 4,096 events at the deadline of a shutdown keeps the loop for no callback above 5 ms either."""
+    """Dropping 4,096 events at the deadline of a shutdown takes no callback of more than 5 ms either."""
     sink = AsyncSink(always=ConnectionRefusedError()) if dead else AsyncSink(held=True)
 
     async def main() -> None:
@@ -1481,7 +1481,7 @@ def test_full_backlog_at_the_end(stopwatch: Stopwatch, dead: bool) -> None:  # n
 
 
 def sink_statistics_of(statistics: kevents.Statistics) -> kevents.SinkStatistics:
-    """The ledger of the only sink."""
+    """The statistics of the only sink."""
     (sink,) = (watcher.sink for watcher in statistics.watchers)
     assert sink is not None
     return sink

@@ -1,4 +1,4 @@
-"""The asyncio face of events.k8s.io/v1: the threads' decisions about series, and tasks that write them."""
+"""The asyncio API of events.k8s.io/v1: the same decisions about series as in threads, written by tasks."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ LIMIT = 60.0
 
 
 def broadcaster(sink: object, **options: Any) -> aio.EventsV1Broadcaster:
-    """A broadcaster that tries again soon."""
+    """A broadcaster with short retries."""
     return aio.EventsV1Broadcaster(sink, **{"sleep_duration": 0.05, **options})  # type: ignore[arg-type]
 
 
 def record(recorder: door.EventRecorder, reason: str = "Pulled", times: int = 1) -> None:
-    """Record an event."""
+    """Record the same event several times."""
     for number in range(times):
         recorder.eventf(about(), None, "Normal", reason, "Pulling", "note %d", number)
 
 
 def counts(calls: list[Call]) -> dict[str, int]:
-    """The last count that was written of each reason."""
+    """The last written count of each reason."""
     reasons = {call.name: str(call.body["reason"]) for call in calls if call.verb == "create"}
     found: dict[str, int] = {}
     for call in calls:
@@ -45,7 +45,7 @@ def counts(calls: list[Call]) -> dict[str, int]:
 
 @pytest.mark.parametrize("debug", [False, True])
 def test_series(*, debug: bool) -> None:
-    """A first occurrence is created, the second patched at once, later ones at the flush; in debug mode too."""
+    """A first occurrence is created, the second patched immediately, later ones at the flush; in debug mode too."""
     sink = AsyncSink()
 
     async def main() -> None:
@@ -71,7 +71,7 @@ def test_series(*, debug: bool) -> None:
 
 
 def test_shutdown() -> None:
-    """The end of `async with` leaves the true counts behind."""
+    """The end of `async with` writes the exact counts."""
     sink = AsyncSink()
 
     async def main() -> None:
@@ -85,7 +85,7 @@ def test_shutdown() -> None:
 
 
 def test_same_requests_as_with_threads() -> None:
-    """Both faces write the same bodies and patches, but for names and times."""
+    """Both APIs write the same bodies and patches, except for names and times."""
     moment = 1_784_883_600_123_456_789
 
     class Plain:
@@ -118,7 +118,7 @@ def test_same_requests_as_with_threads() -> None:
 
 
 def test_coroutines_and_threads() -> None:
-    """Pitfalls 1 and 3: recorded from 20 coroutines and 4 threads at once, every occurrence is counted."""
+    """Pitfalls 1 and 3: with 20 coroutines and 4 threads recording at once, every occurrence is counted."""
     sink, coroutines, threads, each = AsyncSink(), 20, 4, 100
 
     async def main() -> None:
@@ -144,7 +144,7 @@ def test_coroutines_and_threads() -> None:
 
 
 def test_before_the_loop() -> None:
-    """A broadcaster that was built, and recorded to, before a loop runs writes in the first that enters it."""
+    """A broadcaster that was built and used before any loop writes in the first loop that enters it."""
     sink = AsyncSink()
     events = broadcaster(sink)
     record(events.new_recorder("c"), times=3)
@@ -158,7 +158,7 @@ def test_before_the_loop() -> None:
 
 
 def test_built_in_the_loop() -> None:
-    """One that is built in a loop writes there, without being entered."""
+    """A broadcaster that is built in a loop writes there without `async with`."""
     sink = AsyncSink()
 
     async def main() -> None:
@@ -172,13 +172,13 @@ def test_built_in_the_loop() -> None:
 
 
 def test_next_loop() -> None:
-    """Pitfall 67: what a loop that ended has left over, the count of a series too, is written in the next."""
+    """Pitfall 67: the leftovers of an ended loop, including a series' count, are written in the next loop."""
     sink = AsyncSink(held=True)
     events = broadcaster(sink)
     recorder = events.new_recorder("c")
 
     async def first() -> None:
-        assert await events.flush(LIMIT)  # from here on this is its loop
+        assert await events.flush(LIMIT)  # binds the broadcaster to this loop
         record(recorder)
         await sink.wait_calls(1)
 
@@ -193,7 +193,7 @@ def test_next_loop() -> None:
 
 
 def test_recorded_after_the_loop() -> None:
-    """Pitfall 67: what is recorded after the loop has closed is a counted drop at the end, and raises nothing."""
+    """Pitfall 67: events recorded after the loop has closed are counted as dropped at the end."""
     sink = AsyncSink()
     events = broadcaster(sink)
     recorder = events.new_recorder("c")
@@ -210,7 +210,7 @@ def test_recorded_after_the_loop() -> None:
 
 
 def test_long_note() -> None:
-    """Pitfall 26: of a note of 5,000 bytes of emoji the first 1,024 are written, cut on a character."""
+    """Pitfall 26: a note of 5,000 bytes of emoji is cut to 1,024 bytes at a character."""
     sink = AsyncSink()
 
     async def main() -> None:
@@ -222,7 +222,7 @@ def test_long_note() -> None:
 
 
 def test_gone() -> None:
-    """Pitfall 36: a patch met by 404 becomes a create of the same name, with its series."""
+    """Pitfall 36: after a 404 a patch becomes a create of the same name, with its series."""
     sink = AsyncSink({2: kevents.StatusError(404, "NotFound")})
 
     async def main() -> None:
@@ -237,7 +237,7 @@ def test_gone() -> None:
 
 
 def test_watchers() -> None:
-    """Iterating gives events with their action and note."""
+    """A stream yields events with their action and note."""
 
     async def main() -> None:
         async with broadcaster(AsyncSink()) as events:
@@ -252,7 +252,7 @@ def test_watchers() -> None:
 
 
 def test_refused() -> None:
-    """Pitfall 13: an empty action is refused in the coroutine that records, and counted."""
+    """Pitfall 13: an empty action is refused in the call, and counted."""
     sink = AsyncSink()
 
     async def main() -> None:
@@ -265,7 +265,7 @@ def test_refused() -> None:
 
 
 def test_options() -> None:
-    """Options and their defaults are those of the threads' face, and checked as there."""
+    """Options, defaults and their checks are the same as in the API for threads."""
     pairs: tuple[tuple[Callable[..., object], Callable[..., object]], ...] = (
         (door.EventBroadcaster, aio.EventsV1Broadcaster),
         (door.EventBroadcaster.new_recorder, aio.EventsV1Broadcaster.new_recorder),
@@ -288,7 +288,7 @@ def test_options() -> None:
 
 
 def test_sinks_of_the_other_kind() -> None:
-    """A plain sink is refused, with the broadcaster that takes it; so is one for core/v1."""
+    """A plain sink is refused with the name of the broadcaster that accepts it. A core/v1 sink is refused too."""
     plain = door.EventsV1EventSink(lambda: None)
     with pytest.raises(TypeError, match=r"is not a coroutine function.*kevents\.events\.EventBroadcaster"):
         broadcaster(plain)

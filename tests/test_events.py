@@ -1,4 +1,4 @@
-"""The door `kevents.events`: from a call to what is written through events.k8s.io/v1."""
+"""The module `kevents.events`: from a recorder call to the requests to events.k8s.io/v1."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ broadcaster.shutdown()
 
 
 class MemorySink:
-    """An API server's events.k8s.io in memory; may be held, and asked to fail."""
+    """An events.k8s.io API in memory that can fail on demand."""
 
     def __init__(self) -> None:
-        """Hold nothing."""
+        """Start without events."""
         self.stored: dict[tuple[str, str], dict[str, Any]] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.fault: Callable[[str], Exception | None] = lambda verb: None
@@ -97,60 +97,60 @@ class MemorySink:
         return self.changed
 
     def await_requests(self, number: int) -> None:
-        """Wait until so many requests came."""
+        """Wait for that number of requests."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.requests) >= number, LIMIT), self.requests
 
     @property
     def verbs(self) -> list[str]:
-        """Of the requests, in order."""
+        """The verbs of the requests, in order."""
         return [verb for verb, _ in self.requests]
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        """What is stored."""
+        """The stored events."""
         return list(self.stored.values())
 
     def count(self, **fields: str) -> int:
-        """How many occurrences are stored of the events with these fields."""
+        """The number of stored occurrences of events with these fields."""
         found = [body for body in self.bodies if all(body[name] == value for name, value in fields.items())]
         return sum(body.get("series", {"count": 1})["count"] for body in found)
 
 
 @pytest.fixture
 def sink() -> MemorySink:
-    """Give a sink in memory."""
+    """A sink in memory."""
     return MemorySink()
 
 
 @pytest.fixture
 def broadcaster(sink: MemorySink) -> Iterator[door.EventBroadcaster]:
-    """Give a broadcaster that writes to the sink."""
+    """A broadcaster that writes to the sink."""
     with door.EventBroadcaster(sink) as broadcaster:
         yield broadcaster
 
 
 @pytest.fixture
 def recorder(broadcaster: door.EventBroadcaster) -> door.EventRecorder:
-    """Give a recorder."""
+    """A recorder."""
     return broadcaster.new_recorder("example.com/c", reporting_instance="c-1")
 
 
 def record(recorder: door.EventRecorder, **fields: Any) -> None:
-    """Record an event with a field or two of its own."""
+    """Record an event with the given fields changed."""
     given = {"regarding": POD, "eventtype": "Normal", "reason": "Pulled", "action": "Pulling", "note": "n"}
     recorder.event(**{**given, **fields})
 
 
 def written(broadcaster: door.EventBroadcaster, sink: MemorySink) -> dict[str, Any]:
-    """The one event that is stored once all is written."""
+    """The only stored event, after a flush."""
     assert broadcaster.flush(LIMIT)
     (body,) = sink.bodies
     return body
 
 
 def refusals(broadcaster: door.EventBroadcaster) -> dict[DropReason, int]:
-    """What was refused so far, by reason."""
+    """The number of refused events, by reason."""
     return dict(broadcaster.statistics().refused)
 
 
@@ -160,7 +160,7 @@ class TestEventf:
     def test_all_fields(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
     ) -> None:
-        """`eventf` takes what client-go's takes, in its order, and formats the note."""
+        """`eventf` takes the arguments of client-go's, in the same order, and formats the note."""
         recorder.eventf(POD, NODE, "Warning", "Failed", "Binding", "%d of %s", 3, "five")
         body = written(broadcaster, sink)
         assert tuple(body[name] for name in ("type", "reason", "action", "note")) == (
@@ -189,7 +189,7 @@ class TestEventf:
     def test_annotations(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
     ) -> None:
-        """`annotated_eventf` adds annotations, read at the call."""
+        """`annotated_eventf` adds annotations, which it reads during the call."""
         annotations = {"a": "b"}
         recorder.annotated_eventf(POD, None, annotations, "Normal", "R", "A", "%s", "n")
         annotations["a"] = "c"
@@ -197,37 +197,37 @@ class TestEventf:
         assert (body["metadata"]["annotations"], body["note"]) == ({"a": "b"}, "n")
 
     def test_labels(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
-        """`event` takes labels too."""
+        """`event` accepts labels."""
         record(recorder, labels={"a": "b"})
         assert written(broadcaster, sink)["metadata"]["labels"] == {"a": "b"}
 
     def test_verbatim(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
-        """Pitfall 8: without arguments nothing is formatted."""
+        """Pitfall 8: without arguments the note is not formatted."""
         recorder.eventf(POD, None, "Normal", "R", "A", "100% of %s done %d")
         assert written(broadcaster, sink)["note"] == "100% of %s done %d"
 
     def test_bad_format(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
     ) -> None:
-        """Pitfall 9: where format and arguments do not fit, both are recorded."""
+        """Pitfall 9: if format and arguments do not match, both are recorded."""
         recorder.eventf(POD, None, "Normal", "R", "A", "%d", "x")
         assert written(broadcaster, sink)["note"] == "%d %!(BADFORMAT 'x')"
 
     def test_cluster_scoped(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
     ) -> None:
-        """Pitfall 32: an event about an object without namespace lives in `default`."""
+        """Pitfall 32: an event about a cluster-scoped object is in the namespace `default`."""
         record(recorder, regarding=NODE)
         body = written(broadcaster, sink)
         assert (body["metadata"]["namespace"], body["regarding"].get("namespace")) == ("default", None)
 
     def test_no_name(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
-        """An explicit reference without a name gets an event with a UUID for a name."""
+        """The event about a reference without a name has a UUID as its name."""
         record(recorder, regarding=ObjectReference(kind="Pod", namespace="prod"))
         assert len(written(broadcaster, sink)["metadata"]["name"]) == 36
 
     def test_microsecond_zero(self, sink: MemorySink) -> None:
-        """Pitfall 22: at microsecond 0 the time goes out as `.000001`, in creates and in series."""
+        """Pitfall 22: microsecond 0 is sent as `.000001`, in creates and in series."""
         with door.EventBroadcaster(sink, clock=lambda: START // NANO * NANO) as broadcaster:
             recorder = broadcaster.new_recorder("c")
             record(recorder)
@@ -238,7 +238,7 @@ class TestEventf:
 
 
 class TestLimits:
-    """The API server counts bytes."""
+    """The API server's limits are in bytes."""
 
     @pytest.mark.parametrize(
         "note", ["é" * 1030, "🔥" * 1250, "x" * 5000, "世" * 342], ids=["é", "emoji", "ascii", "CJK"]
@@ -246,7 +246,7 @@ class TestLimits:
     def test_note(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink, note: str
     ) -> None:
-        """Pitfall 26: a note over 1024 bytes is cut on a character, with a visible mark."""
+        """Pitfall 26: a note over 1024 bytes is cut at a character, with a visible mark."""
         record(recorder, note=note)
         stored = written(broadcaster, sink)["note"]
         assert stored.endswith("...")
@@ -257,14 +257,14 @@ class TestLimits:
     def test_note_that_fits(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink, note: str
     ) -> None:
-        """Pitfall 29: a note of at most 1024 bytes, an empty one too, is left alone."""
+        """Pitfall 29: a note of at most 1024 bytes, even an empty one, is unchanged."""
         record(recorder, note=note)
         assert written(broadcaster, sink)["note"] == note
 
     def test_note_of_a_series(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
     ) -> None:
-        """Pitfall 27: nothing is put before the note of what is repeated, so one that fitted goes on fitting."""
+        """Pitfall 27: a series adds no prefix to its note, so that a note within the limit stays within it."""
         for _ in range(60):
             record(recorder, note="x" * 1020)
         assert written(broadcaster, sink)["note"] == "x" * 1020
@@ -273,7 +273,7 @@ class TestLimits:
     def test_words(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink, name: str
     ) -> None:
-        """Pitfall 13: a reason or action of 129 bytes is cut to 128; one with spaces is taken."""
+        """Pitfall 13: a reason or action of 129 bytes is cut to 128. Spaces are accepted."""
         record(recorder, **{name: "a " + "x" * 127})
         assert written(broadcaster, sink)[name] == "a " + "x" * 123 + "..."
 
@@ -288,14 +288,14 @@ class TestLimits:
         name: str,
         value: object,
     ) -> None:
-        """Pitfall 13: an empty reason or action is refused, counted and told, and never meets the server."""
+        """Pitfall 13: an empty reason or action is refused, counted and logged, and never sent."""
         record(recorder, **{name: value})
         assert broadcaster.flush(LIMIT)
         assert (refusals(broadcaster), sink.requests) == ({DropReason.INVALID_MESSAGE: 1}, [])
         assert f"{name} is empty: events.k8s.io takes no event without one" in caplog.text
 
     def test_controller(self, broadcaster: door.EventBroadcaster) -> None:
-        """Pitfall 30: a controller's name that the server refuses is a ValueError at construction."""
+        """Pitfall 30: a controller name that the server refuses is a ValueError at construction."""
         for name in ("", "c" * 64, "a b", "my controller", "é", "a/b/c", None, 7):
             with pytest.raises(ValueError, match=r"reporting_controller must be \[prefix/\]name"):
                 broadcaster.new_recorder(name)  # type: ignore[arg-type]
@@ -312,7 +312,7 @@ class TestLimits:
             broadcaster.new_recorder("c", reporting_instance=instance)
 
     def test_default_instance(self, broadcaster: door.EventBroadcaster, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The instance is the controller and the host, unless it is given."""
+        """The default instance is the controller and the host."""
         monkeypatch.setenv("POD_NAME", "pod-7")
         recorder = broadcaster.new_recorder("example.com/c")
         assert (recorder.reporting_controller, recorder.reporting_instance) == ("example.com/c", "example.com/c-pod-7")
@@ -330,7 +330,7 @@ def test_types(
     eventtype: str,
     expected: str,
 ) -> None:
-    """Fault 22: types are folded by case, and a type for errors is recorded as Warning with one log line."""
+    """Fault 22: the case of types is ignored. A type that means an error becomes Warning, with one log line."""
     record(recorder, eventtype=eventtype)
     assert broadcaster.flush(LIMIT)
     assert ([body["type"] for _, body in sink.requests], len(caplog.messages)) == (
@@ -340,7 +340,7 @@ def test_types(
 
 
 class TestRefused:
-    """What cannot be recorded is counted and logged, and raised by a strict broadcaster only."""
+    """An invalid event is counted and logged. Only a strict broadcaster raises."""
 
     CASES = (
         ({"regarding": None}, DropReason.INVALID_REFERENCE, InvalidReferenceError),
@@ -366,14 +366,14 @@ class TestRefused:
         reason: DropReason,
         error: type[Exception],
     ) -> None:
-        """It is counted under its reason, and nothing is written."""
+        """A refused event is counted under its reason, and not sent."""
         record(recorder, **fields)
         assert broadcaster.flush(LIMIT)
         assert (refusals(broadcaster), sink.requests) == ({reason: 1}, [])
 
     @pytest.mark.parametrize(("fields", "reason", "error"), CASES)
     def test_strict(self, sink: MemorySink, fields: dict[str, Any], reason: DropReason, error: type[Exception]) -> None:
-        """A strict broadcaster raises it."""
+        """A strict broadcaster raises the error."""
         with door.EventBroadcaster(sink, strict=True) as broadcaster, pytest.raises(error):
             record(broadcaster.new_recorder("c"), **fields)
 
@@ -384,13 +384,13 @@ class TestRefused:
         sink: MemorySink,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """A related object of which no reference can be made is left out, which is told; the event goes on."""
+        """An invalid related object is left out and logged. The event itself is recorded."""
         record(recorder, related={"kind": "Pod"})
         assert "related" not in written(broadcaster, sink)
         assert "recorded without a part: related: " in caplog.text
 
     def test_strict_related(self, sink: MemorySink) -> None:
-        """A strict broadcaster raises for a related object, too."""
+        """A strict broadcaster raises for an invalid related object, too."""
         with (
             door.EventBroadcaster(sink, strict=True) as broadcaster,
             pytest.raises(InvalidReferenceError, match="related"),
@@ -400,7 +400,7 @@ class TestRefused:
     def test_text_that_raises(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
     ) -> None:
-        """Pitfall 11: a note whose text raises is refused."""
+        """Pitfall 11: a note whose `__str__` raises is refused."""
 
         class Mute:
             def __str__(self) -> str:
@@ -410,7 +410,7 @@ class TestRefused:
         assert refusals(broadcaster) == {DropReason.INVALID_MESSAGE: 1}
 
     def test_echo(self, broadcaster: door.EventBroadcaster, sink: MemorySink) -> None:
-        """What is recorded by the logging of kevents itself is refused."""
+        """Events recorded by the event logging of kevents itself are refused as recursion."""
         recorder = broadcaster.new_recorder("c")
         broadcaster.start_logging(lambda *_: record(recorder, reason="Echo"))
         record(recorder)
@@ -418,7 +418,7 @@ class TestRefused:
         assert refusals(broadcaster) == {DropReason.RECURSION: 1}
 
     def test_with_logger(self, broadcaster: door.EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
-        """`with_logger` says where refusals are logged."""
+        """`with_logger` sets the logger of refusals."""
         recorder = broadcaster.new_recorder("c").with_logger(logging.getLogger("mine"))
         record(recorder, regarding=None)
         assert [entry.name for entry in caplog.records] == ["mine"]
@@ -430,7 +430,7 @@ class TestSeries:
     def test_second_at_once(
         self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink
     ) -> None:
-        """The second occurrence is patched without waiting, the third waits."""
+        """The second occurrence is patched immediately. The third one waits."""
         record(recorder)
         sink.await_requests(1)
         record(recorder)
@@ -446,7 +446,7 @@ class TestSeries:
         assert sink.count(reason="Other") == 1
 
     def test_flush(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
-        """Flush writes the present count of every series, again and again."""
+        """Each flush writes the current count of every series."""
         for number in range(1, 4):
             for reason in "AB":
                 for _ in range(20):
@@ -456,7 +456,7 @@ class TestSeries:
         assert len(sink.stored) == 2
 
     def test_shutdown(self, sink: MemorySink) -> None:
-        """Shutdown writes the final count of every series and gives up nothing."""
+        """Shutdown writes the final count of every series and drops nothing."""
         broadcaster = door.EventBroadcaster(sink)
         recorder = broadcaster.new_recorder("c")
         for _ in range(3):
@@ -465,7 +465,7 @@ class TestSeries:
         assert (broadcaster.shutdown(LIMIT), sink.count()) == (0, 3)
 
     def test_silence(self, sink: MemorySink) -> None:
-        """After the silence the final count is written without anybody's asking."""
+        """After the silence the final count is written without a flush."""
         with door.EventBroadcaster(sink, series_options=door.SeriesOptions(finish_after=0.2)) as broadcaster:
             recorder = broadcaster.new_recorder("c")
             record(recorder)
@@ -476,7 +476,7 @@ class TestSeries:
                 assert sink.changed.wait_for(lambda: sink.count() == 5, LIMIT)
 
     def test_eviction(self, sink: MemorySink) -> None:
-        """A series forgotten for lack of room has its count written without anybody's asking."""
+        """The count of an evicted series is written without a flush."""
         with door.EventBroadcaster(sink, series_options=door.SeriesOptions(lru_cache_size=1)) as broadcaster:
             recorder = broadcaster.new_recorder("c")
             for number in range(1, 3):
@@ -491,7 +491,7 @@ class TestSeries:
         assert (found.cache_sizes, found.cache_evictions) == ({"series": 1}, {"series": 1})
 
     def test_gone(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder, sink: MemorySink) -> None:
-        """Pitfall 36: an event that has expired is created again with its series, under its name."""
+        """Pitfall 36: an expired event is created again with its series and its name."""
         record(recorder)
         assert broadcaster.flush(LIMIT)
         name = written(broadcaster, sink)["metadata"]["name"]
@@ -505,7 +505,7 @@ class TestSeries:
         ) == (name, 2, ["create", "patch", "create"])
 
     def test_lost_answer(self, sink: MemorySink) -> None:
-        """Pitfall 38: a create whose answer was lost is not doubled, and a series of one is never sent."""
+        """Pitfall 38: a create whose answer was lost is not duplicated, and a series of one is never sent."""
         lost = iter([kevents.UnavailableError("lost")])
         create = sink.create
 
@@ -521,7 +521,7 @@ class TestSeries:
         assert (sink.verbs, sink.requests[-1][1]) == (["create", "create", "patch"], {"metadata": {}})
 
     def test_many_threads(self, broadcaster: door.EventBroadcaster, sink: MemorySink) -> None:
-        """Any number of threads may record; every occurrence is in a count."""
+        """Several threads may record. Every occurrence is counted."""
         recorder = broadcaster.new_recorder("c")
 
         def work() -> None:
@@ -540,7 +540,7 @@ class TestSeries:
         assert (found.accepted, found.delivered, found.backlog) == (2000, 2000, 0)
 
     def test_forbidden(self, sink: MemorySink, caplog: pytest.LogCaptureFixture) -> None:
-        """Pitfall 44: a refused patch is told with the rule that is missing, under the right API group."""
+        """Pitfall 44: a refused patch is logged with the missing rule and the right API group."""
         denied = StatusError(403, "Forbidden", 'events is forbidden: User "u" cannot patch resource "events"')
         sink.fault = lambda verb: denied if verb == "patch" else None
         told = threading.Event()
@@ -556,7 +556,7 @@ class TestSeries:
 
 
 class TestBroadcaster:
-    """The broadcaster, as the core's."""
+    """The broadcaster works as the one of core/v1."""
 
     def test_starts_nothing(self, sink: MemorySink) -> None:
         """Building a broadcaster and a recorder starts no thread."""
@@ -566,7 +566,7 @@ class TestBroadcaster:
             assert threading.active_count() == before
 
     def test_watchers(self, broadcaster: door.EventBroadcaster, recorder: door.EventRecorder) -> None:
-        """A watcher's handler gets events with all their fields; the logging watchers log them."""
+        """A watcher's handler receives events with all their fields. The logging watchers log them."""
         seen: list[door.SeriesEvent] = []
         lines: list[str] = []
         broadcaster.start_event_watcher(seen.append)
@@ -578,7 +578,7 @@ class TestBroadcaster:
         assert lines[0].endswith("type: 'Normal' reason: 'Pulled' action: 'Pulling' n")
 
     def test_after_shutdown(self, sink: MemorySink) -> None:
-        """What is recorded after shutdown is a counted drop."""
+        """An event recorded after shutdown is counted as dropped."""
         broadcaster = door.EventBroadcaster(sink)
         recorder = broadcaster.new_recorder("c")
         assert broadcaster.shutdown() == 0
@@ -586,7 +586,7 @@ class TestBroadcaster:
         assert broadcaster.statistics().dropped == {DropReason.SHUTDOWN: 1}
 
     def test_on_drop(self, sink: MemorySink) -> None:
-        """`on_drop` is told which event was lost, of which it knows all fields."""
+        """`on_drop` receives the lost event with all its fields."""
         lost: list[Any] = []
         told = threading.Event()
 
@@ -602,18 +602,18 @@ class TestBroadcaster:
         assert (reason, event.action, number) == (DropReason.REJECTED, "Pulling", 1)
 
     def test_core_sink(self) -> None:
-        """A sink for core/v1, which would send what the server refuses, is a TypeError."""
+        """A sink for core/v1, whose requests the server would refuse, is a TypeError."""
         with pytest.raises(TypeError, match="use an EventsV1EventSink"):
             door.EventBroadcaster(kevents.CoreV1EventSink())
 
     @pytest.mark.parametrize("sink", [None, "https://example.com"])
     def test_no_sink(self, sink: Any) -> None:
-        """What is no sink is a TypeError."""
+        """An object that is no sink is a TypeError."""
         with pytest.raises(TypeError):
             door.EventBroadcaster(sink)
 
     def test_options(self, sink: MemorySink) -> None:
-        """An option that makes no sense is a ValueError."""
+        """An invalid option is a ValueError."""
         wrong: list[dict[str, Any]] = [
             {"series_options": {}}, {"senders": 0}, {"backlog": 1.5}, {"max_age": -1}, {"clock": None},
             {"queue_length": 0}, {"sleep_duration": 0}, {"on_drop": "log"},
@@ -624,19 +624,19 @@ class TestBroadcaster:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks exist elsewhere")
     def test_fork(self) -> None:
-        """In a forked child every series begins anew: parent and child never count on one event."""
+        """In a forked child every series starts anew: parent and child never share an event."""
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", FORKING], check=True, capture_output=True, text=True, timeout=60
         )
         assert done.stdout.split("\n")[:-1] == ["parent create", "parent patch", "child create", "parent patch"]
 
     def test_public_names(self) -> None:
-        """Everything public is importable, and listed in order."""
+        """All public names are importable, and sorted."""
         assert sorted(door.__all__) == door.__all__
         assert all(hasattr(door, name) for name in door.__all__)
 
     def test_light(self) -> None:
-        """Importing the door loads no client, nor asyncio, which old versions of tenacity import themselves."""
+        """Importing the module loads no client, nor asyncio, except through old versions of tenacity."""
         program = (
             "import sys, tenacity; before = {*sys.modules}; import kevents.events; "
             "sys.exit(bool({'kubernetes', 'asyncio'} & ({*sys.modules} - before)))"
@@ -650,7 +650,7 @@ class TestSink:
 
     @pytest.fixture
     def make(self, wire: Wire, tmp_path: Path) -> Callable[..., door.EventsV1EventSink]:
-        """Give sinks of a user."""
+        """Make a sink for a user."""
         from kubernetes.config import new_client_from_config
 
         def make(user: str = "admin") -> door.EventsV1EventSink:
@@ -663,7 +663,7 @@ class TestSink:
         return make
 
     def test_create_and_patch(self, wire: Wire, make: Callable[..., door.EventsV1EventSink]) -> None:
-        """What is created and patched is stored field by field, with times of six digits."""
+        """Created and patched events are stored field by field, with times of six digits."""
         sink = make()
         body = wire.new_event(related={"kind": "Node", "name": "n", "apiVersion": "v1"})
         sink.create(wire.namespace, body)
@@ -676,7 +676,7 @@ class TestSink:
         }
 
     def test_patch_of_nothing(self, wire: Wire, make: Callable[..., door.EventsV1EventSink]) -> None:
-        """The patch of a series of one is taken and changes nothing."""
+        """The empty patch for a series of one is accepted and changes nothing."""
         sink = make()
         sink.create(wire.namespace, wire.new_event())
         before = wire.ok("GET", f"{wire.new_events}/pod.1")
@@ -693,7 +693,7 @@ class TestSink:
         assert (stored["eventTime"], stored["series"]) == (moment, series)
 
     def test_refusals(self, wire: Wire, make: Callable[..., door.EventsV1EventSink]) -> None:
-        """409, 404, 422 and 403 are told with the server's words."""
+        """Refusals with 409, 404, 422 and 403 raise StatusError with that code."""
         sink = make()
         sink.create(wire.namespace, wire.new_event())
         patch = {"series": {"count": 2, "lastObservedTime": "2026-07-24T09:00:07.000001Z"}}
@@ -717,7 +717,7 @@ class TestSink:
             assert caught.value.code == code
 
     def test_wrong_api(self) -> None:
-        """An api of the other group is a TypeError, for both sinks; the right one and an ApiClient are taken."""
+        """An api of the other group is a TypeError for both sinks. The right one and an ApiClient are accepted."""
         from kubernetes import client
 
         api = client.ApiClient(client.Configuration(host="http://127.0.0.1:1"))

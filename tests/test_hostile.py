@@ -1,4 +1,4 @@
-"""Faults at the worst moment: signals, finalisers, sinks and handlers that do what they should not."""
+"""Faults at the worst moment: misbehaving signal handlers, finalisers, sinks and event handlers."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ needs_timer = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this 
 
 
 class Subject:
-    """A broadcaster with a watcher and a sink, to be treated badly."""
+    """A broadcaster with a watcher and a sink, as a target of faults."""
 
     def __init__(self, sink: ScriptedSink | None = None, **options: Any) -> None:
-        """Start both."""
+        """Start both watchers."""
         self.drops: list[DropReason] = []
         defaults: dict[str, Any] = {
             "correlator_options": UNLIMITED,
@@ -57,7 +57,7 @@ class Subject:
         self.recorder.event(about(name), "Normal", "R", message)
 
     def end(self) -> None:
-        """The broadcaster still works, ends, gives nothing up, and its ledgers are exact."""
+        """Check that the broadcaster shuts down, drops nothing, and has exact ledgers."""
         assert self.broadcaster.shutdown(PATIENCE) == 0
         statistics = self.broadcaster.statistics()
         check_ledgers(statistics)
@@ -81,7 +81,7 @@ CALLS: dict[str, Callable[[Subject], object]] = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_an_event_in_the_middle_of_anything(call: str) -> None:
-    """Pitfall 80: a handler that records before any step of any call meets no deadlock, and loses no event."""
+    """Pitfall 80: a signal handler that records before any step of any call neither deadlocks nor loses an event."""
     at, more, checked = 0, True, 0
     while more:
         at += 1 if call == "event" else 3
@@ -92,7 +92,7 @@ def test_an_event_in_the_middle_of_anything(call: str) -> None:
         assert subject.broadcaster.flush(PATIENCE)
         statistics = subject.broadcaster.statistics()
         subject.end()
-        # After the end it is refused, and while this thread is logging for kevents it is an echo.
+        # After the end an event is refused, and while this thread logs for kevents it is a recursion.
         refused = sum(statistics.refused.get(reason, 0) for reason in (DropReason.SHUTDOWN, DropReason.RECURSION))
         recorded = (at % 2) + (call == "event") + more
         assert statistics.published + refused == recorded
@@ -115,7 +115,7 @@ NESTED: dict[str, Callable[[Subject], object]] = {
 @pytest.mark.parametrize("nested", NESTED)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_in_the_middle_of_anything(call: str, nested: str, stride: int) -> None:
-    """Pitfall 80: a handler that flushes, looks, stops or shuts down before any step of any call meets no deadlock."""
+    """Pitfall 80: a signal handler that flushes, stops or shuts down before any step of any call does not deadlock."""
     at, more = 1, True
     while more:
         at += stride
@@ -137,7 +137,7 @@ def test_a_call_in_the_middle_of_anything(call: str, nested: str, stride: int) -
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("call", CALLS)
 def test_ctrl_c_in_the_middle_of_anything(call: str, error: type[BaseException]) -> None:
-    """A handler that raises, wherever the interpreter looks for signals, leaves a broadcaster that goes on."""
+    """A signal handler that raises at any call leaves a working broadcaster."""
 
     def interrupt() -> None:
         raise error
@@ -146,7 +146,7 @@ def test_ctrl_c_in_the_middle_of_anything(call: str, error: type[BaseException])
     while more:
         at += 1
         subject = Subject()
-        if at % 2 or call in {"stop", "shutdown"}:  # without an event their thread would be the only one
+        if at % 2 or call in {"stop", "shutdown"}:  # otherwise the interrupted thread would be the only one
             subject.record("before")
         try:
             more = interrupted(lambda s=subject: CALLS[call](s), at, interrupt, where="call")  # type: ignore[misc]
@@ -169,7 +169,7 @@ def test_ctrl_c_in_the_middle_of_anything(call: str, error: type[BaseException])
 
 @pytest.fixture
 def timer() -> Iterator[Callable[[Callable[[], object]], None]]:
-    """A signal handler that comes every half millisecond."""
+    """A signal handler that runs every half millisecond."""
 
     def start(handler: Callable[[], object]) -> None:
         signal.signal(signal.SIGALRM, lambda *_: handler())
@@ -185,7 +185,7 @@ def timer() -> Iterator[Callable[[Callable[[], object]], None]]:
 @pytest.mark.interrupts
 @pytest.mark.timeout(method="thread")
 def test_real_signals(timer: Callable[[Callable[[], object]], None]) -> None:
-    """Pitfall 80: real signals whose handler records, in the middle of recording, flushing, looking and ending."""
+    """Pitfall 80: real signals whose handler records, during recording, flushing, statistics and shutdown."""
     subject = Subject(queue_length=1_000_000)
     signals: list[str] = []
 
@@ -213,9 +213,9 @@ def test_real_signals(timer: Callable[[Callable[[], object]], None]) -> None:
 @needs_timer
 @pytest.mark.interrupts
 @pytest.mark.timeout(method="thread")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that hits the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may hit the collector
 def test_real_interrupts() -> None:
-    """Real signals whose handler raises KeyboardInterrupt, anywhere, leave a broadcaster that works."""
+    """Real signals whose handler raises KeyboardInterrupt anywhere leave a working broadcaster."""
     fired: list[None] = []
 
     def handler() -> None:
@@ -245,7 +245,7 @@ def test_real_interrupts() -> None:
 
 @pytest.fixture
 def eager_collector() -> Iterator[None]:
-    """The garbage collector runs all the time."""
+    """Make the garbage collector run constantly."""
     before = gc.get_threshold()
     gc.set_threshold(7, 2, 2)
     yield
@@ -254,13 +254,13 @@ def eager_collector() -> Iterator[None]:
 
 @pytest.mark.usefixtures("eager_collector")
 def test_finalisers_that_record() -> None:
-    """Pitfall 80: finalisers that record, run by the collector in any thread at any moment, meet no deadlock."""
+    """Pitfall 80: finalisers that record, in any thread at any moment, do not deadlock."""
     subject = Subject(queue_length=1_000_000)
     finalised: list[None] = []
 
     class Noisy:
         def __init__(self) -> None:
-            self.me = self  # a cycle: the collector's business
+            self.me = self  # a cycle, for the collector
 
         def __del__(self) -> None:
             finalised.append(None)
@@ -288,7 +288,7 @@ def test_finalisers_that_record() -> None:
     assert subject.broadcaster.flush(PATIENCE)
     subject.end()
     statistics = subject.broadcaster.statistics()
-    assert statistics.refused == {}  # no recursion, also where the collector ran in a sender
+    assert statistics.refused == {}  # no recursion, even if the collector ran in a sender
     assert statistics.recorded == 4 * 400 + len(finalised)
     assert statistics.recorded == statistics.published == len(subject.heard)
     assert len(finalised) >= 4 * 400 * 3
@@ -308,7 +308,7 @@ CALLBACKS: dict[str, Callable[[EventBroadcaster], object]] = {
 
 @pytest.mark.parametrize("callback", CALLBACKS)
 def test_a_sink_that_calls_back(callback: str) -> None:
-    """A sink that calls any method of its broadcaster from create meets no deadlock; what it records is an echo."""
+    """A sink that calls any method of its broadcaster does not deadlock. An event that it records is a recursion."""
     subject: Subject
     done = threading.Event()
 
@@ -329,7 +329,7 @@ def test_a_sink_that_calls_back(callback: str) -> None:
 
 @pytest.mark.parametrize("callback", [name for name in CALLBACKS if name != "event"])
 def test_a_handler_that_calls_back(callback: str) -> None:
-    """Pitfall 7: a handler that calls any method of its broadcaster meets no deadlock."""
+    """Pitfall 7: a handler that calls any method of its broadcaster does not deadlock."""
     subject = Subject()
     done = threading.Event()
 
@@ -348,7 +348,7 @@ def test_a_handler_that_calls_back(callback: str) -> None:
 
 
 def test_a_handler_that_records() -> None:
-    """Pitfall 7: a handler that records for each event feeds itself as fast as it handles: no recursion, no loss."""
+    """Pitfall 7: a handler that records for each event causes no recursion and no loss."""
     subject = Subject()
     seen: list[int] = []
 
@@ -367,7 +367,7 @@ def test_a_handler_that_records() -> None:
 
 
 def test_two_handlers_that_shut_down() -> None:
-    """Two handlers that shut the broadcaster down at once do not wait for each other."""
+    """Two handlers that shut down the broadcaster at once do not wait for each other."""
     broadcaster = EventBroadcaster()
     meet = threading.Barrier(2)
 
@@ -386,7 +386,7 @@ def test_two_handlers_that_shut_down() -> None:
 
 
 def test_a_sink_that_hangs_delays_nobody() -> None:
-    """While a sink hangs 20,000 calls of event return, and the other watcher sees all of them."""
+    """While a sink hangs, 20,000 `event` calls return, and the other watcher sees all events."""
     gate = Gate(shut=True)
     subject = Subject(ScriptedSink(gate=gate), queue_length=25_000)
     for number in range(20_000):
@@ -405,7 +405,7 @@ def test_a_sink_that_hangs_delays_nobody() -> None:
 
 @pytest.mark.parametrize("end", ["shutdown", "stop", "flush"])
 def test_a_deadline_with_a_hanging_sink(end: str) -> None:
-    """A sink that hangs keeps nobody longer than the deadline, and its late answer changes nothing."""
+    """A hanging sink delays a call no longer than its deadline, and its late answer changes nothing."""
     gate = Gate(shut=True)
     subject = Subject(ScriptedSink(gate=gate))
     for number in range(10):
@@ -430,7 +430,7 @@ def test_a_deadline_with_a_hanging_sink(end: str) -> None:
 
 
 def test_shutdown_while_a_flush_waits() -> None:
-    """A flush that waits for a hanging sink ends with the shutdown of another thread: what was given up has ended."""
+    """A flush that waits for a hanging sink ends with another thread's shutdown, since dropped events have ended."""
     gate = Gate(shut=True)
     subject = Subject(ScriptedSink(gate=gate))
     subject.record()
@@ -445,7 +445,7 @@ def test_shutdown_while_a_flush_waits() -> None:
 
 
 def test_a_sink_that_raises_its_own_mutable_error() -> None:
-    """The same exception object raised a thousand times does no harm."""
+    """The same exception object can be raised repeatedly."""
     error = UnavailableError("the same")
     faults: dict[int, Any] = dict.fromkeys(range(1, 30), error)
     subject = Subject(ScriptedSink(faults=faults), sleep_duration=0.01)
@@ -459,10 +459,10 @@ def test_a_sink_that_raises_its_own_mutable_error() -> None:
 
 
 class Recording(logging.Handler):
-    """A log handler that records an event for every record."""
+    """A log handler that records an event for every log record."""
 
     def __init__(self, subject: Subject) -> None:
-        """Keep what records."""
+        """Keep the recorder's owner."""
         super().__init__()
         self.subject = subject
         self.records: list[str] = []
@@ -486,7 +486,7 @@ def root_logger() -> Iterator[logging.Logger]:
 
 
 def test_a_log_handler_that_records(root_logger: logging.Logger) -> None:
-    """What a handler records about kevents' own lines, and about its client's while it sends, is an echo: no loop."""
+    """Events that a log handler records about log lines of kevents, or of its client, are refused: no loop."""
     chatter = logging.getLogger("a-client-that-logs-each-request")
     sink = ScriptedSink(always=lambda _: chatter.debug("POST /api/v1/namespaces"))
     subject = Subject(sink)
@@ -510,7 +510,7 @@ def test_a_log_handler_that_records(root_logger: logging.Logger) -> None:
 
 
 def test_a_log_handler_that_records_in_every_thread(root_logger: logging.Logger) -> None:
-    """Threads that log through a handler that records, while others record and are told of losses, do not deadlock."""
+    """Threads that log through a recording handler, while others record and events are dropped, do not deadlock."""
     subject = Subject(queue_length=10)
     handler = Recording(subject)
     root_logger.addHandler(handler)
@@ -534,7 +534,7 @@ def test_a_log_handler_that_records_in_every_thread(root_logger: logging.Logger)
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, GeneratorExit])
 def test_a_broken_log_handler(root_logger: logging.Logger, error: type[BaseException]) -> None:
-    """A log handler that raises disturbs neither who records nor the workers nor the senders."""
+    """A log handler that raises disturbs neither callers nor workers nor senders."""
 
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -566,7 +566,7 @@ ON_DROP: dict[str, Callable[[EventBroadcaster], object]] = {
 
 @pytest.mark.parametrize("on_drop", ON_DROP)
 def test_on_drop_that_does_what_it_should_not(on_drop: str) -> None:
-    """`on_drop` may raise, record, flush, shut down or look, wherever it is called from: nobody hangs or dies."""
+    """`on_drop` may raise, record, flush, shut down or read statistics: nothing hangs or dies."""
     told: list[DropReason] = []
     subject: Subject
 
@@ -592,7 +592,7 @@ def test_on_drop_that_does_what_it_should_not(on_drop: str) -> None:
 
 
 def test_log_lines_are_few(caplog: pytest.LogCaptureFixture) -> None:
-    """Thousands of losses of each kind are a line each, and a sum at the end, with the exact number."""
+    """Thousands of losses of each kind are one log line, and one line with the exact number at the end."""
     broadcaster = EventBroadcaster(queue_length=1)
     recorder = broadcaster.new_recorder("tester")
     for _ in range(1000):
@@ -639,7 +639,7 @@ def _cycle(number: int) -> None:
 
 @pytest.mark.parametrize("cycles", [300, pytest.param(1000, marks=pytest.mark.slow)])
 def test_cycles(cycles: int) -> None:
-    """Pitfall 66: after hundreds of broadcasters no thread, file, lock or broadcaster is left over."""
+    """Pitfall 66: hundreds of broadcasters leave no thread, file, lock or broadcaster behind."""
     _cycle(0)
     join_all()
     gc.collect()
@@ -658,7 +658,7 @@ def test_cycles(cycles: int) -> None:
 
 
 def test_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 69: nothing wakes up while nothing happens: the worker parks, the senders wait without a time-out."""
+    """Pitfall 69: an idle broadcaster never wakes up: the worker is parked, the senders wait without a timeout."""
     subject = Subject()
     parked = threading.Semaphore(0)
     waits: list[float | None] = []
@@ -683,7 +683,7 @@ def test_idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_threads_and_watchers_that_come_and_go() -> None:
-    """Thirty-two threads record while watchers start and stop: no exception, no hang, the one that stays hears all."""
+    """Thirty-two threads record while watchers start and stop: a permanent watcher sees all events."""
     subject = Subject(queue_length=100_000)
     over = threading.Event()
 

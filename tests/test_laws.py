@@ -1,4 +1,4 @@
-"""Laws that hold in every order of calls: the work queue beside a simple model of itself and of a server."""
+"""Laws that hold for any order of calls: the work queue is compared with a simple model of itself and a server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SECONDS = st.sampled_from([0.0, 0.1, 0.25, 1.0, 5.0, 20.0, 60.0])
 
 @dataclass
 class Model:
-    """What is pending for one name, as the tables of the design say it: offers by number, oldest first."""
+    """The pending events of one name, as in the tables of the design: offers by number, oldest first."""
 
     server_state: str
     due: float
@@ -56,15 +56,15 @@ class Model:
 
     @property
     def verb(self) -> Verb:
-        """The server state decides it."""
+        """The verb follows from the server state."""
         return Verb.PATCH if self.server_state == "present" else Verb.CREATE
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Offers, attempts with every outcome, time, expiry, flush and shutdown, in any order."""
+    """Offers, attempts with every outcome, passing time, expiry, flush and shutdown, in any order."""
 
     def __init__(self) -> None:
-        """An empty queue, an empty server."""
+        """Start with an empty queue and an empty server."""
         super().__init__()
         self.now = 1000.0
         self.server = Server(lambda _: self.answer)
@@ -87,7 +87,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @initialize()
     def build(self) -> None:
-        """The queue under test; its jitter waits the whole pause."""
+        """Build the queue. Its jitter never shortens a pause."""
         self.queue = WorkQueue(
             senders=SENDERS, backlog=BACKLOG, max_age=MAX_AGE, sleep_duration=10.0, jitter=lambda: 1.0
         )
@@ -96,11 +96,11 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), delay=st.none() | st.sampled_from([1.0, 30.0, 1800.0]))
     def offer(self, name: str, delay: float | None) -> None:
-        """An event comes; with a delay it can wait, as a series does."""
+        """Offer an event. With a delay it may wait, as a series does."""
         self.offers += 1
         self.offered[name] += 1
         state = Occurrence(name, self.offered[name])
-        draining = self.longest_wait < math.inf  # then nothing waits by choice
+        draining = self.longest_wait < math.inf  # during a shutdown no event is delayed
         due = None if delay is None else self.now if draining else self.now + delay
         full = name not in self.models and due is None and self._size() >= BACKLOG
         self.queue.offer(state, self.now, present=state.count > 1, due=None if delay is None else self.now + delay)
@@ -127,7 +127,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        """A sender asks for work: nothing is early, nothing is twice under way, the newest state goes out."""
+        """Take a step: no attempt is early or concurrent with another of its name, and it has the newest state."""
         one_probes = any(model.attempt is not None and model.attempt is self.probe for model in self.models.values())
         breaker_open = self.breaker_open
         step = self.queue.take(self.now)
@@ -159,7 +159,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._under_way())
     @rule(data=st.data(), outcome=st.sampled_from(sorted(OUTCOMES)), wait=st.sampled_from([0.0, 0.5, 4.0, 10.0]))
     def finish(self, data: st.DataObject, outcome: str, wait: float) -> None:
-        """An attempt ends, in any of the ways that it can."""
+        """End an attempt with any outcome."""
         attempt = data.draw(st.sampled_from(self._under_way()))
         self.answer = OUTCOMES[outcome]
         assert isinstance(attempt.state, Occurrence)
@@ -174,30 +174,30 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(seconds=SECONDS)
     def time_passes(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.now += seconds
 
     @rule(name=st.sampled_from(NAMES))
     def server_forgets(self, name: str) -> None:
-        """An event expires at the server."""
+        """Let an event expire on the server."""
         self.server.counts.pop(name, None)
         self.acknowledged.pop(name, None)
 
     @rule()
     def mark(self) -> None:
-        """A flush begins."""
+        """Begin a flush."""
         assert self.queue.mark() == self.offers
         self.marks.append(self.offers)
 
     @rule()
     def hasten(self) -> None:
-        """A flush hurries everything."""
+        """Make all pending events due, as a flush does."""
         self.queue.flush_now(self.now)
         self._hurried()
 
     @rule(name=st.sampled_from(NAMES))
     def hasten_one(self, name: str) -> None:
-        """A series is forgotten: its last count is due now, while a retry keeps its time."""
+        """Make the last count of an evicted series due now. A retry keeps its time."""
         self.queue.flush_now(self.now, ("default", name))
         chosen = self.models.get(name)
         if chosen is not None and (chosen.by_choice or chosen.attempt is not None):
@@ -206,7 +206,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.offers > 5)
     @rule()
     def drain(self) -> None:
-        """A shutdown begins."""
+        """Begin a shutdown."""
         self.longest_wait = 0.25
         self.queue.begin_stop(self.now, self.longest_wait, math.inf)
         self._hurried()
@@ -214,7 +214,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.offers > 15)
     @rule()
     def close(self) -> None:
-        """A deadline passed: everything is given up, in flight or not, and late answers change nothing."""
+        """Close the queue: all pending events are dropped, in flight or not, and late answers change nothing."""
         pending = sum(len(model.carried) + len(model.later) for model in self.models.values())
         assert self.queue.close() == pending
         self.closed = True
@@ -229,7 +229,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.ended)
     @rule(data=st.data())
     def answer_twice(self, data: st.DataObject) -> None:
-        """An attempt that has ended cannot end again."""
+        """End an attempt a second time: nothing changes."""
         before = vars(self.queue).copy()
         self.queue.done(data.draw(st.sampled_from(self.ended)), Rejected(422, ""), self.now, 0.0)
         assert vars(self.queue) == before
@@ -238,7 +238,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def ledger(self) -> None:
-        """Each event is delivered, dropped or waits; every drop was told as a notification."""
+        """Each event is delivered, dropped or pending, and every drop has a notification."""
         if not hasattr(self, "queue"):
             return
         queue = self.queue
@@ -249,7 +249,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def pending(self) -> None:
-        """Keys, events and attempts pending are those of the model; so is what is settled."""
+        """The pending keys, events and attempts match the model, and so do the flush marks."""
         if not hasattr(self, "queue"):
             return
         carried = [len(model.carried) + len(model.later) for model in self.models.values()]
@@ -261,12 +261,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def breaker(self) -> None:
-        """The circuit breaker is open exactly when the rule says so."""
+        """The circuit breaker is open exactly when the model's is."""
         if hasattr(self, "queue"):
             assert self.queue.breaker.open == self.breaker_open
 
     def teardown(self) -> None:
-        """In the end everything is delivered or expires, and the server holds at least what it acknowledged."""
+        """In the end all events are delivered or expired, and the server holds at least the acknowledged counts."""
         self.answer = OUTCOMES["answered"]
         for _ in range(400):
             for attempt in self._under_way():
@@ -281,10 +281,10 @@ class QueueMachine(RuleBasedStateMachine):
                 break
         assert (self.queue.events, self.models) == (0, {})
         for name, count in self.acknowledged.items():
-            assert count <= self.server.counts[name]  # more, if a write landed whose answer was lost
+            assert count <= self.server.counts[name]  # more, if a write was stored but its answer was lost
 
     def finish_well(self, attempt: Attempt) -> None:
-        """The server answers."""
+        """End an attempt with the server's answer."""
         assert isinstance(attempt.state, Occurrence)
         _, error = self.server.request(self.now, attempt.verb, attempt.state)
         outcome = outcome_of(attempt.verb, error)
@@ -305,7 +305,7 @@ class QueueMachine(RuleBasedStateMachine):
         return [model.attempt for model in self.models.values() if model.attempt is not None]
 
     def _next_due(self) -> float | None:
-        """When something will be due; keys that failed before leave a sender to the others."""
+        """The next due time. Keys that failed before leave one sender to the others."""
         failing = sum(model.failed for model in self.models.values() if model.attempt is not None)
         waiting = [model for model in self.models.values() if model.attempt is None]
         free = [model.due for model in waiting if not model.failed or failing < SENDERS - 1]
@@ -318,7 +318,7 @@ class QueueMachine(RuleBasedStateMachine):
         return model.attempt is None and not model.by_choice and model.ages_from + MAX_AGE <= self.now
 
     def _hurried(self) -> None:
-        """What waits is due; what is under way waits no longer than the server asks, should it fail."""
+        """Waiting items are due now. Items in flight retry without a pause, unless the server asks for one."""
         self._hastened(self.models)
         for model in self.models.values():
             model.hurried |= model.attempt is not None
@@ -357,7 +357,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert (notification.state, notification.events) == (model.state, len(model.carried) + len(model.later))
 
     def _settle(self, attempt: Attempt, outcome: Outcome, wait: float) -> None:
-        """The table of server states and outcomes."""
+        """Apply the table of server states and outcomes."""
         model = self.models[attempt.name]
         model.attempt = None
         if outcome == Rejected(403, "Forbidden") and self.now - self.last_unavailable <= 30:
@@ -457,10 +457,10 @@ OUTCOMES_ANYWHERE = st.sampled_from(
 
 
 class NamespacesMachine(RuleBasedStateMachine):
-    """Events of several namespaces, and any outcome for each: nothing is lost from sight, and nothing gets stuck."""
+    """Events of several namespaces with any outcome: every event is accounted for, and nothing gets stuck."""
 
     def __init__(self) -> None:
-        """An empty queue."""
+        """Start with an empty queue."""
         super().__init__()
         self.now = 0.0
         self.offered = 0
@@ -476,7 +476,7 @@ class NamespacesMachine(RuleBasedStateMachine):
         delay=st.none() | st.sampled_from([1.0, 30.0]),
     )
     def offer(self, namespace: str, name: str, delay: float | None) -> None:
-        """An event comes."""
+        """Offer an event."""
         self.offered += 1
         self.offers[namespace, name] += 1
         count = self.offers[namespace, name]
@@ -485,7 +485,7 @@ class NamespacesMachine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        """A sender is idle."""
+        """Give an idle sender a step."""
         step = self.queue.take(self.now)
         if isinstance(step, Attempt):
             self.under_way.append(step)
@@ -493,23 +493,23 @@ class NamespacesMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.under_way)
     @rule(data=st.data(), outcome=OUTCOMES_ANYWHERE, wait=SECONDS)
     def done(self, data: st.DataObject, outcome: Outcome, wait: float) -> None:
-        """A request ends."""
+        """End a request."""
         attempt = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
         self.queue.done(attempt, outcome, self.now, wait)
 
     @rule(seconds=SECONDS)
     def pass_time(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.now += seconds
 
     @rule()
     def flush(self) -> None:
-        """Somebody flushes."""
+        """Flush."""
         self.queue.flush_now(self.now)
 
     @invariant()
     def sums(self) -> None:
-        """Each event is delivered, dropped or pending; an item is in one namespace; counters are those of the items."""
+        """Each event is delivered, dropped or pending. Each item is in one namespace. The counters match the items."""
         queue = self.queue
         assert self.offered == queue.delivered + queue.dropped.total() + queue.events
         namespaces = queue._namespaces.values()
@@ -519,7 +519,7 @@ class NamespacesMachine(RuleBasedStateMachine):
 
     @invariant()
     def probes(self) -> None:
-        """An open namespace has one item in the delay queue, or a probe in flight; others have all that wait there."""
+        """An open namespace has one item in the delay queue or one probe in flight. A closed one has all its items."""
         for namespace in self.queue._namespaces.values():
             waiting = [item for item in namespace.items.values() if item.attempt is None]
             queued = [item for item in waiting if item.order]
@@ -531,7 +531,7 @@ class NamespacesMachine(RuleBasedStateMachine):
                 assert queued == ([namespace.probe] if waiting else [])
 
     def teardown(self) -> None:
-        """Once all is answered, all that is pending ends, soon."""
+        """After all answers, every pending event ends soon."""
         for attempt in self.under_way:
             self.queue.done(attempt, Delivered(), self.now, 1.0)
         for _ in range(200):

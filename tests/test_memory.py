@@ -82,7 +82,7 @@ class Lost:
 
 @pytest.mark.parametrize("kind", [DeadSink, RefusingSink])
 def test_memory_is_bounded(kind: type[DeadSink | RefusingSink]) -> None:
-    """Pitfalls 4, 48: the options bound how many of 100,000 different events are held; every other event is counted."""
+    """Pitfalls 4, 48: the options bound how many of 100,000 different events are held. Every other event is counted."""
     sink, lost, options = kind(), Lost(), kevents.CorrelatorOptions(lru_cache_size=BACKLOG)
     broadcaster = kevents.EventBroadcaster(queue_length=QUEUE, correlator_options=options, on_drop=lost)
     watcher = broadcaster.start_recording_to_sink(sink, backlog=BACKLOG)

@@ -1,7 +1,7 @@
-"""Every input and fault that is known to have broken another recorder has a test that names its number.
+"""Every known input or fault that has broken another recorder has a test that names its number.
 
-The rows are those of the list of pitfalls. A test stands for a row when its docstring says "Pitfall 7" or "Pitfalls 7,
-48". At the end of this module are the tests of rows that are at home in no other.
+A test covers a row of the list if its docstring has "Pitfall 7" or "Pitfalls 7, 48". The tests of rows without another
+place are at the end of this module.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ WAITING: Final = {
     74: "export",
     76: "export",
 }
-"""Rows whose subject does not exist yet: which work brings it, and their tests with it."""
+"""Rows whose subject does not exist yet, with the work that will add it."""
 
 FAULTS: Final = {
     1: "a broken namespace beside healthy ones",
@@ -167,13 +167,13 @@ FAULTS: Final = {
     43: "asynchronous twins",
     44: "series, related and addresses of the embedded server",
 }
-"""Faults of kevents itself that were found by attacking it. A test names its row as "Fault 2" or "Faults 2 and 3"."""
+"""Faults found by attacking kevents. A test covers a row if its docstring has "Fault 2" or "Faults 2 and 3"."""
 
 _NAMED: Final = r"\b(?i:{})s? (\d+(?:(?:, | and )\d+)*)"
 
 
 def named_rows(word: str) -> dict[int, list[str]]:
-    """From the number of a row to the tests whose docstrings name it."""
+    """The tests whose docstrings name a row, by row number."""
     found = defaultdict(list)
     pattern = re.compile(_NAMED.format(word))
     for path in sorted(TESTS.rglob("*.py")):
@@ -186,13 +186,13 @@ def named_rows(word: str) -> dict[int, list[str]]:
 
 
 def test_the_list() -> None:
-    """The list has every row once, in order, under a short name of its own."""
+    """The list has every row once, in order, with a unique short name."""
     assert list(PITFALLS) == list(range(1, 86))
     assert len(set(PITFALLS.values())) == len(PITFALLS)
 
 
 def test_every_row_has_a_test() -> None:
-    """Each row is named by a test, or waits for the work that brings its subject; and no test names another."""
+    """Each row is named by a test or waits for its subject, and no test names an unknown row."""
     named = named_rows("Pitfall")
     missing = {number: name for number, name in PITFALLS.items() if number not in named and number not in WAITING}
     assert missing == {}
@@ -200,12 +200,12 @@ def test_every_row_has_a_test() -> None:
 
 
 def test_every_fault_has_a_test() -> None:
-    """Each fault is named by a test that failed before it was fixed."""
+    """Each fault is named by a test that failed before the fix."""
     named = named_rows("Fault")
     assert {number: name for number, name in FAULTS.items() if number not in named} == {}
 
 
-# Rows at home in no other module
+# Rows without another place
 
 
 POD: Final = {"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "prod", "name": "web-0", "uid": "u-1"}}
@@ -215,7 +215,7 @@ PATIENCE: Final = 60.0
 
 @pytest.fixture
 def sink() -> Iterator[FakeSink]:
-    """Give a sink; whoever hangs in it at the end is let go."""
+    """A sink that releases hanging calls at the end."""
     sink = FakeSink()
     yield sink
     sink.release()
@@ -223,21 +223,21 @@ def sink() -> Iterator[FakeSink]:
 
 @pytest.fixture
 def broadcaster(sink: FakeSink) -> Iterator[kevents.EventBroadcaster]:
-    """Give a broadcaster that writes to the sink."""
+    """A broadcaster that writes to the sink."""
     with kevents.EventBroadcaster(correlator_options=EVERYTHING, sleep_duration=0.05) as broadcaster:
         broadcaster.start_recording_to_sink(sink)
         yield broadcaster
 
 
 def messages(sink: FakeSink) -> list[str]:
-    """Of the events in the sink."""
+    """The messages of the events in the sink."""
     return sorted(event.get("message", "") for event in sink.events())
 
 
 def test_coroutine_in_debug_mode(
     sink: FakeSink, broadcaster: kevents.EventBroadcaster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Pitfall 2: a coroutine records by a plain call, with a hanging sink too, and asyncio's debug mode is content."""
+    """Pitfall 2: a coroutine records with a plain call, even with a hanging sink, without warnings in debug mode."""
     recorder = broadcaster.new_recorder("coroutine")
     sink.hang()
 
@@ -254,7 +254,7 @@ def test_coroutine_in_debug_mode(
 
 
 def test_limit_includes_the_aggregates_prefix(sink: FakeSink) -> None:
-    """Pitfall 27: a message that fits alone, and not with the aggregate's prefix, is cut to the limit."""
+    """Pitfall 27: a message that exceeds the limit only with the aggregate's prefix is cut to the limit."""
     options = kevents.CorrelatorOptions(max_events=2)
     with kevents.EventBroadcaster(correlator_options=options, max_message_bytes=1024) as broadcaster:
         broadcaster.start_recording_to_sink(sink)
@@ -275,7 +275,7 @@ def test_limit_includes_the_aggregates_prefix(sink: FakeSink) -> None:
     ],
 )
 def test_functions_that_fail(sink: FakeSink, what: str, gives: object) -> None:
-    """Pitfall 58: for an event that a user's function fails on, or answers wrongly, the default decides; counted."""
+    """Pitfall 58: for an event on which a user's function fails, the default decides, and the fallback is counted."""
 
     def function(event: kevents.Event) -> Any:
         if isinstance(gives, Exception):
@@ -297,7 +297,7 @@ def test_functions_that_fail(sink: FakeSink, what: str, gives: object) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signal")
 def test_shutdown_in_a_signal_handler(sink: FakeSink, broadcaster: kevents.EventBroadcaster) -> None:
-    """Pitfall 68: what a handler of SIGTERM does, record and shut down by a deadline of its own, needs nothing else."""
+    """Pitfall 68: a SIGTERM handler can record and shut down with its own deadline."""
     recorder = broadcaster.new_recorder("leader")
     given_up: list[int] = []
 
@@ -316,7 +316,7 @@ def test_shutdown_in_a_signal_handler(sink: FakeSink, broadcaster: kevents.Event
 
 
 def test_loopback_and_a_token() -> None:
-    """Pitfall 77: the embedded server listens on the loopback interface only, and refuses whoever has no token."""
+    """Pitfall 77: the embedded server listens on the loopback interface only, and refuses requests without a token."""
     with APIServer() as server:
         context = ssl._create_unverified_context()
         for token, status in {"": 403, "wrong": 401, server.token: 200}.items():

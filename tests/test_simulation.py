@@ -192,7 +192,7 @@ def test_landed() -> None:
 
 
 def test_one_at_a_time_for_ever() -> None:
-    """An outage with fewer keys than senders never opens the circuit breaker; each key waits its own back-off."""
+    """An outage with fewer keys than senders never opens the circuit breaker. Each key waits its own back-off."""
     ours = Kevents(Scenario("few keys", steady(1, 300, 2), out_until(300, lambda _: REFUSED))).run()
     assert ours.losses == 0
     assert ours.calls < 100

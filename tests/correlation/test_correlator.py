@@ -60,7 +60,7 @@ class TestGoldenNumbers:
     """Two well-known results of client-go's defaults."""
 
     def test_different(self) -> None:
-        """Pitfall 49: 60 different messages are 9 creates, 1 aggregate, 15 patches, 35 skips; its count is 16."""
+        """Pitfall 49: 60 different messages are 9 creates, 1 aggregate, 15 patches, 35 skips. Its count is 16."""
         world = World()
         for number in range(60):
             world.record(f"message {number}")
@@ -69,7 +69,7 @@ class TestGoldenNumbers:
         assert world.correlator.aggregated == 51
 
     def test_identical(self) -> None:
-        """Pitfall 49: 60 identical events are 1 create, 24 patches, 35 skips; the next patch carries the count 61."""
+        """Pitfall 49: 60 identical events are 1 create, 24 patches, 35 skips. The next patch carries the count 61."""
         world = World()
         for _ in range(60):
             world.record()
@@ -81,8 +81,7 @@ class TestGoldenNumbers:
 
 
 # 12 messages about one object and reason in turn, 5 times each, with a stopped clock: creates, patches, and the final
-# counts
-# on the server (an aggregate comes last). The same table is in the docs.
+# counts on the server (an aggregate comes last). The docs have the same table.
 RECIPES: dict[str, tuple[dict[str, Any], int, int, list[int]]] = {
     "client-go's defaults": ({}, 10, 15, [3, *[2] * 8, 6]),
     "count identical events, never combine": ({"max_events": None}, 12, 13, [3, *[2] * 11]),
@@ -197,7 +196,7 @@ class TestAggregate:
     """Events that differ only in their message are combined."""
 
     def test_window(self) -> None:
-        """Pitfall 51: an aggregate continues after 600 s of silence; one nanosecond later it starts anew."""
+        """Pitfall 51: an aggregate continues after 600 s of silence. One nanosecond later it starts anew."""
         for late, expected in ((0, "(combined from similar events): m10"), (1, "m10")):
             world = World(burst_size=None)
             for number in range(10):
@@ -381,7 +380,7 @@ class TestCatchUp:
         ]  # fmt: skip
 
     def test_forgotten(self) -> None:
-        """An evicted event with a pending catch-up is due immediately; one already caught up is not."""
+        """An evicted event with a pending catch-up is due immediately. One already caught up is not."""
         for seconds, overdue in ((0.0, 1), (300.0, 0)):
             late = Late(lru_cache_size=1)
             late.record()

@@ -116,7 +116,7 @@ class TestWhen:
         assert world.writes == expected
 
     def test_flush_writes_the_count(self) -> None:
-        """A flush writes all current counts; later occurrences wait again."""
+        """A flush writes all current counts. Later occurrences wait again."""
         world = World()
         for _ in range(7):
             world.record()

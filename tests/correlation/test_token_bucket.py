@@ -105,7 +105,7 @@ def test_a_nanosecond_counts() -> None:
 
 
 def test_reservations_hold_back_nothing() -> None:
-    """A reservation takes no token from an event; it only delays later reservations."""
+    """A reservation takes no token from an event. It only delays later reservations."""
     bucket = TokenBucket(1.0, 1, 0)
     assert bucket.try_accept(0)
     assert [bucket.reserve(), bucket.reserve()] == [NANO, 2 * NANO]

@@ -162,7 +162,7 @@ def parent(monkeypatch: pytest.MonkeyPatch, sink: ScriptedSink) -> Iterator[keve
 
 
 def test_a_child_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 21: a child has none of the parent's events; it records, counts and delivers its own."""
+    """Pitfall 21: a child has none of the parent's events. It records, counts and delivers its own."""
     sink = ForkedSink()
     with parent(monkeypatch, sink) as broadcaster:
         assert (broadcaster.statistics().recorded, *(w.waiting for w in broadcaster.statistics().watchers)) == (3, 3, 3)
@@ -192,7 +192,7 @@ def test_two_in_a_child(monkeypatch: pytest.MonkeyPatch, order: int) -> None:
 
 
 def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broadcaster that was shut down before the fork is also shut down in the child; nothing waits for its end."""
+    """A broadcaster that was shut down before the fork is also shut down in the child. Nothing waits for its end."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
         assert broadcaster.shutdown() == 0
         _lifecycle._after_fork_in_child()

@@ -240,7 +240,7 @@ def test_many_threads(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_finaliser_is_not_kevents_own_work() -> None:
-    """Fault 9: finalisers that run while kevents logs or sends may record; kevents' own logging may not."""
+    """Fault 9: finalisers that run while kevents logs or sends may record. Kevents' own logging may not."""
     seen: list[bool] = []
 
     class Cycle:
