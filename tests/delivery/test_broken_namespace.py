@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 BROKEN = 60
 GOOD = 50
 PROBES = 40
-"""The most requests of a broken namespace in the first seconds: four, ten quick probes, and doubling pauses."""
+"""The most requests of a broken namespace in the first seconds: four, ten fast probes, and doubling pauses."""
 
 
 def record(recorder: kevents.EventRecorder, namespace: str, events: int) -> None:
-    """Record events, each about an object of its own: a Pod, or for the namespace `default` a Node."""
+    """Record events, each about its own object: a Pod, or a Node for the namespace `default`."""
     for number in range(events):
         kind, where = ("Node", "") if namespace == "default" else ("Pod", namespace)
         about = kevents.ObjectReference(kind=kind, api_version="v1", namespace=where, name=f"p{number}", uid="u")
@@ -33,12 +33,12 @@ def record(recorder: kevents.EventRecorder, namespace: str, events: int) -> None
 
 
 def names(api_server: APIServer, namespace: str) -> set[str]:
-    """The names of the objects with an event."""
+    """The names of the objects that have an event."""
     return {event["involvedObject"]["name"] for event in api_server.events(namespace)}
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Wait until something is true."""
+    """Wait until a condition holds."""
     deadline = monotonic() + PATIENCE
     while not true():
         assert monotonic() < deadline
@@ -46,14 +46,14 @@ def until(true: Callable[[], bool]) -> None:
 
 @pytest.fixture(autouse=True)
 def namespaces(api_server: APIServer) -> None:
-    """Make the namespaces."""
+    """Create the namespaces."""
     for name in ("shop", "good"):
         api_server.create_namespace(name)
 
 
 @pytest.mark.parametrize("broken", ["shop", "default"])
 def test_threads(api_server: APIServer, caplog: pytest.LogCaptureFixture, broken: str) -> None:
-    """Events of another namespace are written while those of the broken one wait; cluster-scoped events as well."""
+    """Events of another namespace are written while those of the broken one wait, also cluster-scoped events."""
     caplog.set_level("INFO", "kevents")
     client = kubernetes.config.new_client_from_config(str(api_server.kubeconfig()))  # type: ignore[no-untyped-call]
     with kevents.EventBroadcaster() as broadcaster:
@@ -79,7 +79,7 @@ def test_threads(api_server: APIServer, caplog: pytest.LogCaptureFixture, broken
 
 
 def test_tasks(api_server: APIServer) -> None:
-    """The same with sender tasks."""
+    """With sender tasks, events of another namespace are written while those of the broken one wait."""
     config = pytest.importorskip("kubernetes_asyncio.config")
     path = str(api_server.kubeconfig())
 

@@ -1,4 +1,4 @@
-"""A sink's side of its watcher: what is accepted, what is handed out, and when it has ended."""
+"""The dispatcher, the part of a watcher that serves a sink: accepting events, handing out attempts, ending."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ DELIVERED = Delivered()
 
 
 class Setup:
-    """A delivery, and what it tells."""
+    """A dispatcher, and its reported drops."""
 
     def __init__(self, options: CorrelatorOptions | None = None, **changes: Any) -> None:
-        """Begin with nothing."""
+        """Start with no drops."""
         self.drops: list[tuple[DropReason, str, int]] = []
         settings = {"senders": 4, "backlog": 100, "max_age": 3600.0, "sleep_duration": 10.0, "retry_wait": None}
         drop_reporter = DropReporter(LimitedLog(), self._dropped)
@@ -43,7 +43,7 @@ class Setup:
         self.drops.append((reason, event.message if event else "", events))
 
     def event(self, message: str, name: str = "web-0") -> Event:
-        """An event as a recorder makes it."""
+        """An event as a recorder builds it."""
         self._serial += 1
         return Event(
             reference=about(name), type="Normal", reason="R", message=message, source=EventSource("c"),
@@ -51,7 +51,7 @@ class Setup:
         )  # fmt: skip
 
     def accept(self, *messages: str) -> Handled:
-        """Accept events with these messages, each about an object of its own."""
+        """Accept events with these messages, each about its own object."""
         return self.dispatcher.accept([self.event(message, message) for message in messages])
 
     def take(self) -> Attempt:
@@ -61,12 +61,12 @@ class Setup:
         return step
 
     def done(self, attempt: Attempt, outcome: Any) -> None:
-        """What came of it."""
+        """End an attempt with this outcome."""
         self.dispatcher.done(attempt, outcome, monotonic())
 
 
 def background(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
-    """A call under way in a thread of its own, and what it returns."""
+    """Run a call in its own thread. Returns the thread and the list of its result."""
     results: list[object] = []
     thread = threading.Thread(target=lambda: results.append(call()))
     thread.start()
@@ -74,7 +74,7 @@ def background(call: Callable[[], object]) -> tuple[threading.Thread, list[objec
 
 
 def test_an_event_is_one_request() -> None:
-    """What is accepted is handed out once, as a create, and ends with its outcome."""
+    """An accepted event is handed out once, as a create, and ends with its outcome."""
     setup = Setup()
     assert setup.accept("a") == Handled([])
     attempt = setup.take()
@@ -87,7 +87,7 @@ def test_an_event_is_one_request() -> None:
 
 
 def test_a_loss_is_told_once() -> None:
-    """What a sender loses while the worker is between its lock and its log is told by the sender alone."""
+    """A loss by a sender while the worker reports its own losses is reported once."""
     setup = Setup(CorrelatorOptions(burst_size=1))
     setup.accept("written")
     attempt = setup.take()
@@ -107,7 +107,7 @@ def test_a_loss_is_told_once() -> None:
 
 
 def test_filtered_events_are_told() -> None:
-    """An event without a token is counted as filtered, and told."""
+    """An event without a token is counted as filtered, and reported."""
     setup = Setup(CorrelatorOptions(burst_size=2))
     setup.dispatcher.accept([setup.event("same") for _ in range(5)])
     statistics = setup.dispatcher.statistics()
@@ -117,7 +117,7 @@ def test_filtered_events_are_told() -> None:
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_a_clock_of_the_options_that_raises(error: type[BaseException]) -> None:
-    """What cannot be decided on, whatever is raised, fails alone, and is counted."""
+    """If deciding on an event raises anything, only that event fails, and it is counted."""
     broken = [True]
 
     def clock() -> int:
@@ -135,7 +135,7 @@ def test_a_clock_of_the_options_that_raises(error: type[BaseException]) -> None:
 
 
 def test_too_late() -> None:
-    """After the end nothing is accepted: the batch came too late."""
+    """After the end no event is accepted: the batch is too late."""
     setup = Setup()
     setup.dispatcher.stop(0.0)
     assert setup.accept("a") == Handled([], too_late=True)
@@ -143,7 +143,7 @@ def test_too_late() -> None:
 
 
 def test_flush_retries_and_waits() -> None:
-    """Flush makes what is in back-off due at once, and returns when that has ended."""
+    """Flush makes retries due at once, and returns when they have ended."""
     setup = Setup(retry_wait=wait_fixed(1000))
     setup.accept("a")
     setup.done(setup.take(), Failed("broken"))
@@ -156,7 +156,7 @@ def test_flush_retries_and_waits() -> None:
 
 
 def _next(setup: Setup) -> Attempt:
-    """The next attempt, waited for as a sender does."""
+    """The next attempt, awaited as a sender does."""
     deadline = monotonic() + PATIENCE
     while monotonic() < deadline:
         match setup.dispatcher.take(monotonic()):
@@ -168,7 +168,7 @@ def _next(setup: Setup) -> Attempt:
 
 
 def test_flush_ends_when_events_expire() -> None:
-    """An event that expires has ended: flush without a time-out returns."""
+    """An expired event has ended: flush without a timeout returns."""
     setup = Setup(max_age=0.05, retry_wait=wait_fixed(0.06))
     setup.accept("a")
     setup.done(setup.take(), Failed("broken"))
@@ -184,7 +184,7 @@ def test_flush_ends_when_events_expire() -> None:
 
 
 def test_flush_does_not_wait_for_later_events() -> None:
-    """What is accepted after flush was called does not prolong it."""
+    """Events accepted after flush was called do not prolong it."""
     setup = Setup()
     setup.accept("a")
     attempt = setup.take()
@@ -201,7 +201,7 @@ def test_flush_does_not_wait_for_later_events() -> None:
     "waits", [[ValueError], [SystemExit], [KeyboardInterrupt], [-1.0], ["soon"], [float("nan")], [float("inf")], [None]]
 )
 def test_a_retry_wait_that_makes_no_sense(waits: list[Any]) -> None:
-    """Where the user's wait raises or gives nonsense, the default decides, which is counted."""
+    """If the user's retry_wait raises or returns nonsense, the default decides, and the fallback is counted."""
 
     def retry_wait(_: object) -> Any:
         if isinstance(waits[0], type):
@@ -219,7 +219,7 @@ def test_a_retry_wait_that_makes_no_sense(waits: list[Any]) -> None:
 
 
 def test_a_retry_wait_is_asked_for_what_waits() -> None:
-    """The user's wait is asked for writes that have to wait, a 403 after an outage too, and for no others."""
+    """The user's retry_wait is called for retries only, including a 403 after an outage."""
     asked: list[int] = []
 
     def retry_wait(state: RetryCallState) -> float:
@@ -241,7 +241,7 @@ def test_a_retry_wait_is_asked_for_what_waits() -> None:
 
 
 def test_a_wait_beyond_any_clock() -> None:
-    """A retry wait of more seconds than a lock can wait is waited as long as it can, not raised into the sender."""
+    """A retry wait beyond the longest possible wait of a lock is capped, instead of raising in the sender."""
     setup = Setup(retry_wait=lambda _: 1e300)
     setup.accept("a")
     setup.done(setup.take(), Failed("broken"))
@@ -255,14 +255,14 @@ def test_a_wait_beyond_any_clock() -> None:
 
 
 def _until_idle(setup: Setup, senders: int = 1) -> None:
-    """Wait until so many threads wait for work."""
+    """Wait until that number of threads waits for work."""
     deadline = monotonic() + PATIENCE
     while setup.dispatcher._idle < senders:
         assert monotonic() < deadline
 
 
 def test_an_interrupted_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who was interrupted while he waited for work is no idle sender: what comes needs another."""
+    """A sender that was interrupted during its wait is not idle: new work needs another sender."""
     setup = Setup()
     step = setup.dispatcher.take(monotonic())
     assert isinstance(step, Wait)
@@ -280,7 +280,7 @@ def test_an_interrupted_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e300, float("nan"), -1.0])
 def test_any_deadline(timeout: float) -> None:
-    """No deadline is too far, too near or too odd for flush, drain and settle."""
+    """Flush and stop accept any deadline: extreme, past or NaN."""
     setup = Setup()
     setup.accept("a")
     setup.done(setup.take(), DELIVERED)
@@ -292,7 +292,7 @@ def test_any_deadline(timeout: float) -> None:
 
 
 def test_close_gives_up_what_is_left() -> None:
-    """Close gives up what waits and what is in flight, and wakes who waits; a late outcome changes nothing."""
+    """`stop` drops pending and in-flight events, and wakes waiting threads. A late outcome changes nothing."""
     setup = Setup()
     setup.accept("a", "b")
     late = setup.take()
@@ -309,7 +309,7 @@ def test_close_gives_up_what_is_left() -> None:
 
 
 def test_what_the_queue_gave_up_itself_is_counted() -> None:
-    """A sender may see the deadline first, and close the queue: what that gave up is still what close says."""
+    """Events dropped when a sender closes the queue at the deadline are included in the result of `stop`."""
     setup = Setup()
     setup.accept("a", "b", "c")
     setup.dispatcher.begin_stop(monotonic())
@@ -318,7 +318,7 @@ def test_what_the_queue_gave_up_itself_is_counted() -> None:
 
 
 def test_a_drained_queue_is_closed() -> None:
-    """After the last event has ended, nothing comes any more, and nothing was given up."""
+    """After the last event has ended the queue is closed, and no event was dropped."""
     setup = Setup()
     setup.accept("a")
     attempt = setup.take()
@@ -333,7 +333,7 @@ def test_a_drained_queue_is_closed() -> None:
 
 
 def test_a_waiting_sender_is_woken() -> None:
-    """Work, a retry that is hastened, and the end wake a sender that waits without a time-out."""
+    """A sender that waits without a timeout is woken by new work, a hastened retry and the end."""
     setup = Setup()
     attempts: list[Attempt] = []
 
@@ -357,7 +357,7 @@ def test_a_waiting_sender_is_woken() -> None:
 
 
 def test_no_wait_if_something_changed() -> None:
-    """A sender that has not yet begun to wait does not sleep through what happened since it looked."""
+    """A sender does not miss a change between its look at the queue and its wait."""
     setup = Setup()
     step = setup.dispatcher.take(monotonic())
     assert isinstance(step, Wait)
@@ -367,7 +367,7 @@ def test_no_wait_if_something_changed() -> None:
 
 
 def test_senders_are_lacking() -> None:
-    """More senders are wanted when more keys wait than senders are idle."""
+    """More senders are needed when more keys wait than senders are idle."""
     setup = Setup()
     assert not setup.dispatcher.lacks_senders()
     setup.accept("a")
@@ -382,7 +382,7 @@ def test_senders_are_lacking() -> None:
 
 
 def test_outcomes_are_counted() -> None:
-    """Refused, gone and created again, failed, unreachable: each is counted under its name."""
+    """Each outcome has its own counter: refused, recreated, failed, unavailable."""
     setup = Setup(retry_wait=wait_fixed(0))
     setup.accept("refused", "gone")
     refused = setup.take()
@@ -405,7 +405,7 @@ def test_outcomes_are_counted() -> None:
 
 
 def test_an_interrupted_owner_must_not_wait() -> None:
-    """A thread that is in the middle of a call of the delivery's is told from others: it must not wait for senders."""
+    """A thread inside a call of the dispatcher is recognised, because it must not wait for senders."""
     setup = Setup()
     assert not setup.dispatcher.owns_this_thread()
     with setup.dispatcher._lock:
@@ -413,7 +413,7 @@ def test_an_interrupted_owner_must_not_wait() -> None:
 
 
 def test_default_waits() -> None:
-    """The n-th wait is 1, 2, 4 ... seconds up to the longest, of each a share between a half and one."""
+    """The n-th wait is 1, 2, 4 ... seconds up to the longest, each times a random factor between 0.5 and 1."""
     wait = default_retry_wait(10.0)
 
     class State:
@@ -427,7 +427,7 @@ def test_default_waits() -> None:
 
 
 def test_an_error_of_the_sink_is_the_cause(caplog: pytest.LogCaptureFixture) -> None:
-    """One line says that the server is unavailable, with the cause; one that it answers again."""
+    """One log line reports that the server is unavailable, with the cause, and one that it answers again."""
     caplog.set_level("INFO", "kevents")
     setup = Setup(retry_wait=wait_fixed(0))
     setup.accept("a", "b")

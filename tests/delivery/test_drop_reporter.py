@@ -1,4 +1,4 @@
-"""How a loss is told: in the log with what to do about it, and to the user's function."""
+"""Reports of lost events: in the log with advice, and to the user's function."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ EVENT = Event(reference=about(), type="Normal", reason="R", message="m", source=
 
 
 def test_every_reason_has_advice() -> None:
-    """There is no loss without a word on what to do about it."""
+    """Every drop reason has advice."""
     assert set(ADVICE) == set(DropReason)
 
 
 @pytest.mark.parametrize("reason", list(DropReason))
 def test_a_loss_is_told_twice(reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
-    """In the log once, and to the function each time, save for an echo, which nobody is told of."""
+    """A loss is logged once and passed to the function each time, except for a recursion."""
     calls: list[tuple[DropReason, Event | None, int]] = []
     reporter = DropReporter(LimitedLog(), lambda *args: calls.append(args))
     for _ in range(3):
@@ -43,14 +43,14 @@ def test_a_loss_is_told_twice(reason: DropReason, caplog: pytest.LogCaptureFixtu
 
 
 def test_without_an_event(caplog: pytest.LogCaptureFixture) -> None:
-    """A loss may be about nothing in particular, and have a reason of its own."""
+    """A loss may have no event, and its own explanation."""
     DropReporter(LimitedLog(), None).report(DropReason.SHUTDOWN, None, why="recorded too late")
     assert caplog.messages == ["dropped an event, shutdown: recorded too late"]
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit("x"), GeneratorExit("x")])
 def test_a_function_that_raises(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
-    """What `on_drop` raises is logged, and breaks nobody."""
+    """An exception of `on_drop` is logged, and goes no further."""
 
     def on_drop(*_: object) -> None:
         raise error
@@ -65,7 +65,7 @@ def test_a_function_that_raises(error: BaseException, caplog: pytest.LogCaptureF
 
 
 def test_ctrl_c() -> None:
-    """Ctrl-C in `on_drop` is the user's."""
+    """Ctrl-C in `on_drop` is raised to the caller."""
 
     def on_drop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -76,7 +76,7 @@ def test_ctrl_c() -> None:
 
 
 def test_the_function_speaks_for_kevents() -> None:
-    """What `on_drop` records is an echo."""
+    """`on_drop` runs inside kevents: an event that it records is a recursion."""
     heard: list[bool] = []
     DropReporter(LimitedLog(), lambda *_: heard.append(is_in_kevents())).report(DropReason.QUEUE_FULL, EVENT)
     assert heard == [True]
@@ -135,7 +135,7 @@ def test_what_the_queue_dropped(dropped: Dropped, level: int, text: str, caplog:
 
 
 def test_codes_and_verbs_are_apart(caplog: pytest.LogCaptureFixture) -> None:
-    """The first refusal with each code, and of each verb, is told; those after it are summed up."""
+    """The first refusal of each code and verb is logged. Later ones are summed up."""
     reporter = DropReporter(LimitedLog(), None)
     for verb in (Verb.CREATE, Verb.PATCH):
         for code in (403, 422):
@@ -147,7 +147,7 @@ def test_codes_and_verbs_are_apart(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_hostile_name_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 71: what the log says about an object is escaped, whatever the object is called."""
+    """Pitfall 71: the names of objects are escaped in log lines."""
     event = Event(
         reference=about("a\nb\x1b[2J"),
         type="Normal",

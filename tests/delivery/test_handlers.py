@@ -1,4 +1,4 @@
-"""Events as log lines: one event a line, whatever is in it."""
+"""Events as log lines: one line per event, for any content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def event(message: str = "it happened", reason: str = "R", reference: ObjectRefe
 
 
 def test_plainly() -> None:
-    """A plain line is made by a printf-like function."""
+    """A plain line is logged through a printf-like function."""
     lines: list[str] = []
     log_plainly(lambda text, *args: lines.append(text % args), event())
     reference = "ObjectReference(kind='Pod', api_version='v1', namespace='prod', name='web-0', uid='uid-web-0')"
@@ -34,7 +34,7 @@ def test_plainly() -> None:
 
 
 def test_structured(caplog: pytest.LogCaptureFixture) -> None:
-    """A structured record says the same, with the fields as extra."""
+    """A structured record has the same content, with the fields as extra."""
     caplog.set_level(logging.INFO)
     log_structured(logging.getLogger("mine"), logging.INFO, event())
     log_structured(logging.getLogger("mine"), logging.INFO, event(reference=ObjectReference(kind="Node", name="n-1")))
@@ -50,7 +50,7 @@ def test_structured(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_series_event(caplog: pytest.LogCaptureFixture) -> None:
-    """Of an event of events.k8s.io both say the action too, escaped; the record has the names of client-go's."""
+    """Lines about an event of events.k8s.io include the escaped action, and the record has client-go's field names."""
     caplog.set_level(logging.INFO)
     series = SeriesEvent(
         regarding=about(),
@@ -78,7 +78,7 @@ def test_series_event(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_escaped(caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 71: control characters and line breaks are escaped in both, and the event itself is untouched."""
+    """Pitfall 71: control characters and line breaks are escaped in both forms. The event itself is unchanged."""
     caplog.set_level(logging.INFO)
     hostile = event(HOSTILE, HOSTILE, ObjectReference(kind=HOSTILE, api_version="v1", name=HOSTILE, namespace=HOSTILE))
     lines: list[str] = []
@@ -92,7 +92,7 @@ def test_escaped(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_logged_event_is_an_echo(caplog: pytest.LogCaptureFixture) -> None:
-    """What a log handler records while an event is logged is an echo."""
+    """An event that a log handler records while an event is logged is a recursion."""
     heard: list[bool] = []
     log_plainly(lambda *_: heard.append(is_in_kevents()), event())
     assert heard == [True]
@@ -100,7 +100,7 @@ def test_a_logged_event_is_an_echo(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_watchers(caplog: pytest.LogCaptureFixture) -> None:
-    """The logging watchers log each event, in order, through the given function, logger and level."""
+    """The logging watchers log each event in order, with the given function, logger and level."""
     caplog.set_level(logging.DEBUG)
     broadcaster = EventBroadcaster()
     broadcaster.start_logging(logging.getLogger("plain").info)
@@ -122,7 +122,7 @@ def test_watchers(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_function_that_raises() -> None:
-    """A function that cannot log is counted as a failing handler."""
+    """A logging function that raises is counted as a failing handler."""
     broadcaster = EventBroadcaster()
     broadcaster.start_logging(lambda *_: 1 / 0)
     broadcaster.new_recorder("c").event(about(), "Normal", "R", "m")

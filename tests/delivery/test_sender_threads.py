@@ -1,4 +1,4 @@
-"""The sender threads: one request an attempt, whatever the sink does with it."""
+"""The sender threads: one request per attempt, for any behaviour of the sink."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.sinks import PATIENCE, Call, Gate, ScriptedSink, about, threa
 
 
 class MuteError(Exception):
-    """An error whose text cannot be had."""
+    """An error whose `__str__` raises."""
 
     def __str__(self) -> str:
         """Raise."""
@@ -32,7 +32,7 @@ class MuteError(Exception):
 
 
 class FatalError(Exception):
-    """An error whose text ends the thread."""
+    """An error whose `__str__` raises SystemExit."""
 
     def __str__(self) -> str:
         """Raise."""
@@ -40,10 +40,10 @@ class FatalError(Exception):
 
 
 class Setup:
-    """A crew and its sink."""
+    """A pool of senders and its sink."""
 
     def __init__(self, sink: ScriptedSink, *, senders: int = 4, retry_wait: Any = lambda _: 0.0) -> None:
-        """Start nothing."""
+        """Create the pool. Nothing starts yet."""
         self.sink = sink
         self.drops: list[tuple[DropReason, int]] = []
         self.dispatcher = Dispatcher(
@@ -55,7 +55,7 @@ class Setup:
         self._serial = 0
 
     def handle(self, *messages: str) -> None:
-        """Hand over events with these messages, each about an object of its own."""
+        """Pass on events with these messages, each about its own object."""
         batch = []
         for message in messages:
             self._serial += 1
@@ -68,7 +68,7 @@ class Setup:
         self.pool.handle(batch)
 
     def attempt(self) -> Attempt:
-        """An attempt on one event."""
+        """An attempt with one event."""
         self.dispatcher.accept(
             [
                 Event(
@@ -83,7 +83,7 @@ class Setup:
 
 @contextmanager
 def running(sink: ScriptedSink, **settings: Any) -> Iterator[Setup]:
-    """A crew that is ended."""
+    """A pool that is stopped at the end."""
     made = Setup(sink, **settings)
     yield made
     made.pool.end_input()
@@ -112,21 +112,21 @@ def running(sink: ScriptedSink, **settings: Any) -> Iterator[Setup]:
     ids=lambda value: type(value).__name__,
 )
 def test_whatever_a_sink_raises_is_a_outcome(error: BaseException | None, outcome: object) -> None:
-    """Nothing that a sink raises reaches the sender's thread."""
+    """No exception of a sink reaches the sender's thread."""
     setup = Setup(ScriptedSink(always=error))
     attempt = setup.attempt()
     assert send(setup.sink, attempt) == outcome
 
 
 def test_a_status_of_nonsense_is_a_outcome() -> None:
-    """An error with fields of the wrong kind is still an error."""
+    """An error with fields of the wrong type is handled like any other error."""
     for error in (StatusError("x"), StatusError(400, message=None), StatusError(403, causes=[3])):  # type: ignore[arg-type, list-item]
         setup = Setup(ScriptedSink(always=error))
         assert isinstance(send(setup.sink, setup.attempt()), Failed | Rejected)
 
 
 def test_the_verb_and_the_body() -> None:
-    """A create carries the whole body, a patch the name and the patch; both speak for kevents."""
+    """A create carries the whole body, a patch the name and the patch. Both run inside kevents."""
     speaking: list[bool] = []
     sink = ScriptedSink(always=lambda _: speaking.append(is_in_kevents()))
     setup = Setup(sink)
@@ -144,7 +144,7 @@ def test_the_verb_and_the_body() -> None:
 
 
 def test_gone_of_a_patch() -> None:
-    """A patch that meets 404 is gone, a create is refused."""
+    """After a 404 a patch is Gone, and a create is rejected."""
     sink = ScriptedSink(always=StatusError(404, "NotFound"))
     setup = Setup(sink)
     attempt = setup.attempt()
@@ -154,7 +154,7 @@ def test_gone_of_a_patch() -> None:
 
 
 def test_threads_come_as_they_are_needed() -> None:
-    """No thread before the first event, one for one event at a time, never more than senders."""
+    """No thread starts before the first event, and never more threads than senders."""
     gate = Gate()
     with running(ScriptedSink(gate=gate), senders=3) as setup:
         assert thread_names("kevents-s-sender") == []
@@ -171,7 +171,7 @@ def test_threads_come_as_they_are_needed() -> None:
 
 
 def test_never_two_at_once_for_one_event() -> None:
-    """However many senders, an event is written by one at a time, and ends with the whole count."""
+    """An event is never written concurrently, and ends with the exact count."""
     gate = Gate(shut=True)
     with running(ScriptedSink(gate=gate)) as setup:
         setup.handle("a")
@@ -197,7 +197,7 @@ def test_never_two_at_once_for_one_event() -> None:
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, RuntimeError, MuteError, FatalError])
 def test_a_sender_survives(error: type[BaseException]) -> None:
-    """A sink that raises anything is tried again by a sender that lives."""
+    """A sender survives any exception of the sink, and retries."""
     with running(ScriptedSink(faults={1: error()}), senders=1) as setup:
         setup.handle("a", "b")
         assert setup.dispatcher.flush(None)
@@ -205,7 +205,7 @@ def test_a_sender_survives(error: type[BaseException]) -> None:
 
 
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a thread events wait; the next batch tries again, and the end sends them itself."""
+    """Without threads events wait. The next batch tries to start one, and `stop` sends the events itself."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -224,7 +224,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_its_threads_are_its_own() -> None:
-    """A sink that asks, within its first request too, hears that it is called in a thread of the crew's."""
+    """`owns_this_thread` is true inside the sink's requests, even in the first one."""
     answers: list[bool] = []
     setup = Setup(ScriptedSink(always=lambda _: answers.append(setup.pool.owns_this_thread())))
     setup.handle("a", "b", "c", "d")
@@ -237,7 +237,7 @@ def test_its_threads_are_its_own() -> None:
 
 
 def test_a_sink_that_returns_late() -> None:
-    """A call that returns after the deadline changes nothing that was counted, and its sender ends."""
+    """A call that returns after the deadline changes no counter, and its sender ends."""
     gate = Gate(shut=True)
     setup = Setup(ScriptedSink(gate=gate))
     setup.handle("a", "b")
@@ -253,7 +253,7 @@ def test_a_sink_that_returns_late() -> None:
 
 
 def test_order_of_one_event() -> None:
-    """The counts of one event arrive growing, whatever fails in between."""
+    """The counts of one event arrive in ascending order, despite failures in between."""
     faults: dict[int, BaseException | Any] = {
         2: RuntimeError("odd"), 4: UnavailableError(), 5: StatusError(404, "NotFound"), 9: StatusError(500),
     }  # fmt: skip
@@ -276,5 +276,5 @@ def test_order_of_one_event() -> None:
 
 
 def test_call_repr() -> None:
-    """The support's own record shows no body."""
+    """The repr of a `Call` does not show the body."""
     assert "secret" not in repr(Call("create", "n", "e", {"message": "secret"}))

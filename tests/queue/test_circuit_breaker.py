@@ -1,4 +1,4 @@
-"""The circuit breaker alone. ``test_workqueue`` and ``test_laws`` have its use by the work queue."""
+"""The circuit breaker alone. ``test_workqueue`` and ``test_laws`` test its use by the work queue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMESPACE = Namespace("default", CircuitBreaker(4, 10.0, lambda: 1.0))
 
 
 def attempt(key: str, began: float = 0.0) -> Attempt:
-    """A request for that key."""
+    """A request for this key."""
     item = WorkItem(NAMESPACE, ("default", key), Occurrence(key), ServerState.ABSENT, 1, 1, 0.0, 0.0)
     return Attempt(item, began)
 
@@ -29,7 +29,7 @@ def open_breaker(longest_pause: float = 10.0, jitter: float = 1.0) -> CircuitBre
 
 
 def test_at_least_two() -> None:
-    """With one sender, two different keys open it."""
+    """Even with one sender, two different keys are needed to open it."""
     breaker = CircuitBreaker(1, 10.0, lambda: 1.0)
     breaker.unavailable(attempt("a"), 1.0, 0.0)
     assert not breaker.open
@@ -38,7 +38,7 @@ def test_at_least_two() -> None:
 
 
 def test_quick_probes() -> None:
-    """Pitfall 85: for a quarter of a second forty probes a second; a request that hung counts from its start."""
+    """Pitfall 85: probes are fast for the first quarter of a second. A request that hung counts from its start."""
     for began, pause in ((0.7, 0.25), (0.75, 0.25), (0.8, 0.025)):
         breaker = CircuitBreaker(2, 10.0, lambda: 1.0)
         for key in "ab":
@@ -47,7 +47,7 @@ def test_quick_probes() -> None:
 
 
 def test_quick_probes_then_doubling_pauses() -> None:
-    """The pauses double once the row of failures has lasted a quarter of a second."""
+    """The pauses double once the streak of failures has lasted a quarter of a second."""
     breaker = CircuitBreaker(2, 10.0, lambda: 1.0)
     for key in "ab":
         breaker.unavailable(attempt(key, 0.99), 1.0, 0.0)
@@ -62,7 +62,7 @@ def test_quick_probes_then_doubling_pauses() -> None:
 
 
 def test_row_begins_anew() -> None:
-    """After an answer a new row of failures begins, and its time."""
+    """After an answer a new streak of failures begins, with a new start time."""
     breaker = CircuitBreaker(2, 10.0, lambda: 1.0)
     breaker.unavailable(attempt("a", 0.0), 1.0, 0.0)
     breaker.answered("x")
@@ -79,7 +79,7 @@ def test_jitter() -> None:
 
 
 def test_pause_is_capped() -> None:
-    """No pause is longer than the longest, except where the server asks for it."""
+    """No pause exceeds the longest pause, unless the server asks for more."""
     breaker = open_breaker()
     for number in range(2000):
         probe = attempt(f"k{number}")
@@ -92,7 +92,7 @@ def test_pause_is_capped() -> None:
 
 
 def test_pause_begins_anew() -> None:
-    """After it was closed the pauses begin at a quarter of a second again."""
+    """After it has closed, the pauses start at a quarter of a second again."""
     breaker = open_breaker()
     for _ in range(3):
         probe = attempt("a")
@@ -105,7 +105,7 @@ def test_pause_begins_anew() -> None:
 
 
 def test_flush_now_and_cap() -> None:
-    """``probe_now`` makes the probe due; a limit shortens every later pause, and never lengthens one."""
+    """``probe_now`` makes the probe due. A limit shortens later pauses and never lengthens one."""
     breaker = open_breaker()
     breaker.probe_now(1.0)
     assert breaker.probe_due == 1.0
@@ -120,7 +120,7 @@ def test_flush_now_and_cap() -> None:
 
 
 def test_lost() -> None:
-    """It knows the time of the first failure in a row, and of the last failure."""
+    """The breaker records the time of the first failure of a streak, and of the last failure."""
     breaker = CircuitBreaker(4, 10.0, lambda: 1.0)
     assert (breaker.unavailable_since, breaker.last_unavailable) == (None, None)
     breaker.unavailable(attempt("a"), 1.0, 0.0)
@@ -132,7 +132,7 @@ def test_lost() -> None:
 
 @given(keys=st.lists(st.sampled_from("abc"), max_size=20), key=st.sampled_from("abc"), data=st.data())
 def test_answered_another(keys: list[str], key: str, data: st.DataObject) -> None:
-    """``answered_another`` is exact for every order of answers and every mark."""
+    """``answered_another`` is exact for any order of answers and any mark."""
     breaker = CircuitBreaker(4, 10.0, lambda: 1.0)
     moments = [breaker.answers]
     for answered in keys:

@@ -1,4 +1,4 @@
-"""The delay queue returns items in the order in which they are due."""
+"""The delay queue returns items in the order of their due times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.simulation import Occurrence
 
 
 def item(name: str, *, failed: bool = False) -> WorkItem:
-    """An item, as far as a delay queue looks at it."""
+    """An item with the fields that a delay queue reads."""
     return WorkItem(
         Namespace("default", CircuitBreaker(4, 10.0, lambda: 1.0)),
         ("default", name), Occurrence(name), ServerState.ABSENT, 1, 1, 0.0, 0.0, failed=failed,
@@ -19,7 +19,7 @@ def item(name: str, *, failed: bool = False) -> WorkItem:
 
 
 def take_all(delays: DelayQueue) -> list[WorkItem]:
-    """All that waits, taken out in order."""
+    """Remove all waiting items, in order."""
     order = []
     while isinstance(following := delays.next(1e9), WorkItem):
         order.append(following)
@@ -28,7 +28,7 @@ def take_all(delays: DelayQueue) -> list[WorkItem]:
 
 
 def test_order() -> None:
-    """The earliest first, and of those due at once the one that was put first."""
+    """The earliest item comes first; items with equal due times come in the order of insertion."""
     delays = DelayQueue(4)
     items = {name: item(name) for name in "abcd"}
     for name, due in (("a", 3.0), ("b", 1.0), ("c", 1.0), ("d", 2.0)):
@@ -41,7 +41,7 @@ def test_order() -> None:
 
 
 def test_not_early() -> None:
-    """Before the first is due, its time is told."""
+    """Before the first item is due, its due time is returned."""
     delays = DelayQueue(4)
     waiting = item("a")
     delays.put(waiting, 5.0)
@@ -50,7 +50,7 @@ def test_not_early() -> None:
 
 
 def test_put_again() -> None:
-    """Of an item that is put again only the newest time holds, earlier or later."""
+    """The last due time of an item replaces earlier ones, in both directions."""
     delays = DelayQueue(4)
     waiting = item("a")
     for due in (5.0, 9.0, 7.0):
@@ -59,7 +59,7 @@ def test_put_again() -> None:
 
 
 def test_removed() -> None:
-    """A removed item does not come."""
+    """A removed item is not returned."""
     delays = DelayQueue(4)
     waiting = item("a")
     delays.put(waiting, 5.0)
@@ -69,7 +69,7 @@ def test_removed() -> None:
 
 
 def test_failing_leave_a_sender() -> None:
-    """Of items that failed only as many are under way as there are senders but one, whatever is due."""
+    """Failed items occupy at most all senders but one."""
     delays = DelayQueue(3)
     failing = [item(name, failed=True) for name in "abc"]
     for each in failing:
@@ -86,9 +86,9 @@ def test_failing_leave_a_sender() -> None:
 
 
 def test_memory() -> None:
-    """Moving items for ever leaves at most twice as many entries and 64, in order, and forgets none that waits."""
+    """Moving items repeatedly keeps at most twice their number plus 64 entries, in order, without losing any."""
     delays = DelayQueue(4)
-    for _ in range(2):  # what was cleared begins anew
+    for _ in range(2):  # after `clear` it starts anew
         items = [item(str(number), failed=number >= 10) for number in range(20)]
         longest, dues = 0, {}
         for moves in range(500):
@@ -116,7 +116,7 @@ def test_memory() -> None:
     )
 )
 def test_any_order(steps: list[tuple[str, int, int]]) -> None:
-    """In any order of calls the next is the earliest of those that wait, first come first."""
+    """For any sequence of calls, the next item is the earliest waiting one, in order of insertion."""
     delays = DelayQueue(100)
     items = [item(str(number)) for number in range(6)]
     waiting: dict[int, tuple[float, int]] = {}

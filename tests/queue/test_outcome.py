@@ -1,4 +1,4 @@
-"""From what a sink raised to an outcome: each row of the table, and that nothing makes it raise."""
+"""The outcome of a request from the sink's exception: each row of the table, and robustness."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOW = datetime(2026, 7, 24, 9, 0, 0, tzinfo=timezone.utc)
 
 
 class Unspeakable(Exception):  # noqa: N818 - a double
-    """An error whose text cannot be had."""
+    """An error whose `__str__` raises."""
 
     def __str__(self) -> str:
         """Fail."""
@@ -42,7 +42,7 @@ class Unspeakable(Exception):  # noqa: N818 - a double
 
 
 class Moody(StatusError):  # noqa: N818 - a double
-    """An error whose fields cannot be read."""
+    """An error whose fields raise when read."""
 
     @property
     def causes(self) -> Any:
@@ -51,7 +51,7 @@ class Moody(StatusError):  # noqa: N818 - a double
 
     @causes.setter
     def causes(self, value: Any) -> None:
-        """Take anything."""
+        """Accept anything."""
 
 
 @pytest.mark.parametrize("verb", [CREATE, PATCH])
@@ -59,31 +59,31 @@ class TestTable:
     """Each row of the table of outcomes."""
 
     def test_delivered(self, verb: Verb) -> None:
-        """Pitfalls 34, 35: what the sink returned from is delivered; a 2xx told as an error too."""
+        """Pitfalls 34, 35: a call that returns is delivered. So is an error with a 2xx code."""
         assert outcome_of(verb, None) == Delivered()
         assert outcome_of(verb, StatusError(200)) == Delivered()
         assert outcome_of(verb, StatusError(HTTPStatus.CREATED)) == Delivered()
         assert outcome_of(verb, StatusError(299)) == Delivered()
 
     def test_not_found(self, verb: Verb) -> None:
-        """404 means that a patch met no event; on a create the namespace is gone, which is final."""
+        """404 means that the patched event is gone. On a create it means that the namespace is gone, which is final."""
         expected = Gone() if verb is PATCH else Rejected(404, "NotFound", "namespaces x not found")
         assert outcome_of(verb, StatusError(404, "NotFound", "namespaces x not found")) == expected
 
     @pytest.mark.parametrize("reason", ["AlreadyExists", ""])
     def test_exists(self, verb: Verb, reason: str) -> None:
-        """409 on a create that says AlreadyExists, or says nothing: the name is taken. On a patch it failed."""
+        """409 on a create with AlreadyExists or no reason means that the name is taken. On a patch it is a failure."""
         outcome = outcome_of(verb, StatusError(409, reason))
         assert (Exists if verb is CREATE else Failed) is type(outcome)
 
     def test_conflict(self, verb: Verb) -> None:
-        """Any other 409 concerns this request only, and says when to come back."""
+        """Any other 409 is a failure of this request only, and keeps the Retry-After."""
         assert outcome_of(verb, StatusError(409, "Conflict", "quota", retry_after=7)) == Failed(
             "StatusError: 409 Conflict: quota", 7.0
         )
 
     def test_namespace_terminating(self, verb: Verb) -> None:
-        """Pitfall 45: a namespace that is being deleted is a quiet rejection."""
+        """Pitfall 45: a terminating namespace is a quiet rejection."""
         error = StatusError(403, "Forbidden", "no", ["Other", "NamespaceTerminating"])
         assert outcome_of(verb, error) == Rejected(403, "Forbidden", "no", quiet=True)
 
@@ -91,17 +91,17 @@ class TestTable:
         "code", [199, 300, 301, 307, 400, 402, 403, 405, 406, 410, 413, 415, 418, 422, 451, 460, 499]
     )
     def test_rejected(self, verb: Verb, code: int) -> None:
-        """Pitfalls 41, 44, 46: what will never be taken is final, with its code and reason, and loud."""
+        """Pitfalls 41, 44, 46: a permanent refusal is final, is logged, and has its code and reason."""
         assert outcome_of(verb, StatusError(code, "Why", "text")) == Rejected(code, "Why", "text", quiet=False)
 
     @pytest.mark.parametrize("code", [0, 401, 408, 429, 500, 502, 503, 504, 520, 599])
     def test_unavailable(self, verb: Verb, code: int) -> None:
-        """Pitfalls 39, 40, 42: what says nothing of the request is the server's trouble, with its Retry-After."""
+        """Pitfalls 39, 40, 42: a status about the server, not the request, is Unavailable with its Retry-After."""
         error = StatusError(code, "Busy", "later", retry_after=3)
         assert outcome_of(verb, error) == Unavailable(f"StatusError: {code} Busy: later", 3.0)
 
     def test_too_large(self, verb: Verb) -> None:
-        """A body that etcd refuses comes as a 500, and is final in truth."""
+        """A body that etcd refuses is answered with 500, but is final."""
         message = "etcdserver: request is too large"
         assert outcome_of(verb, StatusError(500, "", message)) == Rejected(500, "", message)
 
@@ -120,34 +120,34 @@ class TestTable:
         ids=repr,
     )
     def test_transport(self, verb: Verb, error: Exception) -> None:
-        """Pitfall 40: whatever the transport raises is the server's trouble."""
+        """Pitfall 40: every exception of the transport is Unavailable."""
         assert Unavailable is type(outcome_of(verb, error))
 
     def test_unavailable_error(self, verb: Verb) -> None:
-        """A sink says itself that the server cannot be reached, and for how long to wait."""
+        """UnavailableError of a sink is Unavailable with its delay."""
         error = UnavailableError("no credentials yet", retry_after=2)
         assert outcome_of(verb, error) == Unavailable("UnavailableError: no credentials yet", 2.0)
 
     @pytest.mark.parametrize("error", [ValueError("bad"), TypeError("bad"), UnicodeError("bad")], ids=repr)
     def test_cannot_be_built(self, verb: Verb, error: Exception) -> None:
-        """A request that cannot be built is final."""
+        """A request that cannot be built is rejected for good."""
         assert outcome_of(verb, error) == Rejected(0, type(error).__name__, f"{type(error).__name__}: bad")
 
     @pytest.mark.parametrize("error", [RuntimeError("bad"), KeyError("bad"), ZeroDivisionError()], ids=repr)
     def test_any_other(self, verb: Verb, error: Exception) -> None:
-        """Any other exception is this request's failure, told with its text."""
+        """Any other exception is a failure of this request, with the exception's text."""
         outcome = outcome_of(verb, error)
         assert isinstance(outcome, Failed)
         assert outcome.cause.startswith(f"{type(error).__name__}: ")
 
     @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(1)], ids=repr)
     def test_interrupted(self, verb: Verb, error: BaseException) -> None:
-        """An attempt that was cancelled or interrupted says nothing of the request."""
+        """A cancelled or interrupted attempt is Unavailable, because it reveals nothing about the request."""
         assert Unavailable is type(outcome_of(verb, error))
 
 
 class TestRobust:
-    """Nothing that a sink raises makes a sender raise."""
+    """No exception of a sink raises in a sender."""
 
     @pytest.mark.parametrize(
         "error",
@@ -162,7 +162,7 @@ class TestRobust:
         ids=lambda error: type(error).__name__,
     )
     def test_strange_errors(self, error: Exception) -> None:
-        """An error that cannot be read is this request's failure, or what its code says."""
+        """An error that cannot be read is a failure of this request, or classified by its code."""
         assert type(outcome_of(CREATE, error)) in (Failed, Unavailable)
 
     @given(
@@ -174,7 +174,7 @@ class TestRobust:
         verb=st.sampled_from(Verb),
     )
     def test_any_status(self, code: int, reason: str, message: str, causes: list[str], after: Any, verb: Verb) -> None:
-        """Any Status has an outcome whose texts are short and whose wait is sane."""
+        """Any Status has an outcome with short texts and a bounded delay."""
         outcome = outcome_of(verb, StatusError(code, reason, message, causes, after))
         wait = getattr(outcome, "after", None)
         assert wait is None or 0 <= wait <= 60
@@ -182,7 +182,7 @@ class TestRobust:
 
 
 class TestReconsider:
-    """Pitfall 83: a restarted server refuses ordinary users for a moment."""
+    """Pitfall 83: a restarted server briefly refuses ordinary users."""
 
     @pytest.mark.parametrize(
         ("outcome", "lost", "final"),
@@ -197,18 +197,18 @@ class TestReconsider:
         ],
     )
     def test_rows(self, outcome: Outcome, lost: float | None, final: bool) -> None:  # noqa: FBT001
-        """A 403 within 30 s of the last Unavailable is a failure, with its text; nothing else changes."""
+        """A 403 within 30 s of the last Unavailable is a failure with its text. Other outcomes are unchanged."""
         expected = outcome if final else Failed("403 Forbidden: no")
         assert reconsider(outcome, lost, 100.0) == expected
 
 
 def header(value: Any, name: str = "Retry-After") -> float | None:
-    """What a header says."""
+    """The delay from a header."""
     return retry_after({"Content-Type": "x", name: value}, {}, NOW)
 
 
 class TestRetryAfter:
-    """Pitfall 39: for how long a server asks to be left alone."""
+    """Pitfall 39: the delay that a server asks for."""
 
     @pytest.mark.parametrize(
         ("value", "expected"),
@@ -240,16 +240,16 @@ class TestRetryAfter:
         ],
     )
     def test_header(self, value: Any, expected: float | None) -> None:
-        """Seconds or a date; negative and absurd ones are ignored, long ones capped."""
+        """Seconds and dates are read. Negative and extreme values are ignored, long ones capped."""
         assert header(value) == expected
 
     @pytest.mark.parametrize("name", ["retry-after", "RETRY-AFTER", "Retry-after"])
     def test_case(self, name: str) -> None:
-        """A header's name is found in any case of letters."""
+        """A header's name is found in any case."""
         assert header("3", name) == 3.0
 
     def test_strange_headers(self) -> None:
-        """Keys that are no text, or no headers at all, do no harm."""
+        """Header names that are no strings, or missing headers, are ignored."""
         assert retry_after({None: "1", 5: "2", b"x": "3", "retry-after": "3"}, {}) == 3.0  # type: ignore[dict-item]
         assert retry_after(None, None) is None
 
@@ -271,12 +271,12 @@ class TestRetryAfter:
         ],
     )
     def test_details(self, status: dict[str, Any], expected: float | None) -> None:
-        """Pitfall 45: without a header the Status body's details count; malformed ones are ignored."""
+        """Pitfall 45: without a header the Status body's details are used. Malformed ones are ignored."""
         assert retry_after({}, status) == expected
         assert retry_after({"Retry-After": "soon"}, status) == expected
 
     def test_header_first(self) -> None:
-        """The header comes before the body."""
+        """The header takes precedence over the body."""
         assert retry_after({"Retry-After": "3"}, {"details": {"retryAfterSeconds": 9}}) == 3.0
 
     @given(
@@ -284,7 +284,7 @@ class TestRetryAfter:
         | st.from_regex(r"\w{3}, ?\d{1,3} \w{3} \d{1,5} [\d:]{1,9}( [-+]\d{1,9})?", fullmatch=True)
     )
     def test_any_header(self, value: str) -> None:
-        """No header makes it raise, and what comes of it is sane."""
+        """Any header is read without an exception, and the delay is bounded."""
         seconds = header(value)
         assert seconds is None or 0 <= seconds <= 60
 
@@ -302,7 +302,7 @@ class TestRetryAfter:
         ),
     )
     def test_any_answer(self, headers: Any, status: Any) -> None:
-        """No answer makes it raise, and what comes of it is sane."""
+        """Any answer is read without an exception, and the delay is bounded."""
         seconds = retry_after(headers, status)
         assert seconds is None or 0 <= seconds <= 60
 
@@ -312,12 +312,12 @@ class TestRetryAfter:
     [(0, 0.0), (5, 5.0), (61, 60.0), (float("inf"), None), (float("nan"), None), (-1, None), (True, None), ("5", None)],
 )
 def test_sane_delay(value: object, expected: float | None) -> None:
-    """A sink's own retry_after is trusted no more than a header."""
+    """A sink's own retry_after is bounded in the same way as a header."""
     assert sane_delay(value) == expected
 
 
 def test_long_refusal() -> None:
-    """Of what the server says about a refusal 500 bytes are kept."""
+    """At most 500 bytes of the server's message about a refusal are kept."""
     outcome = outcome_of(CREATE, StatusError(422, "Invalid", "x" * 1000))
     assert outcome == Rejected(422, "Invalid", "x" * 497 + "...")
 

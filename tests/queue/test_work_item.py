@@ -11,7 +11,7 @@ NAMESPACE = Namespace("default", CircuitBreaker(4, 10.0, lambda: 1.0))
 
 
 def test_body() -> None:
-    """A create sends the whole state, a patch what has changed."""
+    """A create sends the whole state, a patch only the changed fields."""
     state = Occurrence("a")
     attempts = {
         server_state: Attempt(WorkItem(NAMESPACE, ("default", "a"), state, server_state, 1, 1, 0.0, 0.0), 0.0)
@@ -26,7 +26,7 @@ def test_body() -> None:
 
 
 def test_attempt_is_a_snapshot() -> None:
-    """An attempt keeps the state and the events with which it began."""
+    """An attempt keeps the state and the events from its start."""
     item = WorkItem(NAMESPACE, ("default", "a"), Occurrence("a"), ServerState.ABSENT, 1, 1, 0.0, 0.0)
     attempt = Attempt(item, 3.0)
     item.state, item.events, item.server_state = Occurrence("a", 2), 2, ServerState.PRESENT

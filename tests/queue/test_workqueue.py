@@ -1,4 +1,4 @@
-"""The work queue, sentence by sentence of its design. The laws over all orders of calls are in ``test_laws``."""
+"""The work queue, rule by rule. The laws for all orders of calls are in ``test_laws``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BROKEN = Failed("broken")
 
 
 def make_queue(**options: Any) -> WorkQueue:
-    """A queue whose jitter waits the whole pause."""
+    """A queue whose jitter never shortens a pause."""
     given = {"senders": 4, "backlog": 4096, "max_age": 3600.0, "sleep_duration": 10.0, "jitter": lambda: 1.0}
     return WorkQueue(**{**given, **options})
 
@@ -41,33 +41,33 @@ def offer(
 
 
 def take(queue: WorkQueue, now: float = 0.0) -> Attempt:
-    """The attempt that there must be."""
+    """Take an attempt, which must be available."""
     step = queue.take(now)
     assert isinstance(step, Attempt), step
     return step
 
 
 def wait(queue: WorkQueue, now: float = 0.0) -> float | None:
-    """How long there is nothing to do."""
+    """The seconds until there is work."""
     step = queue.take(now)
     assert isinstance(step, Wait), step
     return step.seconds
 
 
 def request(attempt: Attempt) -> tuple[Verb, str, int]:
-    """What an attempt asks for."""
+    """The verb, name and count of an attempt."""
     return attempt.verb, attempt.name, attempt.body["count"]
 
 
 def write(queue: WorkQueue, outcome: Outcome, now: float = 0.0, pause: float = 1.0) -> tuple[Verb, str, int]:
-    """One attempt with that outcome; what was asked for."""
+    """Make one attempt with this outcome. Returns its request."""
     attempt = take(queue, now)
     queue.done(attempt, outcome, now, pause)
     return request(attempt)
 
 
 def drops(queue: WorkQueue) -> list[tuple[str, str, int, int]]:
-    """The losses told: reason, name, count of the state, events."""
+    """The reported losses: reason, name, count of the state, events."""
     return [
         (str(notification.reason), notification.state.name, notification.state.count, notification.events)  # type: ignore[attr-defined]
         for notification in queue.notifications
@@ -76,10 +76,10 @@ def drops(queue: WorkQueue) -> list[tuple[str, str, int, int]]:
 
 
 class TestOffer:
-    """One slot for each API object; what waits is merged."""
+    """Each API object has one slot. Pending states are merged."""
 
     def test_first(self) -> None:
-        """What was never written is created, what was written before is patched."""
+        """A new event is created, and an event that was written before is patched."""
         queue = make_queue()
         offer(queue, "new", 1)
         offer(queue, "known", 7)
@@ -89,14 +89,14 @@ class TestOffer:
         assert (queue.delivered, queue.events, queue.written) == (2, 0, {CREATE: 1, PATCH: 1})
 
     def test_order(self) -> None:
-        """Keys go out in the order in which they were offered."""
+        """Keys are handed out in the order of their offers."""
         queue = make_queue()
         for name in "cab":
             offer(queue, name)
         assert [take(queue).name for _ in "abc"] == ["c", "a", "b"]
 
     def test_merge_waiting(self) -> None:
-        """States of one object that wait become one: the newest wins, and a create stays a create."""
+        """Pending states of one object are merged: the newest wins, and a create stays a create."""
         queue = make_queue()
         for count in (1, 2, 3):
             offer(queue, "a", count)
@@ -105,7 +105,7 @@ class TestOffer:
         assert (queue.delivered, queue.events) == (3, 0)
 
     def test_merge_in_flight(self) -> None:
-        """While an attempt is under way its key is not handed out; what came goes out after it, as a patch."""
+        """A key in flight is not handed out again. Later offers follow as one patch."""
         queue = make_queue()
         offer(queue, "a", 1)
         attempt = take(queue)
@@ -118,7 +118,7 @@ class TestOffer:
         assert (queue.merged, queue.delivered, queue.events, queue.keys) == (1, 3, 0, 0)
 
     def test_writes_and_merges(self) -> None:
-        """Without a loss, each delivered event was a write or merged into one."""
+        """Without losses, each delivered event is a write or merged into one."""
         queue = make_queue()
         offer(queue, "a", 1)
         attempt = take(queue)
@@ -129,7 +129,7 @@ class TestOffer:
         assert (queue.delivered, queue.merged, queue.written.total()) == (3, 2, 1)
 
     def test_merged_again(self) -> None:
-        """What was merged during one attempt is not counted again with the next one's."""
+        """Events merged during one attempt are counted once."""
         for first in (BROKEN, Delivered()):
             queue = make_queue()
             offer(queue, "a", 1)
@@ -148,7 +148,7 @@ class TestOffer:
         assert [take(queue).namespace, take(queue).namespace] == ["a", "b"]
 
     def test_backlog_full(self) -> None:
-        """A full backlog refuses new keys and merges known ones, those in flight too."""
+        """A full backlog refuses new keys, but still merges known ones, even those in flight."""
         queue = make_queue(backlog=2)
         offer(queue, "a")
         offer(queue, "b")
@@ -160,7 +160,7 @@ class TestOffer:
         assert (queue.keys, queue.events) == (2, 4)
 
     def test_backlog_full_expires_first(self) -> None:
-        """A full backlog first gives up what is overdue."""
+        """A full backlog first drops expired items."""
         queue = make_queue(backlog=2, max_age=10.0)
         offer(queue, "a", now=0.0)
         offer(queue, "b", now=5.0)
@@ -169,7 +169,7 @@ class TestOffer:
         assert queue.keys == 2
 
     def test_after_close(self) -> None:
-        """After the end each event is a drop."""
+        """After `close` each offered event is dropped."""
         queue = make_queue()
         queue.close()
         offer(queue, "a")
@@ -178,18 +178,18 @@ class TestOffer:
 
 
 class TestServerState:
-    """Each row of the table of server states, against each outcome."""
+    """Each row of the table of server states, with each outcome."""
 
     @staticmethod
     def in_state(server_state: str, queue: WorkQueue) -> None:
-        """Bring the key "a" into that server state, with one event, due at 100."""
+        """Bring the key "a" with one event into this server state, due at 100."""
         offer(queue, "a", 7 if server_state == "present" else 1, now=99.0)
         if server_state == "unknown":
             write(queue, BROKEN, 99.0, 1.0)
 
     @pytest.mark.parametrize("server_state", ["absent", "unknown", "present"])
     def test_delivered(self, server_state: str) -> None:
-        """Delivered ends it, whatever was believed."""
+        """Delivered ends the item in every server state."""
         queue = make_queue()
         self.in_state(server_state, queue)
         assert (PATCH if server_state == "present" else CREATE) is write(queue, Delivered(), 100.0)[0]
@@ -197,7 +197,7 @@ class TestServerState:
 
     @pytest.mark.parametrize("server_state", ["absent", "unknown", "present"])
     def test_rejected(self, server_state: str) -> None:
-        """A rejection drops what the attempt carried, with the verb, the answer and its code."""
+        """A rejection drops the attempt's events, and is reported with its verb, answer and code."""
         queue = make_queue()
         self.in_state(server_state, queue)
         outcome = Rejected(422, "Invalid", "no")
@@ -208,7 +208,7 @@ class TestServerState:
     @pytest.mark.parametrize("server_state", ["absent", "unknown", "present"])
     @pytest.mark.parametrize("outcome", [BROKEN, DOWN])
     def test_failed(self, server_state: str, outcome: Outcome) -> None:
-        """A failure waits and asks for the same again, a create now being ambiguous."""
+        """A failure waits and repeats the request. A create is ambiguous afterwards."""
         queue = make_queue()
         self.in_state(server_state, queue)
         before = write(queue, outcome, 100.0, 3.0)
@@ -218,7 +218,7 @@ class TestServerState:
             assert write(queue, Delivered(), 103.0) == (PATCH, "a", 1)
 
     def test_new_exists(self) -> None:
-        """A first create that meets AlreadyExists met somebody else's event: dropped, quietly."""
+        """A first create that meets AlreadyExists is dropped quietly, because the event belongs to another writer."""
         queue = make_queue()
         offer(queue, "a")
         write(queue, Exists())
@@ -227,7 +227,7 @@ class TestServerState:
         assert queue.rejected_by_code == {409: 1}
 
     def test_maybe_exists(self) -> None:
-        """Pitfall 38: a create that timed out but landed is patched with the present state; the count is whole."""
+        """Pitfall 38: a create that timed out but was stored is patched with the current state. The count is exact."""
         queue = make_queue()
         offer(queue, "a", 1)
         attempt = take(queue)
@@ -239,7 +239,7 @@ class TestServerState:
         assert (queue.delivered, queue.dropped.total()) == (3, 0)
 
     def test_there_gone(self) -> None:
-        """Pitfall 36: a patch that meets 404 becomes one create at once, with the same name and count."""
+        """Pitfall 36: a patch that meets 404 becomes one create immediately, with the same name and count."""
         queue = make_queue()
         offer(queue, "a", 5)
         assert write(queue, Gone()) == (PATCH, "a", 5)
@@ -247,14 +247,14 @@ class TestServerState:
         assert (queue.recreated, queue.delivered, queue.retried) == (1, 1, 0)
 
     def test_gone_then_exists(self) -> None:
-        """Pitfall 37: a patch 404 whose create meets 409 is patched again at once."""
+        """Pitfall 37: if the create after a patch's 404 meets 409, the patch is repeated immediately."""
         queue = make_queue()
         offer(queue, "a", 5)
         verbs = [write(queue, outcome)[0] for outcome in (Gone(), Exists(), Delivered())]
         assert verbs == [PATCH, CREATE, PATCH]
 
     def test_changes_go_first(self) -> None:
-        """A change of server state is due at the head, before keys that have waited longer."""
+        """A change of server state is due first, before keys that have waited longer."""
         queue = make_queue()
         offer(queue, "a", 5)
         attempt = take(queue)
@@ -278,7 +278,7 @@ class TestServerState:
         assert drops(queue) == [("retries_exhausted", "a", 5, 1)]
 
     def test_changes_in_a_row(self) -> None:
-        """A failure between two changes of server state ends the row."""
+        """A failure between two changes of server state ends the streak of changes."""
         queue = make_queue()
         offer(queue, "a", 5)
         outcomes: list[Outcome] = [Gone(), Exists()] * 6
@@ -291,7 +291,7 @@ class TestServerState:
 
     @pytest.mark.parametrize("outcome", [Delivered(), Rejected(422, "Invalid")])
     def test_next_after_final(self, outcome: Outcome) -> None:
-        """After a final outcome what came meanwhile goes on as a patch, due now, with nothing charged yet."""
+        """After a final outcome, events offered meanwhile continue as a patch, due now and with all tries left."""
         queue = make_queue()
         offer(queue, "a", 1)
         for tries in range(MOST_TRIES - 1):
@@ -304,7 +304,7 @@ class TestServerState:
         assert queue.events == 1
 
     def test_next_after_failure(self) -> None:
-        """After an outcome that is not final what came meanwhile joins what was carried."""
+        """After an outcome that is not final, events offered meanwhile join the attempt's events."""
         queue = make_queue()
         offer(queue, "a", 1)
         attempt = take(queue)
@@ -315,10 +315,10 @@ class TestServerState:
 
 
 class TestTries:
-    """What is charged, how long a key waits, and when it is given up."""
+    """Charged tries, waits and the end of an item."""
 
     def test_failed_is_charged(self) -> None:
-        """The twelfth failure of a request ends it; it drops only what it carried."""
+        """The twelfth failure of a request ends it, and drops only the events of that attempt."""
         queue = make_queue()
         offer(queue, "a", 1)
         for tries in range(11):
@@ -332,7 +332,7 @@ class TestTries:
         assert queue.retried == 11
 
     def test_unreachable_server_charges_nothing(self) -> None:
-        """Pitfall 40: while nobody is answered, no key loses a try."""
+        """Pitfall 40: while the server answers no key, no try is charged."""
         queue = make_queue()
         offer(queue, "a")
         for tries in range(100):
@@ -340,7 +340,7 @@ class TestTries:
         assert (queue.keys, queue.dropped) == (1, {})
 
     def test_own_answers_charge_nothing(self) -> None:
-        """An answer to the key itself says nothing of the others: no try is charged for it."""
+        """An answer to the key itself does not count as an answer to another: no try is charged."""
         queue = make_queue()
         offer(queue, "a", 5)
         for tries in range(20):
@@ -351,7 +351,7 @@ class TestTries:
         assert queue.dropped == {}
 
     def test_poisonous_event(self) -> None:
-        """A key that stays unavailable while others are answered ends after twelve tries, and blocks nobody."""
+        """A key that stays unavailable while others are answered ends after twelve tries, and blocks no other key."""
         queue = make_queue()
         offer(queue, "poison")
         attempts = 0
@@ -365,7 +365,7 @@ class TestTries:
                     attempts += poison
                     queue.done(step, DOWN if poison else Delivered(), now, 10.0)
         assert (queue.delivered, queue.dropped) == (14, {DropReason.RETRIES_EXHAUSTED: 1})
-        assert attempts == 13  # the first was not charged: nobody had been answered since it began
+        assert attempts == 13  # the first try was not charged: no other key had been answered since it began
 
     def test_first_attempt_is_charged_by_its_own_time(self) -> None:
         """The first attempt is charged only for answers since it began, not for those while it waited."""
@@ -386,7 +386,7 @@ class TestTries:
             assert queue.keys == (0 if answered_during else 1)
 
     def test_an_answer_is_charged_once(self) -> None:
-        """One answer to another key charges the next attempt only, not all that follow."""
+        """An answer to another key charges only the next attempt."""
         queue = make_queue()
         offer(queue, "a")
         write(queue, DOWN, 0.0, 10.0)
@@ -397,7 +397,7 @@ class TestTries:
         assert (queue.keys, queue.dropped) == (1, {})
 
     def test_wait_is_the_longer(self) -> None:
-        """A key waits as long as it is told, and never shorter than the server asks."""
+        """A key waits for the longer of the given pause and the server's Retry-After."""
         for pause, after, expected in ((3.0, 5.0, 5.0), (5.0, 3.0, 5.0), (5.0, None, 5.0)):
             for outcome in (Failed("x", after), Unavailable("x", after)):
                 queue = make_queue()
@@ -406,7 +406,7 @@ class TestTries:
                 assert wait(queue) == expected
 
     def test_attempt_knows_its_waits(self) -> None:
-        """An attempt says how often its write has waited, so that the next wait can be chosen."""
+        """An attempt has the number of its earlier waits, so that the next wait can be chosen."""
         queue = make_queue()
         offer(queue, "a")
         waits = []
@@ -417,7 +417,7 @@ class TestTries:
         assert waits == [0, 1, 2]
 
     def test_expired(self) -> None:
-        """A write is given up when it is max_age old, counted from its newest event."""
+        """A write expires max_age after its newest event."""
         queue = make_queue(max_age=100.0)
         offer(queue, "a", 1, now=0.0)
         write(queue, DOWN, 0.0, 60.0)
@@ -430,7 +430,7 @@ class TestTries:
         assert version < queue.version
 
     def test_expired_after_a_wait_by_choice(self) -> None:
-        """The time that a write waited by choice makes it no older: it has max_age from the moment it was due."""
+        """Waiting by choice does not age a write: it has max_age from its due time."""
         queue = make_queue(max_age=100.0)
         offer(queue, "a", 2, 0.0, due=400.0)
         write(queue, DOWN, 400.0)
@@ -439,7 +439,7 @@ class TestTries:
         assert drops(queue) == [("expired", "a", 2, 1)]
 
     def test_in_flight_does_not_expire(self) -> None:
-        """An attempt under way is waited for; only if it fails is its write too old."""
+        """An attempt in flight does not expire. If it fails too late, its write expires."""
         queue = make_queue(max_age=100.0)
         offer(queue, "a")
         attempt = take(queue)
@@ -450,7 +450,7 @@ class TestTries:
         assert drops(queue) == [("expired", "a", 1, 1)]
 
     def test_forbidden_after_restart(self) -> None:
-        """Pitfall 83: a 403 within 30 s of the last Unavailable is tried again; later, or quiet, it is final."""
+        """Pitfall 83: a 403 within 30 s of the last Unavailable is retried. A later or a quiet one is final."""
         forbidden = Rejected(403, "Forbidden")
         for moment, outcome, kept in (
             (30.0, forbidden, 1),
@@ -466,10 +466,10 @@ class TestTries:
 
 
 class TestFairness:
-    """Keys that fail leave room for the others."""
+    """Failing keys leave room for others."""
 
     def test_failing_keys_leave_a_sender(self) -> None:
-        """Pitfall 47: keys that have failed before hold all senders but one at most."""
+        """Pitfall 47: keys that failed before occupy at most all senders but one."""
         queue = make_queue(senders=3)
         for name in "abcd":
             offer(queue, name)
@@ -481,7 +481,7 @@ class TestFairness:
         assert take(queue, 1.0).name == "fresh"
 
     def test_a_held_sender_is_given_back(self) -> None:
-        """When a failing key's attempt ends, the next failing key may go."""
+        """When a failing key's attempt ends, the next failing key may start."""
         queue = make_queue(senders=2)
         for name in "ab":
             offer(queue, name)
@@ -492,7 +492,7 @@ class TestFairness:
         assert take(queue, 1.0).name == "b"
 
     def test_one_sender(self) -> None:
-        """A single sender may be held by a failing key."""
+        """A single sender may be occupied by a failing key."""
         queue = make_queue(senders=1)
         offer(queue, "a")
         write(queue, BROKEN, 0.0, 1.0)
@@ -500,11 +500,11 @@ class TestFairness:
 
 
 class TestBreaker:
-    """An unreachable server is asked by one request at a time."""
+    """An unreachable server is probed with one request at a time."""
 
     @staticmethod
     def opened(senders: int = 4, keys: int = 6) -> WorkQueue:
-        """A queue with keys k0, k1, ... whose circuit breaker opened at 1.0; the first ones wait for an hour."""
+        """A queue with the keys k0, k1, ... whose circuit breaker opened at 1.0. The first keys wait for an hour."""
         queue = make_queue(senders=senders, max_age=1e6)
         for number in range(keys):
             offer(queue, f"k{number}")
@@ -515,7 +515,7 @@ class TestBreaker:
         return queue
 
     def test_opens(self) -> None:
-        """It opens when as many different keys in a row as there are senders were unavailable."""
+        """It opens when as many different keys as there are senders were unavailable in a row."""
         queue = make_queue(senders=3)
         for name in "abc":
             offer(queue, name)
@@ -527,7 +527,7 @@ class TestBreaker:
         assert queue.breaker.open
 
     def test_same_key_does_not_open(self) -> None:
-        """One key alone never opens it, however often it fails."""
+        """One key alone never opens it."""
         queue = make_queue(senders=1)
         offer(queue, "a")
         for tries in range(20):
@@ -535,7 +535,7 @@ class TestBreaker:
         assert not queue.breaker.open
 
     def test_answer_between(self) -> None:
-        """An answer between, whatever it says, begins the row anew."""
+        """Any answer in between starts the streak anew."""
         for outcome in (Delivered(), BROKEN, Rejected(422, "")):
             queue = make_queue(senders=3)
             for name in "abcd":
@@ -546,7 +546,7 @@ class TestBreaker:
             assert not queue.breaker.open
 
     def test_a_burst_of_failures_opens_for_a_moment(self) -> None:
-        """Pitfall 85: failures within a quarter of a second are no outage yet: it is asked again at once."""
+        """Pitfall 85: failures within a quarter of a second are probed again at once, since they may be no outage."""
         queue = make_queue(senders=2)
         for name in "abc":
             offer(queue, name)
@@ -572,7 +572,7 @@ class TestBreaker:
         assert waits == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
 
     def test_least_recent_probes(self) -> None:
-        """Each probe is the least recently attempted key, whatever its own wait."""
+        """Each probe is the least recently attempted key, even during that key's own wait."""
         queue = self.opened()
         names = []
         for tries in range(8):
@@ -583,7 +583,7 @@ class TestBreaker:
         assert names == ["k4", "k5", "k0", "k1", "k2", "k3", "k4", "k5"]
 
     def test_older_attempts_do_not_lengthen(self) -> None:
-        """Only an attempt that began after the closing lengthens the probes' waits."""
+        """Only attempts that began after the opening lengthen the pauses between probes."""
         queue = make_queue(senders=2)
         for name in "abcd":
             offer(queue, name)
@@ -593,7 +593,7 @@ class TestBreaker:
         assert wait(queue, 1.0) == 0.25
 
     def test_old_probe_after_reopening(self) -> None:
-        """A probe that returns after the breaker closed and opened again neither ends nor lengthens the new probing."""
+        """A late probe from before the breaker closed and opened again does not affect the new probing."""
         queue = make_queue(senders=2)
         for name in "abcdef":
             offer(queue, name)
@@ -610,7 +610,7 @@ class TestBreaker:
         assert wait(queue, 6.0) is None
 
     def test_probe_is_let_go(self) -> None:
-        """A queue that was closed while a probe was in flight no longer refers to it."""
+        """A queue that is closed during a probe releases the probe."""
         queue = self.opened()
         probe = take(queue, 2.0)
         assert probe is queue.breaker.probe
@@ -619,20 +619,20 @@ class TestBreaker:
 
     @pytest.mark.parametrize("outcome", [Delivered(), BROKEN, Rejected(422, ""), Gone()])
     def test_any_answer_closes(self, outcome: Outcome) -> None:
-        """Any answer opens it; the keys in back-off keep their own waits, the others go at once."""
+        """Any answer closes it. Keys in back-off keep their own waits, all others are due at once."""
         queue = self.opened()
         write(queue, outcome, 2.0, 50.0)
         assert not queue.breaker.open
         assert "k5" in [take(queue, 2.0).name for _ in range(2 if Gone() == outcome else 1)]
 
     def test_server_s_wait_counts(self) -> None:
-        """A server's Retry-After is kept by the probes."""
+        """Probes respect the server's Retry-After."""
         queue = self.opened()
         write(queue, Unavailable("busy", 45.0), 2.0, 1.0)
         assert wait(queue, 2.0) == 45.0
 
     def test_notifications(self) -> None:
-        """The first Unavailable and the first answer after it are told, with cause, duration and how many waited."""
+        """The first Unavailable and the first answer after it are reported, with cause, duration and pending events."""
         queue = self.opened()
         assert queue.notifications == [ServerLost("refused")]
         write(queue, Delivered(), 11.0)
@@ -641,7 +641,7 @@ class TestBreaker:
         assert len(queue.notifications) == 2
 
     def test_flush_now_probes_at_once(self) -> None:
-        """A flush makes one probe at once."""
+        """A flush makes one probe due at once."""
         queue = self.opened()
         queue.flush_now(1.0)
         take(queue, 1.0)
@@ -649,7 +649,7 @@ class TestBreaker:
 
 
 class TestNamespaces:
-    """Fault 1: a namespace whose requests get no answer leaves the others alone."""
+    """Fault 1: a namespace whose requests fail does not affect other namespaces."""
 
     @staticmethod
     def broken(queue: WorkQueue, events: int = 6, now: float = 0.0) -> None:
@@ -662,7 +662,7 @@ class TestNamespaces:
         assert write(queue, Delivered(), now) == (CREATE, "first", 1)
 
     def test_the_server_s_breaker_closes(self) -> None:
-        """The answer to another namespace closes the server's circuit breaker; the broken namespace's stays open."""
+        """An answer to another namespace closes the server's circuit breaker, but not the broken namespace's."""
         queue = make_queue(senders=2)
         self.broken(queue)
         assert not queue.breaker.open
@@ -671,7 +671,7 @@ class TestNamespaces:
         assert wait(queue, 0.25) is None
 
     def test_others_pass(self) -> None:
-        """While a namespace is broken, events of others are written at once, in their order."""
+        """While a namespace is broken, events of others are written immediately and in order."""
         queue = make_queue(senders=3)
         self.broken(queue, 60)
         for number in range(20):
@@ -685,7 +685,7 @@ class TestNamespaces:
         assert not queue.breaker.open
 
     def test_own_pace(self) -> None:
-        """A broken namespace is probed by one request at a time, at pauses that double up to sleep_duration."""
+        """A broken namespace is probed by one request at a time, with pauses that double up to sleep_duration."""
         queue = make_queue(senders=2)
         self.broken(queue)
         now, pauses, names = 0.3, [], []
@@ -703,7 +703,7 @@ class TestNamespaces:
         assert names == ["b3", "b4", "b5", "b0", "b1", "b2", "b3"]
 
     def test_its_answer_closes_it(self) -> None:
-        """Any answer to the broken namespace lets its events pass; those in back-off keep their own waits."""
+        """Any answer to the broken namespace makes its events due. Those in back-off keep their own waits."""
         for outcome in (Delivered(), BROKEN, Rejected(422, "")):
             queue = make_queue(senders=2)
             self.broken(queue)
@@ -713,7 +713,7 @@ class TestNamespaces:
             assert wait(queue, 1.0) == (50.0 if outcome == BROKEN else 99.0)
 
     def test_it_costs_its_events_no_tries(self) -> None:
-        """While a namespace is broken its events are charged no tries, though the server answers others."""
+        """While a namespace is broken its events are not charged, even though the server answers others."""
         queue = make_queue(senders=2, max_age=1e6)
         self.broken(queue, 3)
         now = 0.0
@@ -725,7 +725,7 @@ class TestNamespaces:
         assert (queue.dropped, queue.keys) == ({}, 3)
 
     def test_one_event_alone_is_charged(self) -> None:
-        """One failing event makes no broken namespace: it ends after twelve tries while others are answered."""
+        """One failing event does not make a namespace broken: it ends after twelve tries while others are answered."""
         queue = make_queue()
         offer(queue, "poison", namespace="bad")
         now = 0.0
@@ -737,7 +737,7 @@ class TestNamespaces:
         assert queue.dropped == {DropReason.RETRIES_EXHAUSTED: 1}
 
     def test_probes_go_round(self) -> None:
-        """While the whole server is unavailable, probes go round over the namespaces."""
+        """While the whole server is unavailable, probes rotate over the namespaces."""
         queue = make_queue(senders=2, max_age=1e6)
         for namespace in ("a", "a", "a", "b", "c"):
             offer(queue, f"{namespace}{queue.keys}", namespace=namespace)
@@ -753,7 +753,7 @@ class TestNamespaces:
         assert names == ["b3", "c4", "a2", "b3", "c4", "a0"]
 
     def test_untried_namespaces_do_not_wait(self) -> None:
-        """During an outage a namespace that has not failed is tried at once, once a second; one that fails waits."""
+        """During an outage a namespace that has not failed is tried at once, one per second. Failing ones wait."""
         queue = TestBreaker.opened(senders=2)
         for namespace in "xyz":
             offer(queue, namespace, now=1.0, namespace=namespace)
@@ -770,7 +770,7 @@ class TestNamespaces:
         assert take(queue, 3.0).name == "y"
 
     def test_proven_namespaces_come_first(self) -> None:
-        """Of the namespaces that have not failed, those that were answered before are tried first."""
+        """Among the namespaces that have not failed, those answered before are tried first."""
         queue = make_queue(senders=2)
         offer(queue, "early", namespace="good")
         write(queue, Delivered())
@@ -783,7 +783,7 @@ class TestNamespaces:
         assert take(queue, 1.0).name == "late"
 
     def test_after_an_outage_all_are_probed_at_once(self) -> None:
-        """The first answer after an outage makes the probes due of the namespaces that failed during it."""
+        """The first answer after an outage makes the probes of all namespaces due that failed during it."""
         queue = make_queue(senders=2, max_age=1e6)
         for namespace in ("a", "a", "a", "b", "b", "b"):
             offer(queue, f"{namespace}{queue.keys}", namespace=namespace)
@@ -817,7 +817,7 @@ class TestNamespaces:
         assert drops(queue)[-1] == ("backlog_full", "b6", 1, 1)
 
     def test_notifications(self) -> None:
-        """A broken namespace is reported by its name, once; and once when it is answered again."""
+        """A broken namespace is reported once by name, and once more when it is answered again."""
         queue = make_queue(senders=2)
         self.broken(queue)
         queue.take_notifications()
@@ -828,7 +828,7 @@ class TestNamespaces:
         assert queue.take_notifications() == [NamespaceBack("bad", 20.0, 6)]
 
     def test_a_403_elsewhere_is_final(self) -> None:
-        """A broken namespace does not make a refusal in another one a failure that is tried again."""
+        """A broken namespace does not turn a refusal in another namespace into a retry."""
         queue = make_queue(senders=2)
         self.broken(queue)
         for now in (100.0, 101.0):
@@ -841,7 +841,7 @@ class TestNamespaces:
         assert queue.dropped == {DropReason.REJECTED: 1}
 
     def test_stop(self) -> None:
-        """Once the queue is stopping, broken namespaces are probed at short pauses too, new ones included."""
+        """A stopping queue probes broken namespaces, including new ones, with short pauses."""
         queue = make_queue(senders=2)
         self.broken(queue)
         for now in (10.0, 20.0, 30.0, 40.0, 50.0):
@@ -856,7 +856,7 @@ class TestNamespaces:
             now += pause
 
     def test_forgotten_namespaces(self) -> None:
-        """Namespaces without pending writes are forgotten when there are too many."""
+        """Beyond a limit, namespaces without pending writes are forgotten."""
         queue = make_queue()
         for number in range(5000):
             offer(queue, "a", namespace=f"n{number}")
@@ -868,7 +868,7 @@ class TestSeries:
     """Writes that wait by choice."""
 
     def test_due(self) -> None:
-        """A write with a due time waits for it; each offer moves it; one without makes it due now."""
+        """A delayed write waits for its due time. Each offer moves it, and one without a due time makes it due now."""
         queue = make_queue()
         offer(queue, "a", 2, due=100.0)
         assert wait(queue) == 100.0
@@ -878,7 +878,7 @@ class TestSeries:
         assert request(take(queue, 5.0)) == (PATCH, "a", 4)
 
     def test_first_write_keeps_its_time(self) -> None:
-        """A first write, or a retry, keeps its time whatever due says."""
+        """A first write or a retry ignores later due times."""
         queue = make_queue()
         offer(queue, "a", 1)
         offer(queue, "a", 2, due=100.0)
@@ -887,7 +887,7 @@ class TestSeries:
         assert wait(queue) == 3.0
 
     def test_due_while_in_flight(self) -> None:
-        """Of the offers during an attempt the last due time holds, unless one of them was at once."""
+        """The last due time of the offers during an attempt counts, unless one of them is immediate."""
         for dues, expected in (([100.0, 200.0], 200.0), ([100.0, None], None), ([None, 100.0], None)):
             queue = make_queue()
             offer(queue, "a", 1)
@@ -901,7 +901,7 @@ class TestSeries:
                 assert wait(queue) == expected
 
     def test_outside_backlog_and_age(self) -> None:
-        """It takes no place in the backlog, does not age, and is in the ledger."""
+        """A delayed write takes no place in the backlog and does not age, but is in the ledger."""
         queue = make_queue(backlog=1, max_age=10.0)
         for name in "abc":
             offer(queue, name, 2, due=1800.0)
@@ -912,14 +912,14 @@ class TestSeries:
         assert queue.oldest_age(1100.0) == 0.0
 
     def test_age_counts_from_due(self) -> None:
-        """Once it is under way its age is counted from when it was due."""
+        """Once it is in flight, its age is counted from its due time."""
         queue = make_queue()
         offer(queue, "a", 2, due=100.0)
         take(queue, 103.0)
         assert queue.oldest_age(104.0) == 4.0
 
     def test_not_a_probe_before_it_is_due(self) -> None:
-        """An open circuit breaker does not probe with it before it is due."""
+        """An open circuit breaker does not probe with a write before its due time."""
         queue = make_queue(senders=2, max_age=1.0)
         offer(queue, "series", 2, due=100.0)
         for name in "ab":
@@ -931,7 +931,7 @@ class TestSeries:
         assert take(queue, 100.0).name == "series"
 
     def test_flush_now_one(self) -> None:
-        """A forgotten series is written at once. That makes neither a key in back-off due, nor a probe."""
+        """`flush_now` for one key makes a delayed write due, but neither a key in back-off nor a probe."""
         queue = make_queue(senders=2)
         offer(queue, "series", 2, due=1800.0)
         offer(queue, "a")
@@ -945,7 +945,7 @@ class TestSeries:
         assert wait(queue, 1.0) == 0.25
 
     def test_flush_now_while_trying(self) -> None:
-        """What fails while a flush waits for it is tried again at once, once, unless the server asks for a pause."""
+        """A failure during a flush is retried once at once, unless the server asks for a pause."""
         for outcome, due in ((BROKEN, 1.0), (Failed("busy", 3.0), 4.0)):
             queue = make_queue()
             offer(queue, "a")
@@ -959,7 +959,7 @@ class TestSeries:
             assert wait(queue, due) == 50.0
 
     def test_flush_now_while_in_flight(self) -> None:
-        """A flush hurries also what waits for an attempt to end before its own waiting by choice."""
+        """A flush also hastens delayed writes behind an attempt in flight."""
         queue = make_queue()
         offer(queue, "a", 1)
         attempt = take(queue)
@@ -969,7 +969,7 @@ class TestSeries:
         assert request(take(queue, 1.0)) == (PATCH, "a", 2)
 
     def test_drain_hurries_later_ones(self) -> None:
-        """While it drains, a series that comes waits neither for its interval nor for the pause between two tries."""
+        """During a shutdown a new series waits neither for its interval nor for a retry."""
         queue = make_queue()
         queue.begin_stop(0.0, 0.25, 5.0)
         offer(queue, "a", 2, due=1800.0)
@@ -977,15 +977,15 @@ class TestSeries:
 
 
 class TestCatchUp:
-    """Writes that stand for no event: they only bring a count up to date."""
+    """Catch-up writes: they update a count without an event of their own."""
 
     @staticmethod
     def offer(queue: WorkQueue, count: int, due: float | None = 300.0, now: float = 0.0) -> None:
-        """Offer the count of an event that was held back."""
+        """Offer the count of a filtered event."""
         queue.offer(Occurrence("a", count), now, present=True, due=due, events=0)
 
     def test_one_patch(self) -> None:
-        """However many are offered, one patch has the newest count; it is no delivered event."""
+        """All pending catch-ups are one patch with the newest count, and it is not counted as a delivered event."""
         queue = make_queue()
         for count in range(26, 300):
             self.offer(queue, count)
@@ -994,7 +994,7 @@ class TestCatchUp:
         assert (queue.delivered, queue.merged, queue.written, queue.keys) == (0, 0, {PATCH: 1}, 0)
 
     def test_it_joins_a_pending_write(self) -> None:
-        """While a write of the event is pending, that carries the newest count, and stands for as many events."""
+        """A catch-up joins a pending write of the event, which carries the newest count but no additional event."""
         queue = make_queue()
         offer(queue, "a", 1)
         self.offer(queue, 2)
@@ -1011,7 +1011,7 @@ class TestCatchUp:
         assert (queue.delivered, queue.merged, queue.events) == (2, 1, 0)
 
     def test_after_an_attempt(self) -> None:
-        """A count that is held back during an attempt waits for its token; after a failure it joins the next try."""
+        """A catch-up during an attempt waits for its token. After a failure it joins the next try."""
         for outcome, due in ((Delivered(), 300.0), (BROKEN, 1.0)):
             queue = make_queue()
             offer(queue, "a", 25)
@@ -1023,7 +1023,7 @@ class TestCatchUp:
             assert (queue.delivered, queue.merged, queue.events) == (1, 0, 0)
 
     def test_flush_and_stop(self) -> None:
-        """A flush, and the end, write it at once, without a token."""
+        """Flush and shutdown write a catch-up immediately, without a token."""
         for hurry in (lambda queue: queue.flush_now(1.0), lambda queue: queue.begin_stop(1.0, 0.25, 5.0)):
             queue = make_queue()
             self.offer(queue, 26)
@@ -1034,7 +1034,7 @@ class TestCatchUp:
             assert queue.flushed(mark)
 
     def test_its_loss_is_no_event(self) -> None:
-        """A catch-up that is refused, or left at the end, is no dropped event, and nothing is reported."""
+        """A rejected or remaining catch-up is not counted as a dropped event, and not reported."""
         queue = make_queue()
         self.offer(queue, 26)
         write(queue, Rejected(422, "Invalid"), 300.0)
@@ -1045,10 +1045,10 @@ class TestCatchUp:
 
 
 class TestFlush:
-    """A mark is settled when what came before it has ended."""
+    """A mark is settled when all earlier events have ended."""
 
     def test_mark(self) -> None:
-        """What was offered before counts, what is merged or offered later does not."""
+        """Events offered before the mark count. Events merged or offered later do not."""
         queue = make_queue()
         offer(queue, "a", 1)
         attempt = take(queue)
@@ -1061,7 +1061,7 @@ class TestFlush:
         assert not queue.flushed(queue.mark())
 
     def test_dropped_is_settled(self) -> None:
-        """An event dropped for a reason has ended."""
+        """A dropped event has ended."""
         queue = make_queue()
         offer(queue, "a")
         mark = queue.mark()
@@ -1069,7 +1069,7 @@ class TestFlush:
         assert queue.flushed(mark)
 
     def test_failed_is_not_settled(self) -> None:
-        """A write that is to be tried again has not ended, nor has what joined it."""
+        """A write that will be retried has not ended, nor have the events that joined it."""
         queue = make_queue()
         offer(queue, "a", 1)
         mark = queue.mark()
@@ -1079,7 +1079,7 @@ class TestFlush:
         assert not queue.flushed(mark)
 
     def test_flush_now(self) -> None:
-        """Keys in back-off, and those that wait by choice, are due at once; those under way are left."""
+        """Keys in back-off and delayed writes are due at once. Those in flight are unaffected."""
         queue = make_queue()
         for name in "abc":
             offer(queue, name)
@@ -1093,10 +1093,10 @@ class TestFlush:
 
 
 class TestEnd:
-    """Draining, sealing, closing."""
+    """Shutdown: begin_stop, end_input and close."""
 
     def test_drain_caps_waits(self) -> None:
-        """Every key is due at once, then no wait is longer than told: keys', probes', nor a server's own."""
+        """Every key is due at once, and later waits are capped: of keys, of probes and by Retry-After."""
         queue = TestBreaker.opened()
         queue.begin_stop(2.0, 0.25, 7.0)
         for tries in range(12):
@@ -1104,7 +1104,7 @@ class TestEnd:
             assert wait(queue, 2.0 + tries * 0.25) == 0.25
 
     def test_drain_charges_nothing(self) -> None:
-        """No try is charged while it drains."""
+        """During a shutdown no try is charged."""
         queue = make_queue()
         offer(queue, "a")
         queue.begin_stop(0.0, 0.25, 100.0)
@@ -1123,7 +1123,7 @@ class TestEnd:
         assert drops(queue) == [("shutdown", "a", 1, 1)]
 
     def test_seal(self) -> None:
-        """When nothing more is to come, the queue closes once it is empty."""
+        """After `end_input` the queue closes once it is empty."""
         queue = make_queue()
         offer(queue, "a")
         attempt = take(queue)
@@ -1134,7 +1134,7 @@ class TestEnd:
         assert queue.closed
 
     def test_close(self) -> None:
-        """What is left is given up, in flight and merged too; a late answer changes nothing, a repeat gives 0."""
+        """`close` drops all pending events, in flight and merged ones too. A late answer changes nothing."""
         queue = make_queue()
         offer(queue, "a", 1)
         attempt = take(queue)
@@ -1147,7 +1147,7 @@ class TestEnd:
         assert CLOSED is queue.take(0.0)
 
     def test_oldest_age(self) -> None:
-        """The oldest write that has not ended tells how far behind the sink is."""
+        """The age of the oldest pending write shows how far behind the sink is."""
         queue = make_queue()
         assert queue.oldest_age(9.0) == 0.0
         offer(queue, "a", now=1.0)
@@ -1156,7 +1156,7 @@ class TestEnd:
         assert queue.oldest_age(9.0) == 8.0
 
     def test_version(self) -> None:
-        """Whatever can end a wait changes the version that the wait was told."""
+        """Every change that can end a wait changes the version."""
         queue = make_queue()
         step = queue.take(0.0)
         assert isinstance(step, Wait)
@@ -1168,10 +1168,10 @@ class TestEnd:
 
 
 class TestWaking:
-    """Who waits for a change hears of it, and a hurry reaches what it is meant for."""
+    """Waiting senders notice every change, and `flush_now` affects only its key."""
 
     def test_version(self) -> None:
-        """Whatever may give a sender work is another version: an offer, an outcome, what expires, a seal, the end."""
+        """Every change that may give a sender work increases the version: offer, outcome, expiry, flush, end, close."""
         queue = make_queue(max_age=50.0)
         versions = [queue.version]
         for change in (
@@ -1187,13 +1187,13 @@ class TestWaking:
         assert versions == sorted(set(versions))
 
     def test_due_is_a_moment(self) -> None:
-        """A write that can wait is due when it says, at whatever hour."""
+        """A due time is absolute."""
         queue = make_queue()
         offer(queue, "a", now=1000.0, due=1006.0)
         assert wait(queue, 1000.0) == 6.0
 
     def test_drain_makes_due(self) -> None:
-        """A drain makes what waits due at once, by choice or after a failure."""
+        """A shutdown makes all waiting writes due, delayed ones and retries."""
         queue = make_queue()
         offer(queue, "series", due=60.0)
         offer(queue, "failed")
@@ -1202,7 +1202,7 @@ class TestWaking:
         assert {take(queue, 1.0).name for _ in "ab"} == {"series", "failed"}
 
     def test_flush_now_one(self) -> None:
-        """A hurry for one key that is under way leaves the wait after its failure as it is; one for all does not."""
+        """`flush_now` for a key in flight keeps the wait after its failure. For all keys it skips the wait."""
         for key, expected in ((("default", "a"), 7.0), (None, 0.0)):
             queue = make_queue()
             offer(queue, "a")
@@ -1213,10 +1213,10 @@ class TestWaking:
 
 
 class TestBacklog:
-    """What counts as backlog, and what has waited too long."""
+    """The capacity of the backlog, and the expiry of writes."""
 
     def test_by_choice_uses_no_capacity(self) -> None:
-        """An item that waits by choice uses no capacity, however often it is offered. One in flight or failed does."""
+        """A delayed item uses no capacity, even after several offers. One in flight or failed does."""
         for failed in (False, True):
             queue = make_queue(backlog=1)
             offer(queue, "a", 2, due=100.0)
@@ -1231,7 +1231,7 @@ class TestBacklog:
             assert drops(queue) == [("backlog_full", "c", 1, 1)]
 
     def test_ended_items_use_no_capacity(self) -> None:
-        """An item that has ended uses no capacity, whether or not it waited by choice."""
+        """An ended item uses no capacity, whether or not it was delayed."""
         for due in (None, 100.0):
             queue = make_queue(backlog=1)
             for number in range(3):
@@ -1242,7 +1242,7 @@ class TestBacklog:
             assert drops(queue) == [("backlog_full", "b", 1, 1)]
 
     def test_each_expires_at_its_own_time(self) -> None:
-        """Each write expires at its own time, and not before; one that waits by choice never does."""
+        """Each write expires at its own time and not before. A delayed one never does."""
         queue = make_queue(max_age=100.0)
         offer(queue, "a", now=0.0)
         offer(queue, "b", now=50.0)
@@ -1254,7 +1254,7 @@ class TestBacklog:
             assert [name for _, name, _, _ in drops(queue)] == expected
 
     def test_oldest_age(self) -> None:
-        """The age counts from the offer, however often the write waits; after a wait by choice, from its due time."""
+        """The age counts from the offer through all retries, or from the due time of a delayed write."""
         queue = make_queue()
         offer(queue, "a", now=10.0)
         write(queue, BROKEN, 10.0, pause=7.0)
@@ -1274,17 +1274,17 @@ class TestBytes:
     LIMIT = 10_000
 
     def make(self, **options: Any) -> WorkQueue:
-        """A queue for states of the size of their message."""
+        """A queue whose states have the size of their message."""
         return make_queue(backlog_bytes=self.LIMIT, size_of=lambda state: len(state.message), **options)
 
     def offer(self, queue: WorkQueue, name: str, size: int, count: int = 1, now: float = 0.0) -> None:
-        """Offer an event with a message of some size."""
+        """Offer an event with a message of this size."""
         reference = ObjectReference(kind="Pod", api_version="v1", namespace="default", name=name)
         event = Event(reference, "Normal", "R", "x" * size, EventSource("c"), 0, 1, count=count, name=name)
         queue.offer(event, now, present=count > 1)
 
     def test_full(self) -> None:
-        """What does not fit is dropped; memory is free again after the delivery, and one state always fits."""
+        """A state that does not fit is dropped. Delivery frees memory, and one state always fits."""
         queue = self.make()
         self.offer(queue, "a", 50_000)
         self.offer(queue, "b", 1)
@@ -1295,7 +1295,7 @@ class TestBytes:
         assert (queue.keys, queue.dropped) == (3, {DropReason.BACKLOG_FULL: 2})
 
     def test_merge(self) -> None:
-        """A merge never drops an event: without memory for its message the older one is sent with the new count."""
+        """A merge never drops an event: if the new message does not fit, the older one is sent with the new count."""
         queue = self.make()
         self.offer(queue, "a", 9_000)
         self.offer(queue, "b", 500)
@@ -1306,7 +1306,7 @@ class TestBytes:
         assert (len(state.message), state.count) == (500, 2)  # type: ignore[attr-defined]
 
     def test_merge_during_an_attempt(self) -> None:
-        """States offered during an attempt are counted, and no longer after it."""
+        """States offered during an attempt use memory until the attempt ends."""
         queue = self.make()
         self.offer(queue, "a", 4_000)
         attempt = take(queue)
@@ -1318,7 +1318,7 @@ class TestBytes:
         assert queue.keys == 2
 
     def test_nothing_is_left(self) -> None:
-        """However writes end, their memory is free again."""
+        """Every end of a write frees its memory."""
         queue = self.make(max_age=10.0)
         for outcome in (Delivered(), Rejected(403, "no"), Failed("x"), Gone()):
             self.offer(queue, "a", 9_000)
