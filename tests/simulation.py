@@ -1,4 +1,4 @@
-"""Outages in virtual time: the work queue beside client-go's policy, against one scripted server.
+"""Outages in simulated time: the work queue and client-go's policy against the same scripted server.
 
 ``python -m tests.simulation`` prints the tables of ``docs/reliability.md``.
 """
@@ -29,30 +29,30 @@ MAX_AGE = 3600.0
 SLEEP = 10.0
 CLIENT_GO_QUEUE = 1000
 GOOD = "good"
-"""The namespace that is answered, beside those that are broken."""
+"""The namespace that works, in scenarios with broken ones."""
 CLIENT_GO_TRIES = 12
 
 
 @dataclass(frozen=True)
 class Occurrence:
-    """The simplest state that a work queue can hold: a name and a count."""
+    """The simplest state for a work queue: a name and a count."""
 
     name: str
     count: int = 1
     namespace: str = "default"
 
     def to_dict(self) -> dict[str, Any]:
-        """The body of a create."""
+        """Return the body of a create."""
         return {"metadata": {"name": self.name}, "count": self.count}
 
     def to_patch(self) -> dict[str, Any]:
-        """The body of a patch."""
+        """Return the body of a patch."""
         return {"count": self.count}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server makes of a request: how long it takes, the error if any, and whether the write lands anyway."""
+    """The server's reaction to a request: its latency, its error, and whether the write succeeds despite an error."""
 
     latency: float
     error: Exception | None = None
@@ -72,7 +72,7 @@ class Call:
 
 @dataclass
 class Server:
-    """Holds events by name, and answers as its script says."""
+    """Stores events by name and answers as scripted."""
 
     script: Callable[[Call], Answer]
     counts: dict[str, int] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Server:
     calls_by_namespace: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def request(self, now: float, verb: Verb, state: Occurrence) -> tuple[float, Exception | None]:
-        """Make a request; how long it takes, and the error that comes of it."""
+        """Handle a request and return its latency and error."""
         self.calls += 1
         self.calls_by_namespace[state.namespace] += 1
         answer = self.script(Call(now, verb, state.name, self.calls, state.namespace))
@@ -90,7 +90,7 @@ class Server:
         return answer.latency, answer.error or error
 
     def write(self, verb: Verb, state: Occurrence) -> StatusError | None:
-        """Store the state, as the API server does."""
+        """Store the state as the API server does."""
         known = state.name in self.counts
         if verb is Verb.CREATE and known:
             return StatusError(409, "AlreadyExists")
@@ -102,7 +102,7 @@ class Server:
 
 @dataclass
 class Result:
-    """What became of a scenario's events."""
+    """The outcome of a scenario."""
 
     calls: int = 0
     calls_by_namespace: dict[str, int] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Result:
 
     @property
     def losses(self) -> int:
-        """How many events were lost."""
+        """Number of lost events."""
         return sum(self.lost.values())
 
     @property
@@ -123,20 +123,20 @@ class Result:
 
     @property
     def median(self) -> float:
-        """The time from an event to its delivery that half of them need, in seconds."""
+        """The median time from an event to its delivery, in seconds."""
         return statistics.median(self.lags) if self.lags else 0.0
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Events that come, as (moment, name), and the server that they meet. A name may begin with a namespace and /."""
+    """Events as (moment, name) and the server's script. A name can have a namespace as prefix: `namespace/name`."""
 
     title: str
     arrivals: list[tuple[float, str]]
     script: Callable[[Call], Answer]
 
     def occurrences(self) -> Iterator[tuple[float, Occurrence]]:
-        """The events with their counts."""
+        """Yield the events with their counts."""
         counts: dict[str, int] = defaultdict(int)
         for moment, name in self.arrivals:
             counts[name] += 1
@@ -145,10 +145,10 @@ class Scenario:
 
 
 class Kevents:
-    """The work queue, and as many senders as it has, in virtual time."""
+    """The work queue and its senders in simulated time."""
 
     def __init__(self, scenario: Scenario, seed: int = 1, senders: int = SENDERS) -> None:
-        """Nothing has happened yet."""
+        """Create the queue and the server."""
         share = random.Random(seed)
         self._jitter = lambda: share.uniform(0.5, 1.0)
         self._arrivals = deque(scenario.occurrences())
@@ -163,7 +163,7 @@ class Kevents:
         )
 
     def run(self) -> Result:
-        """Let everything happen."""
+        """Run the scenario."""
         now: float | None = 0.0
         while now is not None:
             while self._arrivals and self._arrivals[0][0] <= now:
@@ -214,15 +214,15 @@ class Kevents:
                 self._result.lost[str(notification.reason)] += notification.events
                 moments = self._moments[notification.state.name]
                 if notification.reason == "backlog_full":
-                    moments.clear()  # a new key: only what was refused just now
+                    moments.clear()  # a new key: only the event that was just refused
                 for _ in range(min(notification.events, len(moments))):
                     moments.popleft()
 
 
 def client_go(scenario: Scenario, seed: int = 1) -> Result:
-    """client-go's policy: one event at a time; Status errors are final, all others are tried twelve times.
+    """client-go's policy: one event at a time. StatusErrors are final, and other errors are retried up to twelve times.
 
-    Its distributor never blocks: what a full watcher (1000 places) misses is lost.
+    Its broadcaster never blocks: events that do not fit a full watcher's queue of 1000 are lost.
     """
     share, server, result = random.Random(seed), Server(scenario.script), Result()
     arrivals = deque(scenario.occurrences())
@@ -273,50 +273,50 @@ TIMED_OUT = Answer(15.0, UnavailableError("timed out"))
 
 
 def status(code: int, latency: float = 0.005, retry_after: float | None = None) -> Answer:
-    """An answer with that status."""
+    """Return an answer with that status."""
     return Answer(latency, StatusError(code, retry_after=retry_after))
 
 
 def steady(rate: float, seconds: float, objects: int | None = None) -> list[tuple[float, str]]:
-    """Events at a steady rate: each of its own, or in turns about so many objects."""
+    """Return events at a steady rate, each about a new object or about `objects` objects in turns."""
     total = round(rate * seconds)
     return [(number / rate, f"e{number if objects is None else number % objects}") for number in range(total)]
 
 
 def out_until(end: float, answer: Callable[[Call], Answer]) -> Callable[[Call], Answer]:
-    """A server that answers so until then, and well afterwards."""
+    """Return a script that uses `answer` until `end` and succeeds afterwards."""
     return lambda call: answer(call) if call.now < end else QUICK
 
 
 def coin(seed: int, heads: Answer, tails: Answer) -> Callable[[Call], Answer]:
-    """A server that answers by chance, half of the calls so and half of them otherwise."""
+    """Return a script that chooses between two answers at random."""
     chance = random.Random(seed)
     return lambda _: heads if chance.random() < 0.5 else tails
 
 
 def mixed(call: Call) -> Answer:
-    """A server whose store is gone: 500 and time-outs in turns."""
+    """A server whose storage fails, with status 500 and time-outs in turns."""
     return TIMED_OUT if call.number % 2 else status(500)
 
 
 def poisoned(name: str, answer: Answer) -> Callable[[Call], Answer]:
-    """A server that answers so to events whose name ends so, and well to others."""
+    """Return a script that uses `answer` for events whose name ends with `name` and succeeds otherwise."""
     return lambda call: answer if call.name.endswith(name) else QUICK
 
 
 def broken(*namespaces: str, answer: Answer | None = None) -> Callable[[Call], Answer]:
-    """A server that answers so (500 without it) to each request of some namespaces, and well to others."""
+    """Return a script that fails all requests of some namespaces, by default with 500, and succeeds otherwise."""
     return lambda call: (answer or status(500)) if call.namespace in namespaces else QUICK
 
 
 def beside(broken_events: int, *namespaces: str, seconds: float = 600, rate: float = 1000) -> list[tuple[float, str]]:
-    """Events of namespaces that are broken, shared out among them, and ten a second of one that is not."""
+    """Return events spread over broken namespaces, and ten a second of a working one."""
     bad = [(number / rate, f"{namespaces[number % len(namespaces)]}/e{number}") for number in range(broken_events)]
     return sorted(bad + [(moment, f"{GOOD}/{name}") for moment, name in steady(10, seconds)])
 
 
 def scenarios() -> list[Scenario]:
-    """All of them, fresh: a script may remember what it was asked."""
+    """Return all scenarios with fresh scripts, which may have state."""
     refused, busy, down = (lambda _: REFUSED), (lambda _: status(429, retry_after=5)), (lambda _: status(503))
     slow = lambda _: Answer(0.02)  # noqa: E731
     landed = Answer(15.0, UnavailableError("timed out"), lands=True)

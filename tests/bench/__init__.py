@@ -1,1 +1,1 @@
-"""How fast kevents is, beside client-go: the measurements, none of which the plain test command runs."""
+"""Benchmarks of kevents and client-go. The plain test command runs none of them."""

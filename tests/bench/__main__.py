@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: kevents beside client-go; with a name after it, one of the other measurements."""
+"""`python -m tests.bench` compares kevents with client-go. An argument selects another measurement."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ OTHERS: Final[dict[str, tuple[str, Measure]]] = {
 
 
 def main() -> None:
-    """Read the command line, and measure."""
+    """Parse the command line and run the measurement."""
     options = _parser().parse_args()
     options.python = options.python or [sys.executable]
     if options.what == "compare":

@@ -1,4 +1,4 @@
-"""What the correlator costs for each event of a mix, and the bodies of what it decides on."""
+"""Benchmarks of the correlator for each event of a mix, and of building the bodies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVENTS = 5_000
 
 @pytest.mark.parametrize("name", MIXES)
 def test_correlate(benchmark: BenchmarkFixture, name: str) -> None:
-    """5,000 events of a mix, the patch built where one is due."""
+    """5,000 events of a mix, including the patch bodies."""
     mix = MIXES[name]
     events = mix.make(EVENTS)
     results: list[kevents.EventCorrelateResult] = []
@@ -41,11 +41,11 @@ def test_correlate(benchmark: BenchmarkFixture, name: str) -> None:
 
 
 def test_body(benchmark: BenchmarkFixture) -> None:
-    """The body of a create, built."""
+    """Building the body of a create."""
     assert benchmark(lambda: event(1).to_dict())["count"] == 1
 
 
 def test_patch(benchmark: BenchmarkFixture) -> None:
-    """The patch of a known event, built."""
+    """Building the patch of a known event."""
     known = event(1).replace(count=7)
     assert benchmark(known.to_patch)["count"] == 7

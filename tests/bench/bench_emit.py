@@ -1,4 +1,4 @@
-"""What a call of `event()` costs its caller, by what it is given; and the references made of that."""
+"""Benchmarks of `event()` and of building references, by the type of the object."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BURST = 500
 
 
 def model() -> object:
-    """A pod as the official client has it."""
+    """Return a pod as a model of the official client."""
     client = pytest.importorskip("kubernetes.client")
     metadata = client.V1ObjectMeta(name="web-0", namespace="prod", uid="0d3f1c8a", resource_version="1000")
     return client.V1Pod(api_version="v1", kind="Pod", metadata=metadata)
 
 
 def kopf_body() -> object:
-    """A pod as kopf hands it to a handler."""
+    """Return a pod as kopf passes it to a handler."""
     bodies = pytest.importorskip("kopf._cogs.structs.bodies")
     return bodies.Body(manifest())
 
@@ -41,7 +41,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
 
 @pytest.fixture
 def broadcaster() -> Iterator[kevents.EventBroadcaster]:
-    """One whose consumer does nothing."""
+    """A broadcaster whose watcher does nothing."""
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_event_watcher(lambda _: None)
         yield broadcaster
@@ -49,7 +49,7 @@ def broadcaster() -> Iterator[kevents.EventBroadcaster]:
 
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_emit(benchmark: BenchmarkFixture, broadcaster: kevents.EventBroadcaster, kind: str) -> None:
-    """500 events in a row; what was recorded before has been consumed."""
+    """500 events in a row, with earlier events already consumed."""
     recorder, obj = broadcaster.new_recorder(SOURCE), OBJECTS[kind]()
 
     def record() -> None:
@@ -67,5 +67,5 @@ def test_emit(benchmark: BenchmarkFixture, broadcaster: kevents.EventBroadcaster
 
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_reference(benchmark: BenchmarkFixture, kind: str) -> None:
-    """A reference is made of each of them."""
+    """A reference is built from each type of object."""
     assert benchmark(kevents.get_reference, OBJECTS[kind]()).name == "web-0"

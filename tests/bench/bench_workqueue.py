@@ -1,4 +1,4 @@
-"""What the work queue costs for each write: offered, taken, done."""
+"""Benchmarks of the work queue for each write: offered, taken, done."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ WRITES = 1_000
 
 
 def queue() -> WorkQueue:
-    """Room for all of them."""
+    """Return a queue with space for all writes."""
     return WorkQueue(senders=4, backlog=WRITES, max_age=3600.0, sleep_duration=10.0, jitter=lambda: 1.0)
 
 
 def work_off(waiting: WorkQueue) -> None:
-    """Take and settle until nothing is left."""
+    """Process all pending writes."""
     while isinstance(step := waiting.take(1.0), Attempt):
         waiting.done(step, Delivered(), 2.0, 0.0)
 
 
 def test_different_keys(benchmark: BenchmarkFixture) -> None:
-    """1,000 creates of objects of their own."""
+    """1,000 creates of different objects."""
     states = [event(number, about=number) for number in range(WRITES)]
 
     def offer_and_work_off(waiting: WorkQueue) -> None:
@@ -44,7 +44,7 @@ def test_different_keys(benchmark: BenchmarkFixture) -> None:
 
 
 def test_merged(benchmark: BenchmarkFixture) -> None:
-    """1,000 counts of one object, of which one is written."""
+    """1,000 counts of one object are merged into one write."""
     states = [event(1).replace(count=number + 2, name="web-0.1") for number in range(WRITES)]
 
     def offer_and_work_off(waiting: WorkQueue) -> None:

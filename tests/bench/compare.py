@@ -1,4 +1,4 @@
-"""kevents and client-go in turns against the same server: the medians, their ratios, and whether the aims are met."""
+"""Runs kevents and client-go in turns against the same server, and compares the medians with the aims."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.bench.subjects import realistic
 __all__ = ["compare", "run"]
 
 _DELIVERIES: Final = {0: 2000, 1: 500, 5: 300, 20: 100}
-"""By milliseconds: how many each round."""
+"""Number of deliveries in each round by the server's delay in milliseconds."""
 _MOST_EVENTS: Final = 20_000
 
 Rounds = list[dict[str, Any]]
@@ -26,24 +26,24 @@ class Side:
     """One of the two programs.
 
     Args:
-        name: For people.
-        command: That runs it, without options.
+        name: The name for display.
+        command: The command that runs it, without options.
         given: Its standard input.
     """
 
     def __init__(self, name: str, command: list[str], given: str = "") -> None:
-        """Nothing is measured yet."""
+        """Start without measurements."""
         self.name = name
         self.found: Rounds = []
         self._command = command
         self._given = given
 
     def think(self, scale: float) -> None:
-        """Measure what needs no server; it begins a round."""
+        """Start a round with the measurements that need no server."""
         self.found.append(run_json([*self._command, f"--scale={scale}"], self._given))
 
     def deliver(self, server: Server, scale: float) -> None:
-        """Measure the deliveries; it ends a round."""
+        """End a round with the measurements of deliveries."""
         numbers = {str(delay): max(round(number * scale), 20) for delay, number in _DELIVERIES.items()}
         found = run_json([*self._command, f"--url={server.url}", f"--deliver={json.dumps(numbers)}"])
         for delay, figures in found.items():
@@ -53,7 +53,7 @@ class Side:
 
 
 def compare(rounds: int, scale: float) -> tuple[list[Finding], dict[str, Rounds]]:
-    """Run both in turns; without Go kevents alone."""
+    """Run both programs in turns, or kevents alone if Go is missing."""
     ours = Side("kevents", [sys.executable, "-m", "tests.bench.ours"])
     sides = [ours]
     with ExitStack() as stack:
@@ -69,7 +69,7 @@ def compare(rounds: int, scale: float) -> tuple[list[Finding], dict[str, Rounds]
                 side.think(scale)
             for side in sides:
                 side.deliver(server, scale)
-            sides.reverse()  # whoever went first goes last
+            sides.reverse()  # the order alternates between rounds
     found = {side.name: side.found for side in sides}
     return findings(ours.found, found.get("client-go", [])), found
 

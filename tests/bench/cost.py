@@ -1,4 +1,4 @@
-"""What the application pays: the work of its other threads beside events, and how long a call of `event()` takes."""
+"""The cost for the application: the work of its other threads during recording, and the duration of `event()`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _LATENCY_SECONDS: Final = 10.0
 _TICK: Final = 0.002
 _DELAY: Final = 5
 _DEAD: Final = 1_000_000
-"""Milliseconds after which the server answers: alive, and never."""
+"""Delays of the server in milliseconds: a working one, and one that never answers."""
 
 Record = Callable[[int], None]
 
 
 def burn(ended: Callable[[], bool]) -> int:
-    """Work that needs the processor only: how much was done."""
+    """Do CPU-bound work and return the amount done."""
     done = 0
     while not ended():
         for _ in range(1000):
@@ -43,7 +43,7 @@ def burn(ended: Callable[[], bool]) -> int:
 
 
 def talk(ended: Callable[[], bool]) -> int:
-    """Work that hardly needs the processor, but gives it away and wants it back at each step: how much was done."""
+    """Do work that yields the CPU at each step and return the amount done."""
     source, target = os.pipe()
     done = 0
     while not ended():
@@ -60,7 +60,7 @@ WORK: Final = {"computing": burn, "talking": talk}
 
 
 def throughput(work: Callable[[Callable[[], bool]], int], rate: int, record: Record) -> float:
-    """How much of the work is done in a second, while another thread calls `record` so often a second."""
+    """Return the work done per second while another thread calls `record` at a rate."""
     ended = threading.Event()
     pacer = threading.Thread(target=pace, args=(rate, record, ended.is_set))
     pacer.start()
@@ -73,7 +73,7 @@ def throughput(work: Callable[[Callable[[], bool]], int], rate: int, record: Rec
 
 
 def pace(rate: int, record: Record, ended: Callable[[], bool]) -> None:
-    """Call `record` so often a second, several times in a row if once in a tick is not enough."""
+    """Call `record` `rate` times a second, several times in a row if needed."""
     begun, number = monotonic(), 0
     while not ended():
         due = int((monotonic() - begun) * rate)
@@ -85,7 +85,7 @@ def pace(rate: int, record: Record, ended: Callable[[], bool]) -> None:
 
 @contextmanager
 def recording(server: Server, delay: int = _DELAY) -> Iterator[tuple[Record, kevents.EventBroadcaster]]:
-    """What records one event of the realistic mix, which is written to the server."""
+    """Yield a function that records events of the realistic mix and a broadcaster that writes them to the server."""
     mix = realistic(60_000)
     manifests = [manifest(number) for number in range(300)]
     broadcaster = kevents.EventBroadcaster()
@@ -103,7 +103,7 @@ def recording(server: Server, delay: int = _DELAY) -> Iterator[tuple[Record, kev
 
 
 def beside(name: str, rate: int, server: Server) -> dict[str, Any]:
-    """The share of the work that is left when events are recorded beside it, in rounds with and without in turns."""
+    """Return the share of the work that is left while events are recorded, from rounds with and without recording."""
     shares = []
     before = requests(server)
     with recording(server) as (record, broadcaster):
@@ -117,13 +117,13 @@ def beside(name: str, rate: int, server: Server) -> dict[str, Any]:
 
 
 def requests(server: Server) -> int:
-    """How many writes the server has answered."""
+    """Return the number of writes the server has answered."""
     counters = server.counters()
     return counters["created"] + counters["patched"]
 
 
 def latencies(record: Record) -> list[float]:
-    """How long each call took, in microseconds, of 16 threads that make 100 a second each."""
+    """Return the duration of each call in microseconds, for 16 threads with 100 calls a second each."""
     found: list[list[float]] = [[] for _ in range(CALLERS)]
     crew = [threading.Thread(target=_call, args=(record, which, calls)) for which, calls in enumerate(found)]
     for thread in crew:
@@ -143,7 +143,7 @@ def _call(record: Record, which: int, calls: list[float]) -> None:
 
 
 def call_times(title: str, delay: int, server: Server) -> dict[str, Any]:
-    """Percentiles, the sink being alive or dead, and how long the collector of garbage held everything up at most."""
+    """Return percentiles of the call duration and the longest garbage collection, with a working or dead sink."""
     with recording(server, delay) as (record, _), collections() as pauses:
         found = latencies(record)
     return {"sink": title, "calls": len(found), **percentiles(found), "collector": max(pauses, default=0.0)}
@@ -151,7 +151,7 @@ def call_times(title: str, delay: int, server: Server) -> dict[str, Any]:
 
 @contextmanager
 def collections() -> Iterator[list[float]]:
-    """How long each collection of garbage takes meanwhile, in microseconds."""
+    """Yield the durations of garbage collections during the block, in microseconds."""
     pauses: list[float] = []
     begun = 0.0
 
@@ -171,7 +171,7 @@ def collections() -> Iterator[list[float]]:
 
 @contextmanager
 def frozen() -> Iterator[None]:
-    """What has been loaded is none of the collector's business."""
+    """Exclude all existing objects from garbage collection."""
     gc.collect()
     gc.freeze()
     try:
@@ -181,7 +181,7 @@ def frozen() -> Iterator[None]:
 
 
 def percentiles(found: list[float]) -> dict[str, float]:
-    """Of sorted values."""
+    """Return percentiles of sorted values."""
     places = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
     return {name: found[min(int(len(found) * place), len(found) - 1)] for name, place in places.items()} | {
         "worst": found[-1]
@@ -189,10 +189,8 @@ def percentiles(found: list[float]) -> dict[str, float]:
 
 
 def measure() -> dict[str, Any]:
-    """All of it."""
-    logging.getLogger("kevents").setLevel(
-        logging.CRITICAL
-    )  # what is given up when a measurement ends is of no interest
+    """Run all measurements."""
+    logging.getLogger("kevents").setLevel(logging.CRITICAL)  # dropped events at the end of a measurement are expected
     with serving() as server:
         shares = []
         for name in WORK:
@@ -210,7 +208,7 @@ def measure() -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """One for the work that is left, one for the calls."""
+    """Return one table for the work that is left and one for the calls."""
     lines = ["| work of another thread | events/s | work left | requests per event |", "| --- " * 4 + "|"]
     lines += [
         f"| {row['work']} | {row['rate']:,} | {row['left'] * 100:.1f} % | {row['written']:.2f} |"

@@ -1,4 +1,4 @@
-"""The same work for more of everything: time and memory of an event by objects, threads, watchers and broadcasters."""
+"""Time and memory of an event by the number of objects, threads, watchers and broadcasters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 def by_objects(objects: int) -> Row:
-    """Correlating 50,000 events, or two for each object, about so many objects in turns."""
+    """Correlate 50,000 events, or two for each object, about `objects` objects in turns."""
     number = max(_EVENTS, 2 * objects)
     events = [event(serial, about=serial % objects) for serial in range(number)]
     found = []
@@ -51,7 +51,7 @@ def by_objects(objects: int) -> Row:
 
 
 def correlator_bytes(objects: int) -> tuple[int, int]:
-    """What a correlator keeps of one event about each of so many objects, and of how many of them it knows."""
+    """Return the bytes a correlator keeps for one event about each of `objects` objects, and the number of its keys."""
     correlator = kevents.EventCorrelator(kevents.CorrelatorOptions(burst_size=NEVER_SKIPPED))
     gc.collect()
     tracemalloc.start()
@@ -68,19 +68,19 @@ def correlator_bytes(objects: int) -> tuple[int, int]:
 
 
 class Held:
-    """A handler of events that lets nothing through until it is told."""
+    """An event handler that blocks until it is released."""
 
     def __init__(self) -> None:
-        """Hold."""
+        """Start blocked."""
         self.over = threading.Event()
 
     def __call__(self, _: kevents.Event) -> None:
-        """Wait."""
+        """Wait for the release."""
         self.over.wait()
 
 
 def queued_bytes(obj: object, number: int = 20_000) -> float:
-    """What an event takes that waits in a mailbox."""
+    """Return the bytes of an event that waits in a mailbox."""
     held = Held()
     with kevents.EventBroadcaster(queue_length=_ROOM) as broadcaster:
         broadcaster.start_event_watcher(held)
@@ -100,10 +100,10 @@ def queued_bytes(obj: object, number: int = 20_000) -> float:
 
 
 def emit(*, threads: int = 1, watchers: int = 1, broadcasters: int = 1, number: int = 32_000) -> Row:
-    """Recording so many events from so many threads, without a pause, and seeing them handled by every watcher.
+    """Record `number` events from several threads without pauses until every watcher has handled them.
 
     Returns:
-        Microseconds of one event: of the callers until the last has returned, of the processor until all is handled.
+        Microseconds for each event: wall time until the last call has returned, and CPU time until all are handled.
     """
     with ExitStack() as stack:
         opened = [stack.enter_context(kevents.EventBroadcaster(queue_length=_ROOM)) for _ in range(broadcasters)]
@@ -140,12 +140,12 @@ def _record(recorders: list[kevents.EventRecorder], number: int) -> None:
 
 
 def measure() -> dict[str, Any]:
-    """All of it."""
+    """Run all measurements."""
     found: dict[str, Any] = {}
     say("growth: objects")
     found["objects"] = [by_objects(objects) for objects in OBJECTS]
     say("growth: threads, watchers, broadcasters")
-    emit()  # to warm up
+    emit()  # warm-up
     rounds = [_emit_all() for _ in range(_REPEATS)]
     for kind in rounds[0]:
         found[kind] = [_median_row(rows) for rows in zip(*(each[kind] for each in rounds), strict=True)]
@@ -166,7 +166,7 @@ def _median_row(rows: tuple[Row, ...]) -> Row:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """One table for the objects, one for the rest."""
+    """Return one table for the objects and one for the rest."""
     lines = ["| objects | µs per event | keys kept | bytes per key | bytes per event |", "| --- " * 5 + "|"]
     lines += [
         f"| {row['objects']:,} | {row['us']:.2f} | {row['keys']:,} | {row['bytes_per_key']:.0f} "

@@ -61,7 +61,7 @@ def memory(name: str) -> int:
 
 
 def run(sink: str, message_bytes: int, events: int, pace: str = "steady", limit: int | None = None) -> Row:
-    """Record events about different objects in this process, each with a message of its own.
+    """Record events about different objects in this process, each with its own message.
 
     Args:
         sink: ``accepting`` or ``outage``.
@@ -115,7 +115,7 @@ def _wait(broadcaster: kevents.EventBroadcaster, sink: str, most: int) -> None:
 
 
 def measure(share: float = 1.0) -> list[Row]:
-    """Measure each row in a process of its own.
+    """Measure each row in a separate process.
 
     Args:
         share: Part of the events that are recorded.
@@ -131,14 +131,14 @@ def measure(share: float = 1.0) -> list[Row]:
 
 
 def run_alone(sink: str, message_bytes: int, events: int, pace: str = "steady", limit: int | None = None) -> Row:
-    """Measure one row in a process of its own."""
+    """Measure one row in a separate process."""
     command = [sys.executable, "-m", "tests.bench.memory", sink, str(message_bytes), str(events), f"--pace={pace}"]
     row: Row = run_json([*command, *([] if limit is None else [f"--limit={limit}"])])
     return row
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown."""
+    """Return the results as Markdown."""
     columns = ["message", "sink", "recorded", "`max_message_bytes`", "events", "before", "peak", "after", "delivered"]
     columns += ["waiting", "dropped"]
     lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
@@ -160,7 +160,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """Measure one row in this process, and print JSON."""
+    """Measure one row in this process and print JSON."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.memory", description=__doc__)
     parser.add_argument("sink", choices=SINKS)
     parser.add_argument("bytes", type=int, help="length of each message")

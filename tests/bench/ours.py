@@ -1,4 +1,4 @@
-"""The side of kevents: measures what client-go's program measures, under the same names, and prints it as JSON."""
+"""Measures kevents with the same metrics as the client-go program, and prints JSON."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.bench.subjects import MIXES, SOURCE, Mix, manifest, reference
 __all__ = ["api_for", "deliver"]
 
 OTHER_SENDERS: Final = {0: 1, 5: 8}
-"""By milliseconds: with how many senders it is measured, too."""
+"""By delay in milliseconds: an additional number of senders."""
 BURST: Final = 500
-"""Events recorded in a row before they are waited for: no side's queues drop anything."""
+"""Events recorded between two flushes, few enough that no queue drops any."""
 
 _NANO: Final = 1e9
 _MICRO: Final = 1e6
@@ -28,7 +28,7 @@ _REPEATS: Final = 3
 
 
 def emit(obj: object, number: int) -> dict[str, float]:
-    """Microseconds of the caller for each `event()` on an object, in bursts and without a pause, a consumer running."""
+    """Return microseconds per `event()` call on an object, in bursts and without pauses, with a consumer running."""
     with kevents.EventBroadcaster() as broadcaster:
         watcher = broadcaster.start_event_watcher(_consume)
         recorder = broadcaster.new_recorder(SOURCE)
@@ -49,7 +49,7 @@ def emit(obj: object, number: int) -> dict[str, float]:
 
 
 def record(recorder: kevents.EventRecorder, obj: object, number: int) -> float:
-    """Record so many events; seconds."""
+    """Record `number` events and return the seconds."""
     begun = perf_counter()
     for _ in range(number):
         recorder.event(obj, "Normal", "BackOff", "back-off restarting failed container")
@@ -57,13 +57,13 @@ def record(recorder: kevents.EventRecorder, obj: object, number: int) -> float:
 
 
 def _consume(event: kevents.Event) -> None:
-    """Do nothing with it."""
+    """Do nothing."""
 
 
 def correlate(mix: Mix, number: int) -> float:
-    """Microseconds for each event of a mix, the patch built where one is due.
+    """Return microseconds for each event of a mix, including the patch body.
 
-    The events that are made beforehand are none of the garbage collector's business: recorded ones come and go.
+    Events created in advance are excluded from garbage collection, because recorded events are short-lived.
     """
     events = mix.make(number)
     gc.collect()
@@ -80,20 +80,20 @@ def correlate(mix: Mix, number: int) -> float:
 
 
 def api_for(url: str, ca_file: str = "", token: str = "") -> Any:
-    """An api of the official client that speaks to the scripted server, or with a token to an embedded one."""
+    """Return an api of the official client for the scripted server, or with a token for an embedded one."""
     from kubernetes import client
 
     configuration = client.Configuration()
     configuration.host = url
     configuration.ssl_ca_cert = ca_file or None
-    if token:  # the two generations of the client look for it under two names
+    if token:  # the two generations of the client use different names
         configuration.api_key = dict.fromkeys(("authorization", "BearerToken"), f"Bearer {token}")
-    configuration.connection_pool_maxsize = 64  # as of the client that kevents makes: one connection for each sender
+    configuration.connection_pool_maxsize = 64  # as in the client that kevents creates: one connection for each sender
     return client.CoreV1Api(client.ApiClient(configuration))
 
 
 def deliver(sink: kevents.EventSink, number: int, senders: int = 4) -> dict[str, float]:
-    """Creates a second through a sink, and the processor time that each takes of this process."""
+    """Return creates a second through a sink, and this process's CPU time for each."""
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(sink, senders=senders)
         recorder = broadcaster.new_recorder(SOURCE)
@@ -119,7 +119,7 @@ def _deliver(broadcaster: kevents.EventBroadcaster, recorder: kevents.EventRecor
 
 
 def thinking(scale: float) -> dict[str, Any]:
-    """Everything that needs no server."""
+    """Run all measurements that need no server."""
     number = int(20_000 * scale)
     return {
         "emit": {"reference": emit(reference(), number), "object": emit(_model(), number)},
@@ -135,7 +135,7 @@ def _model() -> object:
 
 
 def delivering(url: str, numbers: dict[int, int]) -> dict[str, Any]:
-    """Deliveries to a server that answers after so many milliseconds, so many of each; of some with other senders."""
+    """Measure deliveries by the server's delay in milliseconds, for some delays also with other numbers of senders."""
 
     def measured(delay: int, senders: int = 4) -> dict[str, float]:
         return deliver(kevents.CoreV1EventSink(api_for(f"{url}/{delay}")), numbers[delay], senders)
@@ -149,7 +149,7 @@ def delivering(url: str, numbers: dict[int, int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Run the measurements and print JSON."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.ours", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of events without a server")
     parser.add_argument("--url", default="", help="of the scripted server; without it nothing is delivered")

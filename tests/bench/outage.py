@@ -1,4 +1,4 @@
-"""One outage and one overload, for real and simulated: a server that is away for a minute, and one that is slow."""
+"""One outage and one overload, measured and simulated: a server that is away for a minute, and a slow one."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Row = dict[str, Any]
 
 
 class Observed:
-    """A sink that counts what is asked of it, and how long after its recording an event is written.
+    """A sink that counts its calls and measures the time from recording an event to writing it.
 
     Args:
-        sink: That writes.
-        moments: When the events were recorded, by the name of the object.
+        sink: The sink that writes.
+        moments: The recording times by the name of the object.
     """
 
     def __init__(self, sink: kevents.EventSink, moments: dict[str, float]) -> None:
-        """Nothing was asked yet."""
+        """Start without calls."""
         self.calls = 0
         self.lags: list[float] = []
         self._sink = sink
@@ -47,7 +47,7 @@ class Observed:
         self._count(body["involvedObject"]["name"], lambda: self._sink.create(namespace, body))
 
     def patch(self, namespace: str, name: str, patch: dict[str, Any]) -> None:
-        """Patch it."""
+        """Patch the event."""
         self._sink.patch(namespace, name, patch)
 
     def _count(self, about: str, write: Callable[[], None]) -> None:
@@ -59,7 +59,7 @@ class Observed:
 
 
 def run(scenario: Scenario, sink: kevents.EventSink, *, at: float = 0.0, then: Callable[[], object] = bool) -> Row:
-    """Record what the scenario says, each event at its moment, and at one moment do something else."""
+    """Record the events of a scenario at their times, and call `then` at the time `at`."""
     moments: dict[str, float] = {}
     observed, slowest = Observed(sink, moments), 0.0
     with kevents.EventBroadcaster() as broadcaster:
@@ -90,7 +90,7 @@ def run(scenario: Scenario, sink: kevents.EventSink, *, at: float = 0.0, then: C
 
 
 def simulated(scenario: Scenario) -> Row:
-    """The same in virtual time."""
+    """Run the scenario in simulated time."""
     outcome = Kevents(scenario).run()
     return {
         "scenario": scenario.title,
@@ -105,7 +105,7 @@ def simulated(scenario: Scenario) -> Row:
 
 
 def measure() -> list[Row]:
-    """Both, three minutes in all."""
+    """Measure and simulate both scenarios, which takes three minutes."""
     for name in ("kevents", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
     away, slow = ({scenario.title: scenario for scenario in scenarios()}[title] for title in (_AWAY, _SLOW))
@@ -122,7 +122,7 @@ def measure() -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown."""
+    """Return the results as Markdown."""
     lines = ["| scenario | | events | lost | calls | median | worst | slowest `event()` |", "| --- " * 8 + "|"]
     for row in rows:
         slowest = "" if row["slowest"] is None else f"{row['slowest'] * 1000:.2f} ms"

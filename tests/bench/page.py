@@ -1,4 +1,4 @@
-"""Where the figures go: `performance.json`, and the tables of the page `performance.md` beside it."""
+"""Storage of the figures: `performance.json`, and the tables of the page `performance.md` beside it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["draw", "keep", "put_table", "read"]
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """All that was measured so far, by the measurement's name."""
+    """Return all stored measurements by name."""
     path = folder / "performance.json"
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found
 
 
 def keep(folder: Path, name: str, found: dict[str, Any], table: str) -> None:
-    """Write what a measurement found into the file, and its table into the page, if there is one."""
+    """Store a measurement in the file, and its table in the page if it exists."""
     folder.mkdir(parents=True, exist_ok=True)
     written = json.dumps({**read(folder), name: found}, indent=1, sort_keys=True)
     (folder / "performance.json").write_text(written + "\n", encoding="utf-8")
@@ -30,7 +30,7 @@ def keep(folder: Path, name: str, found: dict[str, Any], table: str) -> None:
 
 
 def draw(name: str, found: dict[str, Any], path: Path) -> None:
-    """Draw a plot; without matplotlib say so."""
+    """Draw a plot, or report that matplotlib is missing."""
     try:
         from tests.bench import picture
     except ImportError as error:
@@ -40,10 +40,10 @@ def draw(name: str, found: dict[str, Any], path: Path) -> None:
 
 
 def put_table(page: str, name: str, table: str) -> str:
-    """The page with another table in the place of that name.
+    """Return the page with the named table replaced.
 
     Raises:
-        ValueError: If the page has no such place.
+        ValueError: If the page has no markers of that name.
     """
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     place = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)

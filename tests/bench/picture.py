@@ -1,4 +1,4 @@
-"""The plots, from the figures that the measurements have written."""
+"""Plots of the stored figures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ mpl.rcParams.update(
     {
         "font.family": "sans-serif",
         "font.size": 10,
-        "svg.hashsalt": "kevents",  # the same figures give the same file
+        "svg.hashsalt": "kevents",  # makes the output reproducible
         "axes.spines.top": False,
         "axes.spines.right": False,
         "figure.facecolor": "white",
@@ -38,7 +38,7 @@ mpl.rcParams.update(
 
 
 def draw_comparison(written: dict[str, Any], path: Path) -> None:
-    """A bar for each figure: how many times better than client-go, on a log axis, with the aims as marks."""
+    """Draw a bar for each figure: its ratio to client-go on a logarithmic axis, with the aims as marks."""
     found = [finding for finding in written["findings"] if finding["ratio"] is not None]
     if not found:
         return
@@ -65,7 +65,7 @@ def draw_comparison(written: dict[str, Any], path: Path) -> None:
 
 
 def _better(finding: dict[str, Any], ratio: float | None) -> float:
-    """How many times better than client-go a ratio is."""
+    """Return how many times better than client-go a ratio is."""
     if ratio is None:
         return 1.0
     return ratio if finding["more_is_better"] else 1 / ratio
@@ -105,7 +105,7 @@ def _legend() -> list[Artist]:
 
 
 def draw_growth(found: dict[str, Any], path: Path) -> None:
-    """Time by objects on the left; by threads, watchers and broadcasters on the right."""
+    """Draw time by number of objects, and by number of threads, watchers and broadcasters."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
     objects = found["objects"]
     left.plot([row["objects"] for row in objects], [row["us"] for row in objects], marker="o", color=BETTER)

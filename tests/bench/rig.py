@@ -1,4 +1,4 @@
-"""What the measurements stand on: the server in its process, programs that print JSON, the machine's description."""
+"""Helpers of the measurements: the server process, programs that print JSON, and the machine's description."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _PATIENCE: Final = 600.0
 
 
 class NoGo(Exception):  # noqa: N818 - it is no error
-    """client-go cannot be measured here, and why."""
+    """Raised with the reason if client-go cannot be measured on this machine."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A scripted server that runs.
+    """A running scripted server.
 
     Attributes:
-        url: Without the part that says after how many milliseconds it answers.
-        ca_file: What to trust; empty without TLS.
+        url: The address, without the path segment for the delay.
+        ca_file: The certificate authority to trust; empty without TLS.
     """
 
     url: str
     ca_file: str
 
     def counters(self) -> dict[str, int]:
-        """Connections and requests so far; this question is a connection as well."""
+        """Return the numbers of connections and requests so far. This request counts as a connection."""
         context = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
         with urlopen(self.url, context=context) as answer:
             found: dict[str, int] = json.load(answer)
@@ -53,7 +53,7 @@ class Server:
 
 @contextmanager
 def serving(*, tls: bool = False) -> Iterator[Server]:
-    """Run the scripted server in a process of its own."""
+    """Run the scripted server in a separate process."""
     command = [sys.executable, "-m", "tests.bench.server", *(["--tls"] if tls else [])]
     with (
         tempfile.TemporaryDirectory(prefix="kevents-bench-") as folder,
@@ -71,7 +71,7 @@ def serving(*, tls: bool = False) -> Iterator[Server]:
 
 
 def run_json(command: list[str], given: str = "", environment: Mapping[str, str] | None = None) -> Any:
-    """What a program prints."""
+    """Run a program and parse its output as JSON."""
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -87,10 +87,10 @@ def run_json(command: list[str], given: str = "", environment: Mapping[str, str]
 
 @contextmanager
 def build_client_go() -> Iterator[str]:
-    """Build client-go's program; its path.
+    """Build the client-go program and yield its path.
 
     Raises:
-        NoGo: If there is no Go, or it cannot be built, without a network for instance.
+        NoGo: If Go is missing or the build fails, for example without a network.
     """
     go = shutil.which("go")
     if go is None:
@@ -106,7 +106,7 @@ def build_client_go() -> Iterator[str]:
 
 
 def machine() -> dict[str, str]:
-    """What was measured on, and when."""
+    """Return a description of the machine, the software and the date."""
     go = shutil.which("go")
     told = subprocess.run([go, "version"], capture_output=True, text=True, check=True).stdout if go else ""
     return {
@@ -123,7 +123,7 @@ def machine() -> dict[str, str]:
 
 
 def described(told: Mapping[str, str]) -> str:
-    """The same as one line."""
+    """Return the description as one line."""
     return ", ".join(f"{key} {value}" if key != "date" else value for key, value in told.items())
 
 
@@ -141,6 +141,6 @@ def _client_go_version() -> str:
 
 
 def say(text: str) -> None:
-    """Tell the person who waits."""
+    """Print a message for the user."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()

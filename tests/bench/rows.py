@@ -1,4 +1,4 @@
-"""What the comparison compares: each row's place in both programs' figures, and the aim for its ratio."""
+"""The rows of the comparison: the location of each figure in the programs' output, and the aim for its ratio."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Row:
     """One figure.
 
     Attributes:
-        title: For people.
-        path: Where the programs' JSON has it.
-        unit: Of the figure.
-        aim: The ratio of kevents' figure to client-go's to reach: at most, or at least; None without an aim.
-        more_is_better: Whether it counts deliveries, and not microseconds.
-        ours: Where kevents' JSON has it, if that is another place.
+        title: The title for display.
+        path: The location in the programs' JSON.
+        unit: The unit of the figure.
+        aim: The maximum or minimum ratio of kevents to client-go; None without an aim.
+        more_is_better: True for deliveries, false for microseconds.
+        ours: The location in kevents' JSON, if different.
     """
 
     title: str
@@ -42,20 +42,20 @@ class Finding:
 
     @property
     def met(self) -> bool | None:
-        """Whether the aim is met; None without one, or without client-go."""
+        """Whether the aim is met; None without an aim or without client-go."""
         if self.ratio is None or self.row.aim is None:
             return None
         return self.ratio >= self.row.aim if self.row.more_is_better else self.ratio <= self.row.aim
 
     @property
     def times_better(self) -> float | None:
-        """How many times better than client-go: above 1 is better, whatever the figure counts."""
+        """How many times better than client-go kevents is. Values above 1 are better for every unit."""
         if self.ratio is None:
             return None
         return self.ratio if self.row.more_is_better else 1 / self.ratio
 
     def to_json(self) -> dict[str, Any]:
-        """For the file."""
+        """Return the JSON form."""
         return {
             "title": self.row.title,
             "unit": self.row.unit,
@@ -74,7 +74,7 @@ def _delivery(delay: int, aim: float | None = None) -> Row:
 
 
 def with_senders(delay: int, senders: int) -> str:
-    """The name of deliveries with another number of senders than kevents' default; client-go has one, always."""
+    """Return the key of deliveries with a number of senders other than the default. client-go always has one."""
     return f"{delay} ms, senders={senders}"
 
 
@@ -106,7 +106,7 @@ ROWS: Final = (
 
 
 def findings(ours: list[Any], theirs: list[Any]) -> list[Finding]:
-    """The medians, from the rounds' figures of both sides; `theirs` is empty without Go."""
+    """Return the medians of both sides' figures. `theirs` is empty without Go."""
     return [
         _finding(row, [_at(found, row.ours or row.path) for found in ours], [_at(found, row.path) for found in theirs])
         for row in ROWS
@@ -128,7 +128,7 @@ def _finding(row: Row, ours: list[float], theirs: list[float]) -> Finding:
 
 
 def markdown(found: Iterable[Finding]) -> str:
-    """The table."""
+    """Return the table."""
     lines = ["| | client-go | kevents | ratio | aim | met |", "| --- | --- | --- | --- | --- | --- |"]
     lines += ["| " + " | ".join(_cells(finding)) + " |" for finding in found]
     return "\n".join(lines)

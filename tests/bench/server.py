@@ -1,7 +1,7 @@
-"""The scripted server that both sides deliver to: it answers creates and patches after a while, and counts.
+"""The scripted server for both programs: it answers creates and patches after a delay and counts them.
 
-The first part of a request's path says after how many milliseconds: ``/5/api/v1/namespaces/prod/events``. A GET is
-answered with the counters. It runs in a process of its own until its standard input ends.
+The first segment of a request's path is the delay in milliseconds: ``/5/api/v1/namespaces/prod/events``. A GET returns
+the counters. The server runs as a separate process until its standard input is closed.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _PATCHED: Final = (
 
 
 class Counters:
-    """What all connections have in common."""
+    """The counters of all connections."""
 
     def __init__(self) -> None:
-        """Begin at zero."""
+        """Start at zero."""
         self.connections = 0
         self.open = 0
         self.most_open = 0
@@ -51,30 +51,30 @@ class Counters:
         self.most_open = max(self.most_open, self.open)
 
     def to_json(self) -> bytes:
-        """All of them."""
+        """Return all counters as JSON."""
         return json.dumps(vars(self)).encode()
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a client: requests one after the other."""
+    """One connection of a client, with one request at a time."""
 
     def __init__(self, counters: Counters) -> None:
-        """Begin with nothing received."""
+        """Start without data."""
         self._counters = counters
         self._received = b""
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it."""
+        """Count the connection."""
         self._transport = transport
         self._counters.opened()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count it."""
+        """Count the closed connection."""
         self._counters.open -= 1
 
     def data_received(self, data: bytes) -> None:
-        """Answer what is complete."""
+        """Answer complete requests."""
         self._received += data
         while (end := self._received.find(_END_OF_HEAD)) >= 0:
             head = self._received[:end]
@@ -116,13 +116,13 @@ def _content_length(head: bytes) -> int:
 
 
 def _created(body: bytes) -> bytes:
-    """What was sent, with the fields that a server adds."""
+    """Return the request's body with the fields that a server adds."""
     begin = body.find(b"{", body.find(b'"metadata"')) + 1
     return body[:begin] + _ADDED + body[begin:]
 
 
 async def serve(*, tls: bool) -> None:
-    """Say where it listens, as a line of JSON, and serve until the standard input ends."""
+    """Print the address as a line of JSON, and serve until the standard input is closed."""
     loop = asyncio.get_running_loop()
     counters, ended = Counters(), asyncio.Event()
     certificate = self_signed(["127.0.0.1"]) if tls else None
@@ -134,7 +134,7 @@ async def serve(*, tls: bool) -> None:
     sys.stdout.flush()
     threading.Thread(target=_await_end, args=(loop, ended), daemon=True).start()
     await ended.wait()
-    server.close()  # clients that keep their connections are not waited for
+    server.close()  # does not wait for clients that keep their connections
 
 
 def _await_end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
@@ -143,7 +143,7 @@ def _await_end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
 
 
 def main() -> None:
-    """Serve."""
+    """Run the server."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.server", description=__doc__)
     parser.add_argument("--tls", action="store_true", help="with a self-signed certificate")
     asyncio.run(serve(tls=parser.parse_args().tls))

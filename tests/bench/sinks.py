@@ -1,4 +1,4 @@
-"""The forms of a sink over the official client: typed models, dictionaries, and these with answers not parsed."""
+"""Forms of a sink over the official client: typed models, dictionaries, and dictionaries with unparsed answers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SENDERS: Final = (1, 4, 16)
 FORMS: Final = ("models", "dictionaries", "not parsed")
 _SECONDS: Final = 1.0
 _SLOWEST_REQUEST: Final = 0.0008
-"""Seconds of a request beside the server's delay: with the delay, it says how many are made in a measurement."""
+"""Seconds of a request besides the server's delay. Determines the number of requests in a measurement."""
 
 
 class ModelSink:
-    """Builds the client's model of an event, and lets the client build another of the answer."""
+    """Converts events to the client's models, and lets the client parse answers into models."""
 
     def __init__(self, api: Any) -> None:
-        """Keep the api."""
+        """Store the api."""
         from kubernetes import client
 
         self._api = api
@@ -42,11 +42,11 @@ class ModelSink:
         self._api.create_namespaced_event(namespace, self._body(body))
 
     def patch(self, namespace: str, name: str, patch: dict[str, Any]) -> None:
-        """Patch it."""
+        """Patch the event."""
         self._api.patch_namespaced_event(name, namespace, patch)
 
     def _model(self, body: dict[str, Any]) -> object:
-        """The models of the generation that has no `from_dict`."""
+        """Return the models for client versions without `from_dict`."""
         about, source, metadata = body["involvedObject"], body["source"], body["metadata"]
         return self._client.CoreV1Event(
             metadata=self._client.V1ObjectMeta(name=metadata["name"], namespace=metadata["namespace"]),
@@ -71,10 +71,10 @@ class ModelSink:
 
 
 class DictionarySink:
-    """Gives the client dictionaries, and lets it parse the answer."""
+    """Passes dictionaries to the client, and lets it parse the answers."""
 
     def __init__(self, api: Any) -> None:
-        """Keep the api."""
+        """Store the api."""
         self._api = api
 
     def create(self, namespace: str, body: dict[str, Any]) -> None:
@@ -82,24 +82,24 @@ class DictionarySink:
         self._api.create_namespaced_event(namespace, body)
 
     def patch(self, namespace: str, name: str, patch: dict[str, Any]) -> None:
-        """Patch it."""
+        """Patch the event."""
         self._api.patch_namespaced_event(name, namespace, patch)
 
 
 def sink_of(form: str, api: Any) -> kevents.EventSink:
-    """A sink of one of the forms."""
+    """Return a sink of one of the forms."""
     if form == "models":
         return ModelSink(api)
     return DictionarySink(api) if form == "dictionaries" else kevents.CoreV1EventSink(api)
 
 
 def number_of(delay: int, senders: int) -> int:
-    """How many deliveries are measured: for about a second of the machine that these figures come from."""
+    """Return the number of deliveries to measure, which take about a second on the reference machine."""
     return max(round(_SECONDS * senders / (delay / 1000 + _SLOWEST_REQUEST * max(1, senders / 4))), 2 * senders)
 
 
 def measure(form: str, delay: int, senders: int, server: Server) -> dict[str, Any]:
-    """One form, delay and number of senders."""
+    """Measure one form, delay and number of senders."""
     before = server.counters()["connections"]
     sink = sink_of(form, api_for(f"{server.url}/{delay}", server.ca_file))
     found: dict[str, Any] = deliver(sink, number_of(delay, senders), senders)
@@ -108,7 +108,7 @@ def measure(form: str, delay: int, senders: int, server: Server) -> dict[str, An
 
 
 def measure_all(*, tls: bool, delays: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Every combination."""
+    """Measure every combination."""
     rows = []
     with serving(tls=tls) as server:
         for delay in delays:
@@ -120,7 +120,7 @@ def measure_all(*, tls: bool, delays: tuple[int, ...]) -> list[dict[str, Any]]:
 
 
 def measure_with(pythons: list[str]) -> list[dict[str, Any]]:
-    """Measure with each interpreter, which has a generation of the client."""
+    """Measure with each interpreter and its version of the client."""
     rows: list[dict[str, Any]] = []
     for python in pythons:
         for tls in (False, True):
@@ -130,7 +130,7 @@ def measure_with(pythons: list[str]) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Deliveries a second and processor time, the forms side by side."""
+    """Return a table of deliveries a second and CPU time, with the forms side by side."""
     lines = ["| client | TLS | server | senders | " + " | ".join(FORMS) + " | connections |"]
     lines.append("| --- " * (5 + len(FORMS)) + "|")
     keys = ("client", "tls", "delay", "senders")
@@ -145,7 +145,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measure in this interpreter, and print JSON."""
+    """Measure with this interpreter and print JSON."""
     from importlib.metadata import version
 
     parser = argparse.ArgumentParser(prog="python -m tests.bench.sinks", description=__doc__)

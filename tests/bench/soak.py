@@ -26,7 +26,7 @@ from tests.support.real_server import RealServer
 __all__ = ["measure", "table"]
 
 OPTIONS: Final = kevents.CorrelatorOptions(burst_size=None)
-"""Without the rate limit every event must reach the server, so that a lost one shows."""
+"""Without the rate limit every event must reach the server, so that a lost one is detected."""
 TIMEOUT: Final = (2.0, 5.0)
 PODS: Final = 40
 LONGEST_ROUND: Final = 90.0
@@ -38,21 +38,21 @@ PHASES: Final[tuple[tuple[Mode, float], ...]] = (
     (Slow(delay=0.2, bytes_per_second=100_000), 0.2),
     (BlackHole(), 0.15),
 )
-"""What the network does, and for which share of a round."""
+"""The phases of a round: the network mode and its share of the time."""
 
 Row = dict[str, Any]
 
 
 @dataclass
 class Load:
-    """Events of one API, recorded at a steady rate in a thread of its own.
+    """Events of one API, recorded at a steady rate in a separate thread.
 
     Attributes:
-        title: What the row is called.
-        namespace: Where the events go.
+        title: The title of the row.
+        namespace: The namespace of the events.
         record: Records event number n about a pod.
         statistics: The broadcaster's statistics.
-        recorded: How many events were recorded so far.
+        recorded: Number of events recorded so far.
         slowest: The longest call, in seconds.
     """
 
@@ -65,7 +65,7 @@ class Load:
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self, rate: float) -> None:
-        """Record ``rate`` events a second until the end."""
+        """Record ``rate`` events a second until `end`."""
         due = monotonic()
         while not self._ended.wait(max(due - monotonic(), 0.0)):
             due += 1 / rate
@@ -75,33 +75,33 @@ class Load:
             self.recorded += 1
 
     def end(self) -> None:
-        """Record no more."""
+        """Stop recording."""
         self._ended.set()
 
 
 def pod(namespace: str, number: int) -> dict[str, Any]:
-    """A pod's manifest."""
+    """Return a pod's manifest."""
     metadata = {"namespace": namespace, "name": f"web-{number}", "uid": f"uid-{number}"}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
 
 
 def reason(number: int) -> str:
-    """One event in five has a reason of its own, and so an API object of its own; the others repeat."""
+    """Return a unique reason for one event in five, which becomes a separate API object, and a common one otherwise."""
     return f"Step{number}" if number % 5 == 0 else "BackOff"
 
 
 def core(recorder: kevents.EventRecorder) -> Callable[[dict[str, Any], int], None]:
-    """Records through core/v1."""
+    """Return a function that records through core/v1."""
     return lambda about, number: recorder.event(about, "Warning", reason(number), "the bucket is gone")
 
 
 def series(recorder: kevents.events.EventRecorder) -> Callable[[dict[str, Any], int], None]:
-    """Records through events.k8s.io/v1."""
+    """Return a function that records through events.k8s.io/v1."""
     return lambda about, number: recorder.event(about, "Warning", reason(number), "BackingUp", "the bucket is gone")
 
 
 class Loop:
-    """An event loop in a thread, in which an asynchronous broadcaster lives."""
+    """An event loop in a thread, for an asynchronous broadcaster."""
 
     def __init__(self) -> None:
         """Start the loop."""
@@ -114,7 +114,7 @@ class Loop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
     def end(self) -> None:
-        """Let connections that are being closed go, stop the loop and wait for its thread."""
+        """Let connections close, stop the loop and wait for its thread."""
         self.run(asyncio.sleep(1.0))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
@@ -122,20 +122,20 @@ class Loop:
 
 
 async def asynchronous() -> kevents.aio.EventBroadcaster:
-    """An asynchronous broadcaster that writes to the environment's API server."""
+    """Return an asynchronous broadcaster that writes to the API server of the environment."""
     broadcaster = kevents.aio.EventBroadcaster(correlator_options=OPTIONS)
     broadcaster.start_recording_to_sink(kevents.aio.CoreV1EventSink(request_timeout=TIMEOUT))
     return broadcaster
 
 
 def resident() -> int:
-    """The process's resident memory in bytes."""
+    """Return the process's resident memory in bytes."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager
 def environment(server: RealServer, proxy: Proxy) -> Iterator[None]:
-    """Let clients find the server behind the proxy, as the user who may only write events."""
+    """Point KUBECONFIG to the server behind the proxy, with a user who can only write events."""
     config = json.loads(server.kubeconfig("recorder").read_text(encoding="utf-8"))
     config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
     before = os.environ.get("KUBECONFIG")
@@ -152,11 +152,11 @@ def environment(server: RealServer, proxy: Proxy) -> Iterator[None]:
 
 
 def measure(minutes: float, rate: float = 10.0) -> dict[str, Any]:
-    """Record for some minutes through a network that changes, then compare the server with what was recorded.
+    """Record for some minutes through a changing network, then compare the server with the recorded events.
 
     Args:
-        minutes: How long to record.
-        rate: Events a second of each of the three.
+        minutes: Duration of the recording.
+        rate: Events a second for each of the three broadcasters.
 
     Returns:
         The rows of the three broadcasters, and the resident memory after each round of faults, in bytes.
@@ -197,7 +197,7 @@ def _run(server: RealServer, proxy: Proxy, loop: Loop, seconds: float, rate: flo
 
 
 def _change_network(proxy: Proxy, seconds: float, round_seconds: float) -> list[int]:
-    """Go through the phases until the time is over; the memory at the end of each round."""
+    """Cycle through the phases until the time is over, and return the memory after each round."""
     memory, until, waits = [], monotonic() + seconds, threading.Event()
     for number, (mode, share) in enumerate(cycle(PHASES), start=1):
         proxy.become(mode)
@@ -230,12 +230,12 @@ def _row(server: RealServer, load: Load, given_up: int) -> Row:
 
 
 def _count(event: dict[str, Any]) -> int:
-    """How many occurrences an event stands for, of either API."""
+    """Return the number of occurrences of an event of either API."""
     return int((event.get("series") or {}).get("count") or event.get("deprecatedCount") or 1)
 
 
 def table(found: dict[str, Any]) -> str:
-    """Markdown."""
+    """Return the results as Markdown."""
     columns = ("recorder", "recorded", "on the server", "API objects", "dropped", "statistics add up")
     lines = ["| " + " | ".join((*columns, "writes", "retried", "slowest call")) + " |", "| --- " * 9 + "|"]
     for row in found["rows"]:

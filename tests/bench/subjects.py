@@ -1,4 +1,4 @@
-"""What is measured with: objects, events, and the mixes of events that a correlator meets."""
+"""Objects, events and mixes of events for the measurements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["MIXES", "SOURCE", "Mix", "event", "manifest", "realistic", "referenc
 
 SOURCE: Final = EventSource("bench", "bench-0")
 NEVER_SKIPPED: Final = 1 << 30
-"""A burst that no measurement uses up."""
+"""A burst size that no measurement exceeds."""
 
 _NOON: Final = 1_790_000_000_000_000_000
 _OBJECTS: Final = 300
@@ -23,7 +23,7 @@ _MESSAGES: Final = 3
 
 
 def manifest(number: int = 0, namespace: str = "prod") -> dict[str, Any]:
-    """A pod's manifest, every text of it new, as parsed from an answer of the API server."""
+    """Return a pod's manifest with newly created strings, as parsed from an API server's answer."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -37,7 +37,7 @@ def manifest(number: int = 0, namespace: str = "prod") -> dict[str, Any]:
 
 
 def reference(number: int = 0) -> ObjectReference:
-    """A reference to the same pod."""
+    """Return a reference to the same pod."""
     metadata = manifest(number)["metadata"]
     return ObjectReference(
         kind="Pod",
@@ -50,7 +50,7 @@ def reference(number: int = 0) -> ObjectReference:
 
 
 def event(number: int, about: int = 0, reason: str = "BackOff", message: str = "back-off restarting") -> Event:
-    """The so-manieth event, about one of the pods, as a recorder makes it."""
+    """Return event `number` about one of the pods, as a recorder creates it."""
     return Event(
         reference=reference(about),
         type="Normal",
@@ -63,10 +63,10 @@ def event(number: int, about: int = 0, reason: str = "BackOff", message: str = "
 
 
 def realistic(number: int, seed: int = 1) -> list[tuple[int, str, str]]:
-    """Object, reason and message of so many events: 300 objects of which few are noisy (Pareto), 5 reasons.
+    """Return object, reason and message of `number` events: 300 objects with Pareto distribution, 5 reasons.
 
-    The second noisiest object has half as many events as the noisiest, the third a third of them, and so on. Four of
-    five messages are one of three; the fifth is always new.
+    The second most frequent object has half as many events as the first, the third a third of them, and so on. Four of
+    five messages are one of three. The fifth is always new.
     """
     chance = random.Random(seed)
     drawn = []
@@ -79,7 +79,7 @@ def realistic(number: int, seed: int = 1) -> list[tuple[int, str, str]]:
 
 @dataclass(frozen=True)
 class Mix:
-    """A mix of events: which write each ends in, how it is made, and the correlator's options."""
+    """A mix of events: the resulting write, the events, and the correlator's options."""
 
     ends_in: str
     make: Callable[[int], list[Event]]
@@ -87,7 +87,7 @@ class Mix:
 
     @property
     def options(self) -> CorrelatorOptions:
-        """Of the correlator that is to meet it."""
+        """The correlator's options for this mix."""
         return CorrelatorOptions(burst_size=self.burst_size)
 
 
@@ -114,4 +114,4 @@ MIXES: Final = {
     "objects": Mix("create", _new_objects),
     "realistic": Mix("all of these", _realistic, burst_size=25),
 }
-"""By name; client-go's program knows the same names."""
+"""The mixes by name. The Go program uses the same names."""

@@ -1,4 +1,4 @@
-"""The same figures on several interpreters, in turns: which Python, and with or without its global lock."""
+"""The same figures on several interpreters, in turns: Python versions with and without the GIL."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ print(json.dumps(emit(threads=16)))
 
 
 def measure(pythons: list[str], rounds: int) -> dict[str, Any]:
-    """The medians of all rounds, by version.
+    """Return the medians of all rounds by version.
 
     Raises:
-        CalledProcessError: If one of the interpreters lacks what `kevents[test]` installs.
+        CalledProcessError: If an interpreter lacks the packages of `kevents[test]`.
     """
     versions = {run_json([python, "-c", _TELL]): python for python in pythons}
     found: dict[str, list[Any]] = {version: [] for version in versions}
@@ -59,7 +59,7 @@ def _at(found: Any, path: tuple[str, ...]) -> float:
 
 
 def table(found: dict[str, Any]) -> str:
-    """A column for each version; microseconds an event."""
+    """Return a table with a column for each version, in microseconds per event."""
     lines = ["| µs per event | " + " | ".join(found) + " |", "| --- " * (1 + len(found)) + "|"]
     rows = ([row, *(f"{figures[row]:.2f}" for figures in found.values())] for row in _ROWS)
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)])

@@ -1,4 +1,4 @@
-"""The asyncio face against a real API server: the README's lines, many at once, and the faults of the threads' face."""
+"""The asyncio API on a real API server: the README's example, many coroutines, and the faults of the threaded tests."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ FAULTS = [
     faults.test_token_revoked_and_restored,
 ]
 NETWORK_FAULTS = [faults.test_slow_network, faults.test_lossy_network]
-# Asked for after `new_run`, it ends before: a TLS connection that was given up waits for a word of the other side.
+# Requested after `new_run`, so it closes first: an aborted TLS connection waits for the other side.
 proxy = faults.proxy
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RealServer]:
-    """Give a real API server to be killed and paused, which nobody else uses."""
+    """A real API server that only this module uses, to be killed and paused."""
     required_assets()
     with RealServer() as server:
         yield server
 
 
 def asyncio_example(page: str) -> str:
-    """The first example of a page that uses asyncio."""
+    """Return the first asyncio example of a page."""
     text = (ROOT / page).read_text(encoding="utf-8")
     found: list[str] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return next(code for code in found if "aio." in code)
@@ -64,7 +64,7 @@ PAGES = {
 
 @pytest.mark.parametrize(("page", "text"), PAGES.items(), ids=PAGES)
 def test_the_lines_of_the_readme(server: RealServer, tmp_path: Path, page: str, text: str) -> None:
-    """The lines that the pages show for asyncio leave their event at a real API server, without a warning."""
+    """The asyncio examples of the docs create their event on a real API server, without a warning."""
     namespace = faults.make_namespace(server)
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": namespace, "uid": "u"}}
     path = tmp_path / "example.py"
@@ -85,7 +85,7 @@ def test_the_lines_of_the_readme(server: RealServer, tmp_path: Path, page: str, 
 
 
 def test_many_at_once(server: RealServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """20,000 events from 50 coroutines and 8 threads are counted at a real API server, each."""
+    """All of 20,000 events from 50 coroutines and 8 threads are counted on a real API server."""
     namespace = faults.make_namespace(server)
     monkeypatch.setenv("KUBECONFIG", str(faults.kubeconfig(server)))
     pods = [
@@ -125,7 +125,7 @@ def test_many_at_once(server: RealServer, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("package", ["kubernetes.aio", "kubernetes_asyncio"])
 def test_series(server: RealServer, package: str) -> None:
-    """Through either package, 5,000 occurrences from coroutines and threads are ten series, as kubectl shows them."""
+    """With either package, 5,000 occurrences from coroutines and threads become ten series."""
     new_client = pytest.importorskip(f"{package}.config").new_client_from_config
     namespace, path = faults.make_namespace(server), str(faults.kubeconfig(server))
     pod = kevents.ObjectReference(kind="Pod", api_version="v1", namespace=namespace, name="web-0", uid="u")
@@ -160,7 +160,7 @@ def test_series(server: RealServer, package: str) -> None:
 
 
 class Face:
-    """An asynchronous broadcaster with plain methods, in a loop of its own."""
+    """An asynchronous broadcaster with synchronous methods, in a separate event loop."""
 
     def __init__(self, **options: Any) -> None:
         """Start the loop."""
@@ -173,11 +173,11 @@ class Face:
         self.statistics = self.events.statistics
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine to its end."""
+        """Run a coroutine and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(faults.FLUSH * 2)
 
     def start_recording_to_sink(self, sink: aio.EventSink) -> aio.Watcher:
-        """In the loop."""
+        """Start recording in the loop."""
 
         async def start() -> aio.Watcher:
             return self.events.start_recording_to_sink(sink)
@@ -186,11 +186,11 @@ class Face:
         return watcher
 
     def flush(self, timeout: float) -> bool:
-        """Wait."""
+        """Run `flush` in the loop."""
         return bool(self.run(self.events.flush(timeout)))
 
     def shutdown(self, timeout: float) -> int:
-        """End the broadcaster, and the loop."""
+        """Shut down the broadcaster and the loop."""
         if self.loop.is_closed():
             return 0
         given_up: int = self.run(self.events.shutdown(timeout))
@@ -201,7 +201,7 @@ class Face:
 
 
 class AsyncRun(faults.Run):
-    """A run of the threads' face's faults, with the asyncio face in its place."""
+    """A run of the fault tests with the asyncio broadcaster."""
 
     def __init__(
         self,
@@ -212,7 +212,7 @@ class AsyncRun(faults.Run):
         ca: Path | None = None,
         request_timeout: tuple[float, float] = (5, 15),
     ) -> None:
-        """Make the recorder, then its face."""
+        """Create the threaded recorder, then replace it by the asyncio one."""
         super().__init__(server, caplog, port=port, ca=ca, request_timeout=request_timeout)
         self.broadcaster.shutdown(5)
         path = str(faults.kubeconfig(server, port, ca))
@@ -227,7 +227,7 @@ class AsyncRun(faults.Run):
 
 
 def aio_package() -> Any:
-    """The module that reads kubeconfigs, of the package that is installed."""
+    """Return the module of the installed package that reads kubeconfigs."""
     from kevents._clients.aio import _installed
 
     return __import__(f"{_installed()}.config", fromlist=["new_client_from_config"])
@@ -235,7 +235,7 @@ def aio_package() -> Any:
 
 @pytest.fixture
 def new_run(server: RealServer, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., faults.Run]]:
-    """Give a maker of runs, which ends them with the test."""
+    """Yield a factory of runs, which are closed with the test."""
     runs: list[faults.Run] = []
 
     def make(**options: Any) -> faults.Run:
@@ -250,31 +250,31 @@ def new_run(server: RealServer, caplog: pytest.LogCaptureFixture) -> Iterator[Ca
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_faults(server: RealServer, new_run: Callable[..., faults.Run], fault: Callable[..., None]) -> None:
-    """A server that is killed, paused, or forgets the user for a while, costs the asyncio face no event either."""
+    """A server that is killed, paused or rejects the user for a while causes no lost event."""
     fault(server, new_run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", NETWORK_FAULTS, ids=lambda fault: fault.__name__)
 def test_network_faults(new_run: Callable[..., faults.Run], proxy: Any, fault: Callable[..., None]) -> None:
-    """A slow or lossy network costs the asyncio face no event either."""
+    """A slow or lossy network causes no lost event."""
     fault(proxy, new_run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [BlackHole(), Refuse()], ids=["black-hole", "refuse"])
 def test_no_network(new_run: Callable[..., faults.Run], proxy: Any, mode: Any) -> None:
-    """Pitfall 47: neither does a network that swallows everything, or lets nobody in, for a while."""
+    """Pitfall 47: a network that drops all packets or refuses connections for a while causes no lost event."""
     faults.test_no_network(proxy, new_run, mode)
 
 
 @pytest.mark.slow
 def test_namespace_deleted(server: RealServer, new_run: Callable[..., faults.Run]) -> None:
-    """Pitfall 45: events about a namespace that terminates are refused quietly and counted."""
+    """Pitfall 45: events in a terminating namespace are rejected without warnings and counted."""
     faults.test_namespace_deleted(server, new_run)
 
 
 @pytest.mark.slow
 def test_certificate_of_another_authority(tmp_path: Path, new_run: Callable[..., faults.Run]) -> None:
-    """Pitfall 40: with an authority that did not sign the server, events wait, and the log names the certificate."""
+    """Pitfall 40: with an untrusted server certificate, events wait, and the log names the certificate."""
     faults.test_certificate_of_another_authority(tmp_path, new_run)

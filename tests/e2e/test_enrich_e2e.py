@@ -1,4 +1,4 @@
-"""Events completed with what a real API server knows of their objects."""
+"""Enrichment of events with the metadata of a real API server."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 class Space:
-    """A namespace of the test's own, objects in it, and records of events about them."""
+    """A separate namespace, objects in it, and records of events about them."""
 
     def __init__(self, server: RealServer) -> None:
-        """Create it."""
+        """Create the namespace."""
         self.server = server
         self.name = f"enrich-{secrets.token_hex(4)}"
         self.ok("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
 
     def ok(self, method: str, path: str, body: object = None, **options: Any) -> dict[str, Any]:
-        """A request of the administrator's that must succeed."""
+        """Send a request as the administrator. It must succeed."""
         response = self.server.request(method, path, body, **options)
         assert response.status in {200, 201}, response.body
         made: dict[str, Any] = response.body
         return made
 
     def path(self, resource: str, name: str = "", base: str = "/api/v1") -> str:
-        """The path of objects, or of one."""
+        """Return the path of a resource or of one object."""
         return f"{base}/namespaces/{self.name}/{resource}{f'/{name}' if name else ''}"
 
     def pod(self, name: str = "web-0", **metadata: Any) -> dict[str, Any]:
-        """Create a pod; its metadata."""
+        """Create a pod and return its metadata."""
         made = self.ok("POST", self.path("pods"), {"metadata": {"name": name, **metadata}, "spec": SPEC})["metadata"]
         assert isinstance(made, dict)
         return made
 
     def controller(self, kind: str, name: str, owner: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Create a Deployment or a ReplicaSet; its metadata."""
+        """Create a Deployment or a ReplicaSet and return its metadata."""
         labels = {"app": "web"}
         template = {"metadata": {"labels": labels}, "spec": SPEC}
         metadata = {"name": name, "ownerReferences": [owner] if owner else []}
@@ -65,11 +65,11 @@ class Space:
         return made
 
     def gone(self, resource: str, name: str) -> None:
-        """Delete an object at once."""
+        """Delete an object immediately."""
         self.ok("DELETE", self.path(resource, name) + "?gracePeriodSeconds=0")
 
     def record(self, kind: str, metadata: dict[str, Any], api_version: str = "v1", **fields: Any) -> Record:
-        """A record of an event about an object."""
+        """Return a record of an event about an object."""
         involved = {"apiVersion": api_version, "namespace": metadata.get("namespace", "")}
         uid, rv = fields.pop("uid", metadata["uid"]), metadata["resourceVersion"]
         return record(
@@ -78,7 +78,7 @@ class Space:
 
 
 def owned_by(kind: str, metadata: dict[str, Any]) -> dict[str, Any]:
-    """A reference to the controller of an object."""
+    """Return a reference to the controller of an object."""
     return {
         "apiVersion": "apps/v1",
         "kind": kind,
@@ -89,19 +89,19 @@ def owned_by(kind: str, metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def about(done: Record) -> dict[str, Any]:
-    """What was added under `kevents`, without what every record has."""
+    """Return the fields that enrichment added under `kevents`."""
     return {key: value for key, value in done.body["kevents"].items() if key not in {"v", "id", "time"}}
 
 
 @pytest.fixture
 def space(real_server: RealServer) -> Space:
-    """A namespace of the test's own."""
+    """A separate namespace."""
     return Space(real_server)
 
 
 @pytest.fixture
 def make(real_server: RealServer) -> Iterator[Callable[..., Enricher]]:
-    """Give enrichers for one of the server's users, with patience for a machine that has other things to do."""
+    """Yield a factory of enrichers for one of the server's users, with a `wait` long enough for a busy machine."""
     made: list[tuple[Any, Enricher]] = []
 
     def build(user: str = "admin", **options: Any) -> Enricher:
@@ -117,7 +117,7 @@ def make(real_server: RealServer) -> Iterator[Callable[..., Enricher]]:
 
 
 def test_labels_and_owners(space: Space, make: Callable[..., Enricher]) -> None:
-    """A pod's labels and annotations, its ReplicaSet and its Deployment are found, each read once for many events."""
+    """A pod gets its labels, annotations, ReplicaSet and Deployment, each read once for many events."""
     deployment = space.controller("Deployment", "web")
     replicas = space.controller("ReplicaSet", "web-5d", owned_by("Deployment", deployment))
     pod = space.pod(
@@ -151,7 +151,7 @@ def test_labels_and_owners(space: Space, make: Callable[..., Enricher]) -> None:
 
 
 def test_changed(space: Space, make: Callable[..., Enricher]) -> None:
-    """An event that refers to a newer version brings the labels of that version; an older one then needs no read."""
+    """An event with a newer resourceVersion causes a read. An older one does not."""
     old = space.pod(labels={"app": "old"})
     enricher = make()
     enricher.enrich([space.record("Pod", old)])
@@ -164,7 +164,7 @@ def test_changed(space: Space, make: Callable[..., Enricher]) -> None:
 
 
 def test_deleted_and_recreated(space: Space, make: Callable[..., Enricher]) -> None:
-    """An object that is gone keeps its last labels, as stale; one that replaced it keeps its labels for itself."""
+    """A deleted object keeps its last labels as stale. An object that replaced another does not give it its labels."""
     first = space.pod("a", labels={"generation": "1"})
     unseen = space.pod("b", labels={"generation": "1"})
     enricher = make()
@@ -190,7 +190,7 @@ def test_deleted_and_recreated(space: Space, make: Callable[..., Enricher]) -> N
 
 
 def test_terminating(space: Space, make: Callable[..., Enricher]) -> None:
-    """An object that is being deleted is `terminating`, and `deleted` as event-exporter means it."""
+    """An object that is being deleted is `terminating` and `deleted`, as in event-exporter."""
     pod = space.pod(finalizers=["example.com/wait"])
     space.ok("DELETE", space.path("pods", "web-0"))
     done = space.record("Pod", pod)
@@ -202,7 +202,7 @@ def test_terminating(space: Space, make: Callable[..., Enricher]) -> None:
 
 
 def test_secret(space: Space, make: Callable[..., Enricher]) -> None:
-    """Pitfall 76: of a Secret nothing but its metadata is read, and of that not what kubectl applied."""
+    """Pitfall 76: only the metadata of a Secret is read, without kubectl's last-applied annotation."""
     annotations = {LAST_APPLIED: "hunter2", "note": "n"}
     made = space.ok(
         "POST", space.path("secrets"), {"metadata": {"name": "s", "annotations": annotations}, "stringData": {"p": "x"}}
@@ -214,7 +214,7 @@ def test_secret(space: Space, make: Callable[..., Enricher]) -> None:
 
 
 def test_forbidden(space: Space, make: Callable[..., Enricher], caplog: pytest.LogCaptureFixture) -> None:
-    """A kind without permission is asked for once in five minutes, named in the log, and others are not affected."""
+    """A forbidden kind is requested once in five minutes and logged. Other kinds are not affected."""
     now = 0.0
     binding = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"{space.name}-pods"}
     user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "stranger"}
@@ -246,7 +246,7 @@ def test_forbidden(space: Space, make: Callable[..., Enricher], caplog: pytest.L
 
 
 def test_kind_of_later(space: Space, make: Callable[..., Enricher]) -> None:
-    """A custom resource that is defined while we run is found when a minute has passed since it was looked for."""
+    """A custom resource that is created later is found a minute after the last attempt."""
     now = 0.0
     enricher = make(clock=lambda: monotonic() + now)
     group = f"{space.name}.example.com"
@@ -268,7 +268,7 @@ def test_kind_of_later(space: Space, make: Callable[..., Enricher]) -> None:
 
 
 def test_node(space: Space, make: Callable[..., Enricher]) -> None:
-    """An event that a node reported gets the node's addresses; so does one about the node, whose UID is its name."""
+    """An event from a node gets the node's addresses, and so does an event about the node whose UID is its name."""
     name = f"n-{space.name}"
     space.ok("POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": {"zone": "a"}}})
     status = {
@@ -284,7 +284,7 @@ def test_node(space: Space, make: Callable[..., Enricher]) -> None:
 
 
 def test_services(space: Space, make: Callable[..., Enricher]) -> None:
-    """A pod's services are those whose EndpointSlices name it; also after it has left one, for a while."""
+    """A pod has the services whose EndpointSlices contain it, and for a while those it left."""
     pod = space.pod()
     slices = space.path("endpointslices", base="/apis/discovery.k8s.io/v1")
 
@@ -301,7 +301,7 @@ def test_services(space: Space, make: Callable[..., Enricher]) -> None:
         space.ok("POST", slices, slice_of("api"))
         assert names_when(enricher, space, pod, ["api", "web"]) == ["api", "web"]
         space.ok("DELETE", f"{slices}/web-x")
-        space.ok("POST", slices, slice_of("last"))  # when it is seen, the deletion has been seen
+        space.ok("POST", slices, slice_of("last"))  # seeing this slice means that the deletion was seen, too
         assert names_when(enricher, space, pod, ["api", "last", "web"]) == ["api", "last", "web"]
         assert {"list", "watch"} <= set(enricher.statistics().requests)
 
@@ -352,14 +352,14 @@ def test_burst(space: Space, real_server: RealServer) -> None:
 
 
 def listed_when(space: Space, group: str) -> None:
-    """Return as soon as the server lists an API group; it serves its objects a moment earlier."""
+    """Wait until the server lists an API group, which happens after it serves the group's objects."""
     deadline = monotonic() + 30
     while group not in {each["name"] for each in space.ok("GET", "/apis")["groups"]}:
         assert monotonic() < deadline
 
 
 def names_when(enricher: Enricher, space: Space, pod: dict[str, Any], expected: list[str]) -> object:
-    """The services of a pod as soon as they are what is expected, or after ten seconds."""
+    """Wait up to ten seconds until a pod has the expected services, and return its services."""
     deadline = monotonic() + 10
     while True:
         done = space.record("Pod", pod)

@@ -29,13 +29,13 @@ NewBroadcaster = Callable[..., door.EventBroadcaster]
 
 @pytest.fixture
 def server(real_server: RealServer) -> Wire:
-    """Give a namespace of the test's own on a real API server."""
+    """A separate namespace on a real API server."""
     return Wire(RealSubject(real_server))
 
 
 @pytest.fixture
 def new_broadcaster(real_server: RealServer) -> Iterator[NewBroadcaster]:
-    """Give broadcasters of a user, by default an ordinary one who may create and patch events."""
+    """Yield a factory of broadcasters, by default for an ordinary user who can create and patch events."""
     from kubernetes.config import new_client_from_config
 
     made: list[door.EventBroadcaster] = []
@@ -54,24 +54,24 @@ def new_broadcaster(real_server: RealServer) -> Iterator[NewBroadcaster]:
 
 
 def pod(server: Wire, name: str = "web-0") -> dict[str, Any]:
-    """The manifest of a pod in the test's namespace."""
+    """Return the manifest of a pod in the test's namespace."""
     metadata = {"name": name, "namespace": server.namespace, "uid": "6cb0e5ec-8e2c-4d55-a6a6-5e9b21c63b12"}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
 
 
 def stored(server: Wire) -> list[dict[str, Any]]:
-    """The events of the test's namespace, through events.k8s.io."""
+    """Return the events of the test's namespace, read through events.k8s.io."""
     found: list[dict[str, Any]] = server.ok("GET", server.new_events)["items"]
     return found
 
 
 def counts(server: Wire) -> dict[str, int]:
-    """Of each reason, how many occurrences are stored."""
+    """Return the stored number of occurrences by reason."""
     return {event["reason"]: event.get("series", {"count": 1})["count"] for event in stored(server)}
 
 
 def test_kubectl(real_server: RealServer, server: Wire, new_broadcaster: NewBroadcaster) -> None:
-    """`kubectl events`, `kubectl get events.events.k8s.io` and `kubectl get events` show what was recorded."""
+    """`kubectl events`, `kubectl get events.events.k8s.io` and `kubectl get events` show the recorded events."""
     broadcaster = new_broadcaster()
     recorder = broadcaster.new_recorder("example.com/backup-operator")
     for number in range(3):
@@ -94,7 +94,7 @@ def test_kubectl(real_server: RealServer, server: Wire, new_broadcaster: NewBroa
 
 
 def test_describe_node(real_server: RealServer, server: Wire, new_broadcaster: NewBroadcaster) -> None:
-    """Pitfall 32: an event about a cluster-scoped object is found by `kubectl describe`."""
+    """Pitfall 32: `kubectl describe` finds an event about a cluster-scoped object."""
     name = f"node-{secrets.token_hex(4)}"
     node = server.ok("POST", "/api/v1/nodes", {"metadata": {"name": name}})
     broadcaster = new_broadcaster()
@@ -105,7 +105,7 @@ def test_describe_node(real_server: RealServer, server: Wire, new_broadcaster: N
 
 
 def test_all_fields(server: Wire, new_broadcaster: NewBroadcaster) -> None:
-    """Related object, annotations, labels and controller arrive as they were given."""
+    """Related object, annotations, labels and controller arrive unchanged."""
     broadcaster = new_broadcaster()
     recorder = broadcaster.new_recorder("example.com/c", reporting_instance="c-1")
     related, extra = pod(server, "web-1"), {"annotations": {"a": "b"}, "labels": {"c": "d"}}
@@ -124,7 +124,7 @@ def test_all_fields(server: Wire, new_broadcaster: NewBroadcaster) -> None:
 
 
 def test_final_counts(server: Wire, new_broadcaster: NewBroadcaster) -> None:
-    """Flush and shutdown leave the true counts at the server."""
+    """After `flush` and `shutdown`, the counts on the server are complete."""
     broadcaster = new_broadcaster()
     recorder = broadcaster.new_recorder("c")
     for number in range(500):
@@ -139,7 +139,7 @@ def test_final_counts(server: Wire, new_broadcaster: NewBroadcaster) -> None:
 
 
 def test_expired(server: Wire, new_broadcaster: NewBroadcaster) -> None:
-    """Pitfall 36: an event that the server has forgotten is created again, under its name, with its series."""
+    """Pitfall 36: a deleted event is created again under its name with its series."""
     broadcaster = new_broadcaster()
     recorder = broadcaster.new_recorder("c")
     for _ in range(2):
@@ -162,7 +162,7 @@ def test_expired(server: Wire, new_broadcaster: NewBroadcaster) -> None:
 
 @pytest.mark.parametrize("moment", [START // NANO * NANO, START // NANO * NANO + 120_000_000])
 def test_times(server: Wire, new_broadcaster: NewBroadcaster, moment: int) -> None:
-    """Pitfall 22: microsecond 0, and one with zeros at its end, are taken in creates, patches and series."""
+    """Pitfall 22: times with 0 microseconds or trailing zeros are accepted in creates, patches and series."""
     broadcaster = new_broadcaster(clock=lambda: moment)
     recorder = broadcaster.new_recorder("c")
     for reason in ("Single", "Merged", "Merged", "Merged"):
@@ -178,7 +178,7 @@ def test_times(server: Wire, new_broadcaster: NewBroadcaster, moment: int) -> No
 
 @pytest.mark.parametrize("controller", ["c" * 63, f"{'p.' * 126}p/{'n' * 63}", "a_b.C-1"])
 def test_limits(server: Wire, new_broadcaster: NewBroadcaster, controller: str) -> None:
-    """Pitfalls 13, 25, 26 and 30: whatever texts are recorded, the server takes what is sent."""
+    """Pitfalls 13, 25, 26 and 30: events with any texts are sent in a form that the server accepts."""
     broadcaster = new_broadcaster()
     recorder = broadcaster.new_recorder(controller, reporting_instance="🔥" * 100)
     texts = ["x", "é" * 1030, "🔥" * 1024, "a\x00b", "a\ud800b", " ", "x" * 129]
@@ -192,7 +192,7 @@ def test_limits(server: Wire, new_broadcaster: NewBroadcaster, controller: str) 
 
 
 def test_patch_of_a_lost_answer(server: Wire, new_broadcaster: NewBroadcaster) -> None:
-    """Pitfall 38: a create that landed though its answer was lost is not doubled; its empty patch is taken."""
+    """Pitfall 38: a create whose answer was lost is not duplicated, and its empty patch is accepted."""
     broadcaster = new_broadcaster()
     sink = broadcaster._publisher.watchers[0].handler.sink  # type: ignore[attr-defined]
     create, lost = sink.create, iter([ConnectionResetError("lost")])
@@ -210,7 +210,7 @@ def test_patch_of_a_lost_answer(server: Wire, new_broadcaster: NewBroadcaster) -
 
 
 def test_no_permission(server: Wire, new_broadcaster: NewBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfalls 43 and 44: a user without the right is told the rule that is missing, once."""
+    """Pitfalls 43 and 44: for a user without permission, the missing rule is logged once."""
     caplog.set_level(logging.WARNING, logger="kevents")
     told = threading.Semaphore(0)
     broadcaster = new_broadcaster("stranger", on_drop=lambda *_: told.release())

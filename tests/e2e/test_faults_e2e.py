@@ -1,4 +1,4 @@
-"""Faults of a real API server, its etcd and the network between: nothing is lost, doubled or miscounted."""
+"""Faults of a real API server, its etcd and the network: no event is lost, duplicated or miscounted."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ BACK = "the API server answers again"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RealServer]:
-    """Give a real API server to be killed and paused, which nobody else uses."""
+    """A real API server that only this module uses, to be killed and paused."""
     required_assets()
     with RealServer() as server:
         yield server
 
 
 class Run:
-    """A recorder of the user `recorder` on a server, in a namespace of its own.
+    """A recorder of the user `recorder` in a separate namespace of a server.
 
     Args:
-        server: Where the events are stored.
-        caplog: Takes what is logged.
-        port: Where the recorder sends them; None: to the server itself.
-        ca: The certificate authority that it trusts; None: the server's.
-        request_timeout: As of `CoreV1EventSink`.
+        server: The server that stores the events.
+        caplog: Captures the log.
+        port: The port the recorder writes to; None: the server's own.
+        ca: The certificate authority that the recorder trusts; None: the server's.
+        request_timeout: The option of `CoreV1EventSink`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Run:
         ca: Path | None = None,
         request_timeout: tuple[float, float] = (5, 15),
     ) -> None:
-        """Make the namespace and the recorder."""
+        """Create the namespace and the recorder."""
         import kubernetes.config
 
         self._server = server
@@ -83,31 +83,31 @@ class Run:
         self.recorder = self.broadcaster.new_recorder(kevents.EventSource("faults", "here"))
 
     def load(self, rate: float = 50.0) -> Load:
-        """Give a load of events in the namespace."""
+        """Return a load of events in the namespace."""
         return Load(self.recorder, self.namespace, rate=rate)
 
     def sink(self) -> kevents.SinkStatistics:
-        """Give the sink's ledger."""
+        """Return the statistics of the sink."""
         found = self.watcher.statistics().sink
         assert found is not None
         return found
 
     def lines(self, text: str) -> list[str]:
-        """Give what was logged with a text."""
+        """Return the log messages that contain a text."""
         messages = [record.getMessage() for record in self._caplog.records if record.name == "kevents"]
         return [message for message in messages if text in message]
 
     def loud(self) -> list[str]:
-        """Give what was logged as a warning or worse."""
+        """Return the log messages at warning level or above."""
         records = [record for record in self._caplog.records if record.name == "kevents"]
         return [record.getMessage() for record in records if record.levelno >= logging.WARNING]
 
     def on_the_server(self) -> dict[str, int]:
-        """Give the events in the namespace."""
+        """Return the counts of the namespace's events."""
         return events_on(self._server, self.namespace)
 
     def check_nothing_lost(self, load: Load, what: str) -> None:
-        """Check, after the load, that each event is on the server, once, with its count, and print the figures."""
+        """Stop the load, check that each event is on the server once with its count, and print the figures."""
         recorded = load.stop()
         assert self.broadcaster.flush(FLUSH)
         found = self.on_the_server()
@@ -124,11 +124,11 @@ class Run:
         load.check_never_waited()
 
     def check_lines(self, lost: int, back: int) -> None:
-        """Check how many lines say that the server was lost, and came back."""
+        """Check the number of log lines about the server being unavailable and available again."""
         assert (len(self.lines(LOST)), len(self.lines(BACK))) == (lost, back)
 
     def close(self) -> None:
-        """End the broadcaster and the client's connections."""
+        """Close the broadcaster and the client's connections."""
         self.broadcaster.shutdown(5)
         self.client.rest_client.pool_manager.clear()
         self.client.close()
@@ -136,7 +136,7 @@ class Run:
 
 @pytest.fixture
 def new_run(server: RealServer, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Run]]:
-    """Give a maker of runs, which ends them with the test."""
+    """Yield a factory of runs, which are closed with the test."""
     runs = []
 
     def make(**options: Any) -> Run:
@@ -150,25 +150,25 @@ def new_run(server: RealServer, caplog: pytest.LogCaptureFixture) -> Iterator[Ca
 
 @pytest.fixture
 def proxy(server: RealServer) -> Iterator[Proxy]:
-    """Give a proxy in front of the server."""
+    """A proxy in front of the server."""
     with Proxy(server.port, seed=1) as proxy:
         yield proxy
 
 
 def make_namespace(server: RealServer) -> str:
-    """Make a namespace."""
+    """Create a namespace."""
     name = f"t-{secrets.token_hex(6)}"
     assert server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).status == 201
     return name
 
 
 def events_on(server: RealServer, namespace: str) -> dict[str, int]:
-    """From the names of a namespace's events to their counts."""
+    """Return the counts of a namespace's events by name."""
     return counts_on(server.request("GET", f"/api/v1/namespaces/{namespace}/events").body["items"])
 
 
 def kubeconfig(server: RealServer, port: int | None = None, ca: Path | None = None) -> Path:
-    """Write the recorder's kubeconfig, with another port or certificate authority if such are given."""
+    """Write the recorder's kubeconfig, optionally with another port or certificate authority."""
     path = server.kubeconfig("recorder")
     config = json.loads(path.read_text(encoding="utf-8"))
     cluster = config["clusters"][0]["cluster"]
@@ -181,7 +181,7 @@ def kubeconfig(server: RealServer, port: int | None = None, ca: Path | None = No
 
 
 def test_killed(server: RealServer, new_run: Callable[..., Run]) -> None:
-    """Pitfall 83: the API server is killed and started again on the same etcd; refusals of its first moments too."""
+    """Pitfall 83: the API server is killed and restarted on the same etcd. It refuses requests at first."""
     run = new_run()
     with run.load() as load:
         load.go_on(1)
@@ -194,7 +194,7 @@ def test_killed(server: RealServer, new_run: Callable[..., Run]) -> None:
 
 
 def test_killed_for_a_minute(server: RealServer, new_run: Callable[..., Run]) -> None:
-    """The API server is gone for 60 s at 50 events a second, where client-go loses 61 %: nothing is lost."""
+    """The API server is down for 60 s at 50 events a second, and no event is lost. client-go loses 61 %."""
     run = new_run()
     with run.load() as load:
         load.go_on(1)
@@ -207,7 +207,7 @@ def test_killed_for_a_minute(server: RealServer, new_run: Callable[..., Run]) ->
 
 
 def test_paused(server: RealServer, new_run: Callable[..., Run]) -> None:
-    """Pitfall 47: the API server stands still, its connections open, and goes on."""
+    """Pitfall 47: the API server is paused with open connections, then resumed."""
     run = new_run(request_timeout=(1, 2))
     with run.load() as load:
         load.go_on(1)
@@ -222,7 +222,7 @@ def test_paused(server: RealServer, new_run: Callable[..., Run]) -> None:
 
 
 def test_etcd_paused(server: RealServer, new_run: Callable[..., Run]) -> None:
-    """Pitfall 84: the etcd behind a living API server stands still and goes on."""
+    """Pitfall 84: etcd is paused behind a running API server, then resumed."""
     run = new_run(request_timeout=(1, 2))
     with run.load() as load:
         load.go_on(1)
@@ -237,7 +237,7 @@ def test_etcd_paused(server: RealServer, new_run: Callable[..., Run]) -> None:
 
 
 def test_token_revoked_and_restored(server: RealServer, new_run: Callable[..., Run]) -> None:
-    """Pitfall 42: a server that does not know the user's token for a while (401), across two restarts."""
+    """Pitfall 42: the server rejects the user's token with 401 for a while, across two restarts."""
     run = new_run()
     path = f"/api/v1/namespaces/{run.namespace}/events"
     token = server.tokens["recorder"]
@@ -255,7 +255,7 @@ def test_token_revoked_and_restored(server: RealServer, new_run: Callable[..., R
 
 
 def test_token_renewed(server: RealServer, new_run: Callable[..., Run]) -> None:
-    """Pitfall 42: a client whose token has expired asks seldom, says so once, and goes on with a new one."""
+    """Pitfall 42: with an expired token, requests are rare and logged once. Delivery resumes with a new token."""
     run = new_run()
     configuration = run.client.configuration
     right = dict(configuration.api_key)
@@ -273,7 +273,7 @@ def test_token_renewed(server: RealServer, new_run: Callable[..., Run]) -> None:
 
 
 def restart(server: RealServer, tokens: dict[str, str]) -> None:
-    """Start the API server anew with other users."""
+    """Restart the API server with other users."""
     server.kill()
     server.tokens = tokens
     server._write_tokens()
@@ -281,7 +281,7 @@ def restart(server: RealServer, tokens: dict[str, str]) -> None:
 
 
 def test_slow_network(proxy: Proxy, new_run: Callable[..., Run]) -> None:
-    """A slow network delays the events, and nothing is said about it."""
+    """A slow network delays the events and causes no log lines."""
     run = new_run(port=proxy.port)
     proxy.become(Slow(delay=0.1, bytes_per_second=50_000))
     with run.load() as load:
@@ -292,7 +292,7 @@ def test_slow_network(proxy: Proxy, new_run: Callable[..., Run]) -> None:
 
 
 def test_lossy_network(proxy: Proxy, new_run: Callable[..., Run]) -> None:
-    """Pitfall 38: a network that cuts connections before, after and within: no event is lost or doubled by it."""
+    """Pitfall 38: a network that cuts connections at any point causes no lost or duplicate event."""
     run = new_run(port=proxy.port)
     proxy.become(Lossy(share=0.2))
     with run.load() as load:
@@ -306,7 +306,7 @@ def test_lossy_network(proxy: Proxy, new_run: Callable[..., Run]) -> None:
 
 @pytest.mark.parametrize("mode", [BlackHole(), Refuse()], ids=["black-hole", "refuse"])
 def test_no_network(proxy: Proxy, new_run: Callable[..., Run], mode: BlackHole | Refuse) -> None:
-    """Pitfall 47: a network that swallows everything, or lets nobody in, for a while."""
+    """Pitfall 47: a network that drops all packets or refuses connections for a while causes no loss."""
     run = new_run(port=proxy.port, request_timeout=(1, 1))
     with run.load() as load:
         load.go_on(1)
@@ -319,7 +319,7 @@ def test_no_network(proxy: Proxy, new_run: Callable[..., Run], mode: BlackHole |
 
 
 def test_namespace_deleted(server: RealServer, new_run: Callable[..., Run]) -> None:
-    """Pitfall 45: events about a namespace that terminates are refused quietly and counted, later ones too."""
+    """Pitfall 45: events in a terminating namespace are rejected without warnings and counted."""
     run = new_run()
     with run.load() as load:
         load.go_on(1)
@@ -389,7 +389,7 @@ def test_webhook_of_one_namespace(server: RealServer, new_run: Callable[..., Run
 
 
 def test_certificate_of_another_authority(tmp_path: Path, new_run: Callable[..., Run]) -> None:
-    """Pitfall 40: with an authority that did not sign the server, events wait, and the log names the certificate."""
+    """Pitfall 40: with an untrusted server certificate, events wait, and the log names the certificate."""
     other = tmp_path / "other.crt"
     other.write_text(self_signed(["127.0.0.1"]).certificate, encoding="ascii")
     run = new_run(ca=other)
@@ -410,7 +410,7 @@ def test_certificate_of_another_authority(tmp_path: Path, new_run: Callable[...,
 
 
 def test_kubeconfig_of_the_environment(server: RealServer) -> None:
-    """Pitfall 61: a script that finds the server through KUBECONFIG alone, records and ends, delivers all of it."""
+    """Pitfall 61: a script that finds the server only through KUBECONFIG delivers all events before it exits."""
     namespace = make_namespace(server)
     script = f"""
         import kevents
@@ -436,7 +436,7 @@ def test_kubeconfig_of_the_environment(server: RealServer) -> None:
 
 
 def test_proxy_forwards_nothing_once_the_client_has_closed() -> None:
-    """What a client sent before it gave up is not forwarded any more."""
+    """Data of a client that has closed its connection is not forwarded."""
     with socket.create_server(("127.0.0.1", 0)) as listener, Proxy(listener.getsockname()[1]) as proxy:
         proxy.become(Slow(delay=0.2))
         with socket.create_connection(("127.0.0.1", proxy.port)) as client:
@@ -450,7 +450,7 @@ def test_proxy_forwards_nothing_once_the_client_has_closed() -> None:
 
 
 def test_proxy_modes() -> None:
-    """Every mode does what it says, to the connections that there are as well."""
+    """Every mode of the proxy applies to new and to open connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener, Proxy(listener.getsockname()[1]) as proxy:
         address = ("127.0.0.1", proxy.port)
         with socket.create_connection(address, timeout=60) as client:
@@ -476,7 +476,7 @@ def test_proxy_modes() -> None:
 
 
 def exchange(address: tuple[str, int], listener: socket.socket) -> None:
-    """Ask and answer once, over a connection that will be cut."""
+    """Send a request and an answer over a connection that is cut."""
     with socket.create_connection(address, timeout=60) as client:
         server, _ = listener.accept()
         with server:

@@ -1,4 +1,4 @@
-"""kopf itself, in a process of its own, against a real API server: what is recorded in an operator arrives."""
+"""A real kopf operator in a separate process records events on a real API server."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def create(server: RealServer, namespace: str, name: str, spec: dict[str, Any], 
 
 
 def events(server: RealServer, namespace: str, component: str) -> list[dict[str, Any]]:
-    """What the server holds of a component's events."""
+    """Return the events of a component."""
     path = f"/api/v1/namespaces/{namespace}/events?fieldSelector=source={component}"
     items: list[dict[str, Any]] = server.request("GET", path).body["items"]
     return items
 
 
 def reasons(found: list[dict[str, Any]]) -> set[str]:
-    """The reasons of events."""
+    """Return the reasons of events."""
     return {event["reason"] for event in found}
 
 
 def inline_kubeconfig(server: RealServer, folder: Path) -> Path:
-    """A kubeconfig that holds the certificate: the official client keeps it in a file until the interpreter's exit."""
+    """Return a kubeconfig with an inline certificate, which the client stores in a temporary file until exit."""
     config = json.loads(server.kubeconfig("admin").read_text(encoding="utf-8"))
     cluster = config["clusters"][0]["cluster"]
     cluster["certificate-authority-data"] = base64.b64encode(
@@ -78,7 +78,7 @@ def inline_kubeconfig(server: RealServer, folder: Path) -> Path:
 
 @dataclass
 class Life:
-    """The whole life of an operator: what it logged, how it ended, and what the server holds of its events."""
+    """The complete run of an operator: its log, its exit status and its events on the server."""
 
     log: str
     status: int
@@ -86,7 +86,7 @@ class Life:
     by_kopf: list[dict[str, Any]]
 
     def of(self, reason: str) -> list[tuple[str, str, str, int]]:
-        """Object, type, message and count of the events with a reason."""
+        """Return object, type, message and count of the events with a reason."""
         return sorted(
             (event["involvedObject"]["name"], event["type"], event["message"], event["count"])
             for event in self.events
@@ -95,7 +95,7 @@ class Life:
 
 
 def live(server: RealServer, folder: Path, environment: dict[str, str]) -> Life:
-    """Run the operator that records everywhere until all is seen, and end it with SIGTERM."""
+    """Run the operator that records everywhere until all events exist, then stop it with SIGTERM."""
     server.register("example.com/v1", "Widget", "widgets")
     namespace = new_namespace(server)
     create(server, namespace, "w", {})
@@ -120,18 +120,18 @@ LOGINS: dict[str, dict[str, str]] = {"client": {}, "own": {"OWN_LOGIN": "1", "SI
 
 @pytest.fixture(scope="module", params=LOGINS, ids=lambda login: f"login-{login}")
 def login(request: pytest.FixtureRequest) -> str:
-    """Give the way in which the operator logs in: through the official client, or by a handler of its own."""
+    """The operator's way of logging in: with the official client, or with its own login handler."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def life(real_server: RealServer, tmp_path_factory: pytest.TempPathFactory, login: str) -> Iterator[Life]:
-    """Give the whole life of an operator, the same for all tests."""
+    """The complete run of an operator, shared by all tests."""
     return live(real_server, tmp_path_factory.mktemp("kopf"), LOGINS[login])
 
 
 def test_everywhere(life: Life) -> None:
-    """Pitfalls 1, 3: handlers of both kinds, daemons, timers and bare threads; everything arrives, and once."""
+    """Pitfalls 1, 3: events from all kinds of handlers, daemons, timers and threads arrive once."""
     assert (life.status, reasons(life.events)) == (0, BEGUN | ENDED), life.log
     assert life.of("SyncHandler") == [("w", "Normal", "in a thread of kopf's", 1)]
     assert life.of("BareThread") == [("w", "Warning", "in a thread of its own", 1)]
@@ -141,7 +141,7 @@ def test_everywhere(life: Life) -> None:
 
 
 def test_before_login_and_in_cleanup(life: Life, login: str) -> None:
-    """What is recorded before login waits; what cleanup handlers record, even after our own, arrives."""
+    """Events recorded before login are delivered after it. Events recorded during cleanup are delivered, too."""
     assert life.of("AtImport") == [("notes", "Normal", "before anything", 1)]
     assert life.of("AtStartup") == [("notes", "Normal", "before login", 1)]
     for reason in ("SyncDaemonEnded", "AsyncDaemonEnded"):
@@ -151,24 +151,24 @@ def test_before_login_and_in_cleanup(life: Life, login: str) -> None:
 
 
 def test_order_of_cleanup(life: Life) -> None:
-    """Our cleanup handler comes after those of the operator's module, though it was installed first."""
+    """Kevents' cleanup handler runs after those of the operator's module, although it was installed first."""
     ended = re.findall(r"kopf\.activities\.clea.*Activity '([^']+)' succeeded", life.log)
     assert [name.rpartition(".")[2] for name in ended] == ["cleanup", "kevents-cleanup-1", "latest"]
 
 
 def test_thirty_failures(life: Life) -> None:
-    """A handler that fails thirty times leaves one event with a count, not thirty events."""
+    """A handler that fails thirty times causes one event with a count of 30."""
     assert life.of("Failed") == [("w", "Warning", "ConnectionError: the bucket is gone", 30)]
 
 
 def test_several_objects(life: Life) -> None:
-    """An event about a list of objects is one about each."""
+    """An event about a list of objects is recorded once for each."""
     expected = [("notes", "Normal", "about both", 1), ("w", "Normal", "about both", 1)]
     assert life.of("AsyncHandler") == expected
 
 
 def test_log_handler(life: Life) -> None:
-    """A handler's warnings become events about its object; lower levels, and what kopf does not want posted, do not."""
+    """Warnings of a handler's logger become events about its object. Lower levels and unposted records do not."""
     seen = life.of("Logged")
     assert {name for name, *_ in seen} == {"w"}
     assert {eventtype for _, eventtype, *_ in seen} == {"Warning"}
@@ -177,7 +177,7 @@ def test_log_handler(life: Life) -> None:
 
 
 def test_kopf_s_own_posting(life: Life, login: str) -> None:
-    """Posting by kopf itself is left alone unless asked; what waits there when the operator ends is kopf's loss."""
+    """Kopf's own event posting is unchanged unless it is disabled."""
     if login == "own":
         assert life.by_kopf == []
     else:
@@ -185,14 +185,14 @@ def test_kopf_s_own_posting(life: Life, login: str) -> None:
 
 
 def test_references(life: Life) -> None:
-    """Events are about the object itself: kubectl describe finds them by its uid."""
+    """Events refer to the object's uid, so that kubectl describe finds them."""
     about = [event["involvedObject"] for event in life.events if event["involvedObject"]["name"] == "w"]
     assert {(ref["apiVersion"], ref["kind"]) for ref in about} == {("example.com/v1", "Widget")}
     assert len({ref["uid"] for ref in about}) == 1
 
 
 def test_quiet(life: Life) -> None:
-    """Nothing was lost, and kevents has said nothing but that it waited for the login."""
+    """No event was lost, and kevents logged only that it waited for the login."""
     lines = [line for line in life.log.splitlines() if re.search(r"\] kevents ", line)]
     assert [line for line in lines if not re.search("has not logged in yet|answers again", line)] == []
     assert "Traceback" not in life.log
@@ -202,7 +202,7 @@ def test_quiet(life: Life) -> None:
 
 
 def test_example(real_server: RealServer, tmp_path: Path) -> None:
-    """The example does what its README says: one event with a count while it fails, and one when it is mended."""
+    """The example records one event with a count while the backup fails, and another one after the fix."""
     real_server.kubectl("apply", "-f", str(ROOT / "examples/kopf/crd.yaml"))
     real_server.kubectl("wait", "--for=condition=Established", "crd/backups.example.com", "--timeout=30s")
     real_server.kubectl("apply", "--dry-run=server", "-f", str(ROOT / "examples/kopf/rbac.yaml"))
@@ -228,7 +228,7 @@ def test_example(real_server: RealServer, tmp_path: Path) -> None:
 
 
 def test_permissions_of_the_example(real_server: RealServer, tmp_path: Path) -> None:
-    """The operator needs no more than its role allows."""
+    """The example's role is sufficient for the operator."""
     real_server.kubectl("apply", "-f", str(ROOT / "examples/kopf/crd.yaml"))
     real_server.kubectl("wait", "--for=condition=Established", "crd/backups.example.com", "--timeout=30s")
     real_server.kubectl("apply", "-f", str(ROOT / "examples/kopf/rbac.yaml"))
@@ -246,7 +246,7 @@ def test_permissions_of_the_example(real_server: RealServer, tmp_path: Path) -> 
 
 
 def test_readme(real_server: RealServer, tmp_path: Path) -> None:
-    """The lines of the README are an operator that records."""
+    """The example in the README is a working operator."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     [code] = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "kevents.kopf" in block]
     assert len([line for line in code.splitlines() if re.search("kevents|recorder", line)]) == 3

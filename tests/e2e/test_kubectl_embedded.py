@@ -20,10 +20,10 @@ pytestmark = pytest.mark.e2e
 
 
 class Kubectl:
-    """Kubectl with an embedded server that has a pod, a widget and an event about each."""
+    """Runs kubectl against an embedded server that has a pod, a widget and an event about each."""
 
     def __init__(self, server: APIServer) -> None:
-        """Fill the server."""
+        """Create the objects and events."""
         self.server = server
         self.programs = required_assets()
         server.register("example.com/v1", "Widget", "widgets")
@@ -53,7 +53,7 @@ class Kubectl:
 
 @pytest.fixture
 def kubectl(api_server: APIServer) -> Kubectl:
-    """Give kubectl for an embedded server."""
+    """A kubectl for an embedded server."""
     return Kubectl(api_server)
 
 
@@ -76,7 +76,7 @@ def test_get_events_wide(kubectl: Kubectl) -> None:
 
 
 def test_events(kubectl: Kubectl) -> None:
-    """`kubectl events` counts."""
+    """`kubectl events` prints the count."""
     row = kubectl("events", "--for=pod/web").splitlines()[1]
     assert "(x3 over" in row
     assert row.split()[-4:] == ["Normal", "Started", "Pod/web", "hello"]
@@ -91,7 +91,7 @@ def test_describe(kubectl: Kubectl, kind: str, name: str) -> None:
 
 
 def test_json(kubectl: Kubectl) -> None:
-    """`-o json` gives the events themselves."""
+    """`-o json` prints the events."""
     listed = json.loads(kubectl("get", "events", "-o", "json", "--field-selector=involvedObject.name=web"))
     assert [(item["kind"], item["count"]) for item in listed["items"]] == [("Event", 3)]
 
@@ -112,7 +112,7 @@ def test_watch(kubectl: Kubectl) -> None:
 
 
 def test_forbidden(kubectl: Kubectl) -> None:
-    """A user without the right is told so in the server's words."""
+    """A user without permission gets the server's message."""
     kubectl.server.add_user("weak", "weak-user", {"create"})
     path = kubectl.server.kubeconfig(token="weak")
     with pytest.raises(subprocess.CalledProcessError) as caught:
@@ -122,7 +122,7 @@ def test_forbidden(kubectl: Kubectl) -> None:
 
 
 def test_sorted(kubectl: Kubectl) -> None:
-    """`kubectl get --sort-by` sorts by any field of the events, for which it asks for the whole objects."""
+    """`kubectl get --sort-by` sorts by any field, for which it requests whole objects."""
     rows = kubectl("get", "events", "--no-headers", "--sort-by=.involvedObject.name", "-o", "wide").splitlines()
     assert [row.split()[-1] for row in rows] == ["gear.1", "web.1"]
 
@@ -134,7 +134,7 @@ def test_delete_that_is_only_tried(kubectl: Kubectl) -> None:
 
 
 def test_delete(kubectl: Kubectl) -> None:
-    """`kubectl delete` removes an event, and waits for nothing."""
+    """`kubectl delete` deletes an event and returns without waiting."""
     assert kubectl("delete", "event", "web.1").startswith('event "web.1" deleted')
     assert [event["metadata"]["name"] for event in kubectl.server.events()] == ["gear.1"]
 
@@ -147,7 +147,7 @@ def test_api_resources(kubectl: Kubectl) -> None:
 
 @pytest.mark.parametrize("mode", ["--server-side=false", "--server-side"])
 def test_apply(kubectl: Kubectl, tmp_path: Path, mode: str) -> None:
-    """`kubectl apply --validate=false` creates and changes an object, on the client's side and the server's."""
+    """`kubectl apply --validate=false` creates and changes an object, client-side and server-side."""
     manifest = tmp_path / "manifest.json"
     for value in ("1", "2"):
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": value}}

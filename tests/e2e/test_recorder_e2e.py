@@ -1,4 +1,4 @@
-"""From a recorder's call to what kubectl shows, through a real API server, as an ordinary user."""
+"""From a recorder's call to the output of kubectl, through a real API server, as an ordinary user."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ RULE: Final = 'apiGroups: [""], resources: ["events"], verbs: ["create", "patch"
 
 
 class Namespace:
-    """A namespace of the test's own on a real server, and recorders that write to it.
+    """A separate namespace on a real server, and recorders that write to it.
 
     Attributes:
         name: The namespace.
     """
 
     def __init__(self, server: RealServer) -> None:
-        """Create it."""
+        """Create the namespace."""
         self.server = server
         self.name = f"e2e-{secrets.token_hex(4)}"
         self.ok("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
 
     def ok(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """A request of the administrator's that must succeed."""
+        """Send a request as the administrator. It must succeed."""
         response = self.server.request(method, path, body)
         assert response.status in {200, 201}, response.body
         made: dict[str, Any] = response.body
         return made
 
     def pod(self, name: str = "web-0") -> dict[str, Any]:
-        """Create a pod; its manifest."""
+        """Create a pod and return its manifest."""
         spec = {"containers": [{"name": "main", "image": "i"}]}
         return self.ok("POST", f"/api/v1/namespaces/{self.name}/pods", {"metadata": {"name": name}, "spec": spec}) | {
             "kind": "Pod",
@@ -61,7 +61,7 @@ class Namespace:
         }
 
     def reference(self, name: str, **fields: str) -> ObjectReference:
-        """A reference to an object that need not be there."""
+        """Return a reference to an object that need not exist."""
         return ObjectReference(
             **{"kind": "Widget", "api_version": "example.com/v1", "namespace": self.name, "name": name, **fields}
         )
@@ -75,32 +75,32 @@ class Namespace:
             yield Session(broadcaster)
 
     def events(self, namespace: str = "", **fields: str) -> list[dict[str, Any]]:
-        """The events as `kubectl get events` gives them, the earliest name first."""
+        """Return the events of `kubectl get events`, sorted by name."""
         selector = [f"--field-selector={','.join(f'{key}={value}' for key, value in fields.items())}"] if fields else []
         text = self.server.kubectl("-n", namespace or self.name, "get", "events", "-o", "json", *selector)
         items: list[dict[str, Any]] = json.loads(text)["items"]
         return sorted(items, key=lambda item: item["metadata"]["name"])
 
     def table(self, *arguments: str) -> list[list[str]]:
-        """The rows that kubectl prints, without the head, as words."""
+        """Return the rows that kubectl prints, without the header, as words."""
         return [line.split() for line in self.server.kubectl("-n", self.name, *arguments).splitlines()[1:]]
 
 
 class Session:
-    """A broadcaster, a recorder of it, and what its only sink counted."""
+    """A broadcaster with one sink, and its recorder."""
 
     def __init__(self, broadcaster: EventBroadcaster) -> None:
-        """Make the recorder."""
+        """Create the recorder."""
         self.broadcaster = broadcaster
         self.recorder: EventRecorder = broadcaster.new_recorder(EventSource("e2e-operator", "node-1"))
 
     def flush(self, timeout: float = 30) -> None:
-        """Wait until all that was recorded has ended."""
+        """Wait until all recorded events are delivered or dropped."""
         assert self.broadcaster.flush(timeout)
 
     @property
     def ledger(self) -> SinkStatistics:
-        """What the sink counted."""
+        """The statistics of the sink."""
         ledger = self.broadcaster.statistics().watchers[0].sink
         assert ledger is not None
         return ledger
@@ -108,27 +108,27 @@ class Session:
 
 @pytest.fixture
 def namespace(real_server: RealServer) -> Namespace:
-    """A namespace of the test's own."""
+    """A separate namespace."""
     return Namespace(real_server)
 
 
 class Warnings(logging.Handler):
-    """The lines that kevents warns with; a sender writes its own a moment after what it is about has ended."""
+    """Collects the warnings of kevents. A sender logs shortly after the event's outcome is counted."""
 
     def __init__(self) -> None:
-        """None yet."""
+        """Start empty."""
         super().__init__(logging.WARNING)
         self.messages: list[str] = []
         self._changed = threading.Condition()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the line."""
+        """Store the message."""
         with self._changed:
             self.messages.append(record.getMessage())
             self._changed.notify_all()
 
     def first(self, number: int) -> list[str]:
-        """The lines, of which there must be so many, and no more."""
+        """Wait for `number` messages, check that there are no more, and return them."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.messages) >= number, 60)
             assert len(self.messages) == number, self.messages
@@ -137,18 +137,18 @@ class Warnings(logging.Handler):
 
 @pytest.fixture
 def warnings() -> Iterator[Warnings]:
-    """What kevents warns with."""
+    """The warnings of kevents."""
     handler, logger = Warnings(), logging.getLogger("kevents")
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)
 
 
-# Correlation, as kubectl shows it
+# Correlation as shown by kubectl
 
 
 def test_sixty_identical_events(namespace: Namespace) -> None:
-    """Pitfall 49: sixty identical events about one object are one event; without catch-ups its count is client-go's."""
+    """Pitfall 49: without catch-ups, sixty identical events become one event with the count of client-go."""
     with namespace.recording(correlator_options=CorrelatorOptions(catch_up=False)) as session:
         for _ in range(60):
             session.recorder.event(namespace.reference("same"), "Warning", "BackOff", "the bucket is gone")
@@ -159,7 +159,7 @@ def test_sixty_identical_events(namespace: Namespace) -> None:
 
 
 def test_three_hundred_identical_events(namespace: Namespace) -> None:
-    """Three hundred identical events end as `x300`, though 275 were held back."""
+    """Three hundred identical events end as `x300`, although 275 were held back."""
     pod = namespace.pod("again")
     with namespace.recording() as session:
         for _ in range(300):
@@ -171,7 +171,7 @@ def test_three_hundred_identical_events(namespace: Namespace) -> None:
 
 
 def test_sixty_messages(namespace: Namespace) -> None:
-    """Pitfall 49: sixty messages about one object are nine events and a combined one, whose count catches up."""
+    """Pitfall 49: sixty messages about one object become nine events and a combined one, whose count catches up."""
     with namespace.recording() as session:
         for number in range(60):
             session.recorder.event(namespace.reference("many"), "Warning", "BackOff", f"message {number}")
@@ -183,7 +183,7 @@ def test_sixty_messages(namespace: Namespace) -> None:
 
 
 def test_one_after_the_other(namespace: Namespace) -> None:
-    """Events recorded with a pause between are one create and patches, as in client-go."""
+    """Events recorded one after the other cause one create and then patches, as in client-go."""
     with namespace.recording() as session:
         for _ in range(4):
             session.recorder.event(namespace.reference("slow"), "Normal", "Tick", "tick")
@@ -193,7 +193,7 @@ def test_one_after_the_other(namespace: Namespace) -> None:
 
 
 def test_describe(namespace: Namespace) -> None:
-    """`kubectl describe` shows the event below the pod, with its count and source."""
+    """`kubectl describe` shows the event of a pod with its count and source."""
     pod = namespace.pod()
     with namespace.recording() as session:
         for _ in range(3):
@@ -218,7 +218,7 @@ def test_get_and_events(namespace: Namespace) -> None:
 
 
 def test_forbidden(namespace: Namespace, warnings: Warnings) -> None:
-    """Pitfall 43: a user without rights loses the events, counted; the first line names the rule that is missing."""
+    """Pitfall 43: without permission, events are rejected and counted. The first log line names the missing rule."""
     with namespace.recording("stranger") as session:
         for number in range(5):
             session.recorder.event(namespace.reference(f"n-{number}"), "Normal", "Reason", "m")
@@ -233,7 +233,7 @@ def test_forbidden(namespace: Namespace, warnings: Warnings) -> None:
 
 
 def test_patch_forbidden(namespace: Namespace, warnings: Warnings) -> None:
-    """Pitfall 44: a user who may create and not patch has each event once; the line names the patch verb."""
+    """Pitfall 44: without the patch verb, each event is created once, and the log names the verb."""
     with namespace.recording("creator") as session:
         for _ in range(2):
             session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
@@ -247,7 +247,7 @@ def test_patch_forbidden(namespace: Namespace, warnings: Warnings) -> None:
 
 
 def test_terminating_namespace(namespace: Namespace, warnings: Warnings) -> None:
-    """Pitfall 45: a namespace on its way out is no reason for a warning; the event is counted as rejected."""
+    """Pitfall 45: an event in a terminating namespace is counted as rejected, without a warning."""
     namespace.ok("DELETE", f"/api/v1/namespaces/{namespace.name}")
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
@@ -257,7 +257,7 @@ def test_terminating_namespace(namespace: Namespace, warnings: Warnings) -> None
 
 
 def test_unknown_namespace(namespace: Namespace, warnings: Warnings) -> None:
-    """Pitfall 41: an event for a namespace that is not there is rejected with one line; the next one proceeds."""
+    """Pitfall 41: an event for a missing namespace is rejected with one log line. The next one is delivered."""
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n", namespace="no-such"), "Normal", "Reason", "m")
         session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
@@ -268,7 +268,7 @@ def test_unknown_namespace(namespace: Namespace, warnings: Warnings) -> None:
 
 
 def test_deleted_event(namespace: Namespace) -> None:
-    """Pitfall 36: an event that somebody deleted is created again at its next occurrence, with its name and count."""
+    """Pitfall 36: a deleted event is created again at its next occurrence, with its name and count."""
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n"), "Normal", "Reason", "m")
         session.flush()
@@ -282,11 +282,11 @@ def test_deleted_event(namespace: Namespace) -> None:
     assert before["metadata"]["uid"] != after["metadata"]["uid"]
 
 
-# What it is about
+# Objects
 
 
 def test_node(namespace: Namespace) -> None:
-    """Pitfall 32: an event about a node is in the namespace default, the reference has none; describe shows it."""
+    """Pitfall 32: an event about a node is in the namespace default without a namespace in the reference."""
     name = f"node-{secrets.token_hex(4)}"
     node = namespace.ok("POST", "/api/v1/nodes", {"metadata": {"name": name}}) | {"kind": "Node", "apiVersion": "v1"}
     with namespace.recording() as session:
@@ -316,7 +316,7 @@ def test_namespace(namespace: Namespace) -> None:
     ],
 )
 def test_names(namespace: Namespace, name: str, prefix: str) -> None:
-    """Pitfall 25: an object whose name is no DNS name gets events that a person recognises, combined ones too."""
+    """Pitfall 25: events about an object whose name is no DNS name get a readable name, also combined events."""
     with namespace.recording() as session:
         for number in range(12):
             session.recorder.event(namespace.reference(name), "Normal", "Reason", f"message {number}")
@@ -327,12 +327,12 @@ def test_names(namespace: Namespace, name: str, prefix: str) -> None:
     assert [event["metadata"]["name"] for event in events if not event["metadata"]["name"].startswith(prefix)] == []
 
 
-# What it says
+# Texts
 
 
 @pytest.mark.parametrize("size", [MEBIBYTE, 2_000_000])
 def test_long_messages(namespace: Namespace, size: int) -> None:
-    """A message that the server could never store is cut to 1 MiB, visibly; one of 1 MiB is left alone."""
+    """A message over 1 MiB is cut to 1 MiB with an ellipsis. One of 1 MiB is unchanged."""
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n"), "Normal", "Reason", "x" * size)
         session.flush()
@@ -355,7 +355,7 @@ def test_long_message_patched(namespace: Namespace) -> None:
 
 @pytest.mark.parametrize("character", ["é", "🔥", "\n\x00"], ids=["é", "emoji", "control characters"])
 def test_long_messages_of_other_characters(namespace: Namespace, character: str) -> None:
-    """A message of 2 MB in any characters is cut so that it arrives."""
+    """A message of 2 MB in any characters is cut so that the server accepts it."""
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n"), "Normal", "Reason", character * (2_000_000 // len(character)))
         session.flush()
@@ -365,7 +365,7 @@ def test_long_messages_of_other_characters(namespace: Namespace, character: str)
 
 @pytest.mark.parametrize("reason", ["r" * (MEBIBYTE + 4096)], ids=["over 2 MiB together"])
 def test_what_can_never_be_stored(namespace: Namespace, reason: str) -> None:
-    """An event whose other fields make it too large is rejected, and does not wait for ever."""
+    """An event whose other fields make it too large is rejected instead of retried forever."""
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n"), "Normal", reason, "x" * MEBIBYTE)
         ended = session.broadcaster.flush(5)
@@ -374,7 +374,7 @@ def test_what_can_never_be_stored(namespace: Namespace, reason: str) -> None:
 
 
 def test_long_reason(namespace: Namespace) -> None:
-    """Pitfall 13: a reason of 10,000 characters, and an empty one, are stored as they are."""
+    """Pitfall 13: a reason of 10,000 characters and an empty one are stored unchanged."""
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n"), "Normal", "R" * 10_000, "m")
         session.recorder.event(namespace.reference("n"), "Normal", "", "m")
@@ -388,7 +388,7 @@ def test_long_reason(namespace: Namespace) -> None:
 
 @pytest.mark.parametrize("text", ["🔥 世界 é", "a\ud800b", "a\x00b", "one\ntwo\r\n", "100% of %s done %d", ""])
 def test_texts(namespace: Namespace, text: str) -> None:
-    """Pitfalls 8, 28: messages, annotations and labels arrive as they are; a lone surrogate is replaced."""
+    """Pitfalls 8, 28: messages, annotations and labels arrive unchanged. Lone surrogates are replaced."""
     with namespace.recording() as session:
         session.recorder.event(
             namespace.reference("n"),
@@ -418,14 +418,14 @@ def test_labels_select(namespace: Namespace) -> None:
 
 
 def own_server(event_ttl: str = "1h") -> RealServer:
-    """A server of the test's own; without the programs the test is skipped."""
+    """Return a separate server. The test is skipped if its programs are missing."""
     required_assets()
     return RealServer(event_ttl=event_ttl)
 
 
 @pytest.mark.filterwarnings(LEFT_BY_SSL)
 def test_restart() -> None:
-    """Pitfalls 48, 83: the server is killed and started again while events are recorded; nothing is lost."""
+    """Pitfalls 48, 83: the server is killed and restarted while events are recorded, and no event is lost."""
     with own_server() as server:
         namespace = Namespace(server)
         options = CorrelatorOptions(burst_size=None, max_events=None)
@@ -443,10 +443,10 @@ def test_restart() -> None:
 
 
 class Steady:
-    """A thread that records about twenty objects in turn, a few hundred events a second."""
+    """A thread that records a few hundred events a second about twenty objects."""
 
     def __init__(self, session: Session, namespace: Namespace) -> None:
-        """Not started yet."""
+        """Create the thread without starting it."""
         self.count = 0
         self._ended = threading.Event()
         self._changed = threading.Condition()
@@ -463,24 +463,24 @@ class Steady:
                 self._changed.notify_all()
 
     def wait_for(self, more: int) -> bool:
-        """Wait until so many more events were recorded."""
+        """Wait until `more` further events are recorded."""
         with self._changed:
             goal = self.count + more
             return self._changed.wait_for(lambda: self.count >= goal, 60)
 
     def stop(self) -> None:
-        """Record no more."""
+        """Stop recording."""
         self._ended.set()
         self._thread.join()
 
     def start(self) -> None:
-        """Begin."""
+        """Start recording."""
         self._thread.start()
 
 
 @contextlib.contextmanager
 def steadily(session: Session, namespace: Namespace) -> Iterator[Steady]:
-    """Record steadily, until the end of the block at the latest."""
+    """Record steadily for the block."""
     steady = Steady(session, namespace)
     steady.start()
     try:
@@ -491,7 +491,7 @@ def steadily(session: Session, namespace: Namespace) -> Iterator[Steady]:
 
 @pytest.mark.slow
 def test_expired_event() -> None:
-    """Pitfall 36: an event that the server forgot after its time to live is created again, with its name and count."""
+    """Pitfall 36: an event that expired on the server is created again with its name and count."""
     with own_server(event_ttl="2s") as server:
         namespace = Namespace(server)
         with namespace.recording() as session:
@@ -504,6 +504,6 @@ def test_expired_event() -> None:
 
 
 def wait_until_forgotten(namespace: Namespace) -> None:
-    """Wait until the server tells a watch that it has no event any more."""
+    """Wait until the server has expired all events of the namespace."""
     namespace.server.kubectl("-n", namespace.name, "wait", "--for=delete", "events", "--all", "--timeout=60s")
     assert namespace.events() == []

@@ -1,4 +1,4 @@
-"""An export's source on a real API server."""
+"""The export's source on a real API server."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MERGE = "application/merge-patch+json"
 
 @pytest.fixture
 def namespace(real_server: RealServer) -> str:
-    """Give a namespace of the test's own."""
+    """A separate namespace."""
     return made_namespace(real_server)
 
 
 @pytest.fixture
 def own_server() -> Iterator[RealServer]:
-    """Give a real server that the test may kill."""
+    """A real server that the test can kill."""
     required_assets()
     with RealServer() as server:
         yield server
@@ -44,7 +44,7 @@ def made_namespace(server: RealServer) -> str:
 
 
 def source(server: RealServer, user: str = "admin", **options: Any) -> ClusterEventSource:
-    """Give a source that reads as a user."""
+    """Return a source that reads as a user."""
     configuration = kubernetes.client.Configuration()
     kubernetes.config.load_kube_config(str(server.kubeconfig(user)), client_configuration=configuration)
     configuration.retries = False
@@ -53,25 +53,25 @@ def source(server: RealServer, user: str = "admin", **options: Any) -> ClusterEv
 
 
 def put(server: RealServer, namespace: str, *names: str, **fields: Any) -> list[str]:
-    """Store events; give the ids of their revisions."""
+    """Store events and return the ids of their revisions."""
     path = f"/api/v1/namespaces/{namespace}/events"
     made = [server.request("POST", path, event(name, namespace, **fields)).body["metadata"] for name in names]
     return [identity(metadata) for metadata in made]
 
 
 def patch(server: RealServer, namespace: str, name: str, count: int) -> str:
-    """Count an event; give the id of the revision."""
+    """Set an event's count and return the id of the revision."""
     path = f"/api/v1/namespaces/{namespace}/events/{name}"
     return identity(server.request("PATCH", path, {"count": count}, content_type=MERGE).body["metadata"])
 
 
 def identity(metadata: dict[str, Any]) -> str:
-    """Give the id of a revision."""
+    """Return the id of a revision."""
     return f"{metadata['uid']}:{metadata['resourceVersion']}"
 
 
 def test_list_and_watch(real_server: RealServer, namespace: str) -> None:
-    """What there is comes first, in order and over pages; then what happens, each revision with its count."""
+    """The paged list comes first, in order, then the watch, each revision with its count delta."""
     expected = put(real_server, namespace, *[f"e{number * 7 % 20:02}" for number in range(20)])
     (stream,) = source(real_server, namespaces=[namespace], page=6).open()
     with Reading(stream) as reading:
@@ -88,7 +88,7 @@ def test_list_and_watch(real_server: RealServer, namespace: str) -> None:
 
 
 def test_same_revision(real_server: RealServer, namespace: str) -> None:
-    """A revision is the same record whether it is watched or listed."""
+    """A watched and a listed revision give the same record."""
     (stream,) = source(real_server, namespaces=[namespace]).open()
     with Reading(stream) as watched:
         watched.wait_listed()
@@ -101,7 +101,7 @@ def test_same_revision(real_server: RealServer, namespace: str) -> None:
 
 
 def test_resume(real_server: RealServer, namespace: str) -> None:
-    """After a position only what came after it is told, also when its history is forgotten."""
+    """After a restart, only newer revisions are delivered, even if the history was compacted."""
     put(real_server, namespace, "a", "b")
     (stream,) = source(real_server, namespaces=[namespace]).open()
     with Reading(stream) as first:
@@ -115,7 +115,7 @@ def test_resume(real_server: RealServer, namespace: str) -> None:
 
 
 def test_other_view(real_server: RealServer, namespace: str) -> None:
-    """An event written through events.k8s.io is read through core/v1, with its series."""
+    """An event written through events.k8s.io is read through core/v1 with its series."""
     body = {
         "metadata": {"name": "new", "namespace": namespace},
         "eventTime": "2026-07-24T08:00:00.000001Z",
@@ -143,7 +143,7 @@ def test_other_view(real_server: RealServer, namespace: str) -> None:
 
 @pytest.mark.filterwarnings(LEFT_BY_SSL)
 def test_outage(own_server: RealServer) -> None:
-    """The API server is killed while etcd forgets its history; a list shows what was missed."""
+    """After the API server was killed and restarted, or paused, no event is missing."""
     namespace = made_namespace(own_server)
     (stream,) = source(own_server, namespaces=[namespace]).open()
     with Reading(stream) as reading:
@@ -161,13 +161,13 @@ def test_outage(own_server: RealServer) -> None:
 
 
 def test_gone(own_server: RealServer) -> None:
-    """A watch from a forgotten version is gone, and a list shows what was missed."""
+    """A watch from a compacted version is gone, and a list delivers the missed events."""
     namespace = made_namespace(own_server)
     (stream,) = source(own_server, namespaces=[namespace]).open()
     expected = put(own_server, namespace, "a")
     chunks = stream.read(None)
     found = [record.id for record in next(chunks).records]
-    next(chunks)  # the list is at its end; the watch is not yet asked for
+    next(chunks)  # the end of the list, before the watch starts
     expected += put(own_server, namespace, "b", "c", "d")
     own_server.compact()
     while len(found) < len(expected):
@@ -179,13 +179,13 @@ def test_gone(own_server: RealServer) -> None:
 
 
 def test_forbidden(real_server: RealServer) -> None:
-    """A user without a role is told what it must allow."""
+    """The error for a user without permission names the missing rule."""
     with pytest.raises(StatusError, match=r'403 .* a role must allow "get" of "namespaces" named "kube-system"'):
         source(real_server, "stranger").open()
 
 
 def test_cluster(real_server: RealServer) -> None:
-    """A cluster is known by the UID of kube-system, and quietness is no trouble."""
+    """A cluster is identified by the UID of kube-system, and a quiet stream causes no failures."""
     uid = real_server.request("GET", "/api/v1/namespaces/kube-system").body["metadata"]["uid"]
     (stream,) = source(real_server, namespaces=["kube-node-lease"], watch=1).open()
     assert uid == stream.stream.cluster

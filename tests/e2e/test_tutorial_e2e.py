@@ -1,4 +1,4 @@
-"""The tutorial, followed to the letter on a real API server: its files, its commands, its outputs."""
+"""The tutorial on a real API server: its files, commands and outputs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.e2e
 
 ROOT: Final = Path(__file__).parent.parent.parent
 TEXT: Final = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-ELSEWHERE: Final = ("kind ", "python -m pip ")  # what a reader installs is there already
+ELSEWHERE: Final = ("kind ", "python -m pip ")  # packages and a cluster exist already
 DEADLINE: Final = 60.0
-AFTER: Final = {  # until when a reader looks on before the next command
+AFTER: Final = {  # the event to wait for before the next command
     "kubectl label configmap plan backup=nightly": ("BackupDone", 1),
     """kubectl patch configmap plan -p '{"data":{"bucket":"old"}}'""": ("BackupFailed", 2),
     """kubectl patch configmap plan -p '{"data":{"bucket":"main"}}'""": ("BackupDone", 3),
@@ -34,13 +34,13 @@ AFTER: Final = {  # until when a reader looks on before the next command
 
 
 def files() -> Iterator[tuple[str, str]]:
-    """The files that the tutorial has its reader save."""
+    """Yield the files of the tutorial."""
     for code in re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
         yield code.splitlines()[0].removeprefix("# "), code
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """The commands in their order, each with the lines that it is shown to print."""
+    """Yield the commands in order, each with its expected output lines."""
     for block in re.findall(r"^```console\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, *shown = part.splitlines()
@@ -48,7 +48,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 
 class Reader:
-    """Does what the tutorial says, in a folder of its own."""
+    """Follows the tutorial in a separate folder."""
 
     def __init__(self, server: RealServer, folder: Path, ends: ExitStack) -> None:
         """Save the files."""
@@ -60,7 +60,7 @@ class Reader:
             (folder / name).write_text(code, encoding="utf-8")
 
     def follow(self, command: str) -> str:
-        """Carry out one command and give what it printed."""
+        """Run one command and return its output."""
         program, *arguments = shlex.split(command)
         if program == "kubectl":
             return self.server.kubectl(*arguments)
@@ -100,13 +100,13 @@ class Reader:
 
 
 def gist(line: str) -> list[str]:
-    """A row of a table without what the clock decides."""
+    """Return a row of a table without its ages."""
     return re.sub(r" \d+s( \(x\d+ over \d+s\))? ", " AGE ", line).split()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_tutorial(real_server: RealServer, tmp_path: Path, number: signal.Signals) -> None:
-    """Whoever follows the tutorial gets what it shows; on Ctrl-C and SIGTERM the operator ends without a word."""
+    """The commands of the tutorial print the shown output. On SIGINT and SIGTERM the operator exits silently."""
     real_server.kubectl("delete", "configmap", "plan", "--ignore-not-found")
     real_server.kubectl("delete", "events", "--field-selector=involvedObject.name=plan")
     with ExitStack() as ends:
@@ -125,7 +125,7 @@ def test_tutorial(real_server: RealServer, tmp_path: Path, number: signal.Signal
 
 
 def test_permission(real_server: RealServer, tmp_path: Path) -> None:
-    """With the objects that the tutorial shows a pod's account may do what its operator does, and no more."""
+    """With the tutorial's RBAC objects, the pod's account has exactly the permissions that the operator needs."""
     [shown] = [yaml for yaml in re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL) if "Role" in yaml]
     (tmp_path / "rbac.yaml").write_text(shown, encoding="utf-8")
     real_server.kubectl("apply", "-f", str(tmp_path / "rbac.yaml"))
@@ -138,7 +138,7 @@ def test_permission(real_server: RealServer, tmp_path: Path) -> None:
 
 
 def test_permission_of_the_readme(real_server: RealServer, tmp_path: Path) -> None:
-    """The role of the README, bound as it says, lets a pod's account write events in its namespace alone."""
+    """With the role of the README, a pod's account can write events only in its own namespace."""
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Permission\n", 1)[1]
     [shown, bound, *_] = re.findall(r"^```(?:yaml|shell)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "role.yaml").write_text(shown, encoding="utf-8")
@@ -152,5 +152,5 @@ def test_permission_of_the_readme(real_server: RealServer, tmp_path: Path) -> No
 
 
 def test_every_wait_is_for_a_command_of_the_tutorial() -> None:
-    """No command that is waited for has been reworded away."""
+    """Every command with a wait exists in the tutorial."""
     assert AFTER.keys() - {command for command, _ in commands()} == set()
