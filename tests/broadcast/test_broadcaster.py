@@ -1,4 +1,4 @@
-"""From recorders to every watcher: who sees what, how it is flushed, and how it ends."""
+"""The broadcaster: from recorders to every watcher, flush and shutdown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def record(broadcaster: EventBroadcaster, number: int = 1, name: str = "web-0") 
 
 
 def test_building_starts_nothing(broadcaster: EventBroadcaster) -> None:
-    """No thread is started by a broadcaster, a recorder, a watcher or a sink before the first event."""
+    """A broadcaster, a recorder, a watcher or a sink starts no thread before the first event."""
     broadcaster.new_recorder("tester").for_object(about())
     broadcaster.start_event_watcher(lambda _: None)
     broadcaster.start_recording_to_sink(ScriptedSink())
@@ -50,7 +50,7 @@ def test_building_starts_nothing(broadcaster: EventBroadcaster) -> None:
 
 
 def test_every_watcher_sees_every_event(broadcaster: EventBroadcaster) -> None:
-    """All watchers are given the same event objects, in the same order."""
+    """All watchers receive the same event objects in the same order."""
     heard: list[list[Event]] = [[], [], []]
     for events in heard:
         broadcaster.start_event_watcher(events.append)
@@ -62,7 +62,7 @@ def test_every_watcher_sees_every_event(broadcaster: EventBroadcaster) -> None:
 
 
 def test_a_watcher_sees_what_comes_after_it(broadcaster: EventBroadcaster) -> None:
-    """A watcher sees only what is recorded after it was started and before it is stopped."""
+    """A watcher sees only the events between its start and its stop."""
     first: list[Event] = []
     second: list[Event] = []
     broadcaster.start_event_watcher(first.append)
@@ -76,7 +76,7 @@ def test_a_watcher_sees_what_comes_after_it(broadcaster: EventBroadcaster) -> No
 
 
 def test_a_slow_watcher_hurts_itself() -> None:
-    """Pitfall 5: beside a watcher that hangs a fast one sees all, and the slow one's drops are counted apart."""
+    """Pitfall 5: a hanging watcher loses only its own events; a fast one beside it sees all of them."""
     broadcaster = EventBroadcaster(queue_length=2_000)
     gate = Gate(shut=True)
     fast: list[Event] = []
@@ -95,7 +95,7 @@ def test_a_slow_watcher_hurts_itself() -> None:
 
 
 def test_no_watcher(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 20: without a watcher events are dropped, counted, and there is one warning that says what to call."""
+    """Pitfall 20: without a watcher events are dropped and counted, and one warning names the call to make."""
     record(broadcaster, 50)
     assert broadcaster.statistics().no_watcher == 50
     assert broadcaster.statistics().dropped == {DropReason.NO_WATCHER: 50}
@@ -105,7 +105,7 @@ def test_no_watcher(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixt
 
 
 def test_the_same_sink_twice(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 20: the same sink again gives a warning and the watcher that exists; nothing is written twice."""
+    """Pitfall 20: starting the same sink again gives a warning and the existing watcher. Nothing is written twice."""
     sink = ScriptedSink()
     watcher = broadcaster.start_recording_to_sink(sink)
     assert watcher is broadcaster.start_recording_to_sink(sink)
@@ -121,7 +121,7 @@ def test_the_same_sink_twice(broadcaster: EventBroadcaster, caplog: pytest.LogCa
 
 
 def test_shutdown_delivers() -> None:
-    """Pitfall 62: shutdown with 500 events queued and a healthy sink delivers all of them."""
+    """Pitfall 62: shutdown with 500 queued events and a healthy sink delivers all of them."""
     options = CorrelatorOptions(burst_size=None, max_events=None)
     broadcaster = EventBroadcaster(correlator_options=options)
     sink = ScriptedSink()
@@ -133,7 +133,7 @@ def test_shutdown_delivers() -> None:
 
 
 def test_shutdown_with_a_dead_sink(caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 63: with a dead sink shutdown returns at its deadline, gives up the rest, and tries nothing in a loop."""
+    """Pitfall 63: with a dead sink shutdown returns at its deadline, and drops the rest without busy retries."""
     broadcaster = EventBroadcaster(correlator_options=CorrelatorOptions(burst_size=None, max_events=None))
     sink = ScriptedSink(always=UnavailableError("connection refused"))
     broadcaster.start_recording_to_sink(sink)
@@ -143,14 +143,14 @@ def test_shutdown_with_a_dead_sink(caplog: pytest.LogCaptureFixture) -> None:
     assert 0.9 <= monotonic() - began < PATIENCE / 2
     statistics = broadcaster.statistics()
     assert statistics.dropped[DropReason.SHUTDOWN] == 500
-    assert len(sink.calls) <= 500 + 4 + 1.0 / 0.125  # each once until the gate closes, then single probes
+    assert len(sink.calls) <= 500 + 4 + 1.0 / 0.125  # each once until the breaker opens, then single probes
     assert "shutdown dropped 500 events at its deadline" in caplog.messages
     assert len(caplog.messages) < 6
     check_ledgers(statistics)
 
 
 def test_shutdown_behind_a_closed_gate() -> None:
-    """Pitfall 63: a sink that is dead is asked by single probes while draining, however much waits."""
+    """Pitfall 63: during shutdown a dead sink gets single probes, for any number of pending events."""
     broadcaster = EventBroadcaster(correlator_options=CorrelatorOptions(burst_size=None, max_events=None))
     sink = ScriptedSink(always=UnavailableError("connection refused"))
     broadcaster.start_recording_to_sink(sink, retry_wait=lambda _: 0.1)
@@ -162,7 +162,7 @@ def test_shutdown_behind_a_closed_gate() -> None:
 
 @pytest.mark.parametrize("repeat", range(10))
 def test_shutdown_says_how_many_it_gave_up(repeat: int) -> None:
-    """The number that shutdown returns is the number in the ledger, whoever sees the deadline first."""
+    """The result of shutdown equals the number in the ledger, whichever thread sees the deadline first."""
     broadcaster = EventBroadcaster(correlator_options=CorrelatorOptions(burst_size=None, max_events=None))
     broadcaster.start_recording_to_sink(ScriptedSink(always=UnavailableError()))
     gate = Gate(shut=True)
@@ -177,7 +177,7 @@ def test_shutdown_says_how_many_it_gave_up(repeat: int) -> None:
 
 
 def test_recording_after_shutdown(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 64: what is recorded after shutdown is a counted drop, never an exception."""
+    """Pitfall 64: an event recorded after shutdown is counted as dropped, never an exception."""
     broadcaster.start_event_watcher(lambda _: None)
     assert broadcaster.shutdown() == 0
     record(broadcaster, 10)
@@ -187,7 +187,7 @@ def test_recording_after_shutdown(broadcaster: EventBroadcaster, caplog: pytest.
 
 
 def test_threads_that_go_on_recording() -> None:
-    """Pitfall 64: threads that record during and after shutdown see no exception; every event is counted."""
+    """Pitfall 64: recording during and after shutdown raises nothing, and every event is counted."""
     broadcaster = EventBroadcaster(queue_length=100_000)
     heard: list[Event] = []
     broadcaster.start_event_watcher(heard.append)
@@ -222,7 +222,7 @@ def test_threads_that_go_on_recording() -> None:
 
 
 def test_every_method_in_every_state(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 65: shutdown before the start, twice, and a start after it: legal, the last one logged and stopped."""
+    """Pitfall 65: a shutdown before the start or twice is legal. A start after it is logged and has no effect."""
     assert [broadcaster.shutdown(), broadcaster.shutdown()] == [0, 0]
     heard: list[Event] = []
     watchers = [
@@ -244,7 +244,7 @@ def test_every_method_in_every_state(broadcaster: EventBroadcaster, caplog: pyte
 
 
 def test_a_flush_hurries_all_before_it_waits_for_one() -> None:
-    """A handler that hangs does not keep what the sink behind it was to try again from being tried at once."""
+    """A flush hastens all watchers before it waits for one: a hanging handler does not delay another sink's retry."""
     gate, sink = Gate(shut=True), ScriptedSink({1: UnavailableError("away")})
     with EventBroadcaster() as broadcaster:
         broadcaster.start_event_watcher(lambda _: gate.pass_through())
@@ -268,7 +268,7 @@ def _waits_to_be_tried_again(broadcaster: EventBroadcaster) -> bool:
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e300, float("nan"), -1, 0, 0.0])
 def test_any_timeout(timeout: float) -> None:
-    """No time-out is too long, too short or too odd, for flush as for both calls of shutdown."""
+    """Any timeout is accepted by flush and shutdown: infinite, NaN, negative or zero."""
     broadcaster = EventBroadcaster()
     broadcaster.start_recording_to_sink(ScriptedSink())
     record(broadcaster)
@@ -280,7 +280,7 @@ def test_any_timeout(timeout: float) -> None:
 
 
 def test_two_shutdowns_at_once(broadcaster: EventBroadcaster) -> None:
-    """A shutdown during another waits for it, and returns 0; the first returns the number."""
+    """A shutdown during another one waits for it and returns 0. The first one returns the number of dropped events."""
     gate = Gate(shut=True)
     broadcaster.start_event_watcher(gate.pass_through)
     record(broadcaster, 3)
@@ -298,7 +298,7 @@ def test_two_shutdowns_at_once(broadcaster: EventBroadcaster) -> None:
 
 
 def test_flush_in_two_threads(broadcaster: EventBroadcaster) -> None:
-    """Flush may be called by many at once, and says True to each when what was recorded has ended."""
+    """Several threads may flush at once. Each returns True when the recorded events have ended."""
     sink = ScriptedSink(gate=Gate(shut=True))
     broadcaster.start_recording_to_sink(sink)
     record(broadcaster)
@@ -316,7 +316,7 @@ def test_flush_in_two_threads(broadcaster: EventBroadcaster) -> None:
 
 @pytest.mark.parametrize("end", ["flush", "shutdown"])
 def test_in_a_retry_wait(end: str) -> None:
-    """An event in back-off is tried at once by flush and by shutdown: neither waits for the wait."""
+    """Flush and shutdown retry an event in back-off at once, instead of waiting for its time."""
     broadcaster = EventBroadcaster()
     sink = ScriptedSink(faults={1: RuntimeError("odd")})
     broadcaster.start_recording_to_sink(sink, retry_wait=lambda _: 1000.0)
@@ -331,7 +331,7 @@ def test_in_a_retry_wait(end: str) -> None:
 
 @pytest.mark.parametrize("end", ["flush", "shutdown"])
 def test_behind_a_closed_gate(end: str) -> None:
-    """Behind a closed gate flush and shutdown probe at once, and deliver all if the server is back."""
+    """With an open circuit breaker flush and shutdown probe at once, and deliver all events if the server is back."""
     broadcaster = EventBroadcaster(correlator_options=CorrelatorOptions(max_events=None), sleep_duration=1000.0)
     down = [True]
 
@@ -357,7 +357,7 @@ def _until(true: Callable[[], bool]) -> None:
 
 
 def test_flush_from_a_watcher(broadcaster: EventBroadcaster) -> None:
-    """In a thread of a watcher's, flush is False at once, for the whole broadcaster."""
+    """In a watcher's thread flush returns False immediately, for the whole broadcaster."""
     results: list[bool] = []
     broadcaster.start_event_watcher(lambda _: results.append(broadcaster.flush()))
     broadcaster.start_recording_to_sink(ScriptedSink(always=lambda _: results.append(broadcaster.flush())))
@@ -382,7 +382,7 @@ CLOCKS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("clock", CLOCKS, ids=str)
 def test_clocks(clock: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 24: whatever the clock gives, names differ and serial numbers grow; a broken clock is told of."""
+    """Pitfall 24: names differ and serial numbers grow with any clock. A broken clock is logged."""
     broadcaster = EventBroadcaster(clock=CLOCKS[clock])
     heard: list[Event] = []
     broadcaster.start_event_watcher(heard.append)
@@ -399,7 +399,7 @@ def test_clocks(clock: str, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_clock_that_goes_back(broadcaster: EventBroadcaster) -> None:
-    """Pitfall 24: a clock that goes back gives each event its time, and still a growing serial number."""
+    """Pitfall 24: with a clock that goes back each event has its time, and serial numbers still grow."""
     times = iter(range(10**18, 0, -(10**15)))
     backwards = EventBroadcaster(clock=lambda: next(times))
     heard: list[Event] = []
@@ -413,7 +413,7 @@ def test_a_clock_that_goes_back(broadcaster: EventBroadcaster) -> None:
 
 
 def test_on_drop_hears_every_loss() -> None:
-    """Every recorded event that is lost is told to `on_drop`, as often as the ledgers count it."""
+    """`on_drop` is called for every lost event, in agreement with the ledgers."""
     told: dict[DropReason, int] = {}
 
     def on_drop(reason: DropReason, _: Event | None, events: int) -> None:
@@ -443,7 +443,7 @@ def test_on_drop_hears_every_loss() -> None:
 
 
 def test_names_of_watchers(broadcaster: EventBroadcaster) -> None:
-    """A watcher's name says what it is, and is its own."""
+    """A watcher's name shows its kind and is unique."""
     watchers: list[Watcher] = [
         broadcaster.start_event_watcher(print),
         broadcaster.start_logging(print),
@@ -457,7 +457,7 @@ def test_names_of_watchers(broadcaster: EventBroadcaster) -> None:
 
 
 def test_the_same_sink_from_two_threads(broadcaster: EventBroadcaster, caplog: pytest.LogCaptureFixture) -> None:
-    """A sink that two threads start at the same moment is started once."""
+    """A sink that two threads start at the same time is started once."""
     sink, together, made = ScriptedSink(), threading.Barrier(2), broadcaster._new_sender_pool
 
     def both_have_begun(*args: Any) -> Any:
@@ -481,7 +481,7 @@ def test_the_same_sink_from_two_threads(broadcaster: EventBroadcaster, caplog: p
 
 
 def test_an_interrupted_shutdown_goes_on(broadcaster: EventBroadcaster) -> None:
-    """What Ctrl-C interrupted, the next call goes on with: what waited is delivered, and what is not is told."""
+    """A shutdown after one that Ctrl-C interrupted continues it: pending events are delivered."""
     sink = ScriptedSink(faults={1: UnavailableError()})
     watcher = broadcaster.start_recording_to_sink(sink, retry_wait=lambda _: 1000.0)
     record(broadcaster, 3)
@@ -501,7 +501,7 @@ def test_an_interrupted_shutdown_goes_on(broadcaster: EventBroadcaster) -> None:
 
 
 def test_shutdown_after_one_from_a_watcher(broadcaster: EventBroadcaster) -> None:
-    """A watcher's thread cannot wait for itself: the next call from elsewhere waits for the end, and counts."""
+    """After a shutdown from a watcher's thread, which cannot wait for itself, the next call waits for the end."""
     begun, gate = threading.Event(), Gate(shut=True)
     given_up: list[int] = []
 
@@ -524,7 +524,7 @@ def test_shutdown_after_one_from_a_watcher(broadcaster: EventBroadcaster) -> Non
 
 
 def _waited_for(broadcaster: EventBroadcaster, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set when somebody waits for a shutdown that another began."""
+    """An event that is set when a thread waits for another thread's shutdown."""
     waiting, publisher = threading.Event(), broadcaster._publisher
     await_shutdown = publisher.await_shutdown
 
@@ -537,7 +537,7 @@ def _waited_for(broadcaster: EventBroadcaster, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_shutdown_during_one_from_a_watcher(broadcaster: EventBroadcaster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits while a watcher's thread ends goes on with it as soon as that thread has done what it can."""
+    """A shutdown that waits for a watcher's own shutdown continues as soon as that thread has done its part."""
     waiting, begun = _waited_for(broadcaster, monkeypatch), threading.Event()
     given_up: list[int] = []
     other = Gate(shut=True)
@@ -562,7 +562,7 @@ def test_shutdown_during_one_from_a_watcher(broadcaster: EventBroadcaster, monke
 
 
 def test_shutdown_during_an_interrupted_one(broadcaster: EventBroadcaster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits while Ctrl-C interrupts the one who ends goes on with it at once."""
+    """A shutdown that waits for an interrupted one takes over immediately."""
     waiting = _waited_for(broadcaster, monkeypatch)
     sink = ScriptedSink()
     watcher = broadcaster.start_recording_to_sink(sink)

@@ -20,7 +20,7 @@ from tests.support.sinks import PATIENCE, pod
 
 @pytest.fixture(autouse=True)
 def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Each test begins without a configuration, and ends the process-wide broadcaster."""
+    """Start each test without a configuration, and end the process-wide broadcaster."""
     for name in ("KUBERNETES_SERVICE_HOST", "POD_NAME", "POD_NAMESPACE", "POD_UID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
@@ -29,7 +29,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 def test_three_lines_reach_the_server(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recorder of the environment's API server, delivered by ``kevents.shutdown``."""
+    """A recorder from the environment writes to its API server. ``kevents.shutdown`` delivers the event."""
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig()))
     api_server.create_namespace("prod")
     recorder = kevents.get_recorder("backup-operator")
@@ -41,7 +41,7 @@ def test_three_lines_reach_the_server(api_server: APIServer, monkeypatch: pytest
 
 
 def test_one_broadcaster(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All recorders share one broadcaster, also those that threads ask for at the same time."""
+    """All recorders share one broadcaster, even if several threads create them at the same time."""
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig()))
     begin = threading.Barrier(8)
 
@@ -61,7 +61,7 @@ def test_one_broadcaster(api_server: APIServer, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_a_cluster(caplog: pytest.LogCaptureFixture) -> None:
-    """Without a configuration events are logged, and one line says so."""
+    """Without a configuration events are logged, and one line explains this."""
     caplog.set_level(logging.INFO, logger="kevents")
     for name in ("one", "two"):
         kevents.get_recorder(name).event(pod(), "Normal", "Started", "it runs")
@@ -73,7 +73,7 @@ def test_without_a_cluster(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_after_shutdown() -> None:
-    """A recorder from before drops what comes later; a new one has a broadcaster of its own."""
+    """After a shutdown an old recorder drops later events. A new one has a new broadcaster."""
     old = kevents.get_recorder("operator")
     broadcaster = default._broadcasters[""]
     assert kevents.shutdown() == 0
@@ -85,13 +85,13 @@ def test_after_shutdown() -> None:
 
 
 def test_wrong_source() -> None:
-    """What is no source is refused at once."""
+    """An object that is no source is refused immediately."""
     with pytest.raises(TypeError, match="source must be an EventSource or a component's name"):
         kevents.get_recorder(3)  # type: ignore[arg-type]
 
 
 def test_delivered_at_exit_and_after_a_fork(api_server: APIServer, tmp_path: Path) -> None:
-    """A program of three lines, and its forked child, deliver without a shutdown."""
+    """A short program and its forked child deliver their events without a shutdown."""
     api_server.create_namespace("prod")
     program = tmp_path / "program.py"
     program.write_text(
@@ -113,10 +113,10 @@ def test_delivered_at_exit_and_after_a_fork(api_server: APIServer, tmp_path: Pat
 
 
 class TestOwnPod:
-    """The reference of the pod that the process runs in."""
+    """The reference of the pod of this process."""
 
     def test_all_known(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-        """The three variables make a reference that kubectl describe finds."""
+        """The three variables make a reference that kubectl describe can match."""
         for name, value in (("POD_NAME", "web-0"), ("POD_NAMESPACE", "prod"), ("POD_UID", "u-1")):
             monkeypatch.setenv(name, value)
         expected = kevents.ObjectReference(kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u-1")
@@ -124,12 +124,12 @@ class TestOwnPod:
         assert caplog.messages == []
 
     def test_without_name(self) -> None:
-        """The error says what to add to the manifest."""
+        """The error shows the lines to add to the manifest."""
         with pytest.raises(kevents.InvalidReferenceError, match=r"(?s)POD_NAME is not set.*fieldPath: metadata\.name"):
             kevents.own_pod()
 
     def test_without_namespace(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """The namespace of the service account is used; without that one too, the error names the variable."""
+        """The namespace of the service account is the fallback. Without it, the error names the variable."""
         monkeypatch.setenv("POD_NAME", "web-0")
         monkeypatch.setattr(default, "_NAMESPACE_FILE", tmp_path / "namespace")
         with pytest.raises(kevents.InvalidReferenceError, match="POD_NAMESPACE is not set"):
@@ -138,7 +138,7 @@ class TestOwnPod:
         assert kevents.own_pod().namespace == "prod"
 
     def test_without_uid(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-        """The reference has no uid, and a log line says what that costs."""
+        """Without a uid the reference has none, and a log line explains the consequence."""
         monkeypatch.setenv("POD_NAME", "web-0")
         monkeypatch.setenv("POD_NAMESPACE", "prod")
         assert kevents.own_pod().uid == ""

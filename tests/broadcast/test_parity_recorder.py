@@ -1,4 +1,4 @@
-"""A recorder call makes the event that client-go v0.36.3 made of it: every recorded case is replayed."""
+"""A recorder call makes the same event as in client-go v0.36.3: every recorded case is replayed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CASES: Final = {case["name"]: case for case in json.loads(TRACE.read_text(encodi
 NOW: Final = 1_784_883_600_123_456_789
 REFERENCE: Final = {"apiVersion": "api_version", "fieldPath": "field_path", "resourceVersion": "resource_version"}
 
-# client-go names these by a bare UUID; here a person still recognises the object (record-semantics.md, section 8).
+# client-go names these by a bare UUID; here the object stays recognisable (record-semantics.md, section 8).
 OUR_NAMES: Final = {
     "upper-case-name": r"rack\.7-slot-3-[0-9a-f]{8}\.<hex>",
     "long-name": r"a{227}-[0-9a-f]{8}\.<hex>",
@@ -39,10 +39,10 @@ def metadata_of(body: dict[str, Any]) -> client.V1ObjectMeta:
 
 
 def subject(case: dict[str, Any]) -> object:
-    """The object of a case as a Python programmer holds it.
+    """The object of a case in its usual Python form.
 
-    With a kind and metadata: a manifest. Without a kind, where client-go looks the type up: a model of the official
-    client. Without metadata: a reference.
+    With a kind and metadata it is a manifest. Without a kind, where client-go looks up the type, it is a model of the
+    official client. Without metadata it is a reference.
     """
     body = case["object"]
     if "metadata" not in body:
@@ -58,7 +58,7 @@ def subject(case: dict[str, Any]) -> object:
 
 
 def recorded(case: dict[str, Any]) -> tuple[list[Event], EventBroadcaster]:
-    """What a watcher is given when a case is recorded."""
+    """The events that a watcher sees when a case is recorded."""
     seen: list[Event] = []
     broadcaster = EventBroadcaster(clock=lambda: NOW)
     with broadcaster:
@@ -74,7 +74,7 @@ def recorded(case: dict[str, Any]) -> tuple[list[Event], EventBroadcaster]:
 
 
 def shape(name: str, serial: int) -> str:
-    """A name with the time's part, or chance's, taken out."""
+    """A name without its time or random part."""
     with_hex = re.sub(rf"\.{serial:x}$", ".<hex>", name)
     if with_hex == name and uuid.UUID(name).version == 4:
         return "<uuid>"
@@ -83,7 +83,7 @@ def shape(name: str, serial: int) -> str:
 
 @pytest.mark.parametrize("case", [case for case in CASES.values() if case["queued"]], ids=lambda case: case["name"])
 def test_event(case: dict[str, Any]) -> None:
-    """A watcher is given the event that client-go made, name and all."""
+    """A watcher receives client-go's event, including its name."""
     (event,), _ = recorded(case)
     body = event.to_dict()
     name = body["metadata"]["name"]
@@ -99,7 +99,7 @@ def test_event(case: dict[str, Any]) -> None:
 
 
 def expected(case: dict[str, Any], name: str) -> dict[str, Any]:
-    """The event of the trace with its marks filled in; its eventTime is null, ours is left out."""
+    """The event of the trace with its placeholders filled in. Its null eventTime is left out."""
     text = json.dumps(case["event"]).replace("<now>", format_time(NOW)).replace("<name>", name)
     body: dict[str, Any] = json.loads(text)
     assert body.pop("eventTime") is None
@@ -110,7 +110,7 @@ def expected(case: dict[str, Any], name: str) -> dict[str, Any]:
     "case", [case for case in CASES.values() if case["type"] in OUR_TYPES], ids=lambda case: case["name"]
 )
 def test_types_of_ours(case: dict[str, Any]) -> None:
-    """Fault 22: client-go refuses types in another case and types for errors; here they are recorded."""
+    """Fault 22: kevents records types in another case and types for errors, which client-go refuses."""
     (event,), _ = recorded(case)
     assert (case["queued"], event.type) == (False, OUR_TYPES[case["type"]])
 
@@ -121,7 +121,7 @@ def test_types_of_ours(case: dict[str, Any]) -> None:
     ids=lambda case: case["name"],
 )
 def test_refused(case: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    """What client-go does not queue is no event here either: logged, and, unlike there, counted with its reason."""
+    """An event that client-go does not queue is refused here, too: logged and, unlike there, counted."""
     with caplog.at_level(logging.WARNING, "kevents"):
         seen, broadcaster = recorded(case)
     statistics = broadcaster.statistics()
@@ -130,13 +130,13 @@ def test_refused(case: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_every_case() -> None:
-    """No case of the trace is left out, and those that differ on purpose are in it."""
+    """All cases of the trace are loaded, including those that differ on purpose."""
     assert len(CASES) == 14
     assert OUR_NAMES.keys() < CASES.keys()
 
 
 def test_none(caplog: pytest.LogCaptureFixture) -> None:
-    """No object at all: logged, not queued, no exception; counted as an invalid reference."""
+    """None as the object is logged and counted as an invalid reference. Nothing is raised."""
     with caplog.at_level(logging.WARNING, "kevents"), EventBroadcaster() as broadcaster:
         broadcaster.start_event_watcher(lambda event: None)
         broadcaster.new_recorder("c").event(None, "Normal", "Reason", "m")
@@ -146,7 +146,7 @@ def test_none(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("api_version", ["v1", "events.k8s.io/v1"])
 def test_events_about_events(api_version: str) -> None:
-    """Here, unlike in client-go, an event about an Event is refused: they feed on themselves (section 8)."""
+    """An event about an Event is refused, unlike in client-go, because it could cause itself (section 8)."""
     event = {"apiVersion": api_version, "kind": "Event", "metadata": {"name": "e.1", "namespace": "default"}}
     with EventBroadcaster() as broadcaster:
         broadcaster.start_event_watcher(lambda event: None)

@@ -1,4 +1,4 @@
-"""From a call to an event: whatever the caller gives, it is read now, made into text, and never raises."""
+"""From a call to an event: all arguments are read during the call, converted to text, and never raise."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from tests.support.sinks import PATIENCE, ScriptedSink, about, pod, statistics_o
 
 
 class Ear:
-    """A broadcaster with a watcher that keeps what it hears."""
+    """A broadcaster with a watcher that collects the events."""
 
     def __init__(self, **options: Any) -> None:
-        """Listen."""
+        """Start the watcher."""
         self.drops: list[tuple[DropReason, Event | None]] = []
         self.broadcaster = EventBroadcaster(
             on_drop=lambda reason, event, _: self.drops.append((reason, event)), **options
@@ -47,18 +47,18 @@ class Ear:
         self.recorder = self.broadcaster.new_recorder("tester")
 
     def events(self) -> list[Event]:
-        """What was heard, at the end."""
+        """Shut down, and return all events."""
         assert self.broadcaster.shutdown(PATIENCE) == 0
         return self.heard
 
     def event(self) -> Event:
-        """The one event that was heard, at the end."""
+        """Shut down, and return the only event."""
         (event,) = self.events()
         return event
 
 
 class Mute:
-    """A thing without a text."""
+    """An object whose `__str__` raises."""
 
     def __str__(self) -> str:
         """Raise."""
@@ -66,7 +66,7 @@ class Mute:
 
 
 class MuteAtAll(Mute):
-    """A thing that cannot be shown either."""
+    """An object whose `__repr__` raises as well."""
 
     def __repr__(self) -> str:
         """Raise."""
@@ -74,12 +74,12 @@ class MuteAtAll(Mute):
 
 
 class Text(str):
-    """A text of another class."""
+    """A subclass of str."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        """Something else."""
+        """Return another text."""
         return "something else"
 
 
@@ -90,7 +90,7 @@ class Colour(enum.Enum):
 
 
 class Type(str, enum.Enum):
-    """Event types of one's own."""
+    """A user's own event types."""
 
     WARNING = "Warning"
 
@@ -114,7 +114,7 @@ class Type(str, enum.Enum):
     ids=str,
 )
 def test_messages(message: object, text: str) -> None:
-    """Pitfalls 8, 10: a message is stored verbatim; anything else with a text is stored as that."""
+    """Pitfalls 8, 10: a message is stored verbatim. Any other object is stored as its text."""
     ear = Ear()
     ear.recorder.event(about(), "Normal", "R", message)
     event = ear.event()
@@ -123,7 +123,7 @@ def test_messages(message: object, text: str) -> None:
 
 @pytest.mark.parametrize("what", ["message", "reason", "annotation", "label", "key"])
 def test_a_text_that_raises(what: str) -> None:
-    """Pitfall 11: a text that cannot be had drops the event as invalid, counted, and never raises."""
+    """Pitfall 11: a text that raises makes the event invalid, which is counted and never raised."""
     ear = Ear()
     mute = Mute()
     ear.recorder.event(
@@ -143,7 +143,7 @@ def test_a_text_that_raises(what: str) -> None:
     "eventtype", ["Info", "Err", "", "Normal ", "warn", None, 3, ["Normal"], {"Normal": 1}, Colour.RED]
 )
 def test_wrong_types(eventtype: Any) -> None:
-    """Pitfall 12: a type other than the two is not sent, and is counted as such."""
+    """Pitfall 12: an unknown type is counted as invalid, and the event is not sent."""
     ear = Ear()
     ear.recorder.event(about(), eventtype, "R", "m")
     assert ear.events() == []
@@ -155,7 +155,7 @@ def test_wrong_types(eventtype: Any) -> None:
     [("warning", "Warning"), ("NORMAL", "Normal"), ("nORMAL", "Normal"), (b"WARNING", "Warning")],
 )
 def test_folded_types(caplog: pytest.LogCaptureFixture, eventtype: Any, expected: str) -> None:
-    """Fault 22: upper and lower case of a type are the same."""
+    """Fault 22: the case of a type is ignored."""
     ear = Ear(strict=True)
     ear.recorder.event(about(), eventtype, "R", "m")
     assert (ear.event().type, caplog.messages) == (expected, [])
@@ -163,7 +163,7 @@ def test_folded_types(caplog: pytest.LogCaptureFixture, eventtype: Any, expected
 
 @pytest.mark.parametrize("eventtype", ["Error", "Critical", "Fatal", "FATAL", "error"])
 def test_severe_types(caplog: pytest.LogCaptureFixture, eventtype: Any) -> None:
-    """Fault 22: a type for errors is recorded as Warning, with one log line; a strict broadcaster does not raise."""
+    """Fault 22: a type for errors is recorded as Warning, with one log line. A strict broadcaster does not raise."""
     ear = Ear(strict=True)
     for _ in range(3):
         ear.recorder.event(about(), eventtype, "R", "m")
@@ -175,7 +175,7 @@ def test_severe_types(caplog: pytest.LogCaptureFixture, eventtype: Any) -> None:
 
 @pytest.mark.parametrize("eventtype", [Type.WARNING, b"Warning", Text("Warning")])
 def test_types_of_another_class(eventtype: Any) -> None:
-    """An event type that says the right thing in another class is the plain text from then on."""
+    """An event type of another class is stored as a plain string."""
     ear = Ear()
     ear.recorder.event(about(), eventtype, "R", "m")
     event = ear.event()
@@ -184,14 +184,14 @@ def test_types_of_another_class(eventtype: Any) -> None:
 
 @pytest.mark.parametrize("reason", ["", "with spaces", "x" * 129, "umläut"])
 def test_reasons(reason: str) -> None:
-    """Pitfall 13: in core/v1 a reason goes out as it is: the server takes it."""
+    """Pitfall 13: in core/v1 a reason is sent unchanged, and the server accepts it."""
     ear = Ear()
     ear.recorder.event(about(), "Normal", reason, "m")
     assert ear.event().to_dict()["reason"] == reason
 
 
 def test_later_changes_change_nothing() -> None:
-    """Pitfall 14: what the caller changes after the call is not seen in the event."""
+    """Pitfall 14: later changes by the caller do not affect the event."""
     ear = Ear()
     annotations, labels, manifest = {"a": "1"}, {"l": "1"}, pod()
     ear.recorder.event(manifest, "Normal", "R", "m", annotations=annotations, labels=labels)
@@ -205,7 +205,7 @@ def test_later_changes_change_nothing() -> None:
 
 
 def test_annotations_of_any_value() -> None:
-    """Keys and values become text; an empty mapping is none."""
+    """Keys and values are converted to text. An empty mapping adds no annotations."""
     ear = Ear()
     values: Any = {"a": 1, Colour.RED: None, Text("t"): b"x"}
     ear.recorder.event(about(), "Normal", "R", "m", annotations=values, labels={})
@@ -217,7 +217,7 @@ def test_annotations_of_any_value() -> None:
 
 @pytest.mark.parametrize("annotations", ["a=b", 7, ["a"], [("a", "b")]])
 def test_annotations_that_are_no_mapping(annotations: Any) -> None:
-    """Annotations must be a mapping; anything else drops the event, counted."""
+    """Annotations must be a mapping. Any other value drops the event, which is counted."""
     ear = Ear()
     ear.recorder.event(about(), "Normal", "R", "m", annotations=annotations)
     assert ear.events() == []
@@ -225,7 +225,7 @@ def test_annotations_that_are_no_mapping(annotations: Any) -> None:
 
 
 def test_annotations_that_change_meanwhile() -> None:
-    """A dictionary that another thread goes on changing loses no event."""
+    """No event is lost when another thread keeps changing its dictionary of annotations."""
     ear = Ear()
     annotations: dict[str, str] = {}
     over = threading.Event()
@@ -267,7 +267,7 @@ def test_annotations_that_change_meanwhile() -> None:
     ids=str,
 )
 def test_formats(arguments: tuple[Any, ...], text: str) -> None:
-    """Pitfall 9: nothing is formatted without arguments; where they do not fit, both are recorded, with a marker."""
+    """Pitfall 9: without arguments nothing is formatted. If they do not match, both are recorded with a marker."""
     ear = Ear()
     ear.recorder.eventf(about(), "Normal", "R", *arguments)
     ear.recorder.annotated_eventf(about(), {"a": "b"}, "Normal", "R", *arguments)
@@ -277,7 +277,7 @@ def test_formats(arguments: tuple[Any, ...], text: str) -> None:
 
 
 def test_a_format_of_a_thing_without_text() -> None:
-    """An argument without a text is shown as it can be; one that cannot be shown at all drops the event."""
+    """An argument whose `__str__` raises is shown by its repr. If that raises too, the event is dropped."""
     ear = Ear()
     ear.recorder.eventf(about(), "Normal", "R", "%s", Mute())
     ear.recorder.eventf(about(), "Normal", "R", "%s", MuteAtAll())
@@ -290,7 +290,7 @@ def test_a_format_of_a_thing_without_text() -> None:
     [None, {}, 7, "pod", {"metadata": {"name": "x"}}, {"kind": "Event", "apiVersion": "v1", "metadata": {"name": "e"}}],
 )
 def test_objects_without_a_reference(thing: object) -> None:
-    """Pitfalls 18, 19: an object of which no reference can be made is refused, counted, and logged; so is an Event."""
+    """Pitfalls 18, 19: an object without a valid reference is refused, counted and logged. So is an Event."""
     ear = Ear()
     ear.recorder.event(thing, "Normal", "R", "m")
     bound = ear.recorder.for_object(thing)
@@ -300,7 +300,7 @@ def test_objects_without_a_reference(thing: object) -> None:
 
 
 def test_a_bound_recorder() -> None:
-    """It reads the object when it is made, and has a method for each type."""
+    """A bound recorder reads its object at construction, and has a method for each type."""
     ear = Ear()
     manifest = pod()
     bound = ear.recorder.for_object(manifest)
@@ -328,7 +328,7 @@ def test_a_bound_recorder() -> None:
     ],
 )
 def test_a_strict_broadcaster(call: Callable[[kevents.EventRecorder], None], error: type[Exception]) -> None:
-    """A strict broadcaster raises what it would otherwise log, and counts it all the same; a good event passes."""
+    """A strict broadcaster raises and counts an invalid event. A valid event is recorded."""
     ear = Ear(strict=True)
     with pytest.raises(error):
         call(ear.recorder)
@@ -341,7 +341,7 @@ def test_a_strict_broadcaster(call: Callable[[kevents.EventRecorder], None], err
 
 
 def test_strict_does_not_raise_an_echo() -> None:
-    """An echo is dropped as recursion, never raised: it would end up in somebody's log handler."""
+    """A recursion is dropped, never raised, even by a strict broadcaster: it would surface in a log handler."""
     ear = Ear(strict=True)
     with in_kevents():
         ear.recorder.event(about(), "Normal", "R", "m")
@@ -351,7 +351,7 @@ def test_strict_does_not_raise_an_echo() -> None:
 
 
 def test_another_logger(caplog: pytest.LogCaptureFixture) -> None:
-    """Refusals of a recorder with a logger are logged there."""
+    """A recorder with its own logger logs its refusals there."""
     ear = Ear()
     recorder = ear.recorder.with_logger(logging.getLogger("mine"))
     recorder.event(None, "Normal", "R", "m")
@@ -361,7 +361,7 @@ def test_another_logger(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_from_a_thread_pool() -> None:
-    """Pitfalls 1, 3: recording works in any thread, also with an empty context, and returns at once."""
+    """Pitfalls 1, 3: recording works in any thread, also with an empty context."""
     ear = Ear()
     with ThreadPoolExecutor(4) as pool:
         for number in range(100):
@@ -370,7 +370,7 @@ def test_from_a_thread_pool() -> None:
 
 
 def test_both_recorders_have_one_face() -> None:
-    """The recorder and the fake one satisfy the protocol, with the same signatures."""
+    """The real and the fake recorder satisfy the protocol, with the same signatures."""
     ear = Ear()
     for recorder in (ear.recorder, FakeRecorder()):
         assert isinstance(recorder, Recorder)
@@ -381,7 +381,7 @@ def test_both_recorders_have_one_face() -> None:
 
 
 def test_a_fake_recorder_never_blocks() -> None:
-    """Pitfall 70: ten thousand events that nobody reads do not block, and a snapshot stays as it is."""
+    """Pitfall 70: ten thousand unread events do not block a fake recorder, and a snapshot never changes."""
     recorder = FakeRecorder()
     snapshots: list[Any] = []
     thread = threading.Thread(target=lambda: snapshots.extend(list(recorder.events) for _ in range(50)))
@@ -395,14 +395,14 @@ def test_a_fake_recorder_never_blocks() -> None:
 
 
 def test_repr() -> None:
-    """A recorder shows whose events it records."""
+    """A recorder's repr shows its component."""
     ear = Ear()
     assert repr(ear.recorder) == "<EventRecorder 'tester'>"
     ear.events()
 
 
 def test_default_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host is the pod's name, else the machine's."""
+    """The default host is the pod's name, or else the machine's."""
     monkeypatch.setenv("POD_NAME", "operator-0")
     assert kevents.default_host() == "operator-0"
     monkeypatch.delenv("POD_NAME")
@@ -411,7 +411,7 @@ def test_default_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_explicit_reference_without_a_name() -> None:
-    """An explicit reference is used as it is, also without a name: the event then has a name of chance."""
+    """An explicit reference without a name is accepted. Its event has a random name."""
     ear = Ear()
     for _ in range(2):
         ear.recorder.event(ObjectReference(), "Normal", "R", "m")
@@ -422,7 +422,7 @@ def test_an_explicit_reference_without_a_name() -> None:
 
 
 def test_a_mapping_of_ones_own() -> None:
-    """Annotations may be any mapping; one that raises drops the event, counted."""
+    """Annotations may be any mapping. One that raises drops the event, which is counted."""
 
     class Broken(Mapping[str, str]):
         def __getitem__(self, key: str) -> str:
@@ -442,7 +442,7 @@ def test_a_mapping_of_ones_own() -> None:
 
 @pytest.fixture
 def faults_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in production: a fault of kevents is not raised."""
+    """Log internal faults of kevents instead of raising them, as in production."""
     monkeypatch.setattr(WatcherPublisher, "raise_internal", False)
 
 
@@ -468,7 +468,7 @@ FAULTY = ["kevents._broadcast.recorder.get_reference", "kevents._broadcast.watch
 @pytest.mark.parametrize("place", FAULTY)
 @pytest.mark.usefixtures("faults_are_caught")
 def test_a_fault_of_kevents(make: Any, place: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """It is dropped as `internal`, not as the caller's mistake; the traceback is logged once; nothing is raised."""
+    """A fault of kevents is dropped as `internal`, its traceback is logged once, and nothing is raised."""
 
     def fault(*_: object) -> None:
         raise KeyError("ours")
@@ -489,7 +489,7 @@ def test_a_fault_of_kevents(make: Any, place: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("make", [core_call, series_call])
 def test_a_fault_of_kevents_fails_a_test(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the tests of kevents a fault is raised, and counted all the same."""
+    """In the tests of kevents an internal fault is raised, and counted as well."""
     broadcaster, record = make([])
     with monkeypatch.context() as patch:
         patch.setattr("kevents._broadcast.watcher.Watcher.offer", lambda *_: 1 / 0)
@@ -500,7 +500,7 @@ def test_a_fault_of_kevents_fails_a_test(make: Any, monkeypatch: pytest.MonkeyPa
 
 
 class Hostile:
-    """A value whose every attribute and method raises."""
+    """An object whose attributes and methods all raise."""
 
     def __getattribute__(self, name: str) -> Any:
         """Raise."""
@@ -518,7 +518,7 @@ class Hostile:
 @pytest.mark.parametrize("place", range(6))
 @pytest.mark.parametrize("new", [EventBroadcaster, lambda **_: events.EventBroadcaster(ScriptedSink())])
 def test_a_value_that_raises_is_no_fault_of_kevents(place: int, new: Any) -> None:
-    """Wherever a caller's value raises when it is looked at, the call is refused as invalid, never as `internal`."""
+    """A caller's value that raises makes the call invalid, never `internal`, in any argument."""
     broadcaster = new()
     recorder = broadcaster.new_recorder("c")
     values: list[Any] = [about(), "Normal", "R", "m", None, None]
@@ -532,7 +532,7 @@ def test_a_value_that_raises_is_no_fault_of_kevents(place: int, new: Any) -> Non
     assert broadcaster.shutdown() == 0
 
 
-# -- what is known of a refused event ----------------------------------------------------------------------------------
+# -- reports of refused events -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("api", ["core", "events"])
@@ -566,7 +566,7 @@ KNOWN = [
 
 @pytest.mark.parametrize(("thing", "reference"), KNOWN, ids=["no kind", "no name", "none", "text"])
 def test_the_object_of_a_refused_event(thing: object, reference: ObjectReference) -> None:
-    """Of an object that has no valid reference, what can be read is reported."""
+    """The readable parts of an object without a valid reference are reported."""
     ear = Ear()
     ear.recorder.event(thing, "Normal", "R", Mute())
     ((reason, event),) = ear.drops
@@ -576,7 +576,7 @@ def test_the_object_of_a_refused_event(thing: object, reference: ObjectReference
 
 
 def test_a_long_reason_that_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """Fault 14: a reason of megabytes does not fill the log, and does not hide why the event was refused."""
+    """Fault 14: a reason of megabytes does not fill the log, and the line still has the cause of the refusal."""
     ear = Ear()
     ear.recorder.event(pod("x" * 1_000_000), "Oops", "R" * 3_200_000, "m" * 1_000_000)
     (line,) = caplog.messages
@@ -585,17 +585,17 @@ def test_a_long_reason_that_is_refused(caplog: pytest.LogCaptureFixture) -> None
     ear.events()
 
 
-# -- the end of the stack ----------------------------------------------------------------------------------------------
+# -- near the recursion limit ------------------------------------------------------------------------------------------
 
 
 def nest(frames: int) -> None:
-    """Call as many functions, one within the other."""
+    """Nest that many calls."""
     if frames > 1:
         nest(frames - 1)
 
 
 def call_near_the_end(frames: int, call: Callable[[], None]) -> None:
-    """Call a function where just so many more functions can be called within each other."""
+    """Call a function where only that many more calls can be nested."""
     try:
         nest(frames + 1)
     except RecursionError:
@@ -605,7 +605,7 @@ def call_near_the_end(frames: int, call: Callable[[], None]) -> None:
 
 
 def core_calls(broadcaster: EventBroadcaster) -> dict[str, Callable[[], None]]:
-    """Each method that records, of core/v1."""
+    """Each recording method of core/v1."""
     recorder, thing = broadcaster.new_recorder("c"), pod()
     bound = recorder.for_object(thing)
     return {
@@ -622,7 +622,7 @@ def core_calls(broadcaster: EventBroadcaster) -> dict[str, Callable[[], None]]:
 
 
 def series_calls(broadcaster: events.EventBroadcaster) -> dict[str, Callable[[], None]]:
-    """Each method that records, of events.k8s.io/v1."""
+    """Each recording method of events.k8s.io/v1."""
     recorder, thing = broadcaster.new_recorder("c"), pod()
     bound = recorder.for_object(thing)
     return {
@@ -637,7 +637,7 @@ def series_calls(broadcaster: events.EventBroadcaster) -> dict[str, Callable[[],
 
 @pytest.mark.parametrize("api", ["core", "events"])
 def test_near_the_end_of_the_stack(api: str) -> None:
-    """Fault 10: where two more functions can be called, no method raises; each call is counted and recorded once."""
+    """Fault 10: two calls below the recursion limit no method raises, and each call is counted and recorded once."""
     broadcaster: Any = EventBroadcaster() if api == "core" else events.EventBroadcaster(ScriptedSink())
     heard: list[list[Event]] = [[], []]
     for each in heard:
@@ -646,7 +646,7 @@ def test_near_the_end_of_the_stack(api: str) -> None:
     number = 0
     with no_collection():
         for call in calls.values():
-            for frames in range(3, 50):  # one of them is the partial's
+            for frames in range(3, 50):  # one of them is the partial
                 call_near_the_end(frames, call)
                 number += 1
     assert broadcaster.flush(PATIENCE)
@@ -659,7 +659,7 @@ def test_near_the_end_of_the_stack(api: str) -> None:
 
 
 def test_a_text_without_end_is_the_caller_s() -> None:
-    """A `__str__` that calls itself is refused as invalid where there is stack enough, and never tried for ever."""
+    """A `__str__` that recurses without end is refused as invalid."""
 
     class Endless:
         def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The three ledgers are exact in every snapshot, whatever happens at the same time; events keep their order."""
+"""The three ledgers are exact in every snapshot, even under concurrency. Events keep their order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.sinks import PATIENCE, Call, Gate, ScriptedSink, about, await
 THREADS = 16
 EVENTS = 300
 BREATH = 0.001
-"""Seconds between two looks: who never waits keeps the interpreter's lock from the senders he looks at."""
+"""Seconds between two snapshots: a thread that never waits would keep the GIL from the senders."""
 
 Fault = BaseException | None
 FAULTS: list[Fault] = [
@@ -28,16 +28,16 @@ FAULTS: list[Fault] = [
 
 
 class Storm:
-    """Threads that record, and others that do everything else, at the same time, while one looks at the ledgers.
+    """Threads that record and threads that make all other calls, at the same time, while one reads the ledgers.
 
     Args:
-        broadcaster: To be stormed.
-        seed: Of what is left to chance.
-        each: How many events each thread records.
+        broadcaster: The broadcaster under load.
+        seed: The random seed.
+        each: The number of events of each thread.
     """
 
     def __init__(self, broadcaster: EventBroadcaster, seed: int, each: int) -> None:
-        """Begin with nothing."""
+        """Prepare the threads."""
         self.broadcaster = broadcaster
         self.seed = seed
         self.each = each
@@ -48,7 +48,7 @@ class Storm:
         self._begin = threading.Barrier(THREADS + 4)
 
     def run(self, *, shut_down_in_between: bool) -> int:
-        """Blow; how many events shutdown gave up."""
+        """Run all threads. Returns the number of events that shutdown dropped."""
         work: list[Callable[[], None]] = [
             *[lambda number=number: self._record(number) for number in range(THREADS)],
             self._look, self._come_and_go, self._flush,
@@ -120,7 +120,7 @@ class Storm:
 
 
 def faulty(seed: int) -> Callable[[Call], None]:
-    """A sink that fails by chance."""
+    """A sink that fails at random."""
     chance = random.Random(seed)
     lock = threading.Lock()
 
@@ -136,7 +136,7 @@ def faulty(seed: int) -> Callable[[Call], None]:
 @pytest.mark.parametrize("shut_down_in_between", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_in_a_storm(seed: int, *, shut_down_in_between: bool) -> None:
-    """Threads record, watchers come and go, a sink fails, flush and shutdown happen: every snapshot is exact."""
+    """Every snapshot is exact while threads record, watchers come and go, a sink fails, and flush and shutdown run."""
     broadcaster = EventBroadcaster(
         queue_length=300, sleep_duration=0.05, correlator_options=CorrelatorOptions(burst_size=100)
     )
@@ -168,7 +168,7 @@ def _given_up(sink: Any) -> int:
 
 
 def test_order_of_each_thread() -> None:
-    """In every mailbox serial numbers grow strictly, and each thread's events are in the order it recorded them."""
+    """In every queue serial numbers grow strictly, and each thread's events keep their order."""
     broadcaster = EventBroadcaster(queue_length=100_000)
     heard: list[Event] = []
     broadcaster.start_event_watcher(heard.append)
@@ -200,7 +200,7 @@ CLOCKS: dict[str, Callable[[], Callable[[], Any]]] = {
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_serials_over_broadcasters(clock: str) -> None:
-    """Serial numbers differ over threads and broadcasters, and grow in each thread, whatever the clock does."""
+    """Serial numbers are unique over threads and broadcasters, and grow in each thread, with any clock."""
     heard: list[list[Event]] = [[], []]
     broadcasters = [EventBroadcaster(clock=CLOCKS[clock](), queue_length=100_000) for _ in heard]
     for broadcaster, events in zip(broadcasters, heard, strict=True):
@@ -252,10 +252,10 @@ STEPS = st.sampled_from(
 
 @settings(max_examples=150)
 @given(steps=st.lists(STEPS, max_size=25), faults=st.lists(st.sampled_from(FAULTS), max_size=10))
-def test_in_any_order(  # noqa: C901, PLR0912 - a step a case
+def test_in_any_order(  # noqa: C901, PLR0912 - noqa: C901, PLR0912 - one case per step
     steps: list[str], faults: list[Fault]
 ) -> None:
-    """After any calls in any order the ledgers are exact, and at the end nothing is left anywhere."""
+    """After any sequence of calls the ledgers are exact, and at the end nothing is pending."""
     broadcaster = EventBroadcaster(queue_length=20, sleep_duration=0.02)
     recorder = broadcaster.new_recorder("tester")
     gate, broken = Gate(), [False]

@@ -1,4 +1,4 @@
-"""The recorders of both APIs, of kopf and of the tests have one vocabulary."""
+"""The recorders of both APIs, of kopf and of the testing module share one vocabulary."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def recorded(recorder: Recorder) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("recorder", CLASSES, ids=lambda cls: f"{cls.__module__}.{cls.__name__}")
 def test_every_recorder_has_the_calls(recorder: type) -> None:
-    """All of them have the same methods; normal and warning take the same keywords everywhere."""
+    """All recorders have the same methods. `normal` and `warning` take the same keywords everywhere."""
     assert [name for name in CALLS if not callable(getattr(recorder, name, None))] == []
     for name in ("normal", "warning"):
         parameters = inspect.signature(getattr(recorder, name)).parameters
@@ -59,7 +59,7 @@ def test_every_recorder_has_the_calls(recorder: type) -> None:
 
 
 def test_normal_and_warning(recorder: Recorder) -> None:
-    """The object comes first on a recorder; a bound one has it already."""
+    """The object is the first argument of a recorder. A bound recorder has it already."""
     recorder.normal(pod(), "Started", "it runs")
     recorder.warning(pod(), "BackupFailed", "the bucket is gone", annotations={"a": "b"}, labels={"c": "d"})
     bound = recorder.for_object(pod())
@@ -76,7 +76,7 @@ def test_normal_and_warning(recorder: Recorder) -> None:
 
 
 def test_exception(recorder: Recorder) -> None:
-    """The error is the given one, or the one being handled; without any the event is a plain warning."""
+    """The error is the given one or the one being handled. Without any, the event is a plain warning."""
     bound = recorder.for_object(pod())
     recorder.exception(pod(), "Given", LookupError("no such bucket"))
     try:
@@ -94,19 +94,19 @@ def test_exception(recorder: Recorder) -> None:
 
 
 def fail() -> None:
-    """Raise what a handler may meet."""
+    """Raise an error as a handler might."""
     raise ConnectionError("refused")
 
 
 def test_an_action_of_events_v1_is_the_reason_by_default() -> None:
-    """events.k8s.io/v1 takes no event without an action."""
+    """The default action is the reason, because events.k8s.io/v1 requires an action."""
     recorder = FakeEventsV1Recorder()
     recorder.warning(pod(), "BackupFailed", "the bucket is gone")
     assert [event.action for event in recorder.events] == ["BackupFailed"]
 
 
 def test_related_and_action(recorder: Recorder) -> None:
-    """Both are in the event; a related object without a reference is left out and the event is recorded."""
+    """`related` and `action` are in the event. A related object without a reference is left out."""
     recorder.warning(pod(), "BackupFailed", "gone", related=NODE, action="BackingUp")
     lenient = type(recorder)(strict=False)
     lenient.warning(pod(), "BackupFailed", "gone", related=object())
@@ -117,7 +117,7 @@ def test_related_and_action(recorder: Recorder) -> None:
 
 
 def test_body_of_core() -> None:
-    """A create holds action and related where they are set, in the place where client-go writes them."""
+    """A create has action and related if they are set, in the same place as in client-go."""
     seen: list[kevents.Event] = []
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_event_watcher(seen.append)
@@ -144,14 +144,14 @@ def test_no_part_of_the_identity() -> None:
 
 
 def test_event_type_enum(recorder: Recorder) -> None:
-    """The enum of the types is taken as the texts are."""
+    """The enum of the types is accepted like the strings."""
     recorder.for_object(pod()).event(kevents.EventType.WARNING, "BackupFailed", "gone")
     assert [event.type for event in recorder.events] == ["Warning"]
     assert recorder.find(kevents.EVENT_TYPE_WARNING) == recorder.find(type="Warning") == recorder.events
 
 
 class TestStep:
-    """The start and the end of a piece of work."""
+    """The start and the end of a step."""
 
     @pytest.fixture
     def bound(self, recorder: Recorder) -> Iterator[kevents.BoundRecorder]:
@@ -159,7 +159,7 @@ class TestStep:
         return recorder.for_object(pod())
 
     def test_success(self, recorder: Recorder, bound: kevents.BoundRecorder) -> None:
-        """Two normal events, the second with the duration."""
+        """A successful step is two normal events, the second with the duration."""
         with bound.step("Backup", "writing web-0"):
             assert recorded(recorder) == [("Normal", "BackupStarted", "writing web-0")]
         [_, end] = recorder.events
@@ -167,13 +167,13 @@ class TestStep:
         assert end.message.startswith("writing web-0: done in 0.")
 
     def test_failure(self, recorder: Recorder, bound: kevents.BoundRecorder) -> None:
-        """A warning with the error, which is raised."""
+        """A failed step ends with a warning that has the error. The error is raised."""
         with pytest.raises(ConnectionError), bound.step("Backup", "writing web-0"):
             fail()
         assert recorded(recorder)[1:] == [("Warning", "BackupFailed", "writing web-0: ConnectionError: refused")]
 
     def test_in_a_coroutine(self, recorder: Recorder, bound: kevents.BoundRecorder) -> None:
-        """The block may await; a cancelled coroutine is a failed step."""
+        """The block may await. A cancelled coroutine is a failed step."""
 
         async def work(seconds: float) -> None:
             with bound.step("Backup", "writing web-0"):

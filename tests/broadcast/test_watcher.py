@@ -1,4 +1,4 @@
-"""One listener: its mailbox, its worker, its ledger, its end."""
+"""One watcher: its queue, worker, ledger and shutdown."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.support.sinks import PATIENCE, Gate, about, thread_names
 
 
 class SlotlessSection(ReentrantSection):
-    """A turn in which a test can replace a method."""
+    """A section whose methods a test can replace."""
 
 
 class Station:
-    """A watcher of its own, and what is published to it."""
+    """A single watcher, and a way to publish events to it."""
 
     def __init__(self, handler: Callable[[Event], object], *, queue_length: int = 10_000) -> None:
-        """Listen."""
+        """Start the watcher."""
         self.section = SlotlessSection()
         self.message = "m"
         self.drops: list[tuple[DropReason, int]] = []
@@ -48,7 +48,7 @@ class Station:
         )
 
     def publish(self, number: int = 1) -> None:
-        """Offer so many events, named by their serial."""
+        """Offer that many events."""
         for _ in range(number):
             self.section.run(self._offer, None)
 
@@ -66,14 +66,14 @@ class Station:
         self.watcher.offer(event)
 
     def ledger(self, **expected: int) -> WatcherStatistics:
-        """The ledger that is expected; what is left out is 0."""
+        """The expected ledger, with 0 for all other fields."""
         zero: dict[str, Any] = dict.fromkeys(("offered", "queue_full", "shutdown", "handled", "failed", "waiting"), 0)
         return WatcherStatistics(name="w", **(zero | expected))
 
 
 @contextmanager
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As at interpreter exit: no thread can be started."""
+    """Make starting a thread fail, as at interpreter exit."""
 
     def refuse(*_: Any, **__: Any) -> int:
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -84,7 +84,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_nothing_starts_before_the_first_event() -> None:
-    """A watcher has no thread until its first event, and one from then on."""
+    """A watcher has no thread before its first event, and one from then on."""
     station = Station(lambda _: None)
     assert thread_names("kevents-w") == []
     station.publish()
@@ -94,7 +94,7 @@ def test_nothing_starts_before_the_first_event() -> None:
 
 
 def test_every_event_in_order() -> None:
-    """Each event is handled once, in the order of publishing."""
+    """Each event is handled once, in the order of publication."""
     seen: list[int] = []
     station = Station(lambda event: seen.append(event.serial))
     station.publish(5000)
@@ -105,7 +105,7 @@ def test_every_event_in_order() -> None:
 
 
 def test_a_full_queue_drops_exactly_what_does_not_fit() -> None:
-    """Pitfall 4: with a hanging handler memory stays bounded, and `queue_full` is the exact number."""
+    """Pitfall 4: with a hanging handler memory is bounded, and `queue_full` is exact."""
     gate = Gate(shut=True)
     station = Station(gate.pass_through, queue_length=100)
     station.publish()
@@ -120,7 +120,7 @@ def test_a_full_queue_drops_exactly_what_does_not_fit() -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_a_handler_that_raises(error: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
-    """Pitfall 6: whatever a handler raises is counted, told once, and the watcher goes on."""
+    """Pitfall 6: any exception of a handler is counted and logged once, and the watcher continues."""
     caplog.set_level(logging.WARNING, "kevents")
 
     def handler(event: Event) -> None:
@@ -137,7 +137,7 @@ def test_a_handler_that_raises(error: type[BaseException], caplog: pytest.LogCap
 
 
 def test_an_error_that_cannot_be_told() -> None:
-    """An error whose text raises, whatever it raises, is counted as any other."""
+    """An error whose `__str__` raises is counted like any other."""
 
     class UntoldError(Exception):
         def __str__(self) -> str:
@@ -154,7 +154,7 @@ def test_an_error_that_cannot_be_told() -> None:
 
 
 def test_a_handler_stops_its_watcher() -> None:
-    """Pitfall 7: a handler may stop its own watcher: nobody joins himself, what was offered is handled, it ends."""
+    """Pitfall 7: a handler may stop its own watcher: it does not join itself, and all offered events are handled."""
     results: list[int] = []
     ends = threading.Event()
     station = Station(lambda _: results.append(station.watcher.stop()))
@@ -166,7 +166,7 @@ def test_a_handler_stops_its_watcher() -> None:
 
 
 def test_a_handler_does_not_flush() -> None:
-    """In the worker's own thread flush returns False at once: it would wait for itself."""
+    """In the worker's own thread flush returns False immediately: it would wait for itself."""
     results: list[bool] = []
     station = Station(lambda _: results.append(station.watcher.flush(None)))
     station.publish(2)
@@ -176,7 +176,7 @@ def test_a_handler_does_not_flush() -> None:
 
 
 def test_flush_waits_for_what_was_there() -> None:
-    """Flush is True when what was offered before has ended, though later events go on waiting."""
+    """Flush returns True when all earlier events have ended, although later ones are pending."""
     first, later = Gate(shut=True), Gate(shut=True)
     station = Station(lambda event: (first if event.serial == 1 else later).pass_through())
     station.publish()
@@ -196,7 +196,7 @@ def test_flush_waits_for_what_was_there() -> None:
 
 
 def _until(station: Station, true: Callable[[], bool]) -> None:
-    """Wait until something of the watcher's is so, looking whenever its lock can be had."""
+    """Wait until a condition holds under the watcher's lock."""
     deadline = monotonic() + PATIENCE
     seen = False
     while not seen and monotonic() < deadline:
@@ -206,11 +206,11 @@ def _until(station: Station, true: Callable[[], bool]) -> None:
 
 
 def test_flush_ends_the_wait_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that lingers for more events is told to go on: flush does not wait for the linger's end."""
+    """Flush ends the wait of a worker for more events."""
     monkeypatch.setattr("kevents._runtime.threads._BATCH_WAIT", 60.0)
     station = Station(lambda _: None)
     station.publish()
-    assert station.watcher.flush(None)  # the first event finds no worker, and so no linger
+    assert station.watcher.flush(None)  # the first event finds no worker, and so no wait for more
     _until(station, lambda: station.watcher._worker.state is State.IDLE)
     station.publish()
     _until(station, lambda: station.watcher._worker.state is State.BATCHING)
@@ -223,7 +223,7 @@ def test_flush_ends_the_wait_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_queue_that_fills_ends_the_wait_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker lingers for more events, but not until there is no room for them."""
+    """A queue that fills ends the wait of a worker for more events."""
     monkeypatch.setattr("kevents._runtime.threads._BATCH_WAIT", 60.0)
     done = Gate()
     station = Station(lambda _: done.pass_through(), queue_length=8)
@@ -238,7 +238,7 @@ def test_a_queue_that_fills_ends_the_wait_for_a_batch(monkeypatch: pytest.Monkey
 
 
 def test_a_section_is_entered_for_many_events() -> None:
-    """What a worker takes from the mailbox at once, it deals with without another turn: nobody waits for it."""
+    """A worker takes the lock once for a whole batch of events."""
     gate, turns = Gate(shut=True), 0
     station = Station(lambda _: gate.pass_through())
     run = station.section.run
@@ -255,11 +255,11 @@ def test_a_section_is_entered_for_many_events() -> None:
     gate.open()
     gate.wait_entered(501)
     assert station.watcher.stop() == 0
-    assert turns <= 12  # to take one, eight times at most 64, to see that none is left, and to end
+    assert turns <= 12  # one event, eight times at most 64 events, no event, the end
 
 
 def test_events_are_given_up_in_the_middle_of_a_batch() -> None:
-    """At the deadline those that were dealt with are handled; the one in hand, though it ends later, is given up."""
+    """At the deadline handled events count as handled. The event in the handler is dropped, even if it ends later."""
     held = Gate(shut=True)
     station = Station(lambda event: held.pass_through() if event.serial > 2 else None)
     station.section.run(lambda _: [station._offer(None) for _ in range(5)].clear(), None)
@@ -272,7 +272,7 @@ def test_events_are_given_up_in_the_middle_of_a_batch() -> None:
 
 
 def test_a_later_stop_has_a_deadline_of_its_own() -> None:
-    """Pitfall: what Ctrl-C left of a stop is gone on with until the next call's deadline, not the first one's."""
+    """Pitfall: a stop after an interrupted one has its own deadline, not the first one's."""
     drained: list[float] = []
     station = Station(lambda _: None)
     station.watcher.handler.begin_stop = drained.append  # type: ignore[method-assign]
@@ -283,7 +283,7 @@ def test_a_later_stop_has_a_deadline_of_its_own() -> None:
 
 
 def test_idle_means_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 69: an idle watcher waits without a time-out, so that nothing wakes it before the next event."""
+    """Pitfall 69: an idle watcher waits without a timeout, so that only the next event wakes it."""
     station = Station(lambda _: None)
     station.publish(10)
     assert station.watcher.flush(None)
@@ -306,7 +306,7 @@ def test_idle_means_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stop_handles_what_is_there() -> None:
-    """Stopping deals with all that was offered; a second time it does nothing."""
+    """Stopping handles all offered events. A second stop does nothing."""
     seen: list[int] = []
     station = Station(lambda event: seen.append(event.serial))
     station.publish(1000)
@@ -316,7 +316,7 @@ def test_stop_handles_what_is_there() -> None:
 
 
 def test_stop_at_the_deadline() -> None:
-    """What a hanging handler has in hand, and what is in the mailbox, is given up, told once, never counted twice."""
+    """At the deadline the queued events and the one in a hanging handler are dropped, reported and counted once."""
     gate = Gate(shut=True)
     station = Station(gate.pass_through)
     station.publish(5)
@@ -339,7 +339,7 @@ def _join(name: str) -> None:
 
 
 def test_stop_before_any_event() -> None:
-    """A watcher that never saw an event ends without ever having had a thread."""
+    """A watcher without events stops without ever starting a thread."""
     station = Station(lambda _: None)
     with station.watcher as watcher:
         assert station.watcher is watcher
@@ -349,7 +349,7 @@ def test_stop_before_any_event() -> None:
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e300, float("nan"), -1.0, 0])
 def test_stop_with_any_timeout(timeout: float) -> None:
-    """No time-out is too long, too short or too odd."""
+    """Any timeout is accepted by stop: infinite, NaN, negative or zero."""
     station = Station(lambda _: None)
     station.publish()
     assert station.watcher.flush(None)
@@ -359,7 +359,7 @@ def test_stop_with_any_timeout(timeout: float) -> None:
 
 
 def test_stop_in_many_threads_at_once() -> None:
-    """However many stop it at once, events are handled once and given up once, and all return."""
+    """When several threads stop a watcher at once, events are handled once, and all calls return."""
     for _ in range(50):
         station = Station(lambda _: None)
         station.publish(3)
@@ -380,7 +380,7 @@ def test_stop_in_many_threads_at_once() -> None:
 
 
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 82: when no thread can be started, recording goes on, and the end does the work in its own thread."""
+    """Pitfall 82: if no thread can be started, events are still recorded, and `stop` handles them in its own thread."""
     threads: list[threading.Thread] = []
     station = Station(lambda _: threads.append(threading.current_thread()))
     with no_threads(monkeypatch):
@@ -392,7 +392,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_handler_that_stops_in_the_callers_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the end itself calls the handler, that may stop and flush as in any worker."""
+    """A handler that `stop` calls in its own thread may stop and flush, as in any worker."""
     results: list[object] = []
     station = Station(lambda _: results.extend((station.watcher.stop(PATIENCE), station.watcher.flush(None))))
     with no_threads(monkeypatch):
@@ -403,7 +403,7 @@ def test_a_handler_that_stops_in_the_callers_thread(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("then", ["event", "flush"])
 def test_a_thread_later(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
-    """A thread that could not be had is tried again with the next event, and by flush."""
+    """A thread that could not be started is tried again at the next event, and by flush."""
     station = Station(lambda _: None)
     with no_threads(monkeypatch):
         station.publish(3)
@@ -415,7 +415,7 @@ def test_a_thread_later(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
 
 
 def test_only_a_bare_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the last thread to be had is the one that was to start the worker, it does the worker's work."""
+    """If the worker cannot be started by the starting thread, that thread does the worker's work."""
     seen: list[int] = []
     station = Station(lambda event: seen.append(event.serial))
     start = threading.Thread.start
@@ -434,7 +434,7 @@ def test_only_a_bare_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("end", ["flush", "stop"])
 def test_a_start_that_was_interrupted(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start of which Ctrl-C left nothing is made up for by flush, and by the end."""
+    """Flush and stop repeat a start that Ctrl-C interrupted."""
     station = Station(lambda _: None)
     with monkeypatch.context() as patch:
         patch.setattr(station.section, "defer", lambda *_: None)
@@ -445,7 +445,7 @@ def test_a_start_that_was_interrupted(end: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_only_one_worker() -> None:
-    """However often its start is tried at once, a watcher has one worker, and handles no event twice."""
+    """A watcher that is started several times at once has one worker, and handles no event twice."""
     for _ in range(50):
         seen: list[int] = []
         station = Station(lambda event, seen=seen: seen.append(event.serial))  # type: ignore[misc]
@@ -458,7 +458,7 @@ def test_only_one_worker() -> None:
 
 
 def test_a_failing_watcher_ends() -> None:
-    """A watcher whose every event fails still drains and ends."""
+    """A watcher whose every event fails still ends."""
     station = Station(lambda _: 1 / 0)
     station.publish(500)
     assert station.watcher.stop() == 0
@@ -466,7 +466,7 @@ def test_a_failing_watcher_ends() -> None:
 
 
 def test_a_batch_that_came_too_late() -> None:
-    """What its handler refuses as too late was given up, not handled; what failed before that has failed."""
+    """Events that the handler refuses as too late are dropped. Earlier failures stay failures."""
 
     class Late(CallHandler):
         def handle(self, batch: Sequence[Event]) -> Handled:
@@ -482,7 +482,7 @@ def test_a_batch_that_came_too_late() -> None:
 
 
 def test_work_is_done_once() -> None:
-    """Work that was begun elsewhere, or has ended, is not done again."""
+    """A worker whose work was begun elsewhere, or has ended, does nothing."""
     done: list[int] = []
     worker = Worker("w", ReentrantSection(), bool, lambda: done.append(1))
     worker.run()
@@ -495,7 +495,7 @@ def test_work_is_done_once() -> None:
 
 
 def test_woken_before_it_sleeps() -> None:
-    """A worker that is roused, parks again before it has slept, and is roused once more, wakes at once."""
+    """A worker that is woken, idles before it has slept, and is woken again, does not sleep."""
     worker = Worker("w", ReentrantSection(), bool, bool)
     worker.flushing = 1
     for _ in range(2):
@@ -509,7 +509,7 @@ def test_woken_before_it_sleeps() -> None:
 
 
 def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A watcher that was stopped before a fork handles nothing in the child, in whatever thread."""
+    """A watcher that was stopped before a fork handles nothing in the child."""
     seen: list[int] = []
     station = Station(lambda event: seen.append(event.serial))
     station.publish()
@@ -523,7 +523,7 @@ def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_queue_is_bounded_in_bytes() -> None:
-    """Fault 5: long messages fill a queue before its length does, those being handled included; one always fits."""
+    """Fault 5: long messages fill a queue before its length does, including those being handled. One always fits."""
     gate = Gate(shut=True)
     station = Station(gate.pass_through)
     station.watcher._queue_bytes = 10_000_000
