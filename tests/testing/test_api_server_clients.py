@@ -22,28 +22,28 @@ POD = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image":
 
 
 def causes(response: Response) -> list[tuple[str, str]]:
-    """Give field and reason of each cause."""
+    """Return field and reason of each cause."""
     return [(cause["field"], cause["reason"]) for cause in response.body["details"]["causes"]]
 
 
 def pods(wire: Wire) -> str:
-    """Give the path of the pods."""
+    """Return the path of the pods."""
     return f"/api/v1/namespaces/{wire.namespace}/pods"
 
 
 def widgets(wire: Wire) -> str:
-    """Register the custom resource, and give its path."""
+    """Register the custom resource and return its path."""
     wire.subject.register_widgets()
     return f"/apis/example.com/v1/namespaces/{wire.namespace}/widgets"
 
 
 def widget(**spec: object) -> dict[str, Any]:
-    """Give a custom resource."""
+    """Return a custom resource."""
     return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec}
 
 
 class TestEmptyObjects:
-    """`{}` where the server has a pointer is kept."""
+    """`{}` is kept where the server has a pointer."""
 
     @pytest.mark.parametrize("series", [{}, {"count": 0}])
     def test_series(self, wire: Wire, series: dict[str, Any]) -> None:
@@ -53,13 +53,13 @@ class TestEmptyObjects:
         assert (response.status, causes(response)) == (422, expected)
 
     def test_series_of_core(self, wire: Wire) -> None:
-        """Core/v1 accepts it; events.k8s.io shows its count as 0."""
+        """Core/v1 accepts an empty series. Through events.k8s.io its count is 0."""
         assert wire.ok("POST", wire.events, wire.event(series={}))["series"] == {"lastObservedTime": None}
         found = wire.ok("GET", f"{wire.new_events}/pod.1")
         assert found["series"] == {"count": 0, "lastObservedTime": None}
 
     def test_series_in_a_patch(self, wire: Wire) -> None:
-        """A patch with an empty series is refused through events.k8s.io only."""
+        """A patch with an empty series is refused only through events.k8s.io."""
         wire.ok("POST", wire.new_events, wire.new_event())
         response = wire.patch("pod.1", {"series": {}}, new=True)
         assert (response.status, [field for field, _ in causes(response)]) == (
@@ -70,18 +70,18 @@ class TestEmptyObjects:
 
     @pytest.mark.parametrize("related", [{}, {"namespace": ""}])
     def test_related(self, wire: Wire, related: dict[str, str]) -> None:
-        """An empty related object is kept in both views."""
+        """An empty related object is kept in both versions."""
         assert wire.ok("POST", wire.new_events, wire.new_event(related=related))["related"] == {}
         assert wire.ok("GET", f"{wire.events}/pod.1")["related"] == {}
 
     def test_related_is_immutable(self, wire: Wire) -> None:
-        """Through events.k8s.io an empty related object cannot be added."""
+        """Through events.k8s.io, an empty related object cannot be added."""
         wire.ok("POST", wire.new_events, wire.new_event())
         response = wire.patch("pod.1", {"related": {}}, new=True)
         assert (response.status, causes(response)) == (422, [("related", "FieldValueInvalid")])
 
     def test_last_seen_of_an_empty_series(self, wire: Wire) -> None:
-        """In a table an event with an empty series has an unknown time and the count 0."""
+        """In a table, an event with an empty series has an unknown time and the count 0."""
         wire.ok("POST", wire.events, wire.event(series={}))
         cells = wire.request("GET", wire.events, accept=TABLE).body["rows"][0]["cells"]
         assert (cells[0], cells[8]) == ("<unknown>", 0)
@@ -91,25 +91,25 @@ class TestZeroTimes:
     """Go's zero time."""
 
     def test_core(self, wire: Wire) -> None:
-        """Zero timestamps are shown as null in both views."""
+        """Zero timestamps are returned as null in both versions."""
         made = wire.ok("POST", wire.events, wire.event(firstTimestamp=ZERO, lastTimestamp="0001-01-01T01:00:00+01:00"))
         assert (made["firstTimestamp"], made["lastTimestamp"]) == (None, None)
         found = wire.ok("GET", f"{wire.new_events}/pod.1")
         assert (found["deprecatedFirstTimestamp"], found["deprecatedLastTimestamp"]) == (None, None)
 
     def test_event_time(self, wire: Wire) -> None:
-        """A zero eventTime passes validation and is shown as null, as is a zero time of a series."""
+        """A zero eventTime is accepted and returned as null, and so is a zero time of a series."""
         series = {"count": 2, "lastObservedTime": MICRO_ZERO}
         made = wire.ok("POST", wire.new_events, wire.new_event(eventTime=MICRO_ZERO, series=series))
         assert (made["eventTime"], made["series"]) == (None, {"count": 2, "lastObservedTime": None})
 
     def test_event_time_of_core(self, wire: Wire) -> None:
-        """In core/v1 a zero eventTime brings the rules for events with an eventTime."""
+        """In core/v1, a zero eventTime applies the rules for events with an eventTime."""
         response = wire.request("POST", wire.events, wire.event(eventTime=MICRO_ZERO))
         assert (response.status, causes(response)) == (422, [("action", "FieldValueRequired")])
 
     def test_patch(self, wire: Wire) -> None:
-        """A patch may set a zero time, and a later patch works."""
+        """A patch can set a zero time, and a later patch works."""
         wire.ok("POST", wire.events, wire.event())
         assert wire.patch("pod.1", {"lastTimestamp": ZERO}).body["lastTimestamp"] is None
         after = wire.patch("pod.1", {"count": 2}).body
@@ -124,7 +124,7 @@ class TestZeroTimes:
         ],
     )
     def test_early_years(self, wire: Wire, given: str, stored: str) -> None:
-        """Years have four digits; a fraction may follow a comma."""
+        """Years have four digits, and a fraction can follow a comma."""
         assert wire.ok("POST", wire.events, wire.event(firstTimestamp=given))["firstTimestamp"] == stored
 
     @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ class TestZeroTimes:
         ids=["leap second", "day", "nanoseconds"],
     )
     def test_no_time(self, wire: Wire, fields: dict[str, str], text: str) -> None:
-        """The text names the wrong part."""
+        """The message names the invalid part."""
         response = wire.request("POST", wire.events, wire.event(action="A", **fields))
         assert (response.status, response.body["message"].endswith(text)) == (400, True)
 
@@ -146,7 +146,7 @@ class TestNodes:
     """Nodes with addresses."""
 
     def test_defaults(self, wire: Wire) -> None:
-        """A new node has a taint, a status, and no generation."""
+        """A new node has a taint, a status and no generation."""
         name = f"node-{wire.namespace}"
         made = wire.ok("POST", "/api/v1/nodes", {"metadata": {"name": name}, "spec": {"providerID": "x"}})
         assert made["spec"] == {
@@ -159,7 +159,7 @@ class TestNodes:
         wire.ok("DELETE", f"/api/v1/nodes/{name}")
 
     def test_addresses(self, wire: Wire) -> None:
-        """A node may be created with addresses; a new address comes before the others; a table shows them."""
+        """A node can be created with addresses, a patch adds an address at the front, and a table shows them."""
         name = f"node-{wire.namespace}"
         path = f"/api/v1/nodes/{name}"
         internal, host = {"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "h"}
@@ -200,7 +200,7 @@ class TestNodes:
         assert cells[1] == shown
 
     def test_tainted(self, wire: Wire) -> None:
-        """A node that has the taint gets no second one."""
+        """A node with the taint gets no second one."""
         name = f"node-{wire.namespace}"
         taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
         made = wire.ok("POST", "/api/v1/nodes", {"metadata": {"name": name}, "spec": {"taints": [taint]}})
@@ -216,7 +216,7 @@ class TestApply:
         return wire.request("PATCH", f"{wire.events}/{name}?{query}", body, content_type=APPLY)
 
     def test_event(self, wire: Wire) -> None:
-        """It creates, changes, and removes fields that the manager no longer applies."""
+        """Apply creates, changes, and removes fields that the manager no longer applies."""
         first = self.apply(wire, wire.event())
         second = self.apply(wire, wire.event(count=2, action="A"), "fieldManager=me&force=true")
         third = self.apply(wire, {key: value for key, value in wire.event().items() if key != "message"})
@@ -232,14 +232,14 @@ class TestApply:
         assert wire.ok("GET", f"{wire.events}/pod.1")["count"] == 1
 
     def test_events_v1(self, wire: Wire) -> None:
-        """The rules of events.k8s.io hold: only the series may change."""
+        """The rules of events.k8s.io apply: only the series can change."""
         path = f"{wire.new_events}/pod.1?fieldManager=me"
         series = {"count": 2, "lastObservedTime": MICRO}
         bodies = [wire.new_event(), wire.new_event(note="x"), wire.new_event(series=series)]
         assert [wire.request("PATCH", path, body, content_type=APPLY).status for body in bodies] == [201, 422, 200]
 
     def test_custom_resource(self, wire: Wire) -> None:
-        """It works for custom resources."""
+        """Apply works for custom resources."""
         path = f"{widgets(wire)}/w?fieldManager=me&force=true"
         specs = [{"a": 1, "l": [1, 2]}, {"a": 2, "l": [3]}, {"b": 2}]
         found = [wire.request("PATCH", path, widget(**spec), content_type=APPLY) for spec in specs]
@@ -266,7 +266,7 @@ class TestApply:
         ids=["kind", "name", "managedFields", "unknown field"],
     )
     def test_refused(self, wire: Wire, change: dict[str, Any], status: int, message: str) -> None:
-        """A configuration that is no object of the kind is refused."""
+        """An invalid configuration is refused."""
         response = self.apply(wire, {**wire.event(), **change})
         assert (response.status, response.body["message"]) == (status, message.replace("NS", wire.namespace))
 
@@ -280,13 +280,13 @@ class TestApply:
         assert self.apply(wire, body).status == 400
 
     def test_field_manager(self, wire: Wire) -> None:
-        """It needs a field manager."""
+        """A field manager is required."""
         response = self.apply(wire, wire.event(), "")
         assert (response.status, causes(response)) == (422, [("fieldManager", "FieldValueRequired")])
 
 
 class TestReviews:
-    """Reviews of one's own permissions and identity (`kubectl auth`, kr8s)."""
+    """Reviews of a user's own permissions and identity (`kubectl auth`, kr8s)."""
 
     @pytest.mark.parametrize(
         ("user", "verb", "allowed"),
@@ -298,7 +298,7 @@ class TestReviews:
         ],
     )
     def test_access(self, wire: Wire, user: str, verb: str, allowed: bool) -> None:  # noqa: FBT001 - a parameter of the test
-        """Every user may ask for its own permissions."""
+        """Every user can query its own permissions."""
         spec = {"resourceAttributes": {"namespace": wire.namespace, "verb": verb, "resource": "events"}}
         response = wire.request("POST", REVIEWS, {"spec": spec}, user=user)
         assert (response.status, response.body["kind"]) == (201, "SelfSubjectAccessReview")
@@ -310,7 +310,7 @@ class TestReviews:
         assert (response.status, causes(response)) == (422, [("spec.resourceAttributes", "FieldValueInvalid")])
 
     def test_identity(self, wire: Wire) -> None:
-        """Every user may ask for its name."""
+        """Every user can query its own name."""
         path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
         response = wire.request("POST", path, {}, user="recorder")
         assert (response.status, response.body["status"]["userInfo"]["username"]) == (201, "recorder")
@@ -320,7 +320,7 @@ class TestReviews:
         [("GET", None, None, 405), ("POST", None, None, 400), ("POST", {"spec": {}}, "", 403)],
     )
     def test_refused(self, wire: Wire, method: str, body: object, token: str | None, status: int) -> None:
-        """Reviews can only be created, with a body, by known users."""
+        """Reviews can only be created, with a body, by authenticated users."""
         assert wire.request(method, REVIEWS, body, token=token).status == status
 
 
@@ -338,7 +338,7 @@ class TestOptions:
         assert (response.status, causes(response)) == (422, [("fieldValidation", "FieldValueNotSupported")])
 
     def test_force(self, wire: Wire) -> None:
-        """`force` is for server-side apply only."""
+        """`force` is allowed only for server-side apply."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.request("PATCH", f"{wire.events}/pod.1?force=true", {"count": 2}, content_type=STRATEGIC)
         assert (response.status, causes(response)) == (422, [("force", "FieldValueForbidden")])
@@ -350,13 +350,13 @@ class TestOptions:
         assert wire.request("DELETE", f"{wire.events}/pod.1", {"propagationPolicy": policy}).status == status
 
     def test_blank_in_a_field_selector(self, wire: Wire) -> None:
-        """A blank after a comma belongs to the next field's name, which is unknown then."""
+        """A space after a comma is part of the next field's name, which is then unknown."""
         selector = "involvedObject.name%3Dpod%2C%20reason%3DStarted"
         response = wire.request("GET", f"{wire.events}?fieldSelector={selector}")
         assert (response.status, response.body["message"]) == (400, "field label not supported:  reason")
 
     def test_two_words_in_a_label_selector(self, wire: Wire) -> None:
-        """The text of a bad label selector names the operators."""
+        """The message of a malformed label selector lists the operators."""
         response = wire.request("GET", f"{wire.events}?labelSelector=a%20b")
         message = "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"
         assert (response.status, response.body["message"]) == (400, message)
@@ -370,7 +370,7 @@ class TestOptions:
         ],
     )
     def test_bookmark(self, wire: Wire, query: str, bookmarks: list[str]) -> None:
-        """A watch without a version marks the end of the existing objects, if bookmarks are allowed."""
+        """A watch without a version marks the end of the existing objects if bookmarks are allowed."""
         wire.ok("POST", wire.events, wire.event())
         with wire.watching(f"{wire.events}?watch=true&timeoutSeconds=1{query}") as lines:
             found = list(lines)
@@ -383,7 +383,7 @@ class TestPatches:
     """Patches as clients write them."""
 
     def test_kind(self, wire: Wire) -> None:
-        """A patch cannot change the kind, and may name another one."""
+        """A kind in a patch is ignored."""
         wire.ok("POST", wire.events, wire.event())
         for patch in ({"kind": "Pod"}, {"apiVersion": "v2"}):
             response = wire.patch("pod.1", patch)
@@ -395,7 +395,7 @@ class TestPatches:
         assert bare(wire.patch("pod.1", b"null").body) == made
 
     def test_owner_references(self, wire: Wire) -> None:
-        """A strategic merge patch puts a new list item before the others."""
+        """A strategic merge patch inserts new list items before the existing ones."""
         path = f"/api/v1/namespaces/{wire.namespace}/configmaps"
         first, second = ({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": name} for name in "pq")
         wire.ok("POST", path, {"metadata": {"name": "c", "ownerReferences": [first]}})
@@ -412,12 +412,12 @@ class TestPatches:
         )
 
     def test_finalizer(self, wire: Wire) -> None:
-        """A finalizer is a qualified name."""
+        """A finalizer must be a qualified name."""
         response = wire.request("POST", wire.events, wire.event(metadata={"name": "a", "finalizers": ["a b"]}))
         assert (response.status, causes(response)) == (422, [("metadata.finalizers", "FieldValueInvalid")])
 
     def test_kopf_finalizer(self, wire: Wire) -> None:
-        """An object with kopf's finalizer goes when the finalizer is removed."""
+        """An object with kopf's finalizer is removed together with the finalizer."""
         path = widgets(wire)
         wire.ok(
             "POST",
@@ -433,13 +433,13 @@ class TestPatches:
         assert wire.request("GET", f"{path}/w").status == 404
 
     def test_put_without_a_name(self, wire: Wire) -> None:
-        """A put needs a name in its body."""
+        """A PUT needs a name in its body."""
         response = wire.request("PUT", f"{wire.events}/pod.1", wire.event(metadata={}))
         message = "the name of the object (pod.1 based on URL) was undeterminable: name must be provided"
         assert (response.status, response.body["message"]) == (400, message)
 
     def test_put_of_another_uid(self, wire: Wire) -> None:
-        """A put for an object with another uid is a conflict."""
+        """A PUT with another uid is a conflict."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.request("PUT", f"{wire.events}/pod.1", wire.event(metadata={"name": "pod.1", "uid": "x"}))
         assert (response.status, response.body["reason"]) == (409, "Conflict")
@@ -447,20 +447,20 @@ class TestPatches:
 
     @pytest.mark.parametrize("body", [b"{}x", b'{"a": 1} {}'])
     def test_more_than_one_value(self, wire: Wire, body: bytes) -> None:
-        """The text names the character that follows the JSON."""
+        """The message names the character after the JSON value."""
         response = wire.request("POST", wire.events, body)
         assert (response.status, " after top-level value" in response.body["message"]) == (400, True)
 
 
 class TestStatus:
-    """The status of a pod changes through its subresource only."""
+    """The status of a pod changes only through its subresource."""
 
     def test_create(self, wire: Wire) -> None:
-        """A create ignores it."""
+        """A create ignores the status."""
         assert wire.ok("POST", pods(wire), {**POD, "status": {"phase": "Running"}})["status"]["phase"] == "Pending"
 
     def test_patch(self, wire: Wire) -> None:
-        """So does a patch of the pod."""
+        """A patch of the pod ignores the status."""
         wire.ok("POST", pods(wire), POD)
         patch = {"status": {"phase": "Running"}, "metadata": {"labels": {"a": "b"}}}
         changed = wire.ok("PATCH", f"{pods(wire)}/p", patch, MERGE)
@@ -493,7 +493,7 @@ class TestStatus:
         ids=["deployment", "service", "claim"],
     )
     def test_default(self, wire: Wire, resource: str, spec: dict[str, Any], status: dict[str, Any]) -> None:
-        """A new object has the status of its kind, which a patch of the object keeps."""
+        """A new object has the default status of its kind, and a patch of the object keeps it."""
         version, _, plural = resource.rpartition("/")
         path = f"/{'apis' if '/' in version else 'api'}/{version}/namespaces/{wire.namespace}/{plural}"
         assert wire.ok("POST", path, {"metadata": {"name": "x"}, "spec": spec})["status"] == status
@@ -501,7 +501,7 @@ class TestStatus:
         assert (changed["status"], changed["metadata"]["labels"]) == (status, {"a": "b"})
 
     def test_put_of_the_status(self, wire: Wire) -> None:
-        """So does a put of the status."""
+        """A PUT of the status changes the status."""
         made = wire.ok("POST", pods(wire), POD)
         made["status"]["phase"] = "Running"
         assert wire.ok("PUT", f"{pods(wire)}/p/status", made)["status"]["phase"] == "Running"
@@ -525,11 +525,11 @@ class TestKinds:
         ],
     )
     def test_list(self, wire: Wire, path: str, kind: str) -> None:
-        """They can be listed."""
+        """These kinds can be listed."""
         assert wire.ok("GET", path.replace("NS", wire.namespace))["kind"] == kind
 
     def test_lease(self, wire: Wire) -> None:
-        """A lease can be created, read and taken over, for leader election."""
+        """A lease for leader election can be created, read and taken over."""
         path = f"/apis/coordination.k8s.io/v1/namespaces/{wire.namespace}/leases"
         assert wire.request("GET", f"{path}/x").body["message"] == 'leases.coordination.k8s.io "x" not found'
         made = wire.ok("POST", path, {"metadata": {"name": "x"}, "spec": {"holderIdentity": "a"}})
@@ -539,24 +539,24 @@ class TestKinds:
         assert wire.request("PUT", f"{path}/x", made).status == 409
 
     def test_secret(self, wire: Wire) -> None:
-        """The texts of a secret become data."""
+        """`stringData` of a secret is stored as data."""
         path = f"/api/v1/namespaces/{wire.namespace}/secrets"
         made = wire.ok("POST", path, {"metadata": {"name": "s"}, "stringData": {"a": "b"}})
         assert (made["data"], made["type"], "stringData" in made) == ({"a": "Yg=="}, "Opaque", False)
         assert "generation" not in made["metadata"]
 
     def test_other_version_of_a_group(self, wire: Wire) -> None:
-        """A version that a built-in group does not have is 404 with a Status."""
+        """A missing version of a built-in group is 404 with a Status."""
         response = wire.request("GET", "/apis/events.k8s.io/v1beta1/events")
         assert (response.status, response.body["reason"]) == (404, "NotFound")
 
     def test_discovery_is_read_only(self, wire: Wire) -> None:
-        """Discovery has no other method than GET."""
+        """Discovery accepts only GET."""
         assert [wire.request(method, "/api/v1").status for method in ("GET", "OPTIONS")] == [200, 405]
 
 
 def test_pages_of_a_watch(wire: Wire) -> None:
-    """A client that lists in pages and watches from the list's version sees each change once."""
+    """A client that lists in pages and watches from the list's version gets each change once."""
     for name in "abc":
         wire.ok("POST", wire.events, wire.event(name))
     first = wire.ok("GET", f"{wire.events}?limit=2")

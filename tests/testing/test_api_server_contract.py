@@ -1,4 +1,4 @@
-"""The contract of an API server: the embedded one must not differ from a real one."""
+"""The contract of an API server: the embedded server must behave like a real one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AGE_2010 = f"{(NOW - datetime(2010, 1, 1, tzinfo=timezone.utc)).days // 365}y"
 
 
 def failure(code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Give a Status of failure."""
+    """Return a Status of a failure."""
     body: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
     body |= {"message": message, "code": code}
     if reason:
@@ -31,12 +31,12 @@ def failure(code: int, reason: str, message: str, details: dict[str, Any] | None
 
 
 def causes(response: Response) -> list[tuple[str, str]]:
-    """Give field and reason of each cause."""
+    """Return field and reason of each cause."""
     return [(cause["field"], cause["reason"]) for cause in response.body["details"]["causes"]]
 
 
 def names(listed: dict[str, Any]) -> list[str]:
-    """Give the names of the items of a list."""
+    """Return the names of the items of a list."""
     return [item["metadata"]["name"] for item in listed["items"]]
 
 
@@ -44,7 +44,7 @@ class TestCreate:
     """POST of events in core/v1."""
 
     def test_stored_object(self, wire: Wire) -> None:
-        """The answer to a create is the whole stored event, its keys in a fixed order."""
+        """The answer to a create is the complete stored event with its keys in a fixed order."""
         made = wire.ok("POST", wire.events, wire.event())
         metadata = made["metadata"]
         assert list(made) == [
@@ -67,7 +67,7 @@ class TestCreate:
         assert list(metadata) == ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
 
     def test_metadata_of_the_server(self, wire: Wire) -> None:
-        """The server itself decides uid, creationTimestamp and namespace."""
+        """The server sets uid, creationTimestamp and namespace."""
         body = wire.event()
         body["metadata"] = {"name": "a", "uid": "mine", "creationTimestamp": "2020-01-01T00:00:00Z", "selfLink": "x"}
         metadata = wire.ok("POST", wire.events, body)["metadata"]
@@ -82,7 +82,7 @@ class TestCreate:
         assert (response.status, response.headers["content-type"]) == (201, "application/json")
 
     def test_defaults(self, wire: Wire) -> None:
-        """An event with names only is stored; the fields that are always shown are empty."""
+        """A minimal event is stored, and the fields that are always present are empty."""
         involved = {"namespace": wire.namespace}
         made = wire.ok("POST", wire.events, {"metadata": {"name": "a"}, "involvedObject": involved})
         del made["metadata"]
@@ -99,7 +99,7 @@ class TestCreate:
         }
 
     def test_same_name_again(self, wire: Wire) -> None:
-        """A second create under the same name is 409 AlreadyExists."""
+        """A second create with the same name is 409 AlreadyExists."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.request("POST", wire.events, wire.event())
         details = {"name": "pod.1", "kind": "events"}
@@ -129,23 +129,23 @@ class TestCreate:
         ids=["message", "long reason", "no reason", "type", "no type", "count", "controller", "times"],
     )
     def test_core_accepts(self, wire: Wire, fields: dict[str, Any]) -> None:
-        """Without eventTime, core/v1 takes nearly everything."""
+        """Without eventTime, core/v1 accepts nearly all values."""
         made = wire.ok("POST", wire.events, wire.event(**fields))
         assert {key: made.get(key) or None for key in fields} == {key: value or None for key, value in fields.items()}
 
     @pytest.mark.parametrize("name", ["A b:7", "q" * 300, "fd00:10::103", "ü"])
     def test_core_names(self, wire: Wire, name: str) -> None:
-        """In core/v1 an event may have any name that fits into a path."""
+        """In core/v1 an event can have any name that fits into a path."""
         assert wire.ok("POST", wire.events, wire.event(name))["metadata"]["name"] == name
 
     @pytest.mark.parametrize("name", ["a/b", "a%b", "..", "."])
     def test_names_that_do_not_fit(self, wire: Wire, name: str) -> None:
-        """A name that cannot stand in a path is 422."""
+        """A name that is invalid in a path is 422."""
         response = wire.request("POST", wire.events, wire.event(name))
         assert (response.status, causes(response)) == (422, [("metadata.name", "FieldValueInvalid")])
 
     def test_no_name(self, wire: Wire) -> None:
-        """Neither name nor generateName is 422 with the field."""
+        """A missing name is 422 with the field."""
         response = wire.request("POST", wire.events, {**wire.event(), "metadata": {}})
         cause = {
             "reason": "FieldValueRequired",
@@ -157,7 +157,7 @@ class TestCreate:
         assert (response.status, response.body) == (422, expected)
 
     def test_generate_name(self, wire: Wire) -> None:
-        """With generateName the server adds five characters."""
+        """With generateName, the server adds five characters."""
         metadata = wire.ok("POST", wire.events, {**wire.event(), "metadata": {"generateName": "gen-"}})["metadata"]
         assert metadata["generateName"] == "gen-"
         assert (metadata["name"][:4], len(metadata["name"])) == ("gen-", 9)
@@ -169,7 +169,7 @@ class TestCreate:
         assert wire.ok("POST", wire.events, body)["kind"] == "Event"
 
     def test_resource_version(self, wire: Wire) -> None:
-        """A new event that has a resourceVersion is a server error."""
+        """A new event with a resourceVersion is a server error."""
         body = wire.event()
         body["metadata"]["resourceVersion"] = "5"
         response = wire.request("POST", wire.events, body)
@@ -181,7 +181,7 @@ class TestCreate:
         assert wire.request("POST", wire.events, wire.event(), content_type="").status == 201
 
     def test_charset(self, wire: Wire) -> None:
-        """Parameters of the content type do not matter."""
+        """Parameters of the content type are ignored."""
         response = wire.request("POST", wire.events, wire.event(), content_type="application/json; charset=utf-8")
         assert response.status == 201
 
@@ -192,13 +192,13 @@ class TestCreate:
         assert wire.request("GET", f"{wire.events}/pod.1").status == 404
 
     def test_unicode(self, wire: Wire) -> None:
-        """Text comes back as it went in."""
+        """Text is returned unchanged."""
         message = 'ß 漢 🎉 "quoted" \\ \n\t<&>'
         assert wire.ok("POST", wire.events, wire.event(message=message))["message"] == message
 
 
 class TestRefusals:
-    """Refused creates, and their texts."""
+    """Refused creates and their messages."""
 
     def test_other_namespace_involved(self, wire: Wire) -> None:
         """An involved object in another namespace is 422."""
@@ -214,20 +214,20 @@ class TestRefusals:
 
     @pytest.mark.parametrize(("namespace", "status"), [("default", 201), ("kube-system", 422)])
     def test_cluster_scoped(self, wire: Wire, namespace: str, status: int) -> None:
-        """An event about something outside namespaces belongs into `default`."""
+        """An event about a cluster-scoped object must be in `default`."""
         body = {"metadata": {"generateName": "node."}, "involvedObject": {"kind": "Node", "name": "n"}}
         assert wire.request("POST", f"/api/v1/namespaces/{namespace}/events", body).status == status
 
     @pytest.mark.parametrize(("namespace", "status"), [("default", 201), ("kube-system", 201), ("", 422)])
     def test_cluster_scoped_with_event_time(self, wire: Wire, namespace: str, status: int) -> None:
-        """With eventTime it may also be in `kube-system`."""
+        """With eventTime, `kube-system` is allowed, too."""
         where = namespace or wire.namespace
         body = wire.event(eventTime=MICRO, action="A", involvedObject={"kind": "Node", "name": "n"})
         body["metadata"] = {"generateName": "node."}
         assert wire.request("POST", f"/api/v1/namespaces/{where}/events", body).status == status
 
     def test_namespace_of_the_body(self, wire: Wire) -> None:
-        """A namespace in the body that is not that of the path is 400."""
+        """A namespace in the body that differs from the path's is 400."""
         body = wire.event()
         body["metadata"]["namespace"] = "default"
         response = wire.request("POST", wire.events, body)
@@ -259,7 +259,7 @@ class TestRefusals:
         assert response.body["message"].startswith(start)
 
     def test_null(self, wire: Wire) -> None:
-        """The body `null` is an event without anything."""
+        """The body `null` is an empty event."""
         assert wire.request("POST", wire.events, b"null").status == 422
 
     def test_content_type(self, wire: Wire) -> None:
@@ -292,34 +292,34 @@ class TestRefusals:
         ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
     )
     def test_wrong_type(self, wire: Wire, fields: dict[str, Any], text: str) -> None:
-        """A field of the wrong type is 400, and the text names it."""
+        """A field of the wrong type is 400, and the message names the field."""
         response = wire.request("POST", wire.events, wire.event(**fields))
         assert response.status == 400
         assert response.body["message"].startswith('Event in version "v1" cannot be handled as a Event: ')
         assert text in response.body["message"]
 
     def test_unknown_field(self, wire: Wire) -> None:
-        """An unknown field is left away, with a warning."""
+        """An unknown field is dropped with a warning."""
         response = wire.request("POST", wire.events, wire.event(bogus=1))
         assert "bogus" not in response.body
         assert (response.status, response.headers["warning"]) == (201, '299 - "unknown field \\"bogus\\""')
 
     def test_unknown_field_strict(self, wire: Wire) -> None:
-        """With fieldValidation=Strict it is 400."""
+        """With fieldValidation=Strict, an unknown field is 400."""
         response = wire.request("POST", f"{wire.events}?fieldValidation=Strict", wire.event(bogus=1))
         message = 'Event in version "v1" cannot be handled as a Event: strict decoding error: unknown field "bogus"'
         assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     @pytest.mark.parametrize("field", ["labels", "annotations"])
     def test_label_keys(self, wire: Wire, field: str) -> None:
-        """A key with a blank is 422 in labels and annotations."""
+        """A key with a space is 422 in labels and annotations."""
         body = wire.event()
         body["metadata"][field] = {"a b": "c"}
         response = wire.request("POST", wire.events, body)
         assert (response.status, causes(response)) == (422, [(f"metadata.{field}", "FieldValueInvalid")])
 
     def test_label_value(self, wire: Wire) -> None:
-        """A label's value is limited, an annotation's is not."""
+        """A label's value is validated, an annotation's is not."""
         body = wire.event()
         body["metadata"] |= {"labels": {"a": "b c"}, "annotations": {"Ex.com/a": "b c"}}
         response = wire.request("POST", wire.events, body)
@@ -342,7 +342,7 @@ class TestRefusals:
 
 
 class TestTimes:
-    """How times are read."""
+    """Parsing of times."""
 
     @pytest.mark.parametrize(
         ("given", "stored"),
@@ -352,7 +352,7 @@ class TestTimes:
         ],
     )
     def test_seconds(self, wire: Wire, given: str, stored: str) -> None:
-        """Timestamps are kept in whole seconds, UTC."""
+        """Timestamps are stored in whole seconds in UTC."""
         assert wire.ok("POST", wire.events, wire.event(lastTimestamp=given))["lastTimestamp"] == stored
 
     @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ class TestTimes:
         ],
     )
     def test_micro(self, wire: Wire, given: str, stored: str) -> None:
-        """EventTime is kept in microseconds, UTC."""
+        """EventTime is stored in microseconds in UTC."""
         made = wire.ok("POST", wire.events, wire.event(eventTime=given, action="A"))
         assert made["eventTime"] == stored
 
@@ -388,7 +388,7 @@ class TestEventsV1:
     """POST of events in events.k8s.io/v1, and of core/v1 events with eventTime."""
 
     def test_stored_object(self, wire: Wire) -> None:
-        """The answer is the whole event in the group's own fields."""
+        """The answer is the complete event with the field names of events.k8s.io."""
         made = wire.ok("POST", wire.new_events, wire.new_event())
         always: dict[str, Any] = {
             "deprecatedSource": {},
@@ -455,7 +455,7 @@ class TestEventsV1:
         assert wire.request("POST", wire.new_events, wire.new_event(**fields)).status == 201
 
     def test_other_namespace(self, wire: Wire) -> None:
-        """With eventTime the object may be in another namespace."""
+        """With eventTime, the object can be in another namespace."""
         response = wire.request("POST", wire.new_events, wire.new_event(regarding={"namespace": "o", "name": "n"}))
         assert response.status == 201
 
@@ -476,21 +476,21 @@ class TestEventsV1:
         ids=str,
     )
     def test_core_with_event_time(self, wire: Wire, fields: dict[str, Any], expected: list[str]) -> None:
-        """With eventTime core/v1 has the same limits."""
+        """With eventTime, core/v1 has the same limits."""
         response = wire.request("POST", wire.events, wire.event(**{"eventTime": MICRO, "action": "A", **fields}))
         assert (response.status, [field for field, _ in causes(response)]) == (422, expected)
 
     def test_core_with_event_time_keeps_the_rest(self, wire: Wire) -> None:
-        """With eventTime core/v1 still takes count, times, source and any type."""
+        """With eventTime, core/v1 still accepts count, times, source and any type."""
         body = wire.event(eventTime=MICRO, action="A", type="Weird")
         assert wire.request("POST", wire.events, body).status == 201
 
 
 class TestViews:
-    """One event, two API versions."""
+    """One event in two API versions."""
 
     def test_core_as_events_v1(self, wire: Wire) -> None:
-        """A core/v1 event is readable through events.k8s.io, under that group's names."""
+        """A core/v1 event is readable through events.k8s.io with that group's field names."""
         metadata = wire.ok("POST", wire.events, wire.event())["metadata"]
         assert {
             "kind": "Event",
@@ -510,7 +510,7 @@ class TestViews:
         } == wire.ok("GET", f"{wire.new_events}/pod.1")
 
     def test_events_v1_as_core(self, wire: Wire) -> None:
-        """An events.k8s.io event is readable through core/v1, under that group's names."""
+        """An events.k8s.io event is readable through core/v1 with that group's field names."""
         series = {"count": 3, "lastObservedTime": LATER}
         related = {"kind": "Node", "name": "n"}
         body = wire.new_event(series=series, related=related)
@@ -535,7 +535,7 @@ class TestViews:
         } == wire.ok("GET", f"{wire.events}/pod.1")
 
     def test_delete_through_either(self, wire: Wire) -> None:
-        """An event deleted in one view is gone from the other."""
+        """An event deleted in one version is gone from the other."""
         wire.ok("POST", wire.events, wire.event())
         wire.ok("DELETE", f"{wire.new_events}/pod.1")
         assert wire.request("GET", f"{wire.events}/pod.1").status == 404
@@ -546,7 +546,7 @@ class TestPatch:
 
     @pytest.mark.parametrize("content_type", [STRATEGIC, MERGE, f"{STRATEGIC}; charset=utf-8"])
     def test_repeat(self, wire: Wire, content_type: str) -> None:
-        """The patch of a repeated event changes count, lastTimestamp and message, and nothing else."""
+        """The patch of a repeated event changes only count, lastTimestamp and message."""
         made = wire.ok("POST", wire.events, wire.event())
         change = {"count": 2, "lastTimestamp": "2026-07-24T09:00:01Z", "message": "again"}
         response = wire.patch("pod.1", change, content_type)
@@ -576,7 +576,7 @@ class TestPatch:
         ids=["test", "remove"],
     )
     def test_json_patch_that_does_not_fit(self, wire: Wire, operation: dict[str, str]) -> None:
-        """A JSON Patch that does not fit is 422."""
+        """A JSON Patch that cannot be applied is 422."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", [operation], JSON_PATCH)
         message = "the server rejected our request due to an error in our request"
@@ -592,7 +592,7 @@ class TestPatch:
 
     @pytest.mark.parametrize("new", [False, True])
     def test_unknown_name(self, wire: Wire, new: bool) -> None:  # noqa: FBT001 - a parameter of the test
-        """A patch of an event that is not there is 404 NotFound."""
+        """A patch of a missing event is 404 NotFound."""
         response = wire.patch("x.1", {"series": {"count": 2}}, new=new)
         resource = "events.events.k8s.io" if new else "events"
         details = {"name": "x.1", **({"group": "events.k8s.io"} if new else {}), "kind": "events"}
@@ -601,7 +601,7 @@ class TestPatch:
 
     @pytest.mark.parametrize("content_type", [STRATEGIC, MERGE])
     def test_null_removes(self, wire: Wire, content_type: str) -> None:
-        """Null takes a field away."""
+        """Null removes a field."""
         body = wire.event()
         body["metadata"]["labels"] = {"a": "b"}
         wire.ok("POST", wire.events, body)
@@ -609,7 +609,7 @@ class TestPatch:
         assert ("count" in after, "labels" in after["metadata"]) == (False, False)
 
     def test_nothing_changes(self, wire: Wire) -> None:
-        """A patch that changes nothing keeps the resourceVersion."""
+        """A patch without changes keeps the resourceVersion."""
         made = wire.ok("POST", wire.events, wire.event())
         assert made == bare(wire.patch("pod.1", {"count": 1, "bogus": 7}).body)
 
@@ -642,7 +642,7 @@ class TestPatch:
         ],
     )
     def test_unreadable(self, wire: Wire, content_type: str, body: bytes, message: str) -> None:
-        """A patch that cannot be read is 400."""
+        """A malformed patch is 400."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", body, content_type)
         assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
@@ -667,7 +667,7 @@ class TestPatch:
 
     @pytest.mark.parametrize("content_type", [MERGE, JSON_PATCH])
     def test_wrong_type_otherwise(self, wire: Wire, content_type: str) -> None:
-        """So it is in the other kinds of patches."""
+        """This also applies to the other kinds of patches."""
         wire.ok("POST", wire.events, wire.event())
         patch = [{"op": "replace", "path": "/count", "value": "x"}] if content_type == JSON_PATCH else {"count": "x"}
         response = wire.patch("pod.1", patch, content_type)
@@ -685,13 +685,13 @@ class TestPatch:
         ids=str,
     )
     def test_metadata(self, wire: Wire, metadata: dict[str, Any], status: int, reason: str) -> None:
-        """A patch cannot rename an event, nor be for an older version of it."""
+        """A patch cannot rename an event or apply to an older version of it."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", {"metadata": metadata, "count": 5})
         assert (response.status, response.body["reason"]) == (status, reason)
 
     def test_conflict(self, wire: Wire) -> None:
-        """A conflict says what to do."""
+        """The message of a conflict names the fix."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", {"metadata": {"resourceVersion": "1"}, "count": 5})
         message = (
@@ -719,7 +719,7 @@ class TestPatch:
         assert wire.ok("GET", f"{wire.events}/pod.1")["count"] == 1
 
     def test_series(self, wire: Wire) -> None:
-        """Through events.k8s.io a series may be added and grow."""
+        """Through events.k8s.io, a series can be added and increased."""
         wire.ok("POST", wire.new_events, wire.new_event())
         wire.patch("pod.1", {"series": {"count": 2, "lastObservedTime": MICRO}}, new=True)
         response = wire.patch("pod.1", {"series": {"count": 3}}, new=True)
@@ -745,7 +745,7 @@ class TestPatch:
         ids=str,
     )
     def test_immutable(self, wire: Wire, change: dict[str, Any], fields: list[str]) -> None:
-        """Through events.k8s.io nothing else may change."""
+        """Through events.k8s.io, other fields are immutable."""
         wire.ok("POST", wire.new_events, wire.new_event())
         response = wire.patch("pod.1", change, new=True)
         assert (response.status, [field for field, _ in causes(response)]) == (422, fields)
@@ -770,19 +770,19 @@ class TestPatch:
         ids=["object", "number", "text", "source"],
     )
     def test_immutable_text(self, wire: Wire, change: dict[str, Any], text: str) -> None:
-        """The text shows the value that was refused."""
+        """The message contains the refused value."""
         wire.ok("POST", wire.new_events, wire.new_event())
         response = wire.patch("pod.1", change, new=True)
         assert f'Event "pod.1" is invalid: {text.replace("NS", wire.namespace)}' == response.body["message"]
 
     def test_core_patch_of_events_v1(self, wire: Wire) -> None:
-        """Through core/v1 all fields of an events.k8s.io event may change."""
+        """Through core/v1, all fields of an events.k8s.io event can change."""
         wire.ok("POST", wire.new_events, wire.new_event())
         assert wire.patch("pod.1", {"message": "x", "count": 4}).status == 200
         assert wire.ok("GET", f"{wire.new_events}/pod.1")["deprecatedCount"] == 4
 
     def test_labels_through_events_v1(self, wire: Wire) -> None:
-        """Labels may always change."""
+        """Labels can always change."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", {"metadata": {"labels": {"a": "b"}}}, new=True)
         assert (response.status, response.body["metadata"]["labels"]) == (200, {"a": "b"})
@@ -792,23 +792,23 @@ class TestPut:
     """PUT of events."""
 
     def test_replaces(self, wire: Wire) -> None:
-        """A put replaces the event and keeps its identity."""
+        """A PUT replaces the event and keeps its identity."""
         made = wire.ok("POST", wire.events, wire.event())
         after = wire.ok("PUT", f"{wire.events}/pod.1", wire.event(count=9))
         assert (9, made["metadata"]["uid"]) == (after["count"], after["metadata"]["uid"])
 
     def test_creates(self, wire: Wire) -> None:
-        """A put of an event that is not there creates it."""
+        """A PUT of a missing event creates it."""
         assert wire.request("PUT", f"{wire.events}/pod.1", wire.event()).status == 201
 
     def test_other_name(self, wire: Wire) -> None:
-        """The body's name must be that of the path."""
+        """The name in the body must match the path."""
         response = wire.request("PUT", f"{wire.events}/pod.2", wire.event())
         message = "the name of the object (pod.1) does not match the name on the URL (pod.2)"
         assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     def test_old_version(self, wire: Wire) -> None:
-        """A put for an older version is a conflict."""
+        """A PUT for an older version is a conflict."""
         wire.ok("POST", wire.events, wire.event())
         body = wire.event(count=9)
         body["metadata"]["resourceVersion"] = "1"
@@ -819,17 +819,17 @@ class TestRead:
     """GET and DELETE."""
 
     def test_get(self, wire: Wire) -> None:
-        """A get returns the same object as the create."""
+        """A GET returns the same object as the create."""
         made = wire.ok("POST", wire.events, wire.event())
         assert made == wire.ok("GET", f"{wire.events}/pod.1")
 
     def test_escaped_name(self, wire: Wire) -> None:
-        """Names in paths may be escaped."""
+        """Names in paths can be escaped."""
         wire.ok("POST", wire.events, wire.event("A b:7"))
         assert wire.ok("GET", f"{wire.events}/A%20b%3a7")["metadata"]["name"] == "A b:7"
 
     def test_list(self, wire: Wire) -> None:
-        """A list has its own version; its items have no kind."""
+        """A list has its own version, and its items have no kind."""
         wire.ok("POST", wire.events, wire.event("b.1"))
         last = wire.ok("POST", wire.events, wire.event("a.1"))
         listed = wire.ok("GET", wire.events)
@@ -838,19 +838,19 @@ class TestRead:
         assert next(iter(listed["items"][0])) == "metadata"
 
     def test_list_of_events_v1(self, wire: Wire) -> None:
-        """The other view lists the same events."""
+        """The other API version lists the same events."""
         wire.ok("POST", wire.events, wire.event("a.1"))
         listed = wire.ok("GET", wire.new_events)
         assert (listed["kind"], listed["apiVersion"], names(listed)) == ("EventList", "events.k8s.io/v1", ["a.1"])
 
     def test_list_of_all_namespaces(self, wire: Wire) -> None:
-        """Without a namespace all are listed."""
+        """Without a namespace, the events of all namespaces are listed."""
         wire.ok("POST", wire.events, wire.event())
         listed = wire.ok("GET", f"/api/v1/events?fieldSelector=metadata.namespace={wire.namespace}")
         assert names(listed) == ["pod.1"]
 
     def test_list_of_an_unknown_namespace(self, wire: Wire) -> None:
-        """A namespace that is not there has no events."""
+        """A missing namespace has no events."""
         assert wire.ok("GET", "/api/v1/namespaces/no-such/events")["items"] == []
 
     def test_versions_grow(self, wire: Wire) -> None:
@@ -887,7 +887,7 @@ class TestRead:
 
     @pytest.mark.parametrize(("method", "suffix"), [("POST", "/pod.1"), ("PUT", ""), ("OPTIONS", ""), ("PATCH", "")])
     def test_method(self, wire: Wire, method: str, suffix: str) -> None:
-        """A method that the path does not have is 405."""
+        """A method that the path does not support is 405."""
         response = wire.request(method, wire.events + suffix, {})
         message = "the server does not allow this method on the requested resource"
         assert (response.status, response.body) == (405, failure(405, "MethodNotAllowed", message, {}))
@@ -898,14 +898,14 @@ class TestRead:
 
     @pytest.mark.parametrize("path", ["/api/v1/events/x", "/api/v1/nope", "/api/v1/namespaces/default/nope/x"])
     def test_unknown_resource(self, wire: Wire, path: str) -> None:
-        """A resource that is not there is 404 without details."""
+        """A missing resource is 404 without details."""
         response = wire.request("GET", path)
         message = "the server could not find the requested resource"
         assert (response.status, response.body) == (404, failure(404, "NotFound", message, {}))
 
     @pytest.mark.parametrize("path", ["/nope", "/apis/nope.io/v1", "/apis/nope.io/v1/things"])
     def test_unknown_path(self, wire: Wire, path: str) -> None:
-        """A path that is not there is 404 in plain text."""
+        """A missing path is 404 in plain text."""
         response = wire.request("GET", path)
         assert (response.status, response.body) == (404, "404 page not found\n")
 
@@ -945,7 +945,7 @@ class TestSelect:
         [("regarding.name=pod", ["a"]), ("reportingController=x", []), ("reason=Started,type=Normal", ["a"])],
     )
     def test_fields_of_events_v1(self, wire: Wire, selector: str, expected: list[str]) -> None:
-        """The other view has names of its own."""
+        """In events.k8s.io, field selectors use that group's field names."""
         wire.ok("POST", wire.events, wire.event("a"))
         assert names(wire.ok("GET", f"{wire.new_events}?fieldSelector={selector}")) == expected
 
@@ -959,7 +959,7 @@ class TestSelect:
         ],
     )
     def test_bad_fields(self, wire: Wire, new: bool, selector: str, message: str) -> None:  # noqa: FBT001 - a parameter of the test
-        """A field selector that the server does not know is 400."""
+        """An unsupported field selector is 400."""
         response = wire.request("GET", f"{wire.new_events if new else wire.events}?fieldSelector={selector}")
         assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
@@ -985,12 +985,12 @@ class TestSelect:
         assert names(wire.ok("GET", f"{wire.events}?labelSelector={selector}")) == expected
 
     def test_bad_labels(self, wire: Wire) -> None:
-        """A label selector that cannot be read is 400."""
+        """A malformed label selector is 400."""
         response = wire.request("GET", f"{wire.events}?labelSelector=a===b")
         assert (response.status, response.body["reason"]) == (400, "BadRequest")
 
     def test_pages(self, wire: Wire) -> None:
-        """With a limit a list comes in pages; all but the last have the number of remaining items."""
+        """With a limit, a list has pages. All but the last have the number of remaining items."""
         for name in "abcde":
             wire.ok("POST", wire.events, wire.event(name))
         first = wire.ok("GET", f"{wire.events}?limit=2")
@@ -1002,14 +1002,14 @@ class TestSelect:
         assert len({page["metadata"]["resourceVersion"] for page in (first, second, third)}) == 1
 
     def test_pages_with_a_selector(self, wire: Wire) -> None:
-        """With a selector a page has no number of remaining items."""
+        """With a selector, a page has no number of remaining items."""
         for name in "abc":
             wire.ok("POST", wire.events, wire.event(name))
         page = wire.ok("GET", f"{wire.events}?limit=1&fieldSelector=type=Normal")
         assert (names(page), "remainingItemCount" in page["metadata"]) == (["a"], False)
 
     def test_pages_of_one_moment(self, wire: Wire) -> None:
-        """All pages show the moment of the first, whatever is written in between."""
+        """All pages show the state at the first page, whatever was written since."""
         for name in "abcd":
             wire.ok("POST", wire.events, wire.event(name))
         first = wire.ok("GET", f"{wire.events}?limit=2")
@@ -1021,7 +1021,7 @@ class TestSelect:
         assert {"resourceVersion": first["metadata"]["resourceVersion"]} == rest["metadata"]
 
     def test_expired_page(self, wire: Wire) -> None:
-        """A page of a moment that is forgotten is 410, with a token for a rest that is of another moment."""
+        """A page of a compacted version is 410, with a token for the rest at another version."""
         for name in "abcd":
             wire.ok("POST", wire.events, wire.event(name))
         first = wire.ok("GET", f"{wire.events}?limit=2")
@@ -1041,7 +1041,7 @@ class TestSelect:
         assert int(rest["metadata"]["resourceVersion"]) > int(first["metadata"]["resourceVersion"])
 
     def test_page_of_a_version(self, wire: Wire) -> None:
-        """A page cannot be asked for together with a version."""
+        """A continue token cannot be combined with a version."""
         for name in "ab":
             wire.ok("POST", wire.events, wire.event(name))
         token = wire.ok("GET", f"{wire.events}?limit=1")["metadata"]["continue"]
@@ -1051,16 +1051,16 @@ class TestSelect:
 
     @pytest.mark.parametrize("query", ["limit=x", "continue=bogus", "resourceVersion=abc"])
     def test_bad_parameters(self, wire: Wire, query: str) -> None:
-        """A parameter that cannot be read is 400."""
+        """A malformed parameter is 400."""
         response = wire.request("GET", f"{wire.events}?{query}")
         assert (response.status, response.body["reason"]) == (400, "BadRequest")
 
 
 class TestNamespaces:
-    """Namespaces, and events in them."""
+    """Namespaces and events in them."""
 
     def test_unknown(self, wire: Wire) -> None:
-        """An event in an unknown namespace is 404 for the namespace."""
+        """An event in a missing namespace is 404 for the namespace."""
         body = {**wire.event(), "metadata": {"name": "a"}}
         response = wire.request("POST", "/api/v1/namespaces/no-such/events", body)
         expected = failure(404, "NotFound", 'namespaces "no-such" not found', {"name": "no-such", "kind": "namespaces"})
@@ -1074,20 +1074,20 @@ class TestNamespaces:
         assert found["spec"] == {"finalizers": ["kubernetes"]}
 
     def test_create_again(self, wire: Wire) -> None:
-        """A namespace that is there is 409."""
+        """A create of an existing namespace is 409."""
         response = wire.request("POST", "/api/v1/namespaces", {"metadata": {"name": wire.namespace}})
         details = {"name": wire.namespace, "kind": "namespaces"}
         expected = failure(409, "AlreadyExists", f'namespaces "{wire.namespace}" already exists', details)
         assert (response.status, response.body) == (409, expected)
 
     def test_bad_name(self, wire: Wire) -> None:
-        """A namespace's name is a DNS label, and becomes a label's value."""
+        """A namespace's name must be a DNS label, and becomes a label's value."""
         response = wire.request("POST", "/api/v1/namespaces", {"metadata": {"name": "Term_"}})
         expected = [("metadata.name", "FieldValueInvalid"), ("metadata.labels", "FieldValueInvalid")]
         assert (response.status, causes(response)) == (422, expected)
 
     def test_list(self, wire: Wire) -> None:
-        """The four namespaces of every cluster are there."""
+        """The four standard namespaces exist."""
         found = set(names(wire.ok("GET", "/api/v1/namespaces")))
         assert found >= {"default", "kube-system", "kube-public", "kube-node-lease", wire.namespace}
 
@@ -1106,7 +1106,7 @@ class TestNamespaces:
 
     @pytest.mark.parametrize("new", [False, True])
     def test_create_while_terminating(self, wire: Wire, new: bool) -> None:  # noqa: FBT001 - a parameter of the test
-        """A create in it is 403 with cause NamespaceTerminating."""
+        """A create in a terminating namespace is 403 with the cause NamespaceTerminating."""
         wire.ok("DELETE", f"/api/v1/namespaces/{wire.namespace}")
         response = (
             wire.request("POST", wire.new_events, wire.new_event())
@@ -1127,7 +1127,7 @@ class TestNamespaces:
         assert (response.status, response.body) == (403, failure(403, "Forbidden", message, details))
 
     def test_patch_while_terminating(self, wire: Wire) -> None:
-        """Its objects can still be patched."""
+        """Objects in a terminating namespace can still be patched."""
         wire.ok("POST", wire.events, wire.event())
         wire.ok("DELETE", f"/api/v1/namespaces/{wire.namespace}")
         assert wire.patch("pod.1", {"count": 2}).status == 200
@@ -1137,12 +1137,12 @@ class TestAccess:
     """Tokens and permissions."""
 
     def test_bad_token(self, wire: Wire) -> None:
-        """A token that is not known is 401."""
+        """An unknown token is 401."""
         response = wire.request("GET", wire.events, token="bad")
         assert (response.status, response.body) == (401, failure(401, "Unauthorized", "Unauthorized"))
 
     def test_no_token(self, wire: Wire) -> None:
-        """Without a token the user is anonymous and has no permissions: 403."""
+        """Without a token, the user is anonymous and has no permissions: 403."""
         response = wire.request("POST", wire.events, wire.event(), token="")
         message = (
             'events is forbidden: User "system:anonymous" cannot create resource "events" in API group "" '
@@ -1165,7 +1165,7 @@ class TestAccess:
     )
     @pytest.mark.parametrize("new", [False, True])
     def test_forbidden(self, wire: Wire, method: str, suffix: str, verb: str, new: bool) -> None:  # noqa: FBT001 - a parameter of the test
-        """Without permission the text names user, verb, resource, group and namespace."""
+        """The message of a 403 names user, verb, resource, group and namespace."""
         path = (wire.new_events if new else wire.events) + suffix
         response = wire.request(method, path, {}, user="stranger", content_type=MERGE)
         group = "events.k8s.io" if new else ""
@@ -1179,7 +1179,7 @@ class TestAccess:
         assert (response.status, response.body) == (403, failure(403, "Forbidden", message, expected))
 
     def test_cluster_scope(self, wire: Wire) -> None:
-        """For a cluster-scoped resource the text names the cluster scope."""
+        """For a cluster-scoped resource, the message names the cluster scope."""
         response = wire.request("GET", "/api/v1/nodes/x", user="stranger")
         message = (
             'nodes "x" is forbidden: User "stranger" cannot get resource "nodes" in API group "" at the cluster scope'
@@ -1188,16 +1188,16 @@ class TestAccess:
         assert (response.status, response.body) == (403, failure(403, "Forbidden", message, details))
 
     def test_unknown_resource(self, wire: Wire) -> None:
-        """Permission is asked for before existence."""
+        """Permissions are checked before existence."""
         assert wire.request("GET", "/apis/nope.io/v1/things", user="stranger").status == 403
 
     def test_before_the_body(self, wire: Wire) -> None:
-        """Permission is asked for before the body and the namespace are looked at."""
+        """Permissions are checked before the body and the namespace."""
         path = "/api/v1/namespaces/no-such/events"
         assert wire.request("POST", path, b"{", user="stranger", content_type="x/y").status == 403
 
     def test_recorder(self, wire: Wire) -> None:
-        """Create and patch are enough for a recorder, and for no more."""
+        """The verbs create and patch are sufficient for a recorder."""
         statuses = [
             wire.request("POST", wire.events, wire.event(), user="recorder").status,
             wire.request("PATCH", f"{wire.events}/pod.1", {"count": 2}, user="recorder", content_type=MERGE).status,
@@ -1207,7 +1207,7 @@ class TestAccess:
         assert statuses == [201, 200, 403, 403]
 
     def test_create_only(self, wire: Wire) -> None:
-        """Without the verb patch a patch is 403, whether or not the event is there."""
+        """Without the verb patch, a patch is 403, whether or not the event exists."""
         wire.request("POST", wire.events, wire.event(), user="creator")
         response = wire.request("PATCH", f"{wire.events}/pod.1", {"count": 2}, user="creator", content_type=MERGE)
         message = (
@@ -1217,7 +1217,7 @@ class TestAccess:
         assert (response.status, response.body["message"]) == (403, message)
 
     def test_paths(self, wire: Wire) -> None:
-        """Health and version are for everybody, discovery is for those with a token."""
+        """Health and version are public. Discovery requires a token."""
         open_to_all = [
             wire.request("GET", path, token="").status for path in ("/healthz", "/livez", "/readyz", "/version")
         ]
@@ -1226,7 +1226,7 @@ class TestAccess:
         assert wire.request("GET", "/api", user="stranger").status == 200
 
     def test_path_text(self, wire: Wire) -> None:
-        """A path that is refused is named."""
+        """The message of a refused path contains the path."""
         message = 'forbidden: User "system:anonymous" cannot get path "/api"'
         assert wire.request("GET", "/api", token="").body == failure(403, "Forbidden", message, {})
 
@@ -1235,7 +1235,7 @@ class TestShapes:
     """The `Accept` header."""
 
     def test_table(self, wire: Wire) -> None:
-        """Events as a table have the columns that kubectl prints."""
+        """A table of events has the columns that kubectl prints."""
         wire.ok("POST", wire.events, wire.event(message=" hello \n"))
         response = wire.request("GET", wire.events, accept=TABLE)
         head = [(column["name"], column["priority"]) for column in response.body["columnDefinitions"]]
@@ -1302,7 +1302,7 @@ class TestShapes:
         ids=str,
     )
     def test_table_ages(self, wire: Wire, fields: dict[str, Any], expected: tuple[object, ...]) -> None:
-        """Ages come from the series, then the old times, then eventTime; odd objects are printed somehow."""
+        """Ages come from the series, then the old times, then eventTime. Incomplete objects are printed as well."""
         if "involvedObject" in fields:
             fields = {"involvedObject": {**fields["involvedObject"], "namespace": wire.namespace}}
         times = {"firstTimestamp": "2010-01-01T00:00:00Z", "lastTimestamp": "2000-01-01T00:00:00Z", "action": "A"}
@@ -1311,19 +1311,19 @@ class TestShapes:
         assert (cells[0], cells[3], cells[4], cells[7], cells[8]) == expected
 
     def test_table_of_one(self, wire: Wire) -> None:
-        """One event can be had as a table as well, an error cannot."""
+        """A single event is available as a table, an error is not."""
         wire.ok("POST", wire.events, wire.event())
         assert len(wire.request("GET", f"{wire.events}/pod.1", accept=TABLE).body["rows"]) == 1
         assert wire.request("GET", f"{wire.events}/no", accept=TABLE).body["kind"] == "Status"
 
     def test_table_of_namespaces(self, wire: Wire) -> None:
-        """Namespaces have three columns."""
+        """A table of namespaces has three columns."""
         body = wire.request("GET", f"/api/v1/namespaces/{wire.namespace}", accept=TABLE).body
         assert [column["name"] for column in body["columnDefinitions"]] == ["Name", "Status", "Age"]
         assert [wire.namespace, "Active"] == body["rows"][0]["cells"][:2]
 
     def test_metadata_only(self, wire: Wire) -> None:
-        """An object's metadata can be had alone."""
+        """The metadata of an object can be requested alone."""
         made = wire.ok("POST", wire.events, wire.event())
         accept = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
         response = wire.request("GET", f"{wire.events}/pod.1", accept=accept)
@@ -1331,7 +1331,7 @@ class TestShapes:
         assert {**head, "metadata": made["metadata"]} == bare(response.body)
 
     def test_metadata_only_in_lists(self, wire: Wire) -> None:
-        """So it can in lists."""
+        """The metadata of listed objects can be requested alone."""
         made = wire.ok("POST", wire.events, wire.event())
         accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
         body = bare(wire.request("GET", wire.events, accept=accept).body)
@@ -1341,7 +1341,7 @@ class TestShapes:
 
     @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html, application/json"])
     def test_json(self, wire: Wire, accept: str) -> None:
-        """JSON is what one gets."""
+        """The default format is JSON."""
         response = wire.request("GET", wire.events, accept=accept)
         assert (response.status, response.headers["content-type"]) == (200, "application/json")
 
@@ -1355,7 +1355,7 @@ class TestShapes:
         ],
     )
     def test_not_acceptable(self, wire: Wire, accept: str) -> None:
-        """A form that the server does not have is 406."""
+        """An unsupported format is 406."""
         response = wire.request("GET", wire.events, accept=accept)
         assert (response.status, response.body["reason"]) == (406, "NotAcceptable")
 
@@ -1364,7 +1364,7 @@ class TestWatch:
     """Watches."""
 
     def test_changes(self, wire: Wire) -> None:
-        """A watch from a list's version gets each change with the whole object."""
+        """A watch from a list's version gets each change with the complete object."""
         version = wire.ok("GET", wire.events)["metadata"]["resourceVersion"]
         with wire.watching(f"{wire.events}?watch=1&resourceVersion={version}") as lines:
             made = wire.ok("POST", wire.events, wire.event())
@@ -1377,7 +1377,7 @@ class TestWatch:
         assert {"type": "DELETED", "object": after} == told[2]
 
     def test_from_the_past(self, wire: Wire) -> None:
-        """A watch begins after the version that it names."""
+        """A watch starts after the given version."""
         first = wire.ok("POST", wire.events, wire.event("a"))
         second = wire.ok("POST", wire.events, wire.event("b"))
         version = first["metadata"]["resourceVersion"]
@@ -1386,14 +1386,14 @@ class TestWatch:
 
     @pytest.mark.parametrize("query", ["", "&resourceVersion=0"])
     def test_from_the_present(self, wire: Wire, query: str) -> None:
-        """Without a version a watch begins with the existing objects."""
+        """Without a version, a watch starts with the existing objects."""
         made = wire.ok("POST", wire.events, wire.event())
         with wire.watching(f"{wire.events}?watch=1{query}") as lines:
             assert {"type": "ADDED", "object": made} == next(lines)
 
     @pytest.mark.parametrize("true", ["1", "true", "True", "t"])
     def test_true(self, wire: Wire, true: str) -> None:
-        """`watch` may have any of Go's forms of true; client 31 sends `True`."""
+        """`watch` accepts all of Go's forms of true. Client 31 sends `True`."""
         made = wire.ok("POST", wire.events, wire.event())
         with wire.watching(f"{wire.events}?watch={true}") as lines:
             assert {"type": "ADDED", "object": made} == next(lines)
@@ -1405,7 +1405,7 @@ class TestWatch:
             assert {"type": "ADDED", "object": wire.ok("GET", f"{wire.new_events}/pod.1")} == next(lines)
 
     def test_selector(self, wire: Wire) -> None:
-        """An object that begins to match is ADDED, one that ceases to match is DELETED."""
+        """An object that starts to match is ADDED, and one that no longer matches is DELETED."""
         with wire.watching(f"{wire.events}?watch=1&fieldSelector=reason=Other") as lines:
             wire.ok("POST", wire.events, wire.event("a"))
             wire.ok("POST", wire.events, wire.event("b", reason="Other"))
@@ -1415,13 +1415,13 @@ class TestWatch:
         assert told == [("ADDED", "b"), ("ADDED", "a"), ("DELETED", "b")]
 
     def test_timeout(self, wire: Wire) -> None:
-        """A watch ends by itself when it is told to."""
+        """A watch ends after timeoutSeconds."""
         wire.ok("POST", wire.events, wire.event())
         with wire.watching(f"{wire.events}?watch=1&timeoutSeconds=1") as lines:
             assert [line["type"] for line in lines] == ["ADDED"]
 
     def test_table(self, wire: Wire) -> None:
-        """As tables, the columns come with the first line only."""
+        """In tables, only the first line has the columns."""
         with wire.watching(f"{wire.events}?watch=1", TABLE) as lines:
             wire.ok("POST", wire.events, wire.event("a"))
             wire.ok("POST", wire.events, wire.event("b"))
@@ -1430,7 +1430,7 @@ class TestWatch:
         assert [table["rows"][0]["cells"][9] for table in told] == ["a", "b"]
 
     def test_forgotten(self, wire: Wire) -> None:
-        """A watch from a compacted version gets an ERROR event, and ends."""
+        """A watch from a compacted version gets an ERROR event and ends."""
         version = wire.ok("POST", wire.events, wire.event("a"))["metadata"]["resourceVersion"]
         for name in "bc":
             wire.ok("POST", wire.events, wire.event(name))
@@ -1441,7 +1441,7 @@ class TestWatch:
         assert [{"type": "ERROR", "object": gone}] == told
 
     def test_last_change_is_kept(self, wire: Wire) -> None:
-        """The last change is never forgotten."""
+        """The last change is never compacted."""
         wire.ok("POST", wire.events, wire.event("a"))
         for name in "b" if isinstance(wire.subject, EmbeddedSubject) else "bcde":
             last = wire.ok("POST", wire.events, wire.event(name))
@@ -1449,26 +1449,26 @@ class TestWatch:
             version = int(last["metadata"]["resourceVersion"]) - 1
             with wire.watching(f"{wire.events}?watch=1&resourceVersion={version}") as lines:
                 found = next(lines)
-            if found["type"] == "ADDED":  # else the real server has written a lease of its own in between
+            if found["type"] == "ADDED":  # otherwise the real server has written a lease in between
                 break
         assert {"type": "ADDED", "object": last} == found
 
     def test_future(self, wire: Wire) -> None:
-        """A watch from a future version gets no earlier changes, and no error."""
+        """A watch from a future version gets no earlier changes and no error."""
         version = int(wire.ok("GET", wire.events)["metadata"]["resourceVersion"]) + 100_000
         with wire.watching(f"{wire.events}?watch=1&timeoutSeconds=1&resourceVersion={version}") as lines:
             wire.ok("POST", wire.events, wire.event())
             assert list(lines) == []
 
     def test_no_bookmarks(self, wire: Wire) -> None:
-        """A watch of events has no bookmarks, though they are asked for."""
+        """A watch of events has no bookmarks, even if they are allowed."""
         version = wire.ok("GET", wire.events)["metadata"]["resourceVersion"]
         query = f"watch=1&timeoutSeconds=1&allowWatchBookmarks=true&resourceVersion={version}"
         with wire.watching(f"{wire.events}?{query}") as lines:
             assert list(lines) == []
 
     def test_bad_version(self, wire: Wire) -> None:
-        """A version that is none is 500."""
+        """A version that is no number is 500."""
         response = wire.request("GET", f"{wire.events}?watch=1&resourceVersion=abc")
         message = 'resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax'
         assert (response.status, response.body) == (500, failure(500, "", message))
@@ -1489,7 +1489,7 @@ class TestOtherKinds:
 
     @pytest.mark.parametrize("shape", ["", "PartialObjectMetadata"])
     def test_endpoint_slice(self, wire: Wire, shape: str) -> None:
-        """Endpoint slices can be listed and watched, whole or their metadata alone."""
+        """Endpoint slices can be listed and watched, with or without everything but their metadata."""
         path = f"/apis/discovery.k8s.io/v1/namespaces/{wire.namespace}/endpointslices"
         accept = f"application/json;as={shape};g=meta.k8s.io;v=v1" if shape else ""
         version = wire.ok("GET", path)["metadata"]["resourceVersion"]
@@ -1506,13 +1506,13 @@ class TestOtherKinds:
         assert ("endpoints" in told["object"], "endpoints" in listed[0]) == (not shape, not shape)
 
     def test_config_map_name(self, wire: Wire) -> None:
-        """Its name is a DNS subdomain."""
+        """The name of a config map must be a DNS subdomain."""
         path = f"/api/v1/namespaces/{wire.namespace}/configmaps"
         response = wire.request("POST", path, {"metadata": {"name": "A_b"}})
         assert (response.status, causes(response)) == (422, [("metadata.name", "FieldValueInvalid")])
 
     def test_pod(self, wire: Wire) -> None:
-        """A new pod is Pending and of generation 1."""
+        """A new pod is Pending and has generation 1."""
         path = f"/api/v1/namespaces/{wire.namespace}/pods"
         body = {"metadata": {"name": "pod"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
         made = wire.ok("POST", path, body)
@@ -1521,13 +1521,13 @@ class TestOtherKinds:
         assert cells[:3] == ["pod", "0/1", "Pending"]
 
     def test_node(self, wire: Wire) -> None:
-        """A node lives outside of namespaces."""
+        """A node has no namespace."""
         made = wire.ok("POST", "/api/v1/nodes", {"metadata": {"name": f"node-{wire.namespace}"}})
         assert "namespace" not in made["metadata"]
         wire.ok("DELETE", f"/api/v1/nodes/{made['metadata']['name']}")
 
     def test_custom_resource(self, wire: Wire) -> None:
-        """A custom resource keeps whatever fields it has."""
+        """A custom resource keeps all its fields."""
         wire.subject.register_widgets()
         path = f"/apis/example.com/v1/namespaces/{wire.namespace}/widgets"
         body = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"a": [1, {}]}}
@@ -1539,7 +1539,7 @@ class TestOtherKinds:
         assert (listed["kind"], listed["items"][0]["kind"]) == ("WidgetList", "Widget")
 
     def test_custom_resource_refusals(self, wire: Wire) -> None:
-        """Its group stands in the texts; a strategic merge patch is 415; a body needs a kind."""
+        """Messages contain the custom resource's group, a strategic merge patch is 415, and a body needs a kind."""
         wire.subject.register_widgets()
         path = f"/apis/example.com/v1/namespaces/{wire.namespace}/widgets"
         message = 'widgets.example.com "no" not found'
@@ -1549,7 +1549,7 @@ class TestOtherKinds:
         assert wire.request("POST", path, {"metadata": {"name": "w"}}).status == 400
 
     def test_custom_resource_columns(self, wire: Wire) -> None:
-        """As a table it has a name and an age."""
+        """A table of custom resources has a name and an age."""
         wire.subject.register_widgets()
         path = f"/apis/example.com/v1/namespaces/{wire.namespace}/widgets"
         body = wire.request("GET", path, accept=TABLE).body

@@ -17,12 +17,12 @@ OTHER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "p", "uid": "u-2"}
 
 
 def config_maps(wire: Wire) -> str:
-    """The path of config maps."""
+    """Return the path of config maps."""
     return f"/api/v1/namespaces/{wire.namespace}/configmaps"
 
 
 def made(wire: Wire, data: dict[str, str] | None = None, **metadata: Any) -> str:
-    """Create a config map, and give its path."""
+    """Create a config map and return its path."""
     body = {"metadata": {"name": "a", **metadata}, "data": data or {}}
     wire.ok("POST", config_maps(wire), body)
     return f"{config_maps(wire)}/a"
@@ -57,21 +57,21 @@ class TestStrategicMerge:
         ids=["add", "delete", "delete and add", "replace"],
     )
     def test_lists_with_a_key(self, wire: Wire, owners: list[Any], uids: list[str] | None) -> None:
-        """Items of a list that has a key are merged by it, and can be deleted; the whole list can be replaced."""
+        """Items of a list with a merge key are merged by it and can be deleted. The whole list can be replaced."""
         path = made(wire, ownerReferences=[OWNER])
         metadata = wire.ok("PATCH", path, {"metadata": {"ownerReferences": owners}}, STRATEGIC)["metadata"]
         found = metadata.get("ownerReferences")
         assert (found and sorted(owner["uid"] for owner in found)) == uids
 
     def test_an_item_is_merged(self, wire: Wire) -> None:
-        """In an existing item only the given fields change."""
+        """In an existing item, only the given fields change."""
         path = made(wire, ownerReferences=[OWNER])
         change = {"metadata": {"ownerReferences": [{"uid": "u-1", "name": "q"}]}}
         owners = wire.ok("PATCH", path, change, STRATEGIC)["metadata"]["ownerReferences"]
         assert owners == [{**OWNER, "name": "q"}]
 
     def test_lists_that_are_sets(self, wire: Wire) -> None:
-        """Finalizers are added to those there are, and taken away by a directive."""
+        """Finalizers are added to the existing ones, and removed by a directive."""
         path = made(wire, finalizers=["example.com/a"])
         more = {"metadata": {"finalizers": ["example.com/b", "example.com/a"]}}
         found = wire.ok("PATCH", path, more, STRATEGIC)["metadata"]["finalizers"]
@@ -80,7 +80,7 @@ class TestStrategicMerge:
         assert wire.ok("PATCH", path, less, STRATEGIC)["metadata"]["finalizers"] == ["example.com/b"]
 
     def test_other_lists_are_replaced(self, wire: Wire) -> None:
-        """A list that has no key is replaced as a whole, and so is every list of a merge patch."""
+        """A list without a merge key is replaced, and so is every list of a merge patch."""
         path = f"/apis/discovery.k8s.io/v1/namespaces/{wire.namespace}/endpointslices"
         body = {"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.1.2.3"]}]}
         wire.ok("POST", path, body)
@@ -90,7 +90,7 @@ class TestStrategicMerge:
             assert [endpoint["addresses"] for endpoint in found] == [[address]]
 
     def test_wrong_type_of_a_list(self, wire: Wire) -> None:
-        """A list where a text should be is shown as the server's language shows it."""
+        """A list in place of a text is shown in Go's notation."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.patch("pod.1", {"reason": ["a", True, None]})
         assert (response.status, causes(response)) == (422, [("patch", "FieldValueInvalid")])
@@ -98,10 +98,10 @@ class TestStrategicMerge:
 
 
 class TestJsonPatch:
-    """JSON patches into lists."""
+    """JSON patches of lists."""
 
     def test_lists(self, wire: Wire) -> None:
-        """The path decides which item is removed, and where one is added: in front of another, or at the end."""
+        """The path selects the item to remove and the position to add at, including the end."""
         path = made(wire, finalizers=["example.com/b"])
         patch = [
             {"op": "add", "path": "/metadata/finalizers/0", "value": "example.com/a"},
@@ -112,7 +112,7 @@ class TestJsonPatch:
         assert found == ["example.com/a", "example.com/c"]
 
     def test_a_path_without_its_slash(self, wire: Wire) -> None:
-        """A path begins with a slash: another does not fit, and is 422."""
+        """A path that does not start with a slash is 422."""
         response = wire.request("PATCH", made(wire), [{"op": "remove", "path": "data"}], content_type=JSON_PATCH)
         message = "the server rejected our request due to an error in our request"
         assert (response.status, response.body) == (422, failure(422, "Invalid", message, {}))
@@ -131,7 +131,7 @@ class TestMetadata:
         ids=["no prefix", "prefix", "value"],
     )
     def test_labels(self, wire: Wire, labels: dict[str, str], text: str) -> None:
-        """An invalid label is 422, with the reason."""
+        """An invalid label is 422 with the reason."""
         response = wire.request("POST", config_maps(wire), {"metadata": {"name": "a", "labels": labels}})
         assert (response.status, causes(response)) == (422, [("metadata.labels", "FieldValueInvalid")])
         assert text in response.body["message"]
@@ -151,7 +151,7 @@ class TestMetadata:
 
     @pytest.mark.parametrize("metadata", [{"labels": ["a"]}, {"labels": {"a": 1}}, {"labels": "a"}], ids=str)
     def test_labels_of_another_shape(self, wire: Wire, metadata: dict[str, Any]) -> None:
-        """Labels that map no text to text are 400."""
+        """Labels that do not map text to text are 400."""
         response = wire.request("POST", config_maps(wire), {"metadata": {"name": "a", **metadata}})
         assert (response.status, response.body["reason"]) == (400, "BadRequest")
 
@@ -165,7 +165,7 @@ class TestLists:
     """Lists in pages, at a version, and as tables."""
 
     def test_pages_of_what_was(self, wire: Wire) -> None:
-        """The pages of a list show what there was at its first one, whatever was done since."""
+        """All pages of a list show the state at its first page, whatever was changed since."""
         for number in range(4):
             wire.ok("POST", wire.events, wire.event(f"e{number}"))
         first = wire.ok("GET", f"{wire.events}?limit=1")
@@ -184,13 +184,13 @@ class TestLists:
         ]
 
     def test_a_version_that_was(self, wire: Wire) -> None:
-        """A list that is to be no older than a version of the past, is of the present."""
+        """A list with an older resourceVersion returns the current objects."""
         version = wire.ok("POST", wire.events, wire.event("a.1"))["metadata"]["resourceVersion"]
         wire.ok("POST", wire.events, wire.event("b.1"))
         assert {"a.1", "b.1"} >= set(names(wire.ok("GET", f"{wire.events}?resourceVersion={version}"))) >= {"a.1"}
 
     def test_a_version_to_come(self, wire: Wire) -> None:
-        """A list that is to be newer than there is anything, is 504 with the cause."""
+        """A list with a future resourceVersion is 504 with the cause."""
         response = wire.request("GET", f"{wire.events}?resourceVersion=99999999")
         [cause] = response.body["details"]["causes"]
         assert (
@@ -211,7 +211,7 @@ class TestChanges:
     """PUT and DELETE."""
 
     def test_a_put_creates_no_resource_of_another_kind(self, wire: Wire) -> None:
-        """A put of a missing object creates an event, but no pod."""
+        """A PUT of a missing object creates an event, but no pod."""
         path = f"/api/v1/namespaces/{wire.namespace}/pods/no"
         body = {"metadata": {"name": "no"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
         assert ((response := wire.request("PUT", path, body)).status, response.body["reason"]) == (404, "NotFound")
@@ -225,14 +225,14 @@ class TestChanges:
         assert (answered["kind"], answered["metadata"]["name"]) == ("Pod", "pod")
 
     def test_a_delete_that_is_only_tried(self, wire: Wire) -> None:
-        """A delete with dryRun is answered as another, and deletes nothing."""
+        """A delete with dryRun gets the same answer and deletes nothing."""
         path = made(wire)
         assert wire.ok("DELETE", f"{path}?dryRun=All")["status"] == "Success"
         assert wire.ok("GET", path)["metadata"]["name"] == "a"
 
     @pytest.mark.parametrize(("validation", "warned"), [("Warn", True), ("Ignore", False)])
     def test_unknown_fields(self, wire: Wire, validation: str, *, warned: bool) -> None:
-        """An unknown field gets a warning, unless `fieldValidation` is `Ignore`."""
+        """An unknown field causes a warning, unless `fieldValidation` is `Ignore`."""
         body = {**wire.event(), "bogus": 1}
         response = wire.request("POST", f"{wire.events}?fieldValidation={validation}", body)
         assert (response.status, "warning" in response.headers) == (201, warned)
@@ -242,14 +242,14 @@ class TestPaths:
     """Discovery of paths."""
 
     def test_root(self, wire: Wire) -> None:
-        """The root lists where there is something."""
+        """The root lists the existing paths."""
         paths = wire.ok("GET", "/")["paths"]
         expected = {"/api", "/api/v1", "/apis", "/apis/events.k8s.io", "/apis/events.k8s.io/v1", "/healthz", "/version"}
         assert expected <= set(paths)
         assert paths == sorted(paths)
 
     def test_an_escaped_slash(self, wire: Wire) -> None:
-        """A path with an escaped slash names a resource like any other: a missing one is 404 with a Status."""
+        """A path with an escaped slash is treated as a resource path: a missing one is 404 with a Status."""
         response = wire.request("GET", "/api/v1%2Fnope")
         message = "the server could not find the requested resource"
         assert (response.status, response.body) == (404, failure(404, "NotFound", message, {}))

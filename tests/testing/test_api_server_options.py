@@ -1,4 +1,4 @@
-"""Options of requests: dry runs, deletes with preconditions, finalizers, lists and watches of a version."""
+"""Options of requests: dry runs, preconditions, finalizers, and lists and watches of a version."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ TOO_OLD = "The resourceVersion for the provided list is too old."
 
 
 def widgets(wire: Wire) -> str:
-    """The path of custom resources."""
+    """Return the path of custom resources."""
     wire.subject.register_widgets()
     return f"/apis/example.com/v1/namespaces/{wire.namespace}/widgets"
 
 
 def made(wire: Wire, name: str = "a", **metadata: Any) -> str:
-    """Create a custom resource, and give its path."""
+    """Create a custom resource and return its path."""
     body = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name, **metadata}, "spec": {}}
     wire.ok("POST", widgets(wire), body)
     return f"{widgets(wire)}/{name}"
 
 
 def listed(wire: Wire, query: str = "") -> list[str]:
-    """The names of the events that a list gives."""
+    """Return the names of the listed events."""
     return names(wire.ok("GET", f"{wire.events}?{query}"))
 
 
 class TestDryRun:
-    """A dry run has all checks, and changes nothing."""
+    """A dry run is validated and changes nothing."""
 
     def test_create_is_checked(self, wire: Wire) -> None:
-        """A create that would be refused is, whether for the event, its name or its namespace."""
+        """A dry run of a create is refused like the create, because of the event, its name or its namespace."""
         wire.ok("POST", wire.events, wire.event())
         tried = [
             wire.request("POST", f"{wire.events}?dryRun=All", wire.event("b", involvedObject={"namespace": "o"})),
@@ -48,20 +48,20 @@ class TestDryRun:
         assert [response.status for response in tried] == [422, 409, 404]
 
     def test_put(self, wire: Wire) -> None:
-        """A put that is only tried replaces nothing and creates nothing."""
+        """A dry run of a PUT replaces and creates nothing."""
         wire.ok("POST", wire.events, wire.event())
         assert wire.ok("PUT", f"{wire.events}/pod.1?dryRun=All", wire.event(count=7))["count"] == 7
         assert wire.request("PUT", f"{wire.events}/pod.2?dryRun=All", wire.event("pod.2")).status == 201
         assert [item["count"] for item in wire.ok("GET", wire.events)["items"]] == [1]
 
     def test_delete_collection(self, wire: Wire) -> None:
-        """A dry run of a delete of the collection returns the objects, and deletes none."""
+        """A dry run of a delete of the collection returns the objects and deletes none."""
         wire.ok("POST", wire.events, wire.event())
         assert names(wire.ok("DELETE", f"{wire.events}?dryRun=All")) == ["pod.1"] == listed(wire)
 
     @pytest.mark.parametrize("name", ["", "/pod.1"], ids=["all", "one"])
     def test_in_the_body(self, wire: Wire, name: str) -> None:
-        """A delete may have the option in its body, as kubectl sends it."""
+        """The option of a delete can be in its body, as kubectl sends it."""
         wire.ok("POST", wire.events, wire.event())
         assert wire.request("DELETE", wire.events + name, {"dryRun": ["All"]}).status == 200
         assert listed(wire) == ["pod.1"]
@@ -73,7 +73,7 @@ class TestDryRun:
         assert listed(wire) == []
 
     def test_of_a_namespace(self, wire: Wire) -> None:
-        """A namespace whose delete is only tried stays as it is."""
+        """A dry run of a delete leaves a namespace unchanged."""
         path = f"/api/v1/namespaces/{wire.namespace}"
         wire.ok("DELETE", f"{path}?dryRun=All")
         assert wire.ok("GET", path)["status"]["phase"] == "Active"
@@ -82,7 +82,7 @@ class TestDryRun:
         ("method", "kind"), [("POST", "CreateOptions"), ("PUT", "UpdateOptions"), ("DELETE", "DeleteOptions")]
     )
     def test_another_word(self, wire: Wire, method: str, kind: str) -> None:
-        """Nothing but `All` can be tried."""
+        """Values other than `All` are refused."""
         path = wire.events if method == "POST" else f"{wire.events}/pod.1"
         if method == "DELETE":
             wire.ok("POST", wire.events, wire.event())
@@ -112,7 +112,7 @@ class TestDelete:
         ids=["uid", "version"],
     )
     def test_preconditions(self, wire: Wire, key: str, text: str) -> None:
-        """A delete of another object than the one that is there is 409, and deletes nothing."""
+        """A delete whose precondition does not match is 409 and deletes nothing."""
         found = wire.ok("POST", wire.events, wire.event())["metadata"]
         response = wire.request("DELETE", f"{wire.events}/pod.1", {"preconditions": {key: "x"}})
         assert (response.status, response.body["reason"]) == (409, "Conflict")
@@ -122,7 +122,7 @@ class TestDelete:
 
     @pytest.mark.parametrize("body", [b"{nonsense", b"[]"])
     def test_body(self, wire: Wire, body: bytes) -> None:
-        """A delete with a body that is none is 400, and deletes nothing."""
+        """A delete with a malformed body is 400 and deletes nothing."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.request("DELETE", f"{wire.events}/pod.1", body)
         assert (response.status, response.body["reason"], listed(wire)) == (400, "BadRequest", ["pod.1"])
@@ -140,20 +140,20 @@ class TestDelete:
         ids=str,
     )
     def test_options_of_another_shape(self, wire: Wire, body: dict[str, Any], text: str) -> None:
-        """An option of another shape is 400, and the text names it."""
+        """An option of the wrong type is 400, and the message names it."""
         wire.ok("POST", wire.events, wire.event())
         response = wire.request("DELETE", f"{wire.events}/pod.1", body)
         assert (response.status, listed(wire)) == (400, ["pod.1"])
         assert f"json: cannot unmarshal {text}" in response.body["message"]
 
     def test_without_namespace(self, wire: Wire) -> None:
-        """The events of all namespaces cannot be deleted at once."""
+        """Events of all namespaces cannot be deleted with one request."""
         wire.ok("POST", wire.events, wire.event())
         assert wire.request("DELETE", f"/api/v1/events?fieldSelector=metadata.namespace={wire.namespace}").status == 405
         assert listed(wire) == ["pod.1"]
 
     def test_finalizers(self, wire: Wire) -> None:
-        """An object with finalizers is marked, and removed with its last finalizer."""
+        """An object with finalizers is marked, and removed together with its last finalizer."""
         path = made(wire, finalizers=[FINALIZER])
         version = wire.ok("GET", widgets(wire))["metadata"]["resourceVersion"]
         marked = wire.ok("DELETE", path)
@@ -171,7 +171,7 @@ class TestDelete:
         assert told == [("MODIFIED", [FINALIZER]), ("DELETED", [FINALIZER])]
 
     def test_finalizers_of_an_event(self, wire: Wire) -> None:
-        """An event has them as well; a put ends it too."""
+        """Finalizers also work for events, and a PUT can remove the last one."""
         body = wire.event()
         body["metadata"]["finalizers"] = [FINALIZER]
         wire.ok("POST", wire.events, body)
@@ -207,16 +207,16 @@ class TestDelete:
 
 
 class TestPut:
-    """Puts and versions."""
+    """PUTs and versions."""
 
     def test_of_a_version_that_is_gone(self, wire: Wire) -> None:
-        """A put of an event that has gone creates it again, whatever version it had."""
+        """A PUT of a deleted event creates it again, whatever its version."""
         body = wire.event()
         body["metadata"]["resourceVersion"] = "5"
         assert wire.request("PUT", f"{wire.events}/pod.1", body).status == 201
 
     def test_of_a_custom_resource(self, wire: Wire) -> None:
-        """A put of a custom resource needs a resourceVersion."""
+        """A PUT of a custom resource needs a resourceVersion."""
         path = made(wire)
         found = wire.ok("GET", path)
         version = found["metadata"].pop("resourceVersion")
@@ -230,7 +230,7 @@ class TestLists:
     """Lists of a version, and pages with selectors."""
 
     def test_the_last_page_may_be_empty(self, wire: Wire) -> None:
-        """A page that is full goes on, though nothing that is left may be selected."""
+        """A full page has a continue token even if no further object matches the selector."""
         for name, reason in (("a", "x"), ("b", "x"), ("c", "y")):
             wire.ok("POST", wire.events, wire.event(name, reason=reason))
         path = f"{wire.events}?limit=2&fieldSelector=reason%3Dx"
@@ -250,7 +250,7 @@ class TestLists:
         ],
     )
     def test_of_a_version(self, wire: Wire, query: str, expected: list[str]) -> None:
-        """A list may be of exactly one version, which a limit alone means too."""
+        """A list can be of exactly one version, with `Exact` or with a limit."""
         wire.ok("POST", wire.events, wire.event("a"))
         version = wire.ok("GET", wire.events)["metadata"]["resourceVersion"]
         wire.ok("POST", wire.events, wire.event("b"))
@@ -258,7 +258,7 @@ class TestLists:
         assert (names(found), version == found["metadata"]["resourceVersion"]) == (expected, len(expected) == 1)
 
     def test_of_a_forgotten_version(self, wire: Wire) -> None:
-        """Exactly a version that is forgotten is 410."""
+        """An exact list of a compacted version is 410."""
         version = wire.ok("GET", wire.events)["metadata"]["resourceVersion"]
         for name in "ab":
             wire.ok("POST", wire.events, wire.event(name))
@@ -280,7 +280,7 @@ class TestLists:
         ],
     )
     def test_a_match_that_does_not_fit(self, wire: Wire, query: str, fields: list[str]) -> None:
-        """A `resourceVersionMatch` that the rest does not allow is 422."""
+        """A `resourceVersionMatch` that contradicts other parameters is 422."""
         response = wire.request("GET", f"{wire.events}?{query}")
         assert (response.status, [field for field, _ in causes(response)]) == (422, fields)
         assert response.body["message"].startswith('ListOptions.meta.k8s.io "" is invalid: ')
@@ -295,7 +295,7 @@ class TestLists:
         assert (response.status, response.body) == (400, failure(400, "BadRequest", message))
 
     def test_limit_below_zero(self, wire: Wire) -> None:
-        """A limit below 0 is none."""
+        """A limit below 0 is ignored."""
         for name in "ab":
             wire.ok("POST", wire.events, wire.event(name))
         assert listed(wire, "limit=-1") == ["a", "b"]
@@ -304,13 +304,13 @@ class TestLists:
         ("include", "kind"), [("", "PartialObjectMetadata"), ("Object", "Event"), ("Metadata", "PartialObjectMetadata")]
     )
     def test_objects_in_tables(self, wire: Wire, include: str, kind: str) -> None:
-        """A table's rows hold as much of the objects as is asked for: kubectl sorts by that."""
+        """The rows of a table contain the objects as requested. kubectl uses this for sorting."""
         wire.ok("POST", wire.events, wire.event())
         [row] = wire.request("GET", f"{wire.events}?includeObject={include}", accept=TABLE).body["rows"]
         assert (row["object"]["kind"], row["object"]["metadata"]["name"]) == (kind, "pod.1")
 
     def test_no_objects_in_tables(self, wire: Wire) -> None:
-        """They may hold nothing of them, and a word that is none of these is 400."""
+        """The rows of a table can contain no objects. An unknown value is 400."""
         wire.ok("POST", wire.events, wire.event())
         [row] = wire.request("GET", f"{wire.events}?includeObject=None", accept=TABLE).body["rows"]
         assert row["object"] is None
@@ -318,13 +318,13 @@ class TestLists:
 
 
 class TestWatches:
-    """Watches that begin with a list."""
+    """Watches that start with a list."""
 
     LIST_FIRST = "watch=1&timeoutSeconds=1&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
 
     @pytest.mark.parametrize("new", [False, True], ids=["core", "events"])
     def test_end_of_the_list(self, wire: Wire, new: bool) -> None:  # noqa: FBT001 - a parameter of the test
-        """A bookmark marks the end of the initial events; informers of client-go wait for it."""
+        """A bookmark marks the end of the initial events, which client-go's informers wait for."""
         version = wire.ok("POST", wire.events, wire.event())["metadata"]["resourceVersion"]
         path = wire.new_events if new else wire.events
         with wire.watching(f"{path}?{self.LIST_FIRST}&sendInitialEvents=true") as lines:
@@ -336,14 +336,14 @@ class TestWatches:
         assert int(metadata["resourceVersion"]) >= int(version)
 
     def test_end_of_the_list_in_a_table(self, wire: Wire) -> None:
-        """As a table the bookmark is a row without a name."""
+        """In a table, the bookmark is a row without a name."""
         with wire.watching(f"{wire.events}?{self.LIST_FIRST}&sendInitialEvents=true", TABLE) as lines:
             [end] = list(lines)
         [row] = end["object"]["rows"]
         assert (end["type"], row["cells"][-1]) == ("BOOKMARK", "")
 
     def test_without_the_list(self, wire: Wire) -> None:
-        """A watch that is to leave out what there is begins now."""
+        """With `sendInitialEvents=false`, existing objects are omitted."""
         wire.ok("POST", wire.events, wire.event())
         with wire.watching(f"{wire.events}?{self.LIST_FIRST}&sendInitialEvents=false") as lines:
             assert list(lines) == []
@@ -358,7 +358,7 @@ class TestWatches:
         ("word", "kind"), [("", "ADDED"), ("yes", "ADDED"), ("0", "EventList"), ("False", "EventList")]
     )
     def test_words_for_true(self, wire: Wire, word: str, kind: str) -> None:
-        """Any value but `0` and `false` asks for a watch."""
+        """Any value except `0` and `false` starts a watch."""
         wire.ok("POST", wire.events, wire.event())
         body = wire.request("GET", f"{wire.events}?timeoutSeconds=1&watch={word}").body
         assert body.get("type", body.get("kind")) == kind
@@ -369,7 +369,7 @@ class TestObjects:
 
     @pytest.mark.parametrize(("length", "status"), [(262_143, 201), (262_144, 422)])
     def test_size_of_annotations(self, wire: Wire, length: int, status: int) -> None:
-        """Keys and values of annotations have 256 KiB together."""
+        """Annotations are limited to 256 KiB in total."""
         body = wire.event()
         body["metadata"]["annotations"] = {"a": "x" * length}
         response = wire.request("POST", wire.events, body)
@@ -379,7 +379,7 @@ class TestObjects:
 
     @pytest.mark.parametrize("content_type", [STRATEGIC, MERGE])
     def test_unknown_fields_in_a_patch(self, wire: Wire, content_type: str) -> None:
-        """Unknown fields of a patch get warnings, like those of a create. `Strict` refuses, `Ignore` accepts them."""
+        """Unknown fields of a patch cause warnings. `Strict` refuses them, `Ignore` accepts them."""
         path = f"{wire.events}/pod.1"
         wire.ok("POST", wire.events, wire.event())
         told = {
@@ -397,7 +397,7 @@ class TestObjects:
         "metadata", [{}, {"name": "a/b"}, {"name": "a", "labels": {"a b": ""}}], ids=["no name", "name", "label"]
     )
     def test_order_in_core(self, wire: Wire, metadata: dict[str, Any]) -> None:
-        """In core/v1 errors of the event are reported alone; errors of its metadata only if there are no others."""
+        """In core/v1, errors of the metadata are reported only if the event has no other errors."""
         response = wire.request("POST", wire.events, {"metadata": metadata, "involvedObject": {"namespace": "o"}})
         assert [field for field, _ in causes(response)] == ["involvedObject.namespace"]
 
@@ -411,7 +411,7 @@ class TestObjects:
         ids=["no name", "name", "label"],
     )
     def test_order_in_events(self, wire: Wire, metadata: dict[str, Any], field: str) -> None:
-        """In events.k8s.io all errors are reported at once: reference, metadata, and the rest."""
+        """In events.k8s.io, all errors are reported together: reference, metadata and the rest."""
         response = wire.request("POST", wire.new_events, {"metadata": metadata})
         expected = ["involvedObject.namespace", field, "eventTime", "type"]
         assert [found for found, _ in causes(response)] == expected
@@ -419,7 +419,7 @@ class TestObjects:
     @pytest.mark.parametrize("value", [1, "x", {}, True, [1], [[]]], ids=repr)
     @pytest.mark.parametrize("field", ["finalizers", "ownerReferences", "managedFields"])
     def test_lists_of_another_shape(self, wire: Wire, field: str, value: object) -> None:
-        """A list with items of the wrong type is 400 in a create, and 422 in a patch."""
+        """A list with items of the wrong type is 400 in a create and 422 in a patch."""
         wire.ok("POST", wire.events, wire.event())
         metadata = {field: value}
         made = wire.request("POST", wire.events, {**wire.event(), "metadata": {"name": "a", **metadata}})
@@ -429,33 +429,33 @@ class TestObjects:
 
     @pytest.mark.parametrize("value", [[], [1], ["x"]], ids=repr)
     def test_a_list_for_a_number(self, wire: Wire, value: object) -> None:
-        """A patch that puts a list where a number is, is 422."""
+        """A patch with a list in place of a number is 422."""
         wire.ok("POST", wire.events, wire.event())
         assert wire.patch("pod.1", {"count": value}).status == 422
 
     def test_annotation_of_null(self, wire: Wire) -> None:
-        """An annotation that is null is an empty one."""
+        """A null annotation becomes an empty one."""
         body = wire.event()
         body["metadata"]["annotations"] = {"a": None}
         assert wire.ok("POST", wire.events, body)["metadata"]["annotations"] == {"a": ""}
 
     def test_long_generate_name(self, wire: Wire) -> None:
-        """A generated name has 63 characters at most."""
+        """A generated name has at most 63 characters."""
         body = {**wire.event(), "metadata": {"generateName": "g" * 100}}
         name = wire.ok("POST", wire.events, body)["metadata"]["name"]
         assert (name[:58], len(name)) == ("g" * 58, 63)
 
     def test_lone_surrogates(self, wire: Wire) -> None:
-        """A lone surrogate becomes the replacement character; a pair stays."""
+        """A lone surrogate becomes the replacement character. A pair is unchanged."""
         message = wire.ok("POST", wire.events, wire.event(message="a\ud83d b\U0001f389"))["message"]
         assert message == "a\ufffd b\U0001f389"
 
     def test_not_a_number(self, wire: Wire) -> None:
-        """NaN, which Python writes and reads, is no JSON."""
+        """NaN, which Python's JSON supports, is refused."""
         assert wire.request("POST", wire.events, wire.event(count=float("nan"))).status == 400
 
     def test_series_without_a_time(self, wire: Wire) -> None:
-        """A series shows its time, be it null."""
+        """A series always has a time, which can be null."""
         series = wire.ok("POST", wire.events, wire.event(series={"count": 2}))["series"]
         assert series == {"count": 2, "lastObservedTime": None}
         whole = {"count": 2, "lastObservedTime": MICRO}
@@ -463,7 +463,7 @@ class TestObjects:
 
     @pytest.mark.parametrize("path", ["events", "configmaps"])
     def test_no_status(self, wire: Wire, path: str) -> None:
-        """A kind without a status has no path for it."""
+        """A kind without a status has no status path."""
         where = f"/api/v1/namespaces/{wire.namespace}/{path}"
         wire.ok("POST", where, wire.event() if path == "events" else {"metadata": {"name": "pod.1"}})
         assert wire.request("GET", f"{where}/pod.1/status").status == 404
@@ -507,7 +507,7 @@ class TestObjects:
         ("selector", "expected"), [("a>3", ["a"]), ("a<3", []), ("a>5", []), ("a<6", ["a"]), ("a+>+0", ["a"])]
     )
     def test_labels_in_order(self, wire: Wire, selector: str, expected: list[str]) -> None:
-        """A label that is a number may be compared; one that is none, or missing, is neither more nor less."""
+        """Numeric labels can be compared. Other and missing labels match no comparison."""
         for name, labels in (("a", {"a": "5"}), ("b", {"a": "x"}), ("c", {})):
             wire.ok("POST", wire.events, {**wire.event(), "metadata": {"name": name, "labels": labels}})
         assert listed(wire, f"labelSelector={selector}") == expected

@@ -1,4 +1,4 @@
-"""Features of the embedded API server only: faults, the log, users at run time, start and stop."""
+"""Features of the embedded API server only: faults, the request log, users, start and stop."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MERGE = "application/merge-patch+json"
 def ask(
     server: APIServer, method: str = "GET", path: str = EVENTS, body: object = None, token: str | None = None
 ) -> Response:
-    """Send one request over a connection of its own."""
+    """Send one request over a new connection."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     content_type = MERGE if method == "PATCH" else "application/json"
     given = server.token if token is None else token
@@ -53,7 +53,7 @@ def ask(
 
 
 def event(name: str = "pod.1") -> dict[str, Any]:
-    """Give the body of an event."""
+    """Return the body of an event."""
     return {"metadata": {"name": name}, "involvedObject": {"name": "pod", "namespace": "default"}, "count": 1}
 
 
@@ -64,7 +64,7 @@ def create(server: APIServer, name: str = "pod.1") -> Response:
 
 @contextlib.contextmanager
 def connected(server: APIServer, timeout: float = 10) -> Iterator[http.client.HTTPConnection]:
-    """Give a connection that is kept."""
+    """Yield a persistent connection."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)
     with contextlib.closing(connection):
         connection.connect()
@@ -72,7 +72,7 @@ def connected(server: APIServer, timeout: float = 10) -> Iterator[http.client.HT
 
 
 def bearer(server: APIServer) -> dict[str, str]:
-    """Give the headers of the administrator."""
+    """Return the administrator's headers."""
     return {"Authorization": f"Bearer {server.token}"}
 
 
@@ -80,16 +80,16 @@ class Clock:
     """A wall clock that stands still."""
 
     def __init__(self) -> None:
-        """Stand at a fixed time."""
+        """Start at a fixed time."""
         self.now = 1_784_883_600_000_000_000
 
     def __call__(self) -> int:
-        """Give the time in nanoseconds."""
+        """Return the time in nanoseconds."""
         return self.now
 
 
 class TestStatusFaults:
-    """Answers that are scripted."""
+    """Scripted answers."""
 
     def test_count(self, api_server: APIServer) -> None:
         """A rule with `times` applies to that number of requests."""
@@ -98,20 +98,20 @@ class TestStatusFaults:
         assert [found["metadata"]["name"] for found in api_server.events()] == ["c"]
 
     def test_block(self, api_server: APIServer) -> None:
-        """A rule as a context manager ends with its block, and counts its requests."""
+        """A rule as a context manager ends with its block and counts its requests."""
         with api_server.fail(500) as rule:
             statuses = [create(api_server).status for _ in range(3)]
         assert (statuses, rule.hits, create(api_server).status) == ([500, 500, 500], 3, 201)
 
     def test_remove(self, api_server: APIServer) -> None:
-        """A rule can be removed, twice as well."""
+        """A rule can be removed, also twice."""
         rule = api_server.fail(500)
         rule.remove()
         rule.remove()
         assert create(api_server).status == 201
 
     def test_body(self, api_server: APIServer) -> None:
-        """Code, reason, message, causes and both forms of the retry time are as given."""
+        """Code, reason, message, causes and both forms of the retry delay are sent as given."""
         cause = Cause("NamespaceTerminating", "namespace x is being terminated", "metadata.namespace")
         fault = Status(429, "TooManyRequests", "slow down", (cause,), retry_after=3, retry_after_seconds=7)
         with api_server.fail(fault):
@@ -130,12 +130,12 @@ class TestStatusFaults:
 
     @pytest.mark.parametrize("retry_after", [0, "Fri, 24 Jul 2026 09:00:00 GMT", "-5", "99999999999"])
     def test_retry_after(self, api_server: APIServer, retry_after: str | int) -> None:
-        """Retry-After goes out as it is given."""
+        """Retry-After is sent as given."""
         with api_server.fail(Status(503, retry_after=retry_after)):
             assert create(api_server).headers["retry-after"] == str(retry_after)
 
     def test_matching(self, api_server: APIServer) -> None:
-        """Method, part of the path and a function choose the requests."""
+        """Rules match by method, part of the path and a function."""
         api_server.fail(501, method="PATCH")
         api_server.fail(502, path="/pods")
         api_server.fail(503, when=lambda request: isinstance(request.body, dict) and request.body.get("count") == 5)
@@ -154,7 +154,7 @@ class TestStatusFaults:
         assert [create(api_server).status for _ in range(3)] == [501, 502, 201]
 
     def test_clear(self, api_server: APIServer) -> None:
-        """All rules can be removed at once."""
+        """`clear_faults` removes all rules."""
         api_server.fail(500)
         api_server.fail(501)
         api_server.clear_faults()
@@ -174,18 +174,18 @@ class TestStatusFaults:
         ids=repr,
     )
     def test_no_fault(self, api_server: APIServer, fault: Any, error: type[Exception]) -> None:
-        """A value that is no fault is refused by `fail`, and resets no connection."""
+        """An invalid fault is refused by `fail`, and connections still work."""
         with pytest.raises(error, match=r"fault|status"):
             api_server.fail(fault)
         assert ask(api_server).status == 200
 
     def test_times_below_zero(self, api_server: APIServer) -> None:
-        """A fault cannot happen less often than never."""
+        """A negative `times` is refused."""
         with pytest.raises(ValueError, match="not -1"):
             api_server.fail(503, times=-1)
 
     def test_method_in_lower_case(self, api_server: APIServer) -> None:
-        """A method may be written as one likes."""
+        """The method of a rule is case-insensitive."""
         with api_server.fail(503, method="get") as rule:
             assert ask(api_server).status == 503
         assert rule.hits == 1
@@ -195,19 +195,19 @@ class TestConnectionFaults:
     """Connections that break."""
 
     def test_reset(self, api_server: APIServer) -> None:
-        """A reset comes before the work."""
+        """By default, a reset happens before processing."""
         with api_server.fail(Reset()), pytest.raises(ConnectionResetError):
             create(api_server)
         assert (api_server.events(), api_server.requests[0].status) == ([], 0)
 
     def test_reset_after_processing(self, api_server: APIServer) -> None:
-        """A reset after the work loses the answer, not the write."""
+        """A reset after processing loses the answer, not the write."""
         with api_server.fail(Reset(after_processing=True)), pytest.raises(ConnectionResetError):
             create(api_server)
         assert [found["metadata"]["name"] for found in api_server.events()] == ["pod.1"]
 
     def test_hang(self, api_server: APIServer) -> None:
-        """A request that hangs is not done, and its connection is closed when the rule goes."""
+        """A hanging request is not processed, and its connection is closed when the rule is removed."""
         with ThreadPoolExecutor(1) as pool, api_server.fail(Hang()) as rule:
             answer = pool.submit(create, api_server)
             assert api_server.wait_for(lambda: rule.hits == 1)
@@ -218,7 +218,7 @@ class TestConnectionFaults:
         assert api_server.events() == []
 
     def test_hang_after_processing(self, api_server: APIServer) -> None:
-        """A request that hangs after its work has been done."""
+        """A request can hang after it was processed."""
         with ThreadPoolExecutor(1) as pool, api_server.fail(Hang(after_processing=True)) as rule:
             answer = pool.submit(create, api_server)
             assert api_server.wait_for(api_server.events)
@@ -226,7 +226,7 @@ class TestConnectionFaults:
             assert isinstance(answer.exception(10), (http.client.RemoteDisconnected, ConnectionResetError))
 
     def test_one_hangs(self, api_server: APIServer) -> None:
-        """Others are served while one hangs."""
+        """Other requests are served while one hangs."""
         with ThreadPoolExecutor(1) as pool, api_server.fail(Hang(), times=1) as rule:
             answer = pool.submit(create, api_server, "a")
             assert api_server.wait_for(lambda: rule.hits == 1)
@@ -235,7 +235,7 @@ class TestConnectionFaults:
             assert answer.exception(10) is not None
 
     def test_delay(self, api_server: APIServer) -> None:
-        """A delay comes before the work, and a later rule may still apply."""
+        """A delay happens before processing, and a later rule can also apply."""
         api_server.fail(Delay(0.05))
         api_server.fail(503, times=1)
         before = time.monotonic()
@@ -243,7 +243,7 @@ class TestConnectionFaults:
         assert time.monotonic() - before >= 0.1
 
     def test_delay_ends_with_its_rule(self, api_server: APIServer) -> None:
-        """A delay that is removed lets the request go on at once."""
+        """If a delay's rule is removed, the request continues immediately."""
         with ThreadPoolExecutor(1) as pool, api_server.fail(Delay(3600)) as rule:
             answer = pool.submit(create, api_server)
             assert api_server.wait_for(lambda: rule.hits == 1)
@@ -261,7 +261,7 @@ class TestConnectionFaults:
             assert [rule.released.is_set() for rule in rules] == [False, False]
 
     def test_away(self, api_server: APIServer) -> None:
-        """While the server is away connections are refused; afterwards the port is the same."""
+        """After `stop_listening`, connections are refused. After `listen_again`, the port is the same."""
         create(api_server)
         port = api_server.port
         api_server.stop_listening()
@@ -279,7 +279,7 @@ class TestConnectionFaults:
             assert connection.sock.recv(1) == b""
 
     def test_away_keeps_connections(self, api_server: APIServer) -> None:
-        """It may also keep them."""
+        """`stop_listening` can keep open connections."""
         with connected(api_server) as connection:
             connection.request("GET", "/readyz")
             connection.getresponse().read()
@@ -293,7 +293,7 @@ class TestGarbage:
 
     @pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"null"])
     def test_after_the_write(self, api_server: APIServer, body: bytes) -> None:
-        """Nonsense instead of the answer, with the status that was earned."""
+        """A garbage answer is sent after processing with the original status."""
         with api_server.fail(Garbage(body, content_type="text/html")):
             assert Response(
                 201,
@@ -303,13 +303,13 @@ class TestGarbage:
         assert len(api_server.events()) == 1
 
     def test_instead_of_the_write(self, api_server: APIServer) -> None:
-        """Nonsense from something that is no API server."""
+        """A garbage answer can replace processing."""
         with api_server.fail(Garbage(b"hello", status=200, content_type="text/plain", after_processing=False)):
             assert create(api_server).body == "hello"
         assert api_server.events() == []
 
     def test_huge(self, api_server: APIServer) -> None:
-        """A huge body has the length that is asked for, and the connection goes on."""
+        """A huge body has the given size, and the connection continues to work."""
         with connected(api_server) as connection:
             with api_server.fail(Garbage(b"abc", size=20_000_001)):
                 connection.request("GET", EVENTS, headers=bearer(api_server))
@@ -320,10 +320,10 @@ class TestGarbage:
 
 
 class TestLog:
-    """The log of requests."""
+    """The request log."""
 
     def test_entry(self, api_server: APIServer) -> None:
-        """An entry has everything about a request and the status of its answer."""
+        """An entry has all parts of a request and the status of its answer."""
         ask(api_server, "PATCH", f"{EVENTS}/A%20b?dryRun=All&x=1", {"count": 2})
         (entry,) = api_server.requests
         assert (entry.method, entry.path, entry.query) == ("PATCH", f"{EVENTS}/A b", {"dryRun": "All", "x": "1"})
@@ -332,7 +332,7 @@ class TestLog:
         assert 0 <= time.monotonic() - entry.started < 60
 
     def test_snapshot(self, api_server: APIServer) -> None:
-        """The log that was taken does not change."""
+        """A snapshot of the log does not change."""
         create(api_server)
         before = api_server.requests
         create(api_server)
@@ -345,13 +345,13 @@ class TestLog:
         assert api_server.requests == ()
 
     def test_body_that_is_no_json(self, api_server: APIServer) -> None:
-        """Bytes stay bytes, no body is None."""
+        """A malformed body is logged as bytes, and a missing one as None."""
         ask(api_server, "POST", EVENTS, b"{")
         ask(api_server)
         assert [entry.body for entry in api_server.requests] == [b"{", None]
 
     def test_connections(self, api_server: APIServer) -> None:
-        """Connections are counted, and kept for many requests."""
+        """Connections are counted and reused for several requests."""
         with connected(api_server) as connection:
             for name in "abc":
                 connection.request("POST", EVENTS, json.dumps(event(name)), bearer(api_server))
@@ -361,14 +361,14 @@ class TestLog:
         assert [entry.connection for entry in api_server.requests] == [1, 1, 1, 2]
 
     def test_limit(self) -> None:
-        """The log forgets the oldest."""
+        """The log drops the oldest entries."""
         with APIServer(log_length=2) as server:
             for name in "abc":
                 create(server, name)
             assert [entry.body["metadata"]["name"] for entry in server.requests] == ["b", "c"]
 
     def test_wait_for(self, api_server: APIServer) -> None:
-        """Waiting ends when the predicate is true; it returns false if the time is over."""
+        """`wait_for` returns True once its condition holds, and False after its timeout."""
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(api_server.wait_for, lambda: len(api_server.requests) == 2)
             create(api_server, "a")
@@ -378,19 +378,19 @@ class TestLog:
 
 
 class TestUsers:
-    """Users that come and go."""
+    """Users at run time."""
 
     def test_default_token(self) -> None:
-        """Each server has a token of its own."""
+        """Each server has its own token."""
         assert APIServer().token != APIServer().token
 
     def test_given_token(self) -> None:
-        """The token can be given."""
+        """The token can be set."""
         with APIServer(token="mine") as server:
             assert ask(server, token="mine").status == 200
 
     def test_run_time(self, api_server: APIServer) -> None:
-        """Users may be added, changed, removed and restored at run time."""
+        """Users can be added, changed, removed and restored at run time."""
         api_server.add_user("t", "bob", {"list"})
         statuses = [ask(api_server, token="t").status]
         api_server.add_user("t", "bob", ())
@@ -402,7 +402,7 @@ class TestUsers:
         assert statuses == [200, 403, 401, 200]
 
     def test_admin(self, api_server: APIServer) -> None:
-        """So may the administrator."""
+        """The administrator can be removed and restored."""
         api_server.remove_user("admin")
         assert ask(api_server).status == 401
         api_server.add_user(api_server.token, "admin")
@@ -413,13 +413,13 @@ class TestObjects:
     """Objects that tests read and prepare."""
 
     def test_copies(self, api_server: APIServer) -> None:
-        """The returned objects are copies."""
+        """Returned objects are copies."""
         create(api_server)
         api_server.events()[0]["involvedObject"]["name"] = "changed"
         assert api_server.events()[0]["involvedObject"]["name"] == "pod"
 
     def test_namespace(self, api_server: APIServer) -> None:
-        """Events of one namespace, or of all."""
+        """`events` returns the events of one namespace or of all."""
         api_server.create_namespace("a")
         api_server.create("v1", "events", {"metadata": {"name": "x"}, "involvedObject": {"namespace": "a"}}, "a")
         create(api_server)
@@ -432,39 +432,39 @@ class TestObjects:
             api_server.create("v1", "events", event(), "a")
 
     def test_unknown_resource(self, api_server: APIServer) -> None:
-        """A resource that is not registered is a LookupError."""
+        """An unregistered resource is a LookupError."""
         with pytest.raises(LookupError, match=r"no resource 'widgets' in 'example\.com/v1'"):
             api_server.objects("example.com/v1", "widgets")
 
     def test_register(self, api_server: APIServer) -> None:
-        """A kind can be registered while the server runs, outside of namespaces too."""
+        """A kind can be registered at run time, also as cluster-scoped."""
         api_server.register("example.com/v1", "Planet", "planets", namespaced=False)
         api_server.create("example.com/v1", "planets", {"metadata": {"name": "mars"}, "spec": {"moons": 2}})
         assert ask(api_server, path="/apis/example.com/v1/planets/mars").body["spec"] == {"moons": 2}
 
     def test_terminate(self, api_server: APIServer) -> None:
-        """A namespace may be left Terminating."""
+        """A namespace can be left Terminating."""
         api_server.create_namespace("a")
         api_server.terminate_namespace("a")
         response = ask(api_server, "POST", "/api/v1/namespaces/a/events", {"metadata": {"name": "x"}})
         assert response.body["details"]["causes"][0]["reason"] == "NamespaceTerminating"
 
     def test_remove_namespace(self, api_server: APIServer) -> None:
-        """A namespace goes with all that is in it."""
+        """`remove_namespace` removes a namespace with its content."""
         api_server.create_namespace("a")
         api_server.create("v1", "events", {"metadata": {"name": "x"}, "involvedObject": {"namespace": "a"}}, "a")
         api_server.remove_namespace("a")
         assert (api_server.events(), ask(api_server, path="/api/v1/namespaces/a").status) == ([], 404)
 
     def test_finalize(self) -> None:
-        """With `finalize_namespaces` a deleted namespace is gone at once."""
+        """With `finalize_namespaces`, a deleted namespace is gone immediately."""
         with APIServer(finalize_namespaces=True) as server:
             server.create_namespace("a")
             ask(server, "DELETE", "/api/v1/namespaces/a")
             assert ask(server, path="/api/v1/namespaces/a").status == 404
 
     def test_expire(self, api_server: APIServer) -> None:
-        """Events can be made to expire, by name or all."""
+        """`expire` removes one event or all."""
         for name in "abc":
             create(api_server, name)
         assert (api_server.expire("b"), len(api_server.events())) == (1, 2)
@@ -472,7 +472,7 @@ class TestObjects:
         assert ask(api_server, "PATCH", f"{EVENTS}/a", {"count": 2}).status == 404
 
     def test_time_to_live(self) -> None:
-        """An event lives for its time after its last write; other objects stay."""
+        """An event expires after its TTL since the last write. Other objects do not expire."""
         clock = Clock()
         with APIServer(event_ttl=3600, clock=clock) as server:
             create(server, "a")
@@ -485,7 +485,7 @@ class TestObjects:
             assert (server.events(), len(server.objects("v1", "namespaces"))) == ([], 4)
 
     def test_no_time_to_live(self) -> None:
-        """Without one events stay."""
+        """Without a TTL, events do not expire."""
         clock = Clock()
         with APIServer(event_ttl=None, clock=clock) as server:
             create(server)
@@ -493,17 +493,17 @@ class TestObjects:
             assert len(server.events()) == 1
 
     def test_clock(self) -> None:
-        """The server's times are its clock's."""
+        """The server uses its clock for timestamps."""
         with APIServer(clock=Clock()) as server:
             create(server)
             assert server.events()[0]["metadata"]["creationTimestamp"] == "2026-07-24T09:00:00Z"
 
 
 class TestWatches:
-    """Watches, as far as they cannot be tested on a real server."""
+    """Watch features that a real server cannot show in a test."""
 
     def test_expiry(self) -> None:
-        """A watch sees the expiry of an event."""
+        """A watch reports an expired event as deleted."""
         with APIServer(event_ttl=0.05) as server, connected(server) as connection:
             create(server)
             connection.request("GET", f"{EVENTS}?watch=1&resourceVersion=1", headers=bearer(server))
@@ -521,7 +521,7 @@ class TestWatches:
 
     @pytest.mark.parametrize(("gone", "status", "code"), [("event", 200, 410), ("status", 410, 410), ("empty", 200, 0)])
     def test_forms_of_gone(self, gone: Any, status: int, code: int) -> None:
-        """A compacted version is answered with an event, with a status, or with an empty answer."""
+        """A compacted version is answered with an ERROR event, a status or an empty answer."""
         with APIServer(gone=gone) as server:
             create(server)
             server.compact()
@@ -530,7 +530,7 @@ class TestWatches:
         assert (response.status, body.get("code", 0)) == (status, code)
 
     def test_history(self) -> None:
-        """Only so many changes are kept."""
+        """`history` limits the number of changes."""
         with APIServer(history=3) as server:
             versions = [create(server, name).body["metadata"]["resourceVersion"] for name in "abcd"]
             told = ask(server, path=f"{EVENTS}?watch=1&timeoutSeconds=1&resourceVersion={versions[2]}")
@@ -538,7 +538,7 @@ class TestWatches:
         assert (told.body["object"]["metadata"]["name"], gone.body["type"]) == ("d", "ERROR")
 
     def test_history_age(self) -> None:
-        """Older changes are forgotten, except the last one."""
+        """`history_age` limits the age of changes, except the last one."""
         clock = Clock()
         with APIServer(clock=clock, history_age=300) as server:
             first, second = (create(server, name).body["metadata"]["resourceVersion"] for name in "ab")
@@ -548,7 +548,7 @@ class TestWatches:
         assert (second, "ERROR") == (told.body["object"]["metadata"]["resourceVersion"], gone.body["type"])
 
     def test_slow(self) -> None:
-        """A watch that falls too far behind is cut, in the middle of a line or not."""
+        """A watch that falls too far behind is cut, possibly within a line."""
         with APIServer(watch_buffer=50, event_ttl=None) as server, connected(server) as connection:
             create(server, "first")
             connection.request("GET", f"{EVENTS}?watch=1", headers=bearer(server))
@@ -561,7 +561,7 @@ class TestWatches:
                 answer.read()
 
     def test_restore(self) -> None:
-        """A server can return to a backup, and cuts the watches."""
+        """`restore` returns to a backup and cuts the watches."""
         with APIServer() as server, connected(server) as connection:
             made = create(server, "a").body
             backup = server.backup()
@@ -577,7 +577,7 @@ class TestWatches:
         assert made["metadata"]["resourceVersion"] == listed["metadata"]["resourceVersion"]
 
     def test_client_goes(self, api_server: APIServer) -> None:
-        """A watch ends when its client goes, though nothing happens."""
+        """A watch ends when its client disconnects, even without changes."""
         threads = threading.active_count()
         with connected(api_server) as connection:
             connection.request("GET", f"{EVENTS}?watch=1", headers=bearer(api_server))
@@ -589,16 +589,16 @@ class TestWatches:
 
 
 class TestLife:
-    """Start, stop, and what is left."""
+    """Start, stop and cleanup."""
 
     def test_loopback(self, api_server: APIServer) -> None:
-        """The server is on the loopback interface."""
+        """The server listens on the loopback interface."""
         assert f"http://127.0.0.1:{api_server.port}" == api_server.url
         assert api_server._listener.host == "127.0.0.1"
 
     @pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
     def test_ipv6(self) -> None:
-        """It may be on the other one."""
+        """The server can listen on IPv6 loopback."""
         try:
             server = APIServer(host="::1").start()
         except OSError:
@@ -607,13 +607,13 @@ class TestLife:
             assert answer.read() == b"ok"
 
     def test_building_starts_nothing(self) -> None:
-        """A server that is not started has neither thread nor port."""
+        """A server that was not started has no thread and no port."""
         threads = threading.active_count()
         server = APIServer()
         assert (threading.active_count(), server.port) == (threads, 0)
 
     def test_stop_is_idempotent(self) -> None:
-        """Stop may come twice, and before start."""
+        """`stop` can be called twice and before `start`."""
         server = APIServer()
         server.stop()
         server.start()
@@ -623,7 +623,7 @@ class TestLife:
             create(server)
 
     def test_start_again(self) -> None:
-        """A stopped server starts again on its port with its objects."""
+        """A stopped server can start again with its port and objects."""
         server = APIServer()
         with server:
             create(server)
@@ -632,14 +632,14 @@ class TestLife:
             assert (server.port, create(server).status) == (port, 409)
 
     def test_port_taken(self, api_server: APIServer) -> None:
-        """A port that is taken is an OSError, and nothing is left."""
+        """A port in use raises OSError, and no thread is left."""
         threads = threading.active_count()
         with pytest.raises(OSError, match="in use"):
             APIServer(port=api_server.port).start()
         assert threads == threading.active_count()
 
     def test_nothing_is_left(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stop ends idle connections, watches, requests that hang or wait, and removes the files."""
+        """`stop` ends idle connections, watches, hanging and delayed requests, and removes temporary files."""
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         threads = set(threading.enumerate())
         server = APIServer().start()
@@ -657,7 +657,7 @@ class TestLife:
         assert (set(), []) == (set(threading.enumerate()) - threads, list(tmp_path.iterdir()))
 
     def test_stop_while_sending(self) -> None:
-        """Stop ends an answer that the client does not read."""
+        """`stop` ends an answer that the client does not read."""
         server = APIServer().start()
         server.fail(Garbage(b"x", size=1 << 30))
         with connected(server) as connection:
@@ -667,7 +667,7 @@ class TestLife:
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("kevents-apiserver")]
 
     def test_stop_in_a_handshake(self) -> None:
-        """Stop ends a client that began a TLS handshake and sent no more."""
+        """`stop` ends an incomplete TLS handshake."""
         with APIServer() as server, socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"\x16\x03\x01")
             create(server)
@@ -693,14 +693,14 @@ class TestLife:
         ],
     )
     def test_no_http(self, api_server: APIServer, raw: bytes) -> None:
-        """Bytes that are no HTTP end the connection, and nothing else."""
+        """Bytes that are no HTTP only close their connection."""
         with socket.create_connection(("127.0.0.1", api_server.port), timeout=60) as client:
             client.sendall(raw)
             assert client.recv(100) == b""
         assert create(api_server).status == 201
 
     def test_a_mistake_of_ours(self) -> None:
-        """A mistake in answering ends the connection, and is not taken for the client's end."""
+        """An internal error closes the connection and is not mistaken for a disconnect."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             theirs = socket.create_connection(listening.getsockname(), timeout=10)
             ours, _ = listening.accept()
@@ -722,11 +722,11 @@ class TestLife:
         ],
     )
     def test_no_json(self, raw: bytes, fault: str) -> None:
-        """An error in a body has the server's text; valid JSON has none."""
+        """The error of a malformed body has the server's text. Valid JSON has none."""
         assert fault == json_fault(raw)
 
     def test_chunked_body(self, api_server: APIServer) -> None:
-        """A body may come in chunks."""
+        """A body can be chunked."""
         with connected(api_server) as connection:
             body = iter([json.dumps(event()).encode()[:10], json.dumps(event()).encode()[10:]])
             connection.request("POST", EVENTS, body, bearer(api_server), encode_chunked=True)
@@ -734,7 +734,7 @@ class TestLife:
 
     @pytest.mark.parametrize("head", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
     def test_half_a_body(self, api_server: APIServer, head: bytes) -> None:
-        """A client that goes in the middle of a body has asked for nothing."""
+        """A request whose body is incomplete is ignored."""
         with socket.create_connection(("127.0.0.1", api_server.port), timeout=60) as client:
             client.sendall(b"POST /readyz HTTP/1.1\r\n" + head + b"\r\n\r\n9\r\n{")
             client.shutdown(socket.SHUT_WR)
@@ -742,7 +742,7 @@ class TestLife:
         assert api_server.requests == ()
 
     def test_body_that_waits(self, api_server: APIServer) -> None:
-        """A client that asks first whether its body is wanted, hears that it is."""
+        """`Expect: 100-continue` is answered before the body is read."""
         body = json.dumps(event()).encode()
         head = f"POST {EVENTS} HTTP/1.1\r\nAuthorization: Bearer {api_server.token}\r\nContent-Length: {len(body)}\r\n"
         with socket.create_connection(("127.0.0.1", api_server.port), timeout=60) as client:
@@ -753,17 +753,17 @@ class TestLife:
                 assert answers.readline().startswith(b"HTTP/1.1 201 ")
 
     def test_parallel(self, api_server: APIServer) -> None:
-        """Many clients at a time get different versions."""
+        """Concurrent creates get different versions."""
         with ThreadPoolExecutor(8) as pool:
             made = list(pool.map(lambda number: create(api_server, f"e{number}").body, range(100)))
         assert len({body["metadata"]["resourceVersion"] for body in made}) == 100
 
 
 class TestKubeconfig:
-    """The file that clients take."""
+    """The kubeconfig file."""
 
     def test_content(self, api_server: APIServer) -> None:
-        """It holds the address, the certificate and the token, and only its owner may read it."""
+        """The file has the address, certificate and token, and only its owner can read it."""
         path = api_server.kubeconfig()
         config = json.loads(path.read_text(encoding="utf-8"))
         assert api_server.tls_url == config["clusters"][0]["cluster"]["server"]
@@ -771,19 +771,19 @@ class TestKubeconfig:
         assert path.stat().st_mode & 0o077 == 0
 
     def test_path(self, api_server: APIServer, tmp_path: Path) -> None:
-        """A file of one's own stays, with a user of one's choice."""
+        """A file at a given path is kept after `stop` and can have another token."""
         path = api_server.kubeconfig(tmp_path / "config", token="other")
         api_server.stop()
         assert json.loads(path.read_text(encoding="utf-8"))["users"][0]["user"] == {"token": "other"}
 
     def test_removed(self) -> None:
-        """A temporary one goes with the server."""
+        """A temporary file is removed with the server."""
         with APIServer() as server:
             path = server.kubeconfig()
         assert not path.parent.exists()
 
     def test_official_client(self, api_server: APIServer) -> None:
-        """The official client works with it."""
+        """The official client works with the file."""
         kubernetes = pytest.importorskip("kubernetes")
         configuration = kubernetes.client.Configuration()
         kubernetes.config.load_kube_config(str(api_server.kubeconfig()), client_configuration=configuration)
@@ -796,16 +796,16 @@ class TestKubeconfig:
 
     @pytest.mark.parametrize(("url", "unchecked"), [("https://10.0.0.1", True), ("http://10.0.0.1", None)])
     def test_without_authority(self, url: str, unchecked: bool | None) -> None:  # noqa: FBT001 - a parameter of the test
-        """Without a certificate authority the certificate of a server that has one is not checked."""
+        """Without a certificate authority, an https server's certificate is not verified."""
         cluster = json.loads(kubeconfig(url, "t"))["clusters"][0]["cluster"]
         assert {"insecure-skip-tls-verify": None, **cluster} == {"server": url, "insecure-skip-tls-verify": unchecked}
 
 
 class TestTLS:
-    """The same port speaks TLS."""
+    """TLS on the same port."""
 
     def test_without_cryptography(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without the extra the server speaks plain HTTP, also in its kubeconfig; TLS raises and names the extra."""
+        """Without the extra, the server and its kubeconfig use plain HTTP. TLS raises an error that names the extra."""
         monkeypatch.setitem(sys.modules, "cryptography", None)
         with APIServer() as server:
             for attribute in ("tls_url", "ca"):
@@ -816,14 +816,14 @@ class TestTLS:
             assert create(server).status == 201
 
     def test_trusted(self, api_server: APIServer) -> None:
-        """The certificate passes the strictest checks."""
+        """The certificate passes strict verification."""
         context = ssl.create_default_context(cadata=api_server.ca)
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         with urllib.request.urlopen(f"{api_server.tls_url}/readyz", context=context) as answer:
             assert answer.read() == b"ok"
 
     def test_not_trusted(self, api_server: APIServer) -> None:
-        """Another server's certificate does not do."""
+        """A client that trusts another server's certificate cannot connect."""
         with APIServer() as other:
             context = ssl.create_default_context(cadata=other.ca)
         connection = http.client.HTTPSConnection("127.0.0.1", api_server.port, timeout=60, context=context)
@@ -832,7 +832,7 @@ class TestTLS:
         assert create(api_server).status == 201
 
     def test_given_context(self) -> None:
-        """A context of one's own is used."""
+        """A given TLS context is used."""
         with APIServer() as first:
             context, ca = first._identity.context(), first.ca
         with APIServer(ssl_context=context, ca=ca) as server:
@@ -843,7 +843,7 @@ class TestTLS:
 
     @pytest.mark.parametrize("after", [False, True])
     def test_reset(self, api_server: APIServer, after: bool) -> None:  # noqa: FBT001 - a parameter of the test
-        """Faults work over TLS as well."""
+        """Faults work over TLS."""
         context = ssl.create_default_context(cadata=api_server.ca)
         connection = http.client.HTTPSConnection("127.0.0.1", api_server.port, timeout=60, context=context)
         with api_server.fail(Reset(after_processing=after)), pytest.raises(ConnectionError):

@@ -1,4 +1,4 @@
-"""The fakes behave like the real recorder, sink and clock, and show the calls they got."""
+"""The fakes behave like the real recorder, sink and clock, and store the calls."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ Call = Callable[[Any], object]
 
 
 class Broken:
-    """An object whose text cannot be had."""
+    """An object whose `str` raises."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
 
 def body(name: str = "web-0.1", namespace: str = "prod", **fields: object) -> dict[str, Any]:
-    """The body of a create."""
+    """Return the body of a create."""
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -64,7 +64,7 @@ PATCH = {"count": 2, "lastTimestamp": "2026-07-24T09:00:07Z", "message": "again"
 
 @pytest.mark.parametrize("room", [clock_room, recorder_room, sink_room], ids=lambda room: room.__name__)
 def test_docstrings(room: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Every example in a docstring is true."""
+    """The examples in the docstrings are correct."""
     assert doctest.testmod(room).failed == 0
 
 
@@ -101,14 +101,14 @@ BAD: list[tuple[Call, DropReason]] = [
 
 
 def test_protocol() -> None:
-    """A FakeRecorder is a Recorder, and an EventRecorder too."""
+    """A FakeRecorder is a Recorder and an EventRecorder."""
     assert isinstance(FakeRecorder(), kevents.Recorder)
     assert isinstance(FakeRecorder(), kevents.EventRecorder)
 
 
 @pytest.mark.parametrize("call", GOOD)
 def test_same_event_as_the_real_one(call: Call) -> None:
-    """A call makes the same event in the fake as in the real recorder."""
+    """A call creates the same event in the fake as in the real recorder."""
     real: list[RecordedEvent] = []
 
     def keep(event: kevents.Event) -> None:
@@ -134,7 +134,7 @@ def test_same_event_as_the_real_one(call: Call) -> None:
 
 @pytest.mark.parametrize(("call", "reason"), BAD)
 def test_same_refusal_as_the_real_one(call: Call, reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
-    """The fake refuses the same calls as a strict broadcaster, with the same error, and keeps them."""
+    """The fake refuses the same calls as a strict broadcaster, with the same error, and stores them."""
     with kevents.EventBroadcaster(strict=True) as broadcaster, pytest.raises(kevents.InvalidEventError) as real:
         call(broadcaster.new_recorder("fake"))
     fake = FakeRecorder()
@@ -145,7 +145,7 @@ def test_same_refusal_as_the_real_one(call: Call, reason: DropReason, caplog: py
 
 @pytest.mark.parametrize(("call", "reason"), BAD)
 def test_not_strict(call: Call, reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
-    """With `strict=False` a refusal raises nothing; it is kept and logged, as by the real recorder."""
+    """With `strict=False`, a refused call raises nothing and is stored and logged, as by the real recorder."""
     fake = FakeRecorder(strict=False)
     call(fake)
     assert [refusal.reason for refusal in fake.refused] == [reason]
@@ -154,7 +154,7 @@ def test_not_strict(call: Call, reason: DropReason, caplog: pytest.LogCaptureFix
 
 
 def test_structured() -> None:
-    """A recorded event has the parts of the call, by name, and cannot be changed."""
+    """A recorded event has the parts of the call by name and is immutable."""
     fake = FakeRecorder(kevents.EventSource("operator", "node-1"))
     fake.event(POD, "Warning", "Failed", "why", annotations={"a": "1"}, labels={"b": "2"})
     (event,) = fake.events
@@ -167,7 +167,7 @@ def test_structured() -> None:
 
 
 def test_later_changes_change_nothing() -> None:
-    """Object, annotations and labels are read at the call."""
+    """Object, annotations and labels are read during the call."""
     pod, texts = copy.deepcopy(POD), {"a": "1"}
     fake = FakeRecorder()
     bound = fake.for_object(pod)
@@ -180,7 +180,7 @@ def test_later_changes_change_nothing() -> None:
 
 
 def test_never_blocks() -> None:
-    """Pitfall 70: 10,000 unread events block no recorder, and a snapshot taken meanwhile is stable."""
+    """Pitfall 70: 10,000 unread events block no recorder, and snapshots do not change."""
     fake = FakeRecorder()
     threads = [
         threading.Thread(target=lambda: [fake.event(POD, "Normal", "Started", "up") for _ in range(2_500)])
@@ -197,7 +197,7 @@ def test_never_blocks() -> None:
 
 
 def test_strings() -> None:
-    """client-go's format: type, reason, message, then the object if asked for, then annotations in order."""
+    """`strings` has client-go's format: type, reason, message, optionally the object, then sorted annotations."""
     fake = FakeRecorder()
     fake.event(POD, "Normal", "Started", "up")
     fake.event(POD, "Warning", "Failed", "why", annotations={"b": "2", "a": "1"})
@@ -225,7 +225,7 @@ def test_strings() -> None:
     ],
 )
 def test_find_and_assert(wanted: dict[str, Any], found: int) -> None:
-    """An event fits if all that is given fits; text is a part of the message, a pattern is searched for."""
+    """`find` and `assert_event` match all given arguments: text as a substring, a pattern as a search."""
     fake = FakeRecorder()
     fake.event(POD, "Normal", "Started", "up")
     fake.event(POD, "Warning", "Failed", "disk one")
@@ -257,7 +257,7 @@ def test_failure_shows_what_was_recorded() -> None:
 
 
 def test_failure_stays_short() -> None:
-    """If there are many events, a failing assertion shows the latest."""
+    """With many events, a failing assertion shows only the latest."""
     fake = FakeRecorder()
     for number in range(100):
         fake.event(POD, "Normal", "Started", f"event {number}")
@@ -269,7 +269,7 @@ def test_failure_stays_short() -> None:
 
 
 def test_wait_for() -> None:
-    """`wait_for` returns when another thread has recorded so many events that fit."""
+    """`wait_for` returns once another thread has recorded enough matching events."""
     fake = FakeRecorder()
     halfway = threading.Event()
 
@@ -288,7 +288,7 @@ def test_wait_for() -> None:
 
 
 def test_wait_for_in_vain() -> None:
-    """`wait_for` fails when its time is over, and shows what was recorded."""
+    """`wait_for` fails after its timeout and shows the recorded events."""
     fake = FakeRecorder()
     fake.event(POD, "Normal", "Started", "one")
     with pytest.raises(AssertionError, match=r"2 times within 0.01 s, found 1 among 1 recorded\n  Normal Started one"):
@@ -297,13 +297,13 @@ def test_wait_for_in_vain() -> None:
 
 @pytest.mark.parametrize("times", [0, -1])
 def test_wait_for_nothing(times: int) -> None:
-    """That no event comes cannot be waited for: it would be true at once, whatever comes."""
+    """`wait_for` refuses `times` below 1, because it would return immediately."""
     with pytest.raises(ValueError, match=f"not {times}"):
         FakeRecorder().wait_for("Warning", times=times)
 
 
 def test_clear() -> None:
-    """`clear` forgets events and refusals; snapshots taken before keep theirs."""
+    """`clear` removes events and refusals. Earlier snapshots keep theirs."""
     fake = FakeRecorder(strict=False)
     fake.event(POD, "Normal", "Started", "up")
     fake.event(None, "Normal", "Started", "up")
@@ -331,7 +331,7 @@ SERIES_BAD: list[tuple[Call, DropReason]] = [
 
 @pytest.mark.parametrize("call", SERIES_GOOD)
 def test_same_series_event_as_the_real_one(call: Call) -> None:
-    """A call makes the same event in the fake of events.k8s.io as in its real recorder."""
+    """A call creates the same event in the events.k8s.io fake as in the real recorder."""
     real: list[door.SeriesEvent] = []
     with door.EventBroadcaster(FakeSink(api_group="events.k8s.io"), strict=True) as broadcaster:
         broadcaster.start_event_watcher(real.append)
@@ -345,7 +345,7 @@ def test_same_series_event_as_the_real_one(call: Call) -> None:
 
 @pytest.mark.parametrize(("call", "reason"), SERIES_BAD)
 def test_same_refusal_of_a_series_event(call: Call, reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
-    """The fake refuses the same calls as the recorder of events.k8s.io, with the same error."""
+    """The fake refuses the same calls as the events.k8s.io recorder, with the same error."""
     with (
         door.EventBroadcaster(FakeSink(api_group="events.k8s.io"), strict=True) as broadcaster,
         pytest.raises(kevents.InvalidEventError) as real,
@@ -360,7 +360,7 @@ def test_same_refusal_of_a_series_event(call: Call, reason: DropReason, caplog: 
 
 
 def test_related_object_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A related object that cannot be referenced raises in the strict fake; the other one leaves it out."""
+    """An invalid related object raises in the strict fake and is omitted otherwise."""
     with pytest.raises(kevents.InvalidReferenceError, match="related"):
         FakeEventsV1Recorder().eventf(POD, 7, "Normal", "Started", "Starting", "up")
     fake = FakeEventsV1Recorder(strict=False)
@@ -370,7 +370,7 @@ def test_related_object_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_series_event_is_looked_for() -> None:
-    """The fake of events.k8s.io is a real recorder, and is asked as the other; by the action too."""
+    """The events.k8s.io fake is an EventRecorder with the same assertions, which also accept an action."""
     fake = FakeEventsV1Recorder()
     assert isinstance(fake, door.EventRecorder)
     fake.eventf(POD, OTHER, "Warning", "Failed", "Pulling", "no room")
@@ -390,7 +390,7 @@ def test_series_event_is_looked_for() -> None:
 
 
 def test_name_of_a_controller() -> None:
-    """A controller's name that the real broadcaster refuses, the fake refuses."""
+    """The fake refuses the same controller names as the real broadcaster."""
     with pytest.raises(ValueError, match="reporting_controller"):
         FakeEventsV1Recorder("a b")
 
@@ -399,7 +399,7 @@ def test_name_of_a_controller() -> None:
 
 
 def refused(call: Callable[[], object]) -> tuple[int, str]:
-    """The error of a refused call."""
+    """Return the error of a refused call."""
     with pytest.raises(StatusError) as caught:
         call()
     return caught.value.code, caught.value.reason
@@ -411,7 +411,7 @@ def test_sink_protocol() -> None:
 
 
 def test_create_and_patch() -> None:
-    """A patch changes what a create made, and nothing else of it."""
+    """A patch changes only its own fields of the created event."""
     sink = FakeSink()
     sink.create("prod", body())
     sink.patch("prod", "web-0.1", PATCH)
@@ -444,7 +444,7 @@ def test_create_and_patch() -> None:
     ],
 )
 def test_refuses_what_a_server_refuses(call: Call, expected: tuple[int, str]) -> None:
-    """The fake refuses bad requests with the server's code and reason, and keeps its events."""
+    """The fake refuses invalid requests with the server's code and reason, and its events do not change."""
     sink = FakeSink(namespaces=["default", "dev", "kube-system", "prod"])
     sink.create("prod", body())
     before = sink.events()
@@ -454,14 +454,14 @@ def test_refuses_what_a_server_refuses(call: Call, expected: tuple[int, str]) ->
 
 
 def test_accepts_what_a_server_accepts() -> None:
-    """core/v1 takes long messages, long reasons, odd types and odd names."""
+    """The fake accepts long messages, long reasons, unusual types and unusual names, like core/v1."""
     sink = FakeSink()
     sink.create("default", body("A b:7", "default", involvedObject={}, message="m" * 5000, reason="r" * 200, type="?"))
     assert [event["metadata"]["name"] for event in sink.events("default")] == ["A b:7"]
 
 
 def test_what_is_no_json_cannot_be_sent() -> None:
-    """A body that no JSON can hold raises as a real client would, before anything is counted."""
+    """A body that is not JSON serializable raises as in a real client, before it is counted."""
     sink = FakeSink()
     with pytest.raises(TypeError):
         sink.create("prod", body(message=object()))
@@ -469,7 +469,7 @@ def test_what_is_no_json_cannot_be_sent() -> None:
 
 
 def test_faults_by_number() -> None:
-    """A fault applies to the call of its number only; that write is not stored."""
+    """A fault applies to the call with its number, and that write is not stored."""
     sink = FakeSink(faults={1: StatusError(503), 3: UnavailableError("gone")})
     with pytest.raises(StatusError):
         sink.create("prod", body())
@@ -481,7 +481,7 @@ def test_faults_by_number() -> None:
 
 
 def test_faults_by_function() -> None:
-    """A function is asked at each call."""
+    """A fault function is called for each request."""
     asked: list[SinkRequest] = []
 
     def fault(request: SinkRequest) -> BaseException | None:
@@ -507,20 +507,20 @@ def test_faults_by_function() -> None:
     ids=["number", "fault of a server", "class", "call 0", "text"],
 )
 def test_no_fault(faults: Any, error: type[Exception], text: str) -> None:
-    """A fault that could not happen is refused when the sink is made."""
+    """An invalid fault is refused by the constructor."""
     with pytest.raises(error, match=text):
         FakeSink(faults=faults)
 
 
 def test_function_that_gives_no_fault() -> None:
-    """A function that returns no fault raises at the call."""
+    """A fault function that returns no fault raises during the call."""
     sink = FakeSink(faults=lambda _: Status(503))  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match="not Status"):
         sink.create("prod", {"metadata": {"name": "a"}})
 
 
 def test_lost_answer() -> None:
-    """A lost answer lands, and raises all the same."""
+    """With a lost answer, the write is stored and an error is raised."""
     sink = FakeSink(faults={1: LostAnswer(), 2: LostAnswer(TimeoutError("read"))})
     with pytest.raises(UnavailableError):
         sink.create("prod", body())
@@ -530,7 +530,7 @@ def test_lost_answer() -> None:
 
 
 def test_lost_answer_under_a_broadcaster() -> None:
-    """A create whose answer is lost is found to exist, and patched: one object, the whole count."""
+    """A create whose answer was lost is found to exist and is patched: one object with the full count."""
     sink = FakeSink(faults={1: LostAnswer()})
     with kevents.EventBroadcaster(sleep_duration=0.01) as broadcaster:
         broadcaster.start_recording_to_sink(sink)
@@ -543,7 +543,7 @@ def test_lost_answer_under_a_broadcaster() -> None:
 
 
 def test_expire() -> None:
-    """An event that has expired is met with 404, and created again by a broadcaster."""
+    """An expired event is 404, and a broadcaster creates it again."""
     clock = FakeClock()
     sink = FakeSink(event_ttl=3600, clock=clock)
     with kevents.EventBroadcaster() as broadcaster:
@@ -558,7 +558,7 @@ def test_expire() -> None:
 
 
 def test_series() -> None:
-    """A sink for events.k8s.io has the rules of that API, and shows its bodies."""
+    """A sink for events.k8s.io has the rules of that API and returns its bodies."""
     sink = FakeSink(api_group="events.k8s.io", faults={1: StatusError(503), 2: LostAnswer()})
     with door.EventBroadcaster(sink, sleep_duration=0.01) as broadcaster:
         recorder = broadcaster.new_recorder("c")
@@ -579,7 +579,7 @@ def test_series() -> None:
 
 
 def test_group_of_a_sink() -> None:
-    """A broadcaster of the other API refuses the sink, and a group that there is not is refused by the sink."""
+    """A broadcaster refuses a sink of another API, and a sink refuses an unknown API group."""
     with pytest.raises(TypeError, match=r"FakeSink writes events\.k8s\.io/v1 events"):
         kevents.EventBroadcaster().start_recording_to_sink(FakeSink(api_group="events.k8s.io"))
     with pytest.raises(TypeError, match=r"FakeSink writes core/v1 events"):
@@ -589,7 +589,7 @@ def test_group_of_a_sink() -> None:
 
 
 def test_hang_and_release() -> None:
-    """Calls hang until they are released; meanwhile they are seen, and counted as under way."""
+    """Calls hang until `release`. Meanwhile they are visible and counted as in progress."""
     sink = FakeSink()
     sink.hang()
     threads = [threading.Thread(target=sink.create, args=("prod", body(f"e.{number}"))) for number in range(3)]
@@ -606,7 +606,7 @@ def test_hang_and_release() -> None:
 
 
 def test_two_at_once_for_one_event() -> None:
-    """A second call for an event while one is under way gets an AssertionError, and is kept."""
+    """A second concurrent call for one event raises an AssertionError and is stored as a violation."""
     sink = FakeSink()
     sink.hang()
     errors: list[BaseException | None] = []
@@ -629,7 +629,7 @@ def test_two_at_once_for_one_event() -> None:
 
 
 def test_a_broadcaster_never_has_two_at_once() -> None:
-    """Under many events and faults, a broadcaster never has two calls under way for one event."""
+    """With many events and faults, a broadcaster never makes two concurrent calls for one event."""
     sink = FakeSink(faults=lambda request: UnavailableError() if request.number % 3 == 0 else None)
     with kevents.EventBroadcaster(sleep_duration=0.01) as broadcaster:
         broadcaster.start_recording_to_sink(sink)
@@ -648,7 +648,7 @@ def test_wait_in_vain() -> None:
 
 
 def test_copies() -> None:
-    """The fake keeps and returns copies."""
+    """The fake stores and returns copies."""
     sink = FakeSink()
     given = body()
     sink.create("prod", given)
@@ -660,7 +660,7 @@ def test_copies() -> None:
 
 
 def test_clock() -> None:
-    """The clock stands still, goes on and back by seconds, and can be set."""
+    """The clock stands still, moves by seconds in both directions, and can be set."""
     clock = FakeClock(1_000)
     assert (clock(), clock()) == (1_000, 1_000)
     clock.advance(1.5)
@@ -673,13 +673,13 @@ def test_clock() -> None:
 
 
 def test_clock_needs_a_zone() -> None:
-    """Local time is never taken for UTC."""
+    """A datetime without a time zone is refused."""
     with pytest.raises(ValueError, match="without a zone"):
         FakeClock(datetime(2026, 1, 1))  # noqa: DTZ001 - that is the mistake
 
 
 def test_clock_of_a_broadcaster() -> None:
-    """It gives the events their times, and the correlator its windows."""
+    """A clock sets the times of a broadcaster's events and of the correlator."""
     clock = FakeClock(datetime(2026, 7, 24, 9, tzinfo=timezone.utc))
     sink = FakeSink()
     options = kevents.CorrelatorOptions(clock=clock, burst_size=1)
@@ -702,7 +702,7 @@ def test_clock_of_a_broadcaster() -> None:
 
 
 def test_fakes_say_how_much_they_hold() -> None:
-    """In a failing assertion a fake shows where it stands or what it holds, not an address."""
+    """The repr of a fake shows its time or its number of items."""
     fake, sink = FakeRecorder("operator"), FakeSink()
     fake.event(POD, "Normal", "Started", "up")
     sink.create("prod", body())
@@ -713,7 +713,7 @@ def test_fakes_say_how_much_they_hold() -> None:
 
 
 def test_an_event_to_compare_with() -> None:
-    """An event built by a test has no annotations and labels unless they are given; both are read-only."""
+    """A RecordedEvent without annotations and labels has empty ones. Both are read-only."""
     event = RecordedEvent(kevents.ObjectReference(name="web-0"), "Normal", "Started", "up")
     assert (event.annotations, event.labels, event.source) == ({}, {}, kevents.EventSource())
     with pytest.raises(TypeError):

@@ -342,7 +342,7 @@ def test_positions_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
 
 
 def test_retention_by_count(tmp_path: Path) -> None:
-    """`keep` newest closed segments are kept, and the open one is not counted."""
+    """The newest `keep` closed segments are kept. The open one is not counted."""
     with closing(FileSink(tmp_path, max_bytes=1, keep=2)) as sink:
         for rv in range(1, 8):
             sink.write(batch([rv]))

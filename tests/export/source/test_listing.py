@@ -89,7 +89,7 @@ class TestGaps:
         ids=["some", "none left", "short", "older lives", "no room", "nothing written", "no order", "short, no order"],
     )
     def test_expired(self, pause: int, listed: ListResult, why: str) -> None:
-        """A gap needs a pause longer than the event TTL, no surviving older event, and unused resourceVersions."""
+        """A gap needs a pause longer than the event TTL, no surviving older event, and missing resourceVersions."""
         assert why == why_gap(Position(STREAM, 70, NOW), listed, Order(70), NOW + pause, 3600.0)
 
     def test_reset(self) -> None:
