@@ -1,4 +1,4 @@
-"""Recording in kopf's operators: the recorder's habits, both ways to log in, and kopf running."""
+"""Recording in kopf operators: the recorder's API, both ways to log in, and kopf running."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ TIMES = (5.0, 15.0)
 
 
 def connection(api_server: APIServer, **fields: Any) -> kopf.ConnectionInfo:
-    """Return a login handler's result for an embedded server."""
+    """A login handler's result for an embedded server."""
     given = {"server": api_server.tls_url, "ca_data": api_server.ca, "token": api_server.token}
     return kopf.ConnectionInfo(**{**given, **fields})
 
 
 @pytest.fixture
 def broadcaster() -> Iterator[kevents.EventBroadcaster]:
-    """Give a broadcaster that is quick to try again."""
+    """A broadcaster with short retries."""
     with kevents.EventBroadcaster(sleep_duration=0.05) as broadcaster:
         yield broadcaster
 
 
 @pytest.fixture
 def recorder(broadcaster: kevents.EventBroadcaster) -> kevents.kopf.KopfRecorder:
-    """Give a recorder."""
+    """A recorder."""
     return kevents.kopf.KopfRecorder("an-operator", broadcaster)
 
 
@@ -60,7 +60,7 @@ def recorder(broadcaster: kevents.EventBroadcaster) -> kevents.kopf.KopfRecorder
 def seen(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
 ) -> list[kevents.Event]:
-    """Return a list that grows by the recorded events; the recorder is logged in to an embedded server."""
+    """A list that collects the recorded events. The recorder is logged in to an embedded server."""
     recorder.logged_in(connection(api_server))
     events: list[kevents.Event] = []
     broadcaster.start_event_watcher(events.append)
@@ -68,13 +68,13 @@ def seen(
 
 
 def told(broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]) -> list[tuple[str, str, str, str]]:
-    """Return object, type, reason and message of the recorded events, after all of them were handled."""
+    """Object, type, reason and message of the recorded events, after a flush."""
     assert broadcaster.flush(10)
     return [(event.reference.name, event.type, event.reason, event.message) for event in seen]
 
 
 def fail(text: str) -> None:
-    """Raise, as work does."""
+    """Raise an error as a handler might."""
     raise ConnectionError(text)
 
 
@@ -84,7 +84,7 @@ def fail(text: str) -> None:
 def test_habits(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
 ) -> None:
-    """The calls are those of kopf, by position and by name, with the two types that Kubernetes knows."""
+    """The calls have kopf's arguments, by position and by name, and record the two types of Kubernetes."""
     recorder.info(POD, "Done", "well")
     recorder.warn(POD, reason="Failed", message="badly")
     recorder.exception(POD, "Broken", exc=LookupError("no such thing"))
@@ -108,7 +108,7 @@ def test_habits(
 def test_several_objects(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
 ) -> None:
-    """Lists, tuples, generators and views, nested or empty, are several objects."""
+    """Lists, tuples, generators and views, nested or empty, stand for several objects."""
     for several in ([POD, OTHER], (POD, [OTHER]), iter([POD, OTHER]), {1: POD, 2: OTHER}.values(), [], [[]]):
         recorder.event(several, "Normal", "R", "m")
     recorder.for_object([POD, OTHER]).normal("R", "m")
@@ -118,7 +118,7 @@ def test_several_objects(
 def test_one_object(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
 ) -> None:
-    """Mappings, models and references can be iterated, but are one object."""
+    """A mapping, a model or a reference is one object, even if it is iterable."""
     reference = kubernetes.client.V1ObjectReference(api_version="v1", kind="Pod", name="web-0", namespace="default")
     for one in (POD, kopf.Body(POD), reference, kevents.get_reference(POD)):
         recorder.event(one, "Normal", "R", "m")
@@ -126,10 +126,10 @@ def test_one_object(
 
 
 class Hostile:
-    """Raises at whatever is done to it."""
+    """An object that raises on every use."""
 
     def __iter__(self) -> Iterator[object]:
-        """Raise, in the middle."""
+        """Yield one object, then raise."""
         yield POD
         raise OSError("gone")
 
@@ -141,7 +141,7 @@ class Hostile:
 
 
 def test_never_raises(recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster) -> None:
-    """Whatever is recorded: nothing is raised into a handler, and each refusal is counted."""
+    """No argument makes the recorder raise into a handler, and each refusal is counted."""
     endless: list[object] = []
     endless.append(endless)
     for objects in (iter(Hostile()), endless, None, "text", b"bytes", 7, [None, POD["metadata"]]):
@@ -152,7 +152,7 @@ def test_never_raises(recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.
 
 
 def test_strict(api_server: APIServer) -> None:
-    """A strict broadcaster's recorder raises for objects that cannot be listed, too."""
+    """The recorder of a strict broadcaster raises for objects that cannot be iterated, too."""
     with kevents.EventBroadcaster(strict=True) as broadcaster:
         recorder = kevents.kopf.KopfRecorder("an-operator", broadcaster)
         with pytest.raises(kevents.InvalidReferenceError, match="cannot iterate over the objects: OSError: gone"):
@@ -162,7 +162,7 @@ def test_strict(api_server: APIServer) -> None:
 
 
 def test_is_a_recorder(recorder: kevents.kopf.KopfRecorder, caplog: pytest.LogCaptureFixture) -> None:
-    """It is a recorder as any other; with another logger it keeps its habits."""
+    """The recorder satisfies the protocol, and keeps its API with another logger."""
     assert isinstance(recorder, kevents.Recorder)
     other = recorder.with_logger(logging.getLogger("mine"))
     with caplog.at_level(logging.WARNING, logger="mine"):
@@ -174,7 +174,7 @@ def test_is_a_recorder(recorder: kevents.kopf.KopfRecorder, caplog: pytest.LogCa
 def test_two_recorders_of_a_broadcaster(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
 ) -> None:
-    """Recorders of two components share their broadcaster's sink: each event is written once, none is refused."""
+    """Recorders of two components share their broadcaster's sink: each event is written once."""
     other = kevents.kopf.KopfRecorder("another", broadcaster)
     other.logged_in(connection(api_server))
     recorder.info(POD, "One", "m")
@@ -187,7 +187,7 @@ def test_two_recorders_of_a_broadcaster(
 
 
 class Untrue(str):
-    """A text that cannot be asked whether it is empty."""
+    """A string whose length raises."""
 
     __slots__ = ()
 
@@ -199,7 +199,7 @@ class Untrue(str):
 def test_exception_with_what_cannot_be_asked(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
 ) -> None:
-    """Whatever reason and message are: an exception that is recorded is not replaced by one of the recorder's."""
+    """Misbehaving reasons and messages never replace the recorded exception by another one."""
     recorder.exception(POD, Untrue("R"), LookupError("e"), message=Untrue("m"))
     recorder.exception(POD, None, LookupError("e"), message=None)  # type: ignore[arg-type]
     recorder.exception(POD, Hostile(), LookupError("e"), message="m")  # type: ignore[arg-type]
@@ -213,7 +213,7 @@ def test_exception_with_what_cannot_be_asked(
 
 @pytest.mark.parametrize("value", [7, "b", object()])
 def test_wrong_broadcaster(value: Any) -> None:
-    """An invalid broadcaster is refused when the recorder is built, not at the first event."""
+    """An invalid broadcaster is refused when the recorder is built."""
     with pytest.raises(TypeError, match=r"broadcaster must be a kevents\.EventBroadcaster"):
         kevents.kopf.install("an-operator", broadcaster=value, registry=kopf.OperatorRegistry())
 
@@ -228,7 +228,7 @@ def test_wrong_component(value: Any) -> None:
 def test_drain_is_off_the_loop(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
 ) -> None:
-    """While the cleanup handler waits for the server, the event loop goes on."""
+    """While the cleanup handler waits for the server, the event loop keeps running."""
     recorder.logged_in(connection(api_server))
     rule = api_server.fail(503)
     recorder.info(POD, "R", "m")
@@ -249,7 +249,7 @@ def test_drain_is_off_the_loop(
 def test_drain_beside_a_full_executor(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
 ) -> None:
-    """The drain waits for no place in the loop's executor, which work that blocks may fill for ever."""
+    """The cleanup does not use the loop's executor, which blocking work may fill."""
     recorder.logged_in(connection(api_server))
     recorder.info(POD, "R", "m")
     ended = threading.Event()
@@ -272,7 +272,7 @@ def test_drain_beside_a_full_executor(
 def test_drain_ends(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, api_server: APIServer
 ) -> None:
-    """A cleanup that takes too long returns False and drops nothing."""
+    """A cleanup that times out returns False and drops nothing."""
     recorder.logged_in(connection(api_server))
     api_server.fail(503)
     recorder.info(POD, "R", "m")
@@ -284,7 +284,7 @@ def test_drain_ends(
 def test_drain_without_login(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a login there is nothing to wait for: kopf logs in no more when it cleans up."""
+    """Without a login the cleanup does not wait, because kopf no longer logs in at that time."""
     monkeypatch.setattr("kevents.kopf._configuration", kubernetes.client.Configuration)  # nothing is loaded
     recorder.info(POD, "R", "m")
     assert not asyncio.run(asyncio.wait_for(recorder.cleanup(1000), 60))
@@ -297,11 +297,11 @@ def test_drain_without_login(
 
 @pytest.mark.wire
 class TestConnection(SinkContract):
-    """The contract of every sink, for the one that sends by the connection of kopf's login handler."""
+    """The sink contract with the connection of kopf's login handler."""
 
     @pytest.fixture
     def make_sink(self, monkeypatch: pytest.MonkeyPatch) -> MakeSink:
-        """Log in by a kubeconfig, as kopf does."""
+        """Log in with a kubeconfig, as kopf does."""
 
         def make(path: Path, request_timeout: tuple[float, float]) -> kevents.CoreV1EventSink:
             monkeypatch.setenv("KUBECONFIG", str(path))
@@ -313,7 +313,7 @@ class TestConnection(SinkContract):
 
 
 def sink_of(*infos: object) -> tuple[Login, kevents.CoreV1EventSink]:
-    """A sink that is logged in, one after the other."""
+    """A sink with these logins, one after the other."""
     login = Login()
     for info in infos:
         login.keep(info)
@@ -321,7 +321,7 @@ def sink_of(*infos: object) -> tuple[Login, kevents.CoreV1EventSink]:
 
 
 def test_later_login(api_server: APIServer) -> None:
-    """A later login is used for the next request; the former token is not sent again."""
+    """A later login is used for the next request, and the old token is not sent again."""
     api_server.add_user("first", "operator")
     login, sink = sink_of(connection(api_server, token="first"))
     sink.create("default", event(name="a"))
@@ -334,7 +334,7 @@ def test_later_login(api_server: APIServer) -> None:
 
 
 def test_no_credentials_twice(api_server: APIServer) -> None:
-    """A login that gave nothing, as kopf's own do when they do not apply, changes nothing."""
+    """A login without a result, as from kopf's own handlers when they do not apply, changes nothing."""
     login, sink = sink_of(connection(api_server), None)
     assert login.info is not None
     sink.create("default", event())
@@ -342,7 +342,7 @@ def test_no_credentials_twice(api_server: APIServer) -> None:
 
 
 def test_loaded_configuration(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a connection of a login handler, events go by the configuration that the process has loaded."""
+    """Without a login handler's connection, the sink uses the loaded process-wide configuration."""
     monkeypatch.setattr(kubernetes.client.Configuration, "_default", None)
     login, sink = sink_of()
     with pytest.raises(kevents.UnavailableError, match="kopf has not logged in yet"):
@@ -355,11 +355,11 @@ def test_loaded_configuration(api_server: APIServer, monkeypatch: pytest.MonkeyP
     assert [e["metadata"]["name"] for e in api_server.events()] == ["pod.1"]
     made: Any = login.api()
     retries = made._loaded.api_client.configuration.retries
-    assert False is retries  # kevents tries again, at times of its own
+    assert False is retries  # kevents retries at its own times
 
 
 def test_login_after_the_first_event(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A login handler's connection is used from then on, also if a loaded configuration was there before it."""
+    """A login handler's connection takes precedence from then on, even over a loaded configuration."""
     api_server.add_user("loaded", "somebody")
     configuration = kubernetes.client.Configuration(host=api_server.url)
     configuration.api_key = {"authorization": "Bearer loaded"}
@@ -375,13 +375,13 @@ def test_login_after_the_first_event(api_server: APIServer, monkeypatch: pytest.
 
 
 def test_a_login_with_nothing() -> None:
-    """An api whose login holds nothing says so, and what to do."""
+    """An api without a login raises with the fix."""
     with pytest.raises(kevents.UnavailableError, match=r"return recorder\.logged_in"):
         ConnectionApi(Login(), kubernetes.client).create_namespaced_event("default", {}, _request_timeout=(1, 1))
 
 
 def test_several_threads(api_server: APIServer) -> None:
-    """Senders that connect at once all get through."""
+    """Concurrent first requests of several senders all succeed."""
     api_server.fail(Delay(0.02))
     _, sink = sink_of(connection(api_server))
     threads = [threading.Thread(target=sink.create, args=("default", event(name=f"e-{n}"))) for n in range(8)]
@@ -394,7 +394,7 @@ def test_several_threads(api_server: APIServer) -> None:
 
 @pytest.mark.parametrize("name", ["../../../pods/x", "a/b?c=d", "100%", "é"])
 def test_paths(api_server: APIServer, name: str) -> None:
-    """Pitfall 25: a namespace or a name never leads to another path."""
+    """Pitfall 25: no namespace or name leads to another path."""
     part = quote(name, safe="")
     assert _path(name) == f"/api/v1/namespaces/{part}/events"
     assert _path(name, name) == f"/api/v1/namespaces/{part}/events/{part}"
@@ -419,7 +419,7 @@ def test_paths(api_server: APIServer, name: str) -> None:
     ids="-".join,
 )
 def test_unusable_credentials(api_server: APIServer, fields: dict[str, Any]) -> None:
-    """Pitfall 72: unusable credentials lose no event and are in no message; a later login is used."""
+    """Pitfall 72: unusable credentials lose no event and are not shown. A later login is used."""
     login, sink = sink_of(connection(api_server, **fields))
     with pytest.raises(kevents.UnavailableError) as caught:
         sink.create("default", event())
@@ -430,7 +430,7 @@ def test_unusable_credentials(api_server: APIServer, fields: dict[str, Any]) -> 
 
 
 def test_insecure(api_server: APIServer) -> None:
-    """A certificate of another issuer is refused, unless the login switches the check off."""
+    """A certificate of another issuer is refused, unless the login disables the verification."""
     _, sink = sink_of(connection(api_server, ca_data=None))
     with pytest.raises(kevents.UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
         sink.create("default", event())
@@ -440,7 +440,7 @@ def test_insecure(api_server: APIServer) -> None:
 
 
 def test_password(api_server: APIServer) -> None:
-    """A login by name and password sends both, and no token."""
+    """A login with user name and password sends both, and no token."""
     _, sink = sink_of(connection(api_server, token=None, username="me", password="secret"))
     with pytest.raises(kevents.StatusError) as caught:
         sink.create("default", event())
@@ -450,7 +450,7 @@ def test_password(api_server: APIServer) -> None:
 
 
 def test_password_without_a_header() -> None:
-    """User name and password are sent, even though kopf 1.44 makes no header of them."""
+    """User name and password are sent, although kopf 1.44 makes no header of them."""
     info: Any = SimpleNamespace(as_http_headers=dict, username="me", password="secret")
     assert _authorization(info) == {"authorization": "Basic " + base64.b64encode(b"me:secret").decode()}
     info.password = None
@@ -458,13 +458,13 @@ def test_password_without_a_header() -> None:
 
 
 def proxy_of(info: kopf.ConnectionInfo) -> tuple[str | None, dict[str, str]]:
-    """The proxy of a connection, and its headers."""
+    """The proxy of a connection, and the proxy's headers."""
     pool = _pool(info)
     return (pool.proxy.url, dict(pool.proxy_headers)) if pool.proxy else (None, {})
 
 
 def test_proxy(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The login's proxy is used, with its password; the environment's only where the login trusts that."""
+    """The login's proxy is used with its password, the environment's only if the login trusts the environment."""
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("https_proxy", "http://env:3128")
@@ -480,7 +480,7 @@ def test_proxy(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unusable_kind_of_login(caplog: pytest.LogCaptureFixture) -> None:
-    """Credentials that only kopf can use are logged, returned to kopf, and not used."""
+    """Credentials that only kopf can use are logged, returned to kopf, and not used for events."""
     with kevents.EventBroadcaster() as broadcaster:
         recorder = kevents.kopf.KopfRecorder("an-operator", broadcaster)
         session = object()
@@ -511,7 +511,7 @@ def login(**kwargs):
 def operator(
     folder: Path, server: APIServer, *, options: str = "", login: str = "", path: Path | None = None
 ) -> Operator:
-    """An operator for an embedded server that holds one widget."""
+    """An operator for an embedded server with one widget."""
     server.register("example.com/v1", "Widget", "widgets")
     server.create("example.com/v1", "widgets", {"metadata": {"name": "w", "namespace": "default"}})
     file = folder / "operator.py"
@@ -520,12 +520,12 @@ def operator(
 
 
 def written(server: APIServer) -> list[str]:
-    """The reasons of the events that the server holds."""
+    """The reasons of the stored events."""
     return sorted(event["reason"] for event in server.events())
 
 
 def test_operator(api_server: APIServer, tmp_path: Path) -> None:
-    """One line is enough: an operator records, and ends without a word."""
+    """One line installs the recorder: the operator records an event and ends silently."""
     with operator(tmp_path, api_server) as running:
         assert api_server.wait_for(lambda: written(api_server) == ["Created"], 60), running.log
         assert running.end() == 0, running.log
@@ -547,7 +547,7 @@ def test_no_login(api_server: APIServer, tmp_path: Path) -> None:
 
 
 def test_no_kubeconfig(api_server: APIServer, tmp_path: Path) -> None:
-    """Where kopf itself cannot log in, its error ends the operator; no identity but kopf's is tried."""
+    """If kopf cannot log in, its error ends the operator, and no other identity is used."""
     options = "); recorder.info({'apiVersion': 'v1', 'kind': 'Pod', 'metadata': {'name': 'p'}}, 'Early', ''"
     with operator(tmp_path, api_server, options=options, path=tmp_path / "nowhere") as running:
         running.wait()
@@ -557,7 +557,7 @@ def test_no_kubeconfig(api_server: APIServer, tmp_path: Path) -> None:
 
 
 def test_two_recorders(api_server: APIServer, tmp_path: Path) -> None:
-    """Two components in one operator are both drained."""
+    """Two components in one operator both deliver their events at the end."""
     options = '); other = kevents.kopf.install("another"'
     login = (
         "@kopf.on.cleanup()\ndef late(**_):\n    other.info(WIDGET, 'Late', '')\n    recorder.info(WIDGET, 'Late', '')"
@@ -577,7 +577,7 @@ def test_two_recorders(api_server: APIServer, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_server_away_at_the_end(api_server: APIServer, tmp_path: Path) -> None:
-    """An API server that hangs does not keep the operator from ending, and the lost events are logged."""
+    """A hanging API server does not keep the operator from ending, and the lost events are logged."""
     with operator(tmp_path, api_server) as running:
         api_server.fail(Hang(), path="/events")
         running.wait_until(lambda: running.said("Creation is processed: 1 succeeded"))
@@ -585,9 +585,9 @@ def test_server_away_at_the_end(api_server: APIServer, tmp_path: Path) -> None:
         assert running.said("shutdown dropped 1 event at its deadline")
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # kopf, told to stop at once, may leave its session open
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # kopf may leave its session open when it is stopped immediately
 def test_run_twice(api_server: APIServer, broadcaster: kevents.EventBroadcaster) -> None:
-    """An operator with a registry of its own, run twice in a process, is drained at each end."""
+    """An operator that runs twice in a process with its own registry delivers its events at each end."""
     registry = kopf.OperatorRegistry()
     recorder = kevents.kopf.install("an-operator", broadcaster=broadcaster, registry=registry, silence_kopf=True)
     drained: list[int] = []
@@ -626,7 +626,7 @@ def test_without_kopf() -> None:
 def test_bodies_of_kopf(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
 ) -> None:
-    """Pitfall 14: a body is a live view in daemons and timers; it is read in the call."""
+    """Pitfall 14: a body, which is a live view in daemons and timers, is read during the call."""
     source = json.loads(json.dumps(POD))
     body = kopf.Body(source)
     recorder.info(body, "R", "m")

@@ -1,4 +1,4 @@
-"""The metrics are what the ledgers say, as Prometheus gets them over HTTP; dashboard and alerts name no others."""
+"""The metrics over HTTP match the ledgers, and the dashboard and alerts use only existing metrics."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    """Give an empty registry."""
+    """An empty registry."""
     return CollectorRegistry()
 
 
 @pytest.fixture
 def url(registry: CollectorRegistry) -> Iterator[str]:
-    """Give the address where Prometheus would find the registry."""
+    """The URL at which Prometheus scrapes the registry."""
     server, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
     yield f"http://127.0.0.1:{server.server_port}/metrics"
     server.shutdown()
@@ -49,7 +49,7 @@ def url(registry: CollectorRegistry) -> Iterator[str]:
 
 
 def scrape(url: str) -> Samples:
-    """All samples, by name and labels; each is there once."""
+    """All samples, by name and labels. Each occurs once."""
     with urllib.request.urlopen(url, timeout=60) as answer:
         text = answer.read().decode()
     families = list(text_string_to_metric_families(text))
@@ -61,7 +61,7 @@ def scrape(url: str) -> Samples:
 
 
 def of_name(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
-    """The samples of one metric, by the values of their labels but the broadcaster's and watcher's."""
+    """The samples of one metric, by label values without broadcaster and watcher."""
     return {
         tuple(value for key, value in sorted(labels) if key not in ("broadcaster", "watcher")): value
         for (sample, labels), value in samples.items()
@@ -80,7 +80,7 @@ def record(broadcaster: kevents.EventBroadcaster) -> None:
 
 @pytest.fixture
 def scraped(registry: CollectorRegistry, url: str) -> Samples:
-    """Give a scrape after some recording."""
+    """A scrape after some events."""
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(FakeSink())
         kevents.prometheus.register(broadcaster, registry=registry)
@@ -92,7 +92,7 @@ def scraped(registry: CollectorRegistry, url: str) -> Samples:
 
 
 def test_scraped_over_http(registry: CollectorRegistry, url: str) -> None:
-    """Every ledger is there, under its name and unit, and agrees with the statistics."""
+    """Every ledger has metrics with its name and unit that agree with the statistics."""
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(FakeSink())
         kevents.prometheus.register(broadcaster, registry=registry)
@@ -117,7 +117,7 @@ def test_scraped_over_http(registry: CollectorRegistry, url: str) -> None:
 
 
 def test_reasons_begin_with_zero(scraped: Samples) -> None:
-    """Each possible reason of a loss is there before the first one: an increase from nothing would not be seen."""
+    """Each possible reason has a sample of 0 before its first loss, so that Prometheus sees the increase."""
     refused = dict.fromkeys(
         ("invalid_reference", "invalid_message", "recursion", "shutdown", "no_watcher", "internal"), 0.0
     )
@@ -133,7 +133,7 @@ def test_reasons_begin_with_zero(scraped: Samples) -> None:
 
 
 def test_rejections_by_code(registry: CollectorRegistry, url: str) -> None:
-    """Events refused by the server are counted by HTTP status."""
+    """Events that the server refuses are counted by HTTP status."""
     sink = FakeSink(faults=lambda request: kevents.StatusError(418, "Teapot"))
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(sink)
@@ -162,14 +162,14 @@ def test_closed_gate(registry: CollectorRegistry, url: str) -> None:
 
 
 def test_no_object_in_a_label(scraped: Samples) -> None:
-    """An object's name is in no label: their number would have no bound."""
+    """No label has the name of an object, because the number of objects is unbounded."""
     labels = {pair for _, labels in scraped for pair in labels}
     assert {key for key, _ in labels} == {"broadcaster", "watcher", "reason", "verb", "code", "cache"}
     assert [value for _, value in labels if POD.name in value] == []
 
 
 def test_names_follow_the_conventions(registry: CollectorRegistry) -> None:
-    """Counters end in _total and ages in _seconds; every metric has our prefix and a help text."""
+    """Counters end in _total and ages in _seconds. Every metric has the prefix and a help text."""
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(FakeSink())
         kevents.prometheus.register(broadcaster, registry=registry)
@@ -185,7 +185,7 @@ def test_names_follow_the_conventions(registry: CollectorRegistry) -> None:
 
 
 def test_several_broadcasters(registry: CollectorRegistry, url: str) -> None:
-    """Broadcasters in one registry are told apart by their names, until they are removed."""
+    """Broadcasters in one registry are distinguished by name, until they are removed."""
     with kevents.EventBroadcaster() as one, kevents.EventBroadcaster() as two:
         collector = kevents.prometheus.register(one, name="one", registry=registry)
         collector.add(two, "two")
@@ -204,7 +204,7 @@ def test_several_broadcasters(registry: CollectorRegistry, url: str) -> None:
 
 
 def test_twice(registry: CollectorRegistry) -> None:
-    """Two collectors of these metrics in one registry, or two broadcasters of one name, would spoil every scrape."""
+    """A second collector in a registry, or a second broadcaster with the same name, is refused."""
     with kevents.EventBroadcaster() as one, kevents.EventBroadcaster() as two:
         collector = kevents.prometheus.register(one, registry=registry)
         with pytest.raises(ValueError, match="add"):
@@ -220,7 +220,7 @@ def test_twice(registry: CollectorRegistry) -> None:
     "thing", [None, kevents.EventBroadcaster().new_recorder("c"), kevents.EventBroadcaster().start_event_watcher(print)]
 )
 def test_no_broadcaster(thing: Any, registry: CollectorRegistry) -> None:
-    """An object without statistics is refused when it is added, because it would make every scrape fail."""
+    """An object without statistics is refused when it is added, because it would break every scrape."""
     with pytest.raises(TypeError, match="broadcaster must be one of kevents, not "):
         kevents.prometheus.register(thing, registry=registry)
     assert generate_latest(registry) == b""
@@ -228,7 +228,7 @@ def test_no_broadcaster(thing: Any, registry: CollectorRegistry) -> None:
 
 @pytest.mark.parametrize("name", [None, 5, b"one"])
 def test_no_name(name: Any, registry: CollectorRegistry) -> None:
-    """A name that can be no label's value is refused when it is given."""
+    """A name that is no string is refused when it is given."""
     with (
         kevents.EventBroadcaster() as broadcaster,
         pytest.raises(TypeError, match="name must be a text, not "),
@@ -238,14 +238,14 @@ def test_no_name(name: Any, registry: CollectorRegistry) -> None:
 
 
 def test_half_a_character(registry: CollectorRegistry) -> None:
-    """A name that no scrape could give as UTF-8 is refused when it is given."""
+    """A name that cannot be encoded as UTF-8 is refused when it is given."""
     with kevents.EventBroadcaster() as broadcaster, pytest.raises(ValueError, match="is not valid Unicode"):
         kevents.prometheus.register(broadcaster, name="\ud800", registry=registry)
     assert generate_latest(registry) == b""
 
 
 def test_after_shutdown(registry: CollectorRegistry, url: str) -> None:
-    """The last figures stay after the broadcaster has ended."""
+    """The last figures remain after the broadcaster has ended."""
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(FakeSink())
         kevents.prometheus.register(broadcaster, registry=registry)
@@ -290,7 +290,7 @@ def expressions() -> list[str]:
 
 
 def tokens(expression: str) -> list[str]:
-    """The tokens of a PromQL expression: nothing is left over, and the brackets match."""
+    """The tokens of a PromQL expression. Fails on leftover text or unbalanced brackets."""
     found = [match[0] for match in TOKEN.finditer(expression)]
     assert "".join(found) == expression
     depth: list[str] = []
@@ -305,7 +305,7 @@ def tokens(expression: str) -> list[str]:
 
 @pytest.mark.parametrize("expression", expressions())
 def test_expression(expression: str, scraped: Samples) -> None:
-    """Each expression can be parsed, and names only metrics and labels that a scrape has."""
+    """Each expression can be parsed, and uses only metrics and labels of a scrape."""
     words = {token for token in tokens(expression) if re.fullmatch(r"[A-Za-z_]\w*", token)}
     metrics = {word for word in words if word.startswith("kevents_")}
     assert metrics
@@ -317,13 +317,13 @@ def test_expression(expression: str, scraped: Samples) -> None:
 
 @pytest.mark.parametrize("expression", expressions())
 def test_expression_by_a_parser(expression: str) -> None:
-    """Each expression is PromQL to a parser that others made."""
+    """An independent parser accepts each expression as PromQL."""
     parser = pytest.importorskip("promql_parser", reason="needs promql-parser")
     parser.parse(expression.replace("$__rate_interval", "1m"))
 
 
 def test_dashboard() -> None:
-    """Every panel has a place of its own, and all data comes from the source that the reader chooses."""
+    """Panels do not overlap, and all data comes from the selected data source."""
     dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     assert dashboard["schemaVersion"] >= 36
     assert [v["name"] for v in dashboard["templating"]["list"]] == ["datasource", "namespace", "broadcaster"]
@@ -346,7 +346,7 @@ def test_dashboard() -> None:
 
 
 def test_alerts() -> None:
-    """Every alert has a severity, tells what is wrong, and its templates use labels that its expression keeps."""
+    """Every alert has a severity and a description. Its templates use labels that its expression keeps."""
     assert len(rules()) == len({rule["alert"] for rule in rules()})
     for rule in rules():
         assert {"warning", "info"} >= {rule["labels"]["severity"]}
@@ -360,7 +360,7 @@ def test_alerts() -> None:
 
 
 def test_page(registry: CollectorRegistry) -> None:
-    """The page lists every metric with its kind, its labels and its help text, and no other."""
+    """The page lists exactly the existing metrics, with type, labels and help text."""
     listed = re.findall(
         r"^\| `(kevents_\w+)` \| (\w+) \| ([^|]*) \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -375,7 +375,7 @@ def test_page(registry: CollectorRegistry) -> None:
 
 
 def test_alerts_of_the_page() -> None:
-    """The page explains every alert, in the file's order."""
+    """The page explains every alert, in the order of the file."""
     assert re.findall(r"^\| `(Kevents\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE) == [
         rule["alert"] for rule in rules()
     ]

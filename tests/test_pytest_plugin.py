@@ -1,4 +1,4 @@
-"""The pytest plugin provides its fixtures, and costs nothing in tests that use none."""
+"""The pytest plugin provides its fixtures, and costs nothing in tests without them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/testing.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-# The plugin by its module, whether or not it is installed as an entry point; and none of this repository's options.
+# Load the plugin by its module, even if it is not installed as an entry point, without this repository's options.
 PLUGIN = ("-p", "no:kevents", "-p", "kevents.pytest_plugin")
 
 
 def run_pytest(
     folder: Path, code: str, *arguments: str, path: tuple[Path, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run a file of tests in a folder of its own, warnings being errors."""
+    """Run a file of tests in its own folder, with warnings as errors."""
     (folder / "test_it.py").write_text(code, encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n", encoding="utf-8")
     paths = os.pathsep.join(map(str, (*path, ROOT)))
@@ -36,13 +36,13 @@ def run_pytest(
 
 
 def outcome(done: subprocess.CompletedProcess[str]) -> str:
-    """The last line of pytest's, without its seconds."""
+    """The last line of pytest's output, without its duration."""
     return re.sub(r" in [\d.]+s.*", "", done.stdout.strip().splitlines()[-1])
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.split("def test_")[1].split("(")[0])
 def test_page(code: str, tmp_path: Path) -> None:
-    """Each block of the page is a file of tests that pass."""
+    """Each block of the page is a file of passing tests."""
     done = run_pytest(tmp_path, code, *PLUGIN)
     assert outcome(done) == f"{code.count('def test_')} passed", done.stdout + done.stderr
 
@@ -71,7 +71,7 @@ def test_server(events_api_server):
 
 
 def test_fixtures(tmp_path: Path) -> None:
-    """Each test gets a new fixture, of the class that the page names."""
+    """Each test gets a new fixture of the documented class."""
     done = run_pytest(tmp_path, FIXTURES, *PLUGIN)
     assert outcome(done) == "3 passed", done.stdout + done.stderr
     listed = set(re.findall(r"^\| `(\w+)` \| `(\w+)`", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
@@ -85,7 +85,7 @@ def test_fixtures(tmp_path: Path) -> None:
 
 
 def test_server_ends(tmp_path: Path) -> None:
-    """The server's threads end with the test, also with one that fails."""
+    """The server's threads end with the test, even if it fails."""
     code = """
 import threading
 
@@ -110,7 +110,7 @@ def test_loaded():
 
 
 def test_cheap(tmp_path: Path) -> None:
-    """Nothing heavy is imported before a fixture is asked for: every pytest run of every user has the plugin."""
+    """Nothing heavy is imported before a fixture is used, because every pytest run loads the plugin."""
     done = run_pytest(tmp_path, LOADED, *PLUGIN)
     assert outcome(done) == "1 passed", done.stdout
 
@@ -124,7 +124,7 @@ def entry_point(folder: Path) -> None:
 
 
 def test_found_by_its_entry_point(tmp_path: Path) -> None:
-    """Installed, the plugin needs no option; ``-p no:kevents`` leaves it out."""
+    """An installed plugin needs no option, and ``-p no:kevents`` disables it."""
     site = tmp_path / "site"
     site.mkdir()
     entry_point(site)

@@ -1,4 +1,4 @@
-"""The command `kevents`: its help, and one clear line for every mistake of its user."""
+"""The command `kevents`: its help, and one clear line for every error of its user."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process: its status and output."""
+    """Run the command in this process. Returns its status, output and errors."""
 
     def command(*arguments: object) -> tuple[int, str, str]:
         try:
@@ -45,7 +45,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def refused(run: Run, path: object) -> str:
-    """The one line that a kubeconfig is refused with."""
+    """The error line for this kubeconfig."""
     status, out, err = run("demo", "--server", path)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("kevents: ")
@@ -54,7 +54,7 @@ def refused(run: Run, path: object) -> str:
 
 
 def test_help(run: Run) -> None:
-    """The help names the commands, and shows how kevents is used."""
+    """The help names the commands, and shows an example."""
     status, out, err = run("--help")
     assert (status, err) == (0, "")
     for part in ("kevents demo", "--server", "start_recording_to_sink", "BackupFailed"):
@@ -63,7 +63,7 @@ def test_help(run: Run) -> None:
 
 
 def test_help_of_the_demo(run: Run) -> None:
-    """The demonstration's help has its options and the meaning of its status."""
+    """The help of the demonstration has its options and exit statuses."""
     _, out, _ = run("demo", "--help")
     for part in ("--server KUBECONFIG", "--seconds N", "--plain", "NO_COLOR", "exit status"):
         assert part in out
@@ -72,20 +72,20 @@ def test_help_of_the_demo(run: Run) -> None:
 @pytest.mark.parametrize("columns", [60, 80, 132])
 @pytest.mark.parametrize("command", ["", "demo", "tail", "export", "check", "read"])
 def test_help_fills_the_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, columns: int) -> None:
-    """Paragraphs and tables go to the end of the terminal and no further; examples are left as they are."""
+    """Paragraphs and tables use the terminal's width and never exceed it. Examples are not wrapped."""
     monkeypatch.setenv("COLUMNS", str(columns))
     status, out, _ = run(*filter(None, [command]), "--help")
     assert status == 0
     examples = re.compile(r" +(kevents|import|kubectl|with|broadcaster|recorder|AWS)")
     assert [line for line in out.splitlines() if len(line) > columns - 2 and not examples.match(line)] == []
-    paragraph = out.split("\n\n")[1].split("\n")  # behind the usage
+    paragraph = out.split("\n\n")[1].split("\n")  # after the usage
     words = [line.split()[0] for line in paragraph[1:]]
     assert words
     assert [word for line, word in zip(paragraph, words, strict=False) if len(f"{line} {word}") <= columns - 2] == []
 
 
 def test_help_keeps_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of a table goes on below its text; a line of an example is not cut, however narrow the terminal."""
+    """A table row wraps below its text. An example line is never wrapped, even on a narrow terminal."""
     monkeypatch.setenv("COLUMNS", "50")
     _, out, _ = run("tail", "--help")
     assert "\n  kevents tail --kind Pod --name 'web-*' -o json | jq .reason\n" in out
@@ -93,26 +93,26 @@ def test_help_keeps_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_says_where_tail_begins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tail begins with new events unless --since is given; read begins with the first."""
+    """Tail starts with new events unless --since is given. Read starts with the first event."""
     monkeypatch.setenv("COLUMNS", "200")
     assert "last 30s, 10m, 2h or 7d; default: only new events\n" in run("tail", "--help")[1]
     assert "only events of the last 30s, 10m, 2h or 7d\n" in run("read", "--help")[1]
 
 
 def test_no_command(run: Run) -> None:
-    """Without a command there is the help, and the status of a wrong usage."""
+    """Without a command the help is printed, and the status is that of a wrong usage."""
     status, out, err = run()
     assert (status, out) == (2, "")
     assert "kevents demo" in err
 
 
 def test_version(run: Run) -> None:
-    """The version is the package's."""
+    """`--version` prints the version of the package."""
     assert run("--version") == (0, f"kevents {kevents.__version__}\n", "")
 
 
 def test_module() -> None:
-    """`python -m kevents` is the command."""
+    """`python -m kevents` runs the command."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "kevents", "--version"], capture_output=True, text=True, check=False
     )
@@ -121,7 +121,7 @@ def test_module() -> None:
 
 @pytest.mark.parametrize("seconds", ["2.9", "61", "nan", "-5", "soon", ""])
 def test_wrong_seconds(run: Run, seconds: str) -> None:
-    """A wrong duration is named, with the allowed ones."""
+    """The error for a wrong duration shows it and the allowed range."""
     status, _, err = run("demo", f"--seconds={seconds}")
     assert status == 2
     assert f"argument --seconds: must be a number from 3 to 60, not {seconds!r}" in err
@@ -139,7 +139,7 @@ def test_wrong_seconds(run: Run, seconds: str) -> None:
     ],
 )
 def test_unusable_kubeconfig(run: Run, tmp_path: Path, content: bytes | None, why: str) -> None:
-    """The error of an unusable kubeconfig has its path, the reason and the fix, and nothing of its content."""
+    """The error for an unusable kubeconfig has its path, the reason and the fix, but none of its content."""
     path = tmp_path / "kubeconfig"
     if content is not None:
         path.write_bytes(content)
@@ -150,13 +150,13 @@ def test_unusable_kubeconfig(run: Run, tmp_path: Path, content: bytes | None, wh
 
 
 def test_a_name_with_escapes(run: Run, tmp_path: Path) -> None:
-    """Pitfall 71: arguments are shown escaped."""
+    """Pitfall 71: arguments are escaped in errors."""
     assert "\x1b" not in refused(run, f"{tmp_path}/\x1b[31m")
 
 
 @pytest.mark.wire
 def test_nobody_answers(run: Run, api_server: APIServer) -> None:
-    """The error of a cluster that does not answer has its address and the fix."""
+    """The error for an unreachable cluster has its address and the fix."""
     path = api_server.kubeconfig()
     api_server.stop_listening()
     line = refused(run, path)
@@ -176,7 +176,7 @@ def test_nobody_answers(run: Run, api_server: APIServer) -> None:
     ],
 )
 def test_refused_user(run: Run, api_server: APIServer, verbs: set[str], missing: str) -> None:
-    """A missing permission is reported with its rule before anything is written."""
+    """A missing permission is reported with its rule, before anything is written."""
     api_server.add_user(SECRET, "weak-user", verbs)
     line = refused(run, api_server.kubeconfig(token=SECRET))
     assert f"refused to {missing} events" in line
@@ -187,15 +187,15 @@ def test_refused_user(run: Run, api_server: APIServer, verbs: set[str], missing:
 
 @pytest.mark.wire
 def test_unknown_user(run: Run, api_server: APIServer) -> None:
-    """Credentials that are not accepted are not a lack of permission."""
+    """Rejected credentials are not reported as a missing permission."""
     assert "its credentials are not accepted" in refused(run, api_server.kubeconfig(token=SECRET))
 
 
 class Website(BaseHTTPRequestHandler):
-    """Something that is no API server."""
+    """A web server that is no API server."""
 
     def do_GET(self) -> None:
-        """Answer with a page."""
+        """Answer with an HTML page."""
         self.send_response(404 if getattr(self.server, "lost", False) else 200)
         self.end_headers()
         self.wfile.write(b"<html>welcome</html>")
@@ -206,7 +206,7 @@ class Website(BaseHTTPRequestHandler):
 
 @contextmanager
 def website(*, lost: bool) -> Iterator[str]:
-    """Its address."""
+    """Run the web server. Yields its address."""
     with HTTPServer(("127.0.0.1", 0), Website) as server:
         server.lost = lost  # type: ignore[attr-defined]
         thread = Thread(target=server.serve_forever, args=(0.01,))
@@ -219,7 +219,7 @@ def website(*, lost: bool) -> Iterator[str]:
 @pytest.mark.wire
 @pytest.mark.parametrize("lost", [False, True])
 def test_no_api_server(run: Run, tmp_path: Path, *, lost: bool) -> None:
-    """A server that is no API server is reported as such."""
+    """The error for a web server shows that it is no API server."""
     path = tmp_path / "kubeconfig"
     with website(lost=lost) as address:
         path.write_text(kubeconfig(address, SECRET), encoding="utf-8")
@@ -230,7 +230,7 @@ def test_no_api_server(run: Run, tmp_path: Path, *, lost: bool) -> None:
 
 @pytest.mark.wire
 def test_cleaning_up_in_vain(api_server: APIServer) -> None:
-    """If the cluster stops before the cleanup, the error names the events that are left."""
+    """If the cluster is gone before the cleanup, the error names the remaining events."""
     cluster = Cluster(str(api_server.kubeconfig()))
     api_server.stop_listening()
     with pytest.raises(ClusterError, match=f"events of {cluster.component} are left in the namespace default"):
@@ -240,7 +240,7 @@ def test_cleaning_up_in_vain(api_server: APIServer) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize(("user", "missing"), [("stranger", "list"), ("recorder", "list")])
 def test_refused_user_on_a_real_server(run: Run, real_server: RealServer, user: str, missing: str) -> None:
-    """A real API server's refusal is reported as that of the embedded one."""
+    """A refusal by a real API server is reported like one by the embedded server."""
     line = refused(run, real_server.kubeconfig(user))
     assert f"refused to {missing} events" in line
     assert f'User "{user}" cannot {missing} resource "events"' in line
@@ -250,7 +250,7 @@ def test_refused_user_on_a_real_server(run: Run, real_server: RealServer, user: 
 
 
 def test_seconds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demonstration takes the given time, within bounds."""
+    """The demonstration takes the given time, within the allowed range."""
     given: list[float] = []
     monkeypatch.setattr(_cli, "demonstrate", lambda out, server, seconds, plain: given.append(seconds) or 0)
     assert run("demo", "--seconds", "7.5") == (0, "", "")
@@ -261,7 +261,7 @@ def test_seconds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C is a line and the status that a shell expects, not a traceback."""
+    """Ctrl-C prints one line without a traceback, and gives the usual status."""
 
     def interrupt(*_: object, **__: object) -> int:
         raise KeyboardInterrupt
@@ -282,7 +282,7 @@ def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bug_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing module of kevents itself is a bug, without advice to install something."""
+    """A missing module of kevents itself is a bug, and the error does not advise to install a package."""
     monkeypatch.delattr("kevents.export._operate.commands", raising=False)
     monkeypatch.setitem(sys.modules, "kevents.export._operate.commands", None)
     with pytest.raises(ModuleNotFoundError, match=r"_operate\.commands"):

@@ -1,4 +1,4 @@
-"""The demonstration: played in a child process, its table and numbers read, its checks broken."""
+"""The demonstration: run in a child process, with checks of its table, its numbers and its own checks."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment, as on a terminal of good manners."""
+    """The environment of this process, as on a terminal with colours."""
     kept = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "COLUMNS", "LINES"}}
     return {**kept, "TERM": "xterm-256color", "PYTHONUTF8": "1", **changes}
 
 
 def play(*arguments: object, code: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run the demonstration in a pipe; with code, that runs first in the same process."""
+    """Run the demonstration in a pipe. `code` runs first in the same process."""
     command = [*COMMAND, *map(str, arguments)]
     if code:
         start = f"{code}\nimport sys; from kevents._cli.main import main; sys.exit(main(['demo', '--seconds', '3']))"
@@ -49,29 +49,29 @@ def play(*arguments: object, code: str = "", **changes: str) -> subprocess.Compl
 
 @pytest.fixture(scope="module")
 def plain() -> subprocess.CompletedProcess[str]:
-    """One demonstration in a pipe."""
+    """One run of the demonstration in a pipe."""
     return play()
 
 
 def rows(text: str) -> list[tuple[str, ...]]:
-    """Count, type, reason and object of each row of each table."""
+    """Count, type, reason and object of each table row."""
     return re.findall(r"^   \d+s +(\d+) +(Normal|Warning) +(\w+) +(\S+)  ", text, re.MULTILINE)
 
 
 def numbers(text: str) -> dict[str, int]:
-    """The numbers of the account."""
+    """The numbers of the final summary."""
     return {name: int(number) for name, number in re.findall(r"^  +([a-z]+) +(\d+)  \S", text, re.MULTILINE)}
 
 
 def test_ends_well(plain: subprocess.CompletedProcess[str]) -> None:
-    """The demonstration ends by itself, with status 0 and nothing on stderr, and all its checks hold."""
+    """The demonstration ends by itself with status 0, nothing on stderr, and all checks passed."""
     assert (plain.returncode, plain.stderr) == (0, "")
     assert re.search(r"^All \d+ checks hold\.$", plain.stdout, re.MULTILINE)
     assert "✗" not in plain.stdout
 
 
 def test_table(plain: subprocess.CompletedProcess[str]) -> None:
-    """After each stage it shows the rows that have changed, under kubectl's columns."""
+    """Each stage shows the changed rows with kubectl's columns."""
     similar = ("1", "Warning", "UploadFailed", "pod/uploader-0")
     expected = [
         ("8", "Warning", "ConnectFailed", "backup/nightly"),
@@ -89,7 +89,7 @@ def test_table(plain: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_numbers(plain: subprocess.CompletedProcess[str]) -> None:
-    """The account adds up, and every loss has its reason."""
+    """The numbers of the summary add up, and every loss has its reason."""
     found = numbers(plain.stdout)
     expected = {"recorded": RECORDED, "refused": 2, "published": RECORDED - 2, "filtered": 175, "dropped": 0}
     expected |= {"delivered": RECORDED - 2 - 175, "created": 18, "aggregated": 5, "recreated": 1}
@@ -101,7 +101,7 @@ def test_numbers(plain: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_shows_what_is_logged(plain: subprocess.CompletedProcess[str]) -> None:
-    """The log lines of kevents are part of the demonstration."""
+    """The log lines of kevents are part of the output."""
     text = " ".join(plain.stdout.split())
     for part in (
         "(reason BackupFailed), invalid_type: event type 'Info' is not supported",
@@ -112,14 +112,14 @@ def test_shows_what_is_logged(plain: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_nothing_raw(plain: subprocess.CompletedProcess[str]) -> None:
-    """Pitfall 71: in a pipe there are no colours, and a message's own escapes are shown as text."""
+    """Pitfall 71: in a pipe there are no colours, and escape codes in messages are shown as text."""
     assert [char for char in plain.stdout if char != "\n" and not char.isprintable()] == []
     assert r"the store said: \x1b[31;5m4 shards missing\x1b[0m" in plain.stdout
     assert [line for line in plain.stdout.splitlines() if len(line) > 100 and not re.match(r" +\d+s ", line)] == []
 
 
 def test_broken_number() -> None:
-    """If an event is missing on the server, its check fails, is shown (in ASCII, too), and the status is 1."""
+    """If an event is missing on the server, its check fails and is shown (also in ASCII), and the status is 1."""
     done = play(
         PYTHONUTF8="0",
         PYTHONIOENCODING="ascii",
@@ -138,7 +138,7 @@ def test_broken_number() -> None:
 
 
 def test_broken_pipe() -> None:
-    """A reader that closes the pipe early sees no traceback."""
+    """A reader that closes the pipe early causes no traceback."""
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
     ) as process:
@@ -152,7 +152,7 @@ def test_broken_pipe() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_interrupted() -> None:
-    """Ctrl-C prints a line, and no traceback."""
+    """Ctrl-C prints one line without a traceback."""
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
     ) as process:
@@ -165,14 +165,14 @@ def test_interrupted() -> None:
 
 @pytest.mark.slow
 def test_takes_under_15_seconds() -> None:
-    """Left to itself it is over within 15 seconds."""
+    """The default demonstration ends within 15 seconds."""
     began = time.monotonic()
     assert subprocess.run([*COMMAND[:-2]], capture_output=True, check=False, env=environment()).returncode == 0
     assert time.monotonic() - began < 15
 
 
 def on_terminal(columns: int, lines: int, *arguments: str, **changes: str) -> tuple[int, str]:
-    """Run the demonstration on a terminal of a size; its status, and all that it wrote."""
+    """Run the demonstration on a terminal of this size. Returns its status and its output."""
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     ours, theirs = pty.openpty()
     size = lines.to_bytes(2, sys.byteorder) + columns.to_bytes(2, sys.byteorder) + bytes(4)
@@ -187,7 +187,7 @@ def on_terminal(columns: int, lines: int, *arguments: str, **changes: str) -> tu
 
 
 def read_all(terminal: IO[bytes]) -> bytes:
-    """All output until the other side is closed, which a terminal reports as an error."""
+    """Read all output until the other side is closed, which a terminal reports as an error."""
     parts: list[bytes] = []
     try:
         while part := terminal.read(65536):
@@ -199,7 +199,7 @@ def read_all(terminal: IO[bytes]) -> bytes:
 
 @pytest.mark.parametrize(("columns", "lines", "no_color"), [(80, 24, ""), (100, 30, "1")])
 def test_on_a_terminal(columns: int, lines: int, no_color: str) -> None:
-    """On a terminal it redraws in place, in colours unless NO_COLOR is set; no frame is larger than the screen."""
+    """On a terminal the screen is redrawn in place, in colours unless NO_COLOR is set. No frame exceeds the screen."""
     status, text = on_terminal(columns, lines, NO_COLOR=no_color)
     frames = re.split(r"\x1b\[\d+F", text)
     assert status == 0
@@ -217,7 +217,7 @@ def test_on_a_terminal(columns: int, lines: int, no_color: str) -> None:
 
 
 def test_plain_on_a_terminal() -> None:
-    """Asked to, it appends lines on a terminal as well."""
+    """With `--plain` lines are appended on a terminal as well."""
     status, text = on_terminal(80, 24, "--plain")
     assert (status, "\x1b" in text, len(rows(text))) == (0, False, 18)
 
@@ -225,7 +225,7 @@ def test_plain_on_a_terminal() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="a terminal of that system")
 @pytest.mark.parametrize(("kind", "expected"), [("xterm", True), ("dumb", False)])
 def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch, kind: str, expected: bool) -> None:  # noqa: FBT001
-    """A terminal that can do nothing else gets lines appended."""
+    """On a dumb terminal lines are appended."""
     monkeypatch.setenv("TERM", kind)
     terminal: Any = type("Terminal", (), {"isatty": lambda self: True})()
     assert is_terminal(terminal) == expected
@@ -233,7 +233,7 @@ def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch, kind: str, expected: boo
 
 @pytest.mark.e2e
 def test_on_a_real_server(real_server: RealServer) -> None:
-    """On a real cluster the numbers are the same; the outage is explained, and the events are removed."""
+    """On a real cluster the numbers are the same, the outage is explained, and the events are removed."""
     before = real_server.kubectl("get", "events", "-A", "-o", "name")
     done = play("--server", real_server.kubeconfig())
     text = " ".join(done.stdout.split())
@@ -246,7 +246,7 @@ def test_on_a_real_server(real_server: RealServer) -> None:
 
 @pytest.mark.e2e
 def test_interrupted_on_a_real_server(real_server: RealServer) -> None:
-    """After Ctrl-C it removes its events from the cluster, too."""
+    """After Ctrl-C the events are removed from the cluster, too."""
     before = real_server.kubectl("get", "events", "-A", "-o", "name")
     command = [*COMMAND, "--server", str(real_server.kubeconfig())]
     with subprocess.Popen(
@@ -265,19 +265,19 @@ def test_interrupted_on_a_real_server(real_server: RealServer) -> None:
 
 
 class Stream:
-    """Keeps the output."""
+    """Collects the output."""
 
     encoding = "utf-8"
 
     text = ""
 
     def write(self, text: str) -> int:
-        """Keep it."""
+        """Append the text."""
         self.text += text
         return len(text)
 
     def flush(self) -> None:
-        """There is nothing to be done."""
+        """Nothing to flush."""
 
 
 def paper(*, colour: bool = False) -> tuple[Paper, Stream]:
@@ -287,7 +287,7 @@ def paper(*, colour: bool = False) -> tuple[Paper, Stream]:
 
 
 def test_expectations_are_those_of_the_design() -> None:
-    """The expected numbers come from client-go's defaults: 25 at once, combined from the tenth, a token in 300 s."""
+    """The expected numbers follow from client-go's defaults: burst 25, combined from the tenth, a token in 300 s."""
     assert (_demo_story.FILTERED, _demo_story.AGGREGATED) == (175, 5)
     stages = _demo_story.stages("-x", "{0}", 1.0)
     counts = {key: value for stage in stages for key, value in stage.expected.items()}
@@ -300,13 +300,13 @@ def test_expectations_are_those_of_the_design() -> None:
 
 @pytest.mark.parametrize("length", ["title", "result"])
 def test_stages_fit_into_80_columns(length: str) -> None:
-    """A stage's title and result stand on one line of a small terminal."""
+    """A stage's title and result fit on one line of 80 columns."""
     limits = {"title": 33, "result": 39}
     assert [s.title for s in _demo_story.stages("", "", 1.0) if len(getattr(s, length)) > limits[length]] == []
 
 
 def test_failed_check_says_what_must_be() -> None:
-    """A failed check shows the actual and the expected value; one that holds shows the value."""
+    """A failed check shows the actual and the expected value, a passed one its value."""
     board, stream = paper()
     board.write(*check_list([("good", 1, 1), ("bad", {"a": 1}, {})], board))
     assert stream.text == "  ✓ good: 1\n  ✗ bad: none, but must be 1 a\n"
@@ -314,7 +314,7 @@ def test_failed_check_says_what_must_be() -> None:
 
 @pytest.mark.parametrize("broken", ["count", "missing", "more"])
 def test_every_object_is_checked(broken: str) -> None:
-    """A wrong count, a missing object and one too many each fail a check."""
+    """A wrong count, a missing object and an extra object each fail a check."""
     expected = {("pod/a", "R"): (1, 2), ("pod/b", "R"): (3,)}
     events = [event("a", 1), event("a", 2), event("b", 3)]
     held = {"count": [*events[:2], event("b", 4)], "missing": events[:2], "more": [*events, event("c", 1)]}[broken]
@@ -329,7 +329,7 @@ def test_every_object_is_checked(broken: str) -> None:
 
 
 def event(name: str, count: int, message: str = "m", kind: str = "Warning") -> dict[str, Any]:
-    """An event as a server holds it."""
+    """An event as a server stores it."""
     return {
         "metadata": {"name": f"{name}.{count:x}"},
         "involvedObject": {"kind": "Pod", "name": name},
@@ -342,12 +342,12 @@ def event(name: str, count: int, message: str = "m", kind: str = "Warning") -> d
 
 
 def text_of(lines: Sequence[list[tuple[str, str]]]) -> list[str]:
-    """Lines without styles."""
+    """The lines without styles."""
     return ["".join(text for text, _ in line) for line in lines]
 
 
 def test_table_escapes_and_aligns() -> None:
-    """Pitfall 71: one event a line, control characters escaped, columns under their heads."""
+    """Pitfall 71: the table has one line per event, escaped control characters and aligned columns."""
     now = 1784883607 * 10**9
     expected = [
         "LAST SEEN  COUNT  TYPE     REASON  OBJECT      MESSAGE",
@@ -358,7 +358,7 @@ def test_table_escapes_and_aligns() -> None:
 
 
 def test_cut() -> None:
-    """A line that is too long is cut with a mark, whatever its styles are."""
+    """A line that is too long is cut with an ellipsis, with any styles."""
     board, _ = paper()
     line = [("abc", "bold"), ("def", "")]
     assert [board.text(line, width) for width in (6, 5, 3)] == ["abcdef", "abcd…", "ab…"]
@@ -368,7 +368,7 @@ STAGE = Stage("title", "result", "an explanation", lambda _: iter(()), {})
 
 
 def test_plain_screen_marks_a_failed_stage() -> None:
-    """A failed stage is marked; its log lines are shown with it."""
+    """A failed stage is marked, and shown with its log lines."""
     board, stream = paper()
     screen = PlainScreen(board, lambda: [event("a", 1)], [("t", "")], [STAGE])
     screen.begin(STAGE)
@@ -379,7 +379,7 @@ def test_plain_screen_marks_a_failed_stage() -> None:
 
 
 def test_live_screen_keeps_what_changed_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where not all rows fit, those stay that changed last, in their order, and the rest is counted."""
+    """If not all rows fit, the most recently changed ones are shown in order, and the rest is counted."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "12")
     board, stream = paper()

@@ -1,4 +1,4 @@
-"""The command `kevents record`: one event about any object, and a clear line for every mistake."""
+"""The command `kevents record`: one event about any object, and a clear line for every error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(api_server: APIServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command in this process: its status, and its output."""
+    """Run the command in this process. Returns its status, output and errors."""
     kubeconfig = api_server.kubeconfig()
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr(_record, "_WAITS", (0.01, 0.0))
@@ -40,7 +40,7 @@ def run(api_server: APIServer, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 
 def make(server: APIServer, resource: str, api_version: str, kind: str, name: str, namespace: str = "") -> str:
-    """Create an object; its uid."""
+    """Create an object. Returns its uid."""
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     made = server.create(
         api_version, resource, {"apiVersion": api_version, "kind": kind, "metadata": metadata}, namespace
@@ -50,14 +50,14 @@ def make(server: APIServer, resource: str, api_version: str, kind: str, name: st
 
 @pytest.fixture
 def pod(api_server: APIServer) -> str:
-    """A pod's uid."""
+    """The uid of a pod."""
     api_server.register("v1", "Pod", "pods")
     return make(api_server, "pods", "v1", "Pod", "web-0", "default")
 
 
 @pytest.mark.parametrize("kind", ["pod", "pods", "Pod"])
 def test_record(api_server: APIServer, run: Run, pod: str, kind: str) -> None:
-    """The event has the object's uid, so that kubectl describe shows it; its name is printed."""
+    """The event has the object's uid, so that kubectl describe shows it. Its name is printed."""
     status, out, err = run(f"{kind}/web-0", *EVENT)
     [event] = api_server.events()
     assert (status, out, err) == (0, f"event/{event['metadata']['name']} created\n", "")
@@ -74,7 +74,7 @@ def test_record(api_server: APIServer, run: Run, pod: str, kind: str) -> None:
 
 
 def test_options(api_server: APIServer, run: Run) -> None:
-    """The namespace, the component and a custom resource with its group."""
+    """The options set the namespace and the component. The object may be a custom resource with its group."""
     api_server.create_namespace("shop")
     api_server.register("example.com/v1", "Backup", "backups")
     uid = make(api_server, "backups", "example.com/v1", "Backup", "nightly", "shop")
@@ -85,7 +85,7 @@ def test_options(api_server: APIServer, run: Run) -> None:
 
 
 def test_cluster_scoped(api_server: APIServer, run: Run) -> None:
-    """An event about a cluster-scoped object lies in the namespace default."""
+    """An event about a cluster-scoped object is in the namespace default."""
     api_server.register("v1", "Node", "nodes", namespaced=False)
     uid = make(api_server, "nodes", "v1", "Node", "node-1")
     assert run("node/node-1", *EVENT)[0] == 0
@@ -94,14 +94,14 @@ def test_cluster_scoped(api_server: APIServer, run: Run) -> None:
 
 
 def test_uid(api_server: APIServer, run: Run) -> None:
-    """With --uid the object is not read, which a user without that permission needs."""
+    """With --uid the object is not read, for users without that permission."""
     api_server.register("v1", "Pod", "pods")
     assert run("pod/web-0", *EVENT, "--uid", "u-1")[0] == 0
     assert api_server.events()[0]["involvedObject"]["uid"] == "u-1"
 
 
 def test_namespace_of_the_context(api_server: APIServer, run: Run, tmp_path: Path) -> None:
-    """The default namespace is that of the kubeconfig's context, as for kubectl."""
+    """The default namespace is that of the kubeconfig's context, as in kubectl."""
     api_server.create_namespace("shop")
     api_server.register("v1", "Pod", "pods")
     make(api_server, "pods", "v1", "Pod", "web-0", "shop")
@@ -130,7 +130,7 @@ def _loaded(server: APIServer) -> Any:
     ],
 )
 def test_wrong(api_server: APIServer, run: Run, pod: str, arguments: tuple[str, ...], expected: str) -> None:
-    """A wrong argument is one line with the fix, and status 2; nothing is written."""
+    """A wrong argument gives one line with the fix and status 2, and nothing is written."""
     assert pod
     status, out, err = run(*arguments)
     assert (status, out, err.count("\n"), err[: len("kevents: ") + len(expected)]) == (2, "", 1, f"kevents: {expected}")
@@ -141,14 +141,14 @@ def test_wrong(api_server: APIServer, run: Run, pod: str, arguments: tuple[str, 
     "arguments", [("pod/web-0",), ("pod/web-0", *EVENT, "surplus"), ("pod/web-0", *EVENT, "--bogus")]
 )
 def test_usage(run: Run, arguments: tuple[str, ...]) -> None:
-    """Missing and surplus words print the usage of the command."""
+    """Missing and surplus arguments print the usage."""
     status, _, err = run(*arguments)
     assert (status, err.startswith("usage: kevents record [-h]")) == (2, True)
 
 
 @pytest.mark.parametrize("words", [("web-0",), ("pod/",), ("pod/a/b",), ("/web-0",), ("pod", "web-0")])
 def test_object_of_another_form(api_server: APIServer, run: Run, words: tuple[str, ...]) -> None:
-    """The object must be one word, TYPE/NAME. The error comes before any other, below the usage."""
+    """The object must be one argument, TYPE/NAME. Its error comes first, below the usage."""
     status, out, err = run(*words, *EVENT)
     expected = f"argument TYPE/NAME: the object must be written TYPE/NAME, such as pod/web-0, not {words[0]!r}"
     assert (status, out, err.splitlines()[-1]) == (2, "", f"kevents record: error: {expected}")
@@ -156,7 +156,7 @@ def test_object_of_another_form(api_server: APIServer, run: Run, words: tuple[st
 
 
 def test_types(api_server: APIServer, run: Run, pod: str) -> None:
-    """The type is written in any case. Error becomes Warning, with a line."""
+    """The case of the type is ignored. Error becomes Warning, with a line."""
     assert pod
     assert run("pod/web-0", "warning", "R", "m")[::2] == (0, "")
     status, _, err = run("pod/web-0", "Error", "R", "m")
@@ -165,7 +165,7 @@ def test_types(api_server: APIServer, run: Run, pod: str) -> None:
 
 
 def test_forbidden(api_server: APIServer, run: Run, pod: str) -> None:
-    """A user who may not write events has status 1, and the missing rule."""
+    """For a user who must not write events the status is 1, and the error has the missing rule."""
     assert pod
     api_server.add_user("t", "stranger", set())
     status, out, err = run("pod/web-0", *EVENT, "--uid", "u", kubeconfig=api_server.kubeconfig(token="t"))
@@ -175,7 +175,7 @@ def test_forbidden(api_server: APIServer, run: Run, pod: str) -> None:
 
 
 def test_no_answer(api_server: APIServer, run: Run) -> None:
-    """A server that does not answer is named, with status 1."""
+    """For an unreachable server the status is 1, and the error has its address."""
     api_server.stop_listening()
     status, _, err = run("pod/web-0", *EVENT)
     assert (status, err.count("\n")) == (1, 1)
@@ -183,7 +183,7 @@ def test_no_answer(api_server: APIServer, run: Run) -> None:
 
 
 def test_a_failing_server(api_server: APIServer, run: Run, pod: str) -> None:
-    """A server that fails for a moment is asked again, and the event is stored once."""
+    """A temporary failure of the server is retried, and the event is stored once."""
     assert pod
     api_server.fail(503, times=1, method="POST")
     assert run("pod/web-0", *EVENT)[0] == 0

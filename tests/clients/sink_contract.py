@@ -5,7 +5,7 @@
         def make_sink(self):
             return lambda kubeconfig, request_timeout: MySink(...)
 
-A sink whose methods are coroutines is wrapped in one that runs each call to its end. A sink for another API than
+A sink whose methods are coroutines needs a wrapper that runs each call to its end. A sink for an API other than
 core/v1 sets `shape`.
 """
 
@@ -69,21 +69,21 @@ BROKEN_BODIES: Final = {
 
 
 def event(namespace: str = "default", name: str = "pod.1", message: str = "hello", **fields: Any) -> dict[str, Any]:
-    """The body of an event as a recorder makes it."""
+    """The body of an event as a recorder builds it."""
     return CORE.event(namespace, name, message, **fields)
 
 
 class Shape:
-    """The form of events in core/v1, and their path.
+    """The format of events in core/v1, and their path.
 
     Attributes:
-        base: Where the paths of its namespaces begin.
-        resource: The resource's name in the API.
+        base: The base path of the API.
+        resource: The name of the resource in errors.
         invalid: A field and a value that the server refuses.
-        text: The name of the text.
-        longest: The size of the longest text that is taken for sure, in bytes.
+        text: The name of the message field.
+        longest: The size of the longest text that the server always accepts, in bytes.
         too_large: Status codes for larger bodies.
-        patch: One that changes an event.
+        patch: A patch that changes an event.
     """
 
     base = "/api/v1"
@@ -97,30 +97,30 @@ class Shape:
     def event(
         self, namespace: str = "default", name: str = "pod.1", text: str = "hello", **fields: Any
     ) -> dict[str, Any]:
-        """The body of an event as a recorder makes it."""
+        """The body of an event as a recorder builds it."""
         reference = ObjectReference(kind="Pod", api_version="v1", namespace=namespace, name="pod", uid="u-1")
         values = {"type": "Normal", "reason": "Started", "source": EventSource("c", "h"), "time": AT, "serial": AT}
         return self.make(reference, text, name=name, **{**values, **fields}).to_dict()
 
     def make(self, reference: ObjectReference, text: str, **fields: Any) -> Event:
-        """Build it."""
+        """Build the event."""
         return Event(reference=reference, message=text, **fields)
 
     def patch_to(self, count: int, text: str = "again") -> dict[str, Any]:
-        """The patch of an event that has happened so often."""
+        """The patch for this count."""
         return {**PATCH, "count": count, "message": text}
 
     def patched(self, before: str, after: str) -> str:
-        """The text of an event after a patch of it."""
+        """The text of an event after a patch."""
         return after
 
     def count(self, stored: dict[str, Any]) -> int:
-        """How often an event, as core/v1 shows it, has happened."""
+        """The count of a stored event, in the form of core/v1."""
         return int(stored["count"])
 
 
 class SeriesShape(Shape):
-    """The form of events in events.k8s.io/v1, where only the series can be patched."""
+    """The format of events in events.k8s.io/v1, where only the series can be patched."""
 
     base = "/apis/events.k8s.io/v1"
     resource = "events.events.k8s.io"
@@ -131,19 +131,19 @@ class SeriesShape(Shape):
     patch: Final = {"series": {"count": 2, "lastObservedTime": "2026-07-24T09:00:07.000001Z"}}
 
     def make(self, reference: ObjectReference, text: str, **fields: Any) -> SeriesEvent:
-        """Build it."""
+        """Build the event."""
         return SeriesEvent(regarding=reference, note=text, action="Starting", **fields)
 
     def patch_to(self, count: int, text: str = "again") -> dict[str, Any]:
-        """The patch of an event that has happened so often."""
+        """The patch for this count."""
         return {"series": {**self.patch["series"], "count": count}}
 
     def patched(self, before: str, after: str) -> str:
-        """The text of an event after a patch of it."""
+        """The text of an event after a patch."""
         return before
 
     def count(self, stored: dict[str, Any]) -> int:
-        """How often an event, as core/v1 shows it, has happened."""
+        """The count of a stored event, in the form of core/v1."""
         return int(stored.get("series", {"count": 1})["count"])
 
 
@@ -152,14 +152,14 @@ SERIES: Final = SeriesShape()
 
 
 def contains(expected: Any, actual: Any) -> bool:
-    """Whether all that is in a JSON value is in another."""
+    """Whether a JSON value contains all fields of another."""
     if isinstance(expected, dict) and isinstance(actual, dict):
         return all(key in actual and contains(value, actual[key]) for key, value in expected.items())
     return bool(expected == actual)
 
 
 def refusal(call: Callable[..., None], *args: Any) -> StatusError:
-    """The error of a call that the server refuses."""
+    """The error of a call that the server must refuse."""
     with pytest.raises(StatusError) as caught:
         call(*args)
     assert StatusError is type(caught.value)
@@ -167,7 +167,7 @@ def refusal(call: Callable[..., None], *args: Any) -> StatusError:
 
 
 def kubeconfig(server: Any, folder: Path, token: str = "") -> Path:
-    """A kubeconfig for a server, embedded or real: the administrator's, or with another token."""
+    """A kubeconfig for an embedded or real server: the administrator's, or with another token."""
     config = json.loads(server.kubeconfig().read_text(encoding="utf-8"))
     if token:
         config["users"][0]["user"]["token"] = token
@@ -183,11 +183,11 @@ class PlainRequests:
 
     @pytest.fixture
     def sink(self, make_sink: MakeSink, wire: Wire, tmp_path: Path) -> EventSink:
-        """A sink that may do everything."""
+        """A sink with all permissions."""
         return make_sink(kubeconfig(wire.subject.server, tmp_path), TIMES)
 
     def stored(self, wire: Wire, name: str = "pod.1") -> dict[str, Any]:
-        """The event as the server has it."""
+        """The event as the server stores it."""
         return wire.ok("GET", f"{self.shape.base}/namespaces/{wire.namespace}/events/{name}")
 
     def test_is_a_sink(self, sink: EventSink) -> None:
@@ -195,13 +195,13 @@ class PlainRequests:
         assert isinstance(sink, EventSink)
 
     def test_create(self, wire: Wire, sink: EventSink) -> None:
-        """A created event is stored field by field as it was given, and nothing is returned."""
+        """A created event is stored field by field, and nothing is returned."""
         body = self.shape.event(wire.namespace)
         assert sink.create(wire.namespace, body) is None
         assert contains(body, self.stored(wire)), self.stored(wire)
 
     def test_patch(self, wire: Wire, sink: EventSink) -> None:
-        """Pitfall 31: a patch changes what it names and nothing else."""
+        """Pitfall 31: a patch changes its fields and nothing else."""
         sink.create(wire.namespace, self.shape.event(wire.namespace))
         before = self.stored(wire)
         assert sink.patch(wire.namespace, "pod.1", dict(self.shape.patch)) is None
@@ -210,7 +210,7 @@ class PlainRequests:
         assert after == {**before, **self.shape.patch}
 
     def test_annotations_and_labels(self, wire: Wire, sink: EventSink) -> None:
-        """Annotations and labels arrive, also with an empty value."""
+        """Annotations and labels are stored, also with empty values."""
         annotations, labels = {"example.com/a": "1 🔥\n", "b": ""}, {"app": "web", "x": ""}
         sink.create(wire.namespace, self.shape.event(wire.namespace, annotations=annotations, labels=labels))
         metadata = self.stored(wire)["metadata"]
@@ -218,14 +218,14 @@ class PlainRequests:
 
     @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
     def test_texts(self, wire: Wire, sink: EventSink, text: str) -> None:
-        """Pitfall 28: every text arrives as it is, a lone surrogate as the replacement character; in patches too."""
+        """Pitfall 28: every text is stored unchanged, but a lone surrogate becomes the replacement character."""
         sink.create(wire.namespace, self.shape.event(wire.namespace, text=text, reason=text))
         assert (self.stored(wire)[self.shape.text], self.stored(wire)["reason"]) == (clean(text), clean(text))
         sink.patch(wire.namespace, "pod.1", self.shape.patch_to(2, clean(text) * 2))
         assert self.stored(wire)[self.shape.text] == self.shape.patched(clean(text), clean(text) * 2)
 
     def test_longest_text(self, wire: Wire, sink: EventSink) -> None:
-        """The longest text, in core/v1 one of 1 MiB, is created and patched."""
+        """The longest text, 1 MiB in core/v1, can be created and patched."""
         before, after = "m" * self.shape.longest, "n" * self.shape.longest
         sink.create(wire.namespace, self.shape.event(wire.namespace, text=before))
         sink.patch(wire.namespace, "pod.1", self.shape.patch_to(2, after))
@@ -233,13 +233,13 @@ class PlainRequests:
 
     @pytest.mark.parametrize("size", [1_600_000, 2 << 20, 4 << 20])
     def test_too_large(self, wire: Wire, sink: EventSink, size: int) -> None:
-        """An event too large for the server is refused, by etcd (500, two texts) or before it (413, 422)."""
+        """An event that is too large is refused, by etcd (500, two messages) or before it (413, 422)."""
         error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace, text="m" * size))
         assert error.code in self.shape.too_large, error
 
     @pytest.mark.parametrize("fraction", ["000001", "123456", "120000", "999999"])
     def test_microseconds(self, wire: Wire, sink: EventSink, fraction: str) -> None:
-        """Pitfall 22: a MicroTime arrives with its six digits."""
+        """Pitfall 22: a MicroTime is stored with its six digits."""
         moment = f"2026-07-24T09:00:00.{fraction}Z"
         sink.create(wire.namespace, {**self.shape.event(wire.namespace), "eventTime": moment, "action": "Starting"})
         assert self.stored(wire)["eventTime"] == moment
@@ -251,13 +251,13 @@ class PlainRequests:
         assert (error.code, error.reason) == (409, "AlreadyExists")
 
     def test_unknown_event(self, wire: Wire, sink: EventSink) -> None:
-        """Pitfall 36: a patch of an event that is not there is refused: 404, NotFound."""
+        """Pitfall 36: a patch of an event that does not exist is refused: 404, NotFound."""
         error = refusal(sink.patch, wire.namespace, "pod.9", dict(self.shape.patch))
         said = f'{self.shape.resource} "pod.9" not found'
         assert (error.code, error.reason, error.message) == (404, "NotFound", said)
 
     def test_unknown_namespace(self, sink: EventSink) -> None:
-        """A namespace that is not there is refused: 404, with its name in the message."""
+        """A namespace that does not exist is refused: 404, with its name in the message."""
         error = refusal(sink.create, "no-such-namespace", self.shape.event("no-such-namespace"))
         assert (error.code, error.reason) == (404, "NotFound")
         assert "no-such-namespace" in error.message
@@ -270,7 +270,7 @@ class PlainRequests:
         assert (error.code, error.reason, error.causes) == (403, "Forbidden", ("NamespaceTerminating",))
 
     def test_invalid(self, wire: Wire, sink: EventSink) -> None:
-        """Pitfall 41: an invalid event is refused with the server's text: 422, Invalid."""
+        """Pitfall 41: an invalid event is refused with the server's message: 422, Invalid."""
         field, value = self.shape.invalid
         body = {**self.shape.event(wire.namespace), field: value}
         error = refusal(sink.create, wire.namespace, body)
@@ -278,7 +278,7 @@ class PlainRequests:
         assert field in error.message
 
     def test_forbidden_patch(self, wire: Wire, make_sink: MakeSink, tmp_path: Path) -> None:
-        """Pitfall 44: a user without the patch verb may create; the refused patch names the verb."""
+        """Pitfall 44: a user without the patch verb may create. The refused patch names the verb."""
         sink = make_sink(kubeconfig(wire.subject.server, tmp_path, wire.subject.tokens["creator"]), TIMES)
         sink.create(wire.namespace, self.shape.event(wire.namespace))
         error = refusal(sink.patch, wire.namespace, "pod.1", dict(self.shape.patch))
@@ -286,14 +286,14 @@ class PlainRequests:
         assert 'cannot patch resource "events"' in error.message
 
     def test_forbidden_create(self, wire: Wire, make_sink: MakeSink, tmp_path: Path) -> None:
-        """Pitfall 43: a user without any right is refused with the server's words."""
+        """Pitfall 43: a user without permissions is refused with the server's message."""
         sink = make_sink(kubeconfig(wire.subject.server, tmp_path, wire.subject.tokens["stranger"]), TIMES)
         error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace))
         assert (error.code, error.reason, error.causes) == (403, "Forbidden", ())
         assert 'User "stranger" cannot create resource "events"' in error.message
 
     def test_unknown_token(self, wire: Wire, make_sink: MakeSink, tmp_path: Path) -> None:
-        """Pitfalls 42, 72: a token that is not known is 401, and in no part of the error."""
+        """Pitfalls 42, 72: an unknown token gives a 401, and the token is not in the error."""
         token = secrets.token_hex(16)
         sink = make_sink(kubeconfig(wire.subject.server, tmp_path, token), TIMES)
         error = refusal(sink.create, wire.namespace, self.shape.event(wire.namespace))
@@ -309,17 +309,17 @@ class Faults:
 
     @pytest.fixture
     def troubled(self, make_sink: MakeSink, api_server: APIServer, tmp_path: Path) -> EventSink:
-        """A sink whose server is told what to do."""
+        """A sink whose server has scripted faults."""
         return make_sink(kubeconfig(api_server, tmp_path), TIMES)
 
     @pytest.fixture
     def hurried(self, make_sink: MakeSink, api_server: APIServer, tmp_path: Path) -> EventSink:
-        """A sink that waits for an answer no longer than 0.2 s."""
+        """A sink with a read timeout of 0.2 s."""
         return make_sink(kubeconfig(api_server, tmp_path), (2, 0.2))
 
     @pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 408, 409, 413, 415, 418, 422, 429, 500, 502, 503, 504])
     def test_status(self, api_server: APIServer, troubled: EventSink, code: int) -> None:
-        """Pitfalls 40 to 46: any status but a success is a StatusError with the code and the server's words."""
+        """Pitfalls 40 to 46: every status except success is a StatusError with its code and message."""
         api_server.fail(Status(code, "Because", "so it is"), times=2)
         refusals = [
             refusal(troubled.create, "default", self.shape.event()),
@@ -330,7 +330,7 @@ class Faults:
             assert (error.retry_after, error.causes) == (None, ())
 
     def test_redirect(self, api_server: APIServer, troubled: EventSink) -> None:
-        """Pitfall 75: a redirect without a place to go is a StatusError like any other."""
+        """Pitfall 75: a redirect without a location is a StatusError like any other."""
         api_server.fail(307, times=1)
         assert refusal(troubled.create, "default", self.shape.event()).code == 307
 
@@ -363,7 +363,7 @@ class Faults:
     def test_retry_after(
         self, api_server: APIServer, troubled: EventSink, header: str, seconds: int | None, expected: float | None
     ) -> None:
-        """Pitfall 39: a sane Retry-After, or the body's, is read as seconds and capped; absurd ones are ignored."""
+        """Pitfall 39: a valid Retry-After, or the body's, is read as seconds and capped. Extreme ones are ignored."""
         api_server.fail(Status(429, "TooManyRequests", retry_after=header, retry_after_seconds=seconds), times=1)
         assert refusal(troubled.create, "default", self.shape.event()).retry_after == expected
 
@@ -378,7 +378,7 @@ class Faults:
     @pytest.mark.parametrize("code", [403, 409, 429, 500, 503])
     @pytest.mark.parametrize("body", BROKEN_BODIES.values(), ids=BROKEN_BODIES.keys())
     def test_broken_refusal(self, api_server: APIServer, troubled: EventSink, code: int, body: bytes) -> None:
-        """Pitfall 45: whatever the body of a refusal holds, it is a StatusError with the code."""
+        """Pitfall 45: a refusal with a malformed body is a StatusError with its code."""
         api_server.fail(Garbage(body, code, after_processing=False), times=1)
         with no_collection():
             error = refusal(troubled.create, "default", self.shape.event())
@@ -389,7 +389,7 @@ class Faults:
     @pytest.mark.parametrize("code", [200, 201, 202, 204])
     @pytest.mark.parametrize("body", BROKEN_BODIES.values(), ids=BROKEN_BODIES.keys())
     def test_broken_success(self, api_server: APIServer, troubled: EventSink, code: int, body: bytes) -> None:
-        """Pitfall 35: a 2xx is a success, whatever its body holds."""
+        """Pitfall 35: a 2xx is a success, with any body."""
         body = b"" if code == 204 else body
         api_server.fail(Garbage(body, code), times=2)
         troubled.create("default", self.shape.event())
@@ -397,12 +397,12 @@ class Faults:
         assert [self.shape.count(stored) for stored in api_server.events()] == [2]
 
     def test_null_times(self, api_server: APIServer, troubled: EventSink) -> None:
-        """Pitfall 34: an answer whose eventTime is null is a success."""
+        """Pitfall 34: an answer with a null eventTime is a success."""
         api_server.fail(Garbage(json.dumps({**self.shape.event(), "eventTime": None}).encode(), 201), times=1)
         troubled.create("default", self.shape.event())
 
     def test_huge_success(self, api_server: APIServer, troubled: EventSink) -> None:
-        """Pitfall 78: of an answer of 64 MiB only so much is read, and the next request goes through."""
+        """Pitfall 78: only a part of an answer of 64 MiB is read, and the next request succeeds."""
         troubled.create("default", self.shape.event())
         api_server.fail(Garbage(b"x" * 1024, size=64 << 20), times=1)
         tracemalloc.start()
@@ -416,7 +416,7 @@ class Faults:
 
     @pytest.mark.parametrize("after_processing", [False, True])
     def test_reset(self, api_server: APIServer, troubled: EventSink, *, after_processing: bool) -> None:
-        """Pitfall 40: a connection that breaks is no answer, whether or not the event was stored; the next is new."""
+        """Pitfall 40: a broken connection is Unavailable, whether or not the event was stored. The next one is new."""
         api_server.fail(Reset(after_processing=after_processing), times=1)
         with pytest.raises(self.unavailable):
             troubled.create("default", self.shape.event())
@@ -426,16 +426,16 @@ class Faults:
 
     @pytest.mark.parametrize("after_processing", [False, True])
     def test_hang(self, api_server: APIServer, hurried: EventSink, *, after_processing: bool) -> None:
-        """Pitfall 47: a server that never answers is given up at the time-out."""
+        """Pitfall 47: a request to a server that never answers ends at the timeout."""
         began = time.monotonic()
         with api_server.fail(Hang(after_processing=after_processing)), pytest.raises(self.unavailable):
             hurried.create("default", self.shape.event())
-        assert time.monotonic() - began < 12  # by default it is 15 s
+        assert time.monotonic() - began < 12  # the default is 15 s
         assert api_server.wait_for(lambda: api_server.requests)
         assert len(api_server.requests) == 1
 
     def test_away(self, api_server: APIServer, troubled: EventSink) -> None:
-        """Pitfall 40: a server that is away is unavailable, and found again on its return."""
+        """Pitfall 40: an unreachable server is Unavailable, and is used again after its return."""
         troubled.create("default", self.shape.event())
         api_server.stop_listening()
         for _ in range(2):
@@ -454,7 +454,7 @@ class Faults:
         assert api_server.requests == ()
 
     def test_requests(self, api_server: APIServer, troubled: EventSink) -> None:
-        """Pitfall 31: a create and a patch are one request each: path, content type, and the body as it was given."""
+        """Pitfall 31: a create and a patch are one request each: path, content type and unchanged body."""
         body = self.shape.event()
         troubled.create("default", body)
         troubled.patch("default", "pod.1", dict(self.shape.patch))
@@ -466,7 +466,7 @@ class Faults:
         assert (patch.headers["content-type"], patch.body) == (STRATEGIC, self.shape.patch)
 
     def test_nothing_is_changed(self, troubled: EventSink) -> None:
-        """A sink does not change what it is given."""
+        """A sink does not change its arguments."""
         body, patch = self.shape.event(annotations={"a": "1"}), dict(self.shape.patch)
         before = json.dumps([body, patch])
         troubled.create("default", body)
@@ -474,7 +474,7 @@ class Faults:
         assert json.dumps([body, patch]) == before
 
     def test_one_connection(self, api_server: APIServer, troubled: EventSink) -> None:
-        """A hundred requests, one after the other, refused ones and broken answers among them, need one connection."""
+        """A hundred consecutive requests, some refused or with broken answers, use one connection."""
         api_server.fail(422, times=10, when=lambda request: number_of(request) % 7 == 3)
         api_server.fail(Garbage(b"<html>"), times=10, when=lambda request: number_of(request) % 7 == 5)
         for number in range(100):
@@ -483,7 +483,7 @@ class Faults:
         assert (len(api_server.requests), api_server.connections) == (100, 1)
 
     def test_connections_of_threads(self, api_server: APIServer, troubled: EventSink) -> None:
-        """Four threads at once need at most four connections."""
+        """Four threads use at most four connections."""
         with ThreadPoolExecutor(4) as pool:
             list(
                 pool.map(lambda number: troubled.create("default", self.shape.event(name=f"pod.{number}")), range(100))
@@ -493,12 +493,12 @@ class Faults:
 
 
 def without_times(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a body without its times, which the client 37 writes in another form; the stored times have a test."""
+    """The body without its times, which client 37 writes in another format. Another test checks the stored times."""
     return {key: value for key, value in body.items() if not key.endswith(("Timestamp", "Time"))}
 
 
 def number_of(request: Request) -> int:
-    """Return the number in the name of the created event."""
+    """The number in the name of the created event."""
     return int(request.body["metadata"]["name"].removeprefix("pod."))
 
 
@@ -507,5 +507,5 @@ class SinkContract(PlainRequests, Faults):
 
     @pytest.fixture
     def make_sink(self) -> MakeSink:
-        """Give the function that makes a sink from a kubeconfig and time-outs (connect, read); a subclass's."""
+        """A function that makes a sink from a kubeconfig and timeouts (connect, read); defined by subclasses."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The asynchronous sink over both packages: the contract of every sink, and what is its own."""
+"""The asynchronous sink with both client packages: the sink contract, and its own behaviour."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def is_installed(package: str) -> bool:
 
 
 def needs(package: str) -> Any:
-    """The package as a parameter, skipped where it is not installed."""
+    """The package as a parameter, skipped if it is not installed."""
     reason = f"needs {package}"
     return pytest.param(package, marks=pytest.mark.skipif(not is_installed(package), reason=reason))
 
 
 @pytest.fixture(params=[needs(package) for package in PACKAGES])
 def package(request: pytest.FixtureRequest) -> str:
-    """Give the name of a package that is installed."""
+    """The name of an installed package."""
     return str(request.param)
 
 
@@ -67,10 +67,10 @@ async def new_client(package: str, path: Path) -> Any:
 
 
 class Loop:
-    """An event loop in a thread, in which coroutines are run to their end."""
+    """An event loop in a thread, which runs coroutines to their end."""
 
     def __init__(self) -> None:
-        """Start."""
+        """Start the thread."""
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="loop", daemon=True)
         self._thread.start()
@@ -83,22 +83,22 @@ class Loop:
         """End the loop and the thread."""
         self.loop.call_soon_threadsafe(self._abort)
         for _ in range(5):
-            self.run(asyncio.sleep(0))  # turns in which connections that were closed, or given up, really end
+            self.run(asyncio.sleep(0))  # turns in which closed and aborted connections really end
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(60)
         self.loop.close()
 
     def _abort(self) -> None:
-        """Close the connections that a client abandoned in the middle of a response."""
+        """Close the connections that a client abandoned during a response."""
         for transport in list(self.loop._transports.values()):  # type: ignore[attr-defined]
             transport.abort()
 
 
 class Plain:
-    """An asynchronous sink as a plain one: each call is run to its end."""
+    """A plain sink that runs each call of an asynchronous one to its end."""
 
     def __init__(self, sink: aio.EventSink, loop: Loop) -> None:
-        """Keep both."""
+        """Keep the sink and the loop."""
         self.sink = sink
         self._loop = loop
 
@@ -111,27 +111,27 @@ class Plain:
         self._loop.run(self.sink.patch(namespace, name, patch))
 
     def __repr__(self) -> str:
-        """As the sink."""
+        """The repr of the sink."""
         return repr(self.sink)
 
 
 @pytest.fixture
 def loop() -> Iterator[Loop]:
-    """Give a loop in a thread."""
+    """A loop in a thread."""
     loop = Loop()
     yield loop
     loop.close()
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, above 1 MiB
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # by aiohttp, above 1 MiB
 class TestContract(SinkContract):
-    """The contract, for the sink over a callable that makes a client."""
+    """The contract for the sink with a callable that makes a client."""
 
     sink_class: type[aio.CoreV1EventSink | aio.EventsV1EventSink] = aio.CoreV1EventSink
 
     @pytest.fixture
     def make_sink(self, package: str, loop: Loop) -> Iterator[MakeSink]:
-        """Give sinks that read a kubeconfig."""
+        """Make sinks that read a kubeconfig."""
         sinks = []
 
         def make(path: Path, request_timeout: tuple[float, float]) -> Plain:
@@ -147,7 +147,7 @@ class TestContract(SinkContract):
 
 
 class TestSeriesContract(TestContract):
-    """The contract, for the sink of events.k8s.io/v1."""
+    """The contract for the sink of events.k8s.io/v1."""
 
     shape = SERIES
     sink_class = aio.EventsV1EventSink
@@ -155,13 +155,13 @@ class TestSeriesContract(TestContract):
 
 @pytest.fixture
 def path(api_server: APIServer, tmp_path: Path) -> Path:
-    """Give a kubeconfig for the embedded server."""
+    """A kubeconfig for the embedded server."""
     return kubeconfig(api_server, tmp_path)
 
 
 @pytest.fixture
 def client(package: str, path: Path, loop: Loop) -> Iterator[Any]:
-    """Give a client of the user's, for the embedded server."""
+    """A client of the user for the embedded server."""
     client = loop.run(new_client(package, path))
     yield client
     loop.run(client.close())
@@ -169,7 +169,7 @@ def client(package: str, path: Path, loop: Loop) -> Iterator[Any]:
 
 @pytest.mark.parametrize("kind", ["client", "api"])
 def test_what_is_given_stays_open(api_server: APIServer, package: str, client: Any, loop: Loop, kind: str) -> None:
-    """A client, or an api, that is given is used as it is, and not closed: it is the user's."""
+    """A given client or api is used unchanged, and not closed: it belongs to the user."""
     api = client_of(package).CoreV1Api(client)
     sink = aio.CoreV1EventSink(client if kind == "client" else api)
     loop.run(sink.create("default", event()))
@@ -180,7 +180,7 @@ def test_what_is_given_stays_open(api_server: APIServer, package: str, client: A
 
 
 def test_what_a_callable_makes_is_closed(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
-    """A client that a callable makes is made at the first send, closed by `close`, and made anew when it is needed."""
+    """A callable makes its client at the first send. `close` closes the client, and the next send makes a new one."""
     made = []
 
     async def make() -> Any:
@@ -200,7 +200,7 @@ def test_what_a_callable_makes_is_closed(api_server: APIServer, package: str, pa
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_refused_credentials(api_server: APIServer, package: str, path: Path, loop: Loop, plain: bool) -> None:  # noqa: FBT001
-    """Pitfall 42: after a 401 a callable is asked for another client, and the old one is closed."""
+    """Pitfall 42: after a 401 a callable is called for a new client, and the old one is closed."""
     made: list[Any] = []
 
     async def make() -> Any:
@@ -220,7 +220,7 @@ def test_refused_credentials(api_server: APIServer, package: str, path: Path, lo
 def test_environment(
     api_server: APIServer, package: str, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without an api the environment's configuration is used, through either package, and the default is left alone."""
+    """Without an api the sink uses the environment's configuration, and does not touch the default configuration."""
     monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     monkeypatch.setenv("KUBECONFIG", str(path))
     default = client_of(package).Configuration._default
@@ -234,7 +234,7 @@ def test_environment(
 def test_loaded_configuration(
     api_server: APIServer, package: str, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The configuration that the process has loaded goes before a kubeconfig."""
+    """A configuration that the process has loaded takes precedence over a kubeconfig."""
     monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     configuration = client_of(package).Configuration
@@ -247,7 +247,7 @@ def test_loaded_configuration(
 
 
 def test_no_configuration(package: str, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 40: without any configuration the server is unavailable, and the error says what to set."""
+    """Pitfall 40: without any configuration the server is Unavailable, and the error has the fix."""
     monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     sink = aio.CoreV1EventSink()
@@ -256,7 +256,7 @@ def test_no_configuration(package: str, loop: Loop, tmp_path: Path, monkeypatch:
 
 
 def test_callables_without_a_client(loop: Loop) -> None:
-    """A callable that raises, or gives something else, means: not yet."""
+    """A callable that raises or returns something else is Unavailable."""
 
     def fail() -> object:
         raise LookupError("no credentials yet")
@@ -268,7 +268,7 @@ def test_callables_without_a_client(loop: Loop) -> None:
 
 @pytest.mark.parametrize("sink", [aio.CoreV1EventSink, aio.EventsV1EventSink])
 def test_wrong_clients(package: str, client: Any, sink: type[aio.CoreV1EventSink | aio.EventsV1EventSink]) -> None:
-    """A sink refuses anything but an asynchronous client, and a client for the other API, in its constructor."""
+    """The constructor refuses anything but an asynchronous client for the right API."""
     import kubernetes.client
     import kubernetes.config
 
@@ -299,7 +299,7 @@ def test_an_api_of_ones_own() -> None:
 
 
 def test_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where neither package is installed, the error names both."""
+    """If neither package is installed, the error names both."""
     monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", ("kevents.no_such", "kevents.neither"))
     with pytest.raises(ImportError, match=r"kubernetes\.aio.*kubernetes_asyncio"):
         aio.CoreV1EventSink()
@@ -307,13 +307,13 @@ def test_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("timeout", [None, 5, (5,), (0, 15), (5, -1), [5, 15], (5, True)])
 def test_time_outs(timeout: Any) -> None:
-    """A time-out that is no pair of positive numbers is refused."""
+    """A timeout that is not a pair of positive numbers is refused."""
     with pytest.raises(ValueError, match="request_timeout"):
         aio.CoreV1EventSink(lambda: None, request_timeout=timeout)
 
 
 def test_broken_token(api_server: APIServer, package: str, client: Any, loop: Loop) -> None:
-    """Pitfall 72: a token that no header can hold is no fault of the event's, and not shown."""
+    """Pitfall 72: a token that no header can hold does not reject the event, and is not shown."""
     key = next(iter(client.configuration.api_key))
     client.configuration.api_key[key] = "Bearer secret\r\nX: y"
     client.configuration.refresh_api_key_hook = None
@@ -324,7 +324,7 @@ def test_broken_token(api_server: APIServer, package: str, client: Any, loop: Lo
 
 
 def test_two_loops(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
-    """One sink in two loops has connections in both."""
+    """A sink that is used in two loops has a connection in each."""
     sink = aio.CoreV1EventSink(lambda: new_client(package, path))
 
     async def here() -> None:
@@ -339,7 +339,7 @@ def test_two_loops(api_server: APIServer, package: str, path: Path, loop: Loop) 
 
 
 def test_cancelled_request(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
-    """Pitfall 67: a request that is cancelled gives up its connection; the next has one of its own."""
+    """Pitfall 67: a cancelled request gives up its connection, and the next request opens a new one."""
     sink = aio.CoreV1EventSink(lambda: new_client(package, path))
 
     async def cancelled() -> None:
@@ -355,7 +355,7 @@ def test_cancelled_request(api_server: APIServer, package: str, path: Path, loop
 
 @pytest.mark.parametrize("end", ["shutdown", "run"])
 def test_nothing_stays_open(api_server: APIServer, package: str, path: Path, end: str) -> None:
-    """Pitfall 67: with and without `shutdown`, nothing warns of connections, tasks or coroutines at the end."""
+    """Pitfall 67: with and without `shutdown`, no warning about connections, tasks or coroutines appears at the end."""
     code = f"""
         import asyncio, importlib
         from kevents import aio
@@ -381,7 +381,7 @@ def test_nothing_stays_open(api_server: APIServer, package: str, path: Path, end
 
 
 def test_broadcaster(api_server: APIServer, package: str, path: Path) -> None:
-    """A hundred events through a broadcaster arrive over at most as many connections as there are senders."""
+    """A hundred events of a broadcaster use at most as many connections as there are senders."""
 
     async def main() -> None:
         options = CorrelatorOptions(max_events=None, burst_size=None)
@@ -396,7 +396,7 @@ def test_broadcaster(api_server: APIServer, package: str, path: Path) -> None:
 
 
 def test_broadcaster_of_series(api_server: APIServer, package: str, path: Path) -> None:
-    """Through events.k8s.io/v1, a hundred occurrences of each of ten events are ten events with their counts."""
+    """In events.k8s.io/v1 a hundred occurrences of each of ten events are ten objects with exact counts."""
 
     async def main() -> None:
         sink = aio.EventsV1EventSink(lambda: new_client(package, path))
@@ -418,7 +418,7 @@ def test_broadcaster_of_series(api_server: APIServer, package: str, path: Path) 
 
 
 class ApiException(Exception):  # noqa: N818 - the clients' own name
-    """A refusal, as the packages raise it."""
+    """A refusal as the packages raise it."""
 
     def __init__(self, status: int) -> None:
         """Keep the status."""
@@ -427,11 +427,11 @@ class ApiException(Exception):  # noqa: N818 - the clients' own name
 
 
 class Api:
-    """A test double of an asynchronous api: it keeps its arguments, and returns None or raises.
+    """A test double of an asynchronous api: it records its arguments, and returns None or raises.
 
     Attributes:
-        calls: The names of events, and the time-out that each request was given.
-        closed: How often it was closed.
+        calls: The name and the timeout of each request.
+        closed: The number of calls of `close`.
     """
 
     def __init__(self, error: Exception | None = None) -> None:
@@ -441,7 +441,7 @@ class Api:
         self._error = error
 
     async def create_namespaced_event(self, namespace: str, body: dict[str, Any], **options: Any) -> object:
-        """Answer."""
+        """Record the call, and return or raise."""
         self.calls.append((body["metadata"]["name"], options["_request_timeout"]))
         await asyncio.sleep(0)
         if self._error is not None:
@@ -449,7 +449,7 @@ class Api:
         return None
 
     async def close(self) -> None:
-        """Count it."""
+        """Count the call."""
         self.closed += 1
 
     @property
@@ -459,7 +459,7 @@ class Api:
 
 
 def test_a_double(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An api without aiohttp gets the time-outs unchanged; any return value is a success."""
+    """An api without aiohttp gets the timeouts unchanged. Any return value is a success."""
     monkeypatch.delitem(sys.modules, "aiohttp", raising=False)
     api = Api()
     sink = aio.CoreV1EventSink(api, request_timeout=(2, 3))
@@ -469,7 +469,7 @@ def test_a_double(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_class_is_no_client(loop: Loop) -> None:
-    """A class is called for a client, as any callable; it is none itself, though it has a client's methods."""
+    """A class is called for a client, like any callable, although it has the methods of a client."""
     made: list[Api] = []
 
     class Made(Api):
@@ -494,14 +494,14 @@ def test_a_class_is_no_client(loop: Loop) -> None:
     ids=repr,
 )
 def test_what_an_api_raises(loop: Loop, error: Exception, raised: type[Exception]) -> None:
-    """Exceptions are recognised by class name; connection errors are unavailable; unknown exceptions are unchanged."""
+    """Exceptions are recognised by class name. Connection errors are Unavailable, unknown ones are unchanged."""
     with pytest.raises(raised) as caught:
         loop.run(aio.CoreV1EventSink(Api(error)).create("default", event()))
     assert (caught.value is error) == (raised is LookupError)
 
 
 def test_no_credentials_yet(loop: Loop) -> None:
-    """A callable's own UnavailableError is passed on with its retry_after."""
+    """An UnavailableError of a callable is raised unchanged, with its retry_after."""
     error = UnavailableError("logging in", retry_after=3)
 
     def fail() -> object:
@@ -513,7 +513,7 @@ def test_no_credentials_yet(loop: Loop) -> None:
 
 
 def test_one_connection_for_all(loop: Loop) -> None:
-    """Requests that come together share a connection; refused together, they ask for one other."""
+    """Concurrent requests share a client. If they are all refused, they share one new client."""
     made: list[Api] = []
 
     async def make() -> Api:
@@ -533,7 +533,7 @@ def test_one_connection_for_all(loop: Loop) -> None:
 
 
 def test_lets_go_of_a_loop() -> None:
-    """A sink that outlives its loops keeps none of them, also if several requests came at once to a new one."""
+    """A sink releases loops that have ended, even after concurrent first requests."""
 
     async def make() -> Api:
         await asyncio.sleep(0)
@@ -551,7 +551,7 @@ def test_lets_go_of_a_loop() -> None:
 
 
 def test_a_child_connects_anew(loop: Loop) -> None:
-    """Pitfall 21: after a fork another connection is made, and the parent's is left alone: it is not closed."""
+    """Pitfall 21: after a fork the child opens a new connection and does not close the parent's."""
     made: list[Api] = []
 
     def make() -> Api:
@@ -567,7 +567,7 @@ def test_a_child_connects_anew(loop: Loop) -> None:
 
 
 def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sink that is built in a running loop imports nothing there; outside of one it does so at once."""
+    """A sink that is built in a running loop imports nothing there. Outside of a loop it imports immediately."""
     monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     imported: list[str] = []
     monkeypatch.setattr("kevents._clients.aio.AsyncClientSource._prepare", lambda _, name: imported.append(name))
@@ -582,7 +582,7 @@ def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytes
 
 
 def test_a_module_of_nowhere(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module in the place of aiohttp without a spec does not count as aiohttp."""
+    """A stand-in for aiohttp without a module spec does not count as aiohttp."""
     monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     monkeypatch.setitem(sys.modules, "aiohttp", ModuleType("aiohttp"))
     with pytest.raises(ImportError, match="with aiohttp"):

@@ -1,7 +1,7 @@
-"""A server's answers meet the requests that client-go v0.36.3 made: every recorded case is replayed, end to end.
+"""For each recorded sequence of answers kevents makes the requests of client-go v0.36.3, tested end to end.
 
-Recorder, broadcaster, sink, official client and HTTP. Where kevents asks more or less often on purpose
-(record-semantics.md, section 8), the case is in `DIFFERENCES` with the reason, and its own requests are asserted.
+The tests include recorder, broadcaster, sink, official client and HTTP. If kevents deliberately makes other requests
+(record-semantics.md, section 8), the case is in `DIFFERENCES` with the reason and the expected requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REJECTED: Final = {DropReason.REJECTED: 1}
 
 @dataclass(frozen=True)
 class Outcome:
-    """Expected statistics of a case, and its requests where they differ from client-go's."""
+    """The expected statistics of a case, and its requests if they differ from client-go's."""
 
     delivered: int = 0
     dropped: dict[DropReason, int] = field(default_factory=dict)
@@ -51,18 +51,18 @@ SAME: Final = {
     "reset-then-created": Outcome(delivered=1),
 }
 DIFFERENCES: Final = {
-    # "every Status error is final, 401, 429 and 5xx too": retried here, client-go's HTTP layer below would have.
+    # "every Status error is final, 401, 429 and 5xx too": kevents retries, as client-go's HTTP layer does.
     "create-500": Outcome(delivered=1, requests=[CREATE] * 2),
     "create-503": Outcome(delivered=1, requests=[CREATE] * 2),
-    # "an answer that is no JSON: tried again": a 2xx is delivered here, the write happened.
+    # "an answer that is no JSON: tried again": in kevents a 2xx is delivered, because the write happened.
     "garbage": Outcome(delivered=1, requests=[CREATE]),
-    # "12 tries, also while the server is unreachable": an unreachable server costs no event its tries here.
+    # "12 tries, also while the server is unreachable": in kevents an unreachable server charges no tries.
     "reset-12": Outcome(delivered=1, requests=[CREATE] * 15),
 }
 
 
 def script(server: APIServer, answers: list[dict[str, Any]]) -> None:
-    """Script the server's answers, one for each request; later requests succeed."""
+    """Script the answers of the first requests. Later requests succeed."""
     for number, answer in enumerate(answers):
 
         def when(request: Request, number: int = number) -> bool:
@@ -72,7 +72,7 @@ def script(server: APIServer, answers: list[dict[str, Any]]) -> None:
 
 
 def fault(kind: str, code: int = 0, reason: str = "", cause: str = "") -> Fault:
-    """An answer of a trace as the embedded server knows it."""
+    """An answer of a trace as a fault of the embedded server."""
     known = {
         "ok": Garbage(b'{"kind":"Event"}', 200, after_processing=False),
         "garbage": Garbage(b"this is no JSON", 200, after_processing=False),
@@ -83,7 +83,7 @@ def fault(kind: str, code: int = 0, reason: str = "", cause: str = "") -> Fault:
 
 
 def replay(server: APIServer, case: dict[str, Any]) -> SinkStatistics:
-    """Record the case's identical events, each when the one before has ended; the sink's ledger."""
+    """Record the case's identical events one after the other. Returns the statistics of the sink."""
     configuration = client.Configuration()
     config.load_kube_config(str(server.kubeconfig()), client_configuration=configuration)
     configuration.retries = False
@@ -101,14 +101,14 @@ def replay(server: APIServer, case: dict[str, Any]) -> SinkStatistics:
 
 
 def request_of(request: Request) -> tuple[str, str, int]:
-    """A request as the traces note it. The client 37 names no content type in a create: the server takes it as JSON."""
+    """A request in the form of the traces. Client 37 sends no content type in a create, which means JSON."""
     default = "application/json" if request.method == "POST" else ""
     return request.method, request.headers.get("content-type", default), request.body["count"]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_case(api_server: APIServer, name: str) -> None:
-    """The requests are client-go's, or kevents' own where section 8 says so; every event has ended in the ledger."""
+    """The requests are client-go's, except for deliberate differences. The statistics account for every event."""
     case, outcome = CASES[name], {**SAME, **DIFFERENCES}[name]
     ledger = replay(api_server, case)
     theirs = [(request["method"], request["content_type"], request["count"]) for request in case["requests"]]
@@ -120,7 +120,7 @@ def test_case(api_server: APIServer, name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_names_and_bodies(api_server: APIServer, name: str) -> None:
-    """All requests of a case are about one event, and each create has the complete body, a repeated one too."""
+    """All requests of a case are about one event, and each create has the complete body."""
     replay(api_server, CASES[name])
     names = set()
     for request in api_server.requests:
@@ -135,7 +135,7 @@ def test_names_and_bodies(api_server: APIServer, name: str) -> None:
 
 
 def test_every_case() -> None:
-    """No trace is left out, and none is called the same that differs."""
+    """Each trace is either the same or different, and those listed as different do differ."""
     assert SAME.keys() | DIFFERENCES.keys() == CASES.keys()
     assert not SAME.keys() & DIFFERENCES.keys()
     for name, outcome in DIFFERENCES.items():
@@ -143,7 +143,7 @@ def test_every_case() -> None:
 
 
 def test_409_after_an_unseen_answer(api_server: APIServer) -> None:
-    """Pitfall 38: a create whose answer was lost meets 409 and is patched here; in client-go a 409 is final."""
+    """Pitfall 38: a create whose answer was lost meets 409 and is patched. In client-go a 409 is final."""
     api_server.fail(Reset(after_processing=True), times=1)
     ledger = replay(api_server, {"answers": [], "identical_events": 1})
     assert [request.method for request in api_server.requests] == ["POST", "POST", "PATCH"]
@@ -151,7 +151,7 @@ def test_409_after_an_unseen_answer(api_server: APIServer) -> None:
 
 
 def test_merged_while_waiting(api_server: APIServer) -> None:
-    """One at a time in client-go; here identical events that wait for the server are merged into one create."""
+    """Identical events that wait for the server are merged into one create. client-go sends them one by one."""
     configuration = client.Configuration()
     config.load_kube_config(str(api_server.kubeconfig()), client_configuration=configuration)
     api_server.stop_listening()

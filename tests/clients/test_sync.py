@@ -1,4 +1,4 @@
-"""The sink over the official client: the contract of every sink, and what is its own."""
+"""The sink with the official client: the sink contract, and its own behaviour."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 
 class TestContract(SinkContract):
-    """The contract, for the sink that finds its server by itself."""
+    """The contract for the sink that finds its server by itself."""
 
     unavailable = (UnavailableError,)
     sink_class: type[CoreV1EventSink | EventsV1EventSink] = CoreV1EventSink
 
     @pytest.fixture
     def make_sink(self, monkeypatch: pytest.MonkeyPatch) -> MakeSink:
-        """Give sinks that read the kubeconfig which the environment names."""
+        """Make sinks that read the kubeconfig in the environment."""
 
         def make(kubeconfig: Path, request_timeout: tuple[float, float]) -> EventSink:
             monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
@@ -60,7 +60,7 @@ class TestContract(SinkContract):
 
 
 class TestSeriesContract(TestContract):
-    """The contract, for the sink of events.k8s.io/v1."""
+    """The contract for the sink of events.k8s.io/v1."""
 
     shape = SERIES
     sink_class = EventsV1EventSink
@@ -68,7 +68,7 @@ class TestSeriesContract(TestContract):
 
 @pytest.fixture(autouse=True)
 def no_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test begins with no process-wide configuration, and leaves none."""
+    """Remove the process-wide configuration for the test, and restore it."""
     monkeypatch.setattr(client.Configuration, "_default", None)
 
 
@@ -79,14 +79,14 @@ def server_config(api_server: APIServer, tmp_path: Path) -> Path:
 
 
 def connected(path: Path, **settings: Any) -> client.ApiClient:
-    """A client for a kubeconfig, with settings of its own."""
+    """A client for a kubeconfig, with these settings."""
     configuration = client.Configuration()
     config.load_kube_config(str(path), client_configuration=configuration)
     return configured(configuration, **settings)
 
 
 def configured(configuration: client.Configuration | None = None, **settings: Any) -> client.ApiClient:
-    """A client with these settings, that tries each request once."""
+    """A client with these settings that does not retry."""
     configuration = configuration or client.Configuration()
     for name, value in {"retries": False, **settings}.items():
         setattr(configuration, name, value)
@@ -99,7 +99,7 @@ def names(server: APIServer) -> list[str]:
 
 
 def free_port() -> int:
-    """Return a port without a listener."""
+    """A port without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -118,7 +118,7 @@ FORMS: Final[dict[str, Callable[[Path], object]]] = {
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_forms(api_server: APIServer, server_config: Path, form: Callable[[Path], object]) -> None:
-    """An api, a client, and a callable that gives either, will do."""
+    """The sink accepts an api, a client, and a callable that returns either."""
     sink = CoreV1EventSink(form(server_config))
     sink.create("default", event())
     sink.patch("default", "pod.1", dict(PATCH))
@@ -126,14 +126,14 @@ def test_forms(api_server: APIServer, server_config: Path, form: Callable[[Path]
 
 
 def test_a_class_is_a_callable(api_server: APIServer, server_config: Path) -> None:
-    """The class CoreV1Api is a callable that gives an api, for the process-wide default configuration."""
+    """The class CoreV1Api is accepted as a callable; its api uses the process-wide default configuration."""
     config.load_kube_config(str(server_config))
     CoreV1EventSink(client.CoreV1Api).create("default", event())
     assert names(api_server) == ["pod.1"]
 
 
 def test_process_wide_default(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process-wide default configuration counts before the environment's, if loaded before the first send."""
+    """A process-wide default configuration takes precedence, even if it is loaded after the sink is built."""
     monkeypatch.setenv("KUBECONFIG", "no-such-file")
     sink = CoreV1EventSink()
     config.load_kube_config(str(server_config))
@@ -144,7 +144,7 @@ def test_process_wide_default(api_server: APIServer, server_config: Path, monkey
 
 
 def test_in_cluster(api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a cluster the service account counts, before the kubeconfig."""
+    """In a cluster the service account takes precedence over the kubeconfig."""
     for variable, constant, text in (
         ("token", "SERVICE_TOKEN_FILENAME", api_server.token),
         ("ca", "SERVICE_CERT_FILENAME", api_server.ca),
@@ -159,7 +159,7 @@ def test_in_cluster(api_server: APIServer, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_several_kubeconfigs(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """KUBECONFIG may name several files, and is read at the first send."""
+    """KUBECONFIG may list several files, and is read at the first send."""
     sink = CoreV1EventSink()
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join([str(server_config), str(server_config)]))
     sink.create("default", event())
@@ -167,7 +167,7 @@ def test_several_kubeconfigs(api_server: APIServer, server_config: Path, monkeyp
 
 
 def test_credentials_that_come_later(api_server: APIServer, server_config: Path) -> None:
-    """A callable may raise UnavailableError while there are no credentials. It is called again; its api is kept."""
+    """A callable without credentials yet may raise UnavailableError. It is called again until it returns an api."""
     answers: list[object] = [
         UnavailableError("not logged in yet", retry_after=3),
         ValueError("no"),
@@ -195,7 +195,7 @@ def test_credentials_that_come_later(api_server: APIServer, server_config: Path)
 
 
 def test_waiting_for_credentials(api_server: APIServer, server_config: Path) -> None:
-    """Events recorded before there are credentials wait and are delivered."""
+    """Events recorded before credentials exist are delivered later."""
     ready, asked = threading.Event(), threading.Event()
 
     def factory() -> client.ApiClient:
@@ -215,7 +215,7 @@ def test_waiting_for_credentials(api_server: APIServer, server_config: Path) -> 
 
 @pytest.mark.parametrize("answer", [None, "x", 7, object(), object])
 def test_callable_that_gives_nothing(answer: object) -> None:
-    """A callable that returns no client raises UnavailableError; a client returned later is used."""
+    """A callable that returns no client is Unavailable."""
     with pytest.raises(UnavailableError, match="must return a CoreV1Api or ApiClient, not "):
         CoreV1EventSink(lambda: answer).create("default", event())
 
@@ -228,15 +228,15 @@ class AsyncApi:
 
 
 class OldAsyncApi:
-    """One whose methods do not show what they are."""
+    """An asynchronous api whose methods do not look like coroutine functions."""
 
     def create_namespaced_event(self, namespace: str, body: object, **options: object) -> object:
-        """Give a coroutine."""
+        """Return a coroutine."""
         return AsyncApi().create_namespaced_event(namespace, body)
 
 
 async def async_factory() -> None:
-    """Give nothing."""
+    """Return nothing."""
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ async def async_factory() -> None:
     ],
 )
 def test_no_client(api: object, said: str) -> None:
-    """A sink refuses anything but a client of the right kind in its constructor."""
+    """The constructor refuses anything but a client of the right kind."""
     with pytest.raises(TypeError, match=re.escape(said)):
         CoreV1EventSink(api)
 
@@ -260,7 +260,7 @@ def test_no_client(api: object, said: str) -> None:
 @pytest.mark.parametrize("package", ["kubernetes.aio", "kubernetes_asyncio"])
 @pytest.mark.parametrize("sink", [CoreV1EventSink, EventsV1EventSink])
 def test_asynchronous_client(package: str, sink: type[CoreV1EventSink | EventsV1EventSink]) -> None:
-    """Whatever comes from an asynchronous package is refused when the sink is built, with the sink that takes it."""
+    """Clients of asynchronous packages are refused at construction, with the name of the right sink."""
     pytest.importorskip(package)
     pytest.importorskip("aiohttp")
     theirs, configs = (importlib.import_module(f"{package}.{name}") for name in ("client", "config"))
@@ -276,7 +276,7 @@ def test_asynchronous_client(package: str, sink: type[CoreV1EventSink | EventsV1
 
 
 def test_hidden_coroutine() -> None:
-    """An asynchronous api that does not show it is an error at the send, not a success; nothing is left unawaited."""
+    """An asynchronous api that was not recognised raises at the send. The coroutine is closed."""
     with pytest.raises(TypeError, match="asynchronous"):
         CoreV1EventSink(OldAsyncApi()).create("default", event())
 
@@ -286,13 +286,13 @@ def test_hidden_coroutine() -> None:
     [5, None, "5", (5,), (1, 2, 3), (0, 1), (1, 0), (-1, 1), (float("nan"), 1), (1, float("inf")), (True, 1), ("5", 1)],
 )
 def test_timeout_that_is_none(timeout: Any) -> None:
-    """Pitfall 59: a time-out that makes no sense is refused when the sink is built."""
+    """Pitfall 59: an invalid timeout is refused at construction."""
     with pytest.raises(ValueError, match="request_timeout"):
         CoreV1EventSink(MagicMock(), request_timeout=timeout)
 
 
 def test_doubles() -> None:
-    """A test's double of the api will do, whatever it answers; each call has a time-out, and asks for a raw answer."""
+    """A test double of the api is accepted. Each call has a timeout, and asks for the raw response."""
     api = MagicMock()
     sink = CoreV1EventSink(api)
     sink.create("ns", {"count": 1})
@@ -320,7 +320,7 @@ def test_doubles() -> None:
     ],
 )
 def test_errors_of_the_client(raised: Exception, expected: type[Exception]) -> None:
-    """The client's exceptions become a sink's; exceptions that are unknown or not about the request are unchanged."""
+    """Exceptions of the client are translated. Unknown ones, and those not about the request, are unchanged."""
     api = MagicMock()
     api.create_namespaced_event.side_effect = raised
     with pytest.raises(expected) as caught:
@@ -332,7 +332,7 @@ def test_errors_of_the_client(raised: Exception, expected: type[Exception]) -> N
 
 
 def child(script: str, **environment: str) -> dict[str, Any]:
-    """Return the JSON that a script prints in its own process."""
+    """The JSON that a script prints in its own process."""
     env = {**os.environ, "PYTHONWARNINGS": "error::ResourceWarning", **environment}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
@@ -342,7 +342,7 @@ def child(script: str, **environment: str) -> dict[str, Any]:
 
 
 def test_imports(api_server: APIServer, server_config: Path) -> None:
-    """Pitfall 79: the client is imported when the sink is built, not with kevents, and connects at the first send."""
+    """Pitfall 79: the client is imported when the sink is built, and connects at the first send."""
     script = """
 import json, sys, kevents
 seen = ["kubernetes" in sys.modules]
@@ -372,23 +372,23 @@ def test_building_connects_to_nothing(
 
 
 def test_the_default_is_never_set(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process-wide default configuration is left alone."""
+    """The process-wide default configuration is never set."""
     monkeypatch.setenv("KUBECONFIG", str(server_config))
     CoreV1EventSink().create("default", event())
     assert client.Configuration._default is None
     assert names(api_server) == ["pod.1"]
 
 
-# How it connects
+# Connections
 
 
 def test_retries_are_off(api_server: APIServer, server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where kevents builds the client, a request is tried once: the work queue does the rest."""
+    """A client that kevents builds does not retry: retries are left to the work queue."""
     monkeypatch.setenv("KUBECONFIG", str(server_config))
     sink = CoreV1EventSink()
     configuration = sink._source.api().api_client.configuration
     assert configuration.retries is False
-    assert configuration.connection_pool_maxsize >= 64  # a connection for each sender, whatever processors there are
+    assert configuration.connection_pool_maxsize >= 64  # a connection for each sender, on any machine
     api_server.fail(Reset())
     with pytest.raises(UnavailableError):
         sink.create("default", event())
@@ -396,7 +396,7 @@ def test_retries_are_off(api_server: APIServer, server_config: Path, monkeypatch
 
 
 def test_a_dead_port_is_tried_once(monkeypatch: pytest.MonkeyPatch, server_config: Path) -> None:
-    """Where kevents builds the client, a refused connection is not tried again at once."""
+    """A client that kevents builds does not retry a refused connection."""
     tries: list[object] = []
     path = edited(server_config, server=f"https://127.0.0.1:{free_port()}")
     monkeypatch.setenv("KUBECONFIG", str(path))
@@ -411,19 +411,19 @@ def _refuse() -> None:
 
 
 def test_shorter_timeouts(api_server: APIServer, server_config: Path) -> None:
-    """`within` gives the same sink with shorter time-outs: for the last requests of a process."""
+    """`within` returns the same sink with shorter timeouts, for the last requests of a process."""
     sink = CoreV1EventSink(connected(server_config))
     sink.create("default", event())
     began = time.monotonic()
     with api_server.fail(Hang()), pytest.raises(UnavailableError):
         sink.within(0.1).patch("default", "pod.1", dict(PATCH))
-    assert time.monotonic() - began < 12  # the sink's own is 15 s
+    assert time.monotonic() - began < 12  # the sink's own timeout is 15 s
     assert "(5.0, 15.0)" in repr(sink)
 
 
 @contextlib.contextmanager
 def raw_server(answer: bytes, *, hold: bool) -> Iterator[str]:
-    """A server that gives one answer, byte for byte, and then closes the connection, or waits until the client does."""
+    """A server that sends one answer, byte for byte, and then closes the connection or waits for the client."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -459,7 +459,7 @@ CUT_OFF: Final = {
 @pytest.mark.parametrize("hold", [False, True])
 @pytest.mark.parametrize("answer", CUT_OFF.values(), ids=CUT_OFF.keys())
 def test_success_with_a_broken_answer(answer: bytes, *, hold: bool) -> None:
-    """Pitfall 35: once the status was a success the write is done, whatever becomes of the rest of the answer."""
+    """Pitfall 35: after a success status the write is done, even if the rest of the answer is broken."""
     with raw_server(answer, hold=hold) as url:
         sink = CoreV1EventSink(configured(host=url), request_timeout=(1, 0.2))
         sink.create("default", event())
@@ -467,32 +467,32 @@ def test_success_with_a_broken_answer(answer: bytes, *, hold: bool) -> None:
 
 
 def test_success_that_cannot_be_decoded() -> None:
-    """Pitfall 35: a success whose body is not compressed as its header states is a success."""
+    """Pitfall 35: a success with a wrong Content-Encoding is a success."""
     answer = HEAD + b"Content-Encoding: gzip\r\nContent-Length: 7\r\n\r\nno gzip"
     with raw_server(answer, hold=False) as url:
         CoreV1EventSink(configured(host=url)).create("default", event())
 
 
 def test_success_with_a_huge_answer() -> None:
-    """Pitfall 78: the rest of a huge answer is not waited for, and its connection is closed."""
+    """Pitfall 78: the sink does not wait for the rest of a huge answer, and closes the connection."""
     began = time.monotonic()
     with raw_server(HEAD + b"Content-Length: 4000000\r\n\r\n" + b"x" * 1_500_000, hold=True) as url:
         sink = CoreV1EventSink(configured(host=url))
         sink.create("default", event())
-        assert time.monotonic() - began < 12  # the time-out is 15 s
+        assert time.monotonic() - began < 12  # the timeout is 15 s
     assert sink
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 2", b"SSH-2.0-OpenSSH\r\n", b"\x15\x03\x01\x00\x02\x02\x16"])
 @pytest.mark.parametrize("hold", [False, True])
 def test_no_http(answer: bytes, *, hold: bool) -> None:
-    """A server that answers in another protocol, or not at all, is unavailable."""
+    """A server that does not speak HTTP is Unavailable."""
     with raw_server(answer, hold=hold) as url, pytest.raises(UnavailableError):
         CoreV1EventSink(configured(host=url), request_timeout=(1, 0.2)).create("default", event())
 
 
 def test_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server_config: Path) -> None:
-    """Pitfall 75: where kevents builds the client, a redirect is a refusal; the token goes nowhere else."""
+    """Pitfall 75: a client that kevents builds does not follow redirects, so that the token is sent nowhere else."""
     with APIServer() as other:
         answer = f"HTTP/1.1 307 Moved\r\nLocation: {other.url}/x\r\nContent-Length: 0\r\n\r\n".encode()
         with raw_server(answer, hold=False) as url:
@@ -505,7 +505,7 @@ def test_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_renewed_credentials(api_server: APIServer, server_config: Path) -> None:
-    """Pitfall 42: after a 401 a callable is asked again, and its new credentials are used."""
+    """Pitfall 42: after a 401 a callable is called again, and its new credentials are used."""
     api_server.add_user(SECRET, "late")
     tokens = ["expired", SECRET]
     sink = CoreV1EventSink(lambda: connected(edited(server_config, token=tokens.pop(0))))
@@ -527,7 +527,7 @@ def test_renewed_kubeconfig(api_server: APIServer, server_config: Path, monkeypa
 
 
 def test_refused_credentials_of_a_client(api_server: APIServer, server_config: Path) -> None:
-    """After a 401 a client that was given is kept, and its connection too."""
+    """After a 401 a given client and its connection are kept."""
     sink = CoreV1EventSink(connected(server_config))
     api_server.fail(401, times=2)
     for _ in range(2):
@@ -571,7 +571,7 @@ BROKEN: Final = {
 
 @pytest.mark.parametrize(("text", "said"), BROKEN.values(), ids=BROKEN.keys())
 def test_broken_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
-    """An unusable kubeconfig is UnavailableError: one line with its path, the fault and the fix."""
+    """An unusable kubeconfig is UnavailableError: one line with its path, the reason and the fix."""
     path = tmp_path / "config"
     path.write_text(text.replace("TOKEN", SECRET), encoding="utf-8")
     monkeypatch.setenv("KUBECONFIG", str(path))
@@ -579,20 +579,20 @@ def test_broken_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text
 
 
 def test_missing_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kubeconfig that is not there is named; once it is there, it is used."""
+    """The error for a missing kubeconfig has its path."""
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     assert_told(CoreV1EventSink(), str(tmp_path / "none"), "not in a cluster", "No configuration found")
 
 
 def test_unreachable(server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that cannot be reached is named, with the reason."""
+    """The error for an unreachable server has its address and the reason."""
     port = free_port()
     monkeypatch.setenv("KUBECONFIG", str(edited(server_config, server=f"https://127.0.0.1:{port}")))
     assert_told(CoreV1EventSink(), "127.0.0.1", str(port), "refused")
 
 
 def test_unknown_host(server_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 40: the error names a host that cannot be resolved."""
+    """Pitfall 40: the error for an unknown host has its name."""
     monkeypatch.setenv("KUBECONFIG", str(edited(server_config, server="https://no-such-host.invalid")))
     assert_told(CoreV1EventSink(), "no-such-host.invalid", "resolve")
 
@@ -601,7 +601,7 @@ def test_unknown_host(server_config: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_wrong_authority(
     server_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, built_by_user: bool
 ) -> None:
-    """Pitfall 75: a server whose certificate has another issuer is refused, with the reason."""
+    """Pitfall 75: a server with a certificate of another issuer is refused, with the reason."""
     with APIServer() as other:
         (tmp_path / "ca").write_text(other.ca, encoding="utf-8")
         path = edited(server_config, ca=str(tmp_path / "ca"))
@@ -612,13 +612,13 @@ def test_wrong_authority(
 
 
 def test_missing_authority(server_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate authority that is not there is UnavailableError."""
+    """A missing certificate authority file is UnavailableError."""
     monkeypatch.setenv("KUBECONFIG", str(edited(server_config, ca=str(tmp_path / "none"))))
     assert_told(CoreV1EventSink())
 
 
 def assert_told(sink: EventSink, *said: str) -> None:
-    """A send fails as unavailable; its text is one line with all these parts and no secret."""
+    """Check that a send is Unavailable, and that the error is one line with these parts and no secret."""
     with pytest.raises(UnavailableError) as caught:
         sink.create("default", event())
     text = str(caught.value)
@@ -631,7 +631,7 @@ def assert_told(sink: EventSink, *said: str) -> None:
 
 
 def with_token(token: str) -> Callable[[str], client.ApiClient]:
-    """Clients with a token, under the names by which the generations of the client know it."""
+    """A function that makes clients with a token, for all versions of the client."""
     return lambda url: configured(host=url, api_key={"authorization": token, "BearerToken": token})
 
 
@@ -660,7 +660,7 @@ SECRETIVE: Final[dict[str, Callable[[str], client.ApiClient]]] = {
 def test_no_secret_is_told(
     api_server: APIServer, make: Callable[[str], client.ApiClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Pitfall 72: no credential is in a repr, an exception's text, a traceback, or a log line."""
+    """Pitfall 72: no credential is in a repr, an exception, a traceback or a log line."""
     caplog.set_level(logging.DEBUG)
     warned = Warned()
     sink = CoreV1EventSink(lambda: make(api_server.url))
@@ -678,30 +678,30 @@ def test_no_secret_is_told(
 
 
 class Warned(logging.Handler):
-    """Hears the first warning of kevents."""
+    """Waits for the first warning of kevents."""
 
     def __init__(self) -> None:
-        """Hear nothing yet."""
+        """Start without warnings."""
         super().__init__(logging.WARNING)
         self.once = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hear it, after the handlers that were there before."""
+        """Note the warning, after the earlier handlers."""
         if record.name == "kevents":
             self.once.set()
 
     def __enter__(self) -> Warned:
-        """Listen."""
+        """Add the handler."""
         logging.getLogger().addHandler(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Listen no more."""
+        """Remove the handler."""
         logging.getLogger().removeHandler(self)
 
 
 def test_unusable_token_loses_nothing(api_server: APIServer, server_config: Path) -> None:
-    """A token that makes no valid header is not the event's fault: the event waits for a better token."""
+    """A token that makes no valid header is Unavailable: the event waits for a better token."""
     tokens = [f"{SECRET}\n", SECRET]
     api_server.add_user(SECRET, "late")
     sink = CoreV1EventSink(lambda: with_token(f"Bearer {tokens[0]}")(api_server.url))
@@ -714,7 +714,7 @@ def test_unusable_token_loses_nothing(api_server: APIServer, server_config: Path
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_after_fork(api_server: APIServer, server_config: Path, form: Callable[[Path], object]) -> None:
-    """Pitfall 21: `after_fork` makes a new connection; the client that was given keeps its own, for the parent."""
+    """Pitfall 21: after `after_fork` the child has a new connection. A given client keeps its own for the parent."""
     given = form(server_config)
     parent, child_ = CoreV1EventSink(given), CoreV1EventSink(given)
     parent.create("default", event(name="pod.1"))
@@ -726,7 +726,7 @@ def test_after_fork(api_server: APIServer, server_config: Path, form: Callable[[
 
 
 def test_after_fork_of_one_shared_client(api_server: APIServer, server_config: Path) -> None:
-    """Pitfall 21: a callable that always gives the same client does not share its connections over a fork."""
+    """Pitfall 21: a callable that always returns the same client does not share its connections over a fork."""
     shared = connected(server_config)
     shared.set_default_header("X-Kept", "yes")
     sink = CoreV1EventSink(lambda: client.CoreV1Api(shared))
@@ -737,7 +737,7 @@ def test_after_fork_of_one_shared_client(api_server: APIServer, server_config: P
 
 
 def test_after_fork_while_connecting(api_server: APIServer, server_config: Path) -> None:
-    """Pitfall 21: the parent's lock, held by a thread that is not in the child, does not matter there."""
+    """Pitfall 21: a lock that another thread held during the fork does not block the child."""
     sink = CoreV1EventSink(connected(server_config))
     with sink._source._lock:
         sink.after_fork()
@@ -748,7 +748,7 @@ def test_after_fork_while_connecting(api_server: APIServer, server_config: Path)
 @needs_fork
 @pytest.mark.parametrize("given", ["None", "config.new_client_from_config()", "config.new_client_from_config"])
 def test_fork(api_server: APIServer, server_config: Path, given: str) -> None:
-    """Pitfall 21: in a real child of a fork; the parent's connection lives on."""
+    """Pitfall 21: a real forked child opens its own connection, and the parent's stays usable."""
     script = f"""
 import json, os, kevents
 from kubernetes import config
@@ -773,20 +773,20 @@ print(json.dumps({{"status": status}}))
 
 
 class Double:
-    """A test double of ``CoreV1Api``: it keeps the names of events, and raises the given error.
+    """A test double of ``CoreV1Api``: it records the names of events, and raises the given error.
 
     Attributes:
         names: Names of the created events.
     """
 
     def __init__(self, error: Exception | None = None, stumble: Exception | None = None) -> None:
-        """Keep the error to raise, and the one to raise while that is handled."""
+        """Keep the error to raise, and the one to raise while handling it."""
         self.names: list[str] = []
         self._error = error
         self._stumble = stumble
 
     def create_namespaced_event(self, namespace: str, body: dict[str, Any], **options: Any) -> object:
-        """Keep the name."""
+        """Record the name."""
         self.names.append(body["metadata"]["name"])
         if self._error is None:
             return None
@@ -799,7 +799,7 @@ class Double:
 
 
 def test_after_fork_of_a_double() -> None:
-    """A double of an api has no connections that anybody knows of: it is used in a child as it is."""
+    """A test double of an api is used unchanged in a child, since it has no known connections."""
     double = Double()
     sink = CoreV1EventSink(double)
     sink.create("default", event(name="pod.1"))
@@ -812,7 +812,7 @@ def test_after_fork_of_a_double() -> None:
     "stumble", [UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), AttributeError("no decode")], ids=repr
 )
 def test_a_client_that_stumbles(stumble: Exception) -> None:
-    """A refusal over whose text the client stumbles, as its 36 does, is that refusal; any other stumbling is not."""
+    """If the client fails to decode a refusal, as version 36 does, the refusal is raised. Other failures are not."""
     with pytest.raises(StatusError) as caught:
         CoreV1EventSink(Double(client.ApiException(status=422, reason="no"), stumble)).create("default", event())
     assert caught.value.code == 422
@@ -826,7 +826,7 @@ def test_a_client_that_stumbles(stumble: Exception) -> None:
 
 @pytest.mark.e2e
 def test_threads_on_a_real_server(real_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four senders over one sink write a hundred events to a real server, each once."""
+    """Four senders with one sink write a hundred events to a real server, each once."""
     monkeypatch.setenv("KUBECONFIG", str(real_server.kubeconfig("recorder")))
     with EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(CoreV1EventSink())

@@ -1,4 +1,4 @@
-"""No sink follows a redirect, waits beyond its deadline, reads endless errors or shows credentials, with any client."""
+"""With every client, a sink follows no redirects, keeps its deadline, limits error bodies and hides credentials."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TOKEN: Final = "s3cret-t0ken-of/the+test=="
 TIMES: Final = (0.5, 0.5)
 LIMIT: Final = TIMES[1] + 1
 LATE: Final = LIMIT + 3
-"""Seconds until a send without a deadline of its own would have been noticed, on a busy machine."""
+"""Seconds after which a send without its own deadline is noticed, on a busy machine."""
 
 Create = Callable[[], None]
 Way = Callable[[str], Create]
@@ -45,14 +45,14 @@ Script = Callable[[socket.socket], None]
 
 
 def configuration(url: str) -> client.Configuration:
-    """A configuration with a token, and the client's own defaults: it follows redirects."""
+    """A configuration with a token and the client's defaults, which follow redirects."""
     made = client.Configuration(host=url)
     made.api_key = {"authorization": f"Bearer {TOKEN}"}
     return made
 
 
 def environment(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let the environment name a kubeconfig for a server."""
+    """Set KUBECONFIG to a kubeconfig for a server."""
     path = tmp_path / "kubeconfig"
     cluster, user = {"name": "c", "cluster": {"server": url}}, {"name": "u", "user": {"token": TOKEN}}
     context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
@@ -63,7 +63,7 @@ def environment(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def plain(make: Callable[[str], Any], shape: Any = None) -> Way:
-    """A way to a sink for threads."""
+    """A function that makes a plain sink for a URL, and returns a call that creates an event."""
 
     def way(url: str) -> Create:
         sink = make(url)
@@ -87,7 +87,7 @@ def kopf_login(url: str, *, loaded: bool) -> Any:
 
 
 def asynchronous(package: str, make: Callable[[Any, str], Any]) -> Way:
-    """A way to an asynchronous sink, in a loop for each request."""
+    """The same for an asynchronous sink, with a new loop for each request."""
 
     def way(url: str) -> Create:
         async def create() -> None:
@@ -129,7 +129,7 @@ def async_client(module: Any, url: str) -> Any:
     ]
 )  # fmt: skip
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Way:
-    """Give a way to make a sink, and to create an event with it."""
+    """Each way to make a sink and to create an event with it."""
     monkeypatch.setattr(client.Configuration, "_default", None)
 
     def api(url: str) -> client.ApiClient:
@@ -159,7 +159,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 @contextlib.contextmanager
 def serving(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A server that reads the head of each request and then runs a script with the connection."""
+    """A server that reads the head of each request and then runs a script on the connection."""
     ended = threading.Event()
 
     def answer(connection: socket.socket) -> None:
@@ -200,7 +200,7 @@ def respond(status: str, body: bytes = b"", *headers: str) -> Script:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirect(way: Way, status: int) -> None:
-    """Fault 2: a redirect is a refusal that names the host, and the event is posted nowhere else."""
+    """Fault 2: a redirect is a refusal that names the host, and the event is sent nowhere else."""
     with APIServer() as login_page:
         location = f"Location: {login_page.url.replace('127.0.0.1', 'localhost')}/login?token={TOKEN}"
         with serving(respond(f"{status} Moved", b"", location)) as url:
@@ -223,7 +223,7 @@ def test_redirect_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def drip(head: bytes, more: bytes) -> Script:
-    """A script that sends a head, and then bytes at intervals shorter than the read time-out, without an end."""
+    """A script that sends a head, and then endless bytes at intervals shorter than the read timeout."""
 
     def script(connection: socket.socket) -> None:
         connection.sendall(head)
@@ -245,7 +245,7 @@ DRIPS: Final = {
 
 @pytest.mark.parametrize("script", DRIPS.values(), ids=DRIPS.keys())
 def test_deadline(way: Way, script: Script) -> None:
-    """Fault 3: a send ends after the read time-out and a second, however the server sends its bytes."""
+    """Fault 3: a send ends one second after the read timeout, even if the server keeps sending bytes."""
     with serving(script) as url:
         create = way(url)
         began = time.monotonic()
@@ -256,7 +256,7 @@ def test_deadline(way: Way, script: Script) -> None:
 
 @pytest.mark.parametrize("name", ["a head", "an error's body"])
 def test_deadline_with_tls(name: str, tmp_path: Path) -> None:
-    """Fault 3: the deadline holds for a connection with TLS."""
+    """Fault 3: the deadline also holds with TLS."""
     certificate = pytest.importorskip("kevents.testing._apiserver.server", reason="needs kevents[testing]").self_signed(
         ["127.0.0.1"]
     )
@@ -278,13 +278,13 @@ def test_deadline_with_tls(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["a head", "100 Continue"])
 def test_deadline_without_an_answer(way: Way, kind: str) -> None:
-    """Fault 3: a server whose status never arrives is unavailable."""
+    """Fault 3: a server whose status line never arrives is Unavailable."""
     with serving(DRIPS[kind]) as url, pytest.raises(UnavailableError):
         way(url)()
 
 
 def endless(connection: socket.socket) -> None:
-    """Send an error whose body does not end for 100 MB."""
+    """Send an error with a body of 100 MB."""
     connection.sendall(b"HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(100):
         connection.sendall(b"100000\r\n" + b"x" * (1 << 20) + b"\r\n")
@@ -292,13 +292,13 @@ def endless(connection: socket.socket) -> None:
 
 @lru_cache(maxsize=1)
 def expanding() -> bytes:
-    """Return 150 kB of gzip that expand to 150 MB."""
+    """150 kB of gzip that expand to 150 MB."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join(compressor.compress(bytes(1 << 20)) for _ in range(150)) + compressor.flush()
 
 
 def bomb(connection: socket.socket) -> None:
-    """Send an error whose body expands without end."""
+    """Send an error whose body expands to 150 MB."""
     respond("403 Forbidden", expanding(), "Content-Encoding: gzip")(connection)
 
 
@@ -316,7 +316,7 @@ def test_huge_error(way: Way, script: Script, code: int) -> None:
 
 
 def test_compressed_error(way: Way) -> None:
-    """Fault 4: a compressed Status body of a usual size is read."""
+    """Fault 4: a compressed Status body of normal size is read."""
     status = {"kind": "Status", "status": "Failure", "reason": "Invalid", "message": "no such thing", "code": 422}
     body = gzip.compress(json.dumps(status).encode())
     with serving(respond("422 Unprocessable", body, "Content-Encoding: gzip")) as url:
@@ -326,7 +326,7 @@ def test_compressed_error(way: Way) -> None:
 
 @pytest.mark.parametrize("text", ["Authorization: Bearer {}", "token {} is wrong", 'quoted "{}"'])
 def test_echoed_credentials(way: Way, text: str) -> None:
-    """Fault 8: a refusal that repeats the request's token shows none of it."""
+    """Fault 8: a refusal that echoes the request's token is shown without it."""
     body = json.dumps({"kind": "Status", "reason": "Forbidden", "message": text.format(TOKEN)}).encode()
     with serving(respond("403 Forbidden", body)) as url:
         refused = refusal(way(url))
@@ -335,7 +335,7 @@ def test_echoed_credentials(way: Way, text: str) -> None:
 
 
 def test_hidden_credentials() -> None:
-    """Fault 8: each form of a credential is hidden, and plain headers are not."""
+    """Fault 8: every form of a credential is hidden, but plain headers are not."""
     headers = {"Authorization": "Basic dXNlcjpwYXNzdzByZA==", "X-Key": "a/b c", "Accept": "application/json"}
     body = b"dXNlcjpwYXNzdzByZA== passw0rd user:passw0rd a/b c a%2Fb%20c application/json \xff"
     shown = hide_credentials(body, headers).decode()
@@ -344,7 +344,7 @@ def test_hidden_credentials() -> None:
 
 
 def test_redacted() -> None:
-    """Fault 8: bearer tokens, users in URLs and malformed headers are hidden in any text."""
+    """Fault 8: bearer tokens, users in URLs and malformed headers are hidden in all texts."""
     assert redact("https://me:pw@host/ Bearer abcdefgh.ijk, x") == "https://(not shown)@host/ Bearer (not shown), x"
     assert redact("the bearer is told") == "the bearer is told"
     assert format_redacted(ValueError("Invalid header value b'x\n'")) == "ValueError: Invalid header value (not shown)"
@@ -361,7 +361,7 @@ def test_redacted() -> None:
     ],
 )
 def test_redirect_message(location: str, expected: str) -> None:
-    """Fault 2: the text names the host only, in one printable line."""
+    """Fault 2: the message names only the host, in one printable line."""
     assert redirect_message({"location": location}) == expected
 
 
@@ -379,12 +379,12 @@ def test_redirect_message(location: str, expected: str) -> None:
     ids=["plain", "identity", "gzip", "deflate", "cut", "not gzip", "unknown"],
 )
 def test_decoded(body: bytes, encoding: str, expected: int) -> None:
-    """Fault 4: the decompressed size is counted; an unknown or broken encoding gives nothing."""
+    """Fault 4: the limit applies to the decompressed size. An unknown or broken encoding gives an empty body."""
     assert len(decoded(body, encoding)) == expected
 
 
 def test_later_changes_of_a_client(api_server: APIServer) -> None:
-    """A client that the user changes after the first request is used as it is then."""
+    """Later changes of a given client by the user take effect."""
     given = client.ApiClient(client.Configuration(host=api_server.url))
     sink = kevents.CoreV1EventSink(given)
     assert refusal(sink.create, "default", event()).code == 403

@@ -1,4 +1,4 @@
-"""Events, sources and references: values that never change, and what of them goes to the server."""
+"""Events, sources and references: immutable values, and the bodies that are sent to the server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def event(**fields: Any) -> Event:
 
 
 class TestReference:
-    """Which object an event is about."""
+    """The reference of an event's object."""
 
     def test_to_dict(self) -> None:
         """The body has the API's names and no empty fields."""
@@ -53,13 +53,13 @@ class TestReference:
         assert ObjectReference(kind="Node", name="n").to_dict() == {"kind": "Node", "name": "n"}
 
     def test_from_dict(self) -> None:
-        """The way back; unknown keys are ignored, missing and null ones empty."""
+        """A reference is read from a body. Unknown keys are ignored, missing and null ones are empty."""
         assert ObjectReference.from_dict(POD_BODY) == POD
         assert ObjectReference.from_dict({"name": "a", "uid": None, "x": 1}) == ObjectReference(name="a")
 
     @pytest.mark.parametrize("field", [field for field in ObjectReference.__slots__ if field != "identity"])
     def test_equality(self, field: str) -> None:
-        """References are equal, and have one hash, if every field is."""
+        """References are equal, and have the same hash, if all fields are equal."""
         assert ObjectReference() == ObjectReference()
         assert ObjectReference() != ObjectReference(**{field: "x"})
         assert len({ObjectReference(**{field: "x"}), ObjectReference(**{field: "x"})}) == 1
@@ -67,12 +67,12 @@ class TestReference:
 
     @pytest.mark.parametrize("field", ["kind", "namespace", "name", "uid", "api_version"])
     def test_identity(self, field: str) -> None:
-        """Version and part do not belong to the identity, all else does."""
+        """All fields except resourceVersion and fieldPath belong to the identity."""
         assert ObjectReference(**{field: "x"}).identity != ObjectReference().identity
         assert ObjectReference(resource_version="7", field_path="spec").identity == ObjectReference().identity
 
     def test_texts(self) -> None:
-        """For people: short in a log line, exact in a debugger."""
+        """`str` is short for log lines, `repr` is exact."""
         assert (
             str(POD),
             str(ObjectReference(kind="Node", api_version="v1", name="n")),
@@ -87,16 +87,16 @@ class TestReference:
 
 
 class TestSource:
-    """Who records."""
+    """The source of events."""
 
     def test_values(self) -> None:
-        """Two fields, of which empty ones are left out."""
+        """A source has two fields, and empty ones are left out of the body."""
         assert EventSource("c", "h").to_dict() == {"component": "c", "host": "h"}
         assert EventSource().to_dict() == {}
         assert EventSource("c", "h").identity == ("c", "h")
 
     def test_equality(self) -> None:
-        """Equal in both."""
+        """Sources are equal if both fields are equal."""
         assert EventSource("c", "h") == EventSource("c", "h")
         assert len({EventSource("c", "h"), EventSource("c"), EventSource("", "h"), EventSource("c", "h")}) == 3
         assert EventSource() != ("", "")
@@ -104,10 +104,10 @@ class TestSource:
 
 
 class TestEvent:
-    """What happened."""
+    """An event."""
 
     def test_create_body(self) -> None:
-        """The core/v1 body as client-go makes it."""
+        """The core/v1 body is the same as in client-go."""
         assert event(annotations={"a": "1"}, labels={"l": "2"}, count=2, first_time=3 * SECOND).to_dict() == {
             "apiVersion": "v1",
             "kind": "Event",
@@ -125,30 +125,30 @@ class TestEvent:
         }
 
     def test_create_without_extras(self) -> None:
-        """Annotations and labels are absent when none were given; the first time is the last."""
+        """Empty annotations and labels are left out. The first time defaults to the last."""
         body = event().to_dict()
         assert body["metadata"] == {"name": "web-0.ff", "namespace": "prod"}
         assert body["lastTimestamp"] == body["firstTimestamp"]
 
     def test_patch_body(self) -> None:
-        """Pitfall 31: count, lastTimestamp and, unless empty, the message; nothing else."""
+        """Pitfall 31: a patch has count, lastTimestamp and, unless empty, the message."""
         patch = {"count": 3, "lastTimestamp": "1970-01-01T00:00:05Z"}
         assert event(count=3).to_patch() == {**patch, "message": "up"}
         assert event(count=3, message="").to_patch() == patch
 
     def test_cluster_scoped(self) -> None:
-        """Pitfall 32: of an object without namespace the event lives in "default", its reference has none."""
+        """Pitfall 32: an event about a cluster-scoped object is in "default", and its reference has no namespace."""
         body = event(reference=ObjectReference(kind="Node", name="n")).to_dict()
         assert body["metadata"]["namespace"] == "default"
         assert body["involvedObject"] == {"kind": "Node", "name": "n"}
 
     def test_name(self) -> None:
-        """A name that was given is kept; else it follows from reference and serial."""
+        """A given name is kept. The default name consists of the object's name and the serial."""
         assert (event().name, event(name="mine").name) == ("web-0.ff", "mine")
         assert event(message="other").name == event().name
 
     def test_replace(self) -> None:
-        """A changed copy has the same name, whether that was asked for before or not; the first stays as it was."""
+        """A changed copy keeps the name. The original is unchanged."""
         first = event()
         copies = [first.replace(count=2), first.replace(count=2)]
         assert [one.name for one in copies] == [first.name] * 2
@@ -160,7 +160,7 @@ class TestEvent:
 
     @given(message=TEXTS, reason=TEXTS, key=TEXTS, value=TEXTS, name=TEXTS)
     def test_always_json(self, message: str, reason: str, key: str, value: str, name: str) -> None:
-        """Pitfall 28: whatever texts it holds, both bodies are valid JSON in UTF-8."""
+        """Pitfall 28: both bodies are valid JSON in UTF-8 for any text."""
         made = event(
             message=message,
             reason=reason,
@@ -173,12 +173,12 @@ class TestEvent:
             assert json.loads(json.dumps(body, ensure_ascii=False).encode()) == body
 
     def test_from_dict(self) -> None:
-        """A body that was written is read as the same event."""
+        """A written body is read as the same event."""
         written = event(annotations={"a": "1"}, labels={"l": "2"}, count=4, first_time=3 * SECOND)
         assert Event.from_dict(written.to_dict()).to_dict() == written.to_dict()
 
     def test_from_other_s_body(self) -> None:
-        """An event of events.k8s.io, with eventTime only, and one with null fields are read too."""
+        """Bodies with only eventTime, as in events.k8s.io, and with null fields can be read."""
         body = {
             "metadata": {"name": "x", "annotations": None, "labels": None},
             "eventTime": "1970-01-01T00:00:05.000001Z",
@@ -197,7 +197,7 @@ class TestEvent:
         assert (Event.from_dict({}).time, Event.from_dict({}).count) == (0, 1)
 
     def test_from_series(self) -> None:
-        """Faults 15 and 16: count and last time of a core/v1 series count before those beside it."""
+        """Faults 15 and 16: count and last time of a core/v1 series take precedence over the fields beside it."""
         series = {"count": 7, "lastObservedTime": "1970-01-01T00:00:09.000001Z"}
         times = {"eventTime": "1970-01-01T00:00:05.000001Z", "firstTimestamp": None, "lastTimestamp": None}
         for beside in ({}, {"lastTimestamp": times["eventTime"], "count": 1}):
@@ -206,7 +206,7 @@ class TestEvent:
 
     @pytest.mark.parametrize("module", ["kubernetes.client", "kubernetes.aio.client", "kubernetes_asyncio.client"])
     def test_from_model(self, module: str) -> None:
-        """Fault 16: ``to_dict()`` of a client's model, in snake_case and with datetimes, is read whole."""
+        """Fault 16: ``to_dict()`` of a client's model, in snake_case and with datetimes, is read completely."""
         client = pytest.importorskip(module, reason=f"{module} is not installed")
         noon = datetime(2026, 7, 24, 12, tzinfo=timezone.utc)
         model = client.CoreV1Event(
@@ -224,7 +224,7 @@ class TestEvent:
         assert (read.count, read.time - read.first_time) == (3, 9 * SECOND)
 
     def test_from_body_of_the_other_api(self) -> None:
-        """Fault 16: a body of events.k8s.io/v1 is read whole, by the class of core/v1 too."""
+        """Fault 16: a body of events.k8s.io/v1 is read completely, by the class of core/v1 too."""
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -269,12 +269,12 @@ class TestEvent:
         ids=repr,
     )
     def test_from_dict_of_no_event(self, body: Any) -> None:
-        """A body in which something else stands where an event has a table or a number is refused."""
+        """A body with a value of the wrong type is refused."""
         with pytest.raises(ValueError, match="not an Event object of the API"):
             Event.from_dict(body)
 
     def test_repr(self) -> None:
-        """A debugger shows it without the message's whole length: eighty characters."""
+        """The repr shows at most eighty characters of the message."""
         assert repr(event(message="x" * 80))[-86:] == f"x1 '{'x' * 80}'>"
         assert repr(event(message="x" * 81))[-86:] == f"x1 '{'x' * 77}...'>"
         assert repr(event()) == "<Event v1/Pod prod/web-0 Normal Started x1 'up'>"

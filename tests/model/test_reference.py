@@ -1,4 +1,4 @@
-"""From objects of all kinds to references."""
+"""References built from objects of all kinds."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from kevents._model.reference import get_partial_reference, get_reference, offic
 from kevents.exceptions import InvalidReferenceError
 from tests.support.collector import no_collection
 
-Make = Any  # a callable that dresses a body up as something else
+Make = Any  # a callable that converts a body to another type
 
 FIELDS = ("kind", "api_version", "namespace", "name", "uid", "resource_version", "field_path")
 WEB_0 = ObjectReference(kind="Pod", api_version="v1", namespace="prod", name="web-0", uid="u-1", resource_version="42")
 
 
 LONGEST_COMPLAINT = 1500
-SOON = 0.05  # seconds of processor time; it takes microseconds
+SOON = 0.05  # seconds of processor time; microseconds are usual
 
 
 def manifest() -> dict[str, Any]:
-    """A pod as the API server writes it."""
+    """A pod as the API server returns it."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -48,20 +48,20 @@ def manifest() -> dict[str, Any]:
 
 
 def snake() -> dict[str, Any]:
-    """The same pod as a model's ``to_dict()`` writes it."""
+    """The same pod in the form of a model's ``to_dict()``."""
     metadata = {"name": "web-0", "namespace": "prod", "uid": "u-1", "resource_version": "42", "generate_name": None}
     return {"api_version": "v1", "kind": "Pod", "metadata": metadata, "spec": {"host_pid": None}}
 
 
 def complaint(obj: object) -> str:
-    """Return the error text for an object that gives no reference."""
+    """The error text for an object without a reference."""
     with pytest.raises(InvalidReferenceError) as caught:
         get_reference(obj)
     return str(caught.value)
 
 
 def outcome(obj: object) -> ObjectReference | str:
-    """The reference or the complaint; anything else fails, and so does an unusable reference or complaint."""
+    """The reference or the error text. Any other result fails, and so does an unusable reference or text."""
     try:
         reference = get_reference(obj)
     except InvalidReferenceError as error:
@@ -75,22 +75,22 @@ def outcome(obj: object) -> ObjectReference | str:
 
 
 class Attributes:
-    """An object without ``__getattr__`` tricks, from keywords."""
+    """A plain object with attributes from keywords."""
 
     def __init__(self, **attributes: object) -> None:
-        """Set them."""
+        """Set the attributes."""
         self.__dict__.update(attributes)
 
 
 class Live(Mapping[str, Any]):
-    """A mapping that is no dictionary and shows another object's present state, like a kopf ``Body`` in a daemon."""
+    """A mapping that is no dictionary and shows another object's current state, like a kopf ``Body`` in a daemon."""
 
     def __init__(self, target: dict[str, Any]) -> None:
         """Show ``target``."""
         self.target = target
 
     def __getitem__(self, key: str) -> object:
-        """Nested mappings are live as well."""
+        """The value. A nested mapping is live as well."""
         value = self.target[key]
         return Live(value) if isinstance(value, dict) else value
 
@@ -99,7 +99,7 @@ class Live(Mapping[str, Any]):
         return iter(self.target)
 
     def __len__(self) -> int:
-        """How many keys."""
+        """The number of keys."""
         return len(self.target)
 
 
@@ -109,32 +109,32 @@ class Live(Mapping[str, Any]):
 @pytest.mark.parametrize("make", [dict, UserDict, MappingProxyType, Live, lambda body: ChainMap({}, body)])
 @pytest.mark.parametrize("body", [manifest, snake])
 def test_mapping(make: Make, body: Make) -> None:
-    """Pitfall 16: a mapping gives the same reference in camelCase and snake_case, dictionary or not."""
+    """Pitfall 16: any mapping gives the same reference in camelCase and snake_case."""
     assert get_reference(make(body())) == WEB_0
 
 
 @pytest.mark.parametrize("metadata", [dict, MappingProxyType, lambda fields: Attributes(**fields)])
 @pytest.mark.parametrize("spelling", ["apiVersion", "api_version"])
 def test_attributes(metadata: Make, spelling: str) -> None:
-    """Any object with api_version or apiVersion, kind and metadata is understood, in both spellings."""
+    """An object with api_version or apiVersion, kind and metadata is accepted in both spellings."""
     body = snake() if spelling == "api_version" else manifest()
     obj = Attributes(**{spelling: "v1"}, kind="Pod", metadata=metadata(body["metadata"]))
     assert get_reference(obj) == WEB_0
 
 
 def test_manifest_with_a_model_inside() -> None:
-    """A dictionary may hold its metadata as an object, as the official client accepts it."""
+    """The metadata of a dictionary may be an object, as in the official client."""
     metadata = Attributes(name="web-0", namespace="prod", uid="u-1", resource_version="42")
     assert get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": metadata}) == WEB_0
 
 
 def test_spellings_mixed() -> None:
-    """No field is lost to a spelling: camelCase outside, snake_case inside."""
+    """Spellings may be mixed: camelCase outside, snake_case inside."""
     assert get_reference({**snake(), "apiVersion": "v1"}) == WEB_0
 
 
 def test_raw() -> None:
-    """An object that holds a manifest in ``raw`` (kr8s) is read there, and nowhere else."""
+    """An object with a manifest in ``raw`` (kr8s) is read from there only."""
 
     class Lazy:
         raw = manifest()
@@ -147,7 +147,7 @@ def test_raw() -> None:
 
 
 def test_raw_of_another_meaning() -> None:
-    """A ``raw`` that holds no manifest is left alone."""
+    """A ``raw`` attribute without a manifest is ignored."""
     assert get_reference(Attributes(raw={"header": "x"}, **manifest())) == WEB_0
     assert get_reference(Attributes(raw=b"bytes", **manifest())) == WEB_0
 
@@ -155,7 +155,7 @@ def test_raw_of_another_meaning() -> None:
 @pytest.mark.parametrize("make", [dict, Live, lambda fields: Attributes(**fields)])
 @pytest.mark.parametrize("camel", [True, False])
 def test_reference_of_another_making(make: Make, camel: bool) -> None:  # noqa: FBT001
-    """A reference as a dictionary or a model keeps every field, resourceVersion and fieldPath too."""
+    """A reference as a dictionary or a model keeps every field, including resourceVersion and fieldPath."""
     expected = get_partial_reference(WEB_0, "spec.containers{app}")
     fields = expected.to_dict() if camel else {field: getattr(expected, field) for field in FIELDS}
     assert get_reference(make(fields)) == expected
@@ -168,7 +168,7 @@ def test_reference_is_itself() -> None:
 
 
 def test_reference_with_odd_fields() -> None:
-    """A None from a model's empty field and an enum in a reference become plain texts; a number is refused."""
+    """In a reference None and enums become plain strings, and a number is refused."""
 
     class Kinds(str, enum.Enum):
         NODE = "Node"
@@ -188,13 +188,13 @@ def test_list(items: object) -> None:
 
 
 def test_list_as_object() -> None:
-    """A list is known by its kind and its ``items``, as an attribute too."""
+    """A list is recognised by its kind and its ``items``, also as an attribute."""
     pods = Attributes(api_version="v1", kind="PodList", metadata=Attributes(resource_version="5"), items=[])
     assert get_reference(pods) == ObjectReference(kind="PodList", api_version="v1", resource_version="5")
 
 
 def test_object_called_list() -> None:
-    """A custom resource whose kind ends in List is an object like any other: it needs a name."""
+    """A custom resource whose kind ends in List is an ordinary object: it needs a name."""
     shopping = {"kind": "ShoppingList", "apiVersion": "example.com/v1", "metadata": {"generateName": "x-"}}
     assert "no metadata.name" in complaint(shopping)
     shopping["metadata"] = {"name": "x-1"}
@@ -203,7 +203,7 @@ def test_object_called_list() -> None:
 
 
 def test_partial_object_metadata() -> None:
-    """A PartialObjectMetadata is named by the kind it states; no kind is invented."""
+    """A PartialObjectMetadata keeps the kind that it states."""
     body = {**manifest(), "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata"}
     expected = ("PartialObjectMetadata", "default", "web-0")
     body["metadata"]["namespace"] = "default"
@@ -213,19 +213,19 @@ def test_partial_object_metadata() -> None:
 
 @pytest.mark.parametrize("absent", [{}, {"namespace": None, "uid": None, "resourceVersion": None}])
 def test_cluster_scoped(absent: dict[str, None]) -> None:
-    """Pitfalls 17 and 32: without namespace, uid or resourceVersion these stay empty; a null is the same as nothing."""
+    """Pitfalls 17 and 32: missing or null namespace, uid and resourceVersion are empty."""
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", **absent}}
     assert get_reference(node) == ObjectReference(kind="Node", api_version="v1", name="node-1")
 
 
 @pytest.mark.parametrize("name", ["fd00:10:233::103", "A_b", "x" * 253, "a/b%c", "\ud800", "名前", "x" * 1_000_000])
 def test_name_as_it_is(name: str) -> None:
-    """Pitfall 25: the object's name is kept as it is, however odd; only the event's name is made valid."""
+    """Pitfall 25: the object's name is kept unchanged. Only the event's name is made valid."""
     assert get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}}).name == name
 
 
 def test_str_subclasses() -> None:
-    """Each field is a real ``str``, also where the object holds an enum or a subclass of ``str`` with false methods."""
+    """Each field is a real ``str``, even if the object has an enum or a misbehaving subclass of ``str``."""
 
     class Lying(str):
         __slots__ = ()
@@ -243,7 +243,7 @@ def test_str_subclasses() -> None:
 @pytest.mark.parametrize("body", [manifest, snake])
 @pytest.mark.parametrize("make", [dict, Live, lambda fields: Attributes(**fields)])
 def test_later_changes(make: Make, body: Make) -> None:
-    """Pitfall 14: everything is read at the call; later changes of the object change nothing."""
+    """Pitfall 14: the object is read during the call. Its later changes have no effect."""
     fields = body()
     reference = get_reference(make(fields))
     fields["kind"] = "Node"
@@ -260,7 +260,7 @@ def test_resource_version_is_no_identity() -> None:
 
 
 def test_identities_differ() -> None:
-    """Pitfalls 54 and 55: neither a shifted boundary of namespace and name nor a new uid is the same object."""
+    """Pitfalls 54 and 55: another split of namespace and name, or a new uid, is another object."""
     cases = [("a", "bc", ""), ("ab", "c", ""), ("a", "bc", "u-1"), ("a", "bc", "u-2")]
     identities = set()
     for namespace, name, uid in cases:
@@ -270,7 +270,7 @@ def test_identities_differ() -> None:
 
 
 def test_partial_reference() -> None:
-    """A part of an object is its reference with a field path (client-go: ``GetPartialReference``)."""
+    """A partial reference is the object's reference with a field path (client-go: ``GetPartialReference``)."""
     expected = WEB_0.to_dict() | {"fieldPath": "spec.containers{app}"}
     assert get_partial_reference(manifest(), "spec.containers{app}").to_dict() == expected
 
@@ -283,7 +283,7 @@ def test_partial_reference_changes_nothing() -> None:
 
 
 def test_partial_reference_refuses() -> None:
-    """The path must be a text, and the object one that can be referred to."""
+    """The path must be a string, and the object must have a reference."""
     with pytest.raises(InvalidReferenceError, match="field_path is an object of type int, not a str"):
         get_partial_reference(WEB_0, 5)  # type: ignore[arg-type]
     with pytest.raises(InvalidReferenceError, match="None"):
@@ -300,7 +300,7 @@ def test_none() -> None:
 
 @pytest.mark.parametrize(("missing", "shown"), [(["kind"], "kind"), (["kind", "apiVersion"], "kind, no apiVersion")])
 def test_manifest_without_kind(missing: list[str], shown: str) -> None:
-    """Pitfall 15: an item of a list as a dictionary has no kind; the error names the missing fields and the fix."""
+    """Pitfall 15: an item of a list as a dictionary has no kind. The error has the missing fields and the fix."""
     body = {key: value for key, value in manifest().items() if key not in missing}
     expected = (
         f"cannot build a reference from an object of type dict: it has no {shown}; "
@@ -310,7 +310,7 @@ def test_manifest_without_kind(missing: list[str], shown: str) -> None:
 
 
 def test_object_without_kind() -> None:
-    """Pitfall 15: for a class of one's own the complaint names it and ``kevents.register``."""
+    """Pitfall 15: the error for a user's class names it and ``kevents.register``."""
     obj = Attributes(metadata=Attributes(name="x"))
     expected = (
         f"cannot build a reference from an object of type {__name__}.Attributes: it has no kind, no apiVersion; set "
@@ -321,7 +321,7 @@ def test_object_without_kind() -> None:
 
 @pytest.mark.parametrize("metadata", [{}, {"name": ""}, {"name": None, "generateName": "web-"}, [], "text", 7, None])
 def test_no_name(metadata: object) -> None:
-    """Pitfall 17: without a name there is no reference, whatever stands in the place of metadata."""
+    """Pitfall 17: without a name there is no reference, for any value of metadata."""
     body = {**manifest(), "metadata": metadata}
     assert "it has no metadata.name; correct it, or give a kevents.ObjectReference" in complaint(body)
 
@@ -329,7 +329,7 @@ def test_no_name(metadata: object) -> None:
 @pytest.mark.parametrize("value", [7, True, 1.5, b"web-0", ["web-0"], {"a": 1}, object()])
 @pytest.mark.parametrize("field", ["name", "namespace", "uid", "resourceVersion"])
 def test_no_text(field: str, value: object) -> None:
-    """A field that is no text is refused by name: it is neither guessed at nor left out, nor is its value shown."""
+    """A field that is no string is refused by name. It is neither converted nor ignored, and its value is not shown."""
     body = manifest()
     body["metadata"][field] = value
     assert f"{field} is an object of type {type(value).__name__}, not a str" in complaint(body)
@@ -337,7 +337,7 @@ def test_no_text(field: str, value: object) -> None:
 
 @pytest.mark.parametrize("texts", range(6))
 def test_no_texts_at_all(texts: int) -> None:
-    """Several fields that are no texts, all of one type, are refused as one is: the short way does not compare them."""
+    """Several non-string fields of one type are refused, although the fast path compares types."""
     values = [*["v1"] * texts, *[7] * (6 - texts)]
     for fields in (values, values[::-1]):
         kind, api_version, name, namespace, uid, resource_version = fields
@@ -349,25 +349,25 @@ def test_no_texts_at_all(texts: int) -> None:
 
 @pytest.mark.parametrize("obj", [None, "web-0", b"web-0", 7, [manifest()]])
 def test_advice_to_those_without_an_object(obj: object) -> None:
-    """The error for a value that is no object names accepted ones, and does not advise to register its class."""
+    """The error for a value that is no object lists accepted types, and does not advise to register its class."""
     assert complaint(obj).endswith("; give a Kubernetes object, its manifest or a kevents.ObjectReference")
 
 
 def test_long_type_name() -> None:
-    """The error shows a hundred characters of a type's name."""
+    """The error shows at most a hundred characters of a type's name."""
     obj = type("x" * 300, (Attributes,), {"__module__": "builtins"})()
     assert f"type {'x' * 100}: " in complaint(obj)
 
 
 @pytest.mark.parametrize("obj", ["web-0", b"web-0", 7, 1.5, [manifest()], (), {1}, object(), Attributes, ..., len])
 def test_no_object_at_all(obj: object) -> None:
-    """Something that is no Kubernetes object is refused with the name of its type."""
+    """A value that is no Kubernetes object is refused with the name of its type."""
     assert type(obj).__qualname__ in complaint(obj)
 
 
 @pytest.mark.parametrize("api_version", ["v1", "events.k8s.io/v1", "events.k8s.io/v1beta1"])
 def test_event(api_version: str) -> None:
-    """Pitfall 19: an event about an Event is refused, however it is given."""
+    """Pitfall 19: an event about an Event is refused, in any form."""
     body = {**manifest(), "apiVersion": api_version, "kind": "Event"}
     reference = ObjectReference(api_version=api_version, kind="Event", name="web-0.17", namespace="prod")
     for obj in (body, Live(body), Attributes(**body), reference, reference.to_dict(), Attributes(raw=body)):
@@ -375,20 +375,20 @@ def test_event(api_version: str) -> None:
 
 
 def test_event_of_ours() -> None:
-    """Pitfall 19: so is our own event, and a reference to an Event that leaves the version out."""
+    """Pitfall 19: an event about a kevents.Event, or a reference to an Event without a version, is refused."""
     event = Event(reference=WEB_0, type="Normal", reason="R", message="m", source=EventSource("c"), time=1, serial=1)
     assert "it is an Event" in complaint(event)
     assert "it is an Event" in complaint(ObjectReference(kind="Event", name="x"))
 
 
 def test_event_of_another_group() -> None:
-    """An Event of another group is an object like any other."""
+    """An Event of another group is an ordinary object."""
     body = {**manifest(), "apiVersion": "calendar.example.com/v1", "kind": "Event"}
     assert get_reference(body).kind == "Event"
 
 
 def test_raising_property() -> None:
-    """An exception of the object's own becomes the cause of the complaint, which does not repeat its text."""
+    """An exception of an object's property is named in the error, without its text."""
 
     class Detached:
         kind = "Pod"
@@ -403,7 +403,7 @@ def test_raising_property() -> None:
 
 
 def test_value_is_never_shown() -> None:
-    """Pitfall 72: neither a value nor an unbounded name of a type gets into a complaint."""
+    """Pitfall 72: errors show no value, and no unbounded type name."""
     huge = type("X" * 100_000 + "\x1b[2J\n", (), {"__repr__": lambda _: 1 / 0, "__str__": lambda _: 1 / 0})()
     for obj in (huge, {**manifest(), "kind": huge}, Attributes(metadata=huge)):
         assert isinstance(outcome(obj), str)
@@ -421,7 +421,7 @@ def test_class_without_a_name() -> None:
 
 
 def test_liars() -> None:
-    """Objects that pretend to be a text or a reference, or raise when asked for their class, are refused."""
+    """Objects that imitate a str or a reference, or raise when asked for their class, are refused."""
 
     class Hidden:
         @property  # type: ignore[misc]
@@ -439,7 +439,7 @@ def test_liars() -> None:
 
 
 def test_cycles() -> None:
-    """An object that contains itself is refused or read like any other: nothing is followed."""
+    """An object that contains itself is read or refused without following the cycle."""
     body = manifest()
     body["spec"] = body["metadata"]["ownerReferences"] = body
     assert get_reference(body) == WEB_0
@@ -451,7 +451,7 @@ def test_cycles() -> None:
 
 
 def test_endless_attributes() -> None:
-    """An object whose attributes never end, or recurse, is refused."""
+    """An object whose attributes recurse is refused."""
 
     class Recursing:
         def __getattr__(self, name: str) -> object:
@@ -465,12 +465,12 @@ def test_endless_attributes() -> None:
     "make", [Mock, MagicMock, lambda: Mock(spec=dict), lambda: create_autospec(dict, instance=True)]
 )
 def test_mock(make: Make) -> None:
-    """A plain mock, whose attributes are mocks, is refused; a mock with texts as fields is accepted."""
+    """A plain mock, whose attributes are mocks, is refused."""
     assert isinstance(outcome(make()), str)
 
 
 def test_mock_with_texts() -> None:
-    """A mock in a unit test is an object once its fields are texts."""
+    """A mock whose fields are strings is accepted."""
     pod = MagicMock(api_version="v1", kind="Pod")
     pod.metadata = Mock(namespace="prod", uid="u-1", resource_version="42")
     pod.metadata.name = "web-0"
@@ -510,7 +510,7 @@ def test_enum_and_uuid() -> None:
     ],
 )
 def test_no_api_version(kind: str, expected: str) -> None:
-    """Fault 18: without an apiVersion a built-in kind gets its own, and any other stays empty."""
+    """Fault 18: a built-in kind without an apiVersion gets its own. For other kinds it stays empty."""
     reference = {"kind": kind, "name": "data-0", "namespace": "prod"}
     body = {"kind": kind, "metadata": {"name": "data-0", "namespace": "prod"}}
     for obj in (reference, body, Attributes(**reference), Attributes(**body), UserDict(body)):
@@ -518,7 +518,7 @@ def test_no_api_version(kind: str, expected: str) -> None:
 
 
 def test_built_in_versions() -> None:
-    """Fault 18: the version of each built-in kind is a stable one of the installed client, if there is one."""
+    """Fault 18: the default version of a built-in kind is a stable one of the installed client."""
     known = [official_kind("kubernetes.client", name) for name in dir(importlib.import_module("kubernetes.client"))]
     stable = {each for each in known if each is not None and re.search(r"(^|/)v\d+$", each[0])}
     for kind in {kind for _, kind in stable if not kind.endswith("List")} - {"Event"}:
@@ -529,7 +529,7 @@ def test_built_in_versions() -> None:
     "namespace", ["Shop", "shop.eu", "50%", "a%2fb", "..", "{{ .Values.ns }}", "-a", "a" * 64, "a\n"]
 )
 def test_impossible_namespace(namespace: str) -> None:
-    """Fault 6: a namespace that is not a DNS-1123 label is refused, in every shape, with its start in the error."""
+    """Fault 6: a namespace that is not a DNS-1123 label is refused in every form. The error shows its start."""
     metadata = {**manifest()["metadata"], "namespace": namespace}
     reference = ObjectReference(kind="Pod", api_version="v1", name="p", namespace=namespace)
     for obj in ({**manifest(), "metadata": metadata}, Attributes(**manifest() | {"metadata": metadata}), reference):
@@ -553,14 +553,14 @@ OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d", "uid":
     ],
 )
 def test_owner_reference(owner: object) -> None:
-    """Fault 20: an owner reference has no namespace: its event would be hard to find. The error names the fix."""
+    """Fault 20: an owner reference is refused, because it has no namespace. The error has the fix."""
     assert complaint(owner).endswith(
         "an owner reference has no namespace; give the owner itself, or a kevents.ObjectReference with its namespace"
     )
 
 
 def test_cluster_scoped_owner() -> None:
-    """Fault 20: an owner reference to a kind that is known to be cluster-scoped is accepted, or with a namespace."""
+    """Fault 20: an owner reference with a namespace, or to a cluster-scoped kind, is accepted."""
     owner = {**OWNER, "apiVersion": "v1", "kind": "Node", "name": "node-1"}
     assert get_reference(owner) == ObjectReference(kind="Node", api_version="v1", name="node-1", uid="u-1")
     assert get_reference({**OWNER, "namespace": "prod"}).namespace == "prod"
@@ -568,17 +568,17 @@ def test_cluster_scoped_owner() -> None:
 
 @pytest.mark.parametrize("module", ["kubernetes.client.models.v1_object_reference", "kopf._cogs.structs.bodies"])
 def test_advice_for_classes_of_clients(module: str) -> None:
-    """Fault 19: registering a client's generic class, as a reference's, is not advised."""
+    """Fault 19: the error does not advise to register a client's generic class."""
     cls = type("V1ObjectReference", (Attributes,), {"__module__": module})
     assert "register" not in complaint(cls(name="web-0"))
     assert "register" not in complaint(UserDict(name="web-0"))
 
 
-# Classes of one's own.
+# User classes.
 
 
 def test_register() -> None:
-    """A registered class gives the kind its objects do not have; subclasses too, unless registered themselves."""
+    """A registered class gives its objects a kind, and those of its subclasses, unless these are registered."""
 
     class Widget:
         def __init__(self) -> None:
@@ -600,7 +600,7 @@ def test_register() -> None:
 
 
 def test_register_again() -> None:
-    """The last registration of a class counts."""
+    """The last registration of a class is used."""
     cls = type("Widget", (Attributes,), {})
     for version in ("example.com/v1", "example.com/v2"):
         register(cls, version, "Widget")
@@ -608,7 +608,7 @@ def test_register_again() -> None:
 
 
 def test_register_without_metadata() -> None:
-    """A registered object may carry name and namespace itself."""
+    """A registered object may have name and namespace as its own attributes."""
     cls = type("Widget", (Attributes,), {})
     register(cls, "example.com/v1", "Widget")
     expected = ObjectReference(kind="Widget", api_version="example.com/v1", name="w", namespace="prod")
@@ -616,7 +616,7 @@ def test_register_without_metadata() -> None:
 
 
 def test_register_yields_to_the_object() -> None:
-    """The object's own kind counts before its class; an attribute ``kind`` of another meaning does not."""
+    """The object's own kind takes precedence over its class, but an attribute ``kind`` of another meaning does not."""
 
     class Size(enum.Enum):
         BIG = 1
@@ -642,7 +642,7 @@ def test_register_yields_to_the_object() -> None:
     ],
 )
 def test_register_fills_gaps(kind: object, api_version: object, expected: tuple[str, str]) -> None:
-    """Fault 19: a registered class gives only the fields that the object does not have itself."""
+    """Fault 19: a registered class fills only the fields that the object lacks."""
     cls = type("Widget", (Attributes,), {})
     register(cls, "example.com/v1", "Widget")
     reference = get_reference(cls(kind=kind, apiVersion=api_version, metadata={"name": "w"}))
@@ -651,7 +651,7 @@ def test_register_fills_gaps(kind: object, api_version: object, expected: tuple[
 
 @pytest.mark.parametrize("missing", ["group", "version", "kind"])
 def test_register_beside_half_a_resource(missing: str) -> None:
-    """A class whose own word on its kind (lightkube's) is not whole counts as it is registered."""
+    """The registration is used if a class's own resource information (lightkube) is incomplete."""
     resource = SimpleNamespace(**{"group": "g", "version": "v1", "kind": "Gadget", missing: None})
     cls = type("Widget", (Attributes,), {"_api_info": SimpleNamespace(resource=resource)})
     register(cls, "example.com/v1", "Widget")
@@ -659,7 +659,7 @@ def test_register_beside_half_a_resource(missing: str) -> None:
 
 
 def test_register_mapping() -> None:
-    """A mapping's class counts as well, when it holds no kind."""
+    """A registered mapping class is used if the mapping has no kind."""
 
     class Widget(UserDict[str, Any]):
         pass
@@ -669,7 +669,7 @@ def test_register_mapping() -> None:
 
 
 def test_register_keeps_nothing_alive() -> None:
-    """A registered or merely seen class can be collected, and leaves nothing behind."""
+    """Registered and unregistered classes can be garbage collected."""
     gc.collect()
     before = len(_reference._registered)
     cls = type("Widget", (Attributes,), {"__module__": "kubernetes.client"})
@@ -705,14 +705,14 @@ def test_register_keeps_nothing_alive() -> None:
     ],
 )
 def test_register_wrongly(arguments: tuple[Any, ...], error: type[Exception], text: str) -> None:
-    """Wrong arguments are refused when registering, in the programmer's face, and leave nothing behind."""
+    """Invalid arguments of `register` raise, and nothing is registered."""
     with pytest.raises(error, match=re.escape(text)):
         register(*arguments)
     assert "kevents.register" in complaint(Attributes(metadata={"name": "w"}))
 
 
 def test_threads() -> None:
-    """Classes come and go in many threads while references are made: no errors, no wrong answers."""
+    """Classes are registered and collected in several threads while references are built, without errors."""
     failures: list[BaseException] = []
 
     def work(number: int) -> None:
@@ -761,7 +761,7 @@ def test_threads() -> None:
     ],
 )
 def test_official_kind(name: str, expected: tuple[str, str] | None) -> None:
-    """A class name of the official client gives version and kind; names that only look alike give nothing."""
+    """A class name of the official client gives version and kind. Similar names give nothing."""
     assert official_kind("kubernetes.client.models.v1_pod", name) == expected
 
 
@@ -774,7 +774,7 @@ def test_class_name_elsewhere(module: str) -> None:
 
 
 def official_classes(module: str) -> dict[str, str]:
-    """Name and type of the metadata of each class that is an object or a list of the API."""
+    """The metadata type of each class that is an object or a list of the API, by name."""
     client = pytest.importorskip(module, reason=f"{module} is not installed")
     types = {name: getattr(getattr(client, name), "openapi_types", {}) for name in dir(client)}
     wanted = {"api_version", "kind", "metadata"}
@@ -792,7 +792,7 @@ def test_table_is_complete(module: str) -> None:
 
 
 def test_table_is_right() -> None:
-    """The apiVersion of each list class is the path of the API whose calls answer with it."""
+    """The apiVersion of each list class matches the path of the API that returns it."""
     api = importlib.import_module("kubernetes.client.api")
     paths: dict[str, set[str]] = {}
     for file in Path(str(api.__file__)).parent.glob("*_v[0-9]*_api.py"):
@@ -806,7 +806,7 @@ def test_table_is_right() -> None:
     assert {name: {known[0]} for name, known in table.items() if known is not None} == paths
 
 
-# Whatever it is given.
+# Arbitrary input.
 
 KEYS = st.sampled_from(
     [
@@ -830,7 +830,7 @@ ERRORS = (AttributeError, ValueError, KeyError, RuntimeError, RecursionError, Me
 
 @given(ANYTHING)
 def test_anything(obj: object) -> None:
-    """Whatever it is given: a reference of real texts or an InvalidReferenceError."""
+    """Any value gives a valid reference or an InvalidReferenceError."""
     outcome(obj)
 
 
@@ -840,7 +840,7 @@ def test_anything(obj: object) -> None:
     make=st.sampled_from(MAPPINGS),
 )
 def test_nearly_right(metadata: dict[str, object], rest: dict[str, object], make: Make) -> None:
-    """An object that is nearly right, with a few fields replaced: a reference or an InvalidReferenceError."""
+    """A manifest with some fields replaced gives a reference or an InvalidReferenceError."""
     body = manifest()
     outcome(make(body | {"metadata": make(body["metadata"] | metadata)}))
     outcome(make(body | rest))
@@ -848,7 +848,7 @@ def test_nearly_right(metadata: dict[str, object], rest: dict[str, object], make
 
 @given(st.dictionaries(KEYS, st.sampled_from(ERRORS) | TEXTS), st.sampled_from(ERRORS), st.booleans())
 def test_raising_objects(answers: dict[str, Any], other: type[Exception], nested: bool) -> None:  # noqa: FBT001
-    """Objects and mappings that raise when read: a reference or an InvalidReferenceError."""
+    """Objects and mappings that raise when read give a reference or an InvalidReferenceError."""
 
     def answer(name: str) -> object:
         value = answers.get(name, other)
@@ -877,7 +877,7 @@ def test_raising_objects(answers: dict[str, Any], other: type[Exception], nested
     resource_version=st.text() | st.none(),
 )
 def test_all_shapes_agree(kind: str, api_version: str, **fields: str | None) -> None:
-    """Pitfall 16: the same object in any shape gives the same reference, by the short ways and the long one."""
+    """Pitfall 16: the same object in any form gives the same reference, by the fast path and the general one."""
     camel = {{"resource_version": "resourceVersion"}.get(field, field): value for field, value in fields.items()}
     expected = ObjectReference(kind=kind, api_version=api_version, **{k: v or "" for k, v in fields.items()})
     model = type("V1Pod", (Attributes,), {"__module__": "kubernetes.client.models.v1_pod"})
@@ -898,7 +898,7 @@ def test_all_shapes_agree(kind: str, api_version: str, **fields: str | None) -> 
 @settings(max_examples=10)
 @given(st.integers(min_value=1, max_value=5))
 def test_quick(magnitude: int) -> None:
-    """The cost does not grow with the object: a manifest of 100,000 labels is read as quickly as an empty one."""
+    """The cost does not depend on the size of the object."""
     body = manifest()
     body["metadata"]["labels"] = dict.fromkeys(map(str, range(10**magnitude)), "")
     body["status"] = [body] * 10**magnitude

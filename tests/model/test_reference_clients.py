@@ -1,4 +1,4 @@
-"""References from the objects of real client libraries, as far as they are installed."""
+"""References from the objects of real client libraries, if they are installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kevents._model.objects import ObjectReference
 from kevents._model.reference import get_partial_reference, get_reference, register
 from kevents.exceptions import InvalidReferenceError
 
-Client = Any  # a module of a client library: none has types that hold for all of them
+Client = Any  # a module of a client library; no type fits all of them
 Model = Any
 
 METADATA = {"name": "web-0", "namespace": "prod", "uid": "u-1", "resourceVersion": "42"}
@@ -33,20 +33,20 @@ WIDGET = ObjectReference(
 
 
 def fresh(body: dict[str, Any]) -> dict[str, Any]:
-    """A copy that a client may write into."""
+    """A copy that a client may modify."""
     return copy.deepcopy(body)
 
 
 def library(name: str) -> Client:
-    """A client library, or a skipped test."""
+    """The client library, or skip the test."""
     return pytest.importorskip(name, reason=f"{name} is not installed")
 
 
 def deserialize(client: Client, body: dict[str, Any], response_type: str) -> Model:
-    """The model that a client's own deserializer makes of a response, in whichever generation."""
+    """The model that a client's own deserializer makes of a response, for all client versions."""
 
     async def within_a_loop() -> Model:
-        api = client.ApiClient()  # the asynchronous ones open their session here
+        api = client.ApiClient()  # asynchronous clients open their session here
         try:
             if len(inspect.signature(api.deserialize).parameters) > 2:
                 return api.deserialize(json.dumps(body), response_type, "application/json")
@@ -61,12 +61,12 @@ def deserialize(client: Client, body: dict[str, Any], response_type: str) -> Mod
 
 @pytest.fixture(params=["kubernetes.client", "kubernetes.aio.client", "kubernetes_asyncio.client"])
 def client(request: pytest.FixtureRequest) -> Client:
-    """Each flavour of the official client."""
+    """Each variant of the official client."""
     return library(request.param)
 
 
 def model(client: Client, name: str = "V1Pod", **fields: object) -> Model:
-    """A model of a pod as user code builds it."""
+    """A pod model as user code builds it."""
     metadata = client.V1ObjectMeta(name="web-0", namespace="prod", uid="u-1", resource_version="42")
     return getattr(client, name)(metadata=metadata, **fields)
 
@@ -75,12 +75,12 @@ def model(client: Client, name: str = "V1Pod", **fields: object) -> Model:
 
 
 def test_model(client: Client) -> None:
-    """A model from a get or a create gives its reference."""
+    """A model of a response has a reference."""
     assert get_reference(deserialize(client, POD, "V1Pod")) == WEB_0
 
 
 def test_list_and_items(client: Client) -> None:
-    """Pitfall 15: an item of a list has the kind of its class; the list itself has a reference without a name."""
+    """Pitfall 15: an item of a list gets the kind of its class. The list itself has a reference without a name."""
     body = {
         "apiVersion": "v1",
         "kind": "PodList",
@@ -94,7 +94,7 @@ def test_list_and_items(client: Client) -> None:
 
 
 def test_list_built_by_hand(client: Client) -> None:
-    """A list model without kind is known by its class, with and without metadata."""
+    """A list model without kind gets it from its class, with and without metadata."""
     pods = client.V1PodList(items=[], metadata=client.V1ListMeta(resource_version="5"))
     assert get_reference(pods) == ObjectReference(kind="PodList", api_version="v1", resource_version="5")
     assert get_reference(client.V1NodeList(items=[])) == ObjectReference(kind="NodeList", api_version="v1")
@@ -111,19 +111,19 @@ def test_list_built_by_hand(client: Client) -> None:
     ],
 )
 def test_model_without_kind(client: Client, name: str, expected: tuple[str, str]) -> None:
-    """A model built by hand without kind is known by its class, in every group."""
+    """A model without kind gets it from its class, in every group."""
     reference = get_reference(model(client, name))
     assert (reference.api_version, reference.kind) == expected
     assert reference.uid == "u-1"
 
 
 def test_model_with_half_a_kind(client: Client) -> None:
-    """A model with a kind and no version has both of its class."""
+    """A model with a kind but no version gets its version from its class."""
     assert get_reference(model(client, kind="Pod")) == WEB_0
 
 
 def test_subclass_of_a_model(client: Client) -> None:
-    """A subclass of one's own is what its official base is."""
+    """A user's subclass counts as its official base class."""
 
     class MyPod(client.V1Pod):  # type: ignore[misc]
         pass
@@ -139,7 +139,7 @@ def test_model_of_a_cluster_scoped_object(client: Client) -> None:
 
 
 def test_to_dict(client: Client) -> None:
-    """Pitfall 16: the snake_case dictionary of a model gives the same reference, if it holds a kind."""
+    """Pitfall 16: the snake_case dictionary of a model with a kind gives the same reference."""
     pod = model(client, api_version="v1", kind="Pod")
     assert get_reference(pod.to_dict()) == WEB_0
     with pytest.raises(InvalidReferenceError, match="items of a list have none"):
@@ -161,13 +161,13 @@ def test_serialized_model(client: Client) -> None:
 
 
 def test_manifest_with_metadata_model(client: Client) -> None:
-    """A dictionary with a V1ObjectMeta inside, which the official client takes as a body, is understood."""
+    """A dictionary with a V1ObjectMeta inside, a valid body for the official client, is accepted."""
     metadata = client.V1ObjectMeta(name="web-0", namespace="prod", uid="u-1", resource_version="42")
     assert get_reference({"apiVersion": "v1", "kind": "Pod", "metadata": metadata}) == WEB_0
 
 
 def test_object_reference_model(client: Client) -> None:
-    """A V1ObjectReference passes through with every field."""
+    """A V1ObjectReference is accepted with every field."""
     fields = {"api_version": "v1", "kind": "Pod", "name": "web-0", "namespace": "prod", "uid": "u-1"}
     reference = client.V1ObjectReference(**fields, resource_version="42", field_path="spec.x")
     expected = get_partial_reference(WEB_0, "spec.x")
@@ -183,7 +183,7 @@ def test_model_without_name(client: Client) -> None:
 
 
 def test_model_of_an_event(client: Client) -> None:
-    """Pitfall 19: an Event is refused, as an item of a list too, in both groups."""
+    """Pitfall 19: an Event of either group is refused, also as an item of a list."""
     core = {"metadata": METADATA, "involvedObject": {}}
     new = {"metadata": METADATA, "eventTime": "2026-07-24T09:00:00.000001Z"}
     events = [
@@ -196,7 +196,7 @@ def test_model_of_an_event(client: Client) -> None:
 
 
 def test_model_of_no_object(client: Client) -> None:
-    """A model that is no object of the API is refused."""
+    """A model that is not an API object is refused."""
     with pytest.raises(InvalidReferenceError, match="V1ObjectMeta: it has no kind, no apiVersion"):
         get_reference(client.V1ObjectMeta(name="web-0"))
 
@@ -205,18 +205,18 @@ def test_model_of_no_object(client: Client) -> None:
 
 
 def dynamic_instance(body: dict[str, Any]) -> Model:
-    """An answer of the dynamic client."""
+    """A response of the dynamic client."""
     resource = library("kubernetes.dynamic.resource")
     return resource.ResourceInstance(None, fresh(body))
 
 
 def test_dynamic_instance() -> None:
-    """An object of the dynamic client gives its reference; attributes it lacks are None there."""
+    """An object of the dynamic client has a reference, although missing attributes are None."""
     assert get_reference(dynamic_instance(POD)) == WEB_0
 
 
 def test_dynamic_list() -> None:
-    """A list of the dynamic client has a reference without a name, its items have their own."""
+    """A list of the dynamic client has a reference without a name. Its items have their own."""
     body = {
         "apiVersion": "v1",
         "kind": "PodList",
@@ -230,7 +230,7 @@ def test_dynamic_list() -> None:
 
 
 def test_dynamic_part() -> None:
-    """A reference inside an object of the dynamic client passes through; any other part is refused."""
+    """A reference inside an object of the dynamic client is accepted. Any other part is refused."""
     part = {"apiVersion": "v1", "kind": "Pod", "name": "web-0", "namespace": "prod", "uid": "u-1"}
     endpoint = dynamic_instance({**POD, "kind": "Endpoint", "targetRef": part, "spec": {"replicas": 1}})
     assert get_reference(endpoint.targetRef).identity == WEB_0.identity
@@ -242,7 +242,7 @@ def test_dynamic_part() -> None:
 
 
 def test_kopf_body() -> None:
-    """A kopf body, a mapping but no dictionary, gives its reference, read now and not later."""
+    """A kopf body, a mapping but no dictionary, is read during the call."""
     kopf = library("kopf")
     body = fresh(POD)
     reference = get_reference(kopf.Body(body))
@@ -251,7 +251,7 @@ def test_kopf_body() -> None:
 
 
 def test_kopf_reference() -> None:
-    """The reference kopf keeps on its log records (``k8s_ref``) passes through."""
+    """The reference that kopf stores on its log records (``k8s_ref``) is accepted."""
     bodies = library("kopf._cogs.structs.bodies")
     reference = bodies.build_object_reference(bodies.Body(fresh(POD)))
     assert get_reference(reference).identity == WEB_0.identity
@@ -259,20 +259,20 @@ def test_kopf_reference() -> None:
 
 @pytest.mark.parametrize("body", [POD, {"metadata": METADATA}])
 def test_kr8s(body: dict[str, Any]) -> None:
-    """A kr8s object is read from its manifest: no call, and no credentials needed."""
+    """A kr8s object is read from its manifest, without requests or credentials."""
     objects = library("kr8s.asyncio.objects")
     assert get_reference(objects.Pod(fresh(body))) == WEB_0
 
 
 def test_kr8s_class_of_ones_own() -> None:
-    """So is an object of a class made for a custom resource."""
+    """An object of a kr8s class for a custom resource is accepted."""
     objects = library("kr8s.asyncio.objects")
     widget = objects.new_class("Widget", "example.com/v1", asyncio=True)
     assert get_reference(widget({"metadata": dict(METADATA)})) == WIDGET
 
 
 def test_lightkube_model() -> None:
-    """A lightkube object gives its reference, read from the server or built without a kind."""
+    """A lightkube object is accepted, read from the server or built without a kind."""
     pod = library("lightkube.resources.core_v1").Pod
     metadata = library("lightkube.models.meta_v1").ObjectMeta(**METADATA)
     assert get_reference(pod.from_dict(fresh(POD), lazy=False)) == WEB_0
@@ -280,7 +280,7 @@ def test_lightkube_model() -> None:
 
 
 def test_lightkube_generic_resource() -> None:
-    """A generic resource, a dictionary whose metadata may be a model, is known by its class."""
+    """A generic lightkube resource, a dictionary whose metadata may be a model, gets its kind from its class."""
     widget = library("lightkube.generic_resource").create_namespaced_resource("example.com", "v1", "Widget", "widgets")
     metadata = library("lightkube.models.meta_v1").ObjectMeta(**METADATA)
     assert get_reference(widget({"metadata": dict(METADATA)})) == WIDGET
@@ -288,14 +288,14 @@ def test_lightkube_generic_resource() -> None:
 
 
 def test_lightkube_event() -> None:
-    """Pitfall 19: lightkube's Event is refused as well."""
+    """Pitfall 19: lightkube's Event is refused."""
     event = library("lightkube.resources.core_v1").Event
     with pytest.raises(InvalidReferenceError, match="events about events are refused"):
         get_reference(event.from_dict({"metadata": dict(METADATA), "involvedObject": {}}, lazy=False))
 
 
 def pykube_pod(body: dict[str, Any]) -> Any:
-    """A pod of pykube-ng, as it reads and as it lists them."""
+    """A pod of pykube-ng, as read or listed."""
     return library("pykube").Pod(None, fresh(body))
 
 
@@ -306,7 +306,7 @@ def test_pykube(body: dict[str, Any]) -> None:
 
 
 def test_pykube_class_of_ones_own() -> None:
-    """Fault 17: so is an object of a class of one's own, and of one made by ``object_factory``."""
+    """Fault 17: objects of user-defined pykube-ng classes, and of those made by ``object_factory``, are accepted."""
     objects = library("pykube").objects
 
     class Widget(objects.NamespacedAPIObject):  # type: ignore[misc]
@@ -325,13 +325,13 @@ def test_pykube_cluster_scoped() -> None:
 
 
 def test_pykube_event() -> None:
-    """Pitfall 19: pykube-ng's Event is refused as well."""
+    """Pitfall 19: pykube-ng's Event is refused."""
     with pytest.raises(InvalidReferenceError, match="events about events are refused"):
         get_reference(library("pykube").Event(None, {"metadata": dict(METADATA)}))
 
 
 def test_pykube_in_kopf() -> None:
-    """Fault 17: ``event()`` of the kopf recorder takes one object of pykube-ng, and several."""
+    """Fault 17: ``event()`` of the kopf recorder accepts one object of pykube-ng, and several."""
     library("kopf")
     kevents_kopf = importlib.import_module("kevents.kopf")
     seen: list[str] = []
@@ -345,20 +345,20 @@ def test_pykube_in_kopf() -> None:
 
 
 def test_hikaru() -> None:
-    """Fault 17: a dataclass of hikaru gives its reference."""
+    """Fault 17: a dataclass of hikaru is accepted."""
     models = library("hikaru.model.rel_1_28.v1")
     assert get_reference(models.Pod(metadata=models.ObjectMeta(**METADATA))) == WEB_0
 
 
 def test_cloudcoil() -> None:
-    """Fault 17: a pydantic model of cloudcoil gives its reference."""
+    """Fault 17: a pydantic model of cloudcoil is accepted."""
     models = library("cloudcoil.models.kubernetes.core.v1")
     metadata = {"name": "web-0", "namespace": "prod", "uid": "u-1", "resourceVersion": "42"}
     assert get_reference(models.Pod.model_validate({"metadata": metadata})) == WEB_0
 
 
 def test_pydantic() -> None:
-    """A pydantic model of one's own, with the API's names as aliases, gives its reference."""
+    """A user's pydantic model, with the API's names as aliases, is accepted."""
     pydantic = library("pydantic")
     meta = pydantic.create_model("Meta", name=(str, ...), namespace=(str, ...), uid=(str, ...),
                                  resourceVersion=(str, ...))  # fmt: skip
@@ -372,7 +372,7 @@ def test_pydantic() -> None:
 
 
 def test_dataclass() -> None:
-    """A dataclass of one's own gives its reference, in either spelling."""
+    """A user's dataclass is accepted, in either spelling."""
 
     @dataclass
     class Metadata:
@@ -412,14 +412,14 @@ def test_kopf_owner_reference() -> None:
 
 
 def test_kopf_meta() -> None:
-    """Fault 19: kopf's ``Meta`` has no kind; the error does not advise to register it."""
+    """Fault 19: kopf's ``Meta`` has no kind. The error does not advise to register it."""
     kopf = library("kopf")
     with pytest.raises(InvalidReferenceError, match="items of a list have none"):
         get_reference(kopf.Body(fresh(POD)).metadata)
 
 
 def test_object_reference_without_version(client: Client) -> None:
-    """Faults 18 and 19: a reference model without apiVersion is accepted; registering its class changes no kind."""
+    """Faults 18 and 19: a reference model without apiVersion is accepted. Registering its class changes no kind."""
     claim = client.V1ObjectReference(kind="PersistentVolumeClaim", name="data-0", namespace="prod")
     expected = ObjectReference(kind="PersistentVolumeClaim", api_version="v1", name="data-0", namespace="prod")
     assert get_reference(claim) == expected

@@ -1,4 +1,4 @@
-"""Wrong options raise where they are given; the error has their name and value."""
+"""Invalid options raise immediately, and the error has their name and value."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_no_count(value: object) -> None:
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: repr(value)[:20])
 def test_no_number(value: Any) -> None:
-    """Pitfall 59: a number is finite, above 0, and one that nanoseconds can hold."""
+    """Pitfall 59: a number is finite, above 0, and within the range of nanoseconds."""
     with pytest.raises(ValueError, match=r"^n must be a number from 1e-09 to 1e\+09, not "):
         require_positive("n", value)
 
@@ -45,13 +45,13 @@ def test_what_is_right() -> None:
 
 
 def test_no_function() -> None:
-    """Something to be called must be callable."""
+    """A callback must be callable."""
     with pytest.raises(ValueError, match=r"^f must be callable, not 3$"):
         require_callable("f", 3)
 
 
 class AsyncCall:
-    """Called like a coroutine function."""
+    """An object with an async `__call__`."""
 
     async def __call__(self, *_: object) -> None:
         """Do nothing."""
@@ -63,7 +63,7 @@ async def _asynchronous(*_: object) -> None:
 
 @pytest.mark.parametrize("function", [_asynchronous, partial(_asynchronous, 1), AsyncCall()])
 def test_no_plain_function(function: Any) -> None:
-    """A coroutine function is refused where a plain function is called, because it would never run."""
+    """A coroutine function is refused as a callback, because it would never run."""
     with pytest.raises(TypeError, match=r"^f must be a plain function, not the coroutine function "):
         require_callable("f", function)
     broadcaster = EventBroadcaster()
@@ -90,18 +90,18 @@ def test_no_source(new_recorder: Callable[[Any], object], source: object, text: 
 
 
 def test_no_sink() -> None:
-    """A sink has two plain methods; an asynchronous sink is refused."""
+    """A sink must have two plain methods. An asynchronous sink is refused."""
 
     class Half:
         def create(self, *_: object) -> None:
-            """One of two."""
+            """The only method."""
 
     class Async:
         async def create(self, *_: object) -> None:
-            """Not to be called in threads."""
+            """Never called."""
 
         async def patch(self, *_: object) -> None:
-            """Not to be called in threads."""
+            """Never called."""
 
     for sink, text in ((None, "no method create"), (Half(), "no method patch"), (Async(), "coroutine function")):
         with pytest.raises(TypeError, match=text):
@@ -109,7 +109,7 @@ def test_no_sink() -> None:
 
 
 def test_sink_of_another_group() -> None:
-    """A broadcaster refuses a sink with another ``api_group``; a sink without the attribute fits every broadcaster."""
+    """A broadcaster refuses a sink with another ``api_group``. A sink without the attribute fits every broadcaster."""
     sink = ScriptedSink()
     for group in ("", "events.k8s.io"):
         require_sink(sink, group)
@@ -131,7 +131,7 @@ def test_sink_of_another_group() -> None:
     ],
 )
 def test_options_of_a_broadcaster(option: str, values: list[Any]) -> None:
-    """Pitfall 59: a wrong option of a broadcaster raises when it is built, and names itself; 0 is never the default."""
+    """Pitfall 59: an invalid option of a broadcaster raises at construction. 0 never means the default."""
     for value in values:
         with pytest.raises(ValueError, match=f"^{option} must be "):
             EventBroadcaster(**{option: value})
@@ -142,7 +142,7 @@ def test_options_of_a_broadcaster(option: str, values: list[Any]) -> None:
     [("senders", NO_COUNTS), ("backlog", NO_COUNTS), ("max_age", NO_NUMBERS), ("retry_wait", [3, "1s"])],
 )
 def test_options_of_a_sink(option: str, values: list[Any]) -> None:
-    """Pitfall 59: a wrong option of a sink raises when it is started, and then nothing is started."""
+    """Pitfall 59: an invalid option of a sink raises at the start, and nothing is started."""
     broadcaster = EventBroadcaster()
     for value in values:
         with pytest.raises(ValueError, match=f"^{option} must be "):
@@ -160,7 +160,7 @@ def test_options_of_a_sink(option: str, values: list[Any]) -> None:
     ],
 )
 def test_watchers_of_nonsense(start: Callable[[EventBroadcaster], object]) -> None:
-    """Pitfall 59: an invalid watcher raises when it is started, and nothing is started."""
+    """Pitfall 59: an invalid watcher raises at the start, and nothing is started."""
     broadcaster = EventBroadcaster()
     with pytest.raises(ValueError, match=" must be "):
         start(broadcaster)

@@ -1,4 +1,4 @@
-"""Names, times and texts as the API server wants them."""
+"""Names, times and texts in the form that the API server requires."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kevents._model.wire import clean, clip, event_name, format_error, format_ti
 
 NOW = 1_784_883_600_123_456_789
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-TEXTS = st.text(st.characters() | st.characters(categories=["Cs"]))  # surrogates too
+TEXTS = st.text(st.characters() | st.characters(categories=["Cs"]))  # includes surrogates
 
 
 class TestName:
-    """An event's name is its object's name and the serial in hex."""
+    """An event's name consists of its object's name and the serial in hex."""
 
     @pytest.mark.parametrize("name", ["web-0", "a", "0", "a.b-c.d", "a" * 236])
     def test_valid(self, name: str) -> None:
@@ -49,25 +49,25 @@ class TestName:
         ],
     )
     def test_made_valid(self, name: str) -> None:
-        """Pitfall 25: any other name is made a DNS-1123 subdomain of at most 253 characters."""
+        """Pitfall 25: any other name is converted to a DNS-1123 subdomain of at most 253 characters."""
         made = event_name(name, NOW)
         assert SUBDOMAIN.fullmatch(made)
         assert len(made) <= 253
         assert made.endswith(f".{NOW:x}")
 
     def test_recognisable(self) -> None:
-        """A person still recognises the object in a name that had to be made valid."""
+        """The object stays recognisable in a converted name."""
         assert event_name("fd00:10:233::103", NOW).startswith("fd00-10-233-103-")
         assert event_name("My_App.Prod", NOW).startswith("my-app.prod-")
 
     def test_different_stay_different(self) -> None:
-        """Names that look the same when made valid stay apart, by a short hash."""
+        """A short hash keeps names distinct that are equal after the conversion."""
         assert len({event_name(name, NOW) for name in ("A_b", "a_b", "A b")}) == 3
         assert len({event_name("x" * 300 + end, NOW) for end in "ab"}) == 2
 
     @given(name=TEXTS, serial=st.integers(0, 2**64 - 1))
     def test_any(self, name: str, serial: int) -> None:
-        """Whatever an object is called, the event has a valid name, always the same."""
+        """Any object name gives a valid event name, and always the same one."""
         made = event_name(name, serial)
         assert SUBDOMAIN.fullmatch(made)
         assert len(made) <= 253
@@ -75,7 +75,7 @@ class TestName:
 
 
 class TestTime:
-    """RFC 3339 in UTC."""
+    """Times in RFC 3339, UTC."""
 
     @pytest.mark.parametrize(
         ("nanoseconds", "expected"),
@@ -88,7 +88,7 @@ class TestTime:
         ],
     )
     def test_format(self, nanoseconds: int, expected: str) -> None:
-        """Whole seconds, cut; four digits of the year, also for Go's zero time."""
+        """Times are truncated to whole seconds. Years have four digits, also in Go's zero time."""
         assert format_time(nanoseconds) == expected
 
     @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ class TestTime:
         ],
     )
     def test_parse(self, text: object, expected: int) -> None:
-        """Any zone, any number of digits, and aware datetimes are read to the nanosecond."""
+        """Any zone, any number of digits, and aware datetimes are read with nanosecond precision."""
         assert parse_time(text) == expected
 
     @pytest.mark.parametrize(
@@ -132,18 +132,18 @@ class TestTime:
         ids=repr,
     )
     def test_refused(self, text: object) -> None:
-        """Pitfall 23: a time without a zone is never read as UTC; other texts are a ``ValueError``."""
+        """Pitfall 23: a time without a zone is never read as UTC. It is a ``ValueError``, as other texts are."""
         with pytest.raises(ValueError):  # noqa: PT011
             parse_time(text)
 
     @given(st.integers(-62_135_596_800, 253_402_300_799))
     def test_back_and_forth(self, second: int) -> None:
-        """A written time is read as the same second, in all years of four digits."""
+        """A written time is read as the same second, in all years with four digits."""
         assert parse_time(format_time(second * 10**9)) == second * 10**9
 
 
 class TestText:
-    """Texts that every JSON reader takes, within a limit of bytes."""
+    """Texts that every JSON parser accepts, within a limit of bytes."""
 
     @pytest.mark.parametrize(
         ("text", "limit", "expected"),
@@ -162,25 +162,25 @@ class TestText:
         ],
     )
     def test_clip(self, text: str, limit: int, expected: str) -> None:
-        """Pitfalls 26, 29: a long text is cut at a character, visibly; a shorter or empty one is unchanged."""
+        """Pitfalls 26, 29: a long text is cut visibly at a character. A shorter or empty one is unchanged."""
         assert clip(text, limit) == expected
 
     @given(text=TEXTS, limit=st.integers(0, 60))
     def test_clip_any(self, text: str, limit: int) -> None:
-        """Never more bytes than the limit, always valid, and a beginning of the text."""
+        """A clipped text is valid, a prefix of the text, and within the limit."""
         clipped = clean(clip(text, limit))
         assert len(clipped.encode()) <= limit
         assert clean(text) == clipped or clean(text).startswith(clipped[: -min(limit, 3) or None])
 
     @given(TEXTS)
     def test_clean(self, text: str) -> None:
-        """Pitfall 28: lone surrogates become the replacement character, all else stays; JSON is always valid."""
+        """Pitfall 28: lone surrogates become the replacement character, and JSON is always valid."""
         paired = re.sub("[\ud800-\udbff][\udc00-\udfff]", lambda pair: json.loads(json.dumps(pair[0])), text)
         assert clean(text) == re.sub("[\ud800-\udfff]", "\ufffd", paired)
         assert json.loads(json.dumps(clean(text), ensure_ascii=False).encode()) == clean(text)
 
     def test_clean_examples(self) -> None:
-        """Pitfall 28: control characters and newlines stay in the text that is sent."""
+        """Pitfall 28: control characters and newlines are kept in the text that is sent."""
         assert clean("a\x00b\nc\ud83dd") == "a\x00b\nc\ufffdd"
         assert clean("\ud83d\ude00") == "😀"
 
@@ -195,16 +195,16 @@ class TestText:
         ],
     )
     def test_printable(self, text: str, expected: str) -> None:
-        """Pitfall 71: for a terminal, control characters are escaped and everything is one line."""
+        """Pitfall 71: on a terminal, control characters are escaped and every text is one line."""
         assert printable(text) == expected
 
     @given(TEXTS)
     def test_printable_any(self, text: str) -> None:
-        """Whatever it was, it is printable."""
+        """The result is printable for any text."""
         assert printable(text).isprintable()
 
     def test_counted(self) -> None:
-        """One is one, and not several."""
+        """Only the number 1 has the singular."""
         assert [pluralize(number, "event") for number in range(3)] == ["0 events", "1 event", "2 events"]
 
     def test_told(self) -> None:
