@@ -1229,7 +1229,7 @@ def test_reader_that_leaves() -> None:
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(anext_of(stream), 0.001)
-        assert stream._handler._waiting == [], "nothing is kept of who has left"
+        assert stream._handler._waiting == [], "cancelled readers are forgotten"
         recorder.event(about(), "Normal", "Step", "x")
         assert (await anext_of(stream)).message == "x"
 

@@ -622,7 +622,7 @@ class TestBroadcaster:
             with pytest.raises(ValueError, match=next(iter(options))):
                 door.EventBroadcaster(sink, **options)
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks exist elsewhere")
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
     def test_fork(self) -> None:
         """In a forked child every series starts anew: parent and child never share an event."""
         done = subprocess.run(

@@ -76,7 +76,7 @@ def replay(trace: dict[str, Any], key_func: Callable[[SeriesEvent], Hashable]) -
         wiring.recorder.eventf(regarding, related, call["type"], call["reason"], call["action"], call["note"])
         made = world.requests[before:]
         if wiring.refused > refused:
-            assert call["requests"] == [], "only what client-go refuses is refused"
+            assert call["requests"] == [], "kevents refuses only events that client-go refuses"
         requests.append([{"verb": request.verb, "body": comparable(request.body)} for request in made])
     return requests
 

@@ -312,7 +312,7 @@ def test_expression(expression: str, scraped: Samples) -> None:
     assert metrics - {name for name, _ in scraped} == set()
     assert words - metrics - WORDS - LABELS == set()
     for counter in re.findall(r"kevents_\w+_total", expression):
-        assert re.search(rf"(?:rate|increase)\({counter}\b", expression), "a counter is only good for its increase"
+        assert re.search(rf"(?:rate|increase)\({counter}\b", expression), "a counter must be used with rate or increase"
 
 
 @pytest.mark.parametrize("expression", expressions())

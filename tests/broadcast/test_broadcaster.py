@@ -27,7 +27,7 @@ from tests.support.sinks import (
 
 @pytest.fixture
 def broadcaster() -> EventBroadcaster:
-    """A broadcaster; the test shuts it down."""
+    """A broadcaster that the test shuts down."""
     return EventBroadcaster()
 
 
@@ -76,7 +76,7 @@ def test_a_watcher_sees_what_comes_after_it(broadcaster: EventBroadcaster) -> No
 
 
 def test_a_slow_watcher_hurts_itself() -> None:
-    """Pitfall 5: a hanging watcher loses only its own events; a fast one beside it sees all of them."""
+    """Pitfall 5: a hanging watcher loses only its own events. A fast one beside it sees all of them."""
     broadcaster = EventBroadcaster(queue_length=2_000)
     gate = Gate(shut=True)
     fast: list[Event] = []

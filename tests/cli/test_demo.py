@@ -222,7 +222,7 @@ def test_plain_on_a_terminal() -> None:
     assert (status, "\x1b" in text, len(rows(text))) == (0, False, 18)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a terminal of that system")
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX terminal")
 @pytest.mark.parametrize(("kind", "expected"), [("xterm", True), ("dumb", False)])
 def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch, kind: str, expected: bool) -> None:  # noqa: FBT001
     """On a dumb terminal lines are appended."""

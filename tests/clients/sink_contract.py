@@ -507,5 +507,5 @@ class SinkContract(PlainRequests, Faults):
 
     @pytest.fixture
     def make_sink(self) -> MakeSink:
-        """A function that makes a sink from a kubeconfig and timeouts (connect, read); defined by subclasses."""
+        """A function, defined by subclasses, that makes a sink from a kubeconfig and timeouts (connect, read)."""
         raise NotImplementedError

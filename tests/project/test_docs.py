@@ -128,7 +128,7 @@ def run(server: APIServer, code: str, path: Path) -> subprocess.CompletedProcess
 def test_example(block: Block, api_server: APIServer, tmp_path: Path) -> None:
     """Each Python block runs by itself without a warning. With the official client it leaves events at the server."""
     if re.search(r"\baio\b", block.code):
-        pytest.importorskip("kubernetes.aio", reason="this client has no asynchronous one")
+        pytest.importorskip("kubernetes.aio", reason="this version of the client has no asyncio API")
     done = run(api_server, block.code, tmp_path / "example.py")
     assert done.returncode == 0, done.stderr
     # asyncio's debug mode reports slow steps by the wall clock, and a busy machine has many.

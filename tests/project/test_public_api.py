@@ -259,7 +259,7 @@ def test_drop_reasons() -> None:
 
 
 def test_errors() -> None:
-    """Errors form one tree. Only errors of the caller are ValueErrors; errors of a sink are SinkErrors."""
+    """Errors form one tree. Only errors of the caller are ValueErrors. Errors of a sink are SinkErrors."""
     errors = {name: value for name, value in vars(kevents).items() if name.endswith("Error")}
     assert all(issubclass(error, kevents.KeventsError) for error in errors.values())
     mistakes = {name for name, error in errors.items() if issubclass(error, ValueError)}

@@ -146,7 +146,7 @@ def measure(room: str, out: Path, *, again: bool, laws: bool) -> None:
     known: dict[str, bool] = {}
     tests = (*ROOMS[room], *LAWS) if laws else ROOMS[room]
     if not ends_well(room, path_of(room).read_text(encoding="utf-8"), tests, log):
-        raise SystemExit(f"the tests of {room} are not green without a mutant: see {log}")
+        raise SystemExit(f"the tests of {room} fail without a mutant: see {log}")
     for mutant in mutants(path_of(room)):
         name = f"{mutant.name} in line {mutant.line}: {difference(room, mutant)}"
         known[name] = before.get(name, True)
@@ -175,10 +175,10 @@ def _preload() -> None:
 def main() -> None:
     """Measure the named modules, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.quality.mutants", description=__doc__)
-    parser.add_argument("rooms", nargs="*", help="some of them; without any, all")
-    parser.add_argument("--out", type=Path, default=Path("build/mutants"), help="where the records are kept")
-    parser.add_argument("--again", action="store_true", help="run the survivors of the record once more")
-    parser.add_argument("--laws", action="store_true", help=f"by {' and '.join(LAWS)}, too")
+    parser.add_argument("rooms", nargs="*", help="the modules; all by default")
+    parser.add_argument("--out", type=Path, default=Path("build/mutants"), help="the folder of the records")
+    parser.add_argument("--again", action="store_true", help="run earlier survivors once more")
+    parser.add_argument("--laws", action="store_true", help=f"also run {' and '.join(LAWS)}")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # our plugin would load the module before it is changed

@@ -95,7 +95,7 @@ def run(script: str, *args: str) -> None:
 
 not_at_exit = pytest.mark.xfail(
     sys.version_info[:2] == (3, 12),
-    reason="Python 3.12 and gevent: what waits at interpreter exit is given up, and said; call shutdown()",
+    reason="Python 3.12 with gevent drops and logs pending events at interpreter exit: call shutdown()",
 )
 
 
