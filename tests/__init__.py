@@ -1,1 +1,1 @@
-"""Tests of kevents, one module for each room."""
+"""Tests of kevents. Each package has its own folder of tests."""

@@ -608,7 +608,7 @@ class TestBroadcaster:
 
     @pytest.mark.parametrize("sink", [None, "https://example.com"])
     def test_no_sink(self, sink: Any) -> None:
-        """An object that is no sink is a TypeError."""
+        """An object that is not a sink is a TypeError."""
         with pytest.raises(TypeError):
             door.EventBroadcaster(sink)
 

@@ -228,7 +228,7 @@ def test_no_broadcaster(thing: Any, registry: CollectorRegistry) -> None:
 
 @pytest.mark.parametrize("name", [None, 5, b"one"])
 def test_no_name(name: Any, registry: CollectorRegistry) -> None:
-    """A name that is no string is refused when it is given."""
+    """A name that is not a string is refused when it is given."""
     with (
         kevents.EventBroadcaster() as broadcaster,
         pytest.raises(TypeError, match="name must be a text, not "),

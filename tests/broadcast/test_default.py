@@ -85,7 +85,7 @@ def test_after_shutdown() -> None:
 
 
 def test_wrong_source() -> None:
-    """An object that is no source is refused immediately."""
+    """An object that is not a source is refused immediately."""
     with pytest.raises(TypeError, match="source must be an EventSource or a component's name"):
         kevents.get_recorder(3)  # type: ignore[arg-type]
 

@@ -192,7 +192,7 @@ def test_unknown_user(run: Run, api_server: APIServer) -> None:
 
 
 class Website(BaseHTTPRequestHandler):
-    """A web server that is no API server."""
+    """A web server that is not an API server."""
 
     def do_GET(self) -> None:
         """Answer with an HTML page."""
@@ -219,7 +219,7 @@ def website(*, lost: bool) -> Iterator[str]:
 @pytest.mark.wire
 @pytest.mark.parametrize("lost", [False, True])
 def test_no_api_server(run: Run, tmp_path: Path, *, lost: bool) -> None:
-    """The error for a web server shows that it is no API server."""
+    """The error for a web server shows that it is not an API server."""
     path = tmp_path / "kubeconfig"
     with website(lost=lost) as address:
         path.write_text(kubeconfig(address, SECRET), encoding="utf-8")

@@ -426,7 +426,7 @@ class TestUserFunctions:
         ],
     )
     def test_key_func(self, function: Any) -> None:
-        """For keys that are no pair of hashables the default combines, and each event is counted once."""
+        """For keys that are not a pair of hashables the default combines, and each event is counted once."""
         world = World(key_func=function)
         for number in range(10):
             world.record(f"m{number}")
@@ -435,7 +435,7 @@ class TestUserFunctions:
 
     @pytest.mark.parametrize("function", [raises, lambda _: None, lambda _: b"x", lambda _: 5, lambda: "x"])
     def test_message_func(self, function: Any) -> None:
-        """A message that is no text is replaced by the default's, and counted once for each combined event."""
+        """A message that is not a string is replaced by the default's, and counted once for each combined event."""
         world = World(max_events=1, message_func=function)
         world.record("a")
         world.record("b")

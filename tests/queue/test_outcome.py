@@ -249,7 +249,7 @@ class TestRetryAfter:
         assert header("3", name) == 3.0
 
     def test_strange_headers(self) -> None:
-        """Header names that are no strings, or missing headers, are ignored."""
+        """Header names that are not strings, or missing headers, are ignored."""
         assert retry_after({None: "1", 5: "2", b"x": "3", "retry-after": "3"}, {}) == 3.0  # type: ignore[dict-item]
         assert retry_after(None, None) is None
 

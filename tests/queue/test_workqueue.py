@@ -945,7 +945,7 @@ class TestSeries:
         assert wait(queue, 1.0) == 0.25
 
     def test_flush_now_while_trying(self) -> None:
-        """A failure during a flush is retried once at once, unless the server asks for a pause."""
+        """A failure during a flush is retried once without a pause, unless the server asks for one."""
         for outcome, due in ((BROKEN, 1.0), (Failed("busy", 3.0), 4.0)):
             queue = make_queue()
             offer(queue, "a")

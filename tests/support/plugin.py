@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def worker_group(item: pytest.Item) -> str | None:
-    """Name the tests that must run in the same worker; None if the test may run in any."""
+    """The worker group of a test; None if the test may run in any worker."""
     names = set(getattr(item, "fixturenames", ()))
     if "wire" in names and item.callspec.params["wire"] == "real":  # type: ignore[attr-defined]
         return "real_server"
@@ -71,14 +71,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def api_server() -> Iterator[APIServer]:
-    """Give an embedded API server for one test."""
+    """An embedded API server for one test."""
     with APIServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def real_server() -> Iterator[RealServer]:
-    """Give a real API server for the whole session; skip without the programs."""
+    """A real API server for the whole session. Skips the test without the programs."""
     required_assets()
     with RealServer() as server:
         yield server
@@ -86,7 +86,7 @@ def real_server() -> Iterator[RealServer]:
 
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.e2e)])
 def wire(request: pytest.FixtureRequest) -> Wire:
-    """Give raw requests to an API server: each test runs against the embedded and the real one."""
+    """Raw requests to an API server: each test runs against the embedded and the real one."""
     if request.param == "real":
         return Wire(RealSubject(request.getfixturevalue("real_server")))
     return Wire(EmbeddedSubject(request.getfixturevalue("api_server")))
