@@ -154,13 +154,19 @@ exit status:
 """
 _READ: Final = """\
 Read an export back from files or an object store: decoded, each version of an event once, in the order of writing.
-Damage is reported with its file and place, and everything else is read.
+Damage is reported with its file and place, and everything else is read. With --since and --until, parts of the archive
+that hold no events of the period are skipped unread.
 """
 _READ_EPILOG: Final = """\
+TIME is a duration before now (30s, 10m, 2h, 7d) or a time (2026-07-24, 2026-07-24T09:00, in UTC without a zone).
+
 examples:
   kevents read events/
   kevents read s3://bucket/events --warning --since 2h
   kevents read -c cfg.toml archive --json | jq -r .message
+
+which Deployments had most BackOff warnings last night:
+  kevents read events/ --since 14h --until 6h --type Warning --reason BackOff --count-by owner
 
 exit status:
   0  everything was read
@@ -304,13 +310,25 @@ def _add_check(commands: Commands) -> None:
     check.add_argument("--event", metavar="FILE", help="JSON with one event or more; - for standard input")
 
 
+_COUNTED: Final = (
+    *("namespace", "kind", "name", "owner", "service", "type", "reason"),
+    *("component", "host", "cluster", "day", "hour"),
+)
+
+
 def _add_read(commands: Commands) -> None:
     read = _add(commands, "read", "read an export back", _READ, _READ_EPILOG)
     _add_debug(read)
     read.add_argument("place", metavar="PATH", help="a file, a folder, s3://..., gs://..., az://...; with -c: a sink")
     read.add_argument("-c", "--config", metavar="FILE", help="a configuration: PATH is the name of one of its sinks")
     read.add_argument("--duplicates", action="store_true", help="show also records that were written twice")
-    _add_filters(read, "only events of the last 30s, 10m, 2h or 7d")
+    _add_filters(read, "only events since then: a duration before now, or a time")
+    read.add_argument("--until", metavar="TIME", help="only events until then")
+    read.add_argument("--type", "--types", metavar="LIST", dest="types", help="only these types, as Warning,Error")
+    read.add_argument("--owner", metavar="[TYPE/]NAME", help="only of this top owner or object, as deployment/web")
+    read.add_argument("--label", metavar="K=V", action="append", help="only objects with this label; repeatable")
+    read.add_argument("-o", "--output", choices=("wide", "json"), help="more columns, or JSON lines")
+    read.add_argument("--count-by", metavar="FIELDS", help=f"a table of counts by {', '.join(_COUNTED)}")
 
 
 def _add_cluster(command: argparse.ArgumentParser) -> None:

@@ -29,7 +29,7 @@ from kevents.export._model.position import (
 from kevents.export._model.text import duration, size
 from kevents.export._route.matchers import ConditionError, compile_condition
 from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
-from kevents.export._sinks.segments import BatchHeader, Gzip, Plain, header_of_line, header_of_member
+from kevents.export._sinks.segments import BatchHeader, Gzip, Plain, header_of
 from kevents.export._sinks.template import Template
 from kevents.export._source.listing import Backlog, collect
 from kevents.export._source.response_stream import CutError, Unchunker, WatchDecoder
@@ -213,11 +213,11 @@ def test_positions_in_segments(value: Any) -> None:
     head = Gzip().encode([], BatchHeader(position(5), 5, 0))[:10]
     extra = b"kE" + len(text[:60_000]).to_bytes(2, "little") + text[:60_000]
     for held in (
-        header_of_member(head + len(extra).to_bytes(2, "little") + extra),
-        header_of_line(b'{"kevents":{"v":1,"position":' + text + b"}}\n"),
+        header_of(head + len(extra).to_bytes(2, "little") + extra),
+        header_of(b'{"kevents":{"v":1,"position":' + text + b',"crc32":0}}\n'),
     ):
-        assert held is None or (held.position.rv >= 0 and held.records >= 0)
-    list(Plain().scan(BytesIO(b'{"kevents":{"v":1,"position":' + text + b',"bytes":0,"crc32":0}}\n'), 0))
+        assert held is None or (held.header.position.rv >= 0 and held.header.records >= 0)
+    list(Plain().scan(BytesIO(b'{"kevents":{"v":1,"position":' + text + b',"crc32":0}}\n'), 0))
 
 
 @fuzz

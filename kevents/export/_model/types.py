@@ -101,6 +101,22 @@ def event_time(body: Mapping[str, Any]) -> int:
     return 0
 
 
+def time_span(body: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the times between which a record happened, in nanoseconds since the epoch: a gap record has a period."""
+    own = body.get("kevents")
+    gap = own.get("gap") if isinstance(own, Mapping) else None
+    if not isinstance(gap, Mapping):
+        time = event_time(body)
+        return time, time
+    begin, end = (event_time({"firstTimestamp": gap.get(key)}) for key in ("from", "until"))
+    return begin, max(begin, end)
+
+
+def day_folder(nanoseconds: int) -> str:
+    """Return the name of a day's folder in UTC: ``dt=2026-07-24``."""
+    return f"dt={moment(nanoseconds)[:10]}"
+
+
 def gap_record(position: Position, rv: int, why: str, now: int, read_at: float, cluster_name: str = "") -> Record:
     """Return the record of a gap: events between two times may be missing.
 

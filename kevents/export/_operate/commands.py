@@ -24,11 +24,13 @@ from kevents.export._config.table_reader import KNOWN, SecretError
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics
 from kevents.export._model.types import Record
 from kevents.export._operate.build import EventFileError, build, check, client_of, place_of_sink
-from kevents.export._operate.filters import OptionError, check_namespaces, filter_of, spelling_hint
+from kevents.export._operate.filters import OptionError, check_namespaces, filter_of, period_of_options, spelling_hint
 from kevents.export._operate.health import ListenError
 from kevents.export._operate.logs import FIELDS, LOGGER, StatusLine, is_terminal, logging_to
 from kevents.export._operate.tail import Columns, as_json, as_lines, colourful, name_of, safe_json, tail
-from kevents.export._read.reader import REMEMBERED, ArchiveError, Damage, Segment, read_archive, segments
+from kevents.export._read.archive import ArchiveError, Period, Segment, segments
+from kevents.export._read.counts import Counts
+from kevents.export._read.reader import REMEMBERED, Damage, read_archive
 from kevents.export._source.api import ApiReader
 from kevents.export._source.source import ClusterEventSource
 
@@ -297,26 +299,58 @@ def _output(options: argparse.Namespace, *, namespaces: bool) -> Callable[[Recor
 
 
 def _read(options: argparse.Namespace) -> int:
-    wanted = filter_of(options)
+    wanted, period = filter_of(options), period_of_options(options)
+    counts = _counts(options.count_by) if options.count_by else None
     place, store = place_of_sink(load(options.config), options.place) if options.config else (options.place, None)
-    columns = _columns(namespaces=len(options.namespace or []) != 1, timestamps=True)
+    if hint := spelling_hint(options.kind or (), options.types):
+        _print_error(f"kevents: {hint}")
     damage = _DamageReport()
     records = read_archive(
-        _segments(place, store),
+        _segments(place, store, period),
         damage,
-        where=lambda body: bool(wanted.targets_of(body)),
+        where=wanted.targets_of,
+        period=period,
         remembered=0 if options.duplicates else REMEMBERED,
     )
-    if options.json:
+    as_json = options.json or options.output == "json"
+    if counts is not None:
+        _write_counts(counts, records, as_json=as_json)
+    elif as_json:
         _write_json(records)
     else:
-        _write_lines(records, columns)
+        wide = options.output == "wide"
+        _write_lines(records, _columns(namespaces=len(options.namespace or []) != 1, timestamps=True, wide=wide))
     return FAILED if damage.total else 0
 
 
-def _segments(place: str, options: Callable[[], Mapping[str, Any]] | None) -> Iterator[Segment]:
-    found = False
-    for segment in segments(place, options):
+def _counts(fields: str) -> Counts:
+    try:
+        return Counts([name.strip() for name in fields.split(",")])
+    except ValueError as error:
+        raise OptionError(f"--count-by: {error}") from None
+
+
+def _write_counts(counts: Counts, records: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
+    for record in records:
+        counts.add(record)
+    if as_json:
+        _write_json({**dict(zip(counts.fields, key, strict=True)), "count": number} for key, number in counts.rows())
+    else:
+        rows = [tuple(map(str.upper, counts.fields)), *(tuple(map(printable, key)) for key, _ in counts.rows())]
+        numbers = ["COUNT", *(str(number) for _, number in counts.rows())]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        width = max(map(len, numbers))
+        for row, number in zip(rows, numbers, strict=True):
+            cells = "".join(f"{cell:{wide}}  " for cell, wide in zip(row, widths, strict=True))
+            sys.stdout.write(f"{cells}{number:>{width}}\n")
+        sys.stdout.flush()
+    if counts.gaps:
+        _print_error(f"kevents: {pluralize(counts.gaps, 'gap')}: events of the period may be missing")
+
+
+def _segments(place: str, options: Callable[[], Mapping[str, Any]] | None, period: Period) -> Iterator[Segment]:
+    found = period.bounded  # all segments may be outside of the period
+    for segment in segments(place, options, period):
         found = True
         yield segment
     if not found:

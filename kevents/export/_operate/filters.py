@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from kevents._model.wire import parse_time
 from kevents.export._model.text import did_you_mean, duration, namespace_problem, shown
-from kevents.export._model.types import time_of
+from kevents.export._model.types import time_span
+from kevents.export._read.archive import Period
+from kevents.export._read.counts import owner_of
+from kevents.export._read.reader import period_of
 from kevents.export._route.matchers import ConditionError
 from kevents.export._route.routes import Route, Router
 
-_NANO: Final = 1_000_000_000
 _SHORT_NAMES: Final = {
     "cj": "cronjob",
     "cm": "configmap",
@@ -58,6 +59,7 @@ def filter_of(options: argparse.Namespace) -> Router:
         "name": {"glob": options.name} if options.name else None,
         "reason": {"glob": options.reason} if options.reason else None,
         "type": {"equals": "Normal", "not": True} if options.warning else None,
+        "labels": _labels(getattr(options, "label", None)),
         "when": _all_of(list(_tests(options))),
     }
     given = {name: value for name, value in conditions.items() if value}
@@ -89,9 +91,11 @@ def spelling_hint(kinds: Iterable[str], types: str | None) -> str:
 
 
 def _tests(options: argparse.Namespace) -> Iterable[Callable[[Body], bool]]:
-    since = _since(options.since)
-    if since:
-        yield lambda body: _moment(body) >= since
+    period = period_of_options(options)
+    if period.bounded:
+        yield lambda body: period.overlaps(time_span(body))
+    if owner := getattr(options, "owner", None):
+        yield _is_owned(owner)
     if about := getattr(options, "about", None):
         kind, slash, name = about.partition("/")
         if not slash or not kind or not name:
@@ -155,18 +159,50 @@ def _fulfils(labels: Body, key: str, operator: str, values: set[str]) -> bool:
     return (key in labels and labels[key] in values) == (operator == "in")
 
 
-def _since(text: str | None) -> int:
-    """The time of the option ``--since`` in nanoseconds since the epoch, 0 without it."""
+def period_of_options(options: argparse.Namespace) -> Period:
+    """The period between ``--since`` and ``--until``.
+
+    Raises:
+        OptionError: If one is no time, or nothing is between them.
+    """
+    try:
+        return period_of(_time("--since", options.since), _time("--until", getattr(options, "until", None)))
+    except ValueError as error:
+        raise OptionError(f"--since and --until: {error}") from None
+
+
+def _time(option: str, text: str | None) -> datetime | timedelta | None:
+    """The value of an option: a duration before now, or a time, in UTC without a zone."""
     if not text:
-        return 0
+        return None
     try:
-        return time.time_ns() - int(duration(text) * _NANO)
+        return timedelta(seconds=duration(text))
     except ValueError:
-        raise OptionError(f'--since must be a time with its unit, such as 30s, 10m or 2h, not "{text}"') from None
-
-
-def _moment(body: Body) -> int:
+        pass
     try:
-        return parse_time(time_of(dict(body)))
-    except (ValueError, LookupError, AttributeError):
-        return 0
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise OptionError(
+            f"{option} must be a duration such as 30s, 10m or 2h, or a time such as 2026-07-24 or 2026-07-24T09:00, "
+            f"not {shown(text)}"
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+def _labels(texts: Iterable[str] | None) -> dict[str, str]:
+    labels = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise OptionError(f"--label must be KEY=VALUE, such as app=web, not {shown(text)}")
+        labels[key] = value
+    return labels
+
+
+def _is_owned(owner: str) -> Callable[[Body], bool]:
+    """A test of the top owner, or of the object itself without one: ``web`` or ``deployment/web``."""
+    kind, slash, name = owner.rpartition("/")
+    if not name or (slash and not kind):
+        raise OptionError(f"--owner must be NAME or TYPE/NAME, such as deployment/web, not {shown(owner)}")
+    is_kind = _is_kind([kind.partition(".")[0]]) if kind else lambda found: True  # noqa: ARG005
+    return lambda body: (found := owner_of(body))[1] == name and is_kind(found[0])

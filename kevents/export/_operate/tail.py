@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, BinaryIO, Final, TextIO
 from unicodedata import combining, east_asian_width
@@ -95,49 +96,38 @@ class Columns:
 
     def head(self) -> str:
         """The header."""
-        return self._row({head: (head, "head") for head in self._widths})
+        return self._row([(head, "head") for head in self._widths])
 
     def line(self, body: Mapping[str, Any]) -> str:
         """A record's row, without a line break. Control characters are escaped."""
         if is_gap(body):
             return self._styled([(self._safe(_gap(_table(body["kevents"]))), "bad")])
-        about, metadata, series, source = (
-            _table(body.get(key)) for key in ("involvedObject", "metadata", "series", "source")
-        )
-        eventtype = str(body.get("type") or "")
-        style = "" if eventtype == "Normal" else "warning"
-        first = body.get("firstTimestamp") or body.get("eventTime") or ""
-        reporter = source.get("component") or body.get("reportingComponent") or ""
-        host = source.get("host") or body.get("reportingInstance") or ""
-        return self._row(
-            {
-                "NAMESPACE": (metadata.get("namespace") or about.get("namespace"), ""),
-                "LAST SEEN": (self._moment(time_of({**body, "metadata": metadata, "series": series})), "dim"),
-                "TYPE": (eventtype, style),
-                "REASON": (body.get("reason"), style),
-                "OBJECT": (f"{str(about.get('kind') or '').lower()}/{about.get('name') or ''}", "about"),
-                "SUBOBJECT": (about.get("fieldPath"), ""),
-                "SOURCE": (f"{reporter}, {host}" if host else reporter, ""),
-                "FIRST SEEN": (self._moment(str(first)), "dim"),
-                "COUNT": (series.get("count") or body.get("count"), ""),
-                "NAME": (metadata.get("name"), ""),
-                "MESSAGE": (str(body.get("message") or "").strip(), ""),
-            }
-        )
+        normal = body.get("type") == "Normal"
+        cells = []
+        for head in self._widths:
+            value = _CELLS[head](body)
+            style = _CELL_STYLES.get(head, "")
+            text = "" if value is None else value if type(value) is str else str(value)
+            cells.append(
+                (self._moment(text) if head in _TIMES else text, "" if normal and style == "warning" else style)
+            )
+        return self._row(cells)
 
-    def _row(self, cells: Mapping[str, tuple[object, str]]) -> str:
+    def _row(self, cells: Iterable[tuple[str, str]]) -> str:
         parts = []
-        for head, width in self._widths.items():
-            value, style = cells[head]
-            text = self._safe("" if value is None else str(value))
+        for (head, width), (value, style) in zip(self._widths.items(), cells, strict=True):
+            text = self._safe(value)
             parts.append((text, style))
             if head != "MESSAGE":
-                most = min(_WIDTHS[head][1], self._most)
-                self._widths[head] = max(width, min(display_width(text), most))
-                parts.append((" " * (max(self._widths[head] - display_width(text), 0) + 2), ""))
+                used = display_width(text)
+                if used > width:
+                    self._widths[head] = max(width, min(used, _WIDTHS[head][1], self._most))
+                parts.append((" " * (max(self._widths[head] - used, 0) + 2), ""))
         return self._styled(parts)
 
     def _safe(self, text: str) -> str:
+        if text.isascii() and text.isprintable():
+            return text
         return printable(text).encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def _styled(self, parts: list[tuple[str, str]]) -> str:
@@ -146,8 +136,10 @@ class Columns:
         limit = self._cut()
         if limit and sum(display_width(text) for text, _ in parts) > limit:
             parts = self._shortened(parts, limit)
+        if not self._colour:
+            return "".join([text for text, _ in parts]).rstrip()
         return "".join(
-            f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self._colour and style and text else text for text, style in parts
+            f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if style and text else text for text, style in parts
         ).rstrip()
 
     def _shortened(self, parts: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
@@ -164,6 +156,8 @@ class Columns:
         return [*cut, (mark, "dim")]
 
     def _moment(self, text: str) -> str:
+        if self._timestamps and _WHOLE_SECONDS.fullmatch(text):
+            return text
         try:
             seconds = parse_time(text) // _NANO
             if not self._timestamps:
@@ -192,6 +186,49 @@ def _gap(envelope: Mapping[str, Any]) -> str:
 def _table(value: object) -> dict[str, Any]:
     """The value, or an empty table if it is something else."""
     return value if isinstance(value, dict) else {}
+
+
+def _last_seen(body: Mapping[str, Any]) -> str:
+    found = {**body, "metadata": _table(body.get("metadata")), "series": _table(body.get("series"))}
+    return time_of(found)
+
+
+def _object(body: Mapping[str, Any]) -> str:
+    about = _table(body.get("involvedObject"))
+    return f"{str(about.get('kind') or '').lower()}/{about.get('name') or ''}"
+
+
+def _source(body: Mapping[str, Any]) -> str:
+    source = _table(body.get("source"))
+    reporter = source.get("component") or body.get("reportingComponent") or ""
+    host = source.get("host") or body.get("reportingInstance") or ""
+    return f"{reporter}, {host}" if host else str(reporter)
+
+
+_CELLS: Final[Mapping[str, Callable[[Mapping[str, Any]], object]]] = {
+    "NAMESPACE": lambda body: (
+        _table(body.get("metadata")).get("namespace") or _table(body.get("involvedObject")).get("namespace")
+    ),
+    "LAST SEEN": _last_seen,
+    "TYPE": lambda body: body.get("type"),
+    "REASON": lambda body: body.get("reason"),
+    "OBJECT": _object,
+    "SUBOBJECT": lambda body: _table(body.get("involvedObject")).get("fieldPath"),
+    "SOURCE": _source,
+    "FIRST SEEN": lambda body: body.get("firstTimestamp") or body.get("eventTime"),
+    "COUNT": lambda body: _table(body.get("series")).get("count") or body.get("count"),
+    "NAME": lambda body: _table(body.get("metadata")).get("name"),
+    "MESSAGE": lambda body: str(body.get("message") or "").strip(),
+}
+_CELL_STYLES: Final = {
+    "TYPE": "warning",
+    "REASON": "warning",
+    "OBJECT": "about",
+    "LAST SEEN": "dim",
+    "FIRST SEEN": "dim",
+}
+_TIMES: Final = ("LAST SEEN", "FIRST SEEN")
+_WHOLE_SECONDS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 def tail(streams: Sequence[EventStream], wanted: Router, show: Callable[[Record], None]) -> None:

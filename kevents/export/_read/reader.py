@@ -2,207 +2,36 @@
 
 from __future__ import annotations
 
-import io
 import os
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Final, Protocol, TypeAlias, TypeVar
+from datetime import datetime, timedelta, timezone
+from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 
 import msgspec
 
+from kevents._model.wire import parse_time
 from kevents.exceptions import KeventsError
-from kevents.export._model.position import SegmentName, segment_name
-from kevents.export._sinks.object_store import GetOptions, Options, Store, store_errors
-from kevents.export._sinks.segments import OPEN, Gzip, is_position_line, verified_header
-
-_A = TypeVar("_A")
-
-_ARCHIVE_BLOCK: Final = 2 << 20
-_ENDINGS: Final = (".jsonl", ".jsonl.gz")
-_OPEN: Final = tuple(f"{OPEN}{ending}" for ending in _ENDINGS)
-_NO_NAME: Final = SegmentName(0, 0)
-
-
-class ArchiveError(OSError):
-    """An archive cannot be opened: it does not exist, or the store does not answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One file or object of an archive.
-
-    Attributes:
-        name: Its path or URL.
-        is_open: True if it is still written.
-        open: Opens it as a seekable binary file.
-    """
-
-    name: str
-    is_open: bool
-    open: Callable[[], BinaryIO]
-
-
-def segments(source: str | os.PathLike[str], options: Options | GetOptions | None = None) -> Iterator[Segment]:
-    """Yield the segments of an archive by folder, in the order in which they were written there.
-
-    Args:
-        source: A file, a folder, the URL of an object, or the URL of a prefix.
-        options: The options of the object store.
-
-    Raises:
-        ArchiveError: If there is nothing, or the store does not answer.
-        ValueError: If the URL or an option is wrong.
-        ImportError: If obstore is missing.
-    """
-    text = os.fspath(source)
-    return _objects(text, options) if "://" in text else _files(Path(text))
-
-
-# -- files
-
-
-def _files(path: Path) -> Iterator[Segment]:
-    if not path.exists():
-        raise ArchiveError(f"{path} does not exist: give a file, a folder or a URL such as s3://bucket/prefix")
-    if not path.is_dir():
-        yield _segment(path)
-        return
-    folders = {file.parent for file in path.rglob("*") if file.name.endswith(_ENDINGS)}
-    for folder in sorted(folders, key=lambda folder: folder.as_posix()):
-        yield from _folder(folder)
-
-
-def _folder(folder: Path) -> Iterator[Segment]:
-    """Yield a folder's segments as they are at one moment, beside an exporter that closes and opens segments.
-
-    The open segment is opened before the closed ones are listed. It may be closed by then; it is yielded once.
-    """
-    with ExitStack() as stack:
-        opened = list(_open_segments(folder, stack))
-        known = {key for _, key in opened if key is not None}
-        closed = [file for file in _listed(folder) if file.name not in _OPEN]
-        yield from (_segment(file) for file in closed if _inode(file) not in known)
-        yield from (segment for segment, _ in opened)
-
-
-def _listed(folder: Path) -> list[Path]:
-    found = [file for file in folder.iterdir() if file.name.endswith(_ENDINGS)]
-    return sorted(found, key=lambda file: _order(file.as_posix()))
-
-
-def _segment(file: Path) -> Segment:
-    return Segment(str(file), file.name in _OPEN, partial(Path.open, file, "rb"))  # type: ignore[arg-type]
-
-
-def _open_segments(folder: Path, stack: ExitStack) -> Iterator[tuple[Segment, tuple[int, int] | None]]:
-    for file in _listed(folder):
-        if file.name in _OPEN:
-            try:
-                handle = stack.enter_context(file.open("rb"))
-            except FileNotFoundError:  # closed a moment ago: it is listed under its new name
-                continue
-            except OSError:  # reported when it is read
-                yield _segment(file), None
-            else:
-                yield Segment(str(file), True, lambda handle=handle: handle), _inode(handle.fileno())  # type: ignore[misc]
-
-
-def _inode(file: Path | int) -> tuple[int, int] | None:
-    """Return the identity of a file, which survives a rename."""
-    try:
-        found = os.stat(file)  # noqa: PTH116 - also of a file descriptor
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _order(path: str) -> tuple[str, bool, SegmentName, str]:
-    place = PurePosixPath(path)
-    name = segment_name(place.name)
-    return str(place.parent), name is None, name or _NO_NAME, place.name  # an open segment has no name: the newest
-
-
-# -- objects
-
-
-def _objects(url: str, options: Options | GetOptions | None) -> Iterator[Segment]:
-    folder, _, last = url.rpartition("/")
-    is_object = last.endswith(_ENDINGS)
-    store = Store(folder if is_object else url, options, timeout=60.0)
-    keys = [last] if is_object else _keys(store)
-    if not keys:
-        raise ArchiveError(f"nothing below {url}: no object there ends with .jsonl or .jsonl.gz")
-    for key in sorted(keys, key=_order):
-        yield Segment(f"{store}/{key}", key.rpartition("/")[2] in _OPEN, partial(_open_object, store, key))
-
-
-def _keys(store: Store) -> list[str]:
-    import obstore  # noqa: PLC0415 - an optional package
-
-    try:
-        pages = obstore.list(store.opened(), chunk_size=1000)
-        return [found["path"] for page in pages for found in page if found["path"].endswith(_ENDINGS)]
-    except store_errors() as error:
-        raise ArchiveError(f"cannot list {store}: {store.format_error(error)}") from None
-
-
-def _open_object(store: Store, key: str) -> BinaryIO:
-    return io.BufferedReader(_ObjectReader(store, key), _ARCHIVE_BLOCK)
-
-
-class _ObjectReader(io.RawIOBase):
-    """An object as a seekable file; each read is a range request."""
-
-    def __init__(self, store: Store, key: str) -> None:
-        super().__init__()
-        self._store, self._key, self._place = store, key, 0
-        self._size = self._request(lambda obstore, opened: int(obstore.head(opened, key)["size"]))
-
-    def _request(self, call: Callable[[Any, Any], _A]) -> _A:
-        import obstore  # noqa: PLC0415 - an optional package
-
-        try:
-            return call(obstore, self._store.opened())
-        except store_errors() as error:
-            raise ArchiveError(self._store.format_error(error)) from None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._place = offset + (0, self._place, self._size)[whence]
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
-        end = min(self._place + len(buffer), self._size)
-        if end <= self._place:
-            return 0
-        data = self._request(
-            lambda obstore, opened: bytes(obstore.get_range(opened, self._key, start=self._place, end=end))
-        )
-        buffer[: len(data)] = data
-        self._place += len(data)
-        return len(data)
-
+from kevents.export._model.text import unknown
+from kevents.export._model.types import moment, time_span
+from kevents.export._read.archive import ALWAYS, Period, Segment, segments
+from kevents.export._route.matchers import CONDITIONS, Value
+from kevents.export._route.routes import Route, Router
+from kevents.export._sinks.object_store import GetOptions, Options
+from kevents.export._sinks.segments import LONGEST_HEADER, Gzip, Plain, header_at, is_complete, is_position_line
 
 REMEMBERED: Final = 100_000
 LONGEST_LINE: Final = 16 << 20
 LARGEST_MEMBER: Final = 1 << 30
 _MOST_DAMAGES: Final = 100
 _MOST_BUFFERED: Final = 2 << 20
-"""A member or block up to this size is verified and read at once; a larger one is read twice."""
+"""A gzip member up to this size is decompressed once; a larger one twice."""
 _BLOCK: Final = 1 << 18
 _GZIP: Final = b"\x1f\x8b"
 _DECODER: Final = msgspec.json.Decoder()
 
-_Where: TypeAlias = Callable[[Mapping[str, Any]], bool]
+_Where: TypeAlias = Callable[[Mapping[str, Any]], object]
 _Report: TypeAlias = Callable[[int, str], None]
 
 
@@ -263,11 +92,14 @@ class ReadError(KeventsError):
 def read_records(
     source: str | os.PathLike[str],
     *,
+    since: datetime | timedelta | None = None,
+    until: datetime | timedelta | None = None,
     where: _Where | None = None,
     deduplicate: bool = True,
     remembered: int = REMEMBERED,
     options: Options | GetOptions | None = None,
     on_damage: Callable[[Damage], None] | None = None,
+    **conditions: Value,
 ) -> Iterator[dict[str, Any]]:
     """Read exported records from files or an object store, in the order in which they were written to each folder.
 
@@ -276,11 +108,16 @@ def read_records(
 
     Args:
         source: A file, a folder, or a URL such as `s3://bucket/prefix`.
+        since: The time of the oldest wanted records; a timedelta: so long ago. Parts of the archive that hold none are
+            skipped unread.
+        until: The time of the newest wanted records; a timedelta: so long ago.
         where: Selects records; None: all.
         deduplicate: Yield each record once, by its id.
         remembered: How many ids are remembered for that: duplicates lie close together.
         options: The options of the object store, as for :class:`ObjectStoreSink`.
         on_damage: Called at once for each part that cannot be read; no error is raised at the end then.
+        **conditions: Select records as those of a :class:`Route` do: ``type="Warning"``, ``owner_name="web"``,
+            ``labels={"app": "web"}``. A gap record matches every condition.
 
     Returns:
         The records.
@@ -288,15 +125,37 @@ def read_records(
     Raises:
         ReadError: At the end, if something could not be read.
         OSError: If the source does not exist or cannot be opened.
-        ValueError: If the URL or an option is wrong.
+        ValueError: If the URL, an option, a time or a condition is wrong.
 
     .. versionadded:: 0.1
     """
+    period, wanted = period_of(since, until), where
+    if conditions:
+        for name in set(conditions) - set(CONDITIONS):
+            raise TypeError(f"read_records: {unknown('condition', name, CONDITIONS)}")
+        given: dict[str, Any] = {"when": where, **conditions}
+        router = Router([Route(to="reader", **given)])
+        wanted = router.targets_of
     damages = _Damages(on_damage)
+    found = segments(source, options, period)
     remembered = remembered if deduplicate else 0
-    yield from read_archive(segments(source, options), damages, where=where, remembered=remembered)
+    yield from read_archive(found, damages, where=wanted, period=period, remembered=remembered)
     if damages.first and on_damage is None:
         raise ReadError(damages.first, damages.total)
+
+
+def period_of(since: datetime | timedelta | None, until: datetime | timedelta | None) -> Period:
+    """Return the period between two times; a timedelta is so long ago.
+
+    Raises:
+        ValueError: If a time has no zone, or the end is before the begin.
+    """
+    now = datetime.now(timezone.utc)
+    begin, end = (parse_time(now - at if isinstance(at, timedelta) else at) if at else None for at in (since, until))
+    period = Period(begin or 0, ALWAYS.until if end is None else end)
+    if period.until < period.since:
+        raise ValueError(f"until ({moment(period.until)}) is before since ({moment(period.since)}): nothing is between")
+    return period
 
 
 def read_archive(
@@ -304,6 +163,7 @@ def read_archive(
     listener: Listener,
     *,
     where: _Where | None = None,
+    period: Period = ALWAYS,
     remembered: int = REMEMBERED,
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of segments, as `read_records` does.
@@ -312,16 +172,21 @@ def read_archive(
         archive: The segments, in order.
         listener: Receives reports.
         where: Selects records; None: all.
+        period: The time of the wanted records.
         remembered: How many ids are remembered to yield each record once; 0: duplicates are yielded, too.
     """
-    recent = _RecentIds(remembered)
+    recent, bounded = _RecentIds(remembered), period.bounded
     for segment in archive:
-        for record in _records(segment, listener):
-            if (not remembered or recent.is_new(record)) and (where is None or where(record)):
+        for record in _records(segment, listener, period):
+            if (
+                (where is None or where(record))
+                and (not bounded or period.overlaps(time_span(record)))
+                and (not remembered or recent.is_new(record))
+            ):
                 yield record
 
 
-def _records(segment: Segment, listener: Listener) -> Iterator[dict[str, Any]]:
+def _records(segment: Segment, listener: Listener, period: Period) -> Iterator[dict[str, Any]]:
     damages = records = 0
 
     def report(offset: int, why: str) -> None:
@@ -331,7 +196,7 @@ def _records(segment: Segment, listener: Listener) -> Iterator[dict[str, Any]]:
 
     try:
         with segment.open() as file:
-            for offset, line in _lines(file, report, is_open=segment.is_open):
+            for offset, line in _lines(file, report, period, is_open=segment.is_open):
                 try:
                     record = _DECODER.decode(line)
                 except (msgspec.DecodeError, RecursionError, ValueError):
@@ -398,26 +263,30 @@ class _TornError(_DamagedError):
     """The segment ends before the end of a gzip member."""
 
 
-def _lines(file: BinaryIO, report: _Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a segment, gzip or plain, without position lines.
+def _lines(file: BinaryIO, report: _Report, period: Period, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a segment, gzip or plain, without headers. Batches outside of a period are skipped unread.
 
     Args:
         file: The segment, at its beginning; seekable.
         report: Receives the offset and the reason of each damage; reading continues after it.
+        period: The time of the wanted records.
         is_open: True if the segment is still written: an incomplete end is no damage then.
 
     Returns:
         Pairs: the offset of the line, or of the gzip member that holds it, and the line without its end.
     """
     is_gzip = file.read(2) == _GZIP
-    file.seek(0)
-    found = _gzip_lines(file, report, is_open=is_open) if is_gzip else _plain_lines(file, report, is_open=is_open)
+    read = _gzip_lines if is_gzip else _plain_lines
+    found = read(file, report, period, is_open=is_open)
     return ((offset, line) for offset, line in found if line and not is_position_line(line))
 
 
-def _gzip_lines(file: BinaryIO, report: _Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
+def _gzip_lines(file: BinaryIO, report: _Report, period: Period, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
     start: int | None = 0
     while start is not None:
+        if period.bounded and (found := header_at(file, start)) and not period.overlaps(found.header.span):
+            start = found.end
+            continue
         file.seek(start)
         if not file.read(1):
             return
@@ -476,62 +345,51 @@ class _Member:
         self.end = self._file.tell() - len(unpacker.unused_data)
 
 
-def _plain_lines(file: BinaryIO, report: _Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
-    """Verify one block after the other, then yield its lines. A file without position lines is not verified."""
-    known = False  # True after the first position line: an export wrote the file
-    while True:
-        block = _Block(file)
-        known = known or block.position_line
-        if block.position_line and not block.verified:
-            report(block.start, "a block that does not match its checksum")
-        elif block.position_line or not known:
-            yield from block.lines(report, is_open=is_open)
-        elif block.end > block.start and not is_open:
-            report(block.start, "an incomplete block")
-        if not block.position_line:
+def _plain_lines(file: BinaryIO, report: _Report, period: Period, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
+    """Verify one block after the other, then yield its lines. A file without headers is not verified."""
+    start: int | None = 0 if header_at(file, 0) else Plain().after(file, 0)
+    if start is None:
+        yield from _foreign_lines(file, report, is_open=is_open)
+        return
+    start, size = 0, file.seek(0, os.SEEK_END)
+    while start is not None:
+        found = header_at(file, start)
+        if found and (not period.overlaps(found.header.span) or is_complete(file, found)):
+            if period.overlaps(found.header.span):
+                yield from _block_lines(file, found.start, found.end, report)
+            start = found.end
+            continue
+        file.seek(start)
+        if not (head := file.read(LONGEST_HEADER)):
             return
+        after = Plain().after(file, start)
+        torn = after is None and (found.end > size if found else b"\n" not in head)
+        if not (torn and is_open):
+            report(start, "an incomplete block" if torn else "a block that does not match its checksum")
+        start = after
 
 
-class _Block:
-    """The lines up to the next position line, or to the end of the file.
+def _block_lines(file: BinaryIO, start: int, end: int, report: _Report) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the content of each line between two offsets."""
+    file.seek(start)
+    while start < end and (line := file.readline(LONGEST_LINE)):
+        offset, start = start, start + len(line)
+        if not line.endswith(b"\n") and len(line) == LONGEST_LINE:
+            report(offset, f"a line of more than {LONGEST_LINE >> 20} MiB")
+            while line and not line.endswith(b"\n"):
+                line = file.readline(LONGEST_LINE)
+                start += len(line)
+        else:
+            yield offset, line[:-1] if line.endswith(b"\n") else line
 
-    Args:
-        file: The segment, at the beginning of the block; afterwards it is at its end.
-    """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.start = file.tell()
-        self.position_line = self.verified = False
-        check = length = 0
-        self._lines: list[tuple[int, bytes]] | None = []
-        while line := file.readline(LONGEST_LINE):
-            if is_position_line(line) and line.endswith(b"\n"):
-                self.position_line = True
-                self.verified = verified_header(line, length, check) is not None
-                break
-            if length > _MOST_BUFFERED:
-                self._lines = None  # read again by `lines`
-            elif self._lines is not None:
-                self._lines.append((self.start + length, line))
-            check, length = zlib.crc32(line, check), length + len(line)
-        self.end = file.tell()
-
-    def lines(self, report: _Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
-        """Yield the offset and the content of each line."""
-        is_rest = False  # of a line that is too long
-        for offset, line in self._lines if self._lines is not None else self._read_again():
-            complete = line.endswith(b"\n")
-            if not is_rest and not complete and len(line) == LONGEST_LINE:
-                report(offset, f"a line of more than {LONGEST_LINE >> 20} MiB")
-                is_rest = True
-                continue
-            if not is_rest and (complete or not is_open):
-                yield offset, line[:-1] if complete else line
-            is_rest = is_rest and not complete
-
-    def _read_again(self) -> Iterator[tuple[int, bytes]]:
-        self._file.seek(self.start)
-        while (offset := self._file.tell()) < self.end:
-            yield offset, self._file.readline(LONGEST_LINE)
-        self._file.seek(self.end)
+def _foreign_lines(file: BinaryIO, report: _Report, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file that no export wrote; the last one of an open one may be incomplete."""
+    end = file.seek(0, os.SEEK_END)
+    waiting: tuple[int, bytes] | None = None
+    for found in _block_lines(file, 0, end, report):
+        if waiting is not None:
+            yield waiting
+        waiting = found
+    if waiting is not None and not (is_open and waiting[0] + len(waiting[1]) == end):
+        yield waiting

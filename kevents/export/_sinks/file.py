@@ -1,12 +1,13 @@
 """The file sink: a folder of segments for each stream, so that a crash loses and doubles nothing.
 
-Batches are appended to the open segment, `current.jsonl.gz`, with their position. It always ends with a complete
-batch: a torn tail is cut off when the segment is opened. A closed segment is named `{first}-{last}.jsonl.gz`. The last
-complete batch holds the position of the stream.
+Batches are appended to the open segment, `dt={date}/current.jsonl.gz`, with their position. It always ends with a
+complete batch: a torn tail is cut off when the segment is opened. A closed segment is named `{first}-{last}.jsonl.gz`.
+The last complete batch holds the position of the stream. The date is that of the position, as in an object store.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import Final, Literal
 
 from kevents._model.validation import require_count, require_positive
 from kevents.export._model.position import SegmentName, folder_of, segment_name
-from kevents.export._model.types import Batch, Position, Stream
+from kevents.export._model.types import Batch, Position, Stream, day_folder
 from kevents.export._sinks.segments import (
     OPEN,
     BatchHeader,
@@ -38,6 +39,7 @@ _LOGGER: Final = logging.getLogger("kevents.export")
 DEFAULT_SEGMENT: Final = 64 << 20
 _NANO: Final = 1_000_000_000
 _RETENTION_INTERVAL: Final = 60 * _NANO
+_DAYS: Final = "dt=*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,11 @@ class Rotation:
 
 
 class FileSink:
-    """Writes batches to a folder; each stream has its own folder in it: `{path}/{cluster}/{scope}/`.
+    """Writes batches to a folder; each stream has its own folder in it, with one for each day.
 
-    Each batch is one gzip member, or one block of lines, appended and fsynced. A segment is closed by size and age and
-    is then named `{first}-{last}.jsonl.gz`. The segments hold the position. Only one process may write to a stream's
-    folder.
+    Each batch is one gzip member, or one block of lines, appended and fsynced. A segment is closed by size, by age and
+    at midnight UTC, and is then `{path}/{cluster}/{scope}/dt={date}/{first}-{last}.jsonl.gz`. The segments hold the
+    position. Only one process may write to a stream's folder.
 
     Args:
         path: The folder; created when the first batch is written.
@@ -191,18 +193,18 @@ class SegmentFolder:
     def __init__(self, folder: Path, stream: Stream, form: Format, rotation: Rotation) -> None:
         """Open the folder: cut off a torn tail, find the position."""
         self._folder, self._stream, self._form, self._rotation = folder, stream, form, rotation
-        self._part = _open_segment(folder, form)
+        self._name = f"{OPEN}{form.suffix}"  # of an open segment
+        self._part: Path | None = None  # the open segment
         self._size = 0  # of the open segment
         self._first: BatchHeader | None = None  # of the open segment
         self._last: BatchHeader | None = None  # of all segments
         self._checked = 0  # when retention was last applied, in nanoseconds
-        self._renamed = True  # names have changed since the folder was last synced, maybe in an earlier process
         make_folder(folder)
+        self._unsynced = {folder}  # folders whose names have changed, maybe in an earlier process
         self._lock = FolderLock(folder)
         try:
             self._last = self._newest_closed()
-            for known in (Plain(), Gzip()):
-                self._adopt(known)
+            self._adopt()
         except BaseException:
             self._lock.release()
             raise
@@ -228,26 +230,28 @@ class SegmentFolder:
             return last
         return BatchHeader(Position(self._stream, name.last, path.stat().st_mtime_ns), name.first, 0)
 
-    def _adopt(self, form: Format) -> None:
-        """Go on with an open segment of an earlier process, or close it if it is damaged or of the other format."""
-        part = _open_segment(self._folder, form)
-        if not part.exists() and not part.is_symlink():
-            return
-        found = scan_segment(part, form)
-        self._cut(part, found.end)
-        if found.last and (not self._last or _order(found.last) >= _order(self._last)):
-            self._last = found.last
-        if part == self._part and not found.damaged:
-            self._size, self._first = found.end, found.first
-            return
-        if found.damaged:
-            _LOGGER.error("%s: damaged in the middle; it is closed as it is, and read as far as possible", part)
-        if found.last and (found.damaged or found.first):
-            self._rename(part, form, found.first or found.last, found.last)
-        elif found.last:  # only a position: written again in the current format
-            replace(self._part, self._form.encode((), found.last))
-            self._size = self._part.stat().st_size
-            part.unlink()
+    def _adopt(self) -> None:
+        """Go on with the newest open segment of an earlier process. Others are closed, and damaged ones, too."""
+        forms = {f"{OPEN}{form.suffix}": form for form in (Plain(), Gzip())}
+        parts = [part for part in self._folder.glob(f"{_DAYS}/{OPEN}.*") if part.name in forms]
+        found = [(scan_segment(part, forms[part.name]), part) for part in parts]
+        for content, part in sorted(found, key=lambda each: _order(each[0].last)):
+            is_newest = len(found) == 1 or _order(content.last) >= max(_order(other.last) for other, _ in found)
+            self._unsynced.add(part.parent)
+            self._cut(part, content.end)
+            if content.damaged:
+                _LOGGER.error("%s: damaged in the middle; it is closed as it is, and read as far as possible", part)
+            if is_newest and part.name == self._name and not content.damaged:
+                self._part, self._size, self._first = part, content.end, content.first
+            elif content.last and (content.damaged or content.first):
+                self._rename(part, content.first or content.last, content.last)
+            elif content.last and is_newest:  # only a position: written again in the current format
+                self._part, data = part.with_name(self._name), self._form.encode((), content.last)
+                replace(self._part, data)
+                self._size = len(data)
+                part.unlink()
+            if content.last and _order(content.last) >= _order(self._last):
+                self._last = content.last
 
     def _cut(self, part: Path, end: int) -> None:
         size = part.stat().st_size
@@ -268,17 +272,19 @@ class SegmentFolder:
         """
         header = BatchHeader.of(new)
         data = self._form.encode((record.line() for record in new.records), header)
-        with disk_errors_retried("cannot write", self._part):
-            if self._is_due(header, len(data)):
-                self._rotate()
+        part = self._folder / day_folder(new.position.time) / self._name
+        with disk_errors_retried("cannot write", part):
+            if part != self._part or self._is_due(header, len(data)):
+                self._begin(part)
             self._sync_names()
             if self._first is None and not new.records:
-                replace(self._part, data)  # positions without records do not pile up
+                replace(part, data)  # positions without records do not pile up
                 self._size = len(data)
             else:
-                self._renamed = not self._part.exists()
+                if not part.exists():
+                    self._unsynced.add(part.parent)
                 # The file may be shorter (someone has replaced it) or longer (a failed attempt was not undone).
-                size = append(self._part, data, lambda handle: min(self._size, os.fstat(handle).st_size))
+                size = append(part, data, lambda handle: min(self._size, os.fstat(handle).st_size))
                 self._sync_names()
                 self._size = size  # last: a batch whose name is not durable is written again in the same place
         self._first = self._first or (header if new.records else None)
@@ -286,31 +292,42 @@ class SegmentFolder:
         self._remove_old(new.position.time)
 
     def _is_due(self, header: BatchHeader, more: int) -> bool:
-        if self._first is None or self._last is None:
+        if self._first is None:
             return False
         age = (header.position.time - self._first.position.time) / _NANO
         return age >= self._rotation.max_age or self._size + more > self._rotation.max_bytes
 
-    def _rotate(self) -> None:
-        if self._first and self._last:
-            self._rename(self._part, self._form, self._first, self._last)
-        self._size, self._first, self._checked = 0, None, 0
+    def _begin(self, part: Path) -> None:
+        """Close the open segment, and begin another; one that holds only a position moves to the new place."""
+        if not part.parent.exists():
+            part.parent.mkdir()
+            self._unsynced.add(self._folder)
+        if part.parent.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if self._part is not None and self._first and self._last:
+            self._rename(self._part, self._first, self._last)
+            self._size, self._first, self._checked = 0, None, 0
+        elif self._part is not None and self._part != part:
+            self._move(self._part, part)
+        self._part = part
 
-    def _rename(self, part: Path, form: Format, first: BatchHeader, last: BatchHeader) -> None:
-        name = SegmentName(last.position.rv, first.first).file(form.suffix)
+    def _rename(self, part: Path, first: BatchHeader, last: BatchHeader) -> None:
+        self._move(part, part.with_name(SegmentName(last.position.rv, first.first).file(part.name.removeprefix(OPEN))))
+
+    def _move(self, part: Path, to: Path) -> None:
         with suppress(FileNotFoundError):  # someone has removed it
-            part.replace(self._folder / name)
-        self._renamed = True
+            part.replace(to)
+        self._unsynced |= {part.parent, to.parent}
 
     def _sync_names(self) -> None:
-        if self._renamed:
-            sync_folder(self._folder)
-            self._renamed = False
+        for folder in list(self._unsynced):
+            sync_folder(folder)
+            self._unsynced.remove(folder)
 
     # -- retention
 
     def _closed(self) -> list[tuple[SegmentName, Path]]:
-        return sorted((name, path) for path in self._folder.iterdir() if (name := segment_name(path.name)))
+        return sorted((name, path) for path in self._folder.glob(f"{_DAYS}/*") if (name := segment_name(path.name)))
 
     def _remove_old(self, now: int) -> None:
         """Remove old closed segments. The open one holds the position, so all closed ones may go."""
@@ -324,11 +341,10 @@ class SegmentFolder:
             for path in closed:
                 if path in surplus or (keep_for and (now - path.stat().st_mtime_ns) / _NANO >= keep_for):
                     path.unlink()
+            for day in self._folder.glob(_DAYS):
+                if self._part is not None and day != self._part.parent and not any(day.iterdir()):
+                    day.rmdir()
 
 
-def _open_segment(folder: Path, form: Format) -> Path:
-    return folder / f"{OPEN}{form.suffix}"
-
-
-def _order(header: BatchHeader) -> tuple[int, int]:
-    return header.position.rv, header.position.time
+def _order(header: BatchHeader | None) -> tuple[int, int]:
+    return (header.position.rv, header.position.time) if header else (-1, -1)

@@ -14,20 +14,20 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from kevents._model.validation import require_positive
 from kevents._model.wire import format_error
 from kevents.export._model.position import SegmentName, folder_of, segment_name
-from kevents.export._model.types import Batch, Position, Retry, Stream
+from kevents.export._model.types import Batch, Position, Retry, Stream, day_folder
 from kevents.export._sinks.http import Redactor
 from kevents.export._sinks.segments import (
+    LONGEST_HEADER,
     BatchHeader,
     format_of,
-    header_of_line,
-    header_of_member,
+    header_of,
     is_position_line,
     unwritten,
 )
@@ -41,7 +41,6 @@ GetOptions: TypeAlias = Callable[[], Options]
 _LOGGER: Final = logging.getLogger("kevents.export")
 _POSITION: Final = "position.json"
 _NEWEST_DAYS: Final = 3
-_HEAD: Final = 4096
 _MOST_COMPARED: Final = 256 << 20
 _MEMORY: Final = "memory:///"
 _CLOUDS: Final = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
@@ -128,7 +127,7 @@ class ObjectStoreSink:
 
     def _create(self, header: BatchHeader, new: Batch) -> None:
         name = SegmentName(header.position.rv, header.first).file(self._form.suffix)
-        key = f"{folder_of(header.position.stream)}/dt={_date(header.position.time)}/{name}"
+        key = f"{folder_of(header.position.stream)}/{day_folder(header.position.time)}/{name}"
         data = self._form.encode((record.line() for record in new.records), header)
         if not self._put(key, data, "create"):
             self._compare(key, data, [record.id for record in new.records])
@@ -178,9 +177,8 @@ class ObjectStoreSink:
         return BatchHeader(Position(stream, name.last, modified), name.first, 0)
 
     def _header(self, key: str) -> BatchHeader | None:
-        if key.endswith(".gz"):
-            return header_of_member(self._read(key, _HEAD) or b"")
-        return header_of_line((self._read(key, -_HEAD) or b"").rstrip(b"\n").rpartition(b"\n")[2])
+        found = header_of(self._read(key, LONGEST_HEADER) or b"")
+        return found.header if found else None
 
     def _objects(self, place: str) -> Iterator[tuple[SegmentName, str, int]]:
         """Yield the objects of the newest days: more than one, because the clock may have gone back."""
@@ -200,7 +198,7 @@ class ObjectStoreSink:
 
     def _position_object(self, stream: Stream) -> BatchHeader | None:
         key = f"{folder_of(stream)}/{_POSITION}"
-        data = self._read(key, _HEAD)
+        data = self._read(key, LONGEST_HEADER)
         try:
             return None if data is None else BatchHeader.from_json(json.loads(data))
         except ValueError as error:
@@ -210,14 +208,13 @@ class ObjectStoreSink:
             return None
 
     def _read(self, key: str, most: int) -> bytes | None:
-        """Return the first `most` bytes of an object, or the last ones if it is negative; None if there is none."""
+        """Return the first bytes of an object, `most` at most; None if there is none."""
         import obstore  # noqa: PLC0415 - an optional package
 
         try:
             store = self._store.opened()
-            size = obstore.head(store, key)["size"]
-            start, end = (0, min(size, most)) if most > 0 else (max(size + most, 0), size)
-            return bytes(obstore.get_range(store, key, start=start, end=end)) if size else b""
+            size = min(obstore.head(store, key)["size"], most)
+            return bytes(obstore.get_range(store, key, start=0, end=size)) if size else b""
         except FileNotFoundError:
             return None
         except store_errors() as error:
@@ -232,11 +229,6 @@ def _ids(data: bytes) -> list[str]:
         return [str(json.loads(line)["kevents"]["id"]) for line in data.split(b"\n")[:-1] if not is_position_line(line)]
     except (zlib.error, ValueError, KeyError, TypeError):
         return []
-
-
-def _date(nanoseconds: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=nanoseconds // 1_000_000_000)
-    return moment.date().isoformat()
 
 
 def _nanoseconds(moment: datetime) -> int:

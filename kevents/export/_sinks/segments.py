@@ -1,8 +1,8 @@
-"""The format of segments: batches as gzip members or blocks of plain lines, each with its position.
+"""The format of segments: batches as gzip members or blocks of plain lines, each with a header.
 
-A gzip member has the position in the extra field of its header, so that `zcat` prints the records only. A block of
-plain lines ends with a line of its own for the position, with the block's length and checksum; a block without it is
-torn.
+The header has the position, the times of the records and their length, so that a reader can skip a batch unread. In a
+gzip member it is the extra field, so that `zcat` prints the records only; a block of plain lines begins with it as a
+line of its own. A batch that is shorter than its header says, or does not match its checksum, is torn or damaged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import BinaryIO, Final, Protocol
 
 from kevents._model.validation import require_count
 from kevents.export._model.position import position_as_json, position_from_json, verify_checksum, with_checksum
-from kevents.export._model.types import Batch, Position, Retry
+from kevents.export._model.types import Batch, Position, Retry, time_span
 
 try:
     import fcntl
@@ -166,7 +166,7 @@ OPEN: Final = "current"
 """The name of an open segment, without its suffix."""
 MAGIC: Final = b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff"  # with an extra field, without a time: reproducible bytes
 SUBFIELD: Final = b"kE"
-LONGEST_HEADER: Final = len(MAGIC) + 2 + 0xFFFF
+LONGEST_HEADER: Final = 4096
 POSITION_LINE: Final = b'{"kevents":{"v":1,"position":'
 _BLOCK: Final = 1 << 18
 _HIGHEST_LEVEL: Final = 9
@@ -201,22 +201,36 @@ class BatchHeader:
         position: The position of the stream after the batch.
         first: The resourceVersion of its first record; that of the position without records.
         records: The number of records.
+        oldest: The time of the oldest record, in nanoseconds since the epoch; 0 without records.
+        newest: That of the newest. A gap record counts with its whole period.
+        size: The length of the stored records in bytes.
     """
 
     position: Position
     first: int
     records: int
+    oldest: int = 0
+    newest: int = 0
+    size: int = 0
 
-    def to_json(self) -> bytes:
-        """Encode it as JSON."""
-        values = {**position_as_json(self.position), "first": self.first, "records": self.records}
+    @property
+    def span(self) -> tuple[int, int]:
+        """The times of the oldest and the newest record."""
+        return self.oldest, self.newest
+
+    def to_json(self, size: int = 0) -> bytes:
+        """Encode it as JSON, with the length of the stored records."""
+        own = {name: getattr(self, name) for name in _NUMBERS}
+        values = {**position_as_json(self.position), **own, "size": size}
         return json.dumps(with_checksum(values), separators=(",", ":")).encode()
 
     @classmethod
     def of(cls, batch: Batch) -> BatchHeader:
         """Return the header of a batch."""
         first = min((record.rv for record in batch.records), default=batch.position.rv)
-        return cls(batch.position, first, len(batch.records))
+        spans = [time_span(record.body) for record in batch.records]
+        oldest, newest = min((span[0] for span in spans), default=0), max((span[1] for span in spans), default=0)
+        return cls(batch.position, first, len(batch.records), oldest, newest)
 
     @classmethod
     def from_json(cls, value: object) -> BatchHeader:
@@ -228,10 +242,14 @@ class BatchHeader:
         position = position_from_json(value)
         assert isinstance(value, dict)  # noqa: S101 - checked by `position_from_json`
         verify_checksum(value)
-        first, records = value.get("first"), value.get("records")
-        if not (isinstance(first, int) and isinstance(records, int) and first >= 0 and records >= 0):
-            raise ValueError(f"the numbers of a batch are {first!r} and {records!r}")
-        return cls(position, first, records)
+        numbers = [value.get(name) for name in (*_NUMBERS, "size")]
+        sound = [number for number in numbers if isinstance(number, int) and number >= 0]
+        if len(sound) < len(numbers):
+            raise ValueError(f"the numbers of a batch are {numbers!r}")
+        return cls(position, *sound)
+
+
+_NUMBERS: Final = ("first", "records", "oldest", "newest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +277,7 @@ class Format(Protocol):
         """Yield complete batches up to the end of the file or the first incomplete one."""
 
     def after(self, file: BinaryIO, start: int) -> int | None:
-        """Return the offset where the next batch may begin; None if none is found."""
+        """Return the offset after `start` where the next batch may begin; None if none is found."""
 
 
 class Gzip:
@@ -279,45 +297,73 @@ class Gzip:
         """Encode a batch as a member."""
         plain = _join(lines)
         packer = zlib.compressobj(self._level, zlib.DEFLATED, -zlib.MAX_WBITS)
-        text = header.to_json()
+        packed = packer.compress(plain) + packer.flush()
+        packed += struct.pack("<II", zlib.crc32(plain), len(plain) & 0xFFFFFFFF)
+        text = header.to_json(len(packed))
         extra = SUBFIELD + struct.pack("<H", len(text)) + text
-        end = struct.pack("<II", zlib.crc32(plain), len(plain) & 0xFFFFFFFF)
-        return MAGIC + struct.pack("<H", len(extra)) + extra + packer.compress(plain) + packer.flush() + end
+        return MAGIC + struct.pack("<H", len(extra)) + extra + packed
 
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
         """Yield complete members; each is verified by its checksum."""
         while True:
-            file.seek(start)
-            header = header_of_member(file.read(LONGEST_HEADER))
+            header = header_at(file, start)
             end = _member_end(file, start)
             if end is None:
                 return
-            yield CompleteBatch(header, end)
+            yield CompleteBatch(header.header if header else None, end)
             start = end
 
     def after(self, file: BinaryIO, start: int) -> int | None:
         """Return the offset of the next member that kevents wrote."""
-        file.seek(start + 1)
-        offset, before = start + 1, b""
-        while data := file.read(_BLOCK):
-            found = (before + data).find(MAGIC)
-            if found >= 0:
-                return offset - len(before) + found
-            offset += len(data)
-            before = (before + data)[-len(MAGIC) :]
-        return None
+        return _found_after(file, start, MAGIC)
 
 
-def header_of_member(head: bytes) -> BatchHeader | None:
-    """Read the header from the first bytes of a gzip member; None if kevents did not write it."""
-    start = len(MAGIC) + 2
-    if head[: len(MAGIC)] != MAGIC or head[start : start + 2] != SUBFIELD or len(head) < start + 4:
-        return None
-    (length,) = struct.unpack_from("<H", head, start + 2)
-    text = head[start + 4 : start + 4 + length]
+@dataclass(frozen=True, slots=True)
+class FoundHeader:
+    """A header of a batch in a file.
+
+    Attributes:
+        header: The header.
+        start: The offset of the records.
+        crc32: Their checksum, in a block of plain lines; that of a gzip member follows them.
+    """
+
+    header: BatchHeader
+    start: int
+    crc32: int = 0
+
+    @property
+    def end(self) -> int:
+        """The offset after the batch."""
+        return self.start + self.header.size
+
+
+def header_at(file: BinaryIO, start: int) -> FoundHeader | None:
+    """Read the header of the batch at an offset; None if kevents did not write one there."""
+    file.seek(start)
+    return header_of(file.read(LONGEST_HEADER), start)
+
+
+def header_of(head: bytes, start: int = 0) -> FoundHeader | None:
+    """Read the header from the first bytes of a batch; None if kevents did not write it.
+
+    Args:
+        head: The first 4,096 bytes, or the whole batch.
+        start: Their offset in the file.
+    """
     try:
-        return BatchHeader.from_json(json.loads(text)) if len(text) == length else None
-    except (ValueError, RecursionError):
+        if head.startswith(MAGIC):
+            at = len(MAGIC) + 2
+            field, length = struct.unpack_from("<2sH", head, at)
+            end = at + 4 + length
+            found = BatchHeader.from_json(json.loads(head[at + 4 : end])) if field == SUBFIELD else None
+            return FoundHeader(found, start + end) if found else None
+        line, end, _ = head.partition(b"\n")
+        if not (end and is_position_line(line)):
+            return None
+        own = json.loads(line)["kevents"]
+        return FoundHeader(BatchHeader.from_json(own["position"]), start + len(line) + 1, own["crc32"])
+    except (ValueError, KeyError, TypeError, RecursionError, struct.error):
         return None
 
 
@@ -336,68 +382,56 @@ def _member_end(file: BinaryIO, start: int) -> int | None:
     return file.tell() - len(unpacker.unused_data)
 
 
+def _found_after(file: BinaryIO, start: int, wanted: bytes) -> int | None:
+    """Return the offset of the first occurrence of some bytes after an offset."""
+    file.seek(start + 1)
+    offset, before = start + 1, b""
+    while data := file.read(_BLOCK):
+        found = (before + data).find(wanted)
+        if found >= 0:
+            return offset - len(before) + found
+        offset += len(data)
+        before = (before + data)[-len(wanted) :]
+    return None
+
+
 class Plain:
-    """A block of lines for each batch, followed by a line for its position."""
+    """A block of lines for each batch, with a line for its header before it."""
 
     suffix = ".jsonl"
 
     def encode(self, lines: Iterable[bytes], header: BatchHeader) -> bytes:
         """Encode a batch as lines."""
         plain = _join(lines)
-        check = f',"bytes":{len(plain)},"crc32":{zlib.crc32(plain)}}}}}\n'
-        return plain + POSITION_LINE + header.to_json() + check.encode()
+        return POSITION_LINE + header.to_json(len(plain)) + f',"crc32":{zlib.crc32(plain)}}}}}\n'.encode() + plain
 
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
         """Yield complete blocks; each is verified by its checksum."""
-        file.seek(start)
-        check, length, end = 0, 0, start
-        while (line := file.readline(_LONGEST_LINE)).endswith(b"\n"):
-            end += len(line)
-            if not line.startswith(POSITION_LINE):
-                check, length = zlib.crc32(line, check), length + len(line)
-                continue
-            header = verified_header(line, length, check)
-            if header is None:
-                return
-            yield CompleteBatch(header, end)
-            check, length = 0, 0
+        while (found := header_at(file, start)) and is_complete(file, found):
+            yield CompleteBatch(found.header, found.end)
+            start = found.end
 
     def after(self, file: BinaryIO, start: int) -> int | None:
-        """Return the offset after the next position line."""
-        file.seek(start)
-        while line := file.readline(_LONGEST_LINE):
-            if is_position_line(line) and line.endswith(b"\n"):
-                return file.tell()
-        return None
+        """Return the offset of the next header."""
+        found = _found_after(file, start, b"\n" + POSITION_LINE)
+        return None if found is None else found + 1
 
 
-def verified_header(line: bytes, length: int, check: int) -> BatchHeader | None:
-    """Read the header of a block from its position line; None if the block does not match its checksum.
-
-    Args:
-        line: The position line.
-        length: The bytes of the lines before it.
-        check: Their CRC-32.
-    """
-    try:
-        found = json.loads(line)["kevents"]
-        matches = (found["bytes"], found["crc32"]) == (length, check)
-        return BatchHeader.from_json(found["position"]) if matches else None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def header_of_line(line: bytes) -> BatchHeader | None:
-    """Read the header from the last line of a block; None if it is no position line."""
-    try:
-        return BatchHeader.from_json(json.loads(line)["kevents"]["position"]) if is_position_line(line) else None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
+def is_complete(file: BinaryIO, found: FoundHeader) -> bool:
+    """Verify the length and the checksum of a block of plain lines."""
+    file.seek(found.start)
+    check, left = 0, found.header.size
+    while left and (data := file.read(min(left, _BLOCK))):
+        check, left = zlib.crc32(data, check), left - len(data)
+    return not left and check == found.crc32
 
 
 def is_position_line(line: bytes) -> bool:
     """Return True if a line of a plain segment is a position, not a record."""
-    return re.match(rb'\{"kevents":\{"v":\d+,"position":', line) is not None
+    return line.startswith(b'{"kevents":{"v":') and _POSITION.match(line) is not None
+
+
+_POSITION: Final = re.compile(rb'\{"kevents":\{"v":\d+,"position":')
 
 
 def format_of(compress: str, level: int) -> Format:

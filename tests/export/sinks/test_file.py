@@ -25,6 +25,7 @@ from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, ids, ids_of
 from tests.export.sink_contract import Place, PositionContract
 
 FOLDER = folder_of(STREAM)
+DAY = "dt=2026-07-24"
 
 
 def files(path: Path) -> list[Path]:
@@ -52,8 +53,8 @@ def compress(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def part(tmp_path: Path, compress: str) -> Path:
-    """The path of the open segment."""
-    return tmp_path / FOLDER / ("current.jsonl.gz" if compress == "gzip" else "current.jsonl")
+    """The open segment."""
+    return tmp_path / FOLDER / DAY / ("current.jsonl.gz" if compress == "gzip" else "current.jsonl")
 
 
 class TestFileSink(PositionContract):
@@ -489,7 +490,7 @@ def test_a_new_name_is_not_durable(tmp_path: Path, compress: Any, monkeypatch: p
     keeps = iter([False, True, False, True])
 
     def sync(folder: Path) -> None:
-        assert folder == tmp_path / FOLDER
+        assert folder == tmp_path / FOLDER / DAY
         if not next(keeps):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -532,13 +533,13 @@ def test_changed_position(tmp_path: Path, compress: Any, part: Path) -> None:
                 file.unlink()
 
 
-@pytest.mark.parametrize("name", ["current.jsonl.gz", "current.jsonl.gz.tmp", ".lock"])
+@pytest.mark.parametrize("name", [f"{DAY}/current.jsonl.gz", f"{DAY}/current.jsonl.gz.tmp", ".lock"])
 def test_planted_link(tmp_path: Path, name: str) -> None:
     """Fault 37: a symbolic link in the place of a file of the sink is refused, and its target stays unchanged."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     folder = tmp_path / "events" / FOLDER
-    folder.mkdir(parents=True)
+    (folder / name).parent.mkdir(parents=True)
     (folder / name).symlink_to(victim)
     with closing(FileSink(tmp_path / "events")) as sink:
         for rvs in ([], [1]):

@@ -1,0 +1,330 @@
+"""The segments of an archive, in order, without those that hold no records of a period.
+
+A folder of a day and the name of a segment follow the position of its batches: the time up to which the export had read
+everything. A record may be older: it was read late. It may be newer: after an outage, the position keeps the time at
+which the outage began until everything is read. So a period needs later segments too, and the ones just before it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Final, TypeVar
+
+from kevents.export._model.position import SegmentName, segment_name
+from kevents.export._model.types import day_folder
+from kevents.export._sinks.object_store import GetOptions, Options, Store, store_errors
+from kevents.export._sinks.segments import LONGEST_HEADER, OPEN, header_at
+
+_A = TypeVar("_A")
+
+_ARCHIVE_BLOCK: Final = 2 << 20
+_AT_ONCE: Final = 8
+"""How many objects are requested at once; of each the first block is held."""
+_ENDINGS: Final = (".jsonl", ".jsonl.gz")
+_OPEN: Final = tuple(f"{OPEN}{ending}" for ending in _ENDINGS)
+_NO_NAME: Final = SegmentName(0, 0)
+_DAY: Final = "dt="
+_NANO: Final = 1_000_000_000
+_CLOCKS: Final = 600 * _NANO
+"""The most by which a reporter's clock may be ahead of the export's."""
+_LATE: Final = 86_400 * _NANO
+"""The most by which a record may be older than its read: the longest life of an event."""
+_END_OF_TIME: Final = 250_000_000_000 * _NANO
+
+
+class ArchiveError(OSError):
+    """An archive cannot be opened: it does not exist, or the store does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The time of the wanted records, in nanoseconds since the epoch, both ends included.
+
+    Attributes:
+        since: Its begin.
+        until: Its end.
+    """
+
+    since: int = 0
+    until: int = _END_OF_TIME
+
+    @property
+    def bounded(self) -> bool:
+        """True if it does not hold every record."""
+        return self != ALWAYS
+
+    def overlaps(self, span: tuple[int, int]) -> bool:
+        """True if something that happened between two times may have happened in the period."""
+        return span[0] <= self.until and span[1] >= self.since
+
+    def days(self, folders: Iterable[str]) -> list[str]:
+        """Leave out the folders of days that hold no records of the period; others are kept."""
+        found = sorted(folders)
+        days = [PurePosixPath(folder).name for folder in found]
+        first = day_folder(max(self.since - _CLOCKS, 0))
+        last = day_folder(min(self.until + _LATE, _END_OF_TIME)) if self.until < _END_OF_TIME else "e"
+        before = max((day for day in days if day.startswith(_DAY) and day < first), default="")
+        return [
+            folder
+            for folder, day in zip(found, days, strict=True)
+            if not day.startswith(_DAY) or day == before or first <= day <= last
+        ]
+
+    def segments(self, found: Sequence[Segment]) -> Sequence[Segment]:
+        """Leave out the segments of a folder whose positions show that they hold no records of the period."""
+        if not self.bounded:
+            return found
+        begin = lru_cache(maxsize=None)(lambda at: _begin(found[at]))
+        try:
+            after = bisect_left(range(len(found)), self.since - _CLOCKS, key=begin)
+            first = max(bisect_left(range(len(found)), begin(after - 1), key=begin) - 1, 0) if after else 0
+            return found[first : bisect_right(range(len(found)), self.until + _LATE, key=begin)]
+        except _NoHeaderError:
+            return found
+
+
+ALWAYS: Final = Period()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One file or object of an archive.
+
+    Attributes:
+        name: Its path or URL.
+        is_open: True if it is still written.
+        open: Opens it as a seekable binary file.
+    """
+
+    name: str
+    is_open: bool
+    open: Callable[[], BinaryIO]
+
+
+class _NoHeaderError(Exception):
+    """A segment does not begin with a header, or cannot be opened."""
+
+
+def _begin(segment: Segment) -> int:
+    """Return the time of a segment's first position."""
+    try:
+        with segment.open() as file:
+            found = header_at(file, 0)
+    except OSError:
+        found = None
+    if found is None:
+        raise _NoHeaderError
+    return found.header.position.time
+
+
+def segments(
+    source: str | os.PathLike[str], options: Options | GetOptions | None = None, period: Period = ALWAYS
+) -> Iterator[Segment]:
+    """Yield the segments of an archive by folder, in the order in which they were written there.
+
+    Args:
+        source: A file, a folder, the URL of an object, or the URL of a prefix.
+        options: The options of the object store.
+        period: Segments that hold no records of it are left out.
+
+    Raises:
+        ArchiveError: If there is nothing, or the store does not answer.
+        ValueError: If the URL or an option is wrong.
+        ImportError: If obstore is missing.
+    """
+    text = os.fspath(source)
+    return _fetched(_objects(text, options, period)) if "://" in text else _files(Path(text), period)
+
+
+# -- files
+
+
+def _files(path: Path, period: Period) -> Iterator[Segment]:
+    if not path.exists():
+        raise ArchiveError(f"{path} does not exist: give a file, a folder or a URL such as s3://bucket/prefix")
+    if not path.is_dir():
+        yield _segment(path)
+        return
+    folders = []
+    for folder, below, files in os.walk(path):
+        below[:] = period.days(below)
+        if any(name.endswith(_ENDINGS) for name in files + below):
+            folders.append(folder)
+    for folder in sorted(folders):
+        yield from _folder(Path(folder), period)
+
+
+def _folder(folder: Path, period: Period) -> Iterator[Segment]:
+    """Yield a folder's segments as they are at one moment, beside an exporter that closes and opens segments.
+
+    The open segment is opened before the closed ones are listed. It may be closed by then; it is yielded once.
+    """
+    with ExitStack() as stack:
+        opened = list(_open_segments(folder, stack))
+        known = {key for _, key in opened if key is not None}
+        closed = [file for file in _listed(folder) if file.name not in _OPEN and _inode(file) not in known]
+        yield from period.segments([_segment(file) for file in closed])
+        yield from (segment for segment, _ in opened)
+
+
+def _listed(folder: Path) -> list[Path]:
+    found = [file for file in folder.iterdir() if file.name.endswith(_ENDINGS)]
+    return sorted(found, key=lambda file: _order(file.as_posix()))
+
+
+def _segment(file: Path) -> Segment:
+    return Segment(str(file), file.name in _OPEN, partial(Path.open, file, "rb"))  # type: ignore[arg-type]
+
+
+def _open_segments(folder: Path, stack: ExitStack) -> Iterator[tuple[Segment, tuple[int, int] | None]]:
+    for file in _listed(folder):
+        if file.name in _OPEN:
+            try:
+                handle = stack.enter_context(file.open("rb"))
+            except FileNotFoundError:  # closed a moment ago: it is listed under its new name
+                continue
+            except OSError:  # reported when it is read
+                yield _segment(file), None
+            else:
+                yield Segment(str(file), True, lambda handle=handle: handle), _inode(handle.fileno())  # type: ignore[misc]
+
+
+def _inode(file: Path | int) -> tuple[int, int] | None:
+    """Return the identity of a file, which survives a rename."""
+    try:
+        found = os.stat(file)  # noqa: PTH116 - also of a file descriptor
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _order(path: str) -> tuple[str, bool, SegmentName, str]:
+    place = PurePosixPath(path)
+    name = segment_name(place.name)
+    return str(place.parent), name is None, name or _NO_NAME, place.name  # an open segment has no name: the newest
+
+
+# -- objects
+
+
+def _objects(url: str, options: Options | GetOptions | None, period: Period) -> Iterator[Segment]:
+    folder, _, last = url.rpartition("/")
+    is_object = last.endswith(_ENDINGS)
+    store = Store(folder if is_object else url, options, timeout=60.0)
+    sizes = {last: None} if is_object else _sizes(store, period)
+    if not sizes:
+        raise ArchiveError(f"nothing below {url}: no object there ends with .jsonl or .jsonl.gz")
+    for _, keys in groupby(sorted(sizes, key=_order), key=lambda key: key.rpartition("/")[0]):
+        found = [
+            Segment(
+                f"{store}/{key}", key.rpartition("/")[2] in _OPEN, partial(_open_object, store, key, sizes[key], period)
+            )
+            for key in keys
+        ]
+        yield from period.segments(found)
+
+
+def _sizes(store: Store, period: Period) -> dict[str, int | None]:
+    """Return the keys of all objects that may be needed, each with its size."""
+    try:
+        return {path: size for path, size in _below(store, "", period) if path.endswith(_ENDINGS)}
+    except store_errors() as error:
+        raise ArchiveError(f"cannot list {store}: {store.format_error(error)}") from None
+
+
+def _below(store: Store, place: str, period: Period) -> Iterator[tuple[str, int]]:
+    import obstore  # noqa: PLC0415 - an optional package
+
+    if not period.bounded or PurePosixPath(place).name.startswith(_DAY):
+        pages: Iterable[Any] = obstore.list(store.opened(), place, chunk_size=1000)
+    else:
+        found = obstore.list_with_delimiter(store.opened(), place)
+        pages = [found["objects"]]
+        for folder in period.days(found["common_prefixes"]):
+            yield from _below(store, folder, period)
+    for page in pages:
+        yield from ((each["path"], each["size"]) for each in page)
+
+
+def _fetched(found: Iterator[Segment]) -> Iterator[Segment]:
+    """Open several segments at once, and yield them in order."""
+    with ThreadPoolExecutor(_AT_ONCE, "kevents-read") as pool:
+        waiting: deque[Segment] = deque()
+        try:
+            for segment in found:
+                opened = pool.submit(_begun, segment)
+                waiting.append(Segment(segment.name, segment.is_open, opened.result))
+                if len(waiting) >= _AT_ONCE:
+                    yield waiting.popleft()
+            yield from waiting
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begun(segment: Segment) -> BinaryIO:
+    """Open a segment, and fetch its first block."""
+    file = segment.open()
+    file.read(1)
+    file.seek(0)
+    return file
+
+
+def _open_object(store: Store, key: str, size: int | None, period: Period) -> BinaryIO:
+    return io.BufferedReader(_ObjectReader(store, key, size, period), _ARCHIVE_BLOCK)
+
+
+class _ObjectReader(io.RawIOBase):
+    """An object as a seekable file; each read is a range request.
+
+    Args:
+        store: The store.
+        key: The key of the object.
+        size: Its size, if it is known.
+        period: The wanted records: with one, only the first header is fetched at first.
+    """
+
+    def __init__(self, store: Store, key: str, size: int | None, period: Period) -> None:
+        super().__init__()
+        self._store, self._key, self._place = store, key, 0
+        self._first = LONGEST_HEADER if period.bounded else _ARCHIVE_BLOCK
+        self._size = size or self._request(lambda obstore, opened: int(obstore.head(opened, key)["size"]))
+
+    def _request(self, call: Callable[[Any, Any], _A]) -> _A:
+        import obstore  # noqa: PLC0415 - an optional package
+
+        try:
+            return call(obstore, self._store.opened())
+        except store_errors() as error:
+            raise ArchiveError(self._store.format_error(error)) from None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + (0, self._place, self._size)[whence]
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        length = min(len(buffer), len(buffer) if self._place else self._first)
+        end = min(self._place + length, self._size)
+        if end <= self._place:
+            return 0
+        data = self._request(
+            lambda obstore, opened: bytes(obstore.get_range(opened, self._key, start=self._place, end=end))
+        )
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
