@@ -26,6 +26,8 @@ _TIMES: Final = (
     ("firstTimestamp",),
     ("metadata", "creationTimestamp"),
 )
+END_OF_TIME: Final = 10**21
+"""Later than any time, in nanoseconds since the epoch."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -109,7 +111,7 @@ def time_span(body: Mapping[str, Any]) -> tuple[int, int]:
         time = event_time(body)
         return time, time
     begin, end = (event_time({"firstTimestamp": gap.get(key)}) for key in ("from", "until"))
-    return begin, max(begin, end)
+    return begin, end or END_OF_TIME
 
 
 def day_folder(nanoseconds: int) -> str:

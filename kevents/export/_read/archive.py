@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, TypeVar
 
 from kevents.export._model.position import SegmentName, segment_name
-from kevents.export._model.types import day_folder
+from kevents.export._model.types import END_OF_TIME, day_folder
 from kevents.export._sinks.object_store import GetOptions, Options, Store, store_errors
 from kevents.export._sinks.segments import LONGEST_HEADER, OPEN, header_at
 
@@ -34,12 +34,12 @@ _ENDINGS: Final = (".jsonl", ".jsonl.gz")
 _OPEN: Final = tuple(f"{OPEN}{ending}" for ending in _ENDINGS)
 _NO_NAME: Final = SegmentName(0, 0)
 _DAY: Final = "dt="
+_LAST_DAY: Final = 253_402_300_799 * 10**9  # of the year 9999
 _NANO: Final = 1_000_000_000
 _CLOCKS: Final = 600 * _NANO
 """The most by which a reporter's clock may be ahead of the export's."""
 _LATE: Final = 86_400 * _NANO
 """The most by which a record may be older than its read: the longest life of an event."""
-_END_OF_TIME: Final = 250_000_000_000 * _NANO
 
 
 class ArchiveError(OSError):
@@ -56,7 +56,7 @@ class Period:
     """
 
     since: int = 0
-    until: int = _END_OF_TIME
+    until: int = END_OF_TIME
 
     @property
     def bounded(self) -> bool:
@@ -72,7 +72,7 @@ class Period:
         found = sorted(folders)
         days = [PurePosixPath(folder).name for folder in found]
         first = day_folder(max(self.since - _CLOCKS, 0))
-        last = day_folder(min(self.until + _LATE, _END_OF_TIME)) if self.until < _END_OF_TIME else "e"
+        last = day_folder(min(self.until + _LATE, _LAST_DAY))
         before = max((day for day in days if day.startswith(_DAY) and day < first), default="")
         return [
             folder

@@ -97,7 +97,7 @@ def test_gaps() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"since": "5"}, "--since must be a time with its unit"),
+        ({"since": "5"}, "--since must be a duration such as"),
         ({"about": "pod"}, "--for must be written TYPE/NAME"),
         ({"about": "/web"}, "--for must be written TYPE/NAME"),
         ({"types": ","}, "--types must list types"),

@@ -110,11 +110,72 @@ def test_json(run: Run, archive: Path) -> None:
         (["--reason", "Oth*"], "4 gap"),
         (["--since", "1h"], "4 gap"),
         (["--since", "9999d", "--warning", "--name", "web-?"], "1 4 gap"),
+        (["--since", "2026-07-24T09:00", "--until", "2026-07-24T11:00:00+02:00"], "1 2 3 gap"),
+        (["--until", "2026-07-24"], "gap"),
+        (["--until", "9999-12-31T23:59:59Z"], "1 2 3 4 gap"),
+        (["--type", "normal,error"], "2 gap"),
+        (["--owner", "web-0"], "1 2 4 gap"),
+        (["--owner", "no/n-1"], "3 gap"),
+        (["--owner", "deploy/n-1"], "gap"),
+        (["--label", "app=web", "--label", "tier=front"], "1 2 4 gap"),
+        (["--label", "app=web", "--label", "tier="], "gap"),
     ],
 )
 def test_filters(run: Run, archive: Path, options: list[str], expected: str) -> None:
     """The filters are those of tail. Gaps are always shown."""
     assert steps(run(archive, "--json", *options)[1]) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        (
+            "--since",
+            "soon",
+            "--since must be a duration such as 30s, 10m or 2h, or a time such as 2026-07-24 or 2026-07",
+        ),
+        ("--until", "24.7.", "--until must be a duration"),
+        ("--until", "9999d", "--since and --until: until ("),
+        ("--owner", "deploy/", "--owner must be NAME or TYPE/NAME, such as deployment/web, not"),
+        ("--label", "app", '--label must be KEY=VALUE, such as app=web, not "app"'),
+        ("--type", ",", "--types must list types"),
+        ("--count-by", "reasn", '--count-by: unknown field "reasn"; did you mean "reason"?'),
+    ],
+)
+def test_wrong_options(run: Run, archive: Path, option: str, value: str, error: str) -> None:
+    """An option with a wrong value is an error that shows the right form."""
+    since = [] if option == "--since" else ["--since", "1h"]
+    status, out, err = run(archive, *since, option, value)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"kevents: {error}")
+
+
+def test_counts(run: Run, archive: Path) -> None:
+    """A table of counts for people, JSON lines for programs; a gap in the period is noted."""
+    gap = "kevents: 1 gap: events of the period may be missing\n"
+    table = (
+        "REASON   OWNER      COUNT\nBackOff  Pod/web-0      2\nBackOff  Node/n-1       1\nOther    Pod/web-0      1\n"
+    )
+    assert run(archive, "--count-by", "reason,owner") == (0, table, gap)
+    found = run(archive, "--count-by", "type", "--until", "2026-07-24T09:00:00Z", "-o", "json")
+    assert [json.loads(line) for line in found[1].splitlines()] == [
+        {"type": "Warning", "count": 2},
+        {"type": "Normal", "count": 1},
+    ]
+    assert run(archive, "--count-by", "type", "--since", "9999d", "--until", "9998d") == (0, "TYPE  COUNT\n", "")
+
+
+def test_wide(run: Run, archive: Path) -> None:
+    """-o wide shows more columns, -o json is the same as --json."""
+    assert run(archive, "-o", "wide")[1].splitlines()[0].split()[-2:] == ["NAME", "MESSAGE"]
+    assert run(archive, "-o", "json") == run(archive, "--json")
+
+
+def test_escaped_counts(run: Run, tmp_path: Path) -> None:
+    """Pitfall 71: values in a table of counts are escaped."""
+    path = tmp_path / "evil.jsonl"
+    path.write_text(json.dumps(body(1, reason="\x1b[31m\n")), encoding="utf-8")
+    assert run(path, "--count-by", "reason")[1].splitlines()[1] == "\\x1b[31m\\n      1"
 
 
 def test_duplicates(run: Run, archive: Path) -> None:

@@ -539,7 +539,7 @@ def test_a_user_of_one_namespace(api_server: APIServer, run: Tail) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--since", "1"], 'kevents: --since must be a time with its unit, such as 30s, 10m or 2h, not "1"\n'),
+        (["--since", "1"], "kevents: --since must be a duration such as 30s, 10m or 2h, or a time"),
         (["-n", "Shop"], 'kevents: --namespace: "Shop" is no name of a namespace; did you mean "shop"?\n'),
         (["-n", "shop,jobs"], "kevents: --namespace: give it once for each: -n shop -n jobs\n"),
         (["--for", "web-0"], 'kevents: --for must be written TYPE/NAME, such as pod/web-0, not "web-0"\n'),

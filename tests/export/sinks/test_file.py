@@ -331,13 +331,60 @@ def test_closed_by_age(tmp_path: Path) -> None:
     assert [file.name for file in files(tmp_path)] == names
 
 
+def test_days(tmp_path: Path, compress: Any) -> None:
+    """Each day has a folder. At midnight UTC the segment is closed there, also after a restart; a clock may go back."""
+    day, last, names = 86_400, None, []
+    for rv, seconds in enumerate((0, day, day + 60, 3 * day, 2 * day), 1):
+        with closing(FileSink(tmp_path, compress=compress, max_age=day * 7)) as sink:
+            assert sink.last_position(STREAM) == last
+            sink.write(batch([rv], seconds=seconds))
+            last = position(rv, seconds=seconds)
+    suffix = ".jsonl.gz" if compress == "gzip" else ".jsonl"
+    for day_of_month, begin, end in (("24", 1, 1), ("25", 2, 3), ("27", 4, 4)):
+        names.append(f"dt=2026-07-{day_of_month}/{begin:020d}-{end:020d}{suffix}")
+    assert {str(file.relative_to(tmp_path / FOLDER)) for file in files(tmp_path)} == {
+        *names,
+        f"dt=2026-07-26/current{suffix}",
+    }
+
+
+def test_a_position_moves_to_the_next_day(tmp_path: Path, compress: Any) -> None:
+    """On a stream without records there is one open segment; it moves to the folder of the day."""
+    day = 86_400
+    for number in range(1, 6):
+        with closing(FileSink(tmp_path, compress=compress)) as sink:
+            sink.write(batch([], upto=number, seconds=number * day))
+            [segment] = files(tmp_path)
+            assert segment.parent.name == f"dt=2026-07-{24 + number}"
+        with closing(FileSink(tmp_path, compress=compress)) as sink:
+            assert sink.last_position(STREAM) == position(number, seconds=number * day)
+
+
+def test_open_segments_of_two_days(tmp_path: Path, compress: Any, part: Path) -> None:
+    """The newest open segment goes on; an older one, of a copied archive, is closed."""
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        sink.write(batch([1, 2]))
+    older = part.read_bytes()
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        sink.write(batch([3], seconds=86_400))
+    for file in part.parent.iterdir():
+        file.unlink()
+    part.write_bytes(older)
+    with closing(FileSink(tmp_path, compress=compress)) as sink:
+        assert sink.last_position(STREAM) == position(3, seconds=86_400)
+        sink.write(batch([4], seconds=86_401))
+    assert [file.name.partition(".")[0] for file in files(tmp_path)] == [f"{1:020d}-{2:020d}", "current"]
+    assert ids(bodies(tmp_path)) == ids_of([1, 2, 3, 4])
+
+
 def test_positions_do_not_pile_up(tmp_path: Path, compress: Any) -> None:
     """Without records, the segment does not grow."""
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         sizes = set()
         for minute in range(100, 200):
             sink.write(batch([], upto=minute, seconds=60 * minute))
-            sizes.add(files(tmp_path)[-1].stat().st_size)
+            [segment] = files(tmp_path)
+            sizes.add(segment.stat().st_size)
         assert len(sizes) <= 2
         assert sink.last_position(STREAM) == position(199, seconds=60 * 199)
 
@@ -348,6 +395,14 @@ def test_retention_by_count(tmp_path: Path) -> None:
         for rv in range(1, 8):
             sink.write(batch([rv]))
     assert ids(bodies(tmp_path)) == ids_of([5, 6, 7])
+
+
+def test_folders_of_days_go_when_they_are_empty(tmp_path: Path) -> None:
+    """The folder of a day is removed with its last segment."""
+    with closing(FileSink(tmp_path, keep=1)) as sink:
+        for day in range(4):
+            sink.write(batch([day + 1], seconds=86_400 * day))
+    assert sorted(day.name for day in (tmp_path / FOLDER).glob("dt=*")) == ["dt=2026-07-26", "dt=2026-07-27"]
 
 
 def test_retention_by_age(tmp_path: Path) -> None:
@@ -546,6 +601,19 @@ def test_planted_link(tmp_path: Path, name: str) -> None:
             with suppress(Retry):
                 sink.write(batch(rvs, upto=1))
     assert victim.read_bytes() == b"precious"
+
+
+def test_planted_folder(tmp_path: Path, part: Path, compress: Any) -> None:
+    """Fault 37: a symbolic link in the place of a day's folder is refused."""
+    (tmp_path / "victim").mkdir()
+    part.parent.parent.mkdir(parents=True)
+    part.parent.symlink_to(tmp_path / "victim")
+    with (
+        closing(FileSink(tmp_path, compress=compress)) as sink,
+        pytest.raises(Retry, match="a symbolic link is not followed; remove it"),
+    ):
+        sink.write(batch([1]))
+    assert list((tmp_path / "victim").iterdir()) == []
 
 
 def test_link_is_named(tmp_path: Path, part: Path, compress: Any) -> None:
