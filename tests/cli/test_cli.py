@@ -96,7 +96,7 @@ def test_help_says_where_tail_begins(run: Run, monkeypatch: pytest.MonkeyPatch) 
     """Tail starts with new events unless --since is given. Read starts with the first event."""
     monkeypatch.setenv("COLUMNS", "200")
     assert "last 30s, 10m, 2h or 7d; default: only new events\n" in run("tail", "--help")[1]
-    assert "only events of the last 30s, 10m, 2h or 7d\n" in run("read", "--help")[1]
+    assert "only events since then: a duration before now, or a time\n" in run("read", "--help")[1]
 
 
 def test_no_command(run: Run) -> None:
