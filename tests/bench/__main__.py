@@ -86,15 +86,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", nargs="?", default="compare", choices=["compare", *OTHERS])
-    parser.add_argument("--rounds", type=int, default=5, help="of compare and versions, in which all take turns (5)")
-    parser.add_argument("--scale", type=float, default=1.0, help="of compare: of the number of events in a round (1)")
-    parser.add_argument("--minutes", type=float, default=20.0, help="of soak: how long (20)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds of compare and versions (5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the events in a round of compare (1)")
+    parser.add_argument("--minutes", type=float, default=20.0, help="duration of soak (20)")
     parser.add_argument("--to", type=Path, default=ROOT / "docs", help="the folder of the page, JSON and plots (docs)")
     parser.add_argument(
         "--python",
         action="append",
         default=[],
-        help="of sinks and versions, repeated: the interpreters, with `kevents[test]` installed (this one)",
+        help="an interpreter for sinks and versions, with `kevents[test]` installed; can be repeated (this one)",
     )
     return parser
 

@@ -28,7 +28,7 @@ def test_correlate(benchmark: BenchmarkFixture, name: str) -> None:
         results.clear()
         for recorded in events:
             result = decide(recorded)
-            result.patch  # noqa: B018 - building it is the work
+            result.patch  # noqa: B018 - the property builds the patch
             results.append(result)
 
     def afresh() -> tuple[tuple[Any], dict[str, Any]]:

@@ -165,7 +165,9 @@ def main() -> None:
     parser.add_argument("sink", choices=SINKS)
     parser.add_argument("bytes", type=int, help="length of each message")
     parser.add_argument("events", type=int, help="number of events")
-    parser.add_argument("--pace", choices=["steady", "burst"], default="steady", help="how they are recorded (steady)")
+    parser.add_argument(
+        "--pace", choices=["steady", "burst"], default="steady", help="how events are recorded (steady)"
+    )
     parser.add_argument("--limit", type=int, help="the broadcaster's max_message_bytes")
     options = parser.parse_args()
     row = run(options.sink, options.bytes, options.events, options.pace, options.limit)

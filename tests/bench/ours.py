@@ -73,7 +73,7 @@ def correlate(mix: Mix, number: int) -> float:
         decide = kevents.EventCorrelator(mix.options).event_correlate
         begun = perf_counter()
         for event in events:
-            decide(event).patch  # noqa: B018 - building it is the work
+            decide(event).patch  # noqa: B018 - the property builds the patch
         found.append((perf_counter() - begun) / number * _MICRO)
     gc.unfreeze()
     return median(found)
@@ -151,9 +151,9 @@ def delivering(url: str, numbers: dict[int, int]) -> dict[str, Any]:
 def main() -> None:
     """Run the measurements and print JSON."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.ours", description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of events without a server")
-    parser.add_argument("--url", default="", help="of the scripted server; without it nothing is delivered")
-    parser.add_argument("--deliver", type=json.loads, default={}, help='{"5": 300}: milliseconds, deliveries')
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the number of events (1)")
+    parser.add_argument("--url", default="", help="URL of the scripted server; without it, nothing is delivered")
+    parser.add_argument("--deliver", type=json.loads, default={}, help='{"5": 300}: deliveries by delay in ms')
     options = parser.parse_args()
     if options.url:
         found = delivering(options.url, {int(delay): number for delay, number in options.deliver.items()})

@@ -27,7 +27,7 @@ _GO_PROGRAM: Final = Path(__file__).parent / "clientgo"
 _PATIENCE: Final = 600.0
 
 
-class NoGo(Exception):  # noqa: N818 - it is no error
+class NoGo(Exception):  # noqa: N818 - not an error
     """Raised with the reason if client-go cannot be measured on this machine."""
 
 

@@ -145,7 +145,7 @@ def _await_end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
 def main() -> None:
     """Run the server."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.server", description=__doc__)
-    parser.add_argument("--tls", action="store_true", help="with a self-signed certificate")
+    parser.add_argument("--tls", action="store_true", help="use TLS with a self-signed certificate")
     asyncio.run(serve(tls=parser.parse_args().tls))
 
 

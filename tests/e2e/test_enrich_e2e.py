@@ -343,7 +343,7 @@ def test_burst(space: Space, real_server: RealServer) -> None:
         running.result(PATIENCE)
     figures = enricher.statistics()
     written = [each.body for batch in sink.batches for each in batch.records]
-    print(f"{number} events in {took:.1f} s: {figures.requests}")  # noqa: T201 - the figure of the docs
+    print(f"{number} events in {took:.1f} s: {figures.requests}")  # noqa: T201 - the figure in the docs
     assert {body["involvedObject"]["labels"]["n"] for body in written} == {str(n) for n in range(number)}
     assert {body["kevents"]["topOwner"]["kind"] for body in written} == {"Deployment"}
     assert (figures.states["live"], figures.incomplete) == (number, 0)

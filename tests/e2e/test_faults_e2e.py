@@ -269,7 +269,7 @@ def test_token_renewed(server: RealServer, new_run: Callable[..., Run]) -> None:
     run.check_nothing_lost(load, "token expired")
     run.check_lines(lost=1, back=1)
     assert "401" in run.lines(LOST)[0]
-    assert run.sink().retried < 100, "a storm"
+    assert run.sink().retried < 100, "too many retries"
 
 
 def restart(server: RealServer, tokens: dict[str, str]) -> None:
@@ -405,7 +405,7 @@ def test_certificate_of_another_authority(tmp_path: Path, new_run: Callable[...,
     assert run.broadcaster.shutdown(1) == load.recorded
     check_ended(run.broadcaster.statistics(), load.recorded)
     assert run.broadcaster.statistics().dropped == {kevents.DropReason.SHUTDOWN: load.recorded}
-    print(f"\nanother authority: {load}; all of them waited, {waiting.retried} retried, and were given up")  # noqa: T201
+    print(f"\nanother authority: {load}; all events waited, {waiting.retried} retried, and were dropped at shutdown")  # noqa: T201
     load.check_never_waited()
 
 

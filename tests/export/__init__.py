@@ -1,1 +1,1 @@
-"""Tests of kevents.export; the packages are those of the code."""
+"""Tests of kevents.export, in the same packages as the code."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tests.support.polling import poll
 
-HOW_TO_GET: Final = "no moto_server: pip install 'moto[server]' somewhere, and name the program in MOTO_SERVER"
+HOW_TO_GET: Final = "moto_server is missing: pip install 'moto[server]', and set MOTO_SERVER to the program"
 SECRET: Final = "wJalrXUtnFEMIexampleSecretKey"
 
 

@@ -98,9 +98,7 @@ class Reading:
                 if self.error is not None:
                     raise self.error
                 if not self._more.wait(min(0.05, max(deadline - monotonic(), 0))) and monotonic() > deadline:
-                    raise AssertionError(
-                        f"given up; there are {len(self.records)} records, position {self.chunks[-1:]}"
-                    )
+                    raise AssertionError(f"timed out with {len(self.records)} records, position {self.chunks[-1:]}")
 
     def wait_for(self, number: int) -> None:
         """Wait until `number` records have arrived."""

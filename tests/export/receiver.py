@@ -53,7 +53,7 @@ class Scripted:
         self.server.daemon_threads = False
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
-        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that goes away
+        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that disconnects
         scheme = "http" if tls is None else "https"
         self.url = f"{scheme}://127.0.0.1:{self.server.server_address[1]}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
@@ -88,9 +88,9 @@ class Scripted:
                 while answer.endless and not outer.over.is_set():
                     self.wfile.write(answer.endless)
 
-            do_GET = do_PUT = do_HEAD = do_POST = do_PATCH = answer  # noqa: N815 - the names that the server looks for
+            do_GET = do_PUT = do_HEAD = do_POST = do_PATCH = answer  # noqa: N815 - the names that http.server calls
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class has it
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as in the base class
                 pass
 
         return Handler

@@ -137,7 +137,7 @@ class Terminal:
 
     def __init__(self, *arguments: str) -> None:
         """Start the process."""
-        pty = pytest.importorskip("pty", reason="there are no terminals of this kind")
+        pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
         self._end, other = pty.openpty()
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": paths, "TERM": "xterm", "COLUMNS": "100"}

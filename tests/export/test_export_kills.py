@@ -124,7 +124,7 @@ def killed(server: APIServer, sinks: dict[str, str], kills: int, hook: Hook, **p
         happened = [event["metadata"] for event in server.events()]
         happened.sort(key=lambda one: int(one["resourceVersion"]))
         exports.begin(upto={one["namespace"]: int(one["resourceVersion"]) for one in happened})
-        assert exports.end() == 0, "the last one was to end by itself, with nothing left"
+        assert exports.end() == 0, "the last export must exit with status 0"
     assert exports.ends[:-1] == [-signal.SIGKILL] * kills
     return sorted(f"{one['uid']}:{one['resourceVersion']}" for one in happened)
 
@@ -224,7 +224,7 @@ def test_killed(server: APIServer, tmp_path: Path, hook: Hook) -> None:
     assert sorted({one for _, one in hook.heard}) == happened
     again = doubled(hook.heard)
     assert max(again.values(), default=0) <= 2 * LARGEST_BATCH  # one batch for each of the two streams
-    print(f"{sum(again.values())} records doubled after {len(again)} of {KILLS} kills")  # noqa: T201 - for people
+    print(f"{sum(again.values())} records duplicated after {len(again)} of {KILLS} kills")  # noqa: T201 - for manual runs
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ class Export:
     def _run(self) -> None:
         try:
             self.exporter.run()
-        except BaseException as error:  # noqa: BLE001 - looked at by the test
+        except BaseException as error:  # noqa: BLE001 - checked by the test
             self.errors.append(error)
 
     def stream(self, scope: str = "") -> StreamStatistics:
@@ -130,7 +130,7 @@ class Export:
                 return
             assert not self.errors, self.errors
             pause.wait(0.01)
-        raise AssertionError(f"given up: {self.exporter.statistics()}")
+        raise AssertionError(f"the condition did not become true: {self.exporter.statistics()}")
 
     def end(self) -> None:
         """Stop the export."""

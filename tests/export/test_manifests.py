@@ -53,7 +53,7 @@ def test_least_privilege() -> None:
         for verb in ("watch", "list", "get")
     )
     assert watched == {"events", "endpointslices"}
-    assert listed - watched == got, "the enricher lists what it may read, for many new objects at once"
+    assert listed - watched == got, "the enricher must be allowed to list all kinds that it can get"
 
 
 def test_bindings() -> None:

@@ -675,7 +675,7 @@ def test_clock() -> None:
 def test_clock_needs_a_zone() -> None:
     """A datetime without a time zone is refused."""
     with pytest.raises(ValueError, match="without a zone"):
-        FakeClock(datetime(2026, 1, 1))  # noqa: DTZ001 - that is the mistake
+        FakeClock(datetime(2026, 1, 1))  # noqa: DTZ001 - the tested mistake
 
 
 def test_clock_of_a_broadcaster() -> None:
@@ -698,7 +698,7 @@ def test_clock_of_a_broadcaster() -> None:
     ) == ("2026-07-24T09:00:00Z", "2026-07-24T09:05:00Z", 3)
 
 
-# -- their repr ----------------------------------------------------------------------------------
+# -- repr ----------------------------------------------------------------------------------------
 
 
 def test_fakes_say_how_much_they_hold() -> None:

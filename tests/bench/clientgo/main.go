@@ -1,5 +1,5 @@
-// Command clientgo measures in client-go what tests/bench/ours.py measures in kevents, under the same names, and
-// prints it as JSON. It reads the realistic mix from its standard input, so that both sides meet the same one.
+// Command clientgo measures client-go with the same metrics as tests/bench/ours.py and prints JSON. It reads the
+// realistic mix from its standard input, so that both programs use the same one.
 package main
 
 import (
@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	burst        = 500     // events recorded in a row before they are waited for: no side's queues drop anything
-	neverSkipped = 1 << 30 // a burst that no measurement uses up
+	burst        = 500     // events recorded between two waits, few enough that no queue drops any
+	neverSkipped = 1 << 30 // a burst size that no measurement exceeds
 	repeats      = 3
 	warmUp       = 8
 )
@@ -48,7 +48,7 @@ func main() {
 	url := flag.String("url", "", "of the scripted server; without it nothing is delivered")
 	deliver := flag.String("deliver", "{}", `{"5": 300}: milliseconds, deliveries`)
 	flag.Parse()
-	klog.SetLogger(logr.Discard()) // each event that is dropped would be logged whole
+	klog.SetLogger(logr.Discard()) // otherwise each dropped event would be logged
 
 	var found any
 	if *url == "" {
@@ -70,7 +70,7 @@ func must(err error) {
 	}
 }
 
-// thinking measures everything that needs no server.
+// thinking runs all measurements that need no server.
 func thinking(number int, realistic []drawn) any {
 	about := reference(0)
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
@@ -96,8 +96,7 @@ func thinking(number int, realistic []drawn) any {
 	}
 }
 
-// emit measures the caller's microseconds for each Event() on an object, in bursts and without a pause, a consumer
-// running.
+// emit measures microseconds per Event() call on an object, in bursts and without pauses, with a consumer running.
 func emit(object runtime.Object, number int) map[string]float64 {
 	broadcaster := record.NewBroadcaster()
 	defer broadcaster.Shutdown()
@@ -114,14 +113,14 @@ func emit(object runtime.Object, number int) map[string]float64 {
 	var inBursts time.Duration
 	for sent := range number/burst + 1 {
 		took := send(burst)
-		if sent > 0 { // the first is to warm up
+		if sent > 0 { // the first burst is the warm-up
 			inBursts += took
 		}
 		awaitCount(&received, int64(sent+1)*burst)
 	}
 	before := received.Load()
 	sustained := send(number)
-	time.Sleep(100 * time.Millisecond) // what was dropped never comes
+	time.Sleep(100 * time.Millisecond) // dropped events never arrive
 	return map[string]float64{
 		"burst_us":       micro(inBursts, number/burst*burst),
 		"sustained_us":   micro(sustained, number),
@@ -129,7 +128,7 @@ func emit(object runtime.Object, number int) map[string]float64 {
 	}
 }
 
-// correlate measures the microseconds for each event of a mix, the patch built where one is due.
+// correlate measures microseconds for each event of a mix, including the patch body.
 func correlate(burstSize, number int, make func(int) *corev1.Event) float64 {
 	events := []*corev1.Event{}
 	for n := range number {
@@ -149,7 +148,7 @@ func correlate(burstSize, number int, make func(int) *corev1.Event) float64 {
 	return found[repeats/2]
 }
 
-// delivering measures deliveries to a server that answers after so many milliseconds, so many of each.
+// delivering measures deliveries by the server's delay in milliseconds.
 func delivering(url string, numbers map[string]int) any {
 	found := map[string]any{}
 	for delay, number := range numbers {
@@ -158,7 +157,7 @@ func delivering(url string, numbers map[string]int) any {
 	return found
 }
 
-// countingSink counts what the server has acknowledged.
+// countingSink counts the acknowledged writes.
 type countingSink struct {
 	record.EventSink
 	created atomic.Int64
@@ -172,8 +171,7 @@ func (s *countingSink) Create(event *corev1.Event) (*corev1.Event, error) {
 	return created, err
 }
 
-// deliver measures creates a second through client-go's own sink, and the processor time that each takes of this
-// process.
+// deliver measures creates a second through client-go's sink, and this process's CPU time for each.
 func deliver(url string, number int) map[string]float64 {
 	client, err := typedcorev1.NewForConfig(&rest.Config{Host: url, QPS: -1})
 	must(err)
@@ -230,7 +228,7 @@ func reference(number int) *corev1.ObjectReference {
 	}
 }
 
-// event is the so-manieth event, about one of the pods, as a recorder makes it.
+// event returns the event with this number about one of the pods, as a recorder creates it.
 func event(number, about int, reason, message string) *corev1.Event {
 	noon := time.Unix(1_790_000_000, int64(number))
 	return &corev1.Event{

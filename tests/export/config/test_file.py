@@ -272,7 +272,7 @@ cfg.toml:26: routes[2]: has no condition: name one, or say all = true if it is m
 
 
 def test_all_at_once() -> None:
-    """All errors of a file are reported at once, in its order: file, line, key, value and fix."""
+    """All errors of a file are reported together, in file order: file, line, key, value and fix."""
     found = errors(WRONG)
     *expected, regex = ERRORS.split("\n")
     assert [line for line in found if not line.startswith(regex)] == [*expected, *LAST_ERRORS.split("\n")]
@@ -366,7 +366,7 @@ def test_all_at_once() -> None:
     ],
 )
 def test_wrong(text: str, expected: str) -> None:
-    """Fault 26: each error is reported with its place, the value and the fix."""
+    """Fault 26: each error has its place, the value and the fix."""
     with no_collection():
         found = errors(text)
     assert len([line for line in found if expected in line]) == 1, found

@@ -157,7 +157,7 @@ def test_parts(tmp_path: Path) -> None:
     ],
 )
 def test_wait(batches: list[str], enrich: str, expected: float) -> None:
-    """`wait` defaults to the shortest `max_age` of a batch, up to 5 s."""
+    """`wait` defaults to the shortest `max_age` of a batch, where a sink without batches counts as 5 s."""
     sinks = [f'[sinks.s{n}]\ntype = "stdout"\n[sinks.s{n}.batch]\n{batch}\n' for n, batch in enumerate(batches)]
     routes = '[[routes]]\nto = ["s0", "s1"]\nall = true\n'
     enricher = build(parse(f"[enrich]\n{enrich}\n{''.join(sinks)}{routes}")).enricher

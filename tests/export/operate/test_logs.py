@@ -72,7 +72,7 @@ def test_tracebacks() -> None:
         stream = io.StringIO()
         with logging_to(stream, as_json=as_json):
             try:
-                raise ValueError("hunter2")  # noqa: TRY301 - a traceback is what it takes
+                raise ValueError("hunter2")  # noqa: TRY301 - the test needs a traceback
             except ValueError:
                 LOGGER.exception("it failed")
         text = stream.getvalue()

@@ -75,7 +75,7 @@ class Run:
     def _run(self) -> None:
         try:
             self.left = self.export.run()
-        except BaseException as error:  # noqa: BLE001 - looked at by the test
+        except BaseException as error:  # noqa: BLE001 - checked by the test
             self.error = error
 
     def wait(self) -> None:
@@ -434,7 +434,7 @@ def test_closed_standard_output() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     sink = MemorySink()
-    with open(writing, "wb", buffering=0) as pipe:  # noqa: PTH123 - a descriptor
+    with open(writing, "wb", buffering=0) as pipe:  # noqa: PTH123 - a file descriptor
         export = exporter(ScriptedStream([chunk(1, 5)]), sinks={"a": sink, "b": StdoutSink(pipe)})
         with pytest.raises(BrokenPipeError):
             export.run()

@@ -476,7 +476,7 @@ print(rv + 1)
 """
 
 
-@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit of file sizes")
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs RLIMIT_FSIZE")
 def test_real_quota(tmp_path: Path, compress: str) -> None:
     """With a real file size limit, the reason is reported, no batch is torn, and writing continues with space."""
     command = [sys.executable, "-c", QUOTA, str(tmp_path), compress]

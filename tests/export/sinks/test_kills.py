@@ -88,7 +88,7 @@ class Writers:
         pid = int(server.stdout.readline())
         time.sleep(seconds)  # the random moment of the kill
         os.kill(pid, signal.SIGKILL)
-        assert int(server.stdout.readline()) == signal.SIGKILL, "the writer ended by itself"
+        assert int(server.stdout.readline()) == signal.SIGKILL, "the writer was not killed"
 
 
 def expected(upto: int) -> list[str]:

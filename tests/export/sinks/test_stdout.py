@@ -47,7 +47,7 @@ class Broken(io.RawIOBase):
 
     def write(self, data: object) -> int:
         """Raise the error."""
-        raise OSError(self.number, "told so")
+        raise OSError(self.number, "refused")
 
 
 def test_closed_pipe() -> None:
@@ -58,7 +58,7 @@ def test_closed_pipe() -> None:
 
 def test_a_full_disk() -> None:
     """Other errors are retried."""
-    with pytest.raises(Retry, match="the standard output accepts nothing: told so"):
+    with pytest.raises(Retry, match="the standard output accepts nothing: refused"):
         StdoutSink(Broken(errno.ENOSPC)).write(batch([1]))  # type: ignore[arg-type]
 
 

@@ -218,7 +218,7 @@ class Picky(Scripted):
                 outer.answers.append(Answer(outer.status, b"I do not like one") if bad else Answer())
                 base.answer(self)
 
-            do_POST = answer  # noqa: N815 - the name that the server looks for
+            do_POST = answer  # noqa: N815 - the name that http.server calls
 
         return Handler
 

@@ -49,7 +49,7 @@ def holding(server: APIServer, one: str, now: int = 0) -> MemorySink:
 class TestReset:
     """The storage was reset, and destinations are new or behind."""
 
-    @pytest.mark.parametrize("options", [{}, {"start": "all"}], ids=["a sink more", "all"])
+    @pytest.mark.parametrize("options", [{}, {"start": "all"}], ids=["additional sink", "all"])
     def test_after_a_reset(self, api_server: APIServer, options: dict[str, Any]) -> None:
         """A sink that went through a reset receives new events even if another sink is empty."""
         put(api_server, "kept")
