@@ -1,4 +1,4 @@
-"""Processor time of `kevents read` over a million records in files, in full, filtered, counted and pruned."""
+"""CPU time of `kevents read` over a million records in files: all, filtered, counted and by period."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 
 def body(number: int, seconds: int) -> dict[str, Any]:
-    """An enriched record."""
+    """Return an enriched record."""
     app, at = number % 40, moment(seconds * _NANO)
     pod, uid = f"web-{app}-6b7f9c5d4-{number % 997:05d}", f"{number:08x}-8f6c-4c1b-9d53-6a0c5f1e2b3d"
     warning = number % 7 == 0
@@ -70,7 +70,7 @@ def body(number: int, seconds: int) -> dict[str, Any]:
 
 
 def make(folder: Path, records: int) -> None:
-    """Write an archive of one day, evenly spread."""
+    """Write an archive with records spread evenly over one day."""
     stream = Stream("5f0e7a52-2c33-4f8e-9c55-0d7c1f1f7a11")
     with contextlib.closing(FileSink(folder)) as sink:
         for first in range(0, records, BATCH):
@@ -91,7 +91,7 @@ def _stdout_to(path: Path) -> Iterator[None]:
 
 
 def run_alone(folder: str, case: str) -> Row:
-    """Read the archive in this process; the time does not include the start of Python."""
+    """Read the archive in this process. The time does not include the start of Python."""
     output = Path(folder).parent / "output"
     with _stdout_to(output):
         kevents(["read", f"{folder}/none"])  # loads the modules
@@ -104,7 +104,7 @@ def run_alone(folder: str, case: str) -> Row:
 
 
 def measure(records: int = RECORDS) -> dict[str, Any]:
-    """Make the archive, and read it in each way, each in a process of its own."""
+    """Create the archive and read it in each way, each time in a separate process."""
     with tempfile.TemporaryDirectory(prefix="kevents-read-") as place:
         folder = Path(place) / "events"
         say(f"an archive of {records:,} records")
@@ -119,7 +119,7 @@ def measure(records: int = RECORDS) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Processor time of each way."""
+    """Return the CPU time of each case."""
     about = f"{found['records']:,} records in {found['segments']} segments, {found['bytes'] >> 20} MiB compressed:"
     lines = [about, "", "| `kevents read` | lines | processor time |", "| --- | --- | --- |"]
     lines += [f"| {row['case']} | {row['lines']:,} | {row['seconds']:.2f} s |" for row in found["rows"]]

@@ -143,7 +143,7 @@ def test_filters(run: Run, archive: Path, options: list[str], expected: str) -> 
     ],
 )
 def test_wrong_options(run: Run, archive: Path, option: str, value: str, error: str) -> None:
-    """An option with a wrong value is an error that shows the right form."""
+    """The error of an invalid option value has the valid form."""
     since = [] if option == "--since" else ["--since", "1h"]
     status, out, err = run(archive, *since, option, value)
     assert (status, out, err.count("\n")) == (2, "", 1)
@@ -151,7 +151,7 @@ def test_wrong_options(run: Run, archive: Path, option: str, value: str, error: 
 
 
 def test_counts(run: Run, archive: Path) -> None:
-    """A table of counts for people, JSON lines for programs; a gap in the period is noted."""
+    """Counts are printed as a table or as JSON lines. A gap in the period is reported."""
     gap = "kevents: 1 gap: events of the period may be missing\n"
     table = (
         "REASON   OWNER      COUNT\nBackOff  Pod/web-0      2\nBackOff  Node/n-1       1\nOther    Pod/web-0      1\n"
@@ -166,7 +166,7 @@ def test_counts(run: Run, archive: Path) -> None:
 
 
 def test_wide(run: Run, archive: Path) -> None:
-    """-o wide shows more columns, -o json is the same as --json."""
+    """-o wide has additional columns, and -o json is the same as --json."""
     assert run(archive, "-o", "wide")[1].splitlines()[0].split()[-2:] == ["NAME", "MESSAGE"]
     assert run(archive, "-o", "json") == run(archive, "--json")
 

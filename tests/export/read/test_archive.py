@@ -1,4 +1,4 @@
-"""The parts of an archive that a period needs: all that may hold its records, and little more."""
+"""Reading an archive by period: all records of the period are found, and few other parts are read."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ BUCKETS = (f"period-{number}" for number in itertools.count())
 
 
 def at(seconds: float) -> datetime:
-    """A time after nine o'clock."""
+    """Return a time relative to 09:00."""
     return datetime.fromtimestamp(AT // SECOND, timezone.utc) + timedelta(seconds=seconds)
 
 
 def write(sink: Sink, rv: int, happened: float, position: float) -> None:
-    """Write a batch of one record, with the seconds at which it happened, and of its position."""
+    """Write a batch of one record.
+
+    `happened` and `position` are the seconds of the record and of the batch's position.
+    """
     moment = at(happened).strftime("%Y-%m-%dT%H:%M:%SZ")
     record = Record(STREAM, rv, body(rv, lastTimestamp=moment), 0.0)
     sink.write(Batch([record], Position(STREAM, rv, AT + round(position * SECOND))))
@@ -40,7 +43,7 @@ def write(sink: Sink, rv: int, happened: float, position: float) -> None:
 
 @pytest.fixture(params=["file", "segments", "plain", "store"])
 def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """A sink of each kind, with one segment or many."""
+    """A sink of each kind, with one or many segments."""
     options: dict[str, Any] = {
         "file": {},
         "segments": {"max_bytes": 1},
@@ -57,18 +60,18 @@ def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def place(sink: Any, tmp_path: Path) -> str:
-    """The place of the archive."""
+    """The path or URL of the archive."""
     return f"file://{tmp_path}/events" if isinstance(sink, ObjectStoreSink) else str(tmp_path / "events")
 
 
 def between(place: str, since: float | None, until: float | None = None) -> list[int]:
-    """The numbers of the records of a period."""
+    """Return the resourceVersions of a period's records."""
     found = read_records(place, since=None if since is None else at(since), until=None if until is None else at(until))
     return [int(record["metadata"]["resourceVersion"]) for record in found]
 
 
 def test_period(sink: Any, place: str) -> None:
-    """A period has the records that happened in it, both ends included, from any number of days."""
+    """A period contains the records that happened in it, including both ends, across several days."""
     for rv in range(1, 11):
         write(sink, rv, rv * 8 * HOUR, rv * 8 * HOUR + 5)
     assert between(place, 24 * HOUR, 56 * HOUR) == [3, 4, 5, 6, 7]
@@ -80,7 +83,7 @@ def test_period(sink: Any, place: str) -> None:
 
 @pytest.mark.parametrize("outage", [40 * MINUTE, 3 * DAY])
 def test_after_an_outage(sink: Any, place: str, outage: float) -> None:
-    """Records that were read late, after an outage, are found: their positions keep the time when it began."""
+    """Records that were read late, after an outage, are found. Their positions keep the time when it began."""
     for rv in range(1, 6):
         write(sink, rv, 60 * rv, 60 * rv + 5)
     for rv in range(6, 26):  # from the last minutes of the outage
@@ -93,7 +96,7 @@ def test_after_an_outage(sink: Any, place: str, outage: float) -> None:
 
 
 def test_clocks(sink: Any, place: str) -> None:
-    """Records of a reporter whose clock is 40 s ahead or behind are found by their own time."""
+    """Records of a reporter whose clock is off by 40 s are found by their own time."""
     for rv in range(1, 200):
         write(sink, rv, rv * 60 + (40, -40, 0)[rv % 3], rv * 60 + 5)
     times = {rv: rv * 60 + (40, -40, 0)[rv % 3] for rv in range(1, 200)}
@@ -103,7 +106,7 @@ def test_clocks(sink: Any, place: str) -> None:
 
 
 def test_late(sink: Any, place: str) -> None:
-    """A record that the export read hours after it happened is found."""
+    """A record that was read hours after it happened is found."""
     for rv in range(1, 50):
         write(sink, rv, rv * 600, rv * 600 + 5)
     write(sink, 50, 600, 50 * 600)
@@ -111,7 +114,7 @@ def test_late(sink: Any, place: str) -> None:
 
 
 def test_gap(sink: Any, place: str) -> None:
-    """A gap record belongs to each period that it touches."""
+    """A gap record belongs to each period that it overlaps."""
     write(sink, 1, 0, 5)
     before = Position(STREAM, 1, AT)
     sink.write(
@@ -126,7 +129,7 @@ def test_gap(sink: Any, place: str) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_nothing_is_missing(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Whatever outages, late reads and clocks there were, a pruned read finds what a full read finds."""
+    """A read by period finds the same records as a full read, for any outages, late reads and clock differences."""
     folder = tmp_path_factory.mktemp("events")
     now, held = 0.0, 0.0
     with closing(FileSink(folder, max_bytes=data.draw(st.sampled_from([1, 2000, 1 << 20])))) as sink:
@@ -147,7 +150,7 @@ def test_nothing_is_missing(tmp_path_factory: pytest.TempPathFactory, data: st.D
 
 
 def test_skipped(sink: Any, place: str, tmp_path: Path) -> None:
-    """A batch outside of the period is not read: damage in it is not noticed."""
+    """A batch outside of the period is not decoded: damage in it is not reported."""
     for rv in range(1, 10):
         write(sink, rv, rv * HOUR, rv * HOUR + 5)
     for path in (tmp_path / "events").rglob("*.jsonl*"):
@@ -164,7 +167,7 @@ def test_skipped(sink: Any, place: str, tmp_path: Path) -> None:
 
 
 def test_foreign_segments(tmp_path: Path) -> None:
-    """A segment without headers is read and filtered, wherever it lies."""
+    """A segment without headers is read and filtered, in any folder."""
     with closing(FileSink(tmp_path, max_bytes=1)) as sink:
         for rv in range(1, 10):
             write(sink, rv, rv * HOUR, rv * HOUR + 5)
@@ -178,7 +181,7 @@ def test_foreign_segments(tmp_path: Path) -> None:
 
 
 def test_few_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a bucket, only the days of the period are listed, and few objects are looked at."""
+    """Only the folders of the period's days are listed in a bucket, and few objects are requested."""
     url = f"file://{tmp_path}/events"
     with closing(ObjectStoreSink(url)) as sink:
         for rv in range(1, 201):
@@ -193,7 +196,7 @@ def test_few_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_several_objects_at_once(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objects of a bucket are requested several at a time, and read in order."""
+    """Objects of a bucket are requested concurrently and read in order."""
     bucket = next(BUCKETS)
     moto.make_bucket(bucket)
     with closing(ObjectStoreSink(f"s3://{bucket}", options=moto.options())) as sink:
@@ -202,7 +205,7 @@ def test_several_objects_at_once(moto: Moto, monkeypatch: pytest.MonkeyPatch) ->
     together, real = threading.Barrier(8, timeout=60), obstore.get_range
 
     def get_range(*given: Any, **more: Any) -> Any:
-        together.wait()  # breaks if fewer than eight requests are made at once
+        together.wait()  # breaks if fewer than eight requests are concurrent
         return real(*given, **more)
 
     monkeypatch.setattr("obstore.get_range", get_range)
@@ -210,7 +213,7 @@ def test_several_objects_at_once(moto: Moto, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_days() -> None:
-    """A period leaves out folders of days, but the one before it, in which an outage may have begun; no others."""
+    """A period needs its own days, the next day, the last day before it, and folders without a date."""
     folders = ["a/dt=2026-07-01", "a/dt=2026-07-20", "a/dt=2026-07-24", "a/dt=2026-07-25", "a/dt=2026-07-26", "a/b"]
     period = Period(AT, AT + SECOND)
     assert period.days(folders) == ["a/b", "a/dt=2026-07-20", "a/dt=2026-07-24", "a/dt=2026-07-25"]

@@ -13,7 +13,7 @@ GAP: dict[str, Any] = {"kevents": {"v": 1, "id": "gap", "gap": {"from": "2026-07
 
 
 def counted(fields: str, *bodies: dict[str, Any]) -> list[tuple[tuple[str, ...], int]]:
-    """The rows of a table."""
+    """Return the rows of a table."""
     counts = Counts(fields.split(","))
     for each in bodies:
         counts.add(each)
@@ -21,19 +21,19 @@ def counted(fields: str, *bodies: dict[str, Any]) -> list[tuple[tuple[str, ...],
 
 
 def enriched(rv: int, delta: Any = 1, **own: Any) -> dict[str, Any]:
-    """A record with an envelope."""
+    """Return an enriched record."""
     return body(rv, kevents={"v": 1, "id": f"u:{rv}", "time": "2026-07-24T09:00:05Z", "countDelta": delta, **own})
 
 
 def test_by_occurrences() -> None:
-    """A record counts by its countDelta: once if it is unknown, not at all for a change that is no occurrence."""
+    """A record counts as often as its countDelta, and once if it is unknown."""
     assert counted("reason", *(enriched(rv, delta) for rv, delta in enumerate((3, None, 0, 1), 1))) == [
         (("BackOff",), 5)
     ]
 
 
 def test_order() -> None:
-    """The highest counts come first, equal ones in the order of their values."""
+    """Rows are sorted by descending count, then by value."""
     web = {"kind": "Deployment", "name": "web"}
     found = counted(
         "reason,owner",
@@ -46,7 +46,7 @@ def test_order() -> None:
 
 
 def test_services() -> None:
-    """A record counts for each of its services; one without any has a row of its own."""
+    """A record counts for each of its services. Records without a service have a separate row."""
     found = counted(
         "service", enriched(1, 2, services=["a", "b"]), enriched(2, services=["b"]), enriched(3, services=[])
     )
@@ -71,12 +71,12 @@ def test_services() -> None:
     ],
 )
 def test_fields(field: str, expected: str) -> None:
-    """Each field has its value."""
+    """Each field is read from the record."""
     assert counted(field, enriched(1)) == [((expected,), 1)]
 
 
 def test_strange_records() -> None:
-    """Records of any shape are counted; gap records apart."""
+    """Records of any structure are counted, and gap records separately."""
     counts = Counts(FIELDS)
     for strange in ({}, {"kevents": 1, "involvedObject": [], "source": "x", "metadata": None}, GAP):
         counts.add(strange)
@@ -84,7 +84,7 @@ def test_strange_records() -> None:
 
 
 def test_unknown_fields() -> None:
-    """An unknown field is an error that names a similar one."""
+    """The error of an unknown field suggests a similar one."""
     with pytest.raises(ValueError, match='unknown field "ownr"; did you mean "owner"'):
         Counts(["ownr"])
     with pytest.raises(ValueError, match='unknown field ""; there are "namespace"'):

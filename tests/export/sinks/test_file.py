@@ -53,7 +53,7 @@ def compress(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def part(tmp_path: Path, compress: str) -> Path:
-    """The open segment."""
+    """The path of the open segment."""
     return tmp_path / FOLDER / DAY / ("current.jsonl.gz" if compress == "gzip" else "current.jsonl")
 
 
@@ -332,7 +332,7 @@ def test_closed_by_age(tmp_path: Path) -> None:
 
 
 def test_days(tmp_path: Path, compress: Any) -> None:
-    """Each day has a folder. At midnight UTC the segment is closed there, also after a restart; a clock may go back."""
+    """Each day has a folder. The segment is closed at midnight UTC, also after a restart. The clock may go back."""
     day, last, names = 86_400, None, []
     for rv, seconds in enumerate((0, day, day + 60, 3 * day, 2 * day), 1):
         with closing(FileSink(tmp_path, compress=compress, max_age=day * 7)) as sink:
@@ -349,7 +349,7 @@ def test_days(tmp_path: Path, compress: Any) -> None:
 
 
 def test_a_position_moves_to_the_next_day(tmp_path: Path, compress: Any) -> None:
-    """On a stream without records there is one open segment; it moves to the folder of the day."""
+    """Without records, there is one open segment, which moves to the folder of the current day."""
     day = 86_400
     for number in range(1, 6):
         with closing(FileSink(tmp_path, compress=compress)) as sink:
@@ -361,7 +361,7 @@ def test_a_position_moves_to_the_next_day(tmp_path: Path, compress: Any) -> None
 
 
 def test_open_segments_of_two_days(tmp_path: Path, compress: Any, part: Path) -> None:
-    """The newest open segment goes on; an older one, of a copied archive, is closed."""
+    """The newest open segment is continued. An older one, from a copied archive, is closed."""
     with closing(FileSink(tmp_path, compress=compress)) as sink:
         sink.write(batch([1, 2]))
     older = part.read_bytes()
@@ -398,7 +398,7 @@ def test_retention_by_count(tmp_path: Path) -> None:
 
 
 def test_folders_of_days_go_when_they_are_empty(tmp_path: Path) -> None:
-    """The folder of a day is removed with its last segment."""
+    """The folder of a day is removed together with its last segment."""
     with closing(FileSink(tmp_path, keep=1)) as sink:
         for day in range(4):
             sink.write(batch([day + 1], seconds=86_400 * day))
