@@ -63,7 +63,7 @@ class Writers:
                 before = self.acknowledged()
                 self.kill(server, chance.uniform(0, 2 * self.life))
                 done = self.acknowledged() - before
-                change = 1.2 if done < SOME else 0.8 if done > MANY else 1.0
+                change = 2.0 if not done else 1.2 if done < SOME else 0.8 if done > MANY else 1.0
                 self.life = min(max(self.life * change, SHORTEST), LONGEST)
                 time.sleep(self.restart)  # lets the server finish a request before the next writer asks it
         assert self.acknowledged() > KILLS / 4
