@@ -1,6 +1,6 @@
 """Outages in simulated time: the work queue and client-go's policy against the same scripted server.
 
-``python -m tests.simulation`` prints the tables of ``docs/reliability.md``.
+``python -m tests.simulation`` prints two tables; ``docs/reliability.md`` shows rows of the first.
 """
 
 from __future__ import annotations

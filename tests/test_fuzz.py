@@ -1,7 +1,7 @@
 """Fuzz tests: every reader of foreign input returns a value of its type or raises its documented error.
 
-By default each test runs a hundred examples, and ``pytest tests/test_fuzz.py tests/export/test_fuzz.py
---hypothesis-profile=fuzz`` ten thousand (see ``docs/quality.md``).
+The plain command tries a hundred examples of each; ``pytest tests/test_fuzz.py tests/export/test_fuzz.py
+--hypothesis-profile=fuzz`` ten thousand (see ``docs/changing.md``).
 """
 
 from __future__ import annotations

@@ -360,10 +360,8 @@ def test_alerts() -> None:
 
 
 def test_page(registry: CollectorRegistry) -> None:
-    """The page lists exactly the existing metrics, with type, labels and help text."""
-    listed = re.findall(
-        r"^\| `(kevents_\w+)` \| (\w+) \| ([^|]*) \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    """The page lists every metric with its kind, its labels and its help text, and no other."""
+    listed = re.findall(r"^- `(kevents_\w+)` \((\w+); ([^)]*)\): (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     expected = []
     with kevents.EventBroadcaster() as broadcaster:
         collector = kevents.prometheus.register(broadcaster, registry=registry)

@@ -17,7 +17,7 @@ from kevents.export._route.matchers import CONDITIONS
 from kevents.export.prometheus import _FAMILIES, _LABELS
 from tests.export.operate.test_check import CONFIG
 from tests.export.route.test_routes import EVENT
-from tests.project.test_docs import ROOT, Block, blocks, rows, section, spans, text_of
+from tests.project.test_docs import ROOT, Block, blocks, items, rows, section, spans, text_of
 
 CONFIGURATION = "docs/export-configuration.md"
 OPERATION = "docs/export-operation.md"
@@ -34,6 +34,11 @@ def asked(text: str) -> tuple[int, set[str]]:
         parse(text)
     [line] = [line for line in error.value.lines if '"zzzz"' in line]
     return len(error.value.lines), set(re.findall(r'"(\w[\w-]*)"', line)) - {"zzzz"}
+
+
+def shared_keys() -> str:
+    """The text with the keys that HTTP sinks share."""
+    return subsection("sinks").split("\nSinks that send HTTP requests", 1)[1]
 
 
 ROUTE = '\n[[routes]]\nto = "a"\nall = true\n'
@@ -63,33 +68,34 @@ def test_keys_of_tables(heading: str) -> None:
     """The page lists exactly the keys of each table."""
     _, keys = asked(TABLES[heading] + '[sinks.a]\ntype = "stdout"\n' + ROUTE)
     more = {"cluster", "source", "enrich", "sinks", "routes", "health"} if "own" in heading else set()
-    assert {spans(cells[0])[0] for cells in rows(subsection(heading))} == keys - more
+    assert {key for key, _, _ in items(subsection(heading))} == keys - more
 
 
 @pytest.mark.parametrize("kind", SINKS)
 def test_keys_of_sinks(kind: str) -> None:
-    """The page lists exactly the keys of each kind of sink."""
+    """The page lists the keys of each kind of sink, those that HTTP sinks share included, and no other."""
     _, keys = asked(f'checkpoints = "c"\n[sinks.a]\ntype = "{kind}"\n{SINKS[kind]}\nzzzz = 1\n{ROUTE}')
-    assert {spans(cells[0])[0] for cells in rows(subsection(kind))} == keys - COMMON
+    shared = {key for key, _, meaning in items(shared_keys()) if kind in spans(meaning.split(" For ")[1])}
+    assert {key for key, _, _ in items(subsection(kind))} | shared == keys - COMMON
 
 
 @pytest.mark.parametrize("table", ["batch", "queue"])
 def test_keys_of_batches(table: str) -> None:
     """The page lists the limits of batches and queues."""
     _, keys = asked(f'[sinks.a]\ntype = "stdout"\n{table} = {{ zzzz = 1 }}\n{ROUTE}')
-    text = subsection("sinks").split(f"In `{table}`", 1)[1].split("\nIn `", 1)[0]
-    assert {spans(cells[0])[0] for cells in rows(text)} == keys
+    text = re.split("\nIn `|\nSinks that", subsection("sinks").split(f"In `{table}`", 1)[1])[0]
+    assert {key for key, _, _ in items(text)} == keys
 
 
 def test_keys_of_all_sinks() -> None:
-    """The page lists the keys that all sinks share."""
-    assert {spans(cells[0])[0] for cells in rows(subsection("sinks").split("\nIn `batch`", 1)[0])} == COMMON
+    """The page lists the keys that all sinks have."""
+    assert {key for key, _, _ in items(subsection("sinks").split("\nIn `batch`", 1)[0])} == COMMON
 
 
 def test_conditions() -> None:
     """The page lists every condition in the code's order, and the other keys of a route."""
     text = subsection("Routes")
-    listed = [spans(cells[0])[0] for cells in rows(text)]
+    listed = [key for key, _, _ in items(text)]
     assert listed == ["to", "all", "stop", "id", *CONDITIONS]
 
 
@@ -117,9 +123,9 @@ DEFAULTS: dict[tuple[str, str], Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize(("heading", "key"), DEFAULTS)
 def test_defaults(heading: str, key: str) -> None:
-    """The defaults on the page match the code."""
-    [cell] = [cells[1] for cells in rows(subsection(heading)) if spans(cells[0]) == [key]]
-    text = spans(cell)[0]
+    """The defaults on the page are the real ones."""
+    [default] = [default for name, default, _ in items(subsection(heading)) if name == key]
+    text = spans(default)[0]
     value = DEFAULTS[heading, key](parse(f'[sinks.a]\ntype = "file"\npath = "x"\n{ROUTE}'))
     assert value in _meanings(json.loads(text))
 
@@ -164,7 +170,7 @@ def test_metrics() -> None:
         kind = kinds[family.kind.__name__]
         name = family.name + ("_total" if kind == "counter" else "")
         expected.append((name, kind, [*_LABELS[family.level], *family.labels], family.text))
-    listed = [(spans(c[0])[0], c[1], spans(c[2]), c[3]) for c in rows(section(OPERATION, "Metrics"))]
+    listed = [(n, b.split(";")[0], spans(b), text) for n, b, text in items(section(OPERATION, "Metrics"))]
     assert listed == expected
 
 

@@ -1,6 +1,6 @@
 """Fuzz tests of files, server responses and configurations: input is read, or refused with the documented error.
 
-Run more examples with ``--hypothesis-profile=fuzz``: see ``docs/quality.md``.
+Run more examples with ``--hypothesis-profile=fuzz``: see ``docs/changing.md``.
 """
 
 from __future__ import annotations

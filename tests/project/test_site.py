@@ -61,13 +61,15 @@ def test_every_public_name_is_documented(site: Path, door: str) -> None:
     assert [home for home, source in sources.items() if not source.is_file()] == []
 
 
-def test_pictures_are_drawn_by_their_script() -> None:
-    """The diagrams of an event's path are the output of `python docs/picture.py`."""
-    specification = importlib.util.spec_from_file_location("picture", DOCS / "picture.py")
+def test_diagrams() -> None:
+    """The diagrams in the repository are those that `python docs/pictures.py` draws."""
+    specification = importlib.util.spec_from_file_location("pictures", DOCS / "pictures.py")
     assert specification is not None
     assert specification.loader is not None
-    picture = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(picture)
-    for theme in picture.COLOURS:
-        drawn = (picture.FOLDER / f"an-events-way-{theme}.svg").read_text(encoding="utf-8")
-        assert drawn == picture.draw(theme)
+    pictures = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(pictures)
+    drawn = {
+        f"{name}-{theme}.svg": pictures.draw(name, theme) for name in pictures.PICTURES for theme in pictures.COLOURS
+    }
+    held = {path.name: path.read_text(encoding="utf-8") for path in pictures.FOLDER.glob("*.svg")}
+    assert {name: text for name, text in held.items() if name != "demo.svg"} == drawn
