@@ -1,4 +1,4 @@
-"""How the documentation is built: ``python -m sphinx -W -b html docs build/docs``."""
+"""Configuration of the site: ``python -m sphinx -W -b html docs build/docs``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ sys.path.insert(0, str(DOCS.parent))
 
 import kevents  # noqa: E402 - the one of this checkout
 
-DOORS = [
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+URLS = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+
+PUBLIC = [
     "kevents",
     "kevents.aio",
     "kevents.events",
@@ -50,7 +57,7 @@ extensions = [
 exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [
-    # What other packages define, and private names that stand in signatures only.
+    # Names of other packages, and private names in signatures.
     ("py:.*", r"(?!kevents\.).*"),
     ("py:.*", r"kevents\.(\w+\.)*_\w+(\..*)?"),
     ("py:class", r"kevents\.kopf\.Info"),
@@ -59,8 +66,14 @@ nitpick_ignore_regex = [
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+myst_url_schemes = {"https": None, "repository": URLS["Source"]}
 
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+FOREIGN = "object, BaseException, Exception, str, tuple, dict, Enum, Protocol, Generic, Handler, Collector"
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": FOREIGN,
+    "member-order": "bysource",
+}
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -74,10 +87,15 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_theme_options = {"navigation_with_keys": True}
+html_theme_options = {
+    "navigation_with_keys": True,
+    "source_repository": URLS["Source"],
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
 
 
-LINKS = {  # what pages link to beside the documentation, and where that is on the site
+LINKS = {  # files beside the documentation, and their pages on the site
     "../README.md#permission": "tutorial.md#permission",
     "../examples/kopf/README.md": "examples.md#kopf_operatorpy",
     "../examples/export/README.md": "examples.md#an-export-in-a-cluster",
@@ -86,21 +104,21 @@ LINKS = {  # what pages link to beside the documentation, and where that is on t
 
 @cache
 def public_names() -> dict[str, str]:
-    """Where each object lives, and under which public name it is documented."""
+    """Map the private name of each public object to its public name."""
     found = {}
-    for door in DOORS:
-        module = importlib.import_module(door)
+    for module_name in PUBLIC:
+        module = importlib.import_module(module_name)
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isclass(value) or inspect.isfunction(value):
-                found.setdefault(f"{value.__module__}.{value.__qualname__}", f"{door}.{name}")
+                found.setdefault(f"{value.__module__}.{value.__qualname__}", f"{module_name}.{name}")
     return found
 
 
 def resolve(
     app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Element
 ) -> nodes.Node | None:
-    """Lead from a name in a private room, as signatures have it, to the public one."""
+    """Resolve a private name, as signatures have it, to the public one."""
     target = public_names().get(node.get("reftarget", ""))
     if target is None or node.get("refdomain") != "py":
         return None
@@ -109,17 +127,17 @@ def resolve(
 
 
 def qualify(_app: Sphinx, doctree: nodes.document) -> None:
-    """In a door's signatures, a bare name that is not its own is one of ``kevents``."""
+    """Complete a bare name of ``kevents`` in the signatures of another public module."""
     for node in doctree.findall(addnodes.pending_xref):
         target, module = node.get("reftarget", ""), node.get("py:module")
-        if module in DOORS and target in kevents.__all__ and target not in importlib.import_module(module).__all__:
+        if module in PUBLIC and target in kevents.__all__ and target not in importlib.import_module(module).__all__:
             node["reftarget"] = f"kevents.{target}"
 
 
 def lead_inside(_app: Sphinx, _docname: str, source: list[str]) -> None:
-    """Links to examples and the README become links to pages of the site; a pattern without pages leads nowhere."""
+    """Turn links to examples and the README into links to pages. Remove glob patterns that match no page."""
     source[0] = re.sub(
-        r"^(\w+\*)\n", lambda line: line[0] if list(DOCS.glob(line[1])) else "", source[0], flags=re.MULTILINE
+        r"^([\w-]+\*)\n", lambda line: line[0] if list(DOCS.glob(line[1])) else "", source[0], flags=re.MULTILINE
     )
     for outside, inside in LINKS.items():
         source[0] = source[0].replace(f"]({outside})", f"]({inside})")
@@ -127,7 +145,7 @@ def lead_inside(_app: Sphinx, _docname: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register what this file adds to Sphinx."""
+    """Register the functions of this file."""
     app.connect("source-read", lead_inside)
     app.connect("doctree-read", qualify)
     app.connect("missing-reference", resolve)

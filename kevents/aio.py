@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from kevents._broadcast.aio import AsyncBroadcaster, EventStream, TaskBroadcaster, Watcher, bind
+from kevents._broadcast.aio import AsyncBroadcaster, EventStream, TaskBroadcaster, Watcher
 from kevents._broadcast.broadcaster import EventBroadcaster as ThreadedBroadcaster
 from kevents._clients.aio import CoreV1EventSink, EventSink, EventsV1EventSink
 from kevents._model.objects import QUEUE_BYTES, Event, SeriesEvent
@@ -129,11 +129,11 @@ class EventBroadcaster(AsyncBroadcaster[Event]):
             TypeError: If the sink's methods are not coroutine functions, or it writes to another API.
             ValueError: If a number is out of range.
         """
-        watcher = self._core.start_recording_to_sink(
-            cast("Any", sink), senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait
+        return self._wrap(
+            self._core.start_recording_to_sink(
+                cast("Any", sink), senders=senders, backlog=backlog, max_age=max_age, retry_wait=retry_wait
+            )
         )
-        bind(watcher)
-        return self._wrap(watcher)
 
 
 class EventsV1Broadcaster(AsyncBroadcaster[SeriesEvent]):

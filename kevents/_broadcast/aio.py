@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from kevents._broadcast.broadcaster import Broadcaster
+from kevents._broadcast.watcher import QueueWatcher
 from kevents._broadcast.watcher import Watcher as ThreadedWatcher
 from kevents._delivery.handlers import CallHandler, Handled
 from kevents._delivery.sender_tasks import SenderTaskPool
@@ -37,13 +38,13 @@ E = TypeVar("E", bound=Event)
 _BATCH: Final = 64
 
 
-def bind(watcher: ThreadedWatcher) -> None:
+def bind(watcher: QueueWatcher) -> None:
     """Let the sender tasks of a watcher run in the running loop."""
     if isinstance(watcher.handler, SenderTaskPool):
         watcher.handler.bind()
 
 
-def _await_tasks(watcher: ThreadedWatcher, deadline: float) -> None:
+def _await_tasks(watcher: QueueWatcher, deadline: float) -> None:
     if isinstance(watcher.handler, SenderTaskPool):
         watcher.handler.await_end(deadline)
 
@@ -54,7 +55,7 @@ class Watcher:
     .. versionadded:: 0.1
     """
 
-    def __init__(self, watcher: ThreadedWatcher) -> None:
+    def __init__(self, watcher: QueueWatcher) -> None:
         """Broadcasters create watchers."""
         self._watcher = watcher
 
@@ -195,7 +196,7 @@ class EventStream(Watcher, Generic[E]):
     .. versionadded:: 0.1
     """
 
-    def __init__(self, watcher: ThreadedWatcher, handler: StreamHandler) -> None:
+    def __init__(self, watcher: QueueWatcher, handler: StreamHandler) -> None:
         """Broadcasters create streams."""
         super().__init__(watcher)
         self._handler = handler
@@ -236,7 +237,7 @@ class TaskBroadcaster(Broadcaster[E]):
         """Holds the watchers."""
         return self._publisher
 
-    def start_with(self, handler: Handler) -> ThreadedWatcher:
+    def start_with(self, handler: Handler) -> QueueWatcher:
         """Start a watcher with a handler of kevents."""
         return self._start(self._name("stream"), handler)
 
@@ -303,7 +304,9 @@ class AsyncBroadcaster(Generic[E]):
         return self._wrap(self._core.start_event_watcher(handler))
 
     def _wrap(self, watcher: ThreadedWatcher) -> Watcher:
-        return self._watchers.setdefault(watcher.name, Watcher(watcher))
+        own = cast("QueueWatcher", watcher)
+        bind(own)
+        return self._watchers.setdefault(own.name, Watcher(own))
 
     # -- flush and shutdown --------------------------------------------------------------------------------------
 

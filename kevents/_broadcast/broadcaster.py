@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
-from kevents._broadcast.watcher import Watcher
+from kevents._broadcast.watcher import QueueWatcher, Watcher
 from kevents._correlation.correlator import CoreDecider
 from kevents._correlation.options import CorrelatorOptions
 from kevents._delivery.dispatcher import Dispatcher
@@ -65,7 +65,7 @@ class WatcherPublisher:
         """Create an open publisher without watchers."""
         self.section = SECTION
         self.open = True
-        self.watchers: tuple[Watcher, ...] = ()
+        self.watchers: tuple[QueueWatcher, ...] = ()
         self.now = clock if clock is time.time_ns else partial(self._guarded_clock, clock)
         self._drop_reporter = drop_reporter
         self._strict = strict
@@ -108,13 +108,13 @@ class WatcherPublisher:
                 self.section.deferred += ((self._offer_later, (watcher, event)),)
         self._recorded += 1  # last: a fault above is counted by refuse()
 
-    def _report_full(self, watcher: Watcher, event: Event) -> None:
+    def _report_full(self, watcher: QueueWatcher, event: Event) -> None:
         self._drop_reporter.report(DropReason.QUEUE_FULL, event, kind=watcher.name)
 
-    def _offer_later(self, watcher: Watcher, event: Event) -> None:
+    def _offer_later(self, watcher: QueueWatcher, event: Event) -> None:
         self.section.run(partial(self._offer, watcher), event)
 
-    def _offer(self, watcher: Watcher, event: Event) -> None:
+    def _offer(self, watcher: QueueWatcher, event: Event) -> None:
         if not watcher.offer(event):
             self.section.deferred += ((self._report_full, (watcher, event)),)
 
@@ -187,7 +187,7 @@ class WatcherPublisher:
 
     # -- watchers ------------------------------------------------------------------------------------------------
 
-    def add(self, watcher: Watcher) -> Watcher | None:
+    def add(self, watcher: QueueWatcher) -> QueueWatcher | None:
         """Add a watcher, unless another one writes to the same sink.
 
         Returns:
@@ -201,7 +201,7 @@ class WatcherPublisher:
                 return watcher
             return same
 
-    def remove(self, watcher: Watcher) -> None:
+    def remove(self, watcher: QueueWatcher) -> None:
         """Remove a stopped watcher. After shutdown watchers stay, for the statistics."""
         with self.section.lock:
             if self.open:
@@ -422,9 +422,9 @@ class Broadcaster(Generic[E]):
     def _require_sink(self, sink: object) -> None:
         require_sink(sink, self._api_group)
 
-    def _start(self, name: str, handler: Handler) -> Watcher:
+    def _start(self, name: str, handler: Handler) -> QueueWatcher:
         publisher = self._publisher
-        watcher = Watcher(
+        watcher = QueueWatcher(
             name,
             handler,
             publisher.section,

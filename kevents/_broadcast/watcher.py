@@ -5,6 +5,7 @@ Events that do not fit into the queue are dropped and counted. A slow or failing
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,11 +49,47 @@ class _Processed:
         return self.handled + self.failed
 
 
-class Watcher:
+class Watcher(ABC):
     """Consumer of a broadcaster's events. As a context manager it stops at the end of the block.
+
+    Broadcasters create watchers.
 
     .. versionadded:: 0.1
     """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name in the statistics and of its thread."""
+
+    @abstractmethod
+    def stop(self, timeout: float = 5.0) -> int:
+        """Process the queued events, then end. Other watchers are not affected.
+
+        Args:
+            timeout: Seconds after which the remaining events are dropped.
+
+        Returns:
+            Number of dropped events.
+        """
+
+    @abstractmethod
+    def statistics(self) -> WatcherStatistics:
+        """A snapshot of the watcher's statistics and those of its sink."""
+
+    def __enter__(self) -> Watcher:
+        """Return the watcher."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+
+class QueueWatcher(Watcher):
+    """A watcher with a queue and a worker thread, as the broadcaster uses it."""
 
     def __init__(
         self,
@@ -63,10 +100,10 @@ class Watcher:
         queue_length: int,
         queue_bytes: int = QUEUE_BYTES,
         drop_reporter: DropReporter,
-        on_end: Callable[[Watcher], None],
+        on_end: Callable[[QueueWatcher], None],
     ) -> None:
-        """Create a watcher without a thread; the thread starts with the first event. Broadcasters create watchers."""
-        self.name = name
+        """Create a watcher without a thread. The thread starts with the first event."""
+        self._name = name
         self.handler = handler
         self._section = section
         self._queue_length = queue_length
@@ -76,6 +113,11 @@ class Watcher:
         self._closing = False
         self._worker = Worker(f"kevents-{name}", section, handler.start, self._run)
         self._reset()
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self._name
 
     def _reset(self) -> None:
         self._queue: deque[Event] = deque()
@@ -309,21 +351,14 @@ class Watcher:
             self._section.defer(self._drop_reporter.report, DropReason.SHUTDOWN, None, events, why)
 
     def stop(self, timeout: float = 5.0) -> int:
-        """Process the queued events, then end. Other watchers are not affected.
-
-        Args:
-            timeout: Seconds after which the remaining events are dropped.
-
-        Returns:
-            Number of dropped events.
-        """
+        """Process the queued events, then end."""
         deadline = monotonic() + timeout
         self._on_end(self)
         self.begin_stop(deadline)
         return self.end_stop(deadline)
 
     def statistics(self) -> WatcherStatistics:
-        """A snapshot of the watcher's statistics and those of its sink."""
+        """A snapshot of the statistics."""
         sink = self.handler.statistics()
         with self._section.lock:
             waiting, taken, processed = len(self._queue), self._taken, self._processed
@@ -340,13 +375,3 @@ class Watcher:
             )
         self._section.run_deferred()
         return statistics
-
-    def __enter__(self) -> Watcher:
-        """Return the watcher."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()

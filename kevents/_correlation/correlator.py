@@ -191,10 +191,10 @@ class EventAggregator:
 
     def event_aggregate(self, event: Event) -> tuple[Event, Hashable]:
         """The event, combined or unchanged, and the key to count it under (client-go: ``EventAggregate``)."""
-        message, key = self.combine(event, self._clock())
+        message, key = self._combine(event, self._clock())
         return event if message is None else event.replace(message=message), key
 
-    def combine(self, event: Event, now: int) -> tuple[str | None, Hashable]:
+    def _combine(self, event: Event, now: int) -> tuple[str | None, Hashable]:
         """Like :meth:`event_aggregate`, but returns only the message of a combined event, or None."""
         options = self._options
         if options.max_events is None:
@@ -333,13 +333,9 @@ class EventSourceObjectSpamFilter:
 
     def filter(self, event: Event) -> bool:
         """True if the event must be skipped (client-go: ``Filter``)."""
-        return self.skips(event, self._clock())
+        return self._exhausted_bucket(event, self._clock()) is not None
 
-    def skips(self, event: Event, now: int) -> bool:
-        """Like :meth:`filter`, at a time that the caller has read."""
-        return self.exhausted_bucket(event, now) is not None
-
-    def exhausted_bucket(self, event: Event, now: int) -> TokenBucket | None:
+    def _exhausted_bucket(self, event: Event, now: int) -> TokenBucket | None:
         """Take a token for the event. Returns the bucket if it has none."""
         options = self._options
         if options.burst_size is None:
@@ -406,11 +402,7 @@ class EventCorrelator:
 
     def event_correlate(self, event: Event) -> EventCorrelateResult:
         """Decide on one event (client-go: ``EventCorrelate``)."""
-        return EventCorrelateResult(self.correlate(event))
-
-    def correlate(self, event: Event) -> Event | None:
-        """The event to write. None if it is skipped."""
-        return self._correlate(event, None)[0]
+        return EventCorrelateResult(self._correlate(event, None)[0])
 
     def _correlate(self, event: Event, monotonic: float | None) -> tuple[Event | None, float | None]:
         """Decide on one event.
@@ -423,7 +415,7 @@ class EventCorrelator:
             The event to write, None if it is skipped; and when to write it, for a catch-up in monotonic seconds.
         """
         now = self._clock()
-        message, key = self._aggregator.combine(event, now)
+        message, key = self._aggregator._combine(event, now)  # noqa: SLF001
         observation = repeated = None
         if self._options.count_identical:
             observation = repeated = self._observed.get(key)
@@ -436,10 +428,10 @@ class EventCorrelator:
                 observation.count += 1
         if self._filter.reads_any_field:  # a user's key may depend on message and count
             event, message = _occurrence(event, message, repeated), None
-            exhausted = self._filter.exhausted_bucket(event, now)
+            exhausted = self._filter._exhausted_bucket(event, now)  # noqa: SLF001
             occurrence: Event | None = event
         else:
-            exhausted = self._filter.exhausted_bucket(event, now)
+            exhausted = self._filter._exhausted_bucket(event, now)  # noqa: SLF001
             occurrence = None
         if exhausted is None:
             if observation is not None:

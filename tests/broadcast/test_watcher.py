@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kevents import Event, EventSource, WatcherStatistics
-from kevents._broadcast.watcher import Watcher
+from kevents._broadcast.watcher import QueueWatcher
 from kevents._delivery.drop_reporter import DropReporter
 from kevents._delivery.handlers import CallHandler, Handled
 from kevents._model.statistics import DropReason
@@ -36,9 +36,9 @@ class Station:
         self.section = SlotlessSection()
         self.message = "m"
         self.drops: list[tuple[DropReason, int]] = []
-        self.ended: list[Watcher] = []
+        self.ended: list[QueueWatcher] = []
         drop_reporter = DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events)))
-        self.watcher = Watcher(
+        self.watcher = QueueWatcher(
             "w",
             CallHandler(handler),
             self.section,

@@ -455,7 +455,7 @@ class TestUserFunctions:
         """A clock that returns no nanoseconds is replaced by the system's, and counted once for each reading."""
         options = CorrelatorOptions(clock=clock)
         correlator = EventCorrelator(options)
-        written = [correlator.correlate(event(serial=serial)) for serial in (1, 2, 3)]
+        written = [correlator.event_correlate(event(serial=serial)).event for serial in (1, 2, 3)]
         assert [each.count for each in written if each is not None] == [1, 2, 3]
         assert correlator.fallbacks == 3
         assert not EventSourceObjectSpamFilter(options).filter(event())

@@ -136,7 +136,7 @@ def test_catch_up_only_adds_patches(trace: dict[str, Any]) -> None:
     first = parse_time(trace["steps"][0]["at"])
     for number, step in enumerate(trace["steps"]):
         now = parse_time(step["at"])
-        event, expected = as_recorded(step), plain.correlate(as_recorded(step))
+        event, expected = as_recorded(step), plain.event_correlate(as_recorded(step)).event
         for name, (due, state) in list(pending.items()):
             if due <= now / NANO:
                 del pending[name]
