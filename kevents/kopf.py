@@ -34,6 +34,7 @@ from urllib.parse import quote, urlsplit
 from kevents._clients.sync import UNCONFIGURED_HOSTS, CoreV1EventSink
 from kevents._clients.transport import Transport, api_error, format_redacted, guarded_manager
 from kevents._model.objects import Json
+from kevents._model.validation import how_to_install
 from kevents.exceptions import UnavailableError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 try:
     import kopf
 except ImportError as missing:
-    raise ImportError(f"kevents.kopf needs kopf: pip install 'kevents[kopf]' ({missing})") from missing
+    raise ImportError(f"kevents.kopf needs kopf: {how_to_install('kopf')} ({missing})") from missing
 
 from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.recorder import EventRecorder, Formatted, Texts, default_host, never_raises

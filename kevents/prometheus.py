@@ -16,6 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from kevents._model.statistics import DropReason, Statistics
+from kevents._model.validation import how_to_install
 from kevents._model.wire import clean
 
 try:
@@ -24,7 +25,7 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as missing:
     raise ImportError(
-        f"kevents.prometheus needs prometheus_client: pip install 'kevents[prometheus]' ({missing})"
+        f"kevents.prometheus needs prometheus_client: {how_to_install('prometheus')} ({missing})"
     ) from missing
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from kevents._cli.api import ClusterError
 from kevents._cli.demo.main import SECONDS, demonstrate
 from kevents._cli.record import UsageError, record, type_and_name
 from kevents._clients.sync import KubeconfigError
+from kevents._model.validation import how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,42 +27,34 @@ _LONGEST: Final = 60.0
 _ROW: Final = re.compile(r" +\S+ {2,}(?=\S)")
 
 _DESCRIPTION: Final = """\
-kevents records Kubernetes Events from Python as client-go's tools/record does from Go: aggregated, rate-limited,
-never blocking the caller, and with a statistic for every event that was not written. It also exports: it follows a
-cluster's events and writes them to durable places, without losing any.
+kevents records Kubernetes Events from Python, as client-go's tools/record does from Go. This command records an event
+from a shell, shows a cluster's events, and exports them to durable destinations.
 """
 _EPILOG: Final = """\
-a demonstration on an embedded API server, in a quarter of a minute:
+examples:
   kevents demo
-
-the same on a cluster of yours (namespace default; the events are removed at the end):
-  kevents demo --server ~/.kube/config
-
-record from Python:
-  import kevents
-
-  with kevents.EventBroadcaster() as broadcaster:
-      broadcaster.start_recording_to_sink(kevents.CoreV1EventSink())
-      recorder = broadcaster.new_recorder("backup-operator")
-      recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
-
-record from a shell:
   kevents record pod/web-0 Warning BackupFailed "the bucket is gone"
 
-watch, export and read back (pip install 'kevents[export]'):
   kevents tail --warning
-  kevents check -c cfg.toml
-  kevents export -c cfg.toml
-  kevents read events/ --since 2h
+  kevents export -c export.toml
 
-'kevents COMMAND --help' has examples and the meaning of each exit status.
+tail, export, check and read need the extra 'export': pip install 'kevents[export]', or in a checkout
+pip install '.[export]'.
+
+'kevents COMMAND --help' shows examples and exit statuses.
 """
 _DEMO: Final = """\
-A sample backup operator records events about a backup that fails in many ways: the same event repeated, similar
-events, a storm of events, a deleted event, and an API server that fails. A table shows the events on the API server,
-as 'kubectl get events' does. At the end every number is explained and checked.
+Show kevents at work for a quarter of a minute. A sample operator records events about a backup that fails in many
+ways: repeated events, similar events, a storm of events, a deleted event, and an API server that fails. A table shows
+the events on the API server, as 'kubectl get events' does. At the end every number is explained and checked.
 """
 _DEMO_EPILOG: Final = """\
+examples:
+  kevents demo
+  kevents demo --server ~/.kube/config
+
+With --server it writes to the namespace default of a cluster, and deletes its events at the end.
+
 exit status:
   0  all checks hold
   1  a check failed: a bug in kevents
@@ -409,7 +402,7 @@ def _run(options: argparse.Namespace) -> int:
             raise
         sys.stderr.write(
             f"kevents: 'kevents {options.command}' needs packages that are not installed ({missing.name}): "
-            "pip install 'kevents[export]'\n"
+            f"{how_to_install('export')}\n"
         )
         return _USAGE_ERROR
     run: Callable[[argparse.Namespace], int] = commands.run

@@ -79,3 +79,8 @@ def require_sink(sink: object, api_group: str = CORE_GROUP, *, asynchronous: boo
             f"{sink_type} writes {group or 'core'}/v1 events, but this broadcaster records "
             f"{api_group or 'core'}/v1 events: use {_SINKS[api_group]}"
         )
+
+
+def how_to_install(extra: str) -> str:
+    """The commands that install an extra, from a package index or in a checkout."""
+    return f"pip install 'kevents[{extra}]', or in a checkout pip install '.[{extra}]'"

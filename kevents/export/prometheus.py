@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+from kevents._model.validation import how_to_install
+
 try:
     from prometheus_client import REGISTRY, CollectorRegistry
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, UnknownMetricFamily
     from prometheus_client.registry import Collector
 except ImportError as missing:
     raise ImportError(
-        f"kevents.export.prometheus needs prometheus_client: pip install 'kevents[export]' ({missing})"
+        f"kevents.export.prometheus needs prometheus_client: {how_to_install('export')} ({missing})"
     ) from missing
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from kevents._model.validation import how_to_install
 from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.export._model.text import listed, namespace_problem, shown, unknown
@@ -160,7 +161,7 @@ def _linear_regex(text: str, path: Path) -> Any:  # noqa: ANN401 - RE2 has no ty
     try:
         import re2  # noqa: PLC0415 - only a configuration with a regex needs it
     except ImportError:
-        raise ConditionError("a regex needs the package google-re2: install kevents[export]", path) from None
+        raise ConditionError(f"a regex needs google-re2: {how_to_install('export')}", path) from None
     options = re2.Options()
     options.dot_nl = True  # a message may hold line breaks
     options.never_capture = True

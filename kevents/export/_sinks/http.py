@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import quote, urlsplit
 
 from kevents import __version__
-from kevents._model.validation import require_positive
+from kevents._model.validation import how_to_install, require_positive
 from kevents._model.wire import clip, format_error, printable
 from kevents._queue.outcome import retry_after
 from kevents.export._model.types import Batch, Position, Record, Reject, Retry
@@ -345,7 +345,7 @@ def _require_httpx() -> None:
     try:
         import httpx  # noqa: F401, PLC0415 - an optional package
     except ImportError as missing:
-        raise ImportError(f"this destination needs httpx: pip install 'kevents[export]' ({missing})") from missing
+        raise ImportError(f"this destination needs httpx: {how_to_install('export')} ({missing})") from missing
 
 
 class HttpSink(SinkWithoutPosition, ABC):

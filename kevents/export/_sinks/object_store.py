@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from kevents._model.validation import require_positive
+from kevents._model.validation import how_to_install, require_positive
 from kevents._model.wire import format_error
 from kevents.export._model.position import SegmentName, folder_of, segment_name
 from kevents.export._model.types import Batch, Position, Retry, Stream, day_folder
@@ -381,7 +381,7 @@ def _require_obstore() -> None:
     try:
         import obstore  # noqa: F401, PLC0415 - an optional package
     except ImportError as missing:
-        raise ImportError(f"an object store needs obstore: pip install 'kevents[export]' ({missing})") from missing
+        raise ImportError(f"an object store needs obstore: {how_to_install('export')} ({missing})") from missing
 
 
 def _check_url(url: str) -> None:

@@ -15,6 +15,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from kevents import __version__
+from kevents._model.validation import how_to_install
 from kevents._model.wire import pluralize
 from kevents.export._model.types import Record, count_of, event_time
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
@@ -100,7 +101,7 @@ def _require_proto() -> None:
     try:
         import opentelemetry.proto.collector.logs.v1.logs_service_pb2  # noqa: F401, PLC0415 - an optional package
     except ImportError as missing:
-        raise ImportError(f"OTLP needs opentelemetry-proto: pip install 'kevents[otlp]' ({missing})") from missing
+        raise ImportError(f"OTLP needs opentelemetry-proto: {how_to_install('otlp')} ({missing})") from missing
 
 
 def request_of(records: Sequence[Record], now: int) -> ExportLogsServiceRequest:

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kevents._model.validation import how_to_install
 from kevents.testing._apiserver.faults import (
     Delay,
     Fault,
@@ -80,7 +81,7 @@ def self_signed(hosts: Iterable[str]) -> Certificate:
         from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID  # noqa: PLC0415
     except ImportError as missing:
         raise ImportError(
-            f"TLS of the embedded API server needs cryptography: pip install 'kevents[testing]' ({missing})"
+            f"TLS of the embedded API server needs cryptography: {how_to_install('testing')} ({missing})"
         ) from missing
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kevents")])

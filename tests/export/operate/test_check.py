@@ -238,6 +238,7 @@ def test_without_the_packages(capsys: pytest.CaptureFixture[str], monkeypatch: p
     monkeypatch.setitem(sys.modules, "msgspec", None)
     assert _cli.main(["check", "-c", "cfg.toml"]) == 2
     expected = (
-        "kevents: 'kevents check' needs packages that are not installed (msgspec): pip install 'kevents[export]'\n"
+        "kevents: 'kevents check' needs packages that are not installed (msgspec): "
+        "pip install 'kevents[export]', or in a checkout pip install '.[export]'\n"
     )
     assert capsys.readouterr().err == expected
