@@ -12,7 +12,7 @@ import json
 import re
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
 from time import monotonic
@@ -52,6 +52,23 @@ def format_redacted(error: BaseException) -> str:
     return redact(" ".join(format_error(error).split()))
 
 
+def secret_forms(secret: str) -> set[str]:
+    """Return a secret unchanged, and as it appears in a URL, in quotes, in JSON, and in a printable line.
+
+    Forms shorter than four characters are left out: hiding them would hide half of every text.
+    """
+    quoted = {repr(secret)[1:-1], json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    forms = {secret, secret.strip(), quote(secret, safe=""), quote(secret), printable(secret), *quoted}
+    return {form for form in forms if len(form) >= _MIN_SECRET}
+
+
+def hide(text: str, forms: Iterable[str]) -> str:
+    """Replace the forms of secrets in a text."""
+    for form in sorted(forms, key=len, reverse=True):  # one may be a part of another
+        text = text.replace(form, HIDDEN)
+    return text
+
+
 def hide_credentials(body: bytes, headers: Mapping[str, str]) -> bytes:
     """Hide a request's credentials in the body of its response.
 
@@ -64,15 +81,7 @@ def hide_credentials(body: bytes, headers: Mapping[str, str]) -> bytes:
         if str(name).lower() not in _PLAIN_HEADERS:
             scheme, _, rest = str(value).partition(" ")
             secrets |= {str(value), rest or scheme, *_basic_credentials(scheme, rest)}
-    forms = {
-        form
-        for secret in secrets
-        for form in (secret, quote(secret), quote(secret, safe=""), repr(secret)[1:-1], json.dumps(secret)[1:-1])
-        if len(form) >= _MIN_SECRET
-    }
-    text = body.decode("utf-8", "replace")
-    for form in sorted(forms, key=len, reverse=True):  # one may be a part of another
-        text = text.replace(form, HIDDEN)
+    text = hide(body.decode("utf-8", "replace"), set().union(*map(secret_forms, secrets)))
     return text.encode()
 
 
@@ -176,7 +185,9 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
-def _guarded_connection(base: Any) -> Any:  # noqa: ANN401 - classes of urllib3, imported by the client
+def guarded_connection(base: Any) -> Any:  # noqa: ANN401 - a connection of http.client or urllib3
+    """Return a class of connections that keep the deadline of their request."""
+
     class Response(base.response_class):  # type: ignore[misc]
         def __init__(self, sock: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
             super().__init__(sock, *args, **options)
@@ -205,7 +216,7 @@ def _guarded_connection(base: Any) -> Any:  # noqa: ANN401 - classes of urllib3,
 
 
 def _guarded_pool(base: Any) -> Any:  # noqa: ANN401
-    return type(base.__name__, (base,), {"ConnectionCls": _guarded_connection(base.ConnectionCls)})
+    return type(base.__name__, (base,), {"ConnectionCls": guarded_connection(base.ConnectionCls)})
 
 
 def guarded_manager(manager: Any) -> Any:  # noqa: ANN401

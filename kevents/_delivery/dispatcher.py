@@ -20,7 +20,8 @@ from tenacity.wait import wait_base, wait_exponential
 from kevents._delivery.handlers import Handled, Handler
 from kevents._model.objects import QUEUE_BYTES, memory_of
 from kevents._model.statistics import DropReason, SinkStatistics
-from kevents._model.wire import format_error, pluralize
+from kevents._model.validation import seconds_of
+from kevents._model.wire import pluralize
 from kevents._queue.outcome import Delivered, Failed, Outcome, Unavailable, Verb, reconsider
 from kevents._queue.work_item import (
     CLOSED,
@@ -204,13 +205,9 @@ class Dispatcher:
         if not isinstance(reconsider(outcome, self._queue.breaker.last_unavailable, now), Failed | Unavailable):
             return float(self._default_wait(state))
         try:
-            wait = float(self._retry_wait(state))
-            if 0.0 <= wait < float("inf"):
-                return wait
-            trouble = f"returned {wait}, not a number of seconds"
-        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the sender either
-            trouble = f"raised {format_error(error)}"
-        self._drop_reporter.log.log_limited("retry_wait", f"retry_wait {trouble}; the default wait is used")
+            return seconds_of(self._retry_wait, state)
+        except ValueError as trouble:
+            self._drop_reporter.log.log_limited("retry_wait", f"retry_wait {trouble}; the default wait is used")
         with self._lock:
             self._wait_fallbacks += 1
         return float(self._default_wait(state))

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from math import inf
+from typing import TypeVar
 
-from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
+from kevents._model.wire import CORE_GROUP, EVENTS_GROUP, format_error
+
+_T = TypeVar("_T")
 
 _SMALLEST = 1e-9
 _LARGEST = 1e9
 _SINKS = {CORE_GROUP: "a CoreV1EventSink", EVENTS_GROUP: "an EventsV1EventSink"}
 _SYNC_BROADCASTERS = {CORE_GROUP: "kevents.EventBroadcaster", EVENTS_GROUP: "kevents.events.EventBroadcaster"}
+
+
+def seconds_of(wait: Callable[[_T], float], state: _T) -> float:
+    """Return the seconds that the user's function returns for a state.
+
+    Raises:
+        ValueError: If it raises or returns no valid number of seconds; the text says which.
+    """
+    try:
+        seconds = float(wait(state))
+    except BaseException as error:  # noqa: BLE001 - SystemExit must not end a thread of kevents either
+        raise ValueError(f"raised {format_error(error)}") from None
+    if 0.0 <= seconds < inf:
+        return seconds
+    raise ValueError(f"returned {seconds}, not a number of seconds")
 
 
 def require_callable(name: str, value: object) -> None:

@@ -75,6 +75,29 @@ def _format_second(second: int) -> str:
     return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=second)).isoformat()[:19] + "Z"
 
 
+_MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
+_AGES: Final = (  # below so many seconds: the unit, and the smaller one beside it
+    (2 * _MINUTE, (1, "s"), None),
+    (10 * _MINUTE, (_MINUTE, "m"), (1, "s")),
+    (3 * _HOUR, (_MINUTE, "m"), None),
+    (8 * _HOUR, (_HOUR, "h"), (_MINUTE, "m")),
+    (2 * _DAY, (_HOUR, "h"), None),
+    (8 * _DAY, (_DAY, "d"), (_HOUR, "h")),
+    (2 * _YEAR, (_DAY, "d"), None),
+    (8 * _YEAR, (_YEAR, "y"), (_DAY, "d")),
+)
+
+
+def format_age(seconds: int) -> str:
+    """Format an age as kubectl does: ``90s``, ``5m30s``, ``3h``, ``2d4h`` (apimachinery: ``HumanDuration``)."""
+    seconds = max(seconds, 0)
+    for limit, (unit, letter), smaller in _AGES:
+        if seconds < limit:
+            rest = seconds % unit // smaller[0] if smaller else 0
+            return f"{seconds // unit}{letter}{f'{rest}{smaller[1]}' if smaller and rest else ''}"
+    return f"{seconds // _YEAR}y"
+
+
 def parse_time(text: object) -> int:
     """Return nanoseconds since the epoch for an RFC 3339 text or an aware datetime.
 

@@ -19,8 +19,7 @@ from kevents.export._sinks.slack import SlackSink, TeamsSink
 from kevents.export._sinks.splunk import SplunkSink
 from kevents.export._sinks.stdout import StdoutSink
 from kevents.export._sinks.webhook import WebhookSink
-from kevents.export._source.source import ClusterEventSource
-from kevents.export._source.stream import EventStream, SourceStatistics
+from kevents.export._source.source import ClusterEventSource, EventStream, SourceStatistics
 
 __all__ = [
     "Batch",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kevents._model.validation import how_to_install
 
@@ -29,11 +29,13 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from kevents.export._model.statistics import ExportStatistics, Progress
-    from kevents.export._model.types import Position
+    from kevents.export._enrich.enricher import Enricher
+    from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, Progress
+    from kevents.export._pipeline.exporter import Exporter
 
 __all__ = ["ExportCollector", "register"]
 
+_Kind: TypeAlias = type[CounterMetricFamily | GaugeMetricFamily | UnknownMetricFamily]
 _Numbers: TypeAlias = "Mapping[tuple[str, ...], float]"
 _NANO: Final = 1_000_000_000
 _STATES: Final = ("new", "starting", "running", "stopping", "ended")
@@ -41,22 +43,8 @@ _OBJECT_STATES: Final = ("live", "terminating", "gone", "replaced", "forbidden",
 _VERBS: Final = ("get", "discover", "list", "watch")
 
 
-class HasStatistics(Protocol):
-    """An exporter."""
-
-    def statistics(self) -> ExportStatistics:
-        """A snapshot of its statistics."""
-
-
-class HasLookUps(Protocol):
-    """An enricher."""
-
-    def statistics(self) -> Any:  # noqa: ANN401 - this module does not import the enricher
-        """A snapshot of its statistics."""
-
-
 def register(
-    exporter: HasStatistics, enricher: HasLookUps | None = None, *, registry: CollectorRegistry = REGISTRY
+    exporter: Exporter, enricher: Enricher | None = None, *, registry: CollectorRegistry = REGISTRY
 ) -> ExportCollector:
     """Register the metrics of an export.
 
@@ -88,7 +76,7 @@ class ExportCollector(Collector):
     .. versionadded:: 0.1
     """
 
-    def __init__(self, exporter: HasStatistics, enricher: HasLookUps | None = None) -> None:
+    def __init__(self, exporter: Exporter, enricher: Enricher | None = None) -> None:
         """Collect nothing yet."""
         self._exporter = exporter
         self._enricher = enricher
@@ -132,21 +120,25 @@ _LABELS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class _Family:
-    """One metric of a level; ``numbers`` reads its samples from the statistics, by the values of the labels."""
+    """One metric of a level."""
 
     level: str
     name: str
     text: str
-    numbers: Callable[[Any], _Numbers]
-    kind: type[CounterMetricFamily | GaugeMetricFamily | UnknownMetricFamily] = CounterMetricFamily
+    read: str | Callable[[Any], _Numbers]  # the path of its value in the statistics, or a function for several samples
+    kind: _Kind
     labels: tuple[str, ...] = ()
 
-    def empty(self) -> CounterMetricFamily | GaugeMetricFamily | UnknownMetricFamily:
+    def empty(self) -> Any:  # noqa: ANN401 - prometheus_client types no method that all kinds have
         return self.kind(self.name, self.text, labels=[*_LABELS[self.level], *self.labels])
 
-
-def _field(name: str) -> Callable[[Any], _Numbers]:
-    return lambda found: {(): float(getattr(found, name))}
+    def numbers(self, found: Any) -> _Numbers:  # noqa: ANN401 - the statistics of any level
+        """The samples, by the values of the labels; none where nothing is known yet."""
+        if callable(self.read):
+            return self.read(found)
+        for name in self.read.split("."):
+            found = None if found is None else getattr(found, name)
+        return {} if found is None else {(): found / _NANO if self.read.endswith(".time") else float(found)}
 
 
 def _by_key(name: str, possible: tuple[str, ...]) -> Callable[[Any], _Numbers]:
@@ -158,164 +150,99 @@ def _state(statistics: ExportStatistics) -> _Numbers:
     return {(state,): float(state == statistics.state) for state in _STATES}
 
 
-def _when(name: str) -> Callable[[Any], _Numbers]:
-    return lambda found: _of_position(getattr(found, name), lambda position: position.time / _NANO)
-
-
-def _version(name: str) -> Callable[[Any], _Numbers]:
-    return lambda found: _of_position(getattr(found, name), lambda position: float(position.rv))
-
-
-def _of_position(position: Position | None, read: Callable[[Position], float]) -> _Numbers:
-    return {} if position is None else {(): read(position)}
-
-
 def _lag(progress: Progress) -> _Numbers:
     """How far the committed position is behind the read one, by the times at which both were read."""
     read, committed = progress.position, progress.committed
     return {(): max(read.time - committed.time, 0) / _NANO} if read and committed else {}
 
 
-def _lost(sink: Any) -> _Numbers:  # noqa: ANN401
+def _lost(sink: DestinationStatistics) -> _Numbers:
     return {("queue_full",): sink.dropped, ("refused",): sink.refused}
 
 
-_GAUGE: Final = GaugeMetricFamily
+def _families(kind: _Kind, level: str, *rows: Any) -> Iterator[_Family]:  # noqa: ANN401
+    """The metrics of a level. A row has the name, the text, how it is read, and the labels besides the level's."""
+    for name, text, read, *labels in rows:
+        prefix = "" if name.startswith("kube_") else "kevents_export_"
+        yield _Family(level, f"{prefix}{name}", text, read, kind, tuple(labels))
+
+
 _FAMILIES: Final = (
-    _Family("export", "kevents_export_state", "1 for the state that the export is in.", _state, _GAUGE, ("state",)),
-    _Family("export", "kevents_export_beat_age_seconds", "Seconds since its loop ran.", _field("beat_age"), _GAUGE),
-    _Family("stream", "kevents_export_stream_read_records", "Records read.", _field("read")),
-    _Family("stream", "kevents_export_stream_gaps", "Gaps: events that were lost for good.", _field("gaps")),
-    _Family("stream", "kevents_export_stream_routed_records", "Records that matched a route.", _field("routed")),
-    _Family("stream", "kevents_export_stream_unrouted_records", "Records that matched no route.", _field("unrouted")),
-    _Family("stream", "kevents_export_stream_failed_records", "Records on which a route raised.", _field("failed")),
-    _Family("stream", "kevents_export_stream_waiting_records", "Records in progress.", _field("waiting"), _GAUGE),
-    _Family(
+    *_families(
+        GaugeMetricFamily,
+        "export",
+        ("state", "1 for the state that the export is in.", _state, "state"),
+        ("beat_age_seconds", "Seconds since its loop ran.", "beat_age"),
+    ),
+    *_families(
+        CounterMetricFamily,
         "stream",
-        "kevents_export_stream_position_timestamp_seconds",
-        "When the last record was read.",
-        _when("position"),
-        _GAUGE,
+        ("stream_read_records", "Records read.", "read"),
+        ("stream_gaps", "Gaps: events that were lost for good.", "gaps"),
+        ("stream_routed_records", "Records that matched a route.", "routed"),
+        ("stream_unrouted_records", "Records that matched no route.", "unrouted"),
+        ("stream_failed_records", "Records on which a route raised.", "failed"),
     ),
-    _Family(
+    *_families(
+        GaugeMetricFamily,
         "stream",
-        "kevents_export_stream_position_resource_version",
-        "Resource version up to which the stream was read.",
-        _version("position"),
-        _GAUGE,
+        ("stream_waiting_records", "Records in progress.", "waiting"),
+        ("stream_position_timestamp_seconds", "When the last record was read.", "position.time"),
+        ("stream_position_resource_version", "Resource version up to which the stream was read.", "position.rv"),
+        ("stream_silent_seconds", "Seconds since the last answer of the server.", "silent_for"),
     ),
-    _Family(
-        "stream",
-        "kevents_export_stream_silent_seconds",
-        "Seconds since the last answer of the server.",
-        _field("silent_for"),
-        _GAUGE,
-    ),
-    _Family("sink", "kevents_export_sink_offered_records", "Records that a route sent to the sink.", _field("offered")),
-    _Family(
+    *_families(
+        CounterMetricFamily,
         "sink",
-        "kevents_export_sink_already_stored_records",
-        "Offered records that it had stored before.",
-        _field("already_stored"),
+        ("sink_offered_records", "Records that a route sent to the sink.", "offered"),
+        ("sink_already_stored_records", "Offered records that it had stored before.", "already_stored"),
+        ("sink_written_records", "Records that it acknowledged.", "written"),
+        ("sink_dead_letters", "Records in the dead letters.", "dead_lettered"),
+        ("sink_lost_records", "Records lost, by reason.", _lost, "reason"),
     ),
-    _Family("sink", "kevents_export_sink_written_records", "Records that it acknowledged.", _field("written")),
-    _Family("sink", "kevents_export_sink_dead_letters", "Records in the dead letters.", _field("dead_lettered")),
-    _Family("sink", "kevents_export_sink_lost_records", "Records lost, by reason.", _lost, labels=("reason",)),
-    _Family("sink", "kevents_export_sink_waiting_records", "Records not written yet.", _field("waiting"), _GAUGE),
-    _Family("sink", "kevents_export_sink_waiting_bytes", "Bytes of these records.", _field("waiting_bytes"), _GAUGE),
-    _Family("sink", "kevents_export_sink_in_flight_records", "Records being written.", _field("in_flight"), _GAUGE),
-    _Family(
+    *_families(
+        GaugeMetricFamily,
         "sink",
-        "kevents_export_sink_oldest_age_seconds",
-        "Age of the oldest waiting record.",
-        _field("oldest_age"),
-        _GAUGE,
+        ("sink_waiting_records", "Records not written yet.", "waiting"),
+        ("sink_waiting_bytes", "Bytes of these records.", "waiting_bytes"),
+        ("sink_in_flight_records", "Records being written.", "in_flight"),
+        ("sink_oldest_age_seconds", "Age of the oldest waiting record.", "oldest_age"),
     ),
-    _Family("sink", "kevents_export_sink_batches", "Batches that it acknowledged.", _field("batches")),
-    _Family("sink", "kevents_export_sink_bytes", "Bytes that it acknowledged.", _field("bytes")),
-    _Family("sink", "kevents_export_sink_retries", "Repeated attempts to write a batch.", _field("retries")),
-    _Family(
+    *_families(
+        CounterMetricFamily,
         "sink",
-        "kevents_export_sink_failing_tries",
-        "Failed attempts since the last acknowledgement.",
-        _field("failing"),
-        _GAUGE,
+        ("sink_batches", "Batches that it acknowledged.", "batches"),
+        ("sink_bytes", "Bytes that it acknowledged.", "bytes"),
+        ("sink_retries", "Repeated attempts to write a batch.", "retries"),
     ),
-    _Family("sink", "kevents_export_sink_overdue", "1 while a write takes too long.", _field("overdue"), _GAUGE),
-    _Family(
+    *_families(
+        GaugeMetricFamily,
         "sink",
-        "kevents_export_sink_silent_seconds",
-        "Seconds since the last acknowledgement.",
-        _field("silent_for"),
-        _GAUGE,
+        ("sink_failing_tries", "Failed attempts since the last acknowledgement.", "failing"),
+        ("sink_overdue", "1 while a write takes too long.", "overdue"),
+        ("sink_silent_seconds", "Seconds since the last acknowledgement.", "silent_for"),
     ),
-    _Family(
+    *_families(
+        GaugeMetricFamily,
         "progress",
-        "kevents_export_sink_position_resource_version",
-        "Resource version up to which the stream was read for it.",
-        _version("position"),
-        _GAUGE,
-    ),
-    _Family(
-        "progress",
-        "kevents_export_sink_committed_resource_version",
-        "Resource version up to which it has stored the stream.",
-        _version("committed"),
-        _GAUGE,
-    ),
-    _Family(
-        "progress",
-        "kevents_export_sink_committed_timestamp_seconds",
-        "When the last stored record was read.",
-        _when("committed"),
-        _GAUGE,
-    ),
-    _Family(
-        "progress",
-        "kevents_export_sink_lag_seconds",
-        "Seconds from the committed position to the read one.",
-        _lag,
-        _GAUGE,
+        ("sink_position_resource_version", "Resource version up to which the stream was read for it.", "position.rv"),
+        ("sink_committed_resource_version", "Resource version up to which it has stored the stream.", "committed.rv"),
+        ("sink_committed_timestamp_seconds", "When the last stored record was read.", "committed.time"),
+        ("sink_lag_seconds", "Seconds from the committed position to the read one.", _lag),
     ),
     # These two have the names of event-exporter's metrics, which lack the suffix of counters.
-    _Family(
-        "enricher",
-        "kube_api_read_cache_hits",
-        "Events whose object was in the cache.",
-        _field("kube_api_read_cache_hits"),
+    *_families(
         UnknownMetricFamily,
-    ),
-    _Family(
         "enricher",
-        "kube_api_read_cache_misses",
-        "Objects that were requested from the server.",
-        _field("kube_api_read_cache_misses"),
-        UnknownMetricFamily,
+        ("kube_api_read_cache_hits", "Events whose object was in the cache.", "kube_api_read_cache_hits"),
+        ("kube_api_read_cache_misses", "Objects that were requested from the server.", "kube_api_read_cache_misses"),
     ),
-    _Family(
+    *_families(
+        CounterMetricFamily,
         "enricher",
-        "kevents_export_enricher_requests",
-        "Requests by verb.",
-        _by_key("requests", _VERBS),
-        labels=("verb",),
-    ),
-    _Family(
-        "enricher",
-        "kevents_export_enricher_records",
-        "Records by the state of their object.",
-        _by_key("states", _OBJECT_STATES),
-        labels=("state",),
-    ),
-    _Family(
-        "enricher",
-        "kevents_export_enricher_incomplete_records",
-        "Records that went on without metadata.",
-        _field("incomplete"),
-    ),
-    _Family(
-        "enricher",
-        "kevents_export_enricher_errors",
-        "Records that were not enriched because of an error.",
-        _field("errors"),
+        ("enricher_requests", "Requests by verb.", _by_key("requests", _VERBS), "verb"),
+        ("enricher_records", "Records by the state of their object.", _by_key("states", _OBJECT_STATES), "state"),
+        ("enricher_incomplete_records", "Records that went on without metadata.", "incomplete"),
+        ("enricher_errors", "Records that were not enriched because of an error.", "errors"),
     ),
 )

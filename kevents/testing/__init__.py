@@ -20,9 +20,8 @@ from kevents.testing._apiserver.server import (
     Rule,
     Status,
 )
-from kevents.testing.clock import FakeClock
 from kevents.testing.recorder import FakeEventsV1Recorder, FakeRecorder, RecordedEvent, Refusal
-from kevents.testing.sink import FakeSink, LostAnswer, SinkRequest
+from kevents.testing.sink import FakeClock, FakeSink, LostAnswer, SinkRequest
 
 __all__ = [
     "APIError",

@@ -13,7 +13,7 @@ import pytest
 from kevents._cli import main as _cli
 from kevents.export._config.file import ConfigError, parse
 from kevents.export._model.text import duration, size
-from kevents.export._route.matchers import CONDITIONS
+from kevents.export._route.routes import CONDITIONS
 from kevents.export.prometheus import _FAMILIES, _LABELS
 from tests.export.operate.test_check import CONFIG
 from tests.export.route.test_routes import EVENT

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents._model.wire import clean, clip, event_name, format_error, format_time, parse_time, pluralize, printable
+from kevents._model.wire import (
+    clean,
+    clip,
+    event_name,
+    format_age,
+    format_error,
+    format_time,
+    parse_time,
+    pluralize,
+    printable,
+)
 
 NOW = 1_784_883_600_123_456_789
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -217,3 +227,27 @@ class TestText:
         assert format_error(ValueError("no")) == "ValueError: no"
         assert format_error(Unspeakable()) == "Unspeakable"
         assert len(format_error(ValueError("x" * 9999))) == 500
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (330, "5m30s"),
+        (10_799, "179m"),
+        (10_800, "3h"),
+        (12_300, "3h25m"),
+        (100_000, "27h"),
+        (180_000, "2d2h"),
+        (700_000, "8d"),
+        (40_000_000, "462d"),
+        (80_000_000, "2y195d"),
+        (400_000_000, "12y"),
+    ],
+)
+def test_age(seconds: int, expected: str) -> None:
+    """Ages are formatted as in kubectl."""
+    assert format_age(seconds) == expected

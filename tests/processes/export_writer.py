@@ -13,8 +13,6 @@ import struct
 import sys
 from pathlib import Path
 
-import httpcore
-import httpx
 import obstore.store
 
 import kevents.export
@@ -46,8 +44,6 @@ def tell(number: int) -> None:
 
 def main() -> None:
     """Fork a writer for each line. The modules that sinks import when they are built are imported before."""
-    assert httpx.__version__
-    assert httpcore.__version__
     assert obstore.store.S3Store
     with Path(sys.argv[1]).open("r+b") as file:
         acknowledged = mmap.mmap(file.fileno(), 8)

@@ -138,7 +138,6 @@ SIGNATURES: Final = {
 # Packages that a plain install lacks, or that only a sink needs.
 NOT_LOADED: Final = {
     "aiohttp",
-    "httpx",
     "kopf",
     "kr8s",
     "kubernetes",

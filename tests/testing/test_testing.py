@@ -26,7 +26,6 @@ from kevents.testing import (
     SinkRequest,
     Status,
 )
-from kevents.testing import clock as clock_room
 from kevents.testing import recorder as recorder_room
 from kevents.testing import sink as sink_room
 
@@ -62,7 +61,7 @@ def body(name: str = "web-0.1", namespace: str = "prod", **fields: object) -> di
 PATCH = {"count": 2, "lastTimestamp": "2026-07-24T09:00:07Z", "message": "again"}
 
 
-@pytest.mark.parametrize("room", [clock_room, recorder_room, sink_room], ids=lambda room: room.__name__)
+@pytest.mark.parametrize("room", [recorder_room, sink_room], ids=lambda room: room.__name__)
 def test_docstrings(room: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The examples in the docstrings are correct."""
     assert doctest.testmod(room).failed == 0

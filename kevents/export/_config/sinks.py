@@ -1,4 +1,4 @@
-"""The tables ``[sinks.NAME]``: one function for the options of each type of sink."""
+"""The tables ``[sinks.NAME]``: how the options of each type of sink are read, and how the sink is made."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import os.path
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from kevents.export._config.table_reader import Secret, TableReader
+from kevents.export._config.table_reader import Secret, SecretError, TableReader
 from kevents.export._model.options import BatchOptions, QueueOptions
 from kevents.export._model.text import listed, shown
-from kevents.export._sinks.elasticsearch import check_index
-from kevents.export._sinks.loki import DEFAULT_LABELS, compile_labels
-from kevents.export._sinks.slack import check_chat_url
+from kevents.export._model.types import Retry, Sink
+from kevents.export._sinks.elasticsearch import ElasticsearchSink, check_index
+from kevents.export._sinks.file import FileSink
+from kevents.export._sinks.loki import DEFAULT_LABELS, LokiSink, compile_labels
+from kevents.export._sinks.object_store import ObjectStoreSink, check_options
+from kevents.export._sinks.otlp import OtlpSink
+from kevents.export._sinks.slack import SlackSink, TeamsSink, check_chat_url
+from kevents.export._sinks.splunk import SplunkSink
+from kevents.export._sinks.stdout import StdoutSink
 from kevents.export._sinks.template import Template, compile_path
-from kevents.export._sinks.webhook import METHODS
+from kevents.export._sinks.webhook import METHODS, WebhookSink
+
+READABLE: Final = ("file", "object-store")
+"""The types that hold positions, and whose records can be read back."""
 
 _COMPRESS: Final = ("gzip", "none")
 _SCHEMES: Final = ("s3://", "gs://", "az://", "file:///", "memory:///")
@@ -42,7 +51,7 @@ class SinkConfig:
     """One destination."""
 
     name: str
-    type: str = ""  # a key of `_READERS`
+    type: str = ""  # a key of `_TYPES`
     options: Mapping[str, Any] = field(default_factory=dict)  # arguments of the sink; secrets as references
     batch: BatchOptions = field(default_factory=BatchOptions)
     queue: QueueOptions = field(default_factory=QueueOptions)
@@ -57,7 +66,7 @@ class SinkConfig:
     @property
     def needs_checkpoint(self) -> bool:
         """Whether the destination stores no position. Written to stdout, records need no resumption."""
-        return self.type not in ("", "stdout", "file", "object-store")
+        return self.type not in ("", "stdout", *READABLE)
 
     @property
     def place(self) -> str:
@@ -69,8 +78,8 @@ class SinkConfig:
 
 def read_sink(name: str, table: TableReader) -> SinkConfig:
     """Read a table ``[sinks.NAME]``."""
-    kind = table.text("type", required="file", choices=tuple(_READERS), meant=_MEANT)
-    if kind not in _READERS:
+    kind = table.text("type", required="file", choices=tuple(_TYPES), meant=_MEANT)
+    if kind not in _TYPES:
         table.rest()
         return SinkConfig(name)
     common = {
@@ -79,7 +88,7 @@ def read_sink(name: str, table: TableReader) -> SinkConfig:
         "when_full": table.text("when_full", "block", choices=("block", "drop")),
         "timeout": table.duration("timeout", 30.0),
     }
-    options = _READERS[kind](table)
+    options = _TYPES[kind].read(table)
     table.done()
     return SinkConfig(name, kind, options, **common)  # type: ignore[arg-type]
 
@@ -100,10 +109,6 @@ def _queue(table: TableReader) -> QueueOptions:
     config = QueueOptions(table.count("max_items", default.max_items), table.size("max_bytes", default.max_bytes))
     table.done()
     return config
-
-
-def _stdout(table: TableReader) -> dict[str, Any]:  # noqa: ARG001 - no options
-    return {}
 
 
 def _file(table: TableReader) -> dict[str, Any]:
@@ -134,14 +139,16 @@ def _options(table: TableReader) -> dict[str, str | bool | Secret]:
     found: dict[str, str | bool | Secret] = {}
     for key in table.remaining():
         if isinstance(table.table[key], bool):
-            found[key] = table.flag(key, default=False)
+            found[key] = table.flag(key)
         else:
             found[key] = (table.secret(key) if _SECRET_OPTION.search(key) else table.text_or_secret(key)) or ""
     return found
 
 
 def _webhook(table: TableReader) -> dict[str, Any]:
-    body = _body(table)
+    body = table.text("body")
+    if body:
+        _checked(table, "body", Template, body)
     around = {key: table.text(key) for key in ("prefix", "separator", "suffix")}
     for key, text in around.items():
         if text and not body:
@@ -149,7 +156,7 @@ def _webhook(table: TableReader) -> dict[str, Any]:
     return {
         "url": _http_url(table, "url", "https://hooks.example.com/events"),
         "method": table.text("method", "POST", choices=METHODS),
-        "body": body,
+        "body": body or None,
         **around,
         "ok_when": _ok_when(table.child("ok_when")),
         **_http(table, compress="none"),
@@ -167,15 +174,6 @@ def _ok_when(table: TableReader) -> dict[str, Any]:
         if not isinstance(value, str | int | float | bool):
             table.wrong(path, 'must be a text, a number, true or false; a deeper value has a path: "result.status"')
     return found
-
-
-def _body(table: TableReader) -> str | None:
-    """The template of a webhook's body, compiled to check it."""
-    text = table.text("body")
-    if not text:
-        return None
-    _checked(table, "body", Template, text)
-    return text
 
 
 def _otlp(table: TableReader) -> dict[str, Any]:
@@ -259,15 +257,66 @@ def _headers(table: TableReader) -> dict[str, str | Secret]:
     return found
 
 
-_READERS: Final[Mapping[str, Callable[[TableReader], dict[str, Any]]]] = {
-    "stdout": _stdout,
-    "file": _file,
-    "object-store": _object_store,
-    "webhook": _webhook,
-    "otlp": _otlp,
-    "loki": _loki,
-    "elasticsearch": _elasticsearch,
-    "splunk": _splunk,
-    "slack": _chat,
-    "teams": _chat,
+def make_sink(config: SinkConfig) -> Sink:
+    """Build a sink; connect to nothing. Raises ValueError if it refuses its options."""
+    return _TYPES[config.type].make(config)
+
+
+def _make_object_store(config: SinkConfig) -> Sink:
+    options = dict(config.options)
+    inner, url = options.pop("options"), revealed(options.pop("url"))
+    sink = ObjectStoreSink(url, options=lambda: _resolved(inner), timeout=config.timeout, **options)
+    check_options(url, {name: "" if isinstance(value, Secret) else value for name, value in inner.items()})
+    return sink
+
+
+def _http_sink(sink: Callable[..., Sink]) -> Callable[[SinkConfig], Sink]:
+    """Return a function that makes an HTTP sink, with each secret as a function that resolves it."""
+
+    def make(config: SinkConfig) -> Sink:
+        options = {name: _resolver(value) for name, value in config.options.items()}
+        if "headers" in options:
+            options["headers"] = {name: _resolver(value) for name, value in options["headers"].items()}
+        return sink(**options, timeout=config.timeout)
+
+    return make
+
+
+def revealed(value: Any) -> Any:  # noqa: ANN401 - options of any type
+    """Replace the secrets in a value by their present values."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, Mapping):
+        return {key: revealed(part) for key, part in value.items()}
+    return value
+
+
+def _resolver(value: Any) -> Any:  # noqa: ANN401
+    return value.reveal if isinstance(value, Secret) else value
+
+
+def _resolved(value: Any) -> Any:  # noqa: ANN401
+    """Resolve the secrets in a value. While one is missing, the write is retried."""
+    try:
+        return revealed(value)
+    except SecretError as error:
+        raise Retry(str(error)) from None
+
+
+class _Type(NamedTuple):
+    read: Callable[[TableReader], dict[str, Any]]
+    make: Callable[[SinkConfig], Sink]
+
+
+_TYPES: Final[Mapping[str, _Type]] = {
+    "stdout": _Type(lambda table: {}, lambda config: StdoutSink()),  # noqa: ARG005 - no options
+    "file": _Type(_file, lambda config: FileSink(**config.options)),
+    "object-store": _Type(_object_store, _make_object_store),
+    "webhook": _Type(_webhook, _http_sink(WebhookSink)),
+    "otlp": _Type(_otlp, _http_sink(OtlpSink)),
+    "loki": _Type(_loki, _http_sink(LokiSink)),
+    "elasticsearch": _Type(_elasticsearch, _http_sink(ElasticsearchSink)),
+    "splunk": _Type(_splunk, _http_sink(SplunkSink)),
+    "slack": _Type(_chat, _http_sink(SlackSink)),
+    "teams": _Type(_chat, _http_sink(TeamsSink)),
 }

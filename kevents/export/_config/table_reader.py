@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
@@ -128,7 +129,7 @@ class TableReader:
             self.wrong(key, f"must not be empty; for example {key} = {shown(required)}")
         return value
 
-    def flag(self, key: str, *, default: bool) -> bool:
+    def flag(self, key: str, default: bool = False) -> bool:  # noqa: FBT001, FBT002 - as the other methods
         """Read a boolean."""
         return self._take(key, default, lambda value: isinstance(value, bool), "true or false, without quotes")
 
@@ -150,10 +151,9 @@ class TableReader:
         )
         return size(text) if text else default
 
-    def texts(self, key: str) -> tuple[str, ...]:
+    def texts(self, key: str, default: Sequence[str] = ()) -> tuple[str, ...]:
         """Read a list of texts."""
-        value: list[str] = self._take(key, [], _is_texts, 'a list of texts, such as ["a", "b"]')
-        return tuple(value)
+        return tuple(self._take(key, list(default), _is_list_of(str), 'a list of texts, such as ["a", "b"]'))
 
     def url(self, key: str, example: str) -> str | Secret:
         """Read a URL, or the reference to a secret one. A URL with credentials must be secret."""
@@ -183,6 +183,23 @@ class TableReader:
             return self.secret(key) or ""
         return self.text(key)
 
+    def values(self, kind: type[_T]) -> _T:
+        """Read the fields of a dataclass, each by the type of its default, and report every other key.
+
+        The metadata of a field are further arguments of its method: ``choices``, ``least``.
+        """
+        methods: dict[type, Callable[..., Any]] = {
+            bool: self.flag,
+            int: self.count,
+            float: self.duration,
+            str: self.text,
+            tuple: self.texts,
+        }
+        fields: tuple[Field[Any], ...] = dataclass_fields(kind)  # type: ignore[arg-type]
+        found = {each.name: methods[type(each.default)](each.name, each.default, **each.metadata) for each in fields}
+        self.done()
+        return kind(**found)
+
     # Tables
 
     def child(self, key: str) -> TableReader:
@@ -192,7 +209,7 @@ class TableReader:
 
     def children(self, key: str) -> list[TableReader]:
         """Read an array of tables."""
-        value: list[dict[str, Any]] = self._take(key, [], _is_tables, f"an array of tables: [[{key}]]")
+        value: list[dict[str, Any]] = self._take(key, [], _is_list_of(dict), f"an array of tables: [[{key}]]")
         return [TableReader(table, (*self.path, key, number), self.problems) for number, table in enumerate(value)]
 
     def remaining(self) -> list[str]:
@@ -236,9 +253,5 @@ def _reads(read: Callable[[str], object], value: Any) -> bool:  # noqa: ANN401
     return True
 
 
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) and item for item in value)
-
-
-def _is_tables(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(item, kind) and item != "" for item in value)

@@ -12,13 +12,13 @@ only for events that were read before the request. Nodes, which the kubelet refe
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any, Final
 
 from cachetools import LRUCache
 
 from kevents.export._enrich.discovery import Found, Reference, is_given_by_server
-from kevents.export._enrich.fetcher import Fetcher, Flight, Forbidden, Gone, Late
+from kevents.export._enrich.fetcher import Flight, Refusal
+from kevents.export._model.position import number_of
 
 LIVE: Final = "live"
 TERMINATING: Final = "terminating"
@@ -145,29 +145,20 @@ class Cache:
 
 
 def covers(fetched: str, rv: str) -> bool:
-    """True if metadata at one resourceVersion answers for another; they compare as integers of any length."""
-    if fetched == rv:
-        return True
-    if not (_is_number(fetched) and _is_number(rv)):
-        return False
-    return (len(rv), rv) < (len(fetched), fetched)
-
-
-def _is_number(rv: str) -> bool:
-    return rv.isascii() and rv.isdigit() and rv[0] != "0"
+    """True if metadata at one resourceVersion answers for another."""
+    have, wanted = number_of(fetched), number_of(rv)
+    return fetched == rv or (have is not None and wanted is not None and have >= wanted)
 
 
 _NEVER_SEEN: Final = {state: Entry(state) for state in (FORBIDDEN, SKIPPED)}
 
 
 class Lookup:
-    """Finds objects in a cache, else by the fetcher, with one request at a time per object (single flight)."""
+    """The objects of a cache, and the running requests for others: one at a time per object (single flight)."""
 
-    def __init__(self, cache: Cache, fetcher: Fetcher, clock: Callable[[], float]) -> None:
+    def __init__(self, cache: Cache) -> None:
         self.reads = 0  # the number of objects that the server was asked for
-        self._cache = cache  # the cache; only this look-up uses it
-        self._fetcher = fetcher  # reads from the server
-        self._clock = clock  # the monotonic clock in seconds
+        self._cache = cache
         self._lock = threading.Lock()  # guards the cache and the flights; never held while waiting
         self._flights: dict[Reference, Flight] = {}
 
@@ -188,14 +179,14 @@ class Lookup:
 
     def refused(self, flight: Flight) -> bool:
         """True if a finished request gave no answer that the cache holds."""
-        return not isinstance(flight.outcome, Found | Gone)
+        return not (isinstance(flight.outcome, Found) or flight.outcome is Refusal.GONE)
 
     def answer(self, flight: Flight) -> Entry | None:
         """Return the answer of a refused request; None: it came too late."""
         outcome = flight.outcome
-        if outcome is None or isinstance(outcome, Late):
+        if outcome is None or outcome is Refusal.LATE:
             return None
-        return self.last(flight.reference, FORBIDDEN if isinstance(outcome, Forbidden) else SKIPPED)
+        return self.last(flight.reference, FORBIDDEN if outcome is Refusal.FORBIDDEN else SKIPPED)
 
     def last(self, reference: Reference, state: str) -> Entry:
         """Return the last known metadata of an object that cannot be read now, with the state that says why."""
@@ -211,7 +202,7 @@ class Lookup:
         with self._lock:
             self._flights.pop(flight.reference, None)
             self.reads += flight.asked
-            if isinstance(outcome, Found | Gone):
+            if isinstance(outcome, Found) or outcome is Refusal.GONE:
                 found = outcome if isinstance(outcome, Found) else None
                 self._put(flight.reference, found, rv, asked_at)
             if flight.others and self._cache.has_space(len(flight.others)):

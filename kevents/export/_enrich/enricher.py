@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from kevents._model.validation import require_count, require_positive
 from kevents._model.wire import format_error, pluralize
@@ -22,11 +22,6 @@ from kevents.export._enrich.fetcher import Fetcher
 from kevents.export._enrich.services import ServiceIndex, SliceWatch
 from kevents.export._model.types import Record, Stream
 from kevents.export._source.api import ApiReader
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 MAX_OWNERS: Final = 5
 
@@ -114,34 +109,22 @@ def _controller(entry: Entry, namespace: str) -> Reference | None:
 _Key = tuple[Lookup, Reference, str]
 
 
+@dataclass(slots=True)
 class _Run:
     """One call of `Enricher.enrich`."""
 
-    __slots__ = (
-        "errors",
-        "first",
-        "hits",
-        "incomplete",
-        "last",
-        "late",
-        "missing",
-        "now",
-        "refused",
-        "requested",
-        "states",
-        "until",
-    )
-
-    def __init__(self, now: float, until: float) -> None:
-        self.now = now  # the present, in seconds by the monotonic clock
-        self.until = until  # no record waits longer
-        self.first = True  # True in the first round
-        self.last = False  # True in the last round: records are completed with what is known
-        self.missing: dict[_Key, float] = {}  # the objects to request, with their deadlines
-        self.requested: set[tuple[Lookup, Reference]] = set()  # the same without the resourceVersions
-        self.refused: dict[_Key, Entry | None] = {}  # the answers that no cache holds; None: too late
-        self.states: list[str] = []  # the state of each completed record's object
-        self.hits = self.incomplete = self.late = self.errors = 0
+    now: float  # the present, in seconds by the monotonic clock, renewed in each round
+    until: float  # no record waits longer
+    first: bool = True  # the first round
+    last: bool = False  # the last round: records are completed with what is known
+    missing: dict[_Key, float] = field(default_factory=dict)  # the objects to request, with their deadlines
+    requested: set[tuple[Lookup, Reference]] = field(default_factory=set)  # the same without the resourceVersions
+    refused: dict[_Key, Entry | None] = field(default_factory=dict)  # the answers that no cache holds; None: too late
+    states: list[str] = field(default_factory=list)  # of each completed record's object
+    hits: int = 0  # records whose object was in the cache, or was requested for another record already
+    incomplete: int = 0  # records that lack metadata
+    late: int = 0  # of these, those whose metadata could not be read in time
+    errors: int = 0  # records that raised
 
 
 class _WaitBudget:
@@ -236,7 +219,7 @@ class Enricher:
         self._budgets: dict[Stream, _WaitBudget] = {}
 
     def _lookup(self, *lives: float) -> Lookup:
-        return Lookup(Cache(max(self._size, 1), *lives), self._fetcher, self._clock)
+        return Lookup(Cache(max(self._size, 1), *lives))
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -253,14 +236,12 @@ class Enricher:
             self._watch.close()
         self._log.log_suppressed()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Enricher:
         """Start."""
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close."""
         self.close()
 
@@ -330,9 +311,7 @@ class Enricher:
     def _complete(self, record: Record, involved: dict[str, Any], run: _Run) -> bool:
         reference = _reference(involved)
         rv = involved.get("resourceVersion") or ""
-        shared = (
-            bool(run.missing) and (self._objects, reference, rv) in run.missing
-        )  # one read for several events is a hit
+        shared = bool(run.missing) and (self._objects, reference, rv) in run.missing  # one read for several is a hit
         found = self._find(run, self._objects, reference, rv, record)
         if run.first and (shared or found is not None):
             run.hits += 1

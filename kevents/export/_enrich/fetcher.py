@@ -10,8 +10,9 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from enum import Enum
+from itertools import chain
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -37,9 +38,8 @@ from kevents.export._enrich.discovery import (
     read_rows,
     unwanted,
 )
-from kevents.export._enrich.limits import NegativeCache, RateLimiter
 from kevents.export._model.options import Backoff
-from kevents.export._source.api import JSON, Answer, NoAnswerError
+from kevents.export._source.api import JSON, Answer, ApiReader, NoAnswerError
 
 LIST_FROM: Final = 4
 """From this number of missing objects of one kind and namespace on, they are read by a list."""
@@ -52,42 +52,21 @@ _MAX_TIMEOUT: Final = 5.0
 _MAX_REMEMBERED: Final = 4096
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _NO_METHOD, _NO_FORM, _TOO_MANY = 200, 401, 403, 404, 405, 406, 429
 _NODES: Final = ("", "nodes")
+FORBIDDEN_LIFE: Final = 300.0
+_EVERYWHERE: Final = ""
+_FORBIDDEN_EVERYWHERE_FROM: Final = 5
 
 
-class Reader(Protocol):
-    """Makes the requests; several threads may call it at once."""
+class Refusal(Enum):
+    """Why an object could not be read."""
 
-    def get(self, path: str, accept: str, timeout: float) -> Answer:
-        """Make one request.
-
-        Raises:
-            NoAnswerError: There was no answer to this request.
-            UnavailableError: The server cannot be asked.
-        """
-        ...
+    GONE = "the server has no object of this name"
+    FORBIDDEN = "the server forbids reading objects of this kind"
+    UNKNOWN = "the server has no such kind, or fails for it"
+    LATE = "there was no answer in time, or no request was possible in time"
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """The server has no object of this name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forbidden:
-    """The server forbids reading objects of this kind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """The server has no such kind, or fails for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """There was no answer in time, or no request was possible in time."""
-
-
-Outcome = Found | Gone | Forbidden | Unknown | Late
+Outcome = Found | Refusal
 
 
 class Flight:
@@ -110,14 +89,10 @@ Group = tuple[str, str, str]
 """API version, kind and namespace of requests that one list can answer."""
 
 
-class _TooLateError(Exception):
-    """No request can be made before the deadline, or it was not answered."""
-
-
 class _RefusedError(Exception):
-    """The outcome for all objects of a group."""
+    """The outcome for all objects that were to be read."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: Refusal) -> None:
         super().__init__()
         self.outcome = outcome
 
@@ -129,18 +104,109 @@ class _Status(msgspec.Struct):
     details: Details | None = None
 
 
+class RateLimiter:
+    """At most ``qps`` requests a second, ``burst`` of them at once; not thread-safe.
+
+    It returns the time of the next request, so that callers need not poll.
+    """
+
+    __slots__ = ("_due", "_held", "_interval", "_slack")
+
+    def __init__(self, qps: float, burst: int) -> None:
+        self._interval = 1.0 / qps
+        self._slack = (burst - 1) * self._interval
+        self._due = float("-inf")
+        self._held = float("-inf")
+
+    def reserve(self, now: float, patience: float) -> float | None:
+        """Reserve the next request.
+
+        Returns:
+            Seconds to wait before the request; None if that exceeds the patience, and then nothing is reserved.
+        """
+        due = max(self._due, now)
+        wait = max(due - self._slack - now, self._held - now, 0.0)
+        if wait > patience:
+            return None
+        self._due = due + self._interval
+        return wait
+
+    def give_back(self) -> None:
+        """Cancel a reserved request."""
+        self._due -= self._interval
+
+    def hold(self, until: float) -> None:
+        """Allow no request before a time: the server asked for it, or cannot be reached."""
+        self._held = max(self._held, until)
+
+
+class NegativeCache:
+    """Remembers kinds that the server refuses or fails to read; several threads may use it.
+
+    A kind that is forbidden in five namespaces, and allowed in none, counts as forbidden in all.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forbidden: LRUCache[tuple[str, str], float] = LRUCache(_MAX_REMEMBERED)
+        self._counts: Counter[str] = Counter()
+        self._allowed: set[str] = set()
+        self._backoffs: dict[str, Backoff] = {}
+        self._failing_until: dict[str, float] = {}
+
+    def forbidden(self, resource: str, namespace: str, now: float) -> bool:
+        """True if a kind is forbidden in a namespace."""
+        with self._lock:
+            return any(now < self._forbidden.get((resource, where), now) for where in (namespace, _EVERYWHERE))
+
+    def failing(self, resource: str, now: float) -> bool:
+        """True if the last requests for a kind failed, and its pause has not ended."""
+        with self._lock:
+            return now < self._failing_until.get(resource, now)
+
+    def forbid(self, resource: str, namespace: str, now: float) -> None:
+        """The server answered 403."""
+        with self._lock:
+            self._forbidden[resource, namespace] = now + FORBIDDEN_LIFE
+            self._counts[resource] += 1
+            if self._counts[resource] >= _FORBIDDEN_EVERYWHERE_FROM and resource not in self._allowed:
+                self._forbidden[resource, _EVERYWHERE] = now + FORBIDDEN_LIFE
+
+    def fail(self, resource: str, now: float) -> None:
+        """A request for the kind failed; each pause is twice as long, up to a minute."""
+        with self._lock:
+            backoff = self._backoffs.setdefault(resource, Backoff(1.0, 60.0, jitter=False))
+            self._failing_until[resource] = now + backoff.next()
+
+    def allow(self, resource: str) -> None:
+        """The server answered."""
+        with self._lock:
+            for memory in (self._failing_until, self._backoffs, self._counts):
+                memory.pop(resource, None)
+            self._allowed.add(resource)
+
+    def allowed(self, resource: str) -> bool:
+        """True if the server has answered for this kind before."""
+        return resource in self._allowed
+
+    def suspend(self, resource: str, now: float) -> None:
+        """The server has no metadata of this kind: pause as long as after a 403."""
+        with self._lock:
+            self._failing_until[resource] = now + FORBIDDEN_LIFE
+
+
 class Fetcher:
     """Reads metadata in a few threads of its own, which end when there is nothing to do."""
 
     def __init__(
         self,
-        reader: Reader,  # makes the requests
+        reader: ApiReader,
         *,
         qps: float,  # requests a second, with discovery
         burst: int,  # requests at once after a pause
         timeout: float,  # the longest time for one request, in seconds; at most 5
         drop_annotations: Iterable[str],  # the annotations that are dropped
-        log: LimitedLog,  # for failures
+        log: LimitedLog,
         clock: Callable[[], float],  # the monotonic clock in seconds
     ) -> None:
         self._clock = clock
@@ -212,7 +278,7 @@ class Fetcher:
             except Exception as error:  # noqa: BLE001 - a fault here must not leave a flight waiting
                 text = f"objects could not be read: {format_error(error)}"
                 self._log.log_limited("fetcher", text, level=logging.ERROR)
-                self._land_all(self._take_all(group), Unknown())
+                self._land_all(self._take_all(group), Refusal.UNKNOWN)
 
     def _serve(self, group: Group) -> None:
         """Read some or all objects of a group."""
@@ -225,9 +291,6 @@ class Fetcher:
             resource = self._resolve(group, deadline)
             self._check_refusals(resource, group[2])
             self._wait_for_turn(deadline)
-        except _TooLateError:
-            self._land_all(self._take_all(group), Late())
-            return
         except _RefusedError as refused:
             self._land_all(self._take_all(group), refused.outcome)
             return
@@ -242,8 +305,9 @@ class Fetcher:
             if not waiting:
                 self._limiter.give_back()
                 return
-            known = self._negative.allowed(resource.full_name)
-        if known:  # of another kind, one request first tells whether it may be read
+        if self._negative.allowed(
+            resource.full_name
+        ):  # of another kind, one request first tells whether it may be read
             self._schedule(group)
         try:
             if listed:
@@ -251,7 +315,7 @@ class Fetcher:
             else:
                 self._read(resource, *waiting.values())
         finally:
-            self._land_all((flight for flights in waiting.values() for flight in flights), Unknown())
+            self._land_all(chain(*waiting.values()), Refusal.UNKNOWN)
             self._schedule(group)
 
     def _take_all(self, group: Group) -> list[Flight]:
@@ -279,12 +343,7 @@ class Fetcher:
     # -- where the objects are, and whether they may be read ---------------------------------------------------------
 
     def _resolve(self, group: Group, deadline: float) -> Resource:
-        """Return the resource of a group, by discovery if needed.
-
-        Raises:
-            _RefusedError: The server has no such kind, or its objects cannot be read.
-            _TooLateError: Discovery was not answered in time.
-        """
+        """Return the resource of a group, by discovery if needed. Raises _RefusedError."""
         while True:
             with self._lock:
                 step = self._discovery.resolve(group[0], group[1], self._clock())
@@ -297,7 +356,7 @@ class Fetcher:
                 break
             if running is not None:
                 if not running.wait(max(deadline - self._clock(), 0.0)):
-                    raise _TooLateError
+                    raise _RefusedError(Refusal.LATE)
                 continue
             try:
                 self._discover(step.path, deadline)
@@ -306,7 +365,7 @@ class Fetcher:
                     del self._discovering[step.path]
                 mine.set()
         if step is None or not step.readable:
-            raise _RefusedError(Unknown())
+            raise _RefusedError(Refusal.UNKNOWN)
         return step
 
     def _discover(self, path: str, deadline: float) -> None:
@@ -314,9 +373,9 @@ class Fetcher:
         answer = self._request(path, JSON, "discover", path, deadline)
         if answer.status in (_UNAUTHORIZED, _TOO_MANY):
             self._hold(answer)
-            raise _TooLateError
+            raise _RefusedError(Refusal.LATE)
         if answer.status not in (_OK, _FORBIDDEN, _NOT_FOUND):  # the server of one group may be down
-            self._fail(path)
+            self._negative.fail(path, self._clock())
             return
         with self._lock:
             try:
@@ -332,43 +391,34 @@ class Fetcher:
 
     def _check_refusals(self, resource: Resource, namespace: str) -> None:
         now = self._clock()
-        with self._lock:
-            if self._negative.forbidden(resource.full_name, namespace, now):
-                raise _RefusedError(Forbidden())
-            if self._negative.failing(resource.full_name, now):
-                raise _RefusedError(Unknown())
+        if self._negative.forbidden(resource.full_name, namespace, now):
+            raise _RefusedError(Refusal.FORBIDDEN)
+        if self._negative.failing(resource.full_name, now):
+            raise _RefusedError(Refusal.UNKNOWN)
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
     def _wait_for_turn(self, deadline: float) -> None:
-        """Wait until the rate limiter allows a request.
-
-        Raises:
-            _TooLateError: That is too late for the deadline, or the fetcher was closed.
-        """
+        """Wait until the rate limiter allows a request. Raises _RefusedError if that is too late for the deadline."""
         now = self._clock()
         with self._lock:
             wait = self._limiter.reserve(now, deadline - now - self._shortest)
         if wait is None or self._closed.wait(wait):
-            raise _TooLateError
+            raise _RefusedError(Refusal.LATE)
 
     def _request(self, path: str, accept: str, verb: str, what: str, deadline: float) -> Answer:
-        """Make one request; after no answer, `what` (a kind or a discovery path) is not asked for during a pause.
-
-        Raises:
-            _TooLateError: There was no answer.
-        """
+        """Make one request; after no answer, `what` (a kind or a discovery path) is not asked for during a pause."""
         timeout = min(max(deadline - self._clock(), self._shortest), self._timeout)
         self.count(verb)
         try:
             answer = self._reader.get(path, accept, timeout)
         except UnavailableError as error:
             if isinstance(error, NoAnswerError) and error.accepted:
-                self._fail(what)
+                self._negative.fail(what, self._clock())
             else:
                 self._hold(None)
             self._log.log_limited("unavailable", f"metadata could not be read: {error}", level=logging.INFO)
-            raise _TooLateError from None
+            raise _RefusedError(Refusal.LATE) from None
         with self._lock:
             self._outage.reset()
         return answer
@@ -380,13 +430,8 @@ class Fetcher:
             after = answer.retry_after if answer is not None else None
             self._limiter.hold(self._clock() + (pause if after is None else max(after, 1.0)))
 
-    def _fail(self, what: str) -> None:
-        with self._lock:
-            self._negative.fail(what, self._clock())
-
     def _suspend(self, resource: Resource, why: str) -> None:
-        with self._lock:
-            self._negative.suspend(resource.full_name, self._clock())
+        self._negative.suspend(resource.full_name, self._clock())
         self._log.log_limited(
             ("no metadata", resource.full_name), f"events about {resource.full_name} are not enriched: {why}"
         )
@@ -398,14 +443,14 @@ class Fetcher:
         reference = flights[0].reference
         path = resource.path(reference)
         if path is None:
-            self._land_all(flights, Unknown())
+            self._land_all(flights, Refusal.UNKNOWN)
             return
         for flight in flights:
             flight.asked, flight.asked_at = True, self._clock()
         try:
             outcome = self._get(resource, reference.namespace, path, max(flight.deadline for flight in flights))
-        except _TooLateError:
-            outcome = Late()
+        except _RefusedError as refused:
+            outcome = refused.outcome
         self._land_all(flights, outcome)
 
     def _get(self, resource: Resource, namespace: str, path: str, deadline: float) -> Outcome:
@@ -418,16 +463,15 @@ class Fetcher:
             found = (read_row if node else read_metadata)(answer.body, self._unwanted)
         except ValueError as error:
             self._suspend(resource, format_error(error))
-            return Unknown()
-        with self._lock:
-            self._negative.allow(resource.full_name)
+            return Refusal.UNKNOWN
+        self._negative.allow(resource.full_name)
         return found
 
     def _list(self, resource: Resource, group: Group, waiting: dict[str, list[Flight]], deadline: float) -> None:
         """Read objects by a list, page by page, and those that it cannot show in a reasonable time one by one."""
         wanted = dict(waiting)
         for name in [name for name, flights in waiting.items() if resource.path(flights[0].reference) is None]:
-            self._land_all(wanted.pop(name), Unknown())
+            self._land_all(wanted.pop(name), Refusal.UNKNOWN)
         asked_at, token, pages = self._clock(), "", 0
         while wanted:
             page = self._page(resource, group[2], token, deadline)
@@ -440,14 +484,14 @@ class Fetcher:
                 self._pages[group] = pages + more
             if not token:
                 for flights in wanted.values():
-                    self._settle(flights, asked_at, Gone())
+                    self._settle(flights, asked_at, Refusal.GONE)
                 return
             if not wanted or more > len(wanted):
                 break
             try:
                 self._wait_for_turn(deadline)
-            except _TooLateError:
-                self._land_all((flight for flights in wanted.values() for flight in flights), Late())
+            except _RefusedError as refused:
+                self._land_all(chain(*wanted.values()), refused.outcome)
                 return
         if wanted:
             with self._lock:
@@ -462,7 +506,7 @@ class Fetcher:
         path, form = resource.list_path(namespace) + query, TABLE if node else METADATA_LIST
         try:
             answer = self._request(path, form, "list", _list_of(resource), deadline)
-        except _TooLateError:
+        except _RefusedError:
             return None
         why = f"the server says {answer.status}"
         if answer.status == _OK:
@@ -474,11 +518,10 @@ class Fetcher:
             self._hold(answer)
             return None
         elif not 400 <= answer.status < 500:  # noqa: PLR2004
-            self._fail(_list_of(resource))
+            self._negative.fail(_list_of(resource), self._clock())
             return None
         if not token:  # else the list expired between two pages
-            with self._lock:
-                self._negative.forbid(_list_of(resource), namespace, self._clock())
+            self._negative.forbid(_list_of(resource), namespace, self._clock())
             rule = f'apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["get", "list"]'
             text = f"{resource.full_name} are not listed but read one by one: {why}; allow {rule}"
             self._log.log_limited(("list", resource.full_name), text, level=logging.INFO)
@@ -509,22 +552,21 @@ class Fetcher:
         if answer.status == _NOT_FOUND:
             return self._missing(resource, answer.body)
         if answer.status == _FORBIDDEN:
-            with self._lock:
-                self._negative.forbid(name, namespace, now)
+            self._negative.forbid(name, namespace, now)
             why = f'403; allow apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["get"]'
             if name == "secrets":
                 why = "this is on purpose, because a permission to read their metadata is one to read their data"
             self._log.log_limited(("forbidden", name), f"events about {name} are not enriched: {why}")
-            return Forbidden()
+            return Refusal.FORBIDDEN
         if answer.status in (_NO_METHOD, _NO_FORM):
             self._suspend(resource, f"the server says {answer.status}")
-            return Unknown()
+            return Refusal.UNKNOWN
         if answer.status in (_UNAUTHORIZED, _TOO_MANY):
             self._hold(answer)
-            return Late()
+            return Refusal.LATE
         if not 400 <= answer.status < 500:  # noqa: PLR2004 - a 4xx may be due to the author of one event
-            self._fail(name)
-        return Unknown()
+            self._negative.fail(name, now)
+        return Refusal.UNKNOWN
 
     def _missing(self, resource: Resource, body: bytes) -> Outcome:
         """The outcome of a 404: either the object does not exist, or its kind."""
@@ -533,12 +575,11 @@ class Fetcher:
         except (msgspec.DecodeError, UnicodeDecodeError):
             details = None  # a page of text: the path is not served
         if details is not None and details.name:
-            with self._lock:
-                self._negative.allow(resource.full_name)
-            return Gone()
+            self._negative.allow(resource.full_name)
+            return Refusal.GONE
         with self._lock:
             self._discovery.forget(resource)
-        return Unknown()
+        return Refusal.UNKNOWN
 
 
 def _list_of(resource: Resource) -> str:

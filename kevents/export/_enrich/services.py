@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 
@@ -16,7 +15,7 @@ from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import UnavailableError
 from kevents.export._model.options import Backoff
-from kevents.export._source.api import JSON, ApiReader
+from kevents.export._source.api import ApiReader, ListWatch
 from kevents.export._source.response_stream import ResponseStream
 
 KEPT: Final = 600.0
@@ -27,9 +26,7 @@ RULE: Final = 'apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], v
 
 _SERVICE: Final = "kubernetes.io/service-name"
 _PAGE: Final = 500
-_WATCH: Final = "?watch=1&allowWatchBookmarks=true&timeoutSeconds=240"
-_SILENCE: Final = 300.0
-_TIMEOUT: Final = 30.0
+_WATCH_SECONDS: Final = 240
 _SHORT_WATCH: Final = 1.0
 
 SliceKey = tuple[str, str]
@@ -139,13 +136,11 @@ class SliceWatch:
     """The thread that lists and watches EndpointSlices and keeps an index up to date."""
 
     def __init__(self, reader: ApiReader, index: ServiceIndex, count: Callable[[str], None], log: LimitedLog) -> None:
-        self._reader = reader  # makes the requests
-        self._index = index  # the index; only this thread changes it
+        self._requests = ListWatch(reader, PATH)
+        self._index = index  # only this thread changes it
         self._count = count  # called with the verb of each request
-        self._log = log  # for failures
+        self._log = log
         self._stopped = threading.Event()
-        self._lock = threading.Lock()  # guards `_open`
-        self._open: ResponseStream | None = None
         self._thread = threading.Thread(target=self._run, name="kevents-services", daemon=True)
         self._backoff = Backoff()
 
@@ -156,9 +151,7 @@ class SliceWatch:
     def close(self, timeout: float = 5.0) -> None:
         """End the thread, also in the middle of a watch."""
         self._stopped.set()
-        with self._lock:
-            if self._open is not None:
-                self._open.end()
+        self._requests.end()
         if self._thread.ident is not None:
             self._thread.join(timeout)
 
@@ -168,7 +161,8 @@ class SliceWatch:
                 self._watch(self._list())
             except Exception as error:  # noqa: BLE001 - the thread survives any answer of the server
                 if not self._stopped.is_set():
-                    text = f"the services of pods are not up to date, trying again: {format_error(error)}"
+                    rule = f"; allow {RULE}" if getattr(error, "code", 0) == HTTPStatus.FORBIDDEN else ""
+                    text = f"the services of pods are not up to date, trying again: {format_error(error)}{rule}"
                     self._log.log_limited("services", text)
                     self._stopped.wait(self._backoff.next())
 
@@ -180,7 +174,8 @@ class SliceWatch:
             nonlocal rv
             token = None
             while token != "":
-                page = self._page(token or "")
+                self._count("list")
+                page = msgspec.json.decode(self._requests.page(_PAGE, token or ""), type=dict)
                 metadata = page.get("metadata") or {}
                 token, rv = metadata.get("continue") or "", str(metadata.get("resourceVersion", ""))
                 yield from page.get("items") or []
@@ -188,39 +183,17 @@ class SliceWatch:
         self._index.replace(slices(), monotonic())
         return rv
 
-    def _page(self, token: str) -> dict[str, Any]:
-        self._count("list")
-        more = f"&continue={quote(token, safe='')}" if token else ""
-        answer = self._reader.get(f"{PATH}?limit={_PAGE}{more}", JSON, _TIMEOUT)
-        if answer.status == HTTPStatus.FORBIDDEN:
-            raise UnavailableError(f"the server answered 403; allow {RULE}")
-        if answer.status != HTTPStatus.OK:
-            raise UnavailableError(f"a list was answered with {answer.status}")
-        page: dict[str, Any] = msgspec.json.decode(answer.body, type=dict)
-        return page
-
     def _watch(self, rv: str) -> None:
         """Watch until the server no longer knows the resourceVersion; a watch that ends at once is such a sign."""
         while not self._stopped.is_set():
             began = monotonic()
             self._count("watch")
-            since = f"&resourceVersion={quote(rv, safe='')}"
-            with self._reader.watch(f"{PATH}{_WATCH}{since}", _SILENCE) as stream:
-                self._hold(stream)
-                try:
-                    after = self._read(stream, rv)
-                finally:
-                    self._hold(None)
+            with self._requests.watch(rv, _WATCH_SECONDS, bookmarks=True) as stream:
+                after = self._read(stream, rv)
             if after is None or (after == rv and monotonic() - began < _SHORT_WATCH):
                 self._stopped.wait(self._backoff.next())
                 return
             rv = after
-
-    def _hold(self, stream: ResponseStream | None) -> None:
-        with self._lock:
-            self._open = stream
-            if stream is not None and self._stopped.is_set():  # `close` was called before the watch was open
-                stream.end()
 
     def _read(self, stream: ResponseStream, rv: str) -> str | None:
         """Apply a watch until it ends; return its last resourceVersion, None if a new list is needed."""

@@ -13,6 +13,32 @@ _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*([A-Za-z]+)", re.ASCII)
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+KINDS: Final = {
+    "ConfigMap": "cm",
+    "CronJob": "cj",
+    "CustomResourceDefinition": "crd",
+    "DaemonSet": "ds",
+    "Deployment": "deploy",
+    "Endpoints": "ep",
+    "HorizontalPodAutoscaler": "hpa",
+    "Ingress": "ing",
+    "Job": "job",
+    "Lease": "lease",
+    "Namespace": "ns",
+    "NetworkPolicy": "netpol",
+    "Node": "no",
+    "PersistentVolume": "pv",
+    "PersistentVolumeClaim": "pvc",
+    "Pod": "po",
+    "PodDisruptionBudget": "pdb",
+    "ReplicaSet": "rs",
+    "ReplicationController": "rc",
+    "Secret": "secret",
+    "Service": "svc",
+    "ServiceAccount": "sa",
+    "StatefulSet": "sts",
+}
+"""Common kinds, with the short names of kubectl."""
 _MAX_DURATION: Final = 10**9  # thirty years; threads cannot wait longer than three hundred
 
 

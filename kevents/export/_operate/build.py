@@ -11,28 +11,17 @@ from typing import Any, Final, Literal, TextIO, cast
 
 from kevents._clients.sync import client_from_kubeconfig, kubeconfig
 from kevents._model.wire import pluralize, printable
-from kevents.export._config.file import ConfigError, load
-from kevents.export._config.schema import ClusterConfig, Config
-from kevents.export._config.sinks import SinkConfig
+from kevents.export._config.file import ClusterConfig, Config, ConfigError, load
+from kevents.export._config.sinks import READABLE, SinkConfig, make_sink, revealed
 from kevents.export._config.table_reader import Secret, SecretError
 from kevents.export._enrich.enricher import Enricher
 from kevents.export._model.options import Destination
 from kevents.export._model.text import did_you_mean, listed, shown
-from kevents.export._model.types import Retry, Sink
 from kevents.export._operate.health import HealthServer
 from kevents.export._pipeline.exporter import Exporter
 from kevents.export._route.routes import Answer, Router, is_gap
 from kevents.export._sinks.checkpoint import Checkpointed
 from kevents.export._sinks.dead_letters import DeadLetters
-from kevents.export._sinks.elasticsearch import ElasticsearchSink
-from kevents.export._sinks.file import FileSink
-from kevents.export._sinks.loki import LokiSink
-from kevents.export._sinks.object_store import ObjectStoreSink, check_options
-from kevents.export._sinks.otlp import OtlpSink
-from kevents.export._sinks.slack import SlackSink, TeamsSink
-from kevents.export._sinks.splunk import SplunkSink
-from kevents.export._sinks.stdout import StdoutSink
-from kevents.export._sinks.webhook import WebhookSink
 from kevents.export._source.source import ClusterEventSource
 
 NOT_ROUTED = 1
@@ -259,15 +248,6 @@ def _secrets(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _secrets(value, f"{prefix}{key}.")
 
 
-def revealed(value: Any) -> Any:  # noqa: ANN401 - options of any type
-    """Replace the secrets in a value by their present values."""
-    if isinstance(value, Secret):
-        return value.reveal()
-    if isinstance(value, Mapping):
-        return {key: revealed(part) for key, part in value.items()}
-    return value
-
-
 def check_sinks(config: Config) -> None:
     """Build each sink, to check its options. Secrets may be missing, and nothing connects.
 
@@ -292,7 +272,7 @@ def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[
     Raises:
         ConfigError: If the sink does not exist, or cannot be read back.
     """
-    readable = [sink.name for sink in config.sinks.values() if sink.type in _READABLE]
+    readable = [sink.name for sink in config.sinks.values() if sink.type in READABLE]
     if name not in readable:
         others = f"; these are: {listed(readable)}" if readable else "; none of this configuration is"
         end = did_you_mean(name, readable) or others
@@ -305,8 +285,8 @@ def place_of_sink(config: Config, name: str) -> tuple[str, Callable[[], Mapping[
 
 def destination(config: SinkConfig, checkpoints: str) -> Destination:
     """Build a destination. Raises ValueError if the sink refuses its options."""
-    sink = _MAKERS[config.type](config)
-    if checkpoints and config.type not in _READABLE:
+    sink = make_sink(config)
+    if checkpoints and config.type not in READABLE:
         sink = Checkpointed(sink, Path(checkpoints) / f"{config.name}.json")
     return Destination(
         sink,
@@ -315,46 +295,3 @@ def destination(config: SinkConfig, checkpoints: str) -> Destination:
         cast("Literal['block', 'drop']", config.when_full),
         write_timeout=config.write_timeout,
     )
-
-
-def _object_store(config: SinkConfig) -> Sink:
-    options = dict(config.options)
-    inner, url = options.pop("options"), revealed(options.pop("url"))
-    sink = ObjectStoreSink(url, options=lambda: _resolved(inner), timeout=config.timeout, **options)
-    check_options(url, {name: "" if isinstance(value, Secret) else value for name, value in inner.items()})
-    return sink
-
-
-def _http_arguments(config: SinkConfig) -> dict[str, Any]:
-    """The arguments of an HTTP sink, with each secret as a function that resolves it."""
-    options = {name: _resolver(value) for name, value in config.options.items()}
-    if "headers" in options:
-        options["headers"] = {name: _resolver(value) for name, value in options["headers"].items()}
-    return {**options, "timeout": config.timeout}
-
-
-def _resolver(value: Any) -> Any:  # noqa: ANN401
-    return value.reveal if isinstance(value, Secret) else value
-
-
-def _resolved(value: Any) -> Any:  # noqa: ANN401
-    """Resolve the secrets in a value. While one is missing, the write is retried."""
-    try:
-        return revealed(value)
-    except SecretError as error:
-        raise Retry(str(error)) from None
-
-
-_READABLE: Final = ("file", "object-store")
-_MAKERS: Final[Mapping[str, Callable[[SinkConfig], Sink]]] = {
-    "stdout": lambda config: StdoutSink(),  # noqa: ARG005 - no options
-    "file": lambda config: FileSink(**config.options),
-    "object-store": _object_store,
-    "webhook": lambda config: WebhookSink(**_http_arguments(config)),
-    "otlp": lambda config: OtlpSink(**_http_arguments(config)),
-    "loki": lambda config: LokiSink(**_http_arguments(config)),
-    "elasticsearch": lambda config: ElasticsearchSink(**_http_arguments(config)),
-    "splunk": lambda config: SplunkSink(**_http_arguments(config)),
-    "slack": lambda config: SlackSink(**_http_arguments(config)),
-    "teams": lambda config: TeamsSink(**_http_arguments(config)),
-}

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 from kevents._clients.sync import KubeconfigError
 from kevents._model.wire import format_error, pluralize, printable
 from kevents.exceptions import KeventsError, UnavailableError
-from kevents.export._config.file import ConfigError, load
-from kevents.export._config.schema import ClusterConfig
+from kevents.export._config.file import ClusterConfig, ConfigError, load
 from kevents.export._config.table_reader import KNOWN, SecretError
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics
 from kevents.export._model.types import Record

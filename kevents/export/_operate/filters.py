@@ -8,37 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from kevents.export._model.text import did_you_mean, duration, namespace_problem, shown
+from kevents.export._model.text import KINDS, did_you_mean, duration, namespace_problem, shown
 from kevents.export._model.types import time_span
 from kevents.export._read.archive import Period
 from kevents.export._read.counts import owner_of
 from kevents.export._read.reader import period_of
-from kevents.export._route.matchers import ConditionError
-from kevents.export._route.routes import Route, Router
+from kevents.export._route.routes import ConditionError, Route, Router
 
-_SHORT_NAMES: Final = {
-    "cj": "cronjob",
-    "cm": "configmap",
-    "crd": "customresourcedefinition",
-    "deploy": "deployment",
-    "ds": "daemonset",
-    "ep": "endpoints",
-    "hpa": "horizontalpodautoscaler",
-    "ing": "ingress",
-    "netpol": "networkpolicy",
-    "no": "node",
-    "ns": "namespace",
-    "pdb": "poddisruptionbudget",
-    "po": "pod",
-    "pv": "persistentvolume",
-    "pvc": "persistentvolumeclaim",
-    "rc": "replicationcontroller",
-    "rs": "replicaset",
-    "sa": "serviceaccount",
-    "sts": "statefulset",
-    "svc": "service",
-}
-_KNOWN_KINDS: Final = (*_SHORT_NAMES.values(), "job")
+_SHORT_NAMES: Final = {short: kind.lower() for kind, short in KINDS.items()}
 _KNOWN_TYPES: Final = ("normal", "warning", "error")
 _SETS: Final = re.compile(r"(\S+)\s+(in|notin)\s*\(([^()]*)\)")
 _LABEL: Final = re.compile(r"(!?)\s*([^\s!=,()]+)\s*(?:(==|=|!=)\s*([^\s!=,()]*))?")
@@ -82,7 +59,9 @@ def spelling_hint(kinds: Iterable[str], types: str | None) -> str:
     """A hint if a kind or a type looks like a misspelt known one. Custom resources and kopf have others."""
     for text in kinds:
         word = text.lower().partition(".")[0]
-        if not any(_names_kind(word, known) for known in _KNOWN_KINDS) and (hint := did_you_mean(word, _KNOWN_KINDS)):
+        if not any(_names_kind(word, known) for known in _SHORT_NAMES.values()) and (
+            hint := did_you_mean(word, _SHORT_NAMES.values())
+        ):
             return f"no known kind is named {shown(text)}{hint}"
     for text in map(str.strip, (types or "").split(",")):
         if text.lower() not in _KNOWN_TYPES and (hint := did_you_mean(text.lower(), _KNOWN_TYPES)):

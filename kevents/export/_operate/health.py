@@ -13,8 +13,10 @@ from typing import Any, Final
 
 from kevents._model.wire import printable
 from kevents.export._config.table_reader import KNOWN
+from kevents.export._enrich.enricher import Enricher
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, StreamStatistics
-from kevents.export.prometheus import ExportCollector, HasLookUps, HasStatistics
+from kevents.export._pipeline.exporter import Exporter
+from kevents.export.prometheus import ExportCollector
 
 _TEXT: Final = "text/plain; charset=utf-8"
 _REQUEST_TIMEOUT: Final = 5.0  # seconds for a whole request
@@ -89,8 +91,8 @@ class HealthServer:
 
     def __init__(
         self,
-        exporter: HasStatistics,
-        enricher: HasLookUps | None = None,
+        exporter: Exporter,
+        enricher: Enricher | None = None,
         *,
         host: str = "127.0.0.1",
         port: int = 0,

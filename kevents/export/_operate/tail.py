@@ -12,10 +12,11 @@ from datetime import datetime, timezone
 from typing import Any, BinaryIO, Final, TextIO
 from unicodedata import combining, east_asian_width
 
-from kevents._model.wire import parse_time, printable
+from kevents._model.wire import format_age, parse_time, printable
 from kevents.export._model.types import Chunk, Record, time_of
-from kevents.export._pipeline.stream_worker import BoundedQueue, EventStream
+from kevents.export._pipeline.stream_worker import BoundedQueue
 from kevents.export._route.routes import Router, is_gap
+from kevents.export._source.source import EventStream
 
 _POLL: Final = 1.0  # seconds
 _JOIN_TIMEOUT: Final = 5.0
@@ -37,32 +38,11 @@ _WIDTHS: Final = {  # of columns: the least, and the most that one grows to
 _NARROW: Final = 100  # columns of a terminal
 _TIMESTAMP: Final = len("2026-07-24T09:00:05Z")
 _ONLY_WIDE: Final = ("SUBOBJECT", "SOURCE", "FIRST SEEN", "NAME")
-_MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
-_AGES: Final = (  # below so many seconds: the unit, and the smaller one beside it
-    (2 * _MINUTE, (1, "s"), None),
-    (10 * _MINUTE, (_MINUTE, "m"), (1, "s")),
-    (3 * _HOUR, (_MINUTE, "m"), None),
-    (8 * _HOUR, (_HOUR, "h"), (_MINUTE, "m")),
-    (2 * _DAY, (_HOUR, "h"), None),
-    (8 * _DAY, (_DAY, "d"), (_HOUR, "h")),
-    (2 * _YEAR, (_DAY, "d"), None),
-    (8 * _YEAR, (_YEAR, "y"), (_DAY, "d")),
-)
 
 
 def colourful(stream: TextIO) -> bool:
     """Whether a stream gets colours: a terminal that has them, without NO_COLOR."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def age(seconds: int) -> str:
-    """An age as kubectl writes it: ``90s``, ``5m30s``, ``3h``, ``2d4h`` (apimachinery: ``HumanDuration``)."""
-    seconds = max(seconds, 0)
-    for limit, (unit, letter), smaller in _AGES:
-        if seconds < limit:
-            rest = seconds % unit // smaller[0] if smaller else 0
-            return f"{seconds // unit}{letter}{f'{rest}{smaller[1]}' if smaller and rest else ''}"
-    return f"{seconds // _YEAR}y"
 
 
 class Columns:
@@ -161,7 +141,7 @@ class Columns:
         try:
             seconds = parse_time(text) // _NANO
             if not self._timestamps:
-                return age(int(time.time()) - seconds)
+                return format_age(int(time.time()) - seconds)
             return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         except (ValueError, OverflowError, OSError):
             return text or "<unknown>"

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
+from operator import itemgetter
 
 from kevents.export._model.options import BatchOptions, QueueOptions
 from kevents.export._model.types import Batch, Position, Record, Stream
@@ -94,7 +95,7 @@ class Batcher:
 
     def add(self, stream: Stream, records: Sequence[Record], position: Position, now: float) -> None:
         """Add the records of a chunk for this destination (possibly none), and the stream's position after it."""
-        size = sum([len(record.line()) + 1 for record in records])
+        size = size_of(records)
         self._streams[stream].add(records, size, position, now)
         self.items += len(records)
         self.bytes += size
@@ -105,7 +106,7 @@ class Batcher:
 
     def take(self, now: float) -> Batch | None:
         """Return the next batch if one is due. It is in flight until :meth:`done`."""
-        due, stream = min(self._dues(), key=_due, default=(inf, None))
+        due, stream = min(self._dues(), key=itemgetter(0), default=(inf, None))
         if stream is None or due > now:
             return None
         return self._cut(stream, self._streams[stream], now)
@@ -170,5 +171,6 @@ class Batcher:
         return min([*waiting, self._since])
 
 
-def _due(pair: tuple[float, Stream]) -> float:
-    return pair[0]
+def size_of(records: Sequence[Record]) -> int:
+    """Return the bytes of the records' lines."""
+    return sum([len(record.line()) + 1 for record in records])

@@ -8,23 +8,41 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from time import monotonic
+from typing import Final, TypeVar
 
+from tenacity import RetryCallState, Retrying, retry_if_not_exception_type
+from tenacity.stop import stop_after_attempt, stop_base, stop_never
+from tenacity.wait import wait_base
+
+from kevents._model.validation import seconds_of
 from kevents._model.wire import format_error, pluralize
 from kevents._runtime.log import LimitedLog
-from kevents.export._model.options import Destination
-from kevents.export._model.statistics import DestinationStatistics
-from kevents.export._model.types import Batch, Position, Record, Stream
-from kevents.export._pipeline.batcher import Batcher
-from kevents.export._pipeline.writer import AbandonedError, DeadLetterWriter, DestinationCounters, Writer
+from kevents.export._model.options import Destination, default_retry_wait
+from kevents.export._model.statistics import DestinationStatistics, Progress
+from kevents.export._model.types import Batch, Position, Record, Reject, Retry, Stream
+from kevents.export._pipeline.batcher import Batcher, size_of
+from kevents.export._sinks.dead_letters import DeadLetters
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 Fail = Callable[[BaseException], None]
 """Called with an unexpected error, which ends the export."""
 
-_LAST_BACKOFF = 0.25  # longest wait between attempts once the export ends, in seconds
+LONGEST_RETRY_AFTER: Final = 60.0
+"""Longest wait that a destination may ask for, in seconds."""
+
+_LAST_BACKOFF: Final = 0.25  # longest wait between attempts once the export ends, in seconds
+_FIRST_ATTEMPTS: Final = 3
+
+
+class AbandonedError(Exception):
+    """The destination worker was abandoned: it ends although records wait."""
 
 
 class DestinationWorker:
@@ -32,36 +50,47 @@ class DestinationWorker:
 
     def __init__(
         self,
-        name: str,  # the destination's name, as the routes use it
-        destination: Destination,  # the sink and its options
-        dead_letters: DeadLetterWriter | None,  # stores refused records; None: they are lost, and counted
-        log: LimitedLog,  # the rate-limited log
-        clock: Callable[[], float] = monotonic,  # a monotonic clock, in seconds
+        name: str,  # as the routes use it
+        destination: Destination,
+        dead_letters: DeadLetters | None,  # stores refused records; None: they are lost, and counted
+        log: LimitedLog,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.name = name
         self._options = destination
         self._sink = destination.sink
+        self._final: tuple[type[BaseException], ...] = (AbandonedError, *destination.final_errors)
+        default = default_retry_wait()
+        self._wait = wait_retry_after(destination.retry_wait or default, default, log)
         self._drops = destination.when_full == "drop"
+        self._dead_letters = dead_letters
         self._log = log
         self._clock = clock
+        self._thread: threading.Thread | None = None
+        self._begun = threading.Event()
+        self._stored: dict[Stream, Position | None] = {}  # at the start
+        self._unknown: set[Stream] = set()  # streams whose position the sink did not return, with `when_full="drop"`
+        self._late: dict[Stream, Position] = {}  # positions of unknown streams, asked for before a later write
         self._lock = threading.Lock()  # guards all below; never held while the sink is called or something is logged
         self._changed = threading.Condition(self._lock)
         self._blocked: set[threading.Event] = set()  # set when the queue has space again
         self._batcher = Batcher(destination.batch, destination.queue)
         self._wakes = -inf  # when the thread wakes by itself
         self._flushing = self._stopping = self._abandoned = False
-        self._begun = threading.Event()
-        self._stored: dict[Stream, Position | None] = {}
         self._skip: dict[Stream, Position] = {}
-        self._counters = DestinationCounters(clock())
-        self._writer = Writer(name, destination, dead_letters, log, self._lock, self._counters, self._pause, clock)
-        self._thread: threading.Thread | None = None
+        self._counts: Counter[str] = Counter()  # those of `DestinationStatistics`
+        self._last_error = ""
+        self._answered = clock()  # when the destination last acknowledged a batch
+        self._writing_since: float | None = None
+        self._settled = 0  # records of the batch in flight that were written or refused already
+        self._read: dict[Stream, Position | None] = {}  # how far each stream was read
+        self._committed: dict[Stream, Position | None] = {}
 
     # -- start
 
     def start(self, streams: Sequence[Stream], fail: Fail) -> None:
         """Start the thread, which first asks the sink for its positions."""
-        self._counters.answered = self._clock()
+        self._answered = self._clock()
         name = f"kevents-export-{self.name}"
         self._thread = threading.Thread(target=self._run, args=(streams, fail), name=name, daemon=True)
         self._thread.start()
@@ -77,51 +106,43 @@ class DestinationWorker:
     @property
     def unknown(self) -> bool:
         """True if the sink did not return the positions of all streams (only with ``when_full="drop"``)."""
-        return bool(self._writer.unknown)
+        return bool(self._unknown)
 
     def begin(self, stream: Stream, after: Position | None) -> None:
         """Register the position from which a stream is read. Records that the sink has stored are skipped."""
         stored = self._stored.get(stream)
         with self._lock:
             self._batcher.begin(stream, stored, self._clock())
-            self._counters.read[stream], self._counters.committed[stream] = after, stored
+            self._read[stream], self._committed[stream] = after, stored
             if stored is not None:
                 self._skip[stream] = stored
 
     # -- called by the stream workers
 
     def offer(self, stream: Stream, records: Sequence[Record], position: Position, has_space: threading.Event) -> bool:
-        """Add records to the queue, without waiting.
+        """Add the records that a route sends here (possibly none), and the stream's position, without waiting.
 
         Returns:
-            False if the queue is full: nothing was added. An abandoned worker accepts everything and writes nothing:
-            the records count as waiting, and the next run reads them again.
+            False if the queue is full: nothing was added, and `has_space` is set when another call may succeed. An
+            abandoned worker accepts everything and writes nothing: the next run reads the records again.
         """
         with self._lock:
-            fresh = self._fresh(stream, records)
+            skip = self._skip.get(stream)  # what the destination had stored before this run
+            fresh = records if skip is None else [record for record in records if record.rv > skip.rv]
             if fresh and self._batcher.full and not (self._drops or self._abandoned):
                 self._blocked.add(has_space)
                 return False
             kept = fresh[: self._batcher.free] if self._drops else fresh
             self._add(stream, kept, position)
             dropped = len(fresh) - len(kept)
-            self._counters.offered += len(records)
-            self._counters.already_stored += len(records) - len(fresh)
-            self._counters.dropped += dropped
+            self._counts.update(offered=len(records), already_stored=len(records) - len(fresh), dropped=dropped)
         if dropped:
             text = f"dropped {pluralize(dropped, 'record')} for {self.name}: its queue is full and when_full is 'drop'"
             self._log.log_limited(("dropped", self.name), text, events=dropped)
         return True
 
-    def _fresh(self, stream: Stream, records: Sequence[Record]) -> Sequence[Record]:
-        """Leave out the records that the destination had stored before this run."""
-        skip = self._skip.get(stream)
-        if skip is None:
-            return records
-        return [record for record in records if record.rv > skip.rv]
-
     def _add(self, stream: Stream, records: Sequence[Record], position: Position) -> None:
-        self._counters.read[stream] = position
+        self._read[stream] = position
         if stream in self._skip:
             if position.rv < self._skip[stream].rv:
                 return  # the destination is ahead of the source: its position must not go back
@@ -144,13 +165,13 @@ class DestinationWorker:
 
     def _work(self, streams: Sequence[Stream]) -> None:
         for stream in streams:
-            self._stored[stream] = self._writer.last_position(stream)
+            self._stored[stream] = self._first_position(stream)
         self._begun.set()
         while (batch := self._next()) is not None:
-            self._writer.deliver(batch)
+            self._deliver(batch)
             with self._lock:
                 self._batcher.done()
-                self._counters.settled = 0
+                self._settled = 0
             self._unblock()
 
     def _next(self) -> Batch | None:
@@ -174,6 +195,122 @@ class DestinationWorker:
             blocked, self._blocked = self._blocked, set()
         for has_space in blocked:
             has_space.set()
+
+    # -- writing a batch
+
+    def _first_position(self, stream: Stream) -> Position | None:
+        """Ask the sink for its position. With ``when_full="drop"`` it is asked three times at most."""
+        stop = stop_after_attempt(_FIRST_ATTEMPTS) if self._drops else stop_never
+        try:
+            return self._retried(self._sink.last_position, stream, stop)
+        except self._final:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged; the other destinations must not wait
+            self._unknown.add(stream)
+            text = f"{self.name} did not return its position ({format_error(error)}): retried before the next write"
+            self._log.log_limited(("unknown", self.name), text)
+            return None
+
+    def _deliver(self, batch: Batch) -> None:
+        """Write a batch until it is acknowledged, or refused and stored in the dead letters."""
+        stop = self._options.retry_stop
+        try:
+            if batch.position.stream in self._unknown:
+                self._retried(self._learn_position, batch.position.stream, stop)
+            batch = self._unwritten(batch)
+            self._retried(self._write, batch, stop)
+        except Reject as refusal:
+            refused = _of(batch, refusal.records)
+            self._dead_letter(refused, str(refusal))
+            self._count_written(batch, without=refused)
+            # The position is written last: after a crash the refused records are read again, not lost.
+            if batch.records:
+                self._deliver(Batch((), batch.position))
+        except self._final:
+            raise
+        except BaseException as error:  # noqa: BLE001 - retry_stop has given up on it
+            pending = error.pending if isinstance(error, Retry) else None
+            lost = batch.records if pending is None else _of(batch, pending)
+            self._dead_letter(lost, f"given up: {format_error(error)}")
+            if len(lost) < len(batch.records):
+                self._count_written(batch, without=lost)
+        else:
+            self._count_written(batch, without=())
+            with self._lock:
+                self._committed[batch.position.stream] = batch.position
+
+    def _learn_position(self, stream: Stream) -> None:
+        position = self._sink.last_position(stream)
+        self._unknown.remove(stream)
+        if position is not None:
+            self._late[stream] = position
+
+    def _unwritten(self, batch: Batch) -> Batch:
+        """Leave out records that the sink had stored before this run, according to a late answer."""
+        own = self._late.get(batch.position.stream)
+        if own is None:
+            return batch
+        records = [record for record in batch.records if record.rv > own.rv]
+        stored = len(batch.records) - len(records)
+        with self._lock:
+            self._counts["already_stored"] += stored
+            self._settled += stored
+        return Batch(records, max(own, batch.position, key=lambda position: position.rv))
+
+    def _write(self, batch: Batch) -> None:
+        with self._lock:
+            self._writing_since = self._clock()
+        try:
+            self._sink.write(batch)
+        finally:
+            with self._lock:
+                self._writing_since = None
+
+    def _dead_letter(self, records: Sequence[Record], why: str) -> None:
+        """Store refused records in the dead letters; without dead letters they are lost, and counted."""
+        if not records:
+            return
+        letters = self._dead_letters
+        if letters is not None:
+            self._retried(lambda refused: letters.write(self.name, refused, why), records, stop_never)
+        with self._lock:
+            self._settled += len(records)
+            self._counts["dead_lettered" if letters is not None else "refused"] += len(records)
+        where = "kept in the dead letters" if letters is not None else "lost: give dead_letters a path"
+        text = f"{self.name} refused {pluralize(len(records), 'record')}, {where}: {why}"
+        self._log.log_limited(("refused", self.name), text, events=len(records), level=logging.ERROR)
+
+    def _count_written(self, batch: Batch, without: Sequence[Record]) -> None:
+        records = len(batch.records) - len(without)
+        with self._lock:
+            self._settled += records
+            self._counts.update(written=records, bytes=size_of(batch.records) - size_of(without), batches=1)
+            self._answered = self._clock()
+            failing, self._last_error = self._counts.pop("failing", 0), ""
+        if failing:
+            text = f"{self.name} accepts records again after {failing} failed attempts"
+            self._log.log_limited(("back", self.name), text, level=logging.INFO)
+
+    def _retried(self, call: Callable[[A], R], argument: A, stop: stop_base) -> R:
+        """Call until it returns, raises :class:`Reject` or a final error, or `stop` gives up."""
+        retrying = Retrying(
+            wait=self._wait,
+            stop=stop,
+            retry=retry_if_not_exception_type((Reject, *self._final)),
+            sleep=self._pause,
+            before_sleep=self._log_failed,
+            reraise=True,
+        )
+        return retrying(call, argument)
+
+    def _log_failed(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        why = str(error) if isinstance(error, Retry) else format_error(error) if error is not None else ""
+        with self._lock:
+            self._counts.update(retries=1, failing=1)
+            self._last_error = why
+        text = f"{self.name} does not accept records now; they wait and are retried: {why}"
+        self._log.log_limited(("retry", self.name), text)
 
     def _pause(self, seconds: float) -> None:
         """Wait between two attempts; only briefly once the export ends."""
@@ -226,10 +363,14 @@ class DestinationWorker:
 
     # -- observation
 
+    def _writing_for(self) -> float:
+        """Return how many seconds the current write has taken; 0 without one."""
+        return 0.0 if self._writing_since is None else self._clock() - self._writing_since
+
     def log_overdue(self) -> None:
         """Log a write that takes longer than its time-out."""
         with self._lock:
-            seconds = self._counters.writing_for(self._clock())
+            seconds = self._writing_for()
         if seconds > self._options.write_timeout:
             text = f"{self.name} has not answered a write for {seconds:.0f} s; the export keeps waiting for it"
             self._log.log_limited(("overdue", self.name), text)
@@ -237,4 +378,49 @@ class DestinationWorker:
     def statistics(self) -> DestinationStatistics:
         """Return a snapshot of the destination's statistics."""
         with self._lock:
-            return self._counters.snapshot(self.name, self._options.write_timeout, self._batcher, self._clock())
+            now, writing_for = self._clock(), self._writing_for()
+            return DestinationStatistics(
+                name=self.name,
+                waiting=self._batcher.items - self._settled,
+                waiting_bytes=self._batcher.bytes,
+                in_flight=self._batcher.in_flight,
+                in_flight_for=writing_for,
+                overdue=writing_for > self._options.write_timeout,
+                oldest_age=max(now - self._batcher.oldest(), 0.0),
+                last_error=self._last_error,
+                silent_for=now - self._answered,
+                progress={stream: Progress(read, self._committed[stream]) for stream, read in self._read.items()},
+                **self._counts,
+            )
+
+
+class wait_retry_after(wait_base):  # noqa: N801 - tenacity's naming
+    """Waits as long as the destination asks, at most 60 s, or as long as another wait returns."""
+
+    def __init__(
+        self,
+        wait: wait_base,  # used if the destination asks for nothing
+        fallback: wait_base,  # used if `wait` raises or returns no valid number of seconds
+        log: LimitedLog,
+    ) -> None:
+        self._wait = wait
+        self._fallback = fallback
+        self._log = log
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        """Return the seconds to wait."""
+        error = retry_state.outcome.exception() if retry_state.outcome is not None else None
+        after = error.after if isinstance(error, Retry) else None
+        if after is not None and 0.0 <= after < inf:
+            return min(after, LONGEST_RETRY_AFTER)
+        try:
+            return seconds_of(self._wait, retry_state)
+        except ValueError as trouble:
+            self._log.log_limited("retry_wait", f"retry_wait {trouble}; the default is used")
+            return float(self._fallback(retry_state))
+
+
+def _of(batch: Batch, records: Sequence[Record]) -> list[Record]:
+    """Return these records of a batch, in its order."""
+    known = {id(record) for record in records}
+    return [record for record in batch.records if id(record) in known]

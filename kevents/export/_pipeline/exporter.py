@@ -7,58 +7,40 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from enum import Enum
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Protocol
 
 from kevents._model.validation import require_positive
 from kevents._model.wire import format_error, pluralize
 from kevents._runtime.log import LimitedLog
+from kevents.export._enrich.enricher import Enricher
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions, WhenFull
 from kevents.export._model.statistics import ExportStatistics
 from kevents.export._model.types import Position, Sink, Stream
 from kevents.export._pipeline.destination_worker import DestinationWorker
-from kevents.export._pipeline.stream_worker import Enricher, EventStream, Routes, StreamWorker
-from kevents.export._pipeline.writer import DeadLetterWriter
+from kevents.export._pipeline.stream_worker import StreamWorker
 from kevents.export._route.routes import Route, Router
 from kevents.export._sinks.dead_letters import DeadLetters
+from kevents.export._source.source import ClusterEventSource, EventStream
 
 _BEAT = 1.0  # seconds between two looks at the workers
 _A_MOMENT = 0.5  # seconds of the grace kept for threads that only have to end, and for a request under way
-
-
-class Source(Protocol):
-    """Where events are read."""
-
-    def open(self) -> Sequence[EventStream]:
-        """Connect, and return the streams."""
-
-
-class State(str, Enum):
-    """The state of an export."""
-
-    NEW = "new"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    ENDED = "ended"
 
 
 class Exporter:
     """Reads a source's streams in order, and commits a position only after the destination has stored the data.
 
     Args:
-        source: The source: a :class:`ClusterEventSource`.
-        routes: Which records go where: a list of :class:`Route`, or an object with a method `targets(record)`.
+        source: The source.
+        routes: Which records go where: a list of :class:`Route`, or a :class:`Router`.
         sinks: The destinations by the names that the routes use: a sink, or a :class:`Destination` with its own
             options.
         enrich: An :class:`Enricher`; None: the records are not enriched.
         batch: When a batch closes, for bare sinks.
         queue: How much may wait for a destination, for bare sinks.
         when_full: The behaviour of a full queue, for bare sinks: ``"block"`` or ``"drop"``.
-        dead_letters: The file for records that a destination refuses, or an object with the method `write` of
-            :class:`DeadLetters`; None: they are lost, logged and counted.
+        dead_letters: The file for records that a destination refuses; None: they are lost, logged and counted.
         grace: Seconds that :meth:`run` may take to end after :meth:`stop`.
 
     Raises:
@@ -69,15 +51,15 @@ class Exporter:
 
     def __init__(
         self,
-        source: Source,
+        source: ClusterEventSource,
         *,
-        routes: Sequence[Route] | Routes,
+        routes: Sequence[Route] | Router,
         sinks: Mapping[str, Sink | Destination],
         enrich: Enricher | None = None,
         batch: BatchOptions = BatchOptions(),  # noqa: B008 - frozen
         queue: QueueOptions = QueueOptions(),  # noqa: B008 - frozen
         when_full: WhenFull = "block",
-        dead_letters: str | os.PathLike[str] | DeadLetterWriter | None = None,
+        dead_letters: str | os.PathLike[str] | DeadLetters | None = None,
         grace: float = 20.0,
     ) -> None:
         if not sinks:
@@ -97,7 +79,7 @@ class Exporter:
             for name, destination in self._destinations.items()
         }
         self._streams: list[StreamWorker] = []
-        self._state = State.NEW
+        self._state = "new"
         self._claim = threading.Lock()
         self._woken: SimpleQueue[None] = SimpleQueue()  # safe in signal handlers
         self._error: BaseException | None = None
@@ -144,7 +126,7 @@ class Exporter:
 
     def _begin(self) -> bool:
         """Start all workers; False if the export was stopped before that."""
-        self._state = State.STARTING
+        self._state = "starting"
         if self._stopping:
             return False
         sources = self._open()
@@ -163,7 +145,7 @@ class Exporter:
             for source in sources
         ]
         begins = [self._positions(stream.stream) for stream in self._streams]
-        self._state = State.RUNNING
+        self._state = "running"
         for stream, (after, highest) in zip(self._streams, begins, strict=True):
             stream.start(after, highest)
         return True
@@ -202,11 +184,11 @@ class Exporter:
             for name, worker in self._workers.items()
             if self._destinations[name].holds_positions and not worker.unknown
         ]
-        after = None if None in counted else min(filter(None, counted), key=_rv, default=None)
+        after = None if None in counted else min(filter(None, counted), key=attrgetter("rv"), default=None)
         for worker in self._workers.values():
             worker.begin(stream, after)
         stored = [worker.stored(stream) for worker in self._workers.values()]
-        return after, max(filter(None, stored), key=_rv, default=None)
+        return after, max(filter(None, stored), key=attrgetter("rv"), default=None)
 
     def _supervise(self) -> None:
         """Wait until the export is stopped; log writes that take too long."""
@@ -221,14 +203,14 @@ class Exporter:
 
     def _end(self) -> None:
         """Stop reading, write the remaining records, and close everything, within the grace."""
-        self._state = State.STOPPING
+        self._state = "stopping"
         deadline = monotonic() + self._grace
         last = deadline - min(_A_MOMENT, self._grace / 2)
         if self._streams:
             self._flush(last)
         self._abandon(deadline)
         self._log.log_suppressed()
-        self._state = State.ENDED
+        self._state = "ended"
 
     def _flush(self, deadline: float) -> None:
         """Stop reading and write the remaining records."""
@@ -275,18 +257,14 @@ class Exporter:
     def statistics(self) -> ExportStatistics:
         """Return a snapshot of the statistics; at any time, from any thread."""
         return ExportStatistics(
-            state=self._state.value,
+            state=self._state,
             streams=tuple(stream.statistics() for stream in self._streams),
             destinations=tuple(worker.statistics() for worker in self._workers.values()),
-            beat_age=monotonic() - self._beat if self._state is State.RUNNING else 0.0,
+            beat_age=monotonic() - self._beat if self._state == "running" else 0.0,
         )
 
 
-def _rv(position: Position) -> int:
-    return position.rv
-
-
-def _checked_router(routes: Sequence[Route] | Routes, sinks: Mapping[str, object]) -> Routes:
+def _checked_router(routes: Sequence[Route] | Router, sinks: Mapping[str, object]) -> Router:
     """Check that all sinks named by routes exist."""
     router = Router(routes) if isinstance(routes, Sequence) else routes
     unknown = [name for name in getattr(router, "sinks", ()) if name not in sinks]

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
+from kevents.export._enrich.enricher import Enricher
 from kevents.export._model.statistics import StreamStatistics
-from kevents.export._model.types import Chunk, Position, Record, Stream
+from kevents.export._model.types import Chunk, Position, Record
 from kevents.export._pipeline.destination_worker import DestinationWorker, Fail
-from kevents.export._pipeline.writer import DeadLetterWriter
+from kevents.export._route.routes import Router
+from kevents.export._sinks.dead_letters import DeadLetters
+from kevents.export._source.source import EventStream
 
 PIECE: Final = 500
 """Records in one piece of a chunk, and records at which the queue is full."""
@@ -109,56 +112,19 @@ def pieces(chunk: Chunk, before: Position | None, size: int = PIECE) -> Iterator
     yield Chunk(records[start:], chunk.position) if start else chunk
 
 
-class EventStream(Protocol):
-    """One stream of a source."""
-
-    stream: Stream
-
-    def read(self, after: Position | None, highest: Position | None = None) -> Iterator[Chunk]:
-        """Yield the chunks after a position, until :meth:`stop`.
-
-        Args:
-            after: The position that all destinations have stored; None: one of them has stored nothing.
-            highest: The highest position of any destination. New records are numbered above it.
-        """
-
-    def stop(self) -> None:
-        """End the reading; from any thread."""
-
-
-class Enricher(Protocol):
-    """Adds data about the involved objects to records, in place."""
-
-    def start(self) -> None:
-        """Start background watches, if any."""
-
-    def enrich(self, records: Sequence[Record]) -> None:
-        """Enrich the bodies; called by several threads."""
-
-    def close(self) -> None:
-        """Stop the background watches."""
-
-
-class Routes(Protocol):
-    """Decides where records go."""
-
-    def targets(self, record: Record) -> Sequence[str]:
-        """Return the names of the record's destinations, each once."""
-
-
 class StreamWorker:
     """Carries one stream from its source to the destination workers."""
 
     def __init__(
         self,
         source: EventStream,
-        workers: dict[str, DestinationWorker],  # the destination workers by name
-        router: Routes,  # decides where records go
+        workers: dict[str, DestinationWorker],  # by name
+        router: Router,
         enricher: Enricher | None,  # enriches the records; None: they go on unchanged
-        dead_letters: DeadLetterWriter | None,
-        log: LimitedLog,  # the rate-limited log
+        dead_letters: DeadLetters | None,
+        log: LimitedLog,
         fail: Fail,  # called with an unexpected error, which ends the export
-        clock: Callable[[], float] = monotonic,  # a monotonic clock, in seconds
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.stream = source.stream
         self._source = source
@@ -174,7 +140,7 @@ class StreamWorker:
         self._stopping = self._abandoned = self._queueing = self._left_behind = False
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()  # guards the counters
-        self._read = self._gaps = self._routed = self._unrouted = self._failed = self._deliveries = 0
+        self._counts: Counter[str] = Counter()  # those of `StreamStatistics`
         self._position: Position | None = None
         self._highest: Position | None = None
         self._last_read = clock()
@@ -212,8 +178,7 @@ class StreamWorker:
             if self._left_behind:
                 return False
             self._queueing = True
-            self._read += len(chunk.records)
-            self._gaps += gaps
+            self._counts.update(read=len(chunk.records), gaps=gaps)
             before, self._position = self._position, chunk.position
             self._last_read = self._clock()
         taken = all(self._queue.put(piece) for piece in pieces(chunk, before))
@@ -263,9 +228,7 @@ class StreamWorker:
         if not self._offer(shares, chunk.position):
             return False
         with self._lock:
-            self._routed += routed
-            self._unrouted += unrouted
-            self._deliveries += sum(map(len, shares.values()))
+            self._counts.update(routed=routed, unrouted=unrouted, deliveries=sum(map(len, shares.values())))
         return True
 
     def _offer(self, shares: dict[str, list[Record]], position: Position) -> bool:
@@ -304,7 +267,7 @@ class StreamWorker:
         except Exception as error:  # noqa: BLE001 - the loss is logged; the other records go on
             where = f"lost: the dead letters raised {format_error(error)}"
         with self._lock:
-            self._failed += 1
+            self._counts["failed"] += 1
         self._log.log_limited("routes", f"a record could not be routed and is {where}: {why}", level=logging.ERROR)
 
     # -- end
@@ -343,15 +306,11 @@ class StreamWorker:
     def statistics(self) -> StreamStatistics:
         """Return a snapshot of the stream's statistics."""
         with self._lock:
+            counts = self._counts
             return StreamStatistics(
                 stream=self.stream,
-                read=self._read,
-                gaps=self._gaps,
-                routed=self._routed,
-                unrouted=self._unrouted,
-                failed=self._failed,
-                waiting=self._read - self._routed - self._unrouted - self._failed,
-                deliveries=self._deliveries,
+                waiting=counts["read"] - counts["routed"] - counts["unrouted"] - counts["failed"],
                 position=self._position,
                 silent_for=self._clock() - self._last_read,
+                **counts,
             )

@@ -16,8 +16,7 @@ from kevents.exceptions import KeventsError
 from kevents.export._model.text import unknown
 from kevents.export._model.types import moment, time_span
 from kevents.export._read.archive import ALWAYS, Period, Segment, segments
-from kevents.export._route.matchers import CONDITIONS, Value
-from kevents.export._route.routes import Route, Router
+from kevents.export._route.routes import CONDITIONS, Route, Router, Value
 from kevents.export._sinks.object_store import GetOptions, Options
 from kevents.export._sinks.segments import LONGEST_HEADER, Gzip, Plain, header_at, is_complete, is_position_line
 

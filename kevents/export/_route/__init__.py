@@ -1,4 +1,4 @@
 """Routes: which destinations a record goes to.
 
-It uses only the model. Begin with ``routes.py``; the conditions are in ``matchers.py``.
+It uses only the model. Begin with ``Route`` in ``routes.py``.
 """

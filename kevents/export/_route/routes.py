@@ -1,21 +1,347 @@
-"""Routes decide which destinations a record goes to; the router tries them in order."""
+"""Routes decide which destinations a record goes to; the router tries them in order.
+
+A route has conditions, compiled once: where each finds its value, how it tests it, and the words for both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import fnmatch
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields
+from typing import Any, Final, TypeAlias
 
-from kevents.export._model.text import listed
-from kevents.export._model.types import Record
-from kevents.export._route.matchers import (
-    CONDITIONS,
-    Body,
-    ConditionError,
-    Matcher,
-    Value,
-    compile_condition,
-    compile_matchers,
-)
+from kevents._model.validation import how_to_install
+from kevents._model.wire import format_error
+from kevents._runtime.log import LimitedLog
+from kevents.export._model.text import KINDS, listed, namespace_problem, shown, unknown
+from kevents.export._model.types import Record, count_of
+
+Test: TypeAlias = Callable[[Any], bool]
+Value: TypeAlias = "str | int | bool | Collection[Any] | Mapping[str, Any] | Callable[[Any], bool] | None"
+Body: TypeAlias = "Mapping[str, Any]"
+Path: TypeAlias = "tuple[str | int, ...]"
+
+_KEYS: Final = {
+    "text": ("equals", "one_of", "regex", "glob", "exists", "not"),
+    "number": ("equals", "one_of", "min", "max", "exists", "not"),
+    "flag": ("equals", "exists", "not"),
+}
+_TYPES: Final[dict[str, type]] = {"text": str, "number": int, "flag": bool}
+_AN: Final = {"text": "a text", "number": "a whole number", "flag": "true or false"}
+_MAX_SHOWN: Final = 80
+
+_SPELLED: Final = {
+    "type": ("Normal", "Warning"),
+    "kind": tuple(KINDS),
+    "owner_kind": tuple(KINDS),
+    "verb": ("ADDED", "MODIFIED"),
+}
+
+_log = LimitedLog()
+
+
+class ConditionError(ValueError):
+    """A condition that can never be tested, or never matches."""
+
+    def __init__(self, why: str, path: Path = ()) -> None:
+        super().__init__(why)
+        self.why = why  # what is wrong, with the value and the fix
+        self.path = path  # the place inside the condition: keys and indices
+
+
+# -- conditions: tests of one value ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The test of one value."""
+
+    matches: Test  # the test. It gets the value of the event, None if the event has none.
+    text: str  # the condition as the end of a sentence: `is "Pod"`
+
+
+def compile_condition(value: object, shape: str = "text", path: Path = ()) -> Condition:
+    """Compile a condition. Raises ConditionError if it can never be tested, or never matches."""
+    if isinstance(value, Mapping):
+        return _table(value, shape, path)
+    if isinstance(value, list | tuple | AbstractSet):
+        return _one_of(value, shape, path)
+    if callable(value):
+        return Condition(value, f"satisfies {getattr(value, '__name__', 'a function')}")
+    return _equals(value, shape, path)
+
+
+def _equals(value: object, shape: str, path: Path) -> Condition:
+    expected = _plain(value, shape, path)
+    return Condition(lambda found: bool(found == expected), f"is {shown(expected)}")
+
+
+def _plain(value: object, shape: str, path: Path) -> Any:  # noqa: ANN401
+    if type(value) is not _TYPES[shape]:  # a bool is an int in Python, but no number here
+        raise ConditionError(f"must be {_AN[shape]}, not {shown(value)}", path)
+    return value
+
+
+def _one_of(given: object, shape: str, path: Path) -> Condition:
+    if not isinstance(given, list | tuple | AbstractSet):
+        raise ConditionError(f"must be a list, not {shown(given)}", path)
+    values: list[Any] = sorted(given, key=str) if isinstance(given, AbstractSet) else list(given)
+    if not values:
+        raise ConditionError("an empty list matches nothing: name at least one value, or leave the condition out", path)
+    if all(type(value) is _TYPES[shape] for value in values):
+        members = frozenset(values)
+        text = f"is {listed(values)}" if len(values) == 1 else f"is one of {listed(values)}"
+        return Condition(lambda found: type(found) is _TYPES[shape] and found in members, text)
+    parts = [compile_condition(value, shape, (*path, number)) for number, value in enumerate(values)]
+    tests = [part.matches for part in parts]
+    return Condition(lambda found: any(test(found) for test in tests), " or ".join(part.text for part in parts))
+
+
+def _table(table: Mapping[str, Any], shape: str, path: Path) -> Condition:
+    possible = _KEYS[shape]
+    for key in table:
+        if key not in possible:
+            raise ConditionError(unknown("key", key, possible, of="a condition"), (*path, key))
+    negated = _plain(table.get("not", False), "flag", (*path, "not"))
+    given = [key for key in table if key != "not"]
+    if len(given) != 1 and set(given) != {"min", "max"}:
+        one = listed(key for key in possible if key != "not")
+        raise ConditionError(f"a condition holds exactly one of {one}, not {listed(given) if given else 'none'}", path)
+    if {"min", "max"} & set(given):
+        condition = _range(table, path)
+    else:
+        condition = _MAKERS[given[0]](table[given[0]], shape, (*path, given[0]))
+    if not negated:
+        return condition
+    matches = condition.matches
+    return Condition(lambda found: not matches(found), f"not: {condition.text}")
+
+
+def _regex(value: object, shape: str, path: Path) -> Condition:
+    text = _plain(value, shape, path)
+    pattern = _linear_regex(text, path)
+    return Condition(
+        lambda found: isinstance(found, str) and pattern.search(found.encode("utf-8", "replace")) is not None,
+        f"contains a match of {shown(text)}",
+    )
+
+
+def _linear_regex(text: str, path: Path) -> Any:  # noqa: ANN401 - RE2 has no types
+    """Compile a regular expression for RE2, whose time is linear in the tested text."""
+    try:
+        import re2  # noqa: PLC0415 - only a configuration with a regex needs it
+    except ImportError:
+        raise ConditionError(f"a regex needs google-re2: {how_to_install('export')}", path) from None
+    options = re2.Options()
+    options.dot_nl = True  # a message may hold line breaks
+    options.never_capture = True
+    options.log_errors = False
+    try:
+        return re2.compile(text.encode(), options)
+    except (re2.error, UnicodeEncodeError) as error:
+        reason = error.args[0] if error.args else ""
+        reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
+        advice = "a literal character is written with a backslash before it, inside single quotes: '\\.'"
+        if re.search(r"\(\?(<?[=!]|>)|\\[1-9]", text):
+            advice = "look-arounds, atomic groups and back-references do not exist in RE2, whose time is linear"
+        raise ConditionError(f"{shown(text)} is no regular expression: {reason}; {advice}", path) from None
+
+
+def _glob(value: object, shape: str, path: Path) -> Condition:
+    text = _plain(value, shape, path)
+    pattern = re.compile(fnmatch.translate(text))
+    return Condition(
+        lambda found: isinstance(found, str) and pattern.match(found) is not None, f"is like {shown(text)}"
+    )
+
+
+def _exists(value: object, shape: str, path: Path) -> Condition:  # noqa: ARG001
+    wanted = _plain(value, "flag", path)
+    return Condition(lambda found: (found not in (None, "")) == wanted, "exists" if wanted else "does not exist")
+
+
+def _range(table: Mapping[str, Any], path: Path) -> Condition:
+    least, most = (_plain(table[key], "number", (*path, key)) if key in table else None for key in ("min", "max"))
+    if least is not None and most is not None and least > most:
+        raise ConditionError(f"min {least} is above max {most}: nothing matches", path)
+
+    def within(found: object) -> bool:
+        if isinstance(found, bool) or not isinstance(found, int):
+            return False
+        return (least is None or found >= least) and (most is None or found <= most)
+
+    parts = [f"at least {least}"] if least is not None else []
+    parts += [f"at most {most}"] if most is not None else []
+    return Condition(within, f"is {' and '.join(parts)}")
+
+
+_MAKERS: Final[Mapping[str, Callable[[Any, str, Path], Condition]]] = {
+    "equals": _equals,
+    "one_of": _one_of,
+    "regex": _regex,
+    "glob": _glob,
+    "exists": _exists,
+}
+
+
+# -- readers: the place of each value ----------------------------------------------------------------------------------
+
+
+def _at(*path: str) -> Callable[[Body], Any]:
+    """A function that reads one place of a body; None if it does not exist."""
+
+    def read(body: Body) -> Any:  # noqa: ANN401
+        found: Any = body
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
+
+    return read
+
+
+def _first(*readers: Callable[[Body], Any]) -> Callable[[Body], Any]:
+    return lambda body: next((found for reader in readers if (found := reader(body)) not in (None, "")), None)
+
+
+def _services(body: Body) -> Any:  # noqa: ANN401
+    found = _at("kevents", "services")(body)
+    return found if isinstance(found, list) else ()
+
+
+def _enriched(body: Body) -> Any:  # noqa: ANN401
+    """False if metadata is missing; None where nothing is enriched."""
+    found = _at("kevents", "object")(body)
+    return found.get("enriched", True) if isinstance(found, dict) else None
+
+
+def _count(body: Body) -> int | None:
+    return count_of(dict(body)) if "involvedObject" in body else None
+
+
+# Names and meaning follow kubernetes-event-exporter's rules: labels and annotations are the involved object's.
+_READERS: Final[dict[str, Callable[[Body], Any]]] = {
+    "type": _at("type"),
+    "reason": _at("reason"),
+    "message": _at("message"),
+    "namespace": _first(_at("metadata", "namespace"), _at("involvedObject", "namespace")),
+    "kind": _at("involvedObject", "kind"),
+    "name": _at("involvedObject", "name"),
+    "api_version": _at("involvedObject", "apiVersion"),
+    "labels": _at("involvedObject", "labels"),
+    "annotations": _at("involvedObject", "annotations"),
+    "deleted": _at("involvedObject", "deleted"),
+    "component": _first(_at("source", "component"), _at("reportingComponent")),
+    "host": _first(_at("source", "host"), _at("reportingInstance")),
+    "action": _at("action"),
+    "count": _count,
+    "verb": _at("kevents", "verb"),
+    "state": _at("kevents", "object", "state"),
+    "enriched": _enriched,
+    "owner_kind": _at("kevents", "topOwner", "kind"),
+    "owner_name": _at("kevents", "topOwner", "name"),
+    "service": _services,
+}
+_SHAPES: Final = {"count": "number", "deleted": "flag", "enriched": "flag"}
+_MAPS: Final = ("labels", "annotations")
+CONDITIONS: Final = tuple(_READERS)
+
+
+# -- matchers: a reader and a condition --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """One compiled condition of a route."""
+
+    field: str  # the name of the value: `kind`, `labels.app`
+    read: Callable[[Body], Any]  # returns the value from a record's body
+    condition: Condition  # the test of the value
+
+    def matches(self, body: Body) -> bool:
+        """True if the condition holds. A user's function that raises counts as a match: no event is lost by it."""
+        try:
+            return bool(self.condition.matches(self.read(body)))
+        except Exception as error:  # noqa: BLE001 - of the user's function
+            text = f"a route's test of {self.field} raised {format_error(error)}; it counts as a match"
+            _log.log_limited(("route", self.field), text)
+            return True
+
+    def explain(self, body: Body) -> str:
+        """Return the condition, and the value if it does not match."""
+        condition = f"{self.field} {self.condition.text}"
+        return condition if self.matches(body) else f"{condition}{_but(self.read(body))}"
+
+
+def compile_matchers(conditions: Mapping[str, Value]) -> Iterable[Matcher]:
+    """Compile the conditions of a route. Raises ConditionError if one can never be tested, or never matches."""
+    for name, read in _READERS.items():
+        value = conditions.get(name)
+        if value is None:
+            continue
+        if name in _MAPS:
+            yield from _map_matchers(name, read, value)
+        else:
+            yield _matcher(name, read, value)
+
+
+def _matcher(field: str, read: Callable[[Body], Any], value: Value) -> Matcher:
+    shape = _SHAPES.get(field, "text")
+    condition = compile_condition(value, shape, (field,))
+    _check_values(field, value)
+    if field == "service":
+        matches = condition.matches
+        if isinstance(value, Mapping) and (value.get("not") or "exists" in value):
+            raise ConditionError("a pod has several services: not and exists do not apply to them", ("service",))
+        return Matcher(field, read, Condition(lambda found: any(map(matches, found)), condition.text))
+    if shape == "text" and not callable(value):
+        return Matcher(field, lambda body: read(body) or "", condition)
+    return Matcher(field, read, condition)
+
+
+def _map_matchers(field: str, read: Callable[[Body], Any], wanted: object) -> Iterable[Matcher]:
+    if not isinstance(wanted, Mapping) or not wanted:
+        raise ConditionError(f'must be a table of at least one key, {{ app = "web" }}, not {shown(wanted)}', (field,))
+    for key, value in wanted.items():
+        condition = compile_condition(value, "text", (field, key))
+        yield Matcher(f"{field}.{key}", _member(read, key), condition)
+
+
+def _member(read: Callable[[Body], Any], key: str) -> Callable[[Body], Any]:
+    return lambda body: found.get(key) if isinstance(found := read(body), dict) else None
+
+
+def _check_values(field: str, value: Value) -> None:
+    """Refuse values that never match: known ones in another case, and impossible namespaces."""
+    for path, text in _texts(value, (field,)):
+        right = next((known for known in _SPELLED.get(field, ()) if known.lower() == text.lower()), text)
+        if right != text:
+            raise ConditionError(f"{shown(text)} never matches; did you mean {shown(right)}?", path)
+        if field == "namespace" and (problem := namespace_problem(text)):
+            raise ConditionError(f"never matches: {problem}", path)
+
+
+def _texts(value: Value, path: Path) -> Iterable[tuple[Path, str]]:
+    """The texts that a condition compares with, and their places."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key in {"equals", "one_of"} & set(value):
+            yield from _texts(value[key], (*path, key))
+    elif isinstance(value, Collection):
+        for number, item in enumerate(value):
+            yield from _texts(item, (*path, number))
+
+
+def _but(found: object) -> str:
+    if found is None or found in ("", ()):
+        return ": it does not exist"
+    text = shown(list(found) if isinstance(found, tuple) else found)
+    return f", not {text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + '...'}"
+
+
+# -- routes ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -64,7 +64,8 @@ class Checkpointed:
         self._sent = batch
         with disk_errors_retried("cannot write the checkpoint", self._path):
             make_folder(self._path.parent)
-            replace(self._path, _to_json(positions))
+            values = [with_checksum(position_as_json(position)) for position in positions.values()]
+            replace(self._path, json.dumps({"v": VERSION, "positions": values}, indent=1).encode() + b"\n")
         self._positions, self._sent = positions, None
 
     def last_position(self, stream: Stream) -> Position | None:
@@ -93,11 +94,6 @@ class Checkpointed:
     def __repr__(self) -> str:
         """Show the destination and the path."""
         return f"{type(self).__name__}({self._sink!r}, {str(self._path)!r})"
-
-
-def _to_json(positions: dict[Stream, Position]) -> bytes:
-    values = [with_checksum(position_as_json(position)) for position in positions.values()]
-    return json.dumps({"v": VERSION, "positions": values}, indent=1).encode() + b"\n"
 
 
 def _from_json(data: bytes, path: Path) -> dict[Stream, Position]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from time import time_ns
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -55,7 +55,8 @@ class DeadLetters:
             Retry: If the disk is full or fails; none of the records is written then.
         """
         rejected = {"sink": sink, "why": clip(why, _LONGEST_REASON), "time": format_micro_time(self._clock())}
-        data = b"".join(_ENCODER.encode(_with(record.body, rejected)) + b"\n" for record in records)
+        bodies = ({**each.body, "kevents": {**each.body["kevents"], "rejected": rejected}} for each in records)
+        data = b"".join(_ENCODER.encode(body) + b"\n" for body in bodies)
         with self._lock, disk_errors_retried("cannot write dead letters to", self._path):
             is_new = not self._path.exists()
             if is_new:
@@ -71,10 +72,6 @@ class DeadLetters:
     def __repr__(self) -> str:
         """Show the path."""
         return f"{type(self).__name__}({str(self._path)!r})"
-
-
-def _with(body: dict[str, Any], rejected: dict[str, str]) -> dict[str, Any]:
-    return {**body, "kevents": {**body["kevents"], "rejected": rejected}}
 
 
 def _end_of_lines(handle: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -43,7 +43,6 @@ class ElasticsearchSink(HttpSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-        ImportError: If httpx is missing.
 
     .. versionadded:: 0.1
     """
@@ -84,14 +83,16 @@ class ElasticsearchSink(HttpSink):
         except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
             results = []
         if len(results) != len(records):
-            text = self._endpoint.quote(answer[:1000].decode("utf-8", "replace"))
+            text = self._endpoint.quote(answer[:1000])
             raise Retry(f"{self._endpoint}: not the answer of a bulk API, the URL must be the base address: {text}")
         again: list[Record] = []
         why = ""
         for record, (status, result) in zip(records, results, strict=True):
             if status in _STORED:
                 continue
-            error = f"{self._endpoint}: {status} {self._endpoint.quote(_reason(result))}".rstrip()
+            kind, reason = value_at(result, "error", "type"), value_at(result, "error", "reason")
+            quoted = self._endpoint.quote(f"{kind or 'error'}: {reason or 'no reason given'}")
+            error = f"{self._endpoint}: {status} {quoted}"
             if status == _LATER or status >= _SERVER_ERROR:
                 again.append(record)
                 why = error
@@ -100,11 +101,6 @@ class ElasticsearchSink(HttpSink):
         if again:
             self._keep(again)
             raise Retry(f"{why} ({pluralize(len(again), 'document')})")
-
-
-def _reason(result: Mapping[str, Any]) -> str:
-    kind, reason = value_at(result, "error", "type"), value_at(result, "error", "reason")
-    return f"{kind or 'error'}: {reason or 'no reason given'}"
 
 
 def check_index(index: str) -> None:

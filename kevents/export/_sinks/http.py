@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import ssl
+import string
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from math import inf
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
-from urllib.parse import quote, urlsplit
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any, Final, TypeAlias
+from urllib.parse import SplitResult, quote, urlsplit
 
 from kevents import __version__
-from kevents._model.validation import how_to_install, require_positive
+from kevents._clients.transport import HIDDEN, deadline, guarded_connection, hide, secret_forms
+from kevents._model.validation import require_positive
 from kevents._model.wire import clip, format_error, printable
 from kevents._queue.outcome import retry_after
 from kevents.export._model.types import Batch, Position, Record, Reject, Retry
 from kevents.export._sinks.checkpoint import SinkWithoutPosition
 
-if TYPE_CHECKING:
-    import httpcore
-
-HIDDEN: Final = "(not shown)"
-_SHORTEST: Final = 4  # shorter values are no secrets: hiding them would hide half of every text
 _LONGEST: Final = 600
 _MOST_SEARCHED: Final = 4096
 _USER = re.compile(r"(?<=://)[^/?#\s@]+@")
@@ -36,23 +31,17 @@ class Redactor:
     """Removes known secrets, users in URLs and the queries of URLs from texts."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._values: tuple[str, ...] = ()
+        self._forms: set[str] = set()
         for secret in secrets:
             self.remember(secret)
 
     def remember(self, secret: str) -> None:
         """Hide one more secret from now on, in each of its forms."""
-        if len(secret) >= _SHORTEST:
-            forms = {form for form in _forms(secret) if len(form) >= _SHORTEST}
-            # The longest first: one may be part of another.
-            self._values = tuple(sorted({*self._values, *forms}, key=len, reverse=True))
+        self._forms = self._forms | secret_forms(secret)
 
     def clean(self, text: str) -> str:
         """Remove the known secrets. Call it before a text is escaped, quoted or cut, which may leave half a secret."""
-        for value in self._values:
-            if value in text:
-                text = text.replace(value, HIDDEN)
-        return text
+        return hide(text, self._forms)
 
     def __call__(self, text: str) -> str:
         """Return a foreign text as one printable line without secrets, clipped."""
@@ -65,12 +54,6 @@ class Redactor:
         return f"{type(self).__name__}()"
 
 
-def _forms(secret: str) -> set[str]:
-    """Return the secret unchanged, and as it appears in a URL, in quotes, in JSON, and in a printable line."""
-    quoted = {repr(secret)[1:-1], json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    return {secret, secret.strip(), quote(secret, safe=""), quote(secret), printable(secret), *quoted}
-
-
 Text: TypeAlias = str | Callable[[], str]
 """A text, or a function that returns it: called for each request, so that a renewed secret is used."""
 
@@ -78,7 +61,7 @@ MOST_REFUSALS: Final = 64
 """Refused requests for one batch while its refused records are searched; then the rest is refused as a whole."""
 
 _LONGEST_ANSWER: Final = 1 << 16  # bytes
-_PIECE: Final = 1 << 16  # bytes written at once
+_PIECE: Final = 1 << 14  # bytes read at once
 _LONGEST_QUOTE: Final = 300  # characters of the answer in an error
 _SHORTEST_SECRET: Final = 8  # shorter parts of a path are ordinary words
 _LONGEST_CONNECT: Final = 10.0
@@ -88,6 +71,7 @@ _LATER: Final = frozenset({408, 425, 429})
 _SERVER_ERROR: Final = 500
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _PUBLIC_HEADERS: Final = frozenset({"content-type", "content-encoding", "accept", "user-agent"})
+_CONNECTIONS: Final = {"http": guarded_connection(HTTPConnection), "https": guarded_connection(HTTPSConnection)}
 
 
 class RefusedError(Exception):
@@ -99,11 +83,10 @@ class RefusedError(Exception):
 
 
 class Endpoint:
-    """One URL, to which requests are sent one at a time.
+    """One URL, to which requests are sent one at a time, over one connection.
 
     Raises:
         ValueError: If an argument has a wrong value.
-        ImportError: If httpx is missing.
     """
 
     def __init__(
@@ -113,99 +96,91 @@ class Endpoint:
         timeout: float,  # seconds for a request, from the connection to the end of the answer
         ca_file: str | None,  # a file of certificates to trust instead of the system's
         *,
-        method: str = "POST",  # the HTTP method
+        method: str = "POST",
         compress: str = "none",  # `gzip` or `none`
         path: str = "",  # added to the URL
     ) -> None:
         if compress not in {"gzip", "none"}:
             raise ValueError(f"compress must be 'gzip' or 'none', not {compress!r}")
-        _require_httpx()
         self._compresses = compress == "gzip"
         self._path = path
         self._url, self._headers, self._method = url, dict(headers or {}), method
         self._timeout = require_positive("timeout", timeout)
         self._tls = _tls(ca_file)
-        self._redacted = Redactor(())
-        self._network = _DeadlineBackend()
-        self._pool: httpcore.ConnectionPool | None = None
+        self._redacted = Redactor()
+        self._connection: Any = None
+        self._connected: tuple[str, str] = ("", "")  # scheme and address of the connection
         if isinstance(url, str):
-            _check_url(_join(url, path) if path else url)
-        _check_headers(self._headers)
+            _check_url(self._whole(url))
+        for name, value in self._headers.items():
+            if not _HEADER.fullmatch(name):
+                raise ValueError(f"headers: {name!r} is not the name of a header: use ASCII letters, digits and -")
+            if isinstance(value, str):
+                _value(f"the header {name}", value)
 
     def send(self, body: bytes, headers: Mapping[str, str], *, longest: int = _LONGEST_ANSWER) -> bytes:
-        """Send a request.
-
-        Returns:
-            The beginning of a successful answer.
+        """Send a request, and return the beginning of a successful answer, at most `longest` bytes.
 
         Raises:
             RefusedError: If the server refuses the request.
             Retry: If there was no answer, or another attempt may succeed.
         """
-        import httpcore  # noqa: PLC0415 - an optional package, as httpx
-        import httpx  # noqa: PLC0415
-
-        failed = httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol
-        self._network.deadline = monotonic() + self._timeout
         if self._compresses:
             body, headers = gzip.compress(body, 6, mtime=0), {**headers, "content-encoding": "gzip"}
         try:
-            request = self._request(body, headers)
-            if self._pool is None:
-                self._pool = httpcore.ConnectionPool(self._tls, network_backend=cast("Any", self._network))
-            response = self._pool.handle_request(request)
-            try:
+            with deadline(self._timeout), closing(self._request(body, headers)) as response:
                 data = self._read(response, longest)
-            finally:
-                response.close()
-        except (*failed, httpx.InvalidURL, ssl.SSLError, OSError, ValueError) as error:
+                reusable = response.isclosed() and not response.will_close
+        except (HTTPException, OSError, ValueError) as error:
+            self.close()
             raise Retry(f"{self}: {self._redacted(format_error(error))}") from None
-        self._raise_for_status(response, data)
+        if not reusable:
+            self.close()
+        self._raise_for_status(response.status, dict(response.getheaders()), data)
         return data
 
-    def _request(self, body: bytes, headers: Mapping[str, str]) -> httpcore.Request:
-        import httpcore  # noqa: PLC0415 - an optional package, as httpx
-        import httpx  # noqa: PLC0415
-
-        url = _value("the URL", self._url)
-        if self._path:
-            url = _join(url, self._path)
+    def _request(self, body: bytes, headers: Mapping[str, str]) -> HTTPResponse:
+        url = self._whole(_value("the URL", self._url))
         own = {name: _value(f"the header {name}", value) for name, value in self._headers.items()}
         self._redacted = Redactor(_secrets(url, own))
-        _check_url(url)
+        parts = _check_url(url)
         defaults = {"user-agent": f"kevents/{__version__}", "accept": "*/*", "accept-encoding": "identity"}
         merged = {**defaults, **headers, **{name.lower(): value for name, value in own.items()}}
-        raw = [(name.encode("ascii"), value.encode()) for name, value in merged.items()]
-        parsed = httpx.Request(self._method, url, content=body, headers=raw)  # adds Host and Content-Length
-        target = parsed.url
-        return httpcore.Request(
-            self._method,
-            httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path),
-            headers=parsed.headers.raw,
-            content=body,
-            extensions={"timeout": {"connect": min(self._timeout, _LONGEST_CONNECT), "pool": self._timeout}},
-        )
+        target = quote(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}", safe=string.punctuation)
+        connection = self._connect(parts)
+        connection.request(self._method, target, body, {name: value.encode() for name, value in merged.items()})
+        response: HTTPResponse = connection.getresponse()
+        return response
 
-    def _read(self, response: httpcore.Response, longest: int) -> bytes:
+    def _connect(self, parts: SplitResult) -> Any:  # noqa: ANN401 - a guarded connection
+        from urllib3.util.connection import is_connection_dropped  # noqa: PLC0415 - a dependency of the client
+
+        where = parts.scheme, parts.netloc
+        if where != self._connected or is_connection_dropped(self._connection):
+            self.close()
+            options = {"context": self._tls} if parts.scheme == "https" else {}
+            timeout = min(self._timeout, _LONGEST_CONNECT)
+            self._connection = _CONNECTIONS[parts.scheme](parts.hostname, parts.port, timeout=timeout, **options)
+            self._connection.connect()
+            self._connection.sock.settimeout(None)  # the deadline decides
+            self._connected = where
+        return self._connection
+
+    def _read(self, response: HTTPResponse, longest: int) -> bytes:
         """Read an answer up to a limit of bytes and time; a cut body is enough, the status is known."""
-        import httpcore  # noqa: PLC0415 - an optional package, as httpx
-
         data = bytearray()
-        with suppress(httpcore.ReadTimeout):
-            for piece in response.iter_stream():
+        with suppress(TimeoutError):
+            while piece := response.read(min(_PIECE, longest - len(data))):
                 data += piece
-                if len(data) >= longest:
-                    break
-        return bytes(data[:longest])
+        return bytes(data)
 
-    def _raise_for_status(self, response: httpcore.Response, data: bytes) -> None:
-        code = response.status
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+    def _raise_for_status(self, code: int, headers: Mapping[str, str], data: bytes) -> None:
         if code in range(200, 300):
             return
-        why = f"{self}: {code} {self.quote(data.decode('utf-8', 'replace'))}".rstrip()
+        why = f"{self}: {code} {self.quote(data)}".rstrip()
         if code in _REDIRECTS:
-            target = _origin(headers.get("location", "")) or "another path of the same server"
+            location = next((value for name, value in headers.items() if name.lower() == "location"), "")
+            target = _origin(location) or "another path of the same server"
             raise Retry(f"{self}: {code}, a redirect to {target}, which is not followed: configure the final URL")
         if code in _WRONG_ENDPOINT:
             raise Retry(f"{why} (the URL or the credentials are wrong; once corrected, the export continues by itself)")
@@ -213,15 +188,20 @@ class Endpoint:
             raise Retry(why, retry_after(headers, None))
         raise RefusedError(why, data)
 
-    def quote(self, text: str) -> str:
+    def quote(self, text: str | bytes) -> str:
         """Return a server's text as one short line without secrets: it may repeat the request."""
-        return clip(self._redacted(text), _LONGEST_QUOTE)
+        return clip(self._redacted(text if isinstance(text, str) else text.decode("utf-8", "replace")), _LONGEST_QUOTE)
 
     def close(self) -> None:
         """Close the connection."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+        connection, self._connection, self._connected = self._connection, None, ("", "")
+        if connection is not None:
+            connection.close()
+
+    def _whole(self, url: str) -> str:
+        if self._path and ("?" in url or "#" in url):
+            raise ValueError("the URL must be the base address, without ? and #")
+        return f"{url.strip().rstrip('/')}{self._path}" if self._path else url
 
     def __str__(self) -> str:
         """Scheme and host."""
@@ -230,54 +210,6 @@ class Endpoint:
     def __repr__(self) -> str:
         """Show scheme and host only."""
         return f"{type(self).__name__}({str(self)!r})"
-
-
-class _DeadlineBackend:
-    """The network of one endpoint. Each operation ends at the deadline of the request, however slow the server is."""
-
-    deadline = inf
-
-    def connect_tcp(self, **options: Any) -> _DeadlineStream:  # noqa: ANN401 - of httpcore
-        """Connect; called by httpcore."""
-        import httpcore  # noqa: PLC0415 - an optional package, as httpx
-
-        left = self.left(httpcore.ConnectTimeout)
-        options["timeout"] = min(options.get("timeout") or left, left)
-        return _DeadlineStream(httpcore.SyncBackend().connect_tcp(**options), self)
-
-    def left(self, expired: type[Exception]) -> float:
-        """Return the seconds until the deadline; raise `expired` after it."""
-        left = self.deadline - monotonic()
-        if left <= 0:
-            raise expired("the total time-out of the request has passed")
-        return left
-
-
-class _DeadlineStream:
-    """A connection whose operations end at the deadline."""
-
-    def __init__(self, stream: httpcore.NetworkStream, network: _DeadlineBackend) -> None:
-        self._stream = stream
-        self._network = network
-        self.close = stream.close
-        self.get_extra_info = stream.get_extra_info
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - the deadline decides
-        import httpcore  # noqa: PLC0415 - an optional package, as httpx
-
-        return self._stream.read(max_bytes, self._network.left(httpcore.ReadTimeout))
-
-    def write(self, data: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the deadline decides
-        import httpcore  # noqa: PLC0415 - an optional package, as httpx
-
-        for start in range(0, len(data), _PIECE):
-            self._stream.write(data[start : start + _PIECE], self._network.left(httpcore.WriteTimeout))
-
-    def start_tls(self, **options: Any) -> _DeadlineStream:  # noqa: ANN401 - of httpcore
-        import httpcore  # noqa: PLC0415 - an optional package, as httpx
-
-        options["timeout"] = self._network.left(httpcore.ConnectTimeout)
-        return _DeadlineStream(self._stream.start_tls(**options), self._network)
 
 
 def _value(what: str, value: Text) -> str:
@@ -297,13 +229,6 @@ def _secrets(url: str, headers: Mapping[str, str]) -> list[str]:
     return [url, parts.path, parts.query, *long, *values, *(word for value in values for word in value.split())]
 
 
-def _join(url: str, path: str) -> str:
-    """Add a path to a base address."""
-    if "?" in url or "#" in url:
-        raise ValueError("the URL must be the base address, without ? and #")
-    return f"{url.strip().rstrip('/')}{path}"
-
-
 def _origin(url: str) -> str:
     try:
         parts = urlsplit(url)
@@ -313,25 +238,18 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{port}" if parts.scheme and parts.hostname else ""
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:  # its text may hold a secret
         raise ValueError("the URL has an invalid host or port: https://host/... or https://host:port/...") from None
-    if parts.scheme not in {"http", "https"} or not host:
-        what = "without a host" if parts.scheme in {"http", "https"} else repr(parts.scheme)
+    if parts.scheme not in _CONNECTIONS or not host:
+        what = "without a host" if parts.scheme in _CONNECTIONS else repr(parts.scheme)
         raise ValueError(f"the URL must be https://host/..., not {what}")
     if parts.username or parts.password:
         raise ValueError(f"{_origin(url)}: credentials do not belong in the URL: set a header Authorization")
-
-
-def _check_headers(headers: Mapping[str, Text]) -> None:
-    for name, value in headers.items():
-        if not _HEADER.fullmatch(name):
-            raise ValueError(f"headers: {name!r} is not the name of a header: use ASCII letters, digits and -")
-        if isinstance(value, str):
-            _value(f"the header {name}", value)
+    return parts
 
 
 def _tls(ca_file: str | None) -> ssl.SSLContext:
@@ -339,13 +257,6 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_file or None)
     except (OSError, ssl.SSLError) as error:
         raise ValueError(f"ca_file {ca_file!r} cannot be read: {error}") from None
-
-
-def _require_httpx() -> None:
-    try:
-        import httpx  # noqa: F401, PLC0415 - an optional package
-    except ImportError as missing:
-        raise ImportError(f"this destination needs httpx: {how_to_install('export')} ({missing})") from missing
 
 
 class HttpSink(SinkWithoutPosition, ABC):
@@ -358,8 +269,8 @@ class HttpSink(SinkWithoutPosition, ABC):
     _halves = True
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint  # the URL of the requests
-        self._key: tuple[Position, int, str] | None = None
+        self._endpoint = endpoint
+        self._key: tuple[Position, int, str] | None = None  # of the batch
         self._parts: list[Sequence[Record]] = []  # not answered yet, the next one last
         self._refused: list[Record] = []
         self._why = ""
@@ -415,12 +326,7 @@ class HttpSink(SinkWithoutPosition, ABC):
 
     @abstractmethod
     def _send(self, records: Sequence[Record]) -> None:
-        """Send one request.
-
-        Raises:
-            RefusedError: If the server refuses the request.
-            Retry: If there was no answer, or another attempt may succeed.
-        """
+        """Send one request; raises `RefusedError` and `Retry` as the endpoint does."""
 
     def close(self) -> None:
         """Close the connection."""

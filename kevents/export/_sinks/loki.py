@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from time import time_ns
 from types import MappingProxyType
 from typing import Final, Literal
@@ -46,7 +47,6 @@ class LokiSink(HttpSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-        ImportError: If httpx is missing.
 
     .. versionadded:: 0.1
     """
@@ -78,7 +78,10 @@ class LokiSink(HttpSink):
             streams.setdefault(labels or (("job", "kevents"),), []).append(line)
         body = {
             "streams": [
-                {"stream": dict(labels), "values": [(str(time), line) for time, line in sorted(lines, key=_time)]}
+                {
+                    "stream": dict(labels),
+                    "values": [(str(time), line) for time, line in sorted(lines, key=itemgetter(0))],
+                }
                 for labels, lines in streams.items()
             ]
         }
@@ -93,7 +96,3 @@ def compile_labels(labels: Mapping[str, str]) -> list[tuple[str, TextTemplate]]:
         if not _LABEL.fullmatch(name):
             raise ValueError(f"labels: {name!r} is not the name of a label: use ASCII letters, digits and _")
     return [(name, TextTemplate(text)) for name, text in labels.items()]
-
-
-def _time(line: tuple[int, str]) -> int:
-    return line[0]

@@ -54,7 +54,7 @@ class OtlpSink(HttpSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-        ImportError: If httpx or opentelemetry-proto is missing.
+        ImportError: If opentelemetry-proto is missing.
 
     .. versionadded:: 0.1
     """

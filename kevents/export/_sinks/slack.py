@@ -27,7 +27,6 @@ class ChatSink(HttpSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-        ImportError: If httpx is missing.
     """
 
     _longest = 36_000  # bytes of the lines; Slack cuts messages of 40,000 characters
@@ -88,7 +87,6 @@ class SlackSink(ChatSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-        ImportError: If httpx is missing.
 
     .. versionadded:: 0.1
     """
@@ -114,7 +112,6 @@ class TeamsSink(ChatSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-        ImportError: If httpx is missing.
 
     .. versionadded:: 0.1
     """

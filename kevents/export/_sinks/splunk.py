@@ -40,7 +40,6 @@ class SplunkSink(HttpSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-        ImportError: If httpx is missing.
 
     .. versionadded:: 0.1
     """
@@ -81,7 +80,7 @@ class SplunkSink(HttpSink):
             raise Retry(str(refused)) from None
         code = _code(answer)
         if code != _SUCCESS:
-            text = self._endpoint.quote(answer[:1000].decode("utf-8", "replace"))
+            text = self._endpoint.quote(answer[:1000])
             raise Retry(f"{self._endpoint}: not a success of an event collector: {text}")
 
     def _event(self, record: Record) -> dict[str, Any]:

@@ -122,11 +122,6 @@ def _compile_place(place: str, text: str) -> _Fill:
     return lambda record: change(value_at(record, *steps))
 
 
-def _unix(value: Any) -> int | None:  # noqa: ANN401 - any JSON
-    nanoseconds = _unix_ns(value)
-    return None if nanoseconds is None else nanoseconds // 1_000_000_000
-
-
 def _unix_ns(value: Any) -> int | None:  # noqa: ANN401 - any JSON
     try:
         return parse_time(value)
@@ -141,7 +136,7 @@ def _to_text(value: Any) -> str:  # noqa: ANN401 - any JSON
 
 
 _FILTERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "unix": _unix,
+    "unix": lambda value: None if (found := _unix_ns(value)) is None else found // 1_000_000_000,
     "unix_ns": _unix_ns,
     "json": lambda value: _ENCODER.encode(value).decode(),
 }

@@ -39,7 +39,6 @@ class WebhookSink(HttpSink):
 
     Raises:
         ValueError: If an argument has a wrong value.
-        ImportError: If httpx is missing.
 
     .. versionadded:: 0.1
     """
@@ -80,7 +79,7 @@ class WebhookSink(HttpSink):
             bodies = separator.join(self._template.fill(record.body) for record in records)
             answer = self._endpoint.send(prefix + bodies + suffix, {"content-type": "application/json"})
         if self._ok_when and not self._is_ok(answer):
-            text = self._endpoint.quote(answer.decode("utf-8", "replace"))
+            text = self._endpoint.quote(answer)
             raise Retry(f"{self._endpoint}: the answer does not fulfil ok_when: {text}")
 
     def _is_ok(self, answer: bytes) -> bool:

@@ -1,4 +1,4 @@
 """Reads a cluster's events by list and watch, one stream for each namespace, or one for all.
 
-It uses only the model. Begin with ``source.py``, then ``stream.py``.
+It uses only the model. Begin with ``source.py``.
 """

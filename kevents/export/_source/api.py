@@ -95,14 +95,6 @@ class ApiReader:
             except UnavailableError as error:
                 raise NoAnswerError(f"{path}: {error}", accepted=True) from None
 
-    def watch(self, path: str, timeout: float) -> ResponseStream:
-        """Open a watch. Raises UnavailableError if there was no answer, or an error; the text names its status."""
-        stream = self.open(path, JSON, (_CONNECT_TIMEOUT, timeout), live=True)
-        if stream.status != _OK:
-            stream.close()
-            raise UnavailableError(f"a watch was answered with {stream.status}", retry_after=stream.retry_after)
-        return stream
-
     def open(self, path: str, accept: str, timeout: tuple[float, float], *, live: bool = False) -> ResponseStream:
         """Make one request and return the answer with its body unread, whatever its status.
 
@@ -135,6 +127,11 @@ class ApiReader:
         return ResponseStream(response, live=live)
 
 
+def events_path(scope: str) -> str:
+    """Return the path of the events of a namespace; of all namespaces, if it is empty."""
+    return f"/api/v1/namespaces/{quote(scope, safe='')}/events" if scope else "/api/v1/events"
+
+
 def refusal(stream: ResponseStream) -> Exception:
     """Return the exception for an answer that is not 200: ``GoneError`` for 410, else a ``StatusError``."""
     body = stream.read_start(_MAX_ERROR_BODY)
@@ -142,12 +139,12 @@ def refusal(stream: ResponseStream) -> Exception:
     return GoneError(str(error)) if stream.status == _GONE else error
 
 
-class EventRequests:
-    """The requests of one stream of events; one thread makes them, any thread may end them."""
+class ListWatch:
+    """The requests of a list and its watch; one thread makes them, any thread may end them (client-go: ListWatch)."""
 
-    def __init__(self, reader: ApiReader, scope: str = "") -> None:
-        self._reader = reader  # makes the requests
-        self._path = f"/api/v1/namespaces/{quote(scope, safe='')}/events" if scope else "/api/v1/events"
+    def __init__(self, reader: ApiReader, path: str) -> None:
+        self._reader = reader
+        self._path = path  # of the objects
         self._lock = threading.Lock()  # guards the two below
         self._stream: ResponseStream | None = None
         self._ended = False
@@ -166,8 +163,8 @@ class EventRequests:
             return stream.read_all(_MAX_PAGE)
 
     @contextmanager
-    def watch(self, version: str, seconds: int) -> Iterator[ResponseStream]:
-        """Open a watch for the length of a block.
+    def watch(self, version: str, seconds: int, *, bookmarks: bool = False) -> Iterator[ResponseStream]:
+        """Open a watch for the length of a block; the server ends it after so many seconds.
 
         Raises:
             GoneError: The server no longer knows the version.
@@ -175,6 +172,7 @@ class EventRequests:
             UnavailableError: There was no answer.
         """
         query = f"?watch=true&resourceVersion={quote(version, safe='')}&timeoutSeconds={seconds}"
+        query += "&allowWatchBookmarks=true" if bookmarks else ""
         timeout = (_CONNECT_TIMEOUT, seconds + _WATCH_SLACK)
         with self._opened(self._path + query, timeout, live=True) as stream:
             yield stream

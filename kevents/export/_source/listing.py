@@ -14,7 +14,7 @@ import msgspec
 
 from kevents.export._model.position import AGE, Order, number_of
 from kevents.export._model.types import Position
-from kevents.export._source.api import EventRequests
+from kevents.export._source.api import ListWatch
 from kevents.export._source.response_stream import Page, TooLargeError, decode_page
 from kevents.export._source.revision_filter import EventHeader, RevisionFilter
 
@@ -116,7 +116,7 @@ class ListResult:
 
 
 def collect(
-    requests: EventRequests, revisions: RevisionFilter, backlog: Backlog, limit: int, on_reset: Callable[[], None]
+    requests: ListWatch, revisions: RevisionFilter, backlog: Backlog, limit: int, on_reset: Callable[[], None]
 ) -> ListResult:
     """List all events and put those that have not been read into the backlog.
 
@@ -149,7 +149,7 @@ def collect(
     return ListResult(version, items, reaches_back, lowest, unreadable)
 
 
-def _pages(requests: EventRequests, limit: int) -> Iterator[Page]:
+def _pages(requests: ListWatch, limit: int) -> Iterator[Page]:
     """Yield the pages of a list. A page that is too large is requested again with half of the events, down to one."""
     token = ""
     while True:

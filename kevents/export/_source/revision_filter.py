@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from cachetools import LRUCache
 
 from kevents.export._model.position import Order, number_of
 from kevents.export._model.text import duration, shown
@@ -89,7 +89,8 @@ class Window:
     def add(self, records: Iterable[Record], position: Position, now: float) -> None:
         """Add records, in the stream's order, and the position after them."""
         for record in records:
-            key = _key(record)
+            metadata = record.body.get("metadata")
+            key = key_of(metadata) if metadata else record.id
             before = self._records.pop(key, None)
             if before is not None:
                 _absorb(record, before)
@@ -107,11 +108,6 @@ class Window:
         chunk = Chunk(tuple(self._records.values()), self._position)
         self._records, self._position, self._ends = {}, None, math.inf
         return chunk
-
-
-def _key(record: Record) -> str:
-    metadata = record.body.get("metadata")
-    return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}" if metadata else record.id
 
 
 def _absorb(record: Record, before: Record) -> None:
@@ -159,34 +155,22 @@ class EventHeader(msgspec.Struct):
         return next((count for count in counts if count is not None and count > 0), 1)
 
 
-class LastCounts:
+class LastCounts(LRUCache[str, int]):
     """The last count of each event, by namespace and name; the least recently seen are forgotten."""
 
-    __slots__ = ("_counts", "_limit", "forgotten")
-
     def __init__(self, limit: int = _MAX_REMEMBERED) -> None:
-        self._limit = limit  # the number of events
-        self._counts: OrderedDict[str, int] = OrderedDict()
+        super().__init__(limit)
         self.forgotten = 0  # the number of events that were forgotten
 
-    def __contains__(self, key: str) -> bool:
-        """True if the event is remembered."""
-        return key in self._counts
-
-    def __len__(self) -> int:
-        """The number of remembered events."""
-        return len(self._counts)
+    def popitem(self) -> tuple[str, int]:
+        """Forget an event."""
+        self.forgotten += 1
+        return super().popitem()
 
     def note(self, key: str, count: int) -> int | None:
         """Store an event's count and return the one before; None without one."""
-        counts = self._counts
-        before = counts.get(key)
-        counts[key] = count
-        if before is not None:
-            counts.move_to_end(key)
-        elif len(counts) > self._limit:
-            counts.popitem(last=False)
-            self.forgotten += 1
+        before = self.get(key)
+        self[key] = count
         return before
 
     def delta(self, key: str, count: int, *, born: bool) -> int | None:
@@ -203,23 +187,17 @@ class LastCounts:
         return count - before if count >= before else None
 
 
-class SeenRevisions:
+class SeenRevisions(LRUCache[str, str]):
     """The last revision of each event, for a server whose resourceVersions are no numbers."""
 
-    __slots__ = ("_limit", "_seen")
-
     def __init__(self, limit: int = _MAX_REMEMBERED) -> None:
-        self._limit = limit  # the number of events
-        self._seen: OrderedDict[str, str] = OrderedDict()
+        super().__init__(limit)
 
     def is_new(self, key: str, version: str) -> bool:
         """True if this is not the last revision of the event; store it."""
-        if self._seen.get(key) == version:
+        if self.get(key) == version:
             return False
-        self._seen[key] = version
-        self._seen.move_to_end(key)
-        if len(self._seen) > self._limit:
-            self._seen.popitem(last=False)
+        self[key] = version
         return True
 
 

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
 
 from kevents.testing._apiserver.faults import Garbage, Hang, Reset, Status
+from kevents.testing._apiserver.kinds import negotiate, render
 from kevents.testing._apiserver.requests import (
     Answer,
     APIError,
@@ -29,7 +30,6 @@ from kevents.testing._apiserver.requests import (
     no_such_resource,
     status_body,
 )
-from kevents.testing._apiserver.tables import negotiate, render
 
 if TYPE_CHECKING:
     import ssl
@@ -56,15 +56,11 @@ _LONGEST_LENGTH: Final = 18
 
 
 class DroppedError(Exception):
-    """The connection is closed without an answer.
-
-    Args:
-        hard: Whether it is reset.
-    """
+    """The connection is closed without an answer."""
 
     def __init__(self, *, hard: bool) -> None:
         super().__init__()
-        self.hard = hard
+        self.hard = hard  # whether it is reset
 
 
 class _MalformedError(Exception):
@@ -242,11 +238,7 @@ class Listener:
         self._waker: socket.socket | None = None
 
     def open(self) -> None:
-        """Listen; again on the same port.
-
-        Raises:
-            OSError: The port is taken.
-        """
+        """Listen; again on the same port. Raises OSError if the port is taken."""
         if self._thread is not None:
             return
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -373,11 +365,7 @@ class Handler:
         self._watches.close()
 
     def handle(self, connection: Connection, request: Incoming) -> Answer | Stream:
-        """Answer a request.
-
-        Raises:
-            DroppedError: The connection must be closed without an answer.
-        """
+        """Answer a request. Raises DroppedError: the connection must be closed without an answer."""
         self._log.started(request)
         rule = self._faults.apply(request.snapshot()) if self._faults else None
         if self._faults.closed:

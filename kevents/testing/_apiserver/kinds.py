@@ -1,51 +1,42 @@
-"""The kinds that the server knows, how their objects are read and shown, and the discovery of the API."""
+"""The kinds that the server knows, the discovery of the API, and how objects are read and shown.
+
+Objects are shown whole, as metadata only, or as the table that kubectl prints.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.events import CORE, EVENTS, from_view, to_view
-from kevents.testing._apiserver.requests import bad_request
-from kevents.testing._apiserver.schema import META, Struct, decode
+from kevents._model.wire import format_age
+from kevents.testing._apiserver.requests import APIError, bad_request
+from kevents.testing._apiserver.schema import CORE, EVENTS, META, Struct, decode, from_view, to_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from kevents.testing._apiserver.requests import Reply
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One resource of one API version.
+    """One resource of one API version."""
 
-    Attributes:
-        group: The API group, empty for core.
-        version: The version of the group.
-        kind: The kind of the objects.
-        resource: The plural in paths.
-        namespaced: Whether the objects are in namespaces.
-        short_names: Abbreviations for kubectl.
-        struct: The fields of the objects; None if they are not checked.
-        custom: Whether it stands for a custom resource.
-        name_rule: The rule for names: `segment`, `subdomain` or `label`.
-        field_labels: The fields for field selectors, besides name and namespace.
-        has_status: Whether the objects have a `status` subresource.
-        has_generation: Whether the server counts changes of the spec in `metadata.generation`.
-    """
-
-    group: str
-    version: str
-    kind: str
-    resource: str
-    namespaced: bool = True
-    short_names: tuple[str, ...] = ()
-    struct: Struct | None = None
-    custom: bool = False
-    name_rule: str = "subdomain"
-    field_labels: tuple[str, ...] = ()
-    has_status: bool = True
-    has_generation: bool = True
+    group: str  # the API group, empty for core
+    version: str  # the version of the group
+    kind: str  # the kind of the objects
+    resource: str  # the plural in paths
+    namespaced: bool = True  # whether the objects are in namespaces
+    short_names: tuple[str, ...] = ()  # abbreviations for kubectl
+    struct: Struct | None = None  # the fields of the objects; None if they are not checked
+    custom: bool = False  # whether it stands for a custom resource
+    name_rule: str = "subdomain"  # the rule for names: `segment`, `subdomain` or `label`
+    field_labels: tuple[str, ...] = ()  # the fields for field selectors, besides name and namespace
+    has_status: bool = True  # whether the objects have a `status` subresource
+    has_generation: bool = True  # whether the server counts changes of the spec in `metadata.generation`
 
     @property
     def api_version(self) -> str:
@@ -59,10 +50,6 @@ class Kind:
 
     def read(self, body: object, unknown: list[str]) -> Object:
         """Convert parsed JSON into the stored form.
-
-        Args:
-            body: The parsed JSON.
-            unknown: Gets the paths of unknown fields.
 
         Raises:
             APIError: 400 for another kind or version.
@@ -242,3 +229,207 @@ def _resource(kind: Kind) -> Object:
         "verbs": _VERBS,
     }
     return {**body, "shortNames": list(kind.short_names)} if kind.short_names else body
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The form that the client asked for."""
+
+    as_: str = ""  # the parameter `as` of `Accept`: empty, `PartialObjectMetadata`, or `Table`
+    include: str = ""  # the query parameter `includeObject`: how much of the object a row of a table has
+
+
+_PARTIAL: Final = ("PartialObjectMetadata", "PartialObjectMetadataList")
+_META: Final = "meta.k8s.io/v1"
+
+
+def negotiate(accept: str, *, listed: bool = False, include: str = "") -> Shape:
+    """Parse an `Accept` header: the first type that the server knows decides.
+
+    Raises:
+        APIError: 406 if the server knows none of the types; 400 for an unknown `includeObject`.
+    """
+    if accept in {"", "*/*", "application/json"}:
+        return Shape()
+    for wish in accept.split(","):
+        name, *parameters = [part.strip() for part in wish.split(";")]
+        given = dict(part.partition("=")[::2] for part in parameters)
+        as_ = given.get("as", "")
+        if (
+            name in {"*/*", "application/json"}
+            and as_ in {"", "Table", _PARTIAL[listed]}
+            and given.get("v", "v1") == "v1"
+        ):
+            return _table_shape(include) if as_ == "Table" else Shape(as_.removesuffix("List"))
+    types = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    raise APIError(406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {types}", {})
+
+
+def _table_shape(include: str) -> Shape:
+    if include not in {"", "Metadata", "Object", "None"}:
+        wrong = f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty"
+        raise bad_request(f"Unable to convert to Table as requested: {wrong}")
+    return Shape("Table", include)
+
+
+def render(reply: Reply, shape: Shape, now: int) -> Object:
+    """Return the body of an answer."""
+    if reply.body is not None:
+        return dict(reply.body)
+    if reply.metadata is None:
+        return render_object(reply.kind, reply.objects[0], shape, now)
+    if shape.as_ == "Table":
+        return _table(reply.kind, reply.objects, dict(reply.metadata), now, shape.include)
+    if shape.as_ == "PartialObjectMetadata":
+        items = [_partial(stored) for stored in reply.objects]
+        return {"kind": "PartialObjectMetadataList", "apiVersion": _META, "metadata": reply.metadata, "items": items}
+    items = [reply.kind.show(stored) for stored in reply.objects]
+    if not reply.kind.custom:
+        for item in items:
+            del item["kind"], item["apiVersion"]
+    head = {"kind": f"{reply.kind.kind}List", "apiVersion": reply.kind.api_version}
+    return {**head, "metadata": reply.metadata, "items": items}
+
+
+def render_object(kind: Kind, stored: Object, shape: Shape, now: int, *, header: bool = True) -> Object:
+    """Return one object; `header` is whether a table has the definitions of its columns."""
+    if shape.as_ == "PartialObjectMetadata":
+        return _partial(stored)
+    if shape.as_ == "Table":
+        version = stored["metadata"].get("resourceVersion", "")
+        return _table(kind, (stored,), {"resourceVersion": version}, now, shape.include, header=header)
+    return kind.show(stored)
+
+
+def _partial(stored: Object) -> Object:
+    return {"kind": "PartialObjectMetadata", "apiVersion": _META, "metadata": stored["metadata"]}
+
+
+def _table(
+    kind: Kind, objects: tuple[Object, ...], metadata: Object, now: int, include: str, *, header: bool = True
+) -> Object:
+    shown = {"None": lambda _: None, "Object": kind.show}.get(include, _partial)
+    rows = [{"cells": _cells(kind, stored, now), "object": shown(stored)} for stored in objects]
+    body: Object = {"kind": "Table", "apiVersion": _META, "metadata": metadata}
+    return {**body, "columnDefinitions": _columns(kind) if header else None, "rows": rows}
+
+
+_NANOSECONDS: Final = 1_000_000_000
+_EVENT_COLUMNS: Final = (
+    ("Last Seen", 0),
+    ("Type", 0),
+    ("Reason", 0),
+    ("Object", 0),
+    ("Subobject", 1),
+    ("Source", 1),
+    ("Message", 0),
+    ("First Seen", 1),
+    ("Count", 1),
+    ("Name", 1),
+)
+_COLUMNS: Final = {
+    "events": _EVENT_COLUMNS,
+    "namespaces.": (("Name", 0), ("Status", 0), ("Age", 0)),
+    "pods.": (("Name", 0), ("Ready", 0), ("Status", 0), ("Restarts", 0), ("Age", 0)),
+    "configmaps.": (("Name", 0), ("Data", 0), ("Age", 0)),
+    "nodes.": (
+        ("Name", 0),
+        ("Status", 0),
+        ("Roles", 0),
+        ("Age", 0),
+        ("Version", 0),
+        ("Internal-IP", 1),
+        ("External-IP", 1),
+        ("OS-Image", 1),
+        ("Kernel-Version", 1),
+        ("Container-Runtime", 1),
+    ),
+}
+_OTHER_COLUMNS: Final = (("Name", 0), ("Age", 0))
+
+
+def _columns(kind: Kind) -> list[Object]:
+    return [
+        {
+            "name": name,
+            "type": "string",
+            "format": "name" if name == "Name" else "",
+            "description": f"{name} of the {kind.kind}",
+            "priority": priority,  # 1: only in wide output
+        }
+        for name, priority in _COLUMNS.get(kind.bucket, _OTHER_COLUMNS)
+    ]
+
+
+def _cells(kind: Kind, stored: Object, now: int) -> list[object]:
+    if kind.bucket == "events":
+        return _event_cells(stored, now)
+    if kind.bucket == "nodes.":
+        return _node_cells(stored, now)
+    metadata, status = stored["metadata"], stored.get("status", {})
+    cells: list[object] = []
+    if kind.bucket == "pods.":
+        statuses = status.get("containerStatuses", [])
+        ready = sum(bool(status.get("ready")) for status in statuses)
+        restarts = sum(status.get("restartCount", 0) for status in statuses)
+        containers = stored.get("spec", {}).get("containers", [])
+        cells = [f"{ready}/{len(containers)}", status.get("phase", ""), str(restarts)]
+    elif kind.bucket == "namespaces.":
+        cells = [status.get("phase", "")]
+    elif kind.bucket == "configmaps.":
+        cells = [len(stored.get("data", {}))]
+    return [metadata.get("name", ""), *cells, _age(metadata.get("creationTimestamp"), now)]
+
+
+def _event_cells(event: Object, now: int) -> list[object]:
+    involved, source = event.get("involvedObject", {}), event.get("source", {})
+    kind, name = involved.get("kind", ""), involved.get("name", "")
+    first = event.get("firstTimestamp") or event.get("eventTime")
+    series = event.get("series")
+    last = event.get("lastTimestamp") or first if series is None else series.get("lastObservedTime")
+    count = event.get("count") or 1 if series is None else series.get("count", 0)
+    component = source.get("component") or event.get("reportingComponent", "")
+    host = source.get("host") or event.get("reportingInstance", "")
+    return [
+        _age(last, now),
+        event.get("type", ""),
+        event.get("reason", ""),
+        f"{kind.lower()}/{name}" if name else kind.lower(),
+        involved.get("fieldPath", ""),
+        f"{component}, {host}" if host else component,
+        event.get("message", "").strip(),
+        _age(first, now),
+        count,
+        event["metadata"].get("name", ""),
+    ]
+
+
+def _node_cells(node: Object, now: int) -> list[object]:
+    metadata, status = node["metadata"], node.get("status", {})
+    ready = {condition.get("type"): condition.get("status") for condition in status.get("conditions", ())}.get("Ready")
+    states = ["Unknown" if ready is None else "Ready" if ready == "True" else "NotReady"]
+    if node.get("spec", {}).get("unschedulable"):
+        states.append("SchedulingDisabled")
+    prefix = "node-role.kubernetes.io/"
+    roles = sorted(key.removeprefix(prefix) for key in metadata.get("labels", {}) if key.startswith(prefix))
+    addresses = {address.get("type"): address.get("address") for address in reversed(status.get("addresses", ()))}
+    info = status.get("nodeInfo", {})
+    return [
+        metadata["name"],
+        ",".join(states),
+        ",".join(roles) or "<none>",
+        _age(metadata.get("creationTimestamp"), now),
+        info.get("kubeletVersion", ""),
+        *(addresses.get(key, "<none>") for key in ("InternalIP", "ExternalIP")),
+        *(info.get(key) or "<unknown>" for key in ("osImage", "kernelVersion", "containerRuntimeVersion")),
+    ]
+
+
+def _age(text: str | None, now: int) -> str:
+    if not text:
+        return "<unknown>"
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    seconds = int(now / _NANOSECONDS - moment.astimezone(timezone.utc).timestamp())
+    if seconds < -1:
+        return "<invalid>"
+    return format_age(seconds)

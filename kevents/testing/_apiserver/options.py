@@ -48,10 +48,6 @@ _UNESCAPED: Final = re.compile(r"(?<!\\),")
 def selector(kind: Kind, query: Mapping[str, str]) -> Callable[[Object], bool] | None:
     """Parse the `fieldSelector` and the `labelSelector` of a request.
 
-    Args:
-        kind: The kind of the objects.
-        query: The parameters of the request.
-
     Returns:
         A predicate for stored objects; None if all are selected.
 
@@ -131,17 +127,12 @@ _EXPIRED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a list.
+    """A page of a list."""
 
-    Attributes:
-        limit: The number of items; 0 for all.
-        version: The version of the list; None for the current one, `PRESENT` to continue with the current objects.
-        after: The key of the last item of the previous page; None for the first page.
-    """
-
-    limit: int
+    limit: int  # the number of items; 0 for all
+    # the version of the list; None for the current one, `PRESENT` to continue with the current objects
     version: int | None = None
-    after: tuple[str, str] | None = None
+    after: tuple[str, str] | None = None  # the key of the last item of the previous page; None for the first page
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Page:
@@ -173,11 +164,6 @@ class Page:
 
         A page ends with its last selected object, so the last page of a list may be empty.
 
-        Args:
-            items: The items of the list, sorted by key.
-            version: The version of the list.
-            selects: The selector; None for all items, whose number is known.
-
         Returns:
             The objects of the page, and the metadata of the list.
         """
@@ -206,11 +192,7 @@ def _token(version: int, after: tuple[str, str]) -> str:
 
 
 def parse_int(text: str) -> int:
-    """Parse an integer parameter; an empty one is 0.
-
-    Raises:
-        APIError: 400.
-    """
+    """Parse an integer parameter; an empty one is 0. Raises APIError: 400."""
     try:
         number = int(text or "0")
     except ValueError:
@@ -297,15 +279,10 @@ _DELETE: Final = Struct(
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """The options of a delete.
+    """The options of a delete."""
 
-    Attributes:
-        dry_run: Whether nothing is deleted.
-        preconditions: The `uid` and the `resourceVersion` that the object must have, as far as given.
-    """
-
-    dry_run: bool
-    preconditions: Mapping[str, str]
+    dry_run: bool  # whether nothing is deleted
+    preconditions: Mapping[str, str]  # the `uid` and the `resourceVersion` that the object must have, as far as given
 
     @classmethod
     def of(cls, call: Call) -> DeleteOptions:
@@ -334,11 +311,7 @@ class DeleteOptions:
         return cls(any(dry_run), given.get("preconditions", {}))
 
     def check(self, call: Call, metadata: Object) -> None:
-        """Refuse the delete if a precondition does not hold.
-
-        Raises:
-            APIError: 409.
-        """
+        """Refuse the delete if a precondition does not hold. Raises APIError: 409."""
         for key, name, fate in (
             ("uid", "UID", "deleted and then recreated"),
             ("resourceVersion", "ResourceVersion", "modified"),
@@ -372,11 +345,7 @@ def check_write(call: Call, *, apply: bool = False) -> None:
 
 
 def is_dry_run(call: Call) -> bool:
-    """Whether the request stores nothing.
-
-    Raises:
-        APIError: 422 for a `dryRun` that is not `All`.
-    """
+    """Whether the request stores nothing. Raises APIError: 422 for a `dryRun` that is not `All`."""
     return "dryRun" in call.query and _is_all(call.query["dryRun"], _OPTIONS.get(call.verb, "DeleteOptions"))
 
 

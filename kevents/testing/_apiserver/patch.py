@@ -33,11 +33,7 @@ _UNION: Final = frozenset({"finalizers"})
 
 
 def check_patch_type(kind: Kind, content_type: str) -> None:
-    """Refuse a content type that the kind does not accept for patches.
-
-    Raises:
-        APIError: 415.
-    """
+    """Refuse a content type that the kind does not accept for patches. Raises APIError: 415."""
     if content_type in {JSON_PATCH, MERGE, APPLY} or (content_type == STRATEGIC and not kind.custom):
         return
     if kind.custom:
@@ -48,11 +44,7 @@ def check_patch_type(kind: Kind, content_type: str) -> None:
 
 
 def parse_patch(request: Incoming) -> object:
-    """Return the parsed patch.
-
-    Raises:
-        APIError: 400 if it is no JSON.
-    """
+    """Return the parsed patch. Raises APIError: 400 if it is no JSON."""
     body = request.body
     if isinstance(body, bytes) or not request.raw:
         fault = json_fault(request.raw)
@@ -115,14 +107,7 @@ def json_fault(raw: bytes) -> str:
 
 
 def patch_unreadable(patch: object, view: object, error: DecodeError, content_type: str) -> APIError:
-    """422 for a patch that sets a field to a value of the wrong type.
-
-    Args:
-        patch: The patch.
-        view: The patched object.
-        error: The error.
-        content_type: The content type of the patch.
-    """
+    """422 for a patch that sets a field to a value of the wrong type."""
     if content_type == STRATEGIC:
         cause = field_invalid("patch", _go(patch), error.in_patch)
     else:
@@ -140,11 +125,6 @@ def _go(value: object) -> str:
 
 def apply_patch(view: dict[str, Any], patch: object, content_type: str) -> object:
     """Apply a patch to an object.
-
-    Args:
-        view: The object in the client's form; it is not changed.
-        patch: The parsed patch.
-        content_type: One of `STRATEGIC`, `MERGE`, `JSON_PATCH`.
 
     Returns:
         The patched object.

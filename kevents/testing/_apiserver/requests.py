@@ -158,14 +158,7 @@ def unsupported_media_type(types: str) -> APIError:
 
 
 def invalid(kind: str, name: str, causes: Iterable[Cause], group: str = "") -> APIError:
-    """422 for an object that does not pass validation.
-
-    Args:
-        kind: The kind of the object.
-        name: Its name, may be empty.
-        causes: The validation errors, at least one.
-        group: The API group of the kind.
-    """
+    """422 for an object that does not pass validation."""
     listed = list(causes)
     texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in listed))
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
@@ -331,10 +324,6 @@ class RequestLog:
     def wait_for(self, predicate: Callable[[], object], timeout: float) -> bool:
         """Wait until the predicate is true; it is evaluated after each request and each answer.
 
-        Args:
-            predicate: The condition.
-            timeout: The maximum wait in seconds.
-
         Returns:
             Whether it became true.
         """
@@ -397,11 +386,7 @@ class Call:
 
     @classmethod
     def of(cls, target: Target, request: Incoming, kinds: Kinds) -> Call:
-        """Find the kind and the verb of a request.
-
-        Raises:
-            APIError: 404 or 405.
-        """
+        """Find the kind and the verb of a request. Raises APIError: 404 or 405."""
         verb = target.verb(request)
         kind = kinds.find(target.group, target.version, target.resource)
         if kind is None or not (target.subresource == "" or (target.subresource == "status" and kind.has_status)):
@@ -420,42 +405,25 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A successful result: objects in their stored form, before they are rendered.
+    """A successful result: objects in their stored form, before they are rendered."""
 
-    Attributes:
-        kind: The kind of the objects.
-        status: The HTTP status.
-        objects: One object, or the items of a list.
-        metadata: The metadata of the list; None for a single object.
-        warnings: Texts for `Warning` headers.
-        body: The whole body, if it is no object of the kind.
-    """
-
-    kind: Kind
-    status: int
-    objects: tuple[Object, ...] = ()
-    metadata: Mapping[str, Any] | None = None
-    warnings: tuple[str, ...] = ()
-    body: Mapping[str, Any] | None = None
+    kind: Kind  # the kind of the objects
+    status: int  # the HTTP status
+    objects: tuple[Object, ...] = ()  # one object, or the items of a list
+    metadata: Mapping[str, Any] | None = None  # the metadata of the list; None for a single object
+    warnings: tuple[str, ...] = ()  # texts for `Warning` headers
+    body: Mapping[str, Any] | None = None  # the whole body, if it is no object of the kind
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete HTTP answer.
+    """A complete HTTP answer."""
 
-    Attributes:
-        status: The HTTP status.
-        body: The body.
-        content_type: Its type.
-        headers: Additional headers; a name may occur several times.
-        size: The length of the body in bytes: `body` is repeated up to it. 0 for the length of `body`.
-    """
-
-    status: int
+    status: int  # the HTTP status
     body: bytes
     content_type: str = "application/json"
-    headers: tuple[tuple[str, str], ...] = ()
-    size: int = 0
+    headers: tuple[tuple[str, str], ...] = ()  # additional headers; a name may occur several times
+    size: int = 0  # the length of the body in bytes: `body` is repeated up to it. 0 for the length of `body`.
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import uuid
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents.testing._apiserver.events import validate_create, validate_update, without_zero_times
 from kevents.testing._apiserver.options import (
     PRESENT,
     DeleteOptions,
@@ -45,7 +44,15 @@ from kevents.testing._apiserver.requests import (
     not_found,
     unsupported_media_type,
 )
-from kevents.testing._apiserver.schema import META, DecodeError, metadata_causes, object_name_causes
+from kevents.testing._apiserver.schema import (
+    META,
+    DecodeError,
+    metadata_causes,
+    object_name_causes,
+    validate_create,
+    validate_update,
+    without_zero_times,
+)
 from kevents.testing._apiserver.storage import CompactedError, ExistsError, MissingError
 
 if TYPE_CHECKING:
@@ -99,25 +106,15 @@ _KEPT: Final = (  # metadata that an update cannot change
 
 
 class Resources:
-    """The verbs over a store.
-
-    Args:
-        store: The objects.
-        finalize_namespaces: Whether a deleted namespace is removed at once. If not, it stays `Terminating`, as on a
-            cluster without controllers.
-    """
+    """The verbs over a store."""
 
     def __init__(self, store: Store, *, finalize_namespaces: bool) -> None:
-        self.store = store
-        self._finalize = finalize_namespaces
+        self.store = store  # the objects
+        self._finalize = finalize_namespaces  # else a deleted one stays `Terminating`, as without controllers
         self._applied: dict[tuple[str, str], Object] = {}  # the last configuration by uid and field manager
 
     def serve(self, call: Call) -> Reply:
-        """Serve a request.
-
-        Raises:
-            APIError: The request is refused.
-        """
+        """Serve a request. Raises APIError if it is refused."""
         verbs: dict[str, Callable[[Call], Reply]] = {
             "create": self._create,
             "get": self._get,
@@ -382,21 +379,13 @@ class Resources:
         return self.store.modify(kind.bucket, found.get("namespace", ""), found["name"], marked, dry_run=dry_run)
 
     def remove(self, kind: Kind, namespace: str, name: str) -> None:
-        """Remove an object; removing a namespace removes its content.
-
-        Raises:
-            MissingError: There is no such object.
-        """
+        """Remove an object, and with a namespace its content. Raises MissingError if there is no such object."""
         self.store.delete(kind.bucket, namespace, name)
         if kind.bucket == "namespaces.":
             self.store.empty(name)
 
     def terminate(self, name: str, *, dry_run: bool = False) -> Object:
-        """Make a namespace `Terminating`, if it is not yet.
-
-        Raises:
-            MissingError: There is no such namespace.
-        """
+        """Make a namespace `Terminating`, if it is not yet. Raises MissingError if there is no such namespace."""
 
         def terminating(old: Object) -> Object:
             if "deletionTimestamp" in old["metadata"]:

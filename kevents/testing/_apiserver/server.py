@@ -66,14 +66,7 @@ class Certificate:
 
 
 def self_signed(hosts: Iterable[str]) -> Certificate:
-    """Make a certificate that is valid for one year.
-
-    Args:
-        hosts: Host names and IP addresses.
-
-    Raises:
-        ImportError: ``cryptography`` is not installed.
-    """
+    """Make a certificate that is valid for one year. Raises ImportError without `cryptography`."""
     try:
         from cryptography import x509  # noqa: PLC0415 - an extra
         from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
@@ -124,18 +117,12 @@ def _alternative_name(host: str) -> x509.GeneralName:
 
 
 class Identity:
-    """The server's certificate, made on first use.
-
-    Args:
-        host: The address of the server; the certificate is also valid for the loopback addresses.
-        context: The TLS context to use; None for a self-signed certificate.
-        ca: The certificate authority for clients, PEM, when a context is given.
-    """
+    """The server's certificate, made on first use."""
 
     def __init__(self, host: str, context: ssl.SSLContext | None, ca: str) -> None:
-        self._host = host
-        self._context = context
-        self._ca = ca
+        self._host = host  # the address of the server; the certificate is also valid for the loopback addresses
+        self._context = context  # the TLS context to use; None for a self-signed certificate
+        self._ca = ca  # the certificate authority for clients, PEM, when a context is given
         self._lock = threading.Lock()
 
     @property
@@ -157,23 +144,13 @@ class Identity:
 
     @property
     def ca(self) -> str:
-        """The certificate authority for clients, PEM.
-
-        Raises:
-            ImportError: As for `context`.
-        """
+        """The certificate authority for clients, PEM. Raises ImportError: as for `context`."""
         self.context()
         return self._ca
 
 
 def kubeconfig(url: str, token: str, ca: str = "") -> str:
-    """Return a kubeconfig as JSON, which readers of YAML accept.
-
-    Args:
-        url: The address of the server.
-        token: The bearer token.
-        ca: The certificate authority, PEM; if empty, clients do not verify the certificate.
-    """
+    """Return a kubeconfig as JSON, which readers of YAML accept."""
     cluster: dict[str, Any] = {"server": url}
     if ca:
         cluster["certificate-authority-data"] = base64.b64encode(ca.encode()).decode()

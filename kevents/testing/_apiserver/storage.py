@@ -32,25 +32,15 @@ class CompactedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of one object.
+    """A change of one object."""
 
-    Attributes:
-        type: `ADDED`, `MODIFIED` or `DELETED`.
-        version: The store's version after the change.
-        time: The time of the change by the store's clock, in nanoseconds.
-        bucket: The kind of the object.
-        namespace: Its namespace; empty if it has none.
-        object: The object after the change; the last state of a deleted one.
-        previous: The object before the change; None if it was added.
-    """
-
-    type: str
-    version: int
-    time: int
-    bucket: str
-    namespace: str
-    object: Object
-    previous: Object | None
+    type: str  # `ADDED`, `MODIFIED` or `DELETED`
+    version: int  # the store's version after the change
+    time: int  # the time of the change by the store's clock, in nanoseconds
+    bucket: str  # the kind of the object
+    namespace: str  # its namespace; empty if it has none
+    object: Object  # the object after the change; the last state of a deleted one
+    previous: Object | None  # the object before the change; None if it was added
 
     def concerns(self, bucket: str, namespace: str) -> bool:
         """Whether it is in a bucket and a namespace; an empty namespace stands for all."""
@@ -59,23 +49,14 @@ class Change:
 
 @dataclass(eq=False, slots=True)
 class Watcher:
-    """A consumer of the changes in a bucket.
+    """A consumer of the changes in a bucket."""
 
-    Attributes:
-        bucket: The kind of the objects.
-        namespace: One namespace, or empty for all.
-        since: Changes up to this version are skipped; it may be in the future.
-        wake: Called under the store's lock when there is a change.
-        cut: Called under the store's lock when the watcher is too far behind and gets no more changes.
-        pending: The changes that it has not taken yet.
-    """
-
-    bucket: str
-    namespace: str
-    since: int
-    wake: Callable[[], None]
-    cut: Callable[[], None]
-    pending: deque[Change]
+    bucket: str  # the kind of the objects
+    namespace: str  # one namespace, or empty for all
+    since: int  # changes up to this version are skipped; it may be in the future
+    wake: Callable[[], None]  # called under the store's lock when there is a change
+    cut: Callable[[], None]  # called under the store's lock when the watcher is too far behind and gets no more changes
+    pending: deque[Change]  # the changes that it has not taken yet
 
     def concerns(self, change: Change) -> bool:
         """Whether it gets the change."""
@@ -84,96 +65,12 @@ class Watcher:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of the history.
+    """The limits of the history."""
 
-    Attributes:
-        changes: The number of changes kept, at least one.
-        age: The time in seconds, by the store's clock, for which changes are kept; None for ever.
-        behind: The number of changes by which a watcher may be behind before it is cut; None for no limit.
-    """
-
-    changes: int = 10_000
-    age: float | None = None
+    changes: int = 10_000  # the number of changes kept, at least one
+    age: float | None = None  # the time in seconds, by the store's clock, for which changes are kept; None for ever
+    # the number of changes by which a watcher may be behind before it is cut; None for no limit
     behind: int | None = None
-
-
-class History:
-    """The latest changes, and the watchers. Like etcd it always keeps the last change. The store's lock guards it."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._changes: deque[Change] = deque()
-        self._watchers: list[Watcher] = []
-        self._compacted = 1
-
-    def add(self, change: Change) -> None:
-        """Add a change and wake the watchers that it concerns."""
-        self._changes.append(change)
-        self._forget(len(self._changes) - self._limits.changes)
-        for watcher in [watcher for watcher in self._watchers if watcher.concerns(change)]:
-            watcher.pending.append(change)
-            if self._limits.behind is None or len(watcher.pending) <= self._limits.behind:
-                watcher.wake()
-            else:
-                self._watchers.remove(watcher)
-                watcher.pending.clear()
-                watcher.cut()
-
-    def watch(self, watcher: Watcher) -> None:
-        """Add a watcher."""
-        self._watchers.append(watcher)
-
-    def unwatch(self, watcher: Watcher) -> None:
-        """Remove a watcher, if it is still there."""
-        if watcher in self._watchers:
-            self._watchers.remove(watcher)
-
-    def is_compacted(self, since: int) -> bool:
-        """Whether the changes after a version are no longer known."""
-        return since < self._compacted - 1
-
-    def since(self, bucket: str, namespace: str, version: int) -> Iterable[Change]:
-        """Return the changes in a bucket after a version.
-
-        Raises:
-            CompactedError: They are no longer known.
-        """
-        if self.is_compacted(version):
-            raise CompactedError
-        return (change for change in self._changes if change.version > version and change.concerns(bucket, namespace))
-
-    def undo(self, bucket: str, objects: dict[tuple[str, str], Object], version: int) -> None:
-        """Turn the current objects of a bucket into those of an earlier version that is not compacted."""
-        for change in reversed(list(self.since(bucket, "", version))):
-            key = (change.namespace, change.object["metadata"]["name"])
-            if change.previous is None:
-                del objects[key]
-            else:
-                objects[key] = change.previous
-
-    def compact(self) -> None:
-        """Forget all changes but the last."""
-        self._forget(len(self._changes) - 1)
-
-    def expire(self, now: int) -> None:
-        """Forget changes that are too old at `now`, in nanoseconds."""
-        if self._limits.age is None:
-            return
-        oldest = now - int(self._limits.age * _NANOSECONDS)
-        while len(self._changes) > 1 and self._changes[0].time < oldest:
-            self._forget(1)
-
-    def reset(self, version: int) -> None:
-        """Start again at a version; all watchers are cut."""
-        self._changes.clear()
-        self._compacted = version
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            watcher.cut()
-
-    def _forget(self, number: int) -> None:
-        for _ in range(number):
-            self._compacted = self._changes.popleft().version + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,41 +83,29 @@ class Backup:
 
 
 class Store:
-    """Objects by bucket, namespace and name.
+    """Objects by bucket, namespace and name, the latest changes, and the watchers.
 
-    Stored objects are never changed, only replaced: a caller may keep a returned object but must not change it.
-
-    Args:
-        clock: The wall clock in nanoseconds.
-        ttl: The lifetime in seconds of an object of bucket `events` after its last write; None for ever.
-        limits: The limits of the history.
+    Like etcd it always keeps the last change. Stored objects are never changed, only replaced: a caller may keep a
+    returned object but must not change it.
     """
 
     def __init__(self, clock: Callable[[], int], ttl: float | None, limits: Limits | None = None) -> None:
         self.lock = threading.RLock()
-        self.clock = clock
+        self.clock = clock  # the wall clock in nanoseconds
         self.version = 1
         self._ttl = None if ttl is None else int(ttl * _NANOSECONDS)
         self._objects: dict[str, dict[tuple[str, str], Object]] = {}
         self._expiry: OrderedDict[Key, int] = OrderedDict()
-        self._history = History(limits or Limits())
+        self._limits = limits or Limits()
+        self._changes: deque[Change] = deque()
+        self._watchers: list[Watcher] = []
+        self._compacted = 1  # the first version whose changes are known
         self._listed: tuple[str, str, int, list[Item]] = ("", "", 0, [])
 
     def create(
         self, bucket: str, namespace: str, name: str, build: Callable[[str], Object], *, dry_run: bool = False
     ) -> Object:
-        """Store a new object and return it.
-
-        Args:
-            bucket: Its kind.
-            namespace: Its namespace, or empty.
-            name: Its name.
-            build: Makes the object for a resourceVersion, which is empty in a dry run.
-            dry_run: Whether the object is not stored.
-
-        Raises:
-            ExistsError: An object of that name exists.
-        """
+        """Store a new object and return it. Raises ExistsError if an object of that name exists."""
         with self.lock:
             self._expire()
             if (namespace, name) in self._objects.setdefault(bucket, {}):
@@ -258,11 +143,7 @@ class Store:
             return new
 
     def get(self, bucket: str, namespace: str, name: str) -> Object:
-        """Return an object.
-
-        Raises:
-            MissingError: There is no such object.
-        """
+        """Return an object. Raises MissingError if there is no such object."""
         with self.lock:
             self._expire()
             try:
@@ -284,21 +165,22 @@ class Store:
         """
         with self.lock:
             self._expire()
-            if self._history.is_compacted(version - 1):
+            if version < self._compacted:
                 raise CompactedError
             if self._listed[:3] != (bucket, namespace, version):  # cached for the pages of one list
                 found = dict(self._objects.get(bucket, {}))
-                self._history.undo(bucket, found, version)
+                for change in reversed(list(self._since(bucket, "", version))):
+                    key = (change.namespace, change.object["metadata"]["name"])
+                    if change.previous is None:
+                        del found[key]
+                    else:
+                        found[key] = change.previous
                 items = sorted((item for item in found.items() if namespace in {"", item[0][0]}), key=itemgetter(0))
                 self._listed = (bucket, namespace, version, items)
             return self._listed[3]
 
     def delete(self, bucket: str, namespace: str, name: str) -> None:
-        """Remove an object.
-
-        Raises:
-            MissingError: There is no such object.
-        """
+        """Remove an object. Raises MissingError if there is no such object."""
         with self.lock:
             self.get(bucket, namespace, name)
             self._remove(bucket, namespace, name)
@@ -329,30 +211,20 @@ class Store:
     def watch(
         self, bucket: str, namespace: str, since: int | None, wake: Callable[[], None], cut: Callable[[], None]
     ) -> Watcher:
-        """Register a watcher.
-
-        Args:
-            bucket: The kind to watch.
-            namespace: One namespace, or empty for all.
-            since: The version after which it starts; None to start with the existing objects.
-            wake: As of `Watcher`.
-            cut: As of `Watcher`.
-
-        Raises:
-            CompactedError: The history does not reach back to that version.
-        """
+        """Register a watcher. Raises CompactedError if the history does not reach back to that version."""
         with self.lock:
             self._expire()
             changes = self._existing(bucket, namespace)
-            pending = deque(changes if since is None else self._history.since(bucket, namespace, since))
+            pending = deque(changes if since is None else self._since(bucket, namespace, since))
             watcher = Watcher(bucket, namespace, since or 0, wake, cut, pending)
-            self._history.watch(watcher)
+            self._watchers.append(watcher)
             return watcher
 
     def unwatch(self, watcher: Watcher) -> None:
         """Remove a watcher, if it is still there."""
         with self.lock:
-            self._history.unwatch(watcher)
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
 
     def take(self, watcher: Watcher) -> list[Change]:
         """Return the watcher's pending changes, and clear them."""
@@ -365,13 +237,13 @@ class Store:
     def compact(self) -> None:
         """Forget the history but for the last change."""
         with self.lock:
-            self._history.compact()
+            self._forget(len(self._changes) - 1)
 
     def is_compacted(self, since: int) -> bool:
         """Whether a watch from that version gets 410."""
         with self.lock:
             self._expire()
-            return self._history.is_compacted(since)
+            return since < self._compacted - 1
 
     def backup(self) -> Backup:
         """Return a copy of the content."""
@@ -387,7 +259,11 @@ class Store:
             self._objects = {bucket: dict(found) for bucket, found in backup.objects.items()}
             self._expiry = OrderedDict(backup.expiry)
             self._listed = ("", "", 0, [])
-            self._history.reset(backup.version)
+            self._changes.clear()
+            self._compacted = backup.version
+            watchers, self._watchers = self._watchers, []
+            for watcher in watchers:
+                watcher.cut()
 
     def _existing(self, bucket: str, namespace: str) -> Iterator[Change]:
         for (found, _), item in self.items(bucket, namespace)[0]:
@@ -401,17 +277,44 @@ class Store:
             self._expiry[key] = self.clock() + self._ttl
             self._expiry.move_to_end(key)
         kind = "ADDED" if old is None else "MODIFIED"
-        self._history.add(Change(kind, self.version, self.clock(), bucket, namespace, new, old))
+        self._add(Change(kind, self.version, self.clock(), bucket, namespace, new, old))
 
     def _remove(self, bucket: str, namespace: str, name: str) -> None:
         old = self._objects[bucket].pop((namespace, name))
         self._expiry.pop((bucket, namespace, name), None)
         self.version += 1
         last = {**old, "metadata": {**old["metadata"], "resourceVersion": str(self.version)}}
-        self._history.add(Change("DELETED", self.version, self.clock(), bucket, namespace, last, old))
+        self._add(Change("DELETED", self.version, self.clock(), bucket, namespace, last, old))
+
+    def _add(self, change: Change) -> None:
+        """Add a change and wake the watchers that it concerns."""
+        self._changes.append(change)
+        self._forget(len(self._changes) - self._limits.changes)
+        for watcher in [watcher for watcher in self._watchers if watcher.concerns(change)]:
+            watcher.pending.append(change)
+            if self._limits.behind is None or len(watcher.pending) <= self._limits.behind:
+                watcher.wake()
+            else:
+                self._watchers.remove(watcher)
+                watcher.pending.clear()
+                watcher.cut()
+
+    def _since(self, bucket: str, namespace: str, version: int) -> Iterable[Change]:
+        """Return the changes in a bucket after a version. Raises CompactedError if they are no longer known."""
+        if version < self._compacted - 1:
+            raise CompactedError
+        return (change for change in self._changes if change.version > version and change.concerns(bucket, namespace))
+
+    def _forget(self, number: int) -> None:
+        for _ in range(number):
+            self._compacted = self._changes.popleft().version + 1
 
     def _expire(self) -> None:
+        """Forget changes that are too old, and remove expired events."""
         now = self.clock()
-        self._history.expire(now)
+        if self._limits.age is not None:
+            oldest = now - int(self._limits.age * _NANOSECONDS)
+            while len(self._changes) > 1 and self._changes[0].time < oldest:
+                self._forget(1)
         while self._expiry and (first := next(iter(self._expiry.items())))[1] <= now:
             self._remove(*first[0])

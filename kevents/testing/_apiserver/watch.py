@@ -9,17 +9,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from kevents.testing._apiserver.kinds import render_object
 from kevents.testing._apiserver.options import check_list, parse_int, selector
 from kevents.testing._apiserver.requests import APIError, Stream, dump, is_true, status_body
 from kevents.testing._apiserver.storage import CompactedError
-from kevents.testing._apiserver.tables import render_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from kevents.testing._apiserver.kinds import Shape
     from kevents.testing._apiserver.requests import Call
     from kevents.testing._apiserver.storage import Change, Store, Watcher
-    from kevents.testing._apiserver.tables import Shape
 
 Object = dict[str, Any]
 
@@ -29,17 +29,11 @@ _BATCH: Final = 64
 
 
 class Watches:
-    """The watches of a server.
-
-    Args:
-        store: The objects.
-        gone: The answer to a watch from a compacted version: an `event` of type ERROR, like etcd's; the `status` 410,
-            like a cache's; or an `empty` answer, like that of some proxies.
-    """
+    """The watches of a server."""
 
     def __init__(self, store: Store, gone: str = "event") -> None:
-        self._store = store
-        self._gone = gone
+        self._store = store  # the objects
+        self._gone = gone  # the answer to a watch from a compacted version: `event`, `status` or `empty`
         self._lock = threading.Lock()
         self._bells: set[Callable[[], None]] = set()
         self._closed = False
@@ -58,11 +52,6 @@ class Watches:
 
     def stream(self, call: Call, shape: Shape, client: socket.socket) -> Stream:
         """Return the answer to a watch.
-
-        Args:
-            call: The request.
-            shape: The form of the objects.
-            client: The connection; the watch ends when the client closes it.
 
         Raises:
             APIError: 400 for a selector that cannot be parsed; 500, like the real server, for a version that is no

@@ -11,12 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents.export._config import sinks as _sinkconfig
-from kevents.export._config.file import ConfigError, Lines, load, parse
-from kevents.export._config.schema import ClusterConfig, EnrichConfig, HealthConfig, SourceConfig
+from kevents.export._config.file import (
+    ClusterConfig,
+    ConfigError,
+    EnrichConfig,
+    HealthConfig,
+    Lines,
+    SourceConfig,
+    load,
+    parse,
+)
 from kevents.export._config.table_reader import Secret
 from kevents.export._model.text import duration, size
-from kevents.export._operate import build as _build
 from kevents.export._route.routes import Route
 from tests.support.collector import no_collection
 
@@ -425,11 +431,6 @@ def test_repr_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.sinks["hook"].options["headers"]["Authorization"].reveal() == "hunter2"
     assert "hunter2" not in repr(config)
     assert "Secret(env='TOKEN', file='')" in repr(config)
-
-
-def test_every_kind_is_made() -> None:
-    """Each type of sink in the configuration can also be built."""
-    assert sorted(_build._MAKERS) == sorted(_sinkconfig._READERS)
 
 
 # -- line numbers of keys ---------------------------------------------------------------------------------------------

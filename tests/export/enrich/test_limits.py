@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents.export._enrich.limits import NegativeCache, RateLimiter
+from kevents.export._enrich.fetcher import NegativeCache, RateLimiter
 
 
 def test_burst_then_rate() -> None:

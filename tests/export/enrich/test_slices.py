@@ -17,7 +17,7 @@ from kevents._runtime.log import LimitedLog
 from kevents.export import Enricher
 from kevents.export._enrich import services as _slices
 from kevents.export._enrich.services import ServiceIndex, SliceWatch
-from kevents.export._source.api import Answer, ApiReader
+from kevents.export._source.api import ApiReader
 from kevents.testing import APIServer, Garbage, Request, Reset, Status
 from tests.support.metadata import UIDS, record
 from tests.support.polling import poll
@@ -207,14 +207,16 @@ def test_an_error_in_a_watch(api_server: APIServer, caplog: pytest.LogCaptureFix
 
 
 class Lines:
-    """A watch whose lines are all available."""
+    """An answer of a server, with lines that have all arrived."""
+
+    status = 200
 
     def __init__(self, *events: dict[str, Any]) -> None:
         """Set the lines."""
         self._lines = [b"", *(json.dumps(event).encode() for event in events)]
 
-    def watch(self, path: str, timeout: float) -> Lines:
-        """Return itself, as a reader returns a watch."""
+    def open(self, path: str, accept: str, timeout: tuple[float, float], *, live: bool = False) -> Lines:
+        """Return itself, as a reader returns an answer."""
         return self
 
     def lines(self) -> Iterator[bytes]:
@@ -250,9 +252,9 @@ def test_an_end_in_the_middle() -> None:
 class Idle(Lines):
     """A server without slices, whose watches end immediately."""
 
-    def get(self, path: str, accept: str, timeout: float) -> Answer:
+    def read_all(self, limit: int) -> bytes:
         """Return an empty list."""
-        return Answer(200, b'{"metadata":{"resourceVersion":"5"},"items":[]}')
+        return b'{"metadata":{"resourceVersion":"5"},"items":[]}'
 
 
 @pytest.mark.parametrize("events", [[], [{"type": "ERROR", "object": {"code": 410}}], [bookmark("5")]])

@@ -11,9 +11,8 @@ import pytest
 
 from kevents._clients.sync import KubeconfigError
 from kevents.export import Checkpointed, FileSink, ObjectStoreSink, OtlpSink, Retry, StdoutSink, WebhookSink
-from kevents.export._config.file import load, parse
-from kevents.export._config.schema import ClusterConfig, Config
-from kevents.export._config.sinks import _READERS
+from kevents.export._config.file import ClusterConfig, Config, load, parse
+from kevents.export._config.sinks import _TYPES, _http_sink
 from kevents.export._config.table_reader import SecretError
 from kevents.export._model.types import Batch, Position, Record, Stream
 from kevents.export._operate.build import build, check_secrets, client_of, destination
@@ -124,9 +123,8 @@ def test_a_secret_that_goes_away(everything: Config, monkeypatch: pytest.MonkeyP
 def test_a_renewed_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each request uses the current secret."""
     asked: list[str] = []
-    monkeypatch.setattr(
-        "kevents.export._operate.build.WebhookSink", lambda **options: asked.append(options["url"]()) or options
-    )
+    make = _http_sink(lambda **options: asked.append(options["url"]()) or options)
+    monkeypatch.setitem(_TYPES, "webhook", _TYPES["webhook"]._replace(make=make))
     config = parse(
         f'checkpoints = "c"\n[sinks.a]\ntype = "webhook"\nurl = {{ file = {json.dumps(str(tmp_path / "url"))} }}\n'
         '[[routes]]\nto = "a"\nall = true\n'
@@ -223,5 +221,5 @@ _SECRETS = {
 def test_an_example_for_each_sink() -> None:
     """There is an example for each type of sink and each cloud."""
     found = {sink.type for path in CONFIGS for sink in load(path).sinks.values()}
-    assert found == set(_READERS)
+    assert found == set(_TYPES)
     assert {"s3", "gcs", "azure"} <= {path.stem for path in CONFIGS}

@@ -179,7 +179,7 @@ def test_a_sink_that_drops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 72: resolved secrets are redacted in a sink's last error."""
-    monkeypatch.setattr(KNOWN, "_values", ())
+    monkeypatch.setattr(KNOWN, "_forms", set())
     KNOWN.remember("hunter2")
     with HealthServer(Export(with_sink(dropped=0, overdue=True, last_error="401 for hunter2"))) as server:
         assert get(server.address + "/readyz")[2].endswith(": 401 for (not shown)\n")

@@ -29,7 +29,7 @@ def logged(*, as_json: bool) -> list[str]:
 @pytest.fixture(autouse=True)
 def secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """Resolve a secret."""
-    monkeypatch.setattr(KNOWN, "_values", ())
+    monkeypatch.setattr(KNOWN, "_forms", set())
     KNOWN.remember("hunter2")
 
 

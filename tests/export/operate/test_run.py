@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kevents._cli import main as _cli
-from kevents.export._config.schema import Config
+from kevents.export._config.file import Config
 from kevents.export._config.table_reader import KNOWN
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics, StreamStatistics
 from kevents.export._model.types import Stream
@@ -280,7 +280,7 @@ def test_status_of_a_failing_sink() -> None:
 
 def test_status_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 72: secrets are redacted in the status line."""
-    monkeypatch.setattr(KNOWN, "_values", ())
+    monkeypatch.setattr(KNOWN, "_forms", set())
     KNOWN.remember("hunter2")
     hook = DestinationStatistics("hook", failing=1, last_error="no hunter2")
     assert status(ExportStatistics("running", (), (hook,)), 0).endswith("failing: no (not shown)")

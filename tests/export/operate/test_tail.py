@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from kevents.export._operate import commands as _commands
 from kevents.export._operate import tail as _tail
 from kevents.export._operate.tail import (
     Columns,
-    age,
     as_json,
     as_lines,
     colourful,
@@ -278,30 +276,6 @@ def test_colourful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert not colourful(Terminal())
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (-5, "0s"),
-        (0, "0s"),
-        (119, "119s"),
-        (120, "2m"),
-        (330, "5m30s"),
-        (10_799, "179m"),
-        (10_800, "3h"),
-        (12_300, "3h25m"),
-        (100_000, "27h"),
-        (180_000, "2d2h"),
-        (700_000, "8d"),
-        (40_000_000, "462d"),
-        (80_000_000, "2y195d"),
-        (400_000_000, "12y"),
-    ],
-)
-def test_age(seconds: int, expected: str) -> None:
-    """Ages are formatted as in kubectl."""
-    assert age(seconds) == expected
 
 
 def test_ages() -> None:
@@ -578,7 +552,7 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connection retries wait in simulated time, so that their number does not depend on the machine."""
     clock = FakeClock(0)
     monkeypatch.setattr(_source, "monotonic", lambda: clock() / 1e9)
-    monkeypatch.setattr(_source, "time", SimpleNamespace(sleep=clock.advance))
+    monkeypatch.setattr(_source, "sleep", clock.advance)
 
 
 @pytest.mark.wire

@@ -16,8 +16,7 @@ from kevents._runtime.log import LimitedLog
 from kevents.export import Batch, Position, Record, Reject, Retry, Stream
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions, default_retry_wait
 from kevents.export._model.statistics import DestinationStatistics, Progress
-from kevents.export._pipeline.destination_worker import DestinationWorker
-from kevents.export._pipeline.writer import LONGEST_RETRY_AFTER, wait_retry_after
+from kevents.export._pipeline.destination_worker import LONGEST_RETRY_AFTER, DestinationWorker, wait_retry_after
 from tests.export.doubles import PATIENCE, STREAM, Clock, MemoryDeadLetters, MemorySink, position, record, records
 from tests.support.sinks import Gate
 

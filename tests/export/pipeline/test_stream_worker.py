@@ -14,7 +14,7 @@ from kevents.export import Chunk, Record
 from kevents.export._model.options import BatchOptions, Destination, QueueOptions
 from kevents.export._model.statistics import StreamStatistics
 from kevents.export._pipeline.destination_worker import DestinationWorker
-from kevents.export._pipeline.stream_worker import BoundedQueue, Routes, StreamWorker, pieces
+from kevents.export._pipeline.stream_worker import BoundedQueue, StreamWorker, pieces
 from tests.export.doubles import (
     PATIENCE,
     STREAM,
@@ -34,7 +34,9 @@ from tests.support.sinks import Gate
 class Rig:
     """A stream, its worker, and destination workers with in-memory sinks."""
 
-    def __init__(self, stream: ScriptedStream, router: Routes, sinks: dict[str, MemorySink], **parts: object) -> None:
+    def __init__(
+        self, stream: ScriptedStream, router: Everywhere | By, sinks: dict[str, MemorySink], **parts: object
+    ) -> None:
         """Create the workers."""
         self.errors: list[BaseException] = []
         self.sinks = sinks

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from kevents.export._model.types import Record, Stream
-from kevents.export._route.matchers import CONDITIONS, ConditionError
-from kevents.export._route.routes import Route, Router
+from kevents.export._route.routes import CONDITIONS, ConditionError, Route, Router
 
 EVENT: dict[str, Any] = {
     "metadata": {"name": "web-0.1", "namespace": "shop", "uid": "e-1", "resourceVersion": "7"},

@@ -8,8 +8,6 @@ import json
 import logging
 import socket
 import ssl
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -406,7 +404,7 @@ def test_no_answer(server: Scripted) -> None:
     server.answers = [None]
     with closing(WebhookSink(server.url, timeout=0.3)) as sink:
         began = time.monotonic()
-        with pytest.raises(Retry, match=r"ReadTimeout"):
+        with pytest.raises(Retry, match=r"TimeoutError"):
             sink.write(batch([1]))
         assert time.monotonic() - began < 20  # the default is 30 s
         sink.write(batch([1]))
@@ -418,7 +416,10 @@ def test_unreachable(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     for url in (f"http://127.0.0.1:{port}/{TOKEN}", f"http://no-such-host.invalid/{TOKEN}"):
-        with closing(WebhookSink(url)) as sink, pytest.raises(Retry, match="ConnectError") as caught:
+        with (
+            closing(WebhookSink(url)) as sink,
+            pytest.raises(Retry, match=r"Refused|gaierror") as caught,
+        ):
             sink.write(batch([1]))
         assert TOKEN not in str(caught.value)
 
@@ -485,18 +486,8 @@ def test_closed_connections(server: Scripted) -> None:
     """Closing the sink closes its sockets."""
     with closing(WebhookSink(server.url)) as sink:
         sink.write(batch([1]))
-    gc.collect()  # an open socket would cause a warning, and warnings are errors
-    assert sink._endpoint._pool is None
-
-
-def test_without_httpx() -> None:
-    """Without httpx, the error names the extra."""
-    script = (
-        "import sys; sys.modules['httpx'] = None\nfrom kevents.export import WebhookSink\n"
-        "try:\n    WebhookSink('https://x')\nexcept ImportError as error:\n    print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("this destination needs httpx: pip install 'kevents[export]'")
+    gc.collect()  # a socket left open would be a warning, and warnings are errors
+    assert sink._endpoint._connection is None
 
 
 def test_tls_is_never_off(sink: WebhookSink) -> None:

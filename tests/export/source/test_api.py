@@ -11,7 +11,7 @@ import pytest
 from kubernetes import config
 
 from kevents.exceptions import StatusError, UnavailableError
-from kevents.export._source.api import JSON, ApiReader, EventRequests, NoAnswerError
+from kevents.export._source.api import JSON, ApiReader, ListWatch, NoAnswerError
 from kevents.export._source.response_stream import GoneError
 from kevents.testing import APIServer, Garbage, Hang, Reset
 
@@ -129,38 +129,38 @@ def test_huge(api_server: APIServer, reader: ApiReader) -> None:
         reader.get(PODS, JSON, 5.0)
 
 
-def test_timeouts(api_server: APIServer, reader: ApiReader) -> None:
+def test_timeouts(reader: ApiReader) -> None:
     """A watch uses its own read time-out, not that of the connection."""
-    watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 30.0)
-    assert watch._socket.gettimeout() == 30.0
-    watch.end()
-    watch.close()
+    with ListWatch(reader, PODS).watch("0", 15) as watch:
+        assert watch._socket.gettimeout() == 30.0
 
 
 def test_watch(api_server: APIServer, reader: ApiReader) -> None:
     """A watch yields lines as they arrive and can be ended from another thread."""
-    watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 30.0)
-    lines = watch.lines()
-    api_server.create("v1", "pods", {"metadata": {"name": "web-0"}})
-    assert b'"web-0"' in next(lines)
-    threading.Timer(0.05, watch.end).start()
-    with pytest.raises(UnavailableError):
-        list(lines)
-    watch.close()
+    requests = ListWatch(reader, PODS)
+    with requests.watch("0", 15) as watch:
+        lines = watch.lines()
+        api_server.create("v1", "pods", {"metadata": {"name": "web-0"}})
+        assert b'"web-0"' in next(lines)
+        threading.Timer(0.05, requests.end).start()
+        with pytest.raises(UnavailableError):
+            list(lines)
 
 
 def test_watch_refused(api_server: APIServer, reader: ApiReader) -> None:
     """A watch that is answered with an error raises an error that names the status."""
-    with api_server.fail(503), pytest.raises(UnavailableError, match="503"):
-        reader.watch(f"{PODS}?watch=1", 5.0)
+    with api_server.fail(503), pytest.raises(StatusError, match="503"), ListWatch(reader, PODS).watch("", 5):
+        pass
 
 
 def test_line_without_end(api_server: APIServer, reader: ApiReader) -> None:
     """Pitfall 78: an endless line raises an error before it fills the memory."""
-    with api_server.fail(Garbage(b"x", 200, size=64 << 20)):
-        watch = reader.watch(f"{PODS}?watch=1", 5.0)
-        with pytest.raises(UnavailableError, match="a line of a watch is longer"):
-            list(watch.lines())
+    with (
+        api_server.fail(Garbage(b"x", 200, size=64 << 20)),
+        ListWatch(reader, PODS).watch("", 5) as watch,
+        pytest.raises(UnavailableError, match="a line of a watch is longer"),
+    ):
+        list(watch.lines())
 
 
 def test_credentials_of_a_watch_renewed(api_server: APIServer) -> None:
@@ -170,21 +170,21 @@ def test_credentials_of_a_watch_renewed(api_server: APIServer) -> None:
         config.new_client_from_config(str(api_server.kubeconfig(token=token))) for token in ("old-token", "new-token")
     ]
     given = iter(clients)
-    reader = ApiReader(lambda: next(given))
-    with pytest.raises(UnavailableError, match="a watch was answered with 401"):
-        reader.watch(f"{PODS}?watch=1", 5.0)
-    watch = reader.watch(f"{PODS}?watch=1&resourceVersion=0", 5.0)
-    watch.end()
-    with pytest.raises(UnavailableError):
-        list(watch.lines())
+    requests = ListWatch(ApiReader(lambda: next(given)), PODS)
+    with pytest.raises(StatusError, match="401"), requests.watch("", 5):
+        pass
+    with requests.watch("0", 5) as watch:
+        watch.end()
+        with pytest.raises(UnavailableError):
+            list(watch.lines())
     for each in clients:
         each.rest_client.pool_manager.clear()
 
 
 def test_watch_at_its_end(api_server: APIServer, reader: ApiReader) -> None:
     """A watch that the server ends yields its complete lines. An incomplete last line is dropped."""
-    with api_server.fail(Garbage(b'{"a":1}\n{"b":2}\n{"half"', 200)):
-        watch = reader.watch(f"{PODS}?watch=1", 5.0)
+    body = b'{"a":1}\n{"b":2}\n{"half"'
+    with api_server.fail(Garbage(body, 200)), ListWatch(reader, PODS).watch("", 5) as watch:
         assert list(watch.lines()) == [b'{"a":1}', b'{"b":2}']
 
 
@@ -234,4 +234,4 @@ def test_half_an_answer() -> None:
 def test_refused(api_server: APIServer, reader: ApiReader, fault: Any, raised: type[Exception]) -> None:
     """A refused request raises the matching exception, even if the body is not valid UTF-8."""
     with api_server.fail(fault), pytest.raises(raised):
-        EventRequests(reader).page(1)
+        ListWatch(reader, "/api/v1/events").page(1)

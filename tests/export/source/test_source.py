@@ -14,7 +14,7 @@ from kevents.exceptions import StatusError, UnavailableError
 from kevents.export import ClusterEventSource, Position
 from kevents.export._model.position import AGE
 from kevents.export._source import api as _api
-from kevents.export._source import stream as _stream
+from kevents.export._source import source as _source
 from kevents.export._source.listing import Backlog
 from kevents.testing import APIServer, Delay, FakeClock, Garbage, Request, Reset, Status
 from tests.export.reading import Reading, client, event, put, source
@@ -678,7 +678,7 @@ class TestFaults:
         (stream,) = source(api_server).open()
         with Reading(stream) as reading:
             reading.wait_listed()
-            monkeypatch.setattr(_stream, "_STALE", -1.0)
+            monkeypatch.setattr(_source, "_STALE", -1.0)
             expected = put(api_server, "a")
             reading.wait(lambda: stream.statistics().lists > 1)
             monkeypatch.undo()
