@@ -19,7 +19,7 @@ from kevents._model.wire import ELLIPSIS, printable
 
 LOGGER: Final = logging.getLogger("kevents")
 
-_LINE_LIMIT: Final = 1000
+LINE_LIMIT: Final = 1000
 
 
 class _Mark:
@@ -100,7 +100,7 @@ class LimitedLog:
         if suppressed is not None:
             line = text if isinstance(text, str) else text()
             more = f" (and {suppressed} more like it since the last such line)" if suppressed else ""
-            log_line(level, _shorten(line, _LINE_LIMIT - len(more)) + more, logger=logger)
+            log_line(level, shorten(line, LINE_LIMIT - len(more)) + more, logger=logger)
 
     def _admit(self, kind: tuple[Hashable, int], events: int) -> int | None:
         """Events suppressed since the last line of this kind. None if this line is suppressed as well."""
@@ -138,7 +138,7 @@ def log_line(level: int, text: str, *, logger: logging.Logger = LOGGER, error: B
     """Log one record of at most 1,000 characters, and an error's traceback. Raises only on Ctrl-C."""
     with in_kevents():
         try:
-            logger.log(level, "%s", _shorten(text, _LINE_LIMIT), exc_info=error)
+            logger.log(level, "%s", shorten(text), exc_info=error)
         except KeyboardInterrupt:
             raise  # meant for the user's code in this thread
         except BaseException as failure:  # noqa: BLE001 - a broken log handler must not break a recorder or a worker
@@ -146,7 +146,7 @@ def log_line(level: int, text: str, *, logger: logging.Logger = LOGGER, error: B
                 sys.stderr.write(f"kevents: a log handler raised {type(failure).__name__}\n")
 
 
-def _shorten(text: str, limit: int) -> str:
+def shorten(text: str, limit: int = LINE_LIMIT) -> str:
     """The text with control characters escaped, cut to ``limit`` characters."""
     line = printable(text[: limit + 1])
     return line if len(line) <= limit else line[: limit - len(ELLIPSIS)] + ELLIPSIS

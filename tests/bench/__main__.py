@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import compare, cost, growth, memory, outage, sinks, soak, versions
+from tests.bench import compare, cost, faults, growth, memory, outage, read, sinks, soak, versions
 from tests.bench.page import draw, keep
 from tests.bench.rig import ROOT, described, machine
 
@@ -45,6 +45,16 @@ def _versions(options: argparse.Namespace) -> tuple[Any, str]:
     return found, versions.table(found)
 
 
+def _faults(_: argparse.Namespace) -> tuple[Any, str]:
+    found = faults.measure()
+    return found, faults.table(found)
+
+
+def _read(_: argparse.Namespace) -> tuple[Any, str]:
+    found = read.measure()
+    return found, read.table(found)
+
+
 def _soak(options: argparse.Namespace) -> tuple[Any, str]:
     found = soak.measure(options.minutes)
     return found, soak.table(found)
@@ -56,6 +66,8 @@ OTHERS: Final[dict[str, tuple[str, Measure]]] = {
     "cost": (cost.__doc__ or "", _cost),
     "memory": (memory.__doc__ or "", _memory),
     "outage": (outage.__doc__ or "", _outage),
+    "faults": (faults.__doc__ or "", _faults),
+    "read": (read.__doc__ or "", _read),
     "soak": (soak.__doc__ or "", _soak),
     "versions": (versions.__doc__ or "", _versions),
 }

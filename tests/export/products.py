@@ -100,6 +100,8 @@ class Elasticsearch(Product):
     Attributes:
         documents: The stored documents by index and id.
         faults: The statuses of the next answers for a document, by its id.
+        created: The ids of the created documents, in order.
+        conflicts: The number of documents that were sent again.
         largest: The largest body, in bytes.
     """
 
@@ -111,6 +113,7 @@ class Elasticsearch(Product):
         self.documents: dict[tuple[str, str], dict[str, Any]] = {}
         self.faults: dict[str, list[int]] = {}
         self.created: list[str] = []
+        self.conflicts = 0
         self.largest = 100 << 20
         super().__init__()
 
@@ -145,6 +148,7 @@ class Elasticsearch(Product):
                 status, "document_parsing_exception" if status < 429 else "es_rejected_execution_exception", name
             )
         if (index, name) in self.documents:
+            self.conflicts += 1
             return _item(
                 409, "version_conflict_engine_exception", f"[{name}]: version conflict, document already exists"
             )

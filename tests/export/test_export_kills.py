@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +25,7 @@ from kevents.testing import APIServer
 from tests.export.doubles import PATIENCE
 from tests.export.held import ids_in_folder, ids_in_store
 from tests.export.moto import Moto
+from tests.export.products import Elasticsearch
 from tests.processes.export_whole import LARGEST_BATCH
 
 KILLS = int(os.environ.get("KILLS", "40"))
@@ -238,6 +239,20 @@ def test_killed_with_a_bucket(server: APIServer, tmp_path: Path, hook: Hook, mot
     }
     happened = killed(server, sinks, KILLS, hook)
     assert sorted(ids_in_store("s3://kills/events", moto.options())) == happened
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_killed_with_elasticsearch(server: APIServer, tmp_path: Path, hook: Hook) -> None:
+    """Elasticsearch stores every event as one document after the number of kills in `KILLS`. Batches are repeated."""
+    with closing(Elasticsearch()) as elastic:
+        sinks = {
+            "elastic": f"Checkpointed(ElasticsearchSink({elastic.url!r}), {str(tmp_path / 'elastic.json')!r})",
+            "webhook": f"Checkpointed(WebhookSink({hook.url!r}), {str(tmp_path / 'webhook.json')!r})",
+        }
+        happened = killed(server, sinks, KILLS, hook)
+        assert sorted(elastic.created) == happened
+        assert elastic.conflicts > 0
 
 
 def doubled(heard: list[tuple[int, str]]) -> Counter[int]:

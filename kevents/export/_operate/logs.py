@@ -13,7 +13,8 @@ from datetime import datetime, timezone
 from itertools import count
 from typing import Any, Final, TextIO
 
-from kevents._model.wire import printable
+from kevents._model.wire import clip
+from kevents._runtime.log import LINE_LIMIT, shorten
 from kevents.export._config.table_reader import KNOWN
 
 LOGGER: Final = logging.getLogger("kevents.export")
@@ -34,7 +35,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": KNOWN.clean(record.getMessage()),
+            "message": clip(KNOWN.clean(record.getMessage()), LINE_LIMIT),
             **getattr(record, FIELDS, {}),
         }
         if record.exc_info:
@@ -48,7 +49,7 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        text = f"{moment} {record.levelname} {printable(KNOWN.clean(record.getMessage()))}"
+        text = f"{moment} {record.levelname} {shorten(KNOWN.clean(record.getMessage()))}"
         if record.exc_info:
             text += "\n" + _traceback(record.exc_info).rstrip()
         return text

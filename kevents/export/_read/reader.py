@@ -112,7 +112,7 @@ def read_records(
         until: The time of the newest wanted records; a timedelta: so long ago.
         where: Selects records; None: all.
         deduplicate: Yield each record once, by its id.
-        remembered: How many ids are remembered for that: duplicates lie close together.
+        remembered: How many ids at least are remembered for that: duplicates lie close together.
         options: The options of the object store, as for :class:`ObjectStoreSink`.
         on_damage: Called at once for each part that cannot be read; no error is raised at the end then.
         **conditions: Select records as those of a :class:`Route` do: ``type="Warning"``, ``owner_name="web"``,
@@ -232,22 +232,23 @@ class _Damages:
 
 
 class _RecentIds:
-    """Remembers the last ids."""
+    """Remembers at least the last ids, at most twice as many."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._ids: dict[str, None] = {}
+        self._ids: set[str] = set()
+        self._older: set[str] = set()
 
     def is_new(self, record: Mapping[str, Any]) -> bool:
         kevents = record.get("kevents")
-        name = kevents.get("id") if isinstance(kevents, Mapping) else None
+        name = kevents.get("id") if isinstance(kevents, dict) else None
         if not isinstance(name, str):
             return True  # no id to compare
-        if name in self._ids:
+        if name in self._ids or name in self._older:
             return False
-        self._ids[name] = None
-        if len(self._ids) > self._limit:
-            del self._ids[next(iter(self._ids))]
+        self._ids.add(name)
+        if len(self._ids) >= self._limit:
+            self._ids, self._older = set(), self._ids
         return True
 
 

@@ -54,6 +54,17 @@ def test_text() -> None:
     assert second.endswith(" WARNING two\\nlines \\x1b[31m and (not shown)")
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_long_lines(*, as_json: bool) -> None:
+    """Fault 14: a message has at most 1,000 characters; a secret at the limit is redacted before the cut."""
+    stream = io.StringIO()
+    with logging_to(stream, as_json=as_json):
+        LOGGER.warning("%s hunter2 %s", "x" * 985, "y" * 10_000)
+    [line] = stream.getvalue().splitlines()
+    message = json.loads(line)["message"] if as_json else line.partition(" WARNING ")[2]
+    assert message == f"{'x' * 985} (not shown)..."
+
+
 @pytest.mark.parametrize("value", ['tok"en\\9-ü', "-----BEGIN KEY-----\nabcd\nefgh", "ends with\\"])
 @pytest.mark.parametrize("as_json", [True, False])
 def test_any_secret(value: str, *, as_json: bool) -> None:

@@ -129,6 +129,15 @@ def test_duplicates(tmp_path: Path) -> None:
     assert read(tmp_path, remembered=0) == ids_of([1, 2, 2, 3])
 
 
+def test_remembered(tmp_path: Path) -> None:
+    """At least the given number of ids is remembered, at most twice as many: memory is bounded."""
+    lines = [record(rv).line() for rv in (*range(1, 11), *range(10, 0, -1))]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    again = [int(found.partition(":")[2]) for found in read(tmp_path, remembered=4)[10:]]
+    assert again[-2:] == [2, 1]
+    assert not {10, 9, 8, 7} & set(again)
+
+
 def test_where(tmp_path: Path) -> None:
     """`where` selects records."""
     with closing(FileSink(tmp_path)) as sink:
