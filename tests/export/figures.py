@@ -155,6 +155,21 @@ def speed(listed: int, watched: int) -> dict[str, Any]:
     }
 
 
+def enrichment(events: int) -> dict[str, Any]:
+    """Measure the processor time of the enricher for each record: that of an export with it, less one without."""
+
+    def processor(*, enriched: bool) -> float:
+        with replayed(watched=events, objects=300) as api, tempfile.TemporaryDirectory() as folder:
+            enricher = Enricher(api, qps=1e6, burst=1_000_000, wait=60.0) if enriched else None
+            begun = time.process_time()
+            exported(api, FileSink(folder), lambda exporter: taken(exporter) >= events, enricher)
+            return (time.process_time() - begun) / events
+
+    processor(enriched=True)  # the first run imports and warms up
+    without = processor(enriched=False)
+    return {"events": events, "with": processor(enriched=True), "without": without}
+
+
 def lag(rate: float, seconds: int, max_age: float) -> dict[str, Any]:
     """Measure the time from an event's creation to its durability, at a steady rate."""
     events = int(rate * seconds)
@@ -199,6 +214,7 @@ def cold(events: int) -> dict[str, Any]:
 MEASURES: Final[dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]]] = {
     "speed watched": (speed, {"listed": 0, "watched": MANY}),
     "speed listed": (speed, {"listed": MANY, "watched": 0}),
+    "enrichment": (enrichment, {"events": MANY // 4}),
     "lag": (lag, {"rate": 500.0, "seconds": 30, "max_age": 1.0}),
     "dead block": (dead, {"events": TEN_MINUTES, "when_full": "block"}),
     "dead drop": (dead, {"events": TEN_MINUTES, "when_full": "drop"}),
@@ -221,6 +237,11 @@ def _speed_row(path: str) -> Callable[[dict[str, Any]], tuple[str, str, str]]:
 ROWS: Final[dict[str, Callable[[dict[str, Any]], tuple[str, str, str]]]] = {
     "speed watched": _speed_row("watch"),
     "speed listed": _speed_row("list"),
+    "enrichment": lambda found: (
+        f"processor time of the enricher for each of {found['events']:,} records about 300 objects",
+        "",
+        f"{(found['with'] - found['without']) * 1e6:.0f} µs, of {found['with'] * 1e6:.0f} µs for the whole export",
+    ),
     "lag": lambda found: (
         f"lag at 500/s, `max_age` 1 s, {found['events']:,} events",
         "p99 ≤ 1.2 s",
