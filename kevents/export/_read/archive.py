@@ -29,7 +29,7 @@ _A = TypeVar("_A")
 
 _ARCHIVE_BLOCK: Final = 2 << 20
 _AT_ONCE: Final = 8
-"""How many objects are requested at once; of each the first block is held."""
+"""How many objects are requested at once. The first block of each is held."""
 _ENDINGS: Final = (".jsonl", ".jsonl.gz")
 _OPEN: Final = tuple(f"{OPEN}{ending}" for ending in _ENDINGS)
 _NO_NAME: Final = SegmentName(0, 0)
@@ -48,12 +48,7 @@ class ArchiveError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The time of the wanted records, in nanoseconds since the epoch, both ends included.
-
-    Attributes:
-        since: Its begin.
-        until: Its end.
-    """
+    """The time of the wanted records, in nanoseconds since the epoch, both ends included."""
 
     since: int = 0
     until: int = END_OF_TIME
@@ -68,7 +63,7 @@ class Period:
         return span[0] <= self.until and span[1] >= self.since
 
     def days(self, folders: Iterable[str]) -> list[str]:
-        """Leave out the folders of days that hold no records of the period; others are kept."""
+        """Leave out the folders of days that hold no records of the period."""
         found = sorted(folders)
         days = [PurePosixPath(folder).name for folder in found]
         first = day_folder(max(self.since - _CLOCKS, 0))
@@ -98,17 +93,11 @@ ALWAYS: Final = Period()
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One file or object of an archive.
+    """One file or object of an archive."""
 
-    Attributes:
-        name: Its path or URL.
-        is_open: True if it is still written.
-        open: Opens it as a seekable binary file.
-    """
-
-    name: str
-    is_open: bool
-    open: Callable[[], BinaryIO]
+    name: str  # its path or URL
+    is_open: bool  # True while it is written
+    open: Callable[[], BinaryIO]  # opens it as a seekable file
 
 
 class _NoHeaderError(Exception):
@@ -132,10 +121,8 @@ def segments(
 ) -> Iterator[Segment]:
     """Yield the segments of an archive by folder, in the order in which they were written there.
 
-    Args:
-        source: A file, a folder, the URL of an object, or the URL of a prefix.
-        options: The options of the object store.
-        period: Segments that hold no records of it are left out.
+    Segments that hold no records of the period may be left out. The source is a file, a folder, or the URL of an object
+    or a prefix.
 
     Raises:
         ArchiveError: If there is nothing, or the store does not answer.
@@ -167,7 +154,7 @@ def _files(path: Path, period: Period) -> Iterator[Segment]:
 def _folder(folder: Path, period: Period) -> Iterator[Segment]:
     """Yield a folder's segments as they are at one moment, beside an exporter that closes and opens segments.
 
-    The open segment is opened before the closed ones are listed. It may be closed by then; it is yielded once.
+    The open segment is opened before the closed ones are listed. It may be closed by then, and is yielded once.
     """
     with ExitStack() as stack:
         opened = list(_open_segments(folder, stack))
@@ -284,19 +271,12 @@ def _open_object(store: Store, key: str, size: int | None, period: Period) -> Bi
 
 
 class _ObjectReader(io.RawIOBase):
-    """An object as a seekable file; each read is a range request.
-
-    Args:
-        store: The store.
-        key: The key of the object.
-        size: Its size, if it is known.
-        period: The wanted records: with one, only the first header is fetched at first.
-    """
+    """An object as a seekable file. Each read is a range request."""
 
     def __init__(self, store: Store, key: str, size: int | None, period: Period) -> None:
         super().__init__()
         self._store, self._key, self._place = store, key, 0
-        self._first = LONGEST_HEADER if period.bounded else _ARCHIVE_BLOCK
+        self._first = LONGEST_HEADER if period.bounded else _ARCHIVE_BLOCK  # with a period, it may be skipped
         self._size = size or self._request(lambda obstore, opened: int(obstore.head(opened, key)["size"]))
 
     def _request(self, call: Callable[[Any, Any], _A]) -> _A:

@@ -1,4 +1,4 @@
-"""Counts the occurrences of events by what they are about: which Deployments had the most warnings."""
+"""Counts the occurrences of events by owner, reason and other fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NONE: Final = "-"
 
 
 def owner_of(body: Body) -> tuple[str, str]:
-    """Return kind and name of the top owner that the enricher found; without one, those of the object itself."""
+    """Return kind and name of the top owner that the enricher found, or else of the object itself."""
     own, involved = _table(body.get("kevents")), _table(body.get("involvedObject"))
     owner = _table(own.get("topOwner")) or involved
     return str(owner.get("kind") or ""), str(owner.get("name") or "")
@@ -64,15 +64,11 @@ FIELDS: Final = tuple(_FIELDS)
 class Counts:
     """Occurrences by some fields. A record counts by its `countDelta`, and for each of the pod's services.
 
-    Args:
-        fields: Names of `FIELDS`.
-
     Raises:
-        ValueError: If one is unknown, or there are none.
+        ValueError: If a field is unknown, or there are none.
     """
 
     def __init__(self, fields: Sequence[str]) -> None:
-        """Begin with nothing."""
         for name in fields or [""]:
             if name not in _FIELDS:
                 raise ValueError(unknown("field", name, FIELDS))
@@ -82,7 +78,7 @@ class Counts:
         self._counts: Counter[Key] = Counter()
 
     def add(self, body: Body) -> None:
-        """Count a record; gap records are counted on their own."""
+        """Count a record. Gap records have a counter of their own."""
         own = _table(body.get("kevents"))
         if "gap" in own:
             self.gaps += 1

@@ -44,19 +44,12 @@ _DAYS: Final = "dt=*"
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """When a segment is closed, and how long closed segments are kept.
-
-    Attributes:
-        max_bytes: The largest size of a segment.
-        max_age: Seconds from its first record to the next batch.
-        keep: How many closed segments of a stream are kept; None: all.
-        keep_for: Seconds for which a closed segment is kept; None: for ever.
-    """
+    """When a segment is closed, and how long closed segments are kept."""
 
     max_bytes: int
-    max_age: float
-    keep: int | None = None
-    keep_for: float | None = None
+    max_age: float  # seconds from the first record to the next batch
+    keep: int | None = None  # closed segments of a stream; None: all
+    keep_for: float | None = None  # seconds; None: for ever
 
 
 class FileSink:
@@ -145,19 +138,12 @@ class FileSink:
 
 @dataclass(frozen=True, slots=True)
 class ScannedSegment:
-    """The content of a segment.
+    """The content of a segment."""
 
-    Attributes:
-        first: The first batch with records, if any.
-        last: The last batch, if any.
-        end: The offset after it.
-        damaged: True if there is something before `end` that is no complete batch.
-    """
-
-    first: BatchHeader | None
+    first: BatchHeader | None  # of the first batch with records
     last: BatchHeader | None
-    end: int
-    damaged: bool
+    end: int  # the offset after the last complete batch
+    damaged: bool  # True if something before `end` is no complete batch
 
 
 def scan_segment(path: Path, form: Format) -> ScannedSegment:
@@ -177,13 +163,7 @@ def scan_segment(path: Path, form: Format) -> ScannedSegment:
 
 
 class SegmentFolder:
-    """The folder of one stream. Used by one thread.
-
-    Args:
-        folder: The folder; created if it is missing.
-        stream: The stream.
-        form: The format of new batches.
-        rotation: When segments are closed and removed.
+    """The folder of one stream, created if it is missing. Used by one thread.
 
     Raises:
         Retry: If another process writes here.
@@ -191,7 +171,6 @@ class SegmentFolder:
     """
 
     def __init__(self, folder: Path, stream: Stream, form: Format, rotation: Rotation) -> None:
-        """Open the folder: cut off a torn tail, find the position."""
         self._folder, self._stream, self._form, self._rotation = folder, stream, form, rotation
         self._name = f"{OPEN}{form.suffix}"  # of an open segment
         self._part: Path | None = None  # the open segment
@@ -236,7 +215,7 @@ class SegmentFolder:
         parts = [part for part in self._folder.glob(f"{_DAYS}/{OPEN}.*") if part.name in forms]
         found = [(scan_segment(part, forms[part.name]), part) for part in parts]
         for content, part in sorted(found, key=lambda each: _order(each[0].last)):
-            is_newest = len(found) == 1 or _order(content.last) >= max(_order(other.last) for other, _ in found)
+            is_newest = _order(content.last) == max(_order(each.last) for each, _ in found)
             self._unsynced.add(part.parent)
             self._cut(part, content.end)
             if content.damaged:

@@ -179,12 +179,8 @@ def unwritten(batch: Batch, own: Position | None) -> Batch | None:
     Positions of a stream only grow, even when the cluster's storage was reset and resourceVersions began anew. A batch
     with a lower position is stored already.
 
-    Args:
-        batch: The batch to write.
-        own: The position that the destination has stored.
-
     Returns:
-        The records that are not stored, possibly none, with the position; None if the position is stored too.
+        The records that are not stored, possibly none, with the position; None if the position is stored, too.
     """
     if own is None:
         return batch
@@ -195,23 +191,14 @@ def unwritten(batch: Batch, own: Position | None) -> Batch | None:
 
 @dataclass(frozen=True, slots=True)
 class BatchHeader:
-    """The header that is stored with each batch of a segment.
+    """The header that is stored with each batch of a segment."""
 
-    Attributes:
-        position: The position of the stream after the batch.
-        first: The resourceVersion of its first record; that of the position without records.
-        records: The number of records.
-        oldest: The time of the oldest record, in nanoseconds since the epoch; 0 without records.
-        newest: That of the newest. A gap record counts with its whole period.
-        size: The length of the stored records in bytes.
-    """
-
-    position: Position
-    first: int
-    records: int
-    oldest: int = 0
-    newest: int = 0
-    size: int = 0
+    position: Position  # of the stream after the batch
+    first: int  # the resourceVersion of the first record, or of the position without records
+    records: int  # their number
+    oldest: int = 0  # the time of the oldest record, in nanoseconds since the epoch
+    newest: int = 0  # that of the newest; a gap record counts with its whole period
+    size: int = 0  # the length of the stored records in bytes
 
     @property
     def span(self) -> tuple[int, int]:
@@ -254,15 +241,10 @@ _NUMBERS: Final = ("first", "records", "oldest", "newest")
 
 @dataclass(frozen=True, slots=True)
 class CompleteBatch:
-    """A complete batch found in a file.
+    """A complete batch found in a file."""
 
-    Attributes:
-        header: Its header; None for a gzip member that kevents did not write.
-        end: The offset after it.
-    """
-
-    header: BatchHeader | None
-    end: int
+    header: BatchHeader | None  # None for a gzip member that kevents did not write
+    end: int  # the offset after it
 
 
 class Format(Protocol):
@@ -281,16 +263,11 @@ class Format(Protocol):
 
 
 class Gzip:
-    """One gzip member for each batch (RFC 1952).
-
-    Args:
-        level: The level of compression, 1 to 9.
-    """
+    """One gzip member for each batch (RFC 1952)."""
 
     suffix = ".jsonl.gz"
 
     def __init__(self, level: int = 6) -> None:
-        """Keep the level."""
         self._level = level
 
     def encode(self, lines: Iterable[bytes], header: BatchHeader) -> bytes:
@@ -320,17 +297,11 @@ class Gzip:
 
 @dataclass(frozen=True, slots=True)
 class FoundHeader:
-    """A header of a batch in a file.
-
-    Attributes:
-        header: The header.
-        start: The offset of the records.
-        crc32: Their checksum, in a block of plain lines; that of a gzip member follows them.
-    """
+    """A header of a batch in a file."""
 
     header: BatchHeader
-    start: int
-    crc32: int = 0
+    start: int  # the offset of the records
+    crc32: int = 0  # their checksum in a block of plain lines; in a gzip member it follows them
 
     @property
     def end(self) -> int:
@@ -345,12 +316,7 @@ def header_at(file: BinaryIO, start: int) -> FoundHeader | None:
 
 
 def header_of(head: bytes, start: int = 0) -> FoundHeader | None:
-    """Read the header from the first bytes of a batch; None if kevents did not write it.
-
-    Args:
-        head: The first 4,096 bytes, or the whole batch.
-        start: Their offset in the file.
-    """
+    """Read the header from the first 4,096 bytes of a batch; None if kevents did not write it."""
     try:
         if head.startswith(MAGIC):
             at = len(MAGIC) + 2
