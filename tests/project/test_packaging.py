@@ -87,7 +87,15 @@ def test_sdist(built: tuple[Path, Path]) -> None:
     """The sdist has the files to build, test and document the package, and no generated files."""
     with tarfile.open(built[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "docs/conf.py", "examples/minimal.py"}
+    needed = {
+        "pyproject.toml",
+        "hatch_build.py",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "docs/conf.py",
+        "examples/minimal.py",
+    }
     assert (needed | {"kevents/py.typed", "tests/conftest.py"}) - names == set()
     assert [name for name in names if "__pycache__" in name or name.startswith((".ci", ".github", "dist/"))] == []
 
@@ -101,6 +109,22 @@ def test_metadata(built: tuple[Path, Path]) -> None:
     plain = [line for line in told.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(re.split(r"[<>=!]", line)[0] for line in plain) == ["cachetools", "kubernetes", "tenacity"]
     assert {"aio", "all", "export", "kopf", "otlp", "prometheus"} <= set(told.get_all("Provides-Extra", []))
+
+
+def test_description(built: tuple[Path, Path]) -> None:
+    """The package page shows the README; each link is absolute, and those into the repository lead to files."""
+    told = metadata(built[0])
+    urls = dict(url.split(", ", 1) for url in told.get_all("Project-URL", []))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    description = told.get_payload(decode=True)
+    assert isinstance(description, bytes)
+    links = re.findall(r"\]\(([^)]+)\)", description.decode())
+    assert told["Description-Content-Type"] == "text/markdown"
+    assert len(links) == len(re.findall(r"\]\(([^)]+)\)", readme)) > 0
+    assert [link for link in links if not link.startswith("https://")] == []
+    inside = [re.split("/(?:raw|blob)/main/", link)[1] for link in links if link.startswith(f"{urls['Source']}/")]
+    assert [path for path in inside if not (ROOT / path.partition("#")[0]).is_file()] == []
+    assert {url for name, url in urls.items() if not url.startswith(urls["Source"])} == set()
 
 
 def test_version_is_said_once() -> None:
