@@ -68,7 +68,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 myst_url_schemes = {"https": None, "repository": URLS["Source"]}
 
-FOREIGN = "object, BaseException, Exception, str, tuple, dict, Enum, Protocol, Generic, Handler, Collector"
+FOREIGN = "object, BaseException, Exception, str, tuple, dict, Enum, Protocol, Generic, Handler, Filterer, Collector"
 autodoc_default_options = {
     "members": True,
     "inherited-members": FOREIGN,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ MISSING: Final = [name for name in NEEDED if importlib.util.find_spec(name) is N
 DOORS: Final = ["kevents"] + [
     module.name for module in pkgutil.walk_packages(kevents.__path__, "kevents.") if "._" not in module.name
 ]
+PUBLIC: Final = [door for door in DOORS if not door.startswith("kevents.testing.")]
+"""Without the modules of `kevents.testing`, whose names are public in the package."""
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +48,56 @@ def test_every_page_is_built(site: Path) -> None:
         assert address == "index.html" or f'href="{address}"' in landing, address
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("door", DOORS)
-def test_every_public_name_is_documented(site: Path, door: str) -> None:
-    """The reference has an entry and the source of each name that a public module exports."""
+@pytest.fixture(scope="module")
+def reference(site: Path) -> dict[str, set[str]]:
+    """The documented names of the inventory by kind (`class`, `method` ...), without aliases in private modules."""
     from sphinx.util.inventory import InventoryFile
 
     inventory = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="").data
-    documented = {name for kind, names in inventory.items() if kind.startswith("py:") for name in names}
+    kinds = {kind.removeprefix("py:"): names for kind, names in inventory.items() if kind.startswith("py:")}
+    return {kind: {name for name in names if "._" not in name} for kind, names in kinds.items()}
+
+
+def public_members(cls: type) -> set[str]:
+    """The public methods and properties of a class, those that it inherits from kevents included."""
+    found = set()
+    for name in dir(cls):
+        owner = next((base for base in cls.__mro__ if name in vars(base)), object)
+        if not name.startswith("_") and owner.__module__.startswith("kevents"):
+            member = inspect.getattr_static(cls, name)
+            if callable(member) or isinstance(member, property | classmethod | staticmethod):
+                found.add(name)
+    return found
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("door", DOORS)
+def test_every_public_name_is_documented(site: Path, reference: dict[str, set[str]], door: str) -> None:
+    """The reference has each exported name, each public method, inherited ones too, and a page with the source."""
     module = importlib.import_module(door)
-    exported = {f"{door}.{name}" for name in getattr(module, "__all__", ())}
-    assert exported - documented == set()
-    homes = {getattr(getattr(module, name.rpartition(".")[2]), "__module__", "") for name in exported}
+    exported = {name: getattr(module, name) for name in getattr(module, "__all__", ())}
+    classes = {name: value for name, value in exported.items() if inspect.isclass(value)}
+    members = {f"{name}.{member}" for name, cls in classes.items() for member in public_members(cls)}
+    documented = {name for names in reference.values() for name in names}
+    expected = {f"{door}.{name}" for name in ({*exported, *members} if door in PUBLIC else exported)}
+    assert expected - documented == set()
+    homes = {getattr(value, "__module__", "") for value in exported.values()}
     sources = {home: site / "_modules" / f"{home.replace('.', '/')}.html" for home in homes if "kevents" in home}
     assert [home for home, source in sources.items() if not source.is_file()] == []
+
+
+@pytest.mark.timeout(400)
+def test_nothing_private_is_documented(reference: dict[str, set[str]]) -> None:
+    """Each documented function, class, method and property is public, and of kevents."""
+    expected = set()
+    for door in PUBLIC:
+        module = importlib.import_module(door)
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            expected |= {f"{door}.{name}"}
+            expected |= {f"{door}.{name}.{m}" for m in (public_members(value) if inspect.isclass(value) else ())}
+    documented = set().union(*(reference.get(kind, set()) for kind in ("function", "class", "method", "property")))
+    assert {name for name in documented if not name.startswith("kevents.exceptions.")} - expected == set()
 
 
 def test_diagrams() -> None:
