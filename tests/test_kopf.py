@@ -27,10 +27,11 @@ import kubernetes.client  # noqa: E402
 
 import kevents  # noqa: E402
 import kevents.kopf  # noqa: E402
-from kevents.kopf import ConnectionApi, Login, _authorization, _path, _pool  # noqa: E402
+from kevents._clients.direct import events_path  # noqa: E402
+from kevents.kopf import LoginSink, _endpoint  # noqa: E402
 from kevents.testing import APIServer, Delay, Hang  # noqa: E402
 from tests.clients.sink_contract import MakeSink, SinkContract, event  # noqa: E402
-from tests.processes.kopf_run import Operator  # noqa: E402
+from tests.processes.kopf_run import CLIENTS, Operator  # noqa: E402
 
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": "default", "uid": "u-1"}}
 OTHER = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1", "namespace": "default", "uid": "u-2"}}
@@ -284,8 +285,8 @@ def test_drain_ends(
 def test_drain_without_login(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a login the cleanup does not wait, because kopf no longer logs in at that time."""
-    monkeypatch.setattr("kevents.kopf._configuration", kubernetes.client.Configuration)  # nothing is loaded
+    """Without a login there is nothing to wait for: kopf logs in no more when it cleans up."""
+    monkeypatch.setattr(kubernetes.client.Configuration, "_default", None)
     recorder.info(POD, "R", "m")
     assert not asyncio.run(asyncio.wait_for(recorder.cleanup(1000), 60))
     assert broadcaster.statistics().dropped == {}
@@ -305,38 +306,37 @@ class TestConnection(SinkContract):
 
         def make(path: Path, request_timeout: tuple[float, float]) -> kevents.CoreV1EventSink:
             monkeypatch.setenv("KUBECONFIG", str(path))
-            login = Login()
-            login.keep(kopf.login_with_kubeconfig(settings=kopf.OperatorSettings(), logger=logging.getLogger()))
-            return kevents.CoreV1EventSink(login.api, request_timeout=request_timeout)
+            sink = LoginSink(request_timeout=request_timeout)
+            sink.keep(kopf.login_with_kubeconfig(settings=kopf.OperatorSettings(), logger=logging.getLogger()))
+            return sink
 
         return make
 
 
-def sink_of(*infos: object) -> tuple[Login, kevents.CoreV1EventSink]:
-    """A sink with these logins, one after the other."""
-    login = Login()
+def sink_of(*infos: object) -> LoginSink:
+    """A sink that is logged in, one after the other."""
+    sink = LoginSink()
     for info in infos:
-        login.keep(info)
-    return login, kevents.CoreV1EventSink(login.api)
+        sink.keep(info)
+    return sink
 
 
 def test_later_login(api_server: APIServer) -> None:
     """A later login is used for the next request, and the old token is not sent again."""
     api_server.add_user("first", "operator")
-    login, sink = sink_of(connection(api_server, token="first"))
+    sink = sink_of(connection(api_server, token="first"))
     sink.create("default", event(name="a"))
     api_server.remove_user("operator")
     api_server.add_user("second", "operator")
-    login.keep(connection(api_server, token="second"))
+    sink.keep(connection(api_server, token="second"))
     sink.create("default", event(name="b"))
     assert [e["metadata"]["name"] for e in api_server.events()] == ["a", "b"]
     assert [r.headers["authorization"] for r in api_server.requests] == ["Bearer first", "Bearer second"]
 
 
 def test_no_credentials_twice(api_server: APIServer) -> None:
-    """A login without a result, as from kopf's own handlers when they do not apply, changes nothing."""
-    login, sink = sink_of(connection(api_server), None)
-    assert login.info is not None
+    """A login that gave nothing, as kopf's own do when they do not apply, changes nothing."""
+    sink = sink_of(connection(api_server), None)
     sink.create("default", event())
     assert len(api_server.events()) == 1
 
@@ -344,18 +344,15 @@ def test_no_credentials_twice(api_server: APIServer) -> None:
 def test_loaded_configuration(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a login handler's connection, the sink uses the loaded process-wide configuration."""
     monkeypatch.setattr(kubernetes.client.Configuration, "_default", None)
-    login, sink = sink_of()
+    sink = sink_of()
     with pytest.raises(kevents.UnavailableError, match="kopf has not logged in yet"):
         sink.create("default", event())
     configuration = kubernetes.client.Configuration(host=api_server.url)
     configuration.api_key = {"authorization": f"Bearer {api_server.token}"}
     kubernetes.client.Configuration.set_default(configuration)
-    assert login.is_there()
+    assert sink.is_logged_in()
     sink.create("default", event())
     assert [e["metadata"]["name"] for e in api_server.events()] == ["pod.1"]
-    made: Any = login.api()
-    retries = made._loaded.api_client.configuration.retries
-    assert False is retries  # kevents retries at its own times
 
 
 def test_login_after_the_first_event(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,26 +361,27 @@ def test_login_after_the_first_event(api_server: APIServer, monkeypatch: pytest.
     configuration = kubernetes.client.Configuration(host=api_server.url)
     configuration.api_key = {"authorization": "Bearer loaded"}
     monkeypatch.setattr(kubernetes.client.Configuration, "_default", configuration)
-    login, sink = sink_of()
+    sink = sink_of()
     sink.create("default", event())
     sink.patch("default", "pod.1", {"count": 2})
-    login.keep(connection(api_server))
+    sink.keep(connection(api_server))
     sink.create("default", event(name="b"))
     sink.patch("default", "b", {"count": 2})
     used = [request.headers["authorization"] for request in api_server.requests]
     assert used == ["Bearer loaded"] * 2 + [f"Bearer {api_server.token}"] * 2
 
 
-def test_a_login_with_nothing() -> None:
-    """An api without a login raises with the fix."""
+def test_a_login_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink without a login raises an error that says what to do."""
+    monkeypatch.setattr(kubernetes.client.Configuration, "_default", None)
     with pytest.raises(kevents.UnavailableError, match=r"return recorder\.logged_in"):
-        ConnectionApi(Login(), kubernetes.client).create_namespaced_event("default", {}, _request_timeout=(1, 1))
+        LoginSink().create("default", {})
 
 
 def test_several_threads(api_server: APIServer) -> None:
     """Concurrent first requests of several senders all succeed."""
     api_server.fail(Delay(0.02))
-    _, sink = sink_of(connection(api_server))
+    sink = sink_of(connection(api_server))
     threads = [threading.Thread(target=sink.create, args=("default", event(name=f"e-{n}"))) for n in range(8)]
     for thread in threads:
         thread.start()
@@ -396,9 +394,9 @@ def test_several_threads(api_server: APIServer) -> None:
 def test_paths(api_server: APIServer, name: str) -> None:
     """Pitfall 25: no namespace or name leads to another path."""
     part = quote(name, safe="")
-    assert _path(name) == f"/api/v1/namespaces/{part}/events"
-    assert _path(name, name) == f"/api/v1/namespaces/{part}/events/{part}"
-    _, sink = sink_of(connection(api_server))
+    assert events_path("", name) == f"/api/v1/namespaces/{part}/events"
+    assert events_path("events.k8s.io", name, name) == f"/apis/events.k8s.io/v1/namespaces/{part}/events/{part}"
+    sink = sink_of(connection(api_server))
     with pytest.raises(kevents.StatusError):
         sink.create(name, event(name))
     with pytest.raises(kevents.StatusError):
@@ -419,29 +417,29 @@ def test_paths(api_server: APIServer, name: str) -> None:
     ids="-".join,
 )
 def test_unusable_credentials(api_server: APIServer, fields: dict[str, Any]) -> None:
-    """Pitfall 72: unusable credentials lose no event and are not shown. A later login is used."""
-    login, sink = sink_of(connection(api_server, **fields))
+    """Pitfall 72: unusable credentials lose no event and are in no message; a later login is used."""
+    sink = sink_of(connection(api_server, **fields))
     with pytest.raises(kevents.UnavailableError) as caught:
         sink.create("default", event())
     assert "newline" not in str(caught.value)
-    login.keep(connection(api_server))
+    sink.keep(connection(api_server))
     sink.create("default", event())
     assert len(api_server.events()) == 1
 
 
 def test_insecure(api_server: APIServer) -> None:
-    """A certificate of another issuer is refused, unless the login disables the verification."""
-    _, sink = sink_of(connection(api_server, ca_data=None))
+    """A certificate of another issuer is refused, unless the login switches the check off."""
+    sink = sink_of(connection(api_server, ca_data=None))
     with pytest.raises(kevents.UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
         sink.create("default", event())
-    _, sink = sink_of(connection(api_server, ca_data=None, insecure=True))
-    with pytest.warns(Warning, match="Unverified HTTPS request"):
-        sink.create("default", event())
+    sink = sink_of(connection(api_server, ca_data=None, insecure=True))
+    sink.create("default", event())
+    assert len(api_server.events()) == 1
 
 
 def test_password(api_server: APIServer) -> None:
-    """A login with user name and password sends both, and no token."""
-    _, sink = sink_of(connection(api_server, token=None, username="me", password="secret"))
+    """A login by name and password sends both, and no token."""
+    sink = sink_of(connection(api_server, token=None, username="me", password="secret"))
     with pytest.raises(kevents.StatusError) as caught:
         sink.create("default", event())
     assert caught.value.code == 403  # an anonymous user for the server
@@ -450,33 +448,26 @@ def test_password(api_server: APIServer) -> None:
 
 
 def test_password_without_a_header() -> None:
-    """User name and password are sent, although kopf 1.44 makes no header of them."""
-    info: Any = SimpleNamespace(as_http_headers=dict, username="me", password="secret")
-    assert _authorization(info) == {"authorization": "Basic " + base64.b64encode(b"me:secret").decode()}
+    """User name and password are sent, even though kopf 1.44 makes no header of them."""
+    info: Any = SimpleNamespace(
+        server="http://h", proxy_url=None, trust_env=False, as_http_headers=dict, username="me", password="secret"
+    )
+    assert _endpoint(info).headers() == {"Authorization": "Basic " + base64.b64encode(b"me:secret").decode()}
     info.password = None
-    assert _authorization(info) == {}
-
-
-def proxy_of(info: kopf.ConnectionInfo) -> tuple[str | None, dict[str, str]]:
-    """The proxy of a connection, and the proxy's headers."""
-    pool = _pool(info)
-    return (pool.proxy.url, dict(pool.proxy_headers)) if pool.proxy else (None, {})
+    assert _endpoint(info).headers() == {}
 
 
 def test_proxy(api_server: APIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The login's proxy is used with its password, the environment's only if the login trusts the environment."""
+    """The login's proxy is used; the environment's only where the login trusts the environment."""
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("https_proxy", "http://env:3128")
-    secret = {"proxy-authorization": "Basic " + base64.b64encode(b"me:pw").decode()}
-    assert proxy_of(connection(api_server)) == (None, {})
-    assert proxy_of(connection(api_server, trust_env=True)) == ("http://env:3128", {})
-    proxy, headers = proxy_of(connection(api_server, trust_env=True, proxy_url="http://me:pw@own:3128"))
-    assert headers == secret
-    assert proxy is not None
-    assert proxy.endswith("own:3128")
+    own = "http://me:pw@own:3128"
+    assert _endpoint(connection(api_server)).proxy == ""
+    assert _endpoint(connection(api_server, trust_env=True)).proxy == "http://env:3128"
+    assert _endpoint(connection(api_server, trust_env=True, proxy_url=own)).proxy == own
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    assert proxy_of(connection(api_server, trust_env=True)) == (None, {})
+    assert _endpoint(connection(api_server, trust_env=True)).proxy == ""
 
 
 def test_unusable_kind_of_login(caplog: pytest.LogCaptureFixture) -> None:
@@ -509,14 +500,20 @@ def login(**kwargs):
 
 
 def operator(
-    folder: Path, server: APIServer, *, options: str = "", login: str = "", path: Path | None = None
+    folder: Path,
+    server: APIServer,
+    *,
+    options: str = "",
+    login: str = "",
+    path: Path | None = None,
+    hidden: tuple[str, ...] = (),
 ) -> Operator:
     """An operator for an embedded server with one widget."""
     server.register("example.com/v1", "Widget", "widgets")
     server.create("example.com/v1", "widgets", {"metadata": {"name": "w", "namespace": "default"}})
     file = folder / "operator.py"
     file.write_text(OPERATOR.format(options=options, login=login), encoding="utf-8")
-    return Operator(file, folder, path or server.kubeconfig())
+    return Operator(file, folder, path or server.kubeconfig(), hidden=hidden)
 
 
 def written(server: APIServer) -> list[str]:
@@ -532,6 +529,31 @@ def test_operator(api_server: APIServer, tmp_path: Path) -> None:
         assert running.said(r"\] kevents |Traceback|Warning") == []
     [event] = api_server.events()
     assert (event["source"]["component"], event["involvedObject"]["name"]) == ("an-operator", "w")
+
+
+LOGGED_IN = """
+@kopf.on.login()
+def login(**kwargs):
+    return recorder.logged_in(kopf.login_with_kubeconfig(**kwargs))
+"""
+
+
+@pytest.mark.parametrize("login", ["", LOGGED_IN], ids=["kopf's own login", "a login handler"])
+def test_without_a_client(api_server: APIServer, tmp_path: Path, login: str) -> None:
+    """Where only kopf and aiohttp are installed, kevents sends with kopf's credentials and needs no other package."""
+    with operator(tmp_path, api_server, login=login, hidden=CLIENTS) as running:
+        assert api_server.wait_for(lambda: written(api_server) == ["Created"], 60), running.log
+        assert running.end() == 0, running.log
+        assert running.said(r"\] kevents |Traceback|Warning") == []
+
+
+def test_without_a_client_and_another_login(api_server: APIServer, tmp_path: Path) -> None:
+    """Without a client, too, kevents never uses another identity than that of the operator's login handler."""
+    with operator(tmp_path, api_server, login=SILENT_LOGIN, hidden=CLIENTS) as running:
+        running.wait_until(lambda: running.said("kopf has not logged in yet"))
+        running.wait_until(lambda: running.said("Creation is processed: 1 succeeded"))
+        assert running.end() == 0, running.log
+    assert written(api_server) == []
 
 
 def test_no_login(api_server: APIServer, tmp_path: Path) -> None:

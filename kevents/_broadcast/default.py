@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.recorder import default_host
-from kevents._clients.sync import CoreV1EventSink, is_configured
+from kevents._clients.sync import CoreV1EventSink
 from kevents._model.objects import EventSource, ObjectReference
 from kevents._runtime.log import log_line
 from kevents.exceptions import InvalidReferenceError
@@ -51,11 +51,14 @@ def get_recorder(source: EventSource | str) -> EventRecorder:
     """
     broadcaster = _broadcasters.get("")
     if broadcaster is None:
-        made = _new_broadcaster()
+        from kevents._clients.endpoint import is_configured  # noqa: PLC0415 - TLS is loaded only for this
+
+        configured = is_configured()
+        made = _new_broadcaster(configured=configured)
         broadcaster = _broadcasters.setdefault("", made)
         if broadcaster is made:
             atexit.register(broadcaster.flush, _EXIT_TIMEOUT)
-            if not is_configured():
+            if not configured:
                 log_line(logging.WARNING, _NOT_CONFIGURED)
     return broadcaster.new_recorder(EventSource(source, default_host()) if isinstance(source, str) else source)
 
@@ -101,9 +104,9 @@ def own_pod() -> ObjectReference:
     return ObjectReference(kind="Pod", api_version="v1", namespace=namespace, name=name, uid=uid)
 
 
-def _new_broadcaster() -> EventBroadcaster:
+def _new_broadcaster(*, configured: bool) -> EventBroadcaster:
     broadcaster = EventBroadcaster()
-    if is_configured():
+    if configured:
         broadcaster.start_recording_to_sink(CoreV1EventSink())
     else:
         broadcaster.start_structured_logging()

@@ -6,7 +6,8 @@ import json
 from contextlib import suppress
 from typing import Any, Final
 
-from kevents._clients.sync import ClientSource, KubeconfigError, client_from_kubeconfig, kubeconfig
+from kevents._clients.client import ClientSource, KubeconfigError, client_from_kubeconfig
+from kevents._clients.endpoint import kubeconfig
 from kevents._clients.transport import format_redacted
 from kevents._model.wire import printable
 from kevents.exceptions import UnavailableError

@@ -13,7 +13,7 @@ import kevents
 from kevents._cli.api import ClusterError
 from kevents._cli.demo.main import SECONDS, demonstrate
 from kevents._cli.record import UsageError, record, type_and_name
-from kevents._clients.sync import KubeconfigError
+from kevents._clients.client import KubeconfigError
 from kevents._model.validation import how_to_install
 
 if TYPE_CHECKING:

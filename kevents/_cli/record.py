@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from kevents._broadcast.recorder import EventRecorder, default_host
 from kevents._cli.api import Api, ClusterError, ExistsError, FailingError, MissingError, connect
-from kevents._clients.sync import kubeconfig
+from kevents._clients.endpoint import kubeconfig
 from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents.exceptions import InvalidEventError
 

@@ -1,5 +1,6 @@
-"""Sinks over the Kubernetes clients, and the connections they use.
+"""Sinks for the API server, over connections of kevents or over a client that the user gives.
 
-Only this package and ``kevents.export`` import a Kubernetes client. Begin with ``sync.py``, the sinks for threads.
-``aio.py`` has the sinks for asyncio, ``kopf_login.py`` a sink that uses kopf's credentials.
+Only this package and ``kevents.export`` import a Kubernetes client. Begin with ``sync.py``, the sinks for threads: they
+send over their own connections (``direct.py``, ``endpoint.py``), or through the official client (``client.py``).
+``aio.py`` has the sinks for asyncio; ``transport.py`` has what all of them need of HTTP.
 """

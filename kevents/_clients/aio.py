@@ -13,35 +13,29 @@ import sys
 import weakref
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
-from kevents._clients.sync import (
-    APIS,
-    ASYNCHRONOUS,
+from kevents._clients.client import ASYNCHRONOUS, comes_from, other_api, package_of
+from kevents._clients.endpoint import UNCONFIGURED_HOSTS, kubeconfig, no_configuration
+from kevents._clients.sync import APIS, checked_timeout
+from kevents._clients.transport import (
+    MAX_BODY,
+    MAX_ERROR_BODY,
     UNAUTHORIZED,
-    UNCONFIGURED_HOSTS,
-    checked_timeout,
-    comes_from,
-    kubeconfig,
-    no_configuration,
-    other_api,
-    package_of,
+    Refusal,
+    decoded,
+    format_redacted,
+    hide_credentials,
     status_error,
-    total_timeout,
     unsendable,
 )
-from kevents._clients.transport import MAX_BODY, MAX_ERROR_BODY, decoded, format_redacted, hide_credentials
 from kevents._model.objects import Json
 from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
 from kevents._runtime.aio import run_in_thread
 from kevents.exceptions import SinkError, StatusError, UnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _CLOSING_STEPS: Final = 5
 """Iterations of the loop until closed connections, mainly those with TLS, have ended."""
@@ -313,16 +307,6 @@ class EventSink(Protocol):
         """Apply a strategic-merge patch."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """An error response with the attributes of the clients' exceptions."""
-
-    status: int
-    reason: str | None
-    headers: Mapping[str, str]
-    body: bytes
-
-
 class ClientEventSink:
     """Writes through an asynchronous Kubernetes client; a subclass chooses the API group.
 
@@ -369,8 +353,8 @@ class ClientEventSink:
         """Return a method of any of the packages that leaves the response unread and keeps the time-outs."""
         unread = getattr(api, f"{method}_without_preload_content", None)
         if unread is not None:
-            return partial(unread, _request_timeout=total_timeout(self._timeout))
-        return partial(getattr(api, method), _preload_content=False, _request_timeout=self._timeout)
+            return partial(unread, _request_timeout=self._timeout[2])
+        return partial(getattr(api, method), _preload_content=False, _request_timeout=self._timeout[:2])
 
     def _guarded(self, api: Any) -> Any:  # noqa: ANN401
         """Return a shallow copy of an api that keeps the deadline and follows no redirect; a test double unchanged.
@@ -380,15 +364,14 @@ class ClientEventSink:
         rest = getattr(getattr(api, "api_client", None), "rest_client", None)
         if not package_of(rest) or not hasattr(rest, "pool_manager"):
             return api
-        connect, read = self._timeout
         guarded = copy(api)
         guarded.api_client = copy(api.api_client)
-        guarded.api_client.rest_client = _guarded_rest(rest, connect, read)
+        guarded.api_client.rest_client = _guarded_rest(rest, self._timeout)
         return guarded
 
     def __repr__(self) -> str:
         """Show the time-outs and no credential."""
-        return f"{type(self).__name__}(request_timeout={self._timeout})"
+        return f"{type(self).__name__}(request_timeout={self._timeout[:2]})"
 
 
 class CoreV1EventSink(ClientEventSink):
@@ -459,13 +442,13 @@ async def _read(answer: Any) -> None:  # noqa: ANN401 - an aiohttp response or a
     if not success:
         plain = decoded(bytes(body), answer.headers.get("Content-Encoding", ""))
         plain = hide_credentials(plain, answer.request_info.headers)
-        raise status_error(_Refusal(status, answer.reason, answer.headers, plain))
+        raise status_error(Refusal(status, answer.reason, answer.headers, plain))
 
 
-def _guarded_rest(rest: Any, connect: float, read: float) -> Any:  # noqa: ANN401
+def _guarded_rest(rest: Any, timeout: tuple[float, float, float]) -> Any:  # noqa: ANN401
     """Return a copy of a client's REST layer whose session is wrapped; the original keeps the session."""
     guarded = object.__new__(_guarded_class(type(rest)))  # type: ignore[arg-type]
-    guarded.__dict__.update(rest.__dict__, kevents_original=rest, kevents_timeouts=(connect, read))
+    guarded.__dict__.update(rest.__dict__, kevents_original=rest, kevents_timeout=timeout)
     return guarded
 
 
@@ -475,7 +458,7 @@ def _guarded_class(base: type) -> Any:  # noqa: ANN401
         @property
         def pool_manager(self) -> object:
             session = self.kevents_original.pool_manager
-            return None if session is None else _Session(session, *self.kevents_timeouts)
+            return None if session is None else _Session(session, self.kevents_timeout)
 
         @pool_manager.setter
         def pool_manager(self, session: object) -> None:  # kubernetes.aio makes its session at the first request
@@ -487,9 +470,10 @@ def _guarded_class(base: type) -> Any:  # noqa: ANN401
 class _Session:
     """Sends the requests of a client's REST layer, in place of its aiohttp session."""
 
-    def __init__(self, session: Any, connect: float, read: float) -> None:  # noqa: ANN401
+    def __init__(self, session: Any, timeout: tuple[float, float, float]) -> None:  # noqa: ANN401
         self._session = session
-        self._timeouts = {"total": total_timeout((connect, read)), "sock_connect": connect, "sock_read": read}
+        connect, read, total = timeout
+        self._timeouts = {"total": total, "sock_connect": connect, "sock_read": read}
 
     async def request(self, **options: Any) -> Any:  # noqa: ANN401
         """Send a request that follows no redirect, ends in time and is not decompressed without a limit."""

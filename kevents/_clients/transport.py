@@ -1,12 +1,12 @@
 """HTTP for the sinks: no redirects, a total deadline for each request, bounded error bodies, no credentials in errors.
 
-The clients leave all of this to their users. A sink keeps the given client, its configuration and its credentials, but
-sends through connections of its own. They are made by :func:`guarded_manager` from the client's own connection pool.
+Both ways to send use it: kevents' own connections and those of an official client.
 """
 
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import re
@@ -14,19 +14,23 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from copy import copy
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from kevents._model.wire import clip, format_error, printable
+from kevents._queue.outcome import retry_after
+from kevents.exceptions import SinkError, StatusError, UnavailableError
 
 MAX_BODY: Final = 1 << 20
 """Bytes read of the body of a success, so that its connection can be reused."""
 MAX_ERROR_BODY: Final = 64 << 10
 """Bytes read of the body of an error, before and after decompression."""
 HIDDEN: Final = "(not shown)"
+UNAUTHORIZED: Final = 401
 
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _CHUNK: Final = 16 << 10
 _MIN_SECRET: Final = 4
 _PLAIN_HEADERS: Final = frozenset(
@@ -122,18 +126,6 @@ def decoded(body: bytes, encoding: str) -> bytes:
     return b""
 
 
-def read_error_body(response: Any) -> bytes:  # noqa: ANN401 - a urllib3 response
-    """Read at most 64 KiB of an error's body, and close the connection if there is more."""
-    body = b""
-    with suppress(Exception):  # the status is known, the body only explains it
-        body = response.read(MAX_ERROR_BODY, decode_content=False)
-    if len(body) < MAX_ERROR_BODY:
-        response.release_conn()
-    else:
-        response.close()
-    return decoded(body, response.headers.get("Content-Encoding", ""))
-
-
 # -- deadlines -------------------------------------------------------------------------------------------------------
 
 
@@ -165,136 +157,127 @@ def _remaining(timeout: float | None) -> float | None:
     return min(timeout, left) if isinstance(timeout, int | float) else left
 
 
-class _Reader(io.RawIOBase):
-    """Reads a socket until the deadline of the request that this thread is sending."""
+class Reader(io.RawIOBase):
+    """Reads a socket until the deadline of the request that this thread is sending.
 
-    def __init__(self, raw: io.RawIOBase, sock: Any) -> None:  # noqa: ANN401 - a socket, or TLS within TLS
-        self._raw = raw
+    Args:
+        sock: A socket, or TLS within TLS.
+        raw: A stream over the socket, to be closed with this one; None to read the socket itself.
+    """
+
+    def __init__(self, sock: Any, raw: Any = None) -> None:  # noqa: ANN401
+        """Read nothing."""
         self._socket = sock
         self._timeout = sock.gettimeout()
+        self._raw = raw
+        self._read_into = sock.recv_into if raw is None else raw.readinto
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401
+        """Read what has arrived."""
         self._socket.settimeout(_remaining(self._timeout))
-        return self._raw.readinto(buffer)
+        return self._read_into(buffer)  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        self._raw.close()
+        """Close the stream, not the socket."""
+        if self._raw is not None:
+            self._raw.close()
         super().close()
+
+
+class GuardedResponse(http.client.HTTPResponse):
+    """A response that is read until the deadline of its request."""
+
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        """Read nothing."""
+        super().__init__(sock, *args, **options)
+        self.fp: Any = io.BufferedReader(Reader(sock, self.fp.detach()))
+
+
+class Guard:
+    """Base class of connections of ``http.client`` that keep the deadline of their request."""
+
+    response_class = GuardedResponse
+    timeout: Any
+    sock: Any
+
+    def connect(self) -> None:
+        """Connect until the deadline."""
+        self.timeout = _remaining(self.timeout)
+        super().connect()  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:  # noqa: ANN401
+        """Send until the deadline."""
+        if self.sock is None or not isinstance(data, bytes):
+            super().send(data)  # type: ignore[misc]
+            return
+        timeout = self.sock.gettimeout()
+        for start in range(0, len(data), _CHUNK):
+            self.sock.settimeout(_remaining(timeout))
+            super().send(data[start : start + _CHUNK])  # type: ignore[misc]
+        self.sock.settimeout(timeout)
 
 
 def guarded_connection(base: Any) -> Any:  # noqa: ANN401 - a connection of http.client or urllib3
     """Return a class of connections that keep the deadline of their request."""
-
-    class Response(base.response_class):  # type: ignore[misc]
-        def __init__(self, sock: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
-            super().__init__(sock, *args, **options)
-            self.fp: io.BufferedReader = io.BufferedReader(_Reader(self.fp.detach(), sock))
-
-    class Connection(base):  # type: ignore[misc]
-        response_class = Response
-
-        timeout: Any
-
-        def connect(self) -> None:
-            self.timeout = _remaining(self.timeout)
-            super().connect()
-
-        def send(self, data: Any) -> None:  # noqa: ANN401
-            if self.sock is None or not isinstance(data, bytes):
-                super().send(data)
-                return
-            timeout = self.sock.gettimeout()
-            for start in range(0, len(data), _CHUNK):
-                self.sock.settimeout(_remaining(timeout))
-                super().send(data[start : start + _CHUNK])
-            self.sock.settimeout(timeout)
-
-    return Connection
+    return type(base.__name__, (Guard, base), {})
 
 
-def _guarded_pool(base: Any) -> Any:  # noqa: ANN401
-    return type(base.__name__, (base,), {"ConnectionCls": guarded_connection(base.ConnectionCls)})
+# -- errors ----------------------------------------------------------------------------------------------------------
 
 
-def guarded_manager(manager: Any) -> Any:  # noqa: ANN401
-    """Return a copy of a urllib3 ``PoolManager`` with its own connections, which keep the deadline of their request."""
-    guarded = copy(manager)
-    guarded.pools = type(manager.pools)(10)
-    guarded.pool_classes_by_scheme = {
-        scheme: _guarded_pool(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
-    }
-    return guarded
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error response with the attributes of the clients' exceptions."""
+
+    status: int
+    reason: str | None
+    headers: Any
+    body: bytes
 
 
-class Transport:
-    """The connection pool of a client for one sink: follows no redirect and reads no more of an error than 64 KiB.
+def unsendable(error: Exception) -> Exception:
+    """Return the error for a request that the client cannot build.
 
-    Args:
-        api_exception: The client's class for an error status.
+    A malformed header is not the event's fault: tokens may contain line breaks.
     """
-
-    def __init__(self, api_exception: Any) -> None:  # noqa: ANN401
-        """Start without connections."""
-        self._api_exception = api_exception
-        self._pools: tuple[Any, Any] = (None, None)
-
-    def wrap(self, api: Any) -> Any:  # noqa: ANN401
-        """Return a shallow copy of an api that sends through this transport; a test double's is returned unchanged.
-
-        The copy is made for each request, so that later changes of the user's client count.
-        """
-        import urllib3  # noqa: PLC0415 - the client has imported it
-
-        rest: Any = getattr(getattr(api, "api_client", None), "rest_client", None)
-        manager = getattr(rest, "pool_manager", None)
-        if not isinstance(manager, urllib3.PoolManager):
-            return api
-        original, guarded = self._pools
-        if original is not manager:
-            guarded = guarded_manager(manager)
-            self._pools = (manager, guarded)
-        rest = copy(rest)
-        rest.pool_manager = _Pool(guarded, self._api_exception)
-        wrapped = copy(api)
-        wrapped.api_client = copy(api.api_client)
-        wrapped.api_client.rest_client = rest
-        return wrapped
+    text = format_redacted(error)
+    if text.startswith("ValueError: Invalid header value") or getattr(error, "encoding", "") == "latin-1":
+        return UnavailableError(f"the client's credentials make no valid header: {text}")
+    return ValueError(text)
 
 
-class _Pool:
-    """Sends the requests of a client's REST layer, in place of its ``pool_manager``."""
-
-    def __init__(self, manager: Any, api_exception: Any) -> None:  # noqa: ANN401
-        self._manager = manager
-        self._api_exception = api_exception
-
-    def request(self, method: str, url: str, **options: Any) -> Any:  # noqa: ANN401
-        """Send a request, and return the response if its status is a success.
-
-        Raises:
-            ApiException: The client's error, with the start of the body and without the request's credentials.
-        """
-        response = self._manager.request(method, url, **{**options, "redirect": False, "preload_content": False})
-        if 200 <= response.status < 300:  # noqa: PLR2004
-            return response
-        raise api_error(self._api_exception, response, options.get("headers") or {})
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self._manager, name)
+def status_error(error: Any) -> SinkError:  # noqa: ANN401
+    """Convert the client's exception. Never raises, whatever the server sent."""
+    if not error.status:
+        return UnavailableError(format_redacted(SinkError(error.reason)))
+    status = _status_body(error.body)
+    details = status.get("details")
+    causes = details.get("causes") if isinstance(details, Mapping) else None
+    reasons = [c.get("reason") for c in causes if isinstance(c, Mapping)] if isinstance(causes, list) else []
+    code, headers = int(error.status), dict(error.headers or {})
+    message = _text(status.get("message")) or _text(error.reason)
+    return StatusError(
+        code,
+        _text(status.get("reason")),
+        redirect_message(headers) if code in _REDIRECTS else redact(message),
+        [reason for reason in reasons if reason and isinstance(reason, str)],
+        retry_after(headers, status),
+    )
 
 
-def api_error(api_exception: Any, response: Any, headers: Mapping[str, str]) -> Exception:  # noqa: ANN401
-    """Return the client's exception for an error response of urllib3.
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
-    Args:
-        api_exception: The client's class.
-        response: The response, unread.
-        headers: The request's headers, whose credentials are hidden in the body.
-    """
-    error: Exception = api_exception(status=response.status, reason=response.reason)
-    error.headers = dict(response.headers)  # type: ignore[attr-defined]
-    error.body = hide_credentials(read_error_body(response), headers)  # type: ignore[attr-defined]
-    return error
+
+def _status_body(body: object) -> Mapping[str, Any]:
+    if not isinstance(body, str | bytes):
+        return {}
+    try:
+        status = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return status if isinstance(status, Mapping) else {}

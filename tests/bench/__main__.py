@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import compare, cost, faults, growth, memory, outage, read, sinks, soak, versions
+from tests.bench import compare, cost, faults, growth, load, memory, outage, read, real, sinks, soak, versions
 from tests.bench.page import draw, keep
 from tests.bench.rig import ROOT, described, machine
 
@@ -30,6 +30,11 @@ def _cost(_: argparse.Namespace) -> tuple[Any, str]:
     return found, cost.tables(found)
 
 
+def _load(options: argparse.Namespace) -> tuple[Any, str]:
+    found = load.measure(options.python, options.rounds)
+    return found, load.table(found)
+
+
 def _memory(_: argparse.Namespace) -> tuple[Any, str]:
     found = memory.measure()
     return found, memory.table(found)
@@ -38,6 +43,11 @@ def _memory(_: argparse.Namespace) -> tuple[Any, str]:
 def _outage(_: argparse.Namespace) -> tuple[Any, str]:
     found = outage.measure()
     return found, outage.table(found)
+
+
+def _real(options: argparse.Namespace) -> tuple[Any, str]:
+    found = real.measure(options.rounds)
+    return found, real.table(found)
 
 
 def _versions(options: argparse.Namespace) -> tuple[Any, str]:
@@ -64,10 +74,12 @@ OTHERS: Final[dict[str, tuple[str, Measure]]] = {
     "sinks": (sinks.__doc__ or "", _sinks),
     "growth": (growth.__doc__ or "", _growth),
     "cost": (cost.__doc__ or "", _cost),
+    "load": (load.__doc__ or "", _load),
     "memory": (memory.__doc__ or "", _memory),
     "outage": (outage.__doc__ or "", _outage),
     "faults": (faults.__doc__ or "", _faults),
     "read": (read.__doc__ or "", _read),
+    "real": (real.__doc__ or "", _real),
     "soak": (soak.__doc__ or "", _soak),
     "versions": (versions.__doc__ or "", _versions),
 }
@@ -98,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", nargs="?", default="compare", choices=["compare", *OTHERS])
-    parser.add_argument("--rounds", type=int, default=5, help="number of rounds of compare and versions (5)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of compare, load, real and versions (5)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor for the events in a round of compare (1)")
     parser.add_argument("--minutes", type=float, default=20.0, help="duration of soak (20)")
     parser.add_argument("--to", type=Path, default=ROOT / "docs", help="the folder of the page, JSON and plots (docs)")
@@ -106,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         "--python",
         action="append",
         default=[],
-        help="an interpreter for sinks and versions, with `kevents[test]` installed; can be repeated (this one)",
+        help="an interpreter for load, sinks and versions, with `kevents[test]` installed; can be repeated (this one)",
     )
     return parser
 

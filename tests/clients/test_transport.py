@@ -76,14 +76,14 @@ def plain(make: Callable[[str], Any], shape: Any = None) -> Way:
 def kopf_login(url: str, *, loaded: bool) -> Any:
     """A sink that uses kopf's credentials."""
     kopf = pytest.importorskip("kopf", reason="needs kevents[kopf]")
-    from kevents.kopf import Login
+    from kevents.kopf import LoginSink
 
-    login = Login()
+    sink = LoginSink(request_timeout=TIMES)
     if loaded:
         client.Configuration.set_default(configuration(url))
     else:
-        login.keep(kopf.ConnectionInfo(server=url, token=TOKEN))
-    return kevents.CoreV1EventSink(login.api, request_timeout=TIMES)
+        sink.keep(kopf.ConnectionInfo(server=url, token=TOKEN))
+    return sink
 
 
 def asynchronous(package: str, make: Callable[[Any, str], Any]) -> Way:

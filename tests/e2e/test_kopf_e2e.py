@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes.kopf_run import ROOT, Operator
+from tests.processes.kopf_run import CLIENTS, ROOT, Operator
 from tests.support.real_server import RealServer
 
 pytest.importorskip("kopf", reason="needs kevents[kopf]")
@@ -94,13 +94,13 @@ class Life:
         )
 
 
-def live(server: RealServer, folder: Path, environment: dict[str, str]) -> Life:
-    """Run the operator that records everywhere until all events exist, then stop it with SIGTERM."""
+def live(server: RealServer, folder: Path, environment: dict[str, str], hidden: tuple[str, ...]) -> Life:
+    """Run the operator that records everywhere until all is seen, and end it with SIGTERM."""
     server.register("example.com/v1", "Widget", "widgets")
     namespace = new_namespace(server)
     create(server, namespace, "w", {})
     config = inline_kubeconfig(server, folder)
-    with Operator(EVERYWHERE, folder, config, namespace=namespace, environment=environment) as operator:
+    with Operator(EVERYWHERE, folder, config, namespace=namespace, environment=environment, hidden=hidden) as operator:
 
         def all_begun() -> bool:
             found = events(server, namespace, "everywhere")
@@ -115,19 +115,19 @@ def live(server: RealServer, folder: Path, environment: dict[str, str]) -> Life:
     return Life(log, status, events(server, namespace, "everywhere"), [e for e in items if e["reason"] == "FromKopf"])
 
 
-LOGINS: dict[str, dict[str, str]] = {"client": {}, "own": {"OWN_LOGIN": "1", "SILENCE_KOPF": "1"}}
+LOGINS: dict[str, dict[str, str]] = {"client": {}, "own": {"OWN_LOGIN": "1", "SILENCE_KOPF": "1"}, "alone": {}}
 
 
 @pytest.fixture(scope="module", params=LOGINS, ids=lambda login: f"login-{login}")
 def login(request: pytest.FixtureRequest) -> str:
-    """The operator's way of logging in: with the official client, or with its own login handler."""
+    """Give how the operator logs in: by the official client, by its own handler, or by kopf alone, without a client."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def life(real_server: RealServer, tmp_path_factory: pytest.TempPathFactory, login: str) -> Iterator[Life]:
-    """The complete run of an operator, shared by all tests."""
-    return live(real_server, tmp_path_factory.mktemp("kopf"), LOGINS[login])
+    """Give the whole life of an operator, the same for all tests."""
+    return live(real_server, tmp_path_factory.mktemp("kopf"), LOGINS[login], CLIENTS if login == "alone" else ())
 
 
 def test_everywhere(life: Life) -> None:
@@ -147,7 +147,7 @@ def test_before_login_and_in_cleanup(life: Life, login: str) -> None:
     for reason in ("SyncDaemonEnded", "AsyncDaemonEnded"):
         assert life.of(reason) == [("w", "Normal", "ended", 1)]
     assert life.of("AfterDrain") == [("notes", "Normal", "after everything", 1)]
-    assert life.of("AtCleanup") == [("notes", "Normal", {"client": "loaded", "own": "unset"}[login], 1)]
+    assert life.of("AtCleanup") == [("notes", "Normal", {"client": "loaded"}.get(login, "unset"), 1)]
 
 
 def test_order_of_cleanup(life: Life) -> None:

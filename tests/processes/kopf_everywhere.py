@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from typing import Any
 
 import kopf
-import kubernetes.client
 
 import kevents
 import kevents.kopf
@@ -101,6 +101,7 @@ def timer(body: kopf.Body, **_: Any) -> None:
 
 @kopf.on.cleanup()
 def cleanup(**_: Any) -> None:
-    """Registered after ``install``; reports whether the process-wide client configuration was ever loaded."""
-    host = kubernetes.client.Configuration.get_default_copy().host
+    """Registered after ``install``; says, too, whether the process-wide configuration was ever loaded."""
+    client: Any = sys.modules.get("kubernetes.client")
+    host = client.Configuration.get_default_copy().host if client else ""
     recorder.info(NOTES, "AtCleanup", "unset" if host in ("", "http://localhost", "https://localhost") else "loaded")

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 TIMEOUT = 60.0
+CLIENTS = ("kubernetes", "kubernetes_asyncio", "pykube", "pydantic", "requests", "urllib3")
+"""Client libraries, and what comes with them: an environment with only aiohttp and kopf has none."""
 
 
 class Operator:
@@ -27,10 +29,11 @@ class Operator:
 
     Args:
         file: The operator.
-        folder: The folder for its log.
-        kubeconfig: The kubeconfig file of its server.
-        namespace: The namespace that it watches; empty for all.
-        environment: More environment variables.
+        folder: For its log.
+        kubeconfig: How it finds its server.
+        namespace: The one that it watches, all if empty.
+        environment: More for its environment.
+        hidden: Packages that it cannot import, as if they were not installed.
     """
 
     def __init__(
@@ -41,11 +44,17 @@ class Operator:
         *,
         namespace: str = "",
         environment: dict[str, str] | None = None,
+        hidden: Sequence[str] = (),
     ) -> None:
-        """Build the command; nothing is started yet."""
+        """Prepare; nothing starts yet."""
+        shadows = folder / "hidden"
+        shadows.mkdir(exist_ok=True)
+        for package in hidden:
+            (shadows / f"{package}.py").write_text("raise ImportError('not installed')\n", encoding="ascii")
         where = ["-n", namespace] if namespace else ["-A"]
         self._command = [sys.executable, "-W", "error", "-m", "kopf", "run", "--standalone", *where, str(file)]
-        more = {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(ROOT), "NAMESPACE": namespace, **(environment or {})}
+        paths = os.pathsep.join([str(shadows), str(ROOT)])
+        more = {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": paths, "NAMESPACE": namespace, **(environment or {})}
         self._environment = {**os.environ, **more}
         self._log = folder / "operator.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,6 +96,12 @@ class Operator:
         assert self._process is not None
         self._process.send_signal(number)
         return self._process.wait(TIMEOUT)
+
+    def processor_seconds(self) -> float:
+        """Processor time that it has used so far (Linux)."""
+        assert self._process is not None
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def wait(self) -> int:
         """Wait until it ends by itself, and return the exit status."""

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from kevents._cli.api import Api, ClusterError, MissingError
-from kevents._clients.sync import CoreV1EventSink, client_from_kubeconfig
+from kevents._clients.client import client_from_kubeconfig
+from kevents._clients.sync import CoreV1EventSink
 from kevents.exceptions import StatusError
 from kevents.testing import APIServer
 

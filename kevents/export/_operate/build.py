@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO, cast
 
-from kevents._clients.sync import client_from_kubeconfig, kubeconfig
+from kevents._clients.client import client_from_kubeconfig
+from kevents._clients.endpoint import kubeconfig
 from kevents._model.wire import pluralize, printable
 from kevents.export._config.file import ClusterConfig, Config, ConfigError, load
 from kevents.export._config.sinks import READABLE, SinkConfig, make_sink, revealed

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
-from kevents._clients.sync import KubeconfigError
+from kevents._clients.client import KubeconfigError
 from kevents._model.wire import format_error, pluralize, printable
 from kevents.exceptions import KeventsError, UnavailableError
 from kevents.export._config.file import ClusterConfig, ConfigError, load

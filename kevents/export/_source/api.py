@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from kevents._clients.sync import ClientSource, status_error
-from kevents._clients.transport import format_redacted
+from kevents._clients.client import ClientSource
+from kevents._clients.transport import format_redacted, status_error
 from kevents.exceptions import UnavailableError
 from kevents.export._source.response_stream import GoneError, ResponseStream
 

@@ -46,7 +46,9 @@ func (d *drawn) UnmarshalJSON(data []byte) error {
 func main() {
 	scale := flag.Float64("scale", 1, "of the number of events without a server")
 	url := flag.String("url", "", "of the scripted server; without it nothing is delivered")
-	deliver := flag.String("deliver", "{}", `{"5": 300}: milliseconds, deliveries`)
+	ca := flag.String("ca", "", "certificate authority of the server")
+	token := flag.String("token", "", "bearer token for the server")
+	deliver := flag.String("deliver", "{}", `{"5": 300}: milliseconds, deliveries; {"": 300} on a real server`)
 	flag.Parse()
 	klog.SetLogger(logr.Discard()) // otherwise each dropped event would be logged
 
@@ -58,7 +60,9 @@ func main() {
 	} else {
 		numbers := map[string]int{}
 		must(json.Unmarshal([]byte(*deliver), &numbers))
-		found = delivering(*url, numbers)
+		found = delivering(rest.Config{
+			Host: *url, BearerToken: *token, TLSClientConfig: rest.TLSClientConfig{CAFile: *ca}, QPS: -1,
+		}, numbers)
 	}
 	must(json.NewEncoder(os.Stdout).Encode(found))
 }
@@ -149,10 +153,12 @@ func correlate(burstSize, number int, make func(int) *corev1.Event) float64 {
 }
 
 // delivering measures deliveries by the server's delay in milliseconds.
-func delivering(url string, numbers map[string]int) any {
+func delivering(config rest.Config, numbers map[string]int) any {
 	found := map[string]any{}
+	url := config.Host
 	for delay, number := range numbers {
-		found[delay] = deliver(url+"/"+delay, number)
+		config.Host = url + "/" + delay
+		found[delay] = deliver(&config, number)
 	}
 	return found
 }
@@ -172,8 +178,8 @@ func (s *countingSink) Create(event *corev1.Event) (*corev1.Event, error) {
 }
 
 // deliver measures creates a second through client-go's sink, and this process's CPU time for each.
-func deliver(url string, number int) map[string]float64 {
-	client, err := typedcorev1.NewForConfig(&rest.Config{Host: url, QPS: -1})
+func deliver(config *rest.Config, number int) map[string]float64 {
+	client, err := typedcorev1.NewForConfig(config)
 	must(err)
 	sink := &countingSink{EventSink: &typedcorev1.EventSinkImpl{Interface: client.Events("")}}
 	broadcaster := record.NewBroadcaster()

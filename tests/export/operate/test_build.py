@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kevents._clients.sync import KubeconfigError
+from kevents._clients.client import KubeconfigError
 from kevents.export import Checkpointed, FileSink, ObjectStoreSink, OtlpSink, Retry, StdoutSink, WebhookSink
 from kevents.export._config.file import ClusterConfig, Config, load, parse
 from kevents.export._config.sinks import _TYPES, _http_sink

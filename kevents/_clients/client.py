@@ -1,0 +1,389 @@
+"""Requests through the official client that the user gave, or that its kubeconfig reader made.
+
+The client follows redirects, has no total deadline, and reads errors without a limit. kevents keeps the given client,
+its configuration and its credentials, but sends through connections of its own. :func:`guarded_manager` makes them from
+the client's own connection pool.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from copy import copy
+from pathlib import Path
+from typing import Any, Final
+
+from kevents._clients.endpoint import load_configuration, loaded_configuration
+from kevents._clients.sync import APIS, Api
+from kevents._clients.transport import (
+    MAX_BODY,
+    MAX_ERROR_BODY,
+    UNAUTHORIZED,
+    deadline,
+    decoded,
+    format_redacted,
+    guarded_connection,
+    hide_credentials,
+    status_error,
+    unsendable,
+)
+from kevents._model.objects import Json
+from kevents._model.wire import CORE_GROUP, printable
+from kevents._runtime.lifecycle import flush_before_other_exit_hooks
+from kevents.exceptions import SinkError, StatusError, UnavailableError
+
+
+class KubeconfigError(Exception):
+    """A kubeconfig is unusable. The text names the file, the reason and the fix, never a credential."""
+
+
+def client_from_kubeconfig(path: str, context: str = "") -> Any:  # noqa: ANN401 - the official client has no usable types
+    """Load a kubeconfig into an ``ApiClient``, without connecting.
+
+    Args:
+        path: The file. ``~`` is the home directory.
+        context: A context of the file; empty for the current one.
+
+    Raises:
+        KubeconfigError: If the file cannot be read, or holds no usable configuration.
+    """
+    import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
+    import kubernetes.config  # noqa: PLC0415
+
+    config: Any = kubernetes.config
+    configuration = kubernetes.client.Configuration()
+    try:
+        file = Path(path).expanduser()
+        file.read_bytes()  # the client does not report why it cannot read a file
+        config.load_kube_config(str(file), context=context or None, client_configuration=configuration)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+    except kubernetes.config.ConfigException as error:
+        why = format_redacted(error)
+    except Exception as error:  # noqa: BLE001 - of any class; its text may quote the file, and secrets with it
+        why = f"it holds no configuration, {type(error).__name__}"
+    else:
+        configuration.retries = False  # kevents retries by itself
+        return kubernetes.client.ApiClient(configuration=configuration)
+    place = f"{path}, context {context}" if context else path
+    fix = "give the path of one that kubectl works with, such as ~/.kube/config"
+    raise KubeconfigError(printable(f"cannot use the kubeconfig {place} ({why}): {fix}"))
+
+
+_MAX_CONNECTIONS: Final = 64
+"""Pooled connections, one for each sender. The client's default depends on the number of processors."""
+_NEEDED: Final = ("ApiClient", "ApiException", "Configuration")
+ASYNCHRONOUS: Final = ("kubernetes.aio", "kubernetes_asyncio")
+"""Packages with asynchronous clients."""
+
+
+def comes_from(thing: object, package: str) -> bool:
+    """True if an object, a class or a function, or a base class, is defined in a package."""
+    classes = (thing if isinstance(thing, type) else type(thing)).__mro__
+    modules = [getattr(thing, "__module__", ""), *(cls.__module__ for cls in classes)]
+    return any(str(module).startswith(f"{package}.") for module in modules)
+
+
+def package_of(thing: object) -> str:
+    """Return the asynchronous package that defines an object, empty for none."""
+    return next((package for package in ASYNCHRONOUS if comes_from(thing, package)), "")
+
+
+def other_api(thing: object, wanted: Api) -> str:
+    """Return why an api of the other API group is refused, empty for anything else.
+
+    Compares names, because the class may not be loaded.
+    """
+    name = type(thing).__name__
+    others = {api.name for api in APIS.values()} - {wanted.name}
+    return f"not an {name}: its events have another shape" if name in others else ""
+
+
+class ClientSource:
+    """Provides an api of the official client, built at the first call and again after a fork.
+
+    Args:
+        given: An api, an ``ApiClient``, a callable that returns either, or None for the configuration loaded by the
+            process, else in-cluster, else kubeconfig.
+        api_group: The API group of the events.
+
+    Raises:
+        ImportError: If the official client is not installed.
+        TypeError: If ``given`` is anything else.
+    """
+
+    def __init__(self, given: object = None, api_group: str = CORE_GROUP) -> None:
+        """Import the client in the caller's thread; do not connect."""
+        import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
+
+        self._client = kubernetes.client
+        self._kind = APIS[api_group]
+        # The client 37 imports each part at its first use.
+        for name in (*_NEEDED, self._kind.name, self._kind.model):
+            getattr(self._client, name)
+        self._given = given
+        self._guard = GuardedClient(self._client.ApiException)
+        self._lock = threading.Lock()
+        self._api: Any = None
+        self._forked = False
+        if given is not None and (trouble := self._trouble(given, legal=callable(given))):
+            raise TypeError(f"api must be a {self._kind.name} or ApiClient, or a callable that returns one, {trouble}")
+        flush_before_other_exit_hooks()
+
+    def api(self) -> Any:  # noqa: ANN401 - the official client has no usable types
+        """Return the api.
+
+        Raises:
+            UnavailableError: If there is no configuration or no credentials yet.
+        """
+        if self._api is None:
+            with self._lock:
+                if self._api is None:
+                    self._api = self._make()
+                    flush_before_other_exit_hooks()
+        return self._api
+
+    def guarded(self, api: object) -> Any:  # noqa: ANN401
+        """Return a copy of the api for one request that keeps a deadline and follows no redirect."""
+        return self._guard.wrap(api)
+
+    def renew(self, api: object) -> None:
+        """After a 401, build the api again before the next request, unless the user gave the client."""
+        with self._lock:
+            if self._api is api and not self._is_client(self._given):
+                self._api = None
+
+    def after_fork(self) -> None:
+        """Drop the lock and the connections shared with the parent process."""
+        self._lock = threading.Lock()
+        self._guard = GuardedClient(self._client.ApiException)
+        self._api = None
+        self._forked = True
+
+    def _make(self) -> Any:  # noqa: ANN401
+        given: Any = self._given
+        if given is None:
+            return self._api_of(self._from_environment())
+        if not self._is_client(given):
+            given = self._called(given)
+        if self._forked:  # a callable, too, may return a client older than the fork
+            given = self._reconnected(given)
+        return given if hasattr(given, "create_namespaced_event") else self._api_of(given)
+
+    def _api_of(self, client: object) -> Any:  # noqa: ANN401
+        return getattr(self._client, self._kind.name)(client)
+
+    def _called(self, factory: Callable[[], object]) -> object:
+        try:
+            made = factory()
+        except UnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - there are no credentials yet, whatever the error
+            raise UnavailableError(f"the callable given as api raised {format_redacted(error)}") from None
+        if trouble := self._trouble(made, legal=False):
+            raise UnavailableError(f"the callable given as api must return a {self._kind.name} or ApiClient, {trouble}")
+        return made
+
+    def _is_client(self, thing: object) -> bool:
+        is_api = hasattr(thing, "create_namespaced_event") and not isinstance(thing, type)
+        return is_api or isinstance(thing, self._client.ApiClient)
+
+    def _trouble(self, thing: object, *, legal: bool) -> str:
+        """Return why an object is no api, empty if it is one."""
+        if package_of(thing) or inspect.iscoroutinefunction(getattr(thing, "create_namespaced_event", thing)):
+            return f"not an asynchronous one: use {self._kind.async_sink}"
+        if other := other_api(thing, self._kind):
+            return other
+        return "" if legal or self._is_client(thing) else f"not {type(thing).__module__}.{type(thing).__qualname__}"
+
+    def _reconnected(self, given: Any) -> Any:  # noqa: ANN401
+        old = getattr(given, "api_client", given)
+        if not isinstance(old, self._client.ApiClient):
+            return given  # a test double of the api has no connections
+        new = self._client.ApiClient(configuration=old.configuration)
+        new.default_headers.update(old.default_headers)
+        return type(given)(new) if given is not old else new
+
+    def _from_environment(self) -> Any:  # noqa: ANN401
+        configuration = loaded_configuration("kubernetes")
+        if configuration is None:
+            configuration = load_configuration(self._kind.sink)
+        configuration.retries = False  # the work queue retries
+        configuration.connection_pool_maxsize = _MAX_CONNECTIONS
+        return self._client.ApiClient(configuration=configuration)
+
+
+class ClientTransport:
+    """Sends requests through a given client.
+
+    Args:
+        given: As of :class:`ClientSource`.
+        api_group: The API group of the events.
+    """
+
+    def __init__(self, given: object, api_group: str) -> None:
+        """Import the client; do not connect."""
+        self._source = ClientSource(given, api_group)
+        self._api_exception, self._transport_errors = _errors()
+
+    def after_fork(self) -> None:
+        """Connect again in a forked child."""
+        self._source.after_fork()
+
+    def send(self, method: str, namespace: str, name: str, body: Json, timeout: tuple[float, float, float]) -> None:
+        """Write an event with one request. The client sends a dictionary as a strategic-merge patch."""
+        api = self._source.api()
+        with deadline(timeout[2]):
+            guarded = self._source.guarded(api)
+            if method == "POST":
+                answer = self._answer(api, guarded.create_namespaced_event, (namespace, body), timeout[:2])
+            else:
+                answer = self._answer(api, guarded.patch_namespaced_event, (name, namespace, body), timeout[:2])
+            _read(answer)
+
+    def _answer(
+        self, api: object, send: Callable[..., object], args: tuple[object, ...], timeout: tuple[float, ...]
+    ) -> object:
+        try:
+            return send(*args, _preload_content=False, _request_timeout=timeout)
+        except self._api_exception as error:
+            raise self._refused(api, error) from None
+        except self._transport_errors as error:
+            raise UnavailableError(format_redacted(error)) from None
+        except (ValueError, TypeError, AttributeError) as error:  # the client raises AttributeError for unknown types
+            if isinstance(error.__context__, self._api_exception):  # the client 36 fails on bodies that are not UTF-8
+                raise self._refused(api, error.__context__) from None
+            raise unsendable(error) from None
+
+    def _refused(self, api: object, error: Exception) -> SinkError:
+        raised = status_error(error)
+        if isinstance(raised, StatusError) and raised.code == UNAUTHORIZED:
+            self._source.renew(api)
+        return raised
+
+
+def _errors() -> tuple[type[Exception], tuple[type[Exception], ...]]:
+    import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
+    import kubernetes.config  # noqa: PLC0415
+    import urllib3.exceptions  # noqa: PLC0415
+
+    return kubernetes.client.ApiException, (urllib3.exceptions.HTTPError, kubernetes.config.ConfigException)
+
+
+def _read(answer: Any) -> None:  # noqa: ANN401 - a urllib3 response, or a test double's
+    """Read the response up to a limit, so that its connection can be reused.
+
+    The event has been written by then, so errors while reading are ignored.
+
+    Raises:
+        TypeError: If the api is asynchronous; no request was sent.
+    """
+    if inspect.isawaitable(answer):
+        getattr(answer, "close", bool)()
+        raise TypeError("api is an asynchronous client: this sink needs a plain one")
+    whole = False
+    with suppress(Exception):
+        whole = len(answer.read(MAX_BODY, decode_content=False)) < MAX_BODY
+    with suppress(Exception):
+        if not whole:
+            answer.close()
+        answer.release_conn()
+
+
+def guarded_manager(manager: Any) -> Any:  # noqa: ANN401
+    """Return a copy of a urllib3 ``PoolManager`` with its own connections, which keep the deadline of their request."""
+    guarded = copy(manager)
+    guarded.pools = type(manager.pools)(10)
+    guarded.pool_classes_by_scheme = {
+        scheme: _guarded_pool(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
+    return guarded
+
+
+def _guarded_pool(base: Any) -> Any:  # noqa: ANN401 - classes of urllib3, imported by the client
+    return type(base.__name__, (base,), {"ConnectionCls": guarded_connection(base.ConnectionCls)})
+
+
+class GuardedClient:
+    """The connection pool of a client for one sink: follows no redirect and reads no more of an error than 64 KiB.
+
+    Args:
+        api_exception: The client's class for an error status.
+    """
+
+    def __init__(self, api_exception: Any) -> None:  # noqa: ANN401
+        """Start without connections."""
+        self._api_exception = api_exception
+        self._pools: tuple[Any, Any] = (None, None)
+
+    def wrap(self, api: Any) -> Any:  # noqa: ANN401
+        """Return a shallow copy of an api that sends through this transport; a test double's is returned unchanged.
+
+        The copy is made for each request, so that later changes of the user's client count.
+        """
+        import urllib3  # noqa: PLC0415 - the client has imported it
+
+        rest: Any = getattr(getattr(api, "api_client", None), "rest_client", None)
+        manager = getattr(rest, "pool_manager", None)
+        if not isinstance(manager, urllib3.PoolManager):
+            return api
+        original, guarded = self._pools
+        if original is not manager:
+            guarded = guarded_manager(manager)
+            self._pools = (manager, guarded)
+        rest = copy(rest)
+        rest.pool_manager = _Pool(guarded, self._api_exception)
+        wrapped = copy(api)
+        wrapped.api_client = copy(api.api_client)
+        wrapped.api_client.rest_client = rest
+        return wrapped
+
+
+class _Pool:
+    """Sends the requests of a client's REST layer, in place of its ``pool_manager``."""
+
+    def __init__(self, manager: Any, api_exception: Any) -> None:  # noqa: ANN401
+        self._manager = manager
+        self._api_exception = api_exception
+
+    def request(self, method: str, url: str, **options: Any) -> Any:  # noqa: ANN401
+        """Send a request, and return the response if its status is a success.
+
+        Raises:
+            ApiException: The client's error, with the start of the body and without the request's credentials.
+        """
+        response = self._manager.request(method, url, **{**options, "redirect": False, "preload_content": False})
+        if 200 <= response.status < 300:  # noqa: PLR2004
+            return response
+        raise api_error(self._api_exception, response, options.get("headers") or {})
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._manager, name)
+
+
+def api_error(api_exception: Any, response: Any, headers: Mapping[str, str]) -> Exception:  # noqa: ANN401
+    """Return the client's exception for an error response of urllib3.
+
+    Args:
+        api_exception: The client's class.
+        response: The response, unread.
+        headers: The request's headers, whose credentials are hidden in the body.
+    """
+    error: Exception = api_exception(status=response.status, reason=response.reason)
+    error.headers = dict(response.headers)  # type: ignore[attr-defined]
+    error.body = hide_credentials(read_error_body(response), headers)  # type: ignore[attr-defined]
+    return error
+
+
+def read_error_body(response: Any) -> bytes:  # noqa: ANN401 - a urllib3 response
+    """Read at most 64 KiB of an error's body, and close the connection if there is more."""
+    body = b""
+    with suppress(Exception):  # the status is known, the body only explains it
+        body = response.read(MAX_ERROR_BODY, decode_content=False)
+    if len(body) < MAX_ERROR_BODY:
+        response.release_conn()
+    else:
+        response.close()
+    return decoded(body, response.headers.get("Content-Encoding", ""))
