@@ -22,26 +22,31 @@ from kevents._broadcast.broadcaster import Broadcaster
 from kevents._broadcast.recorder import (
     TYPES,
     BaseRecorder,
-    Formatted,
     Publisher,
     RecursiveEventError,
-    Texts,
     call_later,
     default_host,
     known_parts,
     never_raises,
     to_event_type,
     to_related,
-    to_text,
-    to_texts,
 )
 from kevents._clients.sync import ClientEventSink
 from kevents._correlation.series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
-from kevents._model.objects import NO_TEXTS, QUEUE_BYTES, AnyEventType, EventSource, SeriesEvent
+from kevents._model.objects import QUEUE_BYTES, AnyEventType, EventSource, SeriesEvent
 from kevents._model.reference import get_reference
-from kevents._model.wire import EVENTS_GROUP, clip, is_qualified_name
+from kevents._model.wire import (
+    EVENTS_GROUP,
+    NO_TEXTS,
+    Formatted,
+    Texts,
+    clip,
+    is_qualified_name,
+    to_text,
+    to_texts,
+)
 from kevents._runtime.log import LOGGER, is_in_kevents
-from kevents._runtime.reentrant import SECTION
+from kevents._runtime.reentrant import SHARED
 from kevents.exceptions import InvalidMessageError
 
 if TYPE_CHECKING:
@@ -168,7 +173,7 @@ class EventRecorder(BaseRecorder):
                 publisher.refuse(error, self._known_event(error, regarding, eventtype, reason, note), self._logger)
         except RecursionError:  # the stack ends: a new call is impossible, and an operator leaves this one for later
             options = (("related", related), ("annotations", annotations), ("labels", labels))
-            SECTION.deferred += ((call_later, (self.event, (regarding, eventtype, reason, action, note), options)),)
+            SHARED.postponed += ((call_later, (self.event, (regarding, eventtype, reason, action, note), options)),)
 
     def _known_event(
         self, error: Exception, regarding: object, eventtype: object, reason: object, note: object

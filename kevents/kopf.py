@@ -46,9 +46,9 @@ except ImportError as missing:
     raise ImportError(f"kevents.kopf needs kopf: {how_to_install('kopf')} ({missing})") from missing
 
 from kevents._broadcast.broadcaster import EventBroadcaster
-from kevents._broadcast.recorder import EventRecorder, Formatted, Texts, default_host, never_raises
+from kevents._broadcast.recorder import EventRecorder, default_host, never_raises
 from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, AnyEventType, EventSource
-from kevents._model.wire import format_error, require_frames
+from kevents._model.wire import Formatted, Texts, format_error, require_frames
 from kevents._runtime.aio import run_in_thread
 from kevents.exceptions import InvalidReferenceError
 

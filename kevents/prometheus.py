@@ -200,6 +200,7 @@ def _dropped(statistics: SinkStatistics) -> _Numbers:
         DropReason.REJECTED,
         DropReason.RETRIES_EXHAUSTED,
         DropReason.EXPIRED,
+        DropReason.INTERNAL,
         DropReason.SHUTDOWN,
     )
     return _by_reason(statistics.dropped, *possible, spam_filtered=statistics.spam_filtered)

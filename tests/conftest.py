@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 from hypothesis import HealthCheck, settings
 
-from kevents._broadcast.broadcaster import WatcherPublisher
+from kevents._delivery.drop_reporter import DropReporter
 
 pytest_plugins = ["tests.support.plugin"]
 
@@ -43,7 +43,7 @@ def no_leaked_threads() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def internal_faults_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise an internal fault of kevents in the test that triggers it. In production it is logged and counted."""
-    monkeypatch.setattr(WatcherPublisher, "raise_internal", True)
+    monkeypatch.setattr(DropReporter, "raise_internal", True)
 
 
 @pytest.fixture(autouse=True)

@@ -121,7 +121,7 @@ def test_reasons_begin_with_zero(scraped: Samples) -> None:
     refused = dict.fromkeys(
         ("invalid_reference", "invalid_message", "recursion", "shutdown", "no_watcher", "internal"), 0.0
     )
-    lost = dict.fromkeys(("backlog_full", "rejected", "retries_exhausted", "expired", "shutdown"), 0.0)
+    lost = dict.fromkeys(("backlog_full", "rejected", "retries_exhausted", "expired", "internal", "shutdown"), 0.0)
     by_watcher = dict.fromkeys(("queue_full", "handler_failed", "shutdown"), 0.0)
     every = {(r,): v for r, v in {**refused, "invalid_type": 1.0}.items()}
     assert of_name(scraped, "kevents_refused_events_total") == every

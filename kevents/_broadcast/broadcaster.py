@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
@@ -27,7 +26,7 @@ from kevents._model.validation import require_callable, require_count, require_p
 from kevents._model.wire import CORE_GROUP, format_error, pluralize
 from kevents._runtime.lifecycle import register
 from kevents._runtime.log import LimitedLog, log_line
-from kevents._runtime.reentrant import SECTION, time_left
+from kevents._runtime.reentrant import SERIALS, SHARED, Counter, time_left
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,18 +57,14 @@ class WatcherPublisher:
         strict: Whether a refused event raises.
     """
 
-    raise_internal = False
-    """Whether faults of kevents itself are raised, as in its own tests."""
-
     def __init__(self, drop_reporter: DropReporter, clock: Callable[[], int], *, strict: bool) -> None:
         """Create an open publisher without watchers."""
-        self.section = SECTION
+        self.shared = SHARED
         self.open = True
         self.watchers: tuple[QueueWatcher, ...] = ()
         self.now = clock if clock is time.time_ns else partial(self._guarded_clock, clock)
         self._drop_reporter = drop_reporter
         self._strict = strict
-        self._faults: set[tuple[type, int]] = set()
         self._reset()
         register(self)
 
@@ -78,45 +73,44 @@ class WatcherPublisher:
         self._closer = 0  # the thread that shuts down
         self._free = threading.Event()  # set while no thread shuts down
         self._free.set()
-        self._recorded = self._no_watcher = 0
-        self._refused: Counter[DropReason] = Counter()
+        self._published, self._no_watcher = Counter(), Counter()
+        self._refused = {reason: Counter() for reason in DropReason}
 
     # -- recording -----------------------------------------------------------------------------------------------
 
     def publish(self, event: Event) -> None:
-        """Offer an event to every watcher, or count why it is dropped. In any thread, at any moment."""
-        self.section.run(self._publish, event)
+        """Offer an event to every watcher, or count why it is dropped. In any thread, at any moment.
 
-    def _publish(self, event: Event) -> None:
-        # The stack may end at any call. Then nothing may have changed, so calls come first and changes last.
+        Raises:
+            RecursionError: If the stack ends. Then nothing has changed.
+        """
+        shared, watchers = self.shared, self.watchers
         if not self.open:
-            self._refused[DropReason.SHUTDOWN] += 1
-            self._recorded += 1
-            drop = DropReason.SHUTDOWN, event, 1, "recorded too late"
-            self.section.deferred += ((self._drop_reporter.report, drop),)
-            return
-        event.serial = self.section.next_serial(event.time)
-        watchers = self.watchers
-        if not watchers:
-            self._no_watcher += 1
-            self.section.deferred += ((self._drop_reporter.report, (DropReason.NO_WATCHER, event)),)
-        for watcher in watchers:
+            self._refused[DropReason.SHUTDOWN].add()
+            shared.postponed += ((self._drop_reporter.report, (DropReason.SHUTDOWN, event, 1, "recorded too late")),)
+        elif not watchers:
+            self._no_watcher.add()
+            shared.postponed += ((self._drop_reporter.report, (DropReason.NO_WATCHER, event)),)
+        else:
+            now = shared.epoch + monotonic_ns()
+            event.serial = now - now % SERIALS + shared.next_number()
+            for watcher in watchers:
+                try:
+                    watcher.offer(event)
+                except RecursionError:  # an earlier watcher has the event already, so it cannot be published again
+                    shared.postponed += ((watcher.offer, (event,)),)
             try:
-                if not watcher.offer(event):
-                    self.section.deferred += ((self._report_full, (watcher, event)),)
-            except RecursionError:  # an earlier watcher has the event already, so it cannot be published again
-                self.section.deferred += ((self._offer_later, (watcher, event)),)
-        self._recorded += 1  # last: a fault above is counted by refuse()
+                self._published.add()  # last: a fault above is counted by refuse()
+            except RecursionError:
+                shared.postponed += ((self._published.add, ()),)
+        if shared.postponed:
+            self._run_postponed()
 
-    def _report_full(self, watcher: QueueWatcher, event: Event) -> None:
-        self._drop_reporter.report(DropReason.QUEUE_FULL, event, kind=watcher.name)
-
-    def _offer_later(self, watcher: QueueWatcher, event: Event) -> None:
-        self.section.run(partial(self._offer, watcher), event)
-
-    def _offer(self, watcher: QueueWatcher, event: Event) -> None:
-        if not watcher.offer(event):
-            self.section.deferred += ((self._report_full, (watcher, event)),)
+    def _run_postponed(self) -> None:
+        try:  # noqa: SIM105 - suppress() needs a frame
+            self.shared.run_postponed()
+        except RecursionError:  # a later call runs them
+            pass
 
     def refuse(self, error: Exception, event: Event | None, logger: logging.Logger) -> None:
         """Count and log a call that made no event.
@@ -130,32 +124,22 @@ class WatcherPublisher:
             Exception: The error, if the broadcaster is strict.
         """
         reason = reason_of(error)
-        self.section.run(self._refuse, (reason, error, event, logger))
-        strict = self._strict or (reason is DropReason.INTERNAL and self.raise_internal)
+        self._refused[reason].add()
+        self.shared.postponed += ((self._report_refused, (reason, error, event, logger)),)
+        self._run_postponed()
+        strict = self._strict or (reason is DropReason.INTERNAL and self._drop_reporter.raise_internal)
         if strict and reason is not DropReason.RECURSION:
             raise error
-
-    def _refuse(self, refusal: tuple[DropReason, Exception, Event | None, logging.Logger]) -> None:
-        self._refused[refusal[0]] += 1
-        self._recorded += 1
-        self.section.deferred += ((self._report_refused, refusal),)
 
     def _report_refused(
         self, reason: DropReason, error: Exception, event: Event | None, logger: logging.Logger
     ) -> None:
-        why, level = format_error(error) if reason is DropReason.INTERNAL else str(error), logging.WARNING
+        message = "" if event is None else event.message
+        more = f"; the message begins with {message[:_MESSAGE_START]!r}" if message else ""
         if reason is DropReason.INTERNAL:
-            level = logging.ERROR
-            trace = error.__traceback__
-            while trace is not None and trace.tb_next is not None:
-                trace = trace.tb_next
-            fault = type(error), 0 if trace is None else trace.tb_lineno
-            if fault not in self._faults:
-                self._faults.add(fault)
-                log_line(level, "fault in kevents, please report it", logger=logger, error=error)
-        if event is not None and event.message:
-            why += f"; the message begins with {event.message[:_MESSAGE_START]!r}"
-        self._drop_reporter.report(reason, event, why=why, level=level, logger=logger)
+            self._drop_reporter.report_fault(error, event, more, logger=logger)
+        else:
+            self._drop_reporter.report(reason, event, why=str(error) + more, logger=logger)
 
     def omit(self, error: InvalidEventError, logger: logging.Logger) -> None:
         """Log an optional part that is left out of an event.
@@ -181,8 +165,7 @@ class WatcherPublisher:
         except Exception as error:  # noqa: BLE001 - a user's clock must not lose an event
             problem = f"raised {format_error(error)}"
         text = f"the clock {problem}; the system clock is used"
-        self.section.defer(partial(self._drop_reporter.log.log_limited, "clock", text, level=logging.ERROR))
-        self.section.run_deferred()
+        self.shared.call(partial(self._drop_reporter.log.log_limited, "clock", text, level=logging.ERROR))
         return time.time_ns()
 
     # -- watchers ------------------------------------------------------------------------------------------------
@@ -194,7 +177,7 @@ class WatcherPublisher:
             The watcher that receives the events: the given one or the other. None after shutdown.
         """
         sink = watcher.handler.sink
-        with self.section.lock:
+        with self.shared.lock:
             same = next((other for other in self.watchers if sink is not None and other.handler.sink is sink), None)
             if same is None and self.open:
                 self.watchers = (*self.watchers, watcher)
@@ -203,7 +186,7 @@ class WatcherPublisher:
 
     def remove(self, watcher: QueueWatcher) -> None:
         """Remove a stopped watcher. After shutdown watchers stay, for the statistics."""
-        with self.section.lock:
+        with self.shared.lock:
             if self.open:
                 self.watchers = tuple(other for other in self.watchers if other is not watcher)
 
@@ -213,7 +196,7 @@ class WatcherPublisher:
         """Wait until all events published so far have ended. False at the deadline and in a watcher's thread."""
         if self.owns_this_thread():
             return False
-        self.section.run_deferred()
+        self.shared.run_postponed()
         with ExitStack() as stack:  # all watchers begin before the first is waited for
             targets = [(watcher, stack.enter_context(watcher.flushing())) for watcher in self.watchers]
             flushed = [watcher.await_flush(target, deadline, cancelled) for watcher, target in targets]
@@ -244,8 +227,8 @@ class WatcherPublisher:
 
     def begin_shutdown(self, deadline: float) -> bool:
         """Refuse further events and start to drain the queues. False if a shutdown is running or complete."""
-        self.section.run_deferred()
-        with self.section.lock:
+        self.shared.run_postponed()
+        with self.shared.lock:
             if self._closer or self._stopped.is_set():
                 return False
             self._closer = threading.get_ident()
@@ -270,7 +253,7 @@ class WatcherPublisher:
 
     def _leave(self) -> None:
         """Let another caller continue the shutdown, unless it is complete."""
-        with self.section.lock:
+        with self.shared.lock:
             self._closer = 0
             self._free.set()
 
@@ -305,17 +288,16 @@ class WatcherPublisher:
             watcher.after_fork()
 
     def statistics(self) -> Statistics:
-        """A snapshot of the broadcaster's statistics and those of its watchers, each consistent in itself."""
-        self.section.run_deferred()
-        with self.section.lock:
-            watchers = self.watchers
-            recorded, no_watcher, refused = self._recorded, self._no_watcher, dict(self._refused)
+        """A snapshot of the statistics of the broadcaster and its watchers. They agree while no event is recorded."""
+        self.shared.run_postponed()
+        refused = {reason: events for reason, counter in self._refused.items() if (events := counter.value)}
+        published, no_watcher = self._published.value, self._no_watcher.value
         return Statistics(
-            recorded=recorded,
+            recorded=published + no_watcher + sum(refused.values()),
             refused=refused,
             no_watcher=no_watcher,
-            published=recorded - no_watcher - sum(refused.values()),
-            watchers=tuple(watcher.statistics() for watcher in watchers),
+            published=published,
+            watchers=tuple(watcher.statistics() for watcher in self.watchers),
         )
 
 
@@ -427,7 +409,7 @@ class Broadcaster(Generic[E]):
         watcher = QueueWatcher(
             name,
             handler,
-            publisher.section,
+            publisher.shared,
             queue_length=self._queue_length,
             queue_bytes=self._queue_bytes,
             drop_reporter=self._drop_reporter,
@@ -474,7 +456,7 @@ class Broadcaster(Generic[E]):
         return self._publisher.shutdown(monotonic() + timeout)
 
     def statistics(self) -> Statistics:
-        """A snapshot of the statistics of the broadcaster and its watchers, each consistent in itself."""
+        """A snapshot of the statistics of the broadcaster and its watchers. They agree while no event is recorded."""
         return self._publisher.statistics()
 
     def __enter__(self) -> Self:

@@ -8,16 +8,13 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from enum import Enum
 from functools import wraps
 from time import monotonic
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, runtime_checkable
 
 from kevents._model.objects import (
     EVENT_TYPE_NORMAL,
     EVENT_TYPE_WARNING,
-    NO_TEXTS,
     AnyEventType,
     Event,
     EventSource,
@@ -25,16 +22,15 @@ from kevents._model.objects import (
 )
 from kevents._model.reference import get_reference, known_reference
 from kevents._model.statistics import DropReason
-from kevents._model.wire import format_error, require_frames
-from kevents._runtime.log import LOGGER, is_in_kevents
-from kevents._runtime.reentrant import SECTION
+from kevents._model.wire import NO_TEXTS, Formatted, Texts, format_error, to_text, to_texts
+from kevents._runtime.log import LOGGER, MARK, is_in_kevents
+from kevents._runtime.reentrant import SHARED
 from kevents.exceptions import InvalidEventError, InvalidMessageError, InvalidReferenceError, InvalidTypeError
 
 if TYPE_CHECKING:
     import logging
 
 P = ParamSpec("P")
-Texts = Mapping[str, str]
 
 TYPES: Final = frozenset({EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING})
 _FOLDED_TYPES: Final = {eventtype.lower(): eventtype for eventtype in TYPES}
@@ -85,7 +81,7 @@ def never_raises(method: Callable[P, None]) -> Callable[P, None]:
         try:
             method(*args, **kwargs)
         except RecursionError:
-            SECTION.deferred += ((call_later, (call, args, kwargs)),)
+            SHARED.postponed += ((call_later, (call, args, kwargs)),)
 
     return call
 
@@ -231,7 +227,7 @@ class BaseRecorder:
         """
         try:
             return BoundRecorder(self, get_reference(object))
-        except InvalidReferenceError:
+        except Exception:  # noqa: BLE001 - every event about it reports the error
             return BoundRecorder(self, object)
 
 
@@ -284,9 +280,9 @@ class EventRecorder(BaseRecorder):
         publisher = self._publisher
         try:
             try:
-                if is_in_kevents():
+                if MARK.get() is not None and is_in_kevents():
                     raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
-                reference = get_reference(object)
+                reference = object if type(object) is ObjectReference and object.checked else get_reference(object)
                 if type(eventtype) is str and eventtype in TYPES:
                     kind = eventtype
                 else:
@@ -311,7 +307,7 @@ class EventRecorder(BaseRecorder):
                 publisher.refuse(error, self._known_event(error, object, eventtype, reason, message), self._logger)
         except RecursionError:  # the stack ends: a new call is impossible, and an operator leaves this one for later
             options = (("annotations", annotations), ("labels", labels), ("related", related), ("action", action))
-            SECTION.deferred += ((call_later, (self.event, (object, eventtype, reason, message), options)),)
+            SHARED.postponed += ((call_later, (self.event, (object, eventtype, reason, message), options)),)
 
     _record = event
 
@@ -501,25 +497,6 @@ class RecursiveEventError(InvalidEventError):
         return "recorded from within kevents' own logging, sink or callback"
 
 
-class Formatted:
-    """A format and its arguments. The text is made where errors are handled."""
-
-    __slots__ = ("_args", "_format")
-
-    def __init__(self, message_fmt: str, args: tuple[object, ...]) -> None:
-        """Store both."""
-        self._format = message_fmt
-        self._args = args
-
-    def __str__(self) -> str:
-        """The formatted text, or both parts if the arguments do not fit the format."""
-        values = self._args[0] if len(self._args) == 1 and isinstance(self._args[0], Mapping) else self._args
-        try:
-            return to_text(self._format) % values
-        except Exception:  # noqa: BLE001 - a wrong format must not lose the event
-            return f"{to_text(self._format)} %!(BADFORMAT {', '.join(repr(value) for value in self._args)})"
-
-
 def to_source(source: object) -> EventSource:
     """The source of a recorder's events, from an EventSource or a component name.
 
@@ -550,39 +527,6 @@ def to_event_type(eventtype: object, publisher: Publisher, logger: logging.Logge
         publisher.report_change(f"event type {text!r} is recorded as 'Warning': Kubernetes has no other", logger)
         return EVENT_TYPE_WARNING
     raise InvalidTypeError(f"event type {text[:80]!r} is not supported: it must be 'Normal' or 'Warning'")
-
-
-def to_text(value: object) -> str:
-    """A value as a plain str: of an Enum its value, of bytes UTF-8, of None "". Raises InvalidMessageError."""
-    try:
-        if isinstance(value, Enum):
-            return to_text(value.value)
-        if value is None:
-            return ""
-        if isinstance(value, bytes | bytearray):
-            return bytes(value).decode("utf-8", "replace")
-        return str.__str__(value if isinstance(value, str) else str(value))  # a plain str also from a subclass
-    except InvalidMessageError:
-        raise
-    except Exception as error:
-        require_frames(error)
-        kind = type.__dict__["__name__"].__get__(type(value))  # a metaclass may replace the attribute
-        raise InvalidMessageError(f"{kind} has no text: {format_error(error)}") from error
-
-
-def to_texts(texts: Texts) -> Texts:
-    """An immutable copy of annotations or labels. Raises InvalidMessageError."""
-    try:
-        if not texts:
-            return NO_TEXTS
-        if isinstance(texts, Mapping):
-            return MappingProxyType({to_text(key): to_text(value) for key, value in dict(texts).items()})
-    except InvalidMessageError:
-        raise
-    except Exception as error:
-        require_frames(error)
-        raise InvalidMessageError(f"annotations or labels cannot be read: {format_error(error)}") from error
-    raise InvalidMessageError(f"annotations and labels must map text to text, not be a {type(texts).__name__}")
 
 
 def reason_of(error: Exception) -> DropReason:

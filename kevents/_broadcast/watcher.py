@@ -1,22 +1,30 @@
 """A watcher: its bounded queue, and the worker thread that passes the events to the watcher's handler.
 
 Events that do not fit into the queue are dropped and counted. A slow or failing handler affects only its own watcher.
+
+Recorders append to the queue without a lock, and look at the worker's state afterwards. The worker sets its state first
+and looks at the queue afterwards. So one of the two sees the other, and no event is left in the queue of a worker that
+sleeps or has ended.
 """
 
 from __future__ import annotations
 
+import sys
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from enum import Enum
+from itertools import repeat
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kevents._model.objects import QUEUE_BYTES, memory_of
 from kevents._model.statistics import DropReason, WatcherStatistics
 from kevents._model.wire import format_error
-from kevents._runtime.reentrant import time_left
-from kevents._runtime.threads import State, Worker
+from kevents._runtime.reentrant import Counter, time_left
+from kevents._runtime.threads import join, spawn
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,13 +32,135 @@ if TYPE_CHECKING:
     from kevents._delivery.drop_reporter import DropReporter
     from kevents._delivery.handlers import Handled, Handler
     from kevents._model.objects import Event
-    from kevents._runtime.reentrant import ReentrantSection
+    from kevents._runtime.reentrant import Shared
 
-_AWAKE = State.AWAKE
-_URGENT_SHARE = 4
+
+class State(Enum):
+    """State of a worker. BATCHING: woken, and waiting a few milliseconds for more events."""
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    AWAKE = "awake"
+    IDLE = "idle"
+    BATCHING = "batching"
+
+
+_BATCHING: Final = State.BATCHING
+_BATCH_WAIT = 0.005
+"""Seconds that a woken worker waits for more events, so that a burst costs one wake-up."""
+_URGENT_SHARE: Final = 4
 """Once the queue is a quarter full, the worker processes events at once."""
-_BATCH = 64
+_BATCH: Final = 64
 """Events that the worker takes from the queue at a time, even if the handler takes fewer."""
+_PAGE: Final = 2048
+"""Bytes in which the memory of a queue is measured. An event with short texts takes one page."""
+_SHORT: Final = 300
+"""Characters of reason and message that fit into a page, whatever they are."""
+
+
+class Worker:
+    """Runs one function in a thread of its own. Only this thread changes its state once it has started.
+
+    Args:
+        name: Name of the thread.
+        shared: Provides the lock.
+        prepare: Called before the thread starts. May raise RuntimeError to postpone the start.
+        work: The function. It calls :meth:`sleep` when it has nothing to do, and sets ``ended``.
+
+    Attributes:
+        asleep: True if :meth:`notify` has to start or to wake the thread.
+        flushing: Number of callers that flush or stop the worker. It does not wait for more events meanwhile.
+        changed: Notified when the worker ends or processes events.
+    """
+
+    def __init__(self, name: str, shared: Shared, prepare: Callable[[], None], work: Callable[[], None]) -> None:
+        """Create a worker without a thread."""
+        self._name = name
+        self._shared = shared
+        self._prepare = prepare
+        self._work = work
+        self.reset()
+
+    def reset(self) -> None:
+        """Return to the state without a thread: in a forked child the thread is gone."""
+        self.state = State.ABSENT
+        self.asleep = True
+        self.ended = False
+        self.flushing = 0
+        self.changed = threading.Condition(self._shared.lock)
+        self._wake = threading.Lock()  # released to wake the thread: any code may do that at any moment
+        self._wake.acquire()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._ident = 0
+
+    # -- called by other threads ---------------------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """Start the thread, or wake it."""
+        if self.state is State.ABSENT:
+            self.start()
+            return
+        release = self._wake.release
+        self.asleep = False
+        try:  # noqa: SIM105 - Ctrl-C must not come in between: no later event would wake the worker
+            release()
+        except RuntimeError:  # it is awake, or another thread was quicker
+            pass
+
+    def start(self) -> None:
+        """Start the thread once. If no thread can be started, as during interpreter exit, the state stays ABSENT."""
+        if not self._starting.acquire(blocking=False):
+            return  # another thread starts it, or the code that this call interrupts
+        try:
+            with suppress(RuntimeError):
+                if self._thread is None:
+                    self._prepare()
+                    thread = threading.Thread(target=self.run, name=self._name, daemon=True)
+                    spawn(thread, self.run)
+                    self._thread = thread
+                    with self._shared.lock:
+                        if self.state is State.ABSENT:
+                            self.state, self.asleep = State.STARTING, False
+        finally:
+            self._starting.release()
+
+    def run(self) -> None:
+        """Run the function in the calling thread, unless it has started elsewhere or ended."""
+        if self._claim():
+            me = self._ident = threading.get_ident()
+            self._work()
+            if self._ident == me:  # otherwise the function forked, and this is the child with a worker of its own
+                self._ident = 0
+
+    def _claim(self) -> bool:
+        with self._shared.lock:
+            if self.ended or self.state not in {State.ABSENT, State.STARTING}:
+                return False
+            self.state, self.asleep = State.AWAKE, False
+            return True
+
+    def owns_this_thread(self) -> bool:
+        """True in the worker's thread."""
+        return self._ident == threading.get_ident()
+
+    def join(self) -> None:
+        """Wait for a thread whose function has returned, at most ``JOIN_TIMEOUT``."""
+        if self.ended and self._thread is not None:
+            join(self._thread)
+
+    # -- called by the function ----------------------------------------------------------------------------------
+
+    def sleep(self, has_work: Callable[[], object]) -> None:
+        """Wait until the worker is woken, then for more events unless a caller flushes. Not while there is work."""
+        self._wake.acquire(blocking=False)  # it was woken before, perhaps for events that it has taken already
+        self.state, self.asleep = State.IDLE, True
+        if not has_work():
+            self._wake.acquire()
+            self.state, self.asleep = State.BATCHING, False
+            if not self.flushing:
+                self._wake.acquire(timeout=_BATCH_WAIT)
+        self.state, self.asleep = State.AWAKE, False
 
 
 class _Processed:
@@ -95,7 +225,7 @@ class QueueWatcher(Watcher):
         self,
         name: str,
         handler: Handler,
-        section: ReentrantSection,
+        shared: Shared,
         *,
         queue_length: int,
         queue_bytes: int = QUEUE_BYTES,
@@ -105,13 +235,14 @@ class QueueWatcher(Watcher):
         """Create a watcher without a thread. The thread starts with the first event."""
         self._name = name
         self.handler = handler
-        self._section = section
+        self._shared = shared
         self._queue_length = queue_length
-        self._queue_bytes = queue_bytes
+        self._pages = queue_bytes // _PAGE
+        self._urgent = queue_length // _URGENT_SHARE
         self._drop_reporter = drop_reporter
         self._on_end = on_end
         self._closing = False
-        self._worker = Worker(f"kevents-{name}", section, handler.start, self._run)
+        self._worker = Worker(f"kevents-{name}", shared, handler.start, self._run)
         self._reset()
 
     @property
@@ -121,19 +252,16 @@ class QueueWatcher(Watcher):
 
     def _reset(self) -> None:
         self._queue: deque[Event] = deque()
-        self._offered_bytes = 0  # changed under the section's lock
-        self._released_bytes = 0  # changed by the worker only; the difference is in the queue or being handled
+        self._more_pages: deque[None] = deque()  # one for each page after an event's first, until it is handled
         self._waiters = 0  # callers that wait for processed events
-        self._complete = False  # the worker has taken the last event
-        self._idle = False  # the worker has emptied the queue and sleeps before it looks again
+        self._complete = False  # no event will be taken from the queue: a recorder that appends one drops it
         self._dropped = False  # the deadline of stop has passed, and the remaining events are dropped
-        # Statistics: changed under the section's lock, except for the worker's own.
+        # Statistics: the last two are changed under the shared lock.
         self._processed = _Processed()
-        self._queue_full = 0
+        self._queue_full = Counter()
+        self._too_late = Counter()  # events dropped by those who recorded them
         self._shutdown = 0  # events dropped at a deadline
         self._taken = 0  # events that the worker has taken from the queue and that were not dropped since
-
-    # -- recording: within a section -----------------------------------------------------------------------------
 
     def after_fork(self) -> None:
         """In the child: start with an empty queue and without a thread. A stopped watcher stays stopped."""
@@ -142,18 +270,51 @@ class QueueWatcher(Watcher):
         self._reset()
         self.handler.after_fork()
 
-    def offer(self, event: Event) -> bool:
-        """Queue an event. Returns False if the queue is full and the event is dropped."""
-        waiting, size = len(self._queue), memory_of(event)
-        held = self._offered_bytes - self._released_bytes
-        if waiting >= self._queue_length or (held and held + size > self._queue_bytes):
-            self._queue_full += 1
-            return False
-        if self._worker.state is not _AWAKE:
-            self._worker.notify(urgent=waiting * _URGENT_SHARE >= self._queue_length)
-        self._queue.append(event)  # last call: if the stack ends in one above, the event is not queued
-        self._offered_bytes += size
-        return True
+    # -- recording: at any moment, without a lock ----------------------------------------------------------------
+
+    def offer(self, event: Event) -> None:
+        """Queue an event, or drop it if the queue is full.
+
+        Raises:
+            RecursionError: If the stack ends. Then nothing has changed.
+        """
+        waiting, worker = len(self._queue), self._worker
+        held = waiting + len(self._more_pages)
+        more = 0
+        if len(event.message) + len(event.reason) > _SHORT or event.annotations or event.labels:
+            more = memory_of(event) // _PAGE
+        if waiting >= self._queue_length or (held and held + more >= self._pages):
+            self._queue_full.add()
+            self._shared.postponed += ((self._report_full, (event,)),)
+            return
+        if more:
+            self._more_pages += repeat(None, more)
+        self._queue.append(event)
+        if worker.asleep or self._complete or (waiting >= self._urgent and worker.state is _BATCHING):
+            try:
+                self._appended()
+            except RecursionError:
+                self._shared.postponed += ((self._appended, ()),)
+
+    def _report_full(self, event: Event) -> None:
+        self._drop_reporter.report(DropReason.QUEUE_FULL, event, kind=self.name)
+
+    def _appended(self) -> None:
+        if self._complete:
+            self._drop_late()
+        else:
+            self._worker.notify()
+
+    def _drop_late(self) -> None:
+        """Drop events that were being recorded while the watcher ended."""
+        for event in self._pop(sys.maxsize):
+            self._too_late.add()
+            self._shared.call(self._drop_reporter.report, DropReason.SHUTDOWN, event, 1, "recorded too late")
+        self._shared.call(self._notify_waiters)
+
+    def _notify_waiters(self) -> None:
+        with self._shared.lock:
+            self._worker.changed.notify_all()
 
     # -- the worker ----------------------------------------------------------------------------------------------
 
@@ -164,7 +325,7 @@ class QueueWatcher(Watcher):
                 if not self._handle(events, queue, processed):
                     return
         self.handler.end_input()
-        with self._section.lock:
+        with self._shared.lock:
             self._worker.ended = True
             self._worker.changed.notify_all()
         self._on_end(self)
@@ -180,7 +341,9 @@ class QueueWatcher(Watcher):
         result = self.handler.handle(batch)
         if self._queue is not queue:
             return False
-        self._released_bytes += sum(map(memory_of, batch))
+        if self._more_pages:
+            for _ in range(sum(memory_of(event) // _PAGE for event in batch)):
+                self._more_pages.pop()
         self._count(processed, len(batch), result)
         for event, error in result.failed:
             why = f"the handler of {self.name} raised {format_error(error)}"
@@ -191,46 +354,54 @@ class QueueWatcher(Watcher):
         failed = len(result.failed)
         processed.failed += failed
         if result.too_late:
-            self._section.run(self._count_too_late, events - failed)
+            self._count_too_late(events - failed)
         else:
             processed.handled += events - failed
         if self._waiters:
-            self._section.run(self._notify_waiters, None)
+            self._notify_waiters()
 
     def _count_too_late(self, events: int) -> None:
-        if not self._dropped:  # otherwise they were counted when the deadline passed
+        with self._shared.lock:
+            if self._dropped:  # they were counted when the deadline passed
+                return
             self._taken -= events
             self._shutdown += events
-            self._report_dropped(events)
-
-    def _notify_waiters(self, _: None) -> None:
-        self._worker.changed.notify_all()
+        self._report_dropped(events)
 
     def _next_events(self) -> list[Event]:
         """The next events; empty at the end."""
-        events: list[Event] = []
         while True:
-            if self._idle:
-                self._worker.sleep()
-            self._section.run(self._take, events)
+            events = self._take()
             if events or self._complete:
                 return events
+            if self._shared.postponed:
+                self._shared.run_postponed()
+            if self._closing:
+                self._complete = True  # what was appended before is taken now
+            else:
+                self._worker.sleep(self._has_work)
 
-    def _take(self, events: list[Event]) -> None:
-        most = max(self.handler.batch_size, _BATCH)
-        while self._queue and len(events) < most:
-            events.append(self._queue.popleft())
-        self._taken += len(events)
-        self._complete = self._closing and not events
-        self._idle = not self._queue and not self._closing
-        if self._idle:
-            self._worker.idle()
+    def _has_work(self) -> bool:
+        return bool(self._queue) or self._closing
+
+    def _take(self) -> list[Event]:
+        with self._shared.lock:
+            events = self._pop(max(self.handler.batch_size, _BATCH))
+            self._taken += len(events)
+        return events
+
+    def _pop(self, most: int) -> list[Event]:
+        events: list[Event] = []
+        with suppress(IndexError):  # another thread took the last one
+            while self._queue and len(events) < most:
+                events.append(self._queue.popleft())
+        return events
 
     # -- flush and stop ------------------------------------------------------------------------------------------
 
     def owns_this_thread(self) -> bool:
         """True in the worker's thread, in the handler's threads, and in a signal handler that interrupted kevents."""
-        return self._worker.owns_this_thread() or self._section.is_held_here() or self.handler.owns_this_thread()
+        return self._worker.owns_this_thread() or self._shared.is_held_here() or self.handler.owns_this_thread()
 
     def can_work(self) -> bool:
         """True if the worker runs or can be started, or there are no events for it."""
@@ -246,21 +417,19 @@ class QueueWatcher(Watcher):
     @contextmanager
     def flushing(self) -> Iterator[int]:
         """Process events without waiting for more, and retry pending writes now. Gives the number of offered events."""
-        if self._queue and self._worker.state in {State.ABSENT, State.STARTING}:
-            self._worker.start()  # there was no thread so far, or its start was interrupted
-        with self._section.lock:
-            target = self._shutdown + self._taken + len(self._queue)
+        with self._shared.lock:
+            target = self._ended_before() + self._taken + len(self._queue)
             self._worker.flushing += 1
-            if self._queue:
-                self._worker.wake()
         try:
-            self._section.run_deferred()
+            if self._queue:
+                self._worker.notify()
+            self._shared.run_postponed()
             self.handler.flush_now()
             yield target
         finally:
-            with self._section.lock:
+            with self._shared.lock:
                 self._worker.flushing -= 1
-            self._section.run_deferred()
+            self._shared.run_postponed()
 
     def await_flush(self, target: int, deadline: float | None, cancelled: Callable[[], bool] = bool) -> bool:
         """Wait until ``target`` events have ended, in the handler too.
@@ -275,19 +444,20 @@ class QueueWatcher(Watcher):
         """
         if self.owns_this_thread():
             return False
-        with self._section.lock:
-            handled = self._wait_for(lambda: cancelled() or self._ended() >= target, deadline)
-        self._section.run_deferred()
+        with self._shared.lock:
+            ended = self._ended_before
+            handled = self._wait_for(lambda: cancelled() or ended() + self._processed.total() >= target, deadline)
+        self._shared.run_postponed()
         return handled and self.handler.flush(deadline, cancelled)
 
-    def _ended(self) -> int:
-        return self._shutdown + self._processed.total()
+    def _ended_before(self) -> int:
+        """The number of events that ended without the handler. A full queue has not offered them."""
+        return self._shutdown + self._too_late.value
 
     def wake(self) -> None:
         """Let waiting callers check again whether their wait is cancelled."""
-        with self._section.lock:
-            self._worker.changed.notify_all()
-        self._section.run_deferred()
+        self._notify_waiters()
+        self._shared.run_postponed()
         self.handler.wake()
 
     def _wait_for(self, condition: Callable[[], bool], deadline: float | None) -> bool:
@@ -300,27 +470,24 @@ class QueueWatcher(Watcher):
 
     def begin_stop(self, deadline: float) -> None:
         """Process the queued events without waiting for more, then end. Returns at once."""
-        self._section.run(self._begin_stop, deadline)
-
-    def _begin_stop(self, deadline: float) -> None:
-        self._section.defer(self.handler.begin_stop, deadline)
-        if not self._closing:
-            self._worker.flushing += 1
-            self._worker.wake()
-            self._closing = True  # last: if Ctrl-C interrupts this, the next stop does it again
+        with self._shared.lock:
+            if not self._closing:
+                self._worker.flushing += 1
+                self._closing = True
+        if self._worker.state is not State.ABSENT:
+            self._worker.notify()
+        self._shared.call(self.handler.begin_stop, deadline)
 
     def end_stop(self, deadline: float) -> int:
         """Wait for the end of the watcher. Returns the number of events dropped at the deadline."""
         if self._dropped or self.owns_this_thread():
             return 0  # its own thread cannot wait for itself; the work queue closes itself at the deadline
-        if self._worker.state is State.STARTING:
-            self._worker.start()  # again, in case the start was interrupted
-        with self._section.lock:
+        with self._shared.lock:
             self._wait_for(lambda: self._worker.ended or self._worker.state is State.ABSENT, deadline)
         if self._worker.state is State.ABSENT:  # there were no events, or no thread could be started
             self._worker.run()
         dropped = self.handler.stop(deadline if self._worker.ended else 0.0)
-        self._section.run(self._drop_remaining, self.handler.accepted())
+        self._drop_remaining(self.handler.accepted())
         self._worker.join()
         return dropped + self._shutdown
 
@@ -331,24 +498,26 @@ class QueueWatcher(Watcher):
             accepted: Events that the handler has counted itself, those of the present batch included. None if it does
                 not count.
         """
-        if self._dropped:
-            return
-        self._dropped = True
-        processed = self._processed = _Processed(self._processed.handled, self._processed.failed)
-        if accepted is not None:
-            in_hand = self._taken - processed.total()
-            processed.handled += min(max(accepted - processed.total(), 0), in_hand)
-        dropped = len(self._queue) + self._taken - processed.total()
-        self._taken = processed.total()
-        self._shutdown += dropped
+        self._complete = True
+        with self._shared.lock:
+            if self._dropped:
+                return
+            self._dropped = True
+            queued = len(self._pop(sys.maxsize))
+            processed = self._processed = _Processed(self._processed.handled, self._processed.failed)
+            if accepted is not None:
+                in_hand = self._taken - processed.total()
+                processed.handled += min(max(accepted - processed.total(), 0), in_hand)
+            dropped = queued + self._taken - processed.total()
+            self._taken = processed.total()
+            self._shutdown += dropped
+            self._worker.changed.notify_all()
         self._report_dropped(dropped)
-        self._queue.clear()
-        self._worker.changed.notify_all()
 
     def _report_dropped(self, events: int) -> None:
         if events:
             why = f"still in the queue of {self.name} at the deadline"
-            self._section.defer(self._drop_reporter.report, DropReason.SHUTDOWN, None, events, why)
+            self._shared.call(self._drop_reporter.report, DropReason.SHUTDOWN, None, events, why)
 
     def stop(self, timeout: float = 5.0) -> int:
         """Process the queued events, then end."""
@@ -358,20 +527,21 @@ class QueueWatcher(Watcher):
         return self.end_stop(deadline)
 
     def statistics(self) -> WatcherStatistics:
-        """A snapshot of the statistics."""
+        """A snapshot of the watcher's statistics and those of its sink. It is exact while no event is recorded."""
         sink = self.handler.statistics()
-        with self._section.lock:
+        with self._shared.lock:
             waiting, taken, processed = len(self._queue), self._taken, self._processed
             handled, failed = processed.handled, processed.failed
+            queue_full, shutdown = self._queue_full.value, self._ended_before()
             statistics = WatcherStatistics(
                 name=self.name,
-                offered=self._queue_full + self._shutdown + taken + waiting,
-                queue_full=self._queue_full,
-                shutdown=self._shutdown,
+                offered=queue_full + shutdown + taken + waiting,
+                queue_full=queue_full,
+                shutdown=shutdown,
                 handled=handled,
                 failed=failed,
                 waiting=waiting + taken - handled - failed,
                 sink=sink,
             )
-        self._section.run_deferred()
+        self._shared.run_postponed()
         return statistics

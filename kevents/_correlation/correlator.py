@@ -14,16 +14,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from kevents._correlation.options import (
+    LONG_TEXT,
     CorrelatorOptions,
     event_aggregator_by_reason_func,
     event_aggregator_by_reason_message_func,
-    event_key,
     get_spam_key,
+    text_key,
 )
 from kevents._model.objects import Event, Json
 from kevents._model.wire import clip, clip_json
@@ -43,30 +44,34 @@ class LRU(Generic[K, V]):
     for repeated events.
     """
 
-    __slots__ = ("_find", "_newest", "_use", "_values", "evictions", "maxsize")
+    __slots__ = ("_use", "_values", "evictions", "find", "maxsize", "newest")
 
     def __init__(self, maxsize: int) -> None:
         """Create an empty cache."""
         self.maxsize = maxsize
         self.evictions = 0
         self._values: OrderedDict[K, V] = OrderedDict()
-        self._find = self._values.get
+        self.find = self._values.get
         self._use = self._values.move_to_end
-        self._newest: V | None = None
+        self.newest: V | None = None
 
     def get(self, key: K) -> V | None:
         """The value of a key, which becomes the most recently used. None if the key is unknown."""
-        value = self._find(key)
-        if value is not self._newest and value is not None:
-            self._use(key)
-            self._newest = value
+        value = self.find(key)
+        if value is not self.newest and value is not None:
+            self.use(key, value)
         return value
+
+    def use(self, key: K, value: V) -> None:
+        """Make a known key the most recently used: the rest of :meth:`get`, for a value from ``find``."""
+        self._use(key)
+        self.newest = value
 
     def put(self, key: K, value: V) -> V | None:
         """Store a value, never None, as the most recently used. Returns the evicted value, if any."""
         if key in self._values:
-            self._use(key)
-            self._values[key] = self._newest = value
+            self._values[key] = value
+            self.use(key, value)
             return None
         return self.add(key, value)
 
@@ -76,7 +81,7 @@ class LRU(Generic[K, V]):
         if len(self._values) >= self.maxsize:
             _, evicted = self._values.popitem(last=False)
             self.evictions += 1
-        self._values[key] = self._newest = value
+        self._values[key] = self.newest = value
         return evicted
 
     def __len__(self) -> int:
@@ -141,7 +146,7 @@ class _Fallbacks:
         return default if function is default else partial(self._call, function, default, is_valid)
 
     def _call(self, function: _Function, default: _Function, is_valid: Callable[[object], bool], *event: Event) -> Any:  # noqa: ANN401 - the function's result
-        with suppress(Exception):  # a user's function must not lose the event
+        with suppress(BaseException):  # a user's function must not lose the event, whatever it raises
             result = function(*event)
             if is_valid(result):
                 return result
@@ -180,7 +185,9 @@ class EventAggregator:
         """Start with empty caches."""
         self._options = options or CorrelatorOptions()
         self._interval = round(self._options.max_interval_in_seconds * NANO)
-        self._cache: LRU[Hashable, _Seen] = LRU(self._options.lru_cache_size)
+        self._most = self._options.max_events
+        # The time of the last event under an aggregate key, and the local keys seen, most often one: made the fastest.
+        self._cache: LRU[Hashable, list[Any]] = LRU(self._options.lru_cache_size)
         self._fallbacks = _Fallbacks()
         self._keys = self._fallbacks.guard(self._options.key_func, event_aggregator_by_reason_func, _is_pair)
         self._message = self._fallbacks.guard(
@@ -191,37 +198,32 @@ class EventAggregator:
 
     def event_aggregate(self, event: Event) -> tuple[Event, Hashable]:
         """The event, combined or unchanged, and the key to count it under (client-go: ``EventAggregate``)."""
-        message, key = self._combine(event, self._clock())
-        return event if message is None else event.replace(message=message), key
-
-    def _combine(self, event: Event, now: int) -> tuple[str | None, Hashable]:
-        """Like :meth:`event_aggregate`, but returns only the message of a combined event, or None."""
-        options = self._options
-        if options.max_events is None:
-            return None, event_key(event)
         key, local_key = self._keys(event)
-        seen = self._cache.get(key)
+        message = self._combine(event, key, local_key, self._clock())
+        return (event, _all_keys(event)[3]) if message is None else (event.replace(message=message), ("aggregate", key))
+
+    def _combine(self, event: Event, key: Hashable, local_key: Hashable, now: int) -> str | None:
+        """The message of the combined event that an event becomes a part of. None: it stays as it is."""
+        most = self._most
+        if most is None:
+            return None
+        cache = self._cache
+        seen = cache.find(key)
         if seen is None:
-            seen = _Seen()
-            self._cache.add(key, seen)
-        elif now - seen.last > self._interval:
-            seen.clear()
-        seen.last = now
-        if local_key in seen:
-            return None, event_key(event)
+            cache.add(key, seen := [now, ()])
+        elif seen is not cache.newest:
+            cache.use(key, seen)
+        if now - seen[0] > self._interval:
+            seen[1] = ()
+        seen[0], local_keys = now, seen[1]
+        if local_key in local_keys:
+            return None
         # client-go adds the key and removes an arbitrary one from a full set; here it is the one just added.
-        if len(seen) + 1 < options.max_events:
-            seen.add(local_key)
-            return None, event_key(event)
+        if len(local_keys) + 1 < most:
+            seen[1] = {*local_keys, local_key} if local_keys else (local_key,)
+            return None
         self.aggregated += 1
-        return self._message(event), ("aggregate", key)
-
-
-class _Seen(set[Hashable]):
-    """Local keys seen under one aggregate key, at most ``max_events - 1``, and the time of the last event."""
-
-    __slots__ = ("last",)
-    last: int
+        return str(self._message(event))
 
 
 class _Observation:
@@ -258,10 +260,24 @@ class _CatchUp(NamedTuple):
     bucket: TokenBucket
 
 
-@lru_cache(maxsize=64)
-def _interval_and_capacity(qps: float, burst: int) -> tuple[int, int]:
-    interval = max(1, round(NANO / qps))
-    return interval, burst * interval
+class RateLimit:
+    """The limits that all token buckets of a filter share.
+
+    Args:
+        qps: Tokens a second, above 0.
+        burst: Maximum number of tokens, at least 1.
+
+    Attributes:
+        interval: Nanoseconds in which a token is refilled.
+        capacity: The same for all tokens.
+    """
+
+    __slots__ = ("capacity", "interval")
+
+    def __init__(self, qps: float, burst: int) -> None:
+        """Convert to nanoseconds."""
+        self.interval = max(1, round(NANO / qps))
+        self.capacity = burst * self.interval
 
 
 class TokenBucket:
@@ -271,32 +287,31 @@ class TokenBucket:
     exact for any lifetime, where floating-point tokens would drift.
 
     Args:
-        qps: Tokens a second, above 0.
-        burst: Maximum number of tokens, at least 1. The bucket starts full.
+        limit: How many tokens there can be, and how fast they are refilled. The bucket starts full.
         now: Present time in nanoseconds of any clock.
+        credit: What is in the bucket, in nanoseconds. None: it is full.
     """
 
-    __slots__ = ("_capacity", "_credit", "_interval", "_last", "_reserved")
+    __slots__ = ("_credit", "_last", "_limit", "_reserved")
 
-    def __init__(self, qps: float, burst: int, now: int) -> None:
-        """Create a full bucket."""
-        self._interval, self._capacity = _interval_and_capacity(qps, burst)
-        self._credit = self._capacity
+    def __init__(self, limit: RateLimit, now: int, credit: int | None = None) -> None:
+        """Create a bucket."""
+        self._limit = limit
+        self._credit = limit.capacity if credit is None else credit
         self._last = now
         self._reserved = 0
 
     def try_accept(self, now: int) -> bool:
         """Take a token if there is one. If the clock went back, nothing is refilled."""
-        elapsed = now - self._last
+        limit, credit, elapsed = self._limit, self._credit, now - self._last
         self._last = now
-        credit = self._credit
         if elapsed > 0:
             credit += elapsed
-            if credit > self._capacity:
-                self._reserved = max(0, self._reserved - (credit - self._capacity))
-                credit = self._capacity
-        accepted = credit >= self._interval
-        self._credit = credit - self._interval if accepted else credit
+            if credit > limit.capacity:
+                self._reserved = max(0, self._reserved - (credit - limit.capacity))
+                credit = limit.capacity
+        accepted = credit >= limit.interval
+        self._credit = credit - limit.interval if accepted else credit
         return accepted
 
     def reserve(self) -> int:
@@ -305,12 +320,12 @@ class TokenBucket:
         A reservation never holds back an event: :meth:`try_accept` ignores it. It delays later reservations, until the
         bucket has refilled what it would hold without the catch-ups.
         """
-        self._reserved += self._interval
+        self._reserved += self._limit.interval
         return max(0, self._reserved - self._credit)
 
     def release(self) -> None:
         """Cancel a reservation."""
-        self._reserved = max(0, self._reserved - self._interval)
+        self._reserved = max(0, self._reserved - self._limit.interval)
 
 
 class EventSourceObjectSpamFilter:
@@ -326,26 +341,39 @@ class EventSourceObjectSpamFilter:
         """Start with empty caches; every bucket is full at first."""
         self._options = options or CorrelatorOptions()
         self._cache: LRU[Hashable, TokenBucket] = LRU(self._options.lru_cache_size)
-        self.reads_any_field = self._options.spam_key_func is not get_spam_key
+        burst = self._options.burst_size
+        self._limit = None if burst is None else RateLimit(self._options.qps, burst)
         self._fallbacks = _Fallbacks()
         self._key = self._fallbacks.guard(self._options.spam_key_func, get_spam_key, _is_key)
         self._clock = self._fallbacks.guard(self._options.clock, monotonic_ns, _is_time)
 
     def filter(self, event: Event) -> bool:
         """True if the event must be skipped (client-go: ``Filter``)."""
-        return self._exhausted_bucket(event, self._clock()) is not None
+        return self._limit is not None and self._exhausted_bucket(self._key(event), self._clock()) is not None
 
-    def _exhausted_bucket(self, event: Event, now: int) -> TokenBucket | None:
-        """Take a token for the event. Returns the bucket if it has none."""
-        options = self._options
-        if options.burst_size is None:
+    def _exhausted_bucket(self, key: Hashable, now: int) -> TokenBucket | None:
+        """Take a token for an event with this spam key. Returns the bucket if it has none."""
+        cache, limit = self._cache, self._limit
+        if limit is None:
             return None
-        key = self._key(event)
-        bucket = self._cache.get(key)
-        if bucket is None:
-            bucket = TokenBucket(options.qps, options.burst_size, now)
-            self._cache.add(key, bucket)
+        bucket = cache.find(key)
+        if bucket is None:  # full, and a token is taken
+            cache.add(key, TokenBucket(limit, now, limit.capacity - limit.interval))
+            return None
+        if bucket is not cache.newest:
+            cache.use(key, bucket)
         return None if bucket.try_accept(now) else bucket
+
+
+def _all_keys(event: Event) -> tuple[Hashable, Hashable, Hashable, Hashable]:
+    """Spam key, aggregate key, local key and event key, as client-go's functions make them: they share their parts."""
+    reference = event.reference
+    reason: Hashable = event.reason
+    message: Hashable = event.message
+    if len(event.reason) > LONG_TEXT or len(event.message) > LONG_TEXT:
+        reason, message = text_key(event.reason), text_key(event.message)
+    subject = event.source.identity, reference.identity, event.type
+    return subject, (subject, reason), message, (subject, reference.field_path, reason, message)
 
 
 class EventCorrelateResult:
@@ -398,6 +426,8 @@ class EventCorrelator:
         self._observed: LRU[Hashable, _Observation] = LRU(self._options.lru_cache_size)
         self._filter = EventSourceObjectSpamFilter(self._options)
         self._clock = self._aggregator._clock  # noqa: SLF001 - read once for each event
+        self._own_key = self._options.key_func is not event_aggregator_by_reason_func
+        self._own_spam_key = self._options.spam_key_func is not get_spam_key
         self._overdue: list[Key] = []
 
     def event_correlate(self, event: Event) -> EventCorrelateResult:
@@ -415,24 +445,24 @@ class EventCorrelator:
             The event to write, None if it is skipped; and when to write it, for a catch-up in monotonic seconds.
         """
         now = self._clock()
-        message, key = self._aggregator._combine(event, now)  # noqa: SLF001
+        spam_key, aggregate_key, local_key, key = _all_keys(event)
+        if self._own_key:
+            aggregate_key, local_key = self._aggregator._keys(event)  # noqa: SLF001
+        message = self._aggregator._combine(event, aggregate_key, local_key, now)  # noqa: SLF001
+        if message is not None:
+            key = "aggregate", aggregate_key
         observation = repeated = None
         if self._options.count_identical:
             observation = repeated = self._observed.get(key)
             if observation is None:
-                observation = _Observation(event.count, event.first_time, event.name)
-                evicted = self._observed.add(key, observation)
-                if evicted is not None and evicted.catch_up is not None and now < evicted.catch_up.due:
-                    self._overdue.append(evicted.catch_up.key)
+                observation = self._observe_new(event, key, now)
             else:
                 observation.count += 1
-        if self._filter.reads_any_field:  # a user's key may depend on message and count
-            event, message = _occurrence(event, message, repeated), None
-            exhausted = self._filter._exhausted_bucket(event, now)  # noqa: SLF001
-            occurrence: Event | None = event
-        else:
-            exhausted = self._filter._exhausted_bucket(event, now)  # noqa: SLF001
-            occurrence = None
+        occurrence: Event | None = None
+        if self._own_spam_key:  # it may depend on message and count
+            occurrence = _occurrence(event, message, repeated)
+            spam_key = self._filter._key(occurrence)  # noqa: SLF001
+        exhausted = self._filter._exhausted_bucket(spam_key, now)  # noqa: SLF001
         if exhausted is None:
             if observation is not None:
                 observation.written = True
@@ -441,12 +471,24 @@ class EventCorrelator:
             return occurrence or _occurrence(event, message, repeated), None
         if monotonic is None or repeated is None or not repeated.written:
             return None, None
-        pending = repeated.catch_up
+        due = self._plan_catch_up((event.namespace, repeated.name), repeated, exhausted, now, monotonic)
+        return occurrence or _occurrence(event, message, repeated), due
+
+    def _observe_new(self, event: Event, key: Hashable, now: int) -> _Observation:
+        observation = _Observation(event.count, event.first_time, event.name)
+        evicted = self._observed.add(key, observation)
+        if evicted is not None and evicted.catch_up is not None and now < evicted.catch_up.due:
+            self._overdue.append(evicted.catch_up.key)
+        return observation
+
+    @staticmethod
+    def _plan_catch_up(key: Key, known: _Observation, bucket: TokenBucket, now: int, monotonic: float) -> float:
+        """When the count of an event that is held back is written, in monotonic seconds."""
+        pending = known.catch_up
         if pending is None or now >= pending.due or monotonic >= pending.at:
-            delay = exhausted.reserve()
-            key = event.namespace, repeated.name
-            repeated.catch_up = pending = _CatchUp(key, now + delay, monotonic + delay / NANO, exhausted)
-        return occurrence or _occurrence(event, message, repeated), pending.at
+            delay = bucket.reserve()
+            known.catch_up = pending = _CatchUp(key, now + delay, monotonic + delay / NANO, bucket)
+        return pending.at
 
     @staticmethod
     def _supersede(observation: _Observation, now: int) -> None:
@@ -461,7 +503,7 @@ class EventCorrelator:
         The sink path does not call it: the stored fields are not read again, and a late response would lower a count.
         """
         observation = _Observation(event.count, event.first_time, event.name, written=True)
-        self._observed.put(event_key(event), observation)
+        self._observed.put(_all_keys(event)[3], observation)
 
     @property
     def aggregated(self) -> int:

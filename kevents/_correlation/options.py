@@ -15,13 +15,13 @@ KeyFunc = Callable[[Event], tuple[Hashable, Hashable]]
 MessageFunc = Callable[[Event], str]
 SpamKeyFunc = Callable[[Event], Hashable]
 
-_LONG_TEXT: Final = 256  # characters
+LONG_TEXT: Final = 256  # characters
 _COMBINED: Final = "(combined from similar events): "
 
 
 def text_key(text: str) -> Hashable:
     """A text as a part of a key: a long one as its length and digest, so that the caches hold no long texts."""
-    if len(text) <= _LONG_TEXT:
+    if len(text) <= LONG_TEXT:
         return text
     return len(text), hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -59,13 +59,6 @@ def spam_key_by_object_and_reason(event: Event) -> Hashable:
     .. versionadded:: 0.1
     """
     return event.source.identity, event.reference.identity, event.type, text_key(event.reason)
-
-
-def event_key(event: Event) -> Hashable:
-    """Key that identical events share (client-go: ``getEventKey``)."""
-    reference = event.reference
-    reason, message = text_key(event.reason), text_key(event.message)
-    return event.source.identity, reference.identity, reference.field_path, event.type, reason, message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -145,7 +145,7 @@ class SeriesDecider:
     def _key(self, event: SeriesEvent) -> Hashable:
         function = self._options.key_func
         if function is not key_without_note:
-            with suppress(Exception):  # a user's function must not lose the event
+            with suppress(BaseException):  # a user's function must not lose the event, whatever it raises
                 key = function(event)
                 hash(key)
                 if key is not None:

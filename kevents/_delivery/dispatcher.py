@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from tenacity import RetryCallState
 from tenacity.wait import wait_base, wait_exponential
 
-from kevents._delivery.handlers import Handled, Handler
+from kevents._delivery.handlers import ALL_HANDLED, Handled, Handler
 from kevents._model.objects import QUEUE_BYTES, memory_of
 from kevents._model.statistics import DropReason, SinkStatistics
 from kevents._model.validation import seconds_of
@@ -120,16 +120,16 @@ class Dispatcher:
         self._work = threading.Condition(self._lock)
         self._ends = threading.Condition(self._lock)
         self._idle = 0
-        self._accepted = self._correlated = self._filtered = self._wait_fallbacks = 0
+        self._accepted = self._filtered = self._wait_fallbacks = 0
 
     # -- the watcher's worker ------------------------------------------------------------------------------------
 
     def accept(self, batch: Sequence[Event]) -> Handled:
         """Decide on events, and queue their writes."""
-        failed: list[tuple[Event, BaseException]] = []
+        now = monotonic()
         writes: list[Write] = []
         filtered: list[Event] = []
-        now = monotonic()
+        faults: list[tuple[Event, BaseException]] = []
         for event in batch:
             try:
                 write = self._decider.decide(event, now)
@@ -137,14 +137,14 @@ class Dispatcher:
                     writes.append(write)
                 if write is None or write.catch_up:
                     filtered.append(event)
-            except BaseException as error:  # noqa: BLE001 - only the event that raised fails
-                failed.append((event, error))
+            except BaseException as error:  # noqa: BLE001 - ours, since the user's functions are guarded
+                faults.append((event, error))
         with self._lock:
             if self._queue.closed:
-                return Handled(failed, too_late=True)
+                return Handled(too_late=True)
             self._accepted += len(batch)
-            self._correlated += len(batch) - len(failed)
             self._filtered += len(filtered)
+            self._queue.dropped[DropReason.INTERNAL] += len(faults)
             for write in writes:
                 events = 0 if write.catch_up else 1  # an event that was held back is counted as filtered
                 self._queue.offer(write.state, now, present=write.there, due=write.due, events=events)
@@ -153,10 +153,17 @@ class Dispatcher:
                 self._queue.flush_now(now, key)
             self._changed(len(writes) + len(overdue))
             notifications = self._notifications()
+        self._report_losses(filtered, faults)
+        self._report(notifications)
+        return ALL_HANDLED
+
+    def _report_losses(self, filtered: Sequence[Event], faults: Sequence[tuple[Event, BaseException]]) -> None:
         for event in filtered:
             self._drop_reporter.report(DropReason.SPAM_FILTERED, event, level=logging.INFO)
-        self._report(notifications)
-        return Handled(failed)
+        for event, error in faults:
+            self._drop_reporter.report_fault(error, event)
+            if self._drop_reporter.raise_internal:
+                raise error
 
     def _changed(self, writes: int | None = None) -> None:
         """Wake one sender for each new write, or all senders."""
@@ -271,7 +278,7 @@ class Dispatcher:
         return dropped
 
     def accepted(self) -> int:
-        """The number of events that were accepted, those on which the decider raised included."""
+        """The number of events that were accepted."""
         with self._lock:
             return self._accepted
 
@@ -306,10 +313,10 @@ class Dispatcher:
         with self._lock:
             queue = self._queue
             return SinkStatistics(
-                accepted=self._correlated,
+                accepted=self._accepted,
                 spam_filtered=self._filtered,
                 delivered=queue.delivered,
-                dropped=dict(queue.dropped),
+                dropped={reason: events for reason, events in queue.dropped.items() if events},
                 backlog=queue.events,
                 created=queue.written[Verb.CREATE],
                 patched=queue.written[Verb.PATCH],

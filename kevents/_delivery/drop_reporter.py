@@ -13,7 +13,7 @@ from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error
 from kevents._queue.outcome import Failed, Rejected, Unavailable, Verb
 from kevents._queue.work_item import Dropped
-from kevents._runtime.log import LOGGER, LimitedLog, in_kevents
+from kevents._runtime.log import LOGGER, LimitedLog, in_kevents, log_line
 
 if TYPE_CHECKING:
     from kevents._queue.outcome import Outcome
@@ -56,11 +56,15 @@ class DropReporter:
         api_group: The API group of the written events, for the advice about missing permissions.
     """
 
+    raise_internal = False
+    """Whether faults of kevents itself are raised, as in its own tests."""
+
     def __init__(self, log: LimitedLog, on_drop: OnDrop | None, api_group: str = "") -> None:
         """Nothing is reported yet."""
         self._rule = _RULE.format(api_group)
         self.log = log
         self._on_drop = on_drop
+        self._faults: set[tuple[type, int]] = set()
 
     def report(
         self,
@@ -89,6 +93,27 @@ class DropReporter:
         # A recursion is not reported to on_drop: on_drop itself may have recorded the event.
         if self._on_drop is not None and reason is not DropReason.RECURSION:
             self._call(self._on_drop, reason, event, events)
+
+    def report_fault(
+        self, error: BaseException, event: Event | None, more: str = "", *, logger: logging.Logger = LOGGER
+    ) -> None:
+        """Report an event that was dropped because of a fault of kevents itself. Its traceback is logged once.
+
+        Args:
+            error: The fault.
+            event: The event, if there is one.
+            more: What the log line says besides the error.
+            logger: Where the lines go.
+        """
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        fault = type(error), 0 if trace is None else trace.tb_lineno
+        if fault not in self._faults:
+            self._faults.add(fault)
+            log_line(logging.ERROR, "fault in kevents, please report it", logger=logger, error=error)
+        why = format_error(error) + more
+        self.report(DropReason.INTERNAL, event, why=why, level=logging.ERROR, logger=logger)
 
     def _call(self, on_drop: OnDrop, reason: DropReason, event: Event | None, events: int) -> None:
         with in_kevents():

@@ -28,7 +28,7 @@ class Handled:
     too_late: bool = False
 
 
-_ALL_HANDLED = Handled()
+ALL_HANDLED = Handled()
 
 
 class Handler:
@@ -110,7 +110,7 @@ class CallHandler(Handler):
                 self._function(event)
             except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the watcher either
                 failed.append((event, error))
-        return Handled(failed) if failed else _ALL_HANDLED
+        return Handled(failed) if failed else ALL_HANDLED
 
 
 def log_plainly(logf: Callable[..., object], event: Event) -> None:

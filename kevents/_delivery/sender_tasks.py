@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kevents._delivery.dispatcher import SenderPool
 from kevents._model.wire import format_error
-from kevents._queue.outcome import Outcome, Unavailable, Verb, outcome_of
+from kevents._queue.outcome import DELIVERED, Outcome, Unavailable, Verb, outcome_of
 from kevents._queue.work_item import Attempt, Wait
 from kevents._runtime.log import in_kevents
 from kevents._runtime.reentrant import time_left
@@ -53,7 +53,7 @@ async def send(sink: EventSink, attempt: Attempt) -> Outcome:
         return outcome_of(attempt.verb, TimeoutError(*error.args))
     except BaseException as error:  # noqa: BLE001 - a sink that raises SystemExit must not end the loop either
         return outcome_of(attempt.verb, error)
-    return outcome_of(attempt.verb, None)
+    return DELIVERED
 
 
 class SenderTaskPool(SenderPool):

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from kevents._delivery.dispatcher import SenderPool
-from kevents._queue.outcome import Outcome, Verb, outcome_of
+from kevents._queue.outcome import DELIVERED, Outcome, Verb, outcome_of
 from kevents._queue.work_item import CLOSED, Attempt, Wait
 from kevents._runtime.log import in_kevents
 from kevents._runtime.threads import JOIN_TIMEOUT, join, spawn
@@ -31,14 +31,13 @@ def _nothing_to_begin() -> threading.Event:
 def send(sink: EventSink, attempt: Attempt) -> Outcome:
     """Make one request. An exception of the sink becomes an outcome."""
     try:
-        with in_kevents():
-            if attempt.verb is Verb.PATCH:
-                sink.patch(attempt.namespace, attempt.name, attempt.body)
-            else:
-                sink.create(attempt.namespace, attempt.body)
+        if attempt.verb is Verb.PATCH:
+            sink.patch(attempt.namespace, attempt.name, attempt.body)
+        else:
+            sink.create(attempt.namespace, attempt.body)
     except BaseException as error:  # noqa: BLE001 - a sink that raises SystemExit must not end its sender either
         return outcome_of(attempt.verb, error)
-    return outcome_of(attempt.verb, None)
+    return DELIVERED
 
 
 class SenderThreadPool(SenderPool):
@@ -91,6 +90,10 @@ class SenderThreadPool(SenderPool):
         return handled
 
     def _run(self, deadline: float | None = None) -> None:
+        with in_kevents():  # once for the thread, which does nothing else
+            self._send_all(deadline)
+
+    def _send_all(self, deadline: float | None) -> None:
         threads = self._threads
         while (step := self._dispatcher.take(monotonic())) is not CLOSED:
             match step:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from sys import getsizeof
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kevents._model.wire import (
     ELLIPSIS,
     EVENTS_GROUP,
+    NO_TEXTS,
     clean,
     clean_texts,
     event_name,
@@ -49,7 +49,6 @@ AnyEventType = Literal["Normal", "Warning"] | EventType
 
 Json = dict[str, Any]
 _EVENT_BYTES: Final = 500
-NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _REFERENCE_FIELDS: Final = {
     "kind": "kind", "api_version": "apiVersion", "namespace": "namespace", "name": "name", "uid": "uid",
@@ -71,11 +70,14 @@ class ObjectReference:
 
     Attributes:
         identity: The fields that identify the object, without version and part. Correlation keys contain it.
+        checked: True once :func:`~kevents.get_reference` has found it valid.
 
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("api_version", "field_path", "identity", "kind", "name", "namespace", "resource_version", "uid")
+    __slots__ = (
+        "api_version", "checked", "field_path", "identity", "kind", "name", "namespace", "resource_version", "uid",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class ObjectReference:
         self.resource_version: Final = resource_version
         self.field_path: Final = field_path
         self.identity: Final = (kind, namespace, name, uid, api_version)
+        self.checked = False
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> ObjectReference:
@@ -192,7 +195,7 @@ class Event:
         message: The text for people.
         source: The component that recorded it.
         time: The last occurrence, in nanoseconds since the epoch.
-        serial: Strictly increasing in the process. The event's name contains it.
+        serial: Unique in the process, and growing in each thread. The event's name contains it.
         annotations: Annotations of the API object.
         labels: Labels of the API object.
         count: The number of occurrences.
@@ -408,7 +411,7 @@ class SeriesEvent(Event):
         note: The text for people.
         source: The reporting controller as component, and its instance as host.
         time: The last occurrence, in nanoseconds since the epoch.
-        serial: Strictly increasing in the process. The event's name contains it.
+        serial: Unique in the process, and growing in each thread. The event's name contains it.
         related: A second object involved.
         annotations: Annotations of the API object.
         labels: Labels of the API object.

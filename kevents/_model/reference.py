@@ -21,7 +21,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 from weakref import ref
 
@@ -77,12 +77,10 @@ def get_reference(obj: object) -> ObjectReference:
     try:
         reference = _resolve(obj)
         is_event = reference.kind == "Event" and _is_version_of_events(reference.api_version)
-    except InvalidReferenceError:
-        raise
-    except Exception as error:  # properties, mappings and metaclasses of the caller's may raise anything
-        require_frames(error)
-        problem = f"reading it raised {_type_name(error)}"
-        raise InvalidReferenceError(f"cannot build a reference from {_description(obj)}: {problem}") from error
+    except _UnreadableError as unreadable:
+        problem = f"reading it raised {_type_name(unreadable.__cause__)}"
+        error = InvalidReferenceError(f"cannot build a reference from {_description(obj)}: {problem}")
+        raise error from unreadable.__cause__
     if reference.namespace and not _is_namespace(reference.namespace):
         namespace = printable(repr(reference.namespace[:_LONGEST_NAMESPACE]))
         raise InvalidReferenceError(
@@ -92,6 +90,7 @@ def get_reference(obj: object) -> ObjectReference:
         raise InvalidReferenceError(
             f"cannot build a reference from {_description(obj)}: it is an Event, and events about events are refused"
         )
+    reference.checked = True
     return reference
 
 
@@ -167,17 +166,37 @@ def _forget(key: ref[type], forget: Callable[..., object] = _registered.pop) -> 
 register(Event, "v1", "Event")
 
 
+class _UnreadableError(Exception):
+    """The caller's object raised the cause of this error."""
+
+
+def _look(function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - the function's result
+    """Call a function that reads the caller's object, whose properties, mappings and metaclasses may raise anything.
+
+    An error that is raised elsewhere is a fault of kevents.
+    """
+    try:
+        return function(*arguments)
+    except Exception as error:
+        require_frames(error)
+        raise _UnreadableError from error
+
+
 def _resolve(obj: object) -> ObjectReference:
     cls = type(obj)
-    if cls is dict:
-        reference = _from_manifest(obj)
-    elif isinstance(obj, ObjectReference):
+    if issubclass(cls, ObjectReference):
         return _real(obj)
-    elif (known := official_kind(cls.__module__, cls.__name__)) is not None:
-        reference = _from_model(obj, known)
+    known = None if cls is dict else _look(_official_kind_of, cls)
+    if known is not None:
+        texts = _look(_texts_of_model, obj, known)
     else:
-        reference = None
+        texts = _look(_texts_of_manifest, obj) if cls is dict else None
+    reference = None if texts is None else _from_texts(*texts)
     return _from_anything(obj) if reference is None else reference
+
+
+def _official_kind_of(cls: type) -> _Kind | None:
+    return official_kind(cls.__module__, cls.__name__)
 
 
 @lru_cache(maxsize=1024)
@@ -190,7 +209,7 @@ def _is_version_of_events(api_version: str) -> bool:
     return api_version in {"", "v1"} or api_version.startswith("events.k8s.io/")
 
 
-def _from_manifest(obj: _Foreign) -> ObjectReference | None:
+def _texts_of_manifest(obj: _Foreign) -> tuple[object, ...] | None:
     metadata = obj.get("metadata")
     if type(metadata) is not dict:
         return None
@@ -198,10 +217,10 @@ def _from_manifest(obj: _Foreign) -> ObjectReference | None:
     if resource_version is None:
         resource_version = metadata.get("resource_version", "")
     namespace, uid = metadata.get("namespace", ""), metadata.get("uid", "")
-    return _from_texts(obj.get("kind"), obj.get("apiVersion"), metadata.get("name"), namespace, uid, resource_version)
+    return obj.get("kind"), obj.get("apiVersion"), metadata.get("name"), namespace, uid, resource_version
 
 
-def _from_model(obj: _Foreign, known: _Kind) -> ObjectReference | None:
+def _texts_of_model(obj: _Foreign, known: _Kind) -> tuple[object, ...] | None:
     metadata = obj.metadata
     kind, api_version = obj.kind, obj.api_version
     if kind is None and api_version is None:
@@ -211,7 +230,7 @@ def _from_model(obj: _Foreign, known: _Kind) -> ObjectReference | None:
         resource_version = metadata.resource_version
     except AttributeError:  # no metadata, that of a list, or a dictionary
         return None
-    return _from_texts(kind, api_version, name, namespace or "", uid or "", resource_version or "")
+    return kind, api_version, name, namespace or "", uid or "", resource_version or ""
 
 
 def _from_texts(
@@ -229,14 +248,14 @@ def _from_texts(
     )
 
 
-def _real(reference: ObjectReference) -> ObjectReference:
+def _real(reference: _Foreign) -> ObjectReference:
     """Return the reference itself, or a copy if a field is not a plain ``str`` (None, an enum)."""
-    r = reference
+    r: ObjectReference = reference
     if (
         type(r.kind) is type(r.api_version) is type(r.namespace) is type(r.name) is str
         and type(r.uid) is type(r.resource_version) is type(r.field_path) is str
     ):
-        return reference
+        return r
     return _checked(reference, _fields(reference), ())
 
 
@@ -246,19 +265,20 @@ def _fields(reference: ObjectReference) -> dict[str, Any]:
 
 
 def _from_anything(obj: object) -> ObjectReference:
-    content = _content(obj)
-    read = _reader(content)
+    content = _look(_content, obj)
+    read = _look(_reader, content)
     api_version, kind = _kind(obj, content, read)
     metadata = read("metadata")
-    of_metadata = read if metadata is None else _reader(metadata)
+    of_metadata = read if metadata is None else _look(_reader, metadata)
     fields = {"kind": kind, "api_version": api_version, "resource_version": of_metadata("resource_version")}
     name = of_metadata("name")
-    if not name and _is_list(content, kind):
+    if not _look(bool, name) and _look(_is_list, content, kind):
         return _checked(obj, fields, ("kind",))
     fields |= {"name": name, "namespace": of_metadata("namespace"), "uid": of_metadata("uid")}
     if metadata is None:
         fields["field_path"] = read("field_path")
-        if not fields["namespace"] and _is_owner_reference(obj) and not _is_cluster_scoped(api_version, kind):
+        is_owner = not _look(bool, fields["namespace"]) and _look(_is_owner_reference, obj)
+        if is_owner and not _is_cluster_scoped(api_version, kind):
             raise InvalidReferenceError(
                 f"cannot build a reference from {_description(obj)}: an owner reference has no namespace; "
                 "give the owner itself, or a kevents.ObjectReference with its namespace"
@@ -278,20 +298,27 @@ def _kind(obj: _Foreign, content: object, read: _Read) -> tuple[object, object]:
     """Return apiVersion and kind: the object's own, else those of its class, else the version of a built-in kind."""
     kind, api_version = read("kind"), read("api_version")
     if content is not obj:
-        kind = kind or getattr(obj, "kind", None)
-        api_version = api_version or getattr(obj, "version", None)
+        kind = kind if _look(bool, kind) else _look(getattr, obj, "kind", None)
+        api_version = api_version if _look(bool, api_version) else _look(getattr, obj, "version", None)
     if not (_as_text(kind) and _as_text(api_version)):
-        known = _kind_of_class(type(obj))
+        known = _look(_kind_of_class, type(obj))
         if known is not None:
             kind = _as_text(kind) or known[1]
             api_version = _as_text(api_version) or (known[0] if kind == known[1] else "")
-        if not api_version:
+        if not _look(bool, api_version):
             api_version = _built_in_version(_as_text(kind) or "")
     return api_version, kind
 
 
 def _as_text(value: object) -> str | None:
     """Return the text of a ``str``, an enum or a UUID; None for anything else."""
+    if value is None or type(value) is str:
+        return value
+    text: str | None = _look(_text_of, value)
+    return text
+
+
+def _text_of(value: object) -> str | None:
     if isinstance(value, Enum) and not isinstance(value, str):
         value = value.value
     if isinstance(value, uuid.UUID):
@@ -319,7 +346,7 @@ def _reader(thing: _Foreign) -> _Read:
             value = getattr(thing, field, None)
             return getattr(thing, _CAMEL[field], None) if value is None and field in _CAMEL else value
 
-    return read
+    return partial(_look, read)
 
 
 def _is_list(content: _Foreign, kind: object) -> bool:
@@ -352,9 +379,8 @@ def _checked(obj: object, fields: Mapping[str, Any], required: tuple[str, ...]) 
     if missing:
         labels = {"kind": "kind" if texts.get("api_version") else "kind, no apiVersion", "name": "metadata.name"}
         problems.append(f"it has no {', no '.join(labels[field] for field in missing)}")
-    raise InvalidReferenceError(
-        f"cannot build a reference from {_description(obj)}: {', '.join(problems)}; {_advice(obj, wrong + missing)}"
-    )
+    advice = _look(_advice, obj, wrong + missing)
+    raise InvalidReferenceError(f"cannot build a reference from {_description(obj)}: {', '.join(problems)}; {advice}")
 
 
 def _advice(obj: object, fields: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Texts, names and times in the API's formats, and texts for log lines."""
+"""Texts, names and times in the API's formats, texts for log lines, and texts of the caller's values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from enum import Enum
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
+
+from kevents.exceptions import InvalidMessageError
 
 _DNS1123_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -23,6 +26,8 @@ _LAST_SECOND: Final = 253_402_300_799  # end of the year 9999
 CORE_GROUP: Final = ""
 EVENTS_GROUP: Final = "events.k8s.io"
 ELLIPSIS: Final = "..."
+Texts = Mapping[str, str]
+NO_TEXTS: Final[Texts] = MappingProxyType({})
 _ERROR_LIMIT = 500
 
 
@@ -202,3 +207,55 @@ def require_frames(error: Exception, frames: int = 50) -> None:
     """Raise RecursionError if ``error`` is one and the stack ends here, so that it is not the fault of a value."""
     if frames and isinstance(error, RecursionError):
         require_frames(error, frames - 1)
+
+
+def to_text(value: object) -> str:
+    """A value as a plain str: of an Enum its value, of bytes UTF-8, of None "". Raises InvalidMessageError."""
+    try:
+        if isinstance(value, Enum):
+            return to_text(value.value)
+        if value is None:
+            return ""
+        if isinstance(value, bytes | bytearray):
+            return bytes(value).decode("utf-8", "replace")
+        return str.__str__(value if isinstance(value, str) else str(value))  # a plain str also from a subclass
+    except InvalidMessageError:
+        raise
+    except Exception as error:
+        require_frames(error)
+        kind = type.__dict__["__name__"].__get__(type(value))  # a metaclass may replace the attribute
+        raise InvalidMessageError(f"{kind} has no text: {format_error(error)}") from error
+
+
+def to_texts(texts: Texts) -> Texts:
+    """An immutable copy of annotations or labels. Raises InvalidMessageError."""
+    try:
+        if not texts:
+            return NO_TEXTS
+        if isinstance(texts, Mapping):
+            return MappingProxyType({to_text(key): to_text(value) for key, value in dict(texts).items()})
+    except InvalidMessageError:
+        raise
+    except Exception as error:
+        require_frames(error)
+        raise InvalidMessageError(f"annotations or labels cannot be read: {format_error(error)}") from error
+    raise InvalidMessageError(f"annotations and labels must map text to text, not be a {type(texts).__name__}")
+
+
+class Formatted:
+    """A format and its arguments. The text is made where errors are handled."""
+
+    __slots__ = ("_args", "_format")
+
+    def __init__(self, message_fmt: str, args: tuple[object, ...]) -> None:
+        """Store both."""
+        self._format = message_fmt
+        self._args = args
+
+    def __str__(self) -> str:
+        """The formatted text, or both parts if the arguments do not fit the format."""
+        values = self._args[0] if len(self._args) == 1 and isinstance(self._args[0], Mapping) else self._args
+        try:
+            return to_text(self._format) % values
+        except Exception:  # noqa: BLE001 - a wrong format must not lose the event
+            return f"{to_text(self._format)} %!(BADFORMAT {', '.join(repr(value) for value in self._args)})"

@@ -76,6 +76,7 @@ class Unavailable:
     after: float | None = None
 
 
+DELIVERED: Final = Delivered()
 Outcome: TypeAlias = Delivered | Gone | Exists | Rejected | Failed | Unavailable
 
 
@@ -96,7 +97,7 @@ def _outcome(verb: Verb, error: BaseException | None) -> Outcome:
     outcome: Outcome
     match error:
         case None:
-            outcome = Delivered()
+            outcome = DELIVERED
         case StatusError():
             outcome = _status_outcome(verb, error)
         case UnavailableError():

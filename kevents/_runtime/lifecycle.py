@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Final, Protocol
 from weakref import WeakSet
 
-from kevents._runtime.reentrant import SECTION
+from kevents._runtime.reentrant import SHARED
 
 EXIT_TIMEOUT = 2.0
 """Seconds that all broadcasters together have at interpreter exit: half to flush, half to shut down."""
@@ -29,7 +29,7 @@ class LifecycleHooks(Protocol):
         """Deliver pending events and stay open: later exit hooks may still record."""
 
     def after_fork(self) -> None:
-        """Start anew in the forked child. The process-wide section is free at this point."""
+        """Start anew in the forked child. The shared lock is free at this point."""
 
 
 _PROCESS_PACKAGES: Final = ("multiprocessing", "billiard")
@@ -65,7 +65,7 @@ def _shut_down_at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    SECTION.reset()  # first: the objects below create conditions on its lock
+    SHARED.reset()  # first: the objects below create conditions on its lock
     for hooks in list(_registered):
         hooks.after_fork()
     _hook_into_process_packages()

@@ -32,13 +32,14 @@ class _Mark:
         self.code = code  # of the function with the block
 
 
-_mark: ContextVar[_Mark | None] = ContextVar("kevents_mark", default=None)
+MARK: ContextVar[_Mark | None] = ContextVar("kevents_mark", default=None)
+"""Of the present block. While it is None, the caller was not called by kevents."""
 _FINALIZE: Final = weakref.finalize.__call__.__code__
 
 
 def is_in_kevents() -> bool:
     """True if the caller was called by kevents' own logging, sink or callback."""
-    mark = _mark.get()
+    mark = MARK.get()
     return mark is not None and mark.active and not _is_in_finaliser(mark.code)
 
 
@@ -55,13 +56,13 @@ def _is_in_finaliser(code: CodeType) -> bool:
 @contextmanager
 def in_kevents() -> Iterator[None]:
     """Mark the block as kevents' own work: events recorded within it are dropped as ``recursion``."""
-    before, mark = _mark.get(), _Mark(sys._getframe(2).f_code)  # noqa: SLF001
+    before, mark = MARK.get(), _Mark(sys._getframe(2).f_code)  # noqa: SLF001
     try:
-        _mark.set(mark)  # within the try: Ctrl-C must never leave the mark set
+        MARK.set(mark)  # within the try: Ctrl-C must never leave the mark set
         yield
     finally:
         mark.active = False
-        _mark.set(before)
+        MARK.set(before)
 
 
 class LimitedLog:

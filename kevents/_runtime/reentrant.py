@@ -1,23 +1,28 @@
-"""A critical section that a thread may enter again while it is already in it.
+"""The parts that let an event be recorded at any moment: by a signal handler, by a finaliser, where the stack ends.
 
-A signal handler or a finaliser may record an event at any moment, also in a thread that is just recording one. The
-lock is re-entrant, so the thread does not deadlock. The second action is queued and runs when the first one ends, so
-neither sees the other's intermediate state.
+Recording takes no lock. It changes shared data only by steps that the interpreter never interrupts: an append to a
+deque, a step of ``itertools.count``. A signal handler or a finaliser that records comes between two such steps, as
+another thread does, so that no call waits for another or sees its intermediate state.
 
-The stack may also end at any call. An action that raises RecursionError must have changed nothing. Calls that are
-prepared for that are left in ``deferred`` by an operator, ``+=``, because a method call needs a frame.
+Two moments do not allow every call. Where the stack ends, no function can be called. Where the thread holds the lock of
+the watchers, a log handler could deadlock. What has to be called is left in ``postponed`` then, by an operator, ``+=``,
+because a method call needs a frame. The next call of kevents makes it up.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from time import monotonic
-from typing import Final, TypeVar
+from itertools import count
+from time import monotonic, monotonic_ns, time_ns
+from typing import Final
 
-A = TypeVar("A")
+SERIALS: Final = 1 << 20
+"""A serial number is the time in nanoseconds, rounded down to a multiple of this, about a millisecond, plus a count.
+
+So serial numbers differ and grow in each thread, also if the clock stands still or is set back."""
 
 
 def time_left(deadline: float | None) -> float | None:
@@ -25,96 +30,71 @@ def time_left(deadline: float | None) -> float | None:
     return None if deadline is None else min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
 
 
-class ReentrantSection:
-    """Runs short actions one at a time under a lock, and deferred calls after the lock is released.
+class Counter:
+    """A number that only grows. Any code may add 1 at any moment, without a lock.
 
     Attributes:
-        lock: The lock.
-        deferred: Functions that may wait or log, with their arguments.
+        add: Adds 1.
     """
 
-    __slots__ = ("_queued", "_running", "_serial", "deferred", "lock")
+    __slots__ = ("_steps", "add")
 
     def __init__(self) -> None:
-        """Create a free section."""
-        self._serial = 0
+        """Start at 0."""
+        self._steps = count()
+        self.add: Callable[[], int] = self._steps.__next__
+
+    @property
+    def value(self) -> int:
+        """The present number."""
+        return int(repr(self._steps)[len("count(") : -1])  # the only way to read it without a step
+
+
+class Shared:
+    """What all broadcasters and watchers of the process share.
+
+    Attributes:
+        lock: Guards their states. Recording never takes it.
+        postponed: Functions with their arguments, to be called by :meth:`run_postponed`.
+        epoch: What to add to ``monotonic_ns()`` for the time of serial numbers. It is not affected by a clock set back.
+        next_number: Counts the serial numbers.
+    """
+
+    def __init__(self) -> None:
+        """Create a free lock."""
         self.reset()
 
     def reset(self) -> None:
-        """Replace the lock and drop queued work: after a fork, another thread may have held the lock."""
+        """Replace the lock and drop postponed calls: after a fork, another thread may have held the lock."""
         self.lock = threading.RLock()
-        self._running = False
-        self._queued: deque[Callable[[], None]] = deque()
-        self.deferred: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self.postponed: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        # Random, because forked processes record about the same objects within the same millisecond.
+        self.next_number: Callable[[], int] = count(int.from_bytes(os.urandom(4), "big") % SERIALS).__next__
+        self.epoch = time_ns() - monotonic_ns()
 
-    def run(self, action: Callable[[A], None], argument: A) -> None:
-        """Run an action now, or after the action that this thread is running already."""
-        try:
-            with self.lock:
-                if self._running:
-                    self._queued.append(partial(action, argument))
-                    return
-                try:
-                    self._running = True
-                    if self._queued:  # just as the previous action ended
-                        self._run_queued()
-                    action(argument)
-                    if self._queued:
-                        self._run_queued()
-                finally:
-                    self._running = False
-        finally:
-            if self.deferred or self._queued:
-                try:  # noqa: SIM105 - suppress() needs a frame
-                    self.run_deferred()
-                except RecursionError:  # a later call runs them
-                    pass
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function that may wait or log, or postpone the call."""
+        self.postponed.append((function, arguments))
+        self.run_postponed()
 
-    def _run_queued(self) -> None:
-        while self._queued:
-            action = self._queued.popleft()
-            try:
-                action()
-            except RecursionError:
-                self._queued += (action,)
-                return
-
-    def run_deferred(self) -> None:
-        """Run the deferred calls. Does nothing while this thread holds the lock: its outermost ``run`` does it."""
-        if self.is_held_here():
+    def run_postponed(self) -> None:
+        """Make the postponed calls. Does nothing while this thread holds the lock."""
+        if not self.postponed or self.is_held_here():
             return
-        if self._queued:
-            self.run(_do_nothing, None)
-        for _ in range(len(self.deferred)):
+        for _ in range(len(self.postponed)):
             try:
-                function, arguments = self.deferred.popleft()
+                function, arguments = self.postponed.popleft()
             except IndexError:  # another thread took it
                 return
             try:
                 function(*arguments)
             except RecursionError:
-                self.deferred += ((function, arguments),)
+                self.postponed += ((function, arguments),)
 
     def is_held_here(self) -> bool:
         """True if the calling thread holds the lock: a signal handler or a finaliser that must not wait."""
         return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return] # noqa: SLF001
 
-    def defer(self, function: Callable[..., object], *arguments: object) -> None:
-        """Schedule a call that may wait or log. It runs once the lock is free. Use it from within an action."""
-        self.deferred.append((function, arguments))
 
-    def next_serial(self, time: int) -> int:
-        """The next serial number: the time in nanoseconds, or the last serial plus 1. Use it from within an action."""
-        serial = self._serial + 1
-        if time > serial:  # noqa: PLR1730 - max() costs as much as the rest
-            serial = time
-        self._serial = serial
-        return serial
-
-
-def _do_nothing(_: None) -> None:
-    """Enter the section only to run what is queued."""
-
-
-SECTION: Final = ReentrantSection()
-"""One for the whole process: serial numbers grow strictly over all broadcasters."""
+SHARED: Final = Shared()
+"""One for the process: serial numbers differ over all broadcasters."""

@@ -18,7 +18,7 @@ from kevents._model.reference import get_reference
 from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error, printable
 from kevents._runtime.log import log_line
-from kevents._runtime.reentrant import SECTION
+from kevents._runtime.reentrant import SHARED
 
 if TYPE_CHECKING:
     from kevents.exceptions import InvalidEventError
@@ -184,13 +184,13 @@ class _Book:
 
     @property
     def events(self) -> tuple[RecordedEvent, ...]:
-        SECTION.run_deferred()
+        SHARED.run_postponed()
         with self._changed:
             return tuple(self._events)
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        SECTION.run_deferred()
+        SHARED.run_postponed()
         with self._changed:
             return tuple(self._refusals)
 

@@ -50,7 +50,7 @@ def reference(number: int = 0) -> ObjectReference:
 
 
 def event(number: int, about: int = 0, reason: str = "BackOff", message: str = "back-off restarting") -> Event:
-    """Return event `number` about one of the pods, as a recorder creates it."""
+    """Return event `number` about one of the pods, as a recorder creates it, with a name as client-go's events have."""
     return Event(
         reference=reference(about),
         type="Normal",
@@ -59,6 +59,7 @@ def event(number: int, about: int = 0, reason: str = "BackOff", message: str = "
         source=SOURCE,
         time=_NOON + number,
         serial=_NOON + number,
+        name=f"web-{about}.{_NOON + number:x}",
     )
 
 

@@ -398,6 +398,19 @@ def test_clocks(clock: str, caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.messages) <= 2
 
 
+def test_serial_numbers(broadcaster: EventBroadcaster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serial numbers are near the time, and grow even if the monotonic clock stands still."""
+    heard: list[Event] = []
+    broadcaster.start_event_watcher(heard.append)
+    before, now = time.time_ns(), time.monotonic_ns()
+    monkeypatch.setattr("kevents._broadcast.broadcaster.monotonic_ns", lambda: now)
+    record(broadcaster, 5000)
+    assert broadcaster.shutdown() == 0
+    serials = [event.serial for event in heard]
+    assert serials == list(range(serials[0], serials[0] + 5000))
+    assert abs(serials[0] - before) < 60 * 10**9
+
+
 def test_a_clock_that_goes_back(broadcaster: EventBroadcaster) -> None:
     """Pitfall 24: with a clock that goes back each event has its time, and serial numbers still grow."""
     times = iter(range(10**18, 0, -(10**15)))

@@ -26,7 +26,7 @@ from kevents import (
     Recorder,
     events,
 )
-from kevents._broadcast.broadcaster import WatcherPublisher
+from kevents._delivery.drop_reporter import DropReporter
 from kevents._runtime.log import in_kevents
 from kevents.testing import FakeRecorder
 from tests.support.collector import no_collection
@@ -440,10 +440,14 @@ def test_a_mapping_of_ones_own() -> None:
     assert ear.broadcaster.statistics().refused == {DropReason.INVALID_MESSAGE: 1}
 
 
+UNUSUAL = {**pod(), "kind": enum.Enum("Kind", {"POD": "Pod"})["POD"]}
+"""A manifest that takes every step of building a reference."""
+
+
 @pytest.fixture
 def faults_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Log internal faults of kevents instead of raising them, as in production."""
-    monkeypatch.setattr(WatcherPublisher, "raise_internal", False)
+    monkeypatch.setattr(DropReporter, "raise_internal", False)
 
 
 def core_call(drops: list[DropReason]) -> tuple[Any, Callable[[], None]]:
@@ -451,17 +455,23 @@ def core_call(drops: list[DropReason]) -> tuple[Any, Callable[[], None]]:
     broadcaster = EventBroadcaster(on_drop=lambda reason, *_: drops.append(reason))
     broadcaster.start_event_watcher(bool)
     recorder = broadcaster.new_recorder("c")
-    return broadcaster, lambda: recorder.event(about(), "Normal", "R", "m")
+    return broadcaster, lambda: recorder.event(UNUSUAL, "Normal", "R", "m")
 
 
 def series_call(drops: list[DropReason]) -> tuple[Any, Callable[[], None]]:
     """A broadcaster for events.k8s.io/v1, and a call that records."""
     broadcaster = events.EventBroadcaster(ScriptedSink(), on_drop=lambda reason, *_: drops.append(reason))
     recorder = broadcaster.new_recorder("c")
-    return broadcaster, lambda: recorder.event(about(), "Normal", "R", "A", "m")
+    return broadcaster, lambda: recorder.event(UNUSUAL, "Normal", "R", "A", "m")
 
 
-FAULTY = ["kevents._broadcast.recorder.get_reference", "kevents._broadcast.watcher.Watcher.offer"]
+FAULTY = [
+    "kevents._broadcast.recorder.get_reference",
+    "kevents._model.reference._resolve",
+    "kevents._model.reference._checked",
+    "kevents._model.reference._is_namespace",
+    "kevents._broadcast.watcher.Watcher.offer",
+]
 
 
 @pytest.mark.parametrize("make", [core_call, series_call])

@@ -14,26 +14,22 @@ from typing import Any
 import pytest
 
 from kevents import Event, EventSource, WatcherStatistics
-from kevents._broadcast.watcher import QueueWatcher
+from kevents._broadcast.watcher import QueueWatcher, State, Worker
 from kevents._delivery.drop_reporter import DropReporter
 from kevents._delivery.handlers import CallHandler, Handled
 from kevents._model.statistics import DropReason
 from kevents._runtime.log import LimitedLog
-from kevents._runtime.reentrant import ReentrantSection
-from kevents._runtime.threads import State, Worker
+from kevents._runtime.reentrant import Shared
 from tests.support.sinks import PATIENCE, Gate, about, thread_names
-
-
-class SlotlessSection(ReentrantSection):
-    """A section whose methods a test can replace."""
 
 
 class Station:
     """A single watcher, and a way to publish events to it."""
 
-    def __init__(self, handler: Callable[[Event], object], *, queue_length: int = 10_000) -> None:
+    def __init__(self, handler: Callable[[Event], object], *, queue_length: int = 10_000, **options: int) -> None:
         """Start the watcher."""
-        self.section = SlotlessSection()
+        self.shared = Shared()
+        self.serial = 0
         self.message = "m"
         self.drops: list[tuple[DropReason, int]] = []
         self.ended: list[QueueWatcher] = []
@@ -41,8 +37,9 @@ class Station:
         self.watcher = QueueWatcher(
             "w",
             CallHandler(handler),
-            self.section,
+            self.shared,
             queue_length=queue_length,
+            **options,
             drop_reporter=drop_reporter,
             on_end=self.ended.append,
         )
@@ -50,20 +47,18 @@ class Station:
     def publish(self, number: int = 1) -> None:
         """Offer that many events."""
         for _ in range(number):
-            self.section.run(self._offer, None)
-
-    def _offer(self, _: None) -> None:
-        serial = self.section.next_serial(0)
-        event = Event(
-            reference=about(),
-            type="Normal",
-            reason="R",
-            message=self.message,
-            source=EventSource(),
-            time=0,
-            serial=serial,
-        )
-        self.watcher.offer(event)
+            self.serial += 1
+            event = Event(
+                reference=about(),
+                type="Normal",
+                reason="R",
+                message=self.message,
+                source=EventSource(),
+                time=0,
+                serial=self.serial,
+            )
+            self.watcher.offer(event)
+            self.shared.run_postponed()
 
     def ledger(self, **expected: int) -> WatcherStatistics:
         """The expected ledger, with 0 for all other fields."""
@@ -184,7 +179,7 @@ def test_flush_waits_for_what_was_there() -> None:
     assert not station.watcher.flush(monotonic())
     flushed: list[bool] = []
     waiting = threading.Thread(target=lambda: flushed.append(station.watcher.flush(None)))
-    with station.section.lock:
+    with station.shared.lock:
         waiting.start()
     _until(station, lambda: station.watcher._worker.flushing == 1)
     station.publish(5)
@@ -200,14 +195,14 @@ def _until(station: Station, true: Callable[[], bool]) -> None:
     deadline = monotonic() + PATIENCE
     seen = False
     while not seen and monotonic() < deadline:
-        with station.section.lock:
+        with station.shared.lock:
             seen = true()
     assert seen
 
 
 def test_flush_ends_the_wait_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flush ends the wait of a worker for more events."""
-    monkeypatch.setattr("kevents._runtime.threads._BATCH_WAIT", 60.0)
+    monkeypatch.setattr("kevents._broadcast.watcher._BATCH_WAIT", 60.0)
     station = Station(lambda _: None)
     station.publish()
     assert station.watcher.flush(None)  # the first event finds no worker, and so no wait for more
@@ -224,7 +219,7 @@ def test_flush_ends_the_wait_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_queue_that_fills_ends_the_wait_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue that fills ends the wait of a worker for more events."""
-    monkeypatch.setattr("kevents._runtime.threads._BATCH_WAIT", 60.0)
+    monkeypatch.setattr("kevents._broadcast.watcher._BATCH_WAIT", 60.0)
     done = Gate()
     station = Station(lambda _: done.pass_through(), queue_length=8)
     station.publish()
@@ -237,32 +232,27 @@ def test_a_queue_that_fills_ends_the_wait_for_a_batch(monkeypatch: pytest.Monkey
     assert station.watcher.stop() == 0
 
 
-def test_a_section_is_entered_for_many_events() -> None:
+def test_many_events_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker takes the lock once for a whole batch of events."""
-    gate, turns = Gate(shut=True), 0
+    gate, takes = Gate(shut=True), []
     station = Station(lambda _: gate.pass_through())
-    run = station.section.run
-
-    def counted(action: Callable[[Any], None], argument: Any) -> None:
-        nonlocal turns
-        turns += threading.current_thread().name == "kevents-w"
-        run(action, argument)
-
-    station.section.run = counted  # type: ignore[method-assign]
+    take = station.watcher._take
+    monkeypatch.setattr(station.watcher, "_take", lambda: takes.append(None) or take())
     station.publish()
     gate.wait_entered()
     station.publish(500)
     gate.open()
     gate.wait_entered(501)
     assert station.watcher.stop() == 0
-    assert turns <= 12  # one event, eight times at most 64 events, no event, the end
+    assert len(takes) <= 12  # one event, eight times at most 64 events, no event, the end
 
 
 def test_events_are_given_up_in_the_middle_of_a_batch() -> None:
     """At the deadline handled events count as handled. The event in the handler is dropped, even if it ends later."""
     held = Gate(shut=True)
     station = Station(lambda event: held.pass_through() if event.serial > 2 else None)
-    station.section.run(lambda _: [station._offer(None) for _ in range(5)].clear(), None)
+    with station.shared.lock:  # the worker takes all of them at once
+        station.publish(5)
     held.wait_entered()
     assert station.watcher.stop(0.0) == 3
     assert station.watcher.statistics() == station.ledger(offered=5, handled=2, shutdown=3)
@@ -290,12 +280,7 @@ def test_idle_means_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     _until(station, lambda: station.watcher._worker.state is State.IDLE)
     takes: list[None] = []
     take = station.watcher._take
-
-    def observed(batch: list[Event]) -> None:
-        takes.append(None)
-        take(batch)
-
-    monkeypatch.setattr(station.watcher, "_take", observed)
+    monkeypatch.setattr(station.watcher, "_take", lambda: takes.append(None) or take())
     for _ in range(100):
         assert station.watcher.flush(None)
     assert takes == []
@@ -437,7 +422,7 @@ def test_a_start_that_was_interrupted(end: str, monkeypatch: pytest.MonkeyPatch)
     """Flush and stop repeat a start that Ctrl-C interrupted."""
     station = Station(lambda _: None)
     with monkeypatch.context() as patch:
-        patch.setattr(station.section, "defer", lambda *_: None)
+        patch.setattr(station.watcher._worker, "start", bool)
         station.publish(2)
     assert station.watcher.flush(None) if end == "flush" else station.watcher.stop() == 0
     assert station.watcher.statistics().handled == 2
@@ -481,10 +466,68 @@ def test_a_batch_that_came_too_late() -> None:
     assert sorted(station.drops) == [(DropReason.HANDLER_FAILED, 1), (DropReason.SHUTDOWN, 1), (DropReason.SHUTDOWN, 1)]
 
 
+@pytest.mark.parametrize("deadline", [PATIENCE, 0.0], ids=["handled", "at the deadline"])
+def test_an_event_that_is_recorded_while_the_watcher_ends(deadline: float) -> None:
+    """An event that is appended to the queue of a watcher that has ended is dropped, counted and reported."""
+    gate = Gate(shut=deadline == 0.0)
+    station = Station(gate.pass_through)
+    station.publish()
+    gate.wait_entered()
+    given_up = station.watcher.stop(deadline)
+    gate.open()
+    _join("kevents-w")
+    station.publish(2)
+    assert station.watcher.flush(None)
+    assert station.watcher.statistics() == station.ledger(offered=3, shutdown=2 + given_up, handled=1 - given_up)
+    assert station.drops == [(DropReason.SHUTDOWN, 1)] * (2 + given_up)
+    assert station.watcher.stop() == 0
+
+
+def test_the_last_events_are_taken() -> None:
+    """An event that is recorded between the worker's last look at the queue and its end is handled."""
+    seen: list[int] = []
+    station = Station(lambda event: seen.append(event.serial))
+    take = station.watcher._take
+
+    def late() -> list[Event]:
+        events = take()
+        if not events and not station.watcher._complete:
+            station.publish()
+        return events
+
+    station.watcher._closing = True
+    station.watcher._take = late  # type: ignore[method-assign]
+    station.watcher._worker.run()
+    assert seen == [1]
+    assert station.watcher.statistics() == station.ledger(offered=1, handled=1)
+
+
+@pytest.mark.parametrize("moment", ["idle", "looking"])
+def test_an_event_while_the_worker_falls_asleep(moment: str) -> None:
+    """An event that is recorded as the worker falls asleep is seen by its last look, or wakes it."""
+    seen: list[int] = []
+    station = Station(lambda event: seen.append(event.serial))
+    worker, looks = station.watcher._worker, []
+
+    def look() -> bool:
+        looks.append(None)
+        if len(looks) == 1 and moment == "idle":
+            station.publish()
+        found = station.watcher._has_work()
+        if len(looks) == 1 and moment == "looking":
+            station.publish()
+        return found
+
+    worker.state = State.AWAKE
+    worker.sleep(look)
+    assert (len(looks), worker.state) == (1, State.AWAKE)
+    assert len(station.watcher._queue) == 1
+
+
 def test_work_is_done_once() -> None:
     """A worker whose work was begun elsewhere, or has ended, does nothing."""
     done: list[int] = []
-    worker = Worker("w", ReentrantSection(), bool, lambda: done.append(1))
+    worker = Worker("w", Shared(), bool, lambda: done.append(1))
     worker.run()
     worker.run()
     assert done == [1]
@@ -495,17 +538,24 @@ def test_work_is_done_once() -> None:
 
 
 def test_woken_before_it_sleeps() -> None:
-    """A worker that is woken, idles before it has slept, and is woken again, does not sleep."""
-    worker = Worker("w", ReentrantSection(), bool, bool)
+    """A worker that is woken twice before it sleeps looks for work first; woken while it looks, it wakes at once."""
+    worker = Worker("w", Shared(), bool, bool)
+    worker.state = State.AWAKE
     worker.flushing = 1
-    for _ in range(2):
-        worker.idle()
-        worker.wake()
+    worker.notify()
+    worker.notify()
+    looks: list[None] = []
+
+    def look() -> bool:
+        looks.append(None)
+        if len(looks) < 3:
+            worker.notify()
+        return len(looks) == 3
+
+    for _ in range(3):
+        worker.sleep(look)
+    assert len(looks) == 3
     assert worker.state is State.AWAKE
-    worker.sleep()
-    worker.idle()
-    worker.wake()
-    worker.sleep()
 
 
 def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -514,7 +564,7 @@ def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) 
     station = Station(lambda event: seen.append(event.serial))
     station.publish()
     assert station.watcher.stop() == 0
-    station.section.reset()
+    station.shared.reset()
     station.watcher.after_fork()
     with no_threads(monkeypatch):
         station.publish()
@@ -525,8 +575,7 @@ def test_a_stopped_watcher_stays_so_in_a_child(monkeypatch: pytest.MonkeyPatch) 
 def test_a_queue_is_bounded_in_bytes() -> None:
     """Fault 5: long messages fill a queue before its length does, including those being handled. One always fits."""
     gate = Gate(shut=True)
-    station = Station(gate.pass_through)
-    station.watcher._queue_bytes = 10_000_000
+    station = Station(gate.pass_through, queue_bytes=10_000_000)
     station.message = "m" * 1_000_000
     station.publish()
     gate.wait_entered()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kevents._correlation.correlator import TokenBucket
+from kevents._correlation.correlator import RateLimit, TokenBucket
 
 NANO = 1_000_000_000
 HOUR = 3600 * NANO
@@ -38,7 +38,7 @@ class Reference:
 @given(qps=QPS, burst=st.integers(1, 30), gaps=GAPS)
 def test_as_go(qps: float, burst: int, gaps: list[int]) -> None:
     """Each decision matches the exact reference."""
-    bucket, reference, now = TokenBucket(qps, burst, 0), Reference(qps, burst), 0
+    bucket, reference, now = TokenBucket(RateLimit(qps, burst), 0), Reference(qps, burst), 0
     for gap in gaps:
         now += gap
         assert bucket.try_accept(now) == reference.allow(now)
@@ -47,7 +47,7 @@ def test_as_go(qps: float, burst: int, gaps: list[int]) -> None:
 @given(qps=QPS, burst=st.integers(1, 30), gaps=GAPS)
 def test_never_above(qps: float, burst: int, gaps: list[int]) -> None:
     """At no time are more events accepted than the burst plus the refill."""
-    bucket, now, accepted = TokenBucket(qps, burst, 0), 0, 0
+    bucket, now, accepted = TokenBucket(RateLimit(qps, burst), 0), 0, 0
     for gap in gaps:
         now += gap
         accepted += bucket.try_accept(now)
@@ -57,7 +57,7 @@ def test_never_above(qps: float, burst: int, gaps: list[int]) -> None:
 @given(qps=QPS, burst=st.integers(1, 30), jumps=st.lists(st.integers(-HOUR, 0), max_size=60))
 def test_going_back_gives_nothing(qps: float, burst: int, jumps: list[int]) -> None:
     """Pitfall 52: a clock that only goes back never allows more than the burst."""
-    bucket, now, accepted = TokenBucket(qps, burst, 0), 0, 0
+    bucket, now, accepted = TokenBucket(RateLimit(qps, burst), 0), 0, 0
     for jump in jumps:
         now += jump
         accepted += bucket.try_accept(now)
@@ -67,7 +67,7 @@ def test_going_back_gives_nothing(qps: float, burst: int, jumps: list[int]) -> N
 @pytest.mark.parametrize("jump", [-1, -HOUR, -1000 * HOUR])
 def test_going_back_does_not_freeze(jump: int) -> None:
     """Pitfall 52: after the clock went back the next token is available after one interval."""
-    bucket = TokenBucket(1 / 300, 1, HOUR)
+    bucket = TokenBucket(RateLimit(1 / 300, 1), HOUR)
     now = HOUR
     assert bucket.try_accept(now)
     now += jump
@@ -78,7 +78,7 @@ def test_going_back_does_not_freeze(jump: int) -> None:
 
 def test_jump_forward_fills_only() -> None:
     """Pitfall 52: a clock that jumps ahead by hours only fills the bucket."""
-    bucket = TokenBucket(1 / 300, 25, 0)
+    bucket = TokenBucket(RateLimit(1 / 300, 25), 0)
     for _ in range(25):
         bucket.try_accept(0)
     assert sum(bucket.try_accept(1000 * HOUR) for _ in range(100)) == 25
@@ -86,27 +86,27 @@ def test_jump_forward_fills_only() -> None:
 
 def test_client_go_s_interval() -> None:
     """Pitfall 51: with client-go's rate a token comes back after exactly 300 s."""
-    bucket = TokenBucket(1 / 300, 25, 0)
+    bucket = TokenBucket(RateLimit(1 / 300, 25), 0)
     assert sum(bucket.try_accept(0) for _ in range(30)) == 25
     assert [bucket.try_accept(300 * NANO + late) for late in (-1, 0, 0)] == [False, True, False]
 
 
 def test_very_fast() -> None:
     """A rate above one token per nanosecond is limited to one per nanosecond."""
-    bucket = TokenBucket(qps=5e9, burst=2, now=0)
+    bucket = TokenBucket(RateLimit(5e9, 2), 0)
     assert [bucket.try_accept(0) for _ in range(3)] == [True, True, False]
     assert [bucket.try_accept(1) for _ in range(2)] == [True, False]
 
 
 def test_a_nanosecond_counts() -> None:
     """A token is available exactly when its last nanosecond has passed, no matter how often the clock was read."""
-    bucket = TokenBucket(qps=1e8, burst=1, now=0)
+    bucket = TokenBucket(RateLimit(1e8, 1), 0)
     assert [bucket.try_accept(now) for now in range(11)] == [True, *[False] * 9, True]
 
 
 def test_reservations_hold_back_nothing() -> None:
     """A reservation takes no token from an event. It only delays later reservations."""
-    bucket = TokenBucket(1.0, 1, 0)
+    bucket = TokenBucket(RateLimit(1.0, 1), 0)
     assert bucket.try_accept(0)
     assert [bucket.reserve(), bucket.reserve()] == [NANO, 2 * NANO]
     assert bucket.try_accept(NANO)
@@ -117,7 +117,7 @@ def test_reservations_hold_back_nothing() -> None:
 
 def test_a_full_bucket_forgets_reservations() -> None:
     """The overflow of a full bucket pays back reservations, but never more than there were."""
-    bucket = TokenBucket(1.0, 2, 0)
+    bucket = TokenBucket(RateLimit(1.0, 2), 0)
     assert [bucket.try_accept(0) for _ in range(3)] == [True, True, False]
     bucket.reserve()
     bucket.reserve()

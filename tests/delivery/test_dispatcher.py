@@ -25,6 +25,8 @@ from tests.support.sinks import PATIENCE, about
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
+    from kevents._correlation.correlator import Write
+
 DELIVERED = Delivered()
 
 
@@ -76,7 +78,7 @@ def background(call: Callable[[], object]) -> tuple[threading.Thread, list[objec
 def test_an_event_is_one_request() -> None:
     """An accepted event is handed out once, as a create, and ends with its outcome."""
     setup = Setup()
-    assert setup.accept("a") == Handled([])
+    assert setup.accept("a") == Handled()
     attempt = setup.take()
     assert (attempt.verb, attempt.namespace, attempt.body["message"]) == (Verb.CREATE, "prod", "a")
     assert isinstance(setup.dispatcher.take(monotonic()), Wait)
@@ -117,28 +119,51 @@ def test_filtered_events_are_told() -> None:
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_a_clock_of_the_options_that_raises(error: type[BaseException]) -> None:
-    """If deciding on an event raises anything, only that event fails, and it is counted."""
-    broken = [True]
+    """If the clock raises anything, the system's clock decides, and the fallback is counted."""
 
     def clock() -> int:
-        if broken:
-            raise error
-        return 0
+        raise error
 
     setup = Setup(CorrelatorOptions(clock=clock))
-    event = setup.event("a")
-    handled = setup.dispatcher.accept([event])
-    assert [(failed, type(why)) for failed, why in handled.failed] == [(event, error)]
-    broken.clear()
-    assert setup.accept("b") == Handled([])
-    assert (setup.dispatcher.accepted(), setup.dispatcher.statistics().accepted) == (2, 1)
+    assert setup.accept("a") == Handled()
+    statistics = setup.dispatcher.statistics()
+    assert (statistics.accepted, statistics.backlog, statistics.fallbacks) == (1, 1, 1)
+
+
+def test_a_fault_of_kevents(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault while deciding drops only its event as `internal`. Its traceback is logged once."""
+    monkeypatch.setattr(DropReporter, "raise_internal", False)
+    setup = Setup()
+    decide = setup.dispatcher._decider.decide
+
+    def faulty(event: Event, now: float) -> Write | None:
+        if event.message == "bad":
+            raise KeyError("ours")
+        return decide(event, now)
+
+    monkeypatch.setattr(setup.dispatcher._decider, "decide", faulty)
+    assert setup.accept("bad", "good", "bad") == Handled()
+    statistics = setup.dispatcher.statistics()
+    assert (statistics.accepted, statistics.dropped, statistics.backlog) == (3, {DropReason.INTERNAL: 2}, 1)
+    assert setup.drops == [(DropReason.INTERNAL, "bad", 1)] * 2
+    traces = [record for record in caplog.records if record.exc_info]
+    assert [str(record.exc_info[1]) for record in traces if record.exc_info] == ["'ours'"]
+
+
+def test_a_fault_of_kevents_fails_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the tests of kevents a fault while deciding is raised, and counted as well."""
+    setup = Setup()
+    monkeypatch.setattr(setup.dispatcher._decider, "decide", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        setup.accept("a")
+    assert setup.dispatcher.statistics().dropped == {DropReason.INTERNAL: 1}
 
 
 def test_too_late() -> None:
     """After the end no event is accepted: the batch is too late."""
     setup = Setup()
     setup.dispatcher.stop(0.0)
-    assert setup.accept("a") == Handled([], too_late=True)
+    assert setup.accept("a") == Handled(too_late=True)
     assert setup.dispatcher.statistics().accepted == 0
 
 

@@ -81,6 +81,11 @@ class Setup:
         return attempt
 
 
+def raise_no_thread(_: threading.Thread) -> None:
+    """Raise as a thread that cannot be started."""
+    raise RuntimeError("can't start new thread")
+
+
 @contextmanager
 def running(sink: ScriptedSink, **settings: Any) -> Iterator[Setup]:
     """A pool that is stopped at the end."""
@@ -126,9 +131,8 @@ def test_a_status_of_nonsense_is_a_outcome() -> None:
 
 
 def test_the_verb_and_the_body() -> None:
-    """A create carries the whole body, a patch the name and the patch. Both run inside kevents."""
-    speaking: list[bool] = []
-    sink = ScriptedSink(always=lambda _: speaking.append(is_in_kevents()))
+    """A create carries the whole body, a patch the name and the patch."""
+    sink = ScriptedSink()
     setup = Setup(sink)
     attempt = setup.attempt()
     assert send(sink, attempt) == Delivered()
@@ -139,7 +143,18 @@ def test_the_verb_and_the_body() -> None:
     assert (
         patch.verb, patch.namespace, patch.name, set(patch.body),
     ) == ("patch", "prod", attempt.name, {"count", "lastTimestamp", "message"})  # fmt: skip
-    assert speaking == [True, True]
+
+
+@pytest.mark.parametrize("threads", [True, False], ids=["in a thread", "in a bare thread"])
+def test_requests_are_made_inside_kevents(*, threads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a sink records or logs is recognised as kevents' own, in whichever thread the request is made."""
+    inside: list[bool] = []
+    with monkeypatch.context() as patch:
+        if not threads:
+            patch.setattr(threading.Thread, "start", raise_no_thread)
+        with running(ScriptedSink(always=lambda _: inside.append(is_in_kevents()))) as setup:
+            setup.handle("a", "b")
+    assert inside == [True, True]
     assert not is_in_kevents()
 
 

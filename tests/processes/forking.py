@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 
-from kevents._runtime.reentrant import SECTION
+from kevents._runtime.reentrant import SHARED
 from tests.processes.common import REFERENCE, broadcast
 
 warnings.simplefilter("ignore", DeprecationWarning)  # forking a process that has threads is the subject
@@ -50,8 +50,8 @@ elif situation == "locked":
     holding, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        """Hold the lock that recording takes, while the other thread forks."""
-        with SECTION.lock:
+        """Hold the lock of the watchers, while the other thread forks."""
+        with SHARED.lock:
             holding.set()
             done.wait(10)
 

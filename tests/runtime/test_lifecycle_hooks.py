@@ -20,7 +20,7 @@ import kevents
 from kevents import DropReason, aio
 from kevents._broadcast import broadcaster as _broadcaster
 from kevents._runtime import lifecycle as _lifecycle
-from kevents._runtime.reentrant import ReentrantSection
+from kevents._runtime.reentrant import Shared
 from tests.broadcast.test_watcher import Station, no_threads
 from tests.support.aio import AsyncSink, run
 from tests.support.sinks import PATIENCE, ScriptedSink, check_ledgers, join_all, pod, statistics_of, thread_names
@@ -30,9 +30,9 @@ from tests.support.sinks import PATIENCE, ScriptedSink, check_ledgers, join_all,
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the process-wide registry and section, so that only the test's own objects are registered."""
     monkeypatch.setattr(_lifecycle, "_registered", WeakSet())
-    section = ReentrantSection()
-    monkeypatch.setattr(_broadcaster, "SECTION", section)
-    monkeypatch.setattr(_lifecycle, "SECTION", section)
+    shared = Shared()
+    monkeypatch.setattr(_broadcaster, "SHARED", shared)
+    monkeypatch.setattr(_lifecycle, "SHARED", shared)
 
 
 class Hooks:
@@ -205,7 +205,7 @@ def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) 
 def test_a_lock_that_another_thread_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that another thread of the parent held during the fork is free in the child."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
-        held = _lifecycle.SECTION.lock
+        held = _lifecycle.SHARED.lock
         held.acquire()
         try:
             done = threading.Thread(target=lambda: (_lifecycle._after_fork_in_child(), record(broadcaster, "child")))
@@ -225,7 +225,7 @@ def test_a_handler_that_forks() -> None:
     def handler(_: object) -> None:
         threads.append(f"{threading.get_ident()}")
         if not forked.is_set():
-            station.section.reset()
+            station.shared.reset()
             station.watcher.after_fork()
             forked.set()
 

@@ -59,7 +59,7 @@ def join_all() -> None:
 def await_end(broadcaster: kevents.EventBroadcaster, *others: kevents.Watcher) -> None:
     """After a shutdown that timed out: wait until the last worker, which may only just be starting, has ended."""
     for watcher in (*broadcaster._publisher.watchers, *others):
-        with watcher._section.lock:
+        with watcher._shared.lock:
             worker = watcher._worker
             assert worker.changed.wait_for(lambda worker=worker: worker.ended, PATIENCE)  # type: ignore[misc]
     join_all()
