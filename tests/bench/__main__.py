@@ -65,12 +65,18 @@ def _read(_: argparse.Namespace) -> tuple[Any, str]:
     return found, read.table(found)
 
 
+def _part(options: argparse.Namespace) -> tuple[Any, str]:
+    return compare.part(options.what, options.rounds, options.scale)
+
+
 def _soak(options: argparse.Namespace) -> tuple[Any, str]:
     found = soak.measure(options.minutes)
     return found, soak.table(found)
 
 
 OTHERS: Final[dict[str, tuple[str, Measure]]] = {
+    "record": ("What a call of event() takes its caller, beside client-go.", _part),
+    "correlate": ("What the correlator takes for each event, beside client-go.", _part),
     "sinks": (sinks.__doc__ or "", _sinks),
     "growth": (growth.__doc__ or "", _growth),
     "cost": (cost.__doc__ or "", _cost),
@@ -110,8 +116,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", nargs="?", default="compare", choices=["compare", *OTHERS])
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of compare, load, real and versions (5)")
-    parser.add_argument("--scale", type=float, default=1.0, help="factor for the events in a round of compare (1)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the comparisons, load, real and versions (5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the events in a round of a comparison (1)")
     parser.add_argument("--minutes", type=float, default=20.0, help="duration of soak (20)")
     parser.add_argument("--to", type=Path, default=ROOT / "docs", help="the folder of the page, JSON and plots (docs)")
     parser.add_argument(

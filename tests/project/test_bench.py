@@ -17,11 +17,12 @@ from tests.bench import memory
 from tests.bench.ours import api_for, deliver
 from tests.bench.page import keep, put_table, read
 from tests.bench.rig import ROOT, run_json, serving
-from tests.bench.rows import ROWS, Finding, Row, findings, markdown
+from tests.bench.rows import CORRELATE, DELIVER, RECORD, Finding, Row, findings, markdown
 from tests.bench.subjects import realistic
 from tests.support.real_server import HOW_TO_GET, assets
 
 OURS = [sys.executable, "-m", "tests.bench.ours"]
+ROWS = [*RECORD, *CORRELATE, *DELIVER]
 
 
 def figures(value: float) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def figures(value: float) -> dict[str, Any]:
 
 def test_the_ratio_is_the_median_of_the_rounds() -> None:
     """Each round has its own ratio, since its conditions are its own. The median of the ratios counts."""
-    found = findings([figures(2.0), figures(30.0), figures(4.0)], [figures(4.0), figures(10.0), figures(4.0)])
+    found = findings(ROWS, [figures(2.0), figures(30.0), figures(4.0)], [figures(4.0), figures(10.0), figures(4.0)])
     assert {(finding.kevents, finding.client_go, finding.ratio) for finding in found} == {(4.0, 4.0, 1.0)}
 
 
@@ -52,7 +53,7 @@ def test_when_an_aim_is_met(aim: float, more_is_better: bool, ratio: float, met:
 
 def test_without_go() -> None:
     """Without Go, kevents has figures but no ratios, and no aim is met."""
-    found = findings([figures(2.0)], [])
+    found = findings(ROWS, [figures(2.0)], [])
     assert {(f.kevents, f.client_go, f.ratio, f.met) for f in found} == {(2.0, None, None, None)}
     assert len(markdown(found).splitlines()) == len(ROWS) + 2
 
@@ -125,9 +126,10 @@ def test_the_server_gives_back_what_a_server_adds() -> None:
 def test_every_row_is_measured() -> None:
     """The programs' figures include one for every row."""
     with serving() as server:
-        found = run_json([*OURS, "--scale=0.05"])
+        found = run_json([*OURS, "--part=record", "--scale=0.05"])
+        found |= run_json([*OURS, "--part=correlate", "--scale=0.05"])
         found["deliver"] = run_json([*OURS, f"--url={server.url}", '--deliver={"0":5,"1":5,"5":5,"20":5}'])
-    assert len([finding for finding in findings([found], []) if finding.kevents > 0]) == len(ROWS)
+    assert len([finding for finding in findings(ROWS, [found], []) if finding.kevents > 0]) == len(ROWS)
 
 
 @pytest.mark.timeout(300)

@@ -44,6 +44,7 @@ func (d *drawn) UnmarshalJSON(data []byte) error {
 }
 
 func main() {
+	part := flag.String("part", "record", "what to measure without a server: record or correlate")
 	scale := flag.Float64("scale", 1, "of the number of events without a server")
 	url := flag.String("url", "", "of the scripted server; without it nothing is delivered")
 	ca := flag.String("ca", "", "certificate authority of the server")
@@ -56,7 +57,7 @@ func main() {
 	if *url == "" {
 		var realistic []drawn
 		must(json.NewDecoder(os.Stdin).Decode(&realistic))
-		found = thinking(int(20_000**scale), realistic)
+		found = map[string]any{*part: thinking(*part, int(20_000**scale), realistic)}
 	} else {
 		numbers := map[string]int{}
 		must(json.Unmarshal([]byte(*deliver), &numbers))
@@ -74,29 +75,29 @@ func must(err error) {
 	}
 }
 
-// thinking runs all measurements that need no server.
-func thinking(number int, realistic []drawn) any {
+// thinking runs the measurements of a part that needs no server.
+func thinking(part string, number int, realistic []drawn) any {
 	about := reference(0)
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Name: about.Name, Namespace: about.Namespace, UID: about.UID, ResourceVersion: about.ResourceVersion,
 	}}
 	number = min(number, len(realistic))
 	identical := func(n int) *corev1.Event { return event(n, 0, "BackOff", "back-off restarting") }
-	return map[string]any{
-		"emit": map[string]any{"reference": emit(about, number), "object": emit(pod, number)},
-		"correlate": map[string]float64{
-			"identical": correlate(neverSkipped, number, identical),
-			"skipped":   correlate(25, number, identical),
-			"messages": correlate(neverSkipped, number, func(n int) *corev1.Event {
-				return event(n, 0, "BackOff", fmt.Sprintf("number %d", n))
-			}),
-			"objects": correlate(neverSkipped, number, func(n int) *corev1.Event {
-				return event(n, n, "BackOff", "back-off restarting")
-			}),
-			"realistic": correlate(25, number, func(n int) *corev1.Event {
-				return event(n, realistic[n].Object, realistic[n].Reason, realistic[n].Message)
-			}),
-		},
+	if part == "record" {
+		return map[string]any{"reference": emit(about, number), "object": emit(pod, number)}
+	}
+	return map[string]float64{
+		"identical": correlate(neverSkipped, number, identical),
+		"skipped":   correlate(25, number, identical),
+		"messages": correlate(neverSkipped, number, func(n int) *corev1.Event {
+			return event(n, 0, "BackOff", fmt.Sprintf("number %d", n))
+		}),
+		"objects": correlate(neverSkipped, number, func(n int) *corev1.Event {
+			return event(n, n, "BackOff", "back-off restarting")
+		}),
+		"realistic": correlate(25, number, func(n int) *corev1.Event {
+			return event(n, realistic[n].Object, realistic[n].Reason, realistic[n].Message)
+		}),
 	}
 }
 
