@@ -342,7 +342,8 @@ class QueueWatcher(Watcher):
         if self._queue is not queue:
             return False
         if self._more_pages:
-            for _ in range(sum(memory_of(event) // _PAGE for event in batch)):
+            pages = sum(memory_of(event) // _PAGE for event in batch)  # a text can grow: its UTF-8 form is cached
+            for _ in range(min(pages, len(self._more_pages))):
                 self._more_pages.pop()
         self._count(processed, len(batch), result)
         for event, error in result.failed:
@@ -377,7 +378,7 @@ class QueueWatcher(Watcher):
             if self._shared.postponed:
                 self._shared.run_postponed()
             if self._closing:
-                self._complete = True  # what was appended before is taken now
+                self._complete = True  # events appended before this are taken in the next round
             else:
                 self._worker.sleep(self._has_work)
 

@@ -289,7 +289,7 @@ class TokenBucket:
     Args:
         limit: How many tokens there can be, and how fast they are refilled. The bucket starts full.
         now: Present time in nanoseconds of any clock.
-        credit: What is in the bucket, in nanoseconds. None: it is full.
+        credit: The credit in nanoseconds. None: the bucket is full.
     """
 
     __slots__ = ("_credit", "_last", "_limit", "_reserved")

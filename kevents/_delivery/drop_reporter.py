@@ -102,7 +102,7 @@ class DropReporter:
         Args:
             error: The fault.
             event: The event, if there is one.
-            more: What the log line says besides the error.
+            more: Added to the log line.
             logger: Where the lines go.
         """
         trace = error.__traceback__

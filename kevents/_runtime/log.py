@@ -33,7 +33,7 @@ class _Mark:
 
 
 MARK: ContextVar[_Mark | None] = ContextVar("kevents_mark", default=None)
-"""Of the present block. While it is None, the caller was not called by kevents."""
+"""Set within kevents' own work. A recorder need not look further while it is None."""
 _FINALIZE: Final = weakref.finalize.__call__.__code__
 
 

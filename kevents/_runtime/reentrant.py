@@ -5,8 +5,8 @@ deque, a step of ``itertools.count``. A signal handler or a finaliser that recor
 another thread does, so that no call waits for another or sees its intermediate state.
 
 Two moments do not allow every call. Where the stack ends, no function can be called. Where the thread holds the lock of
-the watchers, a log handler could deadlock. What has to be called is left in ``postponed`` then, by an operator, ``+=``,
-because a method call needs a frame. The next call of kevents makes it up.
+the watchers, a log handler could deadlock. Such calls are left in ``postponed``, by the operator ``+=``, because a
+method call needs a frame. The next call of kevents makes them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Counter:
 
 
 class Shared:
-    """What all broadcasters and watchers of the process share.
+    """The state that all broadcasters and watchers of the process share.
 
     Attributes:
         lock: Guards their states. Recording never takes it.

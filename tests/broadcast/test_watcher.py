@@ -31,6 +31,7 @@ class Station:
         self.shared = Shared()
         self.serial = 0
         self.message = "m"
+        self.annotations: dict[str, str] = {}
         self.drops: list[tuple[DropReason, int]] = []
         self.ended: list[QueueWatcher] = []
         drop_reporter = DropReporter(LimitedLog(), lambda reason, _, events: self.drops.append((reason, events)))
@@ -56,6 +57,7 @@ class Station:
                 source=EventSource(),
                 time=0,
                 serial=self.serial,
+                annotations=self.annotations,
             )
             self.watcher.offer(event)
             self.shared.run_postponed()
@@ -538,7 +540,7 @@ def test_work_is_done_once() -> None:
 
 
 def test_woken_before_it_sleeps() -> None:
-    """A worker that is woken twice before it sleeps looks for work first; woken while it looks, it wakes at once."""
+    """A worker that was woken before it sleeps looks for work first. Woken while it looks, it does not sleep."""
     worker = Worker("w", Shared(), bool, bool)
     worker.state = State.AWAKE
     worker.flushing = 1
@@ -587,6 +589,26 @@ def test_a_queue_is_bounded_in_bytes() -> None:
     station.publish()
     assert station.watcher.flush(None)
     assert station.watcher.statistics() == station.ledger(offered=22, queue_full=12, handled=10)
+    assert station.watcher.stop() == 0
+
+
+def test_annotations_count_as_memory() -> None:
+    """Annotations fill a queue as long messages do, and short events need a page each."""
+    gate = Gate(shut=True)
+    station = Station(gate.pass_through, queue_bytes=10 * 2048)
+    station.publish()
+    gate.wait_entered()
+    station.publish(20)
+    assert station.watcher.statistics() == station.ledger(offered=21, queue_full=10, waiting=11)
+    gate.open()
+    assert station.watcher.flush(None)
+    gate.shut()
+    station.annotations = {"a": "v" * 4096}
+    station.publish()
+    gate.wait_entered(12)
+    station.publish(20)
+    assert station.watcher.statistics() == station.ledger(offered=42, queue_full=28, handled=11, waiting=3)
+    gate.open()
     assert station.watcher.stop() == 0
 
 
