@@ -362,8 +362,7 @@ class WorkQueue:
         item.namespace.in_flight -= 1
         item.attempt = None
         self._delays.end(item)
-        if not isinstance(outcome, Delivered):
-            outcome = reconsider(outcome, self.breaker.last_unavailable, now)
+        outcome = outcome if isinstance(outcome, Delivered) else reconsider(outcome, self.breaker.last_unavailable, now)
         charged = not isinstance(outcome, Unavailable) or self._others_answered(item)
         if isinstance(outcome, Unavailable):
             self._unavailable(attempt, outcome, now)

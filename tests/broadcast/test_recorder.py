@@ -470,7 +470,7 @@ FAULTY = [
     "kevents._model.reference._resolve",
     "kevents._model.reference._checked",
     "kevents._model.reference._is_namespace",
-    "kevents._broadcast.watcher.Watcher.offer",
+    "kevents._broadcast.watcher.QueueWatcher.offer",
 ]
 
 
@@ -502,7 +502,7 @@ def test_a_fault_of_kevents_fails_a_test(make: Any, monkeypatch: pytest.MonkeyPa
     """In the tests of kevents an internal fault is raised, and counted as well."""
     broadcaster, record = make([])
     with monkeypatch.context() as patch:
-        patch.setattr("kevents._broadcast.watcher.Watcher.offer", lambda *_: 1 / 0)
+        patch.setattr("kevents._broadcast.watcher.QueueWatcher.offer", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             record()
     assert broadcaster.statistics().refused == {DropReason.INTERNAL: 1}
