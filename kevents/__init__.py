@@ -10,10 +10,14 @@ A recorder emits into a broadcaster, whose watchers log, call handlers, or write
         recorder.event(pod, "Warning", "BackupFailed", "the bucket is gone")
 """
 
+import importlib
+import typing
+
 from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.default import get_recorder, own_pod, shutdown
 from kevents._broadcast.recorder import BoundRecorder, EventRecorder, Recorder, default_host
 from kevents._broadcast.watcher import Watcher
+from kevents._clients.errors import client_errors
 from kevents._clients.sync import CoreV1EventSink, EventSink
 from kevents._correlation.correlator import (
     EventAggregator,
@@ -43,6 +47,17 @@ from kevents.exceptions import (
 )
 
 __version__ = "0.1.0"
+
+_MODULES = ("aio", "events", "export", "kopf", "log_handler", "prometheus", "testing")
+
+if not typing.TYPE_CHECKING:  # a type checker asks for the import of the module
+
+    def __getattr__(name: str) -> object:
+        """Import a public module at its first use, as ``kevents.aio`` after ``import kevents``."""
+        if name in _MODULES:
+            return importlib.import_module(f"kevents.{name}")
+        raise AttributeError(f"module 'kevents' has no attribute {name!r}", name=name)
+
 
 __all__ = [
     "EVENT_TYPE_NORMAL",
@@ -75,6 +90,7 @@ __all__ = [
     "UnavailableError",
     "Watcher",
     "WatcherStatistics",
+    "client_errors",
     "default_host",
     "event_aggregator_by_reason_func",
     "event_aggregator_by_reason_message_func",

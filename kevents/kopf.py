@@ -22,7 +22,6 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
-from copy import copy
 from itertools import count
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
@@ -224,8 +223,8 @@ class KopfRecorder(EventRecorder):
 
     def with_logger(self, logger: logging.Logger) -> KopfRecorder:
         """Return the same recorder with another logger for refused events (client-go: ``WithLogger``)."""
-        other = copy(self)
-        other._logger = logger  # noqa: SLF001 - a copy of itself
+        other = KopfRecorder(self.source.component, self.broadcaster)
+        other._logger = logger
         return other
 
     # -- life cycle of the operator ------------------------------------------------------------------------------

@@ -7,21 +7,19 @@
     from kevents.log_handler import EventLogHandler
 
     logger = logging.getLogger("backup")
-    logger.addHandler(EventLogHandler(recorder))
+    logger.addHandler(EventLogHandler("backup-operator"))
     logger.warning("the bucket is gone", extra={"k8s_object": pod, "reason": "BackupFailed"})
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
+from kevents._broadcast.default import get_recorder
+from kevents._broadcast.recorder import Recorder
 from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, AnyEventType
 from kevents._model.wire import format_error
 from kevents._runtime.log import LOGGER
-
-if TYPE_CHECKING:
-    from kevents._broadcast.recorder import Recorder
 
 __all__ = ["EventLogHandler"]
 
@@ -37,16 +35,26 @@ class EventLogHandler(logging.Handler):
     (``exc_info``) is added to the message without its traceback.
 
     Args:
-        recorder: Records the events.
-        level: Records below this level are left out. Levels below ``WARNING`` become ``Normal`` events.
+        recorder: Records the events; or a component's name, for :func:`kevents.get_recorder`.
+        level: Number or name of a level. Records below it are left out. Levels below ``WARNING`` become ``Normal``
+            events.
         reason: The reason of records that have none.
+
+    Raises:
+        TypeError: If ``recorder`` is neither.
 
     .. versionadded:: 0.1
     """
 
-    def __init__(self, recorder: Recorder, level: int = logging.WARNING, *, reason: str = "Logging") -> None:
-        """Keep the recorder."""
+    def __init__(
+        self, recorder: Recorder | str, level: int | str = logging.WARNING, *, reason: str = "Logging"
+    ) -> None:
+        """Check the recorder."""
         super().__init__(level)
+        if isinstance(recorder, str):
+            recorder = get_recorder(recorder)
+        if not isinstance(recorder, Recorder):
+            raise TypeError(f"recorder must be a recorder or a component's name, not {recorder!r}")
         self._recorder = recorder
         self._reason = reason
 

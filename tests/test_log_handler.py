@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import logging.config
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import kevents
 from kevents.log_handler import EventLogHandler
-from kevents.testing import FakeSink
+from kevents.testing import APIServer, FakeSink
 from tests.support.sinks import PATIENCE, pod
 
 Seen = list[kevents.Event]
@@ -134,6 +135,30 @@ def test_structlog(log: logging.Logger, broadcaster: kevents.EventBroadcaster, s
     )
     bound.warning("the bucket is gone", k8s_object=pod(), reason="BackupFailed")
     assert recorded(broadcaster, seen) == [("web-0", "Warning", "BackupFailed", "the bucket is gone")]
+
+
+def test_name_of_a_component(api_server: APIServer, monkeypatch: pytest.MonkeyPatch, log: logging.Logger) -> None:
+    """A name stands for the recorder of ``get_recorder``, so that a configuration of ``logging`` can hold it."""
+    monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig()))
+    api_server.create_namespace("prod")
+    handler = {"class": "kevents.log_handler.EventLogHandler", "recorder": "backup-operator", "level": "WARNING"}
+    loggers = {"tests.configured": {"handlers": ["events"], "propagate": False}}
+    configuration = {"version": 1, "disable_existing_loggers": False}
+    logging.config.dictConfig({**configuration, "handlers": {"events": handler}, "loggers": loggers})
+    try:
+        logging.getLogger("tests.configured").warning("the bucket is gone", **about(reason="BackupFailed"))
+    finally:
+        logging.getLogger("tests.configured").handlers.clear()
+        assert kevents.shutdown(PATIENCE) == 0
+    [event] = api_server.events()
+    assert (event["reason"], event["source"]["component"]) == ("BackupFailed", "backup-operator")
+
+
+@pytest.mark.parametrize("recorder", [None, 3, kevents.EventBroadcaster()], ids=["None", "number", "broadcaster"])
+def test_no_recorder(recorder: Any) -> None:
+    """What is no recorder is refused when the handler is made, not with each record."""
+    with pytest.raises(TypeError, match=r"^recorder must be a recorder or a component's name, not "):
+        EventLogHandler(recorder)
 
 
 def test_delivered_to_a_sink(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:

@@ -21,6 +21,7 @@ from kevents._delivery.sender_tasks import SenderTaskPool
 from kevents._model.objects import Event
 from kevents._model.validation import is_asynchronous, require_sink
 from kevents._runtime.aio import await_polling, run_in_thread
+from kevents._runtime.lifecycle import ProcessBound
 from kevents._runtime.log import is_in_kevents
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _await_tasks(watcher: QueueWatcher, deadline: float) -> None:
         watcher.handler.await_end(deadline)
 
 
-class Watcher:
+class Watcher(ProcessBound):
     """Consumer of a broadcaster's events. ``async with`` stops it at the end of the block.
 
     .. versionadded:: 0.1
@@ -242,7 +243,7 @@ class TaskBroadcaster(Broadcaster[E]):
         return self._start(self._name("stream"), handler)
 
 
-class AsyncBroadcaster(Generic[E]):
+class AsyncBroadcaster(ProcessBound, Generic[E]):
     """Base of the public broadcasters: :class:`Broadcaster` for coroutines."""
 
     def __init__(self, core: TaskBroadcaster[E]) -> None:

@@ -24,7 +24,7 @@ from kevents._model.objects import QUEUE_BYTES, Event
 from kevents._model.statistics import DropReason, Statistics
 from kevents._model.validation import require_callable, require_count, require_positive, require_sink
 from kevents._model.wire import CORE_GROUP, format_error, pluralize
-from kevents._runtime.lifecycle import register
+from kevents._runtime.lifecycle import ProcessBound, register
 from kevents._runtime.log import LimitedLog, log_line
 from kevents._runtime.reentrant import SERIALS, SHARED, Counter, time_left
 
@@ -301,7 +301,7 @@ class WatcherPublisher:
         )
 
 
-class Broadcaster(Generic[E]):
+class Broadcaster(ProcessBound, Generic[E]):
     """Base of the broadcasters of both APIs: it starts watchers and ends them.
 
     Its options are documented there; ``api_group`` is the group of the events that its sinks write.

@@ -27,7 +27,8 @@ _MANIFEST: Final = """ Add to the container in the pod's manifest:
 _EXIT_TIMEOUT: Final = 5.0
 """Seconds for pending events at the interpreter's exit, before the exit hooks that all broadcasters share."""
 _NOT_CONFIGURED: Final = (
-    "no Kubernetes configuration (no kubeconfig, no service account of a pod): events are logged, not sent"
+    "no Kubernetes configuration (no service account of a pod, no kubeconfig {}): events are not sent, but logged at "
+    "level INFO by the logger kevents.events"
 )
 _broadcasters: Final[dict[str, EventBroadcaster]] = {}
 """At most one, under an empty key: ``dict.setdefault`` needs no lock, which a fork could leave locked."""
@@ -51,7 +52,7 @@ def get_recorder(source: EventSource | str) -> EventRecorder:
     """
     broadcaster = _broadcasters.get("")
     if broadcaster is None:
-        from kevents._clients.endpoint import is_configured  # noqa: PLC0415 - TLS is loaded only for this
+        from kevents._clients.endpoint import is_configured, kubeconfig  # noqa: PLC0415 - TLS is loaded only for this
 
         configured = is_configured()
         made = _new_broadcaster(configured=configured)
@@ -59,7 +60,7 @@ def get_recorder(source: EventSource | str) -> EventRecorder:
         if broadcaster is made:
             atexit.register(broadcaster.flush, _EXIT_TIMEOUT)
             if not configured:
-                log_line(logging.WARNING, _NOT_CONFIGURED)
+                log_line(logging.WARNING, _NOT_CONFIGURED.format(kubeconfig()))
     return broadcaster.new_recorder(EventSource(source, default_host()) if isinstance(source, str) else source)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import wraps
 from time import monotonic
-from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NoReturn, ParamSpec, Protocol, runtime_checkable
 
 from kevents._model.objects import (
     EVENT_TYPE_NORMAL,
@@ -23,12 +23,21 @@ from kevents._model.objects import (
 from kevents._model.reference import get_reference, known_reference
 from kevents._model.statistics import DropReason
 from kevents._model.wire import NO_TEXTS, Formatted, Texts, format_error, to_text, to_texts
+from kevents._runtime.lifecycle import ProcessBound
 from kevents._runtime.log import LOGGER, MARK, is_in_kevents
 from kevents._runtime.reentrant import SHARED
 from kevents.exceptions import InvalidEventError, InvalidMessageError, InvalidReferenceError, InvalidTypeError
 
 if TYPE_CHECKING:
     import logging
+
+_OTHER_WORDS: Final = {
+    **dict.fromkeys(("info", "debug", "error", "critical", "fatal", "warn"), "normal(...) or warning(...)"),
+    **dict.fromkeys(("record", "emit", "send", "post", "create", "log"), "event(...)"),
+    **dict.fromkeys(("flush", "shutdown", "close"), "the broadcaster's method, or kevents.shutdown()"),
+    "step": "for_object(...).step(...)",
+}
+"""Methods that recorders do not have, but loggers and other libraries do, and what to use instead."""
 
 P = ParamSpec("P")
 
@@ -154,7 +163,20 @@ class Recorder(Protocol):
         """Create a recorder for one object."""
 
 
-class BaseRecorder:
+class _Hinted:
+    """Says which method to use in place of one that a recorder does not have."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # a type checker must find a method that does not exist
+
+        def __getattr__(self, name: str) -> NoReturn:
+            word = _OTHER_WORDS.get(name)
+            hint = f": use {word}" if word else ""
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}", name=name, obj=self)
+
+
+class BaseRecorder(_Hinted, ProcessBound):
     """The calls that the recorders of both APIs share."""
 
     __slots__ = ()
@@ -353,7 +375,7 @@ class EventRecorder(BaseRecorder):
         return f"<EventRecorder {self.source.component!r}>"
 
 
-class BoundRecorder:
+class BoundRecorder(_Hinted, ProcessBound):
     """Records events about one object, through either API.
 
     .. versionadded:: 0.1

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from kevents._model.objects import QUEUE_BYTES, memory_of
 from kevents._model.statistics import DropReason, WatcherStatistics
 from kevents._model.wire import format_error
+from kevents._runtime.lifecycle import ProcessBound
 from kevents._runtime.reentrant import Counter, time_left
 from kevents._runtime.threads import join, spawn
 
@@ -218,7 +219,7 @@ class Watcher(ABC):
         self.stop()
 
 
-class QueueWatcher(Watcher):
+class QueueWatcher(ProcessBound, Watcher):
     """A watcher with a queue and a worker thread, as the broadcaster uses it."""
 
     def __init__(

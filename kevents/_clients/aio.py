@@ -35,6 +35,7 @@ from kevents._clients.transport import (
 from kevents._model.objects import Json
 from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
 from kevents._runtime.aio import run_in_thread
+from kevents._runtime.lifecycle import ProcessBound
 from kevents.exceptions import SinkError, StatusError, UnavailableError
 
 _CLOSING_STEPS: Final = 5
@@ -307,7 +308,7 @@ class EventSink(Protocol):
         """Apply a strategic-merge patch."""
 
 
-class ClientEventSink:
+class ClientEventSink(ProcessBound):
     """Writes through an asynchronous Kubernetes client; a subclass chooses the API group.
 
     Args:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
 
 from kevents._model.objects import Json
 from kevents._model.validation import require_positive
 from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
+from kevents._runtime.lifecycle import ProcessBound
 
 if TYPE_CHECKING:
     from kevents._clients.client import ClientTransport
@@ -57,7 +57,7 @@ class EventSink(Protocol):
         """Apply a strategic-merge patch."""
 
 
-class ClientEventSink:
+class ClientEventSink(ProcessBound):
     """Writes to the API server; a subclass chooses the API group.
 
     Args:
@@ -96,9 +96,10 @@ class ClientEventSink:
 
     def within(self, seconds: float) -> ClientEventSink:
         """Return the same sink with shorter time-outs, for the last requests of a process that is about to end."""
-        shorter = copy(self)
+        shorter = object.__new__(type(self))
+        shorter.__dict__.update(self.__dict__)
         connect, read, total = self._timeout
-        shorter._timeout = (min(connect, seconds), min(read, seconds), min(total, seconds))  # noqa: SLF001 - a copy of itself
+        shorter._timeout = (min(connect, seconds), min(read, seconds), min(total, seconds))
         return shorter
 
     def __repr__(self) -> str:

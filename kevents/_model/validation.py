@@ -81,11 +81,16 @@ def require_sink(sink: object, api_group: str = CORE_GROUP, *, asynchronous: boo
     Raises:
         TypeError: If a method is missing or of the other kind, or the sink writes to another API group.
     """
+    if isinstance(sink, type):
+        raise TypeError(f"{sink.__name__} is a class, not an EventSink: give an instance, {sink.__name__}(...)")
     sink_type = type(sink).__name__
     for name in ("create", "patch"):
         method = getattr(sink, name, None)
         if not callable(method):
-            raise TypeError(f"{sink_type} is not an EventSink: it has no method {name}")
+            raise TypeError(
+                f"{sink_type} is not an EventSink: it has no method {name}; give {_SINKS[api_group]}, which takes a "
+                "client of the official package"
+            )
         if inspect.iscoroutinefunction(method) and not asynchronous:
             raise TypeError(f"{sink_type}.{name} is a coroutine function: use a broadcaster of kevents.aio")
         if asynchronous and not inspect.iscoroutinefunction(method):

@@ -7,7 +7,7 @@ import os
 import sys
 from time import monotonic
 from types import ModuleType
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol, SupportsIndex
 from weakref import WeakSet
 
 from kevents._runtime.reentrant import SHARED
@@ -30,6 +30,23 @@ class LifecycleHooks(Protocol):
 
     def after_fork(self) -> None:
         """Start anew in the forked child. The shared lock is free at this point."""
+
+
+class ProcessBound:
+    """Base of objects that belong to their process. They can be neither pickled nor copied."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+        """Refuse; ``pickle``, ``copy`` and ``cloudpickle`` call this.
+
+        Raises:
+            TypeError: Always. The text says what to do instead.
+        """
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or copied, because it belongs to this process: in each "
+            "worker (Ray, dask, multiprocessing with spawn), call kevents.get_recorder(...) or make a broadcaster"
+        )
 
 
 _PROCESS_PACKAGES: Final = ("multiprocessing", "billiard")

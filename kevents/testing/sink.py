@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
 from kevents._model.wire import CORE_GROUP
+from kevents._runtime.lifecycle import ProcessBound
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.testing._apiserver.kinds import Kind, Kinds
 from kevents.testing._apiserver.patch import STRATEGIC
@@ -73,7 +74,7 @@ Fault: TypeAlias = "BaseException | LostAnswer"
 Faults: TypeAlias = "Mapping[int, Fault] | Callable[[SinkRequest], Fault | None]"
 
 
-class FakeSink:
+class FakeSink(ProcessBound):
     """An :class:`~kevents.EventSink` in memory, with the rules of the embedded API server but without HTTP.
 
     Like a real server it refuses bad requests with :class:`~kevents.StatusError`: 409 for a create with a used name,

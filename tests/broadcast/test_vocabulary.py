@@ -150,6 +150,31 @@ def test_event_type_enum(recorder: Recorder) -> None:
     assert recorder.find(kevents.EVENT_TYPE_WARNING) == recorder.find(type="Warning") == recorder.events
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("info", "use normal(...) or warning(...)"),
+        ("error", "use normal(...) or warning(...)"),
+        ("record", "use event(...)"),
+        ("flush", "use the broadcaster's method, or kevents.shutdown()"),
+    ],
+)
+def test_method_of_another_library(recorder: Recorder, name: str, expected: str) -> None:
+    """The error for a method that loggers or other libraries have names the one that recorders have."""
+    for each in (recorder, recorder.for_object(pod())):
+        with pytest.raises(AttributeError) as error:
+            getattr(each, name)
+        assert str(error.value) == f"{type(each).__name__} has no attribute {name!r}: {expected}"
+
+
+def test_missing_method(recorder: Recorder) -> None:
+    """Any other missing attribute is an ordinary error."""
+    with pytest.raises(AttributeError, match=r"^(FakeRecorder|FakeEventsV1Recorder) has no attribute 'bogus'$"):
+        recorder.bogus  # type: ignore[attr-defined]  # noqa: B018 - reading it is the test
+    with pytest.raises(AttributeError, match=r"use for_object\(\.\.\.\)\.step\(\.\.\.\)"):
+        recorder.step  # type: ignore[attr-defined]  # noqa: B018
+
+
 class TestStep:
     """The start and the end of a step."""
 

@@ -9,9 +9,8 @@ import importlib.util
 import subprocess
 import sys
 import textwrap
-import threading
 import weakref
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +24,7 @@ from kevents.testing import APIServer, Hang, Status
 pytest.register_assert_rewrite("tests.clients.sink_contract")
 
 from tests.clients.sink_contract import SERIES, MakeSink, SinkContract, event, kubeconfig  # noqa: E402
+from tests.support.aio import Loop, Plain  # noqa: E402
 
 # Python 3.10 warns about a TLS connection that was reset and not closed.
 LEFT_OPEN = r"ignore:.*<function _SSLProtocolTransport\.__del__:pytest.PytestUnraisableExceptionWarning"
@@ -64,55 +64,6 @@ def client_of(package: str) -> Any:
 async def new_client(package: str, path: Path) -> Any:
     """A client of a package, for a kubeconfig."""
     return await importlib.import_module(f"{package}.config").new_client_from_config(str(path))
-
-
-class Loop:
-    """An event loop in a thread, which runs coroutines to their end."""
-
-    def __init__(self) -> None:
-        """Start the thread."""
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="loop", daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine to its end."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
-
-    def close(self) -> None:
-        """End the loop and the thread."""
-        self.loop.call_soon_threadsafe(self._abort)
-        for _ in range(5):
-            self.run(asyncio.sleep(0))  # turns in which closed and aborted connections really end
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(60)
-        self.loop.close()
-
-    def _abort(self) -> None:
-        """Close the connections that a client abandoned during a response."""
-        for transport in list(self.loop._transports.values()):  # type: ignore[attr-defined]
-            transport.abort()
-
-
-class Plain:
-    """A plain sink that runs each call of an asynchronous one to its end."""
-
-    def __init__(self, sink: aio.EventSink, loop: Loop) -> None:
-        """Keep the sink and the loop."""
-        self.sink = sink
-        self._loop = loop
-
-    def create(self, namespace: str, body: dict[str, Any], /) -> None:
-        """Create an event."""
-        self._loop.run(self.sink.create(namespace, body))
-
-    def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
-        """Apply a patch."""
-        self._loop.run(self.sink.patch(namespace, name, patch))
-
-    def __repr__(self) -> str:
-        """The repr of the sink."""
-        return repr(self.sink)
 
 
 @pytest.fixture

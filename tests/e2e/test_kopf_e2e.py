@@ -21,6 +21,7 @@ pytest.importorskip("kopf", reason="needs kevents[kopf]")
 pytestmark = pytest.mark.e2e
 
 EVERYWHERE = ROOT / "tests/processes/kopf_everywhere.py"
+POSTING = ROOT / "tests/processes/kopf_posting.py"
 EXAMPLE = ROOT / "examples/kopf_operator.py"
 BEGUN = {
     "AtImport",
@@ -196,6 +197,38 @@ def test_quiet(life: Life) -> None:
     lines = [line for line in life.log.splitlines() if re.search(r"\] kevents ", line)]
     assert [line for line in lines if not re.search("has not logged in yet|answers again", line)] == []
     assert "Traceback" not in life.log
+
+
+@pytest.mark.parametrize(
+    ("posting", "by_kopf"),
+    [
+        (
+            {"enabled": True, "level": "INFO", "loggers": True},
+            {"EventByKopf", "InfoByKopf", "ExceptionByKopf", "Logging"},
+        ),
+        ({"enabled": True, "level": "ERROR", "loggers": False}, {"EventByKopf", "ExceptionByKopf"}),
+        ({"enabled": False, "level": "INFO", "loggers": True}, set()),
+    ],
+    ids=["everything", "errors", "disabled"],
+)
+def test_posting_settings(real_server: RealServer, tmp_path: Path, posting: dict[str, Any], by_kopf: set[str]) -> None:
+    """Kopf's settings limit what kopf posts. The recorder records every call, and log lines need its own handler."""
+    real_server.register("example.com/v1", "Widget", "widgets")
+    namespace = new_namespace(real_server)
+    create(real_server, namespace, "w", {})
+    environment = {"POSTING": json.dumps(posting)}
+
+    def found() -> set[str]:
+        items = real_server.request("GET", f"/api/v1/namespaces/{namespace}/events").body["items"]
+        return reasons(items)
+
+    expected = {"Event", "Info", "Exception", "Last"} | by_kopf
+    with Operator(
+        POSTING, tmp_path, real_server.kubeconfig(), namespace=namespace, environment=environment
+    ) as operator:
+        operator.wait_until(lambda: found() >= expected)
+        assert operator.end() == 0
+    assert found() == expected
 
 
 # -- the example and the README --------------------------------------------------------------------------------------

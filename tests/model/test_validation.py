@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kevents import EventBroadcaster, EventSource
+from kevents import CoreV1EventSink, EventBroadcaster, EventSource
 from kevents._model.validation import require_callable, require_count, require_positive, require_sink
 from kevents.testing import FakeRecorder
 from tests.support.sinks import ScriptedSink
@@ -164,6 +165,20 @@ def test_watchers_of_nonsense(start: Callable[[EventBroadcaster], object]) -> No
     broadcaster = EventBroadcaster()
     with pytest.raises(ValueError, match=" must be "):
         start(broadcaster)
+    assert broadcaster.statistics().watchers == ()
+
+
+def test_no_sinks() -> None:
+    """A class, a client and other objects without the methods of a sink are refused; the error says what to give."""
+    client = pytest.importorskip("kubernetes.client")
+    broadcaster = EventBroadcaster()
+    for sink, expected in (
+        (CoreV1EventSink, "CoreV1EventSink is a class, not an EventSink: give an instance, CoreV1EventSink(...)"),
+        (client.CoreV1Api(), "CoreV1Api is not an EventSink: it has no method create; give a CoreV1EventSink, which "),
+        (None, "NoneType is not an EventSink: it has no method create; give a CoreV1EventSink, which "),
+    ):
+        with pytest.raises(TypeError, match=f"^{re.escape(expected)}"):
+            broadcaster.start_recording_to_sink(sink)  # type: ignore[arg-type]
     assert broadcaster.statistics().watchers == ()
 
 

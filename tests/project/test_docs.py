@@ -32,6 +32,7 @@ from kevents._delivery.drop_reporter import ADVICE
 from kevents.export._config.file import parse
 from kevents.testing import APIServer, FakeSink
 from tests import simulation
+from tests.support.real_server import RealServer
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -53,6 +54,7 @@ COMMANDS = [
     ["pytest"],
     ["pytest", "test_backups.py"],
 ]
+OTHER_CLIENTS = {"kr8s", "lightkube", "pykube"}
 PREAMBLE = 'import json, os; import tests.processes.patient; pod = json.loads(os.environ["POD"])\n'
 
 
@@ -134,6 +136,8 @@ def test_example(block: Block, api_server: APIServer, tmp_path: Path) -> None:
     """Each Python block runs by itself without a warning. With the official client it leaves events at the server."""
     if re.search(r"\baio\b", block.code):
         pytest.importorskip("kubernetes.aio", reason="this version of the client has no asyncio API")
+    for name in OTHER_CLIENTS & set(re.findall(r"^(?:import|from) (\w+)", block.code, re.MULTILINE)):
+        pytest.importorskip(name, reason="needs the extra test-clients")
     done = run(api_server, block.code, tmp_path / "example.py")
     assert done.returncode == 0, done.stderr
     # asyncio's debug mode reports slow steps by the wall clock, and a busy machine has many.
@@ -141,7 +145,8 @@ def test_example(block: Block, api_server: APIServer, tmp_path: Path) -> None:
     lines = [line for line in done.stderr.splitlines() if not expected.match(line)]
     assert lines == []
     writes = (
-        re.search("V1EventSink|get_recorder", block.code) is not None and "def test_" not in block.code
+        re.search(r"V1EventSink|get_recorder|(Lightkube|Pykube)Sink\(", block.code) is not None
+        and "def test_" not in block.code
     )  # tests run in test_pytest_plugin
     assert bool(api_server.events()) == writes
 
@@ -154,6 +159,23 @@ def test_first_event(api_server: APIServer, tmp_path: Path) -> None:
     [event] = api_server.events()
     expected = ("Warning", "BackupFailed", "the bucket is gone", 1, "backup-operator")
     assert (event["type"], event["reason"], event["message"], event["count"], event["source"]["component"]) == expected
+
+
+@pytest.mark.e2e
+def test_first_event_on_a_real_server(real_server: RealServer, tmp_path: Path) -> None:
+    """The first program of the README, as it is, writes its event to a real API server."""
+    first = next(param.values[0] for param in blocks("python") if param.values[0].page.name == "README.md")
+    assert len([line for line in first.code.splitlines() if line]) == 3
+    program = tmp_path / "program.py"
+    program.write_text(first.code, encoding="utf-8")
+    environment = {**os.environ, "KUBECONFIG": str(real_server.kubeconfig()), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=250, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    query = "fieldSelector=source=backup-operator,involvedObject.name=web-0,reason=BackupFailed"
+    items = real_server.request("GET", f"/api/v1/namespaces/default/events?{query}").body["items"]
+    assert "the bucket is gone" in {event["message"] for event in items}
 
 
 def test_shown_output(api_server: APIServer, tmp_path: Path) -> None:

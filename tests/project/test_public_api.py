@@ -50,6 +50,7 @@ NAMES: Final = {
     "UnavailableError",
     "Watcher",
     "WatcherStatistics",
+    "client_errors",
     "default_host",
     "event_aggregator_by_reason_func",
     "event_aggregator_by_reason_message_func",
@@ -74,6 +75,7 @@ RECORDING: Final = {
     "for_object": "self, object",
 }
 SIGNATURES: Final = {
+    "client_errors": "",
     "ObjectReference": (
         "*, kind='', api_version='', namespace='', name='', uid='', resource_version='', field_path=''"
     ),
@@ -330,6 +332,19 @@ def test_import_loads_no_door(loaded: set[str]) -> None:
     rooms = {name for name in loaded if name.startswith("kevents.")}
     assert {name for name in rooms if not name.startswith("kevents._")} == {"kevents.exceptions"}
     assert set() == {"kevents._cli.main", "kevents._cli.demo.main"} & rooms
+
+
+def test_modules_are_found() -> None:
+    """After `import kevents` alone, its public modules are attributes; any other name is an ordinary error."""
+    script = (
+        "import kevents\n"
+        "found = [kevents.aio.EventBroadcaster, kevents.events.SeriesEvent, kevents.log_handler.EventLogHandler]\n"
+        "found += [kevents.testing.FakeRecorder, kevents.exceptions.StatusError]\n"
+        "try: kevents.getLogger\n"
+        "except AttributeError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("module 'kevents' has no attribute 'getLogger'\n", "")
 
 
 def test_import_starts_nothing() -> None:

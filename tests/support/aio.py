@@ -1,16 +1,19 @@
-"""Test doubles for the asyncio API: a coroutine sink that follows a script and can hold its calls."""
+"""Doubles for asyncio: a sink of coroutines that follows a script and can be held, and loops in a thread."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 from tests.support.sinks import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
-__all__ = ["AsyncSink", "run"]
+    from kevents import aio
+
+__all__ = ["AsyncSink", "Loop", "Plain", "run"]
 
 
 class AsyncSink:
@@ -127,3 +130,52 @@ def run(coroutine: Any, *, debug: bool = False, timeout: float = 60.0) -> Any:
         return await asyncio.wait_for(coroutine, timeout)
 
     return asyncio.run(main(), debug=debug)
+
+
+class Loop:
+    """An event loop in a thread, which runs coroutines to their end."""
+
+    def __init__(self) -> None:
+        """Start the thread."""
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="loop", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
+
+    def close(self) -> None:
+        """End the loop and the thread."""
+        self.loop.call_soon_threadsafe(self._abort)
+        for _ in range(5):
+            self.run(asyncio.sleep(0))  # turns in which closed and aborted connections really end
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(60)
+        self.loop.close()
+
+    def _abort(self) -> None:
+        """Close the connections that a client abandoned during a response."""
+        for transport in list(self.loop._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
+
+
+class Plain:
+    """A plain sink that runs each call of an asynchronous one to its end."""
+
+    def __init__(self, sink: aio.EventSink, loop: Loop) -> None:
+        """Keep the sink and the loop."""
+        self.sink = sink
+        self._loop = loop
+
+    def create(self, namespace: str, body: dict[str, Any], /) -> None:
+        """Create an event."""
+        self._loop.run(self.sink.create(namespace, body))
+
+    def patch(self, namespace: str, name: str, patch: dict[str, Any], /) -> None:
+        """Apply a patch."""
+        self._loop.run(self.sink.patch(namespace, name, patch))
+
+    def __repr__(self) -> str:
+        """The repr of the sink."""
+        return repr(self.sink)
