@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, BinaryIO, Final, TextIO
 from unicodedata import combining, east_asian_width
@@ -65,6 +65,7 @@ class Columns:
             *(("COUNT",) if narrow else ()),
         ]
         self._colour = colour
+        self._bare = not colour and cut is int
         self._timestamps = timestamps
         self._encoding = encoding
         self._cut = cut
@@ -73,6 +74,8 @@ class Columns:
         if timestamps:
             widths["LAST SEEN"] = widths["FIRST SEEN"] = _TIMESTAMP
         self._widths = {head: width for head, width in widths.items() if head not in hidden}
+        self._readers = [(head, _CELLS[head]) for head in self._widths]
+        self._fit()
 
     def head(self) -> str:
         """The header."""
@@ -82,32 +85,41 @@ class Columns:
         """A record's row, without a line break. Control characters are escaped."""
         if is_gap(body):
             return self._styled([(self._safe(_gap(_table(body["kevents"]))), "bad")])
-        normal = body.get("type") == "Normal"
+        style_of = _NORMAL if body.get("type") == "Normal" else _WARNING
         cells = []
-        for head in self._widths:
-            value = _CELLS[head](body)
-            style = _CELL_STYLES.get(head, "")
-            text = "" if value is None else value if type(value) is str else str(value)
-            cells.append(
-                (self._moment(text) if head in _TIMES else text, "" if normal and style == "warning" else style)
-            )
+        for head, read in self._readers:
+            value = read(body)
+            text = value if type(value) is str else "" if value is None else str(value)
+            if head in _TIMES:
+                text = self._moment(text)
+            elif not (text.isascii() and text.isprintable()):
+                text = self._safe(text)
+            cells.append((text, style_of[head]))
         return self._row(cells)
 
-    def _row(self, cells: Iterable[tuple[str, str]]) -> str:
+    def _row(self, cells: list[tuple[str, str]]) -> str:
+        if self._bare:  # most rows of a pipe fit
+            row = self._format % tuple([text for text, _ in cells])
+            if len(row) == self._length + len(cells[-1][0]) and row.isascii():
+                return row.rstrip()
         parts = []
-        for (head, width), (value, style) in zip(self._widths.items(), cells, strict=True):
-            text = self._safe(value)
-            parts.append((text, style))
+        for head, cell in zip(self._widths, cells, strict=True):
+            parts.append(cell)
             if head != "MESSAGE":
-                used = display_width(text)
-                if used > width:
-                    self._widths[head] = max(width, min(used, _WIDTHS[head][1], self._most))
+                used = display_width(cell[0])
+                if used > self._widths[head]:
+                    self._widths[head] = max(self._widths[head], min(used, _WIDTHS[head][1], self._most))
                 parts.append((" " * (max(self._widths[head] - used, 0) + 2), ""))
+        self._fit()
         return self._styled(parts)
 
+    def _fit(self) -> None:
+        """Adapt the form of a row to the widths."""
+        *widths, _ = self._widths.values()
+        self._format = "".join(f"%-{width}s  " for width in widths) + "%s"
+        self._length = sum(widths) + 2 * len(widths)
+
     def _safe(self, text: str) -> str:
-        if text.isascii() and text.isprintable():
-            return text
         return printable(text).encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def _styled(self, parts: list[tuple[str, str]]) -> str:
@@ -116,10 +128,8 @@ class Columns:
         limit = self._cut()
         if limit and sum(display_width(text) for text, _ in parts) > limit:
             parts = self._shortened(parts, limit)
-        if not self._colour:
-            return "".join([text for text, _ in parts]).rstrip()
         return "".join(
-            f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if style and text else text for text, style in parts
+            f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self._colour and style and text else text for text, style in parts
         ).rstrip()
 
     def _shortened(self, parts: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
@@ -138,6 +148,7 @@ class Columns:
     def _moment(self, text: str) -> str:
         if self._timestamps and _WHOLE_SECONDS.fullmatch(text):
             return text
+        text = self._safe(text)
         try:
             seconds = parse_time(text) // _NANO
             if not self._timestamps:
@@ -168,9 +179,9 @@ def _table(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _last_seen(body: Mapping[str, Any]) -> str:
-    found = {**body, "metadata": _table(body.get("metadata")), "series": _table(body.get("series"))}
-    return time_of(found)
+def _last_seen(body: Mapping[str, Any]) -> object:
+    own = _table(body.get("kevents")).get("time")
+    return own or time_of({**body, "metadata": _table(body.get("metadata")), "series": _table(body.get("series"))})
 
 
 def _object(body: Mapping[str, Any]) -> str:
@@ -200,13 +211,8 @@ _CELLS: Final[Mapping[str, Callable[[Mapping[str, Any]], object]]] = {
     "NAME": lambda body: _table(body.get("metadata")).get("name"),
     "MESSAGE": lambda body: str(body.get("message") or "").strip(),
 }
-_CELL_STYLES: Final = {
-    "TYPE": "warning",
-    "REASON": "warning",
-    "OBJECT": "about",
-    "LAST SEEN": "dim",
-    "FIRST SEEN": "dim",
-}
+_NORMAL: Final = {**dict.fromkeys(_CELLS, ""), "OBJECT": "about", "LAST SEEN": "dim", "FIRST SEEN": "dim"}
+_WARNING: Final = {**_NORMAL, "TYPE": "warning", "REASON": "warning"}
 _TIMES: Final = ("LAST SEEN", "FIRST SEEN")
 _WHOLE_SECONDS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
