@@ -96,7 +96,8 @@ html_theme_options = {
 
 
 LINKS = {  # files beside the documentation, and their pages on the site
-    "../README.md#permission": "tutorial.md#permission",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "../examples/kopf/README.md": "examples.md#kopf_operatorpy",
     "../examples/export/README.md": "examples.md#an-export-in-a-cluster",
 }
@@ -135,13 +136,20 @@ def qualify(_app: Sphinx, doctree: nodes.document) -> None:
 
 
 def lead_inside(_app: Sphinx, _docname: str, source: list[str]) -> None:
-    """Turn links to examples and the README into links to pages. Remove glob patterns that match no page."""
-    source[0] = re.sub(
-        r"^([\w-]+\*)\n", lambda line: line[0] if list(DOCS.glob(line[1])) else "", source[0], flags=re.MULTILINE
+    """Insert included files, and turn links to files beside the pages into links to pages.
+
+    A glob pattern that matches no page is removed.
+    """
+    text = re.sub(
+        r"^:::\{include\} \.\./(\w+\.md)\n:::$",
+        lambda line: (DOCS.parent / line[1]).read_text(encoding="utf-8").replace("](docs/", "]("),
+        source[0],
+        flags=re.MULTILINE,
     )
+    text = re.sub(r"^([\w-]+\*)\n", lambda line: line[0] if list(DOCS.glob(line[1])) else "", text, flags=re.MULTILINE)
     for outside, inside in LINKS.items():
-        source[0] = source[0].replace(f"]({outside})", f"]({inside})")
-    source[0] = re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](examples.md#\1py)", source[0])
+        text = re.sub(rf"\]\({re.escape(outside)}(#[\w-]+)?\)", lambda link, to=inside: f"]({to}{link[1] or ''})", text)
+    source[0] = re.sub(r"\]\(\.\./examples/(\w+)\.py\)", r"](examples.md#\1py)", text)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
