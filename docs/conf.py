@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pygments.lexers import TextLexer
 from sphinx import addnodes
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def lead_inside(_app: Sphinx, _docname: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the functions of this file."""
+    app.add_lexer("sql", TextLexer)  # that of Pygments does not know DuckDB's SQL
     app.connect("source-read", lead_inside)
     app.connect("doctree-read", qualify)
     app.connect("missing-reference", resolve)
