@@ -209,7 +209,7 @@ def _objects(url: str, options: Options | GetOptions | None, period: Period) -> 
     is_object = last.endswith(_ENDINGS)
     store = Store(folder if is_object else url, options, timeout=60.0)
     sizes = {last: None} if is_object else _sizes(store, period)
-    if not sizes:
+    if not sizes and not period.bounded:
         raise ArchiveError(f"nothing below {url}: no object there ends with .jsonl or .jsonl.gz")
     for _, keys in groupby(sorted(sizes, key=_order), key=lambda key: key.rpartition("/")[0]):
         found = [
