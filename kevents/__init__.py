@@ -11,6 +11,7 @@ A recorder emits into a broadcaster, whose watchers log, call handlers, or write
 """
 
 import importlib
+import sys
 import typing
 
 from kevents._broadcast.broadcaster import EventBroadcaster
@@ -56,7 +57,7 @@ if not typing.TYPE_CHECKING:  # a type checker asks for the import of the module
         """Import a public module at its first use, as ``kevents.aio`` after ``import kevents``."""
         if name in _MODULES:
             return importlib.import_module(f"kevents.{name}")
-        raise AttributeError(f"module 'kevents' has no attribute {name!r}", name=name)
+        raise AttributeError(f"module 'kevents' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 
 __all__ = [

@@ -16,8 +16,7 @@ from __future__ import annotations
 import logging
 
 from kevents._broadcast.default import get_recorder
-from kevents._broadcast.recorder import Recorder
-from kevents._model.objects import EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING, AnyEventType
+from kevents._broadcast.recorder import BaseRecorder, Recorder
 from kevents._model.wire import format_error
 from kevents._runtime.log import LOGGER
 
@@ -35,7 +34,7 @@ class EventLogHandler(logging.Handler):
     (``exc_info``) is added to the message without its traceback.
 
     Args:
-        recorder: Records the events; or a component's name, for :func:`kevents.get_recorder`.
+        recorder: Records the events, through either API; or a component's name, for :func:`kevents.get_recorder`.
         level: Number or name of a level. Records below it are left out. Levels below ``WARNING`` become ``Normal``
             events.
         reason: The reason of records that have none.
@@ -47,13 +46,13 @@ class EventLogHandler(logging.Handler):
     """
 
     def __init__(
-        self, recorder: Recorder | str, level: int | str = logging.WARNING, *, reason: str = "Logging"
+        self, recorder: Recorder | BaseRecorder | str, level: int | str = logging.WARNING, *, reason: str = "Logging"
     ) -> None:
         """Check the recorder."""
         super().__init__(level)
         if isinstance(recorder, str):
             recorder = get_recorder(recorder)
-        if not isinstance(recorder, Recorder):
+        if not isinstance(recorder, Recorder | BaseRecorder):
             raise TypeError(f"recorder must be a recorder or a component's name, not {recorder!r}")
         self._recorder = recorder
         self._reason = reason
@@ -66,10 +65,11 @@ class EventLogHandler(logging.Handler):
         is_own = f"{record.name}.".startswith(f"{LOGGER.name}.")
         if about is None or is_own or getattr(record, "k8s_skip", False):
             return
-        eventtype: AnyEventType = EVENT_TYPE_WARNING if record.levelno >= logging.WARNING else EVENT_TYPE_NORMAL
+        recorder = self._recorder
+        record_event = recorder.warning if record.levelno >= logging.WARNING else recorder.normal
         reason = getattr(record, "reason", None) or self._reason
         try:
-            self._recorder.event(about, eventtype, reason, _Message(record))
+            record_event(about, reason, _Message(record))
         except Exception:  # noqa: BLE001 - a strict recorder raises; logging reports it
             self.handleError(record)
 

@@ -11,7 +11,7 @@ import pytest
 
 import kevents
 from kevents.log_handler import EventLogHandler
-from kevents.testing import APIServer, FakeSink
+from kevents.testing import APIServer, FakeEventsV1Recorder, FakeSink
 from tests.support.sinks import PATIENCE, pod
 
 Seen = list[kevents.Event]
@@ -154,11 +154,27 @@ def test_name_of_a_component(api_server: APIServer, monkeypatch: pytest.MonkeyPa
     assert (event["reason"], event["source"]["component"]) == ("BackupFailed", "backup-operator")
 
 
-@pytest.mark.parametrize("recorder", [None, 3, kevents.EventBroadcaster()], ids=["None", "number", "broadcaster"])
+@pytest.mark.parametrize(
+    "recorder",
+    [None, 3, kevents.EventBroadcaster(), kevents.EventBroadcaster().new_recorder("c").for_object(pod())],
+    ids=["None", "number", "broadcaster", "bound"],
+)
 def test_no_recorder(recorder: Any) -> None:
     """What is no recorder is refused when the handler is made, not with each record."""
     with pytest.raises(TypeError, match=r"^recorder must be a recorder or a component's name, not "):
         EventLogHandler(recorder)
+
+
+def test_recorder_of_events_v1() -> None:
+    """The recorder of events.k8s.io/v1 takes log records too."""
+    recorder = FakeEventsV1Recorder()
+    logger = logging.getLogger("tests.events_v1")
+    handler = EventLogHandler(recorder)
+    logger.addHandler(handler)
+    logger.warning("the bucket is gone", **about(reason="BackupFailed"))
+    logger.removeHandler(handler)
+    [event] = recorder.events
+    assert (event.type, event.reason, event.message) == ("Warning", "BackupFailed", "the bucket is gone")
 
 
 def test_delivered_to_a_sink(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:
