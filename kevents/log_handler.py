@@ -24,7 +24,7 @@ __all__ = ["EventLogHandler"]
 
 
 class EventLogHandler(logging.Handler):
-    """Records an event for each log record that names an object; other records pass unchanged.
+    """Records an event for each log record that names an object. Other records pass unchanged.
 
     The object is in the record's attribute ``k8s_object``, set by ``extra=``; kopf's object loggers set ``k8s_ref``,
     which is read as well. The attribute ``reason`` is the event's reason. With structlog, end the processors with
@@ -34,7 +34,7 @@ class EventLogHandler(logging.Handler):
     (``exc_info``) is added to the message without its traceback.
 
     Args:
-        recorder: Records the events, through either API; or a component's name, for :func:`kevents.get_recorder`.
+        recorder: A recorder of either API, or a component's name for :func:`kevents.get_recorder`.
         level: Number or name of a level. Records below it are left out. Levels below ``WARNING`` become ``Normal``
             events.
         reason: The reason of records that have none.

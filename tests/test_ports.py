@@ -35,7 +35,7 @@ class Port(NamedTuple):
 
     Attributes:
         record: Records one event; called with a recorder and a namespace.
-        involved: Of the involved object: kind and apiVersion.
+        involved: Kind and apiVersion of the involved object.
         event: More fields of the event.
     """
 

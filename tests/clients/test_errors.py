@@ -42,7 +42,7 @@ class Hostile:
 
 
 def raised(error: BaseException) -> BaseException:
-    """What ``client_errors`` makes of an error."""
+    """The error that ``client_errors`` raises for an error."""
     with pytest.raises(BaseException) as caught, kevents.client_errors():  # noqa: PT011 - any is what the test is about
         raise error
     return caught.value

@@ -1,4 +1,4 @@
-"""What belongs to one process can be neither pickled nor copied, and says what to do instead."""
+"""Objects that belong to one process can be neither pickled nor copied. The error has the fix."""
 
 from __future__ import annotations
 
