@@ -30,8 +30,9 @@ class EventLogHandler(logging.Handler):
     which is read as well. The attribute ``reason`` is the event's reason. With structlog, end the processors with
     ``structlog.stdlib.render_to_log_kwargs``, and pass both as keyword arguments.
 
-    Records of kevents' own loggers are left out, so that no event causes another one. A record's error
-    (``exc_info``) is added to the message without its traceback.
+    Records of kevents' own loggers are left out, so that no event causes another one. Its warnings still reach standard
+    error if there is no other handler for them. A record's error (``exc_info``) is added to the message without its
+    traceback.
 
     Args:
         recorder: A recorder of either API, or a component's name for :func:`kevents.get_recorder`.
@@ -59,11 +60,14 @@ class EventLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Record an event about the record's object, if it names one."""
+        if f"{record.name}.".startswith(f"{LOGGER.name}."):
+            if logging.lastResort is not None and record.levelno >= logging.lastResort.level and _is_alone(record.name):
+                logging.lastResort.handle(record)  # as without this handler
+            return
         about = getattr(record, "k8s_object", None)
         if about is None:
             about = getattr(record, "k8s_ref", None)
-        is_own = f"{record.name}.".startswith(f"{LOGGER.name}.")
-        if about is None or is_own or getattr(record, "k8s_skip", False):
+        if about is None or getattr(record, "k8s_skip", False):
             return
         recorder = self._recorder
         record_event = recorder.warning if record.levelno >= logging.WARNING else recorder.normal
@@ -72,6 +76,16 @@ class EventLogHandler(logging.Handler):
             record_event(about, reason, _Message(record))
         except Exception:  # noqa: BLE001 - a strict recorder raises; logging reports it
             self.handleError(record)
+
+
+def _is_alone(name: str) -> bool:
+    """True if the records of a logger have no handler of another kind."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        if not all(isinstance(handler, EventLogHandler) for handler in logger.handlers):
+            return False
+        logger = logger.parent if logger.propagate else None
+    return True
 
 
 class _Message:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,6 +111,28 @@ def test_no_loop(broadcaster: kevents.EventBroadcaster, seen: Seen) -> None:
     finally:
         root.removeHandler(handler)
     assert found == [("web-0", "Warning", "Logging", "the bucket is gone")]
+
+
+def test_the_only_handler_of_a_program(tmp_path: Path) -> None:
+    """A dropped event is reported on standard error also if the program has no other handler."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import logging
+            from kevents.log_handler import EventLogHandler
+
+            logging.getLogger().addHandler(EventLogHandler("backup-operator"))
+            logging.warning("the bucket is gone", extra={"k8s_object": "web-0"})
+            """
+        ),
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, check=True)
+    [configuration, dropped] = done.stderr.splitlines()
+    assert configuration.startswith("no Kubernetes configuration")
+    assert dropped.startswith("dropped an event about ?/?  (reason Logging), invalid_reference: ")
 
 
 def test_a_record_that_cannot_be_formatted(log: logging.Logger, broadcaster: kevents.EventBroadcaster) -> None:

@@ -172,13 +172,13 @@ class OtherClient(PlainRequests):
             words = "redirect to the same host was not followed" if code == 307 else "so it is"
             assert (error.code, error.reason, error.message, error.retry_after) == (code, "Because", words, 3.0)
 
-    @pytest.mark.parametrize("body", BROKEN_BODIES.values(), ids=BROKEN_BODIES.keys())
-    def test_broken_refusal(self, api_server: APIServer, troubled: EventSink, body: bytes) -> None:
+    def test_broken_refusal(self, api_server: APIServer, troubled: EventSink) -> None:
         """Whatever the body of a refusal holds, it is a StatusError with the code."""
-        for code in (422, 503):
+        for number, (name, body) in enumerate(BROKEN_BODIES.items()):
+            code = (422, 503)[number % 2]
             api_server.fail(Garbage(body, code, after_processing=False), times=1)
             error = refusal(troubled.create, "default", self.shape.event())
-            assert (error.code, error.reason, error.causes) == (code, "", ())
+            assert (name, error.code, error.reason, error.causes) == (name, code, "", ())
 
     def test_broken_success(self, api_server: APIServer, troubled: EventSink) -> None:
         """A 2xx is a success, whatever its body holds."""
