@@ -8,10 +8,9 @@ from kevents.export._model.types import Batch, Chunk, Position, Record, Reject, 
 from kevents.export._pipeline.exporter import Exporter
 from kevents.export._read.reader import Damage, ReadError, read_records
 from kevents.export._route.routes import Route, Router
-from kevents.export._sinks.checkpoint import Checkpointed, CheckpointError
-from kevents.export._sinks.dead_letters import DeadLetters
 from kevents.export._sinks.elasticsearch import ElasticsearchSink
 from kevents.export._sinks.file import FileSink
+from kevents.export._sinks.local_files import Checkpointed, CheckpointError, DeadLetters
 from kevents.export._sinks.loki import LokiSink
 from kevents.export._sinks.object_store import ObjectStoreSink
 from kevents.export._sinks.otlp import OtlpSink

@@ -289,3 +289,13 @@ class Sink(Protocol):
     def close(self) -> None:
         """Close files and connections; a closed sink is not used again."""
         ...
+
+
+class SinkWithoutPosition:
+    """Base class of sinks that hold no position; `Checkpointed` keeps it for them."""
+
+    holds_positions = False
+
+    def last_position(self, stream: Stream) -> Position | None:  # noqa: ARG002 - the same for every stream
+        """Return None: the destination cannot be asked."""
+        return None

@@ -21,8 +21,7 @@ from kevents.export._model.text import did_you_mean, listed, shown
 from kevents.export._operate.health import HealthServer
 from kevents.export._pipeline.exporter import Exporter
 from kevents.export._route.routes import Answer, Router, is_gap
-from kevents.export._sinks.checkpoint import Checkpointed
-from kevents.export._sinks.dead_letters import DeadLetters
+from kevents.export._sinks.local_files import Checkpointed, DeadLetters
 from kevents.export._source.source import ClusterEventSource
 
 NOT_ROUTED = 1

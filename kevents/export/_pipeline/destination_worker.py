@@ -26,7 +26,7 @@ from kevents.export._model.options import Destination, default_retry_wait
 from kevents.export._model.statistics import DestinationStatistics, Progress
 from kevents.export._model.types import Batch, Position, Record, Reject, Retry, Stream
 from kevents.export._pipeline.batcher import Batcher, size_of
-from kevents.export._sinks.dead_letters import DeadLetters
+from kevents.export._sinks.local_files import DeadLetters
 
 A = TypeVar("A")
 R = TypeVar("R")

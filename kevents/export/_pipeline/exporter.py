@@ -21,7 +21,7 @@ from kevents.export._model.types import Position, Sink, Stream
 from kevents.export._pipeline.destination_worker import DestinationWorker
 from kevents.export._pipeline.stream_worker import StreamWorker
 from kevents.export._route.routes import Route, Router
-from kevents.export._sinks.dead_letters import DeadLetters
+from kevents.export._sinks.local_files import DeadLetters
 from kevents.export._source.source import ClusterEventSource, EventStream
 
 _BEAT = 1.0  # seconds between two looks at the workers

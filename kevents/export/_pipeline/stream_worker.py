@@ -20,7 +20,7 @@ from kevents.export._model.statistics import StreamStatistics
 from kevents.export._model.types import Chunk, Position, Record
 from kevents.export._pipeline.destination_worker import DestinationWorker, Fail
 from kevents.export._route.routes import Router
-from kevents.export._sinks.dead_letters import DeadLetters
+from kevents.export._sinks.local_files import DeadLetters
 from kevents.export._source.source import EventStream
 
 PIECE: Final = 500

@@ -18,8 +18,7 @@ from kevents._clients.transport import HIDDEN, deadline, guarded_connection, hid
 from kevents._model.validation import require_positive
 from kevents._model.wire import clip, format_error, printable
 from kevents._queue.outcome import retry_after
-from kevents.export._model.types import Batch, Position, Record, Reject, Retry
-from kevents.export._sinks.checkpoint import SinkWithoutPosition
+from kevents.export._model.types import Batch, Position, Record, Reject, Retry, SinkWithoutPosition
 
 _LONGEST: Final = 600
 _MOST_SEARCHED: Final = 4096

@@ -7,8 +7,7 @@ import os
 import sys
 from typing import Protocol
 
-from kevents.export._model.types import Batch, Retry
-from kevents.export._sinks.checkpoint import SinkWithoutPosition
+from kevents.export._model.types import Batch, Retry, SinkWithoutPosition
 
 
 class Writable(Protocol):
