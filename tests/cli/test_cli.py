@@ -18,7 +18,7 @@ import pytest
 import kevents
 from kevents._cli import main as _cli
 from kevents._cli.api import ClusterError
-from kevents._cli.demo.cluster import Cluster
+from kevents._cli.demo.story import Cluster
 from kevents.testing._apiserver.server import kubeconfig
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from contextlib import ExitStack
 from typing import Any, Final, NamedTuple, TextIO
 
 from kevents._broadcast.broadcaster import EventBroadcaster
-from kevents._cli.demo.cluster import Cluster
 from kevents._cli.demo.screen import Line, LiveScreen, Paper, PlainScreen, is_terminal
-from kevents._cli.demo.story import AGGREGATED, BURST, FILTERED, REFUSED, Counts, Key, Scene, counts_of, stages
+from kevents._cli.demo.story import AGGREGATED, BURST, FILTERED, REFUSED, Cluster, Counts, Key, Scene, counts_of, stages
 from kevents._correlation.options import CorrelatorOptions
 from kevents._model.statistics import SinkStatistics, Statistics
 from kevents._model.wire import clip, printable
