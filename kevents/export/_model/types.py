@@ -31,6 +31,18 @@ END_OF_TIME: Final = 10**21
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
+def value_at(value: Any, *steps: str) -> Any:  # noqa: ANN401 - any JSON
+    """Return the value at a path of keys and indexes; None if there is none."""
+    for step in steps:
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
 def body_of(event: Body, verb: str, delta: int | None, cluster_name: str = "") -> Body:
     """Turn an event into a record's body, in place.
 
@@ -70,8 +82,7 @@ def key_of(metadata: Body) -> str:
 
 def count_of(event: Body) -> int:
     """Return the number of occurrences of an event: of its series, else its count, else 1."""
-    series = event.get("series")
-    for count in (series.get("count") if isinstance(series, dict) else None, event.get("count")):
+    for count in (value_at(event, "series", "count"), event.get("count")):
         if isinstance(count, int) and count > 0:
             return count
     return 1
@@ -93,11 +104,8 @@ def time_of(event: Body) -> str:
 def event_time(body: Mapping[str, Any]) -> int:
     """Return the time of a record's latest occurrence, in nanoseconds since the epoch; 0 without any."""
     for keys in _TIMES:
-        value: Any = body
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
         try:
-            return max(parse_time(value), 0)
+            return max(parse_time(value_at(body, *keys)), 0)
         except (ValueError, OverflowError):
             continue
     return 0
@@ -105,8 +113,7 @@ def event_time(body: Mapping[str, Any]) -> int:
 
 def time_span(body: Mapping[str, Any]) -> tuple[int, int]:
     """Return the times between which a record happened, in nanoseconds since the epoch: a gap record has a period."""
-    own = body.get("kevents")
-    gap = own.get("gap") if isinstance(own, Mapping) else None
+    gap = value_at(body, "kevents", "gap")
     if not isinstance(gap, Mapping):
         time = event_time(body)
         return time, time

@@ -16,7 +16,7 @@ from kevents._model.validation import how_to_install
 from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.export._model.text import KINDS, listed, namespace_problem, shown, unknown
-from kevents.export._model.types import Record, count_of
+from kevents.export._model.types import Record, count_of, value_at
 
 Test: TypeAlias = Callable[[Any], bool]
 Value: TypeAlias = "str | int | bool | Collection[Any] | Mapping[str, Any] | Callable[[Any], bool] | None"
@@ -190,15 +190,7 @@ _MAKERS: Final[Mapping[str, Callable[[Any, str, Path], Condition]]] = {
 
 
 def _at(*path: str) -> Callable[[Body], Any]:
-    """A function that reads one place of a body; None if it does not exist."""
-
-    def read(body: Body) -> Any:  # noqa: ANN401
-        found: Any = body
-        for key in path:
-            found = found.get(key) if isinstance(found, dict) else None
-        return found
-
-    return read
+    return lambda body: value_at(body, *path)
 
 
 def _first(*readers: Callable[[Body], Any]) -> Callable[[Body], Any]:
@@ -206,13 +198,13 @@ def _first(*readers: Callable[[Body], Any]) -> Callable[[Body], Any]:
 
 
 def _services(body: Body) -> Any:  # noqa: ANN401
-    found = _at("kevents", "services")(body)
+    found = value_at(body, "kevents", "services")
     return found if isinstance(found, list) else ()
 
 
 def _enriched(body: Body) -> Any:  # noqa: ANN401
     """False if metadata is missing; None where nothing is enriched."""
-    found = _at("kevents", "object")(body)
+    found = value_at(body, "kevents", "object")
     return found.get("enriched", True) if isinstance(found, dict) else None
 
 
@@ -309,7 +301,7 @@ def _map_matchers(field: str, read: Callable[[Body], Any], wanted: object) -> It
 
 
 def _member(read: Callable[[Body], Any], key: str) -> Callable[[Body], Any]:
-    return lambda body: found.get(key) if isinstance(found := read(body), dict) else None
+    return lambda body: value_at(read(body), key)
 
 
 def _check_values(field: str, value: Value) -> None:
@@ -507,5 +499,4 @@ def _answer(route: Route, body: Body) -> Answer:
 
 def is_gap(body: Body) -> bool:
     """True for a gap record: it stands for events that may be missing."""
-    own = body.get("kevents")
-    return isinstance(own, dict) and "gap" in own
+    return value_at(body, "kevents", "gap") is not None

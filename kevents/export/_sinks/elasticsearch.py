@@ -10,9 +10,8 @@ from typing import Final, Literal
 import msgspec
 
 from kevents._model.wire import pluralize
-from kevents.export._model.types import Record, Retry, event_time
+from kevents.export._model.types import Record, Retry, event_time, value_at
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
-from kevents.export._sinks.template import value_at
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder()

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from kevents import __version__
 from kevents._model.validation import how_to_install
 from kevents._model.wire import pluralize
-from kevents.export._model.types import Record, count_of, event_time
+from kevents.export._model.types import Record, count_of, event_time, value_at
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
-from kevents.export._sinks.template import value_at
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest

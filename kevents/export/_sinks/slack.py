@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from kevents._model.wire import clip, pluralize, printable
-from kevents.export._model.types import Record
+from kevents.export._model.types import Record, value_at
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
-from kevents.export._sinks.template import value_at
 
 _ENCODER: Final = msgspec.json.Encoder()
 _LONGEST_LINE: Final = 300  # characters

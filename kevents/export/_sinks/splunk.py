@@ -9,9 +9,8 @@ from uuid import uuid4
 
 import msgspec
 
-from kevents.export._model.types import Record, Retry, event_time
+from kevents.export._model.types import Record, Retry, event_time, value_at
 from kevents.export._sinks.http import Endpoint, HttpSink, RefusedError, Text
-from kevents.export._sinks.template import value_at
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder()

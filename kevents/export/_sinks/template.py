@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from kevents._model.wire import parse_time
+from kevents.export._model.types import value_at
 
 _Fill: TypeAlias = Callable[[Mapping[str, Any]], Any]
 
@@ -57,18 +58,6 @@ class TextTemplate:
     def fill(self, record: Mapping[str, Any]) -> str:
         """Return the text for a record."""
         return _to_text(self._fill(record))
-
-
-def value_at(value: Any, *steps: str) -> Any:  # noqa: ANN401 - any JSON
-    """Return the value at a path of keys and indexes; None if there is none."""
-    for step in steps:
-        if isinstance(value, Mapping):
-            value = value.get(step)
-        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return None
-    return value
 
 
 def compile_path(path: str) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from kevents.export._model.types import Record, Retry
+from kevents.export._model.types import Record, Retry, value_at
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
-from kevents.export._sinks.template import Template, compile_path, value_at
+from kevents.export._sinks.template import Template, compile_path
 
 METHODS = ("POST", "PUT", "PATCH")
 
