@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -18,7 +17,17 @@ from kevents.export._model.types import moment, time_span
 from kevents.export._read.archive import ALWAYS, Period, Segment, segments
 from kevents.export._route.routes import CONDITIONS, Route, Router, Value
 from kevents.export._sinks.object_store import GetOptions, Options
-from kevents.export._sinks.segments import LONGEST_HEADER, Gzip, Plain, header_at, is_complete, is_position_line
+from kevents.export._sinks.segments import (
+    LONGEST_HEADER,
+    DamagedError,
+    Gzip,
+    Member,
+    Plain,
+    TornError,
+    header_at,
+    is_complete,
+    is_position_line,
+)
 
 REMEMBERED: Final = 100_000
 LONGEST_LINE: Final = 16 << 20
@@ -26,7 +35,6 @@ LARGEST_MEMBER: Final = 1 << 30
 _MOST_DAMAGES: Final = 100
 _MOST_BUFFERED: Final = 2 << 20
 """A gzip member up to this size is decompressed once; a larger one twice."""
-_BLOCK: Final = 1 << 18
 _GZIP: Final = b"\x1f\x8b"
 _DECODER: Final = msgspec.json.Decoder()
 
@@ -62,12 +70,7 @@ class Listener(Protocol):
         """A part cannot be read; reading continues after it."""
 
     def ended(self, file: str, *, foreign: bool) -> None:
-        """A segment has been read.
-
-        Args:
-            file: Its path or URL.
-            foreign: True if nothing in it could be read: perhaps no export wrote it.
-        """
+        """A segment has been read. It is foreign if nothing in it could be read: perhaps no export wrote it."""
 
 
 class ReadError(KeventsError):
@@ -81,7 +84,6 @@ class ReadError(KeventsError):
     """
 
     def __init__(self, damages: list[Damage], total: int) -> None:
-        """Keep the damages."""
         more = f" (and {total - 1} more)" if total > 1 else ""
         super().__init__(f"{damages[0]}{more}")
         self.damages = damages
@@ -158,22 +160,14 @@ def period_of(since: datetime | timedelta | None, until: datetime | timedelta | 
 
 
 def read_archive(
-    archive: Iterable[Segment],
-    listener: Listener,
+    archive: Iterable[Segment],  # the segments, in order
+    listener: Listener,  # receives reports
     *,
-    where: _Where | None = None,
-    period: Period = ALWAYS,
+    where: _Where | None = None,  # selects records; None: all
+    period: Period = ALWAYS,  # the time of the wanted records
     remembered: int = REMEMBERED,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of segments, as `read_records` does.
-
-    Args:
-        archive: The segments, in order.
-        listener: Receives reports.
-        where: Selects records; None: all.
-        period: The time of the wanted records.
-        remembered: How many ids are remembered to yield each record once; 0: duplicates are yielded, too.
-    """
+    """Yield the records of segments, as `read_records` does."""
     recent, bounded = _RecentIds(remembered), period.bounded
     for segment in archive:
         for record in _records(segment, listener, period):
@@ -255,22 +249,8 @@ class _RecentIds:
 # -- lines of a segment
 
 
-class _DamagedError(Exception):
-    """A part of a segment cannot be read."""
-
-
-class _TornError(_DamagedError):
-    """The segment ends before the end of a gzip member."""
-
-
 def _lines(file: BinaryIO, report: _Report, period: Period, *, is_open: bool) -> Iterator[tuple[int, bytes]]:
     """Yield the lines of a segment, gzip or plain, without headers. Batches outside of a period are skipped unread.
-
-    Args:
-        file: The segment, at its beginning; seekable.
-        report: Receives the offset and the reason of each damage; reading continues after it.
-        period: The time of the wanted records.
-        is_open: True if the segment is still written: an incomplete end is no damage then.
 
     Returns:
         Pairs: the offset of the line, or of the gzip member that holds it, and the line without its end.
@@ -292,9 +272,9 @@ def _gzip_lines(file: BinaryIO, report: _Report, period: Period, *, is_open: boo
             return
         try:
             start = yield from _member_lines(file, start)
-        except _DamagedError as why:
+        except DamagedError as why:
             after = Gzip().after(file, start)
-            if after is not None or not (is_open and isinstance(why, _TornError)):
+            if after is not None or not (is_open and isinstance(why, TornError)):
                 report(start, str(why))
             start = after
 
@@ -303,46 +283,25 @@ def _member_lines(file: BinaryIO, start: int) -> Generator[tuple[int, bytes], No
     """Verify one member, then yield its lines; return the offset of the next one."""
     pieces: list[bytes] | None = []
     size = 0
-    for piece in (member := _Member(file, start)):
+    for piece in (member := Member(file, start)):
         size += len(piece)
         if size > LARGEST_MEMBER:
-            raise _DamagedError(f"a gzip member that expands to more than {LARGEST_MEMBER >> 20} MiB")
+            raise DamagedError(f"a gzip member that expands to more than {LARGEST_MEMBER >> 20} MiB")
         if size > _MOST_BUFFERED:
             pieces = None  # decompressed again below
         elif pieces is not None:
             pieces.append(piece)
     end = member.end
     rest = b""
-    for piece in [b"".join(pieces)] if pieces is not None else _Member(file, start):
+    for piece in [b"".join(pieces)] if pieces is not None else Member(file, start):
         *whole, rest = (rest + piece).split(b"\n") if b"\n" in piece else (rest + piece,)
         if len(rest) > LONGEST_LINE:
-            raise _DamagedError(f"a line of more than {LONGEST_LINE >> 20} MiB")
+            raise DamagedError(f"a line of more than {LONGEST_LINE >> 20} MiB")
         for line in whole:
             yield start, line
     if rest:
         yield start, rest
     return end
-
-
-class _Member:
-    """The content of a gzip member, in pieces. At the end zlib has verified its checksum."""
-
-    def __init__(self, file: BinaryIO, start: int) -> None:
-        self._file, self._start = file, start
-        self.end = start
-
-    def __iter__(self) -> Iterator[bytes]:
-        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        self._file.seek(self._start)
-        while not unpacker.eof:
-            data = unpacker.unconsumed_tail or self._file.read(_BLOCK)
-            if not data:
-                raise _TornError("an incomplete gzip member")
-            try:
-                yield unpacker.decompress(data, _BLOCK)
-            except zlib.error as error:
-                raise _DamagedError(f"a damaged gzip member ({error})") from None
-        self.end = self._file.tell() - len(unpacker.unused_data)
 
 
 def _plain_lines(file: BinaryIO, report: _Report, period: Period, *, is_open: bool) -> Iterator[tuple[int, bytes]]:

@@ -213,7 +213,7 @@ def _count(body: Body) -> int | None:
 
 
 # Names and meaning follow kubernetes-event-exporter's rules: labels and annotations are the involved object's.
-_READERS: Final[dict[str, Callable[[Body], Any]]] = {
+READERS: Final[dict[str, Callable[[Body], Any]]] = {
     "type": _at("type"),
     "reason": _at("reason"),
     "message": _at("message"),
@@ -237,7 +237,7 @@ _READERS: Final[dict[str, Callable[[Body], Any]]] = {
 }
 _SHAPES: Final = {"count": "number", "deleted": "flag", "enriched": "flag"}
 _MAPS: Final = ("labels", "annotations")
-CONDITIONS: Final = tuple(_READERS)
+CONDITIONS: Final = tuple(READERS)
 
 
 # -- matchers: a reader and a condition --------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ class Matcher:
 
 def compile_matchers(conditions: Mapping[str, Value]) -> Iterable[Matcher]:
     """Compile the conditions of a route. Raises ConditionError if one can never be tested, or never matches."""
-    for name, read in _READERS.items():
+    for name, read in READERS.items():
         value = conditions.get(name)
         if value is None:
             continue

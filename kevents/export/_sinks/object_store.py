@@ -82,7 +82,6 @@ class ObjectStoreSink:
         compress: Literal["gzip", "none"] = "gzip",
         level: int = 6,
     ) -> None:
-        """Check the arguments; connect to nothing."""
         self._form = format_of(compress, level)
         self._store = Store(url, options, timeout)
         self._headers: dict[Stream, BatchHeader | None] = {}  # of the last batch in the store
@@ -238,23 +237,17 @@ def _nanoseconds(moment: datetime) -> int:
 class Store:
     """An object store that is opened at first use, and again after a failure, with the options as they are then.
 
-    Args:
-        url: As for :class:`ObjectStoreSink`; also `memory:///`, for tests.
-        options: As for :class:`ObjectStoreSink`.
-        timeout: Seconds for a request.
-
     Raises:
         ValueError: If the URL or an option is wrong.
         ImportError: If obstore is missing.
     """
 
     def __init__(self, url: str | ObjectStore, options: Options | GetOptions | None, timeout: float) -> None:
-        """Check the arguments; connect to nothing."""
         _require_obstore()
-        self._timeout = require_positive("timeout", timeout)
+        self._timeout = require_positive("timeout", timeout)  # seconds for a request
         self._options: GetOptions = options if callable(options) else lambda: options or {}
         self._redacted = Redactor(())
-        self._url = url if isinstance(url, str) else ""
+        self._url = url if isinstance(url, str) else ""  # as for :class:`ObjectStoreSink`; also `memory:///`, for tests
         self._given = _memory() if self._url == _MEMORY else None if isinstance(url, str) else url
         self._store: ObjectStore | None = None
         if self._given is None:
@@ -263,11 +256,7 @@ class Store:
             self.opened()
 
     def opened(self) -> ObjectStore:
-        """Return the store.
-
-        Raises:
-            ValueError: If an option is wrong.
-        """
+        """Return the store. Raises ValueError if an option is wrong."""
         if self._given is not None:
             return self._given
         if self._store is None:
@@ -305,12 +294,7 @@ class Store:
             raise ValueError(f"cannot open {self}: {self.format_error(error)}") from None
 
     def retry(self, doing: str, error: Exception) -> Retry:
-        """Return the :class:`Retry` for an error of obstore. The store is opened again: credentials may be renewed.
-
-        Args:
-            doing: The failed action.
-            error: The error.
-        """
+        """Return the :class:`Retry` for an error of obstore. The store is opened again: credentials may be renewed."""
         self._store = None
         return Retry(f"cannot {doing} {self}: {self.format_error(error)}")
 

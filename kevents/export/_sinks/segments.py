@@ -282,13 +282,13 @@ class Gzip:
 
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
         """Yield complete members; each is verified by its checksum."""
-        while True:
-            header = header_at(file, start)
-            end = _member_end(file, start)
-            if end is None:
-                return
-            yield CompleteBatch(header.header if header else None, end)
-            start = end
+        with suppress(DamagedError):
+            while True:
+                header = header_at(file, start)
+                for _ in (member := Member(file, start)):
+                    pass
+                yield CompleteBatch(header.header if header else None, member.end)
+                start = member.end
 
     def after(self, file: BinaryIO, start: int) -> int | None:
         """Return the offset of the next member that kevents wrote."""
@@ -333,19 +333,34 @@ def header_of(head: bytes, start: int = 0) -> FoundHeader | None:
         return None
 
 
-def _member_end(file: BinaryIO, start: int) -> int | None:
-    """Decompress a member and return the offset after it; None if it is incomplete or damaged."""
-    file.seek(start)
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    try:
+class DamagedError(Exception):
+    """A part of a segment cannot be read."""
+
+
+class TornError(DamagedError):
+    """The segment ends before the end of a gzip member."""
+
+
+class Member:
+    """The content of a gzip member, in pieces. At the end zlib has verified its checksum."""
+
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self._file, self._start = file, start
+        self.end = start  # the offset after the member, once all pieces are read
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the pieces. Raises DamagedError."""
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._file.seek(self._start)
         while not unpacker.eof:
-            data = unpacker.unconsumed_tail or file.read(_BLOCK)
+            data = unpacker.unconsumed_tail or self._file.read(_BLOCK)
             if not data:
-                return None
-            unpacker.decompress(data, _BLOCK)
-    except zlib.error:
-        return None
-    return file.tell() - len(unpacker.unused_data)
+                raise TornError("an incomplete gzip member")
+            try:
+                yield unpacker.decompress(data, _BLOCK)
+            except zlib.error as error:
+                raise DamagedError(f"a damaged gzip member ({error})") from None
+        self.end = self._file.tell() - len(unpacker.unused_data)
 
 
 def _found_after(file: BinaryIO, start: int, wanted: bytes) -> int | None:
