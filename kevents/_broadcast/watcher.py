@@ -24,8 +24,7 @@ from kevents._model.objects import QUEUE_BYTES, memory_of
 from kevents._model.statistics import DropReason, WatcherStatistics
 from kevents._model.wire import format_error
 from kevents._runtime.lifecycle import ProcessBound
-from kevents._runtime.reentrant import Counter, time_left
-from kevents._runtime.threads import join, spawn
+from kevents._runtime.reentrant import Counter, join, spawn, time_left
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -11,7 +11,7 @@ from kevents._delivery.dispatcher import SenderPool
 from kevents._queue.outcome import DELIVERED, Outcome, Verb, outcome_of
 from kevents._queue.work_item import CLOSED, Attempt, Wait
 from kevents._runtime.log import in_kevents
-from kevents._runtime.threads import JOIN_TIMEOUT, join, spawn
+from kevents._runtime.reentrant import JOIN_TIMEOUT, join, spawn
 
 if TYPE_CHECKING:
     from kevents._clients.sync import EventSink

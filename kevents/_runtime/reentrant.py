@@ -11,6 +11,7 @@ method call needs a frame. The next call of kevents makes them.
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 from collections import deque
@@ -24,10 +25,40 @@ SERIALS: Final = 1 << 20
 
 So serial numbers differ and grow in each thread, also if the clock stands still or is set back."""
 
+JOIN_TIMEOUT: Final = 0.1
+"""Seconds to wait for a thread without work left: Python up to 3.11 may crash if one ends during interpreter exit."""
+
 
 def time_left(deadline: float | None) -> float | None:
     """Seconds until a deadline, as a timeout for locks. None means no timeout."""
     return None if deadline is None else min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
+
+
+def spawn(thread: threading.Thread, fallback: Callable[[], None], then: Callable[[], object] = bool) -> None:
+    """Start a thread from a bare thread, without waiting; then call ``then``.
+
+    ``Thread.start`` waits on locks that a signal handler may have interrupted.
+
+    If only the bare thread can be started, it runs ``fallback``.
+
+    Raises:
+        RuntimeError: If not even the bare thread can be started.
+    """
+
+    def start() -> None:
+        try:
+            thread.start()
+        except RuntimeError:
+            fallback()
+        then()
+
+    _thread.start_new_thread(start, ())
+
+
+def join(thread: threading.Thread, seconds: float = JOIN_TIMEOUT) -> None:
+    """Wait for the end of a thread if it has started."""
+    if thread.is_alive():
+        thread.join(max(seconds, 0.0))
 
 
 class Counter:

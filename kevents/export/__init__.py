@@ -9,14 +9,13 @@ from kevents.export._pipeline.exporter import Exporter
 from kevents.export._read.reader import Damage, ReadError, read_records
 from kevents.export._route.routes import Route, Router
 from kevents.export._sinks.elasticsearch import ElasticsearchSink
-from kevents.export._sinks.file import FileSink
+from kevents.export._sinks.file import FileSink, StdoutSink
 from kevents.export._sinks.local_files import Checkpointed, CheckpointError, DeadLetters
 from kevents.export._sinks.loki import LokiSink
 from kevents.export._sinks.object_store import ObjectStoreSink
 from kevents.export._sinks.otlp import OtlpSink
 from kevents.export._sinks.slack import SlackSink, TeamsSink
 from kevents.export._sinks.splunk import SplunkSink
-from kevents.export._sinks.stdout import StdoutSink
 from kevents.export._sinks.webhook import WebhookSink
 from kevents.export._source.source import ClusterEventSource, EventStream, SourceStatistics
 

@@ -17,6 +17,7 @@ from kevents import aio, events
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 600
+MOST_MODULES = 125
 MOST_CONTRACT_LINES = 80
 TWINS = {
     "broadcaster": (kevents.EventBroadcaster, aio.EventBroadcaster),
@@ -38,6 +39,11 @@ def test_modules_have_one_subject() -> None:
     """A module has at most 600 lines; a longer one has two subjects."""
     lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules("kevents")}
     assert {path: lines for path, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_modules_are_few() -> None:
+    """The package has at most 125 modules: a small one with one user is a part of it."""
+    assert len(modules("kevents")) <= MOST_MODULES
 
 
 def test_contracts_are_few() -> None:

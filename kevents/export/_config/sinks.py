@@ -13,13 +13,12 @@ from kevents.export._model.options import BatchOptions, QueueOptions
 from kevents.export._model.text import listed, shown
 from kevents.export._model.types import Retry, Sink
 from kevents.export._sinks.elasticsearch import ElasticsearchSink, check_index
-from kevents.export._sinks.file import FileSink
+from kevents.export._sinks.file import FileSink, StdoutSink
 from kevents.export._sinks.loki import DEFAULT_LABELS, LokiSink, compile_labels
 from kevents.export._sinks.object_store import ObjectStoreSink, check_options
 from kevents.export._sinks.otlp import OtlpSink
 from kevents.export._sinks.slack import SlackSink, TeamsSink, check_chat_url
 from kevents.export._sinks.splunk import SplunkSink
-from kevents.export._sinks.stdout import StdoutSink
 from kevents.export._sinks.template import Template, compile_path
 from kevents.export._sinks.webhook import METHODS, WebhookSink
 

@@ -23,12 +23,18 @@ from kevents.export._config.table_reader import KNOWN, SecretError
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics
 from kevents.export._model.types import Record
 from kevents.export._operate.build import EventFileError, build, check, client_of, place_of_sink
-from kevents.export._operate.filters import OptionError, check_namespaces, filter_of, period_of_options, spelling_hint
+from kevents.export._operate.filters import (
+    Counts,
+    OptionError,
+    check_namespaces,
+    filter_of,
+    period_of_options,
+    spelling_hint,
+)
 from kevents.export._operate.health import ListenError
 from kevents.export._operate.logs import FIELDS, LOGGER, StatusLine, is_terminal, logging_to
 from kevents.export._operate.tail import Columns, as_json, as_lines, colourful, name_of, safe_json, tail
 from kevents.export._read.archive import ArchiveError, Period, Segment, segments
-from kevents.export._read.counts import Counts
 from kevents.export._read.reader import REMEMBERED, Damage, read_archive
 from kevents.export._source.api import ApiReader
 from kevents.export._source.source import ClusterEventSource

@@ -1,19 +1,20 @@
-"""The filters of ``kevents tail`` and ``kevents read``, with the habits of kubectl, as a route."""
+"""The filters of ``kevents tail`` and ``kevents read``, with the habits of kubectl, as a route; and the counts."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import product
 from typing import Any, Final
 
-from kevents.export._model.text import KINDS, did_you_mean, duration, namespace_problem, shown
-from kevents.export._model.types import time_span
+from kevents.export._model.text import KINDS, did_you_mean, duration, namespace_problem, shown, unknown
+from kevents.export._model.types import event_time, moment, time_span, value_at
 from kevents.export._read.archive import Period
-from kevents.export._read.counts import owner_of
 from kevents.export._read.reader import period_of
-from kevents.export._route.routes import ConditionError, Route, Router
+from kevents.export._route.routes import READERS, ConditionError, Route, Router, is_gap
 
 _SHORT_NAMES: Final = {short: kind.lower() for kind, short in KINDS.items()}
 _KNOWN_TYPES: Final = ("normal", "warning", "error")
@@ -21,7 +22,10 @@ _SETS: Final = re.compile(r"(\S+)\s+(in|notin)\s*\(([^()]*)\)")
 _LABEL: Final = re.compile(r"(!?)\s*([^\s!=,()]+)\s*(?:(==|=|!=)\s*([^\s!=,()]*))?")
 _REQUIREMENTS: Final = re.compile(r",(?![^(]*\))")
 
+_NONE: Final = "-"
+
 Body = Mapping[str, Any]
+Key = tuple[str, ...]
 
 
 class OptionError(Exception):
@@ -185,3 +189,56 @@ def _is_owned(owner: str) -> Callable[[Body], bool]:
         raise OptionError(f"--owner must be NAME or TYPE/NAME, such as deployment/web, not {shown(owner)}")
     is_kind = _is_kind([kind.partition(".")[0]]) if kind else lambda found: True  # noqa: ARG005
     return lambda body: (found := owner_of(body))[1] == name and is_kind(found[0])
+
+
+def owner_of(body: Body) -> tuple[str, str]:
+    """Return kind and name of the top owner that the enricher found, or else of the object itself."""
+    owner = value_at(body, "kevents", "topOwner") or body.get("involvedObject")
+    return str(value_at(owner, "kind") or ""), str(value_at(owner, "name") or "")
+
+
+_FIELDS: Final[dict[str, Callable[[Body], Any]]] = {
+    **{name: READERS[name] for name in ("namespace", "kind", "name")},
+    "owner": lambda body: "/".join(filter(None, owner_of(body))),
+    **{name: READERS[name] for name in ("service", "type", "reason", "component", "host")},
+    "cluster": lambda body: body.get("clusterName"),
+    "day": lambda body: moment(event_time(body))[:10],
+    "hour": lambda body: moment(event_time(body))[:13] + "Z",
+}
+FIELDS: Final = tuple(_FIELDS)
+
+
+class Counts:
+    """Occurrences by some fields. A record counts by its `countDelta`, and for each of the pod's services.
+
+    Raises:
+        ValueError: If one is unknown, or there are none.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        for name in fields or [""]:
+            if name not in _FIELDS:
+                raise ValueError(unknown("field", name, FIELDS))
+        self.fields = tuple(fields)  # names of `FIELDS`
+        self.gaps = 0
+        self._readers = [_FIELDS[name] for name in fields]
+        self._counts: Counter[Key] = Counter()
+
+    def add(self, body: Body) -> None:
+        """Count a record; gap records are counted on their own."""
+        if is_gap(body):
+            self.gaps += 1
+            return
+        delta = value_at(body, "kevents", "countDelta")
+        number = max(delta, 0) if isinstance(delta, int) else 1
+        for values in product(*(_values(read(body)) for read in self._readers)):
+            self._counts[tuple(str(value or _NONE) for value in values)] += number
+
+    def rows(self) -> Iterator[tuple[Key, int]]:
+        """Yield values and their counts, the highest first."""
+        yield from sorted(self._counts.items(), key=lambda each: (-each[1], each[0]))
+
+
+def _values(found: Any) -> Sequence[object]:  # noqa: ANN401
+    """The values of a field: a pod may have several services."""
+    return found or (None,) if isinstance(found, list | tuple) else (found,)

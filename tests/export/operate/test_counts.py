@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kevents.export._read.counts import FIELDS, Counts
+from kevents.export._operate.filters import FIELDS, Counts
 from tests.export.batches import body
 
 GAP: dict[str, Any] = {"kevents": {"v": 1, "id": "gap", "gap": {"from": "2026-07-24T09:00:00Z"}}}
