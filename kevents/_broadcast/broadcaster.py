@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
-from time import monotonic, monotonic_ns
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
@@ -26,7 +26,7 @@ from kevents._model.validation import require_callable, require_count, require_p
 from kevents._model.wire import CORE_GROUP, format_error, pluralize
 from kevents._runtime.lifecycle import ProcessBound, register
 from kevents._runtime.log import LimitedLog, log_line
-from kevents._runtime.reentrant import SERIALS, SHARED, Counter, time_left
+from kevents._runtime.reentrant import MILLISECOND, SHARED, Counter, time_left
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,8 +92,10 @@ class WatcherPublisher:
             self._no_watcher.add()
             shared.postponed += ((self._drop_reporter.report, (DropReason.NO_WATCHER, event)),)
         else:
-            now = shared.epoch + monotonic_ns()
-            event.serial = now - now % SERIALS + shared.next_number()
+            time = event.time & MILLISECOND
+            if time > shared.serial_time:  # noqa: PLR1730 - max() costs more than the rest
+                shared.serial_time = time
+            event.serial = shared.serial_time + shared.next_number()
             for watcher in watchers:
                 try:
                     watcher.offer(event)

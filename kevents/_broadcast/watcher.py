@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from kevents._model.objects import QUEUE_BYTES, memory_of
 from kevents._model.statistics import DropReason, WatcherStatistics
-from kevents._model.wire import format_error
+from kevents._model.wire import NO_TEXTS, format_error
 from kevents._runtime.lifecycle import ProcessBound
 from kevents._runtime.reentrant import Counter, join, spawn, time_left
 
@@ -237,7 +237,7 @@ class QueueWatcher(ProcessBound, Watcher):
         self.handler = handler
         self._shared = shared
         self._queue_length = queue_length
-        self._pages = queue_bytes // _PAGE
+        self._pages = max(queue_bytes // _PAGE, 1)
         self._urgent = queue_length // _URGENT_SHARE
         self._drop_reporter = drop_reporter
         self._on_end = on_end
@@ -279,11 +279,14 @@ class QueueWatcher(ProcessBound, Watcher):
             RecursionError: If the stack ends. Then nothing has changed.
         """
         waiting, worker = len(self._queue), self._worker
-        held = waiting + len(self._more_pages)
-        more = 0
-        if len(event.message) + len(event.reason) > _SHORT or event.annotations or event.labels:
+        long = len(event.message) + len(event.reason) > _SHORT
+        if long or event.annotations is not NO_TEXTS or event.labels is not NO_TEXTS or self._more_pages:
             more = memory_of(event) // _PAGE
-        if waiting >= self._queue_length or (held and held + more >= self._pages):
+            held = waiting + len(self._more_pages)
+            full = held > 0 and held + more >= self._pages
+        else:
+            more, full = 0, waiting >= self._pages
+        if full or waiting >= self._queue_length:
             self._queue_full.add()
             self._shared.postponed += ((self._report_full, (event,)),)
             return

@@ -223,7 +223,8 @@ class EventAggregator:
             seen[1] = {*local_keys, local_key} if local_keys else (local_key,)
             return None
         self.aggregated += 1
-        return str(self._message(event))
+        message: str = self._message(event)
+        return message
 
 
 class _Observation:

@@ -186,17 +186,13 @@ def _resolve(obj: object) -> ObjectReference:
     cls = type(obj)
     if issubclass(cls, ObjectReference):
         return _real(obj)
-    known = None if cls is dict else _look(_official_kind_of, cls)
-    if known is not None:
-        texts = _look(_texts_of_model, obj, known)
-    else:
-        texts = _look(_texts_of_manifest, obj) if cls is dict else None
+    try:  # as _look does, without its frame
+        texts = _texts_of_manifest(obj) if cls is dict else _texts_of_model(obj, cls)
+    except Exception as error:
+        require_frames(error)
+        raise _UnreadableError from error
     reference = None if texts is None else _from_texts(*texts)
     return _from_anything(obj) if reference is None else reference
-
-
-def _official_kind_of(cls: type) -> _Kind | None:
-    return official_kind(cls.__module__, cls.__name__)
 
 
 @lru_cache(maxsize=1024)
@@ -220,7 +216,10 @@ def _texts_of_manifest(obj: _Foreign) -> tuple[object, ...] | None:
     return obj.get("kind"), obj.get("apiVersion"), metadata.get("name"), namespace, uid, resource_version
 
 
-def _texts_of_model(obj: _Foreign, known: _Kind) -> tuple[object, ...] | None:
+def _texts_of_model(obj: _Foreign, cls: type) -> tuple[object, ...] | None:
+    known = official_kind(cls.__module__, cls.__name__)
+    if known is None:
+        return None
     metadata = obj.metadata
     kind, api_version = obj.kind, obj.api_version
     if kind is None and api_version is None:

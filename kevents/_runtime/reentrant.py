@@ -17,13 +17,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from time import monotonic, monotonic_ns, time_ns
+from time import monotonic
 from typing import Final
 
-SERIALS: Final = 1 << 20
-"""A serial number is the time in nanoseconds, rounded down to a multiple of this, about a millisecond, plus a count.
-
-So serial numbers differ and grow in each thread, also if the clock stands still or is set back."""
+_SERIALS: Final = 1 << 20
+MILLISECOND: Final = -_SERIALS
+"""Mask for nanoseconds: rounds them down to about a millisecond."""
 
 JOIN_TIMEOUT: Final = 0.1
 """Seconds to wait for a thread without work left: Python up to 3.11 may crash if one ends during interpreter exit."""
@@ -87,12 +86,14 @@ class Shared:
     Attributes:
         lock: Guards their states. Recording never takes it.
         postponed: Functions with their arguments, to be called by :meth:`run_postponed`.
-        epoch: What to add to ``monotonic_ns()`` for the time of serial numbers. It is not affected by a clock set back.
+        serial_time: The latest time of an event, to about a millisecond. A serial number is this time plus a count, so
+            that serial numbers differ and grow in each thread, also if the clock stands still or is set back.
         next_number: Counts the serial numbers.
     """
 
     def __init__(self) -> None:
         """Create a free lock."""
+        self.serial_time = 0
         self.reset()
 
     def reset(self) -> None:
@@ -100,8 +101,7 @@ class Shared:
         self.lock = threading.RLock()
         self.postponed: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         # Random, because forked processes record about the same objects within the same millisecond.
-        self.next_number: Callable[[], int] = count(int.from_bytes(os.urandom(4), "big") % SERIALS).__next__
-        self.epoch = time_ns() - monotonic_ns()
+        self.next_number: Callable[[], int] = count(_SERIALS + int.from_bytes(os.urandom(4), "big") % _SERIALS).__next__
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function that may wait or log, or postpone the call."""
