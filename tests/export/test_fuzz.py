@@ -30,7 +30,7 @@ from kevents.export._model.text import duration, size
 from kevents.export._route.routes import ConditionError, compile_condition
 from kevents.export._sinks.local_files import Checkpointed, CheckpointError
 from kevents.export._sinks.segments import BatchHeader, Gzip, Plain, header_of
-from kevents.export._sinks.template import Template
+from kevents.export._sinks.webhook import Template
 from kevents.export._source.listing import Backlog, collect
 from kevents.export._source.response_stream import CutError, Unchunker, WatchDecoder
 from kevents.export._source.revision_filter import RevisionFilter

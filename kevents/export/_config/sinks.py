@@ -19,8 +19,7 @@ from kevents.export._sinks.object_store import ObjectStoreSink, check_options
 from kevents.export._sinks.otlp import OtlpSink
 from kevents.export._sinks.slack import SlackSink, TeamsSink, check_chat_url
 from kevents.export._sinks.splunk import SplunkSink
-from kevents.export._sinks.template import Template, compile_path
-from kevents.export._sinks.webhook import METHODS, WebhookSink
+from kevents.export._sinks.webhook import METHODS, Template, WebhookSink, compile_path
 
 READABLE: Final = ("file", "object-store")
 """The types that hold positions, and whose records can be read back."""

@@ -13,7 +13,7 @@ import msgspec
 
 from kevents.export._model.types import Record, event_time
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
-from kevents.export._sinks.template import TextTemplate
+from kevents.export._sinks.webhook import TextTemplate
 
 DEFAULT_LABELS: Final = MappingProxyType(
     {

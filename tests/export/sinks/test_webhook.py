@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from kevents.export import Batch, Reject, Retry, WebhookSink
 from kevents.export._sinks.http import MOST_REFUSALS
-from kevents.export._sinks.template import Template
+from kevents.export._sinks.webhook import Template
 from kevents.testing._apiserver.server import self_signed
 from tests.export.batches import STREAM, batch, body, ids, ids_of, position, record
 from tests.export.receiver import Answer, Scripted
