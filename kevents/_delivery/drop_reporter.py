@@ -42,6 +42,7 @@ ADVICE: Final = {
 
 _ABOUT_LIMIT: Final = 200  # characters of the object and of the reason in a log line
 _FORBIDDEN = 403
+_ANONYMOUS = 'User "system:anonymous"'
 _RBAC_TEXT = re.compile(r'User "[^"]*" cannot ')
 _RULE = 'apiGroups: ["{}"], resources: ["events"], verbs: ["create", "patch"]'
 
@@ -157,5 +158,7 @@ def _refusal(verb: Verb | None, outcome: Rejected, rule: str) -> str:
     answer = answer.rstrip(": ")
     if outcome.code != _FORBIDDEN or outcome.quiet or not _RBAC_TEXT.search(outcome.message):
         return answer  # admission policies, quotas and proxies answer 403 too, and a rule would not help
+    if _ANONYMOUS in outcome.message:
+        return f"{answer}; the request had no credentials, check the user of the kubeconfig and its exec plugin"
     missing = "the patch verb may be missing" if verb is Verb.PATCH else "the role lacks a rule"
     return f"{answer}; {missing}, grant {rule}"

@@ -13,6 +13,7 @@ from kevents._queue.work_item import Dropped
 from kevents._runtime.log import LimitedLog, is_in_kevents
 from tests.support.sinks import about
 
+ANONYMOUS = 'events is forbidden: User "system:anonymous" cannot create resource "events"'
 DENIED = 'events is forbidden: User "u" cannot create resource "events" in API group "" in the namespace "prod"'
 RULE = 'apiGroups: [""], resources: ["events"], verbs: ["create", "patch"]'
 POLICIES = (
@@ -94,6 +95,14 @@ def test_the_function_speaks_for_kevents() -> None:
             Dropped(DropReason.REJECTED, EVENT, 1, Verb.PATCH, Rejected(403, "Forbidden", DENIED)),
             logging.WARNING,
             f"the patch was refused with 403 Forbidden: {DENIED}; the patch verb may be missing, grant " + RULE,
+        ),
+        (
+            Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(403, "Forbidden", ANONYMOUS)),
+            logging.WARNING,
+            (
+                f"the create was refused with 403 Forbidden: {ANONYMOUS}; the request had no credentials, check the "
+                "user of the kubeconfig and its exec plugin"
+            ),
         ),
         (
             Dropped(DropReason.REJECTED, EVENT, 1, Verb.CREATE, Rejected(403, "Forbidden", "ends", quiet=True)),
