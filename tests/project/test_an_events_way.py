@@ -83,5 +83,5 @@ def test_the_modules_that_an_event_crosses(crossed: Crossed, tmp_path: Path, mon
     (section,) = re.findall(
         r"^## An event's way\n(.*?)^## ", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
-    listed = re.findall(r"^\| `(_\w+/\w+\.py)` \|", section, re.MULTILINE)
+    listed = re.findall(r"^- `(_\w+/\w+\.py)` ", section, re.MULTILINE)
     assert sorted(crossed.modules) == sorted(listed)
