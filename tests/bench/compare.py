@@ -99,4 +99,4 @@ def part(name: str, rounds: int, scale: float) -> tuple[dict[str, Any], str]:
     """Compare a part that needs no server, ``record`` or ``correlate``. Returns its figures and the table."""
     found, raw = in_turns(PARTS[name], rounds, lambda side: side.measure(name, scale))
     written = {"rounds": rounds, "findings": [finding.to_json() for finding in found], "raw": raw}
-    return written, f"{markdown(found)}\n\nMedians of {rounds} rounds"
+    return written, f"{markdown(found)}\n\nMedians of {rounds} rounds."
