@@ -317,6 +317,17 @@ def test_no_machine(page: Path) -> None:
 # -- architecture ----------------------------------------------------------------------------------------------------
 
 
+def test_modules_to_change() -> None:
+    """The modules that the page about changes names exist, and contain the names beside them."""
+    text = text_of("docs/changing.md")
+    named = re.findall(r"`((?:\w+/)*\w+\.py)`(?:: ((?:`\w+`(?:, )?)+))?", text)
+    assert len(named) > 15
+    for path, names in named:
+        module = ROOT / path if path.startswith(("tests/", "docs/")) else ROOT / "kevents" / path
+        code = module.read_text(encoding="utf-8")
+        assert [name for name in spans(names) if not re.search(rf"\b{name}\b", code)] == [], path
+
+
 def test_picture_of_imports() -> None:
     """The import diagrams show the layers of the import contracts."""
     pictures = section("docs/architecture.md", "Packages").split("```")[1::2]
