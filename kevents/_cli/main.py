@@ -113,8 +113,8 @@ once a minute.
 """
 _EXPORT_EPILOG: Final = """\
 examples:
-  kevents check -c cfg.toml
   kevents export -c cfg.toml
+  kevents export -c cfg.toml --logs json
 
 a small configuration:
   [sinks.archive]

@@ -57,9 +57,17 @@ def test_help(run: Run) -> None:
     """The help names the commands, and shows an example."""
     status, out, err = run("--help")
     assert (status, err) == (0, "")
-    for part in ("kevents demo", "--server", "start_recording_to_sink", "BackupFailed"):
+    for part in ("kevents demo", "kevents record pod/web-0", "kevents tail", "kevents export -c", "'.[export]'"):
         assert part in out
     assert all(len(line) <= 120 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("command", ["demo", "record", "tail", "export", "check", "read"])
+def test_help_has_examples(run: Run, command: str) -> None:
+    """The help of each command has two examples at least."""
+    _, out, _ = run(command, "--help")
+    examples = out.split("\nexamples:\n")[1].split("\n\n")[0].splitlines()
+    assert len([line for line in examples if f"kevents {command}" in line or "| kevents" in line]) >= 2
 
 
 def test_help_of_the_demo(run: Run) -> None:

@@ -96,7 +96,7 @@ def test_numbers(plain: subprocess.CompletedProcess[str]) -> None:
     assert {name: found[name] for name in expected} == expected
     assert found["created"] + found["patched"] + found["merged"] == found["delivered"]
     assert found["retried"] >= 1
-    assert "1 invalid_type, 1 invalid_reference" in plain.stdout
+    assert "1 invalid_reference, 1 invalid_type" in plain.stdout
     assert "spam_filtered" in plain.stdout
 
 
