@@ -24,6 +24,7 @@ _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
+_ANONYMOUS: Final = 'User "system:anonymous"'
 
 
 class ClusterError(Exception):
@@ -129,6 +130,8 @@ class Api:
             _UNAUTHORIZED: "its credentials are not accepted: log in again, or use the kubeconfig of another user",
             _FORBIDDEN: self._permission,
         }.get(answer.status, "" if message else "is it a Kubernetes API server?")
+        if answer.status == _FORBIDDEN and _ANONYMOUS in str(message):
+            advice = "the request had no credentials: check the user of the kubeconfig and its exec plugin"
         kind = {_NOT_FOUND: MissingError, _CONFLICT: ExistsError, _TOO_MANY: FailingError}.get(answer.status)
         kind = kind or (FailingError if answer.status >= _SERVER_ERROR else ClusterError)
         user = f" for {self._kubeconfig}" if self._kubeconfig else ""

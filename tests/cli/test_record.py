@@ -11,6 +11,7 @@ import pytest
 
 from kevents._cli import main as _cli
 from kevents._cli import record as _record
+from kevents.testing import Status
 
 if TYPE_CHECKING:
     from kevents.testing import APIServer
@@ -172,6 +173,18 @@ def test_forbidden(api_server: APIServer, run: Run, pod: str) -> None:
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert "refused to create events" in err
     assert 'bind a role that may "create" "events"' in err
+
+
+def test_no_credentials(api_server: APIServer, run: Run, pod: str) -> None:
+    """A request without credentials is no missing permission; the error names the cause."""
+    assert pod
+    message = 'forbidden: User "system:anonymous" cannot get path "/api/v1"'
+    api_server.fail(Status(403, "Forbidden", message), times=1)
+    status, _, err = run("pod/web-0", *EVENT)
+    assert status == 1
+    assert err.endswith(
+        f"{message}): the request had no credentials: check the user of the kubeconfig and its exec plugin\n"
+    )
 
 
 def test_no_answer(api_server: APIServer, run: Run) -> None:
