@@ -152,10 +152,11 @@ class Endpoint:
         return response
 
     def _connect(self, parts: SplitResult) -> Any:  # noqa: ANN401 - a guarded connection
-        from urllib3.util.connection import is_connection_dropped  # noqa: PLC0415 - a dependency of the client
+        from urllib3.util.wait import wait_for_read  # noqa: PLC0415 - a dependency of the client
 
         where = parts.scheme, parts.netloc
-        if where != self._connected or is_connection_dropped(self._connection):
+        sock = self._connection.sock if where == self._connected else None
+        if sock is None or wait_for_read(sock, timeout=0.0):  # an idle connection is readable once it was closed
             self.close()
             options = {"context": self._tls} if parts.scheme == "https" else {}
             timeout = min(self._timeout, _LONGEST_CONNECT)
