@@ -484,8 +484,8 @@ class EventBroadcaster(Broadcaster[Event]):
             may ask for longer ones.
         queue_length: Number of events that the queue of each watcher holds. Further ones are dropped and counted.
         queue_bytes: Bytes of memory that the events in the queue of each watcher take, with those being handled, and
-            again those that wait to be written.
-            Further ones are dropped and counted.
+            again those that wait to be written. An event in a queue counts as at least 1 KiB. Further ones are dropped
+            and counted.
         clock: Nanoseconds since the epoch, for the names and times of events.
         strict: Whether recorders raise errors instead of logging them. Meant for tests.
         on_drop: Called with reason, event (or None) and number of recorded events for every loss except ``recursion``.

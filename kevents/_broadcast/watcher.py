@@ -52,10 +52,12 @@ _URGENT_SHARE: Final = 4
 """Once the queue is a quarter full, the worker processes events at once."""
 _BATCH: Final = 64
 """Events that the worker takes from the queue at a time, even if the handler takes fewer."""
-_PAGE: Final = 2048
+_PAGE: Final = 1024
 """Bytes in which the memory of a queue is measured. An event with short texts takes one page."""
-_SHORT: Final = 300
+_SHORT: Final = 90
 """Characters of reason and message that fit into a page, whatever they are."""
+_SHORT_ASCII: Final = 400
+"""ASCII characters of reason and message that fit into a page."""
 
 
 class Worker:
@@ -279,8 +281,9 @@ class QueueWatcher(ProcessBound, Watcher):
             RecursionError: If the stack ends. Then nothing has changed.
         """
         waiting, worker = len(self._queue), self._worker
-        long = len(event.message) + len(event.reason) > _SHORT
-        if long or event.annotations is not NO_TEXTS or event.labels is not NO_TEXTS or self._more_pages:
+        size = len(event.message) + len(event.reason)
+        short = size <= _SHORT or (size <= _SHORT_ASCII and event.message.isascii() and event.reason.isascii())
+        if not short or event.annotations is not NO_TEXTS or event.labels is not NO_TEXTS or self._more_pages:
             more = memory_of(event) // _PAGE
             held = waiting + len(self._more_pages)
             full = held > 0 and held + more >= self._pages

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from kevents import Event, EventSource, WatcherStatistics
-from kevents._broadcast.watcher import QueueWatcher, State, Worker
+from kevents._broadcast.watcher import _PAGE, QueueWatcher, State, Worker
 from kevents._delivery.drop_reporter import DropReporter
 from kevents._delivery.handlers import CallHandler, Handled
+from kevents._model.objects import memory_of
 from kevents._model.statistics import DropReason
+from kevents._model.wire import NO_TEXTS
 from kevents._runtime.log import LimitedLog
 from kevents._runtime.reentrant import Shared
 from tests.support.sinks import PATIENCE, Gate, about, thread_names
@@ -49,18 +51,21 @@ class Station:
         """Offer that many events."""
         for _ in range(number):
             self.serial += 1
-            event = Event(
-                reference=about(),
-                type="Normal",
-                reason="R",
-                message=self.message,
-                source=EventSource(),
-                time=0,
-                serial=self.serial,
-                annotations=self.annotations,
-            )
-            self.watcher.offer(event)
+            self.watcher.offer(self.event())
             self.shared.run_postponed()
+
+    def event(self) -> Event:
+        """The latest event."""
+        return Event(
+            reference=about(),
+            type="Normal",
+            reason="R",
+            message=self.message,
+            source=EventSource(),
+            time=0,
+            serial=self.serial,
+            annotations=self.annotations or NO_TEXTS,
+        )
 
     def ledger(self, **expected: int) -> WatcherStatistics:
         """The expected ledger, with 0 for all other fields."""
@@ -595,7 +600,7 @@ def test_a_queue_is_bounded_in_bytes() -> None:
 def test_annotations_count_as_memory() -> None:
     """Annotations fill a queue as long messages do, and short events need a page each."""
     gate = Gate(shut=True)
-    station = Station(gate.pass_through, queue_bytes=10 * 2048)
+    station = Station(gate.pass_through, queue_bytes=10 * 1024)
     station.publish()
     gate.wait_entered()
     station.publish(20)
@@ -607,7 +612,7 @@ def test_annotations_count_as_memory() -> None:
     station.publish()
     gate.wait_entered(12)
     station.publish(20)
-    assert station.watcher.statistics() == station.ledger(offered=42, queue_full=28, handled=11, waiting=3)
+    assert station.watcher.statistics() == station.ledger(offered=42, queue_full=29, handled=11, waiting=2)
     gate.open()
     assert station.watcher.stop() == 0
 
@@ -638,3 +643,20 @@ def test_handled_events_are_not_kept(events: int) -> None:
 def living(message: str) -> int:
     """The number of events with this message in memory."""
     return sum(isinstance(each, Event) and each.message == message for each in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "message", ["", "a" * 399, "a" * 400, "ä" * 89, "\U0001f600" * 89, "\U0001f600" * 90, "\U0001f600" * 399], ids=len
+)
+def test_a_short_event_fits_into_a_page(message: str) -> None:
+    """The pages that an event counts for have room for its memory, and are those that its end gives back."""
+    gate = Gate(shut=True)
+    station = Station(gate.pass_through)
+    station.message = message
+    station.publish()
+    gate.wait_entered()
+    assert len(station.watcher._more_pages) == memory_of(station.event()) // _PAGE
+    gate.open()
+    assert station.watcher.flush(None)
+    assert len(station.watcher._more_pages) == 0
+    assert station.watcher.stop() == 0
