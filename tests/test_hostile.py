@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from kevents import CorrelatorOptions, DropReason, Event, EventBroadcaster, UnavailableError
-from tests.support.interrupts import interrupted
+from tests.support.interrupts import interrupted, interrupted_after
 from tests.support.sinks import (
     PATIENCE,
     Call,
@@ -165,6 +165,28 @@ def test_ctrl_c_in_the_middle_of_anything(call: str, error: type[BaseException])
             subject.end()
         check_ledgers(subject.broadcaster.statistics())
         join_all()
+
+
+@pytest.mark.parametrize("call", ["event", "refused"])
+def test_ctrl_c_after_any_built_in_function(call: str) -> None:
+    """A handler that raises when a function of the interpreter returns leaves a working broadcaster."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    at, more = 0, True
+    while more:
+        at += 1
+        subject = Subject()
+        try:
+            more = interrupted_after(lambda s=subject: CALLS[call](s), at, interrupt)  # type: ignore[misc]
+        except KeyboardInterrupt:
+            more = True
+        subject.record("after")
+        assert subject.broadcaster.flush(PATIENCE)
+        assert "after" in subject.sink.messages
+        subject.end()
+    assert at > 10
 
 
 @pytest.fixture

@@ -92,7 +92,6 @@ class Worker:
         self.changed = threading.Condition(self._shared.lock)
         self._wake = threading.Lock()  # released to wake the thread: any code may do that at any moment
         self._wake.acquire()
-        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._ident = 0
 
@@ -111,21 +110,21 @@ class Worker:
             pass
 
     def start(self) -> None:
-        """Start the thread once. If no thread can be started, as during interpreter exit, the state stays ABSENT."""
-        if not self._starting.acquire(blocking=False):
-            return  # another thread starts it, or the code that this call interrupts
-        try:
-            with suppress(RuntimeError):
-                if self._thread is None:
-                    self._prepare()
-                    thread = threading.Thread(target=self.run, name=self._name, daemon=True)
-                    spawn(thread, self.run)
-                    self._thread = thread
-                    with self._shared.lock:
-                        if self.state is State.ABSENT:
-                            self.state, self.asleep = State.STARTING, False
-        finally:
-            self._starting.release()
+        """Start the thread. If no thread can be started, as during interpreter exit, the state stays ABSENT.
+
+        A call at the same time may start another thread, which ends at once. No lock excludes that, because Ctrl-C
+        could leave it locked.
+        """
+        if self._thread is not None:
+            return
+        with suppress(RuntimeError):
+            self._prepare()
+            thread = threading.Thread(target=self.run, name=self._name, daemon=True)
+            spawn(thread, self.run)
+            self._thread = thread
+            with self._shared.lock:
+                if self.state is State.ABSENT:
+                    self.state, self.asleep = State.STARTING, False
 
     def run(self) -> None:
         """Run the function in the calling thread, unless it has started elsewhere or ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -52,19 +53,22 @@ class SenderThreadPool(SenderPool):
         """Start no thread yet."""
         super().__init__(dispatcher, sink, senders, name)
         self._threads: list[threading.Thread] = []
+        self._claim = count().__next__  # returns 0 once
         self._begun = _nothing_to_begin()
         self._bare = 0
 
     def start(self) -> None:
         """Start the first sender, from a bare thread, as the watcher starts its worker."""
-        if not self._threads:
-            thread, begun = self._new_thread(), threading.Event()
-            try:
-                spawn(thread, self._run_bare, begun.set)
-            except RuntimeError:
-                self._threads.remove(thread)
-                raise
-            self._begun = begun
+        if self._threads or self._claim():
+            return  # another call has started it, or is about to; without it, handle() starts one
+        thread, begun = self._new_thread(), threading.Event()
+        try:
+            spawn(thread, self._run_bare, begun.set)
+        except RuntimeError:
+            self._threads.remove(thread)
+            self._claim = count().__next__
+            raise
+        self._begun = begun
 
     def _run_bare(self) -> None:
         self._bare = threading.get_ident()
@@ -126,6 +130,7 @@ class SenderThreadPool(SenderPool):
     def after_fork(self) -> None:
         """In a forked child: no thread yet, and nothing to send."""
         self._threads = []
+        self._claim = count().__next__
         self._begun = _nothing_to_begin()
         super().after_fork()
 

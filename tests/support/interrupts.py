@@ -13,7 +13,7 @@ import kevents
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["interrupted"]
+__all__ = ["interrupted", "interrupted_after"]
 
 FINEST: Final = "opcode" if sys.version_info < (3, 12) else "line"
 """The smallest steps that tracing reaches: Python 3.12 and 3.13.0 trace no opcodes of a frame, or only some."""
@@ -64,4 +64,23 @@ def interrupted(call: Callable[[], object], at: int, handler: Callable[[], objec
         call()
     finally:
         sys.settrace(before)
+    return steps >= at
+
+
+def interrupted_after(call: Callable[[], object], at: int, handler: Callable[[], object]) -> bool:
+    """Like :func:`interrupted`, where the interpreter looks for signals, too: as one of its own functions returns."""
+    steps = 0
+
+    def returned(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal steps
+        if event == "c_return" and frame.f_code.co_filename.startswith(_ROOMS):
+            steps += 1
+            if steps == at:
+                handler()
+
+    sys.setprofile(returned)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
     return steps >= at
