@@ -386,9 +386,9 @@ class _DamageReport:
 def _write_json(records: Iterable[Mapping[str, Any]]) -> None:
     import msgspec  # noqa: PLC0415 - loaded by then
 
-    out = sys.stdout.buffer  # in UTF-8, whatever the terminal's encoding is
+    out, encode = sys.stdout.buffer, msgspec.json.Encoder().encode  # in UTF-8, whatever the terminal's encoding is
     for record in records:
-        out.write(safe_json(msgspec.json.encode(record)) + b"\n")
+        out.write(safe_json(encode(record)) + b"\n")
     out.flush()
 
 
