@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -101,12 +102,15 @@ def time_of(event: Body) -> str:
     return str(found or "")
 
 
+_parsed: Final = lru_cache(maxsize=1024)(parse_time)  # many events have the same time
+
+
 def event_time(body: Mapping[str, Any]) -> int:
     """Return the time of a record's latest occurrence, in nanoseconds since the epoch; 0 without any."""
     for keys in _TIMES:
         try:
-            return max(parse_time(value_at(body, *keys)), 0)
-        except (ValueError, OverflowError):
+            return max(_parsed(value_at(body, *keys)), 0)
+        except (TypeError, ValueError, OverflowError):  # TypeError: a list or an object
             continue
     return 0
 
