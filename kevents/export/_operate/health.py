@@ -117,11 +117,7 @@ class HealthServer:
         return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
 
     def start(self) -> HealthServer:
-        """Listen, and return the server itself.
-
-        Raises:
-            ListenError: If the address cannot be used.
-        """
+        """Listen, and return the server itself. Raises ListenError if the address cannot be used."""
         host, port = self._where
         pages: dict[str, Page] = {
             "/metrics": self._metrics,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, TypeAlias
 
 from kevents._model.validation import require_count
 from kevents.export._model.position import position_as_json, position_from_json, verify_checksum, with_checksum
@@ -221,11 +221,7 @@ class BatchHeader:
 
     @classmethod
     def from_json(cls, value: object) -> BatchHeader:
-        """Read it from decoded JSON.
-
-        Raises:
-            ValueError: If the value is no header, or does not match its checksum.
-        """
+        """Read it from decoded JSON. Raises ValueError if the value is no header, or does not match its checksum."""
         position = position_from_json(value)
         assert isinstance(value, dict)  # noqa: S101 - checked by `position_from_json`
         verify_checksum(value)
@@ -247,21 +243,6 @@ class CompleteBatch:
     end: int  # the offset after it
 
 
-class Format(Protocol):
-    """How batches are stored in a segment."""
-
-    suffix: str
-
-    def encode(self, lines: Iterable[bytes], header: BatchHeader) -> bytes:
-        """Encode a batch so that it can be appended."""
-
-    def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
-        """Yield complete batches up to the end of the file or the first incomplete one."""
-
-    def after(self, file: BinaryIO, start: int) -> int | None:
-        """Return the offset after `start` where the next batch may begin; None if none is found."""
-
-
 class Gzip:
     """One gzip member for each batch (RFC 1952)."""
 
@@ -281,7 +262,7 @@ class Gzip:
         return MAGIC + struct.pack("<H", len(extra)) + extra + packed
 
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
-        """Yield complete members; each is verified by its checksum."""
+        """Yield complete members up to the end or the first incomplete one; each is verified by its checksum."""
         with suppress(DamagedError):
             while True:
                 header = header_at(file, start)
@@ -387,7 +368,7 @@ class Plain:
         return POSITION_LINE + header.to_json(len(plain)) + f',"crc32":{zlib.crc32(plain)}}}}}\n'.encode() + plain
 
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
-        """Yield complete blocks; each is verified by its checksum."""
+        """Yield complete blocks up to the end or the first incomplete one; each is verified by its checksum."""
         while (found := header_at(file, start)) and is_complete(file, found):
             yield CompleteBatch(found.header, found.end)
             start = found.end
@@ -415,12 +396,12 @@ def is_position_line(line: bytes) -> bool:
 _POSITION: Final = re.compile(rb'\{"kevents":\{"v":\d+,"position":')
 
 
-def format_of(compress: str, level: int) -> Format:
-    """Return the format that the options name.
+Format: TypeAlias = Gzip | Plain
+"""How batches are stored in a segment."""
 
-    Raises:
-        ValueError: If an option has a wrong value.
-    """
+
+def format_of(compress: str, level: int) -> Format:
+    """Return the format that the options name. Raises ValueError if an option has a wrong value."""
     if compress not in {"gzip", "none"}:
         raise ValueError(f"compress must be 'gzip' or 'none', not {compress!r}")
     if require_count("level", level) > _HIGHEST_LEVEL:

@@ -22,11 +22,7 @@ _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>])")
 
 
 class ChatSink(HttpSink):
-    """Base class of sinks that send messages to people.
-
-    Raises:
-        ValueError: If an argument has a wrong value.
-    """
+    """Base class of sinks that send messages to people. Raises ValueError if an argument has a wrong value."""
 
     _longest = 36_000  # bytes of the lines; Slack cuts messages of 40,000 characters
     _halves = False  # a refused message is not sent again in parts: people would read several
