@@ -147,7 +147,8 @@ class Endpoint:
         merged = {**defaults, **headers, **{name.lower(): value for name, value in own.items()}}
         target = quote(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}", safe=string.punctuation)
         connection = self._connect(parts)
-        connection.request(self._method, target, body, {name: value.encode() for name, value in merged.items()})
+        with suppress(BrokenPipeError, ConnectionResetError):  # a server may refuse a long body before it has read it
+            connection.request(self._method, target, body, {name: value.encode() for name, value in merged.items()})
         response: HTTPResponse = connection.getresponse()
         return response
 

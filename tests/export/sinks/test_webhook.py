@@ -95,6 +95,27 @@ def test_kept_connection() -> None:
         sink.close()  # the server waits for the end of its connections
 
 
+def test_refused_before_the_end() -> None:
+    """A server that answers without reading a long body, and closes, has refused it: 413 of a proxy."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connected, _ = listener.accept()
+                with connected:
+                    connected.recv(1 << 16)
+                    connected.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        long = record(1, "x" * (32 << 20))
+        with closing(WebhookSink(url, timeout=10)) as sink, pytest.raises(Reject) as refused:
+            sink.write(Batch([long], position(1)))
+        listener.shutdown(socket.SHUT_RDWR)
+    assert refused.value.records == [long]
+
+
 def lines(asked: Any) -> list[str]:
     """Return the ids of the records in a request."""
     return ids(json.loads(line) for line in asked.body.split(b"\n")[:-1])
