@@ -104,8 +104,8 @@ def main() -> None:
     table = f"{table}\n\n{described(told)}."
     sys.stdout.write(table + "\n")
     keep(options.to, options.what, {"machine": told, "found": found}, table)
-    if options.what == "growth":
-        draw("draw_growth", found, options.to / "pictures" / "growth.svg")
+    if options.what in {"growth", "real"}:
+        draw(f"draw_{options.what}", found, options.to / "pictures" / f"{options.what}.svg")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from time import monotonic, perf_counter, sleep
 from typing import Any, Final
 
 import kevents
-from tests.bench.ours import api_for
+from tests.bench.ours import sink_for
 from tests.bench.rig import Server, say, serving
 from tests.bench.subjects import SOURCE, manifest, realistic
 
@@ -89,7 +89,7 @@ def recording(server: Server, delay: int = _DELAY) -> Iterator[tuple[Record, kev
     mix = realistic(60_000)
     manifests = [manifest(number) for number in range(300)]
     broadcaster = kevents.EventBroadcaster()
-    broadcaster.start_recording_to_sink(kevents.CoreV1EventSink(api_for(f"{server.url}/{delay}")))
+    broadcaster.start_recording_to_sink(sink_for(f"{server.url}/{delay}"))
     recorder = broadcaster.new_recorder(SOURCE)
 
     def record(number: int) -> None:

@@ -166,20 +166,12 @@ def _median_row(rows: tuple[Row, ...]) -> Row:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Return one table for the objects and one for the rest."""
+    """Return the table for the objects; threads, watchers and broadcasters are in the plot."""
     lines = ["| objects | µs per event | keys kept | bytes per key | bytes per event |", "| --- " * 5 + "|"]
     lines += [
         f"| {row['objects']:,} | {row['us']:.2f} | {row['keys']:,} | {row['bytes_per_key']:.0f} "
         f"| {row['bytes_per_event']:.0f} |"
         for row in found["objects"]
     ]
-    lines += ["", "| threads | watchers | broadcasters | µs until recorded | processor µs until handled |"]
-    lines.append("| --- " * 5 + "|")
-    lines += [
-        f"| {row['threads']} | {row['watchers']} | {row['broadcasters']} "
-        f"| {row['caller_us']:.2f} | {row['cpu_us']:.2f} |"
-        for kind in ("threads", "watchers", "broadcasters")
-        for row in found[kind]
-    ]
-    told = ", ".join(f"{size:.0f} B recorded about a {kind}" for kind, size in found["queued_bytes"].items())
-    return "\n".join([*lines, "", f"An event that waits in a mailbox: {told}."])
+    told = ", ".join(f"{size:.0f} B about a {kind}" for kind, size in found["queued_bytes"].items())
+    return "\n".join([*lines, "", f"Memory of an event in a watcher's queue: {told}."])

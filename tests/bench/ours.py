@@ -15,7 +15,7 @@ import kevents
 from tests.bench.rows import with_senders
 from tests.bench.subjects import MIXES, SOURCE, Mix, manifest, reference
 
-__all__ = ["api_for", "deliver"]
+__all__ = ["api_for", "deliver", "sink_for"]
 
 OTHER_SENDERS: Final = {0: 1, 5: 8}
 """By delay in milliseconds: an additional number of senders."""
@@ -94,6 +94,14 @@ def api_for(url: str, ca_file: str = "", token: str = "") -> Any:
     return client.CoreV1Api(client.ApiClient(configuration))
 
 
+def sink_for(url: str, ca_file: str = "", token: str = "") -> kevents.CoreV1EventSink:
+    """Return a sink that connects by itself to the server of :func:`api_for`; for one sink at a time in a process."""
+    from kubernetes import client
+
+    client.Configuration.set_default(api_for(url, ca_file, token).api_client.configuration)
+    return kevents.CoreV1EventSink()
+
+
 class CountingSink:
     """Counts what the server has acknowledged, as client-go's program does.
 
@@ -164,7 +172,7 @@ def delivering(url: str, numbers: dict[int, int]) -> dict[str, Any]:
     """Measure deliveries by the server's delay in milliseconds, for some delays also with other numbers of senders."""
 
     def measured(delay: int, senders: int = 4) -> dict[str, float]:
-        return deliver(kevents.CoreV1EventSink(api_for(f"{url}/{delay}")), numbers[delay], senders)
+        return deliver(sink_for(f"{url}/{delay}"), numbers[delay], senders)
 
     found = {str(delay): measured(delay) for delay in numbers}
     return found | {

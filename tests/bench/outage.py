@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import kevents
 from kevents.testing import APIServer
-from tests.bench.ours import api_for
+from tests.bench.ours import sink_for
 from tests.bench.rig import say, serving
 from tests.bench.subjects import SOURCE, manifest
 from tests.simulation import Kevents, Scenario, scenarios
@@ -112,12 +112,12 @@ def measure() -> list[Row]:
     say(f"outage: {_AWAY}")
     with APIServer() as server:
         server.create_namespace("prod")
-        sink = kevents.CoreV1EventSink(api_for(server.url, token=server.token))
+        sink = sink_for(server.url, token=server.token)
         server.stop_listening()
         rows = [run(away, sink, at=_AWAY_UNTIL, then=server.listen_again), simulated(away)]
     say(f"outage: {_SLOW}")
     with serving() as slow_server:
-        rows.append(run(slow, kevents.CoreV1EventSink(api_for(f"{slow_server.url}/20"))))
+        rows.append(run(slow, sink_for(f"{slow_server.url}/20")))
     return [*rows, simulated(slow)]
 
 

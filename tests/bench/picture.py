@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = ["draw_comparison", "draw_growth"]
+__all__ = ["draw_comparison", "draw_growth", "draw_real"]
 
 BETTER: Final = "#2a7f62"
 WORSE: Final = "#c8553d"
@@ -102,6 +103,31 @@ def _set_scale(axes: Axes, values: list[float]) -> None:
 def _legend() -> list[Artist]:
     mark = Line2D([], [], marker="|", markersize=14, markeredgewidth=2.6, color=AIM, linestyle="", label="aim")
     return [Patch(color=BETTER, label="better than client-go"), Patch(color=WORSE, label="worse"), mark]
+
+
+def draw_real(found: dict[str, Any], path: Path) -> None:
+    """Deliveries on the left, processor time on the right: a bar for each program, with its ratio to client-go's."""
+    titles = list(found)
+    figure, both = plt.subplots(1, 2, figsize=(11, 0.42 * len(titles) + 1.4), layout="constrained", sharey=True)
+    places = list(range(len(titles)))[::-1]
+    colors = [BETTER if title.startswith("kevents") else QUIET for title in titles]
+    for axes, key, name in (
+        (both[0], "per_second", "deliveries per second: more is better"),
+        (both[1], "cpu_us", "processor time per delivery, µs: less is better"),
+    ):
+        values = [median(each[key] for each in found[title]) for title in titles]
+        axes.barh(places, values, height=0.62, color=colors, zorder=2)
+        for place, title, value in zip(places, titles, values, strict=True):
+            rounds = zip(found[title], found.get("client-go", []), strict=False)
+            ratios = [ours[key] / theirs[key] for ours, theirs in rounds]
+            beside = f"  ({median(ratios):.2f})" if ratios else ""
+            axes.text(value, place, f" {value:,.0f}{beside}", va="center", color=AIM)
+        axes.set_xlim(right=max(values) * 1.3)
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.set_yticks(places, titles)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="#e4e7eb", zorder=0)
+    _save(figure, path)
 
 
 def draw_growth(found: dict[str, Any], path: Path) -> None:

@@ -96,7 +96,7 @@ def measure(rounds: int) -> dict[str, list[dict[str, float]]]:
                     say(f"round {number + 1} of {rounds}: {program.title}")
                     found.setdefault(program.title, []).append(_run(program, server, client_go))
             programs.reverse()
-    return found
+    return {program.title: found[program.title] for program in PROGRAMS if program.title in found}
 
 
 def _run(program: Program, server: RealServer, client_go: str) -> dict[str, float]:

@@ -123,8 +123,10 @@ def machine() -> dict[str, str]:
 
 
 def described(told: Mapping[str, str]) -> str:
-    """Return the description as one line."""
-    return ", ".join(f"{key} {value}" if key != "date" else value for key, value in told.items())
+    """Return the date, the versions and the load as one line. The page describes the machine once."""
+    return (
+        f"{told['date']}, {told['python']}, kubernetes client {told['kubernetes client']}, load {told['load before']}"
+    )
 
 
 def _processor() -> str:

@@ -1,14 +1,13 @@
-"""Forms of a sink over the official client: typed models, dictionaries, and dictionaries with unparsed answers."""
+"""Forms of a sink: kevents' own connections, and the official client with dictionaries or with its models."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import kevents
-from tests.bench.ours import api_for, deliver
+from tests.bench.ours import api_for, deliver, sink_for
 from tests.bench.rig import Server, run_json, say, serving
 
 if TYPE_CHECKING:
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["measure_with", "table"]
 
-DELAYS: Final = (0, 1, 5, 20)
-SENDERS: Final = (1, 4, 16)
-FORMS: Final = ("models", "dictionaries", "not parsed")
+DELAYS: Final = (0, 5)
+SENDERS: Final = (1, 4)
+FORMS: Final = ("own connections", "a given client", "dictionaries", "models")
 _SECONDS: Final = 1.0
 _SLOWEST_REQUEST: Final = 0.0008
 """Seconds of a request besides the server's delay. Determines the number of requests in a measurement."""
@@ -86,8 +85,11 @@ class DictionarySink:
         self._api.patch_namespaced_event(name, namespace, patch)
 
 
-def sink_of(form: str, api: Any) -> kevents.EventSink:
+def sink_of(form: str, url: str, ca_file: str) -> kevents.EventSink:
     """Return a sink of one of the forms."""
+    if form == "own connections":
+        return sink_for(url, ca_file)
+    api = api_for(url, ca_file)
     if form == "models":
         return ModelSink(api)
     return DictionarySink(api) if form == "dictionaries" else kevents.CoreV1EventSink(api)
@@ -101,21 +103,21 @@ def number_of(delay: int, senders: int) -> int:
 def measure(form: str, delay: int, senders: int, server: Server) -> dict[str, Any]:
     """Measure one form, delay and number of senders."""
     before = server.counters()["connections"]
-    sink = sink_of(form, api_for(f"{server.url}/{delay}", server.ca_file))
+    sink = sink_of(form, f"{server.url}/{delay}", server.ca_file)
     found: dict[str, Any] = deliver(sink, number_of(delay, senders), senders)
     found["connections"] = server.counters()["connections"] - before - 1
     return found
 
 
-def measure_all(*, tls: bool, delays: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Measure every combination."""
+def measure_all(*, delays: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Measure every combination, with TLS."""
     rows = []
-    with serving(tls=tls) as server:
+    with serving(tls=True) as server:
         for delay in delays:
             for senders in SENDERS:
                 for form in FORMS:
                     found = measure(form, delay, senders, server)
-                    rows.append({"form": form, "delay": delay, "senders": senders, "tls": tls, **found})
+                    rows.append({"form": form, "delay": delay, "senders": senders, **found})
     return rows
 
 
@@ -123,23 +125,21 @@ def measure_with(pythons: list[str]) -> list[dict[str, Any]]:
     """Measure with each interpreter and its version of the client."""
     rows: list[dict[str, Any]] = []
     for python in pythons:
-        for tls in (False, True):
-            say(f"sinks: {python}{', TLS' if tls else ''}")
-            rows += run_json([python, "-m", "tests.bench.sinks", *(["--tls"] if tls else [])])
+        say(f"sinks: {python}")
+        rows += run_json([python, "-m", "tests.bench.sinks"])
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return a table of deliveries a second and CPU time, with the forms side by side."""
-    lines = ["| client | TLS | server | senders | " + " | ".join(FORMS) + " | connections |"]
-    lines.append("| --- " * (5 + len(FORMS)) + "|")
-    keys = ("client", "tls", "delay", "senders")
+    lines = ["| client | server | senders | " + " | ".join(FORMS) + " |"]
+    lines.append("| --- " * (3 + len(FORMS)) + "|")
+    keys = ("client", "delay", "senders")
     for key in dict.fromkeys(tuple(row[name] for name in keys) for row in rows):
         forms = {row["form"]: row for row in rows if key == tuple(row[name] for name in keys)}
         cells = [f"{forms[form]['per_second']:,.0f}/s, {forms[form]['cpu_us']:.0f} µs" for form in FORMS]
-        client, tls, delay, senders = key
-        connections = ", ".join(str(forms[form]["connections"]) for form in FORMS)
-        cells = [client, "yes" if tls else "no", f"{delay} ms", str(senders), *cells, connections]
+        client, delay, senders = key
+        cells = [client, f"{delay} ms", str(senders), *cells]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -148,10 +148,7 @@ def main() -> None:
     """Measure with this interpreter and print JSON."""
     from importlib.metadata import version
 
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.sinks", description=__doc__)
-    parser.add_argument("--tls", action="store_true")
-    tls = parser.parse_args().tls
-    rows = measure_all(tls=tls, delays=DELAYS)
+    rows = measure_all(delays=DELAYS)
     sys.stdout.write(json.dumps([{"client": version("kubernetes"), **row} for row in rows]) + "\n")
 
 
