@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,11 +49,6 @@ class Hook(Scripted):
         self.failing = False
         self.bodies: list[Body] = []
         super().__init__()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        handler = super()._handler()
-        handler.protocol_version = "HTTP/1.1"  # connections are kept, as most servers do
-        return handler
 
     def reply(self, asked: Asked) -> Answer:
         """Accept a batch, or refuse it."""

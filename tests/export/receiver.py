@@ -48,9 +48,10 @@ class Scripted:
         """Start the server."""
         self.answers: list[Answer | None] = []
         self.requests: list[Asked] = []
+        self.ports: list[int] = []  # the client's port of each connection
         self.over = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.server.daemon_threads = False
+        self.server.daemon_threads = True
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that disconnects
@@ -68,6 +69,11 @@ class Scripted:
 
         class Handler(BaseHTTPRequestHandler):
             timeout = 20
+            protocol_version = "HTTP/1.1"  # connections are kept, as most servers do
+
+            def setup(self) -> None:
+                outer.ports.append(self.client_address[1])
+                super().setup()
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))

@@ -56,43 +56,16 @@ def sent(server: Scripted) -> list[dict[str, Any]]:
     return [json.loads(line) for asked in server.requests for line in asked.body.split(b"\n")[:-1]]
 
 
-class KeptConnections(Scripted):
-    """A server that keeps its connections.
-
-    Attributes:
-        ports: The client's port of each connection.
-    """
-
-    def __init__(self) -> None:
-        """Start the server."""
-        self.ports: list[int] = []
-        super().__init__()
-
-    def _handler(self) -> Any:
-        handler = super()._handler()
-        setup, ports = handler.setup, self.ports
-
-        def noted(request: Any) -> None:
-            ports.append(request.client_address[1])
-            setup(request)
-
-        handler.protocol_version = "HTTP/1.1"
-        setattr(handler, "setup", noted)  # noqa: B010 - mypy refuses the assignment
-        return handler
-
-
-def test_kept_connection() -> None:
+def test_kept_connection(server: Scripted, sink: WebhookSink) -> None:
     """A connection is kept for later batches. One that the server has closed is replaced, and nothing is lost."""
-    with closing(KeptConnections()) as server, closing(WebhookSink(server.url, timeout=10)) as sink:
-        for number in range(1, 4):
-            sink.write(batch([number]))
-        assert len(server.ports) == 1
-        server.answers = [Answer(headers={"connection": "close"})]
-        for number in range(4, 7):
-            sink.write(batch([number]))
-        assert len(server.ports) == 2
-        assert ids(sent(server)) == ids_of(range(1, 7))
-        sink.close()  # the server waits for the end of its connections
+    for number in range(1, 4):
+        sink.write(batch([number]))
+    assert len(server.ports) == 1
+    server.answers = [Answer(headers={"connection": "close"})]
+    for number in range(4, 7):
+        sink.write(batch([number]))
+    assert len(server.ports) == 2
+    assert ids(sent(server)) == ids_of(range(1, 7))
 
 
 def test_refused_before_the_end() -> None:
