@@ -89,7 +89,7 @@ def test_sdist(built: tuple[Path, Path]) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {
         "pyproject.toml",
-        "hatch_build.py",
+        "docs/hatch_build.py",
         "README.md",
         "CHANGELOG.md",
         "LICENSE",
