@@ -134,7 +134,7 @@ def test_every_row_is_measured() -> None:
 
 @pytest.mark.timeout(300)
 def test_every_event_of_the_memory_bench_is_counted() -> None:
-    """In every row each event is delivered, waiting or dropped. The table has a line for each row."""
+    """In every row each event is delivered, waiting or dropped. The table has a line for each long message."""
     rows = memory.measure(share=0.02)
     assert len(rows) == len(memory.CASES) * len(memory.SINKS) * len(memory.WAYS)
     for row in rows:
@@ -142,7 +142,8 @@ def test_every_event_of_the_memory_bench_is_counted() -> None:
         assert 0 < row["before"] <= row["peak"], row
         assert 0 < row["after"] <= row["peak"] + (1 << 20), row
     assert {row["sink"] for row in rows if row["delivered"]} == {"accepting"}
-    assert len(memory.table(rows).splitlines()) == len(rows) + 2
+    shown = [row for row in rows if row["message_bytes"] == 1_000_000]  # the page leaves out the shorter messages
+    assert len(memory.table(rows).splitlines()) == 2 + len(shown)
 
 
 @pytest.mark.slow
