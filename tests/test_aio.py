@@ -251,7 +251,7 @@ def test_two_loops() -> None:
         assert loops == {future.result()}
 
 
-def test_keeps_nobody_waiting() -> None:
+def test_delays_no_other_caller() -> None:
     """A sink that never awaits does not block the loop: other coroutines run after each request."""
     turns: list[int] = []
 
@@ -313,7 +313,7 @@ async def _echo(events: aio.EventBroadcaster, sink: AsyncSink) -> None:
     assert events.statistics().dropped == {DropReason.RECURSION: 1}
 
 
-def test_what_a_sink_leaves_running() -> None:
+def test_threads_left_by_a_sink() -> None:
     """A task that a sink started may record once its request is over."""
     later: list[asyncio.Task[None]] = []
 

@@ -407,7 +407,7 @@ def test_two_handlers_that_shut_down() -> None:
     check_ledgers(broadcaster.statistics())
 
 
-def test_a_sink_that_hangs_delays_nobody() -> None:
+def test_a_hanging_sink_delays_no_other() -> None:
     """While a sink hangs, 20,000 `event` calls return, and the other watcher sees all events."""
     gate = Gate(shut=True)
     subject = Subject(ScriptedSink(gate=gate), queue_length=25_000)
@@ -587,7 +587,7 @@ ON_DROP: dict[str, Callable[[EventBroadcaster], object]] = {
 
 
 @pytest.mark.parametrize("on_drop", ON_DROP)
-def test_on_drop_that_does_what_it_should_not(on_drop: str) -> None:
+def test_on_drop_that_misbehaves(on_drop: str) -> None:
     """`on_drop` may raise, record, flush, shut down or read statistics: nothing hangs or dies."""
     told: list[DropReason] = []
     subject: Subject

@@ -197,7 +197,7 @@ class Untrue(str):
         raise OSError("gone")
 
 
-def test_exception_with_what_cannot_be_asked(
+def test_exception_with_hostile_error(
     recorder: kevents.kopf.KopfRecorder, broadcaster: kevents.EventBroadcaster, seen: list[kevents.Event]
 ) -> None:
     """Misbehaving reasons and messages never replace the recorded exception by another one."""

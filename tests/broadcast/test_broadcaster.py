@@ -161,7 +161,7 @@ def test_shutdown_behind_a_closed_gate() -> None:
 
 
 @pytest.mark.parametrize("repeat", range(10))
-def test_shutdown_says_how_many_it_gave_up(repeat: int) -> None:
+def test_shutdown_reports_the_number_given_up(repeat: int) -> None:
     """The result of shutdown equals the number in the ledger, whichever thread sees the deadline first."""
     broadcaster = EventBroadcaster(correlator_options=CorrelatorOptions(burst_size=None, max_events=None))
     broadcaster.start_recording_to_sink(ScriptedSink(always=UnavailableError()))

@@ -138,7 +138,7 @@ def test_a_handler_that_raises(error: type[BaseException], caplog: pytest.LogCap
     assert [f"{error.__name__}: odd" in message for message in caplog.messages] == [True]
 
 
-def test_an_error_that_cannot_be_told() -> None:
+def test_an_error_without_a_text() -> None:
     """An error whose `__str__` raises is counted like any other."""
 
     class UntoldError(Exception):

@@ -163,7 +163,7 @@ def test_a_name_with_escapes(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.wire
-def test_nobody_answers(run: Run, api_server: APIServer) -> None:
+def test_no_answer(run: Run, api_server: APIServer) -> None:
     """The error for an unreachable cluster has its address and the fix."""
     path = api_server.kubeconfig()
     api_server.stop_listening()
@@ -278,7 +278,7 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("demo") == (130, "", "\nkevents: interrupted\n")
 
 
-def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     """A closed pipe ends the command with the status of SIGPIPE, and the exit does not fail again."""
     there, here = os.pipe()
     os.close(there)

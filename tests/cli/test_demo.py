@@ -305,7 +305,7 @@ def test_stages_fit_into_80_columns(length: str) -> None:
     assert [s.title for s in _demo_story.stages("", "", 1.0) if len(getattr(s, length)) > limits[length]] == []
 
 
-def test_failed_check_says_what_must_be() -> None:
+def test_failed_check_shows_the_expected_value() -> None:
     """A failed check shows the actual and the expected value, a passed one its value."""
     board, stream = paper()
     board.write(*check_list([("good", 1, 1), ("bad", {"a": 1}, {})], board))

@@ -119,7 +119,7 @@ def client(package: str, path: Path, loop: Loop) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("kind", ["client", "api"])
-def test_what_is_given_stays_open(api_server: APIServer, package: str, client: Any, loop: Loop, kind: str) -> None:
+def test_given_clients_stay_open(api_server: APIServer, package: str, client: Any, loop: Loop, kind: str) -> None:
     """A given client or api is used unchanged, and not closed: it belongs to the user."""
     api = client_of(package).CoreV1Api(client)
     sink = aio.CoreV1EventSink(client if kind == "client" else api)
@@ -130,7 +130,7 @@ def test_what_is_given_stays_open(api_server: APIServer, package: str, client: A
     assert api_server.connections == 1
 
 
-def test_what_a_callable_makes_is_closed(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
+def test_clients_made_by_a_callable_are_closed(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
     """A callable makes its client at the first send. `close` closes the client, and the next send makes a new one."""
     made = []
 
@@ -444,7 +444,7 @@ def test_a_class_is_no_client(loop: Loop) -> None:
     ],
     ids=repr,
 )
-def test_what_an_api_raises(loop: Loop, error: Exception, raised: type[Exception]) -> None:
+def test_exceptions_of_an_api(loop: Loop, error: Exception, raised: type[Exception]) -> None:
     """Exceptions are recognised by class name. Connection errors are Unavailable, unknown ones are unchanged."""
     with pytest.raises(raised) as caught:
         loop.run(aio.CoreV1EventSink(Api(error)).create("default", event()))

@@ -663,7 +663,7 @@ SECRETIVE: Final[dict[str, Callable[[str], client.ApiClient]]] = {
 
 
 @pytest.mark.parametrize("make", SECRETIVE.values(), ids=SECRETIVE.keys())
-def test_no_secret_is_told(
+def test_no_secret_in_output(
     api_server: APIServer, make: Callable[[str], client.ApiClient], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Pitfall 72: no credential is in a repr, an exception, a traceback or a log line."""

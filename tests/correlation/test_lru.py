@@ -48,7 +48,7 @@ def test_a_known_key_forgets_nothing() -> None:
     assert (cache.get("a"), cache.get("b"), cache.get("c"), cache.evictions) == (3, None, 4, 1)
 
 
-def test_what_was_forgotten() -> None:
+def test_forgotten_entries() -> None:
     """A write returns the evicted value, if any."""
     cache: LRU[str, int] = LRU(1)
     assert [cache.put("a", 1), cache.put("a", 2), cache.put("b", 3)] == [None, None, 2]

@@ -88,7 +88,7 @@ def test_an_event_is_one_request() -> None:
     assert setup.dispatcher.flush(monotonic())
 
 
-def test_a_loss_is_told_once() -> None:
+def test_a_loss_is_reported_once() -> None:
     """A loss by a sender while the worker reports its own losses is reported once."""
     setup = Setup(CorrelatorOptions(burst_size=1))
     setup.accept("written")
@@ -108,7 +108,7 @@ def test_a_loss_is_told_once() -> None:
     ]
 
 
-def test_filtered_events_are_told() -> None:
+def test_filtered_events_are_reported() -> None:
     """An event without a token is counted as filtered, and reported."""
     setup = Setup(CorrelatorOptions(burst_size=2))
     setup.dispatcher.accept([setup.event("same") for _ in range(5)])
@@ -333,7 +333,7 @@ def test_close_gives_up_what_is_left() -> None:
     assert CLOSED is setup.dispatcher.take(monotonic())
 
 
-def test_what_the_queue_gave_up_itself_is_counted() -> None:
+def test_items_given_up_by_the_queue_are_counted() -> None:
     """Events dropped when a sender closes the queue at the deadline are included in the result of `stop`."""
     setup = Setup()
     setup.accept("a", "b", "c")

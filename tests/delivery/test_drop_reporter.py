@@ -32,7 +32,7 @@ def test_every_reason_has_advice() -> None:
 
 
 @pytest.mark.parametrize("reason", list(DropReason))
-def test_a_loss_is_told_twice(reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loss_is_reported_twice(reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
     """A loss is logged once and passed to the function each time, except for a recursion."""
     calls: list[tuple[DropReason, Event | None, int]] = []
     reporter = DropReporter(LimitedLog(), lambda *args: calls.append(args))
@@ -135,7 +135,7 @@ def test_the_function_speaks_for_kevents() -> None:
         (Dropped(DropReason.EXPIRED, EVENT, 1), logging.WARNING, ADVICE[DropReason.EXPIRED]),
     ],
 )
-def test_what_the_queue_dropped(dropped: Dropped, level: int, text: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_items_dropped_by_the_queue(dropped: Dropped, level: int, text: str, caplog: pytest.LogCaptureFixture) -> None:
     """Pitfalls 43, 44, 45, fault 7: the line has the server's text, and for a 403 of RBAC also the missing rule."""
     caplog.set_level(logging.DEBUG, "kevents")
     DropReporter(LimitedLog(), None).report_dropped(dropped)

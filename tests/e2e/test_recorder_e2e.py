@@ -364,7 +364,7 @@ def test_long_messages_of_other_characters(namespace: Namespace, character: str)
 
 
 @pytest.mark.parametrize("reason", ["r" * (MEBIBYTE + 4096)], ids=["over 2 MiB together"])
-def test_what_can_never_be_stored(namespace: Namespace, reason: str) -> None:
+def test_records_that_can_never_be_stored(namespace: Namespace, reason: str) -> None:
     """An event whose other fields make it too large is rejected instead of retried forever."""
     with namespace.recording() as session:
         session.recorder.event(namespace.reference("n"), "Normal", reason, "x" * MEBIBYTE)

@@ -37,7 +37,7 @@ def test_no_number(value: Any) -> None:
         require_positive("n", value)
 
 
-def test_what_is_right() -> None:
+def test_valid_values() -> None:
     """A valid value is returned."""
     assert [require_count("n", value) for value in (1, 10**30)] == [1, 10**30]
     assert [require_positive("n", value) for value in (1, 0.5, 1e-9, 1e9)] == [1.0, 0.5, 1e-9, 1e9]

@@ -217,7 +217,7 @@ class TestText:
         """Only the number 1 has the singular."""
         assert [pluralize(number, "event") for number in range(3)] == ["0 events", "1 event", "2 events"]
 
-    def test_told(self) -> None:
+    def test_reported(self) -> None:
         """An error has a short text, even if its own ``__str__`` raises."""
 
         class Unspeakable(Exception):  # noqa: N818

@@ -103,7 +103,7 @@ def test_the_server_speaks_tls() -> None:
     assert counted["connections"] - 1 <= 2
 
 
-def test_the_server_gives_back_what_a_server_adds() -> None:
+def test_the_server_returns_added_fields() -> None:
     """A create is answered with its body and the fields of a stored object, a patch with an object."""
     with serving() as server:
         answers = []

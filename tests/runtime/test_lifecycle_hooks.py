@@ -93,7 +93,7 @@ def test_all_begin_their_end_before_any_is_waited_for() -> None:
     assert len({deadline for *_, deadline in told}) == 1
 
 
-def test_each_is_told() -> None:
+def test_each_is_reported() -> None:
     """Each registered object is asked to flush, by one shared deadline, and is notified of a fork."""
     told: list[tuple[str, str, float]] = []
     hooks = [Hooks(name, told) for name in "ab"]
@@ -191,7 +191,7 @@ def test_two_in_a_child(monkeypatch: pytest.MonkeyPatch, order: int) -> None:
     assert [first.messages, second.messages] == [["child"]] * 2
 
 
-def test_what_had_ended_has_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ended_broadcasters_stay_ended_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broadcaster that was shut down before the fork is also shut down in the child. Nothing waits for its end."""
     with parent(monkeypatch, ForkedSink()) as broadcaster:
         assert broadcaster.shutdown() == 0

@@ -133,7 +133,7 @@ def test_one_line(caplog: pytest.LogCaptureFixture) -> None:
     assert message[:26] == r"a\nb\r\x1b[31mc\x00 % d %s"
 
 
-def test_what_is_logged_is_an_echo() -> None:
+def test_own_log_records_are_not_recorded() -> None:
     """While kevents logs, only the logging thread is inside kevents."""
     heard: list[tuple[bool, bool]] = []
 

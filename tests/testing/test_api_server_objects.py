@@ -164,7 +164,7 @@ class TestMetadata:
 class TestLists:
     """Lists in pages, at a version, and as tables."""
 
-    def test_pages_of_what_was(self, wire: Wire) -> None:
+    def test_pages_of_a_past_list(self, wire: Wire) -> None:
         """All pages of a list show the state at its first page, whatever was changed since."""
         for number in range(4):
             wire.ok("POST", wire.events, wire.event(f"e{number}"))

@@ -442,7 +442,7 @@ def test_create_and_patch() -> None:
         (lambda sink: sink.create("gone", body("n", "gone")), (404, "NotFound")),
     ],
 )
-def test_refuses_what_a_server_refuses(call: Call, expected: tuple[int, str]) -> None:
+def test_refuses_as_a_real_server(call: Call, expected: tuple[int, str]) -> None:
     """The fake refuses invalid requests with the server's code and reason, and its events do not change."""
     sink = FakeSink(namespaces=["default", "dev", "kube-system", "prod"])
     sink.create("prod", body())
@@ -452,14 +452,14 @@ def test_refuses_what_a_server_refuses(call: Call, expected: tuple[int, str]) ->
     assert [getattr(request.error, "code", None) for request in sink.requests] == [None, expected[0]]
 
 
-def test_accepts_what_a_server_accepts() -> None:
+def test_accepts_as_a_real_server() -> None:
     """The fake accepts long messages, long reasons, unusual types and unusual names, like core/v1."""
     sink = FakeSink()
     sink.create("default", body("A b:7", "default", involvedObject={}, message="m" * 5000, reason="r" * 200, type="?"))
     assert [event["metadata"]["name"] for event in sink.events("default")] == ["A b:7"]
 
 
-def test_what_is_no_json_cannot_be_sent() -> None:
+def test_values_outside_json_cannot_be_sent() -> None:
     """A body that is not JSON serializable raises as in a real client, before it is counted."""
     sink = FakeSink()
     with pytest.raises(TypeError):
@@ -700,7 +700,7 @@ def test_clock_of_a_broadcaster() -> None:
 # -- repr ----------------------------------------------------------------------------------------
 
 
-def test_fakes_say_how_much_they_hold() -> None:
+def test_fakes_show_how_much_they_hold() -> None:
     """The repr of a fake shows its time or its number of items."""
     fake, sink = FakeRecorder("operator"), FakeSink()
     fake.event(POD, "Normal", "Started", "up")

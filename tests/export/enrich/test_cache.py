@@ -190,6 +190,6 @@ def test_versions_compare_as_numbers(fetched: int, rv: int) -> None:
 
 
 @pytest.mark.parametrize("rv", ["", "x", "01", "-1", "1.0", "٣", " 1", "1" * 5000])
-def test_what_is_no_number(rv: str) -> None:
+def test_values_that_are_no_number(rv: str) -> None:
     """A version that is no whole number covers only itself. One of 5,000 digits is a large number."""
     assert [covers("10", rv), covers(rv, rv)] == [False, True]

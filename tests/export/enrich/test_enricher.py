@@ -818,7 +818,7 @@ def test_wrong_metadata(events: int, wrong: int) -> None:
     assert theirs.wrong > wrong
 
 
-def test_fetcher_is_told_the_timeout(bench: Bench) -> None:
+def test_fetcher_gets_the_timeout(bench: Bench) -> None:
     """A request's time-out is the remaining time of its record."""
     fetcher: Fetcher = bench.enricher._fetcher
     timeouts: list[float] = []

@@ -70,7 +70,7 @@ class TestOrder:
         assert order.place(3) == 2 * AGE + 3
 
     @pytest.mark.parametrize("last", [0, 30, AGE + 30])
-    def test_what_any_destination_holds(self, last: int) -> None:
+    def test_records_held_by_any_destination(self, last: int) -> None:
         """The latest age of any destination applies. A list below it belongs to an earlier storage."""
         order = Order(last, AGE + 50)
         assert (order.last, order.place(51)) == (max(last, AGE), AGE + 51)

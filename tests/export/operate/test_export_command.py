@@ -281,7 +281,7 @@ def test_no_permission(
     assert "Traceback" not in running.log
 
 
-def test_nobody_reads(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
+def test_no_reader(api_server: APIServer, export: Callable[..., Exporting], tmp_path: Path) -> None:
     """With a closed standard output, the export exits with status 141 and without a traceback."""
     config = configuration(api_server, tmp_path / "unused").replace(
         f'type = "file"\npath = {json.dumps(str(tmp_path / "unused"))}', 'type = "stdout"'

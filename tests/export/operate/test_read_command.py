@@ -314,7 +314,7 @@ def test_without_a_time(run: Run, tmp_path: Path) -> None:
     assert steps(run(path, "--json", "--duplicates", "--since", "9999d")[1]) == ["4"]
 
 
-def test_nobody_reads(archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_reader(archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A closed pipe ends the command silently with the status of SIGPIPE."""
     there, here = os.pipe()
     os.close(there)

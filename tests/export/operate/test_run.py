@@ -109,7 +109,7 @@ def test_a_signal_stops_it(number: signal.Signals, caplog: pytest.LogCaptureFixt
     assert caplog.records[-1].fields["read"] == 1234  # type: ignore[attr-defined]
 
 
-def test_what_is_left() -> None:
+def test_remaining_events() -> None:
     """The exit status is 1 if not everything was acknowledged in time."""
     assert run_export(parts(ScriptedExporter(left=3))) == UNACKNOWLEDGED
 

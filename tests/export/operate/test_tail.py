@@ -86,7 +86,7 @@ def test_streams() -> None:
     assert {"b"} <= set(shown) <= {"a", "b"}
 
 
-def test_nobody_reads() -> None:
+def test_no_reader() -> None:
     """A closed pipe ends all streams."""
 
     def show(record: Record) -> None:
@@ -557,7 +557,7 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.wire
 @pytest.mark.usefixtures("virtual_time")
-def test_nobody_answers(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_answer(api_server: APIServer, capsys: pytest.CaptureFixture[str]) -> None:
     """An unreachable cluster is an error after some retries."""
     path = str(api_server.kubeconfig())
     api_server.stop_listening()

@@ -30,7 +30,7 @@ def rvs(batch: Batch | None) -> list[int]:
     return [one.rv for one in batch.records]
 
 
-def test_nothing_is_due_of_nothing() -> None:
+def test_an_empty_queue_has_nothing_due() -> None:
     """Nothing is due without records and positions."""
     waiting = batcher()
     assert (waiting.take(1e9), waiting.due()) == (None, inf)
@@ -107,7 +107,7 @@ def test_one_resource_version_stays_together() -> None:
     assert rvs(waiting.take(0.0)) == [1, 2, 2]
 
 
-def test_what_a_route_leaves_out_moves_the_position() -> None:
+def test_records_left_out_by_a_route_move_the_position() -> None:
     """A chunk without records for the destination advances the position of the pending batch."""
     waiting = batcher()
     waiting.add(STREAM, records(1, 1), position(1), 0.0)

@@ -272,7 +272,7 @@ def test_drop(caplog: pytest.LogCaptureFixture) -> None:
     assert "dropped 3 records for archive: its queue is full and when_full is 'drop'" in caplog.messages
 
 
-def test_what_it_held_before() -> None:
+def test_earlier_content() -> None:
     """Records that the sink already holds are skipped, and its position never goes back."""
     sink = MemorySink(positions={STREAM: position(5)})
     with running_worker(sink, after=position(1)) as archive:
@@ -332,7 +332,7 @@ def test_one_that_drops_and_holds_nothing() -> None:
     assert (sink.rvs(), archive.statistics().already_stored, sink.asked) == ([1, 2], 0, 6)
 
 
-def test_one_that_never_says_what_it_holds() -> None:
+def test_a_sink_that_never_reports_a_position() -> None:
     """If a sink never returns its position, `retry_stop` applies to its batches as well."""
     sink = MemorySink(ask_faults=dict.fromkeys(range(1, 100), Retry("no connection")))
     letters = MemoryDeadLetters()
@@ -400,7 +400,7 @@ def test_a_sink_that_cannot_be_closed(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == ["closing archive raised OSError: gone"]
 
 
-def test_what_nothing_expected_is_told() -> None:
+def test_unexpected_faults_are_reported() -> None:
     """An unexpected error of the worker is passed to `fail`, and the sink is closed."""
     errors: list[BaseException] = []
     sink = MemorySink()

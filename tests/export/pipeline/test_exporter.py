@@ -323,7 +323,7 @@ def test_a_request_without_an_answer_does_not_hold_up_the_end() -> None:
     assert (sink.rvs(), run.left, run.error, export.statistics().streams[0].read) == ([*range(1, 11)], 0, None, 10)
 
 
-def test_what_was_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_for_records_already_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream whose records wait for space is not abandoned: they are written within the grace."""
     monkeypatch.setattr("kevents.export._pipeline.exporter._A_MOMENT", 0.01)
     gate = Gate(shut=True)

@@ -97,7 +97,7 @@ def test_closed_while_it_is_listed(tmp_path: Path, compress: Any, part: Path) ->
     assert read(tmp_path, deduplicate=False) == ids_of([1])
 
 
-def test_what_cannot_be_opened(tmp_path: Path) -> None:
+def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
     """A segment that cannot be opened is reported, and the others are read."""
     with closing(FileSink(tmp_path)) as sink:
         sink.write(batch([1]))

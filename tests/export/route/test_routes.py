@@ -184,7 +184,7 @@ def test_enriched() -> None:
     assert not goes(Route(to="a", enriched=False), {**EVENT, "kevents": {}})
 
 
-def test_what_is_not_there() -> None:
+def test_missing_objects() -> None:
     """A missing text is matched as an empty one."""
     body = without("source")
     assert goes(Route(to="a", component=""), body)
@@ -257,7 +257,7 @@ def test_explain() -> None:
     assert (everything.matched, everything.reasons) == (True, ("all = true",))
 
 
-def test_explain_what_is_not_there() -> None:
+def test_explain_missing_resources() -> None:
     """The explanation reports missing values and shortens long ones."""
     [answer] = Router([Route(to="a", labels={"x": "y"}, message="m", owner_name="o")]).explain(
         {**without("kevents"), "message": "m" * 500}

@@ -26,7 +26,7 @@ def letters(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-def test_what_is_written(path: Path) -> None:
+def test_written_fields(path: Path) -> None:
     """Each line is the unchanged record with the sink, the reason and the time added under `kevents`."""
     found = record(7)
     dead = DeadLetters(path, clock=lambda: AT + 5_000)

@@ -473,7 +473,7 @@ def test_without_obstore() -> None:
 
 
 @pytest.mark.parametrize("found", [b"<html>\n", b'{"kevents":7}\n', b"[]\n", b"\x1f\x8b\x08no gzip", b"\xff\n"])
-def test_what_lies_there_is_no_segment(found: bytes) -> None:
+def test_other_files_are_no_segments(found: bytes) -> None:
     """A foreign object under the key of a batch is reported and left unchanged."""
     store = MemoryStore()
     with closing(ObjectStoreSink(store, compress="none")) as sink:

@@ -70,7 +70,7 @@ def test_no_answer(api_server: APIServer, reader: ApiReader, fault: Any) -> None
     assert reader.get(PODS, JSON, 5.0).status == 200
 
 
-def test_nobody(api_server: APIServer, reader: ApiReader) -> None:
+def test_no_consumer(api_server: APIServer, reader: ApiReader) -> None:
     """A refused connection raises an error without retries."""
     api_server.stop_listening()
     with pytest.raises(UnavailableError, match="refused"):

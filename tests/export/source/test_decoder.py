@@ -113,7 +113,7 @@ def inmost(value: object) -> object:
     return value
 
 
-def test_what_lies_deep_is_null() -> None:
+def test_deep_values_become_null() -> None:
     """Values deeper than 64 levels become null. The rest is unchanged, including brackets in strings."""
     texts = ['}]"\\', "\\", "[" * 100, {"{[": "]"}]
     value = [*texts, nested(62, [[1], {"b": [2]}, 3]), nested(201, 0), *texts]

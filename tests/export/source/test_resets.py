@@ -97,7 +97,7 @@ class TestReset:
 class TestGap:
     """Events that several destinations miss have expired."""
 
-    def test_told_to_all(self) -> None:
+    def test_reported_to_all_sinks(self) -> None:
         """Every sink receives the gap, also the one that was ahead: it misses the same events."""
         clock = FakeClock()
         with APIServer(clock=clock, event_ttl=3600) as server:
