@@ -54,11 +54,13 @@ class Archive(FileSink):
             self.written.release()
 
 
-def put(server: APIServer, pod: dict[str, Any], name: str) -> None:
-    """Create an event about a pod."""
+def put(server: APIServer, pod: dict[str, Any], name: str, second: int) -> None:
+    """Create an event about a pod, at a time of its own: equal times are parsed once."""
     about = {"kind": "Pod", "apiVersion": "v1", "namespace": "default", "name": pod["metadata"]["name"]}
     about |= {key: pod["metadata"][key] for key in ("uid", "resourceVersion")}
-    server.create("v1", "events", {"metadata": {"name": name}, "involvedObject": about, "reason": "Test", "count": 1})
+    time = f"2026-07-24T09:00:{second:02d}Z"
+    event = {"metadata": {"name": name}, "involvedObject": about, "reason": "Test", "count": 1, "lastTimestamp": time}
+    server.create("v1", "events", event)
 
 
 def test_crossing(api_server: APIServer, tmp_path: Path) -> None:
@@ -78,10 +80,10 @@ def test_crossing(api_server: APIServer, tmp_path: Path) -> None:
         running = threading.Thread(target=exporter.run, name="run")
         running.start()
         for number in range(3):  # the first ones open the segment and fill the cache
-            put(api_server, pod, f"warm-{number}")
+            put(api_server, pod, f"warm-{number}", number)
             assert archive.written.acquire(timeout=PATIENCE)
         modules.on = True
-        put(api_server, pod, "traced")
+        put(api_server, pod, "traced", 59)
         assert archive.written.acquire(timeout=PATIENCE)
         modules.on = False
     finally:
