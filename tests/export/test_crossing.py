@@ -19,7 +19,7 @@ from tests.export.doubles import PATIENCE
 
 pytestmark = pytest.mark.wire
 PACKAGE = Path(kevents.__file__).parent
-ARCHITECTURE = PACKAGE.parent / "docs/architecture.md"
+ARCHITECTURE = Path(__file__).parents[2] / "docs/architecture.md"
 MOST = 16
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PACKAGE = Path(kevents.__file__).parent
-PAGE = PACKAGE.parent / "docs" / "architecture.md"
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 WARM_UP = 20
 
 
