@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -49,6 +51,7 @@ class Scripted:
         self.answers: list[Answer | None] = []
         self.requests: list[Asked] = []
         self.ports: list[int] = []  # the client's port of each connection
+        self.connections: list[socket.socket] = []
         self.over = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.server.daemon_threads = True
@@ -73,6 +76,7 @@ class Scripted:
 
             def setup(self) -> None:
                 outer.ports.append(self.client_address[1])
+                outer.connections.append(self.request)
                 super().setup()
 
             def answer(self) -> None:
@@ -102,8 +106,11 @@ class Scripted:
         return Handler
 
     def close(self) -> None:
-        """Stop the server."""
+        """Stop the server, and end the connections that clients keep: their threads would wait for a request."""
         self.over.set()
         self.server.shutdown()
+        for connection in self.connections:
+            with suppress(OSError):  # has ended
+                connection.shutdown(socket.SHUT_RDWR)
         self.server.server_close()
         self.thread.join()

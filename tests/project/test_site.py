@@ -19,6 +19,7 @@ ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 NEEDED: Final = ("sphinx", "myst_parser", "furo", "sphinx_copybutton")
 MISSING: Final = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.xdist_group("site")  # built once per process
 DOORS: Final = ["kevents"] + [
     module.name for module in pkgutil.walk_packages(kevents.__path__, "kevents.") if "._" not in module.name
 ]
