@@ -11,12 +11,8 @@ __all__ = ["measure", "table"]
 
 _ROWS: Final = {
     "event() in bursts": ("emit", "reference", "burst_us"),
-    "event() without a pause": ("emit", "reference", "sustained_us"),
     "identical -> patch": ("correlate", "identical"),
-    "identical -> skip": ("correlate", "skipped"),
-    "new messages -> aggregate": ("correlate", "messages"),
     "new objects -> create": ("correlate", "objects"),
-    "16 threads, until recorded": ("threads", "caller_us"),
     "16 threads, processor until handled": ("threads", "cpu_us"),
 }
 _TELL: Final = """\

@@ -1,4 +1,4 @@
-"""The asyncio API on a real API server: the README's example, many coroutines, and the faults of the threaded tests."""
+"""The asyncio API on a real API server: examples of the docs, many coroutines, and the faults of the threaded tests."""
 
 from __future__ import annotations
 
@@ -56,14 +56,13 @@ def asyncio_example(page: str) -> str:
 
 
 PAGES = {
-    "README.md": "the bucket is gone",
     "docs/aio.md": "the bucket is gone",
     "docs/events-v1.md": "no room in bucket b-1",
 }
 
 
 @pytest.mark.parametrize(("page", "text"), PAGES.items(), ids=PAGES)
-def test_the_lines_of_the_readme(server: RealServer, tmp_path: Path, page: str, text: str) -> None:
+def test_examples_of_the_docs(server: RealServer, tmp_path: Path, page: str, text: str) -> None:
     """The asyncio examples of the docs create their event on a real API server, without a warning."""
     namespace = faults.make_namespace(server)
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": namespace, "uid": "u"}}

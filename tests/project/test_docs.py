@@ -328,6 +328,14 @@ def test_modules_to_change() -> None:
         assert [name for name in spans(names) if not re.search(rf"\b{name}\b", code)] == [], path
 
 
+def test_packages() -> None:
+    """The architecture page lists exactly the packages of the code."""
+    listed = re.findall(r"^- `([\w/]+)`: ", section("docs/architecture.md", "Packages"), re.MULTILINE)
+    code = ROOT / "kevents"
+    expected = sorted(path.parent.relative_to(code).as_posix() for path in code.rglob("__init__.py"))
+    assert sorted([".", *listed]) == expected
+
+
 def test_picture_of_imports() -> None:
     """The import diagrams show the layers of the import contracts."""
     pictures = section("docs/architecture.md", "Packages").split("```")[1::2]
