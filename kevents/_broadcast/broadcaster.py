@@ -106,13 +106,10 @@ class WatcherPublisher:
             except RecursionError:
                 shared.postponed += ((self._published.add, ()),)
         if shared.postponed:
-            self._run_postponed()
-
-    def _run_postponed(self) -> None:
-        try:  # noqa: SIM105 - suppress() needs a frame
-            self.shared.run_postponed()
-        except RecursionError:  # a later call runs them
-            pass
+            try:  # noqa: SIM105 - suppress() needs a frame
+                shared.run_postponed()
+            except RecursionError:  # a later call runs them; raised, it would have the event published twice
+                pass
 
     def refuse(self, error: Exception, event: Event | None, logger: logging.Logger) -> None:
         """Count and log a call that made no event.
@@ -128,7 +125,10 @@ class WatcherPublisher:
         reason = reason_of(error)
         self._refused[reason].add()
         self.shared.postponed += ((self._report_refused, (reason, error, event, logger)),)
-        self._run_postponed()
+        try:  # noqa: SIM105 - suppress() needs a frame
+            self.shared.run_postponed()
+        except RecursionError:  # a later call runs them
+            pass
         strict = self._strict or (reason is DropReason.INTERNAL and self._drop_reporter.raise_internal)
         if strict and reason is not DropReason.RECURSION:
             raise error
