@@ -54,7 +54,7 @@ COMMANDS = [
     ["pytest"],
     ["pytest", "test_backups.py"],
 ]
-OTHER_CLIENTS = {"kr8s", "lightkube", "pykube"}
+OTHER_CLIENTS = {"httpx", "kr8s", "lightkube", "pykube"}
 PREAMBLE = 'import json, os; import tests.processes.patient; pod = json.loads(os.environ["POD"])\n'
 
 
