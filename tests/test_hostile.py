@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from kevents import CorrelatorOptions, DropReason, Event, EventBroadcaster, UnavailableError
+from kevents._runtime.reentrant import SHARED
 from tests.support.interrupts import interrupted, interrupted_after
 from tests.support.sinks import (
     PATIENCE,
@@ -187,6 +188,19 @@ def test_ctrl_c_after_any_built_in_function(call: str) -> None:
         assert "after" in subject.sink.messages
         subject.end()
     assert at > 10
+
+
+def test_recording_takes_no_lock() -> None:
+    """A call returns while another thread holds the lock, also the first one, which starts the workers."""
+    subject = Subject()
+    with SHARED.lock:
+        thread = threading.Thread(target=subject.record)
+        thread.start()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert subject.broadcaster.flush(PATIENCE)
+    assert subject.heard == ["m"]
+    subject.end()
 
 
 @pytest.fixture

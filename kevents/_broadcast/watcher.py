@@ -39,7 +39,6 @@ class State(Enum):
     """State of a worker. BATCHING: woken, and waiting a few milliseconds for more events."""
 
     ABSENT = "absent"
-    STARTING = "starting"
     AWAKE = "awake"
     IDLE = "idle"
     BATCHING = "batching"
@@ -112,8 +111,8 @@ class Worker:
     def start(self) -> None:
         """Start the thread. If no thread can be started, as during interpreter exit, the state stays ABSENT.
 
-        A call at the same time may start another thread, which ends at once. No lock excludes that, because Ctrl-C
-        could leave it locked.
+        A call at the same time may start another thread, which ends at once. No lock excludes that: since Python 3.14,
+        Ctrl-C can come between the call that takes a lock and the block that releases it.
         """
         if self._thread is not None:
             return
@@ -122,9 +121,6 @@ class Worker:
             thread = threading.Thread(target=self.run, name=self._name, daemon=True)
             spawn(thread, self.run)
             self._thread = thread
-            with self._shared.lock:
-                if self.state is State.ABSENT:
-                    self.state, self.asleep = State.STARTING, False
 
     def run(self) -> None:
         """Run the function in the calling thread, unless it has started elsewhere or ended."""
@@ -136,10 +132,14 @@ class Worker:
 
     def _claim(self) -> bool:
         with self._shared.lock:
-            if self.ended or self.state not in {State.ABSENT, State.STARTING}:
+            if self.ended or self.state is not State.ABSENT:
                 return False
             self.state, self.asleep = State.AWAKE, False
             return True
+
+    def is_started(self) -> bool:
+        """True if a thread runs or will run the function."""
+        return self.state is not State.ABSENT or self._thread is not None
 
     def owns_this_thread(self) -> bool:
         """True in the worker's thread."""
@@ -411,9 +411,9 @@ class QueueWatcher(ProcessBound, Watcher):
 
     def can_work(self) -> bool:
         """True if the worker runs or can be started, or there are no events for it."""
-        if self._queue and self._worker.state is State.ABSENT:
+        if self._queue and not self._worker.is_started():
             self._worker.start()
-        return not self._queue or self._worker.state is not State.ABSENT
+        return not self._queue or self._worker.is_started()
 
     def flush(self, deadline: float | None) -> bool:
         """Wait until all events offered so far have ended. False at the deadline and in the watcher's own thread."""
@@ -489,8 +489,8 @@ class QueueWatcher(ProcessBound, Watcher):
         if self._dropped or self.owns_this_thread():
             return 0  # its own thread cannot wait for itself; the work queue closes itself at the deadline
         with self._shared.lock:
-            self._wait_for(lambda: self._worker.ended or self._worker.state is State.ABSENT, deadline)
-        if self._worker.state is State.ABSENT:  # there were no events, or no thread could be started
+            self._wait_for(lambda: self._worker.ended or not self._worker.is_started(), deadline)
+        if not self._worker.is_started():  # there were no events, or no thread could be started
             self._worker.run()
         dropped = self.handler.stop(deadline if self._worker.ended else 0.0)
         self._drop_remaining(self.handler.accepted())
