@@ -142,8 +142,8 @@ class EventRecorder(BaseRecorder):
             action: Which action was taken, by convention one CamelCase word; not empty, cut to 128 bytes.
             note: Human-readable description: a text, or any object with a ``__str__``; cut to 1024 bytes.
             related: A second object. It is left out if no reference can be made from it.
-            annotations: Of the event.
-            labels: Of the event.
+            annotations: Annotations of the event.
+            labels: Labels of the event.
         """
         publisher = self._publisher
         try:

@@ -293,8 +293,8 @@ class EventRecorder(BaseRecorder):
                 recorded as ``Warning``, with a log line.
             reason: Why the event happened, by convention one CamelCase word.
             message: Human-readable description: a text, or any object with a ``__str__``.
-            annotations: Of the event.
-            labels: Of the event.
+            annotations: Annotations of the event.
+            labels: Labels of the event.
             related: A second object. It is left out, with a log line, if no reference can be made from it.
             action: Which action was taken, by convention one CamelCase word. Neither ``related`` nor ``action`` decides
                 whether two events are the same.
@@ -465,7 +465,7 @@ class BoundRecorder(_Hinted, ProcessBound):
 
         Args:
             name: The first part of the reasons, one CamelCase word.
-            message: What the work is.
+            message: A description of the work.
         """
         self.normal(f"{name}Started", message)
         begun = monotonic()

@@ -42,7 +42,7 @@ from kevents.exceptions import UnavailableError
 CONTENT_TYPES: Final = {"POST": "application/json", "PATCH": "application/strategic-merge-patch+json"}
 _PORTS: Final = {"http": 80, "https": 443}
 _ILLEGAL: Final = re.compile(r"[\r\n\0]|[^\x00-\xff]")
-"""What a header cannot hold."""
+"""Characters that a header cannot hold."""
 
 
 def events_path(api_group: str, namespace: str, name: str = "") -> str:
@@ -195,7 +195,7 @@ class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
         timeout: Seconds to connect.
 
     Attributes:
-        prefix: What stands before the path in a request.
+        prefix: The part of a request's target before the path of the API.
         headers: The headers of every request, as lines.
 
     Raises:
