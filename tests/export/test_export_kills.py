@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from tests.export.doubles import PATIENCE
 from tests.export.held import ids_in_folder, ids_in_store
 from tests.export.moto import Moto
 from tests.export.products import Elasticsearch
+from tests.export.receiver import Answer, Asked
 from tests.processes.export_whole import LARGEST_BATCH
 
 KILLS = int(os.environ.get("KILLS", "40"))
@@ -244,7 +246,7 @@ def test_killed_with_a_bucket(server: APIServer, tmp_path: Path, hook: Hook, mot
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_with_elasticsearch(server: APIServer, tmp_path: Path, hook: Hook) -> None:
-    """Elasticsearch stores every event as one document after the number of kills in `KILLS`. Batches are repeated."""
+    """Elasticsearch stores every event as one document after the number of kills in `KILLS`."""
     with closing(Elasticsearch()) as elastic:
         sinks = {
             "elastic": f"Checkpointed(ElasticsearchSink({elastic.url!r}), {str(tmp_path / 'elastic.json')!r})",
@@ -252,7 +254,48 @@ def test_killed_with_elasticsearch(server: APIServer, tmp_path: Path, hook: Hook
         }
         happened = killed(server, sinks, KILLS, hook)
         assert sorted(elastic.created) == happened
-        assert elastic.conflicts > 0
+
+
+class KillingElasticsearch(Elasticsearch):
+    """Kills the export that sends the first batch, after its documents are stored and before the answer.
+
+    Attributes:
+        victim: Receives the process id of the export.
+    """
+
+    def __init__(self) -> None:
+        """Start the server."""
+        self.victim: queue.SimpleQueue[int] = queue.SimpleQueue()
+        super().__init__()
+
+    def take(self, asked: Asked, body: bytes) -> Answer:
+        """Create documents."""
+        first = not self.created
+        answer = super().take(asked, body)
+        if first:
+            os.kill(self.victim.get(timeout=PATIENCE), signal.SIGKILL)
+        return answer
+
+
+@pytest.mark.slow
+def test_killed_before_the_answer(server: APIServer, tmp_path: Path) -> None:
+    """An export that is killed between a stored batch and its answer sends the batch again. No document is doubled."""
+    for number in range(4):
+        happen(server, number)
+    with closing(KillingElasticsearch()) as elastic:
+        sink = f"Checkpointed(ElasticsearchSink({elastic.url!r}), {str(tmp_path / 'elastic.json')!r})"
+        with lives(server, {"elastic": sink}) as exports:
+            elastic.victim.put(exports.begin())
+            assert exports.end() == -signal.SIGKILL
+            stored = len(elastic.created)
+            revisions = sorted(
+                (event["metadata"] for event in server.events()), key=lambda one: int(one["resourceVersion"])
+            )
+            exports.begin(upto={one["namespace"]: int(one["resourceVersion"]) for one in revisions})
+            assert exports.end() == 0
+        assert stored > 0
+        assert elastic.conflicts == stored
+        assert sorted(elastic.created) == sorted(f"{one['uid']}:{one['resourceVersion']}" for one in revisions)
 
 
 def doubled(heard: list[tuple[int, str]]) -> Counter[int]:
