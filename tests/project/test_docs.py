@@ -32,6 +32,7 @@ from kevents._delivery.drop_reporter import ADVICE
 from kevents.export._config.file import parse
 from kevents.testing import APIServer, FakeSink
 from tests import simulation
+from tests.support.programs import Programs
 from tests.support.real_server import RealServer
 
 if sys.version_info >= (3, 11):
@@ -54,6 +55,7 @@ COMMANDS = [
     ["pytest"],
     ["pytest", "test_backups.py"],
 ]
+Run = Callable[[str], subprocess.CompletedProcess[str]]
 OTHER_CLIENTS = {"httpx", "kr8s", "lightkube", "pykube"}
 PREAMBLE = 'import json, os; import tests.processes.patient; pod = json.loads(os.environ["POD"])\n'
 
@@ -114,31 +116,28 @@ def blocks(*languages: str) -> list[Any]:
 # -- examples --------------------------------------------------------------------------------------------------------
 
 
-def run(server: APIServer, code: str, path: Path) -> subprocess.CompletedProcess[str]:
-    """Run an example in its own process. ``pod`` is an object that the server holds."""
-    spec = {"containers": [{"name": "app", "image": "app:1"}]}
-    pod = server.create("v1", "pods", {"metadata": {"name": "web-0", "namespace": "default"}, "spec": spec})
-    path.write_text(PREAMBLE + code.replace("timeout=10)", "timeout=100)"), encoding="utf-8")
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {"KUBECONFIG": str(server.kubeconfig()), "POD": json.dumps(pod), "PYTHONPATH": paths}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", str(path)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
+@pytest.fixture
+def run(api_server: APIServer, programs: Programs, tmp_path: Path) -> Run:
+    """Runs an example in its own process. ``pod`` is an object that the API server holds."""
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        spec = {"containers": [{"name": "app", "image": "app:1"}]}
+        pod = api_server.create("v1", "pods", {"metadata": {"name": "web-0", "namespace": "default"}, "spec": spec})
+        path = tmp_path / "example.py"
+        path.write_text(PREAMBLE + code.replace("timeout=10)", "timeout=100)"), encoding="utf-8")
+        return programs.run(path, api_server.kubeconfig(), tmp_path, POD=json.dumps(pod))
+
+    return run
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("python") if "analysis" not in str(block.id)])
-def test_example(block: Block, api_server: APIServer, tmp_path: Path) -> None:
+def test_example(block: Block, api_server: APIServer, run: Run) -> None:
     """Each Python block runs by itself without a warning. With the official client it leaves events at the server."""
     if re.search(r"\baio\b", block.code):
         pytest.importorskip("kubernetes.aio", reason="this version of the client has no asyncio API")
     for name in OTHER_CLIENTS & set(re.findall(r"^(?:import|from) (\w+)", block.code, re.MULTILINE)):
         pytest.importorskip(name, reason="needs the extra test-clients")
-    done = run(api_server, block.code, tmp_path / "example.py")
+    done = run(block.code)
     assert done.returncode == 0, done.stderr
     # asyncio's debug mode reports slow steps by the wall clock, and a busy machine has many.
     expected = re.compile(r"dropped an event about .*, invalid_type: |Executing <")
@@ -151,10 +150,10 @@ def test_example(block: Block, api_server: APIServer, tmp_path: Path) -> None:
     assert bool(api_server.events()) == writes
 
 
-def test_first_event(api_server: APIServer, tmp_path: Path) -> None:
+def test_first_event(api_server: APIServer, run: Run) -> None:
     """The first example of the README creates exactly the event that the page describes."""
     first = next(param.values[0] for param in blocks("python") if param.values[0].page.name == "README.md")
-    done = run(api_server, first.code, tmp_path / "example.py")
+    done = run(first.code)
     assert (done.returncode, done.stderr) == (0, "")
     [event] = api_server.events()
     expected = ("Warning", "BackupFailed", "the bucket is gone", 1, "backup-operator")
@@ -178,10 +177,10 @@ def test_first_event_on_a_real_server(real_server: RealServer, tmp_path: Path) -
     assert "the bucket is gone" in {event["message"] for event in items}
 
 
-def test_shown_output(api_server: APIServer, tmp_path: Path) -> None:
+def test_shown_output(api_server: APIServer, run: Run) -> None:
     """The second example of the README creates the rows that its kubectl output shows."""
     second = [param.values[0] for param in blocks("python") if param.values[0].page.name == "README.md"][1]
-    assert run(api_server, second.code, tmp_path / "example.py").returncode == 0
+    assert run(second.code).returncode == 0
     shown = section("README.md", "What it looks like")
     for event in api_server.events():
         assert len(re.findall(rf"{event['type']} +{event['reason']} .*{event['message']}", shown)) == 2
@@ -189,20 +188,20 @@ def test_shown_output(api_server: APIServer, tmp_path: Path) -> None:
     assert sorted(event["reason"] for event in api_server.events()) == ["BackupFailed", "BackupStarted"]
 
 
-def test_landing_page(api_server: APIServer, tmp_path: Path) -> None:
+def test_landing_page(api_server: APIServer, run: Run) -> None:
     """The example of the landing page makes the one row that its output of kubectl shows."""
     first = next(param.values[0] for param in blocks("python") if param.values[0].page.name == "index.md")
-    assert run(api_server, first.code, tmp_path / "example.py").returncode == 0
+    assert run(first.code).returncode == 0
     [event] = api_server.events()
     about = f"{event['type']} +{event['reason']} +configmap/{event['involvedObject']['name']} +"
     row = rf"{about}{event['source']['component']} +{event['message']} +\d+s +{event['count']} "
     assert re.search(row, text_of("docs/index.md"))
 
 
-def test_sigterm_recipe(api_server: APIServer, tmp_path: Path) -> None:
+def test_sigterm_recipe(api_server: APIServer, run: Run) -> None:
     """With the recipe for SIGTERM, pending events are delivered on that signal."""
     [recipe] = [param.values[0] for param in blocks("python") if "SIGTERM" in param.values[0].code]
-    done = run(api_server, recipe.code, tmp_path / "example.py")
+    done = run(recipe.code)
     assert (done.returncode, done.stderr) == (0, "")
     assert [event["reason"] for event in api_server.events()] == ["Started"]
 

@@ -21,12 +21,14 @@ import kevents
 from kevents.export import read_records
 from tests.export.moto import HOW_TO_GET, SECRET, program, served
 from tests.support.polling import poll
+from tests.support.programs import Programs
 from tests.support.real_server import RealServer
 
 if TYPE_CHECKING:
     from kevents.testing import APIServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+Run = Callable[..., subprocess.CompletedProcess[str]]
 DEADLINE: Final = 60.0
 MINIMAL = [("Pod/web-0", "Normal", "Greeted", "hello from Python", "minimal-example", "")]
 BATCH_JOB = [
@@ -55,19 +57,17 @@ def surroundings(kubeconfig: Path, **environment: str) -> dict[str, str]:
     return {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(EXAMPLES.parent), **environment}
 
 
-def run(example: str, kubeconfig: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run an example with a kubeconfig; warnings are errors."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / example)],
-        env=surroundings(kubeconfig, **environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@pytest.fixture
+def run(programs: Programs, tmp_path: Path) -> Run:
+    """Runs an example with a kubeconfig and more environment variables."""
+
+    def run(example: str, kubeconfig: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        return programs.run(EXAMPLES / example, kubeconfig, tmp_path, **variables)
+
+    return run
 
 
-def run_batch_job(kubeconfig: Path, namespace: str) -> subprocess.CompletedProcess[str]:
+def batch_job(run: Run, kubeconfig: Path, namespace: str) -> subprocess.CompletedProcess[str]:
     """Run the batch job with the environment of its pod template."""
     return run("batch_job.py", kubeconfig, JOB_NAME="tonight", POD_NAMESPACE=namespace, POD_NAME="tonight-x")
 
@@ -125,7 +125,7 @@ def real_events(server: RealServer, namespace: str, component: str) -> list[tupl
 
 
 @pytest.mark.wire
-def test_minimal(api_server: APIServer) -> None:
+def test_minimal(api_server: APIServer, run: Run) -> None:
     """The smallest example delivers its event before it ends."""
     done = run("minimal.py", api_server.kubeconfig())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -133,7 +133,7 @@ def test_minimal(api_server: APIServer) -> None:
 
 
 @pytest.mark.wire
-def test_minimal_without_a_server(api_server: APIServer) -> None:
+def test_minimal_without_a_server(api_server: APIServer, run: Run) -> None:
     """The smallest example reports an event that it could not deliver."""
     path = api_server.kubeconfig()
     api_server.stop_listening()
@@ -144,17 +144,17 @@ def test_minimal_without_a_server(api_server: APIServer) -> None:
 
 
 @pytest.mark.wire
-def test_batch_job(api_server: APIServer) -> None:
+def test_batch_job(api_server: APIServer, run: Run) -> None:
     """The job's events are about the Job in its environment. The failure is a Warning, and is logged as well."""
     api_server.create_namespace("jobs")
-    done = run_batch_job(api_server.kubeconfig(), "jobs")
+    done = batch_job(run, api_server.kubeconfig(), "jobs")
     assert done.returncode == 1
     assert done.stderr.count("Event(ObjectReference(kind='Job'") == 3
     assert told(api_server.events("jobs")) == BATCH_JOB
 
 
 @pytest.mark.wire
-def test_client_go(api_server: APIServer) -> None:
+def test_client_go(api_server: APIServer, run: Run) -> None:
     """The program ported from Go creates and logs the same events as the original."""
     done = run("client_go.py", api_server.kubeconfig(), POD_NAME="checker-0")
     assert done.returncode == 0, done.stderr
@@ -295,7 +295,7 @@ def test_service(api_server: APIServer, preload: list[str]) -> None:
 
 
 @pytest.mark.e2e
-def test_client_go_on_a_real_server(real_server: RealServer) -> None:
+def test_client_go_on_a_real_server(real_server: RealServer, run: Run) -> None:
     """A real API server accepts the events of the program ported from Go."""
     assert run("client_go.py", real_server.kubeconfig(), POD_NAME="checker-0").returncode == 0
     assert real_events(real_server, "default", "checker") == CLIENT_GO
@@ -309,16 +309,16 @@ def test_asyncio_controller_on_a_real_server(real_server: RealServer) -> None:
 
 
 @pytest.mark.e2e
-def test_minimal_on_a_real_server(real_server: RealServer) -> None:
+def test_minimal_on_a_real_server(real_server: RealServer, run: Run) -> None:
     """A real API server accepts the event of the smallest example."""
     assert run("minimal.py", real_server.kubeconfig()).returncode == 0
     assert real_events(real_server, "default", "minimal-example") == MINIMAL
 
 
 @pytest.mark.e2e
-def test_batch_job_on_a_real_server(real_server: RealServer) -> None:
+def test_batch_job_on_a_real_server(real_server: RealServer, run: Run) -> None:
     """A real API server accepts the events of the job, whose user may only create and patch events."""
-    assert run_batch_job(real_server.kubeconfig("recorder"), "default").returncode == 1
+    assert batch_job(run, real_server.kubeconfig("recorder"), "default").returncode == 1
     assert real_events(real_server, "default", "batch-job") == BATCH_JOB
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kevents.testing._apiserver.server import APIServer
+from tests.support.programs import Programs, started_programs
 from tests.support.real_server import RealServer, required_assets
 from tests.support.subjects import EmbeddedSubject, RealSubject, Wire
 
@@ -74,6 +75,13 @@ def api_server() -> Iterator[APIServer]:
     """An embedded API server for one test."""
     with APIServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Programs]:
+    """Runs Python programs, one at a time."""
+    with started_programs() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
