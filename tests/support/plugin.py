@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,13 @@ SHARED = ("real_server", "moto")
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Use one process per core for folders, and this process for named files.
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Use two processes per core for folders, because many tests wait, and this process for named files.
 
     Starting a worker takes longer than running most files.
     """
     named = any(".py" in argument for argument in config.args)
-    return 0 if named or config.option.collectonly else None
+    return 0 if named or config.option.collectonly else 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)
