@@ -237,7 +237,7 @@ class EventRecorder(BaseRecorder):
         related: object = None,
         action: str | None = None,
     ) -> None:
-        """Record an event in the order of core/v1. The API needs an action; by default it is the reason."""
+        """Record an event in the order of core/v1. The API needs an action. By default it is the reason."""
         self.event(
             object,
             eventtype,

@@ -76,9 +76,9 @@ def install(
     your modules, so that the events they record are delivered too.
 
     Args:
-        component: The component of the events' source; its host is the pod's name.
+        component: The component of the events' source. Its host is the pod's name.
         broadcaster: A broadcaster with your options; a sink is started on it here.
-        registry: kopf's registry; None: the default one, as for ``@kopf.on``.
+        registry: kopf's registry. None: the default one, as for ``@kopf.on``.
         silence_kopf: Switch off kopf's own posting of events (``settings.posting.enabled``).
 
     Raises:
@@ -117,7 +117,7 @@ class KopfRecorder(EventRecorder):
     the program has loaded a configuration into the official client. No other identity is ever used.
 
     Args:
-        component: The component of the events' source; its host is the pod's name.
+        component: The component of the events' source. Its host is the pod's name.
         broadcaster: A broadcaster with your options. A sink is started on it here and shared by all its recorders.
 
     Raises:
@@ -303,8 +303,11 @@ _log: Final = logging.getLogger("kevents")
 class LoginSink(CoreV1EventSink):
     """Writes events with kopf's credentials, over connections of its own.
 
-    They are those of a login handler that calls :meth:`KopfRecorder.logged_in`; else those that kopf's login has loaded
-    into the official client; else those of kopf's own login without a client.
+    It uses the first of these credentials that exists:
+
+    1. those of a login handler that calls :meth:`KopfRecorder.logged_in`
+    2. those that kopf's login has loaded into the official client
+    3. those of kopf's own login without a client
 
     Attributes:
         registry: kopf's registry, which has the login handlers.

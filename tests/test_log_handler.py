@@ -187,7 +187,7 @@ def test_name_of_a_component(api_server: APIServer, monkeypatch: pytest.MonkeyPa
     ids=["None", "number", "broadcaster", "bound"],
 )
 def test_no_recorder(recorder: Any) -> None:
-    """What is no recorder is refused when the handler is made, not with each record."""
+    """Anything but a recorder is refused when the handler is made, not with each record."""
     with pytest.raises(TypeError, match=r"^recorder must be a recorder or a component's name, not "):
         EventLogHandler(recorder)
 

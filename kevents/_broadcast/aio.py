@@ -72,7 +72,7 @@ class Watcher(ProcessBound):
             timeout: Seconds after which the remaining events are dropped.
 
         Returns:
-            Number of dropped events; 0 at once in the watcher's own thread or tasks, which cannot wait for themselves.
+            Number of dropped events. 0 at once in the watcher's own thread or tasks, which cannot wait for themselves.
         """
         bind(self._watcher)
         if self._watcher.owns_this_thread():
@@ -160,7 +160,7 @@ class StreamHandler(CallHandler):
             self._reader = None if task is None else weakref.ref(task)
 
     async def next(self) -> Event | None:
-        """The next event; None after the last."""
+        """The next event. None after the last."""
         while True:
             with self._changed:
                 if self._events:
@@ -317,7 +317,7 @@ class AsyncBroadcaster(ProcessBound, Generic[E]):
         It can be cancelled, for example by ``asyncio.wait_for``.
 
         Args:
-            timeout: Seconds; None for no timeout.
+            timeout: Seconds. None for no timeout.
 
         Returns:
             True if each was delivered, or dropped for a reason. False at the timeout, and at once where the caller
@@ -352,7 +352,7 @@ class AsyncBroadcaster(ProcessBound, Generic[E]):
             timeout: Seconds after which the remaining events are dropped and running requests cancelled.
 
         Returns:
-            Number of dropped events over all watchers; 0 if another call reports them, and at once in a sink.
+            Number of dropped events over all watchers. 0 if another call reports them, and at once in a sink.
         """
         self._bind()
         deadline = monotonic() + timeout

@@ -215,7 +215,7 @@ class WatcherPublisher:
         The next call continues a shutdown that Ctrl-C interrupted or that began in a watcher's own thread.
 
         Returns:
-            Number of dropped events; 0 if another caller reports them.
+            Number of dropped events. 0 if another caller reports them.
         """
         try:
             while not self.begin_shutdown(deadline):
@@ -435,7 +435,7 @@ class Broadcaster(ProcessBound, Generic[E]):
         """Wait until every event recorded before the call has ended, in every watcher.
 
         Args:
-            timeout: Seconds; None for no timeout.
+            timeout: Seconds. None for no timeout.
 
         Returns:
             True if each was delivered, or dropped for a reason. False at the timeout, and at once in a thread of one
@@ -453,7 +453,7 @@ class Broadcaster(ProcessBound, Generic[E]):
             timeout: Seconds after which the remaining events are dropped.
 
         Returns:
-            Number of dropped events over all watchers; 0 if another call reports them.
+            Number of dropped events over all watchers. 0 if another call reports them.
         """
         return self._publisher.shutdown(monotonic() + timeout)
 
@@ -479,7 +479,7 @@ class EventBroadcaster(Broadcaster[Event]):
     first event.
 
     Args:
-        correlator_options: For every sink; None for client-go's defaults.
+        correlator_options: The options of every sink's correlator. None for client-go's defaults.
         sleep_duration: Longest pause in seconds between two attempts to write an event. The server or a ``retry_wait``
             may ask for longer ones.
         queue_length: Number of events that the queue of each watcher holds. Further ones are dropped and counted.
@@ -489,7 +489,7 @@ class EventBroadcaster(Broadcaster[Event]):
         clock: Nanoseconds since the epoch, for the names and times of events.
         strict: Whether recorders raise errors instead of logging them. Meant for tests.
         on_drop: Called with reason, event (or None) and number of recorded events for every loss except ``recursion``.
-        max_message_bytes: Longer messages are cut; None: only those that the API server can never store.
+        max_message_bytes: Longer messages are cut. None: only those that the API server can never store.
 
     Raises:
         ValueError: If an option is out of range or of the wrong type.

@@ -65,7 +65,7 @@ def get_recorder(source: EventSource | str) -> EventRecorder:
 
 
 def shutdown(timeout: float = 5.0) -> int:
-    """Deliver what the recorders of :func:`get_recorder` have recorded, and end their broadcaster.
+    """Deliver the pending events of the recorders of :func:`get_recorder`, and end their broadcaster.
 
     Later events of these recorders are dropped with the reason ``shutdown``. The next call of ``get_recorder`` makes a
     new broadcaster. Without a broadcaster nothing happens.
@@ -86,10 +86,10 @@ def own_pod() -> ObjectReference:
     """The pod in which this process runs, from the variables ``POD_NAME``, ``POD_NAMESPACE`` and ``POD_UID``.
 
     Without ``POD_NAMESPACE``, the namespace of the pod's service account is used. Without ``POD_UID``, the reference
-    has no uid; ``kubectl describe pod`` then does not list its events, and a log line says so.
+    has no uid. ``kubectl describe pod`` then does not list its events, and this is logged.
 
     Raises:
-        InvalidReferenceError: Name or namespace is not known; the text says what to add to the pod's manifest.
+        InvalidReferenceError: The name or the namespace is not known. The text says what to add to the pod's manifest.
 
     .. versionadded:: 0.1
     """

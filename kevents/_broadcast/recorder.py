@@ -449,7 +449,7 @@ class BoundRecorder(_Hinted, ProcessBound):
 
     @never_raises
     def exception(self, reason: str, error: BaseException | None = None) -> None:
-        """Record an error as a ``Warning`` event; by default the exception that is being handled."""
+        """Record an error as a ``Warning`` event. By default the exception that is being handled."""
         self.event(EVENT_TYPE_WARNING, reason, text_of_error(error))
 
     def for_object(self, object: object) -> BoundRecorder:  # noqa: A002
@@ -478,7 +478,7 @@ class BoundRecorder(_Hinted, ProcessBound):
 
 
 def text_of_error(error: BaseException | None) -> str:
-    """Type and text of an error, by default of the exception that is being handled; empty without one."""
+    """Type and text of an error, by default of the exception that is being handled. Empty without one."""
     error = sys.exc_info()[1] if error is None else error
     return "" if error is None else format_error(error)
 

@@ -375,7 +375,7 @@ class QueueWatcher(ProcessBound, Watcher):
         self._report_dropped(events)
 
     def _next_events(self) -> list[Event]:
-        """The next events; empty at the end."""
+        """The next events. Empty at the end."""
         while True:
             events = self._take()
             if events or self._complete:
@@ -442,7 +442,7 @@ class QueueWatcher(ProcessBound, Watcher):
 
         Args:
             target: The value that :meth:`flushing` gave.
-            deadline: In monotonic seconds; None for no deadline.
+            deadline: The monotonic time in seconds. None for no deadline.
             cancelled: Ends the wait when it returns True. Called on every change.
 
         Returns:

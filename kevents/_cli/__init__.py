@@ -1,1 +1,1 @@
-"""The command ``kevents``. Begin with ``main.py``; ``arguments.py`` has all options and help texts."""
+"""The command ``kevents``. Begin with ``main.py``, which has all options and help texts."""

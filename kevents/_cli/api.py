@@ -44,11 +44,11 @@ class FailingError(ClusterError):
 
 
 def connect(path: str, context: str) -> Any:  # noqa: ANN401 - the official client has no usable types
-    """Return an ``ApiClient`` without connecting; by default in-cluster, else of the usual kubeconfig.
+    """Return an ``ApiClient`` without connecting. By default in-cluster, else of the usual kubeconfig.
 
     Args:
-        path: A kubeconfig; empty for the default.
-        context: A context of the kubeconfig; empty for the current one.
+        path: A kubeconfig. Empty for the default.
+        context: A context of the kubeconfig. Empty for the current one.
 
     Raises:
         KubeconfigError: If the kubeconfig is unusable, or there is none.
@@ -66,7 +66,7 @@ class Api:
 
     Args:
         client: The client.
-        kubeconfig: Its kubeconfig, for errors; empty for the default configuration.
+        kubeconfig: Its kubeconfig, for errors. Empty for the default configuration.
         permission: The advice for a user who lacks a permission.
     """
 

@@ -361,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: Without the program's name; None for those of the process.
+        arguments: Without the program's name. None for those of the process.
 
     Returns:
         The exit status.

@@ -2,5 +2,5 @@
 
 Only this package and ``kevents.export`` import a Kubernetes client. Begin with ``sync.py``, the sinks for threads: they
 send over their own connections (``direct.py``, ``endpoint.py``), or through the official client (``client.py``).
-``aio.py`` has the sinks for asyncio; ``transport.py`` has what all of them need of HTTP.
+``aio.py`` has the sinks for asyncio, ``transport.py`` the parts of HTTP that all of them share.
 """

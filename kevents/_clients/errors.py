@@ -35,7 +35,7 @@ def client_errors() -> Iterator[None]:
     other error becomes an :class:`~kevents.UnavailableError`. It works in coroutines too.
 
     Raises:
-        SinkError: In place of the client's error. Its text holds no credentials of the request.
+        SinkError: It replaces the client's error. Its text holds no credentials of the request.
 
     .. versionadded:: 0.1
     """

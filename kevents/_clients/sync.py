@@ -69,7 +69,7 @@ class ClientEventSink(ProcessBound):
     api_group: ClassVar[str]
 
     def __init__(self, api: object = None, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
-        """Import what is needed; do not connect."""
+        """Import the official client if it is needed. Make no connection."""
         self._timeout = checked_timeout(request_timeout)
         self._transport: ClientTransport | DirectTransport
         if api is not None:

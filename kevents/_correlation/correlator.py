@@ -38,9 +38,9 @@ V = TypeVar("V")
 
 
 class LRU(Generic[K, V]):
-    """At most ``maxsize`` values; reading counts as use (client-go: ``lru.Cache``). Not thread-safe.
+    """At most ``maxsize`` values. Reading counts as use (client-go: ``lru.Cache``). Not thread-safe.
 
-    Keys never share a value: the value tells whether its key is already the most recently used, which is the usual case
+    Keys never share a value. A look at the value shows whether its key is already the most recently used, as is usual
     for repeated events.
     """
 
@@ -319,7 +319,7 @@ class TokenBucket:
         """Reserve the next token for a catch-up. Returns the nanoseconds until there is one.
 
         A reservation never holds back an event: :meth:`try_accept` ignores it. It delays later reservations, until the
-        bucket has refilled what it would hold without the catch-ups.
+        bucket is as full as it would be without the catch-ups.
         """
         self._reserved += self._limit.interval
         return max(0, self._reserved - self._credit)
@@ -389,7 +389,7 @@ class EventCorrelateResult:
     __slots__ = ("event",)
 
     def __init__(self, event: Event | None) -> None:
-        """Store the event; None means skip."""
+        """Store the event. None means skip."""
         self.event: Final = event
 
     @property
@@ -531,7 +531,7 @@ class CoreDecider(EventCorrelator):
     """Decides on core/v1 events with a correlator.
 
     Args:
-        options: For the correlator.
+        options: The correlator's options.
         max_message_bytes: Longer messages are cut. None: only those that the API server can never store.
     """
 

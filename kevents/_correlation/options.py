@@ -67,11 +67,11 @@ class CorrelatorOptions:
 
     Args:
         lru_cache_size: Maximum number of keys in each of the three caches.
-        burst_size: Number of events with one spam key that pass at once; None disables the filter.
+        burst_size: Number of events with one spam key that pass at once. None disables the filter.
         qps: Events a second with one spam key that pass in the long run.
         key_func: Returns the aggregate key of an event, and the local key that distinguishes similar events.
         message_func: Returns the message of a combined event.
-        max_events: Number of different local keys from which on similar events are combined; None disables combining.
+        max_events: Number of different local keys from which on similar events are combined. None disables combining.
         max_interval_in_seconds: An aggregate without events for longer than this starts anew.
         count_identical: Whether a repeated event increments a count. Otherwise each event is written on its own.
         spam_key_func: Returns the key of an event's rate limit.

@@ -94,7 +94,7 @@ class _Series:
         self.waiting = False
 
     def add(self, now: float, options: SeriesOptions) -> float | None:
-        """Count another occurrence. Returns when to write it; None means at once."""
+        """Count another occurrence. Returns when to write it. None means at once."""
         self.count += 1
         self.seen = now
         if self.waiting and now >= self.next_write:  # the delayed write was made then

@@ -75,7 +75,7 @@ class Dispatcher:
         backlog_bytes: The most bytes of memory of all pending events.
         max_age: Seconds until a pending write expires.
         sleep_duration: The longest pause between two tries that kevents chooses, in seconds.
-        retry_wait: A tenacity wait; None: :func:`default_retry_wait`.
+        retry_wait: A tenacity wait. None: :func:`default_retry_wait`.
         on_change: Called under the lock when the senders should look again; must not block.
     """
 

@@ -83,7 +83,7 @@ class Handler:
         """In a forked child: start afresh."""
 
     def accepted(self) -> int | None:
-        """The number of events that the handler counts itself; None if it counts none."""
+        """The number of events that the handler counts itself. None if it counts none."""
         return None
 
     def owns_this_thread(self) -> bool:

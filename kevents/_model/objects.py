@@ -64,7 +64,7 @@ class ObjectReference:
         api_version: ``v1``, ``apps/v1``.
         namespace: Empty for a cluster-scoped object.
         name: The object's name.
-        uid: The object's uid; empty when unknown, never invented.
+        uid: The object's uid. Empty when unknown, never invented.
         resource_version: The version the caller read.
         field_path: The part of the object, as in ``spec.containers{app}``.
 
@@ -199,8 +199,8 @@ class Event:
         annotations: Annotations of the API object.
         labels: Labels of the API object.
         count: The number of occurrences.
-        first_time: The first occurrence, in nanoseconds since the epoch; default ``time``.
-        name: The API object's name; default a name made from reference and serial.
+        first_time: The first occurrence, in nanoseconds since the epoch. Default ``time``.
+        name: The API object's name. Default a name made from reference and serial.
         action: The action taken or failed, one CamelCase word by convention. No part of the event's identity.
         related: A second object involved. No part of the event's identity.
 
@@ -416,8 +416,8 @@ class SeriesEvent(Event):
         annotations: Annotations of the API object.
         labels: Labels of the API object.
         count: The number of occurrences.
-        first_time: The first occurrence, in nanoseconds since the epoch; default ``time``.
-        name: The API object's name; default a name made from reference and serial.
+        first_time: The first occurrence, in nanoseconds since the epoch. Default ``time``.
+        name: The API object's name. Default a name made from reference and serial.
 
     .. versionadded:: 0.1
     """

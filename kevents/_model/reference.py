@@ -2,11 +2,11 @@
 
 No client library is imported: objects are recognised by their keys and attributes, in this order:
 
-1. kevents' own ``ObjectReference``, used unchanged;
-2. a mapping with ``metadata``: a manifest, ``to_dict()`` of a model, a kopf ``Body``; camelCase before snake_case;
-3. an object, not a mapping, with a manifest in ``.raw`` (kr8s) or ``.obj`` (pykube-ng);
-4. a mapping or an object without ``metadata`` but with kind and name: a reference of another library;
-5. an object with ``metadata``, and ``api_version`` or ``apiVersion``, and ``kind``.
+1. kevents' own ``ObjectReference``, used unchanged.
+2. A mapping with ``metadata``: a manifest, ``to_dict()`` of a model, a kopf ``Body``. camelCase before snake_case.
+3. An object, not a mapping, with a manifest in ``.raw`` (kr8s) or ``.obj`` (pykube-ng).
+4. A mapping or an object without ``metadata`` but with kind and name: a reference of another library.
+5. An object with ``metadata``, and ``api_version`` or ``apiVersion``, and ``kind``.
 
 A missing kind or version comes from the class: lightkube's ``_api_info``, :func:`register`, the table of the official
 client's classes. A version that is still missing is that of the built-in kind, else empty.
@@ -113,7 +113,7 @@ def get_partial_reference(obj: object, field_path: str) -> ObjectReference:
 
 
 def known_reference(obj: object) -> ObjectReference:
-    """Return what can be read of an object that has no valid reference, for reports. Never raises."""
+    """Return the readable fields of an object that has no valid reference, for reports. Never raises."""
     try:
         if isinstance(obj, ObjectReference):  # with an impossible namespace, or about an Event
             return obj
@@ -136,7 +136,7 @@ def register(cls: type, api_version: str, kind: str) -> None:
     wins. The objects need a ``metadata`` with a name, or a ``name`` (and ``namespace``, ``uid``) of their own.
 
     Args:
-        cls: The class; it is not kept alive.
+        cls: The class. It is not kept alive.
         api_version: ``example.com/v1``, ``v1``.
         kind: ``Widget``.
 
@@ -310,7 +310,7 @@ def _kind(obj: _Foreign, content: object, read: _Read) -> tuple[object, object]:
 
 
 def _as_text(value: object) -> str | None:
-    """Return the text of a ``str``, an enum or a UUID; None for anything else."""
+    """Return the text of a ``str``, an enum or a UUID. None for anything else."""
     if value is None or type(value) is str:
         return value
     text: str | None = _look(_text_of, value)
@@ -333,7 +333,7 @@ def _is_owner_reference(obj: object) -> bool:
 
 
 def _reader(thing: _Foreign) -> _Read:
-    """Return a function that reads a field by its snake_case name; None if the field is missing or null."""
+    """Return a function that reads a field by its snake_case name. None if the field is missing or null."""
     if isinstance(thing, Mapping):
 
         def read(field: str) -> _Foreign:
@@ -497,7 +497,7 @@ def official_kind(module: str, name: str) -> tuple[str, str] | None:
 
 @lru_cache(maxsize=1024)
 def _built_in_version(kind: str) -> str:
-    """Return the apiVersion of a built-in kind; empty for other kinds and those without a stable version."""
+    """Return the apiVersion of a built-in kind. Empty for other kinds and those without a stable version."""
     if kind not in _GROUPS or kind in _UNSTABLE.split():
         return ""
     group = _BY_VERSION.get((kind, "1"), _GROUPS[kind])

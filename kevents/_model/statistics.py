@@ -55,7 +55,7 @@ class SinkStatistics:
         cache_sizes: Number of keys in each cache of the correlator.
         cache_evictions: Keys evicted from each cache because it was full.
         in_flight: Requests in progress.
-        oldest_age: Age of the oldest unfinished write, in seconds; 0 without one.
+        oldest_age: Age of the oldest unfinished write, in seconds. 0 without one.
         server_available: False while the circuit breaker considers the API server unreachable.
 
     .. versionadded:: 0.1
@@ -86,7 +86,7 @@ class WatcherStatistics:
     """Statistics of one watcher: ``offered = queue_full + shutdown + handled + failed + waiting``.
 
     Attributes:
-        name: The watcher's name; its thread has the same name.
+        name: The watcher's name. Its thread has the same name.
         offered: Events published while it was started.
         queue_full: Events dropped because its queue was full.
         shutdown: Events dropped when the deadline of ``stop`` or ``shutdown`` passed.

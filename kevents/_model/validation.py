@@ -21,7 +21,7 @@ def seconds_of(wait: Callable[[_T], float], state: _T) -> float:
     """Return the seconds that the user's function returns for a state.
 
     Raises:
-        ValueError: If it raises or returns no valid number of seconds; the text says which.
+        ValueError: If it raises, or returns no valid number of seconds.
     """
     try:
         seconds = float(wait(state))

@@ -81,7 +81,7 @@ def _format_second(second: int) -> str:
 
 
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
-_AGES: Final = (  # below so many seconds: the unit, and the smaller one beside it
+_AGES: Final = (  # below this age in seconds: the unit, and the smaller one beside it
     (2 * _MINUTE, (1, "s"), None),
     (10 * _MINUTE, (_MINUTE, "m"), (1, "s")),
     (3 * _HOUR, (_MINUTE, "m"), None),

@@ -35,8 +35,8 @@ class CircuitBreaker:
         open: True from the opening until the next answer.
         probe: The probe in flight.
         probe_due: When the next probe may start.
-        unavailable_since: The time of the first failure since the last answer; None without one.
-        last_unavailable: The time of the last failure; None without one.
+        unavailable_since: The time of the first failure since the last answer. None without one.
+        last_unavailable: The time of the last failure. None without one.
     """
 
     def __init__(self, senders: int, longest_pause: float, jitter: Callable[[], float]) -> None:

@@ -136,7 +136,7 @@ def reconsider(outcome: Outcome, unavailable: float | None, now: float) -> Outco
 
     Args:
         outcome: The outcome of the present attempt.
-        unavailable: When the last attempt ended as unavailable; None: never.
+        unavailable: When the last attempt ended as unavailable. None: never.
         now: The time.
     """
     if unavailable is None or now - unavailable > _WARM_UP:
@@ -162,7 +162,7 @@ def retry_after(
 
     Args:
         headers: The headers of the answer, if any. ``Retry-After`` in seconds or as an HTTP date, in any letter case.
-        status: The Status body; its ``details.retryAfterSeconds`` is used without a valid header.
+        status: The Status body. Its ``details.retryAfterSeconds`` is used without a valid header.
         now: The time, for dates.
 
     Returns:

@@ -68,7 +68,7 @@ class Namespace:
     probe: WorkItem | None = None
     """While the breaker is open: the only item in the delay queue, due when the next probe is."""
     attempted: int = 0
-    """The number of its last attempt, over all items; 0: never attempted."""
+    """The number of its last attempt, over all items. 0: never attempted."""
     in_flight: int = 0
     """The number of its attempts in flight."""
     failing: bool = False
@@ -104,17 +104,17 @@ class WorkItem:
     pending_since: float
     """When the write was offered; after a wait by choice, when it was due."""
     ages_from: float
-    """The time of the newest event, or the end of the wait by choice; the write expires ``max_age`` later."""
+    """The time of the newest event, or the end of the wait by choice. The write expires ``max_age`` later."""
     due: float = 0.0
     """When the next attempt may start."""
     order: int = 0
-    """The number of the live entry in the delay queue; 0: none."""
+    """The number of the live entry in the delay queue. 0: none."""
     by_choice: bool = False
     """True while the write waits although it could be sent: the count of a series."""
     attempt: Attempt | None = None
     """The attempt in flight."""
     attempted: int = 0
-    """The number of the last attempt, over all items; 0: never attempted."""
+    """The number of the last attempt, over all items. 0: never attempted."""
     answers_before: int | None = None
     """The number of answers to all namespaces at the first attempt, then at the end of the last one."""
     answers_before_here: int = 0
@@ -126,7 +126,7 @@ class WorkItem:
     changes: int = 0
     """Changes of the server state since the last failed attempt."""
     failed: bool = False
-    """True after a failed attempt, or as the probe of its namespace; such items never occupy all senders."""
+    """True after a failed attempt, or as the probe of its namespace. Such items never occupy all senders."""
     retry_now: bool = False
     """True if a flush came during the attempt: after a failure, the next one follows at once."""
     next_state: State | None = None
@@ -305,7 +305,7 @@ class DelayQueue:
         self._failing -= item.failed
 
     def next(self, now: float) -> WorkItem | float | None:
-        """Return the item that is due; else the time when the next one is; else None."""
+        """Return the item that is due, else the time when the next one is due, else None."""
         heads = [self._head(self._fresh)]
         if self._failing < self._most_failing:
             heads.append(self._head(self._failed))

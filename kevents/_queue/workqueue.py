@@ -126,8 +126,8 @@ class WorkQueue:
             state: The newest of its API object.
             now: The time.
             present: True if the correlator has written the object before.
-            due: When to write it, if it can wait; None: at once.
-            events: The number of recorded events that it stands for; 0 for a write that only catches up a count.
+            due: When to write it, if it can wait. None: at once.
+            events: The number of recorded events that it stands for. 0 for a write that only catches up a count.
         """
         self._offers += 1
         self.version += 1
@@ -346,7 +346,7 @@ class WorkQueue:
         """Process the outcome of an attempt. An attempt whose write was dropped meanwhile changes nothing.
 
         Args:
-            attempt: From :meth:`take`.
+            attempt: An attempt that :meth:`take` returned.
             outcome: Its outcome.
             now: The time.
             wait: Seconds before the next try, should there be one.

@@ -24,7 +24,7 @@ def run_in_thread(name: str, wait: Callable[[float | None], R], deadline: float 
     Args:
         name: Name of the thread.
         wait: Called with the deadline (monotonic seconds, None for none). Its exception is set on the future.
-        deadline: For ``wait``.
+        deadline: The deadline of ``wait``.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()

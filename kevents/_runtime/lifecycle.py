@@ -23,7 +23,7 @@ class LifecycleHooks(Protocol):
         """Start to shut down without waiting. Returns False if a shutdown is running or complete."""
 
     def end_shutdown(self, deadline: float) -> int:
-        """Wait until the deadline, then drop what is left. Returns the number of dropped events."""
+        """Wait until the deadline, then drop the pending events. Returns the number of dropped events."""
 
     def flush_at_exit(self, deadline: float) -> None:
         """Deliver pending events and stay open: later exit hooks may still record."""

@@ -47,8 +47,8 @@ class RecordedEvent:
         annotations: The event's annotations; read-only.
         labels: The event's labels; read-only.
         source: The reporting component; for events.k8s.io/v1 the controller as component, its instance as host.
-        action: The action; empty without one.
-        related: The second object; None without one.
+        action: The action. Empty without one.
+        related: The second object. None without one.
 
     .. versionadded:: 0.1
     """
@@ -85,7 +85,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A description of events; None matches anything."""
+    """A description of events. None matches anything."""
 
     type: str | None
     reason: str | None

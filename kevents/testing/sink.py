@@ -77,22 +77,25 @@ Faults: TypeAlias = "Mapping[int, Fault] | Callable[[SinkRequest], Fault | None]
 class FakeSink(ProcessBound):
     """An :class:`~kevents.EventSink` in memory, with the rules of the embedded API server but without HTTP.
 
-    Like a real server it refuses bad requests with :class:`~kevents.StatusError`: 409 for a create with a used name,
-    404 for a patch of a missing event, 422 for an involved object in another namespace, 400 for a field of the wrong
-    type.
+    Like a real server it refuses bad requests with :class:`~kevents.StatusError`:
+
+    - 400 for a field of the wrong type
+    - 404 for a patch of a missing event
+    - 409 for a create with a used name
+    - 422 for an involved object in another namespace
 
     A broadcaster never makes two calls for one event at the same time. If it did, the second call would raise an
     ``AssertionError`` and appear in ``violations``.
 
     Attributes:
-        api_group: The argument; a broadcaster of the other API refuses the sink.
+        api_group: The argument. A broadcaster of the other API refuses the sink.
 
     Args:
         api_group: The API group: ``events.k8s.io`` for :mod:`kevents.events`, empty for core/v1.
         faults: Exceptions by the number of the call, from 1, or a function that returns one for a call. With
             :class:`LostAnswer` the write is stored first.
-        namespaces: The existing namespaces; events in others get 404. None: all exist.
-        event_ttl: The lifetime in seconds of an event after its last write; None for ever.
+        namespaces: The existing namespaces. Events in others get 404. None: all exist.
+        event_ttl: The lifetime in seconds of an event after its last write. None for ever.
         clock: The wall clock in nanoseconds.
 
     Raises:
@@ -236,7 +239,7 @@ class FakeSink(ProcessBound):
 
     @property
     def requests(self) -> tuple[SinkRequest, ...]:
-        """The calls, oldest first; a call is added when it begins."""
+        """The calls, oldest first. A call is added when it begins."""
         with self._changed:
             return tuple(self._requests)
 
@@ -259,7 +262,7 @@ class FakeSink(ProcessBound):
             return self._most_at_once
 
     def wait_for(self, predicate: Callable[[], object], timeout: float = 5.0) -> bool:
-        """Wait until ``predicate`` is true; it is evaluated when a call begins or ends.
+        """Wait until ``predicate`` is true. It is evaluated when a call begins or ends.
 
         Args:
             predicate: The condition, such as ``lambda: sink.under_way == 4``.

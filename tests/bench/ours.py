@@ -103,7 +103,7 @@ def sink_for(url: str, ca_file: str = "", token: str = "") -> kevents.CoreV1Even
 
 
 class CountingSink:
-    """Counts what the server has acknowledged, as client-go's program does.
+    """Counts the acknowledged requests, as client-go's program does.
 
     Attributes:
         created: One entry for each event; several threads may append.

@@ -156,7 +156,7 @@ def serving(context: ssl.SSLContext | None = None) -> Iterator[Web]:
             self.close_connection = True
 
         def log_message(self, *args: object) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -173,7 +173,7 @@ def serving(context: ssl.SSLContext | None = None) -> Iterator[Web]:
 
 
 def forward(one: socket.socket, other: socket.socket) -> None:
-    """Pass on what either side sends, until one closes."""
+    """Pass on the bytes of either side, until one closes."""
     while True:
         pending = isinstance(one, ssl.SSLSocket) and one.pending()
         ready = [one] if pending else select.select([one, other], [], [], 30)[0]

@@ -211,7 +211,7 @@ class TestLightkube(Decoding):
 
 @pytest.mark.parametrize("name", ["kr8s", "async_kr8s"])
 class TestKr8s(Decoding):
-    """kr8s itself asks for the server's version when it is built, repeats what was refused and follows redirects."""
+    """kr8s itself asks for the server's version when it is built, repeats refused requests and follows redirects."""
 
     codes = (404, 409, 422, 429, 500, 503)
     test_unknown_token = test_causes = test_hang = None  # type: ignore[assignment]

@@ -147,7 +147,7 @@ def test_the_verb_and_the_body() -> None:
 
 @pytest.mark.parametrize("threads", [True, False], ids=["in a thread", "in a bare thread"])
 def test_requests_are_made_inside_kevents(*, threads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a sink records or logs is recognised as kevents' own, in whichever thread the request is made."""
+    """Events and log lines of a sink are recognised as kevents' own, in whichever thread the request is made."""
     inside: list[bool] = []
     with monkeypatch.context() as patch:
         if not threads:

@@ -212,7 +212,7 @@ def test_quiet(life: Life) -> None:
     ids=["everything", "errors", "disabled"],
 )
 def test_posting_settings(real_server: RealServer, tmp_path: Path, posting: dict[str, Any], by_kopf: set[str]) -> None:
-    """Kopf's settings limit what kopf posts. The recorder records every call, and log lines need its own handler."""
+    """Kopf's settings limit kopf's own events. The recorder records every call, and log lines need its own handler."""
     real_server.register("example.com/v1", "Widget", "widgets")
     namespace = new_namespace(real_server)
     create(real_server, namespace, "w", {})

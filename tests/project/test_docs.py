@@ -81,7 +81,7 @@ def rows(text: str) -> Iterator[list[str]]:
 
 
 def items(text: str) -> Iterator[tuple[str, str, str]]:
-    """The items of a list of names: the name, what stands in brackets after it, and the text."""
+    """The items of a list of names: the name, the text in brackets after it, and the meaning."""
     yield from re.findall(r"^- `([^`]+)`(?: \((.*?)\))?: (.*)$", text, re.MULTILINE)
 
 

@@ -75,6 +75,18 @@ def test_modules_have_a_summary() -> None:
         assert docstring.split("\n\n")[0].endswith("."), path
 
 
+def test_packages_name_their_modules() -> None:
+    """The modules that a package's docstring names exist in the package."""
+    named = [
+        path.parent / name
+        for path in modules("kevents")
+        if path.name == "__init__.py"
+        for name in re.findall(r"``(\w+\.py)``", ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+    ]
+    assert len(named) > 20
+    assert [str(path) for path in named if not path.exists()] == []
+
+
 def public(owner: type) -> dict[str, list[str]]:
     """The public methods of a class, with their parameter names."""
     return {

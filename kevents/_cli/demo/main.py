@@ -42,7 +42,7 @@ def demonstrate(stream: TextIO, kubeconfig: str | None = None, seconds: float = 
 
     Args:
         stream: The output.
-        kubeconfig: Kubeconfig of a real cluster; None for the embedded API server.
+        kubeconfig: Kubeconfig of a real cluster. None for the embedded API server.
         seconds: Approximate duration of the story.
         plain: Append lines even on a terminal.
 

@@ -27,7 +27,7 @@ class Paper:
     """Writes styled lines, in characters that the stream's encoding has."""
 
     def __init__(self, stream: TextIO, *, colour: bool, width: int | None = None) -> None:
-        """Take the width of paragraphs in columns; None for the terminal's."""
+        """Take the width of paragraphs in columns. None for the terminal's."""
         self.stream, self._colour, self._width = stream, colour, width
         self._encoding = getattr(stream, "encoding", None) or "ascii"
         try:
@@ -92,7 +92,7 @@ class PlainScreen:
         self._changes: dict[str, int] = {}  # number of the look at the events that found the last change
         self._looks = 0
         self._notes: list[str] = []
-        self._results: list[bool | None] = []  # of the stages that have begun; None for the present one
+        self._results: list[bool | None] = []  # of the stages that have begun. None for the present one
 
     def begin(self, stage: Stage) -> None:
         """Write the explanations of a stage; above the first, the title."""

@@ -144,7 +144,7 @@ class Scene:
     slowest: float = 0.0  # seconds
 
     def record(self, about: str, eventtype: str, reason: str, message: str) -> None:
-        """Record an event about an object, written ``apiVersion/Kind/name``; empty for no object."""
+        """Record an event about an object, written ``apiVersion/Kind/name``. Empty for no object."""
         *group, kind, name = f"/{about}".split("/")
         metadata = {"name": f"{name}{self.cluster.suffix}", "namespace": NAMESPACE}
         manifest = {"apiVersion": "/".join(group[1:]), "kind": kind, "metadata": metadata} if about else None

@@ -112,7 +112,7 @@ class Cache:
         return entry
 
     def has_space(self, entries: int) -> bool:
-        """True if so many entries can be added without the removal of others."""
+        """True if this number of entries can be added without the removal of others."""
         return self._alive.currsize + entries <= self._size
 
     def __len__(self) -> int:
@@ -189,7 +189,7 @@ class Lookup:
         return self.last(flight.reference, FORBIDDEN if outcome is Refusal.FORBIDDEN else SKIPPED)
 
     def last(self, reference: Reference, state: str) -> Entry:
-        """Return the last known metadata of an object that cannot be read now, with the state that says why."""
+        """Return the last known metadata of an object that cannot be read now, with the reason as its state."""
         with self._lock:
             entry = self._cache.last(reference)
         if entry is None or entry.found is None:

@@ -116,7 +116,7 @@ class _Run:
     now: float  # the present, in seconds by the monotonic clock, renewed in each round
     until: float  # no record waits longer
     first: bool = True  # the first round
-    last: bool = False  # the last round: records are completed with what is known
+    last: bool = False  # the last round: records are completed from the caches
     missing: dict[_Key, float] = field(default_factory=dict)  # the objects to request, with their deadlines
     requested: set[tuple[Lookup, Reference]] = field(default_factory=set)  # the same without the resourceVersions
     refused: dict[_Key, Entry | None] = field(default_factory=dict)  # the answers that no cache holds; None: too late
@@ -302,7 +302,7 @@ class Enricher:
             return True
         try:
             return self._complete(record, involved, run)
-        except Exception as error:  # noqa: BLE001 - no event is lost by what its author wrote into it
+        except Exception as error:  # noqa: BLE001 - no event is lost because of its content
             run.errors += 1
             record.body.get("kevents", {})["object"] = _SKIPPED.about
             self._log.log_limited("enricher", f"an event could not be enriched: {format_error(error)}")

@@ -90,7 +90,7 @@ Group = tuple[str, str, str]
 
 
 class _RefusedError(Exception):
-    """The outcome for all objects that were to be read."""
+    """The outcome for all objects of a request."""
 
     def __init__(self, outcome: Refusal) -> None:
         super().__init__()
@@ -305,9 +305,8 @@ class Fetcher:
             if not waiting:
                 self._limiter.give_back()
                 return
-        if self._negative.allowed(
-            resource.full_name
-        ):  # of another kind, one request first tells whether it may be read
+        # Until a kind has been read once, a single request finds out whether it may be read.
+        if self._negative.allowed(resource.full_name):
             self._schedule(group)
         try:
             if listed:

@@ -32,7 +32,7 @@ class DestinationStatistics:
     Attributes:
         name: The destination's name.
         offered: Records that a route sent here.
-        already_stored: Of these, those that the destination had stored before this run.
+        already_stored: Offered records that the destination had stored before this run.
         written: Records that it acknowledged.
         dead_lettered: Records that it rejected, or that were given up, and that are in the dead letters.
         refused: The same without dead letters: lost.
@@ -83,7 +83,7 @@ class StreamStatistics:
     Attributes:
         stream: The stream.
         read: Records from the source, with gap records.
-        gaps: Of these, gap records.
+        gaps: Gap records among them.
         routed: Records that were handed to every destination that a route names.
         unrouted: Records that match no route.
         failed: Records on which a route raised; they are in the dead letters, if there are any.
@@ -114,8 +114,8 @@ class ExportStatistics:
     Attributes:
         state: ``"new"``, ``"starting"`` (reads the destinations' positions), ``"running"``, ``"stopping"`` or
             ``"ended"``.
-        streams: In the source's order.
-        destinations: In the order of the exporter's sinks.
+        streams: The streams in the source's order.
+        destinations: The destinations in the order of the exporter's sinks.
         beat_age: Seconds since the export last checked its threads; 0 unless it runs.
 
     .. versionadded:: 0.1

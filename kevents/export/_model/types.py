@@ -183,8 +183,8 @@ class Position:
     Attributes:
         stream: The stream.
         rv: The resourceVersion up to which, inclusively, nothing is missing.
-        time: The time up to which nothing is missing, in nanoseconds since the epoch by the wall clock: the time of the
-            read; for a position within the records of one read, the time of the read before.
+        time: The time up to which nothing is missing, in nanoseconds since the epoch by the wall clock. This is the
+            time of the read. For a position within the records of one read it is the time of the read before.
     """
 
     stream: Stream
@@ -229,7 +229,7 @@ class Chunk:
     """The result of one read of a stream.
 
     Attributes:
-        records: In the order of their resourceVersions; may be empty.
+        records: The records in the order of their resourceVersions, possibly none.
         position: The stream's position after them.
     """
 

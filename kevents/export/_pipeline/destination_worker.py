@@ -127,7 +127,7 @@ class DestinationWorker:
             abandoned worker accepts everything and writes nothing: the next run reads the records again.
         """
         with self._lock:
-            skip = self._skip.get(stream)  # what the destination had stored before this run
+            skip = self._skip.get(stream)  # the position of the destination before this run
             fresh = records if skip is None else [record for record in records if record.rv > skip.rv]
             if fresh and self._batcher.full and not (self._drops or self._abandoned):
                 self._blocked.add(has_space)

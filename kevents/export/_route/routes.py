@@ -47,7 +47,7 @@ class ConditionError(ValueError):
 
     def __init__(self, why: str, path: Path = ()) -> None:
         super().__init__(why)
-        self.why = why  # what is wrong, with the value and the fix
+        self.why = why  # the mistake, with the value and the fix
         self.path = path  # the place inside the condition: keys and indices
 
 
@@ -340,11 +340,11 @@ def _but(found: object) -> str:
 class Route:
     """Sends the records for which every condition holds to some sinks.
 
-    A condition is a plain value (equality), a list or set (one of), a mapping with one of ``equals``, ``one_of``,
-    ``regex`` (searches in the value, in linear time by RE2), ``glob`` (the whole value), ``exists`` and, for numbers,
-    ``min`` and ``max``, any with ``"not": True``; or a function of the value. A field that an event does not have
-    counts as an empty text; a label that does not exist matches only a negation. A gap record goes to every sink that
-    any route names.
+    A condition is a plain value (equality), a list or set (one of), a function of the value, or a mapping. A mapping
+    has one of the keys ``equals``, ``one_of``, ``regex`` (searches in the value, in linear time by RE2), ``glob`` (the
+    whole value) and ``exists``, or for numbers ``min`` and ``max``. ``"not": True`` negates it. A field that an event
+    does not have counts as an empty text. A label that does not exist matches only a negation. A gap record goes to
+    every sink that any route names.
 
     Args:
         to: The name of a sink, or several; empty only with ``stop``, which drops the matching records.
@@ -369,8 +369,8 @@ class Route:
         verb: ``ADDED`` or ``MODIFIED``.
         state: The involved object's state, from the enricher: ``live``, ``gone``.
         enriched: False for a record whose object, owners or node could not be read in time.
-        owner_kind: Of the top owner, from the enricher.
-        owner_name: Of the top owner, from the enricher.
+        owner_kind: The top owner's kind, from the enricher.
+        owner_name: The top owner's name, from the enricher.
         service: One of the services of the involved pod, from the enricher.
 
     Raises:

@@ -65,7 +65,7 @@ class SplunkSink(HttpSink):
             **(headers or {}),
             "Authorization": lambda: f"Splunk {(token if isinstance(token, str) else token()).strip()}",
         }
-        # 400 has a code which says whether the events are wrong or the token's configuration.
+        # The code in the body of a 400 distinguishes wrong events from a wrong configuration of the token.
         super().__init__(Endpoint(url, own, timeout, ca_file, compress=compress))
 
     def _send(self, records: Sequence[Record]) -> None:

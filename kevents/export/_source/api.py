@@ -164,7 +164,7 @@ class ListWatch:
 
     @contextmanager
     def watch(self, version: str, seconds: int, *, bookmarks: bool = False) -> Iterator[ResponseStream]:
-        """Open a watch for the length of a block; the server ends it after so many seconds.
+        """Open a watch for the length of a block. The server ends it after ``seconds``.
 
         Raises:
             GoneError: The server no longer knows the version.

@@ -1,9 +1,11 @@
 """The source of an export: a cluster's events, one stream for each namespace, or one for all.
 
 A stream is a list and a watch, repeated for ever (client-go: ``Reflector``). A list returns the unread events in order,
-and a watch continues after it. The stream continues with another list when the server no longer knows the watch's
-resourceVersion (410 Gone, in one of its three forms), when a watch fails several times in a row although the server
-answers, and when a watch was not read for a minute.
+and a watch continues after it. The stream continues with another list in three cases:
+
+- The server no longer knows the watch's resourceVersion (410 Gone, in one of its three forms).
+- A watch fails several times in a row although the server answers.
+- A watch was not read for a minute.
 """
 
 from __future__ import annotations

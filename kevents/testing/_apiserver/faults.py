@@ -24,11 +24,11 @@ class Status:
 
     Attributes:
         code: The HTTP status.
-        reason: The reason; empty for none.
-        message: The text; by default one that names the code.
+        reason: The reason. Empty for none.
+        message: The text. By default one that names the code.
         causes: Entries of `details.causes`.
-        retry_after: The `Retry-After` header, sent as given; empty for none.
-        retry_after_seconds: `details.retryAfterSeconds`; None for none.
+        retry_after: The `Retry-After` header, sent as given. Empty for none.
+        retry_after_seconds: `details.retryAfterSeconds`. None for none.
 
     .. versionadded:: 0.1
     """
@@ -43,7 +43,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Do the work after a delay; later rules still apply.
+    """Do the work after a delay. Later rules still apply.
 
     Attributes:
         seconds: The delay in seconds.
@@ -86,7 +86,7 @@ class Garbage:
 
     Attributes:
         body: The body.
-        status: The HTTP status; 0 for the status of the work (200 if the work is not done).
+        status: The HTTP status. 0 for the status of the work (200 if the work is not done).
         content_type: The `Content-Type` of the answer.
         size: The length of the answer in bytes: `body` is repeated up to it, while it is sent. 0 for the length of
             `body`.
@@ -151,7 +151,7 @@ class Rule:
     Attributes:
         fault: The fault.
         matches: The condition on requests.
-        remaining: How many more times it applies; None for no limit.
+        remaining: How many more times it applies. None for no limit.
         hits: How many times it has applied.
 
     .. versionadded:: 0.1
@@ -165,7 +165,7 @@ class Rule:
     released: threading.Event = field(default_factory=threading.Event)
 
     def remove(self) -> None:
-        """Remove the rule; requests that it delays go on, requests that it hangs are closed."""
+        """Remove the rule. Requests that it delays go on, requests that it hangs are closed."""
         self.forget(self)
         self.released.set()
 

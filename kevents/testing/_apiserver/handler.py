@@ -252,7 +252,7 @@ class Listener:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening: connections are refused; open ones stay."""
+        """Stop listening: connections are refused. Open ones stay."""
         if self._thread is not None and self._waker is not None:
             self._waker.close()
             self._thread.join()

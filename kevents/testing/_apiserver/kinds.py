@@ -31,7 +31,7 @@ class Kind:
     resource: str  # the plural in paths
     namespaced: bool = True  # whether the objects are in namespaces
     short_names: tuple[str, ...] = ()  # abbreviations for kubectl
-    struct: Struct | None = None  # the fields of the objects; None if they are not checked
+    struct: Struct | None = None  # the fields of the objects. None if they are not checked
     custom: bool = False  # whether it stands for a custom resource
     name_rule: str = "subdomain"  # the rule for names: `segment`, `subdomain` or `label`
     field_labels: tuple[str, ...] = ()  # the fields for field selectors, besides name and namespace

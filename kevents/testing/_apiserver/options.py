@@ -49,7 +49,7 @@ def selector(kind: Kind, query: Mapping[str, str]) -> Callable[[Object], bool] |
     """Parse the `fieldSelector` and the `labelSelector` of a request.
 
     Returns:
-        A predicate for stored objects; None if all are selected.
+        A predicate for stored objects. None if all are selected.
 
     Raises:
         APIError: 400 for a selector that cannot be parsed.
@@ -129,10 +129,10 @@ _EXPIRED: Final = (
 class Page:
     """A page of a list."""
 
-    limit: int  # the number of items; 0 for all
-    # the version of the list; None for the current one, `PRESENT` to continue with the current objects
+    limit: int  # the number of items. 0 for all
+    # the version of the list. None for the current one, `PRESENT` to continue with the current objects
     version: int | None = None
-    after: tuple[str, str] | None = None  # the key of the last item of the previous page; None for the first page
+    after: tuple[str, str] | None = None  # the key of the last item of the previous page. None for the first page
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Page:

@@ -89,7 +89,7 @@ def _without(target: object, before: object, config: object) -> Any:  # noqa: AN
 
 
 def json_fault(raw: bytes) -> str:
-    """Return an error text like the server's for bytes that are no JSON; empty for valid JSON."""
+    """Return an error text like the server's for bytes that are no JSON. Empty for valid JSON."""
     try:
         json.loads(raw)
     except json.JSONDecodeError as error:

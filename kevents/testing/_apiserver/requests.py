@@ -41,9 +41,9 @@ class APIError(Exception):
 
     Attributes:
         code: The HTTP status.
-        reason: The machine-readable reason; empty if the server gives none.
+        reason: The machine-readable reason. Empty if the server gives none.
         message: The text for people.
-        details: `details` of the Status; None omits the key.
+        details: `details` of the Status. None omits the key.
         headers: Additional response headers.
         metadata: The metadata of the Status.
 
@@ -73,7 +73,7 @@ class APIError(Exception):
 
 
 def status_body(code: int, reason: str, message: str, details: Details | None = None) -> dict[str, Any]:
-    """Build a Status of failure; its keys have the order of the real server."""
+    """Build a Status of failure. Its keys have the order of the real server."""
     body: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
     body["message"] = message
     if reason:
@@ -211,9 +211,9 @@ class Request:
         path: The path, decoded, without the query.
         query: The parameters; the last value of a repeated one.
         headers: The headers, their names in lower case.
-        body: The parsed JSON, or the bytes if they are no JSON; None without a body.
+        body: The parsed JSON, or the bytes if they are no JSON. None without a body.
         connection: The number of the TCP connection, from 1.
-        status: The HTTP status of the answer; 0 before it was sent, and if none was sent.
+        status: The HTTP status of the answer. 0 before it was sent, and if none was sent.
         started: The time when the request had been read, by `time.monotonic()`.
 
     .. versionadded:: 0.1
@@ -252,7 +252,7 @@ class Incoming:
 
     @property
     def body(self) -> Any:  # noqa: ANN401 - any JSON
-        """The parsed JSON, or the bytes if they are no JSON; None without a body."""
+        """The parsed JSON, or the bytes if they are no JSON. None without a body."""
         if not self._parsed:
             self._parsed.append(_parse(self.raw))
         return self._parsed[0]
@@ -322,7 +322,7 @@ class RequestLog:
             self._changed.notify_all()
 
     def wait_for(self, predicate: Callable[[], object], timeout: float) -> bool:
-        """Wait until the predicate is true; it is evaluated after each request and each answer.
+        """Wait until the predicate is true. It is evaluated after each request and each answer.
 
         Returns:
             Whether it became true.
@@ -344,7 +344,7 @@ class Target:
 
     @classmethod
     def of(cls, path: str) -> Target | None:
-        """Parse an encoded path; None if it names no resource."""
+        """Parse an encoded path. None if it names no resource."""
         match [unquote(part) for part in path.strip("/").split("/")]:
             case ["api", version, *rest] if rest:
                 group = ""
@@ -361,7 +361,7 @@ class Target:
         return cls(group, version, resource, namespace, name, "/".join((subresource, *more)).rstrip("/"))
 
     def verb(self, request: Incoming) -> str:
-        """Return the API's verb for a request; empty for a method that the API does not have."""
+        """Return the API's verb for a request. Empty for a method that the API does not have."""
         if self.name:
             return _ITEM_VERBS.get(request.method, "")
         verb = _COLLECTION_VERBS.get(request.method, "")
@@ -410,7 +410,7 @@ class Reply:
     kind: Kind  # the kind of the objects
     status: int  # the HTTP status
     objects: tuple[Object, ...] = ()  # one object, or the items of a list
-    metadata: Mapping[str, Any] | None = None  # the metadata of the list; None for a single object
+    metadata: Mapping[str, Any] | None = None  # the metadata of the list. None for a single object
     warnings: tuple[str, ...] = ()  # texts for `Warning` headers
     body: Mapping[str, Any] | None = None  # the whole body, if it is no object of the kind
 

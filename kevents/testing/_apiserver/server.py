@@ -121,7 +121,7 @@ class Identity:
 
     def __init__(self, host: str, context: ssl.SSLContext | None, ca: str) -> None:
         self._host = host  # the address of the server; the certificate is also valid for the loopback addresses
-        self._context = context  # the TLS context to use; None for a self-signed certificate
+        self._context = context  # the TLS context to use. None for a self-signed certificate
         self._ca = ca  # the certificate authority for clients, PEM, when a context is given
         self._lock = threading.Lock()
 
@@ -184,20 +184,20 @@ class APIServer:
 
     Args:
         host: The address to listen on.
-        port: The port; 0 for a free one.
+        port: The port. 0 for a free one.
         token: The token of the administrator; a random one by default.
-        event_ttl: The lifetime in seconds of an event after its last write; None for ever.
+        event_ttl: The lifetime in seconds of an event after its last write. None for ever.
         clock: The wall clock in nanoseconds. After a jump, watches see expired events at the next request.
-        ssl_context: The TLS context; by default one with a self-signed certificate, made on first use.
+        ssl_context: The TLS context. By default one with a self-signed certificate, made on first use.
         ca: The certificate authority of `ssl_context` for clients, PEM; it goes into the kubeconfig.
         finalize_namespaces: Whether a deleted namespace is removed at once. If not, it stays `Terminating`, as on a
             cluster without controllers.
         log_length: The number of requests in the log.
-        history: The number of changes that watches and paged lists can go back; older versions get 410.
-        history_age: The time in seconds, by the clock, that they can go back (etcd: five minutes); None for ever.
-        watch_buffer: The number of changes by which a watch may be behind before it is cut; None for no limit.
-        gone: The answer to a watch from a compacted resourceVersion: an `event` of type ERROR, like the real server's;
-            the `status` 410; or an `empty` answer.
+        history: The number of changes that watches and paged lists can go back. Older versions get 410.
+        history_age: The time in seconds, by the clock, that they can go back (etcd: five minutes). None for ever.
+        watch_buffer: The number of changes by which a watch may be behind before it is cut. None for no limit.
+        gone: The answer to a watch from a compacted resourceVersion: an `event` of type ERROR, like the real server's,
+            the `status` 410, or an `empty` answer.
 
     .. versionadded:: 0.1
     """
@@ -275,7 +275,7 @@ class APIServer:
 
     @property
     def port(self) -> int:
-        """The port; 0 before the first start."""
+        """The port. 0 before the first start."""
         return self._listener.port
 
     @property
@@ -313,7 +313,7 @@ class APIServer:
         It uses TLS if the extra `testing` is installed; kubectl needs that, because it sends no token over plain HTTP.
 
         Args:
-            path: The file; None for one in a temporary folder that `stop` removes.
+            path: The file. None for one in a temporary folder that `stop` removes.
             token: The token; the administrator's by default.
 
         Returns:
@@ -378,7 +378,7 @@ class APIServer:
             api_version: Such as `v1` or `example.com/v1`.
             resource: The plural, such as `pods`.
             body: The object; apiVersion and kind may be missing.
-            namespace: The namespace; empty for that of the body, or `default`.
+            namespace: The namespace. Empty for that of the body, or `default`.
 
         Raises:
             LookupError: There is no such resource.
@@ -403,7 +403,7 @@ class APIServer:
         self._resources.remove(self._kind("v1", "namespaces"), "", name)
 
     def expire(self, name: str = "*") -> int:
-        """Expire the events of a name, or all with `*`; return their number."""
+        """Expire the events of a name, or all with `*`. Return their number."""
         return self._store.expire(name)
 
     def compact(self) -> None:
@@ -415,7 +415,7 @@ class APIServer:
         return self._store.backup()
 
     def restore(self, backup: Backup) -> None:
-        """Return to a backup, resourceVersions included, as after a restore of etcd; watches are cut."""
+        """Return to a backup, resourceVersions included, as after a restore of etcd. Watches are cut."""
         self._store.restore(backup)
 
     def _kind(self, api_version: str, resource: str) -> Kind:
@@ -428,7 +428,7 @@ class APIServer:
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """The requests, oldest first; a request is added when it has been read."""
+        """The requests, oldest first. A request is added when it has been read."""
         return self._log.snapshot()
 
     def clear_requests(self) -> None:
@@ -441,7 +441,7 @@ class APIServer:
         return self._listener.accepted
 
     def wait_for(self, predicate: Callable[[], object], timeout: float = 10.0) -> bool:
-        """Wait until `predicate` is true; it is evaluated after each request and each answer.
+        """Wait until `predicate` is true. It is evaluated after each request and each answer.
 
         Args:
             predicate: The condition, such as `lambda: len(server.requests) == 3`.
@@ -467,7 +467,7 @@ class APIServer:
 
         Args:
             fault: The fault; a number is short for `Status(number)`.
-            times: The number of requests; None for all, until the rule's `remove` or the end of its `with` block.
+            times: The number of requests. None for all, until the rule's `remove` or the end of its `with` block.
             method: Only requests with this HTTP method.
             path: Only requests whose path contains this text.
             when: Only requests for which this function returns true.
@@ -483,5 +483,5 @@ class APIServer:
         return self._faults.add(checked(fault, times), times, matching(method, path, when))
 
     def clear_faults(self) -> None:
-        """Remove all rules; delayed requests go on."""
+        """Remove all rules. Delayed requests go on."""
         self._faults.clear()

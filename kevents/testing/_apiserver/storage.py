@@ -38,9 +38,9 @@ class Change:
     version: int  # the store's version after the change
     time: int  # the time of the change by the store's clock, in nanoseconds
     bucket: str  # the kind of the object
-    namespace: str  # its namespace; empty if it has none
+    namespace: str  # its namespace. Empty if it has none
     object: Object  # the object after the change; the last state of a deleted one
-    previous: Object | None  # the object before the change; None if it was added
+    previous: Object | None  # the object before the change. None if it was added
 
     def concerns(self, bucket: str, namespace: str) -> bool:
         """Whether it is in a bucket and a namespace; an empty namespace stands for all."""
@@ -68,8 +68,8 @@ class Limits:
     """The limits of the history."""
 
     changes: int = 10_000  # the number of changes kept, at least one
-    age: float | None = None  # the time in seconds, by the store's clock, for which changes are kept; None for ever
-    # the number of changes by which a watcher may be behind before it is cut; None for no limit
+    age: float | None = None  # the time in seconds, by the store's clock, for which changes are kept. None for ever
+    # the number of changes by which a watcher may be behind before it is cut. None for no limit
     behind: int | None = None
 
 
@@ -158,7 +158,7 @@ class Store:
             return self.items_at(bucket, namespace, self.version), self.version
 
     def items_at(self, bucket: str, namespace: str, version: int) -> list[Item]:
-        """Return the objects as they were at a version; the list must not be changed.
+        """Return the objects as they were at a version. The list must not be changed.
 
         Raises:
             CompactedError: The history does not reach back to that version.
@@ -193,7 +193,7 @@ class Store:
                     self._remove(bucket, *key)
 
     def expire(self, name: str) -> int:
-        """Remove the events of a name, or all with `*`, as if they had expired; return their number."""
+        """Remove the events of a name, or all with `*`, as if they had expired. Return their number."""
         with self.lock:
             keys = [key for key in self._objects.get("events", {}) if name in {"*", key[1]}]
             for namespace, found in keys:
@@ -201,7 +201,7 @@ class Store:
             return len(keys)
 
     def next_expiry(self) -> float | None:
-        """Return the time in seconds until the next event expires; None if none will."""
+        """Return the time in seconds until the next event expires. None if none will."""
         with self.lock:
             self._expire()
             for moment in self._expiry.values():
@@ -253,7 +253,7 @@ class Store:
             return Backup(self.version, objects, dict(self._expiry))
 
     def restore(self, backup: Backup) -> None:
-        """Return to a backup, its version included; all watchers are cut."""
+        """Return to a backup, its version included. All watchers are cut."""
         with self.lock:
             self.version = backup.version
             self._objects = {bucket: dict(found) for bucket, found in backup.objects.items()}
