@@ -1,6 +1,7 @@
 """Sinks for the API server, over connections of kevents or over a client that the user gives.
 
-Only this package and ``kevents.export`` import a Kubernetes client. Begin with ``sync.py``, the sinks for threads: they
-send over their own connections (``direct.py``, ``endpoint.py``), or through the official client (``client.py``).
+Only this package and the command ``kevents record`` import a Kubernetes client. Begin with ``sync.py``, the sinks for
+threads: they send over their own connections (``direct.py``, ``endpoint.py``), or through the official client
+(``client.py``).
 ``aio.py`` has the sinks for asyncio, ``transport.py`` the parts of HTTP that all of them share.
 """
