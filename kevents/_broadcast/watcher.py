@@ -254,7 +254,7 @@ class QueueWatcher(ProcessBound, Watcher):
     def _reset(self) -> None:
         self._queue: deque[Event] = deque()
         self._more_pages: deque[None] = deque()  # one for each page after an event's first, until it is handled
-        self._waiters = 0  # callers that wait for processed events
+        self._targets: list[int] = []  # numbers of ended events for which callers wait
         self._complete = False  # no event will be taken from the queue: a recorder that appends one drops it
         self._dropped = False  # the deadline of stop has passed, and the remaining events are dropped
         # Statistics: the last two are changed under the shared lock.
@@ -363,7 +363,7 @@ class QueueWatcher(ProcessBound, Watcher):
             self._count_too_late(events - failed)
         else:
             processed.handled += events - failed
-        if self._waiters:
+        if self._targets and self._ended() >= min(self._targets, default=0):
             self._notify_waiters()
 
     def _count_too_late(self, events: int) -> None:
@@ -451,10 +451,17 @@ class QueueWatcher(ProcessBound, Watcher):
         if self.owns_this_thread():
             return False
         with self._shared.lock:
-            ended = self._ended_before
-            handled = self._wait_for(lambda: cancelled() or ended() + self._processed.total() >= target, deadline)
+            targets, changed = self._targets, self._worker.changed  # a signal handler may fork
+            targets.append(target)
+            try:
+                handled = changed.wait_for(lambda: cancelled() or self._ended() >= target, time_left(deadline))
+            finally:
+                targets.remove(target)
         self._shared.run_postponed()
         return handled and self.handler.flush(deadline, cancelled)
+
+    def _ended(self) -> int:
+        return self._ended_before() + self._processed.total()
 
     def _ended_before(self) -> int:
         """The number of events that ended without the handler. A full queue has not offered them."""
@@ -465,14 +472,6 @@ class QueueWatcher(ProcessBound, Watcher):
         self._notify_waiters()
         self._shared.run_postponed()
         self.handler.wake()
-
-    def _wait_for(self, condition: Callable[[], bool], deadline: float | None) -> bool:
-        """Wait under the lock, which is released meanwhile. Returns False at the deadline."""
-        try:
-            self._waiters += 1
-            return self._worker.changed.wait_for(condition, time_left(deadline))
-        finally:
-            self._waiters -= 1
 
     def begin_stop(self, deadline: float) -> None:
         """Process the queued events without waiting for more, then end. Returns at once."""
@@ -489,7 +488,8 @@ class QueueWatcher(ProcessBound, Watcher):
         if self._dropped or self.owns_this_thread():
             return 0  # its own thread cannot wait for itself; the work queue closes itself at the deadline
         with self._shared.lock:
-            self._wait_for(lambda: self._worker.ended or not self._worker.is_started(), deadline)
+            worker = self._worker
+            worker.changed.wait_for(lambda: worker.ended or not worker.is_started(), time_left(deadline))
         if not self._worker.is_started():  # there were no events, or no thread could be started
             self._worker.run()
         dropped = self.handler.stop(deadline if self._worker.ended else 0.0)

@@ -11,6 +11,7 @@ import random
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -120,6 +121,7 @@ class Dispatcher:
         self._work = threading.Condition(self._lock)
         self._ends = threading.Condition(self._lock)
         self._idle = 0
+        self._marks: list[float] = []  # of the queue, for which callers wait
         self._accepted = self._filtered = self._wait_fallbacks = 0
 
     # -- the watcher's worker ------------------------------------------------------------------------------------
@@ -180,7 +182,6 @@ class Dispatcher:
             step = self._queue.take(now)
             if step is CLOSED:
                 self._changed()
-                self._ends.notify_all()
             notifications = self._notifications()
         self._report(notifications)
         return step
@@ -201,7 +202,6 @@ class Dispatcher:
         with self._lock:
             if self._queue.done(attempt, outcome, now, wait):
                 self._changed()
-            self._ends.notify_all()
             notifications = self._notifications()
         self._report(notifications)
 
@@ -244,7 +244,7 @@ class Dispatcher:
             mark = self._queue.mark()
             if not self._queue.flushed(mark):
                 self.flush_now()
-            return self._wait_for(lambda: given_up() or self._queue.flushed(mark), deadline)
+            return self._wait_for(mark, deadline, given_up)
 
     def begin_stop(self, deadline: float) -> None:
         """Keep waits short from now on. At the deadline the queue closes. Does not block."""
@@ -259,7 +259,6 @@ class Dispatcher:
             if not self._queue.keys:
                 self._queue.close()
             self._changed()
-            self._ends.notify_all()
 
     def stop(self, deadline: float) -> int:
         """Wait until all accepted events have ended, at most until the deadline, and drop the rest.
@@ -268,12 +267,11 @@ class Dispatcher:
             The number of dropped events, including those that the queue dropped at its own deadline.
         """
         with self._lock:
-            self._wait_for(lambda: not self._queue.keys, deadline)
+            self._wait_for(inf, deadline)
             self._queue.close()
             dropped = self._queue.dropped[DropReason.SHUTDOWN]
             notifications = self._notifications()
             self._changed()
-            self._ends.notify_all()
         self._report(notifications)
         return dropped
 
@@ -286,17 +284,22 @@ class Dispatcher:
         """True if the calling thread holds the lock: a signal handler that interrupts a call of the dispatcher."""
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return] # noqa: SLF001
 
-    def _wait_for(self, ended: Callable[[], bool], deadline: float | None) -> bool:
-        return self._ends.wait_for(ended, time_left(deadline))
+    def _wait_for(self, mark: float, deadline: float | None, given_up: Callable[[], bool] = bool) -> bool:
+        """Wait under the lock until everything before the mark has ended."""
+        marks = self._marks  # a signal handler may fork
+        marks.append(mark)
+        try:
+            return self._ends.wait_for(lambda: given_up() or self._queue.flushed(mark), time_left(deadline))
+        finally:
+            marks.remove(mark)
 
     # -- reporting -----------------------------------------------------------------------------------------------
 
     def _notifications(self) -> list[Notification]:
-        """Take the queue's notifications, under the lock."""
-        notifications = self._queue.take_notifications()
-        if notifications:
-            self._ends.notify_all()  # an expired write has ended as well
-        return notifications
+        """Take the queue's notifications after a change, under the lock, and wake callers whose wait has ended."""
+        if self._marks and self._queue.flushed(min(self._marks)):
+            self._ends.notify_all()
+        return self._queue.take_notifications()
 
     def _report(self, notifications: Sequence[Notification]) -> None:
         """Log notifications, without the lock."""

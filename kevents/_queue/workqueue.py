@@ -530,7 +530,7 @@ class WorkQueue:
         """Return a mark for :meth:`flushed`."""
         return self._offers
 
-    def flushed(self, mark: int) -> bool:
+    def flushed(self, mark: float) -> bool:
         """True if everything that was offered before the mark has ended. Later merges do not count."""
         return all(item.first_offer > mark for item in self._items.values())
 

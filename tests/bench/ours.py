@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 from statistics import median
-from time import monotonic, perf_counter, process_time, sleep
+from time import perf_counter, process_time
 from typing import Any, Final
 
 import kevents
@@ -26,8 +26,6 @@ _NANO: Final = 1e9
 _MICRO: Final = 1e6
 _REPEATS: Final = 5
 _PATIENCE: Final = 120.0
-_POLL: Final = 0.0005
-"""Seconds."""
 
 
 def emit(obj: object, number: int) -> dict[str, float]:
@@ -130,10 +128,10 @@ def deliver(sink: kevents.EventSink, number: int, senders: int = 4) -> dict[str,
     with kevents.EventBroadcaster() as broadcaster:
         broadcaster.start_recording_to_sink(counting, senders=senders)
         recorder = broadcaster.new_recorder(SOURCE)
-        _deliver(counting, recorder, 0, 2 * senders)
+        _deliver(broadcaster, recorder, 0, 2 * senders)
         begun, used = perf_counter(), process_time()
         for first in range(0, number, BURST):
-            _deliver(counting, recorder, 1000 + first, min(BURST, number - first))
+            _deliver(broadcaster, recorder, 1000 + first, min(BURST, number - first))
         seconds, cpu = perf_counter() - begun, process_time() - used
     return {
         "per_second": number / seconds,
@@ -143,14 +141,11 @@ def deliver(sink: kevents.EventSink, number: int, senders: int = 4) -> dict[str,
     }
 
 
-def _deliver(sink: CountingSink, recorder: kevents.EventRecorder, first: int, number: int) -> None:
-    """Record, and wait as client-go's program waits: a flush would be woken by each delivery."""
-    goal = len(sink.created) + number
+def _deliver(broadcaster: kevents.EventBroadcaster, recorder: kevents.EventRecorder, first: int, number: int) -> None:
+    """Record events, and wait until they are delivered."""
     for which in range(first, first + number):
         recorder.event(manifest(which), "Normal", "Scheduled", "assigned to a node")
-    until = monotonic() + _PATIENCE
-    while len(sink.created) < goal and monotonic() < until:
-        sleep(_POLL)
+    broadcaster.flush(_PATIENCE)
 
 
 def thinking(part: str, scale: float) -> dict[str, Any]:

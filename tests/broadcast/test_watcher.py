@@ -158,10 +158,11 @@ def test_an_error_without_a_text() -> None:
 def test_a_handler_stops_its_watcher() -> None:
     """Pitfall 7: a handler may stop its own watcher: it does not join itself, and all offered events are handled."""
     results: list[int] = []
-    ends = threading.Event()
-    station = Station(lambda _: results.append(station.watcher.stop()))
+    published, ends = threading.Event(), threading.Event()
+    station = Station(lambda _: results.append(station.watcher.stop()) if published.wait(PATIENCE) else None)
     station.watcher._on_end = lambda _: ends.set() if station.watcher._worker.ended else None
     station.publish(3)
+    published.set()
     assert ends.wait(PATIENCE)
     assert results == [0, 0, 0]
     assert station.watcher.statistics() == station.ledger(offered=3, handled=3)
@@ -194,6 +195,31 @@ def test_flush_waits_for_what_was_there() -> None:
     waiting.join(PATIENCE)
     assert flushed == [True]
     later.open()
+    assert station.watcher.stop() == 0
+
+
+def test_flush_is_woken_by_the_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier events do not wake a caller of flush: each would cost a switch between threads."""
+    gate = Gate(shut=True)
+    station = Station(lambda _: gate.pass_through())
+    station.publish(3)
+    gate.wait_entered()
+    flushed: list[bool] = []
+    waiting = threading.Thread(target=lambda: flushed.append(station.watcher.flush(None)))
+    waiting.start()
+    _until(station, lambda: bool(station.watcher._targets))
+    woken: list[int] = []
+    changed = station.watcher._worker.changed
+    notify_all = changed.notify_all
+
+    def wake() -> None:
+        woken.append(station.watcher._processed.handled)
+        notify_all()
+
+    monkeypatch.setattr(changed, "notify_all", wake)
+    gate.open()
+    waiting.join(PATIENCE)
+    assert (flushed, woken) == ([True], [3])
     assert station.watcher.stop() == 0
 
 

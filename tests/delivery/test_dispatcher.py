@@ -222,6 +222,26 @@ def test_flush_does_not_wait_for_later_events() -> None:
     assert results == [True]
 
 
+def test_flush_is_woken_by_the_last_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier deliveries do not wake a caller of flush: each would cost a switch between threads."""
+    setup = Setup()
+    setup.accept("a", "b", "c")
+    thread, results = background(lambda: setup.dispatcher.flush(None))
+    _until(lambda: bool(setup.dispatcher._marks))
+    woken: list[int] = []
+    notify_all = setup.dispatcher._ends.notify_all
+
+    def wake() -> None:
+        woken.append(setup.dispatcher._queue.keys)
+        notify_all()
+
+    monkeypatch.setattr(setup.dispatcher._ends, "notify_all", wake)
+    for _ in range(3):
+        setup.done(_next(setup), DELIVERED)
+    thread.join(PATIENCE)
+    assert (results, set(woken)) == ([True], {0})
+
+
 @pytest.mark.parametrize(
     "waits", [[ValueError], [SystemExit], [KeyboardInterrupt], [-1.0], ["soon"], [float("nan")], [float("inf")], [None]]
 )
@@ -281,8 +301,12 @@ def test_a_wait_beyond_any_clock() -> None:
 
 def _until_idle(setup: Setup, senders: int = 1) -> None:
     """Wait until that number of threads waits for work."""
+    _until(lambda: setup.dispatcher._idle >= senders)
+
+
+def _until(true: Callable[[], bool]) -> None:
     deadline = monotonic() + PATIENCE
-    while setup.dispatcher._idle < senders:
+    while not true():
         assert monotonic() < deadline
 
 
