@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -285,8 +286,17 @@ def test_service(api_server: APIServer, preload: list[str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     gunicorn = ["-m", "gunicorn", "--chdir", str(EXAMPLES), "--workers", "2", "--no-control-socket"]
     command = [*gunicorn, "--bind", url.removeprefix("http://"), *preload, "service:app"]
+    workers: set[int] = set()
+
+    def have_begun() -> bool:
+        """Whether both workers have answered. One that is starting misses the signal, and is killed after 30 s."""
+        if ask("GET", f"{url}/events") == 200:
+            with urllib.request.urlopen(f"{url}/events", timeout=DEADLINE) as answer:
+                workers.add(json.load(answer)["worker"])
+        return len(workers) == 2
+
     with running(command, api_server.kubeconfig(), POD_NAME="service-0") as service:
-        wait_until(lambda: ask("GET", f"{url}/events") == 200, service)
+        wait_until(have_begun, service)
         assert ask("POST", f"{url}/backups/main") == 201
         assert ask("POST", f"{url}/backups/old") == 404
         status, said = terminate(service)
