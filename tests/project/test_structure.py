@@ -110,3 +110,9 @@ def test_watchers_are_twins() -> None:
     assert {name: plain[name] for name in ("statistics", "stop")} == {
         name: asynchronous[name] for name in ("statistics", "stop")
     }
+
+
+@pytest.mark.xdist_group("grouped")
+def test_grouped(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist keeps the tests of a group in one worker. Without that, each worker starts its own servers."""
+    assert request.node.nodeid.endswith("@grouped") == hasattr(request.config, "workerinput")
