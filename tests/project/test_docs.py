@@ -439,6 +439,18 @@ def test_timeouts_of_calls(name: str) -> None:
     assert inspect.signature(call).parameters["timeout"].default == eval(spans(default)[0])
 
 
+def test_default_burst() -> None:
+    """Each page that states the default burst states the real one."""
+    pages = [*PAGES, ROOT / "examples/kopf/README.md"]
+    sentence = re.compile(
+        r"(?:\b(\d+) (?:events )?(?:at once|for an object|about one object)|stops at (\d+)|After (\d+) events)"
+    )
+    stated = {page.name: sentence.search(page.read_text(encoding="utf-8")) for page in pages}
+    found = {name: int(next(filter(None, match.groups()))) for name, match in stated.items() if match}
+    assert len(found) >= 7
+    assert {name for name, burst in found.items() if burst != CorrelatorOptions().burst_size} == set()
+
+
 def sent(options: CorrelatorOptions, reasons: str) -> tuple[int, int, int, list[int]]:
     """Correlate twelve messages five times with a stopped clock. Returns creates, patches, skips and counts."""
     correlator = EventCorrelator(replace(options, clock=lambda: 0))
