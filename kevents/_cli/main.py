@@ -34,7 +34,6 @@ _EPILOG: Final = """\
 examples:
   kevents demo
   kevents record pod/web-0 Warning BackupFailed "the bucket is gone"
-
   kevents tail --warning
   kevents export -c export.toml
 
@@ -51,9 +50,9 @@ the events on the API server, as 'kubectl get events' does. At the end every num
 _DEMO_EPILOG: Final = """\
 examples:
   kevents demo
-  kevents demo --server ~/.kube/config
+  kevents demo --kubeconfig ~/.kube/config
 
-With --server it writes to the namespace default of a cluster, and deletes its events at the end.
+With --kubeconfig it writes to the namespace default of a cluster, and deletes its events at the end.
 
 exit status:
   0  all checks hold
@@ -229,7 +228,7 @@ def _add(commands: Commands, name: str, text: str, description: str, epilog: str
 
 def _add_demo(commands: Commands, seconds: float) -> None:
     demo = _add(commands, "demo", "watch kevents at work for a quarter of a minute", _DEMO, _DEMO_EPILOG)
-    demo.add_argument("--server", metavar="KUBECONFIG", help="write to this cluster instead of an embedded API server")
+    demo.add_argument("--kubeconfig", metavar="FILE", help="write to this cluster instead of an embedded API server")
     demo.add_argument(
         "--seconds",
         metavar="N",
@@ -392,7 +391,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.command == "demo":
-        return demonstrate(sys.stdout, options.server, options.seconds, plain=options.plain)
+        return demonstrate(sys.stdout, options.kubeconfig, options.seconds, plain=options.plain)
     if options.command == "record":
         return record(options, sys.stdout)
     try:

@@ -46,7 +46,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 def refused(run: Run, path: object) -> str:
     """The error line for this kubeconfig."""
-    status, out, err = run("demo", "--server", path)
+    status, out, err = run("demo", "--kubeconfig", path)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("kevents: ")
     assert SECRET not in err
@@ -73,7 +73,7 @@ def test_help_has_examples(run: Run, command: str) -> None:
 def test_help_of_the_demo(run: Run) -> None:
     """The help of the demonstration has its options and exit statuses."""
     _, out, _ = run("demo", "--help")
-    for part in ("--server KUBECONFIG", "--seconds N", "--plain", "NO_COLOR", "exit status"):
+    for part in ("--kubeconfig FILE", "--seconds N", "--plain", "NO_COLOR", "exit status"):
         assert part in out
 
 

@@ -235,7 +235,7 @@ def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch, kind: str, expected: boo
 def test_on_a_real_server(real_server: RealServer) -> None:
     """On a real cluster the numbers are the same, the outage is explained, and the events are removed."""
     before = real_server.kubectl("get", "events", "-A", "-o", "name")
-    done = play("--server", real_server.kubeconfig())
+    done = play("--kubeconfig", real_server.kubeconfig())
     text = " ".join(done.stdout.split())
     assert (done.returncode, done.stderr) == (0, "")
     assert "A real API server is not stopped for a demonstration" in text
@@ -248,7 +248,7 @@ def test_on_a_real_server(real_server: RealServer) -> None:
 def test_interrupted_on_a_real_server(real_server: RealServer) -> None:
     """After Ctrl-C the events are removed from the cluster, too."""
     before = real_server.kubectl("get", "events", "-A", "-o", "name")
-    command = [*COMMAND, "--server", str(real_server.kubeconfig())]
+    command = [*COMMAND, "--kubeconfig", str(real_server.kubeconfig())]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
     ) as process:
