@@ -253,8 +253,7 @@ def test_interrupted_on_a_real_server(real_server: RealServer) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
     ) as process:
         assert process.stdout is not None
-        while "1 object, count 8" not in process.stdout.readline():
-            pass
+        assert any("1 object, count 8" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+import kevents.export
 from kevents._cli import main as _cli
 from kevents.export._config.file import ConfigError, parse
+from kevents.export._config.sinks import _TYPES
 from kevents.export._model.text import duration, size
 from kevents.export._route.routes import CONDITIONS
 from kevents.export.prometheus import _FAMILIES, _LABELS
@@ -77,6 +79,15 @@ def test_keys_of_sinks(kind: str) -> None:
     _, keys = asked(f'checkpoints = "c"\n[sinks.a]\ntype = "{kind}"\n{SINKS[kind]}\nzzzz = 1\n{ROUTE}')
     shared = {key for key, _, meaning in items(shared_keys()) if kind in spans(meaning.split(" For ")[1])}
     assert {key for key, _, _ in items(subsection(kind))} | shared == keys - COMMON
+
+
+def test_types_of_sinks() -> None:
+    """The page lists each type of sink, with its keys. The page of destinations has a row with each class."""
+    [listed] = [spans(meaning) for key, _, meaning in items(subsection("sinks")) if key == "type"]
+    assert listed == list(_TYPES)
+    assert {*SINKS, "stdout"} == set(_TYPES)
+    described = {name for cells in rows(section("docs/export-sinks.md", "Which one")) for name in spans(cells[0])}
+    assert described | {"Sink"} == {name for name in kevents.export.__all__ if name.endswith("Sink")}
 
 
 @pytest.mark.parametrize("table", ["batch", "queue"])
