@@ -15,7 +15,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
-from kevents._clients.endpoint import load_configuration, loaded_configuration
+from kevents._clients.endpoint import ASYNCHRONOUS, load_configuration, loaded_configuration
 from kevents._clients.sync import APIS, Api
 from kevents._clients.transport import (
     MAX_BODY,
@@ -75,8 +75,6 @@ def client_from_kubeconfig(path: str, context: str = "") -> Any:  # noqa: ANN401
 _MAX_CONNECTIONS: Final = 64
 """Pooled connections, one for each sender. The client's default depends on the number of processors."""
 _NEEDED: Final = ("ApiClient", "ApiException", "Configuration")
-ASYNCHRONOUS: Final = ("kubernetes.aio", "kubernetes_asyncio")
-"""Packages with asynchronous clients."""
 
 
 def comes_from(thing: object, package: str) -> bool:

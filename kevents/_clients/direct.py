@@ -136,9 +136,9 @@ class ConnectionPool:
         """
         try:
             credentials = self._endpoint.headers()
-            lines = _lines(credentials)
+            lines = header_lines(credentials)
         except Exception as error:  # noqa: BLE001 - a plugin, a hook or a file may raise anything
-            raise UnavailableError(f"the client's credentials are unusable: {format_redacted(error)}") from None
+            raise unusable_credentials(error) from None
         connection = self._take(timeout)
         kept = False
         try:
@@ -173,10 +173,7 @@ class ConnectionPool:
                 connection = self._idle.pop()
             connection.sock.settimeout(timeout[1])
             return connection
-        try:
-            connection = Connection(self._endpoint, timeout[0])
-        except ValueError:  # its text may show a password
-            raise UnavailableError("the URL of the API server or of its proxy is unusable") from None
+        connection = Connection(self._endpoint, timeout[0])
         try:
             connection.connect()
         except (OSError, http.client.HTTPException, UnicodeError) as error:
@@ -199,12 +196,12 @@ class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
         headers: The headers of every request, as lines.
 
     Raises:
-        ValueError: If the URL of the server or of the proxy is unusable.
+        UnavailableError: If the URL of the server or of the proxy is unusable.
     """
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         """Do not connect."""
-        url, proxy = urlsplit(endpoint.server), urlsplit(endpoint.proxy)
+        url, proxy = checked_urls(endpoint)
         host, port = _address(url)
         netloc = url.netloc.rpartition("@")[2]
         super().__init__(*(_address(proxy) if endpoint.proxy else (host, port)), timeout=timeout)
@@ -216,16 +213,11 @@ class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
         self.headers = (
             f"Host: {netloc}\r\nAccept: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: kevents\r\n"
         )
-        if endpoint.proxy:
-            headers = dict(endpoint.proxy_headers)
-            if proxy.username:
-                basic = basic_authorization(unquote(proxy.username), unquote(proxy.password or ""))
-                headers.setdefault("Proxy-Authorization", basic)
-            if endpoint.context is not None:
-                self.set_tunnel(host, port, headers)
-            else:
-                self.prefix = f"http://{netloc}{url.path}"
-                self.headers += _lines(headers)
+        if endpoint.proxy and endpoint.context is not None:
+            self.set_tunnel(host, port, proxy_headers(endpoint))
+        elif endpoint.proxy:
+            self.prefix = f"http://{netloc}{url.path}"
+            self.headers += header_lines(proxy_headers(endpoint))
 
     def __del__(self) -> None:
         """Close the connection of a pool that is no longer used."""
@@ -255,10 +247,35 @@ class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
         return bool(select.select([self.sock], [], [], 0)[0])
 
 
+def checked_urls(endpoint: Endpoint) -> tuple[SplitResult, SplitResult]:
+    """Return the URLs of the server and of its proxy.
+
+    Raises:
+        UnavailableError: If one of them is unusable. The text shows no password.
+    """
+    try:
+        url, proxy = urlsplit(endpoint.server), urlsplit(endpoint.proxy)
+        _address(url)
+        if endpoint.proxy:
+            _address(proxy)
+    except ValueError:
+        raise UnavailableError("the URL of the API server or of its proxy is unusable") from None
+    return url, proxy
+
+
 def _address(url: SplitResult) -> tuple[str, int]:
     if not url.hostname or url.scheme not in _PORTS:
         raise ValueError("a URL must begin with http:// or https://")
     return url.hostname, url.port or _PORTS[url.scheme]
+
+
+def proxy_headers(endpoint: Endpoint) -> dict[str, str]:
+    """Return the headers for an endpoint's proxy, with the credentials of its URL."""
+    proxy, headers = urlsplit(endpoint.proxy), dict(endpoint.proxy_headers)
+    if proxy.username:
+        basic = basic_authorization(unquote(proxy.username), unquote(proxy.password or ""))
+        headers.setdefault("Proxy-Authorization", basic)
+    return headers
 
 
 def _open(options: tuple[Any, ...], tls: bool, address: tuple[str, int], *args: Any) -> socket.socket:  # noqa: ANN401, FBT001
@@ -269,7 +286,7 @@ def _open(options: tuple[Any, ...], tls: bool, address: tuple[str, int], *args: 
     return ssl.create_default_context().wrap_socket(sock, server_hostname=address[0]) if tls else sock
 
 
-def _lines(headers: Mapping[str, str]) -> str:
+def header_lines(headers: Mapping[str, str]) -> str:
     """Return headers as lines of a request.
 
     Raises:
@@ -278,3 +295,8 @@ def _lines(headers: Mapping[str, str]) -> str:
     if any(_ILLEGAL.search(value) for value in headers.values()):
         raise ValueError("they make no valid header")
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+
+def unusable_credentials(error: Exception) -> UnavailableError:
+    """Return the error for credentials that cannot be found or sent."""
+    return UnavailableError(f"the client's credentials are unusable: {format_redacted(error)}")

@@ -7,21 +7,24 @@ client reads kubeconfigs with an exec plugin or an auth provider, and reports wh
 from __future__ import annotations
 
 import base64
+import inspect
 import os
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from kevents._clients.transport import format_redacted
 from kevents.exceptions import UnavailableError
 
-UNCONFIGURED_HOSTS: Final = ("", "http://localhost", "https://localhost")
+ASYNCHRONOUS: Final = ("kubernetes.aio", "kubernetes_asyncio")
+"""Packages with asynchronous clients."""
+_UNCONFIGURED_HOSTS: Final = ("", "http://localhost", "https://localhost")
 """Hosts of a configuration that was not loaded, in the versions of the client."""
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes mounts a pod's token and certificate authority."""
@@ -29,8 +32,11 @@ _TOKEN_PERIOD: Final = 60.0
 """Seconds after which a token file is read again, as in the official clients."""
 _CLIENT_ONLY: Final = ("auth-provider", "exec")
 """Users of a kubeconfig that need the official client."""
+_UNREADABLE: Final = (OSError, ValueError, TypeError, KeyError, AttributeError)
+"""Errors for an unusable kubeconfig."""
 
-Headers = Callable[[], Mapping[str, str]]
+Headers = Callable[[], Any]
+"""Returns headers: a mapping of texts. Those of an asynchronous client's configuration must be awaited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,8 @@ class Endpoint:
     Attributes:
         server: Its URL.
         context: TLS context, None without TLS.
-        headers: Returns the headers with the credentials, refreshed when due. It may run a program or read a file.
+        headers: Returns the headers with the credentials, refreshed when due.
+        may_block: True if the next call of ``headers`` may run a program or read a file.
         server_name: Host name in the server's certificate; empty for the host of the URL.
         proxy: URL of a proxy, empty for none.
         proxy_headers: Headers for the proxy.
@@ -50,22 +57,24 @@ class Endpoint:
     server: str
     context: ssl.SSLContext | None
     headers: Headers = field(repr=False)
+    may_block: Callable[[], bool] = field(default=bool, repr=False)
     server_name: str = ""
     proxy: str = field(default="", repr=False)
     proxy_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     socket_options: tuple[Any, ...] = ()
 
 
-def find_endpoint(sink: str) -> Endpoint:
+def find_endpoint(sink: str, packages: tuple[str, ...] = ("kubernetes",)) -> Endpoint:
     """Return the endpoint of the configuration that the process has loaded, else in-cluster, else of the kubeconfig.
 
     Args:
         sink: Name of the sink's class, for the error.
+        packages: The clients into which it may have been loaded, the first one first.
 
     Raises:
         UnavailableError: If there is none, or it is unusable.
     """
-    loaded = loaded_configuration("kubernetes")
+    loaded = next(filter(None, map(loaded_configuration, packages)), None)
     endpoint = read_endpoint() if loaded is None else None
     if endpoint is not None:
         return endpoint
@@ -82,7 +91,7 @@ def loaded_configuration(package: str) -> Any:  # noqa: ANN401 - the clients hav
     """Return a copy of the configuration that the process has loaded into a client, None for none. Imports nothing."""
     client = sys.modules.get(f"{package}.client")
     configuration = None if client is None else client.Configuration.get_default_copy()
-    return None if configuration is None or configuration.host in UNCONFIGURED_HOSTS else configuration
+    return None if configuration is None or configuration.host in _UNCONFIGURED_HOSTS else configuration
 
 
 def load_configuration(sink: str) -> Any:  # noqa: ANN401
@@ -102,21 +111,18 @@ def load_configuration(sink: str) -> Any:  # noqa: ANN401
         path = kubeconfig()
         try:
             config.load_kube_config(path, client_configuration=configuration)
+            if not (configuration.api_key or configuration.cert_file) and _has_plugin():  # the client only logs it
+                raise ValueError("the plugin of its user has failed")  # noqa: TRY301 - reported like other errors
         except Exception as error:  # noqa: BLE001 - a broken file raises YAMLError, TypeError, AttributeError ...
-            raise no_configuration(not_in_cluster, path, error, sink) from None
+            raise UnavailableError(
+                f"no Kubernetes configuration: not in a cluster ({format_redacted(not_in_cluster)}), and no usable "
+                f"kubeconfig {path} ({format_redacted(error)}); set KUBECONFIG, or give {sink} an api"
+            ) from None
     return configuration
 
 
-def no_configuration(not_in_cluster: Exception, path: str, error: Exception, sink: str) -> UnavailableError:
-    """Return the error for an environment without a usable configuration."""
-    return UnavailableError(
-        f"no Kubernetes configuration: not in a cluster ({format_redacted(not_in_cluster)}), and no usable "
-        f"kubeconfig {path} ({format_redacted(error)}); set KUBECONFIG, or give {sink} an api"
-    )
-
-
 def endpoint_of(configuration: Any) -> Endpoint:  # noqa: ANN401
-    """Return the endpoint of an official client's ``Configuration``. Its hook refreshes the credentials.
+    """Return the endpoint of a client's ``Configuration``. Its hook refreshes the credentials.
 
     Raises:
         OSError: If a certificate cannot be read.
@@ -124,7 +130,9 @@ def endpoint_of(configuration: Any) -> Endpoint:  # noqa: ANN401
     """
     url = urlsplit(configuration.host)
     proxy = configuration.proxy or ""
-    if proxy and bypasses(url, configuration.no_proxy or ""):
+    if not hasattr(configuration, "no_proxy"):  # an asynchronous client looks at the environment later
+        proxy = proxy or environment_proxy(configuration.host)
+    elif proxy and bypasses(url, configuration.no_proxy or ""):
         proxy = ""
     context = tls_context(
         url,
@@ -137,19 +145,32 @@ def endpoint_of(configuration: Any) -> Endpoint:  # noqa: ANN401
     if context is not None and configuration.assert_hostname is False:
         context.check_hostname = False
 
-    def headers() -> Mapping[str, str]:
-        settings = configuration.auth_settings().values()  # calls the hook
-        return {each["key"]: each["value"] for each in settings if each["in"] == "header" and each["value"]}
+    def headers() -> Mapping[str, str] | Awaitable[Mapping[str, str]]:
+        settings = configuration.auth_settings()  # calls the hook
+        return _awaited_headers(settings) if inspect.isawaitable(settings) else _in_headers(settings)
+
+    def may_block() -> bool:
+        asynchronous = inspect.iscoroutinefunction(configuration.auth_settings)
+        return configuration.refresh_api_key_hook is not None and not asynchronous
 
     return Endpoint(
         configuration.host.rstrip("/"),
         context,
         headers,
+        may_block,
         configuration.tls_server_name or "",
         proxy,
         configuration.proxy_headers or {},
         tuple(getattr(configuration, "socket_options", None) or ()),
     )
+
+
+def _in_headers(settings: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+    return {each["key"]: each["value"] for each in settings.values() if each["in"] == "header" and each["value"]}
+
+
+async def _awaited_headers(settings: Awaitable[Mapping[str, Mapping[str, str]]]) -> Mapping[str, str]:
+    return _in_headers(await settings)
 
 
 # -- service account and kubeconfig ----------------------------------------------------------------------------------
@@ -170,7 +191,7 @@ def is_configured() -> bool:
 
 def read_endpoint() -> Endpoint | None:
     """Return the endpoint of the service account, else of the kubeconfig. None if the official client must read it."""
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # the client finds out what is wrong
+    with suppress(*_UNREADABLE):  # the client finds out what is wrong
         return _service_account() or _of_kubeconfig()
     return None
 
@@ -182,27 +203,49 @@ def _service_account() -> Endpoint | None:
         return None
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     context = tls_context(urlsplit(server), ca_file=str(ca_file))
-    return Endpoint(server, context, _token_of(token_file), proxy=environment_proxy(server))
+    token = _TokenFile(token_file)
+    return Endpoint(server, context, token.headers, token.is_due, proxy=environment_proxy(server))
 
 
-def _token_of(file: Path) -> Headers:
-    """Return the headers with the token of a file, which is read again every minute."""
-    token, due = "", 0.0
+class _TokenFile:
+    """A file with a token, which is read again every minute.
 
-    def headers() -> Mapping[str, str]:
-        nonlocal token, due
-        if monotonic() >= due:
-            token = file.read_text(encoding="utf-8").strip()
+    Args:
+        path: Its path.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._due = 0.0
+        self.headers()
+
+    def is_due(self) -> bool:
+        return monotonic() >= self._due
+
+    def headers(self) -> Mapping[str, str]:
+        if self.is_due():
+            token = self._path.read_text(encoding="utf-8").strip()
             if not token:
-                raise ValueError(f"the token file {file} is empty")
-            due = monotonic() + _TOKEN_PERIOD
-        return {"Authorization": f"Bearer {token}"}
-
-    headers()
-    return headers
+                raise ValueError(f"the token file {self._path} is empty")
+            self._token = token
+            self._due = monotonic() + _TOKEN_PERIOD
+        return {"Authorization": f"Bearer {self._token}"}
 
 
-def _of_kubeconfig() -> Endpoint | None:
+class _Kubeconfig(NamedTuple):
+    """The current context of the kubeconfig, and the folders of the files that define its parts."""
+
+    cluster: dict[str, Any]
+    clusters_folder: Path
+    user: dict[str, Any]
+    users_folder: Path
+
+
+def _read_kubeconfig() -> _Kubeconfig:
     import yaml  # type: ignore[import-untyped] # noqa: PLC0415 - a service account needs none
 
     current, found = "", dict[tuple[str, str], tuple[dict[str, Any], Path]]()
@@ -213,16 +256,27 @@ def _of_kubeconfig() -> Endpoint | None:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError:
-            return None
+            raise ValueError("not YAML") from None
         current = content.get("current-context", current)
         for kind in ("cluster", "context", "user"):
             for entry in content.get(f"{kind}s") or ():
                 found.setdefault((kind, entry["name"]), (entry[kind] or {}, path.parent))
     context, _ = found["context", current]
-    user, users_folder = found.get(("user", context.get("user", "")), ({}, Path()))
+    return _Kubeconfig(
+        *found["cluster", context["cluster"]], *found.get(("user", context.get("user", "")), ({}, Path()))
+    )
+
+
+def _has_plugin() -> bool:
+    with suppress(*_UNREADABLE):
+        return any(key in _read_kubeconfig().user for key in _CLIENT_ONLY)
+    return False
+
+
+def _of_kubeconfig() -> Endpoint | None:
+    cluster, folder, user, users_folder = _read_kubeconfig()
     if any(key in user for key in _CLIENT_ONLY):
         return None
-    cluster, folder = found["cluster", context["cluster"]]
     server: str = cluster["server"].rstrip("/")
     tls = tls_context(
         urlsplit(server),
@@ -235,7 +289,7 @@ def _of_kubeconfig() -> Endpoint | None:
     return Endpoint(
         server,
         tls,
-        _user_headers(user, users_folder),
+        *_user_headers(user, users_folder),
         cluster.get("tls-server-name", ""),
         cluster.get("proxy-url") or environment_proxy(server),
     )
@@ -265,15 +319,17 @@ def _load_certificate(context: ssl.SSLContext, user: Mapping[str, Any], folder: 
             context.load_cert_chain(files[0], files[1])
 
 
-def _user_headers(user: Mapping[str, Any], folder: Path) -> Headers:
+def _user_headers(user: Mapping[str, Any], folder: Path) -> tuple[Headers, Callable[[], bool]]:
+    """Return a user's headers, and whether they may block, as of :class:`Endpoint`."""
+    if user.get("tokenFile") and not user.get("token"):
+        token = _TokenFile(folder / user["tokenFile"])
+        return token.headers, token.is_due
+    headers = {}
     if user.get("token"):
-        return lambda: {"Authorization": f"Bearer {user['token']}"}
-    if user.get("tokenFile"):
-        return _token_of(folder / user["tokenFile"])
-    if user.get("username") and user.get("password"):
-        basic = basic_authorization(user["username"], user["password"])
-        return lambda: {"Authorization": basic}
-    return dict
+        headers["Authorization"] = f"Bearer {user['token']}"
+    elif user.get("username") and user.get("password"):
+        headers["Authorization"] = basic_authorization(user["username"], user["password"])
+    return lambda: headers, bool
 
 
 # -- TLS and proxies -------------------------------------------------------------------------------------------------

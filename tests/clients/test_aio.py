@@ -1,4 +1,4 @@
-"""The asynchronous sink with both client packages: the sink contract, and its own behaviour."""
+"""The asynchronous sink, over aiohttp and over a given client: the sink contract, and its own behaviour."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import asyncio
 import gc
 import importlib
 import importlib.util
+import json
+import os
 import subprocess
 import sys
 import textwrap
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +25,7 @@ from kevents.testing import APIServer, Hang, Status
 
 pytest.register_assert_rewrite("tests.clients.sink_contract")
 
-from tests.clients.sink_contract import SERIES, MakeSink, SinkContract, event, kubeconfig  # noqa: E402
+from tests.clients.sink_contract import SERIES, MakeSink, SinkContract, event, kubeconfig, refusal  # noqa: E402
 from tests.support.aio import Loop, Plain  # noqa: E402
 
 # Python 3.10 warns about a TLS connection that was reset and not closed.
@@ -34,6 +36,8 @@ pytestmark = [pytest.mark.wire, *([pytest.mark.filterwarnings(LEFT_OPEN)] if OLD
 POD = ObjectReference(kind="Pod", api_version="v1", namespace="default", name="web-0", uid="u")
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["kubernetes.aio", "kubernetes_asyncio"]
+DIRECT = "direct"
+AnySink = aio.CoreV1EventSink | aio.EventsV1EventSink
 
 
 def is_installed(package: str) -> bool:
@@ -56,6 +60,31 @@ def package(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=[DIRECT, *map(needs, PACKAGES)])
+def way(request: pytest.FixtureRequest) -> str:
+    """How a sink reaches the server: over its own aiohttp session, or over a client of a package."""
+    return str(request.param)
+
+
+@pytest.fixture
+def new_sink(way: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AnySink]:
+    """Make a sink for a kubeconfig: `new_sink(path, class, **options)`."""
+    unload(monkeypatch)
+
+    def make(path: Path, sink: type[AnySink] = aio.CoreV1EventSink, **options: Any) -> AnySink:
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        return sink(None if way == DIRECT else lambda: new_client(way, path), **options)
+
+    return make
+
+
+def unload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the configurations that the process has loaded, for the length of a test."""
+    for package in ("kubernetes", *PACKAGES):
+        if (module := sys.modules.get(f"{package}.client")) is not None:
+            monkeypatch.setattr(module.Configuration, "_default", None)
+
+
 def client_of(package: str) -> Any:
     """The package's module of clients."""
     return importlib.import_module(f"{package}.client")
@@ -76,17 +105,17 @@ def loop() -> Iterator[Loop]:
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # by aiohttp, above 1 MiB
 class TestContract(SinkContract):
-    """The contract for the sink with a callable that makes a client."""
+    """The contract for the sink that finds its server by itself, and with a callable that makes a client."""
 
-    sink_class: type[aio.CoreV1EventSink | aio.EventsV1EventSink] = aio.CoreV1EventSink
+    sink_class: type[AnySink] = aio.CoreV1EventSink
 
     @pytest.fixture
-    def make_sink(self, package: str, loop: Loop) -> Iterator[MakeSink]:
+    def make_sink(self, new_sink: Callable[..., AnySink], loop: Loop) -> Iterator[MakeSink]:
         """Make sinks that read a kubeconfig."""
         sinks = []
 
         def make(path: Path, request_timeout: tuple[float, float]) -> Plain:
-            sink = self.sink_class(lambda: new_client(package, path), request_timeout=request_timeout)
+            sink = new_sink(path, self.sink_class, request_timeout=request_timeout)
             sinks.append(sink)
             return Plain(sink, loop)
 
@@ -172,24 +201,23 @@ def test_environment(
     api_server: APIServer, package: str, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an api the sink uses the environment's configuration, and does not touch the default configuration."""
-    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
+    client_of(package)
+    unload(monkeypatch)
     monkeypatch.setenv("KUBECONFIG", str(path))
-    default = client_of(package).Configuration._default
     sink = aio.CoreV1EventSink()
     loop.run(sink.create("default", event()))
     loop.run(sink.close())
     assert len(api_server.events()) == 1
-    assert client_of(package).Configuration._default is default
+    assert client_of(package).Configuration._default is None
 
 
 def test_loaded_configuration(
     api_server: APIServer, package: str, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A configuration that the process has loaded takes precedence over a kubeconfig."""
-    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
+    client_of(package)
+    unload(monkeypatch)
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
-    configuration = client_of(package).Configuration
-    monkeypatch.setattr(configuration, "_default", None)
     loop.run(importlib.import_module(f"{package}.config").load_kube_config(str(path)))
     sink = aio.CoreV1EventSink()
     loop.run(sink.create("default", event()))
@@ -197,12 +225,28 @@ def test_loaded_configuration(
     assert len(api_server.events()) == 1
 
 
-def test_no_configuration(package: str, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configuration_of_the_official_client(
+    api_server: APIServer, path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A configuration that was loaded into the synchronous client is used, too."""
+    import kubernetes.client
+    import kubernetes.config
+
+    unload(monkeypatch)
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    kubernetes.config.load_kube_config(str(path))
+    sink = aio.CoreV1EventSink()
+    loop.run(sink.create("default", event()))
+    loop.run(sink.close())
+    assert len(api_server.events()) == 1
+
+
+def test_no_configuration(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 40: without any configuration the server is Unavailable, and the error has the fix."""
-    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
+    unload(monkeypatch)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     sink = aio.CoreV1EventSink()
-    with pytest.raises(UnavailableError, match="set KUBECONFIG"):
+    with pytest.raises(UnavailableError, match=r"set KUBECONFIG, or give kevents\.aio\.CoreV1EventSink an api"):
         loop.run(sink.create("default", event()))
 
 
@@ -249,10 +293,10 @@ def test_an_api_of_ones_own() -> None:
     assert isinstance(aio.CoreV1EventSink(FakeV1Api()), aio.CoreV1EventSink)
 
 
-def test_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If neither package is installed, the error names both."""
-    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", ("kevents.no_such", "kevents.neither"))
-    with pytest.raises(ImportError, match=r"kubernetes\.aio.*kubernetes_asyncio"):
+def test_no_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without aiohttp the error has the command that installs it. A stand-in without a module spec does not count."""
+    monkeypatch.setitem(sys.modules, "aiohttp", ModuleType("aiohttp"))
+    with pytest.raises(ImportError, match=r"needs aiohttp: pip install 'kevents\[aio\]'"):
         aio.CoreV1EventSink()
 
 
@@ -274,9 +318,9 @@ def test_broken_token(api_server: APIServer, package: str, client: Any, loop: Lo
     assert api_server.requests == ()
 
 
-def test_two_loops(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
+def test_two_loops(api_server: APIServer, new_sink: Callable[..., AnySink], path: Path, loop: Loop) -> None:
     """A sink that is used in two loops has a connection in each."""
-    sink = aio.CoreV1EventSink(lambda: new_client(package, path))
+    sink = new_sink(path)
 
     async def here() -> None:
         await sink.create("default", event(name="pod.2"))
@@ -289,9 +333,9 @@ def test_two_loops(api_server: APIServer, package: str, path: Path, loop: Loop) 
     assert (len(api_server.events()), api_server.connections) == (3, 2)
 
 
-def test_cancelled_request(api_server: APIServer, package: str, path: Path, loop: Loop) -> None:
+def test_cancelled_request(api_server: APIServer, new_sink: Callable[..., AnySink], path: Path, loop: Loop) -> None:
     """Pitfall 67: a cancelled request gives up its connection, and the next request opens a new one."""
-    sink = aio.CoreV1EventSink(lambda: new_client(package, path))
+    sink = new_sink(path)
 
     async def cancelled() -> None:
         with pytest.raises(asyncio.TimeoutError):
@@ -305,17 +349,17 @@ def test_cancelled_request(api_server: APIServer, package: str, path: Path, loop
 
 
 @pytest.mark.parametrize("end", ["shutdown", "run"])
-def test_nothing_stays_open(api_server: APIServer, package: str, path: Path, end: str) -> None:
+def test_nothing_stays_open(api_server: APIServer, way: str, path: Path, end: str) -> None:
     """Pitfall 67: with and without `shutdown`, no warning about connections, tasks or coroutines appears at the end."""
     code = f"""
-        import asyncio, importlib
+        import asyncio, importlib, pathlib
         from kevents import aio
-        from tests.clients.test_aio import POD
+        from tests.clients.test_aio import POD, new_client
 
         async def main():
-            config = importlib.import_module("{package}.config")
+            api = None if "{way}" == "{DIRECT}" else lambda: new_client("{way}", pathlib.Path({str(path)!r}))
             events = aio.EventBroadcaster()
-            events.start_recording_to_sink(aio.CoreV1EventSink(lambda: config.new_client_from_config({str(path)!r})))
+            events.start_recording_to_sink(aio.CoreV1EventSink(api))
             events.new_recorder("c").event(POD, "Normal", "Step", "x")
             assert await events.flush(30)
             if "{end}" == "shutdown":
@@ -324,20 +368,21 @@ def test_nothing_stays_open(api_server: APIServer, package: str, path: Path, end
         asyncio.run(main(), debug=True)
     """
     command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, "KUBECONFIG": str(path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     for word in ("Unclosed", "unclosed", "never awaited", "was destroyed", "Traceback"):
         assert word not in done.stderr, done.stderr
     assert len(api_server.events()) == 1
 
 
-def test_broadcaster(api_server: APIServer, package: str, path: Path) -> None:
+def test_broadcaster(api_server: APIServer, new_sink: Callable[..., AnySink], path: Path) -> None:
     """A hundred events of a broadcaster use at most as many connections as there are senders."""
 
     async def main() -> None:
         options = CorrelatorOptions(max_events=None, burst_size=None)
         async with aio.EventBroadcaster(correlator_options=options) as events:
-            events.start_recording_to_sink(aio.CoreV1EventSink(lambda: new_client(package, path)))
+            events.start_recording_to_sink(new_sink(path))
             for number in range(100):
                 events.new_recorder("c").event(POD, "Normal", "Step", f"number {number}")
 
@@ -346,11 +391,11 @@ def test_broadcaster(api_server: APIServer, package: str, path: Path) -> None:
     assert api_server.connections <= 4
 
 
-def test_broadcaster_of_series(api_server: APIServer, package: str, path: Path) -> None:
+def test_broadcaster_of_series(api_server: APIServer, new_sink: Callable[..., AnySink], path: Path) -> None:
     """In events.k8s.io/v1 a hundred occurrences of each of ten events are ten objects with exact counts."""
 
     async def main() -> None:
-        sink = aio.EventsV1EventSink(lambda: new_client(package, path))
+        sink = new_sink(path, aio.EventsV1EventSink)
         async with aio.EventsV1Broadcaster(sink) as events:
             recorder = events.new_recorder("example.com/c")
             for number in range(1000):
@@ -517,24 +562,65 @@ def test_a_child_connects_anew(loop: Loop) -> None:
     assert [(api.names, api.closed) for api in made] == [(["parent"], 0), (["child"], 1)]
 
 
-def test_a_loop_waits_for_no_import(package: str, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_waits_for_no_import(package: str, client: Any, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sink that is built in a running loop imports nothing there. Outside of a loop it imports immediately."""
-    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
     imported: list[str] = []
-    monkeypatch.setattr("kevents._clients.aio.AsyncClientSource._prepare", lambda _, name: imported.append(name))
+    monkeypatch.setattr("kevents._clients.aio_client.ClientTransport._prepare", lambda _, name: imported.append(name))
 
     async def build() -> None:
-        aio.CoreV1EventSink()
+        aio.CoreV1EventSink(client)
 
     loop.run(build())
     assert imported == []
-    aio.CoreV1EventSink()
+    aio.CoreV1EventSink(client)
     assert imported == [package]
 
 
-def test_a_module_of_nowhere(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for aiohttp without a module spec does not count as aiohttp."""
-    monkeypatch.setattr("kevents._clients.aio.ASYNCHRONOUS", (package,))
-    monkeypatch.setitem(sys.modules, "aiohttp", ModuleType("aiohttp"))
-    with pytest.raises(ImportError, match="with aiohttp"):
-        aio.CoreV1EventSink()
+# -- over aiohttp ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("built_in", ["the loop", "the program"])
+def test_imports(api_server: APIServer, path: Path, built_in: str) -> None:
+    """Without an api no Kubernetes client is loaded. Outside of a loop aiohttp is imported with the sink."""
+    code = f"""
+        import asyncio, json, sys
+        from kevents import aio
+
+        sink = aio.CoreV1EventSink() if "{built_in}" == "the program" else None
+        early = "aiohttp" in sys.modules
+
+        async def main():
+            async with aio.EventBroadcaster() as events:
+                events.start_recording_to_sink(sink or aio.CoreV1EventSink())
+                early_in_the_loop.append("aiohttp" in sys.modules)
+                events.new_recorder("c").event({{"kind": "Pod", "metadata": {{"name": "a", "namespace": "default"}}}},
+                    "Normal", "Step", "x")
+
+        early_in_the_loop = []
+        asyncio.run(main())
+        heavy = ("kubernetes", "kubernetes_asyncio", "pydantic", "urllib3", "requests", "aiohttp")
+        print(json.dumps([early, *early_in_the_loop, sorted(set(sys.modules) & set(heavy))]))
+    """
+    environment = {**os.environ, "KUBECONFIG": str(path)}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    early = built_in == "the program"
+    assert json.loads(done.stdout) == [early, early, ["aiohttp"]]
+    assert len(api_server.events()) == 1
+
+
+def test_refused_credentials_are_found_again(
+    api_server: APIServer, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pitfall 42: after a 401 the kubeconfig is read again, and the old connections are closed."""
+    unload(monkeypatch)
+    used = kubeconfig(api_server, tmp_path, token="expired")
+    monkeypatch.setenv("KUBECONFIG", str(used))
+    sink = aio.CoreV1EventSink()
+    plain = Plain(sink, loop)
+    assert refusal(plain.create, "default", event()).code == 401
+    used.write_text(kubeconfig(api_server, tmp_path).read_text(encoding="utf-8"), encoding="utf-8")
+    plain.create("default", event())
+    plain.create("default", event(name="pod.2"))
+    loop.run(sink.close())
+    assert [request.connection for request in api_server.requests] == [1, 2, 2]

@@ -1,10 +1,12 @@
-"""Credentials, TLS and proxies over both transports: kevents' own connections and a given client."""
+"""Credentials, TLS and proxies over each transport: kevents' own connections and clients, in threads and in asyncio."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import http.server
+import importlib
 import json
 import os
 import re
@@ -24,7 +26,7 @@ from urllib.parse import urlsplit
 import pytest
 from kubernetes import client, config
 
-from kevents import CoreV1EventSink, EventSink, UnavailableError
+from kevents import CoreV1EventSink, EventSink, SinkError, UnavailableError, aio
 from kevents._clients import endpoint
 from kevents._clients.direct import events_path
 from kevents._clients.endpoint import Endpoint, bypasses, environment_proxy
@@ -33,6 +35,7 @@ from kevents.testing import APIServer
 pytest.register_assert_rewrite("tests.clients.sink_contract")
 
 from tests.clients.sink_contract import event, kubeconfig, refusal  # noqa: E402
+from tests.support.aio import Loop, Plain  # noqa: E402
 
 x509 = pytest.importorskip("cryptography.x509", reason="needs kevents[testing]")
 
@@ -43,32 +46,98 @@ ROOT: Final = Path(__file__).parents[2]
 PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 MakeSink = Callable[[Path], EventSink]
+NewSink = Callable[[], EventSink]
+
+PACKAGES: Final = ("kubernetes.aio", "kubernetes_asyncio")
+REFRESHING: Final = ("direct", "a given client", "a loaded client", "asyncio", "asyncio, a loaded client")
+"""The ways on which credentials are refreshed before they expire."""
+WAYS: Final = (*REFRESHING, *(f"{package}, {kind}" for package in PACKAGES for kind in ("given", "loaded")))
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test begins without a loaded configuration and without proxies."""
-    monkeypatch.setattr(client.Configuration, "_default", None)
+    for package in ("kubernetes", *PACKAGES):
+        if (module := sys.modules.get(f"{package}.client")) is not None:
+            monkeypatch.setattr(module.Configuration, "_default", None)
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-@pytest.fixture(params=["direct", "a given client", "a loaded client"])
-def make_sink(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MakeSink:
-    """Make a sink for a kubeconfig, which kevents or the official client reads, over either transport."""
+class Tasks:
+    """Makes asynchronous sinks with plain methods, in a loop of its own."""
+
+    def __init__(self) -> None:
+        """Start no loop yet."""
+        self._loop: Loop | None = None
+        self._opened: list[Any] = []
+
+    def run(self, coroutine: Any) -> Any:
+        """Run a coroutine to its end."""
+        self._loop = self._loop or Loop()
+        return self._loop.run(coroutine)
+
+    def sink(self, api: Any = None) -> EventSink:
+        """Make a sink."""
+        made = aio.CoreV1EventSink(api)
+        self._opened += [made, *filter(None, [api])]
+        self.run(asyncio.sleep(0))
+        assert self._loop is not None
+        return Plain(made, self._loop)
+
+    def close(self) -> None:
+        """Close the sinks, the clients and the loop."""
+        for each in self._opened:
+            self.run(each.close())
+        if self._loop is not None:
+            self._loop.close()
+
+
+@pytest.fixture
+def tasks() -> Iterator[Tasks]:
+    """Makes asynchronous sinks."""
+    tasks = Tasks()
+    yield tasks
+    tasks.close()
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def new_sink(request: pytest.FixtureRequest, tasks: Tasks) -> NewSink:
+    """Make a sink that finds its server by itself."""
+    if request.param == "asyncio":
+        pytest.importorskip("aiohttp", reason="needs kevents[aio]")
+        return tasks.sink
+    return CoreV1EventSink
+
+
+@pytest.fixture(params=WAYS)
+def make_sink(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tasks: Tasks) -> MakeSink:
+    """Make a sink for a kubeconfig, which kevents or a client reads, over any transport."""
+    way: str = request.param
+    package, _, kind = way.partition(", ")
+    asynchronous = package in {"asyncio", *PACKAGES}
+    if asynchronous:
+        pytest.importorskip("aiohttp" if package == "asyncio" else f"{package}.client", reason=f"needs {package}")
 
     def make(path: Path) -> EventSink:
-        if request.param == "direct":
+        if way in {"direct", "asyncio"}:
             monkeypatch.setenv("KUBECONFIG", str(path))
-            return CoreV1EventSink()
+            return tasks.sink() if asynchronous else CoreV1EventSink()
+        if package in PACKAGES:
+            module = importlib.import_module(f"{package}.config")
+            if kind == "given":
+                return tasks.sink(tasks.run(module.new_client_from_config(str(path))))
+            monkeypatch.setattr(importlib.import_module(f"{package}.client").Configuration, "_default", None)
+            tasks.run(module.load_kube_config(str(path)))
+            return tasks.sink()
         configuration = client.Configuration()
         config.load_kube_config(str(path), client_configuration=configuration)
         configuration.retries = False
-        if request.param == "a given client":
+        if way == "a given client":
             return CoreV1EventSink(client.ApiClient(configuration=configuration))
         client.Configuration.set_default(configuration)
-        return CoreV1EventSink()
+        return tasks.sink() if asynchronous else CoreV1EventSink()
 
     return make
 
@@ -144,6 +213,9 @@ def serving(context: ssl.SSLContext | None = None) -> Iterator[Web]:
             self.send_header("Content-Length", "2")
             self.end_headers()
             self.wfile.write(b"{}")
+
+        def do_PATCH(self) -> None:
+            self.do_POST()
 
         def do_CONNECT(self) -> None:
             web.seen.append((self.command, self.path, {name.lower(): value for name, value in self.headers.items()}))
@@ -222,6 +294,7 @@ def test_users(make_sink: MakeSink, tmp_path: Path, user: dict[str, Any], expect
     assert (method, target, headers.get("authorization")) == ("POST", events_path("", "default"), expected)
 
 
+@pytest.mark.parametrize("make_sink", REFRESHING, indirect=True)
 def test_exec_plugin(make_sink: MakeSink, tmp_path: Path) -> None:
     """The credentials of an exec plugin are used, and those of its next run once they have expired."""
     program = tmp_path / "plugin.py"
@@ -236,19 +309,102 @@ print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "Exec
 """,
         encoding="utf-8",
     )
-    plugin = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "command": sys.executable,
-        "args": [str(program), str(tmp_path / "runs")],
-        "interactiveMode": "Never",
-    }
     with serving() as web:
-        sink = make_sink(written(tmp_path, web.url, user={"exec": plugin}))
+        sink = make_sink(written(tmp_path, web.url, user=plugin(program, tmp_path / "runs")))
         sink.create("default", event())
         sink.create("default", event(name="pod.2"))
     used = [headers["authorization"] for _, _, headers in web.seen]
     assert used == sorted(set(used))  # each newer than the one before
     assert all(re.fullmatch(r"Bearer token-\d", header) for header in used)
+
+
+def plugin(program: Path, *args: object) -> dict[str, Any]:
+    """A user whose credentials a program prints."""
+    command = {"command": sys.executable, "args": [str(program), *map(str, args)], "interactiveMode": "Never"}
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", **command}}
+
+
+def test_failing_plugin(
+    new_sink: NewSink, api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an exec plugin has failed, the same sink uses the credentials of its next run."""
+    program = tmp_path / "plugin.py"
+    program.write_text("raise SystemExit(3)", encoding="ascii")
+    path = written(tmp_path, api_server.tls_url, ca=api_server.ca, user=plugin(program))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    sink = new_sink()
+    with pytest.raises(SinkError):
+        sink.create("default", event())
+    credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
+    credential |= {"status": {"token": api_server.token}}
+    program.write_text(f"print({json.dumps(credential)!r})", encoding="ascii")
+    sink.create("default", event())
+    assert len(api_server.events()) == 1
+
+
+def test_plugin_beside_a_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop goes on while an exec plugin runs, at the first request and later: the loop itself serves the tokens."""
+    pytest.importorskip("aiohttp", reason="needs kevents[aio]")
+    program = tmp_path / "plugin.py"
+    program.write_text(
+        """
+import json, socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 30) as connection:
+    token = connection.recv(100).decode()
+status = {"token": token, "expirationTimestamp": "2020-01-01T00:00:00Z"}
+print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}))
+""",
+        encoding="utf-8",
+    )
+    served: list[str] = []
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(f"token-{len(served) + 1}")
+        writer.write(served[-1].encode())
+        await writer.drain()
+        writer.close()
+
+    async def main(url: str) -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            monkeypatch.setenv("KUBECONFIG", str(written(tmp_path, url, user=plugin(program, port))))
+            sink = aio.CoreV1EventSink()
+            for number in range(2):
+                await sink.create("default", event(name=f"pod.{number}"))
+            await sink.close()
+
+    with serving() as web:
+        asyncio.run(main(web.url))
+    used = [headers["authorization"].removeprefix("Bearer ") for _, _, headers in web.seen]
+    assert used == [served[-2], served[-1]]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("package", PACKAGES)
+def test_refresh_hook_of_an_asynchronous_client(
+    tasks: Tasks, package: str, monkeypatch: pytest.MonkeyPatch, *, asynchronous: bool
+) -> None:
+    """The hook of an asynchronous client's configuration refreshes the token, as a function or a coroutine function."""
+    module = pytest.importorskip(f"{package}.client", reason=f"needs {package}")
+    monkeypatch.setattr(module.Configuration, "_default", None)
+    tokens = iter(["first", "second"])
+
+    def refresh(configuration: Any) -> None:
+        configuration.api_key = {"BearerToken": f"Bearer {next(tokens)}"}
+
+    async def refresh_later(configuration: Any) -> None:
+        await asyncio.sleep(0)
+        refresh(configuration)
+
+    with serving() as web:
+        configuration = module.Configuration(host=web.url)
+        configuration.api_key = {"BearerToken": "Bearer none"}
+        configuration.refresh_api_key_hook = refresh_later if asynchronous else refresh
+        module.Configuration.set_default(configuration)
+        sink = tasks.sink()
+        sink.create("default", event())
+        sink.create("default", event(name="pod.2"))
+    assert [headers["authorization"] for _, _, headers in web.seen] == ["Bearer first", "Bearer second"]
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -270,7 +426,9 @@ def test_refresh_hook(tmp_path: Path, *, given: bool) -> None:
     assert [headers["authorization"] for _, _, headers in web.seen] == ["Bearer first", "Bearer second"]
 
 
-def test_rotated_service_account(api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotated_service_account(
+    new_sink: NewSink, api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The token of a service account is read again after a minute, and after a 401 at once."""
     now = [0.0]
     api_server.add_user("second", "rotated")
@@ -280,7 +438,7 @@ def test_rotated_service_account(api_server: APIServer, tmp_path: Path, monkeypa
     monkeypatch.setattr(endpoint, "monotonic", lambda: now[0])
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(urlsplit(api_server.tls_url).port))
-    sink = CoreV1EventSink()
+    sink = new_sink()
     used = []
     for number, seconds in enumerate((0, 59, 2)):
         now[0] += seconds
@@ -295,7 +453,7 @@ def test_rotated_service_account(api_server: APIServer, tmp_path: Path, monkeypa
     assert api_server.requests[-1].headers["authorization"] == f"Bearer {api_server.token}"
 
 
-def test_empty_token_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_token_file(new_sink: NewSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token file that becomes empty is UnavailableError, and a full one is used again."""
     now = [0.0]
     monkeypatch.setattr(endpoint, "monotonic", lambda: now[0])
@@ -303,7 +461,7 @@ def test_empty_token_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     token.write_text(TOKEN, encoding="ascii")
     with serving() as web:
         monkeypatch.setenv("KUBECONFIG", str(written(tmp_path, web.url, user={"tokenFile": "token.txt"})))
-        sink = CoreV1EventSink()
+        sink = new_sink()
         sink.create("default", event())
         token.write_text("", encoding="ascii")
         now[0] = 61.0
@@ -316,13 +474,13 @@ def test_empty_token_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("bad", [f"{TOKEN}\nX-Evil: 1", f"{TOKEN}€"])
 def test_token_that_is_no_header(
-    api_server: APIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: str
+    new_sink: NewSink, api_server: APIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: str
 ) -> None:
     """Pitfall 72: a token that cannot be sent loses no event, adds no header, and is in no message."""
     path = kubeconfig(api_server, tmp_path, token=bad)
     monkeypatch.setenv("KUBECONFIG", str(path))
     with pytest.raises(UnavailableError, match="they make no valid header") as caught:
-        CoreV1EventSink().create("default", event())
+        new_sink().create("default", event())
     assert TOKEN not in str(caught.value)
     assert api_server.requests == ()
 
@@ -368,14 +526,14 @@ def test_insecure(make_sink: MakeSink, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
+def test_proxy(new_sink: NewSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
     """`proxy-url` of a kubeconfig is used, with its password: for TLS as a tunnel, else for the whole request."""
     context, ca = server_context(tmp_path, "localhost")
     with serving(context if tls else None) as web, serving() as proxy:
         url = web.url.replace("127.0.0.1", "localhost")
         address = proxy.url.replace("//", "//me:p%40w@")
         monkeypatch.setenv("KUBECONFIG", str(written(tmp_path, url, ca=ca if tls else "", proxy_url=address)))
-        CoreV1EventSink().create("default", event())
+        new_sink().create("default", event())
     [(method, target, headers)] = proxy.seen
     netloc = url.partition("//")[2]
     assert (method, target) == (("CONNECT", netloc) if tls else ("POST", url + events_path("", "default")))
@@ -383,9 +541,9 @@ def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, tls: bool) ->
     assert [seen[2].get("proxy-authorization") for seen in web.seen] == ([None] if tls else [])
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_proxy_of_a_configuration(tmp_path: Path, *, given: bool) -> None:
-    """The proxy of a client's configuration is used over both transports."""
+@pytest.mark.parametrize("kind", ["given", "loaded", "asyncio"])
+def test_proxy_of_a_configuration(tmp_path: Path, tasks: Tasks, kind: str) -> None:
+    """The proxy of a client's configuration is used over each transport."""
     context, ca = server_context(tmp_path, "localhost")
     (tmp_path / "ca.crt").write_text(ca, encoding="ascii")
     with serving(context) as web, serving() as proxy:
@@ -394,14 +552,34 @@ def test_proxy_of_a_configuration(tmp_path: Path, *, given: bool) -> None:
         configuration.proxy = proxy.url
         configuration.proxy_headers = {"X-Of-The-Proxy": "yes"}
         client.Configuration.set_default(configuration)
-        sink = CoreV1EventSink(client.ApiClient(configuration)) if given else CoreV1EventSink()
+        if kind == "asyncio":
+            sink: EventSink = tasks.sink()
+        else:
+            sink = CoreV1EventSink(client.ApiClient(configuration) if kind == "given" else None)
         sink.create("default", event())
     assert [(seen[0], seen[2]["x-of-the-proxy"]) for seen in proxy.seen] == [("CONNECT", "yes")]
     assert len(web.seen) == 1
 
 
-def test_proxy_with_tls(tmp_path: Path) -> None:
+PROGRAMS: Final = {
+    "threads": "import kevents; kevents.CoreV1EventSink().create('default', {event!r})",
+    "asyncio": """
+import asyncio
+from kevents import aio
+async def main():
+    sink = aio.CoreV1EventSink()
+    await sink.create("default", {event!r})
+    await sink.close()
+asyncio.run(main())
+""",
+}
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_proxy_with_tls(tmp_path: Path, kind: str) -> None:
     """A proxy with TLS is used for a server with TLS: TLS within TLS. In a process that trusts the proxy."""
+    if kind == "asyncio" and sys.version_info < (3, 11):
+        pytest.skip("asyncio has TLS within TLS since Python 3.11")
     context, ca = server_context(tmp_path, "localhost")
     (tmp_path / "proxy").mkdir()
     proxy_context, proxy_ca = server_context(tmp_path / "proxy", "localhost")
@@ -409,7 +587,7 @@ def test_proxy_with_tls(tmp_path: Path) -> None:
     with serving(context) as web, serving(proxy_context) as proxy:
         urls = [each.url.replace("127.0.0.1", "localhost") for each in (web, proxy)]
         path = written(tmp_path, urls[0], ca=ca, proxy_url=urls[1])
-        code = f"import kevents; kevents.CoreV1EventSink().create('default', {event()!r})"
+        code = PROGRAMS[kind].format(event=event())
         environment = {**os.environ, "KUBECONFIG": str(path), "SSL_CERT_FILE": str(tmp_path / "proxy-ca.crt")}
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, timeout=60)
     assert [seen[0] for seen in proxy.seen] == ["CONNECT"]
@@ -417,11 +595,11 @@ def test_proxy_with_tls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("proxy", ["foo://user:pw@127.0.0.1:1", "http://user:pw@127.0.0.1:port", "http://"])
-def test_unusable_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+def test_unusable_proxy(new_sink: NewSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     """A proxy of an unknown kind is UnavailableError, without its password."""
     monkeypatch.setenv("KUBECONFIG", str(written(tmp_path, "https://localhost:1", proxy_url=proxy)))
     with pytest.raises(UnavailableError, match="the URL of the API server or of its proxy is unusable") as caught:
-        CoreV1EventSink().create("default", event())
+        new_sink().create("default", event())
     assert "pw" not in str(caught.value)
 
 
@@ -465,15 +643,34 @@ def test_no_proxy(no_proxy: str, *, expected: bool) -> None:
     assert bypasses(urlsplit("https://api.example.com:6443"), no_proxy) == expected
 
 
+def test_base_path(new_sink: NewSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's URL may have a path, which is kept as it is, and a user, who is not used."""
+    with serving() as web:
+        server = web.url.replace("//", "//me:pw@") + "/k8s/clusters/c-1%2Fx/"
+        monkeypatch.setenv("KUBECONFIG", str(written(tmp_path, server)))
+        new_sink().create("default", event())
+    [(_, target, headers)] = web.seen
+    assert target == "/k8s/clusters/c-1%2Fx" + events_path("", "default")
+    assert (headers["host"], headers["authorization"]) == (web.url.partition("//")[2], f"Bearer {TOKEN}")
+
+
+def test_names_are_quoted(new_sink: NewSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Characters of a namespace or name never change the path, not even two dots."""
+    with serving() as web:
+        monkeypatch.setenv("KUBECONFIG", str(written(tmp_path, web.url)))
+        new_sink().patch("a/b ?#%2F", "..", {})
+    assert [seen[1] for seen in web.seen] == ["/api/v1/namespaces/a%2Fb%20%3F%23%252F/events/.."]
+
+
 # -- connections -----------------------------------------------------------------------------------------------------
 
 
 def test_connection_that_the_server_closed(
-    api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_sink: NewSink, api_server: APIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An idle connection that the server has closed is not used again, so that no event must be sent twice."""
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(api_server, tmp_path)))
-    sink = CoreV1EventSink()
+    sink = new_sink()
     sink.create("default", event())
     api_server.stop_listening()
     api_server.listen_again()
@@ -481,7 +678,7 @@ def test_connection_that_the_server_closed(
     assert [request.connection for request in api_server.requests] == [1, 2]
 
 
-def test_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_files(new_sink: NewSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kubeconfig of several files is merged; the last file with a current context decides."""
     with serving() as web:
         first, second = tmp_path / "1", tmp_path / "2"
@@ -490,7 +687,7 @@ def test_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         del whole["users"]
         second.write_text(json.dumps(whole), encoding="utf-8")
         monkeypatch.setenv("KUBECONFIG", os.pathsep.join([str(first), str(tmp_path / "missing"), "", str(second)]))
-        CoreV1EventSink().create("default", event())
+        new_sink().create("default", event())
     assert web.seen[0][2]["authorization"] == f"Bearer {TOKEN}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-import importlib
 import json
 import resource
 import socket
@@ -14,7 +13,7 @@ import threading
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,13 +85,12 @@ def kopf_login(url: str, *, loaded: bool) -> Any:
     return sink
 
 
-def asynchronous(package: str, make: Callable[[Any, str], Any]) -> Way:
-    """The same for an asynchronous sink, with a new loop for each request."""
+def asynchronous(make: Callable[[str], Any]) -> Way:
+    """The same for an asynchronous sink over a given client or None, with a new loop for each request."""
 
     def way(url: str) -> Create:
         async def create() -> None:
-            module = importlib.import_module(f"{package}.client")
-            given = make(module, url)
+            given = make(url)
             sink = aio.CoreV1EventSink(given, request_timeout=TIMES)
             try:
                 await sink.create("default", event())
@@ -123,9 +121,8 @@ def async_client(module: Any, url: str) -> Any:
         "kopf's login",
         "kopf's configuration",
         "kubernetes.aio, a client",
-        "kubernetes.aio, environment",
         "kubernetes_asyncio, a client",
-        "kubernetes_asyncio, environment",
+        "asyncio",
     ]
 )  # fmt: skip
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Way:
@@ -140,12 +137,13 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
         return kevents.CoreV1EventSink(request_timeout=TIMES)
 
     kind: str = request.param
-    package, comma, given = kind.partition(", ")
+    package, comma, _ = kind.partition(", ")
     if comma:
-        pytest.importorskip(f"{package}.client", reason=f"needs {package}")
-        if given == "a client":
-            return asynchronous(package, async_client)
-        return asynchronous(package, lambda _, url: environment(url, monkeypatch, tmp_path))
+        module = pytest.importorskip(f"{package}.client", reason=f"needs {package}")
+        return asynchronous(partial(async_client, module))
+    if kind == "asyncio":
+        pytest.importorskip("aiohttp", reason="needs kevents[aio]")
+        return asynchronous(lambda url: environment(url, monkeypatch, tmp_path))
     ways: dict[str, Way] = {
         "environment": plain(from_environment),
         "a client": plain(lambda url: kevents.CoreV1EventSink(api(url), request_timeout=TIMES)),
@@ -207,6 +205,12 @@ def test_redirect(way: Way, status: int) -> None:
             refused = refusal(way(url))
         assert login_page.requests == ()
     assert (refused.code, refused.message) == (status, "redirect to localhost was not followed")
+
+
+def test_upgrade(way: Way) -> None:
+    """An answer that switches protocols is a refusal, and its connection is closed."""
+    with serving(respond("101 Switching Protocols", b"", "Upgrade: x")) as url:
+        assert refusal(way(url)).code == 101
 
 
 def test_redirect_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -24,7 +24,7 @@ from tests.support.sinks import check_ledgers
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-pytest.importorskip("aiohttp", reason="needs the client 36 or later")
+pytest.importorskip("aiohttp", reason="needs kevents[aio]")
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,6 +35,8 @@ FAULTS = [
     faults.test_etcd_paused,
     faults.test_token_revoked_and_restored,
 ]
+DIRECT = "direct"
+PACKAGES = ("kubernetes.aio", "kubernetes_asyncio")
 NETWORK_FAULTS = [faults.test_slow_network, faults.test_lossy_network]
 # Requested after `new_run`, so it closes first: an aborted TLS connection waits for the other side.
 proxy = faults.proxy
@@ -122,15 +124,16 @@ def test_many_at_once(server: RealServer, monkeypatch: pytest.MonkeyPatch) -> No
     assert sum(faults.events_on(server, namespace).values()) == statistics.recorded
 
 
-@pytest.mark.parametrize("package", ["kubernetes.aio", "kubernetes_asyncio"])
-def test_series(server: RealServer, package: str) -> None:
-    """With either package, 5,000 occurrences from coroutines and threads become ten series."""
-    new_client = pytest.importorskip(f"{package}.config").new_client_from_config
-    namespace, path = faults.make_namespace(server), str(faults.kubeconfig(server))
+@pytest.mark.parametrize("package", [DIRECT, *PACKAGES])
+def test_series(server: RealServer, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directly and with either package, 5,000 occurrences from coroutines and threads become ten series."""
+    namespace, path = faults.make_namespace(server), faults.kubeconfig(server)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    api = given_api(package, path)
     pod = kevents.ObjectReference(kind="Pod", api_version="v1", namespace=namespace, name="web-0", uid="u")
 
     async def main() -> kevents.Statistics:
-        sink = aio.EventsV1EventSink(lambda: new_client(path))
+        sink = aio.EventsV1EventSink(api)
         async with aio.EventsV1Broadcaster(sink) as events:
             recorder = events.new_recorder("example.com/c", reporting_instance="c-1")
 
@@ -210,35 +213,43 @@ class AsyncRun(faults.Run):
         port: int | None = None,
         ca: Path | None = None,
         request_timeout: tuple[float, float] = (5, 15),
+        package: str = DIRECT,
     ) -> None:
-        """Create the threaded recorder, then replace it by the asyncio one."""
+        """Create the threaded recorder, then replace it by the asyncio one, over a package's client or directly."""
         super().__init__(server, caplog, port=port, ca=ca, request_timeout=request_timeout)
         self.broadcaster.shutdown(5)
-        path = str(faults.kubeconfig(server, port, ca))
-        package = aio_package()
+        path = faults.kubeconfig(server, port, ca)
+        os.environ["KUBECONFIG"] = str(path)  # the fixture restores it
         face: Any = Face(correlator_options=faults.OPTIONS)
         self.witness = Witness(faults.OPTIONS)
         face.start_event_watcher(self.witness)
-        sink = aio.CoreV1EventSink(lambda: package.new_client_from_config(path), request_timeout=request_timeout)
+        sink = aio.CoreV1EventSink(given_api(package, path), request_timeout=request_timeout)
         self.broadcaster = face
         self.watcher = face.start_recording_to_sink(sink)
         self.recorder = face.new_recorder(kevents.EventSource("faults", "here"))
 
 
-def aio_package() -> Any:
-    """Return the module of the installed package that reads kubeconfigs."""
-    from kevents._clients.aio import _installed
+def given_api(package: str, path: Path) -> Any:
+    """Return a callable that makes a client of a package, None for a direct sink."""
+    if package == DIRECT:
+        return None
+    new_client = pytest.importorskip(f"{package}.config", reason=f"needs {package}").new_client_from_config
+    return lambda: new_client(str(path))
 
-    return __import__(f"{_installed()}.config", fromlist=["new_client_from_config"])
 
-
-@pytest.fixture
-def new_run(server: RealServer, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., faults.Run]]:
-    """Yield a factory of runs, which are closed with the test."""
+@pytest.fixture(params=[DIRECT, PACKAGES[-1]])
+def new_run(
+    request: pytest.FixtureRequest,
+    server: RealServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., faults.Run]]:
+    """Yield a factory of runs, directly or over a client, which are closed with the test."""
+    monkeypatch.setenv("KUBECONFIG", "")
     runs: list[faults.Run] = []
 
     def make(**options: Any) -> faults.Run:
-        runs.append(AsyncRun(server, caplog, **options))
+        runs.append(AsyncRun(server, caplog, package=request.param, **options))
         return runs[-1]
 
     yield make
