@@ -26,7 +26,6 @@ from itertools import count
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
 
-from kevents._clients.direct import DirectTransport
 from kevents._clients.endpoint import (
     Endpoint,
     basic_authorization,
@@ -34,7 +33,7 @@ from kevents._clients.endpoint import (
     environment_proxy,
     loaded_configuration,
 )
-from kevents._clients.sync import CoreV1EventSink
+from kevents._clients.sync import CoreV1EventSink, DirectTransport
 from kevents._clients.transport import format_redacted
 from kevents._model.validation import how_to_install
 from kevents.exceptions import UnavailableError

@@ -27,7 +27,7 @@ import kubernetes.client  # noqa: E402
 
 import kevents  # noqa: E402
 import kevents.kopf  # noqa: E402
-from kevents._clients.direct import events_path  # noqa: E402
+from kevents._clients.sync import events_path  # noqa: E402
 from kevents.kopf import LoginSink, _endpoint  # noqa: E402
 from kevents.testing import APIServer, Delay, Hang  # noqa: E402
 from tests.clients.sink_contract import MakeSink, SinkContract, event  # noqa: E402

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from kevents._broadcast.broadcaster import EventBroadcaster
 from kevents._broadcast.recorder import default_host
+from kevents._clients.endpoint import is_configured, kubeconfig
 from kevents._clients.sync import CoreV1EventSink
 from kevents._model.objects import EventSource, ObjectReference
 from kevents._runtime.log import log_line
@@ -52,8 +53,6 @@ def get_recorder(source: EventSource | str) -> EventRecorder:
     """
     broadcaster = _broadcasters.get("")
     if broadcaster is None:
-        from kevents._clients.endpoint import is_configured, kubeconfig  # noqa: PLC0415 - TLS is loaded only for this
-
         configured = is_configured()
         made = _new_broadcaster(configured=configured)
         broadcaster = _broadcasters.setdefault("", made)

@@ -1,7 +1,7 @@
 """Sinks for the API server, over connections of kevents or over a client that the user gives.
 
 Only this package and the command ``kevents record`` import a Kubernetes client. Begin with ``sync.py``, the sinks for
-threads: they send over their own connections (``direct.py``, ``endpoint.py``), or through the official client
-(``client.py``). ``aio.py`` has the sinks for asyncio, over aiohttp or through a given client (``aio_client.py``).
-``transport.py`` has the parts of HTTP that all of them share.
+threads over connections of kevents. ``endpoint.py`` finds the server and the credentials. ``aio.py`` is the same for
+asyncio, over aiohttp. ``client.py`` and ``aio_client.py`` send through clients that the user gives. ``transport.py``
+has the parts of HTTP that all of them share.
 """

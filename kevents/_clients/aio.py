@@ -19,16 +19,17 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
-from kevents._clients.direct import (
+from kevents._clients.endpoint import ASYNCHRONOUS, Endpoint, find_endpoint
+from kevents._clients.sync import (
+    APIS,
     CONTENT_TYPES,
+    checked_timeout,
     checked_urls,
     events_path,
     header_lines,
     proxy_headers,
     unusable_credentials,
 )
-from kevents._clients.endpoint import ASYNCHRONOUS, Endpoint, find_endpoint
-from kevents._clients.sync import APIS, checked_timeout
 from kevents._clients.transport import (
     MAX_BODY,
     MAX_ERROR_BODY,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from kevents._clients.transport import Refusal, format_redacted, hide_credentials, status_error
 from kevents.exceptions import SinkError, UnavailableError
-
-if TYPE_CHECKING:
-    from kevents._clients.transport import Refusal
 
 _STATUS: Final = ("status_code", "status", "code")
 """Names of the attribute with an HTTP status: httpx and requests, aiohttp and the official client, urllib."""
@@ -44,8 +42,6 @@ def client_errors() -> Iterator[None]:
     except SinkError:
         raise
     except Exception as error:
-        from kevents._clients.transport import format_redacted, status_error  # noqa: PLC0415 - not for every program
-
         answer = _answer_of(error)
         if answer is not None:
             raise status_error(answer) from None
@@ -69,8 +65,6 @@ def _answer_of(error: BaseException) -> Refusal | None:
 
 
 def _read(response: Any, error: BaseException) -> Refusal | None:  # noqa: ANN401 - of any client
-    from kevents._clients.transport import Refusal, format_redacted, hide_credentials  # noqa: PLC0415 - as above
-
     statuses = (_get(response, name) for name in _STATUS)
     status = next((each for each in statuses if isinstance(each, int) and each in _ERRORS), None)
     if status is None:

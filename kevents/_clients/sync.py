@@ -1,18 +1,54 @@
-"""Sinks for threads, over kevents' own connections or over a client that the user gives."""
+"""Sinks for threads, over connections that kevents keeps or over a client that the user gives.
+
+kevents keeps one connection for each sender, of the standard library's HTTP client. An event passes from
+:meth:`DirectTransport.send` to the socket without the official client, whose models and connection pool take two thirds
+of a request's time.
+"""
 
 from __future__ import annotations
 
+import http.client
+import io
+import json
+import re
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from kevents._clients.endpoint import Endpoint, basic_authorization, find_endpoint
+from kevents._clients.transport import (
+    MAX_BODY,
+    MAX_ERROR_BODY,
+    UNAUTHORIZED,
+    Guard,
+    Reader,
+    Refusal,
+    deadline,
+    decoded,
+    format_redacted,
+    hide_credentials,
+    status_error,
+)
 from kevents._model.objects import Json
 from kevents._model.validation import require_positive
 from kevents._model.wire import CORE_GROUP, EVENTS_GROUP
-from kevents._runtime.lifecycle import ProcessBound
+from kevents._runtime.lifecycle import ProcessBound, flush_before_other_exit_hooks
+from kevents.exceptions import UnavailableError
 
 if TYPE_CHECKING:
     from kevents._clients.client import ClientTransport
-    from kevents._clients.direct import DirectTransport
+
+
+CONTENT_TYPES: Final = {"POST": "application/json", "PATCH": "application/strategic-merge-patch+json"}
+_PORTS: Final = {"http": 80, "https": 443}
+_ILLEGAL: Final = re.compile(r"[\r\n\0]|[^\x00-\xff]")
+"""Characters that a header cannot hold."""
 
 
 class Api(NamedTuple):
@@ -77,9 +113,6 @@ class ClientEventSink(ProcessBound):
 
             self._transport = ClientTransport(api, self.api_group)
         else:
-            from kevents._clients.direct import DirectTransport  # noqa: PLC0415 - TLS is loaded only for this
-            from kevents._clients.endpoint import find_endpoint  # noqa: PLC0415
-
             self._transport = DirectTransport(partial(find_endpoint, APIS[self.api_group].sink), self.api_group)
 
     def create(self, namespace: str, body: Json, /) -> None:
@@ -140,3 +173,263 @@ def checked_timeout(timeout: tuple[float, float]) -> tuple[float, float, float]:
         raise ValueError(f"request_timeout must be (connect, read) in seconds, not {timeout!r}")
     connect, read = (require_positive("request_timeout", seconds) for seconds in timeout)
     return connect, read, read + 1
+
+
+# -- connections of kevents --------------------------------------------------------------------------------------------
+
+
+def events_path(api_group: str, namespace: str, name: str = "") -> str:
+    """Return the path of a namespace's events, or of one event."""
+    base = "/api/v1" if api_group == CORE_GROUP else f"/apis/{api_group}/v1"
+    path = f"{base}/namespaces/{quote(namespace, safe='')}/events"
+    return f"{path}/{quote(name, safe='')}" if name else path
+
+
+class DirectTransport:
+    """Sends requests over its own connections to an endpoint, which is found at the first request.
+
+    Args:
+        find: Returns the endpoint. Called again after a 401 and after a fork. It may raise ``UnavailableError``.
+        api_group: The API group of the events.
+    """
+
+    def __init__(self, find: Callable[[], Endpoint], api_group: str) -> None:
+        """Do not connect."""
+        self._find = find
+        self._api_group = api_group
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Drop the lock and the connections shared with the parent process."""
+        self._lock = threading.Lock()
+        self._pool: ConnectionPool | None = None
+
+    def reconnect(self) -> None:
+        """Find the endpoint again before the next request."""
+        with self._lock:
+            self._pool = None
+
+    def send(self, method: str, namespace: str, name: str, body: Json, timeout: tuple[float, float, float]) -> None:
+        """Write an event with one request.
+
+        Args:
+            method: ``POST`` or ``PATCH``.
+            namespace: The namespace of the event.
+            name: Name of the event to patch, else empty.
+            body: The event or the patch.
+            timeout: Seconds to connect, to wait for the next bytes, and for all of the request.
+
+        Raises:
+            StatusError: The server refused it.
+            UnavailableError: The server did not answer, or there is no endpoint yet.
+            ValueError: The body is no JSON; also TypeError.
+        """
+        content = json.dumps(body).encode()
+        pool = self._pool or self._connect()
+        with deadline(timeout[2]):
+            refusal = pool.exchange(method, events_path(self._api_group, namespace, name), content, timeout)
+        if refusal is not None:
+            if refusal.status == UNAUTHORIZED:
+                self._renew(pool)
+            raise status_error(refusal)
+
+    def _connect(self) -> ConnectionPool:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ConnectionPool(self._find())
+                flush_before_other_exit_hooks()
+            return self._pool
+
+    def _renew(self, refused: ConnectionPool) -> None:
+        with self._lock:
+            if self._pool is refused:
+                self._pool = None
+
+
+class ConnectionPool:
+    """Open connections to an endpoint, each used by one thread at a time.
+
+    Args:
+        endpoint: Where to.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Start without connections."""
+        self._endpoint = endpoint
+        self._idle: list[Connection] = []
+
+    def exchange(self, method: str, path: str, content: bytes, timeout: tuple[float, float, float]) -> Refusal | None:
+        """Send one request, and read its response so that the connection can be used again.
+
+        Returns:
+            The response if its status is no success, else None.
+
+        Raises:
+            UnavailableError: There was no response.
+        """
+        try:
+            credentials = self._endpoint.headers()
+            lines = header_lines(credentials)
+        except Exception as error:  # noqa: BLE001 - a plugin, a hook or a file may raise anything
+            raise unusable_credentials(error) from None
+        connection = self._take(timeout)
+        kept = False
+        try:
+            head = (
+                f"{method} {connection.prefix}{path} HTTP/1.1\r\n{connection.headers}{lines}"
+                f"Content-Type: {CONTENT_TYPES[method]}\r\nContent-Length: {len(content)}\r\n\r\n"
+            )
+            connection.send(head.encode("latin-1") + content)  # one packet
+            response = http.client.HTTPResponse(connection, method=method)  # type: ignore[arg-type]
+            response.begin()
+            success = 200 <= response.status < 300  # noqa: PLR2004
+            body = b""
+            with suppress(OSError, http.client.HTTPException):  # the server has written the event, or refused it
+                body = response.read(MAX_BODY if success else MAX_ERROR_BODY)
+            kept = response.isclosed() and not response.will_close
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
+            raise UnavailableError(format_redacted(error)) from None
+        finally:
+            if kept:
+                self._idle.append(connection)
+            else:
+                connection.close()
+        if success:
+            return None
+        body = hide_credentials(decoded(body, response.headers.get("Content-Encoding", "")), credentials)
+        return Refusal(response.status, response.reason, response.headers, body)
+
+    def _take(self, timeout: tuple[float, float, float]) -> Connection:
+        connection = None
+        with suppress(IndexError):
+            while connection is None or connection.is_dropped():
+                connection = self._idle.pop()
+            connection.sock.settimeout(timeout[1])
+            return connection
+        connection = Connection(self._endpoint, timeout[0])
+        try:
+            connection.connect()
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
+            verb = "resolve" if isinstance(error, socket.gaierror) else "connect to"
+            text = f"cannot {verb} {connection.host}, port {connection.port}: {format_redacted(error)}"
+            raise UnavailableError(text) from None
+        connection.sock.settimeout(timeout[1])
+        return connection
+
+
+class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
+    """A connection to an endpoint, through its proxy if it has one.
+
+    Args:
+        endpoint: Where to.
+        timeout: Seconds to connect.
+
+    Attributes:
+        prefix: The part of a request's target before the path of the API.
+        headers: The headers of every request, as lines.
+
+    Raises:
+        UnavailableError: If the URL of the server or of the proxy is unusable.
+    """
+
+    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+        """Do not connect."""
+        url, proxy = checked_urls(endpoint)
+        host, port = _address(url)
+        netloc = url.netloc.rpartition("@")[2]
+        super().__init__(*(_address(proxy) if endpoint.proxy else (host, port)), timeout=timeout)
+        self._tls = endpoint.context
+        self._server_name = endpoint.server_name or host
+        self._proxy_tls = proxy.scheme == "https"
+        self._create_connection = partial(_open, endpoint.socket_options, self._proxy_tls)  # http.client calls it
+        self.prefix = url.path
+        self.headers = (
+            f"Host: {netloc}\r\nAccept: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: kevents\r\n"
+        )
+        if endpoint.proxy and endpoint.context is not None:
+            self.set_tunnel(host, port, proxy_headers(endpoint))
+        elif endpoint.proxy:
+            self.prefix = f"http://{netloc}{url.path}"
+            self.headers += header_lines(proxy_headers(endpoint))
+
+    def __del__(self) -> None:
+        """Close the connection of a pool that is no longer used."""
+        if getattr(self, "sock", None) is not None:
+            self.close()
+
+    def connect(self) -> None:
+        """Connect to the server, through the proxy."""
+        super().connect()
+        if self._tls is not None and self._proxy_tls:
+            from urllib3.util.ssltransport import SSLTransport  # noqa: PLC0415 - only for TLS within TLS
+
+            self.sock: Any = SSLTransport(self.sock, self._tls, self._server_name)
+        elif self._tls is not None:
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)
+
+    def makefile(self, _: str) -> io.BufferedReader:
+        """Return a stream for one response. It is all that a response needs of a socket."""
+        return io.BufferedReader(Reader(self.sock))
+
+    def is_dropped(self) -> bool:
+        """True if the server has closed the idle connection."""
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(self.sock, select.POLLIN)
+            return bool(poll.poll(0))
+        return bool(select.select([self.sock], [], [], 0)[0])
+
+
+def checked_urls(endpoint: Endpoint) -> tuple[SplitResult, SplitResult]:
+    """Return the URLs of the server and of its proxy.
+
+    Raises:
+        UnavailableError: If one of them is unusable. The text shows no password.
+    """
+    try:
+        url, proxy = urlsplit(endpoint.server), urlsplit(endpoint.proxy)
+        _address(url)
+        if endpoint.proxy:
+            _address(proxy)
+    except ValueError:
+        raise UnavailableError("the URL of the API server or of its proxy is unusable") from None
+    return url, proxy
+
+
+def _address(url: SplitResult) -> tuple[str, int]:
+    if not url.hostname or url.scheme not in _PORTS:
+        raise ValueError("a URL must begin with http:// or https://")
+    return url.hostname, url.port or _PORTS[url.scheme]
+
+
+def proxy_headers(endpoint: Endpoint) -> dict[str, str]:
+    """Return the headers for an endpoint's proxy, with the credentials of its URL."""
+    proxy, headers = urlsplit(endpoint.proxy), dict(endpoint.proxy_headers)
+    if proxy.username:
+        basic = basic_authorization(unquote(proxy.username), unquote(proxy.password or ""))
+        headers.setdefault("Proxy-Authorization", basic)
+    return headers
+
+
+def _open(options: tuple[Any, ...], tls: bool, address: tuple[str, int], *args: Any) -> socket.socket:  # noqa: ANN401, FBT001
+    """Open the connection to the server or its proxy."""
+    sock = socket.create_connection(address, *args)
+    for option in options:
+        sock.setsockopt(*option)
+    return ssl.create_default_context().wrap_socket(sock, server_hostname=address[0]) if tls else sock
+
+
+def header_lines(headers: Mapping[str, str]) -> str:
+    """Return headers as lines of a request.
+
+    Raises:
+        ValueError: If a value cannot be sent. The text does not show it.
+    """
+    if any(_ILLEGAL.search(value) for value in headers.values()):
+        raise ValueError("they make no valid header")
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+
+def unusable_credentials(error: Exception) -> UnavailableError:
+    """Return the error for credentials that cannot be found or sent."""
+    return UnavailableError(f"the client's credentials are unusable: {format_redacted(error)}")

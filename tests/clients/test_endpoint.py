@@ -28,8 +28,8 @@ from kubernetes import client, config
 
 from kevents import CoreV1EventSink, EventSink, SinkError, UnavailableError, aio
 from kevents._clients import endpoint
-from kevents._clients.direct import events_path
 from kevents._clients.endpoint import Endpoint, bypasses, environment_proxy
+from kevents._clients.sync import events_path
 from kevents.testing import APIServer
 
 pytest.register_assert_rewrite("tests.clients.sink_contract")
