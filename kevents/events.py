@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 
 from kevents._broadcast.broadcaster import Broadcaster
 from kevents._broadcast.recorder import (
-    TYPES,
     BaseRecorder,
     Publisher,
     RecursiveEventError,
@@ -34,7 +33,7 @@ from kevents._broadcast.recorder import (
 from kevents._clients.sync import ClientEventSink
 from kevents._correlation.series import SeriesDecider, SeriesOptions, key_with_note, key_without_note
 from kevents._model.objects import QUEUE_BYTES, AnyEventType, EventSource, SeriesEvent
-from kevents._model.reference import get_reference
+from kevents._model.reference import shared_reference
 from kevents._model.wire import (
     EVENTS_GROUP,
     NO_TEXTS,
@@ -150,11 +149,10 @@ class EventRecorder(BaseRecorder):
             try:
                 if is_in_kevents():
                     raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
-                reference = get_reference(regarding)
-                known = type(eventtype) is str and eventtype in TYPES
+                reference = shared_reference(regarding)
                 event = SeriesEvent(
                     regarding=reference,
-                    type=str(eventtype) if known else to_event_type(eventtype, publisher, self._logger),
+                    type=to_event_type(eventtype, publisher, self._logger),
                     reason=_require_word("reason", reason),
                     action=_require_word("action", action),
                     note=clip(note if type(note) is str else to_text(note), _NOTE_LIMIT),

@@ -86,25 +86,24 @@ class WatcherPublisher:
         """
         shared, watchers = self.shared, self.watchers
         if not self.open:
-            self._refused[DropReason.SHUTDOWN].add()
+            next(self._refused[DropReason.SHUTDOWN].steps)
             shared.postponed += ((self._drop_reporter.report, (DropReason.SHUTDOWN, event, 1, "recorded too late")),)
         elif not watchers:
-            self._no_watcher.add()
+            next(self._no_watcher.steps)
             shared.postponed += ((self._drop_reporter.report, (DropReason.NO_WATCHER, event)),)
         else:
-            time = event.time & MILLISECOND
-            if time > shared.serial_time:  # noqa: PLR1730 - max() costs more than the rest
-                shared.serial_time = time
-            event.serial = shared.serial_time + shared.next_number()
+            if event.time >= shared.serial_time:
+                shared.serial_time = (event.time // MILLISECOND + 1) * MILLISECOND
+            event.serial = shared.serial_time + next(shared.numbers)
             for watcher in watchers:
                 try:
                     watcher.offer(event)
                 except RecursionError:  # an earlier watcher has the event already, so it cannot be published again
                     shared.postponed += ((watcher.offer, (event,)),)
             try:
-                self._published.add()  # last: a fault above is counted by refuse()
+                next(self._published.steps)  # last: a fault above is counted by refuse()
             except RecursionError:
-                shared.postponed += ((self._published.add, ()),)
+                shared.postponed += ((next, (self._published.steps,)),)
         if shared.postponed:
             try:  # noqa: SIM105 - suppress() needs a frame
                 shared.run_postponed()
@@ -123,7 +122,7 @@ class WatcherPublisher:
             Exception: The error, if the broadcaster is strict.
         """
         reason = reason_of(error)
-        self._refused[reason].add()
+        next(self._refused[reason].steps)
         self.shared.postponed += ((self._report_refused, (reason, error, event, logger)),)
         try:  # noqa: SIM105 - suppress() needs a frame
             self.shared.run_postponed()

@@ -20,7 +20,7 @@ from kevents._model.objects import (
     EventSource,
     ObjectReference,
 )
-from kevents._model.reference import get_reference, known_reference
+from kevents._model.reference import get_reference, known_reference, shared_reference
 from kevents._model.statistics import DropReason
 from kevents._model.wire import NO_TEXTS, Formatted, Texts, format_error, to_text, to_texts
 from kevents._runtime.lifecycle import ProcessBound
@@ -41,8 +41,8 @@ _OTHER_WORDS: Final = {
 
 P = ParamSpec("P")
 
-TYPES: Final = frozenset({EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING})
-_FOLDED_TYPES: Final = {eventtype.lower(): eventtype for eventtype in TYPES}
+_new = object.__new__
+_FOLDED_TYPES: Final = {eventtype.lower(): eventtype for eventtype in (EVENT_TYPE_NORMAL, EVENT_TYPE_WARNING)}
 _SEVERE_TYPES: Final = frozenset({"error", "critical", "fatal"})
 
 
@@ -304,11 +304,12 @@ class EventRecorder(BaseRecorder):
             try:
                 if MARK.get() is not None and is_in_kevents():
                     raise RecursiveEventError  # noqa: TRY301 - handled as every refusal
-                reference = object if type(object) is ObjectReference and object.checked else get_reference(object)
-                if type(eventtype) is str and eventtype in TYPES:
-                    kind = eventtype
-                else:
-                    kind = to_event_type(eventtype, publisher, self._logger)
+                reference = object if type(object) is ObjectReference and object.checked else shared_reference(object)
+                kind = (
+                    eventtype
+                    if eventtype is EVENT_TYPE_NORMAL or eventtype is EVENT_TYPE_WARNING
+                    else to_event_type(eventtype, publisher, self._logger)
+                )
                 if type(reason) is str and type(message) is str:
                     text, note = reason, message
                 else:
@@ -319,9 +320,10 @@ class EventRecorder(BaseRecorder):
                 name = "" if reference.name else str(uuid.uuid4())
                 done = "" if action is None else to_text(action)
                 other = None if related is None else to_related(related, publisher, self._logger)
-                event = Event(
-                    reference, kind, text, note, self.source, now, 0, notes, marks, 1, None, name, done, other
-                )  # fmt: skip
+                event = _new(Event)  # the call of the class takes longer
+                Event.__init__(
+                    event, reference, kind, text, note, self.source, now, 0, notes, marks, 1, None, name, done, other
+                )
                 publisher.publish(event)
             except RecursionError:
                 raise

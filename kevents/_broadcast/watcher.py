@@ -237,8 +237,8 @@ class QueueWatcher(ProcessBound, Watcher):
         self._name = name
         self.handler = handler
         self._shared = shared
-        self._queue_length = queue_length
         self._pages = max(queue_bytes // _PAGE, 1)
+        self._queue_length = min(queue_length, self._pages)
         self._urgent = queue_length // _URGENT_SHARE
         self._drop_reporter = drop_reporter
         self._on_end = on_end
@@ -280,20 +280,19 @@ class QueueWatcher(ProcessBound, Watcher):
             RecursionError: If the stack ends. Then nothing has changed.
         """
         waiting, worker = len(self._queue), self._worker
+        full = waiting >= self._queue_length
         size = len(event.message) + len(event.reason)
         short = size <= _SHORT or (size <= _SHORT_ASCII and event.message.isascii() and event.reason.isascii())
         if not short or event.annotations is not NO_TEXTS or event.labels is not NO_TEXTS or self._more_pages:
             more = memory_of(event) // _PAGE
             held = waiting + len(self._more_pages)
-            full = held > 0 and held + more >= self._pages
-        else:
-            more, full = 0, waiting >= self._pages
-        if full or waiting >= self._queue_length:
-            self._queue_full.add()
+            full = full or (held > 0 and held + more >= self._pages)
+            if more and not full:
+                self._more_pages += repeat(None, more)
+        if full:
+            next(self._queue_full.steps)
             self._shared.postponed += ((self._report_full, (event,)),)
             return
-        if more:
-            self._more_pages += repeat(None, more)
         self._queue.append(event)
         if worker.asleep or self._complete or (waiting >= self._urgent and worker.state is _BATCHING):
             try:
@@ -313,7 +312,7 @@ class QueueWatcher(ProcessBound, Watcher):
     def _drop_late(self) -> None:
         """Drop events that were being recorded while the watcher ended."""
         for event in self._pop(sys.maxsize):
-            self._too_late.add()
+            next(self._too_late.steps)
             self._shared.call(self._drop_reporter.report, DropReason.SHUTDOWN, event, 1, "recorded too late")
         self._shared.call(self._notify_waiters)
 

@@ -50,7 +50,7 @@ _registered: Final[dict[ref[type], _Kind]] = {}
 def get_reference(obj: object) -> ObjectReference:
     """Return the reference that an event about an object carries (client-go: ``GetReference``).
 
-    Recorders call it for every event. All values are copied: later changes of the object have no effect.
+    Recorders do it for every event. All values are copied: later changes of the object have no effect.
 
     Args:
         obj: One of
@@ -74,8 +74,16 @@ def get_reference(obj: object) -> ObjectReference:
 
     .. versionadded:: 0.1
     """
+    reference = shared_reference(obj)
+    return reference if reference is obj else ObjectReference(**_fields(reference))
+
+
+def shared_reference(obj: object) -> ObjectReference:
+    """Return what :func:`get_reference` returns, but for equal objects often the same reference."""
     try:
         reference = _resolve(obj)
+        if reference.checked:
+            return reference
         is_event = reference.kind == "Event" and _is_version_of_events(reference.api_version)
     except _UnreadableError as unreadable:
         problem = f"reading it raised {_type_name(unreadable.__cause__)}"
@@ -106,7 +114,7 @@ def get_partial_reference(obj: object, field_path: str) -> ObjectReference:
 
     .. versionadded:: 0.1
     """
-    whole = get_reference(obj)
+    whole = shared_reference(obj)
     if not issubclass(type(field_path), str):  # isinstance would trust a false ``__class__``
         raise InvalidReferenceError(f"field_path is {_description(field_path)}, not a str")
     return ObjectReference(**_fields(whole) | {"field_path": str.__str__(field_path)})
@@ -191,8 +199,17 @@ def _resolve(obj: object) -> ObjectReference:
     except Exception as error:
         require_frames(error)
         raise _UnreadableError from error
-    reference = None if texts is None else _from_texts(*texts)
-    return _from_anything(obj) if reference is None else reference
+    if texts is None:
+        return _from_anything(obj)
+    kind, api_version, name, namespace, uid, resource_version = texts
+    if (
+        type(kind) is type(api_version) is type(name) is type(namespace) is type(uid) is type(resource_version) is str
+        and kind
+        and api_version
+        and name
+    ):
+        return _from_texts(kind, api_version, name, namespace, uid, resource_version)
+    return _from_anything(obj)
 
 
 @lru_cache(maxsize=1024)
@@ -232,16 +249,10 @@ def _texts_of_model(obj: _Foreign, cls: type) -> tuple[object, ...] | None:
     return kind, api_version, name, namespace or "", uid or "", resource_version or ""
 
 
+@lru_cache(maxsize=1024)
 def _from_texts(
-    kind: object, api_version: object, name: object, namespace: object, uid: object, resource_version: object, /
-) -> ObjectReference | None:
-    if not (
-        type(kind) is type(api_version) is type(name) is type(namespace) is type(uid) is type(resource_version) is str
-        and kind
-        and api_version
-        and name
-    ):
-        return None
+    kind: str, api_version: str, name: str, namespace: str, uid: str, resource_version: str, /
+) -> ObjectReference:
     return ObjectReference(
         kind=kind, api_version=api_version, namespace=namespace, name=name, uid=uid, resource_version=resource_version
     )

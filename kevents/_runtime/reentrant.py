@@ -20,9 +20,8 @@ from itertools import count
 from time import monotonic
 from typing import Final
 
-_SERIALS: Final = 1 << 20
-MILLISECOND: Final = -_SERIALS
-"""Mask for nanoseconds: rounds them down to about a millisecond."""
+MILLISECOND: Final = 1 << 20
+"""Nanoseconds of about a millisecond: the step of the times in serial numbers."""
 
 JOIN_TIMEOUT: Final = 0.1
 """Seconds to wait for a thread without work left: Python up to 3.11 may crash if one ends during interpreter exit."""
@@ -64,20 +63,19 @@ class Counter:
     """A number that only grows. Any code may add 1 at any moment, without a lock.
 
     Attributes:
-        add: Adds 1.
+        steps: ``next()`` of it adds 1.
     """
 
-    __slots__ = ("_steps", "add")
+    __slots__ = ("steps",)
 
     def __init__(self) -> None:
         """Start at 0."""
-        self._steps = count()
-        self.add: Callable[[], int] = self._steps.__next__
+        self.steps = count()
 
     @property
     def value(self) -> int:
         """The present number."""
-        return int(repr(self._steps)[len("count(") : -1])  # the only way to read it without a step
+        return int(repr(self.steps)[len("count(") : -1])  # the only way to read it without a step
 
 
 class Shared:
@@ -86,9 +84,9 @@ class Shared:
     Attributes:
         lock: Guards their states. Recording never takes it.
         postponed: Functions with their arguments, to be called by :meth:`run_postponed`.
-        serial_time: The latest time of an event, to about a millisecond. A serial number is this time plus a count, so
-            that serial numbers differ and grow in each thread, also if the clock stands still or is set back.
-        next_number: Counts the serial numbers.
+        serial_time: The latest time of an event, rounded up to about a millisecond. A serial number is this time plus a
+            count, so that serial numbers differ and grow in each thread, also if the clock stands still or is set back.
+        numbers: Counts the serial numbers.
     """
 
     def __init__(self) -> None:
@@ -101,7 +99,7 @@ class Shared:
         self.lock = threading.RLock()
         self.postponed: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         # Random, because forked processes record about the same objects within the same millisecond.
-        self.next_number: Callable[[], int] = count(_SERIALS + int.from_bytes(os.urandom(4), "big") % _SERIALS).__next__
+        self.numbers = count(int.from_bytes(os.urandom(4), "big") % MILLISECOND)
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function that may wait or log, or postpone the call."""

@@ -466,7 +466,7 @@ def series_call(drops: list[DropReason]) -> tuple[Any, Callable[[], None]]:
 
 
 FAULTY = [
-    "kevents._broadcast.recorder.get_reference",
+    "kevents._broadcast.recorder.shared_reference",
     "kevents._model.reference._resolve",
     "kevents._model.reference._checked",
     "kevents._model.reference._is_namespace",

@@ -24,7 +24,13 @@ from hypothesis import strategies as st
 
 from kevents._model import reference as _reference
 from kevents._model.objects import Event, EventSource, ObjectReference
-from kevents._model.reference import get_partial_reference, get_reference, official_kind, register
+from kevents._model.reference import (
+    get_partial_reference,
+    get_reference,
+    official_kind,
+    register,
+    shared_reference,
+)
 from kevents.exceptions import InvalidReferenceError
 from tests.support.collector import no_collection
 
@@ -166,6 +172,16 @@ def test_reference_is_itself() -> None:
     """A reference is used unchanged, even with empty fields (client-go: no reference of one)."""
     for reference in (WEB_0, ObjectReference(kind="Pod", api_version="v1"), ObjectReference()):
         assert get_reference(reference) is reference
+
+
+def test_a_reference_is_the_callers_own() -> None:
+    """Events about equal objects may share a reference. Callers get one of their own: its changes reach no event."""
+    shared = shared_reference(manifest())
+    assert shared_reference(manifest()) is shared
+    own = get_reference(manifest())
+    assert own == shared
+    assert own is not shared
+    assert get_reference(manifest()) is not own
 
 
 def test_reference_with_odd_fields() -> None:
