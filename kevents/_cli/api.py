@@ -71,7 +71,6 @@ class Api:
     """
 
     def __init__(self, client: Any, kubeconfig: str, permission: str) -> None:  # noqa: ANN401
-        """Make no request."""
         self.host = printable(str(client.configuration.host))
         self._client = client
         self._kubeconfig = printable(kubeconfig)

@@ -275,7 +275,6 @@ class FakeSink(ProcessBound):
             return bool(self._changed.wait_for(lambda: bool(predicate()), timeout))
 
     def __repr__(self) -> str:
-        """The numbers of events and requests."""
         return f"<FakeSink {len(self.events())} events, {len(self.requests)} requests>"
 
 
@@ -348,7 +347,6 @@ class FakeClock:
         self._now = _nanoseconds(when)
 
     def __repr__(self) -> str:
-        """The time as text."""
         return f"<FakeClock {self.now.isoformat()}>"
 
 

@@ -37,7 +37,6 @@ class Secret:
     file: str = ""
 
     def __str__(self) -> str:
-        """Name the place."""
         return f"the environment variable {self.env}" if self.env else f"the file {self.file}"
 
     def reveal(self) -> str:

@@ -237,12 +237,10 @@ class Enricher:
         self._log.log_suppressed()
 
     def __enter__(self) -> Enricher:
-        """Start."""
         self.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close."""
         self.close()
 
     def statistics(self) -> EnricherStatistics:

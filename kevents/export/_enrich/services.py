@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from time import monotonic
@@ -41,9 +41,8 @@ class ServiceIndex:
     def __init__(self) -> None:
         self.synced = False  # True once a complete list has been taken
         self._slices: dict[SliceKey, tuple[str, frozenset[str]]] = {}
-        self._memberships: dict[str, dict[str, int]] = {}  # by UID and service: the number of slices
-        self._left: dict[str, dict[str, float]] = {}  # by UID and service: when the pod left it
-        self._leaving: deque[tuple[float, str, str]] = deque()
+        self._slice_counts: Counter[tuple[str, str]] = Counter()  # by UID and service
+        self._left: dict[tuple[str, str], float] = {}  # by UID and service: when the pod left it, the oldest first
         self._names: dict[str, list[str]] = {}
 
     def names(self, uid: str) -> list[str]:
@@ -70,53 +69,27 @@ class ServiceIndex:
 
     def expire(self, now: float) -> None:
         """Forget the services that pods left 10 minutes ago."""
-        while self._leaving and self._leaving[0][0] <= now - KEPT:
-            when, uid, service = self._leaving.popleft()
-            left = self._left.get(uid, {})
-            if left.get(service) == when:  # else the pod came back, and perhaps left again
-                self._forget(uid, service)
-                self._publish(uid)
+        while self._left and (oldest := next(iter(self._left.items())))[1] <= now - KEPT:
+            uid, service = oldest[0]
+            del self._left[uid, service]
+            self._names[uid] = [name for name in self._names[uid] if name != service]
+            if not self._names[uid]:
+                del self._names[uid]
 
     def _set(self, key: SliceKey, service: str, pods: frozenset[str], now: float) -> None:
         before, members = self._slices.pop(key, ("", frozenset()))
         if pods and service:
             self._slices[key] = (service, pods)
         for uid in pods if service else ():
-            self._join(uid, service)
+            self._slice_counts[uid, service] += 1
+            self._left.pop((uid, service), None)
+            if service not in self.names(uid):
+                self._names[uid] = sorted([*self.names(uid), service])
         for uid in members:
-            self._leave(uid, before, now)
-        for uid in pods | members:
-            self._publish(uid)
-
-    def _join(self, uid: str, service: str) -> None:
-        counts = self._memberships.setdefault(uid, {})
-        counts[service] = counts.get(service, 0) + 1
-        self._forget(uid, service)
-
-    def _leave(self, uid: str, service: str, now: float) -> None:
-        counts = self._memberships[uid]
-        counts[service] -= 1
-        if counts[service]:
-            return
-        del counts[service]
-        if not counts:
-            del self._memberships[uid]
-        self._left.setdefault(uid, {})[service] = now
-        self._leaving.append((now, uid, service))
-
-    def _forget(self, uid: str, service: str) -> None:
-        left = self._left.get(uid)
-        if left is not None:
-            left.pop(service, None)
-            if not left:
-                del self._left[uid]
-
-    def _publish(self, uid: str) -> None:
-        names = {*self._memberships.get(uid, ()), *self._left.get(uid, ())}
-        if names:
-            self._names[uid] = sorted(names)
-        else:
-            self._names.pop(uid, None)
+            self._slice_counts[uid, before] -= 1
+            if not self._slice_counts[uid, before]:
+                del self._slice_counts[uid, before]
+                self._left[uid, before] = now
 
 
 def _key(each: Mapping[str, Any]) -> SliceKey:

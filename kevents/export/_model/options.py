@@ -64,7 +64,6 @@ class BatchOptions:
     max_age: float = 10.0
 
     def __post_init__(self) -> None:
-        """Check the limits."""
         require_count("max_items", self.max_items)
         require_count("max_bytes", self.max_bytes)
         require_positive("max_age", self.max_age)
@@ -90,7 +89,6 @@ class QueueOptions:
     max_bytes: int = 16 * MIB
 
     def __post_init__(self) -> None:
-        """Check the limits."""
         require_count("queue max_items", self.max_items)
         require_count("queue max_bytes", self.max_bytes)
 
@@ -145,7 +143,6 @@ class Destination:
         return tuple(getattr(self.sink, "final_errors", ()))
 
     def __post_init__(self) -> None:
-        """Check the options."""
         for method in ("write", "last_position", "close"):
             if not callable(getattr(self.sink, method, None)):
                 raise ValueError(f"{type(self.sink).__name__} is not a sink: it has no method {method}")

@@ -180,12 +180,10 @@ class Progress:
         self._thread = threading.Thread(target=self._run, name="kevents-progress", daemon=True)
 
     def __enter__(self) -> Progress:
-        """Start the thread."""
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the thread, and remove the status line."""
         self._ended.set()
         self._thread.join(_JOIN_TIMEOUT)
         if self._line is not None:

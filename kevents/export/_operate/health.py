@@ -99,7 +99,6 @@ class HealthServer:
         stale_after: float = 300.0,
         unacknowledged_after: float = 60.0,
     ) -> None:
-        """Do not listen yet."""
         self._exporter = exporter
         self._collector = ExportCollector(exporter, enricher)
         self._where = (host, port)
@@ -144,11 +143,9 @@ class HealthServer:
             self._server = self._thread = None
 
     def __enter__(self) -> HealthServer:
-        """Start."""
         return self.start()
 
     def __exit__(self, *error: object) -> None:
-        """Close."""
         self.close()
 
     def _unready(self) -> list[str]:

@@ -408,7 +408,6 @@ class wait_retry_after(wait_base):  # noqa: N801 - tenacity's naming
         self._log = log
 
     def __call__(self, retry_state: RetryCallState) -> float:
-        """Return the seconds to wait."""
         error = retry_state.outcome.exception() if retry_state.outcome is not None else None
         after = error.after if isinstance(error, Retry) else None
         if after is not None and 0.0 <= after < inf:

@@ -28,7 +28,7 @@ PIECE: Final = 500
 
 
 class BoundedQueue:
-    """A short queue of chunks between two threads; `put` waits while it is full."""
+    """A short queue of chunks between threads; `put` waits while it is full."""
 
     def __init__(self, limit: int = PIECE) -> None:
         self._limit = limit  # records at which it is full
@@ -48,36 +48,26 @@ class BoundedQueue:
             self._changed.notify_all()
             return True
 
-    def get(self, timeout: float | None = None) -> Chunk | None:
-        """Take the next chunk, once there is one; None at the end.
+    def get(self, timeout: float | None = None, *, together: bool = False) -> Chunk | None:
+        """Take the next chunk, once there is one, or all that are queued as one; None at the end.
 
         Raises:
             TimeoutError: If there is none in this time.
         """
+        records: list[Record] = []
+        position = None
         with self._changed:
             if not self._changed.wait_for(lambda: self._closed or self._chunks, timeout):
                 raise TimeoutError
-            if not self._chunks:
-                return None
-            chunk = self._chunks.popleft()
-            self._items -= max(len(chunk.records), 1)
-            self._changed.notify_all()
-            return chunk
-
-    def get_all(self, limit: int = PIECE) -> Chunk | None:
-        """Take the chunks that are queued as one, once there is one; None at the end."""
-        chunk = self.get()
-        if chunk is None:
-            return None
-        records, position = list(chunk.records), chunk.position
-        with self._changed:
-            while self._chunks and len(records) + len(self._chunks[0].records) <= limit:
+            while self._chunks and (
+                position is None or (together and len(records) + len(self._chunks[0].records) <= self._limit)
+            ):
                 chunk = self._chunks.popleft()
                 self._items -= max(len(chunk.records), 1)
                 records += chunk.records
                 position = chunk.position
             self._changed.notify_all()
-        return Chunk(records, position)
+        return None if position is None else Chunk(records, position)
 
     def close(self) -> None:
         """Accept no more chunks; those in the queue can still be taken."""
@@ -191,8 +181,7 @@ class StreamWorker:
     def _run_routing(self) -> None:
         try:
             # An enricher gets all queued records at once, to read their metadata together.
-            take = self._queue.get if self._enricher is None else self._queue.get_all
-            while (chunk := take()) is not None:
+            while (chunk := self._queue.get(together=self._enricher is not None)) is not None:
                 self._enrich(chunk.records)
                 if not self._route(chunk):
                     return

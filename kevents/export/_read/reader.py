@@ -59,7 +59,6 @@ class Damage:
     why: str
 
     def __str__(self) -> str:
-        """Format it as one line."""
         return f"{self.file}, at byte {self.offset}: {self.why}"
 
 

@@ -409,7 +409,6 @@ class Route:
     matchers: tuple[Matcher, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Compile the conditions."""
         sinks = (self.to,) if isinstance(self.to, str) else tuple(self.to)
         object.__setattr__(self, "sinks", tuple(dict.fromkeys(sinks)))
         matchers = list(compile_matchers({name: getattr(self, name) for name in CONDITIONS}))
@@ -426,7 +425,6 @@ class Route:
             )
 
     def __repr__(self) -> str:
-        """The given arguments."""
         given = [(each.name, getattr(self, each.name)) for each in fields(self) if each.repr]
         return f"Route({', '.join(f'{name}={value!r}' for name, value in given if value not in (None, False, ''))})"
 

@@ -86,7 +86,6 @@ class FileSink:
         keep: int | None = None,
         keep_for: float | None = None,
     ) -> None:
-        """Keep the options; open nothing."""
         self._path = Path(path)
         self._form = format_of(compress, level)
         self._rotation = Rotation(
@@ -133,7 +132,6 @@ class FileSink:
             folder.close()
 
     def __repr__(self) -> str:
-        """Show the path."""
         return f"{type(self).__name__}({str(self._path)!r})"
 
 
@@ -393,5 +391,4 @@ class StdoutSink(SinkWithoutPosition):
         """Leave the stream open: it belongs to the process."""
 
     def __repr__(self) -> str:
-        """Show the type only."""
         return f"{type(self).__name__}()"

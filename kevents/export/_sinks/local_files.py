@@ -93,7 +93,6 @@ class Checkpointed:
         self._sink.close()
 
     def __repr__(self) -> str:
-        """Show the destination and the path."""
         return f"{type(self).__name__}({self._sink!r}, {str(self._path)!r})"
 
 
@@ -163,7 +162,6 @@ class DeadLetters:
         """Do nothing: the file is open only during a write."""
 
     def __repr__(self) -> str:
-        """Show the path."""
         return f"{type(self).__name__}({str(self._path)!r})"
 
 

@@ -316,7 +316,6 @@ class Store:
         return "AZURE_ALLOW_HTTP" if self._url.startswith("az") else "AWS_ALLOW_HTTP"
 
     def __str__(self) -> str:
-        """The URL, or the type of the store."""
         return self._url or type(self._given).__name__
 
 

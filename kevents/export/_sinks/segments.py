@@ -146,7 +146,6 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the lock."""
         self._handle = open_file(folder / ".lock", os.O_RDWR | os.O_CREAT)
         try:
             if fcntl is not None:

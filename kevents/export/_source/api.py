@@ -16,6 +16,7 @@ import msgspec
 from kevents._clients.client import ClientSource
 from kevents._clients.transport import format_redacted, status_error
 from kevents.exceptions import UnavailableError
+from kevents.export._model.types import value_at
 from kevents.export._source.response_stream import GoneError, ResponseStream
 
 if TYPE_CHECKING:
@@ -132,13 +133,6 @@ def events_path(scope: str) -> str:
     return f"/api/v1/namespaces/{quote(scope, safe='')}/events" if scope else "/api/v1/events"
 
 
-def refusal(stream: ResponseStream) -> Exception:
-    """Return the exception for an answer that is not 200: ``GoneError`` for 410, else a ``StatusError``."""
-    body = stream.read_start(_MAX_ERROR_BODY)
-    error = status_error(SimpleNamespace(status=stream.status, reason=stream.reason, body=body, headers=stream.headers))
-    return GoneError(str(error)) if stream.status == _GONE else error
-
-
 class ListWatch:
     """The requests of a list and its watch; one thread makes them, any thread may end them (client-go: ListWatch)."""
 
@@ -186,11 +180,11 @@ class ListWatch:
         with self._opened("/api/v1/namespaces/kube-system", _TIMEOUT) as stream:
             body = stream.read_all(_MAX_PAGE)
         try:
-            uid = msgspec.json.decode(body, type=_Namespace).metadata.uid
+            uid = value_at(msgspec.json.decode(body), "metadata", "uid")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UnavailableError(f"the answer is not from an API server: {error}") from None
-        if not uid:
-            raise UnavailableError("the namespace kube-system has no uid")
+        if not isinstance(uid, str) or not uid:
+            raise UnavailableError("the answer is not from an API server: the namespace kube-system has no uid")
         return uid
 
     def end(self) -> None:
@@ -204,7 +198,9 @@ class ListWatch:
     def _opened(self, path: str, timeout: tuple[float, float], *, live: bool = False) -> Iterator[ResponseStream]:
         with self._reader.open(path, JSON, timeout, live=live) as stream:
             if stream.status != _OK:
-                raise refusal(stream)
+                body, headers = stream.read_start(_MAX_ERROR_BODY), stream.headers
+                answer = SimpleNamespace(status=stream.status, reason=stream.reason, body=body, headers=headers)
+                raise GoneError(str(status_error(answer))) if stream.status == _GONE else status_error(answer)
             self._hold(stream)
             try:
                 yield stream
@@ -217,14 +213,6 @@ class ListWatch:
             self._stream = stream
             if stream is not None and self._ended:
                 stream.end()
-
-
-class _Metadata(msgspec.Struct):
-    uid: str = ""
-
-
-class _Namespace(msgspec.Struct):
-    metadata: _Metadata
 
 
 def _credentials(configuration: Any) -> dict[str, str]:  # noqa: ANN401

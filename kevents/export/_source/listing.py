@@ -31,7 +31,7 @@ Item = tuple[int, bytes]
 
 
 class Backlog:
-    """Events with a number each, returned in the order of the numbers; a context manager."""
+    """Events with a number each, returned in the order of the numbers."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit  # bytes that are kept in memory; the rest goes to a temporary file
@@ -39,11 +39,6 @@ class Backlog:
         self._size = 0
         self._file: IO[bytes] | None = None
         self._runs: list[tuple[int, int]] = []  # sorted parts of the file: offsets of start and end
-        self._count = 0
-
-    def __len__(self) -> int:
-        """The number of items."""
-        return self._count
 
     @property
     def spilled(self) -> int:
@@ -53,7 +48,6 @@ class Backlog:
     def add(self, number: int, item: bytes) -> None:
         """Add an item. Raises OSError if the temporary file cannot be written."""
         self._items.append((number, item))
-        self._count += 1
         self._size += len(item) + _ITEM_OVERHEAD
         if self._size > self._limit:
             self._spill()
@@ -72,14 +66,6 @@ class Backlog:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def __enter__(self) -> Backlog:
-        """Use it until the end of the block."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Close it."""
-        self.close()
 
     def _spill(self) -> None:
         if self._file is None:

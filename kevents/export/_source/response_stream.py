@@ -297,11 +297,9 @@ class ResponseStream:
                 yield from whole
 
     def __enter__(self) -> ResponseStream:
-        """Use it until the end of the block."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Close it."""
         self.close()
 
     def close(self) -> None:

@@ -187,20 +187,6 @@ class LastCounts(LRUCache[str, int]):
         return count - before if count >= before else None
 
 
-class SeenRevisions(LRUCache[str, str]):
-    """The last revision of each event, for a server whose resourceVersions are no numbers."""
-
-    def __init__(self, limit: int = _MAX_REMEMBERED) -> None:
-        super().__init__(limit)
-
-    def is_new(self, key: str, version: str) -> bool:
-        """True if this is not the last revision of the event; store it."""
-        if self.get(key) == version:
-            return False
-        self[key] = version
-        return True
-
-
 class RevisionFilter:
     """The memory of one stream: how far it has been read, and the last count of each event."""
 
@@ -217,7 +203,7 @@ class RevisionFilter:
         self.order = Order(*(position.rv if position is not None else 0 for position in (after, highest)))
         self.counts = LastCounts()  # the last count of each event
         self.old = 0  # the number of revisions that had been read before
-        self._seen = SeenRevisions()
+        self._seen: LRUCache[str, str] = LRUCache(_MAX_REMEMBERED)  # the last versions that are no numbers, by event
         self._first_only = first_only
         self._cluster_name = cluster_name
         self._after = after
@@ -276,7 +262,8 @@ class RevisionFilter:
         number = number_of(version)
         if number is None:
             rv = self.order.invent(now)
-            is_new = self._seen.is_new(key, version)
+            is_new = self._seen.get(key) != version
+            self._seen[key] = version
         else:
             rv = self.order.place(number)
             is_new = rv > self.order.last

@@ -15,6 +15,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic, sleep, time_ns
@@ -178,7 +179,7 @@ class EventStream:
 
     def _list(self) -> Iterator[Chunk]:
         """Yield everything that has not been read, in order; a watch continues after it."""
-        with Backlog(self._options.backlog) as backlog:
+        with closing(Backlog(self._options.backlog)) as backlog:
             listed = self._collect(backlog)
             if listed is None:
                 return
@@ -525,7 +526,6 @@ class ClusterEventSource:
                 sleep(wait)
 
     def __repr__(self) -> str:
-        """The namespaces, and no secret."""
         return f"ClusterEventSource(namespaces={[scope for scope in self._scopes if scope]})"
 
 

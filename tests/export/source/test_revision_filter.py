@@ -9,12 +9,12 @@ import pytest
 
 from kevents.export import Position, Record, Stream
 from kevents.export._model.position import AGE
+from kevents.export._source import revision_filter as _revision_filter
 from kevents.export._source.revision_filter import (
     EventHeader,
     LastCounts,
     Metadata,
     RevisionFilter,
-    SeenRevisions,
     Series,
 )
 
@@ -175,28 +175,20 @@ class TestLastCounts:
         assert counts.delta("b", 3, born=False) is None
 
 
-class TestSeenRevisions:
+class TestVersionsWithoutNumbers:
     """Revisions of servers whose versions are no numbers."""
 
     def test_new(self) -> None:
         """A revision is new once."""
-        seen = SeenRevisions()
-        told = [seen.is_new("a", "x"), seen.is_new("a", "x"), seen.is_new("a", "y"), seen.is_new("b", "y")]
-        assert told == [True, False, True, True]
+        revisions = RevisionFilter(STREAM, None)
+        given = [("a", "x"), ("a", "x"), ("a", "y"), ("b", "y")]
+        found = [revisions.watched("ADDED", event(*each), NOW, 0.0) for each in given]
+        assert [record is not None for record in found] == [True, False, True, True]
 
-    def test_bounded(self) -> None:
-        """A forgotten revision counts as new again."""
-        seen = SeenRevisions(2)
-        for key in "abc":
-            seen.is_new(key, "x")
-        assert (seen.is_new("c", "x"), seen.is_new("a", "x")) == (False, True)
-
-
-def test_memory_of_revisions() -> None:
-    """The memory holds up to `limit` events and forgets the least recently read one."""
-    seen = SeenRevisions(limit=2)
-    assert [seen.is_new(*revision) for revision in (("a", "1"), ("b", "1"), ("a", "2"))] == [True] * 3
-    assert [seen.is_new(*revision) for revision in (("b", "1"), ("a", "2"))] == [False] * 2
-    assert seen.is_new("a", "3")
-    assert seen.is_new("c", "1")
-    assert [seen.is_new("a", "3"), seen.is_new("b", "1")] == [False, True]
+    def test_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The memory forgets the event that was least recently read. Its revision counts as new again."""
+        monkeypatch.setattr(_revision_filter, "_MAX_REMEMBERED", 2)
+        revisions = RevisionFilter(STREAM, None)
+        given = ["ax", "bx", "ay", "bx", "ay", "az", "cx", "az", "bx"]
+        found = [revisions.watched("ADDED", event(*each), NOW, 0.0) for each in given]
+        assert [record is not None for record in found] == [True] * 3 + [False] * 2 + [True] * 2 + [False, True]
