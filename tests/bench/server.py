@@ -126,7 +126,7 @@ async def serve(*, tls: bool) -> None:
     loop = asyncio.get_running_loop()
     counters, ended = Counters(), asyncio.Event()
     certificate = self_signed(["127.0.0.1"]) if tls else None
-    context = certificate.context() if certificate else None
+    context = certificate.context if certificate else None
     server = await loop.create_server(lambda: Connection(counters), "127.0.0.1", 0, ssl=context, backlog=512)
     port = server.sockets[0].getsockname()[1]
     said = {"url": f"http{'s' if tls else ''}://127.0.0.1:{port}", "ca": certificate.certificate if certificate else ""}

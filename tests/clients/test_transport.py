@@ -264,7 +264,7 @@ def test_deadline_with_tls(name: str, tmp_path: Path) -> None:
     certificate = pytest.importorskip("kevents.testing._apiserver.server", reason="needs kevents[testing]").self_signed(
         ["127.0.0.1"]
     )
-    context = certificate.context()
+    context = certificate.context
     (tmp_path / "ca.crt").write_text(certificate.certificate, encoding="ascii")
 
     def script(connection: socket.socket) -> None:

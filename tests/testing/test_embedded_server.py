@@ -834,7 +834,7 @@ class TestTLS:
     def test_given_context(self) -> None:
         """A given TLS context is used."""
         with APIServer() as first:
-            context, ca = first._identity.context(), first.ca
+            context, ca = first._tls().context, first.ca
         with APIServer(ssl_context=context, ca=ca) as server:
             assert server.ca == ca
             trusting = ssl.create_default_context(cadata=ca)

@@ -81,32 +81,14 @@ def read_sink(name: str, table: TableReader) -> SinkConfig:
         table.rest()
         return SinkConfig(name)
     common = {
-        "batch": _batch(table.child("batch")),
-        "queue": _queue(table.child("queue")),
+        "batch": table.child("batch").values(BatchOptions, max_bytes=TableReader.size),
+        "queue": table.child("queue").values(QueueOptions, max_bytes=TableReader.size),
         "when_full": table.text("when_full", "block", choices=("block", "drop")),
         "timeout": table.duration("timeout", 30.0),
     }
     options = _TYPES[kind].read(table)
     table.done()
     return SinkConfig(name, kind, options, **common)  # type: ignore[arg-type]
-
-
-def _batch(table: TableReader) -> BatchOptions:
-    default = BatchOptions()
-    config = BatchOptions(
-        table.count("max_items", default.max_items),
-        table.size("max_bytes", default.max_bytes),
-        table.duration("max_age", default.max_age),
-    )
-    table.done()
-    return config
-
-
-def _queue(table: TableReader) -> QueueOptions:
-    default = QueueOptions()
-    config = QueueOptions(table.count("max_items", default.max_items), table.size("max_bytes", default.max_bytes))
-    table.done()
-    return config
 
 
 def _file(table: TableReader) -> dict[str, Any]:
@@ -172,10 +154,6 @@ def _ok_when(table: TableReader) -> dict[str, Any]:
         if not isinstance(value, str | int | float | bool):
             table.wrong(path, 'must be a text, a number, true or false; a deeper value has a path: "result.status"')
     return found
-
-
-def _otlp(table: TableReader) -> dict[str, Any]:
-    return {"endpoint": _http_url(table, "endpoint", "http://collector:4318/v1/logs"), **_http(table)}
 
 
 def _loki(table: TableReader) -> dict[str, Any]:
@@ -311,7 +289,10 @@ _TYPES: Final[Mapping[str, _Type]] = {
     "file": _Type(_file, lambda config: FileSink(**config.options)),
     "object-store": _Type(_object_store, _make_object_store),
     "webhook": _Type(_webhook, _http_sink(WebhookSink)),
-    "otlp": _Type(_otlp, _http_sink(OtlpSink)),
+    "otlp": _Type(
+        lambda table: {"endpoint": _http_url(table, "endpoint", "http://collector:4318/v1/logs"), **_http(table)},
+        _http_sink(OtlpSink),
+    ),
     "loki": _Type(_loki, _http_sink(LokiSink)),
     "elasticsearch": _Type(_elasticsearch, _http_sink(ElasticsearchSink)),
     "splunk": _Type(_splunk, _http_sink(SplunkSink)),

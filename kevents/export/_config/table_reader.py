@@ -182,20 +182,17 @@ class TableReader:
             return self.secret(key) or ""
         return self.text(key)
 
-    def values(self, kind: type[_T]) -> _T:
-        """Read the fields of a dataclass, each by the type of its default, and report every other key.
+    def values(self, kind: type[_T], **methods: Callable[..., Any]) -> _T:
+        """Read the fields of a dataclass, and report every other key.
 
-        The metadata of a field are further arguments of its method: ``choices``, ``least``.
+        A field is read by the method that is named for it, else by the type of its default. The metadata of a field are
+        further arguments of its method: ``choices``, ``least``.
         """
-        methods: dict[type, Callable[..., Any]] = {
-            bool: self.flag,
-            int: self.count,
-            float: self.duration,
-            str: self.text,
-            tuple: self.texts,
-        }
         fields: tuple[Field[Any], ...] = dataclass_fields(kind)  # type: ignore[arg-type]
-        found = {each.name: methods[type(each.default)](each.name, each.default, **each.metadata) for each in fields}
+        found = {}
+        for each in fields:
+            method = methods.get(each.name) or _METHODS[type(each.default)]
+            found[each.name] = method(self, each.name, each.default, **each.metadata)
         self.done()
         return kind(**found)
 
@@ -235,6 +232,15 @@ class TableReader:
             return value  # type: ignore[no-any-return]
         self.wrong(key, f"must be {must_be}, not {_brief(value)}")
         return default
+
+
+_METHODS: Final[Mapping[type, Callable[..., Any]]] = {
+    bool: TableReader.flag,
+    int: TableReader.count,
+    float: TableReader.duration,
+    str: TableReader.text,
+    tuple: TableReader.texts,
+}
 
 
 def _brief(value: object) -> str:

@@ -35,7 +35,7 @@ from kevents.export._operate.health import ListenError
 from kevents.export._operate.logs import FIELDS, LOGGER, StatusLine, is_terminal, logging_to
 from kevents.export._operate.tail import Columns, as_json, as_lines, colourful, name_of, safe_json, tail
 from kevents.export._read.archive import ArchiveError, Period, Segment, segments
-from kevents.export._read.reader import REMEMBERED, Damage, read_archive
+from kevents.export._read.reader import REMEMBERED, Damage, Damages, read_archive
 from kevents.export._source.api import ApiReader
 from kevents.export._source.source import ClusterEventSource
 
@@ -360,20 +360,18 @@ def _segments(place: str, options: Callable[[], Mapping[str, Any]] | None, perio
         raise ArchiveError(f"{place} contains no segments of an export")
 
 
-class _DamageReport:
+class _DamageReport(Damages):
     """Reports damage at once: the first ones of each file, then their number."""
 
-    def __init__(self) -> None:
-        self.total = 0
-        self._of_this_file = 0
+    _of_this_file = 0
 
-    def damaged(self, damage: Damage) -> None:
-        self.total += 1
+    def add(self, damage: Damage) -> None:
+        super().add(damage)
         self._of_this_file += 1
         if self._of_this_file <= _MOST_SHOWN:
             _print_error(f"kevents: {damage}")
 
-    def ended(self, file: str, *, foreign: bool) -> None:
+    def end(self, file: str, *, foreign: bool) -> None:
         if self._of_this_file > _MOST_SHOWN:
             _print_error(f"kevents: {file}: and {self._of_this_file - _MOST_SHOWN:,} more in this file")
         if foreign:

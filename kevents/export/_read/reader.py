@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, BinaryIO, Final, Protocol, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import msgspec
 
@@ -62,13 +62,23 @@ class Damage:
         return f"{self.file}, at byte {self.offset}: {self.why}"
 
 
-class Listener(Protocol):
-    """Receives reports while an archive is read."""
+class Damages:
+    """Keeps the first damages and counts all."""
 
-    def damaged(self, damage: Damage) -> None:
+    def __init__(self, on_damage: Callable[[Damage], None] | None = None) -> None:
+        self._on_damage = on_damage
+        self.first: list[Damage] = []
+        self.total = 0
+
+    def add(self, damage: Damage) -> None:
         """A part cannot be read; reading continues after it."""
+        self.total += 1
+        if len(self.first) < _MOST_DAMAGES:
+            self.first.append(damage)
+        if self._on_damage is not None:
+            self._on_damage(damage)
 
-    def ended(self, file: str, *, foreign: bool) -> None:
+    def end(self, file: str, *, foreign: bool) -> None:
         """A segment has been read. It is foreign if nothing in it could be read: perhaps no export wrote it."""
 
 
@@ -136,7 +146,7 @@ def read_records(
         given: dict[str, Any] = {"when": where, **conditions}
         router = Router([Route(to="reader", **given)])
         wanted = router.targets_of
-    damages = _Damages(on_damage)
+    damages = Damages(on_damage)
     found = segments(source, options, period)
     remembered = remembered if deduplicate else 0
     yield from read_archive(found, damages, where=wanted, period=period, remembered=remembered)
@@ -160,7 +170,7 @@ def period_of(since: datetime | timedelta | None, until: datetime | timedelta | 
 
 def read_archive(
     archive: Iterable[Segment],  # the segments, in order
-    listener: Listener,  # receives reports
+    damages: Damages,  # those of the archive are added
     *,
     where: _Where | None = None,  # selects records; None: all
     period: Period = ALWAYS,  # the time of the wanted records
@@ -169,7 +179,7 @@ def read_archive(
     """Yield the records of segments, as `read_records` does."""
     recent, bounded = _RecentIds(remembered), period.bounded
     for segment in archive:
-        for record in _records(segment, listener, period):
+        for record in _records(segment, damages, period):
             if (
                 (where is None or where(record))
                 and (not bounded or period.overlaps(time_span(record)))
@@ -178,13 +188,11 @@ def read_archive(
                 yield record
 
 
-def _records(segment: Segment, listener: Listener, period: Period) -> Iterator[dict[str, Any]]:
-    damages = records = 0
+def _records(segment: Segment, damages: Damages, period: Period) -> Iterator[dict[str, Any]]:
+    before, records = damages.total, 0
 
     def report(offset: int, why: str) -> None:
-        nonlocal damages
-        damages += 1
-        listener.damaged(Damage(segment.name, offset, why))
+        damages.add(Damage(segment.name, offset, why))
 
     try:
         with segment.open() as file:
@@ -198,30 +206,11 @@ def _records(segment: Segment, listener: Listener, period: Period) -> Iterator[d
                     yield record
                 else:
                     report(offset, "a line that is not a JSON object")
-        foreign = bool(damages and not records)
+        foreign = damages.total > before and not records
     except OSError as error:
         report(0, f"cannot be read: {error.strerror or error}")
         foreign = False
-    listener.ended(segment.name, foreign=foreign)
-
-
-class _Damages:
-    """Keeps the first damages and counts all."""
-
-    def __init__(self, on_damage: Callable[[Damage], None] | None) -> None:
-        self._on_damage = on_damage
-        self.first: list[Damage] = []
-        self.total = 0
-
-    def damaged(self, damage: Damage) -> None:
-        self.total += 1
-        if len(self.first) < _MOST_DAMAGES:
-            self.first.append(damage)
-        if self._on_damage is not None:
-            self._on_damage(damage)
-
-    def ended(self, file: str, *, foreign: bool) -> None:
-        """Do nothing."""
+    damages.end(segment.name, foreign=foreign)
 
 
 class _RecentIds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,11 +105,8 @@ class Garbage:
 Fault = Status | Delay | Reset | Hang | Garbage
 
 
-class Matcher(Protocol):
-    """A condition on requests."""
-
-    def __call__(self, request: Request, /) -> bool:
-        """Whether the rule applies to the request."""
+Matcher: TypeAlias = "Callable[[Request], bool]"
+"""A condition on requests."""
 
 
 def checked(fault: Fault | int, times: int | None) -> Fault:
@@ -134,7 +131,7 @@ def matching(method: str | None, path: str | None, when: Callable[[Request], boo
     """Combine the conditions of `APIServer.fail`."""
     verb = method and method.upper()
 
-    def matches(request: Request, /) -> bool:
+    def matches(request: Request) -> bool:
         return (
             (verb is None or request.method == verb)
             and (path is None or path in request.path)

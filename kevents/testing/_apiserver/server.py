@@ -13,10 +13,9 @@ import ssl
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kevents._model.validation import how_to_install
 from kevents.testing._apiserver.faults import (
@@ -46,23 +45,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """A self-signed certificate and its key, both in PEM."""
+class Certificate(NamedTuple):
+    """A certificate, or the authority that signed it, in PEM, and the TLS context of a server with it."""
 
     certificate: str
-    key: str
-
-    def context(self) -> ssl.SSLContext:
-        """Return the TLS context of a server with this certificate."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        with tempfile.TemporaryDirectory(prefix="kevents-") as folder:
-            path = Path(folder) / "server.pem"
-            path.touch(mode=0o600)
-            path.write_text(self.certificate + self.key, encoding="ascii")
-            context.load_cert_chain(path)
-        return context
+    context: ssl.SSLContext
 
 
 def self_signed(hosts: Iterable[str]) -> Certificate:
@@ -100,11 +87,16 @@ def self_signed(hosts: Iterable[str]) -> Certificate:
         .sign(key, hashes.SHA256())
     )
     encoding = serialization.Encoding.PEM
-    unencrypted = serialization.NoEncryption()
-    return Certificate(
-        certificate.public_bytes(encoding).decode(),
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, unencrypted).decode(),
-    )
+    text = certificate.public_bytes(encoding)
+    secret = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with tempfile.TemporaryDirectory(prefix="kevents-") as folder:
+        path = Path(folder) / "server.pem"
+        path.touch(mode=0o600)
+        path.write_bytes(text + secret)
+        context.load_cert_chain(path)
+    return Certificate(text.decode(), context)
 
 
 def _alternative_name(host: str) -> x509.GeneralName:
@@ -114,39 +106,6 @@ def _alternative_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
-
-
-class Identity:
-    """The server's certificate, made on first use."""
-
-    def __init__(self, host: str, context: ssl.SSLContext | None, ca: str) -> None:
-        self._host = host  # the address of the server; the certificate is also valid for the loopback addresses
-        self._context = context  # the TLS context to use. None for a self-signed certificate
-        self._ca = ca  # the certificate authority for clients, PEM, when a context is given
-        self._lock = threading.Lock()
-
-    @property
-    def available(self) -> bool:
-        """Whether the server can speak TLS."""
-        return self._context is not None or importlib.util.find_spec("cryptography") is not None
-
-    def context(self) -> ssl.SSLContext:
-        """Return the server's TLS context.
-
-        Raises:
-            ImportError: ``cryptography`` is not installed, and no context was given.
-        """
-        with self._lock:
-            if self._context is None:
-                made = self_signed(dict.fromkeys((self._host, "127.0.0.1", "::1", "localhost")))
-                self._ca, self._context = made.certificate, made.context()
-            return self._context
-
-    @property
-    def ca(self) -> str:
-        """The certificate authority for clients, PEM. Raises ImportError: as for `context`."""
-        self.context()
-        return self._ca
 
 
 def kubeconfig(url: str, token: str, ca: str = "") -> str:
@@ -220,7 +179,8 @@ class APIServer:
         gone: Literal["event", "status", "empty"] = "event",
     ) -> None:
         self.token = token if token is not None else secrets.token_urlsafe(24)
-        self._identity = Identity(host, ssl_context, ca)
+        self._certificate = None if ssl_context is None else Certificate(ca, ssl_context)
+        self._making = threading.Lock()  # guards the certificate
         self._folders: list[str] = []
         self._users = Users(self.token)
         self._faults = Faults()
@@ -230,7 +190,7 @@ class APIServer:
         self._resources = Resources(self._store, finalize_namespaces=finalize_namespaces)
         watches = Watches(self._store, gone)
         self._handler = Handler(self._users, self._faults, self._log, self._kinds, self._resources, watches)
-        self._listener = Listener(host, port, self._identity.context, self._handler.handle)
+        self._listener = Listener(host, port, lambda: self._tls().context, self._handler.handle)
         for name in _NAMESPACES:
             self.create_namespace(name)
 
@@ -290,7 +250,7 @@ class APIServer:
         Raises:
             ImportError: TLS needs the extra `testing`.
         """
-        self._identity.context()
+        self._tls()
         return f"https://{self._authority}"
 
     @property
@@ -300,7 +260,15 @@ class APIServer:
         Raises:
             ImportError: TLS needs the extra `testing`.
         """
-        return self._identity.ca
+        return self._tls().certificate
+
+    def _tls(self) -> Certificate:
+        """The certificate, made on first use. It is also valid for the loopback addresses."""
+        with self._making:
+            if self._certificate is None:
+                hosts = dict.fromkeys((self._listener.host, "127.0.0.1", "::1", "localhost"))
+                self._certificate = self_signed(hosts)
+            return self._certificate
 
     @property
     def _authority(self) -> str:
@@ -324,7 +292,8 @@ class APIServer:
             path = Path(self._folders[-1]) / "kubeconfig"
         path = Path(path)
         path.touch(mode=0o600)
-        url, ca = (self.tls_url, self.ca) if self._identity.available else (self.url, "")
+        speaks_tls = self._certificate is not None or importlib.util.find_spec("cryptography") is not None
+        url, ca = (self.tls_url, self.ca) if speaks_tls else (self.url, "")
         path.write_text(kubeconfig(url, token or self.token, ca), encoding="utf-8")
         return path
 

@@ -393,7 +393,7 @@ def test_pitfall_75_odd_redirect(server: Scripted, sink: WebhookSink, location: 
 def tls(tmp_path: Path) -> Iterator[tuple[Scripted, Path]]:
     """A server with a certificate for another name, and that certificate as a file."""
     certificate = self_signed(["hooks.example.com"])
-    with closing(Scripted(certificate.context())) as server:
+    with closing(Scripted(certificate.context)) as server:
         path = tmp_path / "ca.pem"
         path.write_text(certificate.certificate)
         yield server, path
@@ -423,7 +423,7 @@ def test_ca_file(tmp_path: Path) -> None:
     """A certificate in `ca_file` is trusted."""
     certificate = self_signed(["127.0.0.1"])
     (tmp_path / "ca.pem").write_text(certificate.certificate)
-    with closing(Scripted(certificate.context())) as server:
+    with closing(Scripted(certificate.context)) as server:
         with closing(WebhookSink(server.url, ca_file=str(tmp_path / "ca.pem"))) as sink:
             sink.write(batch([1]))
         assert lines(server.requests[0]) == ids_of([1])
