@@ -39,7 +39,7 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """The table ``[source]``."""
+    """The table ``[source]``: arguments of `ClusterEventSource`."""
 
     namespaces: tuple[str, ...] = ()  # each is a stream; empty for one stream of all namespaces
     start: str = field(default="resume", metadata={"choices": ("resume", "now", "all")})
@@ -49,7 +49,7 @@ class SourceConfig:
 
 @dataclass(frozen=True, slots=True)
 class EnrichConfig:
-    """The table ``[enrich]``; a ``cache_size`` of 0 disables enrichment."""
+    """The table ``[enrich]``: arguments of `Enricher`; a ``cache_size`` of 0 disables enrichment."""
 
     cache_size: int = field(default=1024, metadata={"least": 0})
     top_owner: bool = True
@@ -61,7 +61,7 @@ class EnrichConfig:
 
 @dataclass(frozen=True, slots=True)
 class HealthConfig:
-    """The table ``[health]``: the server for metrics and probes."""
+    """The table ``[health]``: arguments of `HealthServer`, for metrics and probes."""
 
     host: str | None = None  # the address; None for no server
     port: int = 0  # the port; 0 for a free one

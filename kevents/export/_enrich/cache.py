@@ -1,4 +1,4 @@
-"""The cache of objects' metadata, and the look-ups that fill it, with one request at a time per object.
+"""The cache of objects' metadata, and the running requests that fill it: one at a time per object (single flight).
 
 Metadata that was read at one resourceVersion answers for every event that refers to the object by this version or an
 older one: the author of such an event had seen no newer state. So an object that changes is read once for each change
@@ -47,13 +47,14 @@ class Entry:
         self.asked = asked  # the resourceVersion of the event for which it was read
         self.asked_at = asked_at
         self.about = {"state": state, "stale": stale}  # the value of an event's `kevents.object`
-        self.fields = _fields(state, found)  # added to an event's `involvedObject`
+        self.fields: dict[str, Any] = {}  # added to an event's `involvedObject`
+        if found is not None:
+            known = {"labels": found.labels, "annotations": found.annotations, "ownerReferences": found.owners}
+            self.fields = {key: value for key, value in known.items() if value}
+        if state not in (FORBIDDEN, SKIPPED):
+            self.fields["deleted"] = state != LIVE
         self.top: dict[str, Any] | None = None  # the object's top owner, if it was looked up
         self.top_until = float("-inf")  # the end of its life, in seconds by the monotonic clock
-
-    def aged(self, state: str) -> Entry:
-        """Return the same metadata with another state, as stale."""
-        return Entry(state, self.found, stale=self.found is not None)
 
     @property
     def ended(self) -> bool:
@@ -61,72 +62,100 @@ class Entry:
         return self.state in (GONE, REPLACED)
 
 
-def _fields(state: str, found: Found | None) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    if found is not None:
-        known = {"labels": found.labels, "annotations": found.annotations, "ownerReferences": found.owners}
-        fields = {key: value for key, value in known.items() if value}
-    if state not in (FORBIDDEN, SKIPPED):
-        fields["deleted"] = state != LIVE
-    return fields
+_NEVER_SEEN: Final = {state: Entry(state) for state in (FORBIDDEN, SKIPPED)}
 
 
 class Cache:
-    """The most recently used objects; one with long metadata counts as several. Not thread-safe.
+    """The most recently used objects, and the running requests for others. Several threads may use it.
 
-    Four times as many objects that are gone are remembered besides.
+    An object with long metadata counts as several. Four times as many objects that are gone are remembered besides.
     """
 
     def __init__(self, size: int, life: float = _UNVERSIONED_LIFE, node_life: float = _NODE_LIFE) -> None:
+        self.reads = 0  # the number of objects that the server was asked for
         self._life = life  # seconds for which an entry answers a reference without a resourceVersion
         self._node_life = node_life  # seconds for which it answers a reference to a Node without a UID
         self._size = size
+        self._lock = threading.RLock()  # guards the entries and the flights; never held while waiting
         self._alive: LRUCache[Reference, Entry] = LRUCache(size, getsizeof=self._places)
         self._ended: LRUCache[Reference, Entry] = LRUCache(size * _ENDED_PER_PLACE)
-
-    def look(self, reference: Reference, rv: str, read_at: float, now: float) -> Entry | None:
-        """Return the entry that answers a reference; None if the object must be read.
-
-        `read_at`, when the event was read, and `now` are in seconds by the monotonic clock.
-        """
-        entry = self._alive.get(reference) or self._ended.get(reference)
-        if entry is None or not self._answers(entry, reference, rv, read_at, now):
-            return None
-        return entry
-
-    def last(self, reference: Reference) -> Entry | None:
-        """Return the last entry of an object with a UID, however old."""
-        if not reference.uid:
-            return None
-        return self._alive.get(reference) or self._ended.get(reference)
-
-    def put(self, reference: Reference, found: Found | None, rv: str, asked_at: float) -> Entry:
-        """Store an answer of the server: the object that has the name now, None if there is none."""
-        entry = self._entry(reference, found, rv, asked_at)
-        if entry.ended:
-            self._alive.pop(reference, None)
-            self._ended[reference] = entry
-        else:
-            self._ended.pop(reference, None)
-            self._alive[reference] = entry
-        return entry
-
-    def has_space(self, entries: int) -> bool:
-        """True if this number of entries can be added without the removal of others."""
-        return self._alive.currsize + entries <= self._size
+        self._flights: dict[Reference, Flight] = {}
 
     def __len__(self) -> int:
         """The number of objects, without those that are gone."""
         return len(self._alive)
 
-    def _entry(self, reference: Reference, found: Found | None, rv: str, asked_at: float) -> Entry:
-        if found is not None and found.stands_for(reference.uid):
-            state = TERMINATING if found.terminating else LIVE
-            return Entry(state, found, asked=rv, asked_at=asked_at)
-        before = self.last(reference)
-        known = before.found if before is not None else None
-        state = GONE if found is None else REPLACED
-        return Entry(state, known, stale=known is not None, asked=rv, asked_at=asked_at)
+    def look(self, reference: Reference, rv: str, read_at: float, now: float) -> Entry | None:
+        """Return the entry that answers a reference; None if the object must be read. It makes no request.
+
+        `read_at`, when the event was read, and `now` are in seconds by the monotonic clock.
+        """
+        with self._lock:
+            entry = self._alive.get(reference) or self._ended.get(reference)
+        if entry is None or not self._answers(entry, reference, rv, read_at, now):
+            return None
+        return entry
+
+    def last(self, reference: Reference, state: str) -> Entry:
+        """Return the last known metadata of an object that cannot be read now, with the state that says why."""
+        entry = self._last(reference)
+        if entry is None or entry.found is None:
+            return _NEVER_SEEN[state]
+        return Entry(state, entry.found, stale=True)
+
+    def put(self, reference: Reference, found: Found | None, rv: str, asked_at: float) -> Entry:
+        """Store an answer of the server: the object that has the name now, None if there is none."""
+        with self._lock:
+            if found is not None and found.stands_for(reference.uid):
+                state = TERMINATING if found.terminating else LIVE
+                entry = Entry(state, found, asked=rv, asked_at=asked_at)
+            else:
+                before = self._last(reference)
+                known = before.found if before is not None else None
+                state = GONE if found is None else REPLACED
+                entry = Entry(state, known, stale=known is not None, asked=rv, asked_at=asked_at)
+            stored, other = (self._ended, self._alive) if entry.ended else (self._alive, self._ended)
+            other.pop(reference, None)
+            stored[reference] = entry
+            return entry
+
+    def request(self, reference: Reference, rv: str, deadline: float) -> tuple[Flight, bool]:
+        """Return the running request for an object, or a new one, and whether it is new."""
+        with self._lock:
+            flight = self._flights.get(reference)
+            if flight is not None:
+                flight.deadline = max(flight.deadline, deadline)
+                return flight, False
+            flight = self._flights[reference] = Flight(reference, deadline, lambda landed: self._land(landed, rv))
+            return flight, True
+
+    def refused(self, flight: Flight) -> Entry | None:
+        """Return the answer of a request that the server did not answer; None: it came too late."""
+        if flight.outcome is None or flight.outcome is Refusal.LATE:
+            return None
+        return self.last(flight.reference, FORBIDDEN if flight.outcome is Refusal.FORBIDDEN else SKIPPED)
+
+    def _land(self, flight: Flight, rv: str) -> None:
+        """Store the answer; called by the fetcher's thread before the flight ends."""
+        reference, asked_at = flight.reference, flight.asked_at
+        with self._lock:
+            self._flights.pop(reference, None)
+            self.reads += flight.asked
+            if flight.answered:
+                found = flight.outcome if isinstance(flight.outcome, Found) else None
+                self.put(reference, found, rv, asked_at)
+                if found is not None and found.uid and found.uid != reference.uid:  # the object that has the name now
+                    self.put(reference._replace(uid=found.uid), found, "", asked_at)
+            if self._alive.currsize + len(flight.others) <= self._size:  # no other entry gives way
+                for other, found in flight.others:
+                    self.put(other, found, "", asked_at)
+
+    def _last(self, reference: Reference) -> Entry | None:
+        """Return the last entry of an object with a UID, however old."""
+        if not reference.uid:
+            return None
+        with self._lock:
+            return self._alive.get(reference) or self._ended.get(reference)
 
     def _answers(self, entry: Entry, reference: Reference, rv: str, read_at: float, now: float) -> bool:
         age = now - entry.asked_at
@@ -148,68 +177,3 @@ def covers(fetched: str, rv: str) -> bool:
     """True if metadata at one resourceVersion answers for another."""
     have, wanted = number_of(fetched), number_of(rv)
     return fetched == rv or (have is not None and wanted is not None and have >= wanted)
-
-
-_NEVER_SEEN: Final = {state: Entry(state) for state in (FORBIDDEN, SKIPPED)}
-
-
-class Lookup:
-    """The objects of a cache, and the running requests for others: one at a time per object (single flight)."""
-
-    def __init__(self, cache: Cache) -> None:
-        self.reads = 0  # the number of objects that the server was asked for
-        self._cache = cache
-        self._lock = threading.Lock()  # guards the cache and the flights; never held while waiting
-        self._flights: dict[Reference, Flight] = {}
-
-    def known(self, reference: Reference, rv: str, read_at: float, now: float) -> Entry | None:
-        """Return the cached answer; make no request."""
-        with self._lock:
-            return self._cache.look(reference, rv, read_at, now)
-
-    def request(self, reference: Reference, rv: str, deadline: float) -> tuple[Flight, bool]:
-        """Return the running request for an object, or a new one, and whether it is new."""
-        with self._lock:
-            flight = self._flights.get(reference)
-            if flight is not None:
-                flight.deadline = max(flight.deadline, deadline)
-                return flight, False
-            flight = self._flights[reference] = Flight(reference, deadline, lambda landed: self._land(landed, rv))
-            return flight, True
-
-    def refused(self, flight: Flight) -> bool:
-        """True if a finished request gave no answer that the cache holds."""
-        return not (isinstance(flight.outcome, Found) or flight.outcome is Refusal.GONE)
-
-    def answer(self, flight: Flight) -> Entry | None:
-        """Return the answer of a refused request; None: it came too late."""
-        outcome = flight.outcome
-        if outcome is None or outcome is Refusal.LATE:
-            return None
-        return self.last(flight.reference, FORBIDDEN if outcome is Refusal.FORBIDDEN else SKIPPED)
-
-    def last(self, reference: Reference, state: str) -> Entry:
-        """Return the last known metadata of an object that cannot be read now, with the reason as its state."""
-        with self._lock:
-            entry = self._cache.last(reference)
-        if entry is None or entry.found is None:
-            return _NEVER_SEEN[state]
-        return entry.aged(state)
-
-    def _land(self, flight: Flight, rv: str) -> None:
-        """Store the answer; called by the fetcher's thread before the flight ends."""
-        outcome, asked_at = flight.outcome, flight.asked_at
-        with self._lock:
-            self._flights.pop(flight.reference, None)
-            self.reads += flight.asked
-            if isinstance(outcome, Found) or outcome is Refusal.GONE:
-                found = outcome if isinstance(outcome, Found) else None
-                self._put(flight.reference, found, rv, asked_at)
-            if flight.others and self._cache.has_space(len(flight.others)):
-                for reference, found in flight.others:
-                    self._cache.put(reference, found, "", asked_at)
-
-    def _put(self, reference: Reference, found: Found | None, rv: str, asked_at: float) -> None:
-        self._cache.put(reference, found, rv, asked_at)
-        if found is not None and found.uid and found.uid != reference.uid:  # the object that has the name now
-            self._cache.put(reference._replace(uid=found.uid), found, "", asked_at)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from kevents._model.validation import require_count, require_positive
 from kevents._model.wire import format_error, pluralize
 from kevents._runtime.log import LimitedLog
-from kevents.export._enrich.cache import FORBIDDEN, LIVE, REPLACED, SKIPPED, STATES, Cache, Entry, Lookup
+from kevents.export._enrich.cache import FORBIDDEN, LIVE, REPLACED, SKIPPED, STATES, Cache, Entry
 from kevents.export._enrich.discovery import LAST_APPLIED, Reference
 from kevents.export._enrich.fetcher import Fetcher
 from kevents.export._enrich.services import ServiceIndex, SliceWatch
@@ -106,7 +106,7 @@ def _controller(entry: Entry, namespace: str) -> Reference | None:
     return None
 
 
-_Key = tuple[Lookup, Reference, str]
+_Key = tuple[Cache, Reference, str]
 
 
 @dataclass(slots=True)
@@ -118,7 +118,7 @@ class _Run:
     first: bool = True  # the first round
     last: bool = False  # the last round: records are completed from the caches
     missing: dict[_Key, float] = field(default_factory=dict)  # the objects to request, with their deadlines
-    requested: set[tuple[Lookup, Reference]] = field(default_factory=set)  # the same without the resourceVersions
+    requested: set[tuple[Cache, Reference]] = field(default_factory=set)  # the same without the resourceVersions
     refused: dict[_Key, Entry | None] = field(default_factory=dict)  # the answers that no cache holds; None: too late
     states: list[str] = field(default_factory=list)  # of each completed record's object
     hits: int = 0  # records whose object was in the cache, or was requested for another record already
@@ -208,18 +208,16 @@ class Enricher:
             log=self._log,
             clock=clock,
         )
-        self._objects = self._lookup()
-        self._owners = self._lookup(_OWNER_LIFE) if top_owner else None
-        self._nodes = self._lookup(_OWNER_LIFE, _OWNER_LIFE) if nodes else None
+        size = max(cache_size, 1)
+        self._objects = Cache(size)
+        self._owners = Cache(size, _OWNER_LIFE) if top_owner else None
+        self._nodes = Cache(size, _OWNER_LIFE, _OWNER_LIFE) if nodes else None
         self._services = ServiceIndex() if services else None
         self._watch: SliceWatch | None = None
         self._lock = threading.Lock()  # guards the counters and the budgets
         self._counts: Counter[str] = Counter()
         self._states: Counter[str] = Counter()
         self._budgets: dict[Stream, _WaitBudget] = {}
-
-    def _lookup(self, *lives: float) -> Lookup:
-        return Lookup(Cache(max(self._size, 1), *lives))
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -339,19 +337,19 @@ class Enricher:
             ours["services"] = self._services.names(reference.uid)
         return True
 
-    def _find(self, run: _Run, lookup: Lookup, reference: Reference, rv: str, record: Record) -> Entry | None:
+    def _find(self, run: _Run, cache: Cache, reference: Reference, rv: str, record: Record) -> Entry | None:
         """The metadata of an object; None if it is not known, and then it is requested in the next round."""
         if not (reference.kind and reference.name):
             return None
-        entry = lookup.known(reference, rv, record.read_at, run.now)
-        if entry is not None and not (run.missing and (lookup, reference) in run.requested):
+        entry = cache.look(reference, rv, record.read_at, run.now)
+        if entry is not None and not (run.missing and (cache, reference) in run.requested):
             return entry  # else a newer answer is about to come
-        key = (lookup, reference, rv)
+        key = (cache, reference, rv)
         if key in run.refused:
             return run.refused[key]
         deadline = min(record.read_at + self._wait, run.until)
         run.missing[key] = max(deadline, run.missing.get(key, deadline))
-        run.requested.add((lookup, reference))
+        run.requested.add((cache, reference))
         return None
 
     def _resolve(self, run: _Run) -> bool:
@@ -364,9 +362,10 @@ class Enricher:
         flights = {key: key[0].request(key[1], key[2], deadline) for key, deadline in wanted.items()}
         self._fetcher.submit([flight for flight, is_new in flights.values() if is_new])
         for key, (flight, _) in flights.items():
-            landed = flight.landed.wait(max(wanted[key] - self._clock(), 0.0))
-            if not landed or key[0].refused(flight):
-                run.refused[key] = key[0].answer(flight) if landed else None
+            if not flight.landed.wait(max(wanted[key] - self._clock(), 0.0)):
+                run.refused[key] = None
+            elif not flight.answered:
+                run.refused[key] = key[0].refused(flight)
         run.now = self._clock()
         return bool(wanted)
 

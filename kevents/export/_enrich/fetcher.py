@@ -84,6 +84,11 @@ class Flight:
         self.asked_at = float("-inf")  # the time of the request
         self.others: Sequence[tuple[Reference, Found]] = ()  # other objects that the same list showed
 
+    @property
+    def answered(self) -> bool:
+        """True if the server showed the object, or that there is none."""
+        return isinstance(self.outcome, Found) or self.outcome is Refusal.GONE
+
 
 Group = tuple[str, str, str]
 """API version, kind and namespace of requests that one list can answer."""

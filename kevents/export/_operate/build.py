@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO, cast
 
@@ -173,27 +173,11 @@ def build(config: Config) -> Parts:
     check_secrets(config)
     check_sinks(config)
     api = client_of(config.cluster)
-    source = ClusterEventSource(
-        api,
-        namespaces=config.source.namespaces or None,
-        start=cast("Literal['resume', 'now', 'all']", config.source.start),
-        repeats=config.source.repeats,
-        event_life=config.source.event_life,
-        cluster=config.cluster.id or None,
-        cluster_name=config.cluster.name,
-    )
-    enrich, health = config.enrich, config.health
+    cluster = config.cluster
+    source = ClusterEventSource(api, **asdict(config.source), cluster=cluster.id or None, cluster_name=cluster.name)
     enricher = None
-    if enrich.cache_size:
-        enricher = Enricher(
-            api,
-            cache_size=enrich.cache_size,
-            top_owner=enrich.top_owner,
-            services=enrich.services,
-            qps=enrich.qps,
-            burst=enrich.burst,
-            wait=enrich.wait or _default_wait(config),
-        )
+    if config.enrich.cache_size:
+        enricher = Enricher(api, **{**asdict(config.enrich), "wait": config.enrich.wait or _default_wait(config)})
     exporter = Exporter(
         source,
         routes=Router(config.routes),
@@ -202,10 +186,8 @@ def build(config: Config) -> Parts:
         dead_letters=DeadLetters(config.dead_letters) if config.dead_letters else None,
         grace=config.grace,
     )
-    if health.host is None:
-        return Parts(exporter, enricher, None)
-    limits = {"stale_after": health.stale_after, "unacknowledged_after": health.unacknowledged_after}
-    return Parts(exporter, enricher, HealthServer(exporter, enricher, host=health.host, port=health.port, **limits))
+    health = None if config.health.host is None else HealthServer(exporter, enricher, **asdict(config.health))
+    return Parts(exporter, enricher, health)
 
 
 def _default_wait(config: Config) -> float:

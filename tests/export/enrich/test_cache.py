@@ -170,9 +170,12 @@ def test_false_mirror() -> None:
 
 def test_aged() -> None:
     """Without an answer, the last labels are attached as stale, without `deleted`."""
-    entry = Entry(LIVE, found()).aged(SKIPPED)
+    cache = Cache(4)
+    cache.put(POD, found(), "", 0.0)
+    entry = cache.last(POD, SKIPPED)
     assert (entry.about, entry.fields) == ({"state": SKIPPED, "stale": True}, {"labels": {"of": UIDS(1)}})
-    assert (Entry(FORBIDDEN).about, Entry(FORBIDDEN).fields) == ({"state": FORBIDDEN, "stale": False}, {})
+    unknown = cache.last(NAMELESS, FORBIDDEN)
+    assert (unknown.about, unknown.fields) == ({"state": FORBIDDEN, "stale": False}, {})
 
 
 def test_empty_fields_are_left_out() -> None:

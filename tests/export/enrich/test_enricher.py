@@ -568,7 +568,7 @@ def test_our_own_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: py
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.enricher._objects, "known", fail)
+        patch.setattr(bench.enricher._objects, "look", fail)
         bench.enrich(record(uid=UIDS(1)))
     assert bench.enricher.statistics().errors == 1
     with monkeypatch.context() as patch:
