@@ -30,7 +30,7 @@ from kevents.export._model.text import duration, size
 from kevents.export._route.routes import ConditionError, compile_condition
 from kevents.export._sinks.local_files import Checkpointed, CheckpointError
 from kevents.export._sinks.segments import BatchHeader, Gzip, Plain, header_of
-from kevents.export._sinks.webhook import Template
+from kevents.export._sinks.webhook import compile_template
 from kevents.export._source.listing import Backlog, collect
 from kevents.export._source.response_stream import CutError, Unchunker, WatchDecoder
 from kevents.export._source.revision_filter import RevisionFilter
@@ -348,6 +348,6 @@ def test_conditions(value: Any, shape: str, found: Any) -> None:
 )
 def test_templates(text: bytes, value: Any) -> None:
     """A template gives JSON, or is refused."""
-    template = tried(Template, text.decode())
+    template = tried(compile_template, text.decode())
     if template is not None:
-        assert template.fill({**body(7), "message": value if isinstance(value, str) else ""}) is not None
+        assert template({**body(7), "message": value if isinstance(value, str) else ""}) is not None

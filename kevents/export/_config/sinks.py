@@ -19,7 +19,7 @@ from kevents.export._sinks.object_store import ObjectStoreSink, check_options
 from kevents.export._sinks.otlp import OtlpSink
 from kevents.export._sinks.slack import SlackSink, TeamsSink, check_chat_url
 from kevents.export._sinks.splunk import SplunkSink
-from kevents.export._sinks.webhook import METHODS, Template, WebhookSink, compile_path
+from kevents.export._sinks.webhook import METHODS, WebhookSink, compile_path, compile_template
 
 READABLE: Final = ("file", "object-store")
 """The types that hold positions, and whose records can be read back."""
@@ -128,7 +128,7 @@ def _options(table: TableReader) -> dict[str, str | bool | Secret]:
 def _webhook(table: TableReader) -> dict[str, Any]:
     body = table.text("body")
     if body:
-        _checked(table, "body", Template, body)
+        _checked(table, "body", compile_template, body)
     around = {key: table.text(key) for key in ("prefix", "separator", "suffix")}
     for key, text in around.items():
         if text and not body:

@@ -35,10 +35,7 @@ class ElasticsearchSink(HttpSink):
     Args:
         url: The base address, as `https://elastic:9200`; or a function that returns it.
         index: The name of the index or data stream, with `%Y`, `%m`, `%d` and `%H` of the event's time in UTC.
-        headers: Additional headers by name; a value may be a function, called for each request.
-        compress: ``gzip`` or ``none``.
-        timeout: Seconds for a request, from the connection to the end of the answer.
-        ca_file: A file of certificates to trust instead of the system's.
+        headers, compress, timeout, ca_file: As for :class:`WebhookSink`.
 
     Raises:
         ValueError: If an argument has a wrong value.

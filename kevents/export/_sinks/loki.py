@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from time import time_ns
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from kevents.export._model.types import Record, event_time
 from kevents.export._sinks.http import Endpoint, HttpSink, Text
-from kevents.export._sinks.webhook import TextTemplate
+from kevents.export._sinks.webhook import compile_text
 
 DEFAULT_LABELS: Final = MappingProxyType(
     {
@@ -39,10 +39,7 @@ class LokiSink(HttpSink):
         labels: The labels of a stream, by name: texts with `{path}` for values of a record. Few values are best: each
             combination is a stream. Empty values are left out.
         tenant: The tenant, sent as `X-Scope-OrgID`.
-        headers: Additional headers by name; a value may be a function, called for each request.
-        compress: ``gzip`` or ``none``.
-        timeout: Seconds for a request, from the connection to the end of the answer.
-        ca_file: A file of certificates to trust instead of the system's.
+        headers, compress, timeout, ca_file: As for :class:`WebhookSink`.
         clock: Returns the current time in nanoseconds since the epoch, for records without a time.
 
     Raises:
@@ -73,7 +70,7 @@ class LokiSink(HttpSink):
     def _send(self, records: Sequence[Record]) -> None:
         streams: dict[tuple[tuple[str, str], ...], list[tuple[int, str]]] = {}
         for record in records:
-            labels = tuple((name, value) for name, label in self._labels if (value := label.fill(record.body)))
+            labels = tuple((name, value) for name, fill in self._labels if (value := fill(record.body)))
             line = (event_time(record.body) or self._clock(), record.line().decode())
             streams.setdefault(labels or (("job", "kevents"),), []).append(line)
         body = {
@@ -88,11 +85,11 @@ class LokiSink(HttpSink):
         self._endpoint.send(_ENCODER.encode(body), {"content-type": "application/json"})
 
 
-def compile_labels(labels: Mapping[str, str]) -> list[tuple[str, TextTemplate]]:
+def compile_labels(labels: Mapping[str, str]) -> list[tuple[str, Callable[[Mapping[str, Any]], str]]]:
     """Compile the labels of streams. Raises ValueError if there is none, a name is invalid, or a template is."""
     if not labels:
         raise ValueError("labels: Loki needs at least one label")
     for name in labels:
         if not _LABEL.fullmatch(name):
             raise ValueError(f"labels: {name!r} is not the name of a label: use ASCII letters, digits and _")
-    return [(name, TextTemplate(text)) for name, text in labels.items()]
+    return [(name, compile_text(text)) for name, text in labels.items()]

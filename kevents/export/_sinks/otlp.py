@@ -45,10 +45,7 @@ class OtlpSink(HttpSink):
 
     Args:
         endpoint: The full URL, as `http://collector:4318/v1/logs`; or a function that returns it.
-        headers: Additional headers by name; a value may be a function, called for each request.
-        compress: ``gzip`` or ``none``.
-        timeout: Seconds for a request, from the connection to the end of the answer.
-        ca_file: A file of certificates to trust instead of the system's.
+        headers, compress, timeout, ca_file: As for :class:`WebhookSink`.
         clock: Returns the current time, in nanoseconds since the epoch.
 
     Raises:

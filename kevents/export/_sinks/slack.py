@@ -98,15 +98,7 @@ class SlackSink(ChatSink):
 class TeamsSink(ChatSink):
     """Sends one message a batch to a webhook of Microsoft Teams (Workflows), as an adaptive card. It holds no position.
 
-    Args:
-        url: The webhook's address, a secret; or a function that returns it. Plain HTTP is for loopback only.
-        title: The first line of a message; empty: none.
-        max_lines: Lines of a message; the others are counted in its last line.
-        timeout: Seconds for a request, from the connection to the end of the answer.
-        ca_file: A file of certificates to trust instead of the system's.
-
-    Raises:
-        ValueError: If an argument has a wrong value.
+    The arguments are those of :class:`SlackSink`.
 
     .. versionadded:: 0.1
     """

@@ -31,10 +31,7 @@ class SplunkSink(HttpSink):
         index: The index; None: the token's.
         sourcetype: The source type.
         source: The source.
-        headers: Additional headers by name; a value may be a function, called for each request.
-        compress: ``gzip`` or ``none``.
-        timeout: Seconds for a request, from the connection to the end of the answer.
-        ca_file: A file of certificates to trust instead of the system's.
+        headers, compress, timeout, ca_file: As for :class:`WebhookSink`.
         clock: Returns the current time in nanoseconds since the epoch, for records without a time.
 
     Raises:

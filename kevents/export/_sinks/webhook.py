@@ -26,8 +26,8 @@ _STEP: Final = re.compile(r"\[([^\[\]]+)\]|([^.\[\]]+)")
 _PATH: Final = re.compile(r"[^.\[\]|]+(\.[^.\[\]|]+|\[[^\[\]]+\])*")
 
 
-class Template:
-    """A JSON body whose texts hold `{path}` for values of a record.
+def compile_template(text: str) -> Callable[[Mapping[str, Any]], bytes]:
+    """Compile a JSON body whose texts hold `{path}` for values of a record. Returns a function of the record.
 
     `{involvedObject.name}` is a value by its path, `{metadata.labels[app.kubernetes.io/name]}` one whose key has dots,
     `{.}` the whole record; `{{` and `}}` are braces. A text that is one placeholder and nothing else becomes the value
@@ -37,33 +37,19 @@ class Template:
     Raises:
         ValueError: If it is not JSON, or a placeholder is invalid.
     """
-
-    def __init__(self, text: str) -> None:
-        try:
-            value = json.loads(text)
-            _ENCODER.encode(value)  # some JSON can be read and not be written: a lone surrogate, a huge number
-        except (ValueError, RecursionError, OverflowError) as error:
-            raise ValueError(f"the body must be JSON, with places like {{message}} in its texts: {error}") from None
-        self._fill = _compile(value)
-
-    def fill(self, record: Mapping[str, Any]) -> bytes:
-        """Return the body for a record."""
-        return _ENCODER.encode(self._fill(record))
+    try:
+        value = json.loads(text)
+        _ENCODER.encode(value)  # some JSON can be read and not be written: a lone surrogate, a huge number
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise ValueError(f"the body must be JSON, with places like {{message}} in its texts: {error}") from None
+    fill = _compile(value)
+    return lambda record: _ENCODER.encode(fill(record))
 
 
-class TextTemplate:
-    """A text with places as in :class:`Template`; a missing value is empty.
-
-    Raises:
-        ValueError: If a placeholder is invalid.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._fill = _compile_text(text)
-
-    def fill(self, record: Mapping[str, Any]) -> str:
-        """Return the text for a record."""
-        return _to_text(self._fill(record))
+def compile_text(text: str) -> Callable[[Mapping[str, Any]], str]:
+    """Compile a text with places as in a template; a missing value is empty. Raises ValueError for an invalid place."""
+    fill = _compile_text(text)
+    return lambda record: _to_text(fill(record))
 
 
 def compile_path(path: str) -> list[str]:
@@ -183,7 +169,7 @@ class WebhookSink(HttpSink):
     ) -> None:
         if method not in METHODS:
             raise ValueError(f"method must be 'POST', 'PUT' or 'PATCH', not {method!r}")
-        self._template = Template(body) if body else None
+        self._template = compile_template(body) if body else None
         self._around = tuple(text.encode() for text in (prefix, separator, suffix))
         if any(self._around) and self._template is None:
             raise ValueError("prefix, separator and suffix need a body")
@@ -199,7 +185,7 @@ class WebhookSink(HttpSink):
             answer = self._endpoint.send(lines, {"content-type": "application/x-ndjson"})
         else:
             prefix, separator, suffix = self._around
-            bodies = separator.join(self._template.fill(record.body) for record in records)
+            bodies = separator.join(self._template(record.body) for record in records)
             answer = self._endpoint.send(prefix + bodies + suffix, {"content-type": "application/json"})
         if self._ok_when and not self._is_ok(answer):
             text = self._endpoint.quote(answer)

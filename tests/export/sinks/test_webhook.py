@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from kevents.export import Batch, Reject, Retry, WebhookSink
 from kevents.export._sinks.http import MOST_REFUSALS
-from kevents.export._sinks.webhook import Template
+from kevents.export._sinks.webhook import compile_template
 from kevents.testing._apiserver.server import self_signed
 from tests.export.batches import STREAM, batch, body, ids, ids_of, position, record
 from tests.export.receiver import Answer, Scripted
@@ -538,7 +538,7 @@ JSON: Any = st.recursive(
 
 def filled(template: Any, **fields: Any) -> Any:
     """Return the filled template for a record with these fields."""
-    return json.loads(Template(json.dumps(template)).fill({**body(7), **fields}))
+    return json.loads(compile_template(json.dumps(template))({**body(7), **fields}))
 
 
 @pytest.mark.parametrize(
@@ -589,7 +589,7 @@ def test_nothing_breaks_out(text: str) -> None:
 @given(JSON)
 def test_without_places(value: Any) -> None:
     """A template without placeholders is sent unchanged, and doubled braces become single ones."""
-    assert json.loads(Template(json.dumps(doubled(value))).fill({})) == value
+    assert json.loads(compile_template(json.dumps(doubled(value)))({})) == value
 
 
 def doubled(value: Any) -> Any:
@@ -620,7 +620,7 @@ def doubled(value: Any) -> Any:
 def test_wrong_templates(text: str, why: str) -> None:
     """An invalid template is refused with the invalid part."""
     with pytest.raises(ValueError, match=why):
-        Template(text)
+        compile_template(text)
 
 
 # -- batches, filters, answers ----------------------------------------------------------------------------------------
