@@ -214,7 +214,9 @@ class _Book:
         lines = [f"expected an event with {wanted}{often}, found {found} among {len(events)} recorded"]
         if len(events) > _MOST_SHOWN:
             lines.append(f"  ... {len(events) - _MOST_SHOWN} earlier ones, and then")
-        lines += [f"  {_line(event)}{_marked(wanted.differences(event))}" for event in events[-_MOST_SHOWN:]]
+        for event in events[-_MOST_SHOWN:]:
+            other = ", ".join(wanted.differences(event))
+            lines.append(f"  {_line(event)}   <- {f'other {other}' if other else 'this fits'}")
         lines += [f"  refused, {each.reason}: {printable(str(each.error))}" for each in refusals[-_MOST_SHOWN:]]
         return "\n".join(lines)
 
@@ -415,10 +417,6 @@ def _same(wanted: ObjectReference, found: ObjectReference) -> bool:
 def _line(event: RecordedEvent) -> str:
     action = f", {event.action}" if event.action else ""
     return printable(f"{event} ({event.reference}{action})")
-
-
-def _marked(differences: list[str]) -> str:
-    return f"   <- other {', '.join(differences)}" if differences else "   <- this fits"
 
 
 def _times(number: int) -> str:

@@ -205,7 +205,9 @@ class FakeSink(ProcessBound):
         try:
             self._resources.serve(Call(self._event, request.verb, request.namespace, name, incoming))
         except APIError as error:
-            raise _status_error(error) from None
+            causes = (error.details or {}).get("causes", ())
+            reasons = [cause["reason"] for cause in causes]
+            raise StatusError(error.code, error.reason, str(error), reasons) from None
 
     def _end(self, request: SinkRequest) -> None:
         with self._changed:
@@ -298,11 +300,6 @@ def _kind(kinds: Kinds, group: str, resource: str) -> Kind:
     if kind is None:
         raise ValueError(f"api_group must be empty, for core/v1, or 'events.k8s.io', not {group!r}")
     return kind
-
-
-def _status_error(error: APIError) -> StatusError:
-    causes = (error.details or {}).get("causes", ())
-    return StatusError(error.code, error.reason, str(error), [cause["reason"] for cause in causes])
 
 
 class FakeClock:

@@ -248,10 +248,6 @@ def _print_error(*lines: str) -> None:
     sys.stderr.write("".join(f"{printable(KNOWN.clean(line))}\n" for line in lines))
 
 
-def _check(options: argparse.Namespace) -> int:
-    return check(Path(options.config), options.event, sys.stdout)
-
-
 def _export(options: argparse.Namespace) -> int:
     config = load(options.config)
     to_stdout = any(sink.type == "stdout" for sink in config.sinks.values())
@@ -407,7 +403,7 @@ def _columns(*, namespaces: bool, timestamps: bool, wide: bool = False, cut: boo
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
-    "check": _check,
+    "check": lambda options: check(Path(options.config), options.event, sys.stdout),
     "export": _export,
     "read": _read,
     "tail": _tail,

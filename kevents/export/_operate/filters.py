@@ -34,6 +34,7 @@ class OptionError(Exception):
 
 def filter_of(options: argparse.Namespace) -> Router:
     """The filters as a route. Gaps always match. Raises OptionError if one is invalid."""
+    tests = list(_tests(options))
     conditions: dict[str, Any] = {
         "namespace": options.namespace,
         "kind": _is_kind(options.kind) if options.kind else None,
@@ -41,7 +42,7 @@ def filter_of(options: argparse.Namespace) -> Router:
         "reason": {"glob": options.reason} if options.reason else None,
         "type": {"equals": "Normal", "not": True} if options.warning else None,
         "labels": _labels(getattr(options, "label", None)),
-        "when": _all_of(list(_tests(options))),
+        "when": (lambda body: all(test(body) for test in tests)) if tests else None,
     }
     given = {name: value for name, value in conditions.items() if value}
     try:
@@ -92,10 +93,6 @@ def _tests(options: argparse.Namespace) -> Iterable[Callable[[Body], bool]]:
         yield lambda body: str(body.get("type")).lower() in wanted
     if selector := getattr(options, "selector", None):
         yield _selects(selector)
-
-
-def _all_of(tests: list[Callable[[Body], bool]]) -> Callable[[Body], bool] | None:
-    return (lambda body: all(test(body) for test in tests)) if tests else None
 
 
 def _is_kind(kinds: list[str]) -> Callable[[object], bool]:

@@ -65,7 +65,10 @@ class Exporter:
         if not sinks:
             raise ValueError("sinks must name at least one destination")
         self._source = source
-        self._router = _checked_router(routes, sinks)
+        self._router = Router(routes) if isinstance(routes, Sequence) else routes
+        unknown = [name for name in getattr(self._router, "sinks", ()) if name not in sinks]
+        if unknown:
+            raise ValueError(f"a route leads to {unknown[0]!r}, but the sinks are {', '.join(map(repr, sinks))}")
         self._enricher = enrich
         self._grace = require_positive("grace", grace)
         self._log = LimitedLog()
@@ -262,12 +265,3 @@ class Exporter:
             destinations=tuple(worker.statistics() for worker in self._workers.values()),
             beat_age=monotonic() - self._beat if self._state == "running" else 0.0,
         )
-
-
-def _checked_router(routes: Sequence[Route] | Router, sinks: Mapping[str, object]) -> Router:
-    """Check that all sinks named by routes exist."""
-    router = Router(routes) if isinstance(routes, Sequence) else routes
-    unknown = [name for name in getattr(router, "sinks", ()) if name not in sinks]
-    if unknown:
-        raise ValueError(f"a route leads to {unknown[0]!r}, but the sinks are {', '.join(map(repr, sinks))}")
-    return router

@@ -127,13 +127,7 @@ class DeadLetters:
     def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], int] = time_ns) -> None:
         self._path = Path(path)
         self._clock = clock
-        self._lock = Lock()  # guards the file's end and the counter
-        self._written = 0
-
-    @property
-    def written(self) -> int:
-        """The number of records that this process has written."""
-        return self._written
+        self._lock = Lock()  # guards the file's end
 
     def write(self, sink: str, records: Sequence[Record], why: str) -> None:
         """Write records; they are durable when this returns.
@@ -156,10 +150,6 @@ class DeadLetters:
             append(self._path, data, _end_of_lines)
             if is_new:
                 sync_folder(self._path.parent)
-            self._written += len(records)
-
-    def close(self) -> None:
-        """Do nothing: the file is open only during a write."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._path)!r})"

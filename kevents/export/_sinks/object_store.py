@@ -42,7 +42,6 @@ _LOGGER: Final = logging.getLogger("kevents.export")
 _POSITION: Final = "position.json"
 _NEWEST_DAYS: Final = 3
 _MOST_COMPARED: Final = 256 << 20
-_MEMORY: Final = "memory:///"
 _CLOUDS: Final = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
 _ENDPOINTS: Final = ("endpoint", "aws_endpoint", "azure_storage_endpoint", "base_url")
 _CONNECTION: Final = re.compile(
@@ -248,7 +247,11 @@ class Store:
         self._options: GetOptions = options if callable(options) else lambda: options or {}
         self._redacted = Redactor(())
         self._url = url if isinstance(url, str) else ""  # as for :class:`ObjectStoreSink`; also `memory:///`, for tests
-        self._given = _memory() if self._url == _MEMORY else None if isinstance(url, str) else url
+        self._given = None if isinstance(url, str) else url
+        if self._url == "memory:///":
+            from obstore.store import MemoryStore  # noqa: PLC0415 - an optional package
+
+            self._given = MemoryStore()
         self._store: ObjectStore | None = None
         if self._given is None:
             _check_url(self._url)
@@ -352,12 +355,6 @@ def store_errors() -> tuple[type[Exception], ...]:
     import obstore.exceptions  # noqa: PLC0415 - an optional package
 
     return obstore.exceptions.BaseError, OSError, NotImplementedError, ValueError
-
-
-def _memory() -> ObjectStore:
-    from obstore.store import MemoryStore  # noqa: PLC0415 - an optional package
-
-    return MemoryStore()
 
 
 def _require_obstore() -> None:

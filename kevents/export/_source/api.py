@@ -15,6 +15,7 @@ import msgspec
 
 from kevents._clients.client import ClientSource
 from kevents._clients.transport import format_redacted, status_error
+from kevents._queue.outcome import retry_after
 from kevents.exceptions import UnavailableError
 from kevents.export._model.types import value_at
 from kevents.export._source.response_stream import GoneError, ResponseStream
@@ -92,7 +93,7 @@ class ApiReader:
         """
         with self.open(path, accept, (timeout, timeout)) as stream:
             try:
-                return Answer(stream.status, stream.read_all(_MAX_BODY), stream.retry_after)
+                return Answer(stream.status, stream.read_all(_MAX_BODY), retry_after(stream.headers, None))
             except UnavailableError as error:
                 raise NoAnswerError(f"{path}: {error}", accepted=True) from None
 

@@ -13,7 +13,6 @@ import msgspec
 
 from kevents._clients.transport import format_redacted
 from kevents._model.wire import clip
-from kevents._queue.outcome import retry_after
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.export._model.types import Record
 from kevents.export._source.revision_filter import RevisionFilter
@@ -21,7 +20,7 @@ from kevents.export._source.revision_filter import RevisionFilter
 _T = TypeVar("_T")
 
 _MAX_DEPTH: Final = 64
-_DECODER_MAX_LINE: Final = 1 << 24
+_MAX_LINE: Final = 16 << 20
 _MAX_MESSAGE: Final = 200
 _GONE: Final = 410
 _CHANGES: Final = ("ADDED", "MODIFIED")  # a tuple, because a line may hold an unhashable value there
@@ -99,8 +98,8 @@ class WatchDecoder:
     def decode(self, data: bytes, now: int, read_at: float) -> list[Record]:
         """Return the records of the bytes that arrived. An incomplete line waits for its end."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _DECODER_MAX_LINE:
-            self.error = UnavailableError(f"the answer is no watch: a line is longer than {_DECODER_MAX_LINE} bytes")
+        if len(self._rest) > _MAX_LINE:
+            self.error = UnavailableError(f"the answer is no watch: a line is longer than {_MAX_LINE} bytes")
             return []
         records = []
         for line in lines:
@@ -146,7 +145,6 @@ def _error_of(status: object) -> Exception:
 
 _READ_SIZE: Final = 262_144
 _MAX_READ: Final = 1_048_576
-_MAX_LINE: Final = 16 << 20
 _CRLF: Final = b"\r\n"
 
 
@@ -232,11 +230,6 @@ class ResponseStream:
     def headers(self) -> dict[str, str]:
         """The headers."""
         return dict(self._response.headers)
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds of the header ``Retry-After``; None without one."""
-        return retry_after(self.headers, None)
 
     def read(self) -> bytes:
         """Wait for more of the body and return all that has arrived; empty at the end.

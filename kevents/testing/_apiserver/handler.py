@@ -413,7 +413,8 @@ class Handler:
         if call.verb == "watch":
             return self._watches.stream(call, shape, connection.request)
         reply = self._resources.serve(call)
-        warnings = tuple(("Warning", f'299 - "{_escaped(text)}"') for text in reply.warnings)
+        texts = (text.replace("\\", "\\\\").replace('"', '\\"') for text in reply.warnings)
+        warnings = tuple(("Warning", f'299 - "{text}"') for text in texts)
         return Answer(reply.status, dump(render(reply, shape, self._resources.store.clock())), headers=warnings)
 
     def _discover(self, request: Incoming) -> Answer:
@@ -464,10 +465,6 @@ def _authorize(target: Target, user: User, request: Incoming) -> None:
     resource = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
     why = f'User "{user.name}" cannot {verb} resource "{resource}" in API group "{target.group}" {where}'
     raise forbidden(target.resource, target.group, target.name, why)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _refusal(fault: Status) -> Answer:

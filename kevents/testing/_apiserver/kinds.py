@@ -260,16 +260,12 @@ def negotiate(accept: str, *, listed: bool = False, include: str = "") -> Shape:
             and as_ in {"", "Table", _PARTIAL[listed]}
             and given.get("v", "v1") == "v1"
         ):
-            return _table_shape(include) if as_ == "Table" else Shape(as_.removesuffix("List"))
+            if as_ == "Table" and include not in {"", "Metadata", "Object", "None"}:
+                wrong = f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty"
+                raise bad_request(f"Unable to convert to Table as requested: {wrong}")
+            return Shape(as_.removesuffix("List"), include)
     types = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
     raise APIError(406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {types}", {})
-
-
-def _table_shape(include: str) -> Shape:
-    if include not in {"", "Metadata", "Object", "None"}:
-        wrong = f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty"
-        raise bad_request(f"Unable to convert to Table as requested: {wrong}")
-    return Shape("Table", include)
 
 
 def render(reply: Reply, shape: Shape, now: int) -> Object:

@@ -227,13 +227,6 @@ def qualified_name_faults(value: str) -> list[str]:
     return faults
 
 
-def path_segment_causes(name: str) -> list[Cause]:
-    """Return the errors of a name that cannot be part of a path, the only rule for events in core/v1."""
-    if name in {".", ".."}:
-        return [field_invalid("metadata.name", name, f"may not be '{name}'")]
-    return [field_invalid("metadata.name", name, f"may not contain '{char}'") for char in "/%" if char in name]
-
-
 def object_name_causes(name: str, rule: str) -> list[Cause]:
     """Validate an object's name.
 
@@ -242,14 +235,14 @@ def object_name_causes(name: str, rule: str) -> list[Cause]:
     """
     if not name:
         return [field_required("metadata.name", "name or generateName is required")]
-    if causes := path_segment_causes(name):
+    if name in {".", ".."}:
+        return [field_invalid("metadata.name", name, f"may not be '{name}'")]
+    causes = [field_invalid("metadata.name", name, f"may not contain '{char}'") for char in "/%" if char in name]
+    if causes or rule == "segment":  # the name of an event in core/v1 must only be a part of a path
         return causes
-    if rule == "segment":
-        return []
     pattern, limit, text = (
         (_LABEL, _LABEL_BYTES, _LABEL_TEXT) if rule == "label" else (_SUBDOMAIN, _SUBDOMAIN_BYTES, _SUBDOMAIN_TEXT)
     )
-    causes = []
     if len(name) > limit:
         causes.append(field_invalid("metadata.name", name, f"must be no more than {limit} characters"))
     if not pattern.match(name):
