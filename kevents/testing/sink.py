@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
-from kevents._model.wire import CORE_GROUP
+from kevents._model.wire import CORE_GROUP, parse_time
 from kevents._runtime.lifecycle import ProcessBound
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.testing._apiserver.kinds import Kind, Kinds
@@ -348,8 +348,4 @@ class FakeClock:
 
 
 def _nanoseconds(when: datetime | int) -> int:
-    if isinstance(when, int):
-        return when
-    if when.tzinfo is None:
-        raise ValueError(f"datetime without a zone: {when!r}; use an aware one, as datetime.now(timezone.utc)")
-    return (when - _EPOCH) // timedelta(microseconds=1) * 1000
+    return when if isinstance(when, int) else parse_time(when)

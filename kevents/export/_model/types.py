@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from kevents._model.wire import parse_time
+from kevents._model.wire import format_time, parse_time
 
 Body = dict[str, Any]
 
@@ -29,7 +28,6 @@ _TIMES: Final = (
 )
 END_OF_TIME: Final = 10**21
 """Later than any time, in nanoseconds since the epoch."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def value_at(value: Any, *steps: str) -> Any:  # noqa: ANN401 - any JSON
@@ -127,7 +125,7 @@ def time_span(body: Mapping[str, Any]) -> tuple[int, int]:
 
 def day_folder(nanoseconds: int) -> str:
     """Return the name of a day's folder in UTC: ``dt=2026-07-24``."""
-    return f"dt={moment(nanoseconds)[:10]}"
+    return f"dt={format_time(nanoseconds)[:10]}"
 
 
 def gap_record(position: Position, rv: int, why: str, now: int, read_at: float, cluster_name: str = "") -> Record:
@@ -137,23 +135,18 @@ def gap_record(position: Position, rv: int, why: str, now: int, read_at: float, 
     nanoseconds since the epoch, `read_at` the same by the monotonic clock, in seconds.
     """
     stream = position.stream
-    found = moment(now)
+    found = format_time(now)
     gap = {
         "why": why,
         "cluster": stream.cluster,
         "scope": stream.scope,
         "after": str(position.rv),
-        "from": moment(position.time),
+        "from": format_time(position.time),
         "until": found,
     }
     identity = f"gap:{stream.cluster}:{stream.scope}:{position.rv}"
     body = {"clusterName": cluster_name, "kevents": {"v": FORMAT, "id": identity, "time": found, "gap": gap}}
     return Record(stream, rv, body, read_at)
-
-
-def moment(nanoseconds: int) -> str:
-    """Return a time since the epoch as RFC 3339, UTC, in whole seconds."""
-    return (_EPOCH + timedelta(seconds=nanoseconds // 1_000_000_000)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 _ENCODER = msgspec.json.Encoder()

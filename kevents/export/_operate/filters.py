@@ -10,8 +10,9 @@ from datetime import datetime, timedelta, timezone
 from itertools import product
 from typing import Any, Final
 
+from kevents._model.wire import format_time
 from kevents.export._model.text import KINDS, did_you_mean, duration, namespace_problem, shown, unknown
-from kevents.export._model.types import event_time, moment, time_span, value_at
+from kevents.export._model.types import event_time, time_span, value_at
 from kevents.export._read.archive import Period
 from kevents.export._read.reader import period_of
 from kevents.export._route.routes import READERS, ConditionError, Route, Router, is_gap
@@ -199,8 +200,8 @@ _FIELDS: Final[dict[str, Callable[[Body], Any]]] = {
     "owner": lambda body: "/".join(filter(None, owner_of(body))),
     **{name: READERS[name] for name in ("service", "type", "reason", "component", "host")},
     "cluster": lambda body: body.get("clusterName"),
-    "day": lambda body: moment(event_time(body))[:10],
-    "hour": lambda body: moment(event_time(body))[:13] + "Z",
+    "day": lambda body: format_time(event_time(body))[:10],
+    "hour": lambda body: format_time(event_time(body))[:13] + "Z",
 }
 FIELDS: Final = tuple(_FIELDS)
 

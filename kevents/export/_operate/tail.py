@@ -8,11 +8,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any, BinaryIO, Final, TextIO
 from unicodedata import combining, east_asian_width
 
-from kevents._model.wire import format_age, parse_time, printable
+from kevents._model.wire import format_age, format_time, parse_time, printable
 from kevents.export._model.types import Chunk, Record, time_of
 from kevents.export._pipeline.stream_worker import BoundedQueue
 from kevents.export._route.routes import Router, is_gap
@@ -150,11 +149,9 @@ class Columns:
             return text
         text = self._safe(text)
         try:
-            seconds = parse_time(text) // _NANO
-            if not self._timestamps:
-                return format_age(int(time.time()) - seconds)
-            return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        except (ValueError, OverflowError, OSError):
+            found = parse_time(text)
+            return format_time(found) if self._timestamps else format_age(int(time.time()) - found // _NANO)
+        except (ValueError, OverflowError):
             return text or "<unknown>"
 
 

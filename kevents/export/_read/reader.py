@@ -10,10 +10,10 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 import msgspec
 
-from kevents._model.wire import parse_time
+from kevents._model.wire import format_time, parse_time
 from kevents.exceptions import KeventsError
 from kevents.export._model.text import unknown
-from kevents.export._model.types import moment, time_span
+from kevents.export._model.types import time_span
 from kevents.export._read.archive import ALWAYS, Period, Segment, segments
 from kevents.export._route.routes import CONDITIONS, Route, Router, Value
 from kevents.export._sinks.object_store import GetOptions, Options
@@ -164,7 +164,9 @@ def period_of(since: datetime | timedelta | None, until: datetime | timedelta | 
     begin, end = (parse_time(now - at if isinstance(at, timedelta) else at) if at else None for at in (since, until))
     period = Period(begin or 0, ALWAYS.until if end is None else end)
     if period.until < period.since:
-        raise ValueError(f"until ({moment(period.until)}) is before since ({moment(period.since)}): nothing is between")
+        raise ValueError(
+            f"until ({format_time(period.until)}) is before since ({format_time(period.since)}): nothing is between"
+        )
     return period
 
 

@@ -14,12 +14,12 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from kevents._model.validation import how_to_install, require_positive
-from kevents._model.wire import format_error
+from kevents._model.wire import format_error, parse_time
 from kevents.export._model.position import SegmentName, folder_of, segment_name
 from kevents.export._model.types import Batch, Position, Retry, Stream, day_folder
 from kevents.export._sinks.http import Redactor
@@ -190,7 +190,7 @@ class ObjectStoreSink:
                     for found in page:
                         name = segment_name(found["path"].rpartition("/")[2])
                         if name is not None:
-                            yield name, found["path"], _nanoseconds(found["last_modified"])
+                            yield name, found["path"], parse_time(found["last_modified"])
         except store_errors() as error:
             raise self._store.retry("list", error) from None
 
@@ -227,10 +227,6 @@ def _ids(data: bytes) -> list[str]:
         return [str(json.loads(line)["kevents"]["id"]) for line in data.split(b"\n")[:-1] if not is_position_line(line)]
     except (zlib.error, ValueError, KeyError, TypeError):
         return []
-
-
-def _nanoseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000_000) * 1_000
 
 
 class Store:

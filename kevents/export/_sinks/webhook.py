@@ -48,7 +48,7 @@ def compile_template(text: str) -> Callable[[Mapping[str, Any]], bytes]:
 
 def compile_text(text: str) -> Callable[[Mapping[str, Any]], str]:
     """Compile a text with places as in a template; a missing value is empty. Raises ValueError for an invalid place."""
-    fill = _compile_text(text)
+    fill = _compile_places(text)
     return lambda record: _to_text(fill(record))
 
 
@@ -61,7 +61,7 @@ def compile_path(path: str) -> list[str]:
 
 def _compile(value: Any) -> _Fill:  # noqa: ANN401 - any JSON
     if isinstance(value, str):
-        return _compile_text(value)
+        return _compile_places(value)
     if isinstance(value, dict):
         fields = {key: _compile(inner) for key, inner in value.items()}
         return lambda record: {key: fill(record) for key, fill in fields.items()}
@@ -71,7 +71,7 @@ def _compile(value: Any) -> _Fill:  # noqa: ANN401 - any JSON
     return lambda _: value
 
 
-def _compile_text(text: str) -> _Fill:
+def _compile_places(text: str) -> _Fill:
     parts: list[str | _Fill] = []
     end = 0
     for token in _TOKEN.finditer(text):

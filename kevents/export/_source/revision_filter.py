@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from cachetools import LRUCache
 
+from kevents._model.wire import format_time
 from kevents.export._model.position import Order, number_of
 from kevents.export._model.text import duration, shown
 from kevents.export._model.types import (
@@ -23,7 +24,6 @@ from kevents.export._model.types import (
     body_of,
     count_of,
     key_of,
-    moment,
 )
 
 _MAX_EVENTS: Final = 10_000
@@ -281,9 +281,11 @@ class RevisionFilter:
         if self._complete:
             return not self.counts.forgotten
         after = self._after
-        return after is not None and str(metadata.get("creationTimestamp", "")) > moment(after.time + _CLOCK_SKEW)
+        return after is not None and str(metadata.get("creationTimestamp", "")) > format_time(after.time + _CLOCK_SKEW)
 
     def _was_there(self, metadata: dict[str, Any]) -> bool:
         """True if an unknown event certainly existed when an earlier process read the stream."""
         after = self._after
-        return after is not None and str(metadata.get("creationTimestamp") or "~") < moment(after.time - _CLOCK_SKEW)
+        return after is not None and str(metadata.get("creationTimestamp") or "~") < format_time(
+            after.time - _CLOCK_SKEW
+        )

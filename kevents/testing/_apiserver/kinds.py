@@ -6,10 +6,9 @@ Objects are shown whole, as metadata only, or as the table that kubectl prints.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from kevents._model.wire import format_age
+from kevents._model.wire import format_age, parse_time
 from kevents.testing._apiserver.requests import APIError, bad_request
 from kevents.testing._apiserver.schema import CORE, EVENTS, META, Struct, decode, from_view, to_view
 
@@ -424,8 +423,5 @@ def _node_cells(node: Object, now: int) -> list[object]:
 def _age(text: str | None, now: int) -> str:
     if not text:
         return "<unknown>"
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    seconds = int(now / _NANOSECONDS - moment.astimezone(timezone.utc).timestamp())
-    if seconds < -1:
-        return "<invalid>"
-    return format_age(seconds)
+    seconds = int((now - parse_time(text)) / _NANOSECONDS)
+    return "<invalid>" if seconds < -1 else format_age(seconds)

@@ -6,9 +6,9 @@ import base64
 import json
 import random
 import uuid
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
+from kevents._model.wire import format_time
 from kevents.testing._apiserver.options import (
     PRESENT,
     DeleteOptions,
@@ -66,7 +66,6 @@ Object = dict[str, Any]
 _MAX_OBJECT: Final = 1_572_864
 _PREFIX: Final = 58
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SYSTEM_NAMESPACES: Final = ("default", "kube-system", "kube-public")
 _STATUS: Final[dict[str, Object]] = {
     "pods.": {"phase": "Pending"},
@@ -142,7 +141,7 @@ class Resources:
         self._admit(kind, namespace, name)
         if not name and (prefix := metadata.get("generateName", "")):
             name = prefix[:_PREFIX] + "".join(random.choices(_ALPHABET, k=5))  # noqa: S311 - a name, no secret
-        now = _timestamp(self.store.clock())
+        now = format_time(self.store.clock())
         filled = {**metadata, "name": name, "namespace": namespace, "uid": str(uuid.uuid4()), "creationTimestamp": now}
         version = filled.pop("resourceVersion", None)
         filled.pop("selfLink", None)
@@ -371,7 +370,7 @@ class Resources:
         def marked(old: Object) -> Object:
             if "deletionTimestamp" in old["metadata"]:
                 return old
-            marks: Object = {"deletionTimestamp": _timestamp(self.store.clock()), "deletionGracePeriodSeconds": 0}
+            marks: Object = {"deletionTimestamp": format_time(self.store.clock()), "deletionGracePeriodSeconds": 0}
             if "generation" in old["metadata"]:
                 marks["generation"] = old["metadata"]["generation"] + 1
             return {**old, "metadata": _ordered({**old["metadata"], **marks})}
@@ -390,14 +389,10 @@ class Resources:
         def terminating(old: Object) -> Object:
             if "deletionTimestamp" in old["metadata"]:
                 return old
-            metadata = {**old["metadata"], "deletionTimestamp": _timestamp(self.store.clock())}
+            metadata = {**old["metadata"], "deletionTimestamp": format_time(self.store.clock())}
             return {**old, "metadata": _ordered(metadata), "status": {"phase": "Terminating"}}
 
         return self.store.modify("namespaces.", "", name, terminating, dry_run=dry_run)
-
-
-def _timestamp(nanoseconds: int) -> str:
-    return (_EPOCH + timedelta(microseconds=nanoseconds // 1000)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _ordered(metadata: Object) -> Object:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kevents.export import Position, Stream
-from kevents.export._model.types import body_of, count_of, gap_record, id_of, key_of, moment, time_of
+from kevents.export._model.types import body_of, count_of, gap_record, id_of, key_of, time_of
 
 STREAM = Stream("c-1", "prod")
 NOW = 1_784_883_600_000_000_000  # 2026-07-24T09:00:00Z
@@ -139,8 +139,3 @@ def test_gap() -> None:
     assert {"clusterName": "blue", "kevents": own} == record.body
     assert (record.stream, record.rv, record.read_at, record.id) == (STREAM, 71, 5.0, "gap:c-1:prod:70")
     assert record.id == gap_record(position, 71, "expired", NOW + 9, 6.0).id
-
-
-def test_moment() -> None:
-    """Times are formatted in UTC with whole seconds."""
-    assert moment(NOW + 999_999_999) == "2026-07-24T09:00:00Z"
