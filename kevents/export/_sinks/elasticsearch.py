@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from http import HTTPStatus
 from typing import Final, Literal
 
 import msgspec
@@ -21,8 +22,6 @@ _LONGEST_ANSWER: Final = 16 << 20
 _DIRECTIVE: Final = re.compile(r"%(.?)", re.DOTALL)
 _INDEX: Final = re.compile(r'(?![-_+])(?!\.{1,2}$)[^A-Z\\/*?"<>| ,#:\x00-\x1f]{1,200}')
 _STORED: Final = frozenset({200, 201, 409})
-_LATER: Final = 429
-_SERVER_ERROR: Final = 500
 
 
 class ElasticsearchSink(HttpSink):
@@ -89,7 +88,7 @@ class ElasticsearchSink(HttpSink):
             kind, reason = value_at(result, "error", "type"), value_at(result, "error", "reason")
             quoted = self._endpoint.quote(f"{kind or 'error'}: {reason or 'no reason given'}")
             error = f"{self._endpoint}: {status} {quoted}"
-            if status == _LATER or status >= _SERVER_ERROR:
+            if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 again.append(record)
                 why = error
             else:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -29,9 +30,6 @@ _USER_AGENT: Final = "kevents-export"
 _MAX_BODY: Final = 16 << 20
 _MAX_PAGE: Final = 64 << 20
 _MAX_ERROR_BODY: Final = 64 << 10
-_OK: Final = 200
-_UNAUTHORIZED: Final = 401
-_GONE: Final = 410
 _CONNECT_TIMEOUT: Final = 5.0
 _TIMEOUT: Final = (_CONNECT_TIMEOUT, 15.0)
 _WATCH_SLACK: Final = 15.0
@@ -124,7 +122,7 @@ class ApiReader:
             raise NoAnswerError(format_redacted(error), _host(api), accepted=accepted) from None
         except Exception as error:  # noqa: BLE001 - the user's code may be asked for credentials
             raise UnavailableError(format_redacted(error)) from None
-        if response.status == _UNAUTHORIZED:
+        if response.status == HTTPStatus.UNAUTHORIZED:
             self._source.renew(api)
         return ResponseStream(response, live=live)
 
@@ -198,10 +196,10 @@ class ListWatch:
     @contextmanager
     def _opened(self, path: str, timeout: tuple[float, float], *, live: bool = False) -> Iterator[ResponseStream]:
         with self._reader.open(path, JSON, timeout, live=live) as stream:
-            if stream.status != _OK:
+            if stream.status != HTTPStatus.OK:
                 body, headers = stream.read_start(_MAX_ERROR_BODY), stream.headers
                 answer = SimpleNamespace(status=stream.status, reason=stream.reason, body=body, headers=headers)
-                raise GoneError(str(status_error(answer))) if stream.status == _GONE else status_error(answer)
+                raise GoneError(str(status_error(answer))) if stream.status == HTTPStatus.GONE else status_error(answer)
             self._hold(stream)
             try:
                 yield stream

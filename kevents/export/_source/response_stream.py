@@ -7,6 +7,7 @@ import selectors
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -22,7 +23,6 @@ _T = TypeVar("_T")
 _MAX_DEPTH: Final = 64
 _MAX_LINE: Final = 16 << 20
 _MAX_MESSAGE: Final = 200
-_GONE: Final = 410
 _CHANGES: Final = ("ADDED", "MODIFIED")  # a tuple, because a line may hold an unhashable value there
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
 _FAILURES: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -138,7 +138,7 @@ def _error_of(status: object) -> Exception:
     """The exception for the Status of an ERROR event."""
     found = status if isinstance(status, dict) else {}
     code, reason, message = found.get("code"), str(found.get("reason", "")), str(found.get("message", ""))
-    if code == _GONE or reason in {"Expired", "Gone"}:
+    if code == HTTPStatus.GONE or reason in {"Expired", "Gone"}:
         return GoneError(message)
     return StatusError(code if isinstance(code, int) else 0, reason, clip(message, _MAX_MESSAGE))
 

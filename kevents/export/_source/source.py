@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import islice
 from time import monotonic, sleep, time_ns
 from typing import Any, Final, Literal, TypeVar
@@ -41,7 +42,6 @@ Start = Literal["resume", "now", "all"]
 
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 _REFUSALS: Final = (StatusError, UnavailableError)
-_FORBIDDEN: Final = 403
 _SHORT_WATCH: Final = 1.0
 """A watch that ends empty within 1 s is treated as 410 Gone."""
 _MAX_WATCH_FAILURES: Final = 3
@@ -49,7 +49,6 @@ _MAX_WATCH_FAILURES: Final = 3
 _STALE: Final = 60.0
 """A watch that was not read for 60 s is replaced by a list, because the age of its unread events is unknown."""
 _MAX_PAGE: Final = 50_000
-_SERVER_ERRORS: Final = 500
 _EVENTS_RULE: Final = 'a role must allow "list" and "watch" of "events"'
 _CLUSTER_RULE: Final = (
     'a role must allow "get" of "namespaces" named "kube-system", whose uid tells one cluster from another; '
@@ -398,7 +397,7 @@ class EventStream:
         kind, text = type(error).__name__, format_error(error)
         if isinstance(error, StatusError):
             kind = str(error.code)
-            if error.code == _FORBIDDEN:
+            if error.code == HTTPStatus.FORBIDDEN:
                 text += '; a role must allow "list" and "watch" of "events" in the API group "" there'
         self._say(kind, f"{self._what} cannot be read, trying again: {text}", logging.WARNING)
 
@@ -520,7 +519,7 @@ class ClusterEventSource:
                 wait = backoff.next(getattr(error, "retry_after", None))
                 if monotonic() + wait > deadline:
                     raise _explained(error, rule) from None
-                refused = isinstance(error, StatusError) and error.code < _SERVER_ERRORS
+                refused = isinstance(error, StatusError) and error.code < HTTPStatus.INTERNAL_SERVER_ERROR
                 what = "the cluster refuses a request" if refused else "the cluster cannot be reached"
                 self._log.log_limited("open", f"{what}, trying again for up to {self._patience:g} s: {error}")
                 sleep(wait)
@@ -530,7 +529,7 @@ class ClusterEventSource:
 
 
 def _explained(error: Exception, rule: str) -> Exception:
-    if isinstance(error, StatusError) and error.code == _FORBIDDEN:
+    if isinstance(error, StatusError) and error.code == HTTPStatus.FORBIDDEN:
         return StatusError(error.code, error.reason, f"{error.message}; {rule}", error.causes)
     if isinstance(error, NoAnswerError):
         return UnavailableError(
