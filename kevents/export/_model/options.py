@@ -93,9 +93,8 @@ class QueueOptions:
         require_count("queue max_bytes", self.max_bytes)
 
 
-def default_retry_wait() -> wait_base:
-    """Full jitter: a random time up to 0.5, 1, 2 ... 60 seconds."""
-    return wait_random_exponential(multiplier=0.5, max=60)
+RETRY_WAIT: Final = wait_random_exponential(multiplier=0.5, max=60)
+"""Full jitter: a random time up to 0.5, 1, 2 ... 60 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +111,8 @@ class Destination:
         queue: The limits of its queue.
         when_full: ``"block"``: while the queue is full, the source is not read, and nothing is lost as long as the
             cluster keeps its events. ``"drop"``: records beyond the limit are dropped and counted.
-        retry_wait: A tenacity wait between attempts of a batch; None: full jitter, 0.5 to 60 s. A time for which the
-            destination asks comes first, up to 60 s.
+        retry_wait: A tenacity wait between attempts of a batch; by default full jitter, 0.5 to 60 s. A time for which
+            the destination asks comes first, up to 60 s.
         retry_stop: A tenacity stop after which a batch goes to the dead letters; by default never.
         write_timeout: Seconds after which a running write is reported as overdue. It is not cancelled: Python cannot
             end a call, and a second one beside it would break the order.
@@ -128,7 +127,7 @@ class Destination:
     batch: BatchOptions = BatchOptions()
     queue: QueueOptions = QueueOptions()
     when_full: WhenFull = "block"
-    retry_wait: wait_base | None = None
+    retry_wait: wait_base = RETRY_WAIT
     retry_stop: stop_base = stop_never
     write_timeout: float = 60.0
 

@@ -17,12 +17,11 @@ from typing import Final, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_not_exception_type
 from tenacity.stop import stop_after_attempt, stop_base, stop_never
-from tenacity.wait import wait_base
 
 from kevents._model.validation import seconds_of
 from kevents._model.wire import format_error, pluralize
 from kevents._runtime.log import LimitedLog
-from kevents.export._model.options import Destination, default_retry_wait
+from kevents.export._model.options import RETRY_WAIT, Destination
 from kevents.export._model.statistics import DestinationStatistics, Progress
 from kevents.export._model.types import Batch, Position, Record, Reject, Retry, Stream
 from kevents.export._pipeline.batcher import Batcher, size_of
@@ -60,8 +59,6 @@ class DestinationWorker:
         self._options = destination
         self._sink = destination.sink
         self._final: tuple[type[BaseException], ...] = (AbandonedError, *destination.final_errors)
-        default = default_retry_wait()
-        self._wait = wait_retry_after(destination.retry_wait or default, default, log)
         self._drops = destination.when_full == "drop"
         self._dead_letters = dead_letters
         self._log = log
@@ -294,7 +291,7 @@ class DestinationWorker:
     def _retried(self, call: Callable[[A], R], argument: A, stop: stop_base) -> R:
         """Call until it returns, raises :class:`Reject` or a final error, or `stop` gives up."""
         retrying = Retrying(
-            wait=self._wait,
+            wait=self._seconds_to_wait,
             stop=stop,
             retry=retry_if_not_exception_type((Reject, *self._final)),
             sleep=self._pause,
@@ -302,6 +299,18 @@ class DestinationWorker:
             reraise=True,
         )
         return retrying(call, argument)
+
+    def _seconds_to_wait(self, state: RetryCallState) -> float:
+        """Return how long the destination asks to wait, at most 60 s, or else the seconds of `retry_wait`."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        after = error.after if isinstance(error, Retry) else None
+        if after is not None and 0.0 <= after < inf:
+            return min(after, LONGEST_RETRY_AFTER)
+        try:
+            return seconds_of(self._options.retry_wait, state)
+        except ValueError as trouble:
+            self._log.log_limited("retry_wait", f"retry_wait {trouble}; the default is used")
+            return float(RETRY_WAIT(state))
 
     def _log_failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
@@ -392,31 +401,6 @@ class DestinationWorker:
                 progress={stream: Progress(read, self._committed[stream]) for stream, read in self._read.items()},
                 **self._counts,
             )
-
-
-class wait_retry_after(wait_base):  # noqa: N801 - tenacity's naming
-    """Waits as long as the destination asks, at most 60 s, or as long as another wait returns."""
-
-    def __init__(
-        self,
-        wait: wait_base,  # used if the destination asks for nothing
-        fallback: wait_base,  # used if `wait` raises or returns no valid number of seconds
-        log: LimitedLog,
-    ) -> None:
-        self._wait = wait
-        self._fallback = fallback
-        self._log = log
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        error = retry_state.outcome.exception() if retry_state.outcome is not None else None
-        after = error.after if isinstance(error, Retry) else None
-        if after is not None and 0.0 <= after < inf:
-            return min(after, LONGEST_RETRY_AFTER)
-        try:
-            return seconds_of(self._wait, retry_state)
-        except ValueError as trouble:
-            self._log.log_limited("retry_wait", f"retry_wait {trouble}; the default is used")
-            return float(self._fallback(retry_state))
 
 
 def _of(batch: Batch, records: Sequence[Record]) -> list[Record]:

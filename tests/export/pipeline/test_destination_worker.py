@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from tenacity import stop_after_attempt, wait_fixed, wait_none
@@ -14,9 +15,10 @@ from tenacity.wait import wait_base
 
 from kevents._runtime.log import LimitedLog
 from kevents.export import Batch, Position, Record, Reject, Retry, Stream
-from kevents.export._model.options import BatchOptions, Destination, QueueOptions, default_retry_wait
+from kevents.export._model.options import RETRY_WAIT, BatchOptions, Destination, QueueOptions
 from kevents.export._model.statistics import DestinationStatistics, Progress
-from kevents.export._pipeline.destination_worker import LONGEST_RETRY_AFTER, DestinationWorker, wait_retry_after
+from kevents.export._pipeline import destination_worker as _destination_worker
+from kevents.export._pipeline.destination_worker import LONGEST_RETRY_AFTER, DestinationWorker
 from tests.export.doubles import PATIENCE, STREAM, Clock, MemoryDeadLetters, MemorySink, position, record, records
 from tests.support.sinks import Gate
 
@@ -464,19 +466,24 @@ class _State:
         return self._error
 
 
-def test_waits() -> None:
+def test_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A valid `after` takes precedence, up to the maximum. A broken wait falls back to the default."""
-    asked = wait_retry_after(wait_fixed(7), wait_fixed(9), LimitedLog())
+
+    def waiting(wait: wait_base) -> Callable[[Any], float]:
+        return DestinationWorker("a", destination(MemorySink(), retry_wait=wait), None, LimitedLog())._seconds_to_wait
+
+    monkeypatch.setattr(_destination_worker, "RETRY_WAIT", wait_fixed(9))
+    asked = waiting(wait_fixed(7))
     for wish, expected in ((3.0, 3.0), (0.0, 0.0), (1e9, LONGEST_RETRY_AFTER), (-1.0, 7), (float("nan"), 7), (None, 7)):
-        assert asked(_State(Retry("", after=wish))) == expected  # type: ignore[arg-type]
-    assert asked(_State(OSError())) == 7  # type: ignore[arg-type]
+        assert asked(_State(Retry("", after=wish))) == expected
+    assert asked(_State(OSError())) == 7
     for broken in (ValueError("no"), float("inf"), -1.0, "soon", None):
-        assert wait_retry_after(_Broken(broken), wait_fixed(9), LimitedLog())(_State(OSError())) == 9  # type: ignore[arg-type]
+        assert waiting(_Broken(broken))(_State(OSError())) == 9
 
 
 @pytest.mark.parametrize(("number", "longest"), [(1, 0.5), (2, 1.0), (5, 8.0), (8, 60.0), (100_000, 60.0)])
 def test_the_default_wait(number: int, longest: float) -> None:
     """The default wait has full jitter: from zero to a limit that doubles up to a minute."""
-    found = [default_retry_wait()(_State(OSError(), number)) for _ in range(300)]  # type: ignore[arg-type]
+    found = [RETRY_WAIT(_State(OSError(), number)) for _ in range(300)]  # type: ignore[arg-type]
     assert 0.0 <= min(found) < longest / 4
     assert longest * 0.75 < max(found) <= longest
