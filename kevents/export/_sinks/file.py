@@ -22,13 +22,13 @@ from kevents.export._model.types import Batch, Position, Retry, SinkWithoutPosit
 from kevents.export._sinks.segments import (
     OPEN,
     BatchHeader,
-    FolderLock,
     Format,
     Gzip,
     Plain,
     append,
     disk_errors_retried,
     format_of,
+    lock_folder,
     make_folder,
     open_file,
     replace,
@@ -151,12 +151,11 @@ def scan_segment(path: Path, form: Format) -> ScannedSegment:
     with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
         start: int | None = 0
         while start is not None:
-            for batch in form.scan(file, start):
+            for header, after in form.scan(file, start):
                 damaged = damaged or start > end
-                if first is None and batch.header is not None and batch.header.records:
-                    first = batch.header
-                last, end = batch.header or last, batch.end
-                start = batch.end
+                if first is None and header is not None and header.records:
+                    first = header
+                last, start, end = header or last, after, after
             start = form.after(file, start)
     return ScannedSegment(first, last, end, damaged)
 
@@ -179,12 +178,12 @@ class SegmentFolder:
         self._checked = 0  # when retention was last applied, in nanoseconds
         make_folder(folder)
         self._unsynced = {folder}  # folders whose names have changed, maybe in an earlier process
-        self._lock = FolderLock(folder)
+        self._lock = lock_folder(folder)
         try:
             self._last = self._newest_closed()
             self._adopt()
         except BaseException:
-            self._lock.release()
+            os.close(self._lock)
             raise
 
     @property
@@ -194,7 +193,7 @@ class SegmentFolder:
 
     def close(self) -> None:
         """Let other processes write here."""
-        self._lock.release()
+        os.close(self._lock)
 
     # -- opening
 

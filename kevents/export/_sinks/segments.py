@@ -134,31 +134,23 @@ def disk_errors_retried(what: str, path: Path) -> Iterator[None]:
         raise Retry(f"{what} {path}: {error.strerror or error}{hint}") from error
 
 
-class FolderLock:
-    """Keeps other writers out of a folder. The lock ends with the process, however that ends.
-
-    Args:
-        folder: Holds the file `.lock`.
+def lock_folder(folder: Path) -> int:
+    """Keep other writers out of a folder, until the returned handle is closed or the process ends, however that ends.
 
     Raises:
         Retry: If another writer holds the lock.
-        OSError: If the file cannot be created.
+        OSError: If the file `.lock` cannot be created.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._handle = open_file(folder / ".lock", os.O_RDWR | os.O_CREAT)
-        try:
-            if fcntl is not None:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._handle)
-            if error.errno not in {errno.EAGAIN, errno.EACCES}:
-                raise
-            raise Retry(f"another process writes to {folder}: give each exporter a folder of its own") from None
-
-    def release(self) -> None:
-        """Release the lock."""
-        os.close(self._handle)
+    handle = open_file(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno not in {errno.EAGAIN, errno.EACCES}:
+            raise
+        raise Retry(f"another process writes to {folder}: give each exporter a folder of its own") from None
+    return handle
 
 
 OPEN: Final = "current"
@@ -234,12 +226,8 @@ class BatchHeader:
 _NUMBERS: Final = ("first", "records", "oldest", "newest")
 
 
-@dataclass(frozen=True, slots=True)
-class CompleteBatch:
-    """A complete batch found in a file."""
-
-    header: BatchHeader | None  # None for a gzip member that kevents did not write
-    end: int  # the offset after it
+CompleteBatch: TypeAlias = tuple[BatchHeader | None, int]
+"""The header of a complete batch, None for a gzip member that kevents did not write; and the offset after the batch."""
 
 
 class Gzip:
@@ -267,7 +255,7 @@ class Gzip:
                 header = header_at(file, start)
                 for _ in (member := Member(file, start)):
                     pass
-                yield CompleteBatch(header.header if header else None, member.end)
+                yield header.header if header else None, member.end
                 start = member.end
 
     def after(self, file: BinaryIO, start: int) -> int | None:
@@ -369,7 +357,7 @@ class Plain:
     def scan(self, file: BinaryIO, start: int) -> Iterator[CompleteBatch]:
         """Yield complete blocks up to the end or the first incomplete one; each is verified by its checksum."""
         while (found := header_at(file, start)) and is_complete(file, found):
-            yield CompleteBatch(found.header, found.end)
+            yield found.header, found.end
             start = found.end
 
     def after(self, file: BinaryIO, start: int) -> int | None:

@@ -34,7 +34,7 @@ from kevents.testing._apiserver.handler import ALL_VERBS, Handler, Listener, Use
 from kevents.testing._apiserver.kinds import Kind, Kinds
 from kevents.testing._apiserver.requests import APIError, Cause, Request, RequestLog
 from kevents.testing._apiserver.resources import Resources
-from kevents.testing._apiserver.storage import Backup, Limits, Store
+from kevents.testing._apiserver.storage import Backup, Store
 from kevents.testing._apiserver.watch import Watches
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class APIServer:
         self._faults = Faults()
         self._log = RequestLog(log_length)
         self._kinds = Kinds()
-        self._store = Store(clock, event_ttl, Limits(history, history_age, watch_buffer))
+        self._store = Store(clock, event_ttl, history=history, history_age=history_age, watch_buffer=watch_buffer)
         self._resources = Resources(self._store, finalize_namespaces=finalize_namespaces)
         watches = Watches(self._store, gone)
         self._handler = Handler(self._users, self._faults, self._log, self._kinds, self._resources, watches)

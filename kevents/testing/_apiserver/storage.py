@@ -64,16 +64,6 @@ class Watcher:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits of the history."""
-
-    changes: int = 10_000  # the number of changes kept, at least one
-    age: float | None = None  # the time in seconds, by the store's clock, for which changes are kept. None for ever
-    # the number of changes by which a watcher may be behind before it is cut. None for no limit
-    behind: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Backup:
     """The content of a store at one moment."""
 
@@ -89,14 +79,22 @@ class Store:
     returned object but must not change it.
     """
 
-    def __init__(self, clock: Callable[[], int], ttl: float | None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], int],
+        ttl: float | None,
+        *,
+        history: int = 10_000,  # the number of changes kept, at least one
+        history_age: float | None = None,  # seconds, by the clock, for which changes are kept; None for ever
+        watch_buffer: int | None = None,  # changes by which a watcher may be behind before it is cut; None for no limit
+    ) -> None:
         self.lock = threading.RLock()
         self.clock = clock  # the wall clock in nanoseconds
         self.version = 1
         self._ttl = None if ttl is None else int(ttl * _NANOSECONDS)
         self._objects: dict[str, dict[tuple[str, str], Object]] = {}
         self._expiry: OrderedDict[Key, int] = OrderedDict()
-        self._limits = limits or Limits()
+        self._history, self._history_age, self._watch_buffer = history, history_age, watch_buffer
         self._changes: deque[Change] = deque()
         self._watchers: list[Watcher] = []
         self._compacted = 1  # the first version whose changes are known
@@ -289,10 +287,10 @@ class Store:
     def _add(self, change: Change) -> None:
         """Add a change and wake the watchers that it concerns."""
         self._changes.append(change)
-        self._forget(len(self._changes) - self._limits.changes)
+        self._forget(len(self._changes) - self._history)
         for watcher in [watcher for watcher in self._watchers if watcher.concerns(change)]:
             watcher.pending.append(change)
-            if self._limits.behind is None or len(watcher.pending) <= self._limits.behind:
+            if self._watch_buffer is None or len(watcher.pending) <= self._watch_buffer:
                 watcher.wake()
             else:
                 self._watchers.remove(watcher)
@@ -312,8 +310,8 @@ class Store:
     def _expire(self) -> None:
         """Forget changes that are too old, and remove expired events."""
         now = self.clock()
-        if self._limits.age is not None:
-            oldest = now - int(self._limits.age * _NANOSECONDS)
+        if self._history_age is not None:
+            oldest = now - int(self._history_age * _NANOSECONDS)
             while len(self._changes) > 1 and self._changes[0].time < oldest:
                 self._forget(1)
         while self._expiry and (first := next(iter(self._expiry.items())))[1] <= now:

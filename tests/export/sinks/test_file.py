@@ -20,7 +20,7 @@ import pytest
 
 from kevents.export import Batch, FileSink, Retry, Stream
 from kevents.export._model.position import folder_of
-from kevents.export._sinks.segments import FolderLock, is_position_line, replace
+from kevents.export._sinks.segments import is_position_line, lock_folder, replace
 from tests.export.batches import AT, CLUSTER, SECOND, STREAM, batch, ids, ids_of, position, record
 from tests.export.sink_contract import Place, PositionContract
 
@@ -536,7 +536,7 @@ def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("fcntl.flock", refuse)
     monkeypatch.setattr(os, "close", lambda handle, close=os.close: closed.append(handle) or close(handle))
     with pytest.raises(OSError, match="No locks available"):
-        FolderLock(tmp_path)
+        lock_folder(tmp_path)
     assert len(closed) == 1
 
 
