@@ -137,9 +137,9 @@ class _Book:
         self.now = time.time_ns
         self._strict = strict
         # Re-entrant, like the real recorder's lock: a finaliser may record while another event is recorded.
-        self._changed = threading.Condition(threading.RLock())
-        self._events: list[RecordedEvent] = []
-        self._refusals: list[Refusal] = []
+        self.changed = threading.Condition(threading.RLock())
+        self.events: list[RecordedEvent] = []
+        self.refusals: list[Refusal] = []
 
     def publish(self, event: Event) -> None:
         """Add an event."""
@@ -154,15 +154,15 @@ class _Book:
             event.action,
             event.related,
         )
-        with self._changed:
-            self._changed.notify_all()
-            self._events.append(recorded)  # last: if the stack ends in a call above, the event is published later
+        with self.changed:
+            self.changed.notify_all()
+            self.events.append(recorded)  # last: if the stack ends in a call above, the event is published later
 
     def refuse(self, error: Exception, event: Event | None, logger: logging.Logger) -> None:
         """Add a refusal; raise its error if strict."""
         reason = reason_of(error)
-        with self._changed:
-            self._refusals.append(Refusal(reason, error))
+        with self.changed:
+            self.refusals.append(Refusal(reason, error))
         if self._strict and reason is not DropReason.RECURSION:
             raise error
         about = f" about {event.reference} (reason {event.reason[:100]})" if event is not None else ""
@@ -182,44 +182,6 @@ class _Book:
         """Log that a value was replaced."""
         log_line(logging.WARNING, printable(text), logger=logger)
 
-    @property
-    def events(self) -> tuple[RecordedEvent, ...]:
-        SHARED.run_postponed()
-        with self._changed:
-            return tuple(self._events)
-
-    @property
-    def refusals(self) -> tuple[Refusal, ...]:
-        SHARED.run_postponed()
-        with self._changed:
-            return tuple(self._refusals)
-
-    def clear(self) -> None:
-        with self._changed:
-            self._events.clear()
-            self._refusals.clear()
-
-    def matching(self, wanted: _Wanted) -> tuple[RecordedEvent, ...]:
-        return tuple(event for event in self.events if not wanted.differences(event))
-
-    def wait_matching(self, wanted: _Wanted, times: int, timeout: float) -> tuple[RecordedEvent, ...]:
-        """Wait until ``times`` events match, for at most ``timeout`` seconds; return those that match."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self.matching(wanted)) >= times, timeout)
-            return self.matching(wanted)
-
-    def report(self, wanted: _Wanted, often: str, found: int) -> str:
-        """Return the text of an assertion error: the latest events, each with the fields that differ."""
-        events, refusals = self.events, self.refusals
-        lines = [f"expected an event with {wanted}{often}, found {found} among {len(events)} recorded"]
-        if len(events) > _MOST_SHOWN:
-            lines.append(f"  ... {len(events) - _MOST_SHOWN} earlier ones, and then")
-        for event in events[-_MOST_SHOWN:]:
-            other = ", ".join(wanted.differences(event))
-            lines.append(f"  {_line(event)}   <- {f'other {other}' if other else 'this fits'}")
-        lines += [f"  refused, {each.reason}: {printable(str(each.error))}" for each in refusals[-_MOST_SHOWN:]]
-        return "\n".join(lines)
-
 
 class _Assertions:
     """The questions of a test, shared by the fake recorders of both APIs."""
@@ -231,12 +193,16 @@ class _Assertions:
     @property
     def events(self) -> tuple[RecordedEvent, ...]:
         """The recorded events, oldest first; a copy."""
-        return self._book.events
+        SHARED.run_postponed()
+        with self._book.changed:
+            return tuple(self._book.events)
 
     @property
     def refused(self) -> tuple[Refusal, ...]:
         """The refused calls, oldest first; a copy."""
-        return self._book.refusals
+        SHARED.run_postponed()
+        with self._book.changed:
+            return tuple(self._book.refusals)
 
     def strings(self, *, include_object: bool = False) -> list[str]:
         """The events in the format of client-go's ``FakeRecorder``: ``Warning Reason message map[key:value]``.
@@ -248,7 +214,9 @@ class _Assertions:
 
     def clear(self) -> None:
         """Forget all recorded events and refusals."""
-        self._book.clear()
+        with self._book.changed:
+            self._book.events.clear()
+            self._book.refusals.clear()
 
     def find(
         self,
@@ -270,7 +238,7 @@ class _Assertions:
             message: A substring of the message, or a compiled pattern to search in it; for events.k8s.io/v1 the note.
             object: The event's object, in any form that ``event()`` takes. Uids are compared if both have one.
         """
-        return self._book.matching(_Wanted.of(eventtype or type, reason, action, message, object))
+        return self._matching(_Wanted.of(eventtype or type, reason, action, message, object))
 
     def assert_event(
         self,
@@ -295,10 +263,10 @@ class _Assertions:
         """
         __tracebackhide__ = True
         wanted = _Wanted.of(eventtype or type, reason, action, message, object)
-        found = self._book.matching(wanted)
+        found = self._matching(wanted)
         if len(found) == times or (times is None and found):
             return found
-        raise AssertionError(self._book.report(wanted, "" if times is None else f" {_times(times)}", len(found)))
+        raise AssertionError(self._report(wanted, "" if times is None else f" {_times(times)}", len(found)))
 
     def wait_for(
         self,
@@ -329,10 +297,27 @@ class _Assertions:
                 f"times must be at least 1, not {times}; for never, assert_event(times=0) when all is done"
             )
         wanted = _Wanted.of(eventtype or type, reason, action, message, object)
-        found = self._book.wait_matching(wanted, times, timeout)
+        with self._book.changed:
+            self._book.changed.wait_for(lambda: len(self._matching(wanted)) >= times, timeout)
+            found = self._matching(wanted)
         if len(found) >= times:
             return found
-        raise AssertionError(self._book.report(wanted, f" {_times(times)} within {timeout:g} s", len(found)))
+        raise AssertionError(self._report(wanted, f" {_times(times)} within {timeout:g} s", len(found)))
+
+    def _matching(self, wanted: _Wanted) -> tuple[RecordedEvent, ...]:
+        return tuple(event for event in self.events if not wanted.differences(event))
+
+    def _report(self, wanted: _Wanted, often: str, found: int) -> str:
+        """Return the text of an assertion error: the latest events, each with the fields that differ."""
+        events, refusals = self.events, self.refused
+        lines = [f"expected an event with {wanted}{often}, found {found} among {len(events)} recorded"]
+        if len(events) > _MOST_SHOWN:
+            lines.append(f"  ... {len(events) - _MOST_SHOWN} earlier ones, and then")
+        for event in events[-_MOST_SHOWN:]:
+            other = ", ".join(wanted.differences(event))
+            lines.append(f"  {_line(event)}   <- {f'other {other}' if other else 'this fits'}")
+        lines += [f"  refused, {each.reason}: {printable(str(each.error))}" for each in refusals[-_MOST_SHOWN:]]
+        return "\n".join(lines)
 
 
 class FakeRecorder(_Assertions, EventRecorder):
