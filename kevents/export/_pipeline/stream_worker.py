@@ -77,10 +77,9 @@ class BoundedQueue:
 
     def abandon(self) -> None:
         """Accept no more chunks, and discard those in the queue."""
-        with self._changed:
-            self._closed = True
+        with self._changed:  # re-entrant
             self._chunks.clear()
-            self._changed.notify_all()
+            self.close()
 
 
 def pieces(chunk: Chunk, before: Position | None, size: int = PIECE) -> Iterator[Chunk]:

@@ -61,8 +61,8 @@ class ElasticsearchSink(HttpSink):
         for record in records:
             moment = _EPOCH + timedelta(microseconds=event_time(record.body) // 1000)
             action = {"create": {"_index": moment.strftime(self._index), "_id": record.id}}
-            lines += [_ENCODER.encode(action), _ENCODER.encode({"@timestamp": moment, **record.body}), b""]
-        body = b"\n".join(line for line in lines if line) + b"\n"
+            lines += [_ENCODER.encode(action), _ENCODER.encode({"@timestamp": moment, **record.body})]
+        body = b"".join(line + b"\n" for line in lines)
         answer = self._endpoint.send(body, {"content-type": "application/x-ndjson"}, longest=_LONGEST_ANSWER)
         self._read_items(records, answer)
 

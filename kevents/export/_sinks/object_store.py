@@ -169,14 +169,10 @@ class ObjectStoreSink:
         if newest is None:
             return None
         name, key, modified = newest
-        header = self._header(key)
-        if header is not None and header.position.rv == name.last:
-            return header
-        return BatchHeader(Position(stream, name.last, modified), name.first, 0)
-
-    def _header(self, key: str) -> BatchHeader | None:
         found = header_of(self._read(key, LONGEST_HEADER) or b"")
-        return found.header if found else None
+        if found is not None and found.header.position.rv == name.last:
+            return found.header
+        return BatchHeader(Position(stream, name.last, modified), name.first, 0)
 
     def _objects(self, place: str) -> Iterator[tuple[SegmentName, str, int]]:
         """Yield the objects of the newest days: more than one, because the clock may have gone back."""

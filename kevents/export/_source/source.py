@@ -199,7 +199,7 @@ class EventStream:
         try:
             listed = collect(self._requests, self._revisions, backlog, self._page, self._reset)
         except GoneError as error:  # the list expired between two pages: use fewer
-            self._count("gone")
+            self._counts["gone"] += 1
             self._page = min(self._page * 10, _MAX_PAGE)
             self._wait_after(error)
             return None
@@ -208,7 +208,7 @@ class EventStream:
             self._wait_after(error)
             return None
         self._page = self._options.page
-        self._count("lists")
+        self._counts["lists"] += 1
         self._count_unreadable(listed.unreadable)
         self._succeeded()
         self._backoff.reset()
@@ -216,7 +216,7 @@ class EventStream:
 
     def _reset(self) -> None:
         self._revisions.order.reset()
-        self._count("resets")
+        self._counts["resets"] += 1
         self._say("reset", f"the API server's storage was reset: {self._what} are read from the start", logging.ERROR)
 
     def _drain(self, backlog: Backlog, gap: Record | None) -> Iterator[Chunk]:
@@ -227,7 +227,7 @@ class EventStream:
         while piece := list(islice(items, self._options.page)):
             read_at = monotonic()
             records += filter(None, [self._listed(item, read_at) for _, item in piece])
-            self._count("revisions", len(records))
+            self._counts["revisions"] += len(records)
             yield self._chunk(records, time)
             records = []
             if self._stopping.is_set():
@@ -251,7 +251,7 @@ class EventStream:
             return None
         order.advance(end_of_gap(listed, order, now))
         record = gap_record(before, order.last, why, now, monotonic(), self._options.cluster_name)
-        self._count("gaps")
+        self._counts["gaps"] += 1
         gap = record.body["kevents"]["gap"]
         self._say("gap", f"some of {self._what} may be missing; a gap record is written: {gap}", logging.ERROR)
         return record
@@ -265,7 +265,7 @@ class EventStream:
         try:
             with self._requests.watch(self._version, seconds) as stream:
                 self._watch_ends = self._options.clock() + seconds * 1_000_000_000
-                self._count("watches")
+                self._counts["watches"] += 1
                 yield from self._read_watch(stream, decoder)
             if self._version:
                 yield from self._watch_ended(decoder, monotonic() - began)
@@ -280,7 +280,7 @@ class EventStream:
             self._version = decoder.version
             if decoder.events:
                 self._watch_succeeded()
-            self._count("revisions", len(records))
+            self._counts["revisions"] += len(records)
             self._count_unreadable(decoder.unreadable)
             decoder.unreadable = 0
             yielded_at = monotonic()
@@ -311,7 +311,7 @@ class EventStream:
 
     def _gone(self) -> None:
         """410 Gone: list again. It is normal once; the stream waits if it happens several times in a row."""
-        self._count("gone")
+        self._counts["gone"] += 1
         self._version = ""
         wait = self._watch_backoff.next()
         if self._watch_backoff.failures > 1:
@@ -382,16 +382,13 @@ class EventStream:
 
     # -- statistics and log --------------------------------------------------------------------------------------
 
-    def _count(self, name: str, number: int = 1) -> None:
-        self._counts[name] += number
-
     def _count_unreadable(self, number: int) -> None:
         if number:
-            self._count("unreadable", number)
+            self._counts["unreadable"] += number
             self._say("unreadable", f"{number} of {self._what} cannot be read and are skipped", logging.ERROR)
 
     def _failed(self, error: BaseException) -> None:
-        self._count("failures")
+        self._counts["failures"] += 1
         if self._failing_since is None:
             self._failing_since = monotonic()
         kind, text = type(error).__name__, format_error(error)

@@ -109,38 +109,6 @@ Matcher: TypeAlias = "Callable[[Request], bool]"
 """A condition on requests."""
 
 
-def checked(fault: Fault | int, times: int | None) -> Fault:
-    """Return the fault; a number is short for a `Status`.
-
-    Raises:
-        TypeError: It is no fault.
-        ValueError: There is no such HTTP status, or `times` is negative.
-    """
-    chosen = Status(fault) if type(fault) is int else fault
-    if not isinstance(chosen, Fault):
-        known = "an HTTP status or a Status, Delay, Reset, Hang or Garbage"
-        raise TypeError(f"a server's fault is {known} of kevents.testing, not {fault!r}")
-    if isinstance(chosen, Status) and not _LEAST <= chosen.code <= _MOST:
-        raise ValueError(f"an HTTP status is from {_LEAST} to {_MOST}, not {chosen.code}")
-    if times is not None and times < 0:
-        raise ValueError(f"times must be None, for all requests, or a number from 0, not {times}")
-    return chosen
-
-
-def matching(method: str | None, path: str | None, when: Callable[[Request], bool] | None) -> Matcher:
-    """Combine the conditions of `APIServer.fail`."""
-    verb = method and method.upper()
-
-    def matches(request: Request) -> bool:
-        return (
-            (verb is None or request.method == verb)
-            and (path is None or path in request.path)
-            and (when is None or when(request))
-        )
-
-    return matches
-
-
 @dataclass(eq=False, slots=True)
 class Rule:
     """A fault that applies to requests; as a context manager it ends with its block.
@@ -191,9 +159,28 @@ class Faults:
         """Whether the server is stopping: requests that were delayed are not served."""
         return self._closed
 
-    def add(self, fault: Fault, times: int | None, matches: Matcher) -> Rule:
-        """Add a rule for the next `times` matching requests, or for all of them."""
-        rule = Rule(fault, matches, times, self._forget)
+    def add(
+        self, fault: Fault | int, times: int | None, method: str | None, path: str | None, when: Matcher | None
+    ) -> Rule:
+        """Add a rule. Raises TypeError and ValueError: as `APIServer.fail`, which describes the arguments."""
+        chosen = Status(fault) if type(fault) is int else fault
+        if not isinstance(chosen, Fault):
+            known = "an HTTP status or a Status, Delay, Reset, Hang or Garbage"
+            raise TypeError(f"a server's fault is {known} of kevents.testing, not {fault!r}")
+        if isinstance(chosen, Status) and not _LEAST <= chosen.code <= _MOST:
+            raise ValueError(f"an HTTP status is from {_LEAST} to {_MOST}, not {chosen.code}")
+        if times is not None and times < 0:
+            raise ValueError(f"times must be None, for all requests, or a number from 0, not {times}")
+        verb = method and method.upper()
+
+        def matches(request: Request) -> bool:
+            return (
+                (verb is None or request.method == verb)
+                and (path is None or path in request.path)
+                and (when is None or when(request))
+            )
+
+        rule = Rule(chosen, matches, times, self._forget)
         with self._lock:
             self._rules = (*self._rules, rule)
             if self._closed:

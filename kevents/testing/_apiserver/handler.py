@@ -341,37 +341,35 @@ class Users:
         raise APIError(401, "Unauthorized", "Unauthorized")
 
 
+@dataclass(frozen=True, slots=True)
 class Handler:
     """Answers requests: log, faults, authorization, then the verb of the resource."""
 
-    def __init__(
-        self, users: Users, faults: Faults, log: RequestLog, kinds: Kinds, resources: Resources, watches: Watches
-    ) -> None:
-        self._users = users
-        self._faults = faults
-        self._log = log
-        self._kinds = kinds
-        self._resources = resources
-        self._watches = watches
+    users: Users
+    faults: Faults
+    log: RequestLog
+    kinds: Kinds
+    resources: Resources
+    watches: Watches
 
     def open(self) -> None:
         """Begin to serve."""
-        self._faults.open()
-        self._watches.open()
+        self.faults.open()
+        self.watches.open()
 
     def close(self) -> None:
         """Release requests that are delayed or hang, and end all watches."""
-        self._faults.close()
-        self._watches.close()
+        self.faults.close()
+        self.watches.close()
 
     def handle(self, connection: Connection, request: Incoming) -> Answer | Stream:
         """Answer a request. Raises DroppedError: the connection must be closed without an answer."""
-        self._log.started(request)
-        rule = self._faults.apply(request.snapshot()) if self._faults else None
-        if self._faults.closed:
+        self.log.started(request)
+        rule = self.faults.apply(request.snapshot()) if self.faults else None
+        if self.faults.closed:
             raise DroppedError(hard=False)
         answer = self._answer(connection, request) if rule is None else self._fail(connection, request, rule)
-        self._log.answered(request, answer.status)
+        self.log.answered(request, answer.status)
         return answer
 
     def _fail(self, connection: Connection, request: Incoming, rule: Rule) -> Answer:
@@ -384,7 +382,7 @@ class Handler:
             status = fault.status or (earned.status if earned else 200)
             return Answer(status, fault.body, fault.content_type, size=fault.size)
         if isinstance(fault, Hang):
-            self._log.notify()
+            self.log.notify()
             rule.released.wait()
         raise DroppedError(hard=isinstance(fault, Reset))
 
@@ -395,7 +393,7 @@ class Handler:
             return json_answer(error.code, error.body(), tuple(error.headers.items()))
 
     def _serve(self, connection: Connection, request: Incoming) -> Answer | Stream:
-        user = self._users.of(request)
+        user = self.users.of(request)
         target = Target.of(request.target)
         if target is not None:
             if user is not ANONYMOUS and (kind := _REVIEWS.get((target.group, target.version, target.resource))):
@@ -403,23 +401,23 @@ class Handler:
             _authorize(target, user, request)
         elif user is ANONYMOUS and not request.path.startswith(_PUBLIC):
             raise APIError(403, "Forbidden", f'forbidden: User "{user.name}" cannot get path "{request.path}"', {})
-        if target is None or not self._kinds.has(target.group, target.version):
+        if target is None or not self.kinds.has(target.group, target.version):
             return self._discover(request)
-        call = Call.of(target, request, self._kinds)
+        call = Call.of(target, request, self.kinds)
         if request.too_large:
             raise APIError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BODY}")
         accept, include = request.headers.get("accept", ""), request.query.get("includeObject", "")
         shape = negotiate(accept, listed=call.verb == "list", include=include)
         if call.verb == "watch":
-            return self._watches.stream(call, shape, connection.request)
-        reply = self._resources.serve(call)
+            return self.watches.stream(call, shape, connection.request)
+        reply = self.resources.serve(call)
         texts = (text.replace("\\", "\\\\").replace('"', '\\"') for text in reply.warnings)
         warnings = tuple(("Warning", f'299 - "{text}"') for text in texts)
-        return Answer(reply.status, dump(render(reply, shape, self._resources.store.clock())), headers=warnings)
+        return Answer(reply.status, dump(render(reply, shape, self.resources.store.clock())), headers=warnings)
 
     def _discover(self, request: Incoming) -> Answer:
         path = request.path.rstrip("/") or "/"
-        found = self._kinds.discover(path)
+        found = self.kinds.discover(path)
         if isinstance(found, str):
             return Answer(200, found.encode(), "text/plain; charset=utf-8")
         if found is not None:
@@ -429,7 +427,7 @@ class Handler:
         match path.split("/")[1:]:
             case ["api", "v1", *_]:
                 raise no_such_resource()
-            case ["apis", group, _, *_] if self._kinds.has_built_in(group):
+            case ["apis", group, _, *_] if self.kinds.has_built_in(group):
                 raise no_such_resource()
         return Answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
 

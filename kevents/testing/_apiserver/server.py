@@ -27,8 +27,6 @@ from kevents.testing._apiserver.faults import (
     Reset,
     Rule,
     Status,
-    checked,
-    matching,
 )
 from kevents.testing._apiserver.handler import ALL_VERBS, Handler, Listener, Users
 from kevents.testing._apiserver.kinds import Kind, Kinds
@@ -449,7 +447,7 @@ class APIServer:
             TypeError: It is no fault; exceptions are for a `FakeSink`.
             ValueError: There is no such status, or `times` is negative.
         """
-        return self._faults.add(checked(fault, times), times, matching(method, path, when))
+        return self._faults.add(fault, times, method, path, when)
 
     def clear_faults(self) -> None:
         """Remove all rules. Delayed requests go on."""
