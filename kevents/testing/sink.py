@@ -18,7 +18,7 @@ from kevents._runtime.lifecycle import ProcessBound
 from kevents.exceptions import StatusError, UnavailableError
 from kevents.testing._apiserver.kinds import Kind, Kinds
 from kevents.testing._apiserver.patch import STRATEGIC
-from kevents.testing._apiserver.requests import APIError, Call, Incoming
+from kevents.testing._apiserver.requests import APIError, Call, Request
 from kevents.testing._apiserver.resources import Resources
 from kevents.testing._apiserver.storage import Store
 
@@ -200,7 +200,7 @@ class FakeSink(ProcessBound):
             with suppress(APIError):  # it exists already
                 self._add_namespace(request.namespace)
         headers = {"content-type": STRATEGIC if request.verb == "patch" else _JSON}
-        incoming = Incoming("", "", headers, raw)
+        incoming = Request("", "", headers, raw)
         name = request.name if request.verb == "patch" else ""
         try:
             self._resources.serve(Call(self._event, request.verb, request.namespace, name, incoming))

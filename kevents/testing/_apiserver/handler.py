@@ -18,7 +18,7 @@ from kevents.testing._apiserver.requests import (
     APIError,
     Call,
     Cause,
-    Incoming,
+    Request,
     Stream,
     Target,
     bad_request,
@@ -80,7 +80,7 @@ class Connection(BaseHTTPRequestHandler):
         number: int,
         sock: socket.socket,
         context: Callable[[], ssl.SSLContext],
-        handle: Callable[[Connection, Incoming], Answer | Stream],
+        handle: Callable[[Connection, Request], Answer | Stream],
     ) -> None:
         self.number = number
         self.request: socket.socket = sock
@@ -167,7 +167,7 @@ class Connection(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _exchange  # noqa: N815 - found by name
 
-    def _read(self) -> Incoming:
+    def _read(self) -> Request:
         headers = {name.lower(): value.strip() for name, value in self.headers.items()}
         if self.headers.defects or self.request_version == "HTTP/0.9":
             raise _MalformedError
@@ -185,7 +185,7 @@ class Connection(BaseHTTPRequestHandler):
             if not too_large:
                 raw += piece
         body = b"" if too_large else bytes(raw)
-        return Incoming(self.command, self.path, headers, body, self.number, too_large)
+        return Request(self.command, self.path, headers, body, self.number, too_large)
 
     def _chunks(self) -> Iterator[bytes]:
         size = -1
@@ -225,7 +225,7 @@ class Listener:
         host: str,
         port: int,
         context: Callable[[], ssl.SSLContext],
-        handle: Callable[[Connection, Incoming], Answer | Stream],
+        handle: Callable[[Connection, Request], Answer | Stream],
     ) -> None:
         self.host = host
         self.port = port
@@ -327,7 +327,7 @@ class Users:
         with self._lock:
             self._users = {token: user for token, user in self._users.items() if user.name != name}
 
-    def of(self, request: Incoming) -> User:
+    def of(self, request: Request) -> User:
         """Return the user of a request; without a token the anonymous user, without permissions.
 
         Raises:
@@ -362,17 +362,17 @@ class Handler:
         self.faults.close()
         self.watches.close()
 
-    def handle(self, connection: Connection, request: Incoming) -> Answer | Stream:
+    def handle(self, connection: Connection, request: Request) -> Answer | Stream:
         """Answer a request. Raises DroppedError: the connection must be closed without an answer."""
         self.log.started(request)
-        rule = self.faults.apply(request.snapshot()) if self.faults else None
+        rule = self.faults.apply(request) if self.faults else None
         if self.faults.closed:
             raise DroppedError(hard=False)
         answer = self._answer(connection, request) if rule is None else self._fail(connection, request, rule)
         self.log.answered(request, answer.status)
         return answer
 
-    def _fail(self, connection: Connection, request: Incoming, rule: Rule) -> Answer:
+    def _fail(self, connection: Connection, request: Request, rule: Rule) -> Answer:
         fault = rule.fault
         if isinstance(fault, Status):
             return _refusal(fault)
@@ -386,13 +386,13 @@ class Handler:
             rule.released.wait()
         raise DroppedError(hard=isinstance(fault, Reset))
 
-    def _answer(self, connection: Connection, request: Incoming) -> Answer | Stream:
+    def _answer(self, connection: Connection, request: Request) -> Answer | Stream:
         try:
             return self._serve(connection, request)
         except APIError as error:
             return json_answer(error.code, error.body(), tuple(error.headers.items()))
 
-    def _serve(self, connection: Connection, request: Incoming) -> Answer | Stream:
+    def _serve(self, connection: Connection, request: Request) -> Answer | Stream:
         user = self.users.of(request)
         target = Target.of(request.target)
         if target is not None:
@@ -415,7 +415,7 @@ class Handler:
         warnings = tuple(("Warning", f'299 - "{text}"') for text in texts)
         return Answer(reply.status, dump(render(reply, shape, self.resources.store.clock())), headers=warnings)
 
-    def _discover(self, request: Incoming) -> Answer:
+    def _discover(self, request: Request) -> Answer:
         path = request.path.rstrip("/") or "/"
         found = self.kinds.discover(path)
         if isinstance(found, str):
@@ -432,7 +432,7 @@ class Handler:
         return Answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
 
 
-def _review(kind: str, user: User, request: Incoming) -> Answer:
+def _review(kind: str, user: User, request: Request) -> Answer:
     """Answer a user's review of its own permissions or its own identity."""
     if request.method != "POST":
         raise method_not_allowed()
@@ -454,7 +454,7 @@ def _review(kind: str, user: User, request: Incoming) -> Answer:
     return json_answer(201, {"kind": kind, "metadata": {}, **review})
 
 
-def _authorize(target: Target, user: User, request: Incoming) -> None:
+def _authorize(target: Target, user: User, request: Request) -> None:
     verb = target.verb(request) or request.method.lower()
     if user.may(verb):
         return

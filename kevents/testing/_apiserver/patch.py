@@ -10,7 +10,7 @@ from kevents.testing._apiserver.requests import APIError, bad_request, field_inv
 
 if TYPE_CHECKING:
     from kevents.testing._apiserver.kinds import Kind
-    from kevents.testing._apiserver.requests import Incoming
+    from kevents.testing._apiserver.requests import Request
     from kevents.testing._apiserver.schema import DecodeError
 
 STRATEGIC: Final = "application/strategic-merge-patch+json"
@@ -43,7 +43,7 @@ def check_patch_type(kind: Kind, content_type: str) -> None:
     raise APIError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
 
 
-def parse_patch(request: Incoming) -> object:
+def parse_patch(request: Request) -> object:
     """Return the parsed patch. Raises APIError: 400 if it is no JSON."""
     body = request.body
     if isinstance(body, bytes) or not request.raw:
@@ -52,7 +52,7 @@ def parse_patch(request: Incoming) -> object:
     return body
 
 
-def parse_apply(request: Incoming, kind: Kind) -> dict[str, Any]:
+def parse_apply(request: Request, kind: Kind) -> dict[str, Any]:
     """Return the configuration of a server-side apply, which must be JSON.
 
     Raises:

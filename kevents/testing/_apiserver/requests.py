@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import threading
@@ -202,48 +203,36 @@ _NEED_A_NAMESPACE: Final = frozenset({"create", "deletecollection"})
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Request:
     """One request of a client, and the status of its answer.
 
     Attributes:
         method: The HTTP method.
+        target: The path as it was sent, without the query.
+        headers: The headers, their names in lower case.
+        raw: The body in bytes; empty if it is too large.
+        connection: The number of the TCP connection, from 1.
+        too_large: Whether the body is larger than the server accepts.
         path: The path, decoded, without the query.
         query: The parameters; the last value of a repeated one.
-        headers: The headers, their names in lower case.
-        body: The parsed JSON, or the bytes if they are no JSON. None without a body.
-        connection: The number of the TCP connection, from 1.
-        status: The HTTP status of the answer. 0 before it was sent, and if none was sent.
+        status: The HTTP status of the answer; 0 before it was sent, and if none was sent.
         started: The time when the request had been read, by `time.monotonic()`.
 
     .. versionadded:: 0.1
     """
 
     method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: Any
-    connection: int
-    status: int
-    started: float
-
-
-@dataclass(eq=False, slots=True)
-class Incoming:
-    """A request that is being served; `status` is set when the answer is sent."""
-
-    method: str
     target: str
     headers: dict[str, str]
-    raw: bytes = b""
+    raw: bytes = field(default=b"", repr=False)
     connection: int = 0
     too_large: bool = False
     path: str = field(init=False)
     query: dict[str, str] = field(init=False)
     status: int = 0
     started: float = field(default_factory=time.monotonic)
-    _parsed: list[Any] = field(default_factory=list)
+    _parsed: list[Any] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         self.target, _, query = self.target.partition("?")
@@ -261,12 +250,6 @@ class Incoming:
     def media_type(self) -> str:
         """The content type without its parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-    def snapshot(self) -> Request:
-        """Return the entry of the log."""
-        return Request(
-            self.method, self.path, self.query, self.headers, self.body, self.connection, self.status, self.started
-        )
 
 
 def _parse(raw: bytes) -> Any:  # noqa: ANN401 - any JSON
@@ -290,16 +273,16 @@ class RequestLog:
     """The latest requests, at most `length`."""
 
     def __init__(self, length: int) -> None:
-        self._requests: deque[Incoming] = deque(maxlen=length)
+        self._requests: deque[Request] = deque(maxlen=length)
         self._changed = threading.Condition()
 
-    def started(self, request: Incoming) -> None:
+    def started(self, request: Request) -> None:
         """Add a request that has been read."""
         with self._changed:
             self._requests.append(request)
             self._changed.notify_all()
 
-    def answered(self, request: Incoming, status: int) -> None:
+    def answered(self, request: Request, status: int) -> None:
         """Set the status of a request's answer."""
         with self._changed:
             request.status = status
@@ -309,7 +292,7 @@ class RequestLog:
         """Return the requests, oldest first."""
         with self._changed:
             requests = tuple(self._requests)
-        return tuple(request.snapshot() for request in requests)
+        return tuple(copy.copy(request) for request in requests)  # the status of a copy does not change
 
     def clear(self) -> None:
         """Forget all requests."""
@@ -360,8 +343,8 @@ class Target:
         resource, name, subresource, *more = [*rest, "", ""]
         return cls(group, version, resource, namespace, name, "/".join((subresource, *more)).rstrip("/"))
 
-    def verb(self, request: Incoming) -> str:
-        """Return the API's verb for a request. Empty for a method that the API does not have."""
+    def verb(self, request: Request) -> str:
+        """Return the API's verb for a request; empty for a method that the API does not have."""
         if self.name:
             return _ITEM_VERBS.get(request.method, "")
         verb = _COLLECTION_VERBS.get(request.method, "")
@@ -381,11 +364,11 @@ class Call:
     verb: str
     namespace: str
     name: str
-    request: Incoming
+    request: Request
     subresource: str = ""
 
     @classmethod
-    def of(cls, target: Target, request: Incoming, kinds: Kinds) -> Call:
+    def of(cls, target: Target, request: Request, kinds: Kinds) -> Call:
         """Find the kind and the verb of a request. Raises APIError: 404 or 405."""
         verb = target.verb(request)
         kind = kinds.find(target.group, target.version, target.resource)
