@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kevents.export._model.types import EVENTS, Position, Stream
+from kevents.export._model.types import Position, Stream
 
 AGE: Final = 10**20
 """The number that is added to resourceVersions after a reset of the storage: larger than any that was ever seen.
@@ -28,7 +28,6 @@ VERSION: Final = 1
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,4000}", re.ASCII)  # int() refuses texts of more than 4,300 digits
 _MAX_NAME: Final = 200
 _ALL: Final = "_all"
-_OF: Final = "_of_"  # never part of an encoded name, because "_o" is no byte in hexadecimal
 _SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _SEGMENT: Final = re.compile(r"(\d{20,})-(\d{20,})\.jsonl(?:\.gz)?", re.ASCII)
 
@@ -89,10 +88,13 @@ class Order:
 def position_as_json(position: Position) -> dict[str, Any]:
     """Return a position and its stream as JSON values."""
     stream = position.stream
-    values: dict[str, Any] = {"v": VERSION, "cluster": stream.cluster, "scope": stream.scope}
-    if stream.resource != EVENTS:
-        values["resource"] = stream.resource
-    return {**values, "rv": position.rv, "time": position.time}
+    return {
+        "v": VERSION,
+        "cluster": stream.cluster,
+        "scope": stream.scope,
+        "rv": position.rv,
+        "time": position.time,
+    }
 
 
 def with_checksum(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,12 +126,12 @@ def position_from_json(value: object) -> Position:
         raise ValueError(f"a position is an object, not {type(value).__name__}")
     if value.get("v") != VERSION:
         raise ValueError(f"a position of version {value.get('v')!r}: this kevents knows version {VERSION}")
-    stream = Stream(_text(value, "cluster"), _text(value, "scope"), _text(value, "resource", EVENTS))
+    stream = Stream(_text(value, "cluster"), _text(value, "scope"))
     return Position(stream, _number(value, "rv"), _number(value, "time"))
 
 
-def _text(value: Mapping[str, Any], key: str, default: object = None) -> str:
-    found = value.get(key, default)
+def _text(value: Mapping[str, Any], key: str) -> str:
+    found = value.get(key)
     if not isinstance(found, str):
         raise ValueError(f"a position's {key} is a text, not {found!r}")
     return found
@@ -146,32 +148,16 @@ def _number(value: Mapping[str, Any], key: str) -> int:
 
 
 def encode_name(name: str) -> str:
-    """Encode a name as one part of a path; `decode_name` reverses it.
-
-    Raises:
-        ValueError: If it is too long for a file system.
-    """
-    return _checked_length("".join(_encoded(character, at) for at, character in enumerate(name)), name)
-
-
-def _encoded(character: str, at: int) -> str:
-    if character in _SAFE or (character == "." and at > 0):
-        return character
-    return "".join(f"_{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
-
-
-def _checked_length(part: str, name: str) -> str:
+    """Encode a name as one part of a path. Raises ValueError if that is too long for a file system."""
+    part = ""
+    for character in name:
+        if character in _SAFE or (character == "." and part):
+            part += character
+        else:
+            part += "".join(f"_{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
     if len(part) > _MAX_NAME:
         raise ValueError(f"a name of {len(name)} characters is too long for a path: {name[:40]!r}...")
     return part
-
-
-def decode_name(part: str) -> str:
-    """Return the name that a part of a path stands for. Raises ValueError if it is no encoded name."""
-    if not re.fullmatch(r"(?!\.)([a-z0-9.-]|_[0-9a-f]{2})*", part, re.ASCII):
-        raise ValueError(f"{part!r} is no encoded name")
-    raw = re.sub(rb"_([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), part.encode())
-    return raw.decode("utf-8", "surrogatepass")
 
 
 def folder_of(stream: Stream) -> str:
@@ -182,19 +168,7 @@ def folder_of(stream: Stream) -> str:
     """
     if not stream.cluster:
         raise ValueError("a stream without a cluster has no folder: its position would belong to any cluster")
-    scope = encode_name(stream.scope) or _ALL
-    if stream.resource != EVENTS:
-        scope = _checked_length(f"{encode_name(stream.resource)}{_OF}{scope}", stream.resource + stream.scope)
-    return f"{encode_name(stream.cluster)}/{scope}"
-
-
-def stream_of(folder: str) -> Stream:
-    """Return the stream of a folder. Raises ValueError if it is no stream's folder."""
-    cluster, _, scope = folder.partition("/")
-    resource, of, rest = scope.rpartition(_OF)
-    return Stream(
-        decode_name(cluster), "" if rest == _ALL else decode_name(rest), decode_name(resource) if of else EVENTS
-    )
+    return f"{encode_name(stream.cluster)}/{encode_name(stream.scope) or _ALL}"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -151,8 +151,6 @@ def gap_record(position: Position, rv: int, why: str, now: int, read_at: float, 
 
 _ENCODER = msgspec.json.Encoder()
 
-EVENTS = "events"
-
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -161,12 +159,10 @@ class Stream:
     Attributes:
         cluster: The UID of the namespace `kube-system`, which identifies the cluster.
         scope: The namespace; empty: all.
-        resource: The resource that is read.
     """
 
     cluster: str
     scope: str = ""
-    resource: str = EVENTS
 
 
 @dataclass(frozen=True, slots=True)

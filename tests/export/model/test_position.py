@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,12 +13,10 @@ from kevents.export._model.position import (
     AGE,
     Order,
     SegmentName,
-    decode_name,
     encode_name,
     folder_of,
     number_of,
     segment_name,
-    stream_of,
 )
 
 
@@ -104,14 +104,19 @@ def test_ages_are_longer_than_any_version() -> None:
 
 
 NAMES = st.text(max_size=8)  # A character takes up to twelve.
-STREAMS = st.builds(Stream, st.text(min_size=1, max_size=8), NAMES, st.text(min_size=1, max_size=8))
+STREAMS = st.builds(Stream, st.text(min_size=1, max_size=8), NAMES)
+
+
+def decoded(part: str) -> str:
+    """Return the name that a part of a path stands for: it is encoded as in a URL, with `_` in the place of `%`."""
+    return unquote(part.replace("_", "%"), errors="surrogatepass")
 
 
 @given(NAMES)
 def test_names_come_back(name: str) -> None:
     """Pitfall 74: any text becomes one path component and is restored from it."""
     part = encode_name(name)
-    assert decode_name(part) == name
+    assert decoded(part) == name
     assert not set(part) - set("abcdefghijklmnopqrstuvwxyz0123456789-._")
     assert not part.startswith(".")
 
@@ -120,11 +125,12 @@ def test_names_come_back(name: str) -> None:
 def test_streams_come_back(stream: Stream) -> None:
     """Pitfall 74: any stream has a folder of two components and is restored from it."""
     place = folder_of(stream)
-    assert stream_of(place) == stream
+    cluster, _, scope = place.partition("/")
+    assert Stream(decoded(cluster), "" if scope == "_all" else decoded(scope)) == stream
     assert len([part for part in place.split("/") if part.strip(".")]) == 2
 
 
-@pytest.mark.parametrize("stream", [Stream("x" * 201), Stream("c", "ü" * 34), Stream("c", "x" * 120, "y" * 120)])
+@pytest.mark.parametrize("stream", [Stream("x" * 201), Stream("c", "ü" * 34)])
 def test_too_long(stream: Stream) -> None:
     """Pitfall 74: a name that is too long for a file system is refused and shown truncated."""
     with pytest.raises(ValueError, match="is too long for a path"):
@@ -138,14 +144,6 @@ def test_usual_names() -> None:
         == "6f1c2d34-0000-4000-8000-00000000c1a5/kube-system"
     )
     assert folder_of(Stream("c")) == "c/_all"
-    assert folder_of(Stream("c", "", "widgets")) == "c/widgets_of__all"
-
-
-@pytest.mark.parametrize("part", ["..", ".a", "a/b", "_zz", "A", "_all"])
-def test_no_name(part: str) -> None:
-    """A component that is no encoded name is refused."""
-    with pytest.raises(ValueError, match="is no encoded name"):
-        decode_name(part)
 
 
 @given(st.integers(0, 10**30), st.integers(0, 10**30))

@@ -82,7 +82,6 @@ def test_several_threads(path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda rv: dead.write("pager", [record(rv)] * 3, "no"), range(40)))
     assert sorted(ids(letters(path))) == sorted(ids_of(range(40)) * 3)
-    dead.close()
 
 
 def test_letters_repr(path: Path) -> None:
