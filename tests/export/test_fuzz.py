@@ -193,7 +193,7 @@ def test_segments(tmp_path_factory: pytest.TempPathFactory, form: Any, batches: 
 def test_batches_in_segments(form: Any, batches: int, faults: Any) -> None:
     """Complete batches are found in order and within the file."""
     data = spoil(segment(form, batches), faults)
-    ends = [0, *(whole.end for whole in form.scan(BytesIO(data), 0))]
+    ends = [0, *(end for _, end in form.scan(BytesIO(data), 0))]
     assert ends == sorted(set(ends))
     assert ends[-1] <= len(data)
     assert faults or (ends[-1], len(ends)) == (len(data), batches + 1)

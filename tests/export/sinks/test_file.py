@@ -129,7 +129,7 @@ def test_wrong_values(tmp_path: Path, values: dict[str, Any]) -> None:
 def test_pitfall_74(tmp_path: Path, name: str) -> None:
     """Pitfall 74: for any name of a cluster or namespace, the folder is inside the sink's and separate."""
     place = tmp_path / "events"
-    streams = [STREAM, Stream(CLUSTER, name), Stream(name), Stream(CLUSTER, name, name), Stream(CLUSTER, "", name)]
+    streams = [STREAM, Stream(CLUSTER, name), Stream(name), Stream(name, name)]
     for number, stream in enumerate(streams, 1):
         with closing(FileSink(place)) as sink:
             assert sink.last_position(stream) is None

@@ -126,7 +126,7 @@ def test_after_a_reset(store: MemoryStore) -> None:
 @pytest.mark.parametrize("name", ["../../up", "/etc", "a b", "..", "A", "a_b", "ü", "_all", "x/y", "a%2fb"])
 def test_pitfall_74(tmp_path: Path, name: str) -> None:
     """Pitfall 74: for any name of a cluster or namespace, the objects are below the prefix and separate."""
-    streams = [STREAM, Stream(CLUSTER, name), Stream(name), Stream(CLUSTER, "", name)]
+    streams = [STREAM, Stream(CLUSTER, name), Stream(name), Stream(name, name)]
     for make in (lambda: ObjectStoreSink(f"file://{tmp_path}/events"),) * 2:
         with closing(make()) as sink:
             for number, stream in enumerate(streams, 1):
