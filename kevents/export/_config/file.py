@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kevents._model.wire import printable
 from kevents.export._config.sinks import SinkConfig, read_sink
-from kevents.export._config.table_reader import KeyPath, Problems, TableReader
+from kevents.export._config.table_reader import KeyPath, TableReader
 from kevents.export._model.text import namespace_problem, shown, unknown
 from kevents.export._route.routes import CONDITIONS, ConditionError, Route, compile_matchers
 from kevents.export._source.revision_filter import parse_repeats
@@ -117,11 +117,11 @@ def parse(text: str, file: str = "configuration") -> Config:
         raise ConfigError([_syntax_error(file, str(error), text)]) from None
     except RecursionError:
         raise ConfigError([f"{file}: is nested too deeply"]) from None
-    problems = Problems()
+    problems: list[tuple[KeyPath, str]] = []
     config = _read(TableReader(table, (), problems), file)
-    if problems.found:
+    if problems:
         lines = Lines(text)
-        found = sorted(problems.found, key=lambda problem: lines.of(problem[0]))
+        found = sorted(problems, key=lambda problem: lines.of(problem[0]))
         raise ConfigError([printable(f"{file}:{lines.of(path)}: {_key(path)}{why}") for path, why in found])
     return config
 
@@ -167,7 +167,7 @@ def _source(table: TableReader) -> SourceConfig:
         table.wrong("namespaces", "names a namespace twice")
     for number, name in enumerate(config.namespaces):
         if problem := namespace_problem(name):
-            table.problems.add((*table.path, "namespaces", number), problem)
+            table.report((*table.path, "namespaces", number), problem)
     try:
         parse_repeats(config.repeats, config.event_life)
     except ValueError as error:
@@ -233,7 +233,7 @@ def _route(table: TableReader, identity: str) -> Route | None:
     try:
         return Route(to=to, all=everything, stop=stop, id=identity, **conditions) if good else None
     except ConditionError as error:
-        table.problems.add((*table.path, *error.path), error.why)
+        table.report((*table.path, *error.path), error.why)
         return None
 
 
@@ -244,14 +244,14 @@ def _is_condition(table: TableReader, key: str, value: Any) -> bool:  # noqa: AN
     try:
         return bool(list(compile_matchers({key: value})))
     except ConditionError as error:
-        table.problems.add((*table.path, *error.path), error.why)
+        table.report((*table.path, *error.path), error.why)
         return False
 
 
 def _check_routes(config: Config, top: TableReader) -> None:
     """Check that routes and sinks name each other."""
     names, routes = list(config.sinks), top.table.get("routes") or []
-    if not names and not top.problems.about(("sinks",)):
+    if not names and ("sinks",) not in dict(top.problems):
         top.wrong("sinks", 'there is none: add [sinks.out] with type = "stdout"')
     if not routes:
         top.wrong(
@@ -261,10 +261,10 @@ def _check_routes(config: Config, top: TableReader) -> None:
     for path, name in _targets(routes):
         named.add(name)
         if name not in names:
-            top.problems.add(path, unknown("sink", name, names))
+            top.report(path, unknown("sink", name, names))
     for name in names:
         if routes and name not in named:
-            top.problems.add(("sinks", name), "no route goes to it: add one, or remove the sink")
+            top.report(("sinks", name), "no route goes to it: add one, or remove the sink")
     _check_sinks(config, top)
 
 
@@ -285,10 +285,10 @@ def _check_sinks(config: Config, top: TableReader) -> None:
     for name, sink in config.sinks.items():
         if sink.needs_checkpoint and not config.checkpoints:
             why = f'a sink of type {shown(sink.type)} stores no position: add checkpoints = "state/" above all tables'
-            top.problems.add(("sinks", name), why)
+            top.report(("sinks", name), why)
         other = places.setdefault(sink.place, name) if sink.place else name
         if other != name:
-            top.problems.add(("sinks", name), f"writes to the same place as the sink {shown(other)}: choose another")
+            top.report(("sinks", name), f"writes to the same place as the sink {shown(other)}: choose another")
 
 
 # -- the line numbers of keys

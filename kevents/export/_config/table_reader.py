@@ -71,35 +71,24 @@ _NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST: Final = 10**12
 
 
-class Problems:
-    """The errors of one file: paths of keys, each with its error, value and fix."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[KeyPath, str]] = []
-
-    def add(self, path: KeyPath, why: str) -> None:
-        """Report an error, unless it is known."""
-        if (path, why) not in self.found:
-            self.found.append((path, why))
-
-    def about(self, path: KeyPath) -> bool:
-        """Whether a key has an error."""
-        return any(path == other for other, _ in self.found)
-
-
 class TableReader:
     """Reads a table: each method removes one key and checks its value, and returns the default for a wrong one."""
 
-    def __init__(self, table: dict[str, Any], path: KeyPath, problems: Problems) -> None:
+    def __init__(self, table: dict[str, Any], path: KeyPath, problems: list[tuple[KeyPath, str]]) -> None:
         self.path = path  # its place in the file
-        self.problems = problems  # collects the errors
+        self.problems = problems  # the errors of the file: paths of keys, each with its error, value and fix
         self.table = table  # the parsed table
         self._left = dict(table)
         self._known: list[str] = []
 
     def wrong(self, key: str, why: str) -> None:
         """Report an error of a key; of the table, if the key is empty."""
-        self.problems.add((*self.path, key) if key else self.path, why)
+        self.report((*self.path, key) if key else self.path, why)
+
+    def report(self, path: KeyPath, why: str) -> None:
+        """Report an error of any key of the file, unless it is known."""
+        if (path, why) not in self.problems:
+            self.problems.append((path, why))
 
     def done(self) -> None:
         """Report every key that was not read."""

@@ -26,7 +26,6 @@ _DROP_MEMORY: Final = 60.0  # seconds after the last drop until the export is re
 LONGEST_BEAT: Final = 30.0
 
 Answer = tuple[HTTPStatus, str, bytes]
-Page = Callable[[str], Answer]
 
 
 class ListenError(Exception):
@@ -118,13 +117,8 @@ class HealthServer:
     def start(self) -> HealthServer:
         """Listen, and return the server itself. Raises ListenError if the address cannot be used."""
         host, port = self._where
-        pages: dict[str, Page] = {
-            "/metrics": self._metrics,
-            "/readyz": lambda accept: _probe(self._unready()),  # noqa: ARG005
-            "/livez": lambda accept: _probe(unalive(self._exporter.statistics())),  # noqa: ARG005
-        }
         try:
-            self._server = _Server(host, port, pages)
+            self._server = _Server(host, port, self._answer)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise ListenError(f"cannot listen on {host}:{port} ({why}): use another address or port") from None
@@ -147,6 +141,15 @@ class HealthServer:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _answer(self, path: str, accept: str) -> Answer:
+        if path == "/metrics":
+            return self._metrics(accept)
+        if path == "/readyz":
+            return _probe(self._unready())
+        if path == "/livez":
+            return _probe(unalive(self._exporter.statistics()))
+        return HTTPStatus.NOT_FOUND, _TEXT, b"there are /metrics, /readyz and /livez\n"
 
     def _unready(self) -> list[str]:
         statistics, now = self._exporter.statistics(), monotonic()
@@ -182,8 +185,8 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True  # the shutdown does not wait for them
     request_queue_size = _MOST_CONNECTIONS
 
-    def __init__(self, host: str, port: int, pages: dict[str, Page]) -> None:
-        self.pages = pages
+    def __init__(self, host: str, port: int, answer: Callable[[str, str], Answer]) -> None:
+        self.answer = answer  # to a path and the header `Accept`
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._lock = threading.Lock()
         self._opened: dict[Any, float] = {}  # the sockets, with the time of their connection, oldest first
@@ -226,11 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with a page."""
-        page = self.server.pages.get(self.path.partition("?")[0])
-        if page is None:
-            status, kind, body = HTTPStatus.NOT_FOUND, _TEXT, b"there are /metrics, /readyz and /livez\n"
-        else:
-            status, kind, body = page(self.headers.get("Accept", ""))
+        status, kind, body = self.server.answer(self.path.partition("?")[0], self.headers.get("Accept", ""))
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))

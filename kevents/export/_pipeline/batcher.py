@@ -52,11 +52,11 @@ class _StreamQueue:
             self.slices[-1].position = position
         self.read = position
 
-    def due(self, limits: BatchOptions, idle: float, *, at_once: bool) -> float:
+    def due(self, limits: BatchOptions, *, at_once: bool) -> float:
         """Return when the next batch should be taken, in seconds."""
         if not self.slices:
             moved = self.read is not None and self.read != self.taken
-            return inf if not moved else self.touched if at_once else self.touched + idle
+            return inf if not moved else self.touched if at_once else self.touched + IDLE
         full = at_once or self.items >= limits.max_items or self.bytes >= limits.max_bytes
         return self.slices[0].since + (0.0 if full else limits.max_age)
 
@@ -64,10 +64,9 @@ class _StreamQueue:
 class Batcher:
     """The bounded queue of one destination, from which its batches are cut."""
 
-    def __init__(self, limits: BatchOptions, queue: QueueOptions, idle: float = IDLE) -> None:
+    def __init__(self, limits: BatchOptions, queue: QueueOptions) -> None:
         self._limits = limits  # when a batch closes
         self._queue = queue  # how many records and bytes may wait
-        self._idle = idle  # seconds after which a position that moved without records is written
         self._streams: dict[Stream, _StreamQueue] = {}
         self._flushing = False
         self._in_flight: tuple[int, int] = (0, 0)  # records, bytes
@@ -115,7 +114,7 @@ class Batcher:
         # In a full queue the oldest stream is due: the records that would fill its batch cannot be added.
         at_once = self._flushing or self.full
         for stream, queue in self._streams.items():
-            if (due := queue.due(self._limits, self._idle, at_once=at_once)) < inf:
+            if (due := queue.due(self._limits, at_once=at_once)) < inf:
                 yield due, stream
 
     def _cut(self, stream: Stream, queue: _StreamQueue, now: float) -> Batch:
