@@ -7,19 +7,9 @@ Use the smallest one that answers the question of the test:
 - :class:`APIServer` under a real client: the same over HTTP, also for ``kubectl``.
 """
 
-from kevents.testing._apiserver.server import (
-    APIError,
-    APIServer,
-    Cause,
-    Delay,
-    Fault,
-    Garbage,
-    Hang,
-    Request,
-    Reset,
-    Rule,
-    Status,
-)
+from kevents.testing._apiserver.faults import Delay, Fault, Garbage, Hang, Reset, Rule, Status
+from kevents.testing._apiserver.requests import APIError, Cause, Request
+from kevents.testing._apiserver.server import APIServer
 from kevents.testing.recorder import FakeEventsV1Recorder, FakeRecorder, RecordedEvent, Refusal
 from kevents.testing.sink import FakeClock, FakeSink, LostAnswer, SinkRequest
 

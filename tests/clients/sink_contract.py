@@ -28,7 +28,7 @@ import pytest
 from kevents import Event, EventSink, EventSource, ObjectReference, StatusError, UnavailableError
 from kevents._model.wire import clean
 from kevents.events import SeriesEvent
-from kevents.testing._apiserver.server import APIServer, Cause, Garbage, Hang, Request, Reset, Status
+from kevents.testing import APIServer, Cause, Garbage, Hang, Request, Reset, Status
 from tests.support.collector import no_collection
 from tests.support.subjects import STRATEGIC, Wire
 

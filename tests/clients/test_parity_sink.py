@@ -16,7 +16,7 @@ from kubernetes import client, config
 from tenacity import wait_none
 
 from kevents import CoreV1EventSink, DropReason, EventBroadcaster, SinkStatistics
-from kevents.testing._apiserver.server import APIServer, Cause, Fault, Garbage, Request, Reset, Status
+from kevents.testing import APIServer, Cause, Fault, Garbage, Request, Reset, Status
 
 pytestmark = pytest.mark.wire
 

@@ -27,7 +27,7 @@ from tenacity import wait_none
 
 from kevents import CoreV1EventSink, EventBroadcaster, EventSink, StatusError, UnavailableError
 from kevents.events import EventsV1EventSink
-from kevents.testing._apiserver.server import APIServer, Hang, Reset
+from kevents.testing import APIServer, Hang, Reset
 
 pytest.register_assert_rewrite("tests.clients.sink_contract")
 

@@ -18,20 +18,10 @@ from unittest.mock import Mock
 import pytest
 
 from kevents import StatusError
-from kevents.testing import LostAnswer
+from kevents.testing import APIError, APIServer, Cause, Delay, Garbage, Hang, LostAnswer, Reset, Status
 from kevents.testing._apiserver.handler import Connection
 from kevents.testing._apiserver.patch import json_fault
-from kevents.testing._apiserver.server import (
-    APIError,
-    APIServer,
-    Cause,
-    Delay,
-    Garbage,
-    Hang,
-    Reset,
-    Status,
-    kubeconfig,
-)
+from kevents.testing._apiserver.server import kubeconfig
 from tests.support.real_server import Response, send
 
 if TYPE_CHECKING:

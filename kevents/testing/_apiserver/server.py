@@ -18,19 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kevents._model.validation import how_to_install
-from kevents.testing._apiserver.faults import (
-    Delay,
-    Fault,
-    Faults,
-    Garbage,
-    Hang,
-    Reset,
-    Rule,
-    Status,
-)
+from kevents.testing._apiserver.faults import Fault, Faults, Rule
 from kevents.testing._apiserver.handler import ALL_VERBS, Handler, Listener, Users
 from kevents.testing._apiserver.kinds import Kind, Kinds
-from kevents.testing._apiserver.requests import APIError, Cause, Request, RequestLog
+from kevents.testing._apiserver.requests import Request, RequestLog
 from kevents.testing._apiserver.resources import Resources
 from kevents.testing._apiserver.storage import Backup, Store
 from kevents.testing._apiserver.watch import Watches
@@ -124,8 +115,6 @@ def kubeconfig(url: str, token: str, ca: str = "") -> str:
     }
     return json.dumps(config, indent=2) + "\n"
 
-
-__all__ = ["APIError", "APIServer", "Cause", "Delay", "Fault", "Garbage", "Hang", "Request", "Reset", "Rule", "Status"]
 
 _NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
