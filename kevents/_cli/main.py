@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
 import kevents
 from kevents._cli.api import ClusterError
@@ -16,11 +17,7 @@ from kevents._cli.record import UsageError, record, type_and_name
 from kevents._clients.client import KubeconfigError
 from kevents._model.validation import how_to_install
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import TypeAlias
-
-    Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - its only name
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - its only name
 
 _SHORTEST: Final = 3.0
 _LONGEST: Final = 60.0

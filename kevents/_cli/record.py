@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
 import re
 import sys
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TextIO
+from typing import Any, Final, NamedTuple, NoReturn, TextIO
 from urllib.parse import quote
 
 from kevents._broadcast.recorder import EventRecorder, default_host
@@ -19,9 +20,6 @@ from kevents._cli.api import Api, ClusterError, ExistsError, FailingError, Missi
 from kevents._clients.endpoint import kubeconfig
 from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents.exceptions import InvalidEventError
-
-if TYPE_CHECKING:
-    import logging
 
 _METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from kevents import events as series
 from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
@@ -19,9 +19,7 @@ from kevents._model.statistics import DropReason
 from kevents._model.wire import format_error, printable
 from kevents._runtime.log import log_line
 from kevents._runtime.reentrant import SHARED
-
-if TYPE_CHECKING:
-    from kevents.exceptions import InvalidEventError
+from kevents.exceptions import InvalidEventError
 
 __all__ = ["FakeEventsV1Recorder", "FakeRecorder", "RecordedEvent", "Refusal"]
 

@@ -10,18 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
+from kevents._broadcast.recorder import Recorder
 from kevents._cli.api import Api, ClusterError, MissingError
 from kevents._clients.client import client_from_kubeconfig
 from kevents._clients.sync import CoreV1EventSink
 from kevents._correlation.options import CorrelatorOptions
+from kevents._model.objects import AnyEventType
 from kevents.exceptions import StatusError
-
-if TYPE_CHECKING:
-    from kevents._broadcast.recorder import Recorder
-    from kevents._model.objects import AnyEventType
-    from kevents.testing import APIServer, FakeClock
+from kevents.testing import APIServer, FakeClock
 
 NAMESPACE: Final = "default"
 _EVENTS: Final = f"/api/v1/namespaces/{NAMESPACE}/events"

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 from kevents._clients.client import KubeconfigError
 from kevents._model.wire import format_error, pluralize, printable
@@ -22,7 +22,7 @@ from kevents.export._config.file import ClusterConfig, ConfigError, load
 from kevents.export._config.table_reader import KNOWN, SecretError
 from kevents.export._model.statistics import DestinationStatistics, ExportStatistics
 from kevents.export._model.types import Record
-from kevents.export._operate.build import EventFileError, build, check, client_of, place_of_sink
+from kevents.export._operate.build import EventFileError, Parts, build, check, client_of, place_of_sink
 from kevents.export._operate.filters import (
     Counts,
     OptionError,
@@ -38,9 +38,6 @@ from kevents.export._read.archive import ArchiveError, Period, Segment, segments
 from kevents.export._read.reader import REMEMBERED, Damage, Damages, read_archive
 from kevents.export._source.api import ApiReader
 from kevents.export._source.source import ClusterEventSource
-
-if TYPE_CHECKING:
-    from kevents.export._operate.build import Parts
 
 UNACKNOWLEDGED: Final = 1
 _SIGNALS: Final = ("SIGTERM", "SIGINT")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -20,9 +20,6 @@ from kevents._queue.outcome import retry_after
 from kevents.exceptions import UnavailableError
 from kevents.export._model.types import value_at
 from kevents.export._source.response_stream import GoneError, ResponseStream
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 JSON: Final = "application/json"
 

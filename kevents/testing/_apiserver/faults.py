@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from kevents.testing._apiserver.requests import Cause, Request
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-
     from typing_extensions import Self
-
-    from kevents.testing._apiserver.requests import Cause, Request
 
 _LEAST: Final = 200
 _MOST: Final = 599

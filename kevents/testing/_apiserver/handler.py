@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import ssl
 import struct
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from kevents.testing._apiserver.faults import Garbage, Hang, Reset, Status
-from kevents.testing._apiserver.kinds import negotiate, render
+from kevents.testing._apiserver.faults import Faults, Garbage, Hang, Reset, Rule, Status
+from kevents.testing._apiserver.kinds import Kinds, negotiate, render
 from kevents.testing._apiserver.requests import (
     Answer,
     APIError,
     Call,
     Cause,
     Request,
+    RequestLog,
     Stream,
     Target,
     bad_request,
@@ -30,16 +33,8 @@ from kevents.testing._apiserver.requests import (
     no_such_resource,
     status_body,
 )
-
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Iterable, Iterator
-
-    from kevents.testing._apiserver.faults import Faults, Rule
-    from kevents.testing._apiserver.kinds import Kinds
-    from kevents.testing._apiserver.requests import RequestLog
-    from kevents.testing._apiserver.resources import Resources
-    from kevents.testing._apiserver.watch import Watches
+from kevents.testing._apiserver.resources import Resources
+from kevents.testing._apiserver.watch import Watches
 
 ALL_VERBS: Final = frozenset({"*"})
 MAX_BODY: Final = 3_145_728

@@ -5,17 +5,13 @@ Objects are shown whole, as metadata only, or as the table that kubectl prints.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from kevents._model.wire import format_age, parse_time
-from kevents.testing._apiserver.requests import APIError, bad_request
+from kevents.testing._apiserver.requests import APIError, Reply, bad_request
 from kevents.testing._apiserver.schema import CORE, EVENTS, META, Struct, decode, from_view, to_view
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kevents.testing._apiserver.requests import Reply
 
 Object = dict[str, Any]
 

@@ -7,14 +7,17 @@ import binascii
 import json
 import re
 from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from kevents.testing._apiserver.kinds import Kind
 from kevents.testing._apiserver.patch import json_fault
 from kevents.testing._apiserver.requests import (
     APIError,
+    Call,
     Cause,
     bad_request,
     field_forbidden,
@@ -24,13 +27,7 @@ from kevents.testing._apiserver.requests import (
     precondition_failed,
 )
 from kevents.testing._apiserver.schema import INT64, STRING, STRING_LIST, DecodeError, Struct, decode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from kevents.testing._apiserver.kinds import Kind
-    from kevents.testing._apiserver.requests import Call
-    from kevents.testing._apiserver.storage import Item
+from kevents.testing._apiserver.storage import Item
 
 Object = dict[str, Any]
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from kevents.testing._apiserver.requests import APIError, bad_request, field_invalid, unsupported_media_type
-
-if TYPE_CHECKING:
-    from kevents.testing._apiserver.kinds import Kind
-    from kevents.testing._apiserver.requests import Request
-    from kevents.testing._apiserver.schema import DecodeError
+from kevents.testing._apiserver.kinds import Kind
+from kevents.testing._apiserver.requests import APIError, Request, bad_request, field_invalid, unsupported_media_type
+from kevents.testing._apiserver.schema import DecodeError
 
 STRATEGIC: Final = "application/strategic-merge-patch+json"
 MERGE: Final = "application/merge-patch+json"

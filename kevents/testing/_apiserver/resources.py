@@ -6,9 +6,11 @@ import base64
 import json
 import random
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from kevents._model.wire import format_time
+from kevents.testing._apiserver.kinds import Kind
 from kevents.testing._apiserver.options import (
     PRESENT,
     DeleteOptions,
@@ -53,13 +55,7 @@ from kevents.testing._apiserver.schema import (
     validate_update,
     without_zero_times,
 )
-from kevents.testing._apiserver.storage import CompactedError, ExistsError, MissingError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from kevents.testing._apiserver.kinds import Kind
-    from kevents.testing._apiserver.storage import Item, Store
+from kevents.testing._apiserver.storage import CompactedError, ExistsError, Item, MissingError, Store
 
 Object = dict[str, Any]
 

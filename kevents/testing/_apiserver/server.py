@@ -13,8 +13,10 @@ import ssl
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kevents._model.validation import how_to_install
@@ -27,9 +29,6 @@ from kevents.testing._apiserver.storage import Backup, Store
 from kevents.testing._apiserver.watch import Watches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from types import TracebackType
-
     from cryptography import x509
     from typing_extensions import Self
 

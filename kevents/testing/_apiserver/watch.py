@@ -7,19 +7,13 @@ import selectors
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
-from kevents.testing._apiserver.kinds import render_object
+from kevents.testing._apiserver.kinds import Shape, render_object
 from kevents.testing._apiserver.options import check_list, parse_int, selector
-from kevents.testing._apiserver.requests import APIError, Stream, dump, is_true, status_body
-from kevents.testing._apiserver.storage import CompactedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from kevents.testing._apiserver.kinds import Shape
-    from kevents.testing._apiserver.requests import Call
-    from kevents.testing._apiserver.storage import Change, Store, Watcher
+from kevents.testing._apiserver.requests import APIError, Call, Stream, dump, is_true, status_body
+from kevents.testing._apiserver.storage import Change, CompactedError, Store, Watcher
 
 Object = dict[str, Any]
 
