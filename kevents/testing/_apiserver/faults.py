@@ -5,13 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from kevents.testing._apiserver.requests import Cause, Request
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _LEAST: Final = 200
 _MOST: Final = 599
@@ -133,12 +129,10 @@ class Rule:
         self.forget(self)
         self.released.set()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Rule:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.remove()
 
 

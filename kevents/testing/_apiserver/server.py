@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kevents._model.validation import how_to_install
@@ -30,7 +29,6 @@ from kevents.testing._apiserver.watch import Watches
 
 if TYPE_CHECKING:
     from cryptography import x509
-    from typing_extensions import Self
 
 
 class Certificate(NamedTuple):
@@ -182,7 +180,7 @@ class APIServer:
 
     # Start and stop
 
-    def start(self) -> Self:
+    def start(self) -> APIServer:
         """Start to listen, and return the server. A stopped server keeps its port and its objects."""
         self._handler.open()
         self._listener.open()
@@ -197,12 +195,10 @@ class APIServer:
             shutil.rmtree(folder, ignore_errors=True)
         self._folders.clear()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> APIServer:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def stop_listening(self, *, disconnect: bool = True) -> None:
