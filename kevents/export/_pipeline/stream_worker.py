@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic
 from typing import Final
 
@@ -113,7 +113,6 @@ class StreamWorker:
         dead_letters: DeadLetters | None,
         log: LimitedLog,
         fail: Fail,  # called with an unexpected error, which ends the export
-        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.stream = source.stream
         self._source = source
@@ -123,7 +122,6 @@ class StreamWorker:
         self._dead_letters = dead_letters  # stores records on which a route raises; None: they are lost, and counted
         self._log = log
         self._fail = fail
-        self._clock = clock
         self._queue = BoundedQueue()
         self._has_space = threading.Event()
         self._stopping = self._abandoned = self._queueing = self._left_behind = False
@@ -132,13 +130,13 @@ class StreamWorker:
         self._counts: Counter[str] = Counter()  # those of `StreamStatistics`
         self._position: Position | None = None
         self._highest: Position | None = None
-        self._last_read = clock()
+        self._last_read = monotonic()
 
     # -- the reading thread
 
     def start(self, after: Position | None, highest: Position | None = None) -> None:
         """Start both threads."""
-        self._last_read = self._clock()
+        self._last_read = monotonic()
         self._position, self._highest = after, highest
         name = self.stream.scope or "all"
         for target, what in ((self._run_reading, "read"), (self._run_routing, "route")):
@@ -169,7 +167,7 @@ class StreamWorker:
             self._queueing = True
             self._counts.update(read=len(chunk.records), gaps=gaps)
             before, self._position = self._position, chunk.position
-            self._last_read = self._clock()
+            self._last_read = monotonic()
         taken = all(self._queue.put(piece) for piece in pieces(chunk, before))
         with self._lock:
             self._queueing = False
@@ -277,7 +275,7 @@ class StreamWorker:
         A reading thread that is still blocked in a request at `soon` is left behind: nothing can interrupt it.
         """
         for reading in self._threads[:1]:
-            reading.join(max(soon - self._clock(), 0.0))
+            reading.join(max(soon - monotonic(), 0.0))
             with self._lock:
                 self._left_behind = reading.is_alive() and not self._queueing
         if self._left_behind:
@@ -288,7 +286,7 @@ class StreamWorker:
         """Wait for both threads, except one that was left behind; False after the deadline."""
         threads = self._threads[1:] if self._left_behind else self._threads
         for thread in threads:
-            thread.join(max(deadline - self._clock(), 0.0))
+            thread.join(max(deadline - monotonic(), 0.0))
         return not any(thread.is_alive() for thread in threads)
 
     def statistics(self) -> StreamStatistics:
@@ -299,6 +297,6 @@ class StreamWorker:
                 stream=self.stream,
                 waiting=counts["read"] - counts["routed"] - counts["unrouted"] - counts["failed"],
                 position=self._position,
-                silent_for=self._clock() - self._last_read,
+                silent_for=monotonic() - self._last_read,
                 **counts,
             )

@@ -385,7 +385,7 @@ class Handler:
         try:
             return self._serve(connection, request)
         except APIError as error:
-            return json_answer(error.code, error.body(), tuple(error.headers.items()))
+            return json_answer(error.code, error.body())
 
     def _serve(self, connection: Connection, request: Request) -> Answer | Stream:
         user = self.users.of(request)

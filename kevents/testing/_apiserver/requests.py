@@ -44,7 +44,6 @@ class APIError(Exception):
         reason: The machine-readable reason. Empty if the server gives none.
         message: The text for people.
         details: `details` of the Status. None omits the key.
-        headers: Additional response headers.
         metadata: The metadata of the Status.
 
     .. versionadded:: 0.1
@@ -56,7 +55,6 @@ class APIError(Exception):
         reason: str,
         message: str,
         details: Details | None = None,
-        headers: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
@@ -64,7 +62,6 @@ class APIError(Exception):
         self.reason = reason
         self.message = message
         self.details = details
-        self.headers = dict(headers or {})
         self.metadata = dict(metadata or {})
 
     def body(self) -> dict[str, Any]:

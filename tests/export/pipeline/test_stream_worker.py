@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 
 import pytest
 from tenacity import wait_none
@@ -72,7 +73,7 @@ class Rig:
     def end(self) -> None:
         """Stop all threads and check the statistics."""
         self.worker.stop()
-        assert self.worker.join(self.worker._clock() + PATIENCE)
+        assert self.worker.join(monotonic() + PATIENCE)
         for worker in self.workers.values():
             worker.flush_now()
             worker.stop()
