@@ -47,26 +47,21 @@ class Order:
     start is added. A server whose resourceVersions are no numbers gets numbers from the wall clock.
     """
 
-    __slots__ = ("_base", "_highest", "_last")
+    __slots__ = ("_base", "_highest", "last")
 
     def __init__(self, last: int = 0, highest: int = 0) -> None:
         self._highest = max(last, highest)  # the highest number that any destination has committed
         self._base = self._highest // AGE * AGE
-        self._last = max(last, self._base)  # the number of the stream's position; 0 without one
-
-    @property
-    def last(self) -> int:
-        """The number up to which the stream has been read."""
-        return self._last
+        self.last = max(last, self._base)  # the number up to which the stream has been read; 0 without a position
 
     def is_reset(self, number: int) -> bool:
         """True if a list of this resourceVersion is older than what has been read or committed."""
-        return self._base + number < max(self._last, self._highest)
+        return self._base + number < max(self.last, self._highest)
 
     def reset(self) -> int:
         """Start a new age and return its first number."""
-        self._base = (max(self._last, self._highest) // AGE + 1) * AGE
-        self._last = self._base
+        self._base = (max(self.last, self._highest) // AGE + 1) * AGE
+        self.last = self._base
         return self._base
 
     def place(self, number: int) -> int:
@@ -75,11 +70,11 @@ class Order:
 
     def invent(self, now: int) -> int:
         """Return the next number for a server without numbers, from the wall clock in nanoseconds."""
-        return max(self._last + 1, self._base + now)
+        return max(self.last + 1, self._base + now)
 
     def advance(self, to: int) -> None:
         """Set the last number; a lower one is ignored."""
-        self._last = max(self._last, to)
+        self.last = max(self.last, to)
 
 
 # -- JSON -----------------------------------------------------------------------------------------------------------

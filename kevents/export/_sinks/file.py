@@ -31,6 +31,7 @@ from kevents.export._sinks.segments import (
     lock_folder,
     make_folder,
     open_file,
+    order_of,
     replace,
     sync_folder,
     unwritten,
@@ -212,8 +213,8 @@ class SegmentFolder:
         forms = {f"{OPEN}{form.suffix}": form for form in (Plain(), Gzip())}
         parts = [part for part in self._folder.glob(f"{_DAYS}/{OPEN}.*") if part.name in forms]
         found = [(scan_segment(part, forms[part.name]), part) for part in parts]
-        for content, part in sorted(found, key=lambda each: _order(each[0].last)):
-            is_newest = _order(content.last) == max(_order(each.last) for each, _ in found)
+        for content, part in sorted(found, key=lambda each: order_of(each[0].last)):
+            is_newest = order_of(content.last) == max(order_of(each.last) for each, _ in found)
             self._unsynced.add(part.parent)
             self._cut(part, content.end)
             if content.damaged:
@@ -227,7 +228,7 @@ class SegmentFolder:
                 replace(self._part, data)
                 self._size = len(data)
                 part.unlink()
-            if content.last and _order(content.last) >= _order(self._last):
+            if content.last and order_of(content.last) >= order_of(self._last):
                 self._last = content.last
 
     def _cut(self, part: Path, end: int) -> None:
@@ -321,10 +322,6 @@ class SegmentFolder:
             for day in self._folder.glob(_DAYS):
                 if self._part is not None and day != self._part.parent and not any(day.iterdir()):
                     day.rmdir()
-
-
-def _order(header: BatchHeader | None) -> tuple[int, int]:
-    return (header.position.rv, header.position.time) if header else (-1, -1)
 
 
 class Writable(Protocol):

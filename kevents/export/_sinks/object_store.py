@@ -29,6 +29,7 @@ from kevents.export._sinks.segments import (
     format_of,
     header_of,
     is_position_line,
+    order_of,
     unwritten,
 )
 
@@ -158,10 +159,7 @@ class ObjectStoreSink:
 
     def _last(self, stream: Stream) -> BatchHeader | None:
         if stream not in self._headers:
-            found = [self._newest_object(stream), self._position_object(stream)]
-            known = [header for header in found if header is not None]
-            key = lambda header: (header.position.rv, header.position.time)  # noqa: E731
-            self._headers[stream] = max(known, key=key, default=None)
+            self._headers[stream] = max(self._newest_object(stream), self._position_object(stream), key=order_of)
         return self._headers[stream]
 
     def _newest_object(self, stream: Stream) -> BatchHeader | None:

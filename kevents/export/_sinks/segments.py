@@ -226,6 +226,11 @@ class BatchHeader:
 _NUMBERS: Final = ("first", "records", "oldest", "newest")
 
 
+def order_of(header: BatchHeader | None) -> tuple[int, int]:
+    """Return a key by which the newest batch is the greatest."""
+    return (header.position.rv, header.position.time) if header else (-1, -1)
+
+
 CompleteBatch: TypeAlias = tuple[BatchHeader | None, int]
 """The header of a complete batch, None for a gzip member that kevents did not write; and the offset after the batch."""
 

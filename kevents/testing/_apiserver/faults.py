@@ -142,15 +142,10 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._rules: tuple[Rule, ...] = ()
-        self._closed = False
+        self.closed = False  # while the server stops, and then requests that were delayed are not served
 
     def __bool__(self) -> bool:
         return bool(self._rules)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the server is stopping: requests that were delayed are not served."""
-        return self._closed
 
     def add(
         self, fault: Fault | int, times: int | None, method: str | None, path: str | None, when: Matcher | None
@@ -176,7 +171,7 @@ class Faults:
         rule = Rule(chosen, matches, times, self._forget)
         with self._lock:
             self._rules = (*self._rules, rule)
-            if self._closed:
+            if self.closed:
                 rule.released.set()
         return rule
 
@@ -192,14 +187,14 @@ class Faults:
     def open(self) -> None:
         """Let rules delay and hang requests again."""
         with self._lock:
-            self._closed = False
+            self.closed = False
             for rule in self._rules:
                 rule.released.clear()
 
     def close(self) -> None:
         """Release all requests that are delayed or hang, also those to come."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             for rule in self._rules:
                 rule.released.set()
 
