@@ -10,13 +10,11 @@ from itertools import chain
 from operator import itemgetter
 from typing import IO, Any, Final
 
-import msgspec
-
 from kevents.export._model.position import AGE, Order, number_of
 from kevents.export._model.types import Position
 from kevents.export._source.api import ListWatch
-from kevents.export._source.response_stream import Page, TooLargeError, decode_page
-from kevents.export._source.revision_filter import EventHeader, RevisionFilter
+from kevents.export._source.response_stream import Page, TooLargeError, decode_event, decode_page
+from kevents.export._source.revision_filter import RevisionFilter
 
 PAGE: Final = 500
 EXPIRED: Final = "expired"
@@ -25,7 +23,6 @@ RESET: Final = "reset"
 _ITEM_OVERHEAD: Final = 120
 """Bytes that an item takes in memory besides its own."""
 
-_HEADER: Final = msgspec.json.Decoder(EventHeader)
 
 Item = tuple[int, bytes]
 
@@ -122,16 +119,17 @@ def collect(
     for page in chain((first,), pages):
         for raw in page.items or ():
             items += 1
-            try:
-                number = revisions.sift(_HEADER.decode(raw))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            item = bytes(raw)
+            event = decode_event(item)
+            if event is None:
                 unreadable += 1
                 continue
+            number = revisions.sift(event)
             if number is None:
                 reaches_back = True
                 continue
             lowest = number if lowest is None or number < lowest else lowest
-            backlog.add(number, bytes(raw))
+            backlog.add(number, item)
     return ListResult(version, items, reaches_back, lowest, unreadable)
 
 

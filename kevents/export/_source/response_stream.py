@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 import msgspec
 
@@ -84,6 +84,20 @@ def decode_page(body: bytes) -> Page:
     return page
 
 
+def decode_event(data: bytes) -> dict[str, Any] | None:
+    """Decode an item of a list; None if it is no event."""
+    try:
+        event = decode(_OBJECT, data)
+    except _FAILURES:
+        return None
+    return event if _is_event(event) else None
+
+
+def _is_event(value: object) -> TypeGuard[dict[str, Any]]:
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    return isinstance(metadata, dict) and isinstance(metadata.get("resourceVersion", ""), str)
+
+
 class WatchDecoder:
     """Decodes one watch."""
 
@@ -121,12 +135,11 @@ class WatchDecoder:
         if verb == "ERROR":
             self.error = _error_of(event)
             return None
-        metadata = event.get("metadata") if isinstance(event, dict) else None
-        version = metadata.get("resourceVersion", "") if isinstance(metadata, dict) else None
-        if not isinstance(event, dict) or not isinstance(version, str):
+        if not _is_event(event):
             self.unreadable += 1
             return None
         self.events += 1
+        version = event["metadata"].get("resourceVersion", "")
         record = self._revisions.watched(verb, event, now, read_at) if verb in _CHANGES else None
         if version:
             self.version = version

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
 from cachetools import LRUCache
 
 from kevents._model.wire import format_time
@@ -122,39 +121,6 @@ _CLOCK_SKEW: Final = 60_000_000_000
 """Nanoseconds by which the clocks of this machine and the API server may differ without a wrong decision."""
 
 
-class Series(msgspec.Struct):
-    """The decoded part of a series."""
-
-    count: int | None = None
-
-
-class Metadata(msgspec.Struct):
-    """The decoded part of an event's metadata."""
-
-    name: str = ""
-    namespace: str = ""
-    resourceVersion: str = ""  # noqa: N815 - the API's name
-
-
-class EventHeader(msgspec.Struct):
-    """The part of a listed event that is decoded before its turn."""
-
-    metadata: Metadata
-    count: int | None = None
-    series: Series | None = None
-
-    @property
-    def key(self) -> str:
-        """Its namespace and name."""
-        return f"{self.metadata.namespace}/{self.metadata.name}"
-
-    @property
-    def occurrences(self) -> int:
-        """The number of occurrences."""
-        counts = (self.series.count if self.series else None, self.count)
-        return next((count for count in counts if count is not None and count > 0), 1)
-
-
 class LastCounts(LRUCache[str, int]):
     """The last count of each event, by namespace and name; the least recently seen are forgotten."""
 
@@ -209,15 +175,16 @@ class RevisionFilter:
         self._after = after
         self._complete = after is None  # True if an event that is not in `counts` must be new
 
-    def sift(self, header: EventHeader) -> int | None:
+    def sift(self, event: dict[str, Any]) -> int | None:
         """Return the number of a listed event; None if it has been read, and then store its count."""
-        number = number_of(header.metadata.resourceVersion)
+        metadata = event["metadata"]
+        number = number_of(metadata.get("resourceVersion", ""))
         if number is None:
             return self.order.last + 1
         rv = self.order.place(number)
         if rv > self.order.last:
             return rv
-        self.counts.note(header.key, header.occurrences)
+        self.counts.note(key_of(metadata), count_of(event))
         return None
 
     def listed(self, event: dict[str, Any], now: int, read_at: float) -> Record | None:

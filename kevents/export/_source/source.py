@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
 from time import monotonic, sleep, time_ns
-from typing import Any, Final, Literal, TypeVar
-
-import msgspec
+from typing import Final, Literal, TypeVar
 
 from kevents._model.validation import require_count, require_positive
 from kevents._model.wire import format_error
@@ -33,14 +31,13 @@ from kevents.export._model.text import namespace_problem
 from kevents.export._model.types import Chunk, Position, Record, Stream, gap_record
 from kevents.export._source.api import ApiReader, ListWatch, NoAnswerError, events_path
 from kevents.export._source.listing import PAGE, Backlog, ListResult, collect, end_of_gap, is_reset, why_gap
-from kevents.export._source.response_stream import GoneError, ResponseStream, WatchDecoder, decode_page
+from kevents.export._source.response_stream import GoneError, ResponseStream, WatchDecoder, decode_event, decode_page
 from kevents.export._source.revision_filter import Repeats, RevisionFilter, Window, parse_repeats
 
 _T = TypeVar("_T")
 
 Start = Literal["resume", "now", "all"]
 
-_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 _REFUSALS: Final = (StatusError, UnavailableError)
 _SHORT_WATCH: Final = 1.0
 """A watch that ends empty within 1 s is treated as 410 Gone."""
@@ -236,12 +233,8 @@ class EventStream:
             yield self._chunk(records, time)
 
     def _listed(self, item: bytes, read_at: float) -> Record | None:
-        try:
-            event = _DECODER.decode(item)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self._count_unreadable(1)
-            return None
-        return self._revisions.listed(event, self._options.clock(), read_at)
+        event = decode_event(item)
+        return None if event is None else self._revisions.listed(event, self._options.clock(), read_at)
 
     def _gap(self, listed: ListResult) -> Record | None:
         """The gap record, if events may be missing between the position and a list."""

@@ -11,11 +11,8 @@ from kevents.export import Position, Record, Stream
 from kevents.export._model.position import AGE
 from kevents.export._source import revision_filter as _revision_filter
 from kevents.export._source.revision_filter import (
-    EventHeader,
     LastCounts,
-    Metadata,
     RevisionFilter,
-    Series,
 )
 
 STREAM = Stream("c-1")
@@ -71,23 +68,9 @@ class TestRevisionFilter:
     def test_sift(self) -> None:
         """Listed revisions above the position are delivered. The counts of the others are the baseline."""
         revisions = RevisionFilter(STREAM, Position(STREAM, 70, NOW))
-        heads = [EventHeader(Metadata("a", "prod", "60"), 4), EventHeader(Metadata("b", "prod", "71"), 1)]
-        assert [revisions.sift(head) for head in heads] == [None, 71]
+        listed = [event("a", "60", count=4), event("b", "71")]
+        assert [revisions.sift(each) for each in listed] == [None, 71]
         assert told([revisions.watched("MODIFIED", event("a", "72", count=6), NOW, 0.0)]) == [("prod/a:72", 72, 2)]
-
-    @pytest.mark.parametrize(
-        ("head", "occurrences"),
-        [
-            (EventHeader(Metadata(), 4), 4),
-            (EventHeader(Metadata(), 4, Series(7)), 7),
-            (EventHeader(Metadata(), None, Series(None)), 1),
-            (EventHeader(Metadata(), 0), 1),
-        ],
-        ids=str,
-    )
-    def test_occurrences(self, head: EventHeader, occurrences: int) -> None:
-        """Occurrences come from the series, then from the count, and are at least 1."""
-        assert occurrences == head.occurrences
 
     @pytest.mark.parametrize(
         ("created", "delta"),
