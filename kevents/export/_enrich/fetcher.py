@@ -39,6 +39,7 @@ from kevents.export._enrich.discovery import (
     unwanted,
 )
 from kevents.export._model.options import Backoff
+from kevents.export._model.types import value_at
 from kevents.export._source.api import JSON, Answer, ApiReader, NoAnswerError
 
 LIST_FROM: Final = 4
@@ -100,13 +101,6 @@ class _RefusedError(Exception):
     def __init__(self, outcome: Refusal) -> None:
         super().__init__()
         self.outcome = outcome
-
-
-class _Status(msgspec.Struct):
-    class Details(msgspec.Struct):
-        name: str = ""
-
-    details: Details | None = None
 
 
 class RateLimiter:
@@ -575,10 +569,10 @@ class Fetcher:
     def _missing(self, resource: Resource, body: bytes) -> Outcome:
         """The outcome of a 404: either the object does not exist, or its kind."""
         try:
-            details = msgspec.json.decode(body, type=_Status).details
+            name = value_at(msgspec.json.decode(body), "details", "name")
         except (msgspec.DecodeError, UnicodeDecodeError):
-            details = None  # a page of text: the path is not served
-        if details is not None and details.name:
+            name = None  # a page of text: the path is not served
+        if name:
             self._negative.allow(resource.full_name)
             return Refusal.GONE
         with self._lock:

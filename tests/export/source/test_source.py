@@ -644,6 +644,15 @@ class TestFaults:
         assert stream.statistics().unreadable == 2
         assert "1 of the events of all namespaces cannot be read" in caplog.text
 
+    def test_an_odd_count(self, api_server: APIServer) -> None:
+        """A listed event whose count is no number is delivered, as one of a watch is."""
+        body = b'{"metadata":{"resourceVersion":"70"},"items":[{"metadata":{"resourceVersion":"60"},"count":"many"}]}'
+        api_server.fail(Garbage(body, after_processing=False), times=1, when=is_list)
+        (stream,) = source(api_server).open()
+        with Reading(stream) as reading:
+            reading.wait_for(1)
+        assert (reading.ids[0], stream.statistics().unreadable) == ("/:60", 0)
+
     def test_a_deep_event(self, api_server: APIServer) -> None:
         """A deeply nested event is delivered and does not block the others."""
         deep = (
