@@ -164,7 +164,14 @@ class FakeSink(ProcessBound):
 
     def _call(self, verb: str, namespace: str, name: str, body: Json) -> None:
         raw = json.dumps(body).encode()
-        request = self._begin(verb, namespace, name, json.loads(raw))
+        with self._changed:
+            request = SinkRequest(len(self._requests) + 1, verb, namespace, name, json.loads(raw))
+            self._requests.append(request)
+            self._under_way[namespace, name] += 1
+            self._most_at_once = max(self._most_at_once, self._under_way.total())
+            if self._under_way[namespace, name] > 1:
+                self._violations.append(request)
+            self._changed.notify_all()
         error: BaseException | None = None
         try:
             self._released.wait()
@@ -173,18 +180,10 @@ class FakeSink(ProcessBound):
             error = raised
             raise
         finally:
-            self._end(replace(request, done=True, error=error))
-
-    def _begin(self, verb: str, namespace: str, name: str, body: Json) -> SinkRequest:
-        with self._changed:
-            request = SinkRequest(len(self._requests) + 1, verb, namespace, name, body)
-            self._requests.append(request)
-            self._under_way[namespace, name] += 1
-            self._most_at_once = max(self._most_at_once, self._under_way.total())
-            if self._under_way[namespace, name] > 1:
-                self._violations.append(request)
-            self._changed.notify_all()
-            return request
+            with self._changed:
+                self._requests[request.number - 1] = replace(request, done=True, error=error)
+                self._under_way[namespace, name] -= 1
+                self._changed.notify_all()
 
     def _meet(self, request: SinkRequest, raw: bytes) -> None:
         if request in self.violations:
@@ -208,12 +207,6 @@ class FakeSink(ProcessBound):
             causes = (error.details or {}).get("causes", ())
             reasons = [cause["reason"] for cause in causes]
             raise StatusError(error.code, error.reason, str(error), reasons) from None
-
-    def _end(self, request: SinkRequest) -> None:
-        with self._changed:
-            self._requests[request.number - 1] = request
-            self._under_way[request.namespace, request.name] -= 1
-            self._changed.notify_all()
 
     def _add_namespace(self, name: str) -> None:
         self._resources.insert(self._namespace, "", {"metadata": {"name": name}})

@@ -340,10 +340,11 @@ class Resources:
         if kind.bucket == "namespaces." and not self._finalize:
             if call.name in _SYSTEM_NAMESPACES:
                 raise forbidden("namespaces", "", call.name, "this namespace may not be deleted")
-            return Reply(kind, 200, (self.terminate(call.name, dry_run=options.dry_run),))
+            return Reply(kind, 200, (self.mark_deleted(kind, "", call.name, dry_run=options.dry_run),))
         options.check(call, metadata)
         if metadata.get("finalizers"):
-            return Reply(kind, 200, (self._mark_deleted(kind, metadata, dry_run=options.dry_run),))
+            made = self.mark_deleted(kind, call.namespace, call.name, dry_run=options.dry_run)
+            return Reply(kind, 200, (made,))
         if not options.dry_run:
             self.remove(kind, call.namespace, call.name)
         if kind.bucket == "pods.":
@@ -356,39 +357,39 @@ class Resources:
         dry_run = DeleteOptions.of(call).dry_run
         reply = self._list(call)
         for metadata in () if dry_run else [stored["metadata"] for stored in reply.objects]:
+            where = metadata.get("namespace", ""), metadata["name"]
             if metadata.get("finalizers"):
-                self._mark_deleted(call.kind, metadata, dry_run=False)
+                self.mark_deleted(call.kind, *where)
             else:
-                self.store.delete(call.kind.bucket, metadata.get("namespace", ""), metadata["name"])
+                self.store.delete(call.kind.bucket, *where)
         return reply
 
-    def _mark_deleted(self, kind: Kind, found: Object, *, dry_run: bool) -> Object:
-        def marked(old: Object) -> Object:
-            if "deletionTimestamp" in old["metadata"]:
-                return old
-            marks: Object = {"deletionTimestamp": format_time(self.store.clock()), "deletionGracePeriodSeconds": 0}
-            if "generation" in old["metadata"]:
-                marks["generation"] = old["metadata"]["generation"] + 1
-            return {**old, "metadata": _ordered({**old["metadata"], **marks})}
+    def mark_deleted(self, kind: Kind, namespace: str, name: str, *, dry_run: bool = False) -> Object:
+        """Mark an object as one that is being deleted, if it is not yet; a namespace becomes `Terminating`.
 
-        return self.store.modify(kind.bucket, found.get("namespace", ""), found["name"], marked, dry_run=dry_run)
+        Raises:
+            MissingError: There is no such object.
+        """
+
+        def marked(old: Object) -> Object:
+            metadata = old["metadata"]
+            if "deletionTimestamp" in metadata:
+                return old
+            marks: Object = {"deletionTimestamp": format_time(self.store.clock())}
+            if kind.bucket == "namespaces.":
+                return {**old, "metadata": _ordered({**metadata, **marks}), "status": {"phase": "Terminating"}}
+            marks["deletionGracePeriodSeconds"] = 0
+            if "generation" in metadata:
+                marks["generation"] = metadata["generation"] + 1
+            return {**old, "metadata": _ordered({**metadata, **marks})}
+
+        return self.store.modify(kind.bucket, namespace, name, marked, dry_run=dry_run)
 
     def remove(self, kind: Kind, namespace: str, name: str) -> None:
         """Remove an object, and with a namespace its content. Raises MissingError if there is no such object."""
         self.store.delete(kind.bucket, namespace, name)
         if kind.bucket == "namespaces.":
             self.store.empty(name)
-
-    def terminate(self, name: str, *, dry_run: bool = False) -> Object:
-        """Make a namespace `Terminating`, if it is not yet. Raises MissingError if there is no such namespace."""
-
-        def terminating(old: Object) -> Object:
-            if "deletionTimestamp" in old["metadata"]:
-                return old
-            metadata = {**old["metadata"], "deletionTimestamp": format_time(self.store.clock())}
-            return {**old, "metadata": _ordered(metadata), "status": {"phase": "Terminating"}}
-
-        return self.store.modify("namespaces.", "", name, terminating, dry_run=dry_run)
 
 
 def _ordered(metadata: Object) -> Object:

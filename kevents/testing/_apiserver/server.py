@@ -347,7 +347,7 @@ class APIServer:
 
     def terminate_namespace(self, name: str) -> None:
         """Make a namespace `Terminating`: creates in it are refused."""
-        self._resources.terminate(name)
+        self._resources.mark_deleted(self._kind("v1", "namespaces"), "", name)
 
     def remove_namespace(self, name: str) -> None:
         """Remove a namespace and its objects."""
