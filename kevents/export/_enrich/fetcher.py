@@ -369,10 +369,7 @@ class Fetcher:
     def _discover(self, path: str, deadline: float) -> None:
         self._wait_for_turn(deadline)
         answer = self._request(path, JSON, "discover", path, deadline)
-        if answer.status in (_UNAUTHORIZED, _TOO_MANY):
-            self._hold(answer)
-            raise _RefusedError(Refusal.LATE)
-        if answer.status not in (_OK, _FORBIDDEN, _NOT_FOUND):  # the server of one group may be down
+        if answer.status not in (_OK, _FORBIDDEN, _NOT_FOUND):
             self._negative.fail(path, self._clock())
             return
         with self._lock:
@@ -405,7 +402,11 @@ class Fetcher:
             raise _RefusedError(Refusal.LATE)
 
     def _request(self, path: str, accept: str, verb: str, what: str, deadline: float) -> Answer:
-        """Make one request; after no answer, `what` (a kind or a discovery path) is not asked for during a pause."""
+        """Make one request and return the answer, 200 or most of 4xx. Raises _RefusedError.
+
+        After no answer or a 5xx, `what` (a kind or a discovery path) is not asked for during a pause: the server of one
+        group may be down. After 401 and 429, nothing is asked for.
+        """
         timeout = min(max(deadline - self._clock(), self._shortest), self._timeout)
         self.count(verb)
         try:
@@ -419,6 +420,12 @@ class Fetcher:
             raise _RefusedError(Refusal.LATE) from None
         with self._lock:
             self._outage.reset()
+        if answer.status in (_UNAUTHORIZED, _TOO_MANY):
+            self._hold(answer)
+            raise _RefusedError(Refusal.LATE)
+        if answer.status != _OK and not 400 <= answer.status < 500:  # noqa: PLR2004
+            self._negative.fail(what, self._clock())
+            raise _RefusedError(Refusal.UNKNOWN)
         return answer
 
     def _hold(self, answer: Answer | None) -> None:
@@ -512,12 +519,6 @@ class Fetcher:
                 return (read_rows if node else read_metadata_list)(answer.body, self._unwanted)
             except ValueError as error:
                 why = format_error(error)
-        elif answer.status in (_UNAUTHORIZED, _TOO_MANY):
-            self._hold(answer)
-            return None
-        elif not 400 <= answer.status < 500:  # noqa: PLR2004
-            self._negative.fail(_list_of(resource), self._clock())
-            return None
         if not token:  # else the list expired between two pages
             self._negative.forbid(_list_of(resource), namespace, self._clock())
             rule = f'apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["get", "list"]'
@@ -559,12 +560,7 @@ class Fetcher:
         if answer.status in (_NO_METHOD, _NO_FORM):
             self._suspend(resource, f"the server says {answer.status}")
             return Refusal.UNKNOWN
-        if answer.status in (_UNAUTHORIZED, _TOO_MANY):
-            self._hold(answer)
-            return Refusal.LATE
-        if not 400 <= answer.status < 500:  # noqa: PLR2004 - a 4xx may be due to the author of one event
-            self._negative.fail(name, now)
-        return Refusal.UNKNOWN
+        return Refusal.UNKNOWN  # another 4xx may be due to the author of one event
 
     def _missing(self, resource: Resource, body: bytes) -> Outcome:
         """The outcome of a 404: either the object does not exist, or its kind."""
