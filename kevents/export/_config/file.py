@@ -303,8 +303,6 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))")
-_ESCAPED: Final = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b"}
 _PARSER: Final = re.compile(r"(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
 
@@ -364,11 +362,15 @@ class Lines:
         self._value(path)
 
     def _key(self, end: str) -> list[str]:
-        parts = []
-        while (word := self._tokens[self._next][0]) != end:
-            if word != ".":
-                parts.append(_unquoted(word))
+        """Read a dotted key, and return its parts."""
+        start = self._next
+        while self._tokens[self._next][0] != end:
             self._next += 1
+        key = "".join(word for word, _ in self._tokens[start : self._next])
+        parts, found = [], tomllib.loads(f"{key} = 0")
+        while isinstance(found, dict):
+            [(part, found)] = found.items()
+            parts.append(part)
         return parts
 
     def _value(self, path: KeyPath) -> None:
@@ -400,17 +402,3 @@ def _tokens(text: str) -> list[tuple[str, int]]:
             tokens.append((match[0], line))
         line += match[0].count("\n")
     return [*tokens, ("\n", line)]
-
-
-def _unquoted(word: str) -> str:
-    if word[0] == "'":
-        return word[1:-1]
-    if word[0] == '"':
-        return _ESCAPE.sub(_unescaped, word[1:-1])
-    return word
-
-
-def _unescaped(match: re.Match[str]) -> str:
-    if code := match[1] or match[2]:
-        return chr(int(code, 16))
-    return _ESCAPED.get(match[3], match[3])
