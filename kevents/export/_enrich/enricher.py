@@ -17,8 +17,8 @@ from kevents._model.validation import require_count, require_positive
 from kevents._model.wire import format_error, pluralize
 from kevents._runtime.log import LimitedLog
 from kevents.export._enrich.cache import FORBIDDEN, LIVE, REPLACED, SKIPPED, STATES, Cache, Entry
-from kevents.export._enrich.discovery import LAST_APPLIED, Reference
-from kevents.export._enrich.fetcher import Fetcher
+from kevents.export._enrich.discovery import LAST_APPLIED, Reference, unwanted
+from kevents.export._enrich.fetcher import Fetcher, RateLimiter
 from kevents.export._enrich.services import ServiceIndex, SliceWatch
 from kevents.export._model.types import Record, Stream
 from kevents.export._source.api import ApiReader
@@ -199,15 +199,8 @@ class Enricher:
         self._log = LimitedLog()
         self._clock = clock
         self._reader = ApiReader(api)
-        self._fetcher = Fetcher(
-            self._reader,
-            qps=qps,
-            burst=burst,
-            timeout=wait,
-            drop_annotations=drop_annotations,
-            log=self._log,
-            clock=clock,
-        )
+        limiter = RateLimiter(qps, burst)
+        self._fetcher = Fetcher(self._reader, limiter, wait, unwanted(drop_annotations), self._log, clock)
         size = max(cache_size, 1)
         self._objects = Cache(size)
         self._owners = Cache(size, _OWNER_LIFE) if top_owner else None

@@ -7,6 +7,7 @@ objects by one GET each, more by one LIST. So the longer requests wait, the more
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +37,6 @@ from kevents.export._enrich.discovery import (
     read_metadata_list,
     read_row,
     read_rows,
-    unwanted,
 )
 from kevents.export._model.options import Backoff
 from kevents.export._model.types import value_at
@@ -200,11 +200,9 @@ class Fetcher:
     def __init__(
         self,
         reader: ApiReader,
-        *,
-        qps: float,  # requests a second, with discovery
-        burst: int,  # requests at once after a pause
+        limiter: RateLimiter,  # of all requests, with those of discovery
         timeout: float,  # the longest time for one request, in seconds; at most 5
-        drop_annotations: Iterable[str],  # the annotations that are dropped
+        unwanted: re.Pattern[str],  # the annotations that are dropped
         log: LimitedLog,
         clock: Callable[[], float],  # the monotonic clock in seconds
     ) -> None:
@@ -212,14 +210,14 @@ class Fetcher:
         self._reader = reader
         self._timeout = min(timeout, _MAX_TIMEOUT)
         self._shortest = min(_SHORTEST, timeout * _SHORTEST_SHARE)  # a request with less time is useless
-        self._unwanted = unwanted(drop_annotations)
+        self._unwanted = unwanted
         self._log = log
         self._closed = threading.Event()
         self._lock = threading.Lock()  # guards what follows; never held while waiting
         self._waiting: dict[Group, dict[str, list[Flight]]] = {}  # by name
         self._jobs: deque[Group] = deque()
         self._workers = 0
-        self._limiter = RateLimiter(qps, burst)
+        self._limiter = limiter
         self._discovery = Discovery()
         self._discovering: dict[str, threading.Event] = {}  # paths that a worker is reading
         self._negative = NegativeCache()
