@@ -95,7 +95,7 @@ def time_of(event: Body) -> str:
         or event.get("lastTimestamp")
         or event.get("eventTime")
         or event.get("firstTimestamp")
-        or event["metadata"].get("creationTimestamp")
+        or value_at(event, "metadata", "creationTimestamp")
     )
     return str(found or "")
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final, TextIO
 from unicodedata import combining, east_asian_width
 
 from kevents._model.wire import format_age, format_time, parse_time, printable
-from kevents.export._model.types import Chunk, Record, time_of
+from kevents.export._model.types import Chunk, Record, time_of, value_at
 from kevents.export._pipeline.stream_worker import BoundedQueue
 from kevents.export._route.routes import Router, is_gap
 from kevents.export._source.source import EventStream
@@ -83,7 +83,7 @@ class Columns:
     def line(self, body: Mapping[str, Any]) -> str:
         """A record's row, without a line break. Control characters are escaped."""
         if is_gap(body):
-            return self._styled([(self._safe(_gap(_table(body["kevents"]))), "bad")])
+            return self._styled([(self._safe(_gap(body)), "bad")])
         style_of = _NORMAL if body.get("type") == "Normal" else _WARNING
         cells = []
         for head, read in self._readers:
@@ -162,50 +162,34 @@ def display_width(text: str) -> int:
     return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
 
 
-def _gap(envelope: Mapping[str, Any]) -> str:
-    gap = _table(envelope.get("gap"))
-    where = f" in {gap['scope']}" if gap.get("scope") else ""
-    return (
-        f"gap: events{where} between {gap.get('from', '?')} and {gap.get('until', '?')} may be missing "
-        f"({gap.get('why', 'unknown')})"
-    )
-
-
-def _table(value: object) -> dict[str, Any]:
-    """The value, or an empty table if it is something else."""
-    return value if isinstance(value, dict) else {}
-
-
-def _last_seen(body: Mapping[str, Any]) -> object:
-    own = _table(body.get("kevents")).get("time")
-    return own or time_of({**body, "metadata": _table(body.get("metadata")), "series": _table(body.get("series"))})
+def _gap(body: Mapping[str, Any]) -> str:
+    scope, begin, end, why = (value_at(body, "kevents", "gap", key) for key in ("scope", "from", "until", "why"))
+    where = f" in {scope}" if scope else ""
+    return f"gap: events{where} between {begin or '?'} and {end or '?'} may be missing ({why or 'unknown'})"
 
 
 def _object(body: Mapping[str, Any]) -> str:
-    about = _table(body.get("involvedObject"))
-    return f"{str(about.get('kind') or '').lower()}/{about.get('name') or ''}"
+    kind, name = value_at(body, "involvedObject", "kind"), value_at(body, "involvedObject", "name")
+    return f"{str(kind or '').lower()}/{name or ''}"
 
 
 def _source(body: Mapping[str, Any]) -> str:
-    source = _table(body.get("source"))
-    reporter = source.get("component") or body.get("reportingComponent") or ""
-    host = source.get("host") or body.get("reportingInstance") or ""
+    reporter = value_at(body, "source", "component") or body.get("reportingComponent") or ""
+    host = value_at(body, "source", "host") or body.get("reportingInstance") or ""
     return f"{reporter}, {host}" if host else str(reporter)
 
 
 _CELLS: Final[Mapping[str, Callable[[Mapping[str, Any]], object]]] = {
-    "NAMESPACE": lambda body: (
-        _table(body.get("metadata")).get("namespace") or _table(body.get("involvedObject")).get("namespace")
-    ),
-    "LAST SEEN": _last_seen,
+    "NAMESPACE": lambda body: value_at(body, "metadata", "namespace") or value_at(body, "involvedObject", "namespace"),
+    "LAST SEEN": lambda body: value_at(body, "kevents", "time") or time_of(dict(body)),
     "TYPE": lambda body: body.get("type"),
     "REASON": lambda body: body.get("reason"),
     "OBJECT": _object,
-    "SUBOBJECT": lambda body: _table(body.get("involvedObject")).get("fieldPath"),
+    "SUBOBJECT": lambda body: value_at(body, "involvedObject", "fieldPath"),
     "SOURCE": _source,
     "FIRST SEEN": lambda body: body.get("firstTimestamp") or body.get("eventTime"),
-    "COUNT": lambda body: _table(body.get("series")).get("count") or body.get("count"),
-    "NAME": lambda body: _table(body.get("metadata")).get("name"),
+    "COUNT": lambda body: value_at(body, "series", "count") or body.get("count"),
+    "NAME": lambda body: value_at(body, "metadata", "name"),
     "MESSAGE": lambda body: str(body.get("message") or "").strip(),
 }
 _NORMAL: Final = {**dict.fromkeys(_CELLS, ""), "OBJECT": "about", "LAST SEEN": "dim", "FIRST SEEN": "dim"}
@@ -304,4 +288,4 @@ def as_lines(stream: TextIO, line: Callable[[Mapping[str, Any]], str], head: str
 
 def name_of(body: Mapping[str, Any]) -> str:
     """The name of an event as ``kubectl get events -o name`` writes it."""
-    return printable(f"event/{_table(body.get('metadata')).get('name') or ''}")
+    return printable(f"event/{value_at(body, 'metadata', 'name') or ''}")
