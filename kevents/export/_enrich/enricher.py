@@ -20,7 +20,7 @@ from kevents.export._enrich.cache import FORBIDDEN, LIVE, REPLACED, SKIPPED, STA
 from kevents.export._enrich.discovery import LAST_APPLIED, Reference, unwanted
 from kevents.export._enrich.fetcher import Fetcher, RateLimiter
 from kevents.export._enrich.services import ServiceIndex, SliceWatch
-from kevents.export._model.types import Record, Stream
+from kevents.export._model.types import Record, Stream, value_at
 from kevents.export._source.api import ApiReader
 
 MAX_OWNERS: Final = 5
@@ -384,8 +384,7 @@ class Enricher:
         if reference.kind == "Node" and (entry is None or entry.state == LIVE):
             found = entry.found if entry is not None else None  # the object is a node: its addresses come with it
         else:
-            source = record.body.get("source")
-            host = source.get("host") if isinstance(source, dict) else None
+            host = value_at(record.body, "source", "host")
             if not host or not isinstance(host, str):
                 return None, False
             about = self._find(run, self._nodes, Reference("v1", "Node", "", host, ""), "", record)

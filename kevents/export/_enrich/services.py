@@ -15,6 +15,7 @@ from kevents._model.wire import format_error
 from kevents._runtime.log import LimitedLog
 from kevents.exceptions import UnavailableError
 from kevents.export._model.options import Backoff
+from kevents.export._model.types import value_at
 from kevents.export._source.api import ApiReader, ListWatch
 from kevents.export._source.response_stream import ResponseStream
 
@@ -99,10 +100,11 @@ def _key(each: Mapping[str, Any]) -> SliceKey:
 
 def _content(each: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
     """The service of a slice and the UIDs of its pods."""
-    labels = (each.get("metadata") or {}).get("labels") or {}
     targets = (endpoint.get("targetRef") or {} for endpoint in each.get("endpoints") or ())
     pods = (target.get("uid") for target in targets if target.get("kind") == "Pod")
-    return str(labels.get(_SERVICE, "")), frozenset(uid for uid in pods if isinstance(uid, str) and uid)
+    return str(value_at(each, "metadata", "labels", _SERVICE) or ""), frozenset(
+        uid for uid in pods if isinstance(uid, str) and uid
+    )
 
 
 class SliceWatch:

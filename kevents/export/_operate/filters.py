@@ -127,8 +127,7 @@ def _selects(selector: str) -> Callable[[Body], bool]:
             raise OptionError(f"--selector: {shown(text)} is no requirement such as app=web, tier!=db or a in (b, c)")
 
     def selects(body: Body) -> bool:
-        metadata = body.get("metadata")
-        labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
+        labels = value_at(body, "metadata", "labels")
         return all(_fulfils(labels if isinstance(labels, Mapping) else {}, *each) for each in requirements)
 
     return selects
