@@ -102,9 +102,8 @@ def _content(each: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
     """The service of a slice and the UIDs of its pods."""
     targets = (endpoint.get("targetRef") or {} for endpoint in each.get("endpoints") or ())
     pods = (target.get("uid") for target in targets if target.get("kind") == "Pod")
-    return str(value_at(each, "metadata", "labels", _SERVICE) or ""), frozenset(
-        uid for uid in pods if isinstance(uid, str) and uid
-    )
+    service = str(value_at(each, "metadata", "labels", _SERVICE) or "")
+    return service, frozenset(uid for uid in pods if isinstance(uid, str) and uid)
 
 
 class SliceWatch:
