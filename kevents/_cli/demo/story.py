@@ -164,19 +164,13 @@ class Stage:
     client_go: str = "the same."
 
 
-def _connect_failed(scene: Scene) -> None:
-    scene.record(
-        "example.com/v1/Backup/nightly", "Warning", "ConnectFailed", "dial tcp 10.0.4.7:9000: connection refused"
-    )
-
-
-def _back_off(scene: Scene) -> None:
-    scene.record("v1/Pod/uploader-1", "Warning", "BackOff", "restarting the failed container")
+_CONNECT_FAILED: Final = (_BACKUP, "Warning", "ConnectFailed", "dial tcp 10.0.4.7:9000: connection refused")
+_BACK_OFF: Final = ("v1/Pod/uploader-1", "Warning", "BackOff", "restarting the failed container")
 
 
 def _identical(scene: Scene) -> Iterator[float]:
     for _ in range(_IDENTICAL):
-        _connect_failed(scene)
+        scene.record(*_CONNECT_FAILED)
         yield 0.15
 
 
@@ -188,10 +182,10 @@ def _similar(scene: Scene) -> Iterator[float]:
 
 def _storm(scene: Scene) -> Iterator[float]:
     for _ in range(_STORM):
-        _back_off(scene)
+        scene.record(*_BACK_OFF)
     yield 1.2
     scene.clock.advance(_NEXT_TOKEN + 1)
-    _back_off(scene)
+    scene.record(*_BACK_OFF)
     yield 0.5
 
 
@@ -200,7 +194,7 @@ def _deleted(scene: Scene) -> Iterator[float]:
         if event["reason"] == "ConnectFailed":
             scene.cluster.delete(event["metadata"]["name"])
     yield 0.8
-    _connect_failed(scene)
+    scene.record(*_CONNECT_FAILED)
     yield 0.5
 
 
