@@ -25,7 +25,7 @@ _METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _VERSION: Final = re.compile(r"v\d+((alpha|beta)\d+)?")
 _NAME: Final = re.compile(r"[^/%\s]+")
-_WAITS: Final = (0.5, 1.0, 2.0, 0.0)  # seconds after each failed attempt
+_WAITS: Final = (0.5, 1.0, 2.0)  # seconds after each failed attempt but the last
 _PERMISSION: Final = (
     'its user lacks a permission: bind a role that may "create" "events", and "get" the object; without "get", give '
     "the object's uid with --uid"
@@ -169,13 +169,10 @@ def _group_versions(api: Api, group: str, version: str) -> Iterator[str]:
 def _persistently(api: Api, verb: str, path: str, body: object = None, **options: str) -> Any:  # noqa: ANN401
     """Make a request, again if the server is failing."""
     for wait in _WAITS:
-        try:
+        with suppress(FailingError):
             return api.request(verb, path, body, **options)
-        except FailingError:
-            if not wait:
-                raise
-            time.sleep(wait)
-    return None  # never: the last wait is 0
+        time.sleep(wait)
+    return api.request(verb, path, body, **options)
 
 
 class _Outbox:

@@ -27,7 +27,7 @@ def run(api_server: APIServer, capsys: pytest.CaptureFixture[str], monkeypatch: 
     """Run the command in this process. Returns its status, output and errors."""
     kubeconfig = api_server.kubeconfig()
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setattr(_record, "_WAITS", (0.01, 0.0))
+    monkeypatch.setattr(_record, "_WAITS", (0.01,))
 
     def command(*arguments: str, kubeconfig: object = kubeconfig) -> tuple[int, str, str]:
         try:
