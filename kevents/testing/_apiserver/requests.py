@@ -87,16 +87,8 @@ def qualified(resource: str, group: str) -> str:
 
 
 def _details(name: str, group: str, kind: str, causes: Iterable[Cause] = ()) -> Details:
-    details: Details = {}
-    if name:
-        details["name"] = name
-    if group:
-        details["group"] = group
-    if kind:
-        details["kind"] = kind
-    if listed := [cause.as_dict() for cause in causes]:
-        details["causes"] = listed
-    return details
+    details = {"name": name, "group": group, "kind": kind, "causes": [cause.as_dict() for cause in causes]}
+    return {key: value for key, value in details.items() if value}
 
 
 def bad_request(message: str) -> APIError:
