@@ -83,13 +83,8 @@ class Order:
 def position_as_json(position: Position) -> dict[str, Any]:
     """Return a position and its stream as JSON values."""
     stream = position.stream
-    return {
-        "v": VERSION,
-        "cluster": stream.cluster,
-        "scope": stream.scope,
-        "rv": position.rv,
-        "time": position.time,
-    }
+    name = {"v": VERSION, "cluster": stream.cluster, "scope": stream.scope}
+    return {**name, "rv": position.rv, "time": position.time}
 
 
 def with_checksum(values: Mapping[str, Any]) -> dict[str, Any]:
