@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import shutil
 import signal
 import sys
@@ -115,7 +114,7 @@ def run_with_logs(parts: Parts, *, logs: str = "auto", shared: bool = False, str
     target = sys.stderr if stream is None else stream
     with (
         log_setup(target, logs=logs, shared=shared) as line,
-        Progress(parts.exporter.statistics, line),
+        progress_shown(parts.exporter.statistics, line),
     ):
         return run_export(parts)
 
@@ -155,47 +154,35 @@ def figures(statistics: ExportStatistics) -> dict[str, Any]:
     }
 
 
-class Progress:
-    """Shows the progress of an export in a thread of its own. A context manager.
+@contextmanager
+def progress_shown(statistics: Callable[[], ExportStatistics], line: StatusLine | None) -> Iterator[None]:
+    """Show the progress of an export during a block: in the status line, or in the log once a minute."""
+    ended = threading.Event()
+    thread = threading.Thread(
+        target=_show_progress, args=(statistics, line, ended), name="kevents-progress", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(_JOIN_TIMEOUT)
+        if line is not None:
+            line.show("")
 
-    Args:
-        statistics: Returns the statistics of the export.
-        line: The status line to redraw; None to log the statistics once a minute.
-        logger: The logger.
-    """
 
-    def __init__(
-        self,
-        statistics: Callable[[], ExportStatistics],
-        line: StatusLine | None,
-        logger: logging.Logger = LOGGER,
-    ) -> None:
-        self._statistics = statistics
-        self._line = line
-        self._logger = logger
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kevents-progress", daemon=True)
-
-    def __enter__(self) -> Progress:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join(_JOIN_TIMEOUT)
-        if self._line is not None:
-            self._line.show("")
-
-    def _run(self) -> None:
-        last, read = monotonic(), 0
-        while not self._ended.wait(_LOG_PERIOD if self._line is None else _REDRAW_PERIOD):
-            statistics = self._statistics()
-            if self._line is None:
-                self._logger.info("progress", extra={FIELDS: figures(statistics)})
-                continue
-            now, total = monotonic(), sum(stream.read for stream in statistics.streams)
-            self._line.show(status(statistics, (total - read) / max(now - last, 0.001)))
-            last, read = now, total
+def _show_progress(
+    read_statistics: Callable[[], ExportStatistics], line: StatusLine | None, ended: threading.Event
+) -> None:
+    last, read = monotonic(), 0
+    while not ended.wait(_LOG_PERIOD if line is None else _REDRAW_PERIOD):
+        statistics = read_statistics()
+        if line is None:
+            LOGGER.info("progress", extra={FIELDS: figures(statistics)})
+            continue
+        now, total = monotonic(), sum(stream.read for stream in statistics.streams)
+        line.show(status(statistics, (total - read) / max(now - last, 0.001)))
+        last, read = now, total
 
 
 FAILED: Final = 1

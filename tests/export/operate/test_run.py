@@ -24,9 +24,9 @@ from kevents.export._operate import commands as _run
 from kevents.export._operate.build import Parts, build
 from kevents.export._operate.commands import (
     UNACKNOWLEDGED,
-    Progress,
     figures,
     log_setup,
+    progress_shown,
     run_export,
     run_with_logs,
     status,
@@ -318,7 +318,7 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal, the status line is redrawn, and removed at the end."""
     monkeypatch.setattr(_run, "_REDRAW_PERIOD", 0.001)
     shown = Shown()
-    with Progress(lambda: GOOD, shown):  # type: ignore[arg-type]
+    with progress_shown(lambda: GOOD, shown):  # type: ignore[arg-type]
         shown.wait()
         shown.wait()
     assert shown.lines[0].startswith("running: 1,234 read, ")
@@ -334,7 +334,8 @@ def test_progress_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     handler = _Handler(shown.show)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    with Progress(lambda: GOOD, None, logger):
+    monkeypatch.setattr(_run, "LOGGER", logger)
+    with progress_shown(lambda: GOOD, None):
         shown.wait()
     logger.removeHandler(handler)
     assert shown.lines[0] == f"progress {figures(GOOD)}"
