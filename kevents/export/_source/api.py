@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -86,7 +86,7 @@ class ApiReader:
             NoAnswerError: There was no answer, or it ended early, or it is longer than 16 MiB.
             UnavailableError: There are no credentials yet.
         """
-        with self.open(path, accept, (timeout, timeout)) as stream:
+        with closing(self.open(path, accept, (timeout, timeout))) as stream:
             try:
                 return Answer(stream.status, stream.read_all(_MAX_BODY), retry_after(stream.headers, None))
             except UnavailableError as error:
@@ -192,7 +192,7 @@ class ListWatch:
 
     @contextmanager
     def _opened(self, path: str, timeout: tuple[float, float], *, live: bool = False) -> Iterator[ResponseStream]:
-        with self._reader.open(path, JSON, timeout, live=live) as stream:
+        with closing(self._reader.open(path, JSON, timeout, live=live)) as stream:
             if stream.status != HTTPStatus.OK:
                 body, headers = stream.read_start(_MAX_ERROR_BODY), stream.headers
                 answer = SimpleNamespace(status=stream.status, reason=stream.reason, body=body, headers=headers)

@@ -6,7 +6,7 @@ import re
 import selectors
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from http import HTTPStatus
 from typing import Any, Final, TypeGuard, TypeVar
 
@@ -212,7 +212,7 @@ class Unchunker:
 
 
 class ResponseStream:
-    """The body of an answer; one thread reads it, any thread may end it. A context manager that closes it."""
+    """The body of an answer; one thread reads it, any thread may end it."""
 
     def __init__(self, response: Any, *, live: bool = False) -> None:  # noqa: ANN401 - no common type in all versions
         import urllib3.exceptions  # noqa: PLC0415 - not loaded with kevents.export
@@ -295,18 +295,12 @@ class ResponseStream:
             UnavailableError: As in :meth:`read`, or a line is longer than 16 MiB.
         """
         rest = b""
-        with self:
+        with closing(self):
             while data := self.read():
                 *whole, rest = (rest + data).split(b"\n")
                 if len(rest) > _MAX_LINE:
                     raise UnavailableError(f"a line of a watch is longer than {_MAX_LINE} bytes")
                 yield from whole
-
-    def __enter__(self) -> ResponseStream:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the connection; one whose body was not read completely is closed."""
