@@ -12,8 +12,8 @@ from time import process_time
 from typing import Any, Final
 
 from kevents._cli.main import main as kevents
+from kevents._model.wire import format_time
 from kevents.export import Batch, FileSink, Position, Record, Stream
-from kevents.export._model.types import moment
 from tests.bench.rig import run_json, say
 
 __all__ = ["measure", "run_alone", "table"]
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 def body(number: int, seconds: int) -> dict[str, Any]:
     """Return an enriched record."""
-    app, at = number % 40, moment(seconds * _NANO)
+    app, at = number % 40, format_time(seconds * _NANO)
     pod, uid = f"web-{app}-6b7f9c5d4-{number % 997:05d}", f"{number:08x}-8f6c-4c1b-9d53-6a0c5f1e2b3d"
     warning = number % 7 == 0
     return {

@@ -223,11 +223,7 @@ class Lines:
         """Yield the lines."""
         yield from self._lines
 
-    def __enter__(self) -> Lines:
-        """Do nothing."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
         """Do nothing."""
 
     def end(self) -> None:
