@@ -6,8 +6,8 @@ import json
 from contextlib import suppress
 from typing import Any, Final
 
-from kevents._clients.client import ClientSource, KubeconfigError, client_from_kubeconfig
-from kevents._clients.endpoint import kubeconfig
+from kevents._clients.client import KubeconfigError, client_from_kubeconfig
+from kevents._clients.endpoint import kubeconfig, load_configuration
 from kevents._clients.transport import format_redacted
 from kevents._model.wire import printable
 from kevents.exceptions import UnavailableError
@@ -55,8 +55,10 @@ def connect(path: str, context: str) -> Any:  # noqa: ANN401 - the official clie
     """
     if path or context:
         return client_from_kubeconfig(path or kubeconfig(), context)
+    import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
+
     try:
-        return ClientSource().api().api_client
+        return kubernetes.client.ApiClient(configuration=load_configuration("kevents"))
     except UnavailableError as error:
         raise KubeconfigError(f"{str(error).partition('; set ')[0]}; set KUBECONFIG, or give --kubeconfig") from None
 

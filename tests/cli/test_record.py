@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,6 +215,26 @@ def test_no_configuration(
     assert _cli.main(["record", "pod/web-0", *EVENT]) == 2
     err = capsys.readouterr().err
     assert (err.count("\n"), err.endswith("; set KUBECONFIG, or give --kubeconfig\n")) == (1, True)
+
+
+def test_usual_kubeconfig(api_server: APIServer, pod: str) -> None:
+    """Without an option the usual kubeconfig is used. The models of the official client, which load slowly, are not."""
+    assert pod
+    script = """
+import sys, kubernetes.client
+before = set(sys.modules)
+from kevents._cli.main import main
+status = main(["record", "pod/web-0", "Warning", "BackupFailed", "the bucket is gone"])
+loaded = [name for name in set(sys.modules) - before if name.startswith("kubernetes.client.models.v1")]
+sys.exit(status or len(loaded))
+"""
+    outside = {key: value for key, value in os.environ.items() if key != "KUBERNETES_SERVICE_HOST"}
+    environment = {**outside, "KUBECONFIG": str(api_server.kubeconfig())}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [event["reason"] for event in api_server.events()] == ["BackupFailed"]
 
 
 @pytest.mark.e2e
