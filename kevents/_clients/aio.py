@@ -62,9 +62,9 @@ class EventSink(Protocol):
     """Writes events from an event loop, one request for each call (client-go: ``EventSink``).
 
     The asynchronous form of :class:`kevents.EventSink`. Several calls may be in progress at the same time, but never
-    two for the same event. Two more methods are optional: the coroutine function ``close()`` is awaited in the loop
-    when all sender tasks have ended or were cancelled (a later call connects again), and ``after_fork()`` is called in
-    the child after a fork.
+    two for the same event. Two more methods are optional. The coroutine function ``close()`` is awaited in the loop
+    when all sender tasks have ended or were cancelled. A later call connects again. ``after_fork()`` is called in the
+    child after a fork.
 
     .. versionadded:: 0.1
     """
@@ -88,7 +88,7 @@ class ClientEventSink(ProcessBound):
     api_group: ClassVar[str]
 
     def __init__(self, api: object = None, *, request_timeout: tuple[float, float] = (5, 15)) -> None:
-        """Import what is needed, unless a loop is running; do not connect."""
+        """Import the needed modules, unless a loop is running. Make no connection."""
         self._timeout = checked_timeout(request_timeout)
         self._transport: Transport
         if api is not None:
@@ -174,8 +174,8 @@ class Connection:
     """A session or an api, and the number of its requests in progress.
 
     Args:
-        api: What requests are sent through.
-        close: Closes it; None if it must stay open.
+        api: Sends the requests.
+        close: Closes it. None if it must stay open.
     """
 
     def __init__(self, api: Any, close: Callable[[], Awaitable[object]] | None) -> None:  # noqa: ANN401

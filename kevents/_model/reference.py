@@ -79,7 +79,7 @@ def get_reference(obj: object) -> ObjectReference:
 
 
 def shared_reference(obj: object) -> ObjectReference:
-    """Return what :func:`get_reference` returns, but for equal objects often the same reference."""
+    """As :func:`get_reference`, but equal objects often share one reference."""
     try:
         reference = _resolve(obj)
         if reference.checked:

@@ -97,7 +97,7 @@ class Cache:
         return entry
 
     def last(self, reference: Reference, state: str) -> Entry:
-        """Return the last known metadata of an object that cannot be read now, with the state that says why."""
+        """Return the last known metadata of an object that cannot be read now, with the reason as its state."""
         entry = self._last(reference)
         if entry is None or entry.found is None:
             return _NEVER_SEEN[state]

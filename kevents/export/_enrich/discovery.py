@@ -280,7 +280,7 @@ class Discovery:
         """Find the resource of a kind.
 
         Returns:
-            The resource; the path that must be read first; None if the server has no such kind.
+            The resource, or the path that must be read first. None if the server has no such kind.
         """
         match = _VERSION.fullmatch(api_version or "v1")
         if match is None:

@@ -1,7 +1,7 @@
 """The forms of a position: numbers that only grow, JSON, and the names of folders and segments.
 
-A name is encoded so that it never leaves its folder: every character but a lower-case letter, a digit, a hyphen or an
-inner dot becomes an underscore and the two hexadecimal digits of each of its bytes.
+A name is encoded so that it never leaves its folder. Lower-case letters, digits, hyphens and inner dots stay. Every
+other character becomes an underscore and the two hexadecimal digits of each of its bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The bounded queue of one destination, and the batches cut from it.
 
 Each stream has its own queue of unwritten records, in order. A batch is taken from the front of one of them. A stream
-is due when a batch is full, when its oldest record reaches `max_age`, when the destination's queue is full, or, without
-records, when its position has moved and was not written for a while. The caller passes in the time.
+is due when a batch is full, when its oldest record reaches `max_age`, or when the destination's queue is full. Without
+records it is due when its position has moved and was not written for a while. The caller passes in the time.
 """
 
 from __future__ import annotations

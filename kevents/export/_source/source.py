@@ -404,19 +404,19 @@ class ClusterEventSource:
     """Reads a cluster's events through core/v1, which every API server has and which includes those of events.k8s.io.
 
     Each stream lists the events, returns those that have not been read in the order of their resourceVersions, and
-    continues with a watch. It never ends by itself: failures are retried, and when the server no longer knows the
-    stream's position, a new list shows what was missed. No event is lost before it expires; where events may have
+    continues with a watch. It never ends by itself: failures are retried. When the server no longer knows the
+    stream's position, a new list shows the missed events. No event is lost before it expires. Where events may have
     expired, the stream returns a gap record.
 
     Args:
         api: A ``CoreV1Api`` or ``ApiClient`` of the official client (31 to 37 are tested), or a callable that returns
             one. None: the process-wide default configuration if it has been loaded, else in-cluster, else kubeconfig.
         namespaces: The namespaces to read, one stream each; None or empty: all, in one stream.
-        start: ``"resume"``: after the position that the destinations have committed, or with all events if there is
-            none; ``"now"``: with the events from now on; ``"all"``: with all events.
-        repeats: Further revisions of an event: ``"all"`` become records, ``"first"`` gives one record per event, and a
-            window such as ``"30s"``, at most half of ``event_life``, gives the latest revision in each window with the
-            sum of the counts.
+        start: ``"resume"`` starts after the position that the destinations have committed, or with all events if there
+            is none. ``"now"`` starts with the events from now on, ``"all"`` with all events.
+        repeats: Further revisions of an event. ``"all"``: each becomes a record. ``"first"``: one record per event. A
+            window such as ``"30s"``, at most half of ``event_life``: the latest revision in each window, with the sum
+            of the counts.
         cluster: The cluster's id in positions and file names; None: the UID of the namespace ``kube-system``.
         cluster_name: ``clusterName`` in each record.
         event_life: Seconds for which the server keeps an event after its last write (``--event-ttl``). After a longer
