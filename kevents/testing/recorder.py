@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from kevents import events as series
@@ -16,7 +15,7 @@ from kevents._broadcast.recorder import EventRecorder, reason_of, to_source
 from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents._model.reference import get_reference
 from kevents._model.statistics import DropReason
-from kevents._model.wire import format_error, printable
+from kevents._model.wire import NO_TEXTS, format_error, printable
 from kevents._runtime.log import log_line
 from kevents._runtime.reentrant import SHARED
 from kevents.exceptions import InvalidEventError
@@ -27,10 +26,6 @@ Message: TypeAlias = "str | re.Pattern[str]"
 
 _MOST_SHOWN: Final = 20
 """An assertion error lists at most this many of the latest events."""
-
-
-def _no_texts() -> Mapping[str, str]:
-    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +50,8 @@ class RecordedEvent:
     type: str
     reason: str
     message: str
-    annotations: Mapping[str, str] = field(default_factory=_no_texts)
-    labels: Mapping[str, str] = field(default_factory=_no_texts)
+    annotations: Mapping[str, str] = field(default_factory=lambda: NO_TEXTS)
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_TEXTS)
     source: EventSource = field(default_factory=EventSource)
     action: str = ""
     related: ObjectReference | None = None

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from kevents._model.wire import format_age, parse_time
 from kevents.testing._apiserver.requests import APIError, Reply, bad_request
-from kevents.testing._apiserver.schema import CORE, EVENTS, META, Struct, decode, from_view, to_view
+from kevents.testing._apiserver.schema import CORE, EVENTS, META, REFERENCE, Struct, decode, from_view, to_view
 
 Object = dict[str, Any]
 
@@ -84,9 +84,8 @@ class Kind:
         return body
 
 
-_REFERENCE_FIELDS: Final = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-_INVOLVED: Final = tuple(f"involvedObject.{field}" for field in _REFERENCE_FIELDS)
-_REGARDING: Final = tuple(f"regarding.{field}" for field in _REFERENCE_FIELDS)
+_INVOLVED: Final = tuple(f"involvedObject.{field}" for field in REFERENCE.fields)
+_REGARDING: Final = tuple(f"regarding.{field}" for field in REFERENCE.fields)
 
 _BUILT_IN: Final = (
     Kind(
