@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, TypeAlias
 
 from kevents import events as series
@@ -384,12 +385,8 @@ class FakeEventsV1Recorder(_Assertions, series.EventRecorder):
 def _same(wanted: ObjectReference, found: ObjectReference) -> bool:
     if wanted.uid and found.uid and wanted.uid != found.uid:
         return False
-    return (wanted.kind, wanted.api_version, wanted.namespace, wanted.name) == (
-        found.kind,
-        found.api_version,
-        found.namespace,
-        found.name,
-    )
+    name_of = attrgetter("kind", "api_version", "namespace", "name")
+    return bool(name_of(wanted) == name_of(found))
 
 
 def _line(event: RecordedEvent) -> str:
