@@ -7,16 +7,15 @@ from contextlib import suppress
 from typing import Any, Final
 
 from kevents._clients.client import KubeconfigError, client_from_kubeconfig
-from kevents._clients.endpoint import kubeconfig, load_configuration
-from kevents._clients.transport import format_redacted
+from kevents._clients.endpoint import Endpoint, endpoint_of, find_endpoint, kubeconfig, read_endpoint
+from kevents._clients.sync import JSON, ConnectionPool
+from kevents._clients.transport import Answer, deadline, format_redacted, redact
 from kevents._model.wire import printable
 from kevents.exceptions import UnavailableError
 
 _METHODS: Final = {"list": "GET", "get": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
-_JSON: Final = "application/json"
-_MERGE_PATCH: Final = "application/strategic-merge-patch+json"
-_CONNECT_TIMEOUT: Final = 3.0  # seconds
-_READ_TIMEOUT: Final = 10.0
+_TIMES: Final = (3.0, 10.0, 30.0)  # seconds to connect, to wait for the next bytes, and for a request
+_MAX_BODY: Final = 16 << 20
 _ERROR: Final = 400
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
@@ -43,8 +42,8 @@ class FailingError(ClusterError):
     """The server does not answer, or reports that it is failing. A later attempt may succeed."""
 
 
-def connect(path: str, context: str) -> Any:  # noqa: ANN401 - the official client has no usable types
-    """Return an ``ApiClient`` without connecting. By default in-cluster, else of the usual kubeconfig.
+def find(path: str, context: str) -> Endpoint:
+    """Return an endpoint. By default in-cluster, else of the usual kubeconfig.
 
     Args:
         path: A kubeconfig. Empty for the default.
@@ -53,32 +52,34 @@ def connect(path: str, context: str) -> Any:  # noqa: ANN401 - the official clie
     Raises:
         KubeconfigError: If the kubeconfig is unusable, or there is none.
     """
-    if path or context:
-        return client_from_kubeconfig(path or kubeconfig(), context)
-    import kubernetes.client  # noqa: PLC0415 - kevents itself must not load it
-
+    file = path or kubeconfig()
     try:
-        return kubernetes.client.ApiClient(configuration=load_configuration("kevents"))
+        if not path and not context:
+            return find_endpoint("")
+        found = read_endpoint(file, context)
+        return found or endpoint_of(client_from_kubeconfig(file, context).configuration)
+    except (OSError, ValueError) as error:  # certificates
+        raise KubeconfigError(printable(f"cannot use the kubeconfig {file} ({format_redacted(error)})")) from None
     except UnavailableError as error:
         raise KubeconfigError(f"{str(error).partition('; set ')[0]}; set KUBECONFIG, or give --kubeconfig") from None
 
 
 class Api:
-    """Makes requests with an ``ApiClient`` of the official client, through its connections and credentials.
+    """Makes requests to an endpoint.
 
     Args:
-        client: The client.
+        endpoint: The endpoint.
         kubeconfig: Its kubeconfig, for errors. Empty for the default configuration.
         permission: The advice for a user who lacks a permission.
     """
 
-    def __init__(self, client: Any, kubeconfig: str, permission: str) -> None:  # noqa: ANN401
-        self.host = printable(str(client.configuration.host))
-        self._client = client
+    def __init__(self, endpoint: Endpoint, kubeconfig: str, permission: str) -> None:
+        self.host = printable(redact(endpoint.server))
+        self._pool = ConnectionPool(endpoint)
         self._kubeconfig = printable(kubeconfig)
         self._permission = permission
 
-    def request(self, verb: str, path: str, body: object = None, *, what: str = "events", accept: str = _JSON) -> Any:  # noqa: ANN401
+    def request(self, verb: str, path: str, body: object = None, *, what: str = "events", accept: str = JSON) -> Any:  # noqa: ANN401
         """Make a request.
 
         Args:
@@ -94,38 +95,27 @@ class Api:
         Raises:
             ClusterError: If the server does not answer, refuses, or is not an API server.
         """
-        import urllib3  # noqa: PLC0415 - a dependency of the official client, which kevents must not load
-
-        settings = self._client.configuration.auth_settings().values()
-        credentials = {each["key"]: each["value"] for each in settings if each["in"] == "header" and each["value"]}
-        headers = {**self._client.default_headers, **credentials, "Accept": accept}
-        headers["Content-Type"] = _MERGE_PATCH if verb == "patch" else _JSON
+        content = b"" if body is None else json.dumps(body).encode()
+        tried = f"--kubeconfig {self._kubeconfig} get events" if self._kubeconfig else "get events"
+        fix = f"is the cluster running, and does 'kubectl {tried}' work?"
         try:
-            answer = self._client.rest_client.pool_manager.request(
-                _METHODS[verb],
-                self._client.configuration.host + path,
-                headers=headers,
-                body=None if body is None else json.dumps(body),
-                timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=_READ_TIMEOUT),
-                retries=False,
-                redirect=False,  # credentials must not follow a redirect
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            tried = f"--kubeconfig {self._kubeconfig} get events" if self._kubeconfig else "get events"
-            raise FailingError(
-                f"no answer from the API server at {self.host} ({printable(format_redacted(error))}): is the cluster "
-                f"running, and does 'kubectl {tried}' work?"
-            ) from None
+            with deadline(_TIMES[2]):
+                answer = self._pool.exchange(_METHODS[verb], path, content, _TIMES, accept, _MAX_BODY)
+        except UnavailableError as error:
+            text = f"no answer from the API server at {self.host} ({printable(str(error))}): {fix}"
+            raise FailingError(text) from None
+        if answer.is_success() and not answer.complete:
+            raise FailingError(f"no complete answer from the API server at {self.host}: {fix}")
         found: Any = None
         with suppress(ValueError):
-            found = json.loads(answer.data)
+            found = json.loads(answer.body)
         if answer.status >= _ERROR:
             raise self._refusal(f"{verb} {what}", answer, found)
         if not isinstance(found, dict) or "kind" not in found:
             raise ClusterError(f"{self.host} is not a Kubernetes API server: use another kubeconfig")
         return found
 
-    def _refusal(self, request: str, answer: Any, found: Any) -> ClusterError:  # noqa: ANN401
+    def _refusal(self, request: str, answer: Answer, found: Any) -> ClusterError:  # noqa: ANN401
         message = found.get("message") if isinstance(found, dict) else None
         advice = {
             _UNAUTHORIZED: "its credentials are not accepted: log in again, or use the kubeconfig of another user",

@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple, NoReturn, TextIO
 from urllib.parse import quote
 
 from kevents._broadcast.recorder import EventRecorder, default_host
-from kevents._cli.api import Api, ClusterError, ExistsError, FailingError, MissingError, connect
-from kevents._clients.endpoint import kubeconfig
+from kevents._cli.api import Api, ClusterError, ExistsError, FailingError, MissingError, find
+from kevents._clients.endpoint import namespace_of
 from kevents._model.objects import Event, EventSource, ObjectReference
 from kevents.exceptions import InvalidEventError
 
@@ -81,7 +81,7 @@ def record(options: argparse.Namespace, stream: TextIO) -> int:
     kind, name = options.object
     if not options.reason.strip():
         raise UsageError("the reason must not be empty; it is one word in CamelCase, such as BackupFailed")
-    api = Api(connect(options.kubeconfig, options.context), options.kubeconfig, _PERMISSION)
+    api = Api(find(options.kubeconfig, options.context), options.kubeconfig, _PERMISSION)
     namespace = options.namespace or default_namespace(options.kubeconfig, options.context)
     reference = _reference(api, kind, name, namespace, options.uid)
     event = _event(options, reference)
@@ -98,15 +98,7 @@ def default_namespace(path: str, context: str) -> str:
     if not path and not context and os.environ.get("KUBERNETES_SERVICE_HOST"):
         with suppress(OSError):
             return _NAMESPACE_FILE.read_text(encoding="utf-8").strip() or "default"
-    import kubernetes.config  # noqa: PLC0415 - kevents itself must not load it
-
-    config: Any = kubernetes.config
-    try:
-        contexts, current = config.list_kube_config_contexts(str(Path(path or kubeconfig()).expanduser()))
-    except (config.ConfigException, OSError, TypeError):
-        return "default"
-    found = next((each for each in contexts if each["name"] == context), current) if context else current
-    return str((found.get("context") or {}).get("namespace") or "default")
+    return namespace_of(path, context) or "default"
 
 
 def _reference(api: Api, kind: str, name: str, namespace: str, uid: str) -> ObjectReference:

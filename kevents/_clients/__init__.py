@@ -1,7 +1,7 @@
 """Sinks for the API server, over connections of kevents or over a client that the user gives.
 
-Only this package and ``_cli`` import a Kubernetes client. Begin with ``sync.py``, the sinks for
-threads over connections of kevents. ``endpoint.py`` finds the server and the credentials. ``aio.py`` is the same for
-asyncio, over aiohttp. ``client.py`` and ``aio_client.py`` send through clients that the user gives. ``transport.py``
-has the parts of HTTP that all of them share.
+Only this package imports a Kubernetes client. Begin with ``sync.py``, the sinks for threads over connections of
+kevents. ``endpoint.py`` finds the server and the credentials. ``aio.py`` is the same for asyncio, over aiohttp.
+``client.py`` and ``aio_client.py`` send through clients that the user gives. ``transport.py`` has the parts of HTTP
+that all of them share.
 """

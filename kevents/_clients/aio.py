@@ -34,7 +34,7 @@ from kevents._clients.transport import (
     MAX_BODY,
     MAX_ERROR_BODY,
     UNAUTHORIZED,
-    Refusal,
+    Answer,
     decoded,
     format_redacted,
     hide_credentials,
@@ -320,7 +320,7 @@ async def _read(answer: Any) -> None:  # noqa: ANN401 - an aiohttp response or a
     if not success:
         plain = decoded(bytes(body), answer.headers.get("Content-Encoding", ""))
         plain = hide_credentials(plain, answer.request_info.headers)
-        raise status_error(Refusal(status, answer.reason, answer.headers, plain))
+        raise status_error(Answer(status, answer.reason, answer.headers, plain))
 
 
 def _converted(error: Exception) -> Exception:

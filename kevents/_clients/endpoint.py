@@ -189,11 +189,24 @@ def is_configured() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(file).expanduser().exists() for file in files)
 
 
-def read_endpoint() -> Endpoint | None:
-    """Return the endpoint of the service account, else of the kubeconfig. None if the official client must read it."""
+def read_endpoint(path: str = "", context: str = "") -> Endpoint | None:
+    """Return the endpoint of the service account, else of the kubeconfig. None if the official client must read it.
+
+    Args:
+        path: A kubeconfig; empty for the default. With one, or with a context, the service account is not used.
+        context: A context of the kubeconfig; empty for the current one.
+    """
     with suppress(*_UNREADABLE):  # the client finds out what is wrong
-        return _service_account() or _of_kubeconfig()
+        account = None if path or context else _service_account()
+        return account or _of_kubeconfig(path, context)
     return None
+
+
+def namespace_of(path: str, context: str) -> str:
+    """Return the namespace of a kubeconfig's context, empty for none. The arguments are those of `read_endpoint`."""
+    with suppress(*_UNREADABLE):
+        return str(_read_kubeconfig(path, context).namespace or "")
+    return ""
 
 
 def _service_account() -> Endpoint | None:
@@ -237,34 +250,34 @@ class _TokenFile:
 
 
 class _Kubeconfig(NamedTuple):
-    """The current context of the kubeconfig, and the folders of the files that define its parts."""
+    """A context of the kubeconfig, and the folders of the files that define its parts."""
 
+    namespace: str | None
     cluster: dict[str, Any]
     clusters_folder: Path
     user: dict[str, Any]
     users_folder: Path
 
 
-def _read_kubeconfig() -> _Kubeconfig:
+def _read_kubeconfig(path: str = "", context: str = "") -> _Kubeconfig:
     import yaml  # type: ignore[import-untyped] # noqa: PLC0415 - a service account needs none
 
     current, found = "", dict[tuple[str, str], tuple[dict[str, Any], Path]]()
-    for file in kubeconfig().split(os.pathsep):
-        path = Path(file).expanduser()
-        if not file or not path.exists():
+    for name in (path or kubeconfig()).split(os.pathsep):
+        file = Path(name).expanduser()
+        if not name or not file.exists():
             continue
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except yaml.YAMLError:
             raise ValueError("not YAML") from None
         current = content.get("current-context", current)
         for kind in ("cluster", "context", "user"):
             for entry in content.get(f"{kind}s") or ():
-                found.setdefault((kind, entry["name"]), (entry[kind] or {}, path.parent))
-    context, _ = found["context", current]
-    return _Kubeconfig(
-        *found["cluster", context["cluster"]], *found.get(("user", context.get("user", "")), ({}, Path()))
-    )
+                found.setdefault((kind, entry["name"]), (entry[kind] or {}, file.parent))
+    chosen, _ = found["context", context or current]
+    user = found.get(("user", chosen.get("user", "")), ({}, Path()))
+    return _Kubeconfig(chosen.get("namespace"), *found["cluster", chosen["cluster"]], *user)
 
 
 def _has_plugin() -> bool:
@@ -273,8 +286,8 @@ def _has_plugin() -> bool:
     return False
 
 
-def _of_kubeconfig() -> Endpoint | None:
-    cluster, folder, user, users_folder = _read_kubeconfig()
+def _of_kubeconfig(path: str, context: str) -> Endpoint | None:
+    _, cluster, folder, user, users_folder = _read_kubeconfig(path, context)
     if any(key in user for key in _CLIENT_ONLY):
         return None
     server: str = cluster["server"].rstrip("/")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from kevents._clients.transport import Refusal, format_redacted, hide_credentials, status_error
+from kevents._clients.transport import Answer, format_redacted, hide_credentials, status_error
 from kevents.exceptions import SinkError, UnavailableError
 
 _STATUS: Final = ("status_code", "status", "code")
@@ -50,7 +50,7 @@ def client_errors() -> Iterator[None]:
         raise UnavailableError(format_redacted(error)) from None
 
 
-def _answer_of(error: BaseException) -> Refusal | None:
+def _answer_of(error: BaseException) -> Answer | None:
     """Return the server's answer of an error, or of the one that was being handled when it was raised."""
     each: BaseException | None = error
     for _ in range(_DEPTH):
@@ -64,7 +64,7 @@ def _answer_of(error: BaseException) -> Refusal | None:
     return None
 
 
-def _read(response: Any, error: BaseException) -> Refusal | None:  # noqa: ANN401 - of any client
+def _read(response: Any, error: BaseException) -> Answer | None:  # noqa: ANN401 - of any client
     statuses = (_get(response, name) for name in _STATUS)
     status = next((each for each in statuses if isinstance(each, int) and each in _ERRORS), None)
     if status is None:
@@ -72,7 +72,7 @@ def _read(response: Any, error: BaseException) -> Refusal | None:  # noqa: ANN40
     body: Any = next(filter(None, (_get(response, name) for name in _BODY)), b"")
     body = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b""
     body = hide_credentials(body, _headers(_get(response, "request")))
-    return Refusal(status, format_redacted(error), _headers(response), body)
+    return Answer(status, format_redacted(error), _headers(response), body)
 
 
 def _headers(message: object) -> Mapping[str, str]:

@@ -26,9 +26,9 @@ from kevents._clients.transport import (
     MAX_BODY,
     MAX_ERROR_BODY,
     UNAUTHORIZED,
+    Answer,
     Guard,
     Reader,
-    Refusal,
     deadline,
     decoded,
     format_redacted,
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from kevents._clients.client import ClientTransport
 
 
-CONTENT_TYPES: Final = {"POST": "application/json", "PATCH": "application/strategic-merge-patch+json"}
+JSON: Final = "application/json"
+CONTENT_TYPES: Final = {"POST": JSON, "PATCH": "application/strategic-merge-patch+json"}
 _PORTS: Final = {"http": 80, "https": 443}
 _ILLEGAL: Final = re.compile(r"[\r\n\0]|[^\x00-\xff]")
 """Characters that a header cannot hold."""
@@ -227,11 +228,11 @@ class DirectTransport:
         content = json.dumps(body).encode()
         pool = self._pool or self._connect()
         with deadline(timeout[2]):
-            refusal = pool.exchange(method, events_path(self._api_group, namespace, name), content, timeout)
-        if refusal is not None:
-            if refusal.status == UNAUTHORIZED:
+            answer = pool.exchange(method, events_path(self._api_group, namespace, name), content, timeout)
+        if not answer.is_success():
+            if answer.status == UNAUTHORIZED:
                 self._renew(pool)
-            raise status_error(refusal)
+            raise status_error(answer)
 
     def _connect(self) -> ConnectionPool:
         with self._lock:
@@ -258,11 +259,24 @@ class ConnectionPool:
         self._endpoint = endpoint
         self._idle: list[Connection] = []
 
-    def exchange(self, method: str, path: str, content: bytes, timeout: tuple[float, float, float]) -> Refusal | None:
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        content: bytes,
+        timeout: tuple[float, float, float],
+        accept: str = JSON,
+        most: int = MAX_BODY,
+    ) -> Answer:
         """Send one request, and read its response so that the connection can be used again.
 
-        Returns:
-            The response if its status is no success, else None.
+        Args:
+            method: The HTTP method.
+            path: Path and query, quoted.
+            content: The body, which is JSON.
+            timeout: As of :meth:`DirectTransport.send`.
+            accept: The media type of the response.
+            most: Bytes of a success that are read.
 
         Raises:
             UnavailableError: There was no response.
@@ -276,16 +290,17 @@ class ConnectionPool:
         kept = False
         try:
             head = (
-                f"{method} {connection.prefix}{path} HTTP/1.1\r\n{connection.headers}{lines}"
-                f"Content-Type: {CONTENT_TYPES[method]}\r\nContent-Length: {len(content)}\r\n\r\n"
+                f"{method} {connection.prefix}{path} HTTP/1.1\r\n{connection.headers}{lines}Accept: {accept}\r\n"
+                f"Content-Type: {CONTENT_TYPES.get(method, JSON)}\r\nContent-Length: {len(content)}\r\n\r\n"
             )
             connection.send(head.encode("latin-1") + content)  # one packet
             response = http.client.HTTPResponse(connection, method=method)  # type: ignore[arg-type]
             response.begin()
             success = 200 <= response.status < 300  # noqa: PLR2004
-            body = b""
+            body, limit, complete = b"", most if success else MAX_ERROR_BODY, False
             with suppress(OSError, http.client.HTTPException):  # the server has written the event, or refused it
-                body = response.read(MAX_BODY if success else MAX_ERROR_BODY)
+                body = response.read(limit)
+                complete = response.isclosed() or (response.length is None and len(body) < limit)
             kept = response.isclosed() and not response.will_close
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise UnavailableError(format_redacted(error)) from None
@@ -294,10 +309,9 @@ class ConnectionPool:
                 self._idle.append(connection)
             else:
                 connection.close()
-        if success:
-            return None
-        body = hide_credentials(decoded(body, response.headers.get("Content-Encoding", "")), credentials)
-        return Refusal(response.status, response.reason, response.headers, body)
+        if not success:
+            body = hide_credentials(decoded(body, response.headers.get("Content-Encoding", "")), credentials)
+        return Answer(response.status, response.reason, response.headers, body, complete)
 
     def _take(self, timeout: tuple[float, float, float]) -> Connection:
         connection = None
@@ -343,9 +357,7 @@ class Connection(Guard, http.client.HTTPConnection):  # type: ignore[misc]
         self._proxy_tls = proxy.scheme == "https"
         self._create_connection = partial(_open, endpoint.socket_options, self._proxy_tls)  # http.client calls it
         self.prefix = url.path
-        self.headers = (
-            f"Host: {netloc}\r\nAccept: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: kevents\r\n"
-        )
+        self.headers = f"Host: {netloc}\r\nAccept-Encoding: identity\r\nUser-Agent: kevents\r\n"
         if endpoint.proxy and endpoint.context is not None:
             self.set_tunnel(host, port, proxy_headers(endpoint))
         elif endpoint.proxy:

@@ -230,13 +230,18 @@ def guarded_connection(base: Any) -> Any:  # noqa: ANN401 - a connection of http
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """An error response with the attributes of the clients' exceptions."""
+class Answer:
+    """A response with the attributes of the clients' exceptions."""
 
     status: int
     reason: str | None
     headers: Any
     body: bytes
+    complete: bool = True  # False if the end of the body is missing
+
+    def is_success(self) -> bool:
+        """True for a status of 200 to 299."""
+        return 200 <= self.status < 300  # noqa: PLR2004
 
 
 def unsendable(error: Exception) -> Exception:
