@@ -77,7 +77,7 @@ class EventSink(Protocol):
 
 
 class ClientEventSink(ProcessBound):
-    """Writes to the API server; a subclass chooses the API group.
+    """Writes to the API server. A subclass chooses the API group.
 
     Args:
         api: An api or ``ApiClient`` of an asynchronous client, or a callable that returns one. None: kevents connects
@@ -107,7 +107,7 @@ class ClientEventSink(ProcessBound):
         await self._transport.send("PATCH", namespace, name, patch)
 
     async def close(self) -> None:
-        """Close the connections, except those of a client the user gave; a later call connects again."""
+        """Close the connections, except those of a given client. A later call connects again."""
         await self._transport.close()
 
     def after_fork(self) -> None:
@@ -124,7 +124,7 @@ class CoreV1EventSink(ClientEventSink):
 
     Without ``api``, it needs aiohttp and loads no Kubernetes client, unless the kubeconfig has an exec plugin or an
     auth provider. With ``api``, it sends through that client. It connects at the first request, in the loop of that
-    request; files are read and programs are run in a separate thread. It reads each response without parsing it, so
+    request. It reads files and runs programs in a separate thread. It reads each response without parsing it, so
     that the connection can be reused.
 
     Args:
@@ -133,8 +133,8 @@ class CoreV1EventSink(ClientEventSink):
             no credentials. kevents closes a client that the callable made and never one that you give. None: the
             process-wide default configuration if it has been loaded into either package or into the official client,
             else in-cluster, else kubeconfig.
-        request_timeout: Seconds to connect, and seconds to wait for the next byte of the response. No request takes
-            longer than their sum. A given client of ``kubernetes.aio`` from 37 on only supports the sum.
+        request_timeout: Seconds to connect, and seconds to wait for the next byte of the response. A request takes
+            at most the second plus 1 s.
 
     Raises:
         ValueError: If a time-out is not a positive number.
@@ -191,7 +191,7 @@ class Connection:
         return self.api
 
     async def __aexit__(self, *exc: object) -> None:
-        """End the request; close the connection if it is retired and this was the last request."""
+        """End the request. Close the connection if it is retired and this was the last request."""
         self._users -= 1
         await self._close_if_idle()
 
@@ -281,7 +281,7 @@ class Transport(ABC):
             await refused.retire()
 
     async def close(self) -> None:
-        """Close the running loop's connection; a later request makes a new one."""
+        """Close the running loop's connection. A later request makes a new one."""
         loop = asyncio.get_running_loop()
         lock = self._locks.get(loop)
         if lock is not None and not lock.locked():  # the lock references the loop, so the weak key would never go
@@ -363,7 +363,7 @@ class DirectTransport(Transport):
     """
 
     def __init__(self, api_group: str, timeout: tuple[float, float, float]) -> None:
-        """Import aiohttp unless a loop is running; do not connect."""
+        """Import aiohttp unless a loop is running. Do not connect."""
         super().__init__()
         self._api_group = api_group
         self._timeout = timeout
