@@ -385,6 +385,7 @@ def test_broadcaster(api_server: APIServer, new_sink: Callable[..., AnySink], pa
             events.start_recording_to_sink(new_sink(path))
             for number in range(100):
                 events.new_recorder("c").event(POD, "Normal", "Step", f"number {number}")
+            assert await events.flush(60)
 
     asyncio.run(main(), debug=True)
     assert len(api_server.events()) == 100
